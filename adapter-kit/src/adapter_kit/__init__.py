@@ -1,0 +1,1 @@
+"""How a paid provider is driven: the attempt, its ledger, its driver."""

@@ -1,0 +1,620 @@
+"""The attempt: one try of one job at one provider, as a pure state machine.
+
+    queued ──> submitting ──> running ──> collecting ──> succeeded
+       │            │            ├────────────────────> failed(kind)
+       │            │            └──> cancelling ─────> cancelled, failed(kind), collecting
+       │            ├──> failed(kind)            definite refusal: nothing was billed
+       │            ├──> queued                  never sent, or throttled: sending it again is safe
+       │            └──> ambiguous ──> running, failed(kind)
+       └──> failed(expired) | cancelled          never sent
+
+`step` is told what happened and says three things: the attempt as it is now, the events that say so, and the one action
+to take. An action is taken only after the new state is committed, so a crash between any two effects leaves a row that
+is due again. The one action that must not be taken twice, the POST, is given out only by the step from `queued` to
+`submitting`; a `submitting` attempt that comes due again has lost its poster, and is ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Literal, assert_never
+from zlib import crc32
+
+from pydantic import JsonValue
+
+from adapter_kit.outcomes import (
+    Accepted,
+    AlreadyOver,
+    Broken,
+    CancelOutcome,
+    CancelPending,
+    CheckOutcome,
+    Failure,
+    FindOutcome,
+    Found,
+    Missing,
+    NoAnswer,
+    NotFound,
+    NotSent,
+    Output,
+    Produced,
+    ProviderRef,
+    Refused,
+    Running,
+    Stopped,
+    SubmitOutcome,
+    Throttled,
+    Unclear,
+    Waiting,
+)
+from contracts.attempts import (
+    Artifact,
+    AttemptAmbiguous,
+    AttemptCancelled,
+    AttemptEvent,
+    AttemptFailed,
+    AttemptProgressed,
+    AttemptState,
+    AttemptSubmitted,
+    AttemptSubmitting,
+    AttemptSucceeded,
+)
+from contracts.failures import FailureKind
+from contracts.generation import Modality, Provider
+from contracts.ids import AttemptId, JobId, TrackId
+
+FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
+
+LEASE_S: Final = 15.0
+"""How long an action is its taker's, who renews it while at work; when it ends, another replica takes over."""
+NOT_SENT_TRIES: Final = 3
+THROTTLE_BUDGET_S: Final = 20.0
+"""How long an attempt lets itself be put off before the next provider is the better choice."""
+COLLECT_TRIES: Final = 6
+MISSING_TRIES: Final = 4
+CANCEL_WATCH_S: Final = 600.0
+"""How long after its cancel a run may still show how it ended."""
+CONCLUSIVE_AFTER_S: Final = 10.0
+"""How long a complete listing may lag behind an accepted POST."""
+
+CancelReason = Literal["client", "deadline", "start_timeout", "run_timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Everything Segue knows about one attempt. Times are aware; durations are seconds; money is USD."""
+
+    attempt_id: AttemptId
+    job_id: JobId
+    track_id: TrackId
+    n: int
+    provider: Provider
+    model: str
+    endpoint: str
+    modality: Modality
+    arguments: Mapping[str, JsonValue]
+    price_usd: float | None
+    deadline_at: datetime
+    submit_timeout_s: float
+    start_within_s: float
+    run_within_s: float
+    grace_s: float
+    created_at: datetime
+    state: AttemptState = "queued"
+    version: int = 0
+    """How many events the attempt has had."""
+    next_action_at: datetime | None = None
+    """When it is due again; None only where it is final."""
+    submissions: int = 0
+    """How many times it went from queued to submitting."""
+    submit_started_at: datetime | None = None
+    accepted_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    ref: ProviderRef | None = None
+    outputs: tuple[Output, ...] = ()
+    stage: Literal["queued", "running"] | None = None
+    queue_position: int | None = None
+    tries: int = 0
+    """How many times in a row the current step has gone wrong."""
+    resolve_by: datetime | None = None
+    cancel_reason: CancelReason | None = None
+    cancel_sent_at: datetime | None = None
+    failure: Failure | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether it is over."""
+        return self.state in FINAL
+
+
+# What can happen to an attempt.
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Its `next_action_at` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWanted:
+    """The orchestrator wants it stopped."""
+
+    reason: Literal["client", "deadline"]
+
+
+@dataclass(frozen=True, slots=True)
+class CalledBack:
+    """The provider called: there is something to see. What it is, is asked of the provider itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAnswered:
+    """What came of the POST of the given submission."""
+
+    submission: int
+    outcome: SubmitOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the provider says of the run."""
+
+    outcome: CheckOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAnswered:
+    """What the provider says to the cancel."""
+
+    outcome: CancelOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the provider's listing says about a lost submit."""
+
+    outcome: FindOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The outputs are in the artifact store."""
+
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectFailed:
+    """The outputs could not be stored."""
+
+    failure: Failure
+    final: bool
+    """Trying again is in vain."""
+
+
+Happening = (
+    Due | CancelWanted | CalledBack | SubmitAnswered | Checked | CancelAnswered | Searched | Collected | CollectFailed
+)
+
+
+# What there may be to do.
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """POST the run, once, while the lease is surely held; never otherwise."""
+
+    submission: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Ask how the run stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask for the run to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Look for the run in the provider's listing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Copy the outputs into the artifact store."""
+
+
+Action = Post | Check | Cancel | Search | Collect
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows from what happened."""
+
+    attempt: Attempt
+    events: tuple[AttemptEvent, ...] = ()
+    action: Action | None = None
+
+
+def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa: C901 - one flat case a happening
+    """The attempt after `happening`, with what to publish and what to do. Pure; raises nothing."""
+    if attempt.final:
+        return Step(attempt)
+    match happening:
+        case Due():
+            return _due(attempt, now)
+        case CancelWanted(reason):
+            return _cancel_wanted(attempt, reason, now)
+        case CalledBack():
+            waits = attempt.state in ("running", "ambiguous", "cancelling")
+            return Step(replace(attempt, next_action_at=now) if waits else attempt)
+        case SubmitAnswered(submission, outcome):
+            return _submit_answered(attempt, submission, outcome, now)
+        case Checked(outcome):
+            return _checked(attempt, outcome, now)
+        case CancelAnswered(outcome):
+            return _cancel_answered(attempt, outcome, now)
+        case Searched(outcome):
+            return _searched(attempt, outcome, now)
+        case Collected(artifacts):
+            return _collected(attempt, artifacts, now)
+        case CollectFailed():
+            return _collect_failed(attempt, happening, now)
+        case _:
+            assert_never(happening)
+
+
+def _due(attempt: Attempt, now: datetime) -> Step:
+    match attempt.state:
+        case "queued":
+            return _submit(attempt, now)
+        case "submitting":
+            return _ambiguous(attempt, "the process that sent the request died before it told of an answer", now)
+        case "ambiguous":
+            return _resolve(attempt, now)
+        case "running":
+            return _watch(attempt, now)
+        case "collecting":
+            return Step(_leased(attempt, now), action=Collect())
+        case "cancelling":
+            return _watch_cancel(attempt, now)
+        case "succeeded" | "failed" | "cancelled":
+            return Step(attempt)
+        case _:
+            assert_never(attempt.state)
+
+
+def _submit(attempt: Attempt, now: datetime) -> Step:
+    if now >= attempt.deadline_at:
+        return _failed(attempt, Failure(FailureKind.EXPIRED, "the job's deadline passed before it was sent"), now)
+    submission = attempt.submissions + 1
+    submitting = replace(
+        attempt,
+        state="submitting",
+        submissions=submission,
+        submit_started_at=now,
+    )
+    return _told(_leased(submitting, now), AttemptSubmitting, now, Post(submission))
+
+
+def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, now: datetime) -> Step:
+    if attempt.state not in ("submitting", "ambiguous") or submission != attempt.submissions:
+        return Step(attempt)
+    match outcome:
+        case Accepted(ref):
+            return _accepted(attempt, ref, now)
+        case Refused(failure):
+            return _failed(attempt, failure, now)
+        case Throttled(failure, retry_after_s):
+            return _throttled(attempt, failure, retry_after_s, now)
+        case NotSent(reason):
+            return _not_sent(attempt, reason, now)
+        case Unclear(reason):
+            return Step(attempt) if attempt.state == "ambiguous" else _ambiguous(attempt, reason, now)
+        case _:
+            assert_never(outcome)
+
+
+def _accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
+    running = replace(attempt, ref=ref, accepted_at=now, tries=0, resolve_by=None)
+    if attempt.cancel_reason is not None:
+        cancelling = replace(running, state="cancelling", cancel_sent_at=now)
+        return _told(_leased(cancelling, now), AttemptSubmitted, now, Cancel())
+    due = now + timedelta(seconds=poll_interval_s(0))
+    return _told(replace(running, state="running", next_action_at=due), AttemptSubmitted, now)
+
+
+def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, now: datetime) -> Step:
+    tries = attempt.tries + 1
+    wait_s = retry_after_s if retry_after_s is not None else backoff_s(attempt, tries)
+    again = now + timedelta(seconds=wait_s)
+    if again > min(attempt.created_at + timedelta(seconds=THROTTLE_BUDGET_S), attempt.deadline_at):
+        return _failed(attempt, replace(failure, kind=FailureKind.RATE_LIMITED), now)
+    return _back_to_queue(attempt, tries, again, "throttled", failure.message, now)
+
+
+def _not_sent(attempt: Attempt, reason: str, now: datetime) -> Step:
+    tries = attempt.tries + 1
+    if tries >= NOT_SENT_TRIES:
+        return _failed(attempt, Failure(FailureKind.UNREACHABLE, reason), now)
+    again = now + timedelta(seconds=backoff_s(attempt, tries) / 4)
+    return _back_to_queue(attempt, tries, again, "unreachable", reason, now)
+
+
+def _back_to_queue(
+    attempt: Attempt,
+    tries: int,
+    again: datetime,
+    stage: Literal["throttled", "unreachable"],
+    message: str,
+    now: datetime,
+) -> Step:
+    if attempt.cancel_reason is not None:
+        return _cancelled(attempt, may_have_cost=False, now=now)
+    queued = replace(attempt, state="queued", tries=tries, next_action_at=again, resolve_by=None)
+    return _told(queued, AttemptProgressed, now, stage=stage, message=message)
+
+
+def _ambiguous(attempt: Attempt, reason: str, now: datetime) -> Step:
+    resolve_by = now + timedelta(seconds=attempt.grace_s)
+    ambiguous = replace(
+        attempt,
+        state="ambiguous",
+        resolve_by=resolve_by,
+        tries=0,
+        next_action_at=min(now + timedelta(seconds=1), resolve_by),
+    )
+    return _told(ambiguous, AttemptAmbiguous, now, message=reason, resolve_by=resolve_by)
+
+
+def _resolve(attempt: Attempt, now: datetime) -> Step:
+    if now >= max(attempt.deadline_at, attempt.resolve_by or now):
+        return _failed(attempt, Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT), now)
+    return Step(_leased(attempt, now), action=Search())
+
+
+_LOOK_FOR_IT: Final = (
+    "the answer to the submit was lost, and the provider's listing could not be asked; look for the run at the provider"
+)
+
+
+def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
+    if attempt.state != "ambiguous" or attempt.submit_started_at is None or attempt.resolve_by is None:
+        return Step(attempt)
+    match outcome:
+        case Found(ref):
+            return _accepted(attempt, ref, now)
+        case NotFound(conclusive):
+            settled = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s + CONCLUSIVE_AFTER_S)
+            if now >= (min(settled, attempt.resolve_by) if conclusive else attempt.resolve_by):
+                why = "the provider's listing does not show the run, though it would have by now"
+                return _failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, why), now)
+        case NoAnswer():
+            # Without the listing silence says nothing: the window stays open up to the job's deadline.
+            pass
+        case _:
+            assert_never(outcome)
+    tries = attempt.tries + 1
+    again = now + timedelta(seconds=min(15.0, backoff_s(attempt, tries)))
+    return Step(replace(attempt, tries=tries, next_action_at=again))
+
+
+def _watch(attempt: Attempt, now: datetime) -> Step:
+    if (reason := _overdue(attempt, now)) is not None:
+        return _cancelling(attempt, reason, now)
+    return Step(_leased(attempt, now), action=Check())
+
+
+def _overdue(attempt: Attempt, now: datetime) -> CancelReason | None:
+    accepted_at = attempt.accepted_at or now
+    if now >= attempt.deadline_at:
+        return "deadline"
+    if attempt.started_at is None:
+        late = now >= accepted_at + timedelta(seconds=attempt.start_within_s)
+        return "start_timeout" if late else None
+    return "run_timeout" if now >= attempt.started_at + timedelta(seconds=attempt.run_within_s) else None
+
+
+def _cancelling(attempt: Attempt, reason: CancelReason, now: datetime) -> Step:
+    cancelling = replace(attempt, state="cancelling", cancel_reason=reason, cancel_sent_at=now, tries=0)
+    return Step(_leased(cancelling, now), action=Cancel())
+
+
+def _checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
+    if attempt.state not in ("running", "cancelling"):
+        return Step(attempt)
+    match outcome:
+        case Waiting(position):
+            return _progressed(attempt, "queued", position, now)
+        case Running():
+            return _progressed(attempt, "running", None, now)
+        case Produced(outputs):
+            collecting = replace(attempt, state="collecting", outputs=outputs, tries=0)
+            leased = _leased(collecting, now)
+            return _told(leased, AttemptProgressed, now, Collect(), stage="collecting")
+        case Broken(failure, may_have_cost):
+            return _failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
+        case Stopped(may_have_cost):
+            return _stopped(attempt, may_have_cost=may_have_cost, now=now)
+        case Missing(reason):
+            return _missing(attempt, reason, now)
+        case NoAnswer(_, retry_after_s):
+            tries = attempt.tries + 1
+            wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt, tries)), 30.0)
+            return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
+        case _:
+            assert_never(outcome)
+
+
+def _progressed(attempt: Attempt, stage: Literal["queued", "running"], position: int | None, now: datetime) -> Step:
+    since = attempt.accepted_at or now
+    moved = replace(
+        attempt,
+        stage=stage,
+        queue_position=position,
+        started_at=attempt.started_at or (now if stage == "running" else None),
+        tries=0,
+        next_action_at=now + timedelta(seconds=poll_interval_s((now - since).total_seconds())),
+    )
+    if (attempt.stage, attempt.queue_position) == (stage, position):
+        return Step(moved)
+    return _told(moved, AttemptProgressed, now, stage=stage, queue_position=position)
+
+
+def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
+    tries = attempt.tries + 1
+    if tries < MISSING_TRIES:
+        return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt, tries))))
+    if attempt.state == "cancelling":
+        return _stopped(attempt, may_have_cost=True, now=now)
+    return _failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
+
+
+def _stopped(attempt: Attempt, *, may_have_cost: bool, now: datetime) -> Step:
+    match attempt.cancel_reason:
+        case "client" | "deadline":
+            return _cancelled(attempt, may_have_cost=may_have_cost, now=now)
+        case "start_timeout":
+            failure = Failure(FailureKind.START_TIMEOUT, f"not started within {attempt.start_within_s:g} s")
+        case "run_timeout":
+            failure = Failure(FailureKind.RUN_TIMEOUT, f"not finished within {attempt.run_within_s:g} s")
+        case None if attempt.started_at is None and not may_have_cost:
+            failure = Failure(FailureKind.START_TIMEOUT, "the provider dropped the run before it started")
+        case None:
+            failure = Failure(FailureKind.CANCELLED_BY_PROVIDER, "the provider stopped the run")
+        case _:
+            assert_never(attempt.cancel_reason)
+    return _failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
+
+
+def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now: datetime) -> Step:
+    match attempt.state:
+        case "queued":
+            return _cancelled(replace(attempt, cancel_reason=reason), may_have_cost=False, now=now)
+        case "submitting" | "ambiguous":
+            return Step(replace(attempt, cancel_reason=reason))
+        case "running":
+            return _cancelling(attempt, reason, now)
+        case _:
+            return Step(attempt)
+
+
+def _watch_cancel(attempt: Attempt, now: datetime) -> Step:
+    sent_at = attempt.cancel_sent_at or now
+    if now >= sent_at + timedelta(seconds=CANCEL_WATCH_S):
+        return _stopped(attempt, may_have_cost=True, now=now)
+    if attempt.tries > 0:
+        return Step(_leased(attempt, now), action=Cancel())
+    return Step(_leased(attempt, now), action=Check())
+
+
+def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) -> Step:
+    if attempt.state != "cancelling":
+        return Step(attempt)
+    match outcome:
+        case Stopped(may_have_cost):
+            return _stopped(attempt, may_have_cost=may_have_cost, now=now)
+        case CancelPending():
+            return Step(replace(attempt, tries=0, next_action_at=now + timedelta(seconds=1)))
+        case AlreadyOver():
+            return Step(_leased(replace(attempt, tries=0), now), action=Check())
+        case Missing(reason):
+            return _missing(attempt, reason, now)
+        case NoAnswer():
+            tries = attempt.tries + 1
+            again = now + timedelta(seconds=min(30.0, backoff_s(attempt, tries)))
+            return Step(replace(attempt, tries=tries, next_action_at=again))
+        case _:
+            assert_never(outcome)
+
+
+def _collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime) -> Step:
+    if attempt.state != "collecting":
+        return Step(attempt)
+    stored = _told(attempt, AttemptProgressed, now, stage="stored")
+    ended = replace(stored.attempt, state="succeeded", ended_at=now, next_action_at=None, tries=0)
+    done = _told(ended, AttemptSucceeded, now, artifacts=artifacts, cost_usd=attempt.price_usd)
+    return Step(done.attempt, stored.events + done.events)
+
+
+def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> Step:
+    if attempt.state != "collecting":
+        return Step(attempt)
+    tries = attempt.tries + 1
+    if failed.final or tries >= COLLECT_TRIES:
+        return _failed(attempt, failed.failure, now, cost_usd=attempt.price_usd)
+    return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt, tries))))
+
+
+def _failed(attempt: Attempt, failure: Failure, now: datetime, cost_usd: float | None = None) -> Step:
+    failure = replace(
+        failure, message=_storable(failure.message)[:2000], code=_storable(failure.code or "")[:200] or None
+    )
+    ended = replace(attempt, state="failed", ended_at=now, next_action_at=None, failure=failure)
+    return _told(
+        ended,
+        AttemptFailed,
+        now,
+        kind=failure.kind,
+        error_code=failure.code,
+        message=failure.message,
+        http_status=failure.http_status,
+        accepted=attempt.ref is not None,
+        cost_usd=cost_usd if attempt.ref is not None else 0.0,
+    )
+
+
+def _cancelled(attempt: Attempt, *, may_have_cost: bool, now: datetime) -> Step:
+    ended = replace(attempt, state="cancelled", ended_at=now, next_action_at=None)
+    return _told(ended, AttemptCancelled, now, may_have_cost=may_have_cost)
+
+
+def _told(
+    attempt: Attempt, event: type[AttemptEvent], now: datetime, action: Action | None = None, /, **said: object
+) -> Step:
+    told = replace(attempt, version=attempt.version + 1)
+    happened = event.model_validate(
+        {
+            "job_id": told.job_id,
+            "occurred_at": now,
+            "attempt_id": told.attempt_id,
+            "track_id": told.track_id,
+            "n": told.n,
+            "provider": told.provider,
+            "model": told.model,
+            "endpoint": told.endpoint,
+            "version": told.version,
+            "provider_ref": told.ref.request_id if told.ref else None,
+            **{name: _storable(value) if isinstance(value, str) else value for name, value in said.items()},
+        }
+    )
+    return Step(told, (happened,), action)
+
+
+def _storable(text: str) -> str:
+    # Providers' words may hold what neither JSON nor Postgres takes: NUL and lone surrogates.
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()[:2000]
+
+
+def _leased(attempt: Attempt, now: datetime) -> Attempt:
+    return replace(attempt, next_action_at=now + timedelta(seconds=LEASE_S))
+
+
+def poll_interval_s(age_s: float) -> float:
+    """Seconds between two looks at a run of this age: often at first, then a tenth of what it took so far."""
+    return min(5.0, max(0.4, age_s / 10))
+
+
+def backoff_s(attempt: Attempt, tries: int) -> float:
+    """Seconds to wait after the given failure in a row: doubling from 1 to 30, jittered by up to a quarter.
+
+    The jitter comes from the attempt's id, so that the same attempt waits the same time and many do not wait together.
+    """
+    jitter = crc32(f"{attempt.attempt_id}:{tries}".encode()) / 2**32
+    return min(30.0, 2.0 ** (tries - 1)) * (1 + jitter / 4)

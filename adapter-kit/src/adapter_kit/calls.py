@@ -1,0 +1,179 @@
+"""Calls: does the one action that a step asked for, at the provider or the store, and says what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final, TypeVar, assert_never
+
+from opentelemetry.trace import SpanKind
+
+from adapter_kit.attempt import (
+    LEASE_S,
+    Action,
+    Attempt,
+    Cancel,
+    CancelAnswered,
+    Check,
+    Checked,
+    Collect,
+    Happening,
+    Post,
+    Search,
+    Searched,
+    SubmitAnswered,
+)
+from adapter_kit.collect import Collector
+from adapter_kit.health import Health
+from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
+from adapter_kit.outcomes import (
+    Accepted,
+    FindOutcome,
+    Missing,
+    NoAnswer,
+    NotSent,
+    Refused,
+    SubmitOutcome,
+    Throttled,
+    Unclear,
+)
+from adapter_kit.provider import LostSubmission, Provider, Run, Submission
+from chassis.logs import get_logger
+from chassis.runtime import Runtime
+from contracts.failures import FAILURES
+
+CALL_LIMIT_S: Final = 60.0
+T = TypeVar("T")
+CallbackUrl = Callable[[Attempt], str | None]
+TakenRefs = Callable[[Attempt], Awaitable[frozenset[str]]]
+
+
+class Calls:
+    """The provider's port and the collector, as actions."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        collector: Collector,
+        health: Health,
+        runtime: Runtime,
+        *,
+        taken_refs: TakenRefs,
+        callback_url: CallbackUrl,
+    ) -> None:
+        self._provider = provider
+        self._collector = collector
+        self._health = health
+        self._runtime = runtime
+        self._taken_refs = taken_refs
+        self._callback_url = callback_url
+        self._log = get_logger("adapter_kit.calls")
+
+    async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: float) -> Happening:
+        """Do `action`; `held_at` is the monotonic time at which the attempt's lease was last surely held."""
+        name = type(action).__name__.lower()
+        attributes = {
+            "segue.job.id": attempt.job_id,
+            "segue.attempt.id": attempt.attempt_id,
+            "gen_ai.provider.name": attempt.provider,
+            "gen_ai.request.model": attempt.endpoint,
+        }
+        started = monotonic()
+        try:
+            with self._runtime.telemetry.span(
+                f"{name} {attempt.endpoint}", parent=traceparent, kind=SpanKind.CLIENT, attributes=attributes
+            ):
+                return await self._ask(attempt, action, held_at)
+        finally:
+            CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
+
+    async def _ask(self, attempt: Attempt, action: Action, held_at: float) -> Happening:
+        match action:
+            case Post(submission):
+                return SubmitAnswered(submission, await self._post(attempt, held_at))
+            case Search():
+                return Searched(await self._search(attempt))
+            case Collect():
+                return await self._collector.collect(attempt)
+            case Check():
+                run = _run(attempt)
+                return Checked(
+                    Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
+                )
+            case Cancel():
+                run = _run(attempt)
+                outcome = Missing("no reference") if run is None else await self._bounded(self._provider.cancel(run))
+                self._log.info("cancel sent", reason=attempt.cancel_reason, answer=type(outcome).__name__)
+                return CancelAnswered(outcome)
+            case _:
+                assert_never(action)
+
+    async def _post(self, attempt: Attempt, held_at: float) -> SubmitOutcome:
+        if monotonic() - held_at > LEASE_S / 2:
+            # A process that was stopped for a while wakes up here; by now others may count the POST as lost.
+            LATE_POSTS.labels(attempt.provider).inc()
+            return NotSent("the process was held up between the intent and the POST")
+        submission = Submission(
+            attempt_id=attempt.attempt_id,
+            endpoint=attempt.endpoint,
+            arguments=attempt.arguments,
+            start_within_s=attempt.start_within_s,
+            run_within_s=attempt.run_within_s,
+            webhook_url=self._callback_url(attempt),
+        )
+        self._log.info("submitting", endpoint=attempt.endpoint)
+        try:
+            async with asyncio.timeout(attempt.submit_timeout_s + 5):
+                outcome = await self._provider.submit(submission)
+        except Exception as error:  # noqa: BLE001 - after an unforeseen error nobody knows what was delivered
+            self._log.exception("the submit raised")
+            outcome = Unclear(f"{type(error).__name__}: {error}")
+        self._hear(outcome)
+        return outcome
+
+    def _hear(self, outcome: SubmitOutcome) -> None:
+        match outcome:
+            case Accepted(ref):
+                self._log.info("accepted", provider_ref=ref.request_id)
+                self._health.note(None)
+            case Refused(failure):
+                said = {"kind": failure.kind, "error_code": failure.code, "http_status": failure.http_status}
+                self._log.warning("refused", message=failure.message, **said)
+                if FAILURES[failure.kind].trips_breaker:
+                    self._health.note(failure.message)
+            case NotSent(reason):
+                self._log.warning("not sent", message=reason)
+                self._health.note(reason)
+            case Throttled(failure, retry_after_s):
+                self._log.warning("throttled", message=failure.message, retry_after_s=retry_after_s)
+            case Unclear(reason):
+                self._log.warning("unclear whether it was accepted; it is never sent again", message=reason)
+            case _:
+                assert_never(outcome)
+
+    async def _search(self, attempt: Attempt) -> FindOutcome:
+        if attempt.submit_started_at is None:
+            return NoAnswer("it was never submitted")
+        lost = LostSubmission(
+            attempt_id=attempt.attempt_id,
+            endpoint=attempt.endpoint,
+            arguments=attempt.arguments,
+            submitted_at=attempt.submit_started_at,
+            taken=await self._taken_refs(attempt),
+        )
+        return await self._bounded(self._provider.find(lost))
+
+    async def _bounded(self, call: Awaitable[T]) -> T | NoAnswer:
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                return await call
+        except Exception as error:  # noqa: BLE001 - asking again is safe, whatever it was
+            self._log.exception("the call raised; it is asked again")
+            return NoAnswer(f"{type(error).__name__}: {error}")
+
+
+def _run(attempt: Attempt) -> Run | None:
+    if attempt.ref is None:
+        return None
+    return Run(attempt.attempt_id, attempt.endpoint, attempt.modality, attempt.ref)

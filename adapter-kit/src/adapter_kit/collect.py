@@ -1,0 +1,109 @@
+"""Outputs outlive the provider: each is fetched, looked into, measured, and kept in Segue's own store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import httpx
+
+from adapter_kit.attempt import COLLECT_LEASE_S, Attempt, Collected, CollectFailed
+from adapter_kit.download import Lost, Unreachable, download
+from adapter_kit.media import Unusable, inspect
+from adapter_kit.outcomes import Failure
+from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
+from chassis.egress import EgressRefused
+from contracts.attempts import Artifact
+from contracts.failures import FailureKind
+from contracts.generation import Modality
+
+MAX_BYTES: Final = 200 * 1024 * 1024
+MAX_OUTPUTS: Final = 16
+CONCURRENCY: Final = 4
+TIME_S: Final = COLLECT_LEASE_S - 30
+"""Seconds for one collection: it ends before another replica may take it over."""
+
+
+class Collector:
+    """Brings an attempt's outputs into the artifact store. Doing it again overwrites them with the same."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        store: ArtifactStore,
+        *,
+        max_bytes: int = MAX_BYTES,
+        work_dir: Path | None = None,
+        time_s: float = TIME_S,
+    ) -> None:
+        """`max_bytes` bounds each output; files lie in `work_dir` (the system's, if None) while they are looked at."""
+        self._client = client
+        self._store = store
+        self._max_bytes = max_bytes
+        self._work_dir = work_dir
+        self._time_s = time_s
+
+    async def collect(self, attempt: Attempt) -> Collected | CollectFailed:
+        """Store every output of `attempt`, or say why that cannot be, and whether trying again is in vain."""
+        if not 1 <= len(attempt.outputs) <= MAX_OUTPUTS:
+            return _unusable(f"the provider returned {len(attempt.outputs)} outputs")
+        gate = asyncio.Semaphore(CONCURRENCY)
+        try:
+            async with asyncio.timeout(self._time_s), asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(attempt, n, gate)) for n in range(1, len(attempt.outputs) + 1)]
+        except TimeoutError:
+            return _lost(f"the outputs could not be stored within {self._time_s:g} s", final=False)
+        results = [task.result() for task in tasks]
+        failures = [result for result in results if isinstance(result, CollectFailed)]
+        if failures:
+            return next((failure for failure in failures if failure.final), failures[0])
+        return Collected(tuple(result for result in results if isinstance(result, Artifact)))
+
+    async def _one(self, attempt: Attempt, n: int, gate: asyncio.Semaphore) -> Artifact | CollectFailed:
+        try:
+            async with gate:
+                with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
+                    return await self._store_one(attempt, n, Path(folder) / "output")
+        except (Unusable, EgressRefused) as error:
+            return _unusable(f"output {n}: {error}")
+        except Lost as error:
+            return _lost(f"output {n}: {error}", final=True, http_status=error.status)
+        except Unreachable as error:
+            return _lost(f"output {n}: {error}", final=False, http_status=error.status)
+        except STORE_ERRORS as error:
+            # Its text may quote the store's credentials.
+            return _lost(f"output {n}: Segue could not store it ({type(error).__name__})", final=False)
+
+    async def _store_one(self, attempt: Attempt, n: int, path: Path) -> Artifact:
+        sha256 = await download(self._client, attempt.outputs[n - 1].url, path, self._max_bytes)
+        media = await asyncio.to_thread(inspect, path, attempt.modality)
+        name = f"{_stem(attempt.modality, n)}.{media.extension}"
+        key = artifact_key(attempt.job_id, attempt.attempt_id, name)
+        stored = await self._store.put_file(path, key, content_type=media.content_type)
+        if stored.sha256 != sha256:
+            raise OSError("what was stored is not what was fetched")
+        return Artifact(
+            name=name,
+            content_type=media.content_type,
+            size_bytes=stored.size_bytes,
+            sha256=sha256,
+            duration_s=media.duration_s,
+            width=media.width,
+            height=media.height,
+        )
+
+
+def _stem(modality: Modality, n: int) -> str:
+    if modality == "image":
+        return f"image-{n}"
+    return "audio" if n == 1 else f"audio-{n}"
+
+
+def _unusable(message: str) -> CollectFailed:
+    return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, message), final=True)
+
+
+def _lost(message: str, *, final: bool, http_status: int | None = None) -> CollectFailed:
+    return CollectFailed(Failure(FailureKind.OUTPUT_LOST, message, http_status=http_status), final=final)

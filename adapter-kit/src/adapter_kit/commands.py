@@ -1,0 +1,77 @@
+"""Commands and callbacks become rows in the ledger; nothing waits for a provider here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from adapter_kit import ledger
+from adapter_kit.attempt import Attempt, CalledBack, CancelWanted, Happening
+from adapter_kit.settings import AdapterSettings
+from chassis.delivery import Delivered
+from chassis.outbox import Outbox, Transaction
+from contracts.callbacks import CallbackReceived
+from contracts.commands import CancelAttempt, RunAttempt
+from contracts.generation import Provider
+from contracts.ids import AttemptId
+
+GRACE_MARGIN_S = 60.0
+
+
+class CommandHandler:
+    """Handles a batch of segue.commands.<provider> and segue.callbacks in one transaction."""
+
+    def __init__(self, provider: Provider, settings: AdapterSettings, outbox: Outbox, wake: Callable[[], None]) -> None:
+        self._provider = provider
+        self._settings = settings
+        self._outbox = outbox
+        self._wake = wake
+
+    async def __call__(self, batch: Sequence[Delivered], /) -> None:
+        """Write what the batch asks for, and wake the driver once it is committed."""
+        async with self._outbox.transaction() as transaction:
+            await self._write(transaction, batch)
+            transaction.after_commit(self._wake)
+
+    async def _write(self, transaction: Transaction, batch: Sequence[Delivered]) -> None:
+        wanted: list[tuple[Attempt, str | None]] = []
+        happened: list[tuple[AttemptId, Happening]] = []
+        for delivered in batch:
+            match delivered.message:
+                case RunAttempt() as command if command.provider == self._provider:
+                    wanted.append((attempt_from(command, self._settings, transaction.now), delivered.traceparent))
+                case CancelAttempt(attempt_id=attempt_id, provider=self._provider, reason=reason):
+                    happened.append((attempt_id, CancelWanted(reason)))
+                case CallbackReceived(attempt_id=attempt_id, provider=self._provider):
+                    happened.append((attempt_id, CalledBack()))
+                case _:
+                    continue  # segue.callbacks carries both providers' webhooks.
+        if wanted:
+            await ledger.create(transaction, wanted)
+        if happened:
+            await ledger.apply(transaction, happened)
+
+
+def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime) -> Attempt:
+    """The attempt that a command asks for, due at once."""
+    start_within_s = settings.start_deadline_s or command.start_within_s
+    derived_grace_s = start_within_s + command.run_within_s + GRACE_MARGIN_S
+    return Attempt(
+        attempt_id=command.attempt_id,
+        job_id=command.job_id,
+        track_id=command.track_id,
+        n=command.n,
+        provider=command.provider,
+        model=command.model,
+        endpoint=command.endpoint,
+        modality=command.modality,
+        arguments=command.arguments,
+        price_usd=command.price_usd,
+        deadline_at=command.deadline_at,
+        submit_timeout_s=settings.submit_timeout_s,
+        start_within_s=start_within_s,
+        run_within_s=command.run_within_s,
+        grace_s=settings.submit_grace_s or derived_grace_s,
+        created_at=now,
+        next_action_at=now,
+    )

@@ -1,0 +1,189 @@
+"""The driver: takes due attempts from the ledger, does the one action each asks for, and tells what came of it.
+
+Every row with a time on it is somebody's to do. The driver sleeps until the earliest of those times, or until a handler
+in this process wakes it. It claims no more than it has free calls for, renews its leases while it works, and may die at
+any point: the rows come due again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Final
+
+import structlog
+
+from adapter_kit import ledger
+from adapter_kit.attempt import LEASE_S, Action, Collect, CollectFailed, Happening
+from adapter_kit.calls import Calls
+from adapter_kit.ending import tell_of_end
+from adapter_kit.ledger import Stepped
+from adapter_kit.metrics import CALLS_IN_FLIGHT
+from adapter_kit.outcomes import Failure
+from adapter_kit.settling import Settler
+from chassis.database import TRANSIENT, Pool
+from chassis.logs import get_logger
+from chassis.outbox import Outbox
+from chassis.runtime import Check, Runtime
+from chassis.telemetry import trace_id_of
+from contracts.failures import FailureKind
+from contracts.ids import AttemptId
+
+LONGEST_SLEEP_S: Final = 5.0
+RENEW_S: Final = LEASE_S / 4
+STALL_S: Final = 60.0
+
+
+class Driver:
+    """Drives every attempt of one provider; any number of replicas may run."""
+
+    def __init__(
+        self, calls: Calls, settler: Settler, outbox: Outbox, pool: Pool, runtime: Runtime, *, concurrency: int
+    ) -> None:
+        self._calls = calls
+        self._settler = settler
+        self._outbox = outbox
+        self._pool = pool
+        self._runtime = runtime
+        self._free = concurrency
+        self._held: dict[AttemptId, float] = {}
+        self._collecting: set[asyncio.Task[Happening]] = set()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._turned_at = monotonic()
+        self._log = get_logger("adapter_kit.driver")
+
+    def wake(self) -> None:
+        """Look for due attempts now."""
+        self._wake.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Drive for as long as the block lasts; on leaving, finish the calls that are in flight."""
+        async with asyncio.TaskGroup() as keepers:
+            writer = keepers.create_task(self._settler.run())
+            renewer = keepers.create_task(self._renew_forever())
+            try:
+                async with asyncio.TaskGroup() as calls:
+                    claimer = calls.create_task(self._claim_forever(calls))
+                    for task, name in ((writer, "ledger writer"), (renewer, "lease renewer"), (claimer, "claim loop")):
+                        self._runtime.must_live(_finished(task, name))
+                    self._runtime.must_live(self._stalled)
+                    try:
+                        yield
+                    finally:
+                        self._close()
+            finally:
+                renewer.cancel()
+                writer.cancel()
+
+    def _close(self) -> None:
+        # The claim loop is asked, not cancelled: a claim cut off at its commit would be a POST nobody sends.
+        self._closing = True
+        self._wake.set()
+        for task in self._collecting:
+            task.cancel()
+
+    async def _claim_forever(self, calls: asyncio.TaskGroup) -> None:
+        while not self._closing:
+            self._wake.clear()
+            self._turned_at = monotonic()
+            try:
+                sleep_s = await self._claim_once(calls)
+            except TRANSIENT as error:
+                self._log.warning("the claim loop waits for the database", error=repr(error))
+                sleep_s = 0.5
+            await self._sleep(sleep_s)
+
+    async def _claim_once(self, calls: asyncio.TaskGroup) -> float:
+        if self._free <= 0:
+            return LONGEST_SLEEP_S  # A call that ends wakes the loop.
+        before = monotonic()
+        async with self._outbox.transaction() as transaction:
+            claimed = await ledger.claim(transaction, self._free)
+            full = len(claimed) == self._free
+            next_s = None if full else await ledger.seconds_to_next(transaction)
+        for stepped in claimed:
+            tell_of_end(stepped, self._runtime.telemetry)
+            if stepped.action is not None:
+                self._free -= 1
+                self._held[stepped.attempt.attempt_id] = before
+                calls.create_task(self._drive(stepped))
+        CALLS_IN_FLIGHT.set(len(self._held))
+        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(0.0, next_s))
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _drive(self, stepped: Stepped) -> None:
+        """Do the action, tell the ledger, and go on for as long as that leads to another."""
+        attempt_id = stepped.attempt.attempt_id
+        current: Stepped | None = stepped
+        with structlog.contextvars.bound_contextvars(**_log_context(stepped)):
+            try:
+                while current is not None and current.action is not None:
+                    happening = await self._act(current, current.action)
+                    current = await self._settler.settle(attempt_id, happening)
+                    if current is not None:
+                        tell_of_end(current, self._runtime.telemetry)
+            except Exception:  # noqa: BLE001 - the lease runs out, and the row is due again for whoever claims it
+                self._log.exception("driving failed")
+            finally:
+                self._held.pop(attempt_id, None)
+                self._free += 1
+                self._wake.set()
+
+    async def _act(self, current: Stepped, action: Action) -> Happening:
+        attempt = current.attempt
+        call = self._calls.perform(attempt, action, current.traceparent, self._held[attempt.attempt_id])
+        if not isinstance(action, Collect):
+            return await call
+        task = asyncio.create_task(call)
+        self._collecting.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            interrupted = Failure(FailureKind.OUTPUT_LOST, "the download was interrupted by a restart")
+            return CollectFailed(interrupted, final=False)
+        finally:
+            self._collecting.discard(task)
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)  # Cancelled by the driver when the last call has ended.
+            if not self._held:
+                continue
+            before = monotonic()
+            try:
+                kept = await ledger.renew(self._pool, list(self._held))
+            except TRANSIENT as error:
+                self._log.warning("leases not renewed", error=repr(error))
+                continue
+            self._held.update({attempt_id: before for attempt_id in kept if attempt_id in self._held})
+
+    def _stalled(self) -> str | None:
+        idle_s = monotonic() - self._turned_at
+        return f"the claim loop has not turned for {idle_s:.0f} s" if idle_s > STALL_S and self._free > 0 else None
+
+
+def _finished(task: asyncio.Task[None], name: str) -> Check:
+    return lambda: f"the {name} has ended" if task.done() else None
+
+
+def _log_context(stepped: Stepped) -> dict[str, object]:
+    attempt = stepped.attempt
+    return {
+        "job_id": attempt.job_id,
+        "track_id": attempt.track_id,
+        "attempt": attempt.n,
+        "provider": attempt.provider,
+        "trace_id": trace_id_of(stepped.traceparent),
+    }

@@ -1,0 +1,71 @@
+"""What is told of an attempt once it is over: a log line, a count, and its span.
+
+A run may take minutes and outlive its process, so its span is written afterwards, from the times in the ledger.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from adapter_kit.attempt import Attempt
+from adapter_kit.ledger import Stepped
+from adapter_kit.metrics import ATTEMPT_SECONDS, ATTEMPTS_ENDED
+from chassis.logs import get_logger
+from chassis.telemetry import Telemetry, context_of
+
+_log = get_logger("adapter_kit.ending")
+
+
+def tell_of_end(stepped: Stepped, telemetry: Telemetry) -> None:
+    """Log, count and trace the attempt, if this step ended it."""
+    attempt = stepped.attempt
+    if not stepped.ended or attempt.ended_at is None:
+        return
+    kind = attempt.failure.kind.value if attempt.failure else ""
+    ATTEMPTS_ENDED.labels(attempt.provider, attempt.state, kind).inc()
+    began = attempt.submit_started_at or attempt.created_at
+    ATTEMPT_SECONDS.labels(attempt.provider, attempt.state).observe((attempt.ended_at - began).total_seconds())
+    said = {"message": attempt.failure.message, "error_code": attempt.failure.code} if attempt.failure else {}
+    _log.info(
+        "attempt ended",
+        job_id=attempt.job_id,
+        track_id=attempt.track_id,
+        attempt=attempt.n,
+        provider=attempt.provider,
+        state=attempt.state,
+        kind=kind or None,
+        **said,
+    )
+    _write_span(attempt, stepped.traceparent, began, attempt.ended_at, telemetry)
+
+
+def _write_span(
+    attempt: Attempt, traceparent: str | None, began: datetime, ended: datetime, telemetry: Telemetry
+) -> None:
+    span = telemetry.tracer.start_span(
+        f"generate_content {attempt.endpoint}",
+        context=context_of(traceparent),
+        kind=SpanKind.CLIENT,
+        start_time=_nanoseconds(began),
+        attributes={
+            "gen_ai.operation.name": "generate_content",
+            "gen_ai.provider.name": attempt.provider,
+            "gen_ai.request.model": attempt.endpoint,
+            "segue.job.id": attempt.job_id,
+            "segue.attempt.id": attempt.attempt_id,
+            "segue.attempt.number": attempt.n,
+            "segue.attempt.state": attempt.state,
+        },
+    )
+    if attempt.ref is not None:
+        span.set_attribute("gen_ai.response.id", attempt.ref.request_id)
+    if attempt.failure is not None:
+        span.set_attribute("error.type", attempt.failure.kind.value)
+        span.set_status(Status(StatusCode.ERROR, attempt.failure.message[:200]))
+    span.end(_nanoseconds(ended))
+
+
+def _nanoseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000) * 1_000

@@ -1,0 +1,148 @@
+"""The ledger: attempts in Postgres, changed only by `step`, under a row lock, their events in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from adapter_kit.attempt import LEASE_S, Action, Attempt, Due, Happening, Step, step
+from chassis.database import Pool
+from chassis.outbox import Transaction
+from contracts.ids import AttemptId
+
+_BODY: Final = TypeAdapter(Attempt)
+
+_CREATE = """
+INSERT INTO attempts (attempt_id, job_id, state, version, next_action_at, traceparent, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::text[], $7::text[]::jsonb[])
+ON CONFLICT (attempt_id) DO NOTHING
+"""
+_LOCK = """
+SELECT body::text, traceparent, next_action_at FROM attempts
+WHERE attempt_id = ANY($1) ORDER BY attempt_id FOR UPDATE
+"""
+_CLAIM = """
+SELECT body::text, traceparent, next_action_at FROM attempts
+WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+_SAVE = """
+UPDATE attempts SET state = new.state, version = new.version, next_action_at = new.next_action_at,
+    provider_ref = new.provider_ref, body = new.body::jsonb, updated_at = now()
+FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[])
+    AS new (attempt_id, state, version, next_action_at, provider_ref, body)
+WHERE attempts.attempt_id = new.attempt_id
+"""
+_RENEW = """
+UPDATE attempts SET next_action_at = now() + make_interval(secs => $2)
+WHERE attempt_id = ANY($1) AND next_action_at > now()
+RETURNING attempt_id
+"""
+_SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
+_TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND created_at > $1 AND attempt_id <> $2"
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """An attempt after a step that is now in the ledger."""
+
+    attempt: Attempt
+    traceparent: str | None
+    """The job's trace context, under which everything about the attempt belongs."""
+    action: Action | None
+    ended: bool
+    """This very step made it final."""
+
+
+async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str | None]]) -> None:
+    """Write new attempts with their trace contexts; those the ledger has already are left as they are.
+
+    Raises asyncpg.UniqueViolationError if another attempt of the same job is live: one must end before the next begins.
+    """
+    rows = list(attempts)
+    await transaction.connection.execute(
+        _CREATE,
+        [a.attempt_id for a, _ in rows],
+        [a.job_id for a, _ in rows],
+        [a.state for a, _ in rows],
+        [a.version for a, _ in rows],
+        [a.next_action_at for a, _ in rows],
+        [traceparent for _, traceparent in rows],
+        [_dump(a) for a, _ in rows],
+    )
+
+
+async def apply(
+    transaction: Transaction, happenings: Sequence[tuple[AttemptId, Happening]]
+) -> dict[AttemptId, Stepped]:
+    """Step each attempt through what happened to it, in order; unknown attempts are left out of the answer."""
+    locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in happenings}))
+    current = {known.attempt.attempt_id: known for known in map(_load, locked)}
+    for attempt_id, happening in happenings:
+        if (known := current.get(attempt_id)) is not None:
+            current[attempt_id] = _advance(transaction, known, happening)
+    await _save(transaction, current.values())
+    return current
+
+
+async def claim(transaction: Transaction, limit: int) -> list[Stepped]:
+    """Take up to `limit` attempts that are due and step them; no two replicas get the same one."""
+    claimed = await transaction.connection.fetch(_CLAIM, limit)
+    stepped = [_advance(transaction, known, Due()) for known in map(_load, claimed)]
+    await _save(transaction, stepped)
+    return stepped
+
+
+async def renew(pool: Pool, attempt_ids: Sequence[AttemptId]) -> frozenset[AttemptId]:
+    """Keep the leases on these attempts for another while; those already lost are not in the answer."""
+    rows = await pool.fetch(_RENEW, attempt_ids, LEASE_S)
+    return frozenset(AttemptId(row["attempt_id"]) for row in rows)
+
+
+async def seconds_to_next(transaction: Transaction) -> float | None:
+    """How long until the next attempt is due; None if none is waiting."""
+    seconds: float | None = await transaction.connection.fetchval(_SECONDS_TO_NEXT)
+    return seconds
+
+
+async def taken_refs(pool: Pool, lost: Attempt, since: datetime) -> frozenset[str]:
+    """The provider's ids, of runs made after `since`, that belong to other attempts."""
+    rows = await pool.fetch(_TAKEN, since, lost.attempt_id)
+    return frozenset(row["provider_ref"] for row in rows)
+
+
+def _advance(transaction: Transaction, known: Stepped, happening: Happening) -> Stepped:
+    result: Step = step(known.attempt, happening, transaction.now)
+    for event in result.events:
+        transaction.emit(event, known.traceparent)
+    ended = known.ended or (result.attempt.final and not known.attempt.final)
+    return Stepped(result.attempt, known.traceparent, result.action or known.action, ended=ended)
+
+
+async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
+    attempts = [s.attempt for s in stepped]
+    if not attempts:
+        return
+    await transaction.connection.execute(
+        _SAVE,
+        [a.attempt_id for a in attempts],
+        [a.state for a in attempts],
+        [a.version for a in attempts],
+        [a.next_action_at for a in attempts],
+        [a.ref.request_id if a.ref else None for a in attempts],
+        [_dump(a) for a in attempts],
+    )
+
+
+def _dump(attempt: Attempt) -> str:
+    return _BODY.dump_json(attempt).decode()
+
+
+def _load(row: asyncpg.Record) -> Stepped:
+    # The column is the authority: renewing a lease writes it alone.
+    attempt = replace(_BODY.validate_json(row["body"]), next_action_at=row["next_action_at"])
+    return Stepped(attempt, row["traceparent"], action=None, ended=False)

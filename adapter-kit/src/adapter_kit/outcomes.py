@@ -1,0 +1,175 @@
+"""What can come of asking a provider something: closed sets of values that the attempt machine reads.
+
+A provider's translation turns every answer, and every way of getting none, into one of these, and raises nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.failures import FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed: Segue's kind, with the provider's own code and words."""
+
+    kind: FailureKind
+    message: str
+    code: str | None = None
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRef:
+    """The provider's names for a run it accepted: enough to find it again after a restart."""
+
+    request_id: str
+    urls: Mapping[str, str]
+    """Where the provider said to ask; kept, because its documentation says not to build them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file that a run made, still at the provider."""
+
+    url: str
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the run: from now on it may cost money."""
+
+    ref: ProviderRef
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The request never left: no name, no connection, no TLS, no free connection. Sending it again is safe."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The provider refused for now; nothing was accepted, and sending it later is safe."""
+
+    failure: Failure
+    retry_after_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A definite answer that no run was made."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """The request may have been accepted: no answer, or none that tells. It must not be sent again."""
+
+    reason: str
+
+
+SubmitOutcome = Accepted | NotSent | Throttled | Refused | Unclear
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Accepted, not started."""
+
+    queue_position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Started, not finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Finished, with outputs to fetch."""
+
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Finished without a result."""
+
+    failure: Failure
+    may_have_cost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Ended by a cancel or by the provider's own deadline."""
+
+    may_have_cost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The provider does not know the run any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """The question itself failed; nothing is known, and asking again is safe."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+CheckOutcome = Waiting | Running | Produced | Broken | Stopped | Missing | NoAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPending:
+    """The provider noted the wish; the run may still finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyOver:
+    """The run had ended before; check says how."""
+
+
+CancelOutcome = Stopped | CancelPending | AlreadyOver | Missing | NoAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The run whose submit's answer was lost: the provider has it."""
+
+    ref: ProviderRef
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The provider's listing answered, and the run is not in it."""
+
+    conclusive: bool
+    """The listing shows every accepted run at once, finished or not: then its absence is proof."""
+
+
+FindOutcome = Found | NotFound | NoAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAccepted:
+    """The provider answers and accepts the key; asked without spending anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefused:
+    """The provider answers and does not accept the key."""
+
+    failure: Failure
+
+
+ProbeOutcome = KeyAccepted | KeyRefused | NoAnswer

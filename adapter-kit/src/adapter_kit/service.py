@@ -1,0 +1,101 @@
+"""An adapter as a service: everything about it but the provider, which it is given."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+
+from chassis.egress import EgressPolicy, egress_client
+
+import adapter_kit
+from adapter_kit import ledger
+from adapter_kit.calls import Calls
+from adapter_kit.collect import Collector
+from adapter_kit.commands import CommandHandler
+from adapter_kit.driver import Driver
+from adapter_kit.health import Health
+from adapter_kit.provider import Provider
+from adapter_kit.settings import AdapterSettings
+from adapter_kit.settling import Settler
+from chassis.artifacts import ArtifactStore
+from chassis.broker import make_broker, running, watch_broker
+from chassis.database import database_name, latest_migration, migrate, open_pool
+from chassis.delivery import BatchConsumer
+from chassis.http import health_app, serve_http
+from chassis.logs import get_logger
+from chassis.outbox import Outbox
+from chassis.runtime import CannotStart, Runtime
+from contracts.generation import Provider as ProviderName
+from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
+
+LISTING_SLACK = timedelta(minutes=5)
+
+
+@asynccontextmanager
+async def adapter(
+    settings: AdapterSettings,
+    runtime: Runtime,
+    name: ProviderName,
+    provider_opened: AbstractAsyncContextManager[Provider],
+    *,
+    sdk: str,
+    probe_endpoint: str,
+) -> AsyncIterator[None]:
+    """Run the adapter of one provider for as long as the block lasts. Raises CannotStart."""
+    schema = f"{name}_adapter"
+    database_url = settings.database_url.get_secret_value()
+    topics = (COMMANDS[name], CALLBACKS)
+    broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
+    policy, store = _egress_policy(settings), _artifact_store(settings)
+    await migrate(database_url, schema, adapter_kit)
+    async with (
+        serve_http(health_app(runtime), settings.host, settings.port),
+        open_pool(database_url, schema) as pool,
+        egress_client(policy) as client,
+        provider_opened as provider,
+    ):
+        outbox = Outbox(pool, broker, runtime)
+        health = Health(provider, pool, runtime, probe_endpoint)
+        calls = Calls(
+            provider,
+            Collector(client, store),
+            health,
+            runtime,
+            taken_refs=lambda lost: ledger.taken_refs(pool, lost, lost.created_at - LISTING_SLACK),
+            callback_url=lambda _attempt: None,
+        )
+        driver = Driver(calls, Settler(outbox, runtime), outbox, pool, runtime, concurrency=settings.concurrency)
+        consumer = BatchConsumer(broker, runtime, topics, CommandHandler(name, settings, outbox, driver.wake))
+        async with (
+            running(broker, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
+            outbox.running(),
+            driver.running(),
+            health.watched(),
+        ):
+            watch_broker(broker, runtime)
+            get_logger("adapter_kit").info(
+                "started",
+                sdk=sdk,
+                broker=settings.kafka_bootstrap_servers,
+                database=database_name(database_url),
+                schema=f"{schema}/{latest_migration(adapter_kit)}",
+                artifacts=settings.artifact_store_url,
+                callbacks=settings.public_url or "off: polling",
+                topics=[topic.name for topic in consumer.topics],
+            )
+            yield
+
+
+def _egress_policy(settings: AdapterSettings) -> EgressPolicy:
+    try:
+        return EgressPolicy.parse(settings.egress_allow)
+    except ValueError as error:
+        raise CannotStart(f"SEGUE_EGRESS_ALLOW: {error}") from error
+
+
+def _artifact_store(settings: AdapterSettings) -> ArtifactStore:
+    try:
+        return ArtifactStore.open(settings.artifact_store_url)
+    except (ValueError, OSError) as error:
+        raise CannotStart(f"ARTIFACT_STORE_URL: {error}") from error

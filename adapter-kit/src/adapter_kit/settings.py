@@ -1,0 +1,47 @@
+"""The settings that every adapter shares."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from chassis.settings import ServiceSettings
+
+
+class AdapterSettings(ServiceSettings):
+    """What an adapter reads besides its provider's key."""
+
+    artifact_store_url: str = Field(
+        default="file:///var/lib/segue/artifacts",
+        validation_alias="ARTIFACT_STORE_URL",
+        description="Where outputs are kept: file, s3, gs or az.",
+    )
+    egress_allow: str = Field(
+        default="",
+        validation_alias="SEGUE_EGRESS_ALLOW",
+        description="Hosts or networks that may be fetched from although they are private, separated by commas.",
+    )
+    submit_timeout_s: float = Field(
+        default=30,
+        gt=0,
+        le=300,
+        validation_alias="SEGUE_SUBMIT_TIMEOUT_S",
+        description="Seconds to wait for an answer.",
+    )
+    start_deadline_s: float | None = Field(
+        default=None,
+        gt=1,
+        validation_alias="SEGUE_START_DEADLINE_S",
+        description="Seconds in which a run has to start.",
+    )
+    submit_grace_s: float | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="SEGUE_SUBMIT_GRACE_S",
+        description="Seconds after which a lost submit counts as never accepted; unset: derived from the route.",
+    )
+    public_url: str | None = Field(
+        default=None, validation_alias="SEGUE_PUBLIC_URL", description="Where providers can call back; unset: polling."
+    )
+    concurrency: int = Field(
+        default=300, gt=0, validation_alias="SEGUE_PROVIDER_CALLS", description="Provider calls in flight at a time."
+    )

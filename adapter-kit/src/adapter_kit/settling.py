@@ -1,0 +1,83 @@
+"""Settling: what came of many calls at once is told to the ledger in one transaction at a time.
+
+While one transaction is on its way the next outcomes gather, so a lone outcome waits for nothing and a flood of them
+shares its commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adapter_kit import ledger
+from adapter_kit.attempt import Happening
+from adapter_kit.ledger import Stepped
+from chassis.database import TRANSIENT
+from chassis.logs import get_logger
+from chassis.outbox import Outbox
+from chassis.runtime import Runtime
+from contracts.ids import AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    attempt_id: AttemptId
+    happening: Happening
+    answer: asyncio.Future[Stepped | None]
+
+
+class Settler:
+    """The one writer of outcomes in this process."""
+
+    def __init__(self, outbox: Outbox, runtime: Runtime) -> None:
+        self._outbox = outbox
+        self._runtime = runtime
+        self._waiting: list[_Told] = []
+        self._news = asyncio.Event()
+        self._log = get_logger("adapter_kit.settling")
+
+    async def settle(self, attempt_id: AttemptId, happening: Happening) -> Stepped | None:
+        """The attempt after `happening`, once that is committed; None if the ledger cannot take it."""
+        answer: asyncio.Future[Stepped | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Told(attempt_id, happening, answer))
+        self._news.set()
+        return await answer
+
+    async def run(self) -> None:
+        """Write outcomes until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            told, self._waiting = self._waiting, []
+            if told:
+                await self._write(told)
+
+    async def _write(self, told: Sequence[_Told]) -> None:
+        wait_s = 0.1
+        while True:
+            try:
+                await self._write_once(told)
+            except TRANSIENT as error:
+                # An answer to a paid POST is worth waiting for: it is held until the database is back.
+                self._log.warning("outcomes wait for the database", outcomes=len(told), error=repr(error))
+                await asyncio.sleep(wait_s)
+                wait_s = min(2.0, wait_s * 2)
+            except Exception:  # noqa: BLE001 - one outcome that cannot be written must not hold up the others
+                if len(told) > 1:
+                    for one in told:
+                        await self._write([one])
+                    return
+                # The row stays as it is, comes due again, and is resolved as any lost outcome is.
+                self._log.exception("an outcome cannot be written", attempt_id=told[0].attempt_id)
+                told[0].answer.set_result(None)
+                return
+            else:
+                return
+
+    async def _write_once(self, told: Sequence[_Told]) -> None:
+        async with self._outbox.transaction() as transaction:
+            stepped = await ledger.apply(transaction, [(one.attempt_id, one.happening) for one in told])
+        for one in told:
+            if not one.answer.done():
+                one.answer.set_result(stepped.get(one.attempt_id))

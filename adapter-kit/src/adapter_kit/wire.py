@@ -1,0 +1,178 @@
+"""The seam under a provider's SDK: its HTTP requests go out here, once each, and what came of them is kept as it was.
+
+An SDK retries, hides headers and stumbles over answers that it does not expect. Segue therefore lets it make the calls,
+and judges the exchange that really took place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+from pydantic import JsonValue
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""Seconds to get a connection in, at most; a quarter of an answer's time-out if that is less.
+
+So a host that cannot be reached shows as such, also after a try at a second one, before the call's time is over.
+"""
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+MAX_CONNECTIONS: Final = 1000
+MAX_WORDS: Final = 2000
+MIN_SECRET_CHARS: Final = 8
+"""What is shorter would be found in every other answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One whole HTTP answer, without the secrets it may have echoed; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is a 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def text(self) -> str:
+        """The body as text, whatever it holds."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> JsonValue:
+        """The body as JSON; None where it is none."""
+        try:
+            value: JsonValue = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return value
+
+    def document(self) -> dict[str, JsonValue]:
+        """The body as a JSON object; empty where it is none."""
+        value = self.json()
+        return value if isinstance(value, dict) else {}
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What one call of an SDK did on the wire."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers to add, for which the SDK has no parameter."""
+    handed_over: bool = False
+    """A request got as far as the network; before that, nothing can have been sent."""
+    answer: Answer | None = None
+    """The last answer that arrived whole."""
+    error: Exception | None = None
+    """What the SDK raised, be it the network's error or its own dislike of the answer."""
+
+
+_current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+
+
+async def exchange(call: Awaitable[object], within_s: float, headers: Mapping[str, str] | None = None) -> Exchange:
+    """Run one call of an SDK, for so many seconds at most, and say what it did on the wire; raises nothing."""
+    done = Exchange(headers or {})
+    token = _current.set(done)
+    try:
+        async with asyncio.timeout(within_s):
+            await call
+    except Exception as error:  # noqa: BLE001 - an SDK may fail in any way; what counts is what it did on the wire
+        done.error = error
+    finally:
+        _current.reset(token)
+    return done
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """Sends each request once, reads its answer whole, and notes both in the exchange under way.
+
+    A POST gets a connection of its own: the other end may close a kept one at the moment it is used again, and then
+    nobody knows whether the POST arrived. Proxies and certificates are taken from the environment, as httpx does.
+    """
+
+    def __init__(self, secrets: tuple[str, ...], post_timeout_s: float, ask_timeout_s: float) -> None:
+        tls = httpx.create_ssl_context()
+        self._secrets = tuple(secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
+        self._posts = httpx.AsyncClient(verify=tls, timeout=_timeouts(post_timeout_s), limits=_limits(keep=0))
+        self._asks = httpx.AsyncClient(verify=tls, timeout=_timeouts(ask_timeout_s), limits=_limits(keep=100))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request. Raises httpx's errors, also for an answer that is too large."""
+        current = _current.get()
+        if current is None:
+            raise RuntimeError("the SDK sent a request that nobody asked for")
+        client = self._posts if request.method == "POST" else self._asks
+        request.headers.update(current.headers)
+        # The SDKs' own time-outs are without end for the very requests that matter.
+        request.extensions["timeout"] = client.timeout.as_dict()
+        current.handed_over, current.answer = True, None
+        response = await client.send(request, stream=True)
+        try:
+            body = await _read(response)
+        finally:
+            await response.aclose()
+        # The body is decoded by now, so what said how it was encoded would mislead.
+        headers = {name: value for name, value in response.headers.items() if name not in _ENCODING}
+        current.answer = Answer(response.status_code, headers, self._without_secrets(body))
+        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._posts.aclose()
+        await self._asks.aclose()
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        for secret in self._secrets:
+            body = body.replace(secret, b"***")
+        return body
+
+
+_ENCODING: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+def checked_key(key: str) -> str:
+    """The key without the space around it. Raises ValueError, which does not tell it, if no header can carry it."""
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("the key is empty or holds characters that no key has")
+    return key
+
+
+def is_sendable(arguments: Mapping[str, JsonValue]) -> bool:
+    """Whether the arguments are JSON in UTF-8: without NaN, infinity, halves of characters, endless depth."""
+    try:
+        json.dumps(dict(arguments), allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _timeouts(read_s: float) -> httpx.Timeout:
+    connect_s = min(CONNECT_TIMEOUT_S, read_s / 4)
+    return httpx.Timeout(read_s, connect=connect_s, pool=connect_s)
+
+
+def _limits(keep: int) -> httpx.Limits:
+    return httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=keep)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise httpx.RemoteProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)
+
+
+def words(text: str) -> str:
+    """What a provider or a library said, fit to be stored and shown: bounded, without NUL and lone surrogates."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode().strip()[:MAX_WORDS]

@@ -1,0 +1,1 @@
+"""How every Segue service lives: lifecycle, broker, delivery, database, telemetry."""

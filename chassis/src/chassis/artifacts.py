@@ -1,0 +1,113 @@
+"""The artifact store: where the files that jobs make outlive the provider that made them.
+
+One folder on disk or one bucket (S3, Google Cloud Storage, Azure), told by a URL; keys are the same in all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from chassis.runtime import CannotStart
+
+SCHEMES: Final = ("file", "s3", "gs", "az")
+CHUNK_BYTES: Final = 256 * 1024
+
+STORE_ERRORS: Final[tuple[type[Exception], ...]] = (BaseError, OSError)
+"""What the store's operations raise while it is away or refuses; FileNotFoundError among them means no such key."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What was written, as measured on the way."""
+
+    size_bytes: int
+    sha256: str
+
+
+def artifact_key(job_id: str, attempt_id: str, name: str) -> str:
+    """Where in the store an attempt's file lies."""
+    return f"jobs/{job_id}/{attempt_id}/{name}"
+
+
+class ArtifactStore:
+    """Writes and reads whole files by key; a file is visible only once it is complete."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        # A folder keeps no attributes beside the bytes, and refuses to be given any.
+        self._keeps_attributes = not isinstance(store, LocalStore)
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The store that `url` names; a missing folder is made. Raises CannotStart if the URL is not usable."""
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES:
+            raise CannotStart(f"ARTIFACT_STORE_URL must start with one of {', '.join(s + '://' for s in SCHEMES)}")
+        try:
+            if parts.scheme == "file":
+                if parts.netloc or not parts.path:
+                    raise CannotStart("ARTIFACT_STORE_URL needs an absolute path, as in file:///var/lib/segue")
+                return cls(from_url(url, mkdir=True))
+            return cls(from_url(url))
+        except (BaseError, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise CannotStart(f"ARTIFACT_STORE_URL cannot be used: {reason}") from error
+
+    async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
+        """Write a file under `key`, replacing what was there. Raises what `source` raises; then nothing is written."""
+        measured = _Measured(_chunks_of(source) if isinstance(source, Path) else source)
+        attributes = {"Content-Type": content_type} if self._keeps_attributes else None
+        await obstore.put_async(self._store, key, measured, attributes=attributes)
+        return StoredFile(measured.size_bytes, measured.digest.hexdigest())
+
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` to before `end`, in chunks. Raises FileNotFoundError before the first chunk."""
+        asked: obstore.GetOptions = {}
+        if end is not None:
+            asked = {"range": (start, end)}
+        elif start:
+            asked = {"range": {"offset": start}}
+        found = await obstore.get_async(self._store, key, options=asked)
+        stream = found.stream(min_chunk_size=CHUNK_BYTES)
+        return _plain(stream)
+
+    async def head(self, key: str) -> int:
+        """The size in bytes. Raises FileNotFoundError."""
+        meta = await obstore.head_async(self._store, key)
+        return meta["size"]
+
+
+class _Measured:
+    """Bytes on their way into the store, counted and hashed as they pass."""
+
+    def __init__(self, source: AsyncIterable[bytes]) -> None:
+        self._source = source
+        self.size_bytes = 0
+        self.digest = hashlib.sha256()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._source:
+            self.size_bytes += len(chunk)
+            self.digest.update(chunk)
+            yield chunk
+
+
+async def _chunks_of(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk
+
+
+async def _plain(stream: obstore.BytesStream) -> AsyncIterator[bytes]:
+    async for chunk in stream:
+        yield bytes(chunk)

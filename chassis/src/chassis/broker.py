@@ -1,0 +1,203 @@
+"""The one place that makes a Kafka broker, and disarms what its defaults would lose.
+
+FastStream 0.7.8 and aiokafka 0.14 out of the box acknowledge first, read from the latest offset, create topics of one
+partition, and drop a whole batch for one header that is not UTF-8. None of that is left on here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+from faststream.middlewares import AckPolicy
+
+from chassis.logs import get_logger
+from chassis.runtime import CannotStart, Runtime
+from contracts.envelope import Record
+from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
+
+START_LIMIT_S = 30.0
+BATCH_RECORDS = 1000
+
+Records = tuple["ConsumerRecord[bytes, bytes]", ...]
+
+
+def make_broker(
+    bootstrap_servers: str, service: str, *, idempotent: bool = True, request_timeout_s: float = 10
+) -> KafkaBroker:
+    """A broker that acknowledges nothing by itself and publishes to all in-sync replicas.
+
+    An idempotent producer waits through an outage; the other kind gives up after `request_timeout_s`, though what it
+    gave up on may still arrive.
+    """
+    return KafkaBroker(
+        bootstrap_servers.split(","),
+        client_id=f"segue-{service}",
+        acks="all",
+        enable_idempotence=idempotent,
+        request_timeout_ms=int(request_timeout_s * 1000),
+        allow_auto_create_topics=False,
+        max_request_size=MAX_MESSAGE_BYTES,
+        graceful_timeout=20,
+        parser=_whole_batch,
+        decoder=_untouched,
+        apply_types=False,
+        logger=logging.getLogger("faststream"),
+        log_level=logging.DEBUG,
+    )
+
+
+def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str) -> BatchSubscriber:
+    """A subscriber that hands over raw batches, from the earliest record, and commits nothing by itself."""
+    subscriber = broker.subscriber(
+        *(topic.name for topic in topics),
+        group_id=group,
+        batch=True,
+        max_records=BATCH_RECORDS,
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.MANUAL,
+        session_timeout_ms=30_000,
+        rebalance_timeout_ms=60_000,
+        fetch_max_wait_ms=500,
+        no_reply=True,
+    )
+    # After an empty poll FastStream sleeps for as long as it has just polled, deaf to what arrives.
+    setattr(subscriber, "get_msg", _wait_for_batch)  # noqa: B010 - the seam mypy would call a method assignment
+    return subscriber
+
+
+async def _wait_for_batch(consumer: AIOKafkaConsumer) -> Records:
+    fetched = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_RECORDS)
+    return tuple(record for records in fetched.values() for record in records)
+
+
+async def _whole_batch(records: Records | ConsumerRecord[bytes, bytes]) -> KafkaMessage:
+    # FastStream's own parser decodes every header as UTF-8 and loses the batch where one is not.
+    return KafkaMessage(body=b"", raw_message=records, headers={}, consumer=FAKE_CONSUMER)
+
+
+async def _untouched(message: KafkaMessage) -> Any:
+    return message.raw_message
+
+
+@asynccontextmanager
+async def running(broker: KafkaBroker, bootstrap_servers: str, topics: Iterable[Topic]) -> AsyncIterator[None]:
+    """Start the broker's producer, and its consumers when the block is left to run.
+
+    Raises CannotStart if no broker answers, or if a topic is missing.
+    """
+    await require_topics(bootstrap_servers, topics)
+    try:
+        await broker.start()
+        yield
+    finally:
+        await broker.stop()
+
+
+async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
+    """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
+    wanted = {topic.name for topic in topics}
+    try:
+        with anyio.fail_after(START_LIMIT_S):
+            while True:
+                async with admin(bootstrap_servers) as client:
+                    missing = wanted - set(await client.list_topics())
+                if not missing:
+                    return
+                raise CannotStart(
+                    f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {', '.join(sorted(missing))}; run: segue topics"
+                )
+    except (TimeoutError, KafkaError, OSError) as error:
+        raise CannotStart(
+            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s"
+        ) from error
+
+
+@asynccontextmanager
+async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client; waits for a broker. The caller bounds the time."""
+    while True:
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
+        try:
+            await client.start()
+            break
+        except KafkaError:
+            await client.close()
+            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:
+    """Create what is missing; returns what happened to each topic: "created", "exists", or the cluster's refusal."""
+    outcome: dict[str, str] = {}
+    async with admin(bootstrap_servers) as client:
+        wanted = [
+            NewTopic(topic.name, PARTITIONS, replication, topic_configs=topic.config_for(replication))
+            for topic in topics
+        ]
+        response = await client.create_topics(wanted)
+    for name, code, *_rest in response.to_object()["topic_errors"]:
+        error = for_code(code)
+        outcome[name] = "created" if code == 0 else "exists" if error is TopicAlreadyExistsError else error.__name__
+    return outcome
+
+
+async def publish(broker: KafkaBroker, record: Record) -> asyncio.Future[Any]:
+    """Hand a record to the producer; the future is done when all in-sync replicas have it."""
+    future: asyncio.Future[Any] = await broker.publish(
+        record.value,
+        topic=record.topic,
+        key=record.key,
+        headers={name: value.decode() for name, value in record.headers},
+        no_confirm=True,
+    )
+    return future
+
+
+def watch_broker(broker: KafkaBroker, runtime: Runtime) -> None:
+    """Have the process end when a consumer, its coordinator or fetcher, or the producer has died.
+
+    None of these come back by themselves, and FastStream's ping stays true all the while.
+    """
+
+    def dead() -> str | None:
+        for subscriber in broker.subscribers:
+            if isinstance(subscriber, BatchSubscriber) and (why := _dead_consumer(subscriber)):
+                return f"{why} of {', '.join(subscriber.topic_names)}"
+        # Private, for want of anything public: aiokafka tells nobody that its sender has died.
+        producer: Any = broker.config.broker_config.producer
+        sender = producer._producer.producer._sender.sender_task if producer else None
+        return "the producer's sender task" if sender is not None and sender.done() else None
+
+    runtime.must_live(dead)
+    get_logger("chassis.broker").debug("watching the broker's tasks")
+
+
+def _dead_consumer(subscriber: BatchSubscriber) -> str | None:
+    consumer = subscriber.consumer
+    if not subscriber.running or consumer is None:
+        return None
+    if any(task.done() for task in subscriber.tasks):
+        return "the consume loop"
+    if _done(getattr(consumer._coordinator, "_coordination_task", None)):
+        return "the group coordinator task"
+    if _done(getattr(consumer._fetcher, "_fetch_task", None)):
+        return "the fetch task"
+    return None
+
+
+def _done(task: asyncio.Task[Any] | None) -> bool:
+    return task is not None and task.done()

@@ -1,0 +1,230 @@
+"""Fetching from URLs that others chose, without lending them our place in the network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from socket import SOCK_STREAM
+from typing import Final, Self
+
+import httpcore
+import httpx
+
+from chassis.runtime import CannotStart
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a host and port. Raises OSError if it has none."""
+
+MAX_REDIRECTS: Final = 3
+MAX_ADDRESSES: Final = 4
+"""How many of a name's addresses are tried."""
+
+_HOST: Final = re.compile(
+    r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?![0-9]+$)[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+)
+
+# What ipaddress.is_global lacks of IANA's special-purpose registries, in one Python or another, and of clouds' habits.
+_NOT_PUBLIC: Final[tuple[IPNetwork, ...]] = tuple(
+    ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments, and one cloud's metadata
+        "192.88.99.0/24",  # 6to4 relays
+        "168.63.129.16/32",  # Azure's platform address: in public space, answered by the host
+        "2001::/23",  # Teredo, ORCHID and other protocol assignments
+        "2001:db8::/32",
+        "2002::/16",  # 6to4, which embeds an IPv4 address
+        "3fff::/20",  # documentation
+    )
+)
+# All global unicast lies in here; mapped, translated (NAT64), unique local and multicast addresses do not.
+_GLOBAL_UNICAST_V6: Final = IPv6Network("2000::/3")
+
+
+class EgressRefused(Exception):
+    """A URL must not be fetched; the text names the host, why, and what would allow it, but not the URL."""
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether everybody reaches the same host under it, so that fetching from it lends nobody our position."""
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST_V6:
+        return False
+    return address.is_global and not address.is_multicast and not any(address in network for network in _NOT_PUBLIC)
+
+
+@dataclass(frozen=True, slots=True)
+class EgressPolicy:
+    """Where requests may go: https on port 443 of public addresses, and anything at the hosts and networks allowed."""
+
+    hosts: frozenset[str] = frozenset()
+    networks: tuple[IPNetwork, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read hosts, addresses and networks separated by commas. Raises ValueError that names the bad entry."""
+        hosts: set[str] = set()
+        networks: list[IPNetwork] = []
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            try:
+                networks.append(ip_network(entry.strip("[]")))
+            except ValueError as error:
+                hosts.add(_host_name(entry, error))
+        return cls(frozenset(hosts), tuple(networks))
+
+    def refusal(self, scheme: str, host: str, port: int, address: IPAddress) -> str | None:
+        """Why `host` must not be fetched from at this address; None: it may."""
+        if _bare(host) in self.hosts or any(address in network for network in self.networks):
+            return None
+        if not is_public(address):
+            return f"{address} is not a public address"
+        if scheme != "https":
+            return f"only https is fetched, not {scheme}"
+        return None if port == 443 else f"only port 443 is fetched, not {port}"
+
+
+@asynccontextmanager
+async def egress_client(
+    allow: EgressPolicy, *, connect_s: float = 10.0, read_s: float = 30.0, resolve: Resolve | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client for URLs that others chose: no proxy, no cookies, and no redirects but by `following`.
+
+    Its requests raise EgressRefused besides httpx's errors. TLS trusts SSL_CERT_FILE or SSL_CERT_DIR if they are set
+    when the client is made, else the public authorities. Raises CannotStart if these cannot be read.
+    """
+    tls = _tls_context()
+    encrypted, plain = (
+        _VettedTransport(tls, _VettedBackend(scheme, allow, resolve or _resolve)) for scheme in ("https", "http")
+    )
+    async with httpx.AsyncClient(
+        transport=encrypted,
+        mounts={"http://": plain},
+        trust_env=False,
+        timeout=httpx.Timeout(read_s, connect=connect_s),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={"user-agent": "segue"},
+    ) as client:
+        yield client
+
+
+@asynccontextmanager
+async def following(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+    """The streamed answer to `request` after at most three redirects, each vetted as the first.
+
+    httpx's own following would read the bodies of redirects into memory, however large.
+    """
+    for _ in range(MAX_REDIRECTS + 1):
+        response = await client.send(request, stream=True, follow_redirects=False)
+        try:
+            if response.next_request is None:
+                yield response
+                return
+            request = response.next_request
+        finally:
+            await response.aclose()
+    raise EgressRefused(f"{request.url.host}: redirected more than {MAX_REDIRECTS} times")
+
+
+class _VettedTransport(httpx.AsyncHTTPTransport):
+    def __init__(self, tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
+        # httpx takes no network backend, so its pool is replaced. Should it ever keep its pool under another name,
+        # the unusable socket makes every request fail, rather than go out unvetted.
+        super().__init__(verify=tls, trust_env=False, uds=os.devnull)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5,
+            network_backend=backend,
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        if url.scheme not in ("https", "http") or not url.host:
+            raise EgressRefused(f"{url.host or 'no host'}: only https URLs are fetched")
+        if url.userinfo:
+            raise EgressRefused(f"{url.host}: URLs with a user name or password are not fetched")
+        return await super().handle_async_request(request)
+
+
+class _VettedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to the very addresses that were vetted, so that a name cannot mean another host a moment later."""
+
+    def __init__(self, scheme: str, policy: EgressPolicy, resolve: Resolve) -> None:
+        self._scheme = scheme
+        self._policy = policy
+        self._resolve = resolve
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        addresses = self._vetted(host, port, await self._addresses(host, port, timeout))
+        share = timeout / len(addresses) if timeout is not None else None
+        failure: Exception | None = None
+        for address in addresses:
+            try:
+                return await self._network.connect_tcp(str(address), port, share, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure or httpcore.ConnectError(f"{host} has no address")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._network.sleep(seconds)
+
+    async def _addresses(self, host: str, port: int, timeout: float | None) -> list[IPAddress]:
+        try:
+            async with asyncio.timeout(timeout):
+                found = await self._resolve(host, port)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} cannot be resolved") from error
+        return [ip_address(address) for address in dict.fromkeys(found)]
+
+    def _vetted(self, host: str, port: int, addresses: Sequence[IPAddress]) -> list[IPAddress]:
+        refusals = {address: self._policy.refusal(self._scheme, host, port, address) for address in addresses}
+        vetted = [address for address, refusal in refusals.items() if refusal is None]
+        if not vetted and refusals:
+            reason = next(iter(refusals.values()))
+            raise EgressRefused(f"{host}: {reason}; SEGUE_EGRESS_ALLOW={_bare(host)} would allow it")
+        return vetted[:MAX_ADDRESSES]
+
+
+async def _resolve(host: str, port: int) -> Sequence[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
+    return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+def _tls_context() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise CannotStart(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}") from error
+
+
+def _bare(host: str) -> str:
+    return host.lower().rstrip(".")
+
+
+def _host_name(entry: str, not_a_network: ValueError) -> str:
+    try:
+        host = _bare(httpx.URL(scheme="https", host=entry).raw_host.decode("ascii"))
+    except (httpx.InvalidURL, ValueError):
+        host = ""
+    if not _HOST.fullmatch(host):
+        why = f" ({not_a_network})" if "/" in entry else ""
+        raise ValueError(f"{entry!r} is neither a host name nor an address nor a network{why}")
+    return host

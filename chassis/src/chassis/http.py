@@ -1,0 +1,79 @@
+"""Serving HTTP inside a service: the pages a platform asks for, and uvicorn without its own signal handling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from chassis.logs import get_logger
+from chassis.runtime import CannotStart, Runtime
+
+
+def health_routes(runtime: Runtime) -> list[Route]:
+    """`/livez` (restart me), `/readyz` (send me work), `/metrics` (Prometheus text)."""
+
+    async def livez(_request: Request) -> Response:
+        return _verdict(runtime.unhealthy())
+
+    async def readyz(_request: Request) -> Response:
+        return _verdict(runtime.unready())
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def health_app(runtime: Runtime) -> Starlette:
+    """The pages of a service that has no others."""
+    return Starlette(routes=health_routes(runtime))
+
+
+@asynccontextmanager
+async def serve_http(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
+    """Serve `app`; yields the port. Raises CannotStart if the address is taken."""
+    listener = _listen(host, port)
+    bound: int = listener.getsockname()[1]
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        get_logger("chassis.http").info("serving http", host=host, port=bound)
+        yield bound
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # The process has one place that handles signals, and it drains more than HTTP.
+        with contextlib.nullcontext():
+            yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048, reuse_port=False)
+    except OSError as error:
+        raise CannotStart(f"SEGUE_PORT: {host}:{port} cannot be listened on: {error.strerror}") from error
+
+
+def _verdict(problem: str | None) -> Response:
+    if problem is None:
+        return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": "fail", "reason": problem}, status_code=503)

@@ -1,0 +1,201 @@
+"""The outbox: what a transaction says is published if and only if it commits, at once, or after a crash by the relay.
+
+A row is deleted when every in-sync replica has its record. A crash between the two publishes it again, which is
+harmless: every consumer drops what it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from chassis.broker import publish
+from chassis.database import TRANSIENT, Connection, Pool
+from chassis.logs import get_logger
+from chassis.metrics import OUTBOX_PUBLISHED
+from contracts.envelope import Record, encode
+from contracts.message import Message
+
+if TYPE_CHECKING:
+    from faststream.kafka import KafkaBroker
+
+    from chassis.runtime import Runtime
+
+RELAY_AGE_S: Final = 5.0
+"""A row this old was left by a crash, or by a publisher that could not keep up."""
+MAX_PENDING: Final = 20_000
+BATCH: Final = 2_000
+
+_INSERT = """
+INSERT INTO outbox (topic, key, value, headers, event_id)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[])
+ON CONFLICT (event_id) DO NOTHING
+RETURNING id, topic, key, value, headers
+"""
+_LEFT_BEHIND = """
+SELECT id, topic, key, value, headers FROM outbox
+WHERE created_at < now() - make_interval(secs => $1) AND id <> ALL($2::bigint[])
+ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+"""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One Postgres transaction, with what it says to the world and whom it wakes once it is committed."""
+
+    connection: Connection
+    now: datetime
+    _messages: list[tuple[Message, str | None]] = field(default_factory=list)
+    _after: list[Callable[[], None]] = field(default_factory=list)
+
+    def emit(self, message: Message, traceparent: str | None) -> None:
+        """Publish `message` once the transaction is committed."""
+        self._messages.append((message, traceparent))
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the transaction is committed."""
+        self._after.append(callback)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: int
+    record: Record
+
+
+class Outbox:
+    """A service's outbox: transactions that emit, the publisher, and the relay."""
+
+    def __init__(self, pool: Pool, broker: KafkaBroker, runtime: Runtime) -> None:
+        self._pool = pool
+        self._broker = broker
+        self._runtime = runtime
+        self._pending: list[_Row] = []
+        self._in_flight: set[int] = set()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._log = get_logger("chassis.outbox")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A transaction on the pool; what it emits is committed with it and published right after."""
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                transaction = Transaction(connection, await connection.fetchval("SELECT now()"))
+                yield transaction
+                rows = await self._insert(connection, transaction._messages)
+            self._hand_over(rows)
+            for callback in transaction._after:
+                callback()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Publish and relay for as long as the block lasts; on leaving, publish what is still pending."""
+        async with asyncio.TaskGroup() as tasks:
+            publisher = tasks.create_task(self._publish_pending())
+            relay = tasks.create_task(self._relay())
+            self._runtime.must_live(lambda: "the outbox publisher" if publisher.done() else None)
+            self._runtime.must_live(lambda: "the outbox relay" if relay.done() else None)
+            try:
+                yield
+            finally:
+                relay.cancel()
+                await self._drain()
+                publisher.cancel()
+
+    async def _insert(self, connection: Connection, messages: list[tuple[Message, str | None]]) -> list[_Row]:
+        if not messages:
+            return []
+        records = [self._record(message, traceparent) for message, traceparent in messages]
+        inserted = await connection.fetch(
+            _INSERT,
+            [record.topic for record in records],
+            [record.key for record in records],
+            [record.value for record in records],
+            [{name: value.decode() for name, value in record.headers} for record in records],
+            [message.event_id for message, _ in messages],
+        )
+        return [_row(row) for row in inserted]
+
+    def _record(self, message: Message, traceparent: str | None) -> Record:
+        telemetry = self._runtime.telemetry
+        unsent = encode(message, source=self._runtime.service, traceparent=None)
+        sent = telemetry.sent(unsent.topic, parent=traceparent, job_id=message.job_id, event_type=message.TYPE)
+        return encode(message, source=self._runtime.service, traceparent=sent)
+
+    def _hand_over(self, rows: list[_Row]) -> None:
+        if len(self._pending) + len(rows) > MAX_PENDING:
+            return  # Kafka is away; the rows are safe where they are, and the relay takes them later.
+        self._pending.extend(rows)
+        if rows:
+            self._in_flight.update(row.id for row in rows)
+            self._idle.clear()
+            self._wake.set()
+
+    async def _publish_pending(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                rows, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+                try:
+                    await self._publish(rows)
+                except Exception as error:  # noqa: BLE001 - whatever it was, the rows stay and the relay tries again
+                    self._log.warning("publishing failed; the relay tries again", rows=len(rows), error=repr(error))
+                    await self._runtime.pause(0.5)
+                finally:
+                    self._in_flight.difference_update(row.id for row in rows)
+                    if not self._in_flight:
+                        self._idle.set()
+
+    async def _publish(self, rows: list[_Row]) -> None:
+        futures = [await publish(self._broker, row.record) for row in rows]
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        done = [row.id for row, outcome in zip(rows, outcomes, strict=True) if not isinstance(outcome, BaseException)]
+        if done:
+            await self._pool.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", done)
+            OUTBOX_PUBLISHED.inc(len(done))
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _relay(self) -> None:
+        while await self._runtime.pause(RELAY_AGE_S / 2):
+            try:
+                await self._relay_once()
+            except TRANSIENT as error:
+                self._log.warning("the relay waits for the database", error=repr(error))
+            except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes; the rows stay
+                self._log.warning("the relay could not publish; it tries again", error=repr(error))
+
+    async def _relay_once(self) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH)
+            if not found:
+                return
+            rows = [_row(row) for row in found]
+            futures = [await publish(self._broker, row.record) for row in rows]
+            async with asyncio.timeout(20):
+                await asyncio.gather(*futures)
+            await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row.id for row in rows])
+            OUTBOX_PUBLISHED.inc(len(rows))
+            self._log.info("relayed what was left behind", rows=len(rows))
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await self._idle.wait()
+        except TimeoutError:
+            self._log.warning("left for the relay of the next start", rows=len(self._in_flight))
+
+
+def _row(row: asyncpg.Record) -> _Row:
+    headers = tuple((name, value.encode()) for name, value in row["headers"].items())
+    return _Row(row["id"], Record(row["topic"], row["key"], row["value"], headers))

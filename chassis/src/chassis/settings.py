@@ -1,0 +1,78 @@
+"""What every service reads from its environment, and how a wrong setting is told: one line that names it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from dotenv import load_dotenv
+from pydantic import AliasChoices, AliasPath, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """The settings that all services share; each service adds its few."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
+
+    kafka_bootstrap_servers: str = Field(
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1, description="host:port of one broker or several."
+    )
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user@host:port/name")
+    otlp_endpoint: str | None = Field(
+        default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where traces go; unset: nowhere."
+    )
+    log_level: str = Field(default="INFO", validation_alias="LOG_LEVEL")
+    host: str = Field(default="127.0.0.1", validation_alias="SEGUE_HOST", description="Address to listen on.")
+    port: int = Field(
+        default=0, ge=0, le=65535, validation_alias="SEGUE_PORT", description="Port of the HTTP pages; 0: any free one."
+    )
+    drain_s: float = Field(
+        default=25, gt=0, validation_alias="SEGUE_DRAIN_S", description="Seconds to finish work in after SIGTERM."
+    )
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        level = value.upper()
+        if level not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError("must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return level
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return value
+
+
+class WrongSettings(Exception):
+    """The environment does not hold what the service needs."""
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load_settings(kind: type[S]) -> S:
+    """Read the settings from the environment and `.env`. Raises WrongSettings in one line that names each culprit."""
+    # Libraries read some of it themselves: SSL_CERT_FILE, FAL_RUN_HOST, REPLICATE_BASE_URL.
+    load_dotenv(".env")
+    try:
+        return kind()
+    except ValidationError as error:
+        # Inputs are left out: a mistyped key is still a secret.
+        problems = (_problem(kind, e["loc"], e["type"], e["msg"]) for e in error.errors(include_input=False))
+        raise WrongSettings("; ".join(problems)) from None
+
+
+def _problem(kind: type[S], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
+    name = str(loc[0]) if loc else "environment"
+    described = {alias: f.description for f in kind.model_fields.values() for alias in _aliases(f.validation_alias)}
+    hint = f" ({described[name]})" if described.get(name) else ""
+    what = "is not set" if error_type == "missing" else message.removeprefix("Value error, ")
+    return f"{name} {what}{hint}" if error_type == "missing" else f"{name}: {what}{hint}"
+
+
+def _aliases(alias: str | AliasPath | AliasChoices | None) -> list[str]:
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return [choice for choice in choices if isinstance(choice, str)]

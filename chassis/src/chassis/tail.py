@@ -1,0 +1,161 @@
+"""A tail: every replica reads all of a few topics, without a group, to answer about what has just happened.
+
+It commits nothing and dead-letters nothing: what it cannot read, the consumers that own the topic will have buried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from chassis.logs import get_logger
+from chassis.metrics import TAIL_READ, TAIL_UNREADABLE
+from contracts.envelope import Envelope, Skipped, Undecodable, decode
+from contracts.topics import Topic
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+    from chassis.runtime import Runtime
+
+WINDOW_S: Final = 15 * 60
+LAST_RECORDS: Final = 2_000
+"""Read from each partition's end where the cluster cannot look offsets up by time, or has nothing that recent."""
+_BATCH: Final = 1_000
+_RETRY_S: Final = 1.0
+
+OnMessage = Callable[[Envelope], None]
+
+
+class TailBroken(Exception):
+    """The consumer died in a way that it does not recover from by itself."""
+
+
+class Tail:
+    """Reads topics from some minutes ago, and then on and on, through every outage."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topics: Sequence[Topic],
+        on_message: OnMessage,
+        runtime: Runtime,
+        *,
+        window_s: float = WINDOW_S,
+    ) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._topics = topics
+        self._on_message = on_message
+        self._runtime = runtime
+        self._window_s = window_s
+        self._positions: dict[TopicPartition, int] = {}
+        self._behind: dict[TopicPartition, int] = {}
+        self.caught_up = asyncio.Event()
+        """Set once everything that was there at the start has been read."""
+        self._log = get_logger("chassis.tail").bind(topics=[topic.name for topic in topics])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tail for as long as the block lasts; the process is not ready before the tail has caught up once."""
+        task = asyncio.create_task(self._live(), name="tail")
+        self._runtime.must_live(lambda: "the tail" if task.done() else None)
+        self._runtime.must_be_ready(lambda: None if self.caught_up.is_set() else "the tail is catching up")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except (KafkaError, OSError, TimeoutError, TailBroken, UnicodeDecodeError) as error:
+                self._log.warning("the tail lost Kafka; it goes on where it was", error=repr(error))
+            await asyncio.sleep(_RETRY_S)  # Cancelled when the block that runs the tail is left.
+
+    async def _follow(self) -> None:
+        consumer = AIOKafkaConsumer(
+            *(topic.name for topic in self._topics),
+            bootstrap_servers=self._bootstrap_servers.split(","),
+            client_id=f"segue-{self._runtime.service}-tail",
+            group_id=None,
+            enable_auto_commit=False,
+            # For a position that the log no longer has: a topic that was made anew starts at 0.
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            request_timeout_ms=10_000,
+        )
+        try:
+            await consumer.start()
+            await self._seek(consumer)
+            while True:
+                fetched = await consumer.getmany(timeout_ms=500, max_records=_BATCH)
+                for partition, records in fetched.items():
+                    self._take(partition, records)
+                if not fetched:
+                    _require_alive(consumer)
+        finally:
+            async with asyncio.timeout(5):
+                await consumer.stop()
+
+    async def _seek(self, consumer: AIOKafkaConsumer) -> None:
+        partitions = consumer.assignment()
+        if not partitions:
+            raise TailBroken("the topics have no partitions yet")
+        since_ms = int((time.time() - self._window_s) * 1000)
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        first = await consumer.beginning_offsets(partitions)
+        last = await consumer.end_offsets(partitions)
+        for partition in partitions:
+            at = found.get(partition)
+            recent = at.offset if at is not None else max(first[partition], last[partition] - LAST_RECORDS)
+            start = self._positions.get(partition, recent)
+            # Beyond the end: the topic was made anew since, and is read whole.
+            start = start if first[partition] <= start <= last[partition] else first[partition]
+            consumer.seek(partition, start)
+            self._positions[partition] = start
+            self._behind[partition] = last[partition]
+        self._note_progress()
+
+    def _take(self, partition: TopicPartition, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
+        for record in records:
+            self._read(record)
+            self._positions[partition] = record.offset + 1
+        self._note_progress()
+
+    def _read(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        try:
+            envelope = decode(record.headers, record.value)
+            if isinstance(envelope, Skipped):
+                return
+            self._on_message(envelope)
+        except Undecodable:
+            TAIL_UNREADABLE.labels(record.topic).inc()
+            return
+        except Exception as error:  # noqa: BLE001 - one message that the reader trips over must not end the tail
+            TAIL_UNREADABLE.labels(record.topic).inc()
+            self._log.error("a message was not taken by the tail", offset=record.offset, exc_info=error)
+            return
+        TAIL_READ.labels(record.topic).inc()
+
+    def _note_progress(self) -> None:
+        if self.caught_up.is_set():
+            return
+        if all(self._positions[partition] >= end for partition, end in self._behind.items()):
+            self.caught_up.set()
+            self._log.info("the tail has caught up")
+
+
+def _require_alive(consumer: AIOKafkaConsumer) -> None:
+    # Private, for want of anything public: aiokafka tells nobody that its fetcher has died.
+    fetcher = consumer._fetcher
+    if fetcher is not None and fetcher._fetch_task.done():
+        raise TailBroken("the fetch task has died")

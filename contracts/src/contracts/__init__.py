@@ -1,0 +1,1 @@
+"""What Segue says: events, commands, the topic map, failure kinds, the catalogue."""

@@ -1,0 +1,33 @@
+"""What providers called back: the messages of segue.callbacks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID, uuid5
+
+from pydantic import Field
+
+from contracts.generation import Provider
+from contracts.ids import EVENT_NAMESPACE, AttemptId
+from contracts.message import AttemptIdField, Message
+
+
+class CallbackReceived(Message):
+    """A provider's webhook, verified by the gateway and otherwise as it came."""
+
+    TYPE: ClassVar[str] = "segue.callback.received.v1"
+
+    attempt_id: AttemptIdField
+    provider: Provider
+    delivery_id: str = Field(max_length=300, description="The provider's id for this delivery.")
+    body: str = Field(max_length=1_000_000, description="The raw body.")
+
+    @property
+    def subject(self) -> AttemptId:
+        """What the message is about."""
+        return self.attempt_id
+
+    @property
+    def event_id(self) -> UUID:
+        """The same for every repeat of the same message."""
+        return uuid5(EVENT_NAMESPACE, f"{self.attempt_id}|{self.TYPE}|{self.delivery_id}")

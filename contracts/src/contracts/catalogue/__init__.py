@@ -1,0 +1,24 @@
+"""Which models there are, where they run, what they take and cost: `catalogue/models.yaml` as values."""
+
+from contracts.catalogue.load import CatalogueError, default_catalogue_path, load_catalogue
+from contracts.catalogue.mapping import Argument
+from contracts.catalogue.plan import ASKS, Ask, Catalogue, Model, Plan, UnknownModel, ask_of
+from contracts.catalogue.route import Limits, Price, Range, Route
+
+__all__ = [
+    "ASKS",
+    "Argument",
+    "Ask",
+    "Catalogue",
+    "CatalogueError",
+    "Limits",
+    "Model",
+    "Plan",
+    "Price",
+    "Range",
+    "Route",
+    "UnknownModel",
+    "ask_of",
+    "default_catalogue_path",
+    "load_catalogue",
+]

@@ -1,0 +1,129 @@
+"""What stands in `catalogue/models.yaml`, and what in it makes no sense although it has the right shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import ConfigDict, Field
+
+from contracts.catalogue import yaml_lines
+from contracts.catalogue.mapping import Argument, Number
+from contracts.catalogue.plan import ASKS, Ask
+from contracts.catalogue.route import LIMITS_OF, PRICED_PER, UNLIMITED, Limits, Price, Range, Route
+from contracts.generation import Modality, Provider
+
+Located = tuple[yaml_lines.Path, str]
+"""A problem, and where in the file's data it is."""
+
+MUST_MATTER: Final[dict[Modality, tuple[str, ...]]] = {
+    "music": ("prompt", "has_vocals", "lyrics"),
+    "image": ("prompt", "num_images", "aspect_ratio"),
+}
+"""Fields that a route may not pass over in silence: it sends them, or its limits leave no doubt about them."""
+
+NEVER_SENT: Final = {("fal", "sync_mode"): "returns data URIs instead of files"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteEntry:
+    """A route as it is written."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    endpoint: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$", max_length=200)]
+    substitute: bool = False
+    input: dict[str, Argument]
+    limits: Limits = UNLIMITED
+    price: Price | None = None
+    longest_run_s: Annotated[Number, Field(gt=0, le=86_400)]
+    start_within_s: Annotated[Number, Field(gt=1, le=86_400)]
+    source: Annotated[str, Field(pattern=r"^https://\S+$")]
+
+    def as_route(self, provider: Provider, model: str) -> Route:
+        """The route that this entry describes."""
+        return Route(
+            provider=provider,
+            model=model,
+            endpoint=self.endpoint,
+            substitute=self.substitute,
+            takes=MappingProxyType(self.input),
+            limits=self.limits,
+            price=self.price,
+            longest_run_s=self.longest_run_s,
+            start_within_s=self.start_within_s,
+            source=self.source,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """A model as it is written."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    title: Annotated[str, Field(min_length=1)]
+    routes: Annotated[dict[Provider, RouteEntry], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueFile:
+    """The file as a whole; its models are looked at one by one, so that a mistake in one does not hide the others'."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    models: Annotated[dict[Annotated[str, Field(pattern=r"^(music|image)/[a-z0-9][a-z0-9.-]*$")], Any], Field()]
+    defaults: dict[Ask, tuple[str, ...]] = field(default_factory=dict)
+
+
+def modality_of(name: str) -> Modality | None:
+    """What a model makes, by its name; None if the name does not say."""
+    match name.partition("/")[0]:
+        case "music":
+            return "music"
+        case "image":
+            return "image"
+    return None
+
+
+def route_problems(
+    where: yaml_lines.Path, provider: Provider, modality: Modality, route: RouteEntry
+) -> Iterator[Located]:
+    """Arguments, limits and prices of a route that do not fit its modality or its provider."""
+    for name, argument in route.input.items():
+        for problem in argument.problems(modality):
+            yield (*where, "input", name), f"{name}: {problem}"
+        if why := NEVER_SENT.get((provider, name)):
+            yield (*where, "input", name), f"{name} is never sent to {provider}: it {why}"
+    limited = {each.name for each in fields(Limits) if getattr(route.limits, each.name) not in (None, Range())}
+    for name in sorted(limited - LIMITS_OF[modality]):
+        yield (*where, "limits", name), f"the limit {name} means nothing for {modality}"
+    if route.price is not None and route.price.per not in PRICED_PER[modality]:
+        yield (*where, "price", "per"), f"{modality} has no price per {route.price.per}"
+    for name in MUST_MATTER[modality]:
+        if name not in _heard(route):
+            yield where, f"{name} would be ignored in silence: 'input' has to take it or 'limits' to rule it out"
+
+
+def _heard(route: RouteEntry) -> set[str | None]:
+    heard = {argument.field for argument in route.input.values()}
+    if route.limits.vocals is not None:
+        heard.add("has_vocals")
+    if route.limits.lyrics == "forbidden":
+        heard.add("lyrics")
+    return heard
+
+
+def default_problems(file: CatalogueFile) -> Iterator[Located]:
+    """Defaults that are missing or lead nowhere."""
+    for ask in ASKS:
+        if not file.defaults.get(ask):
+            yield ("defaults", ask), f"defaults: no model for {ask}"
+        for index, name in enumerate(file.defaults.get(ask, ())):
+            where = ("defaults", ask, index)
+            if name not in file.models:
+                yield where, f"defaults: no model {name!r} in this file"
+            elif modality_of(name) != ("image" if ask == "image" else "music"):
+                yield where, f"defaults: {name!r} is not for {ask}"

@@ -1,0 +1,119 @@
+"""Reads `catalogue/models.yaml`, and says of everything wrong in it on which line it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from contracts.catalogue import yaml_lines
+from contracts.catalogue.entries import (
+    CatalogueFile,
+    Located,
+    ModelEntry,
+    default_problems,
+    modality_of,
+    route_problems,
+)
+from contracts.catalogue.plan import Catalogue, Model
+from contracts.catalogue.yaml_lines import Problem
+
+
+class CatalogueError(Exception):
+    """The catalogue can't be used; the message has a line for each problem in it."""
+
+
+_FILE: Final = TypeAdapter(CatalogueFile)
+_MODEL: Final = TypeAdapter(ModelEntry)
+
+
+def default_catalogue_path() -> Path:
+    """The repository's own `catalogue/models.yaml`. Raises CatalogueError where there is no repository."""
+    path = Path(__file__).resolve().parents[4] / "catalogue" / "models.yaml"
+    if not path.is_file():
+        raise CatalogueError("no catalogue beside the code: set SEGUE_CATALOGUE to the path of a models.yaml")
+    return path
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """The catalogue in a file. Raises CatalogueError with every problem as `models.yaml:LINE: what`."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CatalogueError(f"SEGUE_CATALOGUE: {path} can't be read: {error.strerror}") from None
+    parsed = yaml_lines.parse(raw)
+    if isinstance(parsed, Problem):
+        raise CatalogueError(_report(path, [parsed]))
+    located: list[Located] = []
+    catalogue = _catalogue(parsed.data, located)
+    problems = [*parsed.problems, *(Problem(parsed.line_of(where), what) for where, what in located)]
+    if catalogue is None or problems:
+        raise CatalogueError(_report(path, problems))
+    return catalogue
+
+
+def _report(path: Path, problems: list[Problem]) -> str:
+    ordered = sorted(set(problems), key=lambda each: (each.line, each.what))
+    return "\n".join(f"{path.name}:{each.line}: {each.what}" for each in ordered)
+
+
+def _catalogue(data: object, problems: list[Located]) -> Catalogue | None:
+    try:
+        file = _FILE.validate_python(data)
+    except ValidationError as error:
+        problems.extend(_in_words((), error))
+        # The models are looked at all the same, so that one run shows everything.
+        models = data.get("models") if isinstance(data, dict) else None
+        _models(models if isinstance(models, dict) else {}, problems)
+        return None
+    models = _models(file.models, problems)
+    problems.extend(default_problems(file))
+    return Catalogue(MappingProxyType(models), MappingProxyType(file.defaults))
+
+
+def _models(entries: Mapping[Any, Any], problems: list[Located]) -> dict[str, Model]:
+    models: dict[str, Model] = {}
+    for name, data in entries.items():
+        where = ("models", str(name))
+        modality = modality_of(str(name))
+        try:
+            entry = _MODEL.validate_python(data)
+        except ValidationError as error:
+            problems.extend(_in_words(where, error))
+            continue
+        if modality is None:
+            continue
+        for provider, route in entry.routes.items():
+            problems.extend(route_problems((*where, "routes", provider), provider, modality, route))
+        routes = tuple(route.as_route(provider, name) for provider, route in entry.routes.items())
+        models[name] = Model(name, entry.title, modality, routes)
+    return models
+
+
+def _in_words(where: yaml_lines.Path, error: ValidationError) -> Iterator[Located]:
+    for each in error.errors(include_url=False):
+        loc = each["loc"]
+        part = _name_of(loc)
+        match each["type"]:
+            case "unexpected_keyword_argument":
+                what = f"unknown key {part}"
+            case "missing":
+                what = f"{part} is missing"
+            case _:
+                what = f"{part}: {each['msg']}"
+        yield (*where, *loc), what
+
+
+def _name_of(loc: tuple[str | int, ...]) -> str:
+    match loc:
+        case ():
+            return "the file"
+        case (*_, str(key), "[key]"):
+            return repr(key)
+        case (*_, str(key), int(index)):
+            return f"{key}[{index}]"
+        case _:
+            return str(loc[-1])

@@ -1,0 +1,46 @@
+"""What the orchestrator asks of an adapter: the messages of segue.commands.<provider>."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue
+
+from contracts.generation import Modality, Provider
+from contracts.ids import AttemptId
+from contracts.message import AttemptIdField, Message, TrackIdField
+
+
+class _Command(Message):
+    attempt_id: AttemptIdField
+    provider: Provider
+
+    @property
+    def subject(self) -> AttemptId:
+        """What the message is about."""
+        return self.attempt_id
+
+
+class RunAttempt(_Command):
+    """Submit one run to the provider, at most once, and see it through."""
+
+    TYPE: ClassVar[str] = "segue.attempt.run.v1"
+
+    track_id: TrackIdField
+    n: int = Field(ge=1, le=9999, description="Which attempt of the job this is.")
+    model: str = Field(max_length=200, description="The catalogue's name for what is asked.")
+    endpoint: str = Field(max_length=200, description="The provider's name for it.")
+    arguments: dict[str, JsonValue] = Field(description="The provider's input, as it goes on the wire.")
+    modality: Modality
+    start_within_s: float = Field(gt=1, le=86_400, description="The provider has to start the run within this time.")
+    run_within_s: float = Field(gt=0, le=86_400, description="The longest run that the route declares.")
+    price_usd: float | None = Field(default=None, ge=0, description="What a successful run is expected to cost.")
+    deadline_at: AwareDatetime = Field(description="The job's deadline: nothing is submitted after it.")
+
+
+class CancelAttempt(_Command):
+    """Stop the attempt if it still can be stopped."""
+
+    TYPE: ClassVar[str] = "segue.attempt.cancel.v1"
+
+    reason: Literal["client", "deadline"]

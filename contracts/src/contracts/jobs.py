@@ -1,0 +1,127 @@
+"""What became of jobs: the messages of segue.jobs, which other people's consumers read too."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from contracts.attempts import Artifact
+from contracts.failures import FailureKind
+from contracts.generation import Provider, Text
+from contracts.message import AttemptIdField, Message, TrackIdField
+
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class PlannedRoute(_Part):
+    """A provider the job may go to, in order."""
+
+    provider: Provider
+    model: str
+    endpoint: str
+    substitute: bool = Field(default=False, description="Another model than the one asked for, near to it.")
+
+
+class SkippedRoute(_Part):
+    """A provider the job will not go to, and why."""
+
+    provider: Provider
+    model: str
+    endpoint: str
+    reason: str = Field(max_length=500)
+
+
+class AttemptOutcome(_Part):
+    """How one attempt ended, as the job remembers it."""
+
+    attempt_id: AttemptIdField
+    n: int = Field(ge=1, le=9999)
+    provider: Provider
+    outcome: Literal["succeeded", "failed", "cancelled", "live"]
+    kind: FailureKind | None = None
+    error_code: str | None = None
+    message: str | None = Field(default=None, max_length=2000)
+    cost_usd: float | None = None
+
+
+class JobEvent(Message):
+    """Something that happened to one job; `version` counts the job's events from 1."""
+
+    track_id: TrackIdField
+    tenant: Text = Field(max_length=200)
+    version: int = Field(ge=1, le=2**31 - 1)
+    status: JobStatus
+
+    @property
+    def revision(self) -> int:
+        """The subject's version."""
+        return self.version
+
+
+class JobAccepted(JobEvent):
+    """The orchestrator took the job and knows where it may go."""
+
+    TYPE: ClassVar[str] = "segue.job.accepted.v1"
+
+    plan: tuple[PlannedRoute, ...]
+    skipped: tuple[SkippedRoute, ...] = ()
+    deadline_at: AwareDatetime
+
+
+class JobStarted(JobEvent):
+    """The first provider accepted the job's run."""
+
+    TYPE: ClassVar[str] = "segue.job.started.v1"
+
+    attempt_id: AttemptIdField
+    provider: Provider
+
+
+class JobRerouted(JobEvent):
+    """The last attempt failed, and the next provider is tried."""
+
+    TYPE: ClassVar[str] = "segue.job.rerouted.v1"
+
+    from_attempt_id: AttemptIdField
+    from_provider: Provider
+    to_attempt_id: AttemptIdField
+    to_provider: Provider
+    kind: FailureKind
+    message: str = Field(max_length=2000)
+
+
+class JobSucceeded(JobEvent):
+    """The job's outputs are in the artifact store."""
+
+    TYPE: ClassVar[str] = "segue.job.succeeded.v1"
+
+    attempt_id: AttemptIdField
+    provider: Provider
+    model: str
+    artifacts: tuple[Artifact, ...] = Field(min_length=1)
+    cost_usd: float | None = Field(default=None, ge=0, description="All attempts together, failed ones too.")
+
+
+class JobFailed(JobEvent):
+    """The job is over without a result; every attempt's reason is with it."""
+
+    TYPE: ClassVar[str] = "segue.job.failed.v1"
+
+    kind: FailureKind
+    message: str = Field(max_length=4000)
+    attempts: tuple[AttemptOutcome, ...] = ()
+    cost_usd: float | None = Field(default=None, ge=0)
+
+
+class JobCancelled(JobEvent):
+    """The job was stopped because its client asked for it."""
+
+    TYPE: ClassVar[str] = "segue.job.cancelled.v1"
+
+    effect: Literal["never_sent", "cancelled_free", "may_have_cost"]
+    attempts: tuple[AttemptOutcome, ...] = ()

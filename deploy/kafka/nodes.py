@@ -1,0 +1,88 @@
+"""The nodes of a small Kafka cluster: their ports, folders, settings and commands."""
+
+import contextlib
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TARGET = HERE / "target"
+LOOPBACK = "127.0.0.1"
+
+
+class CannotRun(RuntimeError):
+    """What is missing on this machine, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """One node, broker and controller at once: where it listens and keeps its files."""
+
+    id: int
+    port: int
+    controller_port: int
+    dir: Path
+
+    @property
+    def config(self) -> Path:
+        """Its properties file."""
+        return self.dir / "server.properties"
+
+    @property
+    def start(self) -> list[str]:
+        """The command that starts it, again and again, on the same port with the same data."""
+        quiet = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
+        return [*java("-Xmx512m", quiet), "kafka.Kafka", str(self.config)]
+
+
+def java(*options: str) -> list[str]:
+    """The start of a command that runs one of the broker's main classes."""
+    return [tool("java"), *options, "-cp", str(TARGET / "libs" / "*")]
+
+
+def tool(name: str) -> str:
+    """The full path of a program that has to be there."""
+    found = shutil.which(name)
+    if found is None:
+        raise CannotRun(f"{name} is not on the PATH: a real Kafka needs Java 17 and, for its jars, Maven")
+    return found
+
+
+def plan(count: int, folder: Path) -> list[Broker]:
+    """Brokers on free ports, each with its own folder."""
+    with contextlib.ExitStack() as held:  # all at once, so that no port is handed out twice
+        sockets = [held.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(2 * count)]
+        ports = [one.getsockname()[1] for one in sockets]
+    return [Broker(n + 1, ports[2 * n], ports[2 * n + 1], folder / f"broker-{n + 1}") for n in range(count)]
+
+
+def properties(broker: Broker, brokers: list[Broker]) -> str:
+    """The broker's configuration: quick to fail over, sized for a test, replicated as far as there are brokers."""
+    replicas, in_sync = len(brokers), min(2, len(brokers))
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": broker.id,
+        "controller.quorum.voters": ",".join(f"{one.id}@{LOOPBACK}:{one.controller_port}" for one in brokers),
+        "listeners": f"PLAINTEXT://{LOOPBACK}:{broker.port},CONTROLLER://{LOOPBACK}:{broker.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{broker.port}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": broker.dir / "data",
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replicas,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": replicas,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "share.coordinator.state.topic.num.partitions": 4,
+        "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,
+        "broker.heartbeat.interval.ms": 500,
+        "broker.session.timeout.ms": 3000,
+        "log.cleaner.dedupe.buffer.size": 8 << 20,
+    }
+    return "".join(f"{key}={value}\n" for key, value in settings.items())

@@ -1,0 +1,44 @@
+"""Runs the stand-in as a process: one JSON line on stdout says where it listens, SIGTERM or SIGINT ends it."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+from pathlib import Path
+
+from sandbox.app import Ports, sandbox
+from sandbox.settings import Settings
+
+
+def main() -> None:
+    """The command line."""
+    given = _parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    ports = Ports(given.fal_port, given.fal_run_port, given.replicate_port, given.control_port)
+    asyncio.run(_serve(given.dir, ports, Settings(queue_s=given.queue_s, run_s=given.run_s)))
+
+
+async def _serve(folder: Path, ports: Ports, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with sandbox(folder.resolve(), ports, settings) as addresses:
+        print(json.dumps(addresses.as_json()), flush=True)
+        await stop.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description="fal.ai and Replicate for a laptop.")
+    parser.add_argument("--dir", type=Path, required=True, help="where ca.pem and bills.jsonl go")
+    for name in ("fal", "fal-run", "replicate", "control"):
+        parser.add_argument(f"--{name}-port", type=int, default=0, help="0 takes a free one")
+    defaults = Settings()
+    parser.add_argument("--queue-s", type=float, default=defaults.queue_s, help="seconds a job waits in the queue")
+    parser.add_argument("--run-s", type=float, default=defaults.run_s, help="seconds a job runs")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

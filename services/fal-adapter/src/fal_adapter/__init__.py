@@ -1,0 +1,1 @@
+"""fal.ai behind the provider port."""

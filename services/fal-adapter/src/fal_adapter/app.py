@@ -1,0 +1,30 @@
+"""The fal adapter, wired."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from adapter_kit.service import adapter
+from chassis.runtime import Runtime
+from fal_adapter.settings import FalSettings
+
+PROBE_ENDPOINT = "fal-ai/stable-audio-25/text-to-audio"
+
+
+@asynccontextmanager
+async def app(settings: FalSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """Run the adapter for as long as the block lasts. Raises CannotStart."""
+    # The SDK reads its hosts from the environment when it is imported; by now `.env` is in there.
+    from fal_adapter.provider import fal_provider
+    from fal_adapter.transport import sdk_version
+
+    provider = fal_provider(
+        settings.fal_key.get_secret_value(),
+        api_url=settings.fal_api_url,
+        submit_timeout_s=settings.submit_timeout_s,
+    )
+    async with adapter(
+        settings, runtime, "fal", provider, sdk=f"fal-client {sdk_version()}", probe_endpoint=PROBE_ENDPOINT
+    ):
+        yield

@@ -1,0 +1,153 @@
+"""fal.ai behind the provider port."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Literal
+from uuid import uuid4
+
+from fal_client import AsyncRequestHandle
+
+from adapter_kit.answers import probe_outcome, submit_outcome
+from adapter_kit.outcomes import (
+    CancelOutcome,
+    CheckOutcome,
+    Failure,
+    FindOutcome,
+    NoAnswer,
+    ProbeOutcome,
+    ProviderRef,
+    Refused,
+    SubmitOutcome,
+)
+from adapter_kit.provider import LostSubmission, Run, Submission
+from adapter_kit.wire import Answer, checked_key, exchange, is_sendable
+from contracts.failures import FailureKind
+from fal_adapter.errors import fal_failure
+from fal_adapter.listing import find_outcome, listing_query
+from fal_adapter.reading import URL_NAMES, cancel_outcome, ref_of, result_outcome, status_outcome
+from fal_adapter.transport import FalClient, fal_client, origin, queue_origins
+
+FAL_API_URL: Final = "https://api.fal.ai"
+ASK_TIMEOUT_S: Final = 15.0
+MIN_START_S: Final = 1.5
+"""The SDK refuses a start deadline of a second or less."""
+
+_ENDPOINT: Final = re.compile(
+    r"(?:(?:workflows|comfy)/)?(?!workflows/|comfy/)[\w-][\w.-]*(?:/[\w-][\w.-]*){1,9}", re.ASCII
+)
+
+
+class FalProvider:
+    """The port on fal's queue; made by `fal_provider`."""
+
+    def __init__(self, client: FalClient, api_url: str | None, submit_timeout_s: float) -> None:
+        self._client, self._api_url = client, api_url.rstrip("/") if api_url else None
+        self._submit_timeout_s = submit_timeout_s
+        self._origins = queue_origins()
+
+    @property
+    def name(self) -> Literal["fal"]:
+        """Which provider it is."""
+        return "fal"
+
+    async def submit(self, submission: Submission) -> SubmitOutcome:
+        """One POST to the queue, with the start deadline and the attempt's id as a tag."""
+        if (wrong := _unsendable(submission)) is not None:
+            return Refused(wrong)
+        call = self._client.submit(
+            submission.endpoint,
+            dict(submission.arguments),
+            webhook_url=submission.webhook_url,
+            start_timeout=max(submission.start_within_s, MIN_START_S),
+            headers={
+                "X-Fal-Tags": f"segue-attempt={submission.attempt_id}",
+                # Segue says which model made something, so another one in its stead is none of fal's business.
+                "x-app-fal-disable-fallback": "true",
+            },
+        )
+        done = await exchange(call, self._submit_timeout_s)
+        return submit_outcome(done, lambda answer: self._accepted(submission.endpoint, answer), fal_failure)
+
+    async def check(self, run: Run) -> CheckOutcome:
+        """One GET of the status and, once it is complete, one of the result."""
+        handle = self._handle(run.endpoint, run.ref)
+        outcome = status_outcome(await exchange(handle.status(), ASK_TIMEOUT_S))
+        if not isinstance(outcome, Answer):
+            return outcome
+        # The handle's own get() would poll the status again first, and without end.
+        done = await exchange(self._client.http.get(handle.response_url), ASK_TIMEOUT_S)
+        return result_outcome(outcome, done, run.modality)
+
+    async def cancel(self, run: Run) -> CancelOutcome:
+        """One PUT; a run that has started may finish all the same."""
+        handle = self._handle(run.endpoint, run.ref)
+        return cancel_outcome(await exchange(handle.cancel(), ASK_TIMEOUT_S))
+
+    async def find(self, lost: LostSubmission) -> FindOutcome:
+        """One GET of the list of past requests; without the platform's API, it is not to be found."""
+        if self._api_url is None:
+            return NoAnswer("fal's platform API is switched off; its listing cannot be asked")
+        url = f"{self._api_url}/v1/models/requests/by-endpoint"
+        call = self._client.http.get(url, params=listing_query(lost))
+        return find_outcome(await exchange(call, ASK_TIMEOUT_S), lost)
+
+    async def probe(self, endpoint: str) -> ProbeOutcome:
+        """Ask what the endpoint costs; without the platform's API, ask for a run that does not exist.
+
+        The queue takes some questions without any key, so only the price proves that the key is good.
+        """
+        if self._api_url is None:
+            if (wrong := _wrong_endpoint(endpoint)) is not None:
+                return NoAnswer(wrong.message)
+            handle = self._handle(endpoint, ProviderRef(str(uuid4()), {}))
+            return probe_outcome(await exchange(handle.status(), ASK_TIMEOUT_S), fal_failure)
+        call = self._client.http.get(f"{self._api_url}/v1/models/pricing", params={"endpoint_id": endpoint})
+        return probe_outcome(await exchange(call, ASK_TIMEOUT_S), fal_failure)
+
+    def _accepted(self, endpoint: str, answer: Answer) -> ProviderRef | None:
+        ref = ref_of(answer)
+        if ref is None:
+            return None
+        handle = self._handle(endpoint, ref)
+        return ProviderRef(ref.request_id, {name: getattr(handle, name) for name in URL_NAMES})
+
+    def _handle(self, endpoint: str, ref: ProviderRef) -> AsyncRequestHandle:
+        """The SDK's handle on a run, by the URLs that fal gave; a URL of a foreign host gives way to one of our own."""
+        built = AsyncRequestHandle.from_request_id(self._client.http, endpoint, ref.request_id)
+        urls = {name: ref.urls.get(name, "") for name in URL_NAMES}
+        trusted = {name: url for name, url in urls.items() if origin(url) in self._origins}
+        return AsyncRequestHandle(
+            request_id=ref.request_id,
+            response_url=trusted.get("response_url", built.response_url),
+            status_url=trusted.get("status_url", built.status_url),
+            cancel_url=trusted.get("cancel_url", built.cancel_url),
+            client=self._client.http,
+        )
+
+
+@asynccontextmanager
+async def fal_provider(
+    key: str, *, api_url: str | None = FAL_API_URL, submit_timeout_s: float = 30.0
+) -> AsyncIterator[FalProvider]:
+    """fal behind the port, for one event loop; its connections are closed at the end of the block.
+
+    `api_url` is the base of fal's platform API, which knows prices and past requests. Raises ValueError for a key that
+    cannot be one.
+    """
+    async with fal_client(checked_key(key), submit_timeout_s, ASK_TIMEOUT_S) as client:
+        yield FalProvider(client, api_url, submit_timeout_s)
+
+
+def _wrong_endpoint(endpoint: str) -> Failure | None:
+    if _ENDPOINT.fullmatch(endpoint):
+        return None
+    return Failure(FailureKind.MODEL_NOT_FOUND, f"not an endpoint of fal: {endpoint[:200]!r}")
+
+
+def _unsendable(submission: Submission) -> Failure | None:
+    if not is_sendable(submission.arguments):
+        return Failure(FailureKind.INVALID_INPUT, "the arguments hold what JSON cannot")
+    return _wrong_endpoint(submission.endpoint)

@@ -1,0 +1,127 @@
+"""What fal's answers say about a run. Pure.
+
+A run that failed is COMPLETED like any other; what went wrong is the answer to the question for its result.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final, TypeGuard
+
+from pydantic import JsonValue
+
+from adapter_kit.answers import no_answer
+from adapter_kit.outcomes import (
+    AlreadyOver,
+    Broken,
+    CancelOutcome,
+    CancelPending,
+    CheckOutcome,
+    Failure,
+    Missing,
+    NoAnswer,
+    Produced,
+    ProviderRef,
+    Running,
+    Stopped,
+    Waiting,
+)
+from adapter_kit.outputs import outputs_of
+from adapter_kit.wire import Answer, Exchange, words
+from contracts.failures import FailureKind
+from contracts.generation import Modality
+from fal_adapter.errors import STILL_IN_PROGRESS, fal_failure
+
+URL_NAMES: Final = ("response_url", "status_url", "cancel_url")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_ABOUT_THE_QUESTION: Final = frozenset({401, 408, 429})
+
+
+def is_request_id(value: JsonValue) -> TypeGuard[str]:
+    """Whether this can be the id of a request, and nothing else in a URL."""
+    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
+
+
+def ref_of(answer: Answer) -> ProviderRef | None:
+    """The run that the answer to a submit names, with the URLs as they were given."""
+    document = answer.document()
+    request_id = document.get("request_id")
+    if not is_request_id(request_id):
+        return None
+    given = {name: document.get(name) for name in URL_NAMES}
+    return ProviderRef(request_id, {name: url for name, url in given.items() if isinstance(url, str)})
+
+
+def status_outcome(done: Exchange) -> CheckOutcome | Answer:
+    """How a run stands; the answer itself where it has ended, and its result says how."""
+    answer = done.answer
+    if answer is None:
+        return no_answer(done)
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return Missing(words(answer.text))
+    if not answer.ok:
+        return no_answer(done)
+    document = answer.document()
+    match document.get("status"):
+        case "IN_QUEUE":
+            position = document.get("queue_position")
+            return Waiting(position if isinstance(position, int) and position >= 0 else None)
+        case "IN_PROGRESS":
+            return Running()
+        case "COMPLETED":
+            return answer
+        case unknown:
+            return NoAnswer(words(f"unknown status: {unknown!r}"))
+
+
+def result_outcome(status: Answer, done: Exchange, modality: Modality) -> CheckOutcome:
+    """How a completed run ended, by its status and the answer to the question for its result."""
+    answer = done.answer
+    if answer is None:
+        return no_answer(done)
+    if answer.ok:
+        return _produced(answer, modality)
+    said = status.document()
+    failed = bool(said.get("error") or said.get("error_type"))
+    if not failed and answer.status == HTTPStatus.NOT_FOUND:
+        return Missing(words(answer.text))
+    if not failed and _is_about_the_question(answer):
+        return no_answer(done)
+    failure = fal_failure(answer, said.get("error_type"))
+    if failure.kind is FailureKind.CANCELLED_BY_PROVIDER:
+        return Stopped(may_have_cost=True)
+    return Broken(failure, may_have_cost=answer.status < 500)
+
+
+def _produced(answer: Answer, modality: Modality) -> CheckOutcome:
+    outputs = outputs_of(answer.json(), modality)
+    if outputs:
+        return Produced(outputs)
+    failure = Failure(FailureKind.OUTPUT_UNUSABLE, words(f"no {modality} in the result: {answer.text[:500]}"))
+    return Broken(failure, may_have_cost=True)
+
+
+def _is_about_the_question(answer: Answer) -> bool:
+    """The question failed, not the run: it concerns the key, comes from a proxy, or the result is not there yet."""
+    if answer.status in _ABOUT_THE_QUESTION or answer.status < 400:
+        return True
+    if answer.status == HTTPStatus.FORBIDDEN:
+        return True
+    if answer.status == HTTPStatus.BAD_REQUEST and STILL_IN_PROGRESS in answer.text.lower():
+        return True
+    return answer.status >= 500 and "x-fal-request-id" not in answer.headers and "detail" not in answer.document()
+
+
+def cancel_outcome(done: Exchange) -> CancelOutcome:
+    """What came of a cancel. Only a run that was taken out of the queue is known to be free."""
+    answer = done.answer
+    if answer is None:
+        return no_answer(done)
+    if answer.status == HTTPStatus.OK and answer.document().get("status") == "OK":
+        return Stopped(may_have_cost=False)
+    if answer.ok:
+        return CancelPending()
+    if answer.status == HTTPStatus.BAD_REQUEST:
+        return AlreadyOver()
+    return Missing(words(answer.text)) if answer.status == HTTPStatus.NOT_FOUND else no_answer(done)

@@ -1,0 +1,63 @@
+"""fal's SDK with its traps disarmed: one POST a submit, connections for hundreds of calls, and an end to both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+import httpx
+from fal_client import AsyncClient
+from fal_client import client as sdk
+
+from adapter_kit.wire import Wire
+
+
+class FalClient(AsyncClient):
+    """The SDK's client over connections that somebody else opens and closes."""
+
+    def __init__(self, key: str, http: httpx.AsyncClient) -> None:
+        super().__init__(key=key)
+        self.http = http
+
+    @property
+    async def _client(self) -> httpx.AsyncClient:
+        # The SDK awaits this wherever it sends something; its own has 100 connections and cannot be closed.
+        return self.http
+
+
+@asynccontextmanager
+async def fal_client(key: str, submit_timeout_s: float, ask_timeout_s: float) -> AsyncIterator[FalClient]:
+    """A client for one event loop. Switches off the SDK's retries for the whole process, for they repeat paid POSTs."""
+    sdk.MAX_ATTEMPTS = 1
+    wire = Wire((key, key.rpartition(":")[2]), submit_timeout_s, ask_timeout_s)
+    headers = {"Authorization": f"Key {key}", "User-Agent": sdk.USER_AGENT}
+    # The SDK's own way to fal's second domain stays: it takes it only where no connection could be made.
+    async with httpx.AsyncClient(transport=sdk.AsyncBackupDomainTransport(transport=wire), headers=headers) as http:
+        yield FalClient(key, http)
+
+
+def queue_origins() -> frozenset[str]:
+    """Where fal's queue may be asked: its own origin, and that of its second domain. No other one gets the key."""
+    own = urlsplit(sdk.QUEUE_URL_FORMAT)
+    second = sdk._BACKUP_DOMAINS.get(own.hostname or "")
+    return frozenset({origin(sdk.QUEUE_URL_FORMAT), *([f"{own.scheme}://{second}"] if second else [])})
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL, to be compared; empty where it has none, or holds credentials."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return ""
+    if not parts.hostname or "@" in parts.netloc or not url.isprintable():
+        return ""
+    default = {"https": 443, "http": 80}.get(parts.scheme)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port not in (None, default) else "")
+
+
+def sdk_version() -> str:
+    """The version of the SDK that is installed."""
+    return version("fal-client")

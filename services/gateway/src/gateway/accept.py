@@ -1,0 +1,159 @@
+"""What a request has to be before it becomes a job: pure, from bytes to a message, with every refusal in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from contracts.catalogue import Catalogue, UnknownModel
+from contracts.generation import MusicInput, Provider, Text
+from contracts.ids import JobId, track_id_for
+from contracts.requests import JobRequested
+
+from gateway.problems import FieldProblem, Problem, SkippedProvider, shown
+
+MAX_BODY_BYTES: Final = 256 * 1024
+MAX_ERRORS: Final = 20
+
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
+MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
+
+_JSON = re.compile(r"^application/(?:[\w.+-]+\+)?json$")
+_LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "expected", "pattern")
+
+SEED_REQUEST: Final = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
+SONG_REQUEST: Final = {
+    "prompt": "Slow country ballad, acoustic guitar, warm voice",
+    "duration_s": 60,
+    "has_vocals": True,
+    "lyrics": "The porch light hums, the road is long",
+    "providers": ["replicate", "fal"],
+    "metadata": {"order": "1042"},
+}
+
+
+class TrackRequest(MusicInput):
+    """The music to make, and how."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SEED_REQUEST, SONG_REQUEST]})
+
+    model: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        default=None, description="A model of the catalogue; unset: the first of its default order that can do it."
+    )
+    providers: tuple[Provider, ...] | None = Field(
+        default=None, min_length=1, max_length=10, description="Only these, tried in this order; unset: all."
+    )
+    deadline_s: float | None = Field(
+        default=None, ge=1, le=86_400, allow_inf_nan=False, description="Seconds after which the job ends in any case."
+    )
+    metadata: dict[MetadataKey, MetadataValue] | None = Field(
+        default=None, max_length=20, description="Your own, given back as it is."
+    )
+
+    @field_validator("providers")
+    @classmethod
+    def _each_once(cls, value: tuple[Provider, ...] | None) -> tuple[Provider, ...] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError("names a provider twice")
+        return value
+
+    def music(self) -> MusicInput:
+        """The part that says what it should sound like."""
+        return MusicInput.model_validate(self.model_dump(include=set(MusicInput.model_fields)))
+
+    def fingerprint(self) -> str:
+        """The same for every body that asks for the same: order, spacing, 20 or 20.0 make no difference."""
+        said = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def require_json(content_type: str | None) -> None:
+    """Raises Problem unless a body of this content type can be JSON in UTF-8."""
+    kind, _, parameters = (content_type or "").partition(";")
+    charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE)
+    if not _JSON.match(kind.strip().lower()) or (charset and charset[1].lower() not in {"utf-8", "utf8"}):
+        detail = f"the body has to be application/json in UTF-8, not {shown(content_type or 'of no declared type')}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
+
+
+def parse(raw: bytes) -> TrackRequest:
+    """The request in a body. Raises Problem: 400 if it is not JSON, 422 with each field's fault if it is wrong."""
+    try:
+        return TrackRequest.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    if details[0]["type"] == "json_invalid":
+        reason = details[0]["msg"].removeprefix("Invalid JSON: ")
+        raise Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON in UTF-8: {reason}")
+    problems = [_field_problem(each) for each in details[:MAX_ERRORS]]
+    first = f"{problems[0].field}: {problems[0].problem}"
+    raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", first, errors=problems)
+
+
+def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) -> None:
+    """Raises Problem, with each route's reason, unless some provider can do what is asked."""
+    try:
+        plan = catalogue.plan(request.music(), request.model, request.providers, first)
+    except UnknownModel as error:
+        fault = FieldProblem(field="model", problem=str(error), value=shown(request.model))
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "unknown-model", str(error), errors=[fault]) from None
+    if plan.routes:
+        return
+    routes = [SkippedProvider(provider=each.provider, model=each.model, reason=each.reason) for each in plan.skipped]
+    detail = "; ".join(f"{each.model} at {each.provider}: {each.reason}" for each in routes)
+    raise Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "no-route",
+        f"nothing can do what is asked: {detail or 'the providers named have no route to the model'}",
+        routes=routes,
+    )
+
+
+def to_message(  # noqa: PLR0913 - a message's parts
+    request: TrackRequest, job_id: JobId, tenant: str, *, now: datetime, accept_within_s: float, deadline_s: float
+) -> JobRequested:
+    """The message that makes the request a job."""
+    return JobRequested(
+        job_id=job_id,
+        occurred_at=now,
+        track_id=track_id_for(job_id),
+        tenant=tenant,
+        fingerprint=request.fingerprint(),
+        input=request.music(),
+        model=request.model,
+        providers=request.providers,
+        accept_by=now + timedelta(seconds=accept_within_s),
+        deadline_at=now + timedelta(seconds=request.deadline_s or deadline_s),
+        metadata=request.metadata or {},
+    )
+
+
+def _field_problem(error: ErrorDetails) -> FieldProblem:
+    context: Mapping[str, Any] = error.get("ctx") or {}
+    kind = error["type"]
+    limit = {name: context[name] for name in _LIMITS if isinstance(context.get(name), str | int | float)}
+    field = ".".join(shown(part) if isinstance(part, str) else str(part) for part in error["loc"][:6])
+    match kind:
+        case "extra_forbidden":
+            problem = f"there is no such field; there is {', '.join(sorted(TrackRequest.model_fields))}"
+        case "string_pattern_mismatch":
+            problem, limit = "must not contain NUL characters", {}
+        case "value_error":
+            problem = str(context.get("error", error["msg"]))
+        case "missing":
+            problem = "is required"
+        case _:
+            problem = error["msg"].replace("Input should", "should").replace("String should", "should")
+    given = error["input"]
+    # A whole object is not repeated: it may be large, and the field's name says enough.
+    value = None if kind == "missing" or isinstance(given, dict | list) else shown(given)
+    return FieldProblem(field=field or "body", problem=problem, limit=limit or None, value=value)

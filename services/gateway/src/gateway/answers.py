@@ -1,0 +1,216 @@
+"""What the API answers: the shapes that clients read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from contracts.attempts import AttemptState
+from contracts.generation import Modality, Provider
+from contracts.jobs import JobStatus
+
+
+class Links(BaseModel):
+    """Where to look next."""
+
+    job: str
+    track: str
+    logs: str
+
+
+class AcceptedAnswer(BaseModel):
+    """The job that a request became; it is safe in Kafka."""
+
+    job_id: str
+    track_id: str
+    status: Literal["queued"] = "queued"
+    trace_id: str | None = Field(description="The trace that everything done for this job belongs to.")
+    links: Links
+
+
+class ArtifactAnswer(BaseModel):
+    """One file."""
+
+    name: str
+    url: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    duration_s: float | None = None
+
+
+class AttemptAnswer(BaseModel):
+    """One try at one provider."""
+
+    attempt: int = Field(description="Which try it was, from 1.")
+    provider: Provider
+    endpoint: str | None = Field(description="The provider's name for the model.")
+    state: AttemptState
+    provider_ref: str | None = Field(description="The provider's own id for the run.")
+    error_kind: str | None = Field(description="What went wrong, from Segue's closed list.")
+    error_code: str | None = Field(description="The provider's own code.")
+    message: str | None = Field(description="The provider's own words.")
+    cost_usd: float | None
+    late_artifacts: list[ArtifactAnswer] = Field(
+        default_factory=list, description="Files that arrived after the job had ended otherwise."
+    )
+    submitting_at: datetime | None
+    submitted_at: datetime | None
+    finished_at: datetime | None
+
+
+class FailedAttempt(BaseModel):
+    """Why one try did not succeed."""
+
+    attempt: int
+    provider: Provider
+    kind: str | None
+    error_code: str | None
+    message: str | None
+
+
+class JobError(BaseModel):
+    """Why a job failed, with every attempt's reason."""
+
+    kind: str
+    message: str
+    attempts: list[FailedAttempt]
+
+
+class JobAnswer(BaseModel):
+    """One job, as far as it has come."""
+
+    id: str
+    track_id: str
+    status: JobStatus
+    model: str | None = Field(description="What was asked for; null until Segue has chosen where nothing was.")
+    provider: Provider | None = Field(description="Where the job is now, or who made it.")
+    attempts: list[AttemptAnswer]
+    queue_position: int | None = Field(description="At the provider, where it says so.")
+    cost_usd: float | None = Field(description="All attempts together, as expected.")
+    error: JobError | None
+    artifacts: list[ArtifactAnswer]
+    metadata: dict[str, str]
+    requested_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime | None
+    trace_id: str | None
+    stale: bool = Field(default=False, description="The database is away; this is what Kafka told so far.")
+
+
+class JobPage(BaseModel):
+    """Some jobs, the newest first."""
+
+    jobs: list[JobAnswer]
+    next_cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+class TrackAnswer(BaseModel):
+    """The music that a job makes."""
+
+    id: str
+    job_id: str
+    status: JobStatus
+    provider: Provider | None = Field(description="Who made it.")
+    model: str | None
+    audio_url: str | None
+    duration_s: float | None = Field(description="Its length as measured.")
+    created_at: datetime
+    finished_at: datetime | None
+    stale: bool = Field(default=False, description="The database is away; this is what Kafka told so far.")
+
+
+class TrackPage(BaseModel):
+    """Some tracks, the newest first."""
+
+    tracks: list[TrackAnswer]
+    next_cursor: str | None = Field(description="For the next page; null on the last.")
+
+
+class LogEntry(BaseModel):
+    """One thing that happened."""
+
+    time: datetime
+    event: str
+    track_id: str | None
+    job_id: str
+    provider: Provider | None
+    attempt: int | None
+    error_code: str | None
+    message: str | None
+
+
+class JobLog(BaseModel):
+    """Everything that happened to a job, in order."""
+
+    entries: list[LogEntry]
+
+
+class CancelAnswer(BaseModel):
+    """The wish to stop a job is on its way."""
+
+    job_id: str
+    status: JobStatus = Field(description="What the job was when it was asked to stop.")
+
+
+class RangeAnswer(BaseModel):
+    """From `min` to `max`, both included; null is open."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class LimitsAnswer(BaseModel):
+    """What a route cannot do."""
+
+    prompt_chars: RangeAnswer
+    duration_s: RangeAnswer
+    lyrics_chars: RangeAnswer
+    num_images: RangeAnswer
+    vocals: Literal["required", "forbidden"] | None = None
+    lyrics: Literal["required", "forbidden"] | None = None
+
+
+class PriceAnswer(BaseModel):
+    """What a run that succeeds costs."""
+
+    usd: float
+    per: str
+
+
+class RouteAnswer(BaseModel):
+    """One provider's way to a model."""
+
+    provider: Provider
+    endpoint: str
+    substitute: bool = Field(description="Another model than the one named, near to it.")
+    limits: LimitsAnswer
+    price: PriceAnswer | None
+    source: str
+
+
+class ModelAnswer(BaseModel):
+    """One model of the catalogue."""
+
+    name: str
+    title: str
+    modality: Modality
+    routes: list[RouteAnswer]
+
+
+class ModelList(BaseModel):
+    """The catalogue."""
+
+    models: list[ModelAnswer]
+
+
+class ProviderHealth(BaseModel):
+    """Whether each provider accepts our key right now."""
+
+    fal: Literal["ok", "fail"]
+    replicate: Literal["ok", "fail"]
+    fal_error: str | None
+    replicate_error: str | None

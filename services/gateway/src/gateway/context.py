@@ -1,0 +1,49 @@
+"""What the calls of one gateway process share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from chassis.artifacts import ArtifactStore
+from chassis.runtime import Runtime
+from contracts.catalogue import Catalogue
+
+from gateway.health import HealthReader
+from gateway.idempotency import Fingerprints
+from gateway.lookup import Lookup
+from gateway.present import Presenter
+from gateway.settings import GatewaySettings
+from gateway.tail import JobTail
+
+if TYPE_CHECKING:
+    from faststream.kafka import KafkaBroker
+
+TENANT = "default"
+"""Whose jobs these are; there is one tenant until there are keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of a gateway, wired."""
+
+    settings: GatewaySettings
+    runtime: Runtime
+    catalogue: Catalogue
+    broker: KafkaBroker
+    tail: JobTail
+    lookup: Lookup
+    fingerprints: Fingerprints
+    health: HealthReader
+    store: ArtifactStore
+    present: Presenter
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+Here = Annotated[Gateway, Depends(_gateway)]

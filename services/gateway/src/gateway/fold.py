@@ -1,0 +1,202 @@
+"""How a job's messages become what is known of it: pure, and indifferent to repeats and to the order of topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from chassis.telemetry import trace_id_of
+from contracts.attempts import AttemptState
+from contracts.envelope import Envelope
+from contracts.generation import Provider
+from contracts.jobs import (
+    AttemptOutcome,
+    JobAccepted,
+    JobCancelled,
+    JobEvent,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+)
+from contracts.message import Message
+from contracts.requests import CancelRequested, JobRequested
+
+from gateway.state import Attempt, Job, LogLine
+
+_STATE_OF: Final[Mapping[str, AttemptState]] = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "live": "running",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the tail knows of a job; `job` is None while only a wish to cancel it was seen."""
+
+    job: Job | None
+    log: tuple[LogLine, ...] = ()
+
+
+def fold(known: Known | None, envelope: Envelope) -> Known:
+    """What is known once `envelope` is known too."""
+    known = known or Known(None)
+    message = envelope.message
+    trace_id = trace_id_of(envelope.traceparent)
+    match message:
+        case JobRequested():
+            job = _requested(known.job, message, trace_id)
+        case JobEvent():
+            job = _happened(known.job, message, trace_id)
+        case _:
+            job = known.job
+    return Known(job, _logged(known.log, message, envelope.event_id))
+
+
+def event_name(message_type: str) -> str:
+    """What the log calls a message: `segue.job.rerouted.v1` is `job.rerouted`."""
+    return message_type.removeprefix("segue.").rpartition(".v")[0] or message_type
+
+
+def _requested(job: Job | None, message: JobRequested, trace_id: str | None) -> Job:
+    if job is not None and job.fingerprint is not None:
+        return job  # The first one counts; a repeat is the same request published again.
+    asked = Job(
+        job_id=message.job_id,
+        track_id=message.track_id,
+        tenant=message.tenant,
+        status="queued",
+        version=0,
+        requested_at=message.occurred_at,
+        updated_at=message.occurred_at,
+        model=message.model,
+        deadline_at=message.deadline_at,
+        metadata=message.metadata,
+        fingerprint=message.fingerprint,
+        trace_id=trace_id,
+    )
+    if job is None:
+        return asked
+    return replace(
+        job,
+        requested_at=asked.requested_at,
+        model=job.model or asked.model,
+        deadline_at=asked.deadline_at,
+        metadata=asked.metadata,
+        fingerprint=asked.fingerprint,
+        trace_id=asked.trace_id,
+    )
+
+
+def _happened(job: Job | None, event: JobEvent, trace_id: str | None) -> Job:
+    if job is None:
+        job = Job(
+            job_id=event.job_id,
+            track_id=event.track_id,
+            tenant=event.tenant,
+            status=event.status,
+            version=0,
+            requested_at=event.occurred_at,
+            updated_at=event.occurred_at,
+            trace_id=trace_id,
+        )
+    if event.version <= job.version:
+        return job
+    return _apply(replace(job, status=event.status, version=event.version, updated_at=event.occurred_at), event)
+
+
+def _apply(job: Job, event: JobEvent) -> Job:
+    at = event.occurred_at
+    match event:
+        case JobAccepted():
+            first = event.plan[0] if event.plan else None
+            return replace(
+                job,
+                plan=event.plan,
+                deadline_at=event.deadline_at,
+                model=first.model if first else job.model,
+                provider=first.provider if first else None,
+            )
+        case JobStarted():
+            started = _attempt(job, event.attempt_id, event.provider, "running", at)
+            return replace(_with(job, started), provider=event.provider, started_at=at)
+        case JobRerouted():
+            left = _attempt(job, event.from_attempt_id, event.from_provider, "failed", at)
+            left = replace(left, kind=event.kind, message=event.message, finished_at=at)
+            entered = _attempt(job, event.to_attempt_id, event.to_provider, "queued", at)
+            return replace(_with(_with(job, left), entered), provider=event.to_provider)
+        case JobSucceeded():
+            made = _attempt(job, event.attempt_id, event.provider, "succeeded", at)
+            return replace(
+                _with(job, replace(made, finished_at=at)),
+                provider=event.provider,
+                model=event.model,
+                artifacts=event.artifacts,
+                artifacts_of=event.attempt_id,
+                cost_usd=event.cost_usd,
+                finished_at=at,
+            )
+        case JobFailed():
+            ended = replace(job, error_kind=event.kind, error_message=event.message, cost_usd=event.cost_usd)
+            return replace(_outcomes(ended, event.attempts, at), finished_at=at)
+        case JobCancelled():
+            return replace(_outcomes(job, event.attempts, at), finished_at=at)
+        case _:
+            return job
+
+
+def _attempt(job: Job, attempt_id: str, provider: Provider, state: AttemptState, at: datetime) -> Attempt:
+    n = int(attempt_id.rpartition(".")[2])
+    known = next((attempt for attempt in job.attempts if attempt.n == n), None)
+    if known is not None:
+        return replace(known, state=state, updated_at=at)
+    endpoint = next((route.endpoint for route in job.plan if route.provider == provider), None)
+    return Attempt(n=n, provider=provider, endpoint=endpoint, state=state, updated_at=at)
+
+
+def _with(job: Job, attempt: Attempt) -> Job:
+    others = [each for each in job.attempts if each.n != attempt.n]
+    return replace(job, attempts=tuple(sorted([*others, attempt], key=lambda each: each.n)))
+
+
+def _outcomes(job: Job, outcomes: tuple[AttemptOutcome, ...], at: datetime) -> Job:
+    for outcome in outcomes:
+        attempt = _attempt(job, outcome.attempt_id, outcome.provider, _STATE_OF[outcome.outcome], at)
+        job = _with(
+            job,
+            replace(
+                attempt,
+                kind=outcome.kind,
+                error_code=outcome.error_code,
+                message=outcome.message,
+                cost_usd=outcome.cost_usd,
+                finished_at=attempt.finished_at or at,
+            ),
+        )
+    return job
+
+
+def _logged(log: tuple[LogLine, ...], message: Message, event_id: str) -> tuple[LogLine, ...]:
+    if any(line.event_id == event_id for line in log):
+        return log
+    provider: Provider | None = None
+    attempt_id: str | None = None
+    code: str | None = None
+    text: str | None = None
+    match message:
+        case JobStarted() | JobSucceeded():
+            provider, attempt_id = message.provider, message.attempt_id
+        case JobRerouted():
+            provider, attempt_id = message.to_provider, message.to_attempt_id
+            code, text = message.kind, message.message
+        case JobFailed():
+            code, text = message.kind, message.message
+        case CancelRequested():
+            text = message.reason
+    n = int(attempt_id.rpartition(".")[2]) if attempt_id else None
+    line = LogLine(event_id, message.occurred_at, event_name(message.TYPE), provider, n, code, text)
+    return (*log, line)

@@ -1,0 +1,82 @@
+"""Idempotency keys: the same key with the same body is the same job; with another body it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from uuid import uuid4
+
+from chassis.database import TRANSIENT, Pool
+from chassis.logs import get_logger
+
+from gateway.problems import Problem, shown
+
+REMEMBER_LIMIT_S: Final = 1.0
+"""The database may be away; accepting goes on without it after this."""
+
+_KEY = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$")
+_REMEMBER = """
+INSERT INTO idempotency AS known (tenant, key, fingerprint, job_id, traceparent) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant, key) DO UPDATE SET key = known.key
+RETURNING fingerprint, traceparent
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The key of one request, the client's own or one made for it."""
+
+    value: str
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FirstUse:
+    """What a key was first used for."""
+
+    fingerprint: str
+    traceparent: str | None
+
+
+def key_of(headers: Sequence[str]) -> Key:
+    """The key in a request's Idempotency-Key headers, or a new one. Raises Problem if it is not one to use."""
+    if not headers:
+        return Key(str(uuid4()), given=False)
+    if len(headers) > 1 or not _KEY.match(headers[0]):
+        detail = f"Idempotency-Key has to be one value of 1 to 255 printable ASCII characters, not {shown(headers[0])}"
+        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", detail)
+    return Key(headers[0], given=True)
+
+
+def require_same(fingerprint: str, first: str | None) -> None:
+    """Raises Problem if the key was first used for another body."""
+    if first is not None and first != fingerprint:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "this Idempotency-Key was already used for another request body; use a new key for a new request",
+        )
+
+
+class Fingerprints:
+    """The keys' first uses, in Postgres."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._log = get_logger("gateway.idempotency")
+
+    async def remember(
+        self, tenant: str, key: Key, fingerprint: str, job_id: str, traceparent: str | None
+    ) -> FirstUse | None:
+        """The key's first use, which may be this one; None if the database does not answer within 1 s."""
+        try:
+            async with asyncio.timeout(REMEMBER_LIMIT_S):
+                row = await self._pool.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)
+        except TRANSIENT as error:
+            self._log.warning("accepting without the database", job_id=job_id, error=type(error).__name__)
+            return None
+        return FirstUse(row["fingerprint"], row["traceparent"]) if row else None

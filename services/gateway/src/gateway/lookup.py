@@ -1,0 +1,136 @@
+"""Finding things where the tail and the read model may each know half."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final, Generic, TypeVar
+
+from contracts.ids import JOB_ID_PATTERN
+
+from gateway.problems import Problem, not_found
+from gateway.reads import Cursor, JobFilter, ReadModel, ReadModelAway
+from gateway.state import FINAL, Job, LogLine, Track, merged_log, newer, track_of
+from gateway.tail import JobTail
+
+_ID: Final = re.compile(JOB_ID_PATTERN)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What was found; stale, if the database could not be asked for more."""
+
+    value: T
+    stale: bool = False
+
+
+class Lookup:
+    """Jobs and tracks as both sources together tell them; raises Problem where there is none, or where that is open."""
+
+    def __init__(self, tail: JobTail, reads: ReadModel) -> None:
+        self._tail = tail
+        self._reads = reads
+
+    async def job(self, job_id: str, tenant: str) -> Found[Job]:
+        """One job."""
+        if not _ID.match(job_id):
+            raise not_found("job", job_id)
+        tailed = _own(self._tail.known(job_id).job, tenant)
+        try:
+            job = newer(await self._reads.job(job_id, tenant), tailed)
+        except ReadModelAway:
+            return Found(_or_away(tailed, "job"), stale=True)
+        if job is None:
+            raise not_found("job", job_id)
+        return Found(job)
+
+    async def stored(self, job_id: str, tenant: str) -> Job | None:
+        """One job as the read model has it; None also where it cannot be asked."""
+        try:
+            return await self._reads.job(job_id, tenant)
+        except ReadModelAway:
+            return None
+
+    async def log(self, job_id: str, tenant: str) -> tuple[Job, list[LogLine]]:
+        """A job and everything that happened to it."""
+        job = (await self.job(job_id, tenant)).value
+        tailed = self._tail.known(job_id).log
+        try:
+            return job, merged_log(await self._reads.log(job_id), tailed)
+        except ReadModelAway:
+            return job, merged_log([], tailed)
+
+    async def track(self, track_id: str, tenant: str) -> Found[Track]:
+        """One track."""
+        if not _ID.match(track_id):
+            raise not_found("track", track_id)
+        job = _own(self._tail.job_of_track(track_id), tenant)
+        tailed = None if job is None else track_of(job)
+        try:
+            track = _newer_track(await self._reads.track(track_id, tenant), tailed)
+        except ReadModelAway:
+            return Found(_or_away(tailed, "track"), stale=True)
+        if track is None:
+            raise not_found("track", track_id)
+        return Found(track)
+
+    async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
+        """Some jobs, the newest first."""
+        try:
+            stored = await self._reads.jobs(tenant, wanted, below, limit)
+        except ReadModelAway:
+            raise _away("the list of jobs") from None
+        merged = {job.job_id: job for job in stored}
+        for tailed in self._tail.recent(tenant, now):
+            job = newer(merged.get(tailed.job_id), tailed)
+            if job is not None:
+                merged[tailed.job_id] = job
+        taken = (job for job in merged.values() if wanted.takes(job))
+        return _page(taken, lambda job: (job.requested_at, job.job_id), below, limit)
+
+    async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> list[Track]:
+        """Some tracks, the newest first."""
+        try:
+            stored = await self._reads.tracks(tenant, below, limit)
+        except ReadModelAway:
+            raise _away("the list of tracks") from None
+        merged = {track.track_id: track for track in stored}
+        for job in self._tail.recent(tenant, now):
+            track = _newer_track(merged.get(job.track_id), track_of(job))
+            if track is not None:
+                merged[job.track_id] = track
+        return _page(merged.values(), lambda track: (track.created_at, track.track_id), below, limit)
+
+
+def _page(things: Iterable[T], key: Callable[[T], tuple[datetime, str]], below: Cursor | None, limit: int) -> list[T]:
+    left = (thing for thing in things if below is None or key(thing) < (below.at, below.id))
+    return sorted(left, key=key, reverse=True)[:limit]
+
+
+def _newer_track(stored: Track | None, tailed: Track | None) -> Track | None:
+    if stored is None or tailed is None:
+        return stored or tailed
+    return stored if stored.status in FINAL else tailed
+
+
+def _own(job: Job | None, tenant: str) -> Job | None:
+    return job if job is not None and job.tenant == tenant else None
+
+
+def _or_away(value: T | None, what: str) -> T:
+    if value is None:
+        raise _away(f"this {what}")
+    return value
+
+
+def _away(what: str) -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "read-model-away",
+        f"the database is away, so {what} cannot be looked up right now; nothing is lost",
+        headers={"Retry-After": "2"},
+    )

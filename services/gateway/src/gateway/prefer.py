@@ -1,0 +1,16 @@
+"""The Prefer header (RFC 7240): how long a client likes to wait for its job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+MAX_WAIT_S: Final = 60
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+def wait_of(headers: Sequence[str]) -> int | None:
+    """The seconds in `wait=N`, at most 60; None without that preference. What is malformed is no preference."""
+    found = _WAIT.search(", ".join(headers))
+    return None if found is None else min(int(found[1]), MAX_WAIT_S)

@@ -1,0 +1,151 @@
+"""What the gateway knows of a job, whether the tail or the read model told it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from contracts.attempts import Artifact, AttemptState
+from contracts.generation import Provider
+from contracts.jobs import JobStatus, PlannedRoute
+
+FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
+FINAL_ATTEMPT: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at one provider."""
+
+    n: int
+    provider: Provider
+    state: AttemptState
+    endpoint: str | None = None
+    provider_ref: str | None = None
+    queue_position: int | None = None
+    kind: str | None = None
+    error_code: str | None = None
+    message: str | None = None
+    cost_usd: float | None = None
+    late_artifacts: tuple[Artifact, ...] = ()
+    """Files it made after the job had ended otherwise."""
+    submitting_at: datetime | None = None
+    submitted_at: datetime | None = None
+    finished_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job; `version` grows with each thing that the orchestrator says of it, 0 before it said anything."""
+
+    job_id: str
+    track_id: str
+    tenant: str
+    status: JobStatus
+    version: int
+    requested_at: datetime
+    updated_at: datetime
+    model: str | None = None
+    provider: Provider | None = None
+    deadline_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    plan: tuple[PlannedRoute, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    artifacts_of: str | None = None
+    """The attempt whose folder in the store the artifacts lie in."""
+    cost_usd: float | None = None
+    error_kind: str | None = None
+    error_message: str | None = None
+    metadata: dict[str, str] | None = None
+    fingerprint: str | None = None
+    trace_id: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One thing that happened to a job or to one of its attempts."""
+
+    event_id: str
+    time: datetime
+    event: str
+    provider: Provider | None = None
+    attempt: int | None = None
+    error_code: str | None = None
+    message: str | None = None
+
+
+def newer(stored: Job | None, tailed: Job | None) -> Job | None:
+    """What both together know: the newer version, with the attempts as the read model tells them where it can."""
+    if stored is None or tailed is None:
+        return stored or tailed
+    attempts = _attempts(stored.attempts, tailed.attempts)
+    if tailed.version <= stored.version:
+        return replace(stored, attempts=attempts)
+    return replace(
+        tailed,
+        requested_at=stored.requested_at,
+        model=tailed.model or stored.model,
+        deadline_at=tailed.deadline_at or stored.deadline_at,
+        started_at=tailed.started_at or stored.started_at,
+        metadata=tailed.metadata or stored.metadata,
+        fingerprint=tailed.fingerprint or stored.fingerprint,
+        trace_id=tailed.trace_id or stored.trace_id,
+        attempts=attempts,
+    )
+
+
+def _attempts(stored: tuple[Attempt, ...], tailed: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    merged = {attempt.n: attempt for attempt in stored}
+    for attempt in tailed:
+        known = merged.get(attempt.n)
+        if known is None or (attempt.state in FINAL_ATTEMPT and known.state not in FINAL_ATTEMPT):
+            merged[attempt.n] = attempt
+    return tuple(merged[n] for n in sorted(merged))
+
+
+def merged_log(stored: list[LogLine], tailed: tuple[LogLine, ...]) -> list[LogLine]:
+    """The log with each event once, in the order in which things happened."""
+    lines = {line.event_id: line for line in tailed} | {line.event_id: line for line in stored}
+    order = {event_id: n for n, event_id in enumerate([*(line.event_id for line in stored), *lines])}
+    return sorted(lines.values(), key=lambda line: (line.time, order[line.event_id]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """The music a job makes; who made it and the file are known once it is made."""
+
+    track_id: str
+    job_id: str
+    status: JobStatus
+    created_at: datetime
+    provider: Provider | None = None
+    model: str | None = None
+    artifact_name: str | None = None
+    duration_s: float | None = None
+    finished_at: datetime | None = None
+
+
+def track_of(job: Job) -> Track:
+    """A job's track, as far as the job tells."""
+    made = job.status == "succeeded"
+    file = job.artifacts[0] if made and job.artifacts else None
+    return Track(
+        track_id=job.track_id,
+        job_id=job.job_id,
+        status=job.status,
+        created_at=job.requested_at,
+        provider=job.provider if made else None,
+        model=job.model if made else None,
+        artifact_name=file.name if file else None,
+        duration_s=file.duration_s if file else None,
+        finished_at=job.finished_at,
+    )

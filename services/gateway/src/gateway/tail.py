@@ -1,0 +1,71 @@
+"""The jobs of the last minutes, as Kafka tells them: so that a GET right after a 202 finds its job on any replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from contracts.envelope import Envelope
+
+from gateway.fold import Known, fold
+from gateway.state import Job
+
+MAX_JOBS: Final = 50_000
+RECENT: Final = timedelta(minutes=2)
+"""How far the read model may lag behind and a list still be complete."""
+
+
+class JobTail:
+    """What the tail knows, of no more than `max_jobs` jobs: those it heard of last."""
+
+    def __init__(self, max_jobs: int = MAX_JOBS) -> None:
+        self._max_jobs = max_jobs
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._job_of_track: dict[str, str] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+
+    def take(self, envelope: Envelope) -> None:
+        """Learn from one message."""
+        job_id = envelope.message.job_id
+        known = fold(self._known.get(job_id), envelope)
+        self._known[job_id] = known
+        self._known.move_to_end(job_id)
+        if known.job is not None:
+            self._job_of_track[known.job.track_id] = job_id
+        if len(self._known) > self._max_jobs:
+            _, forgotten = self._known.popitem(last=False)
+            if forgotten.job is not None:
+                self._job_of_track.pop(forgotten.job.track_id, None)
+        changed = self._changed.pop(job_id, None)
+        if changed is not None:
+            changed.set()
+
+    def known(self, job_id: str) -> Known:
+        """What is known of a job, which may be nothing."""
+        return self._known.get(job_id) or Known(None)
+
+    def job_of_track(self, track_id: str) -> Job | None:
+        """The job that makes this track."""
+        return self.known(self._job_of_track.get(track_id, "")).job
+
+    def recent(self, tenant: str, now: datetime) -> Iterator[Job]:
+        """A tenant's jobs of which something was heard within the last two minutes, the latest news first."""
+        for known in reversed(self._known.values()):
+            job = known.job
+            if job is None:
+                continue
+            if job.updated_at < now - RECENT:
+                return
+            if job.tenant == tenant:
+                yield job
+
+    async def final(self, job_id: str) -> Job:
+        """The job once it has ended; waits for it without a limit of its own."""
+        while True:
+            job = self.known(job_id).job
+            if job is not None and job.final:
+                return job
+            await self._changed.setdefault(job_id, asyncio.Event()).wait()

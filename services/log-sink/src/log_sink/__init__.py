@@ -1,0 +1,1 @@
+"""Persists every event and keeps the current state for querying."""

@@ -1,0 +1,16 @@
+"""Starts the log sink."""
+
+from __future__ import annotations
+
+from chassis.runtime import run_service
+from log_sink.app import SERVICE, app
+from log_sink.settings import SinkSettings
+
+
+def main() -> None:
+    """Run until told to stop, and exit the process."""
+    run_service(SERVICE, SinkSettings, app)
+
+
+if __name__ == "__main__":
+    main()

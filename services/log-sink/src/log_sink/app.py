@@ -1,0 +1,71 @@
+"""Wires the log sink: database, consumer, health pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import log_sink
+from chassis.broker import make_broker, running, watch_broker
+from chassis.database import Pool, latest_migration, migrate, open_pool
+from chassis.delivery import BatchConsumer
+from chassis.http import health_app, serve_http
+from chassis.logs import get_logger
+from chassis.runtime import Runtime
+from contracts.topics import DEAD_LETTERS, TOPICS
+from log_sink.handler import PersistBatch
+from log_sink.partitions import ensure_partitions, keep_partitions
+from log_sink.settings import SinkSettings
+from log_sink.store import Store
+
+SERVICE: Final = "log-sink"
+SCHEMA: Final = "log_sink"
+CONSUMED: Final = tuple(topic for topic in TOPICS if SERVICE in topic.groups)
+
+
+@asynccontextmanager
+async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """The running sink."""
+    url = settings.database_url.get_secret_value()
+    await migrate(url, SCHEMA, log_sink)
+    async with (
+        serve_http(health_app(runtime), settings.host, settings.port),
+        open_pool(url, SCHEMA, max_size=3) as pool,
+        _partitions(pool, runtime),
+    ):
+        broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
+        store = Store(pool)
+        handler = PersistBatch(store, runtime.telemetry)
+        BatchConsumer(broker, runtime, CONSUMED, handler, keep=store.quarantine, settled=store.note_read)
+        async with running(broker, settings.kafka_bootstrap_servers, (*CONSUMED, DEAD_LETTERS)):
+            watch_broker(broker, runtime)
+            get_logger("log_sink").info(
+                "consuming",
+                broker=settings.kafka_bootstrap_servers,
+                database=_where(url),
+                schema_version=latest_migration(log_sink),
+                topics=[topic.name for topic in CONSUMED],
+            )
+            yield
+
+
+@asynccontextmanager
+async def _partitions(pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
+    await ensure_partitions(pool, datetime.now(UTC))
+    keeper = asyncio.create_task(keep_partitions(pool, runtime))
+    runtime.must_live(lambda: "the keeper of partitions" if keeper.done() and not runtime.stopping.is_set() else None)
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+
+
+def _where(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'local socket'}{parts.path}"

@@ -1,0 +1,70 @@
+"""From a message to its row in the append-only log. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from chassis.delivery import Delivered
+from chassis.telemetry import trace_id_of
+from contracts.attempts import AttemptEvent, AttemptFailed
+from contracts.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
+from contracts.message import Message
+from log_sink.tables import Row
+from log_sink.wording import in_words
+
+EVENT_COLUMNS: Final = {
+    "event_id": "text",
+    "type": "text",
+    "occurred_at": "timestamptz",
+    "topic": "text",
+    "kafka_partition": "integer",
+    "kafka_offset": "bigint",
+    "job_id": "text",
+    "track_id": "text",
+    "attempt_id": "text",
+    "n": "integer",
+    "provider": "text",
+    "error_kind": "text",
+    "error_code": "text",
+    "http_status": "integer",
+    "message": "text",
+    "trace_id": "text",
+    "data": "text",
+}
+"""The columns of `events` that a message fills, with the types they are handed over as."""
+
+
+def event_row(delivered: Delivered) -> Row:
+    """The message as a row of the append-only log; `data` is its body as it came, unknown fields included."""
+    message, record = delivered.message, delivered.record
+    return {
+        "event_id": delivered.event_id,
+        "type": message.TYPE,
+        "occurred_at": message.occurred_at,
+        "topic": record.topic,
+        "kafka_partition": record.partition,
+        "kafka_offset": record.offset,
+        "job_id": message.job_id,
+        "track_id": getattr(message, "track_id", None),
+        "message": in_words(message),
+        "trace_id": trace_id_of(delivered.traceparent),
+        "data": (record.value or b"").decode(),
+    } | _place(message)
+
+
+def _place(message: Message) -> dict[str, Any]:
+    match message:
+        case AttemptFailed():
+            found = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
+            return found | _attempt(message.attempt_id, message.provider)
+        case AttemptEvent() | JobStarted() | JobSucceeded():
+            return _attempt(message.attempt_id, message.provider)
+        case JobRerouted():
+            return _attempt(message.to_attempt_id, message.to_provider) | {"error_kind": message.kind}
+        case JobFailed():
+            return {"error_kind": message.kind}
+    return {}
+
+
+def _attempt(attempt_id: str, provider: str) -> dict[str, Any]:
+    return {"attempt_id": attempt_id, "n": int(attempt_id.rpartition(".")[2]), "provider": provider}

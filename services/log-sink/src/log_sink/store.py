@@ -1,0 +1,154 @@
+"""The sink's transactions: a batch of events and what they lead to, what Postgres refuses, how far it has read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+from prometheus_client import Counter
+
+from chassis.database import Connection, Pool
+from chassis.delivery import Delivered
+from chassis.logs import get_logger
+from log_sink.rows import EVENT_COLUMNS, event_row
+from log_sink.state import state_rows
+from log_sink.tables import STATE, Row, Table, upsert
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+STORED = Counter("segue_sink_events_total", "Events stored.", ["topic"])
+REPEATED = Counter("segue_sink_repeated_total", "Events that were stored already.", ["topic"])
+QUARANTINED = Counter("segue_sink_quarantined_total", "Messages that Postgres refused.", ["topic"])
+MISSED = Counter("segue_sink_missed_total", "Offsets that were gone before they were read.", ["topic"])
+
+REFUSED: Final = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.IntegrityConstraintViolationError)
+"""Postgres will not take this row, today or tomorrow."""
+MAX_ERROR_CHARS: Final = 500
+
+_TYPES: Final = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(EVENT_COLUMNS.values(), 1))
+_NAMES: Final = ", ".join(EVENT_COLUMNS)
+_INSERT: Final = f"""
+INSERT INTO events ({_NAMES})
+SELECT {_NAMES.replace("data", "data::jsonb")} FROM unnest({_TYPES}) WITH ORDINALITY AS event ({_NAMES}, place)
+ORDER BY place
+"""  # noqa: S608 - made of names in this package only
+_KNOWN: Final = "SELECT event_id FROM events WHERE event_id = ANY($1::text[])"
+_MEET: Final = """
+INSERT INTO offsets (topic, kafka_partition)
+SELECT * FROM unnest($1::text[], $2::integer[]) AS met (topic, kafka_partition) ORDER BY topic, kafka_partition
+ON CONFLICT DO NOTHING
+"""
+_LOCK: Final = """
+SELECT topic, kafka_partition, next_offset FROM offsets
+WHERE (topic, kafka_partition) IN (SELECT * FROM unnest($1::text[], $2::integer[]))
+ORDER BY topic, kafka_partition FOR UPDATE
+"""
+# A topic made anew starts at 0. Any other step back is a repeat, perhaps by a consumer that has lost the partition.
+_ADVANCE: Final = """
+UPDATE offsets t SET updated_at = now(),
+    next_offset = CASE WHEN span.first = 0 THEN span.past ELSE greatest(t.next_offset, span.past) END
+FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[]) AS span (topic, kafka_partition, first, past)
+WHERE (t.topic, t.kafka_partition) = (span.topic, span.kafka_partition)
+"""
+_QUARANTINE: Final = """
+INSERT INTO quarantine (topic, kafka_partition, kafka_offset, key, value, headers, error)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+"""
+
+Partition = tuple[str, int]
+
+
+class Store:
+    """The sink's database."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._log = get_logger("log_sink.store")
+
+    async def store(self, batch: Sequence[Delivered]) -> None:
+        """Store what is new in a batch, and merge it into the current state, in one transaction.
+
+        Raises one of REFUSED, with nothing stored, if Postgres will not take a row of it.
+        """
+        first = {delivered.event_id: delivered for delivered in reversed(batch)}
+        async with self._pool.acquire() as connection, connection.transaction():
+            # A key lies in one partition, so whoever holds its lock alone decides whether an event is known.
+            await _lock(connection, {(d.record.topic, d.record.partition) for d in batch})
+            known = {row["event_id"] for row in await connection.fetch(_KNOWN, list(first))}
+            fresh = [d for d in batch if first[d.event_id] is d and d.event_id not in known]
+            if fresh:
+                await _insert(connection, [event_row(delivered) for delivered in fresh])
+                await _merge(connection, (report for delivered in fresh for report in state_rows(delivered)))
+        for delivered in fresh:
+            STORED.labels(delivered.record.topic).inc()
+        new = {id(delivered) for delivered in fresh}
+        for repeated in (d for d in batch if id(d) not in new):
+            REPEATED.labels(repeated.record.topic).inc()
+
+    async def quarantine(self, poison: Delivered, error: Exception) -> bool:
+        """Keep a message that Postgres refuses, whole; returns False for any other trouble with it."""
+        if not isinstance(error, REFUSED):
+            return False
+        record = poison.record
+        headers = [[name, None if raw is None else base64.b64encode(raw).decode()] for name, raw in record.headers]
+        why = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS].replace("\0", "\ufffd")
+        why = why.encode("utf-8", "replace").decode()
+        place = (record.topic, record.partition, record.offset)
+        async with self._pool.acquire() as connection:
+            await connection.execute(_QUARANTINE, *place, record.key, record.value, headers, why)
+        QUARANTINED.labels(record.topic).inc()
+        self._log.warning("quarantined", topic=place[0], partition=place[1], offset=place[2], error=why)
+        return True
+
+    async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
+        """Remember how far each partition was read; what is missing before the first of `records` is a gap."""
+        spans = _spans(records)
+        async with self._pool.acquire() as connection, connection.transaction():
+            expected = await _lock(connection, set(spans))
+            topics, partitions = zip(*spans, strict=True)
+            firsts, pasts = zip(*spans.values(), strict=True)
+            await connection.execute(_ADVANCE, topics, partitions, firsts, pasts)
+        for place, (first, _past) in spans.items():
+            wanted = expected[place]
+            if wanted is not None and first > wanted:
+                MISSED.labels(place[0]).inc(first - wanted)
+                self._log.warning(
+                    "a gap: these were gone before they were read",
+                    topic=place[0],
+                    partition=place[1],
+                    first_missing=wanted,
+                    next_read=first,
+                )
+
+
+async def _lock(connection: Connection, places: set[Partition]) -> dict[Partition, int | None]:
+    topics, partitions = zip(*places, strict=True)
+    await connection.execute(_MEET, topics, partitions)
+    rows = await connection.fetch(_LOCK, topics, partitions)
+    return {(row["topic"], row["kafka_partition"]): row["next_offset"] for row in rows}
+
+
+async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
+    await connection.execute(_INSERT, *([row.get(name) for row in rows] for name in EVENT_COLUMNS))
+
+
+async def _merge(connection: Connection, reports: Iterable[tuple[Table, Row]]) -> None:
+    rows: dict[str, list[Row]] = {table.name: [] for table in STATE}
+    for table, row in reports:
+        rows[table.name].append(row)
+    for table in STATE:
+        if found := rows[table.name]:
+            arguments: list[list[Any]] = table.arguments(found)
+            await connection.execute(upsert(table), *arguments)
+
+
+def _spans(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[Partition, tuple[int, int]]:
+    spans: dict[Partition, tuple[int, int]] = {}
+    for record in records:
+        place = (record.topic, record.partition)
+        first, past = spans.get(place, (record.offset, record.offset + 1))
+        spans[place] = (min(first, record.offset), max(past, record.offset + 1))
+    return spans

@@ -1,0 +1,1 @@
+"""Sends each job to a provider, and on failure to the next."""

@@ -1,0 +1,53 @@
+"""The orchestrator, wired: requests and attempt events in, commands and job events out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orchestrator
+from chassis.broker import make_broker, running, watch_broker
+from chassis.database import database_name, latest_migration, migrate, open_pool
+from chassis.delivery import BatchConsumer
+from chassis.http import health_app, serve_http
+from chassis.logs import get_logger
+from chassis.outbox import Outbox
+from chassis.runtime import CannotStart, Runtime
+from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
+from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
+from orchestrator.flow import Flow
+from orchestrator.settings import OrchestratorSettings
+
+SCHEMA = "orchestrator"
+
+
+@asynccontextmanager
+async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """Run the orchestrator for as long as the block lasts. Raises CannotStart."""
+    try:
+        catalogue = load_catalogue(settings.catalogue or default_catalogue_path())
+    except CatalogueError as error:
+        raise CannotStart(str(error)) from error
+    database_url = settings.database_url.get_secret_value()
+    broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
+    await migrate(database_url, SCHEMA, orchestrator)
+    async with (
+        serve_http(health_app(runtime), settings.host, settings.port),
+        open_pool(database_url, SCHEMA) as pool,
+    ):
+        outbox = Outbox(pool, broker, runtime)
+        flow = Flow(outbox, catalogue, settings.music_provider, runtime)
+        consumer = BatchConsumer(broker, runtime, (REQUESTS, ATTEMPTS), flow)
+        needed = (REQUESTS, ATTEMPTS, JOBS, *COMMANDS.values(), DEAD_LETTERS)
+        async with running(broker, settings.kafka_bootstrap_servers, needed), outbox.running(), flow.timers():
+            watch_broker(broker, runtime)
+            get_logger("orchestrator").info(
+                "started",
+                music_provider=settings.music_provider,
+                models=len(catalogue.models),
+                broker=settings.kafka_bootstrap_servers,
+                database=database_name(database_url),
+                schema=f"{SCHEMA}/{latest_migration(orchestrator)}",
+                topics=[topic.name for topic in consumer.topics],
+            )
+            yield

@@ -1,0 +1,176 @@
+"""The flow: batches of requests and attempt events, and the timers, each through `decide` into one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Final
+
+from chassis.database import TRANSIENT
+from chassis.delivery import Delivered
+from chassis.logs import get_logger
+from chassis.outbox import Outbox, Transaction
+from chassis.runtime import Runtime
+from chassis.telemetry import trace_id_of
+from contracts.attempts import AttemptEvent
+from contracts.catalogue import Catalogue, UnknownModel
+from contracts.generation import Provider
+from contracts.ids import JobId
+from contracts.jobs import JobEvent, JobFailed, JobRerouted
+from contracts.message import Message
+from contracts.requests import CancelRequested, JobRequested
+from orchestrator import store
+from orchestrator.decide import Attempted, CancelAsked, Decision, Due, Happening, Requested, decide
+from orchestrator.job import legs_of
+from orchestrator.metrics import JOBS_ENDED, REROUTED
+from orchestrator.store import Stored
+
+TIMER_BATCH: Final = 500
+LONGEST_SLEEP_S: Final = 5.0
+STALL_S: Final = 60.0
+_log = get_logger("orchestrator.flow")
+
+
+class Flow:
+    """Applies decisions to jobs."""
+
+    def __init__(self, outbox: Outbox, catalogue: Catalogue, first: Provider, runtime: Runtime) -> None:
+        self._outbox = outbox
+        self._catalogue = catalogue
+        self._first = first
+        self._runtime = runtime
+        self._wake = asyncio.Event()
+        self._turned_at = monotonic()
+
+    async def __call__(self, batch: Sequence[Delivered], /) -> None:
+        """Handle a batch of segue.requests and segue.attempts in one transaction."""
+        async with self._outbox.transaction() as transaction:
+            jobs = await store.load(transaction, (delivered.message.job_id for delivered in batch))
+            changed: dict[JobId, Stored] = {}
+            for delivered in batch:
+                happening = self._happening(delivered)
+                if happening is None:
+                    continue
+                job_id = delivered.message.job_id
+                # An attempt's events come under the job's own context, so that attempts are siblings in its trace.
+                known = changed.get(job_id) or jobs.get(job_id)
+                _warn_of_conflict(known, happening)
+                context = known.traceparent if known else delivered.traceparent
+                now_job = self._apply(transaction, known, happening, context)
+                if now_job is not None:
+                    changed[job_id] = now_job
+            await store.save(transaction, changed)
+            transaction.after_commit(self._wake.set)
+
+    @asynccontextmanager
+    async def timers(self) -> AsyncIterator[None]:
+        """Watch the deadlines for as long as the block lasts."""
+        async with asyncio.TaskGroup() as tasks:
+            watcher = tasks.create_task(self._watch_deadlines())
+            self._runtime.must_live(lambda: "the deadline watch" if watcher.done() else None)
+            self._runtime.must_live(self._stalled)
+            try:
+                yield
+            finally:
+                watcher.cancel()
+
+    def _happening(self, delivered: Delivered) -> Happening | None:
+        match delivered.message:
+            case JobRequested() as request:
+                return self._requested(request, delivered)
+            case CancelRequested():
+                return CancelAsked()
+            case AttemptEvent() as event:
+                return Attempted(event)
+            case _:
+                return None
+
+    def _requested(self, request: JobRequested, delivered: Delivered) -> Requested:
+        arrived_at = datetime.fromtimestamp(delivered.record.timestamp / 1000, UTC)
+        try:
+            plan = self._catalogue.plan(request.input, request.model, request.providers, self._first)
+        except UnknownModel as error:
+            return Requested(request, (), (), str(error), arrived_at)
+        return Requested(request, legs_of(plan, request.input), plan.skipped, None, arrived_at)
+
+    def _apply(
+        self, transaction: Transaction, known: Stored | None, happening: Happening, context: str | None
+    ) -> Stored | None:
+        before = known.job if known else None
+        decision: Decision = decide(before, happening, transaction.now)
+        for message in decision.messages:
+            transaction.emit(message, context)
+            transaction.after_commit(_Telling(message, context))
+        if decision.job is None or decision.job == before:
+            return None
+        return Stored(decision.job, context)
+
+    async def _watch_deadlines(self) -> None:
+        while not self._runtime.stopping.is_set():
+            self._wake.clear()
+            self._turned_at = monotonic()
+            try:
+                sleep_s = await self._due_once()
+            except TRANSIENT as error:
+                _log.warning("the deadline watch waits for the database", error=repr(error))
+                sleep_s = 1.0
+            await self._sleep(sleep_s)
+
+    async def _due_once(self) -> float:
+        async with self._outbox.transaction() as transaction:
+            due = await store.due(transaction, TIMER_BATCH)
+            changed: dict[JobId, Stored] = {}
+            for job_id, known in due.items():
+                if (now_job := self._apply(transaction, known, Due(), known.traceparent)) is not None:
+                    changed[job_id] = now_job
+            await store.save(transaction, changed)
+            next_s = await store.seconds_to_next(transaction)
+        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(0.0, next_s))
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _stalled(self) -> str | None:
+        idle_s = monotonic() - self._turned_at
+        return f"the deadline watch has not turned for {idle_s:.0f} s" if idle_s > STALL_S else None
+
+
+def _warn_of_conflict(known: Stored | None, happening: Happening) -> None:
+    if known and isinstance(happening, Requested) and known.job.fingerprint != happening.request.fingerprint:
+        # Two replicas took the same key for different bodies in the same moment; the first in the log is the job.
+        _log.warning("the same idempotency key came with another body; the first one stands", job_id=known.job.job_id)
+
+
+class _Telling:
+    """Logs and counts a message once it is certain, that is, committed."""
+
+    def __init__(self, message: Message, context: str | None) -> None:
+        self._message = message
+        self._context = context
+
+    def __call__(self) -> None:
+        match self._message:
+            case JobRerouted() as rerouted:
+                REROUTED.labels(rerouted.from_provider, rerouted.to_provider, rerouted.kind.value).inc()
+                self._say("rerouted", provider=rerouted.to_provider, kind=rerouted.kind, message=rerouted.message)
+            case JobFailed() as failed:
+                JOBS_ENDED.labels("failed", failed.kind.value).inc()
+                self._say("failed", kind=failed.kind, message=failed.message)
+            case JobEvent() as event:
+                self._say(event.TYPE.split(".")[2], status=event.status)
+                if event.status in ("succeeded", "cancelled"):
+                    JOBS_ENDED.labels(event.status, "").inc()
+            case _:
+                return
+
+    def _say(self, what: str, **said: object) -> None:
+        track_id = getattr(self._message, "track_id", None)
+        trace_id = trace_id_of(self._context)
+        _log.info(f"job {what}", job_id=self._message.job_id, track_id=track_id, trace_id=trace_id, **said)

@@ -1,0 +1,100 @@
+"""The job as the orchestrator sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pydantic import JsonValue
+
+from contracts.catalogue import Plan
+from contracts.failures import FailureKind
+from contracts.generation import GenerationInput, Modality, Provider
+from contracts.ids import AttemptId, JobId, TrackId
+from contracts.jobs import AttemptOutcome, JobStatus, SkippedRoute
+
+FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One provider the job may go to, with the request in that provider's terms."""
+
+    provider: Provider
+    model: str
+    endpoint: str
+    substitute: bool
+    modality: Modality
+    arguments: Mapping[str, JsonValue]
+    start_within_s: float
+    run_within_s: float
+    price_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything the orchestrator knows about one job. Times are aware; money is USD."""
+
+    job_id: JobId
+    track_id: TrackId
+    tenant: str
+    fingerprint: str
+    deadline_at: datetime
+    created_at: datetime
+    legs: tuple[Leg, ...] = ()
+    """Where it may go, in order; attempt n goes to leg n."""
+    skipped: tuple[SkippedRoute, ...] = ()
+    state: JobStatus = "queued"
+    version: int = 0
+    """How many events the job has had."""
+    next_action_at: datetime | None = None
+    attempts: tuple[AttemptOutcome, ...] = ()
+    """Every attempt ordered; only the last may be live."""
+    cancel_requested: bool = False
+    kind: FailureKind | None = None
+    """Why it failed, where it did."""
+
+    @property
+    def final(self) -> bool:
+        """Whether it is over."""
+        return self.state in FINAL
+
+    @property
+    def live_attempt(self) -> AttemptOutcome | None:
+        """The attempt that is under way."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and last.outcome == "live" else None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What its attempts have cost, failed ones too; None while nothing is known."""
+        known = [attempt.cost_usd for attempt in self.attempts if attempt.cost_usd is not None]
+        return sum(known) if known else None
+
+    def leg_of(self, attempt: AttemptOutcome) -> Leg:
+        """Where an attempt went."""
+        return self.legs[attempt.n - 1]
+
+    def attempt(self, attempt_id: AttemptId) -> AttemptOutcome | None:
+        """The attempt of this id, if it is one of the job's."""
+        return next((attempt for attempt in self.attempts if attempt.attempt_id == attempt_id), None)
+
+
+def legs_of(plan: Plan, given: GenerationInput) -> tuple[Leg, ...]:
+    """The plan's routes with the request in each provider's terms."""
+    return tuple(
+        Leg(
+            provider=route.provider,
+            model=route.model,
+            endpoint=route.endpoint,
+            substitute=route.substitute,
+            modality=given.modality,
+            arguments=route.arguments(given),
+            start_within_s=route.start_within_s,
+            run_within_s=route.longest_run_s,
+            price_usd=route.expected_cost_usd(given),
+        )
+        for route in plan.routes
+    )

@@ -1,0 +1,23 @@
+"""What the orchestrator reads from its environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from chassis.settings import ServiceSettings
+from contracts.generation import Provider
+
+
+class OrchestratorSettings(ServiceSettings):
+    """The orchestrator's own settings."""
+
+    music_provider: Provider = Field(
+        default="fal",
+        validation_alias="MUSIC_PROVIDER",
+        description="Tried first: fal or replicate.",
+    )
+    catalogue: Path | None = Field(
+        default=None, validation_alias="SEGUE_CATALOGUE", description="The models file; unset: the one Segue brings."
+    )

@@ -1,0 +1,90 @@
+"""Jobs in Postgres: read and written in sets, under row locks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from chassis.outbox import Transaction
+from contracts.ids import JobId
+from orchestrator.job import Job
+
+_BODY: Final = TypeAdapter(Job)
+
+# Two consumers may see the first message of a job at once: the lock is on the id, whether or not the row is there yet.
+_LOCK_IDS = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest($1::text[]) AS id ORDER BY id"
+_LOAD = "SELECT body::text, traceparent, next_action_at FROM jobs WHERE job_id = ANY($1) FOR UPDATE"
+_DUE = """
+SELECT body::text, traceparent, next_action_at FROM jobs
+WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+_SAVE = """
+INSERT INTO jobs (job_id, state, version, next_action_at, traceparent, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[]::jsonb[])
+ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, version = excluded.version,
+    next_action_at = excluded.next_action_at, body = excluded.body, updated_at = now()
+"""
+_CLOSE = "UPDATE attempts SET live = false WHERE attempt_id = ANY($1) AND live"
+_ORDER = """
+INSERT INTO attempts (attempt_id, job_id, provider, live)
+SELECT *, true FROM unnest($1::text[], $2::text[], $3::text[])
+ON CONFLICT (attempt_id) DO NOTHING
+"""
+_SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A job with the trace it belongs to."""
+
+    job: Job
+    traceparent: str | None
+
+
+async def load(transaction: Transaction, job_ids: Iterable[JobId]) -> dict[JobId, Stored]:
+    """The jobs of these ids, locked until the transaction ends; so are the ids of those that do not exist yet."""
+    wanted = list(set(job_ids))
+    await transaction.connection.execute(_LOCK_IDS, wanted)
+    return {stored.job.job_id: stored for stored in map(_stored, await transaction.connection.fetch(_LOAD, wanted))}
+
+
+async def due(transaction: Transaction, limit: int) -> dict[JobId, Stored]:
+    """Up to `limit` jobs whose time has come, locked; no two replicas get the same one."""
+    return {stored.job.job_id: stored for stored in map(_stored, await transaction.connection.fetch(_DUE, limit))}
+
+
+async def seconds_to_next(transaction: Transaction) -> float | None:
+    """How long until the next job is due; None if none waits."""
+    seconds: float | None = await transaction.connection.fetchval(_SECONDS_TO_NEXT)
+    return seconds
+
+
+async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> None:
+    """Write jobs and the attempts they ordered. Raises asyncpg.UniqueViolationError if a job had two live attempts."""
+    if not changed:
+        return
+    stored = list(changed.values())
+    await transaction.connection.execute(
+        _SAVE,
+        [s.job.job_id for s in stored],
+        [s.job.state for s in stored],
+        [s.job.version for s in stored],
+        [s.job.next_action_at for s in stored],
+        [s.traceparent for s in stored],
+        [_BODY.dump_json(s.job).decode() for s in stored],
+    )
+    attempts = [(attempt, s.job) for s in stored for attempt in s.job.attempts]
+    await transaction.connection.execute(_CLOSE, [a.attempt_id for a, _ in attempts if a.outcome != "live"])
+    live = [(attempt, job) for attempt, job in attempts if attempt.outcome == "live"]
+    await transaction.connection.execute(
+        _ORDER, [a.attempt_id for a, _ in live], [job.job_id for _, job in live], [a.provider for a, _ in live]
+    )
+
+
+def _stored(row: asyncpg.Record) -> Stored:
+    job = replace(_BODY.validate_json(row["body"]), next_action_at=row["next_action_at"])
+    return Stored(job, row["traceparent"])

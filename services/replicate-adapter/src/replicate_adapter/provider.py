@@ -1,0 +1,138 @@
+"""Replicate behind the provider port."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final, Literal
+
+from replicate.prediction import Predictions
+
+from adapter_kit.answers import no_answer, probe_outcome, submit_outcome
+from adapter_kit.outcomes import (
+    CancelOutcome,
+    CheckOutcome,
+    Failure,
+    FindOutcome,
+    Found,
+    NoAnswer,
+    NotFound,
+    ProbeOutcome,
+    ProviderRef,
+    Refused,
+    SubmitOutcome,
+)
+from adapter_kit.provider import LostSubmission, Run, Submission
+from adapter_kit.wire import checked_key, exchange, is_sendable
+from contracts.failures import FailureKind
+from replicate_adapter.errors import api_failure
+from replicate_adapter.listing import MAX_PAGES, candidates, first_page, next_page
+from replicate_adapter.reading import cancel_outcome, check_outcome, ref_of
+from replicate_adapter.transport import ReplicateClient, replicate_client
+
+REPLICATE_URL: Final = "https://api.replicate.com"
+ASK_TIMEOUT_S: Final = 15.0
+FIND_TIMEOUT_S: Final = 40.0
+SHORTEST_DEADLINE_S: Final = 5
+LONGEST_DEADLINE_S: Final = 24 * 3600
+
+_ENDPOINT: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[0-9a-f]{64})?", re.ASCII)
+
+
+class ReplicateProvider:
+    """The port on Replicate's predictions; made by `replicate_provider`."""
+
+    def __init__(self, client: ReplicateClient, submit_timeout_s: float) -> None:
+        self._client, self._submit_timeout_s = client, submit_timeout_s
+
+    @property
+    def name(self) -> Literal["replicate"]:
+        """Which provider it is."""
+        return "replicate"
+
+    async def submit(self, submission: Submission) -> SubmitOutcome:
+        """One POST, with a deadline after which Replicate itself stops the run.
+
+        Replicate has no deadline for the start alone, so the time for the start and that for the run make up one.
+        """
+        if (wrong := _unsendable(submission)) is not None:
+            return Refused(wrong)
+        allowed_s = math.ceil(submission.start_within_s + submission.run_within_s)
+        # The SDK has no parameter for this header.
+        headers = {"Cancel-After": f"{min(max(allowed_s, SHORTEST_DEADLINE_S), LONGEST_DEADLINE_S)}s"}
+        done = await exchange(self._create(submission), self._submit_timeout_s, headers)
+        return submit_outcome(done, ref_of, api_failure)
+
+    async def check(self, run: Run) -> CheckOutcome:
+        """One GET of the prediction."""
+        call = self._client.predictions.async_get(run.ref.request_id)
+        return check_outcome(await exchange(call, ASK_TIMEOUT_S), run.modality)
+
+    async def cancel(self, run: Run) -> CancelOutcome:
+        """One POST that starts nothing."""
+        call = self._client.predictions.async_cancel(run.ref.request_id)
+        return cancel_outcome(await exchange(call, self._submit_timeout_s))
+
+    async def find(self, lost: LostSubmission) -> FindOutcome:
+        """The oldest listed prediction with the same input that belongs to no other attempt.
+
+        Replicate lists a prediction as soon as it exists, so its absence from the whole list is proof.
+        """
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT_S):
+                return await self._find(lost)
+        except TimeoutError:
+            return NoAnswer("the list of predictions took too long")
+
+    async def probe(self, endpoint: str) -> ProbeOutcome:
+        """Ask whose token it is; the endpoint is not asked about."""
+        call = self._client.accounts.async_current()
+        return probe_outcome(await exchange(call, ASK_TIMEOUT_S), api_failure)
+
+    def _create(self, submission: Submission) -> Awaitable[object]:
+        arguments, model = dict(submission.arguments), submission.endpoint
+        callback: Predictions.CreatePredictionParams = {}
+        if submission.webhook_url is not None:
+            callback = {"webhook": submission.webhook_url, "webhook_events_filter": ["start", "completed"]}
+        if ":" in model:
+            return self._client.predictions.async_create(version=model.partition(":")[2], input=arguments, **callback)
+        return self._client.models.predictions.async_create(model=model, input=arguments, **callback)
+
+    async def _find(self, lost: LostSubmission) -> FindOutcome:
+        found: list[tuple[datetime, ProviderRef]] = []
+        page: str | None = first_page(lost)
+        for _ in range(MAX_PAGES):
+            if page is None:
+                break
+            done = await exchange(self._client.predictions.async_list(page), ASK_TIMEOUT_S)
+            if done.answer is None or not done.answer.ok or "results" not in done.answer.document():
+                return no_answer(done)
+            found += candidates(done.answer, lost)
+            page = next_page(done.answer)
+        if found:
+            return Found(min(found, key=lambda each: each[0])[1])
+        return NotFound(conclusive=page is None)
+
+
+@asynccontextmanager
+async def replicate_provider(
+    token: str, *, base_url: str = REPLICATE_URL, submit_timeout_s: float = 30.0
+) -> AsyncIterator[ReplicateProvider]:
+    """Replicate behind the port, for one event loop; its connections are closed at the end of the block.
+
+    `base_url` is without `/v1`. Raises ValueError for a token that cannot be one.
+    """
+    async with replicate_client(checked_key(token), base_url, submit_timeout_s, ASK_TIMEOUT_S) as client:
+        yield ReplicateProvider(client, submit_timeout_s)
+
+
+def _unsendable(submission: Submission) -> Failure | None:
+    if not is_sendable(submission.arguments):
+        return Failure(FailureKind.INVALID_INPUT, "the arguments hold what JSON cannot")
+    if not _ENDPOINT.fullmatch(submission.endpoint):
+        return Failure(FailureKind.MODEL_NOT_FOUND, f"not a model of Replicate: {submission.endpoint[:200]!r}")
+    return None

@@ -1,0 +1,116 @@
+"""What Replicate's answers say about a run. Pure.
+
+They are read as they came, not as the SDK's models have them: those know neither `aborted` nor `data_removed`.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final, TypeGuard
+
+from pydantic import JsonValue
+
+from adapter_kit.answers import no_answer
+from adapter_kit.outcomes import (
+    AlreadyOver,
+    Broken,
+    CancelOutcome,
+    CancelPending,
+    CheckOutcome,
+    Failure,
+    Missing,
+    NoAnswer,
+    Produced,
+    ProviderRef,
+    Running,
+    Stopped,
+    Waiting,
+)
+from adapter_kit.outputs import outputs_of
+from adapter_kit.wire import Answer, Exchange, words
+from contracts.failures import FailureKind
+from contracts.generation import Modality
+from replicate_adapter.errors import prediction_failure
+
+_ID: Final = re.compile(r"[A-Za-z0-9]{1,100}")
+
+
+def is_prediction_id(value: JsonValue) -> TypeGuard[str]:
+    """Whether this can be the id of a prediction, and nothing else in a URL."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def ref_of(answer: Answer) -> ProviderRef | None:
+    """The run that the answer to a create names."""
+    return ref_in(answer.document())
+
+
+def ref_in(prediction: dict[str, JsonValue]) -> ProviderRef | None:
+    """The run that a prediction is."""
+    name, urls = prediction.get("id"), prediction.get("urls")
+    if not is_prediction_id(name):
+        return None
+    given = urls.items() if isinstance(urls, dict) else ()
+    return ProviderRef(
+        name, {key: url for key, url in given if isinstance(url, str) and key in ("get", "cancel", "web")}
+    )
+
+
+def check_outcome(done: Exchange, modality: Modality) -> CheckOutcome:
+    """How a run stands."""
+    answer = done.answer
+    if answer is None:
+        return no_answer(done)
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return Missing(words(answer.text))
+    if not answer.ok:
+        return no_answer(done)
+    prediction = answer.document()
+    match prediction.get("status"):
+        case "starting":
+            return Waiting()
+        case "processing":
+            return Running()
+        case "succeeded":
+            return _produced(prediction, answer, modality)
+        case "failed":
+            # The time that a run took is billed, so one that never started is free.
+            return Broken(prediction_failure(prediction.get("error")), may_have_cost=bool(prediction.get("started_at")))
+        case "canceled":
+            return Stopped(may_have_cost=True)
+        case "aborted":
+            return Stopped(may_have_cost=False)
+        case unknown:
+            return NoAnswer(words(f"unknown status: {unknown!r}"))
+
+
+def _produced(prediction: dict[str, JsonValue], answer: Answer, modality: Modality) -> CheckOutcome:
+    outputs = outputs_of(prediction.get("output"), modality)
+    if outputs:
+        return Produced(outputs)
+    if prediction.get("data_removed") is True:
+        failure = Failure(FailureKind.OUTPUT_LOST, "Replicate has removed the output")
+    else:
+        failure = Failure(FailureKind.OUTPUT_UNUSABLE, words(f"no {modality} in the output: {answer.text[:500]}"))
+    return Broken(failure, may_have_cost=True)
+
+
+def cancel_outcome(done: Exchange) -> CancelOutcome:
+    """What came of a cancel. A run stopped before its start is `aborted`, and free."""
+    answer = done.answer
+    if answer is None:
+        return no_answer(done)
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return Missing(words(answer.text))
+    if not answer.ok:
+        return no_answer(done)
+    match answer.document().get("status"):
+        case "aborted":
+            return Stopped(may_have_cost=False)
+        case "canceled":
+            return Stopped(may_have_cost=True)
+        case "succeeded" | "failed":
+            return AlreadyOver()
+        case _:
+            return CancelPending()

@@ -1,0 +1,248 @@
+"""Records that came from Kafka: what is read, what is passed over, what goes to the dead letters, and why."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.attempts import AttemptFailed, AttemptSucceeded
+from contracts.envelope import Envelope, Skipped, Undecodable, UnknownMajor, decode, encode
+from contracts.failures import FailureKind
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.jobs import JobSucceeded
+from contracts.requests import JobRequested
+from contracts.topics import MESSAGE_TYPES
+
+JOB = job_id_for("default", "key-1")
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+FAILED = AttemptFailed(
+    job_id=JOB,
+    occurred_at=datetime(2026, 11, 22, 20, 15, tzinfo=UTC),
+    attempt_id=attempt_id_for(JOB, 1),
+    track_id=track_id_for(JOB),
+    n=1,
+    provider="fal",
+    model="music/stable-audio-2.5",
+    endpoint="fal-ai/stable-audio-25/text-to-audio",
+    version=2,
+    kind=FailureKind.INSUFFICIENT_BALANCE,
+    message="User is locked.",
+    http_status=403,
+    accepted=False,
+)
+RECORD = encode(FAILED, source="fal-adapter", traceparent=TRACEPARENT)
+BODY: dict[str, Any] = json.loads(RECORD.value)
+
+Headers = list[tuple[str, bytes | None]]
+
+
+def headers(**changes: bytes | None) -> Headers:
+    return list({**dict(RECORD.headers), **changes}.items())
+
+
+def without(name: str) -> Headers:
+    return [(key, value) for key, value in RECORD.headers if key != name]
+
+
+def body(**changes: object) -> bytes:
+    return json.dumps({**BODY, **changes}).encode()
+
+
+def test_a_message_survives_the_way_through_kafka() -> None:
+    assert decode(RECORD.headers, RECORD.value) == Envelope(
+        FAILED, str(FAILED.event_id), "/segue/fal-adapter", TRACEPARENT
+    )
+
+
+def test_a_record_is_a_cloudevent_in_binary_mode() -> None:
+    assert RECORD.topic == "segue.attempts"
+    assert RECORD.key == JOB.encode()
+    assert dict(RECORD.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": str(FAILED.event_id).encode(),
+        "ce_type": b"segue.attempt.failed.v1",
+        "ce_source": b"/segue/fal-adapter",
+        "ce_time": b"2026-11-22T20:15:00+00:00",
+        "ce_subject": attempt_id_for(JOB, 1).encode(),
+        "content-type": b"application/json",
+        "traceparent": TRACEPARENT.encode(),
+    }
+
+
+def test_no_traceparent_is_no_header() -> None:
+    record = encode(FAILED, source="fal-adapter", traceparent=None)
+    assert "traceparent" not in dict(record.headers)
+    decoded = decode(record.headers, record.value)
+    assert isinstance(decoded, Envelope)
+    assert decoded.traceparent is None
+
+
+@pytest.mark.parametrize(
+    ("given_headers", "source", "traceparent"),
+    [
+        (without("ce_source"), "", TRACEPARENT),
+        (headers(ce_source=None), "", TRACEPARENT),
+        (headers(traceparent=None), "/segue/fal-adapter", None),
+        (headers(traceparent=b"\xff\xfe"), "/segue/fal-adapter", "\ufffd\ufffd"),
+        (headers(ce_source=b"a\x00b"), "a\ufffdb", TRACEPARENT),
+        (headers(**{"x-other": b"\xc3\x28"}), "/segue/fal-adapter", TRACEPARENT),
+        (headers(**{"x-other": None}), "/segue/fal-adapter", TRACEPARENT),
+    ],
+)
+def test_odd_headers_that_carry_no_meaning_do_no_harm(
+    given_headers: Headers, source: str, traceparent: str | None
+) -> None:
+    decoded = decode(given_headers, RECORD.value)
+    assert isinstance(decoded, Envelope)
+    assert (decoded.message, decoded.source, decoded.traceparent) == (FAILED, source, traceparent)
+
+
+def test_headers_are_cut_to_what_can_be_stored() -> None:
+    decoded = decode(headers(ce_id=b"i" * 10_000, ce_source=b"s" * 100_000), RECORD.value)
+    assert isinstance(decoded, Envelope)
+    assert len(decoded.event_id) == 100
+    assert len(decoded.source) == 1000
+
+
+@pytest.mark.parametrize(
+    ("given_headers", "value", "why"),
+    [
+        pytest.param(without("ce_type"), RECORD.value, "no ce_type header", id="no type"),
+        pytest.param(headers(ce_type=None), RECORD.value, "no ce_type header", id="null type"),
+        pytest.param(headers(ce_type=b""), RECORD.value, "no ce_type header", id="empty type"),
+        pytest.param([], b"garbage", "no ce_type header", id="nothing at all"),
+        pytest.param(headers(ce_type=b"\xff\xfe"), RECORD.value, "not one of Segue's", id="type not UTF-8"),
+        pytest.param(headers(ce_type=b"com.example.thing"), RECORD.value, "not one of Segue's", id="foreign type"),
+        pytest.param(headers(ce_type=b"segue.x.v1\n"), RECORD.value, "not one of Segue's", id="type and more"),
+        pytest.param(without("ce_id"), RECORD.value, "no ce_id header", id="no id"),
+        pytest.param(headers(ce_id=None), RECORD.value, "no ce_id header", id="null id"),
+        pytest.param(headers(), None, "no body", id="tombstone"),
+        pytest.param(headers(), b"", "Invalid JSON", id="empty body"),
+        pytest.param(headers(), b"{", "Invalid JSON", id="half a body"),
+        pytest.param(headers(), b"\xff\xfe\x00", "Invalid JSON", id="body not UTF-8"),
+        pytest.param(headers(), b"[]", "body: ", id="a list"),
+        pytest.param(headers(), b"null", "body: ", id="null"),
+        pytest.param(headers(), b"[" * 20_000, "recursion limit", id="20k nesting"),
+        pytest.param(headers(), b'{"message":' * 20_000, "recursion limit", id="20k nesting of objects"),
+        pytest.param(headers(), b'{"message": "\\ud800"}', "Invalid JSON", id="lone surrogate"),
+        pytest.param(headers(), body(message=None), "message: ", id="null for text"),
+        pytest.param(headers(), body(message="x" * 2001), "message: ", id="text too long"),
+        pytest.param(headers(), body(http_status="many"), "http_status: ", id="text for a number"),
+        pytest.param(headers(), body(n=10_000), "n: ", id="number too big"),
+        pytest.param(headers(), body(version=10**400), "version: ", id="huge whole number"),
+        pytest.param(headers(), body(cost_usd=float("inf")), "cost_usd: ", id="infinity"),
+        pytest.param(headers(), RECORD.value.replace(b'"n":1', b'"n":1' + b"0" * 9000), "Invalid JSON", id="endless"),
+        pytest.param(headers(), RECORD.value.replace(b'"cost_usd":null', b'"cost_usd":1e999'), "cost_usd", id="1e999"),
+        pytest.param(headers(), body(occurred_at="2026-11-22T20:15:00"), "occurred_at: ", id="time without a zone"),
+        pytest.param(headers(), body(occurred_at=1e300), "occurred_at: ", id="time out of range"),
+        pytest.param(headers(), body(job_id=JOB.upper()), "job_id: ", id="job id in capitals"),
+        pytest.param(headers(), body(job_id=f"{JOB}\n"), "job_id: ", id="job id and more"),
+        pytest.param(headers(), body(attempt_id=f"{JOB}.0"), "attempt_id: ", id="attempt 0"),
+        pytest.param(headers(), body(provider="elsewhere"), "provider: ", id="unknown provider"),
+    ],
+)
+def test_what_can_not_be_read_says_why(given_headers: Headers, value: bytes | None, why: str) -> None:
+    with pytest.raises(Undecodable, match=why):
+        decode(given_headers, value)
+
+
+@pytest.mark.parametrize("field", ["tenant", "input", "metadata"])
+def test_nul_is_refused_wherever_clients_write(field: str) -> None:
+    nul = {"tenant": "a\0", "input": {"modality": "music", "prompt": "a\0"}, "metadata": {"a\0": "b"}}
+    request: dict[str, object] = {
+        "job_id": JOB,
+        "occurred_at": "2026-11-22T20:15:00Z",
+        "track_id": track_id_for(JOB),
+        "tenant": "default",
+        "fingerprint": "0" * 64,
+        "input": {"modality": "music", "prompt": "Warm ambient pad"},
+        "accept_by": "2026-11-22T20:16:00Z",
+        "deadline_at": "2026-11-22T20:30:00Z",
+    }
+    given_headers = headers(ce_type=JobRequested.TYPE.encode())
+    assert isinstance(decode(given_headers, json.dumps(request).encode()), Envelope)
+    with pytest.raises(Undecodable, match=field) as caught:
+        decode(given_headers, json.dumps({**request, field: nul[field]}).encode())
+    assert "\0" not in str(caught.value)
+
+
+def test_the_reason_does_not_repeat_a_huge_body() -> None:
+    request = json.dumps({"input": {"modality": "x" * 100_000}}).encode()
+    with pytest.raises(Undecodable) as caught:
+        decode(headers(ce_type=JobRequested.TYPE.encode()), request)
+    assert len(str(caught.value)) <= 1000
+
+
+def test_the_reason_does_not_repeat_what_a_field_held() -> None:
+    with pytest.raises(Undecodable) as caught:
+        decode(headers(), body(http_status="s3cret"))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_unknown_fields_are_passed_over() -> None:
+    decoded = decode(headers(), body(added_later={"deep": [1, 2]}))
+    assert isinstance(decoded, Envelope)
+    assert decoded.message == FAILED
+
+
+@pytest.mark.parametrize("name", ["segue.attempt.paused.v1", "segue.playlist.made.v12"])
+def test_unknown_types_are_skipped_whatever_their_body(name: str) -> None:
+    assert decode(headers(ce_type=name.encode()), None) == Skipped(name)
+
+
+@pytest.mark.parametrize("major", [0, 2, 17])
+@pytest.mark.parametrize("name", MESSAGE_TYPES)
+def test_a_major_version_to_come_is_told_from_garbage(name: str, major: int) -> None:
+    other = f"{name.rpartition('.v')[0]}.v{major}".encode()
+    with pytest.raises(UnknownMajor, match=f"major version {major}"):
+        decode(headers(ce_type=other), b"{}")
+
+
+@pytest.mark.parametrize("kind", [AttemptSucceeded, JobSucceeded])
+def test_nothing_succeeds_without_a_file(kind: type[AttemptSucceeded | JobSucceeded]) -> None:
+    with pytest.raises(Undecodable, match="artifacts: "):
+        decode(headers(ce_type=kind.TYPE.encode()), body(artifacts=[]))
+
+
+def read(given_headers: Headers, value: bytes | None) -> Envelope | Skipped | str:
+    """What came of a record; the reason, where it is undecodable."""
+    try:
+        return decode(given_headers, value)
+    except Undecodable as reason:
+        return str(reason)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+a_type = st.sampled_from(sorted(MESSAGE_TYPES)).map(str.encode)
+any_headers = st.lists(
+    st.tuples(st.sampled_from(["ce_type", "ce_id", "ce_source", "traceparent"]) | st.text(), st.binary() | st.none())
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(any_headers, a_type | st.binary(), st.binary() | st.none())
+def test_bytes_of_any_kind_raise_nothing_but_undecodable(extra: Headers, kind: bytes, value: bytes | None) -> None:
+    assert read([*extra, ("ce_type", kind), ("ce_id", b"1")], value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(BODY)), json_values)
+def test_values_of_any_kind_are_read_or_undecodable(field: str, value: object) -> None:
+    decoded = read(list(RECORD.headers), json.dumps({**BODY, field: value}).encode())
+    if isinstance(decoded, Envelope):
+        again = encode(decoded.message, source="fal-adapter", traceparent=None)
+        assert decode(again.headers, again.value) == Envelope(
+            decoded.message, str(decoded.message.event_id), "/segue/fal-adapter", None
+        )
+    else:
+        assert isinstance(decoded, str)
+        assert field in decoded or "Invalid JSON" in decoded

@@ -1,0 +1,107 @@
+"""The launcher of a real Kafka: ready when it says so, its brokers can be crashed and restarted, all goes with it."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from segue_cli.local.process import Child, child, ready_with
+
+LAUNCHER = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka.py"
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(shutil.which("java") is None, reason="a real Kafka needs Java"),
+]
+
+
+async def test_one_broker_keeps_its_records_through_a_crash_and_goes_with_its_launcher() -> None:
+    async with child(
+        [sys.executable, str(LAUNCHER), "--brokers", "1"],
+        name="kafka",
+        ready=ready_with("brokers"),
+        ready_within_s=120,
+        death_signal=signal.SIGTERM,
+    ) as launcher:
+        (broker,) = launcher.ready["brokers"]
+        servers = launcher.ready["bootstrap_servers"]
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin.start()
+        await admin.create_topics([NewTopic("orders", 1, 1, topic_configs={"message.timestamp.type": "LogAppendTime"})])
+        await admin.close()
+        async with AIOKafkaProducer(bootstrap_servers=servers, acks="all") as producer:
+            assert (await producer.send_and_wait("orders", b"1")).offset == 0
+
+        await kill(broker["pid"], launcher)
+        async with child(broker["start"], name="broker", grace_s=1) as again:
+            assert again.pid != broker["pid"]
+            place = TopicPartition("orders", 0)
+            async with AIOKafkaConsumer(bootstrap_servers=await answering(servers)) as consumer:
+                consumer.assign([place])
+                await consumer.seek_to_beginning(place)
+                record = await asyncio.wait_for(consumer.getone(place), 20)
+                assert (record.value, record.timestamp_type) == (b"1", 1)
+    assert launcher.returncode == 0
+    assert not exists(broker["dir"])
+
+
+async def test_its_broker_dies_with_a_launcher_that_was_killed() -> None:
+    async with child(
+        [sys.executable, str(LAUNCHER)], name="kafka", ready=ready_with("brokers"), ready_within_s=120
+    ) as launcher:
+        (broker,) = launcher.ready["brokers"]
+        await launcher.stop(signal.SIGKILL)
+    await gone(broker["pid"])
+    shutil.rmtree(Path(broker["dir"]).parent)
+
+
+async def test_without_java_it_says_so_in_one_line(tmp_path: Path) -> None:
+    lines: list[str] = []
+    env = {"PATH": str(tmp_path)}
+    async with child([sys.executable, str(LAUNCHER)], name="kafka", env=env, on_line=lines.append) as launcher:
+        assert await launcher.wait() == 2
+    assert len(lines) == 1
+    assert "is not on the PATH" in lines[0]
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file, folder or process."""
+    return Path(path).exists()
+
+
+async def kill(pid: int, launcher: Child) -> None:
+    """Crash one broker by its id; the launcher goes on."""
+    os.kill(pid, signal.SIGKILL)
+    await gone(pid)
+    assert launcher.returncode is None
+
+
+async def gone(pid: int) -> None:
+    """Wait until the process has ended and was reaped."""
+    deadline = time.monotonic() + 10
+    while exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline, "it still runs"
+        await asyncio.sleep(0.05)
+
+
+async def answering(servers: str) -> str:
+    """The same address, once a broker listens there again."""
+    host, _, port = servers.rpartition(":")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            assert time.monotonic() < deadline, "no broker came back"
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return servers

@@ -1,0 +1,113 @@
+"""The PostgreSQL we start ourselves: reachable, restartable, private when kept, and gone afterwards."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from segue_cli.local.postgres import postgres
+from segue_cli.local.postgres_programs import CannotRunHere, enterable
+from segue_cli.local.process import child, ready_with
+
+
+async def test_a_throwaway_server_recovers_from_a_crash_and_leaves_nothing() -> None:
+    async with postgres() as server:
+        folder = Path(server.restart_command[2])
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("show max_connections") == "200"
+        await connection.execute("create table kept (n int)")
+        first = server.pid
+        await server.stop("immediate")
+        with pytest.raises((OSError, asyncpg.PostgresError)):
+            await asyncpg.connect(server.url)
+        await server.start()
+        assert server.pid != first
+        again = await asyncpg.connect(server.url)
+        assert await again.fetchval("select count(*) from kept") == 0
+        await again.close()
+        pid = server.pid
+    assert not exists(folder)
+    assert not exists(Path(f"/proc/{pid}"))
+
+
+async def test_a_kept_server_asks_for_its_password_and_finds_its_data_again(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = open_to_all(tmp_path_factory) / "state"
+    async with postgres(folder, durable=True) as server:
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("show fsync") == "on"
+        await connection.execute("create table kept as select 7 as n")
+        await connection.close()
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(server.url, password="guess")
+    assert (folder / "password").stat().st_mode & 0o777 == 0o600
+    async with postgres(folder, durable=True) as server:
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("select n from kept") == 7
+        await connection.close()
+
+
+async def test_a_killed_parent_leaves_neither_server_nor_folder() -> None:
+    parent = """
+import asyncio, json
+from segue_cli.local.postgres import postgres
+async def main():
+    async with postgres() as server:
+        print(json.dumps({"pid": server.pid, "data": server.restart_command[2]}), flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    async with child([sys.executable, "-c", parent], name="parent", ready=ready_with("pid")) as process:
+        await process.stop(signal.SIGKILL)
+    await until(lambda: not Path(f"/proc/{process.ready['pid']}").exists())
+    await until(lambda: not Path(process.ready["data"]).parent.exists())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to hand the data to another user")
+async def test_a_folder_that_the_other_user_cannot_enter_is_refused_in_words(tmp_path: Path) -> None:
+    # pytest makes its temporary folders for their owner alone
+    with pytest.raises(CannotRunHere, match="another folder"):
+        async with postgres(tmp_path / "state"):
+            pytest.fail("it can't have started")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to hand the binaries to another user")
+async def test_binaries_that_the_other_user_cannot_enter_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "segue_cli.local.postgres_programs.enterable",
+        lambda path, user: "site-packages" not in path.parts and enterable(path, user),
+    )
+    async with postgres() as server:
+        assert "site-packages" not in Path(server.restart_command[0]).parts
+        connection = await asyncpg.connect(server.url)
+        assert await connection.fetchval("select 1") == 1
+        await connection.close()
+
+
+def open_to_all(factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that another user may enter: pytest's own are closed."""
+    folder = factory.mktemp("postgres")
+    for one in (folder, *folder.parents):
+        if one.stat().st_uid == os.geteuid() and not one.stat().st_mode & 0o001:
+            one.chmod(0o711)
+    return folder
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file, folder or process."""
+    return path.exists()
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Wait for a condition outside this process, which nothing announces."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.02)

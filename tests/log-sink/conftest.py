@@ -1,0 +1,236 @@
+"""A real PostgreSQL with the sink's schema, a fresh database for each test, and messages as delivery hands them over."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from aiokafka import ConsumerRecord
+
+import log_sink
+from chassis.database import Pool, migrate, open_pool
+from chassis.delivery import Delivered
+from contracts.attempts import (
+    Artifact,
+    AttemptFailed,
+    AttemptProgressed,
+    AttemptSubmitted,
+    AttemptSubmitting,
+    AttemptSucceeded,
+)
+from contracts.envelope import Envelope, decode, encode
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.jobs import JobAccepted, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
+from contracts.message import Message
+from contracts.requests import JobRequested
+from log_sink.store import Store
+from segue_cli.local.postgres import postgres
+
+BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server_url() -> AsyncIterator[str]:
+    """A PostgreSQL with a database named `sink_template` that has the sink's schema."""
+    async with postgres() as server:
+        connection = await asyncpg.connect(server.url)
+        await connection.execute("CREATE DATABASE sink_template")
+        await connection.close()
+        await migrate(_database(server.url, "sink_template"), "log_sink", log_sink)
+        yield server.url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(server_url: str, counter: Iterator[int]) -> AsyncIterator[str]:
+    async with _fresh(server_url, f"sink_{next(counter)}") as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with open_pool(database_url, "log_sink", max_size=4) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def store(pool: Pool) -> Store:
+    return Store(pool)
+
+
+@pytest.fixture(scope="session")
+def counter() -> Iterator[int]:
+    return itertools.count()
+
+
+@asynccontextmanager
+async def _fresh(server_url: str, name: str) -> AsyncIterator[str]:
+    connection = await asyncpg.connect(server_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE sink_template")
+        yield _database(server_url, name)
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+def _database(url: str, name: str) -> str:
+    return url.rpartition("/")[0] + "/" + name
+
+
+Deliver = Callable[..., Delivered]
+
+
+@pytest.fixture
+def deliver() -> Deliver:
+    """Makes a message what a handler gets; `value` and `ce_id` replace what would have been sent."""
+    offsets = itertools.count()
+
+    def make(
+        message: Message,
+        *,
+        offset: int | None = None,
+        partition: int = 0,
+        topic: str | None = None,
+        value: bytes | None = None,
+        ce_id: str | None = None,
+        traceparent: str | None = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
+    ) -> Delivered:
+        sent = encode(message, source="test", traceparent=traceparent)
+        headers = tuple((k, ce_id.encode() if ce_id and k == "ce_id" else v) for k, v in sent.headers)
+        body = sent.value if value is None else value
+        record: Any = ConsumerRecord(
+            topic=topic or sent.topic,
+            partition=partition,
+            offset=next(offsets) if offset is None else offset,
+            timestamp=0,
+            timestamp_type=0,
+            key=sent.key,
+            value=body,
+            checksum=None,
+            serialized_key_size=len(sent.key),
+            serialized_value_size=len(body),
+            headers=headers,
+        )
+        found = decode(headers, body)
+        assert isinstance(found, Envelope)
+        return Delivered(found.message, found.event_id, found.traceparent, record)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Story:
+    """A job that fal refused and Replicate made, as its three topics tell it."""
+
+    name: str = "demo"
+    tenant: str = "acme"
+
+    @property
+    def job_id(self) -> Any:
+        return job_id_for(self.tenant, self.name)
+
+    @property
+    def track_id(self) -> Any:
+        return track_id_for(self.job_id)
+
+    def requested(self, **more: Any) -> JobRequested:
+        return JobRequested(
+            job_id=self.job_id,
+            track_id=self.track_id,
+            tenant=self.tenant,
+            occurred_at=BEGIN,
+            fingerprint="a" * 64,
+            input=MusicInput(prompt="Warm ambient pad", duration_s=20),
+            accept_by=BEGIN + timedelta(minutes=1),
+            deadline_at=BEGIN + timedelta(minutes=20),
+            metadata={"scene": "intro"},
+            **more,
+        )
+
+    def attempt(self, n: int, version: int, at_s: float) -> dict[str, Any]:
+        return {
+            "job_id": self.job_id,
+            "track_id": self.track_id,
+            "attempt_id": attempt_id_for(self.job_id, n),
+            "n": n,
+            "provider": "fal" if n == 1 else "replicate",
+            "model": "music/minimax-2",
+            "endpoint": "fal-ai/minimax-music/v2" if n == 1 else "minimax/music-1.5",
+            "version": version,
+            "occurred_at": BEGIN + timedelta(seconds=at_s),
+        }
+
+    def job(self, version: int, status: str, at_s: float) -> dict[str, Any]:
+        return {
+            "job_id": self.job_id,
+            "track_id": self.track_id,
+            "tenant": self.tenant,
+            "version": version,
+            "status": status,
+            "occurred_at": BEGIN + timedelta(seconds=at_s),
+        }
+
+    def messages(self) -> list[Message]:
+        first, second = attempt_id_for(self.job_id, 1), attempt_id_for(self.job_id, 2)
+        files = (
+            Artifact(name="cover.png", content_type="image/png", size_bytes=9, sha256="c" * 64, width=64, height=64),
+            Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=321, sha256="b" * 64, duration_s=20.1),
+        )
+        refused = {"kind": FailureKind.INSUFFICIENT_BALANCE, "message": "User is locked. Reason: Exhausted balance."}
+        ref = {"provider_ref": "r8-1"}
+        return [
+            self.requested(),
+            JobAccepted(
+                **self.job(1, "queued", 1),
+                plan=(
+                    PlannedRoute(provider="fal", model="music/minimax-2", endpoint="fal-ai/minimax-music/v2"),
+                    PlannedRoute(provider="replicate", model="music/minimax-2", endpoint="minimax/music-1.5"),
+                ),
+                deadline_at=BEGIN + timedelta(minutes=15),
+            ),
+            AttemptSubmitting(**self.attempt(1, 1, 2)),
+            AttemptFailed(**self.attempt(1, 2, 3), **refused, error_code="403", http_status=403, accepted=False),
+            JobRerouted(
+                **self.job(2, "queued", 4),
+                from_attempt_id=first,
+                from_provider="fal",
+                to_attempt_id=second,
+                to_provider="replicate",
+                **refused,
+            ),
+            AttemptSubmitting(**self.attempt(2, 1, 5)),
+            AttemptProgressed(**self.attempt(2, 2, 6), stage="throttled"),
+            AttemptSubmitting(**self.attempt(2, 3, 7)),
+            AttemptSubmitted(**self.attempt(2, 4, 8), **ref),
+            JobStarted(**self.job(3, "running", 9), attempt_id=second, provider="replicate"),
+            AttemptProgressed(**self.attempt(2, 5, 10), **ref, stage="queued", queue_position=3),
+            AttemptSucceeded(**self.attempt(2, 6, 11), **ref, artifacts=files, cost_usd=0.03),
+            JobSucceeded(
+                **self.job(4, "succeeded", 12),
+                attempt_id=second,
+                provider="replicate",
+                model="music/minimax-1.5",
+                artifacts=files,
+                cost_usd=0.03,
+            ),
+        ]
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story()
+
+
+@pytest.fixture
+def tell() -> Callable[[str], Story]:
+    """Makes a story of another job."""
+    return Story

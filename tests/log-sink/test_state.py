@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chassis.database import Pool
+from contracts.attempts import AttemptSucceeded
+from contracts.topics import TOPICS
+from log_sink.store import Store
+from log_sink.tables import STATE
+from log_sink.wording import in_words
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def one(pool: Pool, view: str, where: str = "true") -> dict[str, Any]:
+    found = await pool.fetch(f"SELECT * FROM {view} WHERE {where}")
+    assert len(found) == 1
+    return dict(found[0])
+
+
+async def test_the_views_show_the_job_that_moved(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    messages = story.messages()
+    await store.store([deliver(message) for message in messages])
+
+    job = await one(pool, "v_jobs")
+    assert {k: job[k] for k in ("status", "provider", "model", "version", "cost_usd", "error")} == {
+        "status": "succeeded",
+        "provider": "replicate",
+        "model": "music/minimax-2",
+        "version": 4,
+        "cost_usd": 0.03,
+        "error": None,
+    }
+    assert job["input"]["prompt"] == "Warm ambient pad"
+    assert job["metadata"] == {"scene": "intro"}
+    assert [route["provider"] for route in job["plan"]] == ["fal", "replicate"]
+    assert job["deadline_at"] == messages[1].deadline_at
+    assert (job["requested_at"], job["started_at"]) == (messages[0].occurred_at, messages[9].occurred_at)
+    assert job["finished_at"] == job["updated_at"] == messages[-1].occurred_at
+
+    refused = await one(pool, "v_attempts", "n = 1")
+    assert (refused["state"], refused["error_kind"], refused["error_code"]) == ("failed", "insufficient_balance", "403")
+    assert (refused["accepted"], refused["http_status"]) == (False, 403)
+    made = await one(pool, "v_attempts", "n = 2")
+    assert (made["state"], made["provider_ref"], made["accepted"]) == ("succeeded", "r8-1", True)
+    assert (made["submitting_at"], made["submitted_at"]) == (messages[5].occurred_at, messages[8].occurred_at)
+    assert made["queue_position"] is None
+
+    track = await one(pool, "v_tracks")
+    assert (track["provider"], track["model"], track["duration_s"]) == ("replicate", "music/minimax-1.5", 20.1)
+    assert (track["artifact_name"], track["status"]) == ("track.mp3", "succeeded")
+    files = await pool.fetch("SELECT name, late FROM v_artifacts ORDER BY name")
+    assert [tuple(file) for file in files] == [("cover.png", False), ("track.mp3", False)]
+
+
+async def test_the_log_tells_it_in_order(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    messages = story.messages()
+    for message in reversed(messages):
+        await store.store([deliver(message)])
+
+    log = await pool.fetch(
+        "SELECT * FROM v_job_log WHERE job_id = $1 ORDER BY time, seq", story.job_id
+    )
+    assert [line["type"] for line in log] == [message.TYPE for message in messages]
+    assert [line["message"] for line in log] == [in_words(message) for message in messages]
+    refusal = log[3]
+    assert (refusal["event"], refusal["provider"], refusal["attempt"]) == ("attempt.failed", "fal", 1)
+    assert (refusal["error_code"], refusal["track_id"]) == ("403", story.track_id)
+
+
+async def test_a_job_is_shown_before_its_request_has_arrived(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    accepted = story.messages()[1]
+    await store.store([deliver(accepted)])
+
+    job = await one(pool, "v_jobs")
+    assert (job["requested_at"], job["provider"], job["model"]) == (accepted.occurred_at, "fal", "music/minimax-2")
+
+
+async def test_a_late_result_does_not_become_the_jobs(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    messages = story.messages()
+    late = AttemptSucceeded(
+        **story.attempt(1, 3, 60), artifacts=messages[-1].artifacts, cost_usd=0.5, late=True
+    )
+    await store.store([deliver(message) for message in [*messages, late]])
+
+    assert (await one(pool, "v_jobs"))["cost_usd"] == 0.03
+    assert (await one(pool, "v_attempts", "n = 1"))["state"] == "succeeded"
+    assert (await one(pool, "v_attempts", "n = 1"))["late"]
+    assert await pool.fetchval("SELECT count(*) FROM v_artifacts WHERE late") == 2
+    assert await pool.fetchval("SELECT attempt_id FROM v_artifacts WHERE NOT late LIMIT 1") == f"{story.job_id}.2"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_any_order_any_batches_any_repeats_end_in_the_same_rows(
+    pool: Pool, store: Store, deliver: Any, tell: Any, data: st.DataObject
+) -> None:
+    messages = [message for name in ("one", "two") for message in tell(name).messages()]
+    told = data.draw(st.lists(st.sampled_from(messages), unique_by=lambda m: m.event_id))
+    shuffled = data.draw(st.permutations(told + data.draw(st.lists(st.sampled_from(told), max_size=5)) if told else []))
+
+    async def outcome(batches: list[list[Any]]) -> list[Any]:
+        await pool.execute("TRUNCATE events, jobs, attempts, tracks, artifacts")
+        for batch in filter(None, batches):
+            await store.store([deliver(message) for message in batch])
+        tables = {table.name: ", ".join(table.keys) for table in STATE} | {"events": "event_id"}
+        shown = {name: "*" for name in tables} | {"events": "event_id, type, occurred_at, message, data"}
+        return [
+            [dict(row) for row in await pool.fetch(f"SELECT {shown[name]} FROM {name} ORDER BY {key}")]
+            for name, key in tables.items()
+        ]
+
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(shuffled)), max_size=5)))
+    batches = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(shuffled)], strict=True)]
+    assert await outcome(batches) == await outcome([[message] for message in told])
+
+
+async def test_every_type_the_sink_reads_has_words(examples: dict[str, Any]) -> None:
+    for topic in TOPICS:
+        if "log-sink" in topic.groups:
+            for kind in topic.carries:
+                assert in_words(examples[kind.TYPE]) not in {"", kind.TYPE}

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chassis.database import Pool
+from contracts.requests import CancelRequested
+from log_sink.store import MISSED, REFUSED, Store
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def rows(pool: Pool, query: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await pool.fetch(query)]
+
+
+async def test_a_batch_that_comes_again_is_stored_once(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    batch = [deliver(message) for message in story.messages()]
+
+    await store.store(batch)
+    before = await rows(pool, "SELECT * FROM jobs")
+    await store.store(batch)
+    await store.store(batch[3:7])
+
+    assert await pool.fetchval("SELECT count(*) FROM events") == len(batch)
+    assert await rows(pool, "SELECT * FROM jobs") == before
+
+
+async def test_a_replay_at_another_offset_and_time_is_no_new_event(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    message = story.requested()
+    await store.store([deliver(message, offset=5)])
+
+    later = message.model_copy(update={"occurred_at": message.occurred_at + timedelta(days=40)})
+    await store.store([deliver(later, offset=900), deliver(message, offset=901)])
+
+    assert await rows(pool, "SELECT kafka_offset, occurred_at FROM events") == [(5, message.occurred_at)]
+
+
+async def test_an_event_twice_in_one_batch_is_one_event(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    await store.store([deliver(story.requested(), offset=1), deliver(story.requested(), offset=2)])
+
+    assert await rows(pool, "SELECT kafka_offset FROM events") == [(1,)]
+
+
+async def test_two_writers_of_one_partition_store_each_event_once(
+    pool: Pool, store: Store, deliver: Any, tell: Any
+) -> None:
+    batch = [deliver(tell(f"job {n}").requested(), offset=n) for n in range(50)]
+    zombie = Store(pool)
+
+    await asyncio.gather(store.store(batch), zombie.store(batch), store.store(batch[10:]), zombie.store(batch[:40]))
+
+    assert await pool.fetchval("SELECT count(*) FROM events") == 50
+    assert await pool.fetchval("SELECT count(DISTINCT event_id) FROM events") == 50
+
+
+async def test_a_writer_waits_for_the_one_that_holds_its_partition(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    held, other = deliver(story.requested(), partition=0), deliver(story.requested(), partition=1, ce_id="another")
+    await store.store([deliver(story.messages()[1], topic="segue.requests", partition=0)])
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM offsets WHERE kafka_partition = 0 FOR UPDATE")
+        waiting = asyncio.create_task(store.store([held]))
+        await store.store([other])
+        assert await pool.fetchval("SELECT count(*) FROM events WHERE kafka_partition = 1") == 1
+        assert not waiting.done()
+    await waiting
+    assert await pool.fetchval("SELECT count(*) FROM events WHERE kafka_partition = 0") == 2
+
+
+async def test_a_gap_is_revealed_and_drops_nothing(pool: Pool, store: Store, deliver: Any, tell: Any) -> None:
+    def missed() -> float:
+        return MISSED.labels("segue.requests")._value.get()
+
+    async def read(*offsets: int) -> None:
+        batch = [deliver(tell(f"at {offset}").requested(), offset=offset) for offset in offsets]
+        await store.store(batch)
+        await store.note_read([delivered.record for delivered in batch])
+
+    before = missed()
+    await read(3, 4)  # the first that is ever read may be anywhere
+    await read(5, 7)  # the hole was read too, it was not a message
+    await read(4, 5)  # a rebalance gave it to us again
+    assert missed() == before
+    await read(20, 21)
+    assert missed() == before + 12
+    assert await pool.fetchval("SELECT next_offset FROM offsets") == 22
+    assert await pool.fetchval("SELECT count(*) FROM events") == 6
+
+
+async def test_a_topic_made_anew_drops_nothing_and_is_no_gap(
+    pool: Pool, store: Store, deliver: Any, tell: Any
+) -> None:
+    old = [deliver(tell(f"old {n}").requested(), offset=n) for n in range(500, 510)]
+    new = [deliver(tell(f"new {n}").requested(), offset=n) for n in range(5)]
+    more = [deliver(tell(f"more {n}").requested(), offset=n) for n in range(5, 8)]
+    before = MISSED.labels("segue.requests")._value.get()
+
+    for batch in (old, new, more):
+        await store.store(batch)
+        await store.note_read([delivered.record for delivered in batch])
+
+    assert await pool.fetchval("SELECT count(*) FROM events") == 18
+    assert await pool.fetchval("SELECT next_offset FROM offsets") == 8
+    assert MISSED.labels("segue.requests")._value.get() == before
+
+
+def poisoned(message: Any, name: str) -> dict[str, Any]:
+    body = json.loads(message.model_dump_json())
+    match name:
+        case "nul":
+            body["reason_of_another_version"] = "a\0b"
+        case "huge number":
+            return {"value": json.dumps(body)[:-1].encode() + b',"weight":1e400000}'}
+        case "ce_id":
+            return {"ce_id": "a\0b"}
+    return {"value": json.dumps(body).encode()}
+
+
+@pytest.mark.parametrize("name", ["nul", "huge number", "ce_id"])
+async def test_what_postgres_refuses_is_kept_whole(
+    pool: Pool, store: Store, deliver: Any, story: Any, name: str
+) -> None:
+    poison = deliver(story.requested(), offset=7, partition=2, **poisoned(story.requested(), name))
+
+    with pytest.raises(REFUSED) as refusal:
+        await store.store([deliver(story.requested(), ce_id="good"), poison])
+    assert await pool.fetchval("SELECT count(*) FROM events") == 0
+    for _again in range(2):
+        assert await store.quarantine(poison, refusal.value)
+
+    found = await pool.fetch("SELECT * FROM quarantine")
+    assert len(found) == 1
+    assert (found[0]["topic"], found[0]["kafka_partition"], found[0]["kafka_offset"]) == ("segue.requests", 2, 7)
+    assert (found[0]["key"], found[0]["value"]) == (poison.record.key, poison.record.value)
+    assert [name for name, _raw in found[0]["headers"]] == [name for name, _raw in poison.record.headers]
+    assert found[0]["error"]
+
+
+async def test_an_infinite_price_is_refused(store: Store, deliver: Any, story: Any) -> None:
+    succeeded = story.messages()[-1]
+    value = succeeded.model_dump_json().replace('"cost_usd":0.03', '"cost_usd":1e400').encode()
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await store.store([deliver(succeeded, value=value)])
+
+
+async def test_a_fault_of_our_own_is_not_quarantined(store: Store, deliver: Any, story: Any) -> None:
+    assert not await store.quarantine(deliver(story.requested()), KeyError("a bug"))
+
+
+async def test_the_log_keeps_fields_that_this_version_does_not_know(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    message = CancelRequested(job_id=story.job_id, tenant="acme", occurred_at=story.requested().occurred_at)
+    value = message.model_dump_json()[:-1].encode() + b',"mood":["calm"]}'
+
+    await store.store([deliver(message, value=value)])
+
+    row = await pool.fetchrow("SELECT data, message, trace_id FROM events")
+    assert row is not None
+    assert row["data"]["mood"] == ["calm"]
+    assert (row["message"], row["trace_id"]) == ("asked to cancel", "0123456789abcdef0123456789abcdef")

@@ -1,0 +1,242 @@
+"""Both providers behind the port, at a server that does exactly as told and at the sandbox."""
+
+import asyncio
+import json
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fal_client.client as fal_sdk
+import httpx
+import pytest
+from adapter_kit.provider import Provider, Submission
+from contracts.ids import AttemptId
+from fal_adapter.provider import fal_provider
+from replicate_adapter.provider import replicate_provider
+from sandbox.certificates import Certificates, make_certificates
+
+T = TypeVar("T")
+FAL_KEY = "11111111-key-id:22222222-key-secret"
+TOKEN = "r8_" + "x" * 37
+ATTEMPT = AttemptId("6f1c4a3e-0000-4000-8000-000000000001.1")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What differs between the providers."""
+
+    name: str
+    key: str
+    endpoint: str
+    arguments: Mapping[str, Any]
+
+    def submission(self, **changes: Any) -> Submission:
+        asked = {"attempt_id": ATTEMPT, "endpoint": self.endpoint, "arguments": dict(self.arguments)}
+        return Submission(**asked | {"start_within_s": 30.0, "run_within_s": 60.0} | changes)
+
+
+FAL = Kind("fal", FAL_KEY, "fal-ai/lyria2", {"prompt": "Warm ambient pad"})
+REPLICATE = Kind("replicate", TOKEN, "google/lyria-2", {"prompt": "Warm ambient pad"})
+
+
+@pytest.fixture(params=[FAL, REPLICATE], ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    found: Kind = request.param
+    return found
+
+
+# --- A server that does as told ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Request:
+    """One request as it arrived."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+
+@dataclass
+class RawServer:
+    """Reads each request to its end, keeps it, and then writes `answer`; without one it hangs, or drops the line."""
+
+    answer: bytes | None = None
+    drop: bool = False
+    port: int = 0
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+
+    @property
+    def posts(self) -> int:
+        return sum(request.method == "POST" for request in self.requests)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        connection = self.connections
+        try:
+            while (request := await _read(reader, connection)) is not None:
+                self.requests.append(request)
+                if self.drop:
+                    break
+                if self.answer is None:
+                    await reader.read()
+                    break
+                writer.write(self.answer)
+                await writer.drain()
+        except (ConnectionError, ssl.SSLError):
+            pass
+        finally:
+            writer.transport.abort()
+
+
+async def _read(reader: asyncio.StreamReader, connection: int) -> Request | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.strip().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    method, target, _ = first.split(" ")
+    return Request(method, target, headers, await reader.readexactly(int(headers.get("content-length", 0))), connection)
+
+
+def _http(status: int, body: Any, **headers: str) -> bytes:
+    """An HTTP answer; a body that is no text is sent as JSON."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(text.encode())}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
+
+
+@pytest.fixture
+def http() -> Callable[..., bytes]:
+    """Writes HTTP answers."""
+    return _http
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+Raw = Callable[..., AbstractAsyncContextManager[RawServer]]
+Opened = Callable[..., AbstractAsyncContextManager[Provider]]
+
+
+@pytest.fixture
+def raw(kind: Kind, certificates: Certificates) -> Raw:
+    """Starts such a server, in the provider's own protocol: TLS for fal."""
+
+    @asynccontextmanager
+    async def start(answer: bytes | None = None, *, drop: bool = False) -> AsyncIterator[RawServer]:
+        server, tls = RawServer(answer, drop), None
+        if kind.name == "fal":
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificates.cert_file, certificates.key_file)
+        async with await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls) as listening:
+            server.port = listening.sockets[0].getsockname()[1]
+            yield server
+
+    return start
+
+
+@pytest.fixture
+def opened(kind: Kind, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Opens the provider at a port of this machine."""
+
+    def at(port: int, submit_timeout_s: float = 5.0, key: str = kind.key) -> AbstractAsyncContextManager[Provider]:
+        if kind.name == "replicate":
+            return replicate_provider(key, base_url=f"http://127.0.0.1:{port}", submit_timeout_s=submit_timeout_s)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
+        monkeypatch.setattr(fal_sdk, "QUEUE_URL_FORMAT", f"https://localhost:{port}/")
+        return fal_provider(key, api_url=f"https://localhost:{port}", submit_timeout_s=submit_timeout_s)
+
+    return at
+
+
+# --- The sandbox ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Box:
+    """The sandbox, in another process."""
+
+    addresses: dict[str, str]
+    control: httpx.Client
+
+    def fault(self, kind: Kind, on: str = "submit", times: int | None = None, **action: Any) -> None:
+        rule = {"provider": kind.name, "on": on, "times": times, "action": action}
+        self.control.post("/faults", json=[rule]).raise_for_status()
+
+    def settings(self, **values: Any) -> None:
+        self.control.patch("/settings", json=values).raise_for_status()
+
+    def posts(self, kind: Kind) -> list[dict[str, Any]]:
+        entries = self.control.get("/bills").json()["entries"]
+        return [entry for entry in entries if entry["event"] == "post" and entry["provider"] == kind.name]
+
+    def accepted(self, kind: Kind) -> list[dict[str, Any]]:
+        return [entry for entry in self.posts(kind) if entry["accepted"]]
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    folder: Path = tmp_path_factory.mktemp("sandbox")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "--dir", str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        addresses = json.loads(process.stdout.readline())
+        with httpx.Client(base_url=addresses["control_url"], trust_env=False) as control:
+            yield Box(addresses, control)
+        process.terminate()
+        assert process.wait(5) == 0
+
+
+@pytest.fixture
+def box(running: Box) -> Box:
+    """The sandbox with nobody's jobs, faults or bills, and quick."""
+    running.control.delete("/jobs").raise_for_status()
+    running.control.delete("/faults").raise_for_status()
+    running.control.delete("/bills").raise_for_status()
+    running.settings(queue_s=0.05, run_s=0.1, bad_keys=[], replicate_cancel_after_min_s=5, fal_lists_unfinished=False)
+    return running
+
+
+@pytest.fixture
+def at_sandbox(box: Box, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractAsyncContextManager[Provider]]:
+    """Opens a provider at the sandbox; each call makes a client of its own."""
+
+    def opened(kind: Kind, **changes: Any) -> AbstractAsyncContextManager[Provider]:
+        key = changes.pop("key", kind.key)
+        if kind.name == "replicate":
+            return replicate_provider(key, base_url=box.addresses["replicate_base_url"], **changes)
+        monkeypatch.setenv("SSL_CERT_FILE", box.addresses["ca_file"])
+        monkeypatch.setattr(fal_sdk, "QUEUE_URL_FORMAT", f"https://{box.addresses['fal_host']}/")
+        return fal_provider(key, **{"api_url": box.addresses["fal_api_url"]} | changes)
+
+    return opened
+
+
+async def _until(ask: Callable[[], Awaitable[T]], wanted: type | tuple[type, ...], within_s: float = 5.0) -> T:
+    deadline = time.monotonic() + within_s
+    while not isinstance(answer := await ask(), wanted):
+        assert time.monotonic() < deadline, f"still {answer!r} after {within_s} s"
+        await asyncio.sleep(0.02)
+    return answer
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[Any]]:
+    """Asks again and again until the answer is of the wanted type."""
+    return _until

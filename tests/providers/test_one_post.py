@@ -1,0 +1,318 @@
+"""One submit is one POST, whatever the other end does to it, and what came of it is called what it is."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from adapter_kit.outcomes import (
+    Accepted,
+    KeyAccepted,
+    NoAnswer,
+    NotFound,
+    NotSent,
+    ProviderRef,
+    Refused,
+    Throttled,
+    Unclear,
+)
+from adapter_kit.provider import LostSubmission, Run
+from contracts.failures import FailureKind
+
+NGINX = "<html><head><title>{0}</title></head><body><hr><center>nginx</center></body></html>"
+DEEP = "[" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (502, NGINX.format("502 Bad Gateway")),
+        (503, NGINX.format("503 Service Temporarily Unavailable")),
+        (504, NGINX.format("504 Gateway Time-out")),
+        (500, {"detail": "Internal Server Error", "error_type": "internal_error"}),
+        (503, {"detail": "no runner", "error_type": "runner_scheduling_failure"}),
+        (520, "<html>cloudflare</html>"),
+        (408, {"detail": "Request Timeout"}),
+        (499, {"detail": "client closed"}),
+        (302, ""),
+        (200, '{"request_id": "abc'),
+        (201, '{"id": "abc'),
+        (200, {"status": "IN_QUEUE"}),
+        (201, {"status": "starting", "id": "../../v1/account"}),
+        (200, {"request_id": "a/../b"}),
+        (200, []),
+        (200, "null"),
+        (200, DEEP),
+        (204, ""),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+async def test_an_answer_that_tells_nothing_is_unclear(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, body: Any
+) -> None:
+    async with raw(http(status, body)) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear)
+    assert server.posts == len(server.requests) == 1
+    assert outcome.reason.startswith(f"HTTP {status}")
+    assert len(outcome.reason) <= 2000
+
+
+async def test_no_answer_in_time_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
+    async with raw() as server, opened(server.port, submit_timeout_s=0.4) as provider:
+        began = time.monotonic()
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear)
+    assert server.posts == 1
+    assert 0.3 < time.monotonic() - began < 2
+
+
+async def test_a_trickling_answer_does_not_hold_a_submit_beyond_its_time(kind: Any, raw: Any, opened: Any) -> None:
+    async with raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{") as server:
+        async with opened(server.port, submit_timeout_s=0.4) as provider:
+            outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear)
+    assert server.posts == 1
+
+
+async def test_a_connection_dropped_after_the_request_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
+    async with raw(drop=True) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear)
+    assert server.posts == 1
+
+
+async def test_a_line_that_is_no_http_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
+    async with raw(b"SSH-2.0-OpenSSH\r\n\r\n") as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear)
+    assert server.posts == 1
+
+
+async def test_an_endless_answer_is_cut_and_unclear(kind: Any, raw: Any, opened: Any) -> None:
+    async with raw(http_of_size(17 * 1024 * 1024)) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear)
+    assert "larger" in outcome.reason
+    assert server.posts == 1
+
+
+def http_of_size(size: int) -> bytes:
+    return f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n".encode() + b" " * size
+
+
+async def test_throttled_says_when_to_come_back(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    reply = http(429, {"detail": "Request was throttled. Your rate limit resets in ~30s."}, retry_after="7")
+    async with raw(reply) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Throttled)
+    assert outcome.retry_after_s == 7
+    assert outcome.failure.kind is FailureKind.RATE_LIMITED
+    assert server.posts == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, FailureKind.UNKNOWN),
+        (401, FailureKind.UNAUTHORIZED),
+        (402, FailureKind.INSUFFICIENT_BALANCE),
+        (403, FailureKind.FORBIDDEN),
+        (404, FailureKind.MODEL_NOT_FOUND),
+        (409, FailureKind.UNKNOWN),
+        (422, FailureKind.INVALID_INPUT),
+    ],
+)
+async def test_a_definite_no_is_a_refusal(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, expected: FailureKind
+) -> None:
+    async with raw(http(status, {"detail": "said so"})) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Refused)
+    assert (outcome.failure.kind, outcome.failure.http_status) == (expected, status)
+    assert "said so" in outcome.failure.message
+    assert server.posts == 1
+
+
+async def test_a_refused_connection_means_not_sent(kind: Any, raw: Any, opened: Any) -> None:
+    async with raw() as server:
+        pass
+    async with opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, NotSent)
+    assert "ConnectError" in outcome.reason
+    assert server.requests == []
+
+
+async def test_a_certificate_nobody_trusts_means_not_sent(
+    raw: Any, opened: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind.name != "fal":
+        pytest.skip("the stand-in for Replicate speaks plain HTTP")
+    async with raw() as server:
+        provider = opened(server.port)
+        monkeypatch.delenv("SSL_CERT_FILE")
+        async with provider as untrusting:
+            outcome = await untrusting.submit(kind.submission())
+    assert isinstance(outcome, NotSent)
+    assert "certificate" in outcome.reason.lower()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"endpoint": "../../v1/account"}, FailureKind.MODEL_NOT_FOUND),
+        ({"endpoint": "owner/name?x=1"}, FailureKind.MODEL_NOT_FOUND),
+        ({"endpoint": "alone"}, FailureKind.MODEL_NOT_FOUND),
+        ({"arguments": {"prompt": float("nan")}}, FailureKind.INVALID_INPUT),
+        ({"arguments": {"prompt": "\ud800"}}, FailureKind.INVALID_INPUT),
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_meant_is_refused_unsent(
+    kind: Any, raw: Any, opened: Any, http: Any, changes: dict[str, Any], expected: FailureKind
+) -> None:
+    async with raw(http(200, {})) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission(**changes))
+    assert isinstance(outcome, Refused)
+    assert outcome.failure.kind is expected
+    assert server.requests == []
+
+
+async def test_an_echoed_key_is_not_told(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    body = {"detail": f"no access for {kind.key}, that is {kind.key.rpartition(':')[2]}\x00"}
+    async with raw(http(403, body)) as server, opened(server.port) as provider:
+        refused = await provider.submit(kind.submission())
+        server.answer = http(500, body)
+        unclear = await provider.submit(kind.submission())
+    assert "no access for ***" in refused.failure.message
+    for said in (refused.failure.message, unclear.reason):
+        assert kind.key.rpartition(":")[2] not in said
+        assert "\x00" not in said
+
+
+@pytest.mark.parametrize("bad", ["", "two words", "line\nbreak", "schlüssel"])
+async def test_a_key_that_cannot_be_one_is_refused_and_not_repeated(opened: Any, bad: str) -> None:
+    with pytest.raises(ValueError, match="the key") as error:
+        async with opened(1, key=bad):
+            pass
+    assert not bad or bad not in str(error.value)
+
+
+async def test_each_submit_has_a_connection_of_its_own(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    async with raw(http(422, {"detail": "no"})) as server, opened(server.port) as provider:
+        for _ in range(3):
+            await provider.submit(kind.submission())
+    assert [request.connection for request in server.requests] == [1, 2, 3]
+
+
+async def test_hundreds_of_submits_at_a_time(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    async with raw(http(422, {"detail": "no"})) as server, opened(server.port, submit_timeout_s=20) as provider:
+        outcomes = await asyncio.gather(*(provider.submit(kind.submission()) for _ in range(300)))
+    assert {type(outcome) for outcome in outcomes} == {Refused}
+    assert server.posts == 300
+
+
+def run(kind: Any, **urls: str) -> Run:
+    return Run("6f1c4a3e-0000-4000-8000-000000000001.1", kind.endpoint, "music", ProviderRef("abc123", urls))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 504])
+async def test_a_question_is_asked_once_and_waits_for_nobody(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int
+) -> None:
+    async with raw(http(status, NGINX.format("later"), retry_after="3600")) as server, opened(server.port) as provider:
+        began = time.monotonic()
+        answers = [
+            await provider.check(run(kind)),
+            await provider.cancel(run(kind)),
+            await provider.probe(kind.endpoint),
+            await provider.find(LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))),
+        ]
+    assert time.monotonic() - began < 2
+    assert {type(each) for each in answers} == {NoAnswer}
+    assert {each.retry_after_s for each in answers} == {3600}
+    assert len(server.requests) == 4
+
+
+async def test_answers_of_any_shape_are_survived(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
+    async with raw() as server, opened(server.port) as provider:
+        for body in ("", "null", "[]", '"text"', "{", DEEP, '{"status": 7}', '{"status": "LIMBO"}', '{"items": 1}'):
+            server.answer = http(200, body)
+            assert isinstance(await provider.check(run(kind)), NoAnswer), body
+            assert type(await provider.cancel(run(kind))).__name__ == "CancelPending", body
+            assert isinstance(await provider.find(lost), NoAnswer), body
+            assert isinstance(await provider.probe(kind.endpoint), KeyAccepted), body
+
+
+async def test_a_listing_of_odd_items_finds_nothing(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    odd = [None, 1, [], {}, {"request_id": 1, "id": 2}, {"json_input": {}, "input": {}, "model": kind.endpoint}]
+    lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
+    async with raw(http(200, {"items": odd, "results": odd, "next": None})) as server:
+        async with opened(server.port) as provider:
+            assert await provider.find(lost) == NotFound(conclusive=kind.name == "replicate")
+
+
+async def test_what_a_submit_says_on_the_wire(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    hook = "https://segue.example/api/callbacks/x/y/z"
+    async with raw(http(422, {})) as server, opened(server.port) as provider:
+        await provider.submit(kind.submission(webhook_url=hook))
+        await provider.check(run(kind))
+    submit, check = server.requests
+    if kind.name == "fal":
+        assert submit.target == "/fal-ai/lyria2?fal_webhook=https%3A%2F%2Fsegue.example%2Fapi%2Fcallbacks%2Fx%2Fy%2Fz"
+        assert submit.headers["authorization"] == f"Key {kind.key}"
+        assert submit.headers["x-fal-request-timeout"] == "30.0"
+        assert submit.headers["x-fal-tags"] == "segue-attempt=6f1c4a3e-0000-4000-8000-000000000001.1"
+        assert submit.headers["x-app-fal-disable-fallback"] == "true"
+        assert "x-fal-store-io" not in submit.headers
+    else:
+        assert submit.target == "/v1/models/google/lyria-2/predictions"
+        assert submit.headers["authorization"] == f"Bearer {kind.key}"
+        assert submit.headers["cancel-after"] == "90s"
+        assert b'"webhook":"https://segue.example/api/callbacks/x/y/z"' in submit.body
+        assert b'"webhook_events_filter":["start","completed"]' in submit.body
+        assert "cancel-after" not in check.headers
+
+
+async def test_a_community_model_is_run_by_its_version(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    if kind.name != "replicate":
+        pytest.skip("fal has no versions")
+    async with raw(http(201, {"id": "abc", "status": "starting"})) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission(endpoint="meta/musicgen:" + "a" * 64))
+    assert isinstance(outcome, Accepted)
+    assert server.requests[0].target == "/v1/predictions"
+    assert b'"version":"' + b"a" * 64 in server.requests[0].body
+
+
+async def test_the_key_never_goes_to_a_host_that_an_answer_names(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    async with raw(http(200, {})) as foreign, raw() as server, opened(server.port) as provider:
+        names = ("response_url", "status_url", "cancel_url")
+        elsewhere = {name: f"https://localhost:{foreign.port}/x" for name in names} | {
+            "get": f"http://127.0.0.1:{foreign.port}/x",
+            "cancel": f"http://127.0.0.1:{foreign.port}/x",
+        }
+        server.answer = http(200, {"id": "abc", "request_id": "abc", "urls": elsewhere, **elsewhere})
+        accepted = await provider.submit(kind.submission())
+        assert isinstance(accepted, Accepted)
+        for ref in (accepted.ref, replace(accepted.ref, urls=elsewhere)):
+            await provider.check(replace(run(kind), ref=ref))
+            await provider.cancel(replace(run(kind), ref=ref))
+        next_page = f"http://127.0.0.1:{foreign.port}/v1/predictions?cursor=1"
+        server.answer = http(200, {"results": [], "items": [], "next": next_page})
+        await provider.find(LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC)))
+    assert foreign.connections == 0
+    assert len(server.requests) >= 6
+
+
+async def test_redirects_are_not_followed(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    async with raw(http(200, {})) as foreign:
+        elsewhere = f"{'https' if kind.name == 'fal' else 'http'}://localhost:{foreign.port}/x"
+        async with raw(http(307, "", location=elsewhere)) as server, opened(server.port) as provider:
+            assert isinstance(await provider.submit(kind.submission()), Unclear)
+            assert isinstance(await provider.check(run(kind)), NoAnswer)
+    assert foreign.connections == 0

@@ -1,0 +1,175 @@
+"""A running sandbox, hands to reach it with, and a place for its webhooks to arrive."""
+
+import json
+import os
+import queue
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+
+T = TypeVar("T")
+FAL_KEY = "key-id:key-secret"
+TOKEN = "r8_" + "x" * 37
+SETTINGS = {"queue_s": 0.05, "run_s": 0.1}
+
+
+@dataclass
+class Box:
+    """One sandbox process, with clients for each of its addresses."""
+
+    addresses: dict[str, str]
+    process: subprocess.Popen[str]
+    fal: httpx.Client
+    replicate: httpx.Client
+    control: httpx.Client
+
+    def fault(self, provider: str, on: str = "submit", times: int | None = None, **action: Any) -> None:
+        rule = {"provider": provider, "on": on, "times": times, "action": action}
+        self.control.post("/faults", json=[rule]).raise_for_status()
+
+    def settings(self, **values: Any) -> None:
+        self.control.patch("/settings", json=values).raise_for_status()
+
+    def bills(self) -> dict[str, Any]:
+        return self.control.get("/bills").json()
+
+    def totals(self, provider: str) -> dict[str, Any]:
+        return self.bills()["totals"][provider]
+
+    def fal_submit(self, endpoint: str = "fal-ai/lyria2", **given: Any) -> httpx.Response:
+        return self.fal.post(f"/{endpoint}", json={"prompt": "Warm ambient pad"} | given)
+
+    def fal_complete(self, submitted: httpx.Response) -> dict[str, Any]:
+        url = submitted.json()["status_url"]
+        return self.until(lambda: (doc := self.fal.get(url).json())["status"] == "COMPLETED" and doc)
+
+    def predict(
+        self, model: str = "google/lyria-2", *, given: dict[str, Any] | None = None, **body: Any
+    ) -> httpx.Response:
+        body["input"] = {"prompt": "Warm ambient pad"} | (given or {})
+        return self.replicate.post(f"/v1/models/{model}/predictions", json=body)
+
+    def prediction_ended(self, created: httpx.Response) -> dict[str, Any]:
+        url = created.json()["urls"]["get"]
+        return self.until(lambda: (doc := self.replicate.get(url).json())["completed_at"] and doc)
+
+    def until(self, check: Callable[[], T | bool | None], within_s: float = 5.0) -> T:
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            found = check()
+            if found:
+                return found  # type: ignore[return-value]
+            time.sleep(0.02)
+        pytest.fail(f"not so within {within_s} s")
+
+    def sdk(self, script: str) -> Any:
+        """Runs a script that uses the unmodified SDKs; what it prints is JSON."""
+        env = {
+            "PATH": os.environ["PATH"],
+            "FAL_KEY": FAL_KEY,
+            "FAL_QUEUE_RUN_HOST": self.addresses["fal_host"],
+            "FAL_RUN_HOST": self.addresses["fal_run_host"],
+            "SSL_CERT_FILE": self.addresses["ca_file"],
+            "REPLICATE_API_TOKEN": TOKEN,
+            "REPLICATE_BASE_URL": self.addresses["replicate_base_url"],
+            "REPLICATE_POLL_INTERVAL": "0.05",
+        }
+        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def start(folder: Path, *options: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sandbox", "--dir", str(folder), *options], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, json.loads(process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def start_sandbox() -> Callable[..., tuple[subprocess.Popen[str], dict[str, str]]]:
+    return start
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    process, addresses = start(tmp_path_factory.mktemp("sandbox"))
+    assert process.stdout is not None
+    trust = ssl.create_default_context(cafile=addresses["ca_file"])
+    fal = httpx.Client(
+        base_url=addresses["fal_api_url"], verify=trust, headers={"Authorization": f"Key {FAL_KEY}"}, trust_env=False
+    )
+    replicate = httpx.Client(
+        base_url=addresses["replicate_base_url"], headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False
+    )
+    control = httpx.Client(base_url=addresses["control_url"], trust_env=False)
+    with process.stdout, fal, replicate, control:
+        yield Box(addresses, process, fal, replicate, control)
+        process.terminate()
+        assert process.wait(5) == 0
+
+
+@pytest.fixture
+def box(running: Box) -> Box:
+    """The sandbox as if just started, but fast."""
+    defaults = {"fal_concurrency": None, "replicate_per_minute": None, "bad_keys": [], "fal_validates_at": "run"}
+    more = {"fal_retention_s": 3600, "replicate_retention_s": 3600, "replicate_cancel_after_min_s": 5}
+    webhooks = {"fal_lists_unfinished": False, "fal_webhook_retries_s": [0.05], "replicate_webhook_retries_s": [0.05]}
+    running.settings(**SETTINGS, **defaults, **more, **webhooks, webhook_late_s=0.3)
+    running.control.delete("/jobs")
+    running.control.delete("/faults")
+    running.control.delete("/bills")
+    return running
+
+
+@dataclass
+class Delivery:
+    """One webhook as it came in."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """Takes webhooks in and answers each with the next of `answers`, or 200."""
+
+    url: str
+    answers: list[int] = field(default_factory=list)
+    got: "queue.Queue[Delivery]" = field(default_factory=queue.Queue)
+
+    def next(self, within_s: float = 5.0) -> Delivery:
+        return self.got.get(timeout=within_s)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            answer = receiver.answers.pop(0) if receiver.answers else 200
+            self.send_response(answer)
+            self.send_header("content-length", "0")
+            self.end_headers()
+            receiver.got.put(Delivery(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield receiver
+        server.shutdown()

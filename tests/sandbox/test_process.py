@@ -1,0 +1,45 @@
+"""The sandbox as a process."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_at_once_with_a_caller_left_hanging(start_sandbox: Any, tmp_path: Path, number: int) -> None:
+    process, addresses = start_sandbox(tmp_path, "--queue-s", "60")
+    with process.stdout, httpx.Client(base_url=addresses["control_url"], trust_env=False) as control:
+        control.put("/faults", json=[{"action": {"accept_then": "hang"}}]).raise_for_status()
+        host, port = addresses["replicate_base_url"].removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as caller:
+            body = b'{"input": {"prompt": "Rain"}}'
+            head = f"Host: x\r\nAuthorization: Bearer r8_x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            caller.sendall(b"POST /v1/models/google/lyria-2/predictions HTTP/1.1\r\n" + head + body)
+            while control.get("/bills").json()["totals"]["replicate"]["accepted"] == 0:
+                assert process.poll() is None
+            control.close()
+            began = time.monotonic()
+            process.send_signal(number)
+            assert process.wait(5) == 0
+            assert time.monotonic() - began < 1.0
+
+
+def test_it_listens_on_this_machine_only(box: Any) -> None:
+    hosts = {
+        box.addresses[name].split(":")[-2].strip("/") for name in ("replicate_base_url", "control_url", "fal_api_url")
+    }
+    assert hosts == {"127.0.0.1", "localhost"}
+    assert box.control.get("/healthz").json() == {"status": "ok"}
+    assert Path(box.addresses["ca_file"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_settings_change_as_a_whole_or_not_at_all(box: Any) -> None:
+    before = box.control.get("/settings").json()
+    assert box.control.patch("/settings", json={"queue_s": 9, "run_s": -1}).status_code == 422
+    assert box.control.patch("/settings", json={"no_such": 1}).status_code == 422
+    assert box.control.get("/settings").json() == before
