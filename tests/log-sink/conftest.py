@@ -1,4 +1,4 @@
-"""A real PostgreSQL with the sink's schema, a fresh database for each test, and messages as delivery hands them over."""
+"""A real PostgreSQL with the sink's schema, a fresh database for each test, messages as delivery makes them."""
 
 from __future__ import annotations
 

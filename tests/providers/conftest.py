@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import fal_client.client as fal_sdk
 import httpx
 import pytest
+
 from adapter_kit.provider import Provider, Submission
 from contracts.ids import AttemptId
 from fal_adapter.provider import fal_provider
@@ -45,10 +46,12 @@ FAL = Kind("fal", FAL_KEY, "fal-ai/lyria2", {"prompt": "Warm ambient pad"})
 REPLICATE = Kind("replicate", TOKEN, "google/lyria-2", {"prompt": "Warm ambient pad"})
 
 
-@pytest.fixture(params=[FAL, REPLICATE], ids=lambda kind: kind.name)
+KINDS = {kind.name: kind for kind in (FAL, REPLICATE)}
+
+
+@pytest.fixture(params=list(KINDS))
 def kind(request: pytest.FixtureRequest) -> Kind:
-    found: Kind = request.param
-    return found
+    return KINDS[request.param]
 
 
 # --- A server that does as told ---------------------------------------------------------------------------------------
@@ -71,6 +74,8 @@ class RawServer:
 
     answer: bytes | None = None
     drop: bool = False
+    trickle: bytes = b""
+    """Written again and again after the answer."""
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
@@ -92,6 +97,10 @@ class RawServer:
                     break
                 writer.write(self.answer)
                 await writer.drain()
+                while self.trickle:
+                    writer.write(self.trickle)
+                    await writer.drain()
+                    await asyncio.sleep(0.05)
         except (ConnectionError, ssl.SSLError):
             pass
         finally:
@@ -137,8 +146,8 @@ def raw(kind: Kind, certificates: Certificates) -> Raw:
     """Starts such a server, in the provider's own protocol: TLS for fal."""
 
     @asynccontextmanager
-    async def start(answer: bytes | None = None, *, drop: bool = False) -> AsyncIterator[RawServer]:
-        server, tls = RawServer(answer, drop), None
+    async def start(answer: bytes | None = None, **how: Any) -> AsyncIterator[RawServer]:
+        server, tls = RawServer(answer, **how), None
         if kind.name == "fal":
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(certificates.cert_file, certificates.key_file)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from adapter_kit.outcomes import (
     Accepted,
     KeyAccepted,
@@ -69,11 +70,21 @@ async def test_no_answer_in_time_is_unclear(kind: Any, raw: Any, opened: Any) ->
     assert 0.3 < time.monotonic() - began < 2
 
 
-async def test_a_trickling_answer_does_not_hold_a_submit_beyond_its_time(kind: Any, raw: Any, opened: Any) -> None:
-    async with raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{") as server:
-        async with opened(server.port, submit_timeout_s=0.4) as provider:
-            outcome = await provider.submit(kind.submission())
+async def test_an_answer_that_stops_half_way_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
+    half = b'HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"request_id": "abc", "id": "abc"}'
+    async with raw(half) as server, opened(server.port, submit_timeout_s=0.4) as provider:
+        outcome = await provider.submit(kind.submission())
     assert isinstance(outcome, Unclear)
+    assert server.posts == 1
+
+
+async def test_a_trickling_answer_does_not_hold_a_submit_beyond_its_time(kind: Any, raw: Any, opened: Any) -> None:
+    begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n{"
+    async with raw(begun, trickle=b" ") as server, opened(server.port, submit_timeout_s=0.4) as provider:
+        began = time.monotonic()
+        outcome = await provider.submit(kind.submission())
+        assert time.monotonic() - began < 2
+    assert outcome == Unclear("no answer in time")
     assert server.posts == 1
 
 
@@ -146,11 +157,10 @@ async def test_a_refused_connection_means_not_sent(kind: Any, raw: Any, opened: 
     assert server.requests == []
 
 
+@pytest.mark.parametrize("kind", ["fal"], indirect=True)
 async def test_a_certificate_nobody_trusts_means_not_sent(
     raw: Any, opened: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind.name != "fal":
-        pytest.skip("the stand-in for Replicate speaks plain HTTP")
     async with raw() as server:
         provider = opened(server.port)
         monkeypatch.delenv("SSL_CERT_FILE")
@@ -252,9 +262,9 @@ async def test_answers_of_any_shape_are_survived(kind: Any, raw: Any, opened: An
 async def test_a_listing_of_odd_items_finds_nothing(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     odd = [None, 1, [], {}, {"request_id": 1, "id": 2}, {"json_input": {}, "input": {}, "model": kind.endpoint}]
     lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
-    async with raw(http(200, {"items": odd, "results": odd, "next": None})) as server:
-        async with opened(server.port) as provider:
-            assert await provider.find(lost) == NotFound(conclusive=kind.name == "replicate")
+    listing = http(200, {"items": odd, "results": odd, "next": None})
+    async with raw(listing) as server, opened(server.port) as provider:
+        assert await provider.find(lost) == NotFound(conclusive=kind.name == "replicate")
 
 
 async def test_what_a_submit_says_on_the_wire(kind: Any, raw: Any, opened: Any, http: Any) -> None:
@@ -279,9 +289,8 @@ async def test_what_a_submit_says_on_the_wire(kind: Any, raw: Any, opened: Any, 
         assert "cancel-after" not in check.headers
 
 
+@pytest.mark.parametrize("kind", ["replicate"], indirect=True)
 async def test_a_community_model_is_run_by_its_version(kind: Any, raw: Any, opened: Any, http: Any) -> None:
-    if kind.name != "replicate":
-        pytest.skip("fal has no versions")
     async with raw(http(201, {"id": "abc", "status": "starting"})) as server, opened(server.port) as provider:
         outcome = await provider.submit(kind.submission(endpoint="meta/musicgen:" + "a" * 64))
     assert isinstance(outcome, Accepted)
@@ -292,7 +301,7 @@ async def test_a_community_model_is_run_by_its_version(kind: Any, raw: Any, open
 async def test_the_key_never_goes_to_a_host_that_an_answer_names(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     async with raw(http(200, {})) as foreign, raw() as server, opened(server.port) as provider:
         names = ("response_url", "status_url", "cancel_url")
-        elsewhere = {name: f"https://localhost:{foreign.port}/x" for name in names} | {
+        elsewhere = dict.fromkeys(names, f"https://localhost:{foreign.port}/x") | {
             "get": f"http://127.0.0.1:{foreign.port}/x",
             "cancel": f"http://127.0.0.1:{foreign.port}/x",
         }

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import signal
 import ssl
 import subprocess
 import sys
@@ -12,15 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
 
-T = TypeVar("T")
 FAL_KEY = "key-id:key-secret"
 TOKEN = "r8_" + "x" * 37
-SETTINGS = {"queue_s": 0.05, "run_s": 0.1}
+SETTINGS = {"queue_s": 0.02, "run_s": 0.04}
 
 
 @dataclass
@@ -33,8 +33,10 @@ class Box:
     replicate: httpx.Client
     control: httpx.Client
 
-    def fault(self, provider: str, on: str = "submit", times: int | None = None, **action: Any) -> None:
-        rule = {"provider": provider, "on": on, "times": times, "action": action}
+    def fault(
+        self, provider: str, on: str = "submit", times: int | None = None, prompt: str = "", **action: Any
+    ) -> None:
+        rule = {"provider": provider, "on": on, "times": times, "prompt_contains": prompt, "action": action}
         self.control.post("/faults", json=[rule]).raise_for_status()
 
     def settings(self, **values: Any) -> None:
@@ -63,12 +65,12 @@ class Box:
         url = created.json()["urls"]["get"]
         return self.until(lambda: (doc := self.replicate.get(url).json())["completed_at"] and doc)
 
-    def until(self, check: Callable[[], T | bool | None], within_s: float = 5.0) -> T:
+    def until(self, check: Callable[[], Any], within_s: float = 5.0) -> Any:
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             found = check()
             if found:
-                return found  # type: ignore[return-value]
+                return found
             time.sleep(0.02)
         pytest.fail(f"not so within {within_s} s")
 
@@ -116,7 +118,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     control = httpx.Client(base_url=addresses["control_url"], trust_env=False)
     with process.stdout, fal, replicate, control:
         yield Box(addresses, process, fal, replicate, control)
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
 
 

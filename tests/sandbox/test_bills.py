@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sandbox.bills import attempt_of
 from sandbox.endpoints import find_endpoint
 

@@ -6,6 +6,7 @@ HEAD = "import fal_client, json, time\nfrom fal_client.client import FalClientHT
 
 
 def test_submit_status_and_result(box: Any) -> None:
+    box.settings(queue_s=0.2, run_s=0.3)
     seen = box.sdk(
         HEAD
         + """
@@ -24,7 +25,7 @@ print(json.dumps({"kinds": kinds, "result": handle.get(), "again": again.get(), 
     assert seen["result"] == seen["again"]
     audio = seen["result"]["audio"]
     assert audio["content_type"] == "audio/wav" and audio["file_size"] == len(box.fal.get(audio["url"]).content)
-    assert 0.05 < seen["inference"]["inference_time"] < 2
+    assert 0.25 < seen["inference"]["inference_time"] < 2
     assert box.totals("fal") == {"posts": 1, "accepted": 1, "refused": 0, "open": 0, "billed_usd": 0.2}
 
 
@@ -42,6 +43,7 @@ asyncio.run(main())
 """
     )
     assert seen[0] == seen[1] and seen[0]["audio"]["url"].startswith("https://localhost:")
+    box.settings(queue_s=0.2)
     submitted = box.fal_submit().json()
     lines = box.fal.get(submitted["status_url"] + "/stream").text.split("\n\n")
     states = [line.split('"status": "')[1].split('"')[0] for line in lines if line]
@@ -85,12 +87,21 @@ print(json.dumps({
 
 
 def test_the_sdk_pays_twice_when_the_answer_is_lost(box: Any) -> None:
-    for fault in ({"accept_then": "drop"}, {"accept_then": "502"}, {"refuse": "nginx_502"}, {"refuse": "rate_limited"}):
-        box.control.delete("/bills")
-        box.fault("fal", times=1, **fault)
-        box.sdk(HEAD + 'fal_client.submit("fal-ai/lyria2", {"prompt": "Rain"}); print("null")')
-        totals = box.totals("fal")
-        assert (totals["posts"], totals["accepted"]) == (2, 2 if "accept_then" in fault else 1), fault
+    box.fault("fal", times=1, prompt="drop", accept_then="drop")
+    box.fault("fal", times=1, prompt="proxy", accept_then="502")
+    box.fault("fal", times=1, prompt="refused", refuse="nginx_502")
+    box.fault("fal", times=1, prompt="limited", refuse="rate_limited")
+    prompts = ["drop", "proxy", "refused", "limited", "plain"]
+    box.sdk(HEAD + f'for p in {prompts}:\n    fal_client.submit("fal-ai/lyria2", {{"prompt": p}})\nprint("null")')
+    posts = [entry for entry in box.bills()["entries"] if entry["event"] == "post"]
+    accepted = {p: [e["accepted"] for e in posts if e["input"]["prompt"] == p] for p in prompts}
+    assert accepted == {
+        "drop": [True, True],
+        "proxy": [True, True],
+        "refused": [False, True],
+        "limited": [False, True],
+        "plain": [True],
+    }
 
 
 def test_refusals_and_failures_reach_the_sdk(box: Any) -> None:

@@ -95,6 +95,7 @@ def test_result_gone_and_expired(box: Any) -> None:
     assert box.fal.get(submitted.json()["response_url"]).status_code == 404
     ended = box.prediction_ended(created)
     assert (ended["status"], ended["output"], ended["data_removed"]) == ("succeeded", None, True)
+    box.settings(queue_s=0.2)
     kept = box.fal_submit()
     assert box.fal.get(kept.json()["response_url"]).status_code == 400
     box.fal_complete(kept)

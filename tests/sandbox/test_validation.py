@@ -86,6 +86,16 @@ def test_replicate_names_the_field(box: Any, model: str, given: dict[str, Any], 
     assert problem["invalid_fields"][0]["type"] == kind
 
 
+def test_what_is_no_text_is_answered_all_the_same(box: Any) -> None:
+    raw = rb'{"input": {"prompt": "\ud800"}, "webhook": "http://\ud800/"}'
+    assert box.replicate.post("/v1/models/google/lyria-2/predictions", content=raw).status_code in (201, 422)
+    for content in (b"not json", b"[1]", b'"x"', rb'{"prompt": "\ud800"}'):
+        submitted = box.fal.post("/fal-ai/lyria2", content=content)
+        box.fal_complete(submitted)
+        assert box.fal.get(submitted.json()["response_url"]).status_code in (200, 422)
+    assert box.totals("fal")["accepted"] == 4 and box.control.get("/jobs").status_code == 200
+
+
 OUTPUTS = [
     ("fal-ai/minimax-music/v2", {"prompt": PROMPT, "lyrics_prompt": WORDS}, "audio"),
     ("fal-ai/minimax-music/v1.5", {"prompt": PROMPT, "lyrics_prompt": WORDS}, "audio"),

@@ -53,13 +53,14 @@ async def download(client: httpx.AsyncClient, url: str, path: Path, max_bytes: i
     with await asyncio.to_thread(path.open, "wb") as file:
         part = _Part(file, max_bytes)
         for tries in range(TRIES):
+            if tries:
+                await asyncio.sleep(PAUSE_S * 2 ** (tries - 1))
             try:
                 await _fetch(client, url, part)
             except httpx.InvalidURL as error:
                 raise Unusable("an output whose address is not a URL") from error
             except (httpx.TransportError, _Broken) as error:
                 reason = type(error).__name__.lstrip("_")
-                await asyncio.sleep(PAUSE_S * 2**tries)
             else:
                 return part.digest.hexdigest()
     raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}")

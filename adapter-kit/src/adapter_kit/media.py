@@ -41,7 +41,7 @@ _SIGNATURES: Final = tuple(
     for pattern, content_type, extension in (
         (rb"RIFF....WAVE", "audio/wav", "wav"),
         (rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", "audio/mpeg", "mp3"),
-        (rb"fLaC\x00", "audio/flac", "flac"),
+        (rb"fLaC[\x00\x80]", "audio/flac", "flac"),
         (rb"OggS\x00\x02.{22}(OpusHead|\x01vorbis)", "audio/ogg", "ogg"),
         (rb"....ftypM4[AB] ", "audio/mp4", "m4a"),
         (rb"\xff[\xf0\xf1\xf8\xf9]", "audio/aac", "aac"),
@@ -67,8 +67,8 @@ def inspect(path: Path, modality: Modality) -> Media:
             if modality == "image":
                 width, height = _SIZES[content_type](file)
                 return Media(content_type, extension, width=_pixels(width), height=_pixels(height))
-            seconds = _SECONDS.get(content_type)
-            return Media(content_type, extension, duration_s=_audible(seconds(file)) if seconds else None)
+            measure = _SECONDS.get(content_type)
+            return Media(content_type, extension, duration_s=_audible(measure(file)) if measure else None)
         except Unusable:
             raise
         except Exception as error:
@@ -89,10 +89,10 @@ def _recognise(head: bytes) -> tuple[str, str]:
     raise Unusable(f"not media that Segue keeps, but {guess.mime_type or guess.extension or 'something unknown'}")
 
 
-def _audible(seconds: float) -> float:
-    if seconds <= 0:
+def _audible(seconds: float | None) -> float | None:
+    if seconds is not None and seconds <= 0:
         raise Unusable("audio without any sound in it")
-    return round(seconds, 3)
+    return seconds and round(seconds, 3)
 
 
 def _pixels(length: int) -> int:
@@ -117,9 +117,10 @@ def _wav_seconds(file: BinaryIO) -> float:
     raise Unusable("audio without any sound in it")
 
 
-def _flac_seconds(file: BinaryIO) -> float:
+def _flac_seconds(file: BinaryIO) -> float | None:
     packed = int.from_bytes(file.read(26)[18:26], "big")
-    return (packed & 0xF_FFFF_FFFF) / (packed >> 44)
+    # No samples means that the writer did not know how many.
+    return (packed & 0xF_FFFF_FFFF) / (packed >> 44) or None
 
 
 def _mp3_seconds(file: BinaryIO) -> float:
@@ -182,7 +183,7 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int]:
     raise Unusable("damaged image/jpeg")
 
 
-_SECONDS: Final[Mapping[str, Callable[[BinaryIO], float]]] = {
+_SECONDS: Final[Mapping[str, Callable[[BinaryIO], float | None]]] = {
     "audio/wav": _wav_seconds,
     "audio/mpeg": _mp3_seconds,
     "audio/flac": _flac_seconds,

@@ -22,7 +22,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
 from chassis.logs import get_logger
-from chassis.runtime import CannotStart, Runtime
+from chassis.runtime import CannotStart, Consuming, Runtime
 from contracts.envelope import Record
 from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
 
@@ -52,12 +52,12 @@ def make_broker(
         parser=_whole_batch,
         decoder=_untouched,
         apply_types=False,
-        logger=logging.getLogger("faststream"),
+        logger=logging.getLogger("chassis.faststream"),
         log_level=logging.DEBUG,
     )
 
 
-def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str) -> BatchSubscriber:
+def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str, consuming: Consuming) -> BatchSubscriber:
     """A subscriber that hands over raw batches, from the earliest record, and commits nothing by itself."""
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
@@ -66,9 +66,10 @@ def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str) -
         max_records=BATCH_RECORDS,
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.MANUAL,
-        session_timeout_ms=30_000,
+        session_timeout_ms=int(consuming.session_timeout_s * 1000),
+        heartbeat_interval_ms=int(min(consuming.session_timeout_s / 5, 3) * 1000),
         rebalance_timeout_ms=60_000,
-        fetch_max_wait_ms=500,
+        fetch_max_wait_ms=consuming.fetch_wait_ms,
         no_reply=True,
     )
     # After an empty poll FastStream sleeps for as long as it has just polled, deaf to what arrives.
@@ -142,13 +143,17 @@ async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:
     """Create what is missing; returns what happened to each topic: "created", "exists", or the cluster's refusal."""
-    outcome: dict[str, str] = {}
     async with admin(bootstrap_servers) as client:
-        wanted = [
+        there = set(await client.list_topics())
+        outcome = {topic.name: "exists" for topic in topics if topic.name in there}
+        missing = [
             NewTopic(topic.name, PARTITIONS, replication, topic_configs=topic.config_for(replication))
             for topic in topics
+            if topic.name not in there
         ]
-        response = await client.create_topics(wanted)
+        if not missing:
+            return outcome
+        response = await client.create_topics(missing)
     for name, code, *_rest in response.to_object()["topic_errors"]:
         error = for_code(code)
         outcome[name] = "created" if code == 0 else "exists" if error is TopicAlreadyExistsError else error.__name__

@@ -128,7 +128,7 @@ class BatchConsumer:
         self._blown: str | None = None
         self._group = runtime.service
         self._log = get_logger("chassis.delivery").bind(group=self._group)
-        self.subscriber: BatchSubscriber = batch_subscriber(broker, topics, self._group)
+        self.subscriber: BatchSubscriber = batch_subscriber(broker, topics, self._group, runtime.consuming)
         self.subscriber(self._on_batch)
         runtime.must_live(self._stalled)
         runtime.must_be_ready(lambda: self._blown)

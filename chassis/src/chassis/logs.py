@@ -45,8 +45,10 @@ def configure_logs(service: str, level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # These speak of every request or every heartbeat; what matters in them is said by Segue's own lines.
-    for noisy in ("httpx", "httpcore", "uvicorn.access", "aiokafka", "faststream"):
+    for noisy in ("httpx", "httpcore", "uvicorn", "aiokafka"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # It warns at every start that topics are not made by themselves, which is how it should be.
+    logging.getLogger("chassis.faststream").setLevel(logging.ERROR)
 
 
 def get_logger(name: str) -> Logger:

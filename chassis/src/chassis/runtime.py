@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from chassis.logs import configure_logs, get_logger
@@ -28,12 +29,23 @@ class CannotStart(Exception):
     """Something the service needs at start is missing; the message is one line for whoever starts it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Consuming:
+    """How this process's consumers behave towards the cluster."""
+
+    session_timeout_s: float = 30
+    """Seconds without a heartbeat after which Kafka gives the process's partitions to another."""
+    fetch_wait_ms: int = 500
+    """How long a broker may hold a fetch that finds nothing."""
+
+
 class Runtime:
     """What a running service's parts share: when to stop, what must stay alive, what must be ready."""
 
-    def __init__(self, service: str, telemetry: Telemetry) -> None:
+    def __init__(self, service: str, telemetry: Telemetry, *, consuming: Consuming | None = None) -> None:
         self.service = service
         self.telemetry = telemetry
+        self.consuming = consuming or Consuming()
         self.stopping = asyncio.Event()
         self.failure: str | None = None
         self._vital: list[Check] = []
@@ -93,7 +105,8 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
 async def _live(service: str, settings: S, app: App[S]) -> int:
     log = get_logger("chassis")
     telemetry = make_telemetry(service, settings.otlp_endpoint)
-    runtime = Runtime(service, telemetry)
+    consuming = Consuming(settings.kafka_session_timeout_s, settings.kafka_fetch_wait_ms)
+    runtime = Runtime(service, telemetry, consuming=consuming)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, runtime.stopping.set)

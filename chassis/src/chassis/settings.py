@@ -17,6 +17,20 @@ class ServiceSettings(BaseSettings):
     kafka_bootstrap_servers: str = Field(
         validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1, description="host:port of one broker or several."
     )
+    kafka_session_timeout_s: float = Field(
+        default=30,
+        gt=1,
+        le=300,
+        validation_alias="SEGUE_KAFKA_SESSION_TIMEOUT_S",
+        description="Seconds without a heartbeat after which Kafka gives a consumer's partitions to another.",
+    )
+    kafka_fetch_wait_ms: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        validation_alias="SEGUE_KAFKA_FETCH_WAIT_MS",
+        description="How long a broker may hold an empty fetch; Kafka answers as soon as there is something.",
+    )
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user@host:port/name")
     otlp_endpoint: str | None = Field(
         default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where traces go; unset: nowhere."

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from sandbox.bills import Bills
@@ -14,6 +14,8 @@ from sandbox.fal_documents import status_code
 from sandbox.faults import Faults, Rule
 from sandbox.job import Job
 from sandbox.jobs import Jobs
+from sandbox.replies import Reply
+from sandbox.serving import render
 from sandbox.settings import Settings
 from sandbox.signing import Keys
 from sandbox.times import iso
@@ -42,13 +44,13 @@ class Control:
 
     async def health(self, request: Request) -> Response:
         """Says that the process answers."""
-        return JSONResponse({"status": "ok"})
+        return render(Reply(200, {"status": "ok"}))
 
     async def bills(self, request: Request) -> Response:
         """The book with its totals; DELETE empties it."""
         if request.method == "DELETE":
             self._bills.reset()
-        return JSONResponse(self._bills.as_json())
+        return render(Reply(200, self._bills.as_json()))
 
     async def faults(self, request: Request) -> Response:
         """The rules in force: PUT replaces, POST adds, DELETE clears."""
@@ -57,25 +59,25 @@ class Control:
             self._faults.put(rules) if request.method == "PUT" else self._faults.add(rules)
         elif request.method == "DELETE":
             self._faults.put([])
-        return JSONResponse(self._faults.as_json())
+        return render(Reply(200, self._faults.as_json()))
 
     async def settings(self, request: Request) -> Response:
         """The settings; PATCH (or PUT) changes those it names."""
         if request.method != "GET":
             self._settings.change(TypeAdapter(dict[str, object]).validate_json(await request.body()))
             self._jobs.recheck()
-        return JSONResponse(self._settings.model_dump())
+        return render(Reply(200, self._settings.model_dump()))
 
     async def jobs(self, request: Request) -> Response:
         """All jobs of both providers, newest first; DELETE stops and forgets them."""
         if request.method == "DELETE":
             self._jobs.forget()
-        return JSONResponse([_described(job) for job in self._all_jobs()])
+        return render(Reply(200, [_described(job) for job in self._all_jobs()]))
 
     async def rotate(self, request: Request) -> Response:
         """Signs webhooks with new keys from now on."""
         self._keys.rotate()
-        return JSONResponse(self._keys.jwks())
+        return render(Reply(200, self._keys.jwks()))
 
     async def page(self, request: Request) -> Response:
         """Jobs and bills for a person to look at."""
@@ -95,7 +97,7 @@ class Control:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)
-    return JSONResponse({"detail": error.errors(include_url=False, include_context=False)}, 422)
+    return render(Reply(422, {"detail": error.errors(include_url=False, include_context=False)}))
 
 
 def _described(job: Job) -> dict[str, Any]:

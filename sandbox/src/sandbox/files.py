@@ -32,7 +32,7 @@ class File:
 def files_for(endpoint: Endpoint, made: Made, text: str, base: str, fault: str | None) -> tuple[File, ...]:
     """Addresses that say what they sound or look like, so that nothing has to be kept behind them."""
     folder = f"{base}/files/{fault or 'ok'}"
-    digest = hashlib.sha256(f"{endpoint.provider}:{endpoint.name}:{text}".encode()).digest()
+    digest = hashlib.sha256(f"{endpoint.provider}:{endpoint.name}:{text}".encode(errors="surrogatepass")).digest()
     seed = int.from_bytes(digest[:8], "big")
     if isinstance(made, Sound):
         milliseconds = round(made.seconds * 1000)

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -111,11 +112,12 @@ async def conduct(
 
 def render(reply: Reply, own: Mapping[str, str] | None = None) -> Response:
     """The reply as an HTTP response, with the provider's own headers unless a proxy speaks."""
-    headers = dict(reply.headers) if reply.bare else {**(own or {}), **reply.headers}
-    if isinstance(reply.body, str):
-        headers.setdefault("content-type", "text/html")
-        return Response(reply.body, reply.status, headers)
-    return JSONResponse(reply.body, reply.status, headers)
+    headers = {name.lower(): value for name, value in reply.headers.items()}
+    headers |= {} if reply.bare else {name: value for name, value in (own or {}).items() if name not in headers}
+    is_text = isinstance(reply.body, str)
+    headers.setdefault("content-type", "text/html" if is_text else "application/json")
+    # Escaped, because an input that is echoed may hold what UTF-8 cannot.
+    return Response(reply.body if is_text else json.dumps(reply.body), reply.status, headers)
 
 
 def cut_short(whole: Response) -> Response:

@@ -1,6 +1,6 @@
 """How the stand-in behaves when no fault says otherwise; changed while it runs through the control API."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,7 +17,7 @@ class Settings(BaseModel):
     fal_concurrency: int | None = Field(default=None, ge=1)
     replicate_per_minute: int | None = Field(default=None, ge=1)
     bad_keys: list[str] = []
-    fal_validates_at: str = Field(default="run", pattern="^(run|submit)$")
+    fal_validates_at: Literal["run", "submit"] = "run"
     fal_lists_unfinished: bool = False
     fal_retention_s: Seconds = 3600
     fal_large_retention_s: Seconds = 360

@@ -1,10 +1,9 @@
 """What each provider answers to an input its model does not accept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from sandbox.endpoints import Endpoint
 from sandbox.replies import Reply, replicate_problem
@@ -28,7 +27,7 @@ def check_input(endpoint: Endpoint, given: Any) -> BaseModel | Reply:
     try:
         accepted = endpoint.accepts.model_validate(given)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
+        errors: list[dict[str, Any]] = [dict(each) for each in error.errors(include_url=False)]
         return _fal_reply(errors) if endpoint.provider == "fal" else _replicate_reply(errors)
     needs_one = {"prompt", "composition_plan"} <= set(type(accepted).model_fields)
     if needs_one and not (getattr(accepted, "prompt", None) or getattr(accepted, "composition_plan", None)):
@@ -37,7 +36,7 @@ def check_input(endpoint: Endpoint, given: Any) -> BaseModel | Reply:
     return accepted
 
 
-def _fal_reply(errors: Sequence[ErrorDetails]) -> Reply:
+def _fal_reply(errors: Sequence[Mapping[str, Any]]) -> Reply:
     detail = [
         {
             "loc": ["body", *error["loc"]],
@@ -52,13 +51,13 @@ def _fal_reply(errors: Sequence[ErrorDetails]) -> Reply:
     return Reply(422, {"detail": detail}, {"x-fal-retryable": "false"})
 
 
-def _replicate_reply(errors: Sequence[ErrorDetails]) -> Reply:
+def _replicate_reply(errors: Sequence[Mapping[str, Any]]) -> Reply:
     fields = [_replicate_field(error) for error in errors]
     detail = "".join(f"- {field['field']}: {field['description']}\n" for field in fields)
     return replicate_problem(422, "Input validation failed", detail, invalid_fields=fields)
 
 
-def _replicate_field(error: ErrorDetails) -> dict[str, str]:
+def _replicate_field(error: Mapping[str, Any]) -> dict[str, str]:
     name, kind = ".".join(map(str, error["loc"])), error["type"]
     if kind == "missing":
         return {"type": "required", "field": "input", "description": f"{name} is required"}

@@ -91,7 +91,7 @@ class Webhooks:
             answer = await self._client.post(
                 job.webhook, content=body, headers=headers, timeout=self._settings.webhook_timeout_s
             )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             _LOG.info("webhook of %s not delivered: %r", job.id, error)
             return False
         return answer.is_success

@@ -10,14 +10,13 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from contracts.catalogue import Catalogue, UnknownModel
 from contracts.generation import MusicInput, Provider, Text
 from contracts.ids import JobId, track_id_for
 from contracts.requests import JobRequested
-
 from gateway.problems import FieldProblem, Problem, SkippedProvider, shown
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -29,8 +28,13 @@ MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
 _JSON = re.compile(r"^application/(?:[\w.+-]+\+)?json$")
 _LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "expected", "pattern")
 
-SEED_REQUEST: Final = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
-SONG_REQUEST: Final = {
+SEED_REQUEST: Final[dict[str, JsonValue]] = {
+    "prompt": "Warm ambient pad",
+    "duration_s": 20,
+    "has_vocals": False,
+    "style_strength": 0.5,
+}
+SONG_REQUEST: Final[dict[str, JsonValue]] = {
     "prompt": "Slow country ballad, acoustic guitar, warm voice",
     "duration_s": 60,
     "has_vocals": True,
@@ -118,7 +122,7 @@ def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) 
     )
 
 
-def to_message(  # noqa: PLR0913 - a message's parts
+def to_message(
     request: TrackRequest, job_id: JobId, tenant: str, *, now: datetime, accept_within_s: float, deadline_s: float
 ) -> JobRequested:
     """The message that makes the request a job."""

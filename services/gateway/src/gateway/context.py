@@ -10,7 +10,6 @@ from fastapi import Depends, Request
 from chassis.artifacts import ArtifactStore
 from chassis.runtime import Runtime
 from contracts.catalogue import Catalogue
-
 from gateway.health import HealthReader
 from gateway.idempotency import Fingerprints
 from gateway.lookup import Lookup

@@ -23,7 +23,6 @@ from contracts.jobs import (
 )
 from contracts.message import Message
 from contracts.requests import CancelRequested, JobRequested
-
 from gateway.state import Attempt, Job, LogLine
 
 _STATE_OF: Final[Mapping[str, AttemptState]] = {
@@ -47,13 +46,12 @@ def fold(known: Known | None, envelope: Envelope) -> Known:
     known = known or Known(None)
     message = envelope.message
     trace_id = trace_id_of(envelope.traceparent)
+    job = known.job
     match message:
         case JobRequested():
-            job = _requested(known.job, message, trace_id)
+            job = _requested(job, message, trace_id)
         case JobEvent():
-            job = _happened(known.job, message, trace_id)
-        case _:
-            job = known.job
+            job = _happened(job, message, trace_id)
     return Known(job, _logged(known.log, message, envelope.event_id))
 
 

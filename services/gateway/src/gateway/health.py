@@ -11,7 +11,6 @@ from typing import Final
 from chassis.database import Pool
 from contracts.generation import PROVIDERS, Provider
 from contracts.topics import adapter_of
-
 from gateway.reads import AWAY
 
 STALE_AFTER: Final = timedelta(seconds=60)

@@ -12,7 +12,6 @@ from uuid import uuid4
 
 from chassis.database import TRANSIENT, Pool
 from chassis.logs import get_logger
-
 from gateway.problems import Problem, shown
 
 REMEMBER_LIMIT_S: Final = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
 from contracts.ids import JOB_ID_PATTERN
-
 from gateway.problems import Problem, not_found
 from gateway.reads import Cursor, JobFilter, ReadModel, ReadModelAway
 from gateway.state import FINAL, Job, LogLine, Track, merged_log, newer, track_of
@@ -49,10 +49,11 @@ class Lookup:
         return Found(job)
 
     async def stored(self, job_id: str, tenant: str) -> Job | None:
-        """One job as the read model has it; None also where it cannot be asked."""
+        """One job as the read model has it; None also where that does not answer within 1 s."""
         try:
-            return await self._reads.job(job_id, tenant)
-        except ReadModelAway:
+            async with asyncio.timeout(1):
+                return await self._reads.job(job_id, tenant)
+        except (ReadModelAway, TimeoutError):
             return None
 
     async def log(self, job_id: str, tenant: str) -> tuple[Job, list[LogLine]]:

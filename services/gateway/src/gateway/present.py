@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from contracts.attempts import Artifact
-
 from gateway.answers import (
     AcceptedAnswer,
     ArtifactAnswer,

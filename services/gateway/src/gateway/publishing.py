@@ -12,7 +12,6 @@ from chassis.broker import publish
 from chassis.logs import get_logger
 from contracts.envelope import Envelope, Record, encode
 from contracts.message import Message
-
 from gateway.context import Gateway
 from gateway.problems import Problem
 

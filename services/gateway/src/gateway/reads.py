@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
 from chassis.database import TRANSIENT, Pool
-from contracts.attempts import Artifact
 from contracts.generation import Provider
 from contracts.jobs import JobStatus
-
-from gateway.state import Attempt, Job, LogLine, Track
+from gateway.rows import by_job, job_of, log_line_of, track_of_row
+from gateway.state import Job, LogLine, Track
 
 READ_LIMIT_S: Final = 3.0
 
@@ -53,8 +51,6 @@ WHERE tenant = $1 AND coalesce(modality, 'music') = 'music'
   AND ($2::timestamptz IS NULL OR (created_at, track_id) < ($2, $3))
 ORDER BY created_at DESC, track_id DESC LIMIT $4
 """  # noqa: S608
-
-Row = Mapping[str, Any]
 
 
 class ReadModelAway(Exception):
@@ -105,36 +101,25 @@ class ReadModel:
 
     async def log(self, job_id: str) -> list[LogLine]:
         """A job's log."""
-        return [
-            LogLine(
-                event_id=row["event_id"],
-                time=row["time"],
-                event=row["event"],
-                provider=row["provider"],
-                attempt=row["attempt"],
-                error_code=row["error_code"],
-                message=row["message"],
-            )
-            for row in await self._fetch(_LOG, job_id)
-        ]
+        return [log_line_of(row) for row in await self._fetch(_LOG, job_id)]
 
     async def track(self, track_id: str, tenant: str) -> Track | None:
         """One track."""
         rows = await self._fetch(_ONE_TRACK, track_id, tenant)
-        return _track(rows[0]) if rows else None
+        return track_of_row(rows[0]) if rows else None
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int) -> list[Track]:
         """Some tracks, the newest first."""
         at, last_id = (below.at, below.id) if below else (None, None)
-        return [_track(row) for row in await self._fetch(_TRACKS, tenant, at, last_id, limit)]
+        return [track_of_row(row) for row in await self._fetch(_TRACKS, tenant, at, last_id, limit)]
 
-    async def _with_parts(self, rows: Sequence[Row]) -> list[Job]:
+    async def _with_parts(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
         if not rows:
             return []
         ids = [row["job_id"] for row in rows]
-        attempts = _by_job(await self._fetch(_ATTEMPTS, ids))
-        artifacts = _by_job(await self._fetch(_ARTIFACTS, ids))
-        return [_job(row, attempts[row["job_id"]], artifacts[row["job_id"]]) for row in rows]
+        attempts = by_job(await self._fetch(_ATTEMPTS, ids))
+        artifacts = by_job(await self._fetch(_ARTIFACTS, ids))
+        return [job_of(row, attempts[row["job_id"]], artifacts[row["job_id"]]) for row in rows]
 
     async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         try:
@@ -142,87 +127,3 @@ class ReadModel:
                 return await self._pool.fetch(sql, *arguments)
         except AWAY as error:
             raise ReadModelAway(type(error).__name__) from error
-
-
-def _by_job(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    grouped: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[row["job_id"]].append(row)
-    return grouped
-
-
-def _job(row: Row, attempts: Sequence[Row], artifacts: Sequence[Row]) -> Job:
-    error = row["error"] or {}
-    made = [each for each in artifacts if each["attempt_id"] == row["attempt_id"] and row["status"] == "succeeded"]
-    return Job(
-        job_id=row["job_id"],
-        track_id=row["track_id"],
-        tenant=row["tenant"],
-        status=row["status"],
-        version=row["version"],
-        requested_at=row["requested_at"],
-        updated_at=row["updated_at"],
-        model=row["model"],
-        provider=row["provider"],
-        deadline_at=row["deadline_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        attempts=tuple(
-            _attempt(each, [file for file in artifacts if file["attempt_id"] == each["attempt_id"] and file["late"]])
-            for each in attempts
-        ),
-        artifacts=tuple(_artifact(each) for each in made),
-        artifacts_of=row["attempt_id"] if made else None,
-        cost_usd=row["cost_usd"],
-        error_kind=error.get("kind"),
-        error_message=error.get("message"),
-        metadata=row["metadata"],
-        fingerprint=row["fingerprint"],
-        trace_id=row["trace_id"],
-    )
-
-
-def _attempt(row: Row, late: Sequence[Row]) -> Attempt:
-    return Attempt(
-        n=row["n"],
-        provider=row["provider"],
-        state=row["state"],
-        endpoint=row["endpoint"],
-        provider_ref=row["provider_ref"],
-        queue_position=row["queue_position"],
-        kind=row["error_kind"],
-        error_code=row["error_code"],
-        message=row["message"],
-        cost_usd=row["cost_usd"],
-        late_artifacts=tuple(_artifact(each) for each in late),
-        submitting_at=row["submitting_at"],
-        submitted_at=row["submitted_at"],
-        finished_at=row["finished_at"],
-        updated_at=row["updated_at"],
-    )
-
-
-def _artifact(row: Row) -> Artifact:
-    return Artifact(
-        name=row["name"],
-        content_type=row["content_type"],
-        size_bytes=row["size_bytes"],
-        sha256=row["sha256"],
-        duration_s=row["duration_s"],
-        width=row["width"],
-        height=row["height"],
-    )
-
-
-def _track(row: Row) -> Track:
-    return Track(
-        track_id=row["track_id"],
-        job_id=row["job_id"],
-        status=row["status"],
-        created_at=row["created_at"],
-        provider=row["provider"],
-        model=row["model"],
-        artifact_name=row["artifact_name"],
-        duration_s=row["duration_s"],
-        finished_at=row["finished_at"],
-    )

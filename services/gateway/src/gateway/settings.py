@@ -26,7 +26,9 @@ class GatewaySettings(ServiceSettings):
         default=None, validation_alias="SEGUE_CATALOGUE", description="Path of a models.yaml; unset: the built-in one."
     )
     public_url: str | None = Field(
-        default=None, validation_alias="SEGUE_PUBLIC_URL", description="Where clients reach this API, as in https://host."
+        default=None,
+        validation_alias="SEGUE_PUBLIC_URL",
+        description="Where clients reach this API, as in https://host.",
     )
     job_deadline_s: float = Field(
         default=1800, ge=1, le=86_400, validation_alias="SEGUE_JOB_DEADLINE_S", description="Seconds a job may take."

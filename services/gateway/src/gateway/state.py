@@ -137,7 +137,8 @@ class Track:
 def track_of(job: Job) -> Track:
     """A job's track, as far as the job tells."""
     made = job.status == "succeeded"
-    file = job.artifacts[0] if made and job.artifacts else None
+    files = job.artifacts if made else ()
+    file = next((each for each in files if each.content_type.startswith("audio/")), files[0] if files else None)
     return Track(
         track_id=job.track_id,
         job_id=job.job_id,

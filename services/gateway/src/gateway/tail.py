@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.envelope import Envelope
-
 from gateway.fold import Known, fold
 from gateway.state import Job
 

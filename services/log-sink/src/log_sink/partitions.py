@@ -49,12 +49,9 @@ async def _make(connection: Connection, name: str, month: datetime) -> None:
     await connection.execute(f"CREATE TABLE {name} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
     # Postgres refuses to attach a month of which the default partition holds rows already.
     await connection.execute("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
-    await connection.execute(
-        "WITH late AS (DELETE FROM events_default WHERE occurred_at >= $1 AND occurred_at < $2 RETURNING *)"
-        f" INSERT INTO {name} SELECT * FROM late",  # noqa: S608 - our own name
-        month,
-        end,
-    )
+    late = "DELETE FROM events_default WHERE occurred_at >= $1 AND occurred_at < $2 RETURNING *"
+    moved = f"WITH late AS ({late}) INSERT INTO {name} SELECT * FROM late"  # noqa: S608 - the name is our own
+    await connection.execute(moved, month, end)
     span = f"FROM ('{month.isoformat()}') TO ('{end.isoformat()}')"
     await connection.execute(f"ALTER TABLE events ATTACH PARTITION {name} FOR VALUES {span}")
 

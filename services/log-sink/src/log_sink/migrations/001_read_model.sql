@@ -56,7 +56,7 @@ CREATE TABLE jobs (
     status          text NOT NULL,
     error           jsonb,
     cancel_effect   text,
-    cost_usd        double precision CHECK (cost_usd < 'Infinity'),
+    cost_usd        double precision,
     finished_at     timestamptz,
     trace_id        text,
     updated_at      timestamptz NOT NULL
@@ -80,7 +80,7 @@ CREATE TABLE attempts (
     http_status     integer,
     accepted        boolean,
     late            boolean,
-    cost_usd        double precision CHECK (cost_usd < 'Infinity'),
+    cost_usd        double precision,
     queue_position  bigint,
     submitting_at   timestamptz,
     submitted_at    timestamptz,
@@ -104,7 +104,7 @@ CREATE TABLE tracks (
     model           text,
     artifact_name   text,
     content_type    text,
-    duration_s      double precision CHECK (duration_s < 'Infinity'),
+    duration_s      double precision,
     finished_at     timestamptz,
     updated_at      timestamptz NOT NULL
 );
@@ -117,7 +117,7 @@ CREATE TABLE artifacts (
     content_type    text NOT NULL,
     size_bytes      bigint NOT NULL,
     sha256          text NOT NULL,
-    duration_s      double precision CHECK (duration_s < 'Infinity'),
+    duration_s      double precision,
     width           integer,
     height          integer,
     PRIMARY KEY (attempt_id, name)

@@ -1,0 +1,112 @@
+"""Wires the gateway: the parts, the API, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+
+import gateway
+from chassis.artifacts import ArtifactStore
+from chassis.broker import make_broker, running, watch_broker
+from chassis.database import migrate, open_pool
+from chassis.http import health_routes, serve_http
+from chassis.logs import get_logger
+from chassis.runtime import CannotStart, Runtime
+from chassis.tail import Tail
+from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
+from contracts.topics import TOPICS
+from gateway import docs, files, jobs, overview, problems, tracks
+from gateway.context import Gateway
+from gateway.health import HealthReader
+from gateway.idempotency import Fingerprints
+from gateway.lookup import Lookup
+from gateway.present import Presenter
+from gateway.publishing import PRODUCER_TIMEOUT_S
+from gateway.reads import ReadModel
+from gateway.settings import GatewaySettings
+from gateway.tail import JobTail
+from gateway.tracing import TracedCalls
+
+SCHEMA = "gateway"
+_PUBLISHED = tuple(topic for topic in TOPICS if "gateway" in topic.producers and topic.carries)
+_TAILED = tuple(topic for topic in TOPICS if "gateway" in topic.tails)
+
+
+@asynccontextmanager
+async def gateway_app(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[None]:
+    """The gateway as a service: everything started, the API served."""
+    async with wired(settings, runtime) as parts, serve_http(api(parts), settings.host, settings.port):
+        yield
+
+
+@asynccontextmanager
+async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Gateway]:
+    """The gateway's parts, running, without the server. Raises CannotStart."""
+    catalogue = _catalogue(settings)
+    store = ArtifactStore.open(settings.artifact_store_url)
+    database_url = settings.database_url.get_secret_value()
+    await migrate(database_url, SCHEMA, gateway)
+    servers = settings.kafka_bootstrap_servers
+    broker = make_broker(servers, runtime.service, idempotent=False, request_timeout_s=PRODUCER_TIMEOUT_S)
+    tail = JobTail()
+    async with (
+        open_pool(database_url, SCHEMA) as pool,
+        running(broker, servers, (*_PUBLISHED, *_TAILED)),
+        Tail(servers, _TAILED, tail.take, runtime).running(),
+    ):
+        watch_broker(broker, runtime)
+        _say_what_runs(settings, catalogue)
+        yield Gateway(
+            settings=settings,
+            runtime=runtime,
+            catalogue=catalogue,
+            broker=broker,
+            tail=tail,
+            lookup=Lookup(tail, ReadModel(pool)),
+            fingerprints=Fingerprints(pool),
+            health=HealthReader(pool),
+            store=store,
+            present=Presenter(settings.public_url or ""),
+        )
+
+
+def api(parts: Gateway) -> FastAPI:
+    """The HTTP side of a gateway."""
+    app = FastAPI(
+        title="Segue",
+        version=version("segue-gateway"),
+        description="One request becomes one job that ends well if any provider can do it.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.gateway = parts
+    app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry)
+    problems.install(app)
+    for router in (tracks.router, jobs.router, files.router, overview.router):
+        app.include_router(router)
+    app.router.routes.extend(health_routes(parts.runtime))
+    docs.install(app)
+    return app
+
+
+def _catalogue(settings: GatewaySettings) -> Catalogue:
+    try:
+        return load_catalogue(settings.catalogue or default_catalogue_path())
+    except CatalogueError as error:
+        raise CannotStart(str(error)) from None
+
+
+def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:
+    database = urlsplit(settings.database_url.get_secret_value())
+    get_logger("gateway").info(
+        "starting",
+        default_provider=settings.music_provider,
+        broker=settings.kafka_bootstrap_servers,
+        database=f"{database.hostname}:{database.port or 5432}{database.path}",
+        artifact_store=settings.artifact_store_url.partition("?")[0],
+        models=len(catalogue.models),
+    )

@@ -1,0 +1,144 @@
+"""`/api/jobs/{id}/artifacts/{name}`: the files, from Segue's own store, fit for players and harmless to browsers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from chassis.artifacts import STORE_ERRORS, artifact_key
+from chassis.logs import get_logger
+from contracts.attempts import Artifact
+from contracts.ids import JobId, attempt_id_for
+from gateway.context import TENANT, Here
+from gateway.problems import Problem, Responses, documented, not_found
+from gateway.state import Job
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+_MEDIA: Final = re.compile(r"^(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}$")
+_RANGE: Final = re.compile(r"^bytes=(\d{1,15})?-(\d{1,15})?$")
+_BINARY: Final[dict[str, Any]] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+_ANSWERS: Final[Responses] = {
+    200: {"description": "The file.", **_BINARY},
+    206: {"description": "The part of it that Range asked for.", **_BINARY},
+    304: {"description": "Unchanged since the ETag in If-None-Match."},
+    **documented(
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+}
+
+
+@router.get(
+    "/{job_id}/artifacts/{name}",
+    response_class=StreamingResponse,
+    responses=_ANSWERS,
+)
+async def get_artifact(
+    job_id: str,
+    name: str,
+    request: Request,
+    here: Here,
+    attempt: Annotated[int | None, Query(ge=1, le=9999, description="Of a file that came late: its attempt.")] = None,
+) -> Response:
+    """One file that a job made."""
+    job = (await here.lookup.job(job_id, TENANT)).value
+    artifact, attempt_id = _find(job, name, attempt)
+    headers = _headers(artifact)
+    if request.headers.get("if-none-match") in {headers["ETag"], "*"}:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
+    part = _part_of(request.headers, headers["ETag"], artifact.size_bytes)
+    start, end = part or (0, artifact.size_bytes)
+    headers["Content-Length"] = str(end - start)
+    status = HTTPStatus.OK
+    if part is not None:
+        status = HTTPStatus.PARTIAL_CONTENT
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size_bytes}"
+    try:
+        key = artifact_key(job.job_id, attempt_id, artifact.name)
+        content = await here.store.get(key, start, end if part else None)
+    except FileNotFoundError:
+        get_logger("gateway").error("a file is missing in the artifact store", job_id=job_id, name=name)
+        raise not_found("artifact", name) from None
+    except STORE_ERRORS as error:
+        get_logger("gateway").warning("the artifact store is away", job_id=job_id, error=repr(error))
+        raise _store_away() from error
+    return StreamingResponse(content, status, headers=headers)
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The part from start to before end that a Range header asks for; None for the whole.
+
+    What is malformed, or asks for several parts, means the whole (RFC 9110 §14.2). Raises ValueError for a part that
+    the file does not have.
+    """
+    asked = _RANGE.match(header or "")
+    if asked is None or asked[1] is asked[2] is None:
+        return None
+    if asked[1] is None:
+        length = int(asked[2])
+        start, end = max(0, size - length), size
+    else:
+        start = int(asked[1])
+        end = size if asked[2] is None else min(size, int(asked[2]) + 1)
+        if asked[2] is not None and int(asked[2]) < start:
+            return None
+    if start >= size or start >= end:
+        raise ValueError(f"no byte {start} in a file of {size}")
+    return start, end
+
+
+def _part_of(headers: Mapping[str, str], etag: str, size: int) -> tuple[int, int] | None:
+    if headers.get("if-range", etag) != etag:
+        return None
+    try:
+        return byte_range(headers.get("range"), size)
+    except ValueError as error:
+        raise Problem(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            "range-not-satisfiable",
+            str(error),
+            headers={"Content-Range": f"bytes */{size}"},
+        ) from None
+
+
+def _find(job: Job, name: str, n: int | None) -> tuple[Artifact, str]:
+    if n is None:
+        found, attempt_id = job.artifacts, job.artifacts_of
+    else:
+        late = (attempt.late_artifacts for attempt in job.attempts if attempt.n == n)
+        found, attempt_id = next(late, ()), attempt_id_for(JobId(job.job_id), n)
+    artifact = next((each for each in found if each.name == name), None)
+    if artifact is None or attempt_id is None:
+        raise not_found("artifact", name)
+    return artifact, attempt_id
+
+
+def _headers(artifact: Artifact) -> dict[str, str]:
+    media = _MEDIA.match(artifact.content_type) is not None
+    return {
+        # What a provider calls its file is not believed where a browser would run it.
+        "Content-Type": artifact.content_type if media else "application/octet-stream",
+        "Content-Disposition": f'{"inline" if media else "attachment"}; filename="{artifact.name}"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "ETag": f'"{artifact.sha256}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Accept-Ranges": "bytes",
+    }
+
+
+def _store_away() -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "artifact-store-away",
+        "the artifact store cannot be reached right now; the file is not lost",
+        headers={"Retry-After": "5"},
+    )

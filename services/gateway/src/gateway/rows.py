@@ -1,0 +1,113 @@
+"""How the read model's rows become what the gateway works with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+
+from contracts.attempts import Artifact
+from gateway.state import Attempt, Job, LogLine, Track
+
+Row = asyncpg.Record
+
+
+def by_job(rows: Iterable[Row]) -> defaultdict[str, list[Row]]:
+    """The rows of each job."""
+    grouped: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["job_id"]].append(row)
+    return grouped
+
+
+def job_of(row: Row, attempts: Sequence[Row], artifacts: Sequence[Row]) -> Job:
+    """A job, with its attempts and files."""
+    error = row["error"] or {}
+    made = [each for each in artifacts if each["attempt_id"] == row["attempt_id"] and row["status"] == "succeeded"]
+    return Job(
+        job_id=row["job_id"],
+        track_id=row["track_id"],
+        tenant=row["tenant"],
+        status=row["status"],
+        version=row["version"],
+        requested_at=row["requested_at"],
+        updated_at=row["updated_at"],
+        model=row["model"],
+        provider=row["provider"],
+        deadline_at=row["deadline_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        attempts=tuple(
+            _attempt(each, [file for file in artifacts if file["attempt_id"] == each["attempt_id"] and file["late"]])
+            for each in attempts
+        ),
+        artifacts=tuple(_artifact(each) for each in made),
+        artifacts_of=row["attempt_id"] if made else None,
+        cost_usd=row["cost_usd"],
+        error_kind=error.get("kind"),
+        error_message=error.get("message"),
+        metadata=row["metadata"],
+        fingerprint=row["fingerprint"],
+        trace_id=row["trace_id"],
+    )
+
+
+def _attempt(row: Row, late: Sequence[Row]) -> Attempt:
+    return Attempt(
+        n=row["n"],
+        provider=row["provider"],
+        state=row["state"],
+        endpoint=row["endpoint"],
+        provider_ref=row["provider_ref"],
+        queue_position=row["queue_position"],
+        kind=row["error_kind"],
+        error_code=row["error_code"],
+        message=row["message"],
+        cost_usd=row["cost_usd"],
+        late_artifacts=tuple(_artifact(each) for each in late),
+        submitting_at=row["submitting_at"],
+        submitted_at=row["submitted_at"],
+        finished_at=row["finished_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _artifact(row: Row) -> Artifact:
+    return Artifact(
+        name=row["name"],
+        content_type=row["content_type"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        duration_s=row["duration_s"],
+        width=row["width"],
+        height=row["height"],
+    )
+
+
+def track_of_row(row: Row) -> Track:
+    """A track."""
+    return Track(
+        track_id=row["track_id"],
+        job_id=row["job_id"],
+        status=row["status"],
+        created_at=row["created_at"],
+        provider=row["provider"],
+        model=row["model"],
+        artifact_name=row["artifact_name"],
+        duration_s=row["duration_s"],
+        finished_at=row["finished_at"],
+    )
+
+
+def log_line_of(row: Row) -> LogLine:
+    """A line of a job's log."""
+    return LogLine(
+        event_id=row["event_id"],
+        time=row["time"],
+        event=row["event"],
+        provider=row["provider"],
+        attempt=row["attempt"],
+        error_code=row["error_code"],
+        message=row["message"],
+    )

@@ -1,0 +1,519 @@
+import asyncio
+import base64
+import datetime as dt
+import hashlib
+import io
+import re
+import struct
+import tempfile
+import wave
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutagen.ogg import OggPage
+
+from adapter_kit.attempt import Attempt, Collected, CollectFailed
+from adapter_kit.collect import Collector
+from adapter_kit.media import Media, Unusable, inspect
+from adapter_kit.outcomes import Output
+from chassis.artifacts import ArtifactStore
+from chassis.egress import EgressPolicy, egress_client
+from contracts.attempts import Artifact
+from contracts.failures import FailureKind
+from contracts.generation import Modality
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+
+JOB = job_id_for("tenant", "key")
+ATTEMPT = attempt_id_for(JOB, 2)
+
+
+def wav(seconds: float, rate: int = 8000) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(b"\1\2\3\4" * int(seconds * rate))
+    return buffer.getvalue()
+
+
+def streamed_wav(size: int) -> bytes:
+    whole = wav(1.5)
+    return whole[:40] + struct.pack("<I", size) + whole[44:]
+
+
+def mp3(frames: int, head: bytes = b"\xff\xfb\x90\x64", length: int = 417) -> bytes:
+    return (head + bytes(length - 4)) * frames
+
+
+def flac(seconds: int) -> bytes:
+    packed = 44_100 << 44 | 1 << 41 | 15 << 36 | seconds * 44_100
+    return b"fLaC\x80\0\0\x22" + bytes(10) + packed.to_bytes(8, "big") + bytes(16)
+
+
+def ogg(head: bytes, position: int) -> bytes:
+    pages = [OggPage(), OggPage()]
+    pages[0].packets, pages[0].first = [head], True
+    pages[1].packets, pages[1].position, pages[1].last, pages[1].sequence = [b"sound"], position, True, 1
+    for page in pages:
+        page.serial = 77
+    return b"".join(page.write() for page in pages)
+
+
+VORBIS = b"\x01vorbis" + struct.pack("<IBIIIIB", 0, 2, 44_100, 0, 128_000, 0, 0xB8) + b"\1"
+OPUS = b"OpusHead" + struct.pack("<BBHIHB", 1, 2, 312, 48_000, 0, 0)
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    pixels = zlib.compress((b"\0" + b"\0\0\0" * width) * min(height, 10))
+    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def jpeg(width: int, height: int) -> bytes:
+    exif = b"\xff\xe1" + struct.pack(">H", 40_002) + b"\xff\xc0" * 20_000
+    return b"\xff\xd8" + exif + b"\xff\xff\xc2\0\x11\x08" + struct.pack(">2H", height, width) + bytes(20)
+
+
+def webp(kind: bytes, body: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", len(body) + 12) + b"WEBP" + kind + struct.pack("<I", len(body)) + body + bytes(8)
+
+
+@dataclass
+class Asked:
+    path: str
+    headers: Mapping[str, str]
+
+
+Answer = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Cdn:
+    """A provider's file server whose every answer is told beforehand, one request to a connection."""
+
+    answer: Answer
+    port: int = 0
+    asked: list[Asked] = field(default_factory=list)
+    serving: int = 0
+    most: int = 0
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.serving += 1
+        self.most = max(self.most, self.serving)
+        try:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+            self.asked.append(Asked(first.split(" ")[1], headers))
+            await self.answer(self.asked[-1], writer)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.serving -= 1
+            writer.close()
+
+
+def reply(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join([*lines, "connection: close", "", ""]).encode() + body
+
+
+def always(answer: bytes) -> Answer:
+    async def send(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+
+    return send
+
+
+def cutting(content: bytes, at: int, *headers: str, cuts: int = 1, resumes: bool = True) -> Answer:
+    """Sends `content`, but breaks off `at` bytes on for the first `cuts` times; honours Range if it `resumes`."""
+    left = cuts
+
+    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        start = 0
+        if resumes and (wanted := re.fullmatch(r"bytes=(\d+)-", asked.headers.get("range", ""))):
+            start = int(wanted[1])
+        rest = content[start:]
+        spoken = [*headers, f"content-range: bytes {start}-{len(content) - 1}/{len(content)}"] if start else headers
+        sent = rest[:at] if left else rest
+        left -= bool(left)
+        writer.write(reply(sent, "206 Partial Content" if start else "200 OK", *spoken, length=len(rest)))
+
+    return send
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[Cdn]:
+    cdn = Cdn(answer)
+    async with await asyncio.start_server(cdn.serve, "127.0.0.1", 0) as listener:
+        cdn.port = listener.sockets[0].getsockname()[1]
+        yield cdn
+
+
+@dataclass
+class Kept:
+    """A collector with a real store in a folder."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    def file(self, name: str) -> Path:
+        return self.store / "jobs" / JOB / ATTEMPT / name
+
+    async def collect(
+        self, *urls: str, modality: Modality = "music", allow: str = "127.0.0.1", **limits: float
+    ) -> Collected | CollectFailed:
+        max_bytes, time_s = int(limits.get("max_bytes", 10_000_000)), limits.get("time_s", 60.0)
+        store = ArtifactStore.open(self.store.as_uri())
+        async with egress_client(EgressPolicy.parse(allow)) as client:
+            collector = Collector(client, store, max_bytes=max_bytes, work_dir=self.work, time_s=time_s)
+            return await collector.collect(attempt(modality, urls))
+
+
+def attempt(modality: Modality, urls: tuple[str, ...]) -> Attempt:
+    now = dt.datetime.now(dt.UTC)
+    return Attempt(
+        attempt_id=ATTEMPT, job_id=JOB, track_id=track_id_for(JOB), n=2, provider="fal", model="music/any",
+        endpoint="owner/any", modality=modality, arguments={}, price_usd=0.1, deadline_at=now + dt.timedelta(hours=1),
+        submit_timeout_s=30, start_within_s=60, run_within_s=60, grace_s=60, created_at=now, state="collecting",
+        outputs=tuple(Output(url, "audio/mpeg") for url in urls),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    (tmp_path / "work").mkdir()
+    return Kept(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(kept: Kept) -> Iterator[None]:
+    yield
+    assert list(kept.work.iterdir()) == []
+
+
+def failed(result: Collected | CollectFailed, kind: FailureKind, *, final: bool) -> str:
+    assert isinstance(result, CollectFailed), result
+    assert (result.failure.kind, result.final) == (kind, final), result
+    return result.failure.message
+
+
+def artifacts(result: Collected | CollectFailed) -> tuple[Artifact, ...]:
+    assert isinstance(result, Collected), result
+    return result.artifacts
+
+
+async def test_audio_is_stored_measured_and_hashed_and_a_repeat_gives_the_same(kept: Kept) -> None:
+    content = wav(1.5)
+    # What the header claims does not matter.
+    async with serving(always(reply(content, "200 OK", "content-type: text/html"))) as cdn:
+        first = await kept.collect(cdn.url("/made.mp3?token=secret"))
+        again = await kept.collect(cdn.url("/made.mp3?token=secret"))
+    assert first == again
+    (artifact,) = artifacts(first)
+    assert artifact == Artifact(
+        name="audio.wav",
+        content_type="audio/wav",
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        duration_s=1.5,
+    )
+    assert kept.file("audio.wav").read_bytes() == content
+
+
+async def test_images_are_numbered_in_order_and_fetched_four_at_a_time(kept: Kept) -> None:
+    release = asyncio.Event()
+
+    async def hold(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if cdn.serving == 4:
+            release.set()
+        await release.wait()
+        width = int(asked.path[1:])
+        writer.write(reply(jpeg(width, 20) if width % 2 else png(width, 20)))
+
+    async with serving(hold) as cdn:
+        stored = artifacts(await kept.collect(*(cdn.url(f"/{n}") for n in range(1, 10)), modality="image"))
+    assert [(one.name, one.width, one.height) for one in stored] == [
+        (f"image-{n}.{'jpg' if n % 2 else 'png'}", n, 20) for n in range(1, 10)
+    ]
+    assert cdn.most == 4
+    assert all(hashlib.sha256(kept.file(one.name).read_bytes()).hexdigest() == one.sha256 for one in stored)
+
+
+async def test_several_pieces_of_audio_do_not_overwrite_each_other(kept: Kept) -> None:
+    async with serving(always(reply(wav(1)))) as cdn:
+        stored = artifacts(await kept.collect(cdn.url("/a"), cdn.url("/b")))
+    assert [one.name for one in stored] == ["audio.wav", "audio-2.wav"]
+
+
+async def test_a_cut_download_is_resumed_where_it_broke(kept: Kept) -> None:
+    content = wav(30)
+    async with serving(cutting(content, 200_000, 'etag: "v1"', cuts=2)) as cdn:
+        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+    assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+    assert [asked.headers.get("range") for asked in cdn.asked] == [None, "bytes=200000-", "bytes=400000-"]
+    assert [asked.headers.get("if-range") for asked in cdn.asked] == [None, '"v1"', '"v1"']
+
+
+@pytest.mark.parametrize("header", ['etag: W/"v1"', "x-nothing: to compare"])
+async def test_without_a_strong_validator_it_starts_over(kept: Kept, header: str) -> None:
+    content = wav(10)
+    async with serving(cutting(content, 100_000, header)) as cdn:
+        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+    assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+    assert [asked.headers.get("range") for asked in cdn.asked] == [None, None]
+
+
+async def test_a_server_that_sends_the_whole_again_is_believed(kept: Kept) -> None:
+    content = wav(10)
+    async with serving(cutting(content, 100_000, 'etag: "v1"', resumes=False)) as cdn:
+        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+    assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+    assert cdn.asked[1].headers["range"] == "bytes=100000-"
+
+
+@pytest.mark.parametrize("span", ["bytes 5-320043/320044", "bytes 100000-320043/999999", "nonsense"])
+async def test_a_rest_that_does_not_fit_is_not_glued_on(kept: Kept, span: str) -> None:
+    content = wav(10)
+    lies = iter([
+        reply(content[:100_000], "200 OK", 'etag: "v1"', length=len(content)),
+        reply(content[100_000:], "206 Partial Content", f"content-range: {span}"),
+        reply(content),
+    ])  # fmt: skip
+
+    async def send(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(next(lies))
+
+    async with serving(send) as cdn:
+        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+    assert artifact.sha256 == hashlib.sha256(content).hexdigest()
+    assert "range" not in cdn.asked[2].headers
+
+
+async def test_a_line_that_keeps_breaking_is_given_up_for_now(kept: Kept) -> None:
+    async with serving(cutting(wav(10), 1000, 'etag: "v1"', cuts=99)) as cdn:
+        message = failed(await kept.collect(cdn.url("/x?token=secret")), FailureKind.OUTPUT_LOST, final=False)
+    assert len(cdn.asked) == 4
+    assert "secret" not in message
+
+
+async def test_nobody_listening_is_not_final(kept: Kept) -> None:
+    async with serving(always(b"")) as cdn:
+        pass
+    assert "ConnectError" in failed(await kept.collect(cdn.url("/")), FailureKind.OUTPUT_LOST, final=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "final"),
+    [(404, True), (403, True), (410, True), (401, True), (500, False), (503, False), (429, False)],
+)
+async def test_statuses(kept: Kept, status: int, final: bool) -> None:
+    async with serving(always(reply(wav(1), f"{status} Whatever"))) as cdn:
+        result = await kept.collect(cdn.url("/"))
+    assert str(status) in failed(result, FailureKind.OUTPUT_LOST, final=final)
+    assert isinstance(result, CollectFailed)
+    assert result.failure.http_status == status
+    assert len(cdn.asked) == 1
+
+
+async def test_size_is_counted_not_believed(kept: Kept) -> None:
+    async def endless(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + wav(1))
+        while not writer.is_closing():
+            writer.write(bytes(65_536))
+            await writer.drain()
+
+    async with serving(endless) as cdn:
+        result = await kept.collect(cdn.url("/"), max_bytes=1_000_000)
+    assert "larger than 1000000 bytes" in failed(result, FailureKind.OUTPUT_UNUSABLE, final=True)
+    assert not kept.file("audio.wav").exists()
+
+
+async def test_a_file_of_exactly_the_limit_is_kept(kept: Kept) -> None:
+    content = wav(1)
+    async with serving(always(reply(content))) as cdn:
+        assert artifacts(await kept.collect(cdn.url("/"), max_bytes=len(content)))
+        failed(await kept.collect(cdn.url("/"), max_bytes=len(content) - 1), FailureKind.OUTPUT_UNUSABLE, final=True)
+
+
+async def test_compressed_bytes_are_not_unpacked(kept: Kept) -> None:
+    async with serving(always(reply(zlib.compress(wav(1)), "200 OK", "content-encoding: deflate"))) as cdn:
+        result = await kept.collect(cdn.url("/"))
+    assert "compressed" in failed(result, FailureKind.OUTPUT_UNUSABLE, final=True)
+    assert cdn.asked[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("content", "modality", "said"),
+    [
+        (b"<!DOCTYPE html><html><body>Please log in</body></html>", "music", "text/html"),
+        (b'{"detail": "expired"}', "music", "application/json"),
+        (b"nothing in particular", "music", "something unknown"),
+        (b"", "music", "empty"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', "image", "svg"),
+        (png(4, 4), "music", "image/png"),
+        (wav(1), "image", "audio/wav"),
+        (wav(0), "music", "without any sound"),
+        (b"ID3\4\0\0\0\0\0\0" + b"<html>" * 1000, "music", "damaged audio/mpeg"),
+        (png(4, 4)[:18], "image", "damaged image/png"),
+        (png(0, 4), "image", "0 pixels"),
+    ],
+)
+async def test_what_is_not_the_media_asked_for_is_refused(
+    kept: Kept, content: bytes, modality: Modality, said: str
+) -> None:
+    async with serving(always(reply(content, "200 OK", "content-type: audio/wav"))) as cdn:
+        result = await kept.collect(cdn.url("/audio.wav"), modality=modality)
+    assert said in failed(result, FailureKind.OUTPUT_UNUSABLE, final=True)
+    assert not (kept.store / "jobs").exists()
+
+
+async def test_an_output_inside_our_network_is_not_fetched(kept: Kept) -> None:
+    async with serving(always(reply(wav(1)))) as cdn:
+        message = failed(await kept.collect(cdn.url("/"), allow=""), FailureKind.OUTPUT_UNUSABLE, final=True)
+        assert "SEGUE_EGRESS_ALLOW" in message
+        inner = cdn.url("/").replace("127.0.0.1", "127.0.0.2")
+        async with serving(always(reply(b"", "302 Found", f"location: {inner}"))) as outer:
+            failed(await kept.collect(outer.url("/")), FailureKind.OUTPUT_UNUSABLE, final=True)
+    assert cdn.asked == []
+
+
+@pytest.mark.parametrize("url", ["", "nothing", "https://", "https://[::1", "https://host:port/", "ftp://host/x"])
+async def test_an_address_that_is_no_url_is_refused(kept: Kept, url: str) -> None:
+    failed(await kept.collect(url), FailureKind.OUTPUT_UNUSABLE, final=True)
+
+
+async def test_a_redirect_to_a_cdn_is_followed(kept: Kept) -> None:
+    async with (
+        serving(always(reply(wav(2)))) as cdn,
+        serving(always(reply(b"", "307 Temporary Redirect", f"location: {cdn.url('/file')}"))) as front,
+    ):
+        (artifact,) = artifacts(await kept.collect(front.url("/")))
+    assert artifact.duration_s == 2.0
+
+
+async def test_data_urls_are_taken_up_to_the_limit(kept: Kept) -> None:
+    content = wav(1)
+    url = "data:audio/mpeg;base64," + base64.b64encode(content).decode()
+    (artifact,) = artifacts(await kept.collect(url))
+    assert (artifact.content_type, artifact.sha256) == ("audio/wav", hashlib.sha256(content).hexdigest())
+    assert artifacts(await kept.collect("data:," + "".join(f"%{byte:02x}" for byte in content)))
+    for bad in (url[:-3], "data:audio/wav;base64", "data:audio/wav;base64,\u00fc"):
+        failed(await kept.collect(bad), FailureKind.OUTPUT_UNUSABLE, final=True)
+    for limit in (len(content) - 1, 100):
+        failed(await kept.collect(url, max_bytes=limit), FailureKind.OUTPUT_UNUSABLE, final=True)
+
+
+async def test_a_store_that_fails_is_not_final(kept: Kept) -> None:
+    kept.store.mkdir()
+    (kept.store / "jobs").write_text("in the way of the folder")
+    async with serving(always(reply(wav(1)))) as cdn:
+        failed(await kept.collect(cdn.url("/")), FailureKind.OUTPUT_LOST, final=False)
+        (kept.store / "jobs").unlink()
+        assert artifacts(await kept.collect(cdn.url("/")))
+
+
+async def test_a_trickle_ends_in_time_and_leaves_nothing(kept: Kept) -> None:
+    async def trickle(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nRIFF")
+        await writer.drain()
+        await over.wait()
+
+    over = asyncio.Event()
+    async with serving(trickle) as cdn:
+        result = await kept.collect(cdn.url("/"), time_s=0.2)
+        over.set()
+    assert "within 0.2 s" in failed(result, FailureKind.OUTPUT_LOST, final=False)
+
+
+async def test_one_final_failure_outweighs_the_others(kept: Kept) -> None:
+    pages = {"/good": reply(wav(1)), "/away": reply(b"", "503 Away"), "/gone": reply(b"", "404 Gone")}
+
+    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(pages[asked.path])
+
+    async with serving(send) as cdn:
+        result = await kept.collect(cdn.url("/good"), cdn.url("/away"), cdn.url("/gone"))
+        assert failed(result, FailureKind.OUTPUT_LOST, final=True).startswith("output 3:")
+        failed(await kept.collect(cdn.url("/good"), cdn.url("/away")), FailureKind.OUTPUT_LOST, final=False)
+
+
+async def test_no_outputs_are_unusable(kept: Kept) -> None:
+    failed(await kept.collect(), FailureKind.OUTPUT_UNUSABLE, final=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "media"),
+    [
+        (wav(0.25), Media("audio/wav", "wav", 0.25)),
+        (streamed_wav(0xFFFF_FFFF), Media("audio/wav", "wav", 1.5)),
+        (streamed_wav(0), Media("audio/wav", "wav", 1.5)),
+        (mp3(100), Media("audio/mpeg", "mp3", 2.606)),
+        (b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + mp3(100), Media("audio/mpeg", "mp3", 2.606)),
+        (mp3(100, b"\xff\xf3\x84\xc4", 192), Media("audio/mpeg", "mp3", 2.4)),
+        (flac(3), Media("audio/flac", "flac", 3.0)),
+        (flac(0), Media("audio/flac", "flac", None)),
+        (ogg(VORBIS, 88_200), Media("audio/ogg", "ogg", 2.0)),
+        (ogg(OPUS, 96_312), Media("audio/ogg", "ogg", 2.0)),
+        (b"\0\0\0\x20ftypM4A \0\0\0\0", Media("audio/mp4", "m4a")),
+        (png(640, 480), Media("image/png", "png", width=640, height=480)),
+        (jpeg(640, 480), Media("image/jpeg", "jpg", width=640, height=480)),
+        (b"GIF89a\x80\x02\xe0\x01\0\0\0", Media("image/gif", "gif", width=640, height=480)),
+        (
+            webp(b"VP8X", b"\0\0\0\0\x7f\x02\0\xdf\x01\0"),
+            Media("image/webp", "webp", width=640, height=480),
+        ),
+        (
+            webp(b"VP8L", b"\x2f" + (639 | 479 << 14).to_bytes(4, "little")),
+            Media("image/webp", "webp", width=640, height=480),
+        ),
+        (
+            webp(b"VP8 ", b"\x30\1\0\x9d\x01\x2a\x80\x02\xe0\x01"),
+            Media("image/webp", "webp", width=640, height=480),
+        ),
+    ],
+)
+def test_media_are_told_and_measured_from_their_bytes(tmp_path: Path, content: bytes, media: Media) -> None:
+    path = tmp_path / "output"
+    path.write_bytes(content)
+    assert inspect(path, "image" if media.width else "music") == media
+
+
+STARTS = [
+    b"", b"RIFF\0\0\0\0WAVEfmt ", b"RIFF\0\0\0\0WAVEdata", b"ID3", b"\xff\xfb", b"fLaC\0", ogg(VORBIS, 9)[:40],
+    ogg(OPUS, 9), b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8 ", b"RIFF\0\0\0\0WEBPVP8X", b"GIF89a",
+]  # fmt: skip
+
+
+@given(start=st.sampled_from(STARTS), rest=st.binary(max_size=200), modality=st.sampled_from(["music", "image"]))
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_raise_anything_but_unusable(start: bytes, rest: bytes, modality: Modality) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(start + rest)
+        file.flush()
+        try:
+            media = inspect(Path(file.name), modality)
+        except Unusable:
+            return
+    assert media.content_type.startswith("image/" if modality == "image" else "audio/")

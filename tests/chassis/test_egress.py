@@ -1,0 +1,326 @@
+import asyncio
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from chassis.egress import EgressPolicy, EgressRefused, egress_client, following, is_public
+from chassis.runtime import CannotStart
+
+NAME = "cdn.example.com"
+
+
+class Tls(NamedTuple):
+    certificate: Path
+    server: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    chain, secret = folder / "cert.pem", folder / "key.pem"
+    chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, secret)
+    return Tls(chain, context)
+
+
+@dataclass
+class Server:
+    """Answers every request alike, one to a connection, and remembers what it was asked."""
+
+    answer: Callable[[str], bytes]
+    port: int = 0
+    connections: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            writer.write(self.answer(self.asked[-1].split(" ")[1]))
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+def text(body: str, status: str = "200 OK", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+
+
+def redirect(location: str) -> bytes:
+    return text("moved", "302 Found", f"location: {location}")
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[str], bytes] = lambda _: text("hello"), host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
+    server = Server(answer)
+    async with await asyncio.start_server(server.serve, host, 0, ssl=tls) as listener:
+        server.port = listener.sockets[0].getsockname()[1]
+        yield server
+
+
+class Names:
+    """A resolver whose answers are told beforehand; the last one stays."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        self.asked += 1
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+async def fetch(client: httpx.AsyncClient, url: str) -> str:
+    async with following(client, client.build_request("GET", url)) as response:
+        return (await response.aread()).decode()
+
+
+def test_a_policy_is_read_from_hosts_addresses_and_networks() -> None:
+    policy = EgressPolicy.parse(" 127.0.0.1, 10.0.0.0/8,Files.Example., [::1] ,fd00::/8, bücher.example,localhost,,")
+    assert policy.hosts == {"files.example", "xn--bcher-kva.example", "localhost"}
+    assert set(map(str, policy.networks)) == {"127.0.0.1/32", "10.0.0.0/8", "::1/128", "fd00::/8"}
+    assert EgressPolicy.parse("") == EgressPolicy()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["10.0.0.1/8", "10.0.0.0/33", "300.1.1.1", "127.1", "*.example", "https://files.example", "files.example:8080",
+     "two words", "a/b", "-x.example", "x..example", "user@files.example"],
+)  # fmt: skip
+def test_a_bad_entry_is_named(entry: str) -> None:
+    with pytest.raises(ValueError, match="is neither") as caught:
+        EgressPolicy.parse(f"127.0.0.1,{entry}")
+    assert repr(entry) in str(caught.value)
+
+
+PRIVATE = [
+    "0.0.0.1", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254", "169.254.0.1",
+    "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1",
+    "192.168.1.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
+    "255.255.255.255", "168.63.129.16",
+    "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:169.254.169.254", "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:10::1",
+    "2001:db8::1", "2002:7f00:1::", "2002:a9fe:a9fe::1", "3fff::1", "4000::1", "5f00::1", "fc00::1", "fd00:ec2::254",
+    "fe80::1", "fe80::1%1", "fec0::1", "ff02::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_an_address_that_is_not_everybodys_is_refused_unless_its_network_is_allowed(address: str) -> None:
+    parsed = ipaddress.ip_address(address)
+    assert not is_public(parsed)
+    assert EgressPolicy().refusal("https", NAME, 443, parsed) == f"{parsed} is not a public address"
+    allowed = EgressPolicy.parse(address.partition("%")[0])
+    assert allowed.refusal("http", NAME, 8080, parsed) is None
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "172.32.0.1", "192.0.1.1", "2606:4700::1", "2a00:1450::1"])
+def test_a_public_address_is_fetched_from_by_https_on_443_alone(address: str) -> None:
+    parsed = ipaddress.ip_address(address)
+    assert EgressPolicy().refusal("https", NAME, 443, parsed) is None
+    assert EgressPolicy().refusal("http", NAME, 80, parsed) == "only https is fetched, not http"
+    assert EgressPolicy().refusal("https", NAME, 8443, parsed) == "only port 443 is fetched, not 8443"
+    assert EgressPolicy.parse(NAME).refusal("http", NAME.upper() + ".", 80, parsed) is None
+
+
+async def test_a_name_that_resolves_to_such_an_address_is_not_connected_to() -> None:
+    async with egress_client(EgressPolicy(), resolve=Names(*([address] for address in PRIVATE))) as client:
+        for address in PRIVATE:
+            with pytest.raises(EgressRefused) as caught:
+                await client.get(f"https://{NAME}/secret-path?token=secret")
+            reason = f"{ipaddress.ip_address(address)} is not a public address"
+            assert str(caught.value) == f"{NAME}: {reason}; SEGUE_EGRESS_ALLOW={NAME} would allow it"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "017700000001", "0"])
+async def test_no_spelling_of_loopback_gets_through(host: str) -> None:
+    async with serving() as server, egress_client(EgressPolicy()) as client:
+        with pytest.raises((EgressRefused, httpx.ConnectError)):
+            await client.get(f"http://{host}:{server.port}/")
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://files.example/x", "only https"),
+        ("file:///etc/passwd", "only https"),
+        ("https:///x", "only https"),
+        ("/x", "only https"),
+        ("https://user:word@files.example/x", "user name or password"),
+    ],
+)
+async def test_a_url_of_another_shape_is_refused(url: str, reason: str) -> None:
+    async with egress_client(EgressPolicy.parse("files.example")) as client:
+        with pytest.raises(EgressRefused, match=reason):
+            await client.get(url)
+
+
+async def test_it_connects_to_the_address_it_vetted_and_speaks_to_the_name(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.certificate))
+    names = Names(["127.0.0.2"], ["127.0.0.1"])
+    async with (
+        serving(host="127.0.0.2", tls=tls.server) as server,
+        egress_client(EgressPolicy.parse("127.0.0.2"), resolve=names) as client,
+    ):
+        url = f"https://{NAME}:{server.port}/file"
+        assert await fetch(client, url) == "hello"
+        assert f"host: {NAME}:{server.port}" in server.asked[0].lower()
+        assert names.asked == 1
+        # The name now means something else: the next connection is vetted anew.
+        with pytest.raises(EgressRefused, match=r"127\.0\.0\.1 is not a public address"):
+            await fetch(client, url)
+    assert server.connections == 1
+
+
+async def test_only_the_permitted_ones_of_a_names_addresses_are_tried() -> None:
+    async with serving() as other, serving(host="127.0.0.2") as server:
+        names = Names(["127.0.0.1", "127.0.0.2"])
+        async with egress_client(EgressPolicy.parse("127.0.0.2"), resolve=names) as client:
+            assert await fetch(client, f"http://{NAME}:{server.port}/") == "hello"
+    assert (other.connections, server.connections) == (0, 1)
+
+
+async def test_the_next_address_is_tried_where_nobody_listens() -> None:
+    names = Names(["127.0.0.3", "127.0.0.2"])
+    async with (
+        serving(host="127.0.0.2") as server,
+        egress_client(EgressPolicy.parse("127.0.0.0/8"), resolve=names) as client,
+    ):
+        assert await fetch(client, f"http://{NAME}:{server.port}/") == "hello"
+
+
+async def test_a_certificate_for_another_name_is_not_accepted(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.certificate))
+    async with (
+        serving(tls=tls.server) as server,
+        egress_client(EgressPolicy.parse("127.0.0.1"), resolve=Names(["127.0.0.1"])) as client,
+    ):
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.get(f"https://other.example.com:{server.port}/")
+
+
+async def test_an_authority_that_is_not_trusted_is_not_accepted(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    async with (
+        serving(tls=tls.server) as server,
+        egress_client(EgressPolicy.parse("127.0.0.1"), resolve=Names(["127.0.0.1"])) as client,
+    ):
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.get(f"https://{NAME}:{server.port}/")
+
+
+async def test_a_missing_authority_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(CannotStart, match="SSL_CERT_FILE"):
+        async with egress_client(EgressPolicy()):
+            pass
+
+
+async def test_a_redirect_is_followed_where_it_may_lead() -> None:
+    pages = {"/0": redirect("/1"), "/1": redirect("/2"), "/2": redirect("/3"), "/3": text("there")}
+    async with serving(pages.__getitem__) as server, egress_client(EgressPolicy.parse("127.0.0.1")) as client:
+        assert await fetch(client, f"http://127.0.0.1:{server.port}/0") == "there"
+        pages["/3"] = redirect("/4")
+        with pytest.raises(EgressRefused, match="redirected more than 3 times"):
+            await fetch(client, f"http://127.0.0.1:{server.port}/0")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://127.0.0.1:{port}/", "http://169.254.169.254/latest/meta-data", "//10.0.0.1/", "http://[::1]:{port}/",
+     "file:///etc/passwd", "https://user:word@127.0.0.2/"],
+)  # fmt: skip
+async def test_a_redirect_to_where_it_may_not_lead_is_refused(target: str) -> None:
+    async with (
+        serving() as inner,
+        serving(lambda _: redirect(target.format(port=inner.port)), "127.0.0.2") as outer,
+        egress_client(EgressPolicy.parse("127.0.0.2")) as client,
+    ):
+        with pytest.raises(EgressRefused):
+            await fetch(client, f"http://127.0.0.2:{outer.port}/")
+    assert (inner.connections, outer.connections) == (0, 1)
+
+
+async def test_the_body_of_a_redirect_is_not_waited_for() -> None:
+    endless = b"HTTP/1.1 302 Found\r\nlocation: /there\r\ncontent-length: 1000000000\r\n\r\n" + b"x" * 1000
+    pages = {"/": endless, "/there": text("there")}
+    async with serving(pages.__getitem__) as server, egress_client(EgressPolicy.parse("127.0.0.1")) as client:
+        assert await fetch(client, f"http://127.0.0.1:{server.port}/") == "there"
+
+
+async def test_neither_proxies_nor_cookies_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as proxy, serving(lambda _: text("hello", "200 OK", "set-cookie: a=b; path=/")) as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        async with egress_client(EgressPolicy.parse("127.0.0.1")) as client:
+            for _ in range(2):
+                assert await fetch(client, f"http://127.0.0.1:{server.port}/") == "hello"
+    assert proxy.connections == 0
+    assert len(server.asked) == 2
+    assert "cookie" not in server.asked[1].lower()
+
+
+async def test_a_name_that_does_not_resolve_is_a_connection_error() -> None:
+    async def nobody(host: str, port: int) -> Sequence[str]:
+        raise OSError("no such name")
+
+    async def silence(host: str, port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with egress_client(EgressPolicy(), resolve=nobody) as client:
+        with pytest.raises(httpx.ConnectError, match="cannot be resolved"):
+            await client.get(f"https://{NAME}/")
+    async with egress_client(EgressPolicy(), resolve=silence, connect_s=0.05) as client:
+        with pytest.raises(httpx.ConnectTimeout, match="not resolved in time"):
+            await client.get(f"https://{NAME}/")
+
+
+async def test_a_server_that_says_nothing_is_given_up() -> None:
+    done = asyncio.Event()
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        async with egress_client(EgressPolicy.parse("127.0.0.1"), read_s=0.05) as client:
+            with pytest.raises(httpx.ReadTimeout):
+                await fetch(client, f"http://127.0.0.1:{port}/")
+        done.set()

@@ -1,0 +1,120 @@
+"""The whole sink between a real Kafka protocol and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from chassis.database import Pool
+from chassis.runtime import Runtime
+from chassis.telemetry import make_telemetry
+from contracts.envelope import Record, encode
+from contracts.topics import DEAD_LETTERS, PARTITIONS, TOPICS
+from log_sink.app import app
+from log_sink.settings import SinkSettings
+from log_sink.store import MISSED
+from segue_cli.local.kafka import kafka
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bootstrap() -> AsyncIterator[str]:
+    async with kafka({topic.name: PARTITIONS for topic in TOPICS}) as cluster:
+        yield cluster.bootstrap_servers
+
+
+@asynccontextmanager
+async def sink(bootstrap: str, database_url: str) -> AsyncIterator[Runtime]:
+    settings = SinkSettings(
+        _env_file=None, kafka_bootstrap_servers=bootstrap, database_url=database_url, otlp_endpoint=None
+    )
+    runtime = Runtime("log-sink", make_telemetry("log-sink", None))
+    async with app(settings, runtime):
+        runtime.started = True
+        yield runtime
+        runtime.stopping.set()
+
+
+async def send(bootstrap: str, records: list[Record]) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        for record in records:
+            await producer.send_and_wait(
+                record.topic, record.value, key=record.key, headers=list(record.headers), partition=0
+            )
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():  # noqa: ASYNC110 - Postgres tells nobody of new rows
+            await asyncio.sleep(0.05)
+
+
+async def read_all(pool: Pool, bootstrap: str, topic: str) -> bool:
+    """Whether the sink has noted all of the topic's partition 0 as read."""
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+        ends = await consumer.end_offsets([TopicPartition(topic, 0)])
+    end = next(iter(ends.values()))
+    return bool(
+        await pool.fetchval("SELECT next_offset = $1 FROM offsets WHERE topic = $2 AND kafka_partition = 0", end, topic)
+    )
+
+
+async def test_neighbours_of_poison_are_stored_and_nothing_is_lost(
+    bootstrap: str, database_url: str, pool: Pool, story: Any, tell: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = [encode(tell(f"job {n}").requested(), source="test", traceparent=None) for n in range(40)]
+    refused = encode(tell("refused").requested(), source="test", traceparent=None)
+    poison = Record(refused.topic, refused.key, refused.value[:-1] + b',"mood":"\\u0000"}', refused.headers)
+    garbage = Record(refused.topic, b"k", b"\xff not json", refused.headers)
+    foreign = Record(refused.topic, b"k", b"{}", (("ce_type", b"segue.job.praised.v1"),))
+    missed = MISSED.labels(refused.topic)._value.get()
+    await send(bootstrap, [*good[:20], poison, foreign, *good[20:30], garbage])
+
+    async with sink(bootstrap, database_url) as runtime:
+        await until(lambda: read_all(pool, bootstrap, refused.topic))
+        assert runtime.unhealthy() is None
+        assert runtime.unready() is None
+        assert await pool.fetchval("SELECT count(*) FROM events") == 30
+    # A new process begins with a batch that starts after what only dead letters know of.
+    await send(bootstrap, [garbage, *good[30:]])
+    async with sink(bootstrap, database_url):
+        await until(lambda: read_all(pool, bootstrap, refused.topic))
+
+    assert await pool.fetchval("SELECT count(*) FROM events") == 40
+    assert await pool.fetchval("SELECT count(*) FROM v_jobs") == 40
+    assert [tuple(row) for row in await pool.fetch("SELECT kafka_offset, value FROM quarantine")] == [
+        (20, poison.value)
+    ]
+    assert MISSED.labels(refused.topic)._value.get() == missed
+    assert await dead_letters(bootstrap, 2) == [garbage.value] * 2
+
+
+async def dead_letters(bootstrap: str, count: int) -> list[bytes]:
+    values: list[bytes] = []
+    async with (
+        asyncio.timeout(10),
+        AIOKafkaConsumer(DEAD_LETTERS.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer,
+    ):
+        while len(values) < count:
+            fetched = await consumer.getmany(timeout_ms=500)
+            values += [record.value for records in fetched.values() for record in records]
+    return values
+
+
+async def test_it_says_what_it_runs_with_and_never_the_password(
+    bootstrap: str, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = database_url.replace("segue@", "segue:hunter2@")  # loopback is trusted, so any password will do
+    async with sink(bootstrap, secret):
+        pass
+    said = capsys.readouterr().out
+    assert "001_read_model.sql" in said
+    assert bootstrap in said
+    assert "hunter2" not in said
