@@ -308,13 +308,6 @@ class TestReplicate(ProviderSuite):
             run = run_of(kind, await provider.submit(kind.submission()))
             assert await until(lambda: provider.check(run), ENDED) == Stopped(may_have_cost=False)
 
-    async def test_its_deadline_stops_a_run(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
-        box.settings(replicate_cancel_after_min_s=0)
-        box.fault(kind, stuck_queue=True)
-        async with at_sandbox(kind) as provider:
-            run = run_of(kind, await provider.submit(kind.submission(start_within_s=0.1, run_within_s=0.1)))
-            assert await until(lambda: provider.check(run), ENDED, 8) == Stopped(may_have_cost=False)
-
     async def test_a_long_list_is_read_to_its_end(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         lost = lost_of(kind, arguments={"prompt": "The first of many"})
         async with at_sandbox(kind) as provider:

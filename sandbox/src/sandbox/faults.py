@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sandbox.replies import PRESETS, REPLICATE_ERRORS, Answer, Provider, Reply
 
-Moment = Literal["submit", "status", "result", "cancel", "list", "probe", "keys", "file"]
+Moment = Literal["submit", "status", "result", "cancel", "list", "probe", "keys"]
 WebhookFault = Literal["never", "late", "duplicate", "forged", "stale", "null", "oversize"]
 
 

@@ -98,7 +98,10 @@ def parse(raw: bytes) -> TrackRequest:
     if details[0]["type"] == "json_invalid":
         reason = details[0]["msg"].removeprefix("Invalid JSON: ")
         raise Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON in UTF-8: {reason}")
-    problems = [_field_problem(each) for each in details[:MAX_ERRORS]]
+    faulty = {each["loc"][:-1] for each in details}
+    # A list whose entry is refused also counts as too short; the entry's own fault says it better.
+    told = [each for each in details if not (each["type"] == "too_short" and each["loc"] in faulty)]
+    problems = [_field_problem(each) for each in told[:MAX_ERRORS]]
     first = f"{problems[0].field}: {problems[0].problem}"
     raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", first, errors=problems)
 
@@ -156,7 +159,7 @@ def _field_problem(error: ErrorDetails) -> FieldProblem:
         case "missing":
             problem = "is required"
         case _:
-            problem = error["msg"].replace("Input should", "should").replace("String should", "should")
+            problem = re.sub(r"^(Input|String|Tuple|Dictionary) should", "should", error["msg"])
     given = error["input"]
     # A whole object is not repeated: it may be large, and the field's name says enough.
     value = None if kind == "missing" or isinstance(given, dict | list) else shown(given)

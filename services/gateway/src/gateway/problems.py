@@ -96,6 +96,8 @@ def internal_error() -> Problem:
 
 def shown(value: object) -> str:
     """A value of the client's as it is told back: printable, and no longer than 100 characters."""
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return "an integer of over 300 digits"  # Python refuses to write out very long ones.
     text = value if isinstance(value, str) else repr(value)
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: MAX_VALUE_CHARS + 1])
     return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"

@@ -1,0 +1,81 @@
+"""The environment that Segue's processes run with: which settings there are, and the file that keeps a set of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from dotenv import dotenv_values
+
+PROVIDER_SETTINGS: Final = (
+    "FAL_KEY",
+    "FAL_API_KEY",
+    "REPLICATE_API_TOKEN",
+    "FAL_RUN_HOST",
+    "FAL_QUEUE_RUN_HOST",
+    "FAL_API_URL",
+    "SSL_CERT_FILE",
+    "REPLICATE_BASE_URL",
+)
+"""What says which providers are asked, and with whose keys: all of it yields to the sandbox."""
+
+SETTINGS: Final = (
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "DATABASE_URL",
+    *PROVIDER_SETTINGS,
+    "MUSIC_PROVIDER",
+    "ARTIFACT_STORE_URL",
+    "SEGUE_PUBLIC_URL",
+    "SEGUE_EGRESS_ALLOW",
+    "SEGUE_CATALOGUE",
+    "SEGUE_HOST",
+    "SEGUE_PORT",
+    "SEGUE_SUBMIT_TIMEOUT_S",
+    "SEGUE_START_DEADLINE_S",
+    "SEGUE_SUBMIT_GRACE_S",
+    "SEGUE_JOB_DEADLINE_S",
+    "SEGUE_ACCEPT_WITHIN_S",
+    "SEGUE_PROVIDER_CALLS",
+    "SEGUE_DRAIN_S",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "LOG_LEVEL",
+)
+"""Everything that a service of Segue reads from its environment."""
+
+API: Final = "SEGUE_API"
+SANDBOX: Final = "SEGUE_SANDBOX_URL"
+_PRIVATE: Final = 0o600
+
+
+def given(folder: Path) -> dict[str, str]:
+    """The process's environment over the folder's `.env`, as a service started in that folder sees it."""
+    return read_env(folder / ".env") | {name: value for name, value in os.environ.items() if value}
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """The settings in an env file; none where there is no such file."""
+    return {name: value for name, value in dotenv_values(path).items() if value}
+
+
+def write_env(path: Path, values: Mapping[str, str]) -> None:
+    """Write an env file that only its owner can read, whole or not at all; a shell can source it too."""
+    text = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w", encoding="utf-8") as file:
+        file.write(text)
+    unfinished.rename(path)
+
+
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without anything that steers Segue, save where its traces and logs go."""
+    kept = {"OTEL_EXPORTER_OTLP_ENDPOINT", "LOG_LEVEL"}
+    return {name: value for name, value in environ.items() if name in kept or name not in SETTINGS}
+
+
+def _quoted(value: str) -> str:
+    if "'" in value or "\n" in value:
+        raise ValueError("a setting with a quote or a line break cannot be kept in an env file")
+    return f"'{value}'"

@@ -1,0 +1,58 @@
+"""The folder `.segue`, where `segue up` keeps what it needs: one `up` at a time has it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path(".segue")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What lies where in the folder."""
+
+    folder: Path
+
+    @property
+    def env_file(self) -> Path:
+        """The settings that everything `segue up` started runs with; there while it runs."""
+        return self.folder / "up.env"
+
+    @property
+    def logs(self) -> Path:
+        """One file for each part."""
+        return self.folder / "logs"
+
+    @property
+    def artifacts(self) -> Path:
+        """The artifact store, unless another one is given."""
+        return self.folder / "artifacts"
+
+
+class AlreadyUp(Exception):
+    """Another `segue up` has the folder; the message says which process it is."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[State]:
+    """Have the folder to ourselves for the length of the block. Raises AlreadyUp."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = State(folder.resolve())
+    state.logs.mkdir(exist_ok=True)
+    # Never deleted: whoever opened the old file would hold a lock that nobody else sees.
+    with (folder / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise AlreadyUp(f"segue up is already running in this folder, as process {lock.read().strip()}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield state

@@ -1,0 +1,72 @@
+"""What an exchange means, whoever the provider is."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from adapter_kit.answers import explain, retry_after_s, submit_outcome
+from adapter_kit.outcomes import Failure, NotSent, ProviderRef, Unclear
+from adapter_kit.wire import Answer, Exchange, exchange
+from contracts.failures import FailureKind
+
+NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "expected"),
+    [
+        ({"retry-after": "7"}, "resets in ~30s", 7.0),
+        ({"retry-after": "1.5"}, "", 1.5),
+        ({}, "Your rate limit resets in ~30s.", 30.0),
+        ({"retry-after": "soon"}, "resets in 4s", 4.0),
+        ({"retry-after": "Sun, 06 Nov 1994 12:01:30 GMT", "date": NOON}, "", 90.0),
+        ({"retry-after": "Sun, 06 Nov 1994 11:00:00 GMT", "date": NOON}, "", 0.0),
+        ({"retry-after": "Sun, 06 Nov 1994 12:01:30 GMT"}, "", None),
+        ({"retry-after": "-5"}, "", None),
+        ({"retry-after": "nan"}, "", None),
+        ({"retry-after": "9" * 400}, "", None),
+        ({}, "", None),
+    ],
+)
+def test_when_to_come_back(headers: dict[str, str], body: str, expected: float | None) -> None:
+    assert retry_after_s(Answer(429, headers, body.encode())) == expected
+
+
+def outcome(done: Exchange) -> Any:
+    return submit_outcome(done, lambda _: ProviderRef("a", {}), lambda _: Failure(FailureKind.UNKNOWN, "x"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (httpx.ConnectError("refused"), NotSent),
+        (httpx.ConnectTimeout("slow"), NotSent),
+        (httpx.PoolTimeout("full"), NotSent),
+        (httpx.ProxyError("403 Forbidden"), NotSent),
+        (httpx.UnsupportedProtocol("ftp"), NotSent),
+        (httpx.ReadTimeout("slow"), Unclear),
+        (httpx.WriteTimeout("slow"), Unclear),
+        (httpx.ReadError("reset"), Unclear),
+        (httpx.WriteError("reset"), Unclear),
+        (httpx.CloseError("odd"), Unclear),
+        (httpx.RemoteProtocolError("gone"), Unclear),
+        (httpx.LocalProtocolError("odd"), Unclear),
+        (httpx.DecodingError("gzip"), Unclear),
+        (TimeoutError(), Unclear),
+        (KeyError("request_id"), Unclear),
+    ],
+    ids=repr,
+)
+def test_only_what_surely_never_left_is_not_sent(error: Exception, expected: type) -> None:
+    assert type(outcome(Exchange(handed_over=True, error=error))) is expected
+    assert type(outcome(Exchange(handed_over=False, error=error))) is NotSent
+
+
+async def test_what_an_sdk_raises_is_kept_and_not_raised() -> None:
+    async def stumble() -> None:
+        raise RecursionError("deep")
+
+    done = await exchange(stumble(), 1)
+    assert explain(done) == "RecursionError: deep"
+    assert not done.handed_over

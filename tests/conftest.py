@@ -1,0 +1,53 @@
+"""What all tests share: a real PostgreSQL with a fresh database for each test, an embedded cluster, and the profiles."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, settings
+
+from contracts.topics import PARTITIONS, TOPICS
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import postgres
+
+# The machine's load says nothing about the code: no deadlines for single examples.
+settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_url() -> AsyncIterator[str]:
+    """A server for the whole run, with nothing in it."""
+    async with postgres() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def database_numbers() -> Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(postgres_url: str, database_numbers: Iterator[int]) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
+    name = f"test_{next(database_numbers)}"
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        yield postgres_url.rpartition("/")[0] + f"/{name}"
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+@pytest_asyncio.fixture
+async def embedded_kafka() -> AsyncIterator[str]:
+    """The bootstrap address of an embedded cluster of the test's own, with every topic of the map."""
+    async with kafka({topic.name: PARTITIONS for topic in TOPICS}) as cluster:
+        yield cluster.bootstrap_servers

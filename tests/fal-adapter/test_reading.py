@@ -1,0 +1,170 @@
+"""What fal's answers mean for a run."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from adapter_kit.outcomes import (
+    AlreadyOver,
+    Broken,
+    CancelPending,
+    Missing,
+    NoAnswer,
+    Output,
+    Produced,
+    Running,
+    Stopped,
+    Waiting,
+)
+from adapter_kit.wire import Answer, Exchange
+from contracts.failures import FailureKind as Kind
+from fal_adapter.reading import cancel_outcome, ref_of, result_outcome, status_outcome
+from fal_adapter.transport import origin, sdk_version
+
+URL = "https://v3.fal.media/files/a.wav"
+DONE = {"status": "COMPLETED"}
+FAILED = {"status": "COMPLETED", "error": "it failed", "error_type": "internal_error"}
+OURS = {"x-fal-request-id": "1"}
+
+
+def answer(status: int, body: Any, headers: dict[str, str] | None = None) -> Answer:
+    return Answer(status, headers or {}, (body if isinstance(body, str) else json.dumps(body)).encode())
+
+
+def said(status: int, body: Any, headers: dict[str, str] | None = None) -> Exchange:
+    return Exchange(handed_over=True, answer=answer(status, body, headers))
+
+
+SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"status": "IN_QUEUE", "queue_position": 3}, Waiting(3)),
+        ({"status": "IN_QUEUE"}, Waiting(None)),
+        ({"status": "IN_QUEUE", "queue_position": "first"}, Waiting(None)),
+        ({"status": "IN_PROGRESS"}, Running()),
+    ],
+)
+def test_status_of_a_live_run(body: Any, expected: Any) -> None:
+    assert status_outcome(said(202, body)) == expected
+
+
+def test_a_completed_run_is_told_by_its_result() -> None:
+    assert isinstance(status_outcome(said(200, DONE)), Answer)
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        (said(404, {"status": "NOT_FOUND"}), Missing),
+        (said(200, {"status": "FAILED"}), NoAnswer),
+        (said(200, "<html>"), NoAnswer),
+        (said(401, {"detail": "no"}), NoAnswer),
+        (said(403, {"detail": "User is locked"}), NoAnswer),
+        (said(500, {"detail": "x"}), NoAnswer),
+        (said(503, "nginx"), NoAnswer),
+        (SILENCE, NoAnswer),
+    ],
+)
+def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) -> None:
+    assert type(status_outcome(done)) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "done", "expected"),
+    [
+        (DONE, said(200, {"audio": {"url": URL, "content_type": "audio/wav"}}), Produced((Output(URL, "audio/wav"),))),
+        (DONE, said(200, {"audio_file": {"url": URL}}), Produced((Output(URL),))),
+        # The question for the result failed, and not the run.
+        (DONE, SILENCE, NoAnswer),
+        (DONE, said(400, {"detail": "Request is still in progress"}, OURS), NoAnswer),
+        (DONE, said(401, {"detail": "no"}, OURS), NoAnswer),
+        (DONE, said(403, {"detail": "User is locked"}, OURS), NoAnswer),
+        (DONE, said(429, {"detail": "no"}, OURS), NoAnswer),
+        (DONE, said(502, "<html>nginx</html>"), NoAnswer),
+        (DONE, said(302, "", OURS), NoAnswer),
+        (DONE, said(404, {"status": "NOT_FOUND"}, OURS), Missing),
+        # The run failed, and its result says how.
+        (DONE, said(422, {"detail": [{"type": "missing", "msg": "m"}]}, OURS), (Kind.INVALID_INPUT, True)),
+        (DONE, said(500, "Internal Server Error", OURS), (Kind.PROVIDER_ERROR, False)),
+        (DONE, said(500, {"detail": "x"}), (Kind.PROVIDER_ERROR, False)),
+        (FAILED, said(500, "Internal Server Error"), (Kind.PROVIDER_ERROR, False)),
+        (FAILED, said(403, {"detail": "the model's own"}, OURS), (Kind.PROVIDER_ERROR, True)),
+        (DONE, said(504, {"detail": "x"}, OURS | {"x-fal-request-timeout-type": "user"}), (Kind.START_TIMEOUT, False)),
+        (DONE, said(499, {"detail": "x", "error_type": "client_cancelled"}, OURS), Stopped(may_have_cost=True)),
+        # The run succeeded, and made nothing of use.
+        (DONE, said(200, {"audio": {}}), (Kind.OUTPUT_UNUSABLE, True)),
+        (DONE, said(200, {"images": [{"url": URL}]}), (Kind.OUTPUT_UNUSABLE, True)),
+        (DONE, said(200, "<html>"), (Kind.OUTPUT_UNUSABLE, True)),
+    ],
+)
+def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -> None:
+    outcome = result_outcome(answer(200, status), done, "music")
+    if isinstance(expected, tuple):
+        assert isinstance(outcome, Broken)
+        assert (outcome.failure.kind, outcome.may_have_cost) == expected
+    elif isinstance(expected, type):
+        assert type(outcome) is expected
+    else:
+        assert outcome == expected
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        (said(200, {"status": "OK"}), Stopped(may_have_cost=False)),
+        (said(200, {"success": True}), CancelPending()),
+        (said(202, {"status": "CANCELLATION_REQUESTED"}), CancelPending()),
+        (said(202, {"status": "OK"}), CancelPending()),
+        (said(400, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
+    ],
+)
+def test_what_came_of_a_cancel(done: Exchange, expected: Any) -> None:
+    assert cancel_outcome(done) == expected
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [(said(404, {}), Missing), (said(401, {}), NoAnswer), (said(502, ""), NoAnswer), (SILENCE, NoAnswer)],
+)
+def test_a_cancel_that_tells_nothing(done: Exchange, expected: type) -> None:
+    assert type(cancel_outcome(done)) is expected
+
+
+@pytest.mark.parametrize("bad", [None, 7, "", "a/b", "a?b", "x" * 201, "a b", "é"])
+def test_an_id_that_is_more_than_an_id_is_none(bad: Any) -> None:
+    assert ref_of(answer(200, {"request_id": bad})) is None
+
+
+def test_the_given_urls_are_kept() -> None:
+    ref = ref_of(answer(200, {"request_id": "a-1", "status_url": "https://queue.fal.run/s", "cancel_url": 7}))
+    assert ref is not None
+    assert (ref.request_id, ref.urls) == ("a-1", {"status_url": "https://queue.fal.run/s"})
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://queue.fal.run/a/b", "https://queue.fal.run"),
+        ("https://QUEUE.fal.run:443/", "https://queue.fal.run"),
+        ("https://queue.fal.run:8443/", "https://queue.fal.run:8443"),
+        ("http://queue.fal.run/", "http://queue.fal.run"),
+        ("https://queue.fal.run.evil.example/", "https://queue.fal.run.evil.example"),
+        ("https://queue.fal.run@evil.example/", ""),
+        ("https://evil.example\\@queue.fal.run/", ""),
+        ("https://queue.fal.run:port/", ""),
+        ("//queue.fal.run/", "://queue.fal.run"),
+        ("https://queue.fal.run/\r\nHost: x", ""),
+        ("", ""),
+    ],
+)
+def test_the_origin_of_a_url(url: str, expected: str) -> None:
+    assert origin(url) == expected
+
+
+def test_the_sdk_s_version_is_known() -> None:
+    assert sdk_version().startswith("1.0.")

@@ -1,0 +1,255 @@
+"""A gateway on the embedded Kafka and PostgreSQL, with the log-sink's own read model to read."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from aiokafka import ConsumerRecord
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import log_sink
+from chassis.broker import publish
+from chassis.database import migrate, open_pool
+from chassis.delivery import Delivered
+from chassis.runtime import Runtime
+from chassis.telemetry import Telemetry
+from contracts.attempts import Artifact, AttemptFailed, AttemptSubmitted, AttemptSucceeded
+from contracts.envelope import Envelope, decode, encode
+from contracts.failures import FailureKind
+from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
+from contracts.jobs import JobAccepted, JobFailed, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
+from contracts.message import Message
+from contracts.topics import PARTITIONS, TOPICS
+from gateway.app import api, wired
+from gateway.context import TENANT, Gateway
+from gateway.settings import GatewaySettings
+from log_sink.store import Store
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import postgres
+
+TRACE_ID = "0123456789abcdef0123456789abcdef"
+TRACEPARENT = f"00-{TRACE_ID}-0123456789abcdef-01"
+SEED = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
+TOPIC_SIZES = {topic.name: PARTITIONS for topic in TOPICS}
+
+
+@dataclass(frozen=True)
+class Story:
+    """A job that fal refused and Replicate made, as the orchestrator and the adapters tell it."""
+
+    job_id: JobId
+    begin: datetime
+
+    def job(self, version: int, status: str) -> dict[str, Any]:
+        at = self.begin + timedelta(milliseconds=100 * version)
+        ids = {"job_id": self.job_id, "track_id": track_id_for(self.job_id), "tenant": TENANT}
+        return {**ids, "version": version, "status": status, "occurred_at": at}
+
+    def attempt(self, n: int) -> AttemptId:
+        return attempt_id_for(self.job_id, n)
+
+    @property
+    def artifact(self) -> Artifact:
+        return Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=10, sha256="b" * 64, duration_s=20.1)
+
+    def accepted(self) -> JobAccepted:
+        plan = (
+            PlannedRoute(provider="fal", model="music/minimax-2", endpoint="fal-ai/minimax-music/v2"),
+            PlannedRoute(provider="replicate", model="music/minimax-2", endpoint="minimax/music-1.5"),
+        )
+        return JobAccepted(**self.job(1, "queued"), plan=plan, deadline_at=self.begin + timedelta(minutes=30))
+
+    def rerouted(self) -> JobRerouted:
+        return JobRerouted(
+            **self.job(2, "queued"),
+            from_attempt_id=self.attempt(1),
+            from_provider="fal",
+            to_attempt_id=self.attempt(2),
+            to_provider="replicate",
+            kind=FailureKind.INSUFFICIENT_BALANCE,
+            message="User is locked.",
+        )
+
+    def started(self) -> JobStarted:
+        return JobStarted(**self.job(3, "running"), attempt_id=self.attempt(2), provider="replicate")
+
+    def succeeded(self) -> JobSucceeded:
+        return JobSucceeded(
+            **self.job(4, "succeeded"),
+            attempt_id=self.attempt(2),
+            provider="replicate",
+            model="music/minimax-2",
+            artifacts=(self.artifact,),
+            cost_usd=0.03,
+        )
+
+    def failed(self) -> JobFailed:
+        return JobFailed(**self.job(4, "failed"), kind=FailureKind.NO_ROUTE, message="nobody could make it")
+
+    def jobs(self) -> list[Message]:
+        return [self.accepted(), self.rerouted(), self.started(), self.succeeded()]
+
+    def attempts(self) -> list[Message]:
+        def about(n: int, version: int) -> dict[str, Any]:
+            return {
+                "job_id": self.job_id,
+                "track_id": track_id_for(self.job_id),
+                "attempt_id": self.attempt(n),
+                "n": n,
+                "provider": "fal" if n == 1 else "replicate",
+                "model": "music/minimax-2",
+                "endpoint": "fal-ai/minimax-music/v2" if n == 1 else "minimax/music-1.5",
+                "version": version,
+                "occurred_at": self.begin + timedelta(milliseconds=150 * n + version),
+            }
+
+        return [
+            AttemptFailed(
+                **about(1, 2),
+                kind=FailureKind.INSUFFICIENT_BALANCE,
+                error_code="403",
+                message="User is locked.",
+                http_status=403,
+                accepted=False,
+            ),
+            AttemptSubmitted(**about(2, 2), provider_ref="r8-1"),
+            AttemptSucceeded(**about(2, 3), provider_ref="r8-1", artifacts=(self.artifact,), cost_usd=0.03),
+        ]
+
+
+StoryOf = Callable[[str], Story]
+
+
+@pytest.fixture
+def story_of() -> StoryOf:
+    return lambda job_id: Story(JobId(job_id), datetime.now(UTC))
+
+
+@pytest.fixture
+def story() -> Story:
+    return Story(job_id_for(TENANT, "a story"), datetime(2026, 3, 10, 12, tzinfo=UTC))
+
+
+@dataclass(frozen=True)
+class World:
+    """A gateway to call, what lies around it, and the spans it made."""
+
+    parts: Gateway
+    client: httpx.AsyncClient
+    spans: InMemorySpanExporter
+    database_url: str
+    _offsets: Iterator[int]
+
+    async def say(self, *messages: Message) -> None:
+        """Publish as the orchestrator would, in order."""
+        for message in messages:
+            record = encode(message, source="orchestrator", traceparent=TRACEPARENT)
+            await (await publish(self.parts.broker, record))
+
+    async def store(self, *messages: Message) -> None:
+        """Have the log-sink store messages, as if it had consumed them."""
+        async with open_pool(self.database_url, "log_sink", max_size=2) as pool:
+            await Store(pool).store([_delivered(message, next(self._offsets)) for message in messages])
+
+    async def post(self, body: Any = None, **headers: str) -> httpx.Response:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.client.post("/api/tracks", json=SEED if body is None else body, headers=sent)
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@asynccontextmanager
+async def world_on(kafka_servers: str, database_url: str, store: Path) -> AsyncIterator[World]:
+    settings = GatewaySettings(
+        KAFKA_BOOTSTRAP_SERVERS=kafka_servers,
+        DATABASE_URL=database_url,
+        ARTIFACT_STORE_URL=store.as_uri(),
+        _env_file=None,
+    )
+    await migrate(database_url, "log_sink", log_sink)
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    runtime = Runtime("gateway", Telemetry(provider, "gateway", exporting=True))
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(wired(settings, runtime))
+        transport = httpx.ASGITransport(app=api(parts))
+        client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gateway"))
+        runtime.started = True
+        yield World(parts, client, spans, database_url, itertools.count())
+        runtime.stopping.set()
+    provider.shutdown()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(store_folder: Path) -> AsyncIterator[World]:
+    """One gateway for all tests that leave its surroundings alone."""
+    async with (
+        kafka(TOPIC_SIZES) as cluster,
+        postgres() as server,
+        world_on(cluster.bootstrap_servers, server.url, store_folder) as made,
+    ):
+        yield made
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 5) -> None:
+    """Wait for what has to become true."""
+    async with asyncio.timeout(within_s):
+        while not await condition():  # noqa: ASYNC110 - what is waited for lies in other processes
+            await asyncio.sleep(0.02)
+
+
+Until = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Until:
+    return until
+
+
+WorldOn = Callable[..., Any]
+
+
+@pytest.fixture(name="world_on")
+def world_on_fixture() -> WorldOn:
+    return world_on
+
+
+@pytest.fixture
+def topic_sizes() -> dict[str, int]:
+    return TOPIC_SIZES
+
+
+def _delivered(message: Message, offset: int) -> Delivered:
+    sent = encode(message, source="test", traceparent=TRACEPARENT)
+    record: Any = ConsumerRecord(
+        topic=sent.topic,
+        partition=0,
+        offset=offset,
+        timestamp=0,
+        timestamp_type=0,
+        key=sent.key,
+        value=sent.value,
+        checksum=None,
+        serialized_key_size=len(sent.key),
+        serialized_value_size=len(sent.value),
+        headers=sent.headers,
+    )
+    found = decode(sent.headers, sent.value)
+    assert isinstance(found, Envelope)
+    return Delivered(found.message, found.event_id, found.traceparent, record)

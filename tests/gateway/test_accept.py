@@ -1,0 +1,164 @@
+"""What a request has to be, and how it is told what it is not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.catalogue import default_catalogue_path, load_catalogue
+from gateway.accept import TrackRequest, parse, require_json, require_route
+from gateway.problems import Problem
+
+CATALOGUE = load_catalogue(default_catalogue_path())
+
+
+def fault(body: dict[str, Any]) -> Problem:
+    with pytest.raises(Problem) as caught:
+        parse(json.dumps(body).encode())
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "limit", "value"),
+    [
+        ({"duration_s": 601}, "duration_s", {"le": 600.0}, "601"),
+        ({"duration_s": 0}, "duration_s", {"gt": 0.0}, "0"),
+        ({"duration_s": -(10**400)}, "duration_s", None, "an integer of over 300 digits"),
+        ({"duration_s": "20"}, "duration_s", None, "20"),
+        ({"duration_s": True}, "duration_s", None, "True"),
+        ({"style_strength": 1.5}, "style_strength", {"le": 1.0}, "1.5"),
+        ({"has_vocals": 1}, "has_vocals", None, "1"),
+        ({"prompt": ""}, "prompt", {"min_length": 1}, ""),
+        ({"prompt": "x" * 4001}, "prompt", {"max_length": 4000}, "x" * 100 + "…"),
+        ({"prompt": "a\x00b"}, "prompt", None, "a\N{REPLACEMENT CHARACTER}b"),
+        ({"prompt": None}, "prompt", None, "None"),
+        ({"providers": []}, "providers", {"min_length": 1}, None),
+        ({"providers": ["openai"]}, "providers.0", {"expected": "'fal' or 'replicate'"}, "openai"),
+        ({"providers": ["fal", "fal"]}, "providers", None, None),
+        ({"deadline_s": 0.5}, "deadline_s", {"ge": 1.0}, "0.5"),
+        ({"metadata": {"k": "v" * 501}}, "metadata.k", {"max_length": 500}, "v" * 100 + "…"),
+        ({"metadata": {"k": {"deep": 1}}}, "metadata.k", None, None),
+        ({"webhook_url": "http://169.254.169.254/"}, "webhook_url", None, "http://169.254.169.254/"),
+        ({"lyrics": "la"}, "body", None, None),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_limit_and_its_value(
+    change: dict[str, Any], field: str, limit: dict[str, Any] | None, value: str | None
+) -> None:
+    problem = fault({"prompt": "x", **change})
+    assert problem.status == 422
+    [told] = problem.members["errors"]
+    assert (told.field, told.limit, told.value) == (field, limit, value)
+    assert problem.detail.startswith(field)
+
+
+def test_a_number_too_long_to_be_written_out_is_refused_too() -> None:
+    with pytest.raises(Problem) as caught:
+        parse(b'{"prompt": "x", "duration_s": 1' + b"0" * 5000 + b"}")
+    assert caught.value.status == 422
+
+
+def test_several_faults_are_told_at_once() -> None:
+    told = fault({"duration_s": 700, "colour": "red"}).members["errors"]
+    assert {each.field for each in told} == {"prompt", "duration_s", "colour"}
+
+
+def test_many_faults_are_told_in_part() -> None:
+    body = {f"field{n}": n for n in range(1000)}
+    assert len(fault(body).members["errors"]) == 20
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"prompt": "\xff"}',
+        b'{"prompt": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"prompt": "x"} trailing',
+        b"\xef\xbb\xbf{}",
+    ],
+)
+def test_what_is_not_json_is_a_400(raw: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        parse(raw)
+    assert (caught.value.status, caught.value.kind) == (400, "malformed-json")
+
+
+@pytest.mark.parametrize("raw", [b"null", b"[]", b'"x"', b"3", b'{"prompt": "x", "duration_s": NaN}', b"NaN"])
+def test_json_of_another_shape_is_a_422(raw: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        parse(raw)
+    assert caught.value.status == 422
+
+
+@pytest.mark.parametrize("declared", ["application/json", "application/json; charset=UTF-8", "application/x+json"])
+def test_json_is_taken_under_its_names(declared: str) -> None:
+    require_json(declared)
+
+
+@pytest.mark.parametrize(
+    "declared", [None, "", "text/plain", "application/jsonp", "application/json; charset=utf-16", "multipart/form-data"]
+)
+def test_other_content_types_are_a_415(declared: str | None) -> None:
+    with pytest.raises(Problem) as caught:
+        require_json(declared)
+    assert caught.value.status == 415
+
+
+def test_an_unknown_model_is_told_with_its_neighbours() -> None:
+    with pytest.raises(Problem) as caught:
+        require_route(TrackRequest(prompt="x", model="music/minimx-2"), CATALOGUE, "fal")
+    assert caught.value.kind == "unknown-model"
+    assert "music/minimax-2" in caught.value.detail
+
+
+def test_what_nobody_can_make_is_told_with_each_routes_reason() -> None:
+    wanted = TrackRequest(prompt="a long one", duration_s=20, has_vocals=True, lyrics="la " * 3000)
+    with pytest.raises(Problem) as caught:
+        require_route(wanted, CATALOGUE, "fal")
+    routes = caught.value.members["routes"]
+    assert {route.provider for route in routes} == {"fal", "replicate"}
+    assert all("lyrics 9000 >" in route.reason for route in routes)
+
+
+def test_the_request_of_every_newcomer_has_a_route() -> None:
+    require_route(TrackRequest(prompt="Warm ambient pad", duration_s=20), CATALOGUE, "fal")
+
+
+Bodies = st.fixed_dictionaries(
+    {"prompt": st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=40)},
+    optional={
+        "duration_s": st.integers(1, 600),
+        "has_vocals": st.just(True),
+        "style_strength": st.sampled_from([0, 0.25, 1]),
+        "model": st.just("music/minimax-2"),
+        "providers": st.permutations(["fal", "replicate"]),
+        "metadata": st.dictionaries(st.sampled_from("abc"), st.sampled_from(["1", "2"])),
+    },
+)
+
+
+@given(body=Bodies, order=st.randoms(use_true_random=False), indent=st.sampled_from([None, 1]), ascii_=st.booleans())
+def test_the_fingerprint_is_the_requests_not_the_spellings(
+    body: dict[str, Any], order: Any, indent: int | None, ascii_: bool
+) -> None:
+    keys = list(body)
+    order.shuffle(keys)
+    other = {key: float(body[key]) if key == "duration_s" else body[key] for key in keys} | {"deadline_s": None}
+    first = parse(json.dumps(body).encode()).fingerprint()
+    assert parse(json.dumps(other, indent=indent, ensure_ascii=ascii_).encode()).fingerprint() == first
+
+
+@given(one=Bodies, other=Bodies)
+def test_different_requests_have_different_fingerprints(one: dict[str, Any], other: dict[str, Any]) -> None:
+    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    first, second = (parse(json.dumps(body).encode()).fingerprint() for body in (one, other))
+    assert (first == second) == same

@@ -1,0 +1,121 @@
+"""The tail's view of a job does not depend on repeats, nor on which topic was read first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contracts.envelope import Envelope
+from contracts.generation import MusicInput
+from contracts.ids import job_id_for, track_id_for
+from contracts.message import Message
+from contracts.requests import CancelRequested, JobRequested
+from gateway.fold import Known, fold
+from gateway.state import newer
+from gateway.tail import JobTail
+
+TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+
+
+def envelope(message: Message) -> Envelope:
+    return Envelope(message, str(message.event_id), "/segue/test", TRACEPARENT)
+
+
+def requested(story: Any) -> JobRequested:
+    return JobRequested(
+        job_id=story.job_id,
+        track_id=track_id_for(story.job_id),
+        tenant="default",
+        occurred_at=story.begin,
+        fingerprint="a" * 64,
+        input=MusicInput(prompt="Warm ambient pad"),
+        accept_by=story.begin + timedelta(seconds=15),
+        deadline_at=story.begin + timedelta(minutes=30),
+        metadata={"order": "7"},
+    )
+
+
+def folded(*messages: Message) -> Known:
+    known: Known | None = None
+    for message in messages:
+        known = fold(known, envelope(message))
+    assert known is not None
+    return known
+
+
+def test_a_whole_story_is_told(story: Any) -> None:
+    known = folded(requested(story), *story.jobs())
+    job = known.job
+    assert job is not None
+    assert (job.status, job.provider, job.model, job.cost_usd, job.version) == (
+        "succeeded",
+        "replicate",
+        "music/minimax-2",
+        0.03,
+        4,
+    )
+    assert [(a.n, a.provider, a.state, a.kind, a.endpoint) for a in job.attempts] == [
+        (1, "fal", "failed", "insufficient_balance", "fal-ai/minimax-music/v2"),
+        (2, "replicate", "succeeded", None, "minimax/music-1.5"),
+    ]
+    assert job.artifacts_of == story.attempt(2)
+    assert [line.event for line in known.log] == [
+        "job.requested",
+        "job.accepted",
+        "job.rerouted",
+        "job.started",
+        "job.succeeded",
+    ]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_topics_may_be_read_in_any_order_and_repeatedly(story: Any, data: st.DataObject) -> None:
+    requests: list[Message] = [requested(story)]
+    jobs = story.jobs()
+    expected = folded(*requests, *jobs).job
+    order: list[Message] = []
+    while requests or jobs:
+        source = data.draw(st.sampled_from([each for each in (requests, jobs) if each]))
+        order.append(source.pop(0))
+        if data.draw(st.booleans()):
+            order.append(data.draw(st.sampled_from(order)))
+    told = folded(*order).job
+    assert told is not None
+    assert expected is not None
+    # When it was requested is known from the request alone, whenever that was read.
+    assert replace(told, trace_id=None) == replace(expected, trace_id=None)
+
+
+def test_a_wish_to_cancel_an_unknown_job_is_not_a_job(story: Any) -> None:
+    wish = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
+    assert folded(wish).job is None
+
+
+def test_the_newer_version_wins_and_keeps_what_only_the_other_knew(story: Any) -> None:
+    old = folded(requested(story), story.accepted()).job
+    new = folded(*story.jobs()).job
+    assert old is not None
+    for merged in (newer(old, new), newer(new, old)):
+        assert merged is not None
+        assert merged.status == "succeeded"
+        assert [attempt.n for attempt in merged.attempts] == [1, 2]
+    merged = newer(old, new)
+    assert merged is not None
+    assert merged.metadata == {"order": "7"}
+    assert merged.fingerprint == "a" * 64
+
+
+def test_the_tail_forgets_the_jobs_it_heard_of_longest_ago(story: Any) -> None:
+    tail = JobTail(max_jobs=2)
+    ids = [job_id_for("default", str(n)) for n in range(3)]
+    for job_id in ids:
+        message = requested(replace(story, job_id=job_id))
+        tail.take(envelope(message))
+    assert tail.known(ids[0]).job is None
+    assert tail.job_of_track(track_id_for(ids[0])) is None
+    assert tail.job_of_track(track_id_for(ids[2])) is not None

@@ -1,0 +1,142 @@
+"""What Replicate's answers mean for a run."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from adapter_kit.outcomes import (
+    AlreadyOver,
+    Broken,
+    CancelPending,
+    Missing,
+    NoAnswer,
+    Output,
+    Produced,
+    Running,
+    Stopped,
+    Waiting,
+)
+from adapter_kit.provider import LostSubmission
+from adapter_kit.wire import Answer, Exchange
+from contracts.failures import FailureKind as Kind
+from replicate_adapter.listing import candidates, next_page
+from replicate_adapter.reading import cancel_outcome, check_outcome, ref_of
+from replicate_adapter.transport import sdk_version
+
+URL = "https://replicate.delivery/x/out.mp3"
+STARTED = "2026-01-01T00:00:00Z"
+
+
+def answer(status: int, body: Any) -> Answer:
+    return Answer(status, {}, (body if isinstance(body, str) else json.dumps(body)).encode())
+
+
+def said(status: int, body: Any) -> Exchange:
+    return Exchange(handed_over=True, answer=answer(status, body))
+
+
+SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        ({"status": "starting"}, Waiting()),
+        ({"status": "processing", "version": None}, Running()),
+        ({"status": "succeeded", "output": URL}, Produced((Output(URL),))),
+        ({"status": "succeeded", "output": [URL, URL + "2"]}, Produced((Output(URL), Output(URL + "2")))),
+        ({"status": "succeeded", "output": None, "data_removed": True}, (Kind.OUTPUT_LOST, True)),
+        ({"status": "succeeded", "output": None}, (Kind.OUTPUT_UNUSABLE, True)),
+        ({"status": "succeeded", "output": "data:audio/wav;base64,AA"}, (Kind.OUTPUT_UNUSABLE, True)),
+        ({"status": "failed", "error": "boom", "started_at": STARTED}, (Kind.MODEL_ERROR, True)),
+        ({"status": "failed", "error": "E6716", "started_at": None}, (Kind.PROVIDER_ERROR, False)),
+        ({"status": "canceled"}, Stopped(may_have_cost=True)),
+        ({"status": "aborted"}, Stopped(may_have_cost=False)),
+        ({"status": "paused"}, NoAnswer),
+        ({}, NoAnswer),
+    ],
+)
+def test_how_a_run_stands(prediction: Any, expected: Any) -> None:
+    outcome = check_outcome(said(200, prediction), "music")
+    if isinstance(expected, tuple):
+        assert isinstance(outcome, Broken)
+        assert (outcome.failure.kind, outcome.may_have_cost) == expected
+    elif isinstance(expected, type):
+        assert type(outcome) is expected
+    else:
+        assert outcome == expected
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        (said(404, {}), Missing),
+        (said(401, {}), NoAnswer),
+        (said(500, {}), NoAnswer),
+        (said(429, {}), NoAnswer),
+        (SILENCE, NoAnswer),
+    ],
+)
+def test_a_question_that_fails_tells_nothing_of_the_run(done: Exchange, expected: type) -> None:
+    assert type(check_outcome(done, "music")) is expected
+    assert type(cancel_outcome(done)) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("aborted", Stopped(may_have_cost=False)),
+        ("canceled", Stopped(may_have_cost=True)),
+        ("succeeded", AlreadyOver()),
+        ("failed", AlreadyOver()),
+        ("processing", CancelPending()),
+        ("starting", CancelPending()),
+        ("new word", CancelPending()),
+    ],
+)
+def test_what_came_of_a_cancel(status: str, expected: Any) -> None:
+    assert cancel_outcome(said(200, {"status": status})) == expected
+
+
+@pytest.mark.parametrize("bad", [None, 7, "", "a/b", "../account", "x" * 101])
+def test_an_id_that_is_more_than_an_id_is_none(bad: Any) -> None:
+    assert ref_of(answer(201, {"id": bad})) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.replicate.com/v1/predictions?cursor=a%2Bb", "/v1/predictions?cursor=a%2Bb"),
+        ("https://evil.example/v1/predictions?cursor=1", "/v1/predictions?cursor=1"),
+        ("https://evil.example/v1/files", None),
+        ("//evil.example/v1/predictions", "/v1/predictions?"),
+        ("https://[", None),
+        (None, None),
+    ],
+)
+def test_the_next_page_is_only_ever_a_path(url: Any, expected: str | None) -> None:
+    assert next_page(answer(200, {"next": url})) == expected
+
+
+def test_what_may_be_the_lost_one() -> None:
+    now = datetime.now(UTC)
+    lost = LostSubmission("a.1", "google/lyria-2", {"prompt": "x", "seed": 1.0}, now, frozenset({"taken"}))
+    fitting = {"model": "google/lyria-2", "input": {"seed": 1, "prompt": "x"}, "created_at": now.isoformat()}
+    items = [
+        fitting | {"id": "right"},
+        fitting | {"id": "taken"},
+        fitting | {"id": "other", "input": {"prompt": "x"}},
+        fitting | {"id": "elsewhere", "model": "google/lyria-3"},
+        fitting | {"id": "early", "created_at": (now - timedelta(minutes=3)).isoformat()},
+        fitting | {"id": "timeless", "created_at": "today"},
+        fitting | {"id": "naive", "created_at": "2099-01-01T00:00:00"},
+    ]
+    found = list(candidates(answer(200, {"results": items}), lost))
+    assert [ref.request_id for _, ref in found] == ["right"]
+
+
+def test_the_sdk_s_version_is_known() -> None:
+    assert sdk_version().startswith("1.0.")
