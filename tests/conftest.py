@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL with a fresh database for each test, an embedded cluster, and the profiles."""
+"""What all tests share: a real PostgreSQL with a fresh database for each test, an embedded cluster, profiles."""
 
 from __future__ import annotations
 

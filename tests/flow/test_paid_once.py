@@ -38,8 +38,11 @@ from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
+    CancelOutcome,
     CancelPending,
+    CheckOutcome,
     Failure,
+    FindOutcome,
     Found,
     Missing,
     NoAnswer,
@@ -66,6 +69,7 @@ from contracts.message import Message
 from contracts.requests import JobRequested
 from orchestrator.decide import Attempted, CancelAsked, Requested, decide
 from orchestrator.decide import Due as JobDue
+from orchestrator.decide import Happening as JobHappening
 from orchestrator.job import Job, Leg
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,7 +113,7 @@ class World:
         match message:
             case RunAttempt():
                 self._create(message)
-            case CancelAttempt():
+            case CancelAttempt() if message.attempt_id in self.ledger:
                 self._happen(message.attempt_id, CancelWanted(message.reason))
             case AttemptEvent():
                 self._decide(Attempted(message))
@@ -198,12 +202,13 @@ class World:
         if result.action is not None:
             self.in_hand.append((attempt_id, result.action))
 
-    def _decide(self, happening: object) -> None:
+    def _decide(self, happening: JobHappening) -> None:
         before = self.job
-        decision = decide(before, happening, self.now)  # type: ignore[arg-type]
+        decision = decide(before, happening, self.now)
         after = decision.job
         if before is not None and before.final:
-            assert after == before and not decision.messages, "a final job changed"
+            assert after == before, "a final job changed"
+            assert not decision.messages, "a final job spoke"
         if after is not None:
             assert after.final or after.next_action_at is not None, "a job waits for nothing"
             assert sum(a.outcome == "live" for a in after.attempts) <= 1
@@ -233,7 +238,7 @@ class World:
     def _run(self, attempt: Attempt) -> ProviderRun | None:
         return self.runs.get(attempt.ref.request_id) if attempt.ref else None
 
-    def _check(self, attempt: Attempt, fate: Fate) -> object:
+    def _check(self, attempt: Attempt, fate: Fate) -> CheckOutcome:
         run = self._run(attempt)
         if run is None:
             return Missing("unknown")
@@ -254,7 +259,7 @@ class World:
             case _:
                 return Stopped(may_have_cost=True)
 
-    def _cancel(self, attempt: Attempt, fate: Fate) -> object:
+    def _cancel(self, attempt: Attempt, fate: Fate) -> CancelOutcome:
         run = self._run(attempt)
         if run is None:
             return Missing("unknown")
@@ -265,7 +270,7 @@ class World:
         run.cancelled = True
         return CancelPending() if fate.final else Stopped(may_have_cost=run.looks > 1)
 
-    def _search(self, attempt_id: AttemptId, fate: Fate) -> object:
+    def _search(self, attempt_id: AttemptId, fate: Fate) -> FindOutcome:
         if fate.broken:
             return NoAnswer("listing is away")
         found = [run_id for run_id, run in self.runs.items() if run.attempt_id == attempt_id]
@@ -313,7 +318,9 @@ def check_step(before: Attempt, result: Step) -> None:
     assert after.final or after.next_action_at is not None, f"{after.state} waits for nothing"
     assert not after.final or after.next_action_at is None
     if before.final:
-        assert after == before and not result.events and result.action is None, "a final attempt changed"
+        assert after == before, "a final attempt changed"
+        assert not result.events
+        assert result.action is None
     versions = [event.version for event in result.events]
     assert versions == list(range(before.version + 1, after.version + 1)), "versions are not dense"
     assert isinstance(result.action, Post) == any(isinstance(e, AttemptSubmitting) for e in result.events)
@@ -392,7 +399,8 @@ def test_nobody_pays_twice_and_nothing_is_stuck(story: list[tuple[str, int, Fate
 
     bills = Counter(run.attempt_id for run in world.runs.values())
     assert all(count == 1 for count in bills.values()), f"an attempt was billed twice: {bills}"
-    assert world.job is not None and world.job.final
+    assert world.job is not None
+    assert world.job.final
     told = [message for message in world.log if isinstance(message, JobEvent)]
     assert [event.version for event in told] == list(range(1, world.job.version + 1))
     assert told[-1].status == world.job.state

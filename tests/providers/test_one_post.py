@@ -1,11 +1,13 @@
 """One submit is one POST, whatever the other end does to it, and what came of it is called what it is."""
 
 import asyncio
+import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import fal_client.client as fal_sdk
 import pytest
 
 from adapter_kit.outcomes import (
@@ -155,6 +157,40 @@ async def test_a_refused_connection_means_not_sent(kind: Any, raw: Any, opened: 
     assert isinstance(outcome, NotSent)
     assert "ConnectError" in outcome.reason
     assert server.requests == []
+
+
+async def test_a_host_that_lets_nobody_in_means_not_sent(kind: Any, opened: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        began = time.monotonic()
+        async with opened(full.getsockname()[1], submit_timeout_s=2) as provider:
+            outcome = await provider.submit(kind.submission())
+        assert time.monotonic() - began < 1.8
+        for each in waiting:
+            each.close()
+    assert isinstance(outcome, NotSent)
+    assert "ConnectTimeout" in outcome.reason
+
+
+@pytest.mark.parametrize("kind", ["fal"], indirect=True)
+@pytest.mark.parametrize("drop", [False, True])
+async def test_the_second_domain_gets_the_one_post(
+    kind: Any, raw: Any, opened: Any, http: Any, monkeypatch: pytest.MonkeyPatch, drop: bool
+) -> None:
+    monkeypatch.setattr(fal_sdk, "_BACKUP_DOMAINS", {"127.0.0.9": "127.0.0.1"})
+    async with raw(drop=drop) as server:
+        at = f"https://127.0.0.1:{server.port}/fal-ai/lyria2/requests/abc"
+        names = ("response_url", "status_url", "cancel_url")
+        server.answer = http(200, {"request_id": "abc"} | dict.fromkeys(names, at))
+        provider = opened(server.port)
+        monkeypatch.setattr(fal_sdk, "QUEUE_URL_FORMAT", f"https://127.0.0.9:{server.port}/")
+        async with provider as opened_provider:
+            outcome = await opened_provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear) if drop else outcome.ref.urls == dict.fromkeys(names, at)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("kind", ["fal"], indirect=True)

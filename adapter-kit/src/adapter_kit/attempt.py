@@ -547,7 +547,9 @@ def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> S
     if attempt.state != "collecting":
         return Step(attempt)
     tries = attempt.tries + 1
-    if failed.final or tries >= COLLECT_TRIES:
+    # Our own store being away is no reason to give up a paid output, or to buy another one, before the deadline.
+    patient = failed.failure.kind is FailureKind.STORE_FAILED and now < attempt.deadline_at
+    if failed.final or (tries >= COLLECT_TRIES and not patient):
         return _failed(attempt, failed.failure, now, cost_usd=attempt.price_usd)
     return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt, tries))))
 

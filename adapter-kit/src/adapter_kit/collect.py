@@ -73,7 +73,8 @@ class Collector:
             return _lost(f"output {n}: {error}", final=False, http_status=error.status)
         except STORE_ERRORS as error:
             # Its text may quote the store's credentials.
-            return _lost(f"output {n}: Segue could not store it ({type(error).__name__})", final=False)
+            message = f"output {n}: the artifact store did not take it ({type(error).__name__})"
+            return CollectFailed(Failure(FailureKind.STORE_FAILED, message), final=False)
 
     async def _store_one(self, attempt: Attempt, n: int, path: Path) -> Artifact:
         sha256 = await download(self._client, attempt.outputs[n - 1].url, path, self._max_bytes)

@@ -25,11 +25,17 @@ class FailureKind(StrEnum):
     CANCELLED_BY_PROVIDER = "cancelled_by_provider"
     OUTPUT_LOST = "output_lost"
     OUTPUT_UNUSABLE = "output_unusable"
+    STORE_FAILED = "store_failed"
     NEVER_ACCEPTED = "never_accepted"
     AMBIGUOUS_SUBMISSION = "ambiguous_submission"
     EXPIRED = "expired"
     NO_ROUTE = "no_route"
     UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> FailureKind | None:
+        # A kind that a newer service knows is no reason to lose its event.
+        return cls.UNKNOWN if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,12 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     ),
     FailureKind.OUTPUT_UNUSABLE: FailureTraits(
         "The run succeeded, but what it returned is not the media asked for; the run was billed.", True, False, False
+    ),
+    FailureKind.STORE_FAILED: FailureTraits(
+        "The run succeeded, but Segue's own artifact store would not take its output; the run was billed.",
+        False,
+        False,
+        False,
     ),
     FailureKind.NEVER_ACCEPTED: FailureTraits(
         "The submit's answer was lost, and the provider never showed the run within the grace; it was not accepted.",

@@ -16,7 +16,8 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
 class _Input(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # In the log a newer gateway may say more; at the door the gateway refuses what it does not know.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class MusicInput(_Input):

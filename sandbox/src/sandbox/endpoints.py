@@ -87,11 +87,10 @@ def _each(usd: float) -> Callable[[Made], float]:
 _MUSICGEN = "671ac645ce5e552cc63a54a2bbff63fcf798043055d2dac5fc9e36a837eedcfb"
 
 _ALL = (
-    *(
-        Endpoint("fal", f"fal-ai/minimax-music/{v}", inputs.FalMinimax, lambda i: _song(i.lyrics_prompt), _each(0.03),
-                 ("audios", 0.03))
-        for v in ("v2", "v1.5")
-    ),
+    Endpoint("fal", "fal-ai/minimax-music/v2", inputs.FalMinimax, lambda i: _song(i.lyrics_prompt), _each(0.03),
+             ("audios", 0.03)),
+    Endpoint("fal", "fal-ai/minimax-music/v1.5", inputs.FalMinimax15, lambda i: _song(i.prompt), _each(0.03),
+             ("audios", 0.03)),
     Endpoint("fal", "fal-ai/stable-audio-25/text-to-audio", inputs.FalStableAudio, lambda i: Sound(i.seconds_total),
              _each(0.20), ("audios", 0.20)),
     Endpoint("fal", "fal-ai/lyria2", inputs.FalLyria, lambda i: Sound(30.0), _each(0.10), ("30 seconds", 0.10)),

@@ -8,7 +8,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class FalMinimax(BaseModel):
-    """`fal-ai/minimax-music` from version 1.5 on."""
+    """`fal-ai/minimax-music/v2`."""
 
     class AudioSetting(BaseModel):
         """How the song is encoded."""
@@ -21,6 +21,14 @@ class FalMinimax(BaseModel):
     prompt: str = Field(min_length=10, max_length=300)
     lyrics_prompt: str = Field(min_length=10, max_length=3_000)
     audio_setting: AudioSetting = AudioSetting()
+
+
+class FalMinimax15(BaseModel):
+    """`fal-ai/minimax-music/v1.5`, which names its fields the other way round: `prompt` is what is sung."""
+
+    prompt: str = Field(min_length=10, max_length=600)
+    lyrics_prompt: str = Field(min_length=10, max_length=3_000)
+    audio_setting: FalMinimax.AudioSetting = FalMinimax.AudioSetting()
 
 
 class FalStableAudio(BaseModel):

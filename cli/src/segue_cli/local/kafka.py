@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segue_cli.local.process import LineSink, child, ready_with
+from segue_cli.local.process import Child, LineSink, child, ready_with
 
 _FIRST_JOIN_MS = 100
 _PRODUCER = 0
@@ -32,7 +32,12 @@ class LocalKafka:
     """Where the embedded cluster listens, and the process that it is."""
 
     bootstrap_servers: str
-    pid: int
+    process: Child
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
 
 
 @asynccontextmanager
@@ -43,10 +48,15 @@ async def kafka(
 
     With a `port`, broker n listens on `port + n - 1`, so that an address outlives a restart; the records do not.
     """
-    argv = [sys.executable, "-m", "segue_cli.local.kafka", "--brokers", str(brokers), "--port", str(port)]
-    argv += ["--topics", ",".join(f"{name}:{partitions}" for name, partitions in topics.items())]
+    argv = command(topics, brokers=brokers, port=port)
     async with child(argv, name="kafka", on_line=on_line, ready=ready_with("bootstrap_servers")) as process:
-        yield LocalKafka(process.ready["bootstrap_servers"], process.pid)
+        yield LocalKafka(process.ready["bootstrap_servers"], process)
+
+
+def command(topics: Mapping[str, int], *, brokers: int = 1, port: int = 0) -> list[str]:
+    """The command line that starts such a cluster."""
+    argv = [sys.executable, "-m", "segue_cli.local.kafka", "--brokers", str(brokers), "--port", str(port)]
+    return [*argv, "--topics", ",".join(f"{name}:{partitions}" for name, partitions in topics.items())]
 
 
 @contextmanager

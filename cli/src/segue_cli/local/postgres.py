@@ -45,6 +45,12 @@ class LocalPostgres:
             raise RuntimeError("PostgreSQL is stopped")
         return self._running.pid
 
+    async def wait(self) -> int:
+        """Wait for the running server's end, and return its exit code; raises `RuntimeError` while it is stopped."""
+        if self._running is None:
+            raise RuntimeError("PostgreSQL is stopped")
+        return await self._running.wait()
+
     async def start(self) -> None:
         """Start it and wait until it takes connections, recovering first when it has to; raises `ChildFailed`."""
         if self._running is not None and self._running.returncode is None:

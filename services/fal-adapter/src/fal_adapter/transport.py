@@ -40,9 +40,10 @@ async def fal_client(key: str, submit_timeout_s: float, ask_timeout_s: float) ->
 
 def queue_origins() -> frozenset[str]:
     """Where fal's queue may be asked: its own origin, and that of its second domain. No other one gets the key."""
-    own = urlsplit(sdk.QUEUE_URL_FORMAT)
-    second = sdk._BACKUP_DOMAINS.get(own.hostname or "")
-    return frozenset({origin(sdk.QUEUE_URL_FORMAT), *([f"{own.scheme}://{second}"] if second else [])})
+    own = httpx.URL(sdk.QUEUE_URL_FORMAT)
+    second = sdk._BACKUP_DOMAINS.get(own.host)
+    urls = [own, *([own.copy_with(host=second)] if second else [])]
+    return frozenset(origin(str(url)) for url in urls)
 
 
 def origin(url: str) -> str:

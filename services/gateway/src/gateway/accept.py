@@ -47,7 +47,7 @@ SONG_REQUEST: Final[dict[str, JsonValue]] = {
 class TrackRequest(MusicInput):
     """The music to make, and how."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [SEED_REQUEST, SONG_REQUEST]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [SEED_REQUEST, SONG_REQUEST]})
 
     model: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = Field(
         default=None, description="A model of the catalogue; unset: the first of its default order that can do it."

@@ -88,11 +88,13 @@ def newer(stored: Job | None, tailed: Job | None) -> Job | None:
     if stored is None or tailed is None:
         return stored or tailed
     attempts = _attempts(stored.attempts, tailed.attempts)
+    # Whoever has not seen the request itself goes by what came of it, which is later.
+    requested_at = min(stored.requested_at, tailed.requested_at)
     if tailed.version <= stored.version:
-        return replace(stored, attempts=attempts)
+        return replace(stored, attempts=attempts, requested_at=requested_at)
     return replace(
         tailed,
-        requested_at=stored.requested_at,
+        requested_at=requested_at,
         model=tailed.model or stored.model,
         deadline_at=tailed.deadline_at or stored.deadline_at,
         started_at=tailed.started_at or stored.started_at,

@@ -1,0 +1,116 @@
+"""The processes that make up a running Segue, and how each is started again by hand."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from segue_cli.local.process import LineSink
+
+LOOPBACK = "127.0.0.1"
+
+
+class Process(Protocol):
+    """A child process that can be waited for."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait for its end and return its exit code."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One running process."""
+
+    name: str
+    process: Process
+    pid: int
+    address: str
+    log: Path
+    again: str
+    """The command line that starts it again, where it was, once it has died."""
+
+
+class StackFailed(Exception):
+    """Segue did not come up: the first line says which part and why, the others what it last said."""
+
+
+def module_of(service: str) -> str:
+    """The Python module that is a service."""
+    return service.replace("-", "_")
+
+
+def service_again(service: str, port: int, env_file: Path) -> str:
+    """How a person starts a service again beside a running `segue up`."""
+    command = [_segue(), "run", service, "--port", str(port), "--env-file", _short(env_file)]
+    return shlex.join(command)
+
+
+def log_to(path: Path) -> tuple[LineSink, Callable[[], None]]:
+    """A sink that appends lines to a file at once, and what closes it."""
+    file = path.open("a", encoding="utf-8", buffering=1)
+
+    def take(line: str) -> None:
+        if not file.closed:
+            file.write(line + "\n")
+
+    return take, file.close
+
+
+def free_port(wanted: int = 0) -> int:
+    """`wanted` if nobody listens there, or any free port of this machine."""
+    for port in (wanted, 0):
+        try:
+            with socket.create_server((LOOPBACK, port)) as probe:
+                return int(probe.getsockname()[1])
+        except OSError:
+            continue
+    raise StackFailed("this machine has no free port")
+
+
+def exit_in_words(code: int) -> str:
+    """An exit code as it is told: signals by name."""
+    import signal
+
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def spoken(line: str) -> str:
+    """A log line for people: the text of a JSON line with what it is about, any other line as it is."""
+    import json
+
+    try:
+        said: Any = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(said, dict) or "event" not in said:
+        return line
+    skipped = {"event", "level", "timestamp", "logger", "service", "exception"}
+    rest = " ".join(f"{name}={value}" for name, value in said.items() if name not in skipped)
+    text = f"{said.get('level', 'info')}: {said['event']} {rest}".rstrip()
+    return f"{text}\n{said['exception']}" if said.get("exception") else text
+
+
+def _segue() -> str:
+    """How the command was called, as one can call it again from here."""
+    called = Path(sys.argv[0])
+    if called.name == "segue":
+        return _short(called)
+    return f"{_short(Path(sys.executable))} -m segue_cli"
+
+
+def _short(path: Path) -> str:
+    """Relative to the current folder where it lies below it."""
+    here = Path.cwd()
+    absolute = path.absolute()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

@@ -1,0 +1,100 @@
+"""Segue's five services as child processes: started together, ready together, drained together."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from contracts.topics import SERVICES
+from segue_cli.local.process import Child, child
+from segue_cli.parts import LOOPBACK, Part, StackFailed, exit_in_words, free_port, log_to, module_of, service_again, spoken
+from segue_cli.state import State
+
+READY_WITHIN_S: Final = 60.0
+_ASK_EVERY_S: Final = 0.05
+_DRAIN_S: Final = 25.0
+_EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+
+
+@asynccontextmanager
+async def services(
+    environ: Mapping[str, str], state: State, ports: Mapping[str, int], cwd: Path
+) -> AsyncIterator[Sequence[Part]]:
+    """Run all services for the length of the block, which begins when each is ready. Raises StackFailed.
+
+    `environ` is all of their environment but the port.
+    """
+    host = environ.get("SEGUE_HOST", LOOPBACK)
+    base = f"http://{LOOPBACK if host in _EVERYWHERE else host}"
+    grace_s = float(environ.get("SEGUE_DRAIN_S", _DRAIN_S)) + 5
+    async with AsyncExitStack() as stack:
+        children: list[Child] = []
+        parts: list[Part] = []
+        for name in SERVICES:
+            take, close = log_to(state.logs / f"{name}.log")
+            stack.callback(close)
+            env = {**environ, "SEGUE_PORT": str(ports[name])}
+            argv = [sys.executable, "-m", module_of(name)]
+            one = await stack.enter_async_context(
+                child(argv, name=name, env=env, cwd=str(cwd), on_line=take, grace_s=grace_s)
+            )
+            children.append(one)
+            again = service_again(name, ports[name], state.env_file)
+            parts.append(Part(name, one, one.pid, f"{base}:{ports[name]}", state.logs / f"{name}.log", again))
+        try:
+            await _all_ready(children, parts)
+            yield parts
+        finally:
+            await asyncio.gather(*(one.stop(grace_s=grace_s) for one in children))
+
+
+def choose_ports(first: int) -> dict[str, int]:
+    """A port for each service: the gateway gets `first`, the others the next ones where they are free; 0: any.
+
+    Raises StackFailed where `first` is taken.
+    """
+    if first and free_port(first) != first:
+        raise StackFailed(f"port {first} is taken: choose another one with --port, or stop what listens there")
+    ports: dict[str, int] = {}
+    for offset, name in enumerate(SERVICES):
+        ports[name] = free_port(first + offset if first else 0)
+    return ports
+
+
+async def _all_ready(children: Sequence[Child], parts: Sequence[Part]) -> None:
+    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for one, part in zip(children, parts, strict=True):
+                    tasks.create_task(_ready(one, part, client))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+
+async def _ready(one: Child, part: Part, client: httpx.AsyncClient) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    why = "does not answer"
+    while time.monotonic() < deadline:
+        if one.returncode is not None:
+            raise _failed(one, part, f"{exit_in_words(one.returncode)} before it was ready")
+        try:
+            answer = await client.get(f"{part.address}/readyz")
+        except httpx.HTTPError:
+            pass
+        else:
+            if answer.is_success:
+                return
+            why = answer.text
+        await asyncio.sleep(_ASK_EVERY_S)
+    raise _failed(one, part, f"was not ready within {READY_WITHIN_S:.0f} s: {why}")
+
+
+def _failed(one: Child, part: Part, why: str) -> StackFailed:
+    return StackFailed("\n".join([f"{part.name} {why} (its log: {part.log})", *map(spoken, one.tail)]))

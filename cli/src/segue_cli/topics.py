@@ -1,0 +1,77 @@
+"""The topic map as people read it, and on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from contracts.topics import DAY_S, PARTITIONS, TOPICS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LIMIT_S: Final = 20.0
+_MOST_REPLICAS: Final = 3
+
+
+class BrokerAway(Exception):
+    """No broker answered, or it would not make a topic; one line that names the setting."""
+
+
+def map_table(outcome: Mapping[str, str] | None = None) -> Table:
+    """The map; with what happened to each topic where something was asked of a broker."""
+    from rich.table import Table
+
+    table = Table(title=f"Topics, {PARTITIONS} partitions each, keyed by job_id", title_justify="left")
+    for column in ("topic", "carries", "from", "to", "retention"):
+        table.add_column(column, overflow="fold")
+    if outcome is not None:
+        table.add_column("on the broker")
+    for topic in TOPICS:
+        carries = "\n".join(kind.TYPE for kind in topic.carries) or topic.purpose
+        readers = [*topic.groups, *(f"{name} (tail)" for name in topic.tails)]
+        row = [topic.name, carries, "\n".join(topic.producers), "\n".join(readers) or "segue dlq"]
+        row.append(f"{topic.retention_s // DAY_S} days")
+        table.add_row(*row, *([outcome.get(topic.name, "")] if outcome is not None else []), end_section=True)
+    return table
+
+
+async def ensure_topics(servers: str, replication: int | None = None) -> dict[str, str]:
+    """Create what the cluster lacks; what became of each topic: "exists" or "created". Raises BrokerAway.
+
+    `replication` None: as many replicas as there are brokers, at most three.
+    """
+    from aiokafka.errors import KafkaError
+
+    from chassis.broker import admin, create_topics
+
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            async with admin(servers) as client:
+                present = set(await client.list_topics())
+                brokers = len((await client.describe_cluster())["brokers"])
+            missing = [topic for topic in TOPICS if topic.name not in present]
+            outcome = {topic.name: "exists" for topic in TOPICS}
+            if missing:
+                outcome |= await create_topics(servers, missing, replication or min(brokers, _MOST_REPLICAS))
+    except (KafkaError, OSError, TimeoutError) as error:
+        why = str(error) or "no answer"
+        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {servers}: {why}, within {LIMIT_S:.0f} s") from error
+    if refused := {name: what for name, what in outcome.items() if what not in ("exists", "created")}:
+        said = ", ".join(f"{name}: {what}" for name, what in refused.items())
+        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {servers} did not make {said}")
+    return outcome
+
+
+async def present_topics(servers: str, limit_s: float) -> set[str]:
+    """The names of the topics that the cluster has. Raises BrokerAway."""
+    from aiokafka.errors import KafkaError
+
+    from chassis.broker import admin
+
+    try:
+        async with asyncio.timeout(limit_s), admin(servers) as client:
+            return set(await client.list_topics())
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {limit_s:.0f} s") from error

@@ -1,0 +1,369 @@
+"""The API on a real Kafka and a real PostgreSQL: what clients see."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from contracts.ids import job_id_for, track_id_for
+from contracts.requests import CancelRequested
+from gateway.context import TENANT
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PROBLEM = "application/problem+json"
+
+
+def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == PROBLEM
+    told: dict[str, Any] = response.json()
+    assert told["type"] == f"urn:segue:problem:{kind}"
+    assert told["status"] == status
+    return told
+
+
+async def test_a_request_is_found_right_after_its_202(world: Any) -> None:
+    response = await world.post()
+    assert response.status_code == 202
+    told = response.json()
+    assert response.headers["location"] == told["links"]["job"] == f"/api/jobs/{told['job_id']}"
+    job = (await world.client.get(told["links"]["job"])).json()
+    assert (job["id"], job["status"], job["attempts"], job["stale"]) == (told["job_id"], "queued", [], False)
+    assert job["trace_id"] == told["trace_id"]
+    track = (await world.client.get(told["links"]["track"])).json()
+    assert (track["id"], track["status"], track["audio_url"]) == (told["track_id"], "queued", None)
+    log = (await world.client.get(told["links"]["logs"])).json()["entries"]
+    assert [(entry["event"], entry["track_id"]) for entry in log] == [("job.requested", told["track_id"])]
+    listed = (await world.client.get("/api/jobs")).json()["jobs"]
+    assert told["job_id"] in [each["id"] for each in listed]
+    assert told["track_id"] in [each["id"] for each in (await world.client.get("/api/tracks")).json()["tracks"]]
+
+
+async def test_another_replica_finds_it_too(world: Any, world_on: Any, until: Any, tmp_path: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    servers = world.parts.settings.kafka_bootstrap_servers
+    async with world_on(servers, world.database_url, tmp_path) as other:
+
+        async def found() -> bool:
+            return bool((await other.client.get(f"/api/jobs/{job_id}")).status_code == 200)
+
+        await until(found)
+        assert (await other.client.get("/readyz")).json() == {"status": "ok"}
+
+
+async def test_the_same_key_and_body_are_the_same_answer(world: Any) -> None:
+    first = await world.post(idempotency_key="the same")
+    spelled_otherwise = {"style_strength": 0.5, "has_vocals": False, "duration_s": 20.0, "prompt": "Warm ambient pad"}
+    again = await world.post(spelled_otherwise, idempotency_key="the same")
+    assert again.status_code == 202
+    assert again.content == first.content
+    assert first.json()["job_id"] == job_id_for(TENANT, "the same")
+
+
+async def test_many_at_once_with_one_key_are_one_job(world: Any) -> None:
+    answers = await asyncio.gather(*(world.post(idempotency_key="at once") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.content for answer in answers}) == 1
+
+
+async def test_a_used_key_refuses_another_body(world: Any) -> None:
+    await world.post(idempotency_key="used")
+    problem(await world.post({"prompt": "another"}, idempotency_key="used"), 422, "idempotency-key-reused")
+
+
+async def test_a_replica_that_saw_nothing_answers_the_same(world: Any) -> None:
+    first = await world.post(idempotency_key="forgotten")
+    world.parts.tail._known.clear()
+    assert (await world.post(idempotency_key="forgotten")).content == first.content
+    world.parts.tail._known.clear()
+    problem(await world.post({"prompt": "another"}, idempotency_key="forgotten"), 422, "idempotency-key-reused")
+
+
+async def test_without_a_key_each_request_is_a_job(world: Any) -> None:
+    first, second = await world.post(), await world.post()
+    assert first.json()["job_id"] != second.json()["job_id"]
+    key = first.headers["idempotency-key"]
+    assert (await world.post(idempotency_key=key)).content == first.content
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"])
+async def test_a_key_that_cannot_be_one_is_refused(world: Any, key: str) -> None:
+    headers = {"idempotency-key": key.encode("latin-1")}
+    response = await world.client.post("/api/tracks", json={"prompt": "x"}, headers=headers)
+    problem(response, 400, "invalid-idempotency-key")
+
+
+async def test_two_keys_are_refused(world: Any) -> None:
+    headers = [("idempotency-key", "a"), ("idempotency-key", "b")]
+    response = await world.client.post("/api/tracks", json={"prompt": "x"}, headers=headers)
+    problem(response, 400, "invalid-idempotency-key")
+
+
+async def test_a_job_is_told_as_its_messages_come(world: Any, story_of: Any, until: Any) -> None:
+    told = (await world.post()).json()
+    story = story_of(told["job_id"])
+    for message, status, provider in (
+        (story.accepted(), "queued", "fal"),
+        (story.rerouted(), "queued", "replicate"),
+        (story.started(), "running", "replicate"),
+        (story.succeeded(), "succeeded", "replicate"),
+    ):
+        await world.say(message)
+
+        async def told_so(status: str = status, provider: str = provider) -> bool:
+            job = (await world.client.get(told["links"]["job"])).json()
+            return bool((job["status"], job["provider"]) == (status, provider))
+
+        await until(told_so)
+    track = (await world.client.get(told["links"]["track"])).json()
+    assert track["audio_url"] == f"/api/jobs/{told['job_id']}/artifacts/track.mp3"
+    assert (track["provider"], track["model"], track["duration_s"]) == ("replicate", "music/minimax-2", 20.1)
+
+
+async def test_the_read_model_knows_what_the_tail_forgot(world: Any, story_of: Any) -> None:
+    told = (await world.post()).json()
+    job_id = told["job_id"]
+    story = story_of(job_id)
+    await world.store(*story.jobs()[:2], *story.attempts()[:2], story.started())
+    await world.say(story.accepted())
+    job = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    assert job["status"] == "running"
+    assert [(a["attempt"], a["state"], a["provider_ref"], a["error_code"]) for a in job["attempts"]] == [
+        (1, "failed", None, "403"),
+        (2, "running", "r8-1", None),
+    ]
+    world.parts.tail._known.clear()
+    await world.store(story.attempts()[2], story.succeeded())
+    job = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    assert job["status"] == "succeeded"
+    assert job["artifacts"][0]["sha256"] == "b" * 64
+    log = (await world.client.get(f"/api/jobs/{job_id}/logs")).json()["entries"]
+    assert [(e["event"], e["attempt"]) for e in log if e["event"].startswith("attempt.")] == [
+        ("attempt.failed", 1),
+        ("attempt.submitted", 2),
+        ("attempt.succeeded", 2),
+    ]
+    track = (await world.client.get(f"/api/tracks/{track_id_for(story.job_id)}")).json()
+    assert track["provider"] == "replicate"
+
+
+async def test_a_failed_job_tells_every_attempts_reason(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    await world.store(story.accepted(), story.attempts()[0], story.failed())
+    error = (await world.client.get(f"/api/jobs/{job_id}")).json()["error"]
+    assert (error["kind"], error["message"]) == ("no_route", "nobody could make it")
+    assert error["attempts"] == [
+        {
+            "attempt": 1,
+            "provider": "fal",
+            "kind": "insufficient_balance",
+            "error_code": "403",
+            "message": "User is locked.",
+        }
+    ]
+
+
+async def test_lists_go_page_by_page_and_filter(world: Any, story_of: Any) -> None:
+    ids = [(await world.post()).json()["job_id"] for _ in range(5)]
+    await world.store(story_of(ids[2]).accepted(), story_of(ids[2]).started())
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = (await world.client.get("/api/jobs", params={"limit": "2", **cursor})).json()
+        seen += [job["id"] for job in page["jobs"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert [job_id for job_id in seen if job_id in ids] == ids[::-1]
+    assert len(seen) == len(set(seen))
+    filtered = (await world.client.get("/api/jobs", params={"status": "running", "provider": "replicate"})).json()
+    assert ids[2] in [job["id"] for job in filtered["jobs"]]
+    assert {job["status"] for job in filtered["jobs"]} == {"running"}
+    assert (await world.client.get("/api/jobs", params={"model": "music/none"})).json()["jobs"] == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "status=done", "cursor=%00", "cursor=bm90", "model=%00"])
+async def test_a_wrong_query_is_a_422(world: Any, query: str) -> None:
+    told = problem(await world.client.get(f"/api/jobs?{query}"), 422, "invalid-request")
+    assert told["errors"][0]["field"] == query.partition("=")[0]
+
+
+async def test_a_client_may_wait_for_the_end(world: Any, story_of: Any, until: Any) -> None:
+    waiting = asyncio.create_task(world.post(idempotency_key="patient", prefer="respond-async, wait=20"))
+    story = story_of(job_id_for(TENANT, "patient"))
+
+    async def waited_for() -> bool:
+        return story.job_id in world.parts.tail._changed
+
+    await until(waited_for)
+    await world.say(*story.jobs())
+    response = await asyncio.wait_for(waiting, 5)
+    assert (response.status_code, response.json()["status"]) == (200, "succeeded")
+    assert response.headers["preference-applied"] == "wait=20"
+
+
+async def test_waiting_ends_after_the_time_asked_for(world: Any) -> None:
+    before = time.monotonic()
+    response = await world.post(prefer="wait=1")
+    assert response.status_code == 202
+    assert 0.9 < time.monotonic() - before < 4
+
+
+async def test_a_job_can_be_asked_to_stop(world: Any, story_of: Any, until: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    response = await world.client.post(f"/api/jobs/{job_id}/cancel")
+    assert (response.status_code, response.json()) == (202, {"job_id": job_id, "status": "queued"})
+    log = (await world.client.get(f"/api/jobs/{job_id}/logs")).json()["entries"]
+    wish = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
+    assert f"segue.{log[-1]['event']}.v1" == wish.TYPE
+    story = story_of(job_id)
+    await world.say(story.failed())
+
+    async def ended() -> bool:
+        return bool((await world.client.get(f"/api/jobs/{job_id}")).json()["status"] == "failed")
+
+    await until(ended)
+    problem(await world.client.post(f"/api/jobs/{job_id}/cancel"), 409, "job-has-ended")
+    problem(await world.client.post(f"/api/jobs/{job_id_for(TENANT, 'none')}/cancel"), 404, "job-not-found")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/jobs/nope", "job-not-found"),
+        (f"/api/jobs/{job_id_for('other', 'x')}", "job-not-found"),
+        (f"/api/jobs/{job_id_for('other', 'x')}/logs", "job-not-found"),
+        (f"/api/tracks/{job_id_for('other', 'x')}", "track-not-found"),
+        ("/api/tracks/%00", "track-not-found"),
+        ("/api/nothing", "not-found"),
+        ("/", "not-found"),
+    ],
+)
+async def test_what_is_not_there_is_a_404(world: Any, path: str, kind: str) -> None:
+    problem(await world.client.get(path), 404, kind)
+
+
+async def test_a_method_that_is_not_possible_is_a_405(world: Any) -> None:
+    problem(await world.client.delete("/api/jobs"), 405, "method-not-allowed")
+
+
+async def test_what_breaks_inside_stays_inside(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("password=hunter2")
+
+    monkeypatch.setattr(type(world.parts.lookup), "job", broken)
+    told = problem(await world.client.get("/api/jobs/x"), 500, "internal-error")
+    assert "hunter2" not in json.dumps(told)
+
+
+async def test_files_come_from_our_store(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    body = b"0123456789"
+
+    async def chunks() -> Any:
+        yield body
+
+    url = f"/api/jobs/{job_id}/artifacts/track.mp3"
+    await world.store(story.accepted(), *story.attempts())
+    problem(await world.client.get(url), 404, "artifact-not-found")
+    await world.store(story.succeeded())
+    problem(await world.client.get(url), 404, "artifact-not-found")
+    key = f"jobs/{job_id}/{story.attempt(2)}/track.mp3"
+    stored = await world.parts.store.put_file(chunks(), key, content_type="audio/mpeg")
+    assert (stored.size_bytes, stored.sha256) == (10, hashlib.sha256(body).hexdigest())
+
+    whole = await world.client.get(url)
+    assert (whole.status_code, whole.content) == (200, body)
+    assert whole.headers["content-type"] == "audio/mpeg"
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    assert whole.headers["content-disposition"] == 'inline; filename="track.mp3"'
+    etag = whole.headers["etag"]
+    assert etag == f'"{"b" * 64}"'
+    part = await world.client.get(url, headers={"range": "bytes=2-4"})
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+    assert (await world.client.get(url, headers={"if-none-match": etag})).status_code == 304
+    problem(await world.client.get(url, headers={"range": "bytes=10-"}), 416, "range-not-satisfiable")
+    problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/..%2fetc"), 404, "not-found")
+
+
+async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> None:
+    told = (await world.client.get("/api/health/providers")).json()
+    assert told == {
+        "fal": "fail",
+        "replicate": "fail",
+        "fal_error": "no news from fal-adapter yet",
+        "replicate_error": "no news from replicate-adapter yet",
+    }
+    connection = await asyncpg.connect(world.database_url)
+    try:
+        for schema, row in (
+            ("fal_adapter", "('fal', 'fail', '401: the key is not accepted', now(), now())"),
+            ("replicate_adapter", "('replicate', 'ok', NULL, now(), now())"),
+        ):
+            await connection.execute(
+                f"CREATE SCHEMA {schema}; CREATE VIEW {schema}.v_health AS"
+                f" SELECT * FROM (VALUES {row}) AS t(provider, status, error, since, checked_at)"
+            )
+        world.parts.health._read_at = float("-inf")
+        told = (await world.client.get("/api/health/providers")).json()
+        assert told == {
+            "fal": "fail",
+            "replicate": "ok",
+            "fal_error": "401: the key is not accepted",
+            "replicate_error": None,
+        }
+        await connection.execute(
+            "CREATE OR REPLACE VIEW replicate_adapter.v_health AS SELECT * FROM (VALUES ('replicate', 'ok',"
+            " NULL, now(), now() - interval '61 seconds')) AS t(provider, status, error, since, checked_at)"
+        )
+        world.parts.health._read_at = float("-inf")
+        told = (await world.client.get("/api/health/providers")).json()
+        assert told["replicate"] == "fail"
+        assert told["replicate_error"].startswith("no news from replicate-adapter since ")
+    finally:
+        await connection.execute("DROP SCHEMA IF EXISTS fal_adapter, replicate_adapter CASCADE")
+        await connection.close()
+
+
+async def test_the_models_are_the_catalogues(world: Any) -> None:
+    models = (await world.client.get("/api/models")).json()["models"]
+    assert {model["name"] for model in models} == set(world.parts.catalogue.models)
+    assert all(model["routes"] for model in models)
+
+
+async def test_one_call_is_one_span_under_the_callers_trace(world: Any) -> None:
+    world.spans.clear()
+    trace_id = "a" * 32
+    response = await world.post(traceparent=f"00-{trace_id}-00f067aa0ba902b7-01")
+    await world.client.get("/readyz")
+    sent, served = world.spans.get_finished_spans()
+    assert (served.name, served.kind.name) == ("POST /api/tracks", "SERVER")
+    assert (sent.name, sent.kind.name) == ("send segue.requests", "PRODUCER")
+    assert sent.parent.span_id == served.context.span_id
+    assert response.json()["trace_id"] == trace_id == format(served.context.trace_id, "032x")
+
+
+async def test_the_docs_load_nothing_from_elsewhere(world: Any) -> None:
+    page = await world.client.get("/docs")
+    assert page.status_code == 200
+    assert "http" not in page.text.replace("http-equiv", "")
+    for asset in ("docs.js", "vendor/swagger-ui.css", "vendor/swagger-ui-bundle.js", "vendor/favicon-32x32.png"):
+        assert f"/docs/assets/{asset}" in page.text
+        assert (await world.client.get(f"/docs/assets/{asset}")).status_code == 200
+    versions = (await world.client.get("/docs/assets/vendor/versions.json")).json()
+    for name, digest in versions["swagger-ui-dist"]["sha256"].items():
+        content = (await world.client.get(f"/docs/assets/vendor/{name}")).content
+        assert hashlib.sha256(content).hexdigest() == digest
+    examples = (await world.client.get("/openapi.json")).json()["paths"]["/api/tracks"]["post"]["requestBody"]
+    assert set(examples["content"]["application/json"]["examples"]) == {"instrumental", "song"}

@@ -1,0 +1,50 @@
+"""Schemathesis: whatever is sent, the API answers as its own description says."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+from chassis.http import serve_http
+from gateway.app import api
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+    "negative_data_rejection",
+)
+
+
+async def test_nothing_sent_gets_an_answer_that_is_not_described(world: Any, tmp_path: Any) -> None:
+    async with serve_http(api(world.parts), "127.0.0.1", 0) as port:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            f"http://127.0.0.1:{port}/openapi.json",
+            "--phases=examples,coverage,fuzzing",
+            "--max-examples=15",
+            "--seed=7",
+            f"--checks={','.join(CHECKS)}",
+            "--header=Prefer: wait=0",
+            "--no-color",
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), 60)
+        finally:
+            if process.returncode is None:
+                process.kill()
+    assert process.returncode == 0, output.decode()[-6000:]
+    assert b"Tested: 10" in output

@@ -1,0 +1,149 @@
+"""What the gateway does while Postgres or Kafka is away, and with bodies that do not end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from chassis.http import serve_http
+from contracts.ids import job_id_for
+from gateway.app import api
+from gateway.context import TENANT
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import LocalPostgres, postgres
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def database() -> AsyncIterator[LocalPostgres]:
+    async with postgres() as server:
+        yield server
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_without_postgres_accepting_goes_on(
+    database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path, until: Any
+) -> None:
+    async with kafka(topic_sizes) as cluster, world_on(cluster.bootstrap_servers, database.url, tmp_path) as world:
+        before = await world.post(idempotency_key="before")
+        await database.stop("immediate")
+        try:
+            told = await world.post(idempotency_key="during")
+            assert told.status_code == 202
+            assert (await world.post(idempotency_key="during")).content == told.content
+            assert (await world.post(idempotency_key="before")).content == before.content
+            other = await world.post({"prompt": "another"}, idempotency_key="during")
+            assert other.status_code == 422
+            job = await world.client.get(f"/api/jobs/{told.json()['job_id']}")
+            assert (job.status_code, job.json()["stale"]) == (200, True)
+            track = await world.client.get(f"/api/tracks/{told.json()['track_id']}")
+            assert (track.status_code, track.json()["stale"]) == (200, True)
+            log = await world.client.get(f"/api/jobs/{told.json()['job_id']}/logs")
+            assert [entry["event"] for entry in log.json()["entries"]] == ["job.requested"]
+            for path in (f"/api/jobs/{job_id_for(TENANT, 'nobody knows')}", "/api/jobs", "/api/tracks"):
+                unknown = await world.client.get(path)
+                assert unknown.status_code == 503
+                assert unknown.json()["type"] == "urn:segue:problem:read-model-away"
+            assert (await world.client.get("/api/jobs/not-an-id")).status_code == 404
+            assert (await world.client.get("/api/health/providers")).json()["fal"] == "fail"
+            assert (await world.client.get("/readyz")).status_code == 200
+        finally:
+            await database.start()
+
+        async def back() -> bool:
+            return bool((await world.client.get("/api/jobs")).status_code == 200)
+
+        await until(back)
+        job = await world.client.get(f"/api/jobs/{told.json()['job_id']}")
+        assert (job.status_code, job.json()["stale"]) == (200, False)
+
+
+async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe(
+    database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path, until: Any
+) -> None:
+    port = free_port()
+    async with kafka(topic_sizes, port=port) as cluster:
+        servers = cluster.bootstrap_servers
+        context = world_on(servers, database.url, tmp_path)
+        world = await context.__aenter__()
+        await world.post()
+    try:
+        began = time.monotonic()
+        refused, keyless = await asyncio.gather(world.post(idempotency_key="again"), world.post())
+        assert time.monotonic() - began < 5
+        for response in (refused, keyless):
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) > 0
+            told = response.json()
+            assert told["type"] == "urn:segue:problem:not-confirmed"
+            assert "may still have been taken" in told["detail"]
+            assert "Idempotency-Key" in told["detail"]
+            assert told["idempotency_key"] == response.headers["idempotency-key"]
+        assert refused.json()["idempotency_key"] == "again"
+        other = await world.post({"prompt": "another"}, idempotency_key="again")
+        assert other.status_code == 422
+        async with kafka(topic_sizes, port=port):
+
+            async def taken() -> bool:
+                return bool((await world.post(idempotency_key="again")).status_code == 202)
+
+            await until(taken, 15)
+            accepted = await world.post(idempotency_key="again")
+            assert accepted.json()["job_id"] == job_id_for(TENANT, "again")
+            repeated = await world.post(idempotency_key=keyless.json()["idempotency_key"])
+            assert repeated.status_code == 202
+            assert world.parts.runtime.unhealthy() is None
+    finally:
+        await context.__aexit__(None, None, None)
+
+
+async def send(port: int, head: str, chunks: int, size: int, *, chunked: bool) -> bytes:
+    """Send a body in pieces over a plain socket until the server answers; returns the answer's head."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.encode())
+    answer = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+    piece = b" " * size
+    try:
+        for _ in range(chunks):
+            if answer.done():
+                break
+            writer.write(b"%x\r\n%s\r\n" % (size, piece) if chunked else piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+    except ConnectionError:
+        pass
+    head_received = await asyncio.wait_for(answer, 5)
+    writer.close()
+    return head_received
+
+
+async def test_a_body_without_end_is_cut_off(
+    database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
+) -> None:
+    async with (
+        kafka(topic_sizes) as cluster,
+        world_on(cluster.bootstrap_servers, database.url, tmp_path) as world,
+        serve_http(api(world.parts), "127.0.0.1", 0) as port,
+    ):
+        head = "POST /api/tracks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        chunked = await send(port, head + "Transfer-Encoding: chunked\r\n\r\n", 100_000, 65536, chunked=True)
+        assert chunked.startswith(b"HTTP/1.1 413 ")
+        assert b"application/problem+json" in chunked
+        declared = await send(port, head + "Content-Length: 262145\r\n\r\n", 0, 0, chunked=False)
+        assert declared.startswith(b"HTTP/1.1 413 ")
+        fits = await send(port, head + "Content-Length: 262144\r\n\r\n", 4, 65536, chunked=False)
+        assert fits.startswith(b"HTTP/1.1 400 ")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import gc
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis.database import Pool
+from log_sink.store import Store
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+BATCH = 500
+MIB = 1024 * 1024
+
+
+def resident() -> int:
+    """Bytes of this process in memory, now rather than at its peak."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+async def test_events_leave_nothing_behind_in_memory(pool: Pool, store: Store, deliver: Any, tell: Any) -> None:
+    messages = (message for n in itertools.count() for message in tell(f"job {n}").messages())
+
+    async def take(batches: int) -> None:
+        for _batch in range(batches):
+            batch = [deliver(message) for message in itertools.islice(messages, BATCH)]
+            await store.store(batch)
+            await store.note_read([delivered.record for delivered in batch])
+
+    await take(6)
+    before = resident()
+    await take(20)
+
+    # 10,000 events are some 30 MiB of Python objects: held on to, they would show.
+    assert resident() - before < 8 * MIB
+    assert await pool.fetchval("SELECT count(*) FROM events") == 26 * BATCH
