@@ -12,7 +12,10 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
+from structlog.testing import capture_logs
 
+from contracts.envelope import encode
 from contracts.ids import job_id_for, track_id_for
 from contracts.requests import CancelRequested
 from gateway.context import TENANT
@@ -127,6 +130,31 @@ async def test_a_job_is_told_as_its_messages_come(world: Any, story_of: Any, unt
     track = (await world.client.get(told["links"]["track"])).json()
     assert track["audio_url"] == f"/api/jobs/{told['job_id']}/artifacts/track.mp3"
     assert (track["provider"], track["model"], track["duration_s"]) == ("replicate", "music/minimax-2", 20.1)
+
+
+async def test_garbage_in_the_topics_does_not_stop_the_tail(world: Any, story_of: Any, until: Any) -> None:
+    story = story_of((await world.post()).json()["job_id"])
+    good = encode(story.accepted(), source="test", traceparent=None)
+    producer = AIOKafkaProducer(bootstrap_servers=world.parts.settings.kafka_bootstrap_servers)
+    await producer.start()
+    try:
+        for topic in ("segue.requests", "segue.jobs"):
+            for value, headers in (
+                (b"\xff\x00", [("ce_type", b"\xff")]),
+                (None, None),
+                (b"{}", [("ce_type", b"segue.job.accepted.v1"), ("ce_id", b"1")]),
+                (b"{}", [("ce_type", b"segue.job.accepted.v9"), ("ce_id", b"1")]),
+                (b"{}", [("ce_type", b"segue.job.renamed.v1"), ("ce_id", b"1")]),
+            ):
+                await producer.send_and_wait(topic, value, key=good.key, headers=headers)
+    finally:
+        await producer.stop()
+    await world.say(story.accepted())
+
+    async def told_so() -> bool:
+        return bool((await world.client.get(f"/api/jobs/{story.job_id}")).json()["provider"] == "fal")
+
+    await until(told_so)
 
 
 async def test_the_read_model_knows_what_the_tail_forgot(world: Any, story_of: Any) -> None:
@@ -262,7 +290,9 @@ async def test_what_breaks_inside_stays_inside(world: Any, monkeypatch: pytest.M
         raise RuntimeError("password=hunter2")
 
     monkeypatch.setattr(type(world.parts.lookup), "job", broken)
-    told = problem(await world.client.get("/api/jobs/x"), 500, "internal-error")
+    with capture_logs() as logged:
+        told = problem(await world.client.get("/api/jobs/x"), 500, "internal-error")
+    assert [(line["log_level"], str(line["exc_info"])) for line in logged] == [("error", "password=hunter2")]
     assert "hunter2" not in json.dumps(told)
 
 
@@ -311,10 +341,9 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
             ("fal_adapter", "('fal', 'fail', '401: the key is not accepted', now(), now())"),
             ("replicate_adapter", "('replicate', 'ok', NULL, now(), now())"),
         ):
-            await connection.execute(
-                f"CREATE SCHEMA {schema}; CREATE VIEW {schema}.v_health AS"
-                f" SELECT * FROM (VALUES {row}) AS t(provider, status, error, since, checked_at)"
-            )
+            columns = "t(provider, status, error, since, checked_at)"
+            view = f"CREATE VIEW {schema}.v_health AS SELECT * FROM (VALUES {row}) AS {columns}"  # noqa: S608 - ours
+            await connection.execute(f"CREATE SCHEMA {schema}; {view}")
         world.parts.health._read_at = float("-inf")
         told = (await world.client.get("/api/health/providers")).json()
         assert told == {

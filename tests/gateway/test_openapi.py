@@ -32,7 +32,7 @@ async def test_nothing_sent_gets_an_answer_that_is_not_described(world: Any, tmp
             "run",
             f"http://127.0.0.1:{port}/openapi.json",
             "--phases=examples,coverage,fuzzing",
-            "--max-examples=15",
+            "--max-examples=8",
             "--seed=7",
             f"--checks={','.join(CHECKS)}",
             "--header=Prefer: wait=0",

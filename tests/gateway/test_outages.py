@@ -73,7 +73,7 @@ async def test_without_postgres_accepting_goes_on(
 
 
 async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe(
-    database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path, until: Any
+    database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path, until: Any, story_of: Any
 ) -> None:
     port = free_port()
     async with kafka(topic_sizes, port=port) as cluster:
@@ -106,6 +106,14 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
             assert accepted.json()["job_id"] == job_id_for(TENANT, "again")
             repeated = await world.post(idempotency_key=keyless.json()["idempotency_key"])
             assert repeated.status_code == 202
+            story = story_of(accepted.json()["job_id"])
+            await world.say(*story.jobs())
+
+            async def tailed() -> bool:
+                job = await world.client.get(accepted.json()["links"]["job"])
+                return bool(job.json()["status"] == "succeeded")
+
+            await until(tailed, 15)
             assert world.parts.runtime.unhealthy() is None
     finally:
         await context.__aexit__(None, None, None)

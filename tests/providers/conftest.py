@@ -163,9 +163,9 @@ def opened(kind: Kind, certificates: Certificates, monkeypatch: pytest.MonkeyPat
     """Opens the provider at a port of this machine."""
 
     def at(port: int, submit_timeout_s: float = 5.0, key: str = kind.key) -> AbstractAsyncContextManager[Provider]:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
         if kind.name == "replicate":
             return replicate_provider(key, base_url=f"http://127.0.0.1:{port}", submit_timeout_s=submit_timeout_s)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
         monkeypatch.setattr(fal_sdk, "QUEUE_URL_FORMAT", f"https://localhost:{port}/")
         return fal_provider(key, api_url=f"https://localhost:{port}", submit_timeout_s=submit_timeout_s)
 
@@ -228,9 +228,9 @@ def at_sandbox(box: Box, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Abstr
 
     def opened(kind: Kind, **changes: Any) -> AbstractAsyncContextManager[Provider]:
         key = changes.pop("key", kind.key)
+        monkeypatch.setenv("SSL_CERT_FILE", box.addresses["ca_file"])
         if kind.name == "replicate":
             return replicate_provider(key, base_url=box.addresses["replicate_base_url"], **changes)
-        monkeypatch.setenv("SSL_CERT_FILE", box.addresses["ca_file"])
         monkeypatch.setattr(fal_sdk, "QUEUE_URL_FORMAT", f"https://{box.addresses['fal_host']}/")
         return fal_provider(key, **{"api_url": box.addresses["fal_api_url"]} | changes)
 

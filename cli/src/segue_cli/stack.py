@@ -20,7 +20,7 @@ from segue_cli.local import kafka as local_kafka
 from segue_cli.local.postgres import postgres
 from segue_cli.local.postgres_programs import CannotRunHere, unprivileged
 from segue_cli.local.process import ChildFailed, child, ready_with
-from segue_cli.parts import Part, StackFailed, log_to
+from segue_cli.parts import LOOPBACK, Part, StackFailed, log_to
 from segue_cli.services import choose_ports, services
 from segue_cli.state import State
 from segue_cli.topics import BrokerAway, ensure_topics
@@ -82,16 +82,12 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
     Raises StackFailed.
     """
     ports = choose_ports(plan.port)
-    given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ}
-    given.pop("SEGUE_PORT", None)
+    ours = {"SEGUE_PORT"} if plan.live else {"SEGUE_PORT", *environment.PROVIDER_SETTINGS}
+    given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ and name not in ours}
     async with AsyncExitStack() as brokers, AsyncExitStack() as databases, AsyncExitStack() as providers:
         grounds = await _together(
             _broker(plan, brokers), _database(plan, databases), _providers(plan, providers), _store(plan)
         )
-        if not plan.live:
-            given = environment.without_settings(given) | {
-                name: value for name, value in given.items() if name not in environment.PROVIDER_SETTINGS
-            }
         env = {**given, **{name: value for ground in grounds for name, value in ground.env.items()}}
         outside = {name: value for name, value in plan.environ.items() if name not in environment.SETTINGS}
         async with services({**outside, **env}, plan.state, ports, plan.cwd) as running:
@@ -145,10 +141,9 @@ async def _database(plan: Plan, stack: AsyncExitStack) -> _Ground:
     home = None if plan.throwaway else _postgres_home(plan.state)
     server = await stack.enter_async_context(postgres(home, durable=not plan.throwaway, on_line=take))
     port = urlsplit(server.url).port
-    again = shlex.join([sys.executable, "-m", "segue_cli.local.keep_postgres", "--dir", str(home), "--port", str(port)])
-    return _Ground(
-        {"DATABASE_URL": server.url}, Part("postgres", server, server.pid, f"127.0.0.1:{port}", log, again)
-    )
+    argv = [sys.executable, "-m", "segue_cli.local.keep_postgres", "--dir", str(home), "--port", str(port)]
+    part = Part("postgres", server, server.pid, f"{LOOPBACK}:{port}", log, shlex.join(argv) if home else "")
+    return _Ground({"DATABASE_URL": server.url}, part)
 
 
 async def _providers(plan: Plan, stack: AsyncExitStack) -> _Ground:
@@ -197,6 +192,7 @@ def _require_keys(environ: Mapping[str, str]) -> None:
 def _postgres_home(state: State) -> Path:
     """Where the database is kept: in our own folder, unless root has put that where no other user gets in."""
     home = state.folder / "postgres"
+    home.mkdir(mode=0o711, exist_ok=True)
     try:
         unprivileged(home)
     except CannotRunHere:

@@ -75,3 +75,28 @@ async def present_topics(servers: str, limit_s: float) -> set[str]:
             return set(await client.list_topics())
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {limit_s:.0f} s") from error
+
+
+def topics(*, create: bool | None, replication: int | None) -> int:
+    """Print the map, creating what is missing if asked to; returns the exit code."""
+    from pathlib import Path
+
+    from segue_cli.environment import given
+    from segue_cli.screen import console
+
+    out = console()
+    servers = given(Path.cwd()).get("KAFKA_BOOTSTRAP_SERVERS")
+    if not servers and create:
+        out.print("[red]KAFKA_BOOTSTRAP_SERVERS is not set: there is no broker to create the topics on.[/]")
+        return 1
+    if not servers or create is False:
+        out.print(map_table())
+        return 0
+    try:
+        outcome = asyncio.run(ensure_topics(servers, replication))
+    except BrokerAway as error:
+        out.print(map_table())
+        out.print(str(error), style="red", markup=False)
+        return 1
+    out.print(map_table(outcome))
+    return 0

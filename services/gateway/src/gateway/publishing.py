@@ -15,9 +15,9 @@ from contracts.message import Message
 from gateway.context import Gateway
 from gateway.problems import Problem
 
-PUBLISH_LIMIT_S: Final = 4.8
+PUBLISH_LIMIT_S: Final = 4.5
 """From a request's arrival to its 503, all in."""
-PRODUCER_TIMEOUT_S: Final = 4.5
+PRODUCER_TIMEOUT_S: Final = 4.2
 """After this the producer itself gives up, so that nothing arrives in Kafka much later than the client was told."""
 RETRY_AFTER_S: Final = 5
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from contracts.catalogue import Plan
 from contracts.failures import FailureKind
 from contracts.generation import GenerationInput, Modality, Provider
-from contracts.ids import AttemptId, JobId, TrackId
+from contracts.ids import JobId, TrackId
 from contracts.jobs import AttemptOutcome, JobStatus, SkippedRoute
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
@@ -72,14 +72,6 @@ class Job:
         """What its attempts have cost, failed ones too; None while nothing is known."""
         known = [attempt.cost_usd for attempt in self.attempts if attempt.cost_usd is not None]
         return sum(known) if known else None
-
-    def leg_of(self, attempt: AttemptOutcome) -> Leg:
-        """Where an attempt went."""
-        return self.legs[attempt.n - 1]
-
-    def attempt(self, attempt_id: AttemptId) -> AttemptOutcome | None:
-        """The attempt of this id, if it is one of the job's."""
-        return next((attempt for attempt in self.attempts if attempt.attempt_id == attempt_id), None)
 
 
 def legs_of(plan: Plan, given: GenerationInput) -> tuple[Leg, ...]:

@@ -1,0 +1,99 @@
+"""The `segue` command: what it can be asked for. Each command's work is in a module of its own, read when needed."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="segue",
+    help="Segue: one request becomes one job that ends well if any provider can do it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Providers(StrEnum):
+    """Who makes the music."""
+
+    SANDBOX = "sandbox"
+    LIVE = "live"
+
+
+@app.command()
+def up(
+    providers: Annotated[
+        Providers, typer.Option(help="sandbox: both providers on this machine, free; live: the real ones.")
+    ] = Providers.SANDBOX,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The API's port; 0 takes any free one.")] = 8080,
+) -> None:
+    """Start all of Segue here, and keep it running until Ctrl-C."""
+    from segue_cli import up as command
+
+    raise typer.Exit(command.up(live=providers is Providers.LIVE, port=port))
+
+
+@app.command()
+def run(
+    service: Annotated[str, typer.Argument(help="gateway, orchestrator, fal-adapter, replicate-adapter or log-sink.")],
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port of its HTTP pages.")] = None,
+    env_file: Annotated[Path | None, typer.Option(help="More settings, as in .segue/up.env.")] = None,
+) -> None:
+    """Run one service, as a pod would, with nothing embedded."""
+    from segue_cli import running
+
+    running.run(service, port=port, env_file=env_file)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder that the audio file goes to.")] = Path("segue-demo"),
+) -> None:
+    """Show a job that fal refuses and Replicate makes, from start to end, and check every claim."""
+    from segue_cli import demo as command
+
+    raise typer.Exit(command.demo(out))
+
+
+@app.command()
+def topics(
+    create: Annotated[
+        bool | None, typer.Option("--create/--no-create", help="Default: if KAFKA_BOOTSTRAP_SERVERS is set.")
+    ] = None,
+    replication: Annotated[
+        int | None, typer.Option(min=1, help="Copies of each record; default: one a broker, at most three.")
+    ] = None,
+) -> None:
+    """Print the topic map, and create the topics on KAFKA_BOOTSTRAP_SERVERS."""
+    from segue_cli import topics as command
+
+    raise typer.Exit(command.topics(create=create, replication=replication))
+
+
+@app.command()
+def doctor(
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Check the `segue up` that runs in this folder.")] = False,
+    env_file: Annotated[Path | None, typer.Option(help="Check with the settings of this file.")] = None,
+) -> None:
+    """Check everything that Segue needs, spending nothing, and say how to mend what is wrong."""
+    from segue_cli import doctor as command
+
+    raise typer.Exit(command.doctor(sandbox=sandbox, env_file=env_file))
+
+
+def main() -> None:
+    """Run the command line."""
+    from segue_cli import job_commands
+
+    job_commands.add_to(app)
+    app(prog_name="segue")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

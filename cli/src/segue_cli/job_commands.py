@@ -1,0 +1,154 @@
+"""`segue submit`, `jobs`, `job` and `logs`: the REST API from a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import uuid4
+
+import typer
+
+if TYPE_CHECKING:
+    from segue_cli.api import Api
+
+POLL_S: Final = 0.25
+
+ApiOption = Annotated[str | None, typer.Option("--api", help="The API's address; also SEGUE_API.")]
+JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the commands part of `segue`."""
+    for command in (submit, jobs, job, logs):
+        app.command()(command)
+
+
+def submit(
+    prompt: Annotated[str, typer.Argument(help="What it should sound like.")],
+    duration: Annotated[float | None, typer.Option(help="Length in seconds.")] = None,
+    vocals: Annotated[bool | None, typer.Option("--vocals/--instrumental", help="Whether somebody sings.")] = None,
+    lyrics: Annotated[str | None, typer.Option(help="What is sung; @FILE reads a file.")] = None,
+    style: Annotated[float | None, typer.Option(help="How closely to follow the prompt, 0 to 1.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model of the catalogue.")] = None,
+    provider: Annotated[list[str] | None, typer.Option(help="Only this provider; repeat it for an order.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and fetch the file.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where the file goes; implies --wait.")] = None,
+    key: Annotated[str | None, typer.Option(help="The Idempotency-Key of an earlier try, to repeat it.")] = None,
+    api: ApiOption = None,
+) -> None:
+    """Ask for a track."""
+    sung = vocals if vocals is not None else (True if lyrics else None)
+    said: dict[str, Any] = {
+        "prompt": prompt,
+        "duration_s": duration,
+        "has_vocals": sung,
+        "lyrics": Path(lyrics[1:]).read_text("utf-8") if lyrics and lyrics.startswith("@") else lyrics,
+        "style_strength": style,
+        "model": model,
+        "providers": provider or None,
+    }
+    request = {name: value for name, value in said.items() if value is not None}
+    with _at(api) as segue:
+        accepted = segue.submit(request, key or str(uuid4()))
+        print(f"job {accepted['job_id']}", flush=True)
+        if not wait and out is None:
+            print(f"Follow it with:  segue logs {accepted['job_id']} --follow")
+            return
+        raise typer.Exit(_wait_and_fetch(segue, accepted["job_id"], out))
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    api: ApiOption = None,
+) -> None:
+    """List the newest jobs."""
+    from segue_cli.job_screens import jobs_table
+    from segue_cli.screen import console
+
+    with _at(api) as segue:
+        found = segue.jobs(limit, status)
+    console().print(jobs_table(found, datetime.now(UTC)) if found else "No jobs yet.")
+
+
+def job(job_id: JobArgument, api: ApiOption = None) -> None:
+    """Show one job: its status, its attempts, its files, its cost."""
+    from segue_cli.job_screens import job_screen
+    from segue_cli.screen import console
+
+    with _at(api) as segue:
+        console().print(job_screen(segue.job(job_id), segue.base))
+
+
+def logs(
+    job_id: JobArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    api: ApiOption = None,
+) -> None:
+    """Show what happened to a job, in order."""
+    from segue_cli.follow import follow_log
+    from segue_cli.job_screens import log_line, log_table, when
+    from segue_cli.screen import console
+
+    out = console()
+    with _at(api) as segue:
+        if not follow:
+            out.print(log_table(segue.log(job_id)))
+            return
+        begin: datetime | None = None
+        for entry in follow_log(segue, job_id):
+            begin = begin or when(entry["time"])
+            out.print(log_line(entry, begin), soft_wrap=True)
+
+
+@contextmanager
+def _at(option: str | None) -> Iterator[Api]:
+    """The API; its refusals end the command with a sentence on stderr and exit code 1."""
+    from segue_cli.api import ApiFailed, address, connected
+
+    try:
+        with connected(address(option)) as segue:
+            yield segue
+    except ApiFailed as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _wait_and_fetch(segue: Api, job_id: str, out: Path | None) -> int:
+    from segue_cli.job_screens import job_screen
+    from segue_cli.screen import console
+
+    screen = console()
+    try:
+        found = _ended(segue, job_id)
+    except KeyboardInterrupt:
+        print(f"\nThe job goes on. Look at it with:  segue job {job_id}")
+        return 130
+    if found["status"] != "succeeded":
+        screen.print(job_screen(found, segue.base))
+        return 1
+    for n, artifact in enumerate(found["artifacts"]):
+        to = out if out is not None and n == 0 else (out.parent if out else Path()) / f"{job_id[:8]}-{artifact['name']}"
+        size = segue.download(artifact["url"], to)
+        print(f"{to}  ({size:,} bytes, made by {found['provider']})")
+    return 0
+
+
+def _ended(segue: Api, job_id: str) -> dict[str, Any]:
+    from segue_cli.api import FINAL
+    from segue_cli.screen import console
+
+    began = time.monotonic()
+    with console(stderr=True).status("queued") as line:
+        while (found := segue.job(job_id))["status"] not in FINAL:
+            where = f" at {found['provider']}" if found["provider"] else ""
+            place = f", {found['queue_position']} ahead" if found["queue_position"] is not None else ""
+            tries = f", attempt {len(found['attempts'])}" if len(found["attempts"]) > 1 else ""
+            line.update(f"{found['status']}{where}{tries}{place}  {time.monotonic() - began:.0f} s")
+            time.sleep(POLL_S)
+    return found

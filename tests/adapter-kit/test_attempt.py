@@ -1,0 +1,276 @@
+"""The attempt machine, one row a line; what holds for every story is in flow/test_paid_once.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from adapter_kit.attempt import (
+    CANCEL_WATCH_S,
+    COLLECT_TRIES,
+    LEASE_S,
+    MISSING_TRIES,
+    NOT_SENT_TRIES,
+    Attempt,
+    CalledBack,
+    Cancel,
+    CancelAnswered,
+    CancelWanted,
+    Check,
+    Checked,
+    Collect,
+    Collected,
+    CollectFailed,
+    Due,
+    Happening,
+    Post,
+    Search,
+    Searched,
+    SubmitAnswered,
+    backoff_s,
+    poll_interval_s,
+    step,
+)
+from adapter_kit.outcomes import (
+    Accepted,
+    AlreadyOver,
+    Broken,
+    CancelPending,
+    Failure,
+    Found,
+    Missing,
+    NoAnswer,
+    NotFound,
+    NotSent,
+    Output,
+    Produced,
+    ProviderRef,
+    Refused,
+    Running,
+    Stopped,
+    Throttled,
+    Unclear,
+    Waiting,
+)
+from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
+from contracts.failures import FailureKind
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+JOB = job_id_for("default", "attempt")
+REF = ProviderRef("run-1", {})
+ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
+NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", "balance", 403)
+QUEUED = Attempt(
+    attempt_id=attempt_id_for(JOB, 1),
+    job_id=JOB,
+    track_id=track_id_for(JOB),
+    n=1,
+    provider="fal",
+    model="music/test",
+    endpoint="test/model",
+    modality="music",
+    arguments={},
+    price_usd=0.2,
+    deadline_at=NOW + timedelta(minutes=30),
+    submit_timeout_s=30,
+    start_within_s=60,
+    run_within_s=120,
+    grace_s=240,
+    created_at=NOW,
+    next_action_at=NOW,
+)
+SUBMITTING = replace(QUEUED, state="submitting", submissions=1, submit_started_at=NOW)
+AMBIGUOUS = replace(SUBMITTING, state="ambiguous", resolve_by=NOW + timedelta(seconds=240))
+RUNNING = replace(SUBMITTING, state="running", ref=REF, accepted_at=NOW)
+STARTED = replace(RUNNING, started_at=NOW, stage="running")
+COLLECTING = replace(STARTED, state="collecting", outputs=(Output("https://files.example/a.wav"),))
+CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="client", cancel_sent_at=NOW)
+
+
+def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
+    return SubmitAnswered(submission, outcome)
+
+
+def at(attempt: Attempt, **more: Any) -> Attempt:
+    return replace(attempt, **more)
+
+
+LATER = NOW + timedelta(seconds=300)
+ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]] = [
+    ("the intent", QUEUED, Due(), "submitting", ["submitting"], "Post", NOW),
+    ("too late to send", QUEUED, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
+    ("cancelled unsent", QUEUED, CancelWanted("client"), "cancelled", ["cancelled"], None, NOW),
+    ("accepted", SUBMITTING, answered(Accepted(REF)), "running", ["submitted"], None, NOW),
+    ("refused", SUBMITTING, answered(Refused(NO_CREDIT)), "failed", ["failed"], None, NOW),
+    ("not sent", SUBMITTING, answered(NotSent("refused")), "queued", ["progressed"], None, NOW),
+    ("throttled", SUBMITTING, answered(Throttled(NO_CREDIT, 2)), "queued", ["progressed"], None, NOW),
+    ("throttled for too long", SUBMITTING, answered(Throttled(NO_CREDIT, 60)), "failed", ["failed"], None, NOW),
+    ("unclear", SUBMITTING, answered(Unclear("reset")), "ambiguous", ["ambiguous"], None, NOW),
+    ("the poster died", SUBMITTING, Due(), "ambiguous", ["ambiguous"], None, NOW),
+    ("an older submission's answer", SUBMITTING, answered(Accepted(REF), 0), "submitting", [], None, NOW),
+    ("cancel while submitting waits", SUBMITTING, CancelWanted("client"), "submitting", [], None, NOW),
+    ("the answer came after all", AMBIGUOUS, answered(Accepted(REF)), "running", ["submitted"], None, NOW),
+    ("unclear twice", AMBIGUOUS, answered(Unclear("reset")), "ambiguous", [], None, NOW),
+    ("look for it", AMBIGUOUS, Due(), "ambiguous", [], "Search", NOW),
+    ("found", AMBIGUOUS, Searched(Found(REF)), "running", ["submitted"], None, NOW),
+    ("not found yet", AMBIGUOUS, Searched(NotFound(conclusive=False)), "ambiguous", [], None, NOW),
+    ("not found by the end", AMBIGUOUS, Searched(NotFound(conclusive=False)), "failed", ["failed"], None, LATER),
+    ("not in a complete list at once", AMBIGUOUS, Searched(NotFound(conclusive=True)), "ambiguous", [], None, NOW),
+    (
+        "not in a complete list",
+        AMBIGUOUS,
+        Searched(NotFound(conclusive=True)),
+        "failed",
+        ["failed"],
+        None,
+        NOW + timedelta(seconds=45),
+    ),
+    ("deaf is no evidence", AMBIGUOUS, Searched(NoAnswer("away")), "ambiguous", [], None, LATER),
+    ("deaf to the end", AMBIGUOUS, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
+    ("look", RUNNING, Due(), "running", [], "Check", NOW),
+    ("called back", RUNNING, CalledBack(), "running", [], None, NOW),
+    ("waiting", RUNNING, Checked(Waiting(3)), "running", ["progressed"], None, NOW),
+    ("started", RUNNING, Checked(Running()), "running", ["progressed"], None, NOW),
+    ("no news", STARTED, Checked(Running()), "running", [], None, NOW),
+    ("produced", STARTED, Checked(Produced(COLLECTING.outputs)), "collecting", ["progressed"], "Collect", NOW),
+    ("broken", STARTED, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("stopped by the provider", STARTED, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("no answer", STARTED, Checked(NoAnswer("502")), "running", [], None, NOW),
+    ("missing once", STARTED, Checked(Missing("404")), "running", [], None, NOW),
+    ("never started", RUNNING, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=61)),
+    ("ran too long", STARTED, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=121)),
+    ("past the deadline", STARTED, Due(), "cancelling", [], "Cancel", QUEUED.deadline_at),
+    ("cancel while running", STARTED, CancelWanted("client"), "cancelling", [], "Cancel", NOW),
+    ("stored", COLLECTING, Collected((ARTIFACT,)), "succeeded", ["progressed", "succeeded"], None, NOW),
+    ("collect again", COLLECTING, Due(), "collecting", [], "Collect", NOW),
+    ("output gone", COLLECTING, CollectFailed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
+    ("download cut", COLLECTING, CollectFailed(NO_CREDIT, final=False), "collecting", [], None, NOW),
+    ("too late to cancel", COLLECTING, CancelWanted("client"), "collecting", [], None, NOW),
+    (
+        "cancel confirmed",
+        CANCELLING,
+        CancelAnswered(Stopped(may_have_cost=False)),
+        "cancelled",
+        ["cancelled"],
+        None,
+        NOW,
+    ),
+    ("cancel noted", CANCELLING, CancelAnswered(CancelPending()), "cancelling", [], None, NOW),
+    ("cancel came too late", CANCELLING, CancelAnswered(AlreadyOver()), "cancelling", [], "Check", NOW),
+    ("cancel unanswered", CANCELLING, CancelAnswered(NoAnswer("502")), "cancelling", [], None, NOW),
+    ("cancel sent again", at(CANCELLING, tries=1), Due(), "cancelling", [], "Cancel", NOW),
+    (
+        "finished all the same",
+        CANCELLING,
+        Checked(Produced(COLLECTING.outputs)),
+        "collecting",
+        ["progressed"],
+        "Collect",
+        NOW,
+    ),
+    (
+        "never heard of again",
+        CANCELLING,
+        Due(),
+        "cancelled",
+        ["cancelled"],
+        None,
+        NOW + timedelta(seconds=CANCEL_WATCH_S),
+    ),
+    ("deaf ends mattered not", at(QUEUED, state="failed", next_action_at=None), Due(), "failed", [], None, NOW),
+]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "happening", "state", "events", "action", "now"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
+)
+def test_transitions(
+    attempt: Attempt, happening: Happening, state: str, events: list[str], action: str | None, now: datetime
+) -> None:
+    result = step(attempt, happening, now)
+    assert result.attempt.state == state
+    assert [event.TYPE.split(".")[2] for event in result.events] == events
+    assert (type(result.action).__name__ if result.action else None) == action
+
+
+@pytest.mark.parametrize("action", [Post, Check, Cancel, Search, Collect])
+def test_every_action_is_leased(action: type) -> None:
+    taken = [step(row[1], row[2], row[6]) for row in ROWS if row[5] == action.__name__]
+    assert taken
+    for result, row in zip(taken, [row for row in ROWS if row[5] == action.__name__], strict=True):
+        assert result.attempt.next_action_at == row[6] + timedelta(seconds=LEASE_S)
+
+
+def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> None:
+    attempt, tries = QUEUED, 0
+    while attempt.state != "failed":
+        tries += 1
+        posting = step(attempt, Due(), NOW)
+        assert isinstance(posting.action, Post)
+        attempt = step(posting.attempt, SubmitAnswered(posting.action.submission, NotSent("refused")), NOW).attempt
+    assert tries == NOT_SENT_TRIES
+    assert attempt.failure is not None
+    assert attempt.failure.kind is FailureKind.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("attempt", "happening", "kind"),
+    [
+        (
+            at(CANCELLING, cancel_reason="start_timeout"),
+            Checked(Stopped(may_have_cost=False)),
+            FailureKind.START_TIMEOUT,
+        ),
+        (at(CANCELLING, cancel_reason="run_timeout"), Checked(Stopped(may_have_cost=True)), FailureKind.RUN_TIMEOUT),
+        (RUNNING, Checked(Stopped(may_have_cost=False)), FailureKind.START_TIMEOUT),
+        (STARTED, Checked(Stopped(may_have_cost=True)), FailureKind.CANCELLED_BY_PROVIDER),
+        (at(STARTED, tries=MISSING_TRIES - 1), Checked(Missing("404")), FailureKind.OUTPUT_LOST),
+    ],
+)
+def test_what_an_ending_is_called(attempt: Attempt, happening: Happening, kind: FailureKind) -> None:
+    (event,) = step(attempt, happening, NOW).events
+    assert isinstance(event, AttemptFailed)
+    assert event.kind is kind
+
+
+def test_only_an_accepted_run_can_have_cost() -> None:
+    (refused,) = step(SUBMITTING, answered(Refused(NO_CREDIT)), NOW).events
+    assert isinstance(refused, AttemptFailed)
+    assert (refused.accepted, refused.cost_usd) == (False, 0.0)
+    (broken,) = step(STARTED, Checked(Broken(NO_CREDIT, may_have_cost=True)), NOW).events
+    assert isinstance(broken, AttemptFailed)
+    assert (broken.accepted, broken.cost_usd) == (True, 0.2)
+
+
+def test_our_own_store_being_away_does_not_give_up_a_paid_output() -> None:
+    away = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
+    worn = at(COLLECTING, tries=COLLECT_TRIES + 10)
+    assert step(worn, away, NOW).attempt.state == "collecting"
+    assert step(worn, away, QUEUED.deadline_at).attempt.state == "failed"
+
+
+def test_providers_words_are_cut_and_cleaned_before_they_are_kept() -> None:
+    words = Failure(FailureKind.UNKNOWN, "a\x00b\ud800" + "x" * 5000, code="c\x00" * 500)
+    (event,) = step(SUBMITTING, answered(Refused(words)), NOW).events
+    assert isinstance(event, AttemptFailed)
+    assert event.message.startswith("ab?")
+    assert len(event.message) == 2000
+    assert event.error_code is not None
+    assert "\x00" not in event.error_code
+
+
+def test_success_carries_the_artifacts_and_the_price() -> None:
+    event = step(COLLECTING, Collected((ARTIFACT,)), NOW).events[-1]
+    assert isinstance(event, AttemptSucceeded)
+    assert (event.artifacts, event.cost_usd) == ((ARTIFACT,), 0.2)
+
+
+def test_waits_are_bounded_and_grow() -> None:
+    waits = [backoff_s(QUEUED, tries) for tries in range(1, 12)]
+    assert waits[0] < waits[3] < waits[5]
+    assert max(waits) <= 37.5
+    assert poll_interval_s(0) < 1 < poll_interval_s(20) <= poll_interval_s(10_000) == 5.0

@@ -1,0 +1,287 @@
+"""The decisions, one row a line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contracts.attempts import (
+    Artifact,
+    AttemptAmbiguous,
+    AttemptCancelled,
+    AttemptEvent,
+    AttemptFailed,
+    AttemptProgressed,
+    AttemptSubmitted,
+    AttemptSubmitting,
+    AttemptSucceeded,
+)
+from contracts.commands import CancelAttempt, RunAttempt
+from contracts.failures import FAILURES, FailureKind
+from contracts.generation import MusicInput, Provider
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.jobs import JobAccepted, JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded
+from contracts.message import Message
+from contracts.requests import JobRequested
+from orchestrator.decide import GIVE_UP_S, Attempted, CancelAsked, Decision, Due, Requested, decide
+from orchestrator.job import Leg
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+DEADLINE = NOW + timedelta(minutes=30)
+JOB = job_id_for("default", "decide")
+ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
+
+
+def leg(provider: Provider) -> Leg:
+    return Leg(
+        provider=provider,
+        model="music/test",
+        endpoint=f"{provider}/model",
+        substitute=False,
+        modality="music",
+        arguments={"prompt": "pad"},
+        start_within_s=60,
+        run_within_s=120,
+        price_usd=0.2,
+    )
+
+
+BOTH = (leg("fal"), leg("replicate"))
+
+
+def requested(legs: tuple[Leg, ...] = BOTH, arrived_at: datetime = NOW, fingerprint: str = "0" * 64) -> Requested:
+    request = JobRequested(
+        job_id=JOB,
+        occurred_at=NOW,
+        track_id=track_id_for(JOB),
+        tenant="default",
+        fingerprint=fingerprint,
+        input=MusicInput(prompt="a warm ambient pad"),
+        accept_by=NOW + timedelta(seconds=15),
+        deadline_at=DEADLINE,
+    )
+    return Requested(request, legs, (), None, arrived_at)
+
+
+def said(event: type[AttemptEvent], n: int = 1, /, **more: object) -> Attempted:
+    common = {
+        "job_id": JOB,
+        "occurred_at": NOW,
+        "attempt_id": attempt_id_for(JOB, n),
+        "track_id": track_id_for(JOB),
+        "n": n,
+        "provider": BOTH[n - 1].provider,
+        "model": "music/test",
+        "endpoint": BOTH[n - 1].endpoint,
+        "version": 3,
+    }
+    return Attempted(event.model_validate(common | more))
+
+
+def failed(kind: FailureKind, n: int = 1, *, accepted: bool = False, cost_usd: float | None = None) -> Attempted:
+    return said(AttemptFailed, n, kind=kind, message=f"it was {kind}", accepted=accepted, cost_usd=cost_usd)
+
+
+def names(messages: tuple[Message, ...]) -> list[str]:
+    return [type(message).__name__ for message in messages]
+
+
+def after(*happenings: object, now: datetime = NOW) -> Decision:
+    """The last decision of a story."""
+    decision = Decision(None)
+    for happening in happenings:
+        decision = decide(decision.job, happening, now)  # type: ignore[arg-type]  # a story is told in any happenings
+    return decision
+
+
+def test_a_request_is_accepted_and_goes_to_the_first_provider() -> None:
+    decision = after(requested())
+    accepted, command = decision.messages
+    assert isinstance(accepted, JobAccepted)
+    assert [route.provider for route in accepted.plan] == ["fal", "replicate"]
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.n, command.arguments) == ("fal", 1, {"prompt": "pad"})
+    assert decision.job is not None
+    assert decision.job.next_action_at == DEADLINE
+
+
+def test_a_repeated_request_changes_nothing() -> None:
+    first = after(requested())
+    assert decide(first.job, requested(), NOW) == Decision(first.job)
+
+
+def test_a_request_that_reached_the_log_too_late_is_recorded_and_never_run() -> None:
+    decision = after(requested(arrived_at=NOW + timedelta(seconds=16)))
+    assert names(decision.messages) == ["JobFailed"]
+    assert decision.job is not None
+    assert (decision.job.state, decision.job.kind) == ("failed", FailureKind.EXPIRED)
+
+
+def test_a_timely_repeat_of_a_late_request_is_run() -> None:
+    late = requested(arrived_at=NOW + timedelta(seconds=16))
+    decision = after(late, requested())
+    assert names(decision.messages) == ["JobAccepted", "RunAttempt"]
+    told = [message for message in decision.messages if isinstance(message, JobEvent)]
+    assert [event.version for event in told] == [2]
+
+
+def test_another_body_under_the_same_key_never_revives_a_late_request() -> None:
+    late = requested(arrived_at=NOW + timedelta(seconds=16))
+    assert after(late, requested(fingerprint="1" * 64)).messages == ()
+
+
+def test_a_request_nobody_can_do_says_why() -> None:
+    decision = after(replace(requested(legs=()), problem="no model 'x' in the catalogue"))
+    assert names(decision.messages) == ["JobAccepted", "JobFailed"]
+    last = decision.messages[-1]
+    assert isinstance(last, JobFailed)
+    assert last.kind is FailureKind.NO_ROUTE
+    assert "no model 'x'" in last.message
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if FAILURES[kind].moves_on])
+def test_evidence_moves_the_job_to_the_next_provider(kind: FailureKind) -> None:
+    decision = after(requested(), failed(kind))
+    assert names(decision.messages) == ["RunAttempt", "JobRerouted"]
+    command, rerouted = decision.messages
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.n) == ("replicate", 2)
+    assert isinstance(rerouted, JobRerouted)
+    assert (rerouted.from_provider, rerouted.to_provider, rerouted.kind) == ("fal", "replicate", kind)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if not FAILURES[kind].moves_on])
+def test_what_is_no_evidence_ends_the_job(kind: FailureKind) -> None:
+    decision = after(requested(), failed(kind))
+    assert names(decision.messages) == ["JobFailed"]
+    (event,) = decision.messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is kind
+
+
+def test_the_end_of_the_road_tells_every_attempts_reason() -> None:
+    decision = after(
+        requested(),
+        failed(FailureKind.INSUFFICIENT_BALANCE),
+        failed(FailureKind.MODEL_ERROR, 2, accepted=True, cost_usd=0.05),
+    )
+    (event,) = decision.messages
+    assert isinstance(event, JobFailed)
+    assert "fal (attempt 1): insufficient_balance" in event.message
+    assert "replicate (attempt 2): model_error" in event.message
+    assert [attempt.kind for attempt in event.attempts] == [FailureKind.INSUFFICIENT_BALANCE, FailureKind.MODEL_ERROR]
+    assert event.cost_usd == pytest.approx(0.05)
+
+
+def test_a_job_starts_once() -> None:
+    first = after(requested(), said(AttemptSubmitted))
+    assert names(first.messages) == ["JobStarted"]
+    assert decide(first.job, said(AttemptSubmitted), NOW).messages == ()
+    started = first.messages[0]
+    assert isinstance(started, JobStarted)
+    assert started.provider == "fal"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        said(AttemptSubmitting),
+        said(AttemptProgressed, stage="running"),
+        said(AttemptAmbiguous, message="read timeout", resolve_by=DEADLINE),
+    ],
+    ids=["submitting", "progressed", "ambiguous"],
+)
+def test_news_without_an_ending_leaves_the_job_waiting(event: Attempted) -> None:
+    before = after(requested()).job
+    assert decide(before, event, NOW) == Decision(before)
+
+
+def test_success_ends_the_job_with_the_cost_of_all_attempts() -> None:
+    decision = after(
+        requested(),
+        failed(FailureKind.MODEL_ERROR, accepted=True, cost_usd=0.05),
+        said(AttemptSucceeded, 2, artifacts=(ARTIFACT,), cost_usd=0.2),
+    )
+    (event,) = decision.messages
+    assert isinstance(event, JobSucceeded)
+    assert (event.provider, event.artifacts) == ("replicate", (ARTIFACT,))
+    assert event.cost_usd == pytest.approx(0.25)
+    assert decision.job is not None
+    assert decision.job.next_action_at is None
+
+
+def test_what_an_attempt_left_behind_says_changes_nothing() -> None:
+    moved_on = after(requested(), failed(FailureKind.PROVIDER_ERROR)).job
+    for late in (failed(FailureKind.PROVIDER_ERROR), said(AttemptSucceeded, artifacts=(ARTIFACT,))):
+        assert decide(moved_on, late, NOW) == Decision(moved_on)
+
+
+def test_a_final_job_never_changes() -> None:
+    done = after(requested(), said(AttemptSucceeded, artifacts=(ARTIFACT,))).job
+    for happening in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due(), requested()):
+        assert decide(done, happening, NOW) == Decision(done)
+
+
+def test_a_cancel_is_sent_once_and_awaits_the_attempts_word() -> None:
+    asked = after(requested(), CancelAsked())
+    (command,) = asked.messages
+    assert isinstance(command, CancelAttempt)
+    assert command.reason == "client"
+    assert decide(asked.job, CancelAsked(), NOW).messages == ()
+    assert asked.job is not None
+    assert asked.job.state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("event", "effect"),
+    [
+        (said(AttemptCancelled, may_have_cost=False), "never_sent"),
+        (said(AttemptCancelled, may_have_cost=False, provider_ref="run"), "cancelled_free"),
+        (said(AttemptCancelled, may_have_cost=True, provider_ref="run"), "may_have_cost"),
+        (failed(FailureKind.INSUFFICIENT_BALANCE), "never_sent"),
+        (failed(FailureKind.MODEL_ERROR, accepted=True), "may_have_cost"),
+    ],
+)
+def test_a_cancelled_job_tells_the_truth_about_the_money(event: Attempted, effect: str) -> None:
+    decision = after(requested(), CancelAsked(), event)
+    (cancelled,) = decision.messages
+    assert isinstance(cancelled, JobCancelled)
+    assert cancelled.effect == effect
+
+
+def test_a_result_that_comes_before_the_cancel_is_confirmed_is_a_success() -> None:
+    decision = after(requested(), CancelAsked(), said(AttemptSucceeded, artifacts=(ARTIFACT,)))
+    assert names(decision.messages) == ["JobSucceeded"]
+
+
+def test_at_its_deadline_a_job_stops_its_attempt_and_then_fails() -> None:
+    asked = after(requested())
+    stopping = decide(asked.job, Due(), DEADLINE)
+    (command,) = stopping.messages
+    assert isinstance(command, CancelAttempt)
+    assert command.reason == "deadline"
+    over = decide(stopping.job, said(AttemptCancelled, may_have_cost=False), DEADLINE)
+    (event,) = over.messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is FailureKind.EXPIRED
+
+
+def test_a_job_whose_adapter_never_speaks_again_ends_all_the_same() -> None:
+    asked = after(requested())
+    given_up = decide(asked.job, Due(), DEADLINE + timedelta(seconds=GIVE_UP_S))
+    assert names(given_up.messages) == ["JobFailed"]
+
+
+def test_past_the_deadline_no_further_provider_is_tried() -> None:
+    asked = after(requested())
+    late = decide(asked.job, failed(FailureKind.PROVIDER_ERROR), DEADLINE)
+    (event,) = late.messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is FailureKind.EXPIRED
+
+
+def test_a_job_nobody_asked_for_is_not_made_by_news_of_it() -> None:
+    for happening in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due()):
+        assert decide(None, happening, NOW) == Decision(None)
