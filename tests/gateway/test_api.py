@@ -327,6 +327,24 @@ async def test_files_come_from_our_store(world: Any, story_of: Any) -> None:
     problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/..%2fetc"), 404, "not-found")
 
 
+async def test_a_late_file_is_shown_with_its_attempt_and_is_not_the_jobs(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    await world.store(story.accepted(), story.failed(), *story.attempts())
+    job = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    assert (job["status"], job["artifacts"]) == ("failed", [])
+    [late] = job["attempts"][1]["late_artifacts"]
+    assert late["url"] == f"/api/jobs/{job_id}/artifacts/track.mp3?attempt=2"
+
+    async def chunks() -> Any:
+        yield b"0123456789"
+
+    await world.parts.store.put_file(chunks(), f"jobs/{job_id}/{story.attempt(2)}/track.mp3", content_type="audio/mpeg")
+    assert (await world.client.get(late["url"])).content == b"0123456789"
+    problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/track.mp3"), 404, "artifact-not-found")
+    problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/track.mp3?attempt=1"), 404, "artifact-not-found")
+
+
 async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> None:
     told = (await world.client.get("/api/health/providers")).json()
     assert told == {

@@ -28,6 +28,10 @@ async def read(store: ArtifactStore, key: str, start: int = 0, end: int | None =
     return b"".join([chunk async for chunk in await store.get(key, start, end)])
 
 
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 async def test_what_was_written_is_measured_and_read_back(store: ArtifactStore, tmp_path: Path) -> None:
     parts = [bytes([n]) * 700_000 for n in range(10)]
     stored = await store.put_file(chunks(*parts), KEY, content_type="audio/mpeg")
@@ -54,7 +58,7 @@ async def test_a_source_that_breaks_leaves_nothing(store: ArtifactStore, tmp_pat
         await store.get(KEY)
     with pytest.raises(FileNotFoundError):
         await store.head(KEY)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("url", ["", "artifacts", "file://relative/path", "ftp://host/x", "az://container"])

@@ -33,10 +33,10 @@ async def test_events_leave_nothing_behind_in_memory(pool: Pool, store: Store, d
             await store.store(batch)
             await store.note_read([delivered.record for delivered in batch])
 
-    await take(6)
+    await take(4)
     before = resident()
-    await take(20)
+    await take(12)
 
-    # 10,000 events are some 30 MiB of Python objects: held on to, they would show.
-    assert resident() - before < 8 * MIB
-    assert await pool.fetchval("SELECT count(*) FROM events") == 26 * BATCH
+    # 6,000 events are some 20 MiB of Python objects: held on to, they would show.
+    assert resident() - before < 6 * MIB
+    assert await pool.fetchval("SELECT count(*) FROM events") == 16 * BATCH

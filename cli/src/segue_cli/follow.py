@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -14,11 +15,11 @@ _ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled"})
 _WHOLE_WITHIN_S: Final = 5.0
 
 
-def follow_log(segue: Api, job_id: str) -> Iterator[dict[str, Any]]:
-    """The lines of a job's log; the job has ended when they do. Raises ApiFailed."""
+def follow_log(segue: Api, job_id: str, *, within_s: float = math.inf) -> Iterator[dict[str, Any]]:
+    """The lines of a job's log; when they end, so has the job, or `within_s` has passed. Raises ApiFailed."""
     seen: set[tuple[Any, ...]] = set()
-    told = False
-    deadline = float("inf")
+    told = ended = False
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         for entry in segue.log(job_id):
             mark = (entry["time"], entry["event"], entry["attempt"], entry["message"])
@@ -28,7 +29,7 @@ def follow_log(segue: Api, job_id: str) -> Iterator[dict[str, Any]]:
                 yield entry
         if told:
             return
-        if deadline == float("inf") and segue.job(job_id)["status"] in FINAL:
+        if not ended and segue.job(job_id)["status"] in FINAL:
             # The log comes from the database, which may be a moment behind.
-            deadline = time.monotonic() + _WHOLE_WITHIN_S
+            ended, deadline = True, time.monotonic() + _WHOLE_WITHIN_S
         time.sleep(EVERY_S)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -52,7 +54,7 @@ def module_of(service: str) -> str:
 
 def service_again(service: str, port: int, env_file: Path) -> str:
     """How a person starts a service again beside a running `segue up`."""
-    command = [_segue(), "run", service, "--port", str(port), "--env-file", _short(env_file)]
+    command = [_segue(), "run", service, "--port", str(port), "--env-file", from_here(env_file)]
     return shlex.join(command)
 
 
@@ -80,15 +82,11 @@ def free_port(wanted: int = 0) -> int:
 
 def exit_in_words(code: int) -> str:
     """An exit code as it is told: signals by name."""
-    import signal
-
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def spoken(line: str) -> str:
     """A log line for people: the text of a JSON line with what it is about, any other line as it is."""
-    import json
-
     try:
         said: Any = json.loads(line)
     except ValueError:
@@ -101,16 +99,16 @@ def spoken(line: str) -> str:
     return f"{text}\n{said['exception']}" if said.get("exception") else text
 
 
+def from_here(path: Path) -> str:
+    """A path as it is told: relative to the current folder where it lies below it."""
+    here = Path.cwd()
+    absolute = path.absolute()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
 def _segue() -> str:
     """How the command was called, as one can call it again from here."""
     called = Path(sys.argv[0])
     if called.name == "segue":
-        return _short(called)
-    return f"{_short(Path(sys.executable))} -m segue_cli"
-
-
-def _short(path: Path) -> str:
-    """Relative to the current folder where it lies below it."""
-    here = Path.cwd()
-    absolute = path.absolute()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+        return from_here(called)
+    return f"{from_here(Path(sys.executable))} -m segue_cli"

@@ -14,7 +14,17 @@ import httpx
 
 from contracts.topics import SERVICES
 from segue_cli.local.process import Child, child
-from segue_cli.parts import LOOPBACK, Part, StackFailed, exit_in_words, free_port, log_to, module_of, service_again, spoken
+from segue_cli.parts import (
+    LOOPBACK,
+    Part,
+    StackFailed,
+    exit_in_words,
+    free_port,
+    log_to,
+    module_of,
+    service_again,
+    spoken,
+)
 from segue_cli.state import State
 
 READY_WITHIN_S: Final = 60.0

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from segue_cli import environment
-from segue_cli.parts import Part, StackFailed, exit_in_words
+from segue_cli.parts import Part, StackFailed, exit_in_words, from_here
 from segue_cli.screen import console, curl, plain_table
 from segue_cli.signals import INTERRUPTED, run_until_told
 from segue_cli.stack import Plan, Stack, stack
@@ -81,12 +81,12 @@ def _show(out: Console, running: Stack, state: State, took_s: float) -> None:
         links.add_row("sandbox", f"{sandbox}  (both providers, their faults and the book of bills)")
     else:
         links.add_row("providers", "live: runs cost money")
-    links.add_row("settings", f"{state.env_file}")
+    links.add_row("settings", from_here(state.env_file))
     links.add_row("artifacts", running.env["ARTIFACT_STORE_URL"])
     out.print(links)
     table = plain_table("part", "pid", "address", "log")
     for part in [*running.services, *running.local]:
-        table.add_row(part.name, str(part.pid), part.address, str(part.log))
+        table.add_row(part.name, str(part.pid), part.address, from_here(part.log))
     out.print("\n", table, "\n", sep="")
     out.print("[bold]A first track:[/]")
     out.print(Text(f"  {curl(running.api)}\n"), soft_wrap=True)

@@ -1,0 +1,137 @@
+"""`segue demo`: one job, refused by fal and made by Replicate, live, with every claim checked at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+import time
+import wave
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from segue_cli import demo_screen, environment
+from segue_cli.api import Api, ApiFailed, connected
+from segue_cli.demo_verdict import Sound, claims, listen
+from segue_cli.follow import follow_log
+from segue_cli.job_screens import log_table, when
+from segue_cli.parts import StackFailed, from_here
+from segue_cli.screen import SEED_REQUEST, console
+from segue_cli.signals import INTERRUPTED, run_until_told
+from segue_cli.stack import Plan, Stack, stack
+from segue_cli.state import State, held
+
+OUT_OF_BALANCE: Final = [{"provider": "fal", "on": "submit", "action": {"refuse": "balance"}}]
+LIMIT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What became of the demo's job."""
+
+    job: dict[str, Any]
+    log: list[dict[str, Any]]
+    bills: dict[str, Any]
+    sound: Sound | None
+    refusals: list[str]
+    """Why the file could not be fetched or played."""
+
+
+def demo(out: Path) -> int:
+    """Run it; returns 0 only if every claim held."""
+    screen = console()
+    with tempfile.TemporaryDirectory(prefix="segue-demo-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL won't run as root, and another user has to get in
+        with held(Path(folder)) as state:
+            environ = {**environment.without_settings(os.environ), "MUSIC_PROVIDER": "fal"}
+            plan = Plan(state, environ, Path(folder), throwaway=True)
+            code = run_until_told(_demo(plan, out, screen))
+            if code not in (0, INTERRUPTED):
+                demo_screen.tell_what_went_wrong(screen, state, _keep_logs(state, out))
+    if code == INTERRUPTED:
+        screen.print("Stopped; nothing is left running.")
+    return code
+
+
+async def _demo(plan: Plan, out: Path, screen: Console) -> int:
+    began = time.monotonic()
+    waiting = screen.status("Starting Kafka's protocol, PostgreSQL, both providers' stand-ins and five services …")
+    waiting.start()
+    try:
+        async with stack(plan) as running:
+            waiting.stop()
+            screen.print(f"[bold green]Segue is up[/] after {time.monotonic() - began:.1f} s at {running.api}.")
+            # In a thread, so that this loop goes on reading what the processes print; it ends with the API.
+            shown = await asyncio.to_thread(_show, running, out, screen)
+    except (StackFailed, ApiFailed) as error:
+        waiting.stop()
+        screen.print(Text(str(error), style="red"))
+        return 1
+    finally:
+        waiting.stop()
+    verdict = claims(shown.job, shown.log, shown.bills, shown.sound)
+    demo_screen.tell_verdict(screen, verdict, shown.bills, shown.sound, time.monotonic() - began)
+    for refusal in shown.refusals:
+        screen.print(Text(refusal, style="red"))
+    if not all(claim.holds for claim in verdict):
+        return 1
+    demo_screen.tell_how_to_go_on(screen)
+    return 0
+
+
+def _show(running: Stack, out: Path, screen: Console) -> Shown:
+    sandbox = running.env[environment.SANDBOX]
+    try:
+        with httpx.Client(base_url=sandbox, trust_env=False) as control, connected(running.api) as segue:
+            control.put("/faults", json=OUT_OF_BALANCE).raise_for_status()
+            screen.print("fal is told to refuse: 403, the account's balance is exhausted.\n")
+            screen.print(Text(f"POST /api/tracks {SEED_REQUEST}"), soft_wrap=True)
+            accepted = segue.submit(json.loads(SEED_REQUEST), str(uuid4()))
+            screen.print(f"202 job {accepted['job_id']}\n")
+            return _follow(segue, control, accepted["job_id"], out, screen)
+    except httpx.HTTPError as error:
+        raise ApiFailed(f"the sandbox at {sandbox} did not answer: {error!r}") from error
+
+
+def _follow(segue: Api, control: httpx.Client, job_id: str, out: Path, screen: Console) -> Shown:
+    log: list[dict[str, Any]] = []
+    begin: datetime | None = None
+    for entry in follow_log(segue, job_id, within_s=LIMIT_S):
+        begin = begin or when(entry["time"])
+        log.append(entry)
+        screen.print(demo_screen.step(entry, begin), soft_wrap=True)
+    log, job = segue.log(job_id), segue.job(job_id)
+    screen.print("\n[bold]The job's log[/]", log_table(log), sep="\n")
+    sound, refusals = _fetch(segue, job, out)
+    bills: dict[str, Any] = control.get("/bills").raise_for_status().json()
+    return Shown(job, log, bills, sound, refusals)
+
+
+def _fetch(segue: Api, job: dict[str, Any], out: Path) -> tuple[Sound | None, list[str]]:
+    """The job's file, fetched through the API to where it outlives the demo."""
+    if not job["artifacts"]:
+        return None, ["the job has no file"]
+    artifact = job["artifacts"][0]
+    to = out / f"warm-ambient-pad{Path(artifact['name']).suffix}"
+    try:
+        segue.download(artifact["url"], to)
+        return listen(to), []
+    except ApiFailed as error:
+        return None, [str(error)]
+    except (wave.Error, EOFError) as error:
+        return None, [f"{from_here(to)} cannot be played: {error}"]
+
+
+def _keep_logs(state: State, out: Path) -> Path:
+    kept = out / "logs"
+    shutil.copytree(state.logs, kept, dirs_exist_ok=True)
+    return kept
