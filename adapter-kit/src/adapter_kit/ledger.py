@@ -39,7 +39,9 @@ WHERE attempts.attempt_id = new.attempt_id
 """
 _RENEW = """
 UPDATE attempts SET next_action_at = now() + make_interval(secs => $2)
-WHERE attempt_id = ANY($1) AND next_action_at > now()
+WHERE attempt_id IN (
+    SELECT attempt_id FROM attempts WHERE attempt_id = ANY($1) AND next_action_at > now() FOR UPDATE SKIP LOCKED
+)
 RETURNING attempt_id
 """
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"

@@ -19,7 +19,7 @@ from adapter_kit.provider import Provider
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
-from chassis.broker import make_broker, running, watch_broker
+from chassis.broker import consuming, make_broker, running, watch_broker
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
 from chassis.http import health_app, serve_http
@@ -72,6 +72,7 @@ async def adapter(
             outbox.running(),
             driver.running(),
             health.watched(),
+            consuming(broker),
         ):
             watch_broker(broker, runtime)
             get_logger("adapter_kit").info(

@@ -81,6 +81,10 @@ class ArtifactStore:
         stream = found.stream(min_chunk_size=CHUNK_BYTES)
         return _plain(stream)
 
+    async def delete(self, key: str) -> None:
+        """Remove a file; harmless where there is none, save in a folder, which raises FileNotFoundError."""
+        await obstore.delete_async(self._store, key)
+
     async def head(self, key: str) -> int:
         """The size in bytes. Raises FileNotFoundError."""
         meta = await obstore.head_async(self._store, key)

@@ -15,7 +15,17 @@ from typing import Any
 import anyio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    TopicAlreadyExistsError,
+    UnknownProducerId,
+    for_code,
+)
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
 from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -28,8 +38,24 @@ from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
 
 START_LIMIT_S = 30.0
 BATCH_RECORDS = 1000
+REBALANCE_TIMEOUT_S = 60
+
+PRODUCER_LOST = (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    UnknownProducerId,
+)
+"""Refusals that a producer gets for everything from then on, until it is made anew."""
 
 Records = tuple["ConsumerRecord[bytes, bytes]", ...]
+
+
+class _Broker(KafkaBroker):
+    """A broker that remembers what its producer was refused for good."""
+
+    lost: BaseException | None = None
 
 
 def make_broker(
@@ -40,7 +66,7 @@ def make_broker(
     An idempotent producer waits through an outage; the other kind gives up after `request_timeout_s`, though what it
     gave up on may still arrive.
     """
-    return KafkaBroker(
+    return _Broker(
         bootstrap_servers.split(","),
         client_id=f"segue-{service}",
         acks="all",
@@ -68,10 +94,15 @@ def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str, c
         ack_policy=AckPolicy.MANUAL,
         session_timeout_ms=int(consuming.session_timeout_s * 1000),
         heartbeat_interval_ms=int(min(consuming.session_timeout_s / 5, 3) * 1000),
-        rebalance_timeout_ms=60_000,
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_S * 1000,
+        # Range gives one member the same partition of every topic, so one replica sees all of a job.
+        partition_assignment_strategy=(RangePartitionAssignor,),
         fetch_max_wait_ms=consuming.fetch_wait_ms,
         no_reply=True,
     )
+    # A join is answered only when every other member has joined too: the producer's time-out would give up on it early.
+    joining_s = REBALANCE_TIMEOUT_S + 15
+    subscriber._connection_args = {**subscriber._connection_args, "request_timeout_ms": joining_s * 1000}
     # After an empty poll FastStream sleeps for as long as it has just polled, deaf to what arrives.
     setattr(subscriber, "get_msg", _wait_for_batch)  # noqa: B010 - the seam mypy would call a method assignment
     return subscriber
@@ -105,23 +136,32 @@ async def running(broker: KafkaBroker, bootstrap_servers: str, topics: Iterable[
         await broker.stop()
 
 
+@asynccontextmanager
+async def consuming(broker: KafkaBroker) -> AsyncIterator[None]:
+    """Stop the consumers when the block ends, before whatever handles their messages is closed.
+
+    The innermost of a service's contexts: the producer lives on, for what the last batches have to say.
+    """
+    try:
+        yield
+    finally:
+        for subscriber in broker.subscribers:
+            await subscriber.stop()
+
+
 async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
     """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
-    wanted = {topic.name for topic in topics}
     try:
         with anyio.fail_after(START_LIMIT_S):
-            while True:
-                async with admin(bootstrap_servers) as client:
-                    missing = wanted - set(await client.list_topics())
-                if not missing:
-                    return
-                raise CannotStart(
-                    f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {', '.join(sorted(missing))}; run: segue topics"
-                )
+            async with admin(bootstrap_servers) as client:
+                missing = {topic.name for topic in topics} - set(await client.list_topics())
     except (TimeoutError, KafkaError, OSError) as error:
         raise CannotStart(
             f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s"
         ) from error
+    if missing:
+        lacking = ", ".join(sorted(missing))
+        raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
 
 
 @asynccontextmanager
@@ -169,7 +209,20 @@ async def publish(broker: KafkaBroker, record: Record) -> asyncio.Future[Any]:
         headers={name: value.decode() for name, value in record.headers},
         no_confirm=True,
     )
+    future.add_done_callback(lambda done: _notice_loss(broker, done))
     return future
+
+
+def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
+    if isinstance(broker, _Broker) and not done.cancelled() and isinstance(done.exception(), PRODUCER_LOST):
+        broker.lost = done.exception()
+
+
+async def stop_consuming(broker: KafkaBroker) -> None:
+    """Take nothing more, let what is in hand be finished and committed; the producer stays."""
+    async with asyncio.TaskGroup() as tasks:
+        for subscriber in broker.subscribers:
+            tasks.create_task(subscriber.stop())
 
 
 def watch_broker(broker: KafkaBroker, runtime: Runtime) -> None:
@@ -182,6 +235,8 @@ def watch_broker(broker: KafkaBroker, runtime: Runtime) -> None:
         for subscriber in broker.subscribers:
             if isinstance(subscriber, BatchSubscriber) and (why := _dead_consumer(subscriber)):
                 return f"{why} of {', '.join(subscriber.topic_names)}"
+        if isinstance(broker, _Broker) and broker.lost is not None:
+            return f"the producer, for good: {broker.lost!r}"
         # Private, for want of anything public: aiokafka tells nobody that its sender has died.
         producer: Any = broker.config.broker_config.producer
         sender = producer._producer.producer._sender.sender_task if producer else None

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from chassis.broker import publish
 from contracts.envelope import Record
-from contracts.topics import DEAD_LETTERS
+from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
+    from faststream.kafka import KafkaBroker
 
 MAX_REASON_CHARS: Final = 1000
+BURY_LIMIT_S: Final = 20.0
+_OVERHEAD_BYTES: Final = 1024
+"""What Kafka itself adds to a record, generously."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +32,52 @@ class DeadLetter:
     tries: int
     kept: bool = False
     """The service has kept it in a place of its own, so it is counted but not published."""
+    left_out: tuple[Literal["headers", "value", "key"], ...] = ()
+    """Parts of the record that do not fit into a letter."""
+
+
+class Burial:
+    """Publishes letters; called again after it failed, only those that have not arrived."""
+
+    def __init__(self, broker: KafkaBroker, letters: Sequence[DeadLetter], service: str) -> None:
+        self._broker = broker
+        self._records = [to_record(letter, service) for letter in letters]
+        self._sent: dict[int, asyncio.Future[Any]] = {}
+
+    async def __call__(self) -> None:
+        """Publish and wait until all have arrived. Raises KafkaError, or TimeoutError after 20 s."""
+        for n, record in enumerate(self._records):
+            # One that is still under way is not sent again: the producer goes on trying through an outage.
+            if n not in self._sent or _failed(self._sent[n]):
+                self._sent[n] = await publish(self._broker, record)
+        async with asyncio.timeout(BURY_LIMIT_S):
+            await asyncio.gather(*map(asyncio.shield, self._sent.values()))
+
+
+def _failed(future: asyncio.Future[Any]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
 
 
 def to_record(letter: DeadLetter, service: str) -> Record:
-    """The letter as it is published: value and key as they were, everything else in headers."""
+    """The letter as it is published: value and key as they were, everything else in headers.
+
+    A letter may outgrow what Kafka takes, as it says more than its message did. It then goes without the message's
+    headers, or without its value and key as well, and says so: where they lie it tells in any case.
+    """
+    whole = _record(letter, service)
+    if _size(whole) <= MAX_MESSAGE_BYTES:
+        return whole
+    bare = _record(replace(letter, left_out=("headers",)), service)
+    if _size(bare) <= MAX_MESSAGE_BYTES:
+        return bare
+    return _record(replace(letter, left_out=("headers", "value", "key")), service)
+
+
+def _record(letter: DeadLetter, service: str) -> Record:
     source = letter.record
-    original = [[name, None if value is None else base64.b64encode(value).decode()] for name, value in source.headers]
+    left_out = letter.left_out
+    kept = () if "headers" in left_out else source.headers
+    original = [[name, None if value is None else base64.b64encode(value).decode()] for name, value in kept]
     headers = {
         "dead-letter-service": service,
         "dead-letter-topic": source.topic,
@@ -43,12 +90,19 @@ def to_record(letter: DeadLetter, service: str) -> Record:
         "dead-letter-null-key": str(source.key is None).lower(),
         "dead-letter-null-value": str(source.value is None).lower(),
     }
+    if left_out:
+        headers["dead-letter-left-out"] = ",".join(left_out)
     return Record(
         topic=DEAD_LETTERS.name,
-        key=source.key or b"",
-        value=source.value or b"",
+        key=b"" if "key" in left_out else source.key or b"",
+        value=b"" if "value" in left_out else source.value or b"",
         headers=tuple((name, value.encode()) for name, value in headers.items()),
     )
+
+
+def _size(record: Record) -> int:
+    headers = sum(len(name) + len(value) + 10 for name, value in record.headers)
+    return len(record.key) + len(record.value) + headers + _OVERHEAD_BYTES
 
 
 def _printable(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from chassis.broker import publish
+from chassis.broker import publish, stop_consuming
 from chassis.database import TRANSIENT, Connection, Pool
 from chassis.logs import get_logger
 from chassis.metrics import OUTBOX_PUBLISHED
@@ -31,6 +31,7 @@ RELAY_AGE_S: Final = 5.0
 """A row this old was left by a crash, or by a publisher that could not keep up."""
 MAX_PENDING: Final = 20_000
 BATCH: Final = 2_000
+PUBLISH_LIMIT_S: Final = 20.0
 
 _INSERT = """
 INSERT INTO outbox (topic, key, value, headers, event_id)
@@ -97,7 +98,10 @@ class Outbox:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Publish and relay for as long as the block lasts; on leaving, publish what is still pending."""
+        """Publish and relay for as long as the block lasts; on leaving, publish what is still pending.
+
+        The broker's consumers are stopped first, so that what their last batch says goes out too.
+        """
         async with asyncio.TaskGroup() as tasks:
             publisher = tasks.create_task(self._publish_pending())
             relay = tasks.create_task(self._relay())
@@ -107,6 +111,7 @@ class Outbox:
                 yield
             finally:
                 relay.cancel()
+                await stop_consuming(self._broker)
                 await self._drain()
                 publisher.cancel()
 
@@ -169,24 +174,25 @@ class Outbox:
     async def _relay(self) -> None:
         while await self._runtime.pause(RELAY_AGE_S / 2):
             try:
-                await self._relay_once()
+                while await self._relay_once() == BATCH:
+                    pass
             except TRANSIENT as error:
                 self._log.warning("the relay waits for the database", error=repr(error))
             except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes; the rows stay
                 self._log.warning("the relay could not publish; it tries again", error=repr(error))
 
-    async def _relay_once(self) -> None:
+    async def _relay_once(self) -> int:
         async with self._pool.acquire() as connection, connection.transaction():
             found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH)
             if not found:
-                return
+                return 0
             rows = [_row(row) for row in found]
-            futures = [await publish(self._broker, row.record) for row in rows]
-            async with asyncio.timeout(20):
-                await asyncio.gather(*futures)
+            async with asyncio.timeout(PUBLISH_LIMIT_S):
+                await asyncio.gather(*[await publish(self._broker, row.record) for row in rows])
             await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row.id for row in rows])
             OUTBOX_PUBLISHED.inc(len(rows))
             self._log.info("relayed what was left behind", rows=len(rows))
+            return len(rows)
 
     async def _drain(self) -> None:
         try:

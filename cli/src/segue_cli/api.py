@@ -18,6 +18,7 @@ DEFAULT: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 30.0
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 
+_REPEAT: Final = "The job may exist all the same. Repeating it with the same key is safe and bills once: --key {key}"
 _NOT_TAKEN: Final = "Nothing was taken on and nothing will be billed."
 _MEANINGS: Final[dict[str, str]] = {
     "invalid-request": f"{_NOT_TAKEN} Change the request and send it again.",
@@ -27,7 +28,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "body-too-large": _NOT_TAKEN,
     "invalid-idempotency-key": _NOT_TAKEN,
     "idempotency-key-reused": "The earlier job with this key goes on unchanged; nothing new was taken on.",
-    "not-confirmed": "The job may exist all the same. Repeating it with the same key is safe and bills once: --key {key}",
+    "not-confirmed": _REPEAT,
     "read-model-away": "Jobs go on all the same; only looking at them does not work right now.",
     "artifact-store-away": "The file is not lost; try again in a moment.",
     "job-has-ended": "Nothing was changed.",
@@ -121,10 +122,8 @@ def problem_in_words(answer: httpx.Response, api: str, *, key: str = "") -> str:
         return f"{api} answered {answer.status_code} {answer.reason_phrase}, but not as Segue's API does"
     lines = [f"{document['title']} ({answer.status_code}): {document.get('detail', '')}"]
     errors = document.get("errors") or []
-    for each in errors if len(errors) > 1 else []:
-        lines.append(f"  {each['field']}: {each['problem']}")
-    for route in document.get("routes") or []:
-        lines.append(f"  {route['provider']} {route['model']}: {route['reason']}")
+    lines += [f"  {each['field']}: {each['problem']}" for each in errors if len(errors) > 1]
+    lines += [f"  {each['provider']} {each['model']}: {each['reason']}" for each in document.get("routes") or []]
     kind = str(document.get("type", "")).rpartition(":")[2]
     if meaning := _MEANINGS.get(kind):
         lines.append(meaning.format(api=api, key=document.get("idempotency_key") or key))
@@ -139,5 +138,5 @@ def unreachable(api: str, error: Exception, *, key: str = "") -> str:
         return f"{api} is not the address of an API: {error}"
     words = f"{api} was reached, but gave no answer ({type(error).__name__})."
     if key:
-        words += f" The job may exist all the same. Repeating it with the same key is safe and bills once: --key {key}"
+        words += " " + _REPEAT.format(key=key)
     return words

@@ -21,9 +21,9 @@ from rich.text import Text
 
 from segue_cli import demo_screen, environment
 from segue_cli.api import Api, ApiFailed, connected
-from segue_cli.demo_verdict import Sound, claims, listen
+from segue_cli.demo_verdict import Sound, answered, claims, listen
 from segue_cli.follow import follow_log
-from segue_cli.job_screens import log_table, when
+from segue_cli.job_screens import log_table, short, when
 from segue_cli.parts import StackFailed, from_here
 from segue_cli.screen import SEED_REQUEST, console
 from segue_cli.signals import INTERRUPTED, run_until_told
@@ -103,17 +103,20 @@ def _show(running: Stack, out: Path, screen: Console) -> Shown:
 
 
 def _follow(segue: Api, control: httpx.Client, job_id: str, out: Path, screen: Console) -> Shown:
-    log: list[dict[str, Any]] = []
     begin: datetime | None = None
     for entry in follow_log(segue, job_id, within_s=LIMIT_S):
         begin = begin or when(entry["time"])
-        log.append(entry)
-        screen.print(demo_screen.step(entry, begin), soft_wrap=True)
+        status = answered(_bills(control), entry["provider"]) if short(entry["event"]) == "attempt.failed" else None
+        screen.print(demo_screen.step(entry, begin, status), soft_wrap=True)
     log, job = segue.log(job_id), segue.job(job_id)
     screen.print("\n[bold]The job's log[/]", log_table(log), sep="\n")
     sound, refusals = _fetch(segue, job, out)
-    bills: dict[str, Any] = control.get("/bills").raise_for_status().json()
-    return Shown(job, log, bills, sound, refusals)
+    return Shown(job, log, _bills(control), sound, refusals)
+
+
+def _bills(control: httpx.Client) -> dict[str, Any]:
+    book: dict[str, Any] = control.get("/bills").raise_for_status().json()
+    return book
 
 
 def _fetch(segue: Api, job: dict[str, Any], out: Path) -> tuple[Sound | None, list[str]]:

@@ -34,14 +34,14 @@ _STEPS: Final[dict[str, tuple[str, str, str]]] = {
 }
 
 
-def step(entry: Mapping[str, Any], begin: datetime) -> Text:
-    """One thing that happened, as it is told while it happens."""
+def step(entry: Mapping[str, Any], begin: datetime, http_status: int | None) -> Text:
+    """One thing that happened, as it is told while it happens; with the provider's HTTP status where it refused."""
     mark, style, words = _STEPS.get(short(entry["event"]), ("…", "cyan", "at {provider}"))
     after = (when(entry["time"]) - begin).total_seconds()
     line = Text(f"  +{after:6.2f} s  ", style="dim")
     line.append(f"{mark} {words.format(provider=entry['provider']):<24}", style=style)
-    if entry["error_code"]:
-        line.append(f" {entry['error_code']}", style="red")
+    if http_status is not None:
+        line.append(f" {http_status}", style="bold red")
     return line.append(f" {entry['message'] or ''}")
 
 

@@ -27,7 +27,7 @@ from segue_cli.topics import BrokerAway, ensure_topics
 
 SANDBOX_KEYS: Final = {
     "FAL_KEY": "sandbox:not-a-secret",
-    "REPLICATE_API_TOKEN": "r8_sandboxNotASecret0000000000000000000",
+    "REPLICATE_API_TOKEN": "r8_sandboxNotASecret00000000000000000000",
 }
 LOOPBACK_HOSTS: Final = "localhost,127.0.0.0/8,::1"
 FALLBACK_HOME: Final = Path("/var/lib/segue")

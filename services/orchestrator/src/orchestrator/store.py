@@ -16,7 +16,7 @@ from orchestrator.job import Job
 _BODY: Final = TypeAdapter(Job)
 
 # Two consumers may see the first message of a job at once: the lock is on the id, whether or not the row is there yet.
-_LOCK_IDS = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest($1::text[]) AS id ORDER BY id"
+_LOCK_IDS = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest($1::text[]) AS id"
 _LOAD = "SELECT body::text, traceparent, next_action_at FROM jobs WHERE job_id = ANY($1) FOR UPDATE"
 _DUE = """
 SELECT body::text, traceparent, next_action_at FROM jobs
@@ -47,7 +47,7 @@ class Stored:
 
 async def load(transaction: Transaction, job_ids: Iterable[JobId]) -> dict[JobId, Stored]:
     """The jobs of these ids, locked until the transaction ends; so are the ids of those that do not exist yet."""
-    wanted = list(set(job_ids))
+    wanted = sorted(set(job_ids))  # One order for everybody, so that two batches cannot wait for each other.
     await transaction.connection.execute(_LOCK_IDS, wanted)
     return {stored.job.job_id: stored for stored in map(_stored, await transaction.connection.fetch(_LOAD, wanted))}
 

@@ -1,0 +1,186 @@
+"""What the doctor looks at: each check takes the settings and returns what it found; none spends anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import asyncpg
+
+from chassis.artifacts import STORE_ERRORS, ArtifactStore
+from chassis.database import database_name, latest_migration
+from chassis.runtime import CannotStart
+from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
+from contracts.generation import PROVIDERS
+from contracts.topics import TOPICS
+from segue_cli.doctor_advice import Finding, fal_key, probed, replicate_token
+from segue_cli.topics import BrokerAway, present_topics
+
+LIMIT_S: Final = 10.0
+SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
+"""The SDKs' releases that the adapters' transport seams are made for."""
+SCHEMAS: Final = {
+    "orchestrator": "orchestrator",
+    "fal_adapter": "adapter_kit",
+    "replicate_adapter": "adapter_kit",
+    "log_sink": "log_sink",
+    "gateway": "gateway",
+}
+"""Each service's schema, and the package that brings its migrations."""
+
+Settings = Mapping[str, str]
+
+
+async def keys(env: Settings) -> list[Finding]:
+    """The form of the keys and, where that is right, whether the providers accept them."""
+    fal = fal_key(env.get("FAL_KEY"), env.get("FAL_API_KEY"))
+    replicate = replicate_token(env.get("REPLICATE_API_TOKEN"))
+    asked = await asyncio.gather(
+        *([_fal(env)] if fal.verdict != "fail" else []),
+        *([_replicate(env)] if replicate.verdict != "fail" else []),
+    )
+    return [fal, replicate, *asked]
+
+
+async def _fal(env: Settings) -> Finding:
+    # The SDK reads its hosts from the environment when it is imported.
+    from fal_adapter.app import PROBE_ENDPOINT
+    from fal_adapter.provider import FAL_API_URL, fal_provider
+
+    url = env.get("FAL_API_URL", FAL_API_URL)
+    async with fal_provider(env.get("FAL_KEY") or env["FAL_API_KEY"], api_url=url) as provider:
+        return probed("fal", await provider.probe(PROBE_ENDPOINT), url)
+
+
+async def _replicate(env: Settings) -> Finding:
+    from replicate_adapter.app import PROBE_ENDPOINT
+    from replicate_adapter.provider import REPLICATE_URL, replicate_provider
+
+    url = env.get("REPLICATE_BASE_URL", REPLICATE_URL)
+    async with replicate_provider(env["REPLICATE_API_TOKEN"], base_url=url) as provider:
+        return probed("replicate", await provider.probe(PROBE_ENDPOINT), url)
+
+
+async def sdks(_env: Settings) -> list[Finding]:
+    """The versions of the providers' SDKs."""
+    return [_sdk(name, version(name), supported) for name, supported in SDKS.items()]
+
+
+def _sdk(name: str, installed: str, supported: str) -> Finding:
+    if installed.startswith(f"{supported}."):
+        return Finding(f"{name} (SDK)", "ok", installed)
+    todo = f"The adapter is made for {supported}.x: install what requirements.lock says."
+    return Finding(f"{name} (SDK)", "warn", installed, todo)
+
+
+async def first_provider(env: Settings) -> list[Finding]:
+    """Which provider is tried first for music."""
+    name = env.get("MUSIC_PROVIDER", "fal")
+    if name in PROVIDERS:
+        return [Finding("MUSIC_PROVIDER", "ok", name if "MUSIC_PROVIDER" in env else f"not set: {name}")]
+    return [Finding("MUSIC_PROVIDER", "fail", f"{name!r} is no provider", f"One of {', '.join(PROVIDERS)}.")]
+
+
+async def broker(env: Settings) -> list[Finding]:
+    """Whether a broker answers, and has the topics."""
+    servers = env.get("KAFKA_BOOTSTRAP_SERVERS")
+    if not servers:
+        todo = "`segue run` needs it; `segue up` brings an embedded one."
+        return [Finding("broker", "warn", "KAFKA_BOOTSTRAP_SERVERS is not set", todo)]
+    try:
+        present = await present_topics(servers, LIMIT_S)
+    except BrokerAway as error:
+        todo = "Start the broker, or mend KAFKA_BOOTSTRAP_SERVERS (host:port, several by commas)."
+        return [Finding("broker", "fail", str(error), todo)]
+    missing = [topic.name for topic in TOPICS if topic.name not in present]
+    found = [Finding("broker", "ok", servers)]
+    if missing:
+        return [*found, Finding("topics", "fail", f"missing: {', '.join(missing)}", "Create them: segue topics")]
+    return [*found, Finding("topics", "ok", f"all {len(TOPICS)} are there")]
+
+
+async def database(env: Settings) -> list[Finding]:
+    """Whether the database answers, and how far each service's schema is migrated."""
+    url = env.get("DATABASE_URL")
+    if not url:
+        todo = "`segue run` needs it; `segue up` brings an embedded one."
+        return [Finding("database", "warn", "DATABASE_URL is not set", todo)]
+    try:
+        connection = await asyncpg.connect(url, timeout=LIMIT_S)
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # What is wrong with a URL can quote it, password and all.
+        said = type(error).__name__ if isinstance(error, ValueError | asyncpg.InterfaceError) else str(error)
+        todo = "Start PostgreSQL, or mend DATABASE_URL (postgresql://user:password@host:port/name)."
+        return [Finding("database", "fail", f"no connection: {said}", todo)]
+    try:
+        release = await connection.fetchval("SHOW server_version")
+        found = [Finding("database", "ok", f"PostgreSQL {release} at {database_name(url)}")]
+        for schema, package in SCHEMAS.items():
+            newest = latest_migration(import_module(package))
+            there = await connection.fetchval("SELECT to_regclass($1)::text", f"{schema}.migrations")
+            names = await connection.fetch(f"SELECT name FROM {schema}.migrations") if there else []  # noqa: S608 - ours
+            found.append(_schema(schema, newest, {row["name"] for row in names}))
+        return found
+    finally:
+        await connection.close(timeout=5)
+
+
+def _schema(schema: str, newest: str, applied: set[str]) -> Finding:
+    what = f"schema {schema}"
+    latest = max(applied, default=None)
+    if latest is None:
+        return Finding(what, "warn", "not there yet", "Its service makes it when it first starts.")
+    if latest < newest:
+        return Finding(what, "warn", f"at {latest}, this code brings {newest}", "Its service migrates when it starts.")
+    if latest > newest:
+        return Finding(what, "fail", f"at {latest}, this code knows {newest}", "The database is of a newer release.")
+    return Finding(what, "ok", latest)
+
+
+async def catalogue(env: Settings) -> list[Finding]:
+    """Whether the catalogue can be read."""
+    try:
+        told = env.get("SEGUE_CATALOGUE")
+        path = Path(told) if told else default_catalogue_path()
+        models = load_catalogue(path).models.values()
+    except CatalogueError as error:
+        return [Finding("catalogue", "fail", str(error), "Mend the lines that it names; no service starts without.")]
+    routes = sum(len(model.routes) for model in models)
+    return [Finding("catalogue", "ok", f"{len(models)} models with {routes} routes, from {path}")]
+
+
+async def artifact_store(env: Settings) -> list[Finding]:
+    """Whether the artifact store takes, gives back and drops a small file."""
+    what, url = "artifact store", env.get("ARTIFACT_STORE_URL")
+    if not url:
+        todo = "The gateway and the adapters need it, all the same one; `segue up` keeps files in .segue/artifacts."
+        return [Finding(what, "warn", "ARTIFACT_STORE_URL is not set", todo)]
+    shown, sent, key = url.partition("?")[0], b"segue doctor", f"doctor/{uuid4()}"
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            store = ArtifactStore.open(url)
+            await store.put_file(_bytes(sent), key, content_type="text/plain")
+            got = b"".join([chunk async for chunk in await store.get(key)])
+            await store.delete(key)
+    except CannotStart as error:
+        return [Finding(what, "fail", str(error), "file:///path, s3://bucket, gs://bucket or az://container.")]
+    except (*STORE_ERRORS, TimeoutError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        todo = "Check that it exists, and that we may write, read and delete there."
+        return [Finding(what, "fail", f"{shown}: {why}", todo)]
+    if got != sent:
+        return [Finding(what, "fail", f"{shown} gave back something else than it was given", "Use another store.")]
+    return [Finding(what, "ok", f"{shown}: written, read and deleted a small file")]
+
+
+async def _bytes(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+CHECKS: Final = (keys, sdks, first_provider, broker, database, catalogue, artifact_store)
+"""All of them, in the order in which they are told."""

@@ -1,0 +1,64 @@
+"""`python -m contracts.diagram` draws the map into the README; `--check` fails if what is there is stale."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from contracts.generate import repository
+from contracts.topics import SERVICES, TOPICS, Topic
+
+BEGIN: Final = "<!-- the map, drawn by python -m contracts.diagram -->"
+END: Final = "<!-- the end of the map -->"
+
+
+def flow_diagram() -> str:
+    """The map as a Mermaid flowchart: services, the topics between them, and dotted lines to those that tail."""
+    read = [topic for topic in TOPICS if topic.groups or topic.tails]
+    lines = ["flowchart LR"]
+    lines += [f"    {service}[{service}]" for service in SERVICES]
+    lines += [f"    {_node(topic)}([{topic.name}])" for topic in read]
+    lines += [line for topic in read for line in _edges(topic)]
+    return "\n".join(lines)
+
+
+def with_diagram(text: str) -> str:
+    """The text with the diagram between its marks. Raises ValueError if it has no such marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"the text has no place for the diagram: {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n```mermaid\n{flow_diagram()}\n```\n{END}{after}"
+
+
+def _node(topic: Topic) -> str:
+    return topic.name.replace(".", "_")
+
+
+def _edges(topic: Topic) -> Iterator[str]:
+    node = _node(topic)
+    yield from (f"    {producer} --> {node}" for producer in topic.producers)
+    yield from (f"    {node} --> {group}" for group in topic.groups)
+    yield from (f"    {node} -.-> {tail}" for tail in topic.tails)
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m contracts.diagram", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the diagram is stale")
+    check = parser.parse_args().check
+    readme = repository() / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    drawn = with_diagram(text)
+    if drawn == text:
+        return 0
+    if not check:
+        readme.write_text(drawn, encoding="utf-8")
+    sys.stdout.write(f"{'stale' if check else 'written'}: README.md\n")
+    return 1 if check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""The README shows the map as it is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from contracts.diagram import flow_diagram, with_diagram
+from contracts.generate import repository
+from contracts.topics import TOPICS
+
+
+def test_the_readme_shows_the_map_as_it_is() -> None:
+    readme = (repository() / "README.md").read_text(encoding="utf-8")
+    assert with_diagram(readme) == readme
+
+
+def test_every_way_a_message_takes_is_drawn_once() -> None:
+    drawn = re.findall(r"^ {4}(\S+) (-->|-\.->) (\S+)$", flow_diagram(), re.MULTILINE)
+    wanted: list[tuple[str, str, str]] = []
+    for topic in TOPICS:
+        node = topic.name.replace(".", "_")
+        if topic.groups or topic.tails:
+            wanted += [(producer, "-->", node) for producer in topic.producers]
+            wanted += [(node, "-->", group) for group in topic.groups]
+            wanted += [(node, "-.->", tail) for tail in topic.tails]
+    assert drawn == wanted
+
+
+def test_a_text_without_a_place_for_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place"):
+        with_diagram("# Segue\n")

@@ -1,0 +1,149 @@
+"""The house rules that a program can check, and that no tool of the trade checks for us."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MOST_LINES = 350
+LONGER = {"adapter-kit/src/adapter_kit/attempt.py": 650}
+"""One state machine is easier to check in one piece; it is flat cases, one a happening."""
+
+PURE = (
+    "contracts/src/contracts",
+    "adapter-kit/src/adapter_kit/attempt.py",
+    "adapter-kit/src/adapter_kit/outcomes.py",
+    "adapter-kit/src/adapter_kit/outputs.py",
+    "adapter-kit/src/adapter_kit/judging.py",
+    "services/orchestrator/src/orchestrator/decide.py",
+    "services/orchestrator/src/orchestrator/job.py",
+)
+
+SLEEPS = {
+    "chassis/src/chassis/broker.py": "at start, bounded by the caller, nothing runs yet",
+    "chassis/src/chassis/database.py": "at start, bounded, nothing runs yet",
+    "chassis/src/chassis/tail.py": "a task of its own, cancelled with its block",
+    "adapter-kit/src/adapter_kit/settling.py": "the answer to a paid POST is held until the database is back",
+    "adapter-kit/src/adapter_kit/driver.py": "the lease renewer outlives the stop until the last call has ended",
+    "adapter-kit/src/adapter_kit/download.py": "a few tries, bounded by the collection's own time",
+}
+"""Where a service's loop may sleep without listening for the stop, and why; all others use the runtime's pause."""
+
+# In two parts, so that this file does not break the rule it checks.
+REGISTRIES = tuple(
+    ".".join(parts)
+    for parts in (
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("repo.maven.apache", "org"),
+        ("repo1.maven", "org"),
+        ("npmjs", "org"),
+        ("npmjs", "com"),
+        ("proxy.golang", "org"),
+        ("crates", "io"),
+        ("docker", "io"),
+        ("ghcr", "io"),
+        ("quay", "io"),
+    )
+)
+SOMEBODYS_FOLDER = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt)/\w")
+
+
+SERVING = ("contracts/", "chassis/", "adapter-kit/", "services/")
+ASLEEP = re.compile(r"^(asyncio|anyio|time)\.sleep$")
+IMPURE = re.compile(r"\b(datetime\.(now|utcnow|today)|time\.\w+|monotonic|random\.\w+|uuid[14]|open|print|getenv)$")
+READS_SETTINGS = re.compile(r"^\w+Settings$|\b(os\.getenv|os\.environ\.get|load_dotenv)$")
+
+
+@cache
+def tracked() -> tuple[str, ...]:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return tuple(name for name in listed.split("\0") if name and (ROOT / name).is_file())
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    for name in tracked():
+        try:
+            yield name, (ROOT / name).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+
+
+def code(*folders: str) -> list[str]:
+    """The Python files below these folders, or all but the tests where none is named."""
+    named = [name for name in tracked() if name.endswith(".py") and not name.startswith("tests/")]
+    return [name for name in named if not folders or name.startswith(folders)]
+
+
+def lines(name: str) -> int:
+    return len((ROOT / name).read_text(encoding="utf-8").splitlines())
+
+
+def parsed(name: str) -> ast.Module:
+    return ast.parse((ROOT / name).read_text(encoding="utf-8"), name)
+
+
+def calls(tree: ast.AST, wanted: re.Pattern[str]) -> list[str]:
+    """What is called in here, of all that is wanted."""
+    called = (ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [name for name in called if wanted.search(name)]
+
+
+def sleeping_loops(tree: ast.AST) -> list[str]:
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For | ast.AsyncFor))
+    return [called for loop in loops for called in calls(loop, ASLEEP)]
+
+
+def test_a_module_can_be_read_in_one_sitting() -> None:
+    assert {name: lines(name) for name in code() if lines(name) > LONGER.get(name, MOST_LINES)} == {}
+
+
+def test_every_exception_is_still_needed() -> None:
+    assert [name for name in LONGER if lines(name) <= MOST_LINES] == []
+    assert [name for name in SLEEPS if not sleeping_loops(parsed(name))] == []
+
+
+def test_a_file_is_named_for_what_it_holds() -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
+    assert [name for name in tracked() if vague & set(re.split(r"[/_.-]", name.lower()))] == []
+
+
+def test_a_pure_module_has_its_types_right() -> None:
+    assert [name for name in code(*PURE) if "type: ignore" in (ROOT / name).read_text(encoding="utf-8")] == []
+
+
+def test_a_decision_reads_no_clock_and_throws_no_dice() -> None:
+    assert {name: found for name in code(*PURE[1:]) if (found := calls(parsed(name), IMPURE))} == {}
+
+
+def test_a_loop_that_waits_hears_the_stop() -> None:
+    asleep = {name for name in code(*SERVING) if sleeping_loops(parsed(name))}
+    assert asleep - SLEEPS.keys() == set()
+
+
+def test_settings_are_read_in_one_place_and_passed_down() -> None:
+    readers = {name: found for name in code(*SERVING) if (found := calls(parsed(name), READS_SETTINGS))}
+    assert readers.keys() == {"chassis/src/chassis/settings.py"}
+
+
+def test_nothing_ties_us_to_a_package_registry() -> None:
+    assert [(name, host) for name, text in texts() for host in REGISTRIES if host in text] == []
+
+
+def test_nothing_names_a_folder_of_one_machine() -> None:
+    assert [(name, match[0]) for name, text in texts() for match in SOMEBODYS_FOLDER.finditer(text)] == []
+
+
+def test_the_rules_would_notice() -> None:
+    bad = ast.parse("while True:\n    await asyncio.sleep(datetime.now())\n    GatewaySettings(port=1)")
+    assert sleeping_loops(bad) == ["asyncio.sleep"]
+    assert calls(bad, IMPURE) == ["datetime.now"]
+    assert calls(bad, READS_SETTINGS) == ["GatewaySettings"]
+    assert SOMEBODYS_FOLDER.findall("see " + "/ho" + "me/me/notes") != []
