@@ -220,9 +220,10 @@ def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
 
 async def stop_consuming(broker: KafkaBroker) -> None:
     """Take nothing more, let what is in hand be finished and committed; the producer stays."""
-    async with asyncio.TaskGroup() as tasks:
-        for subscriber in broker.subscribers:
-            tasks.create_task(subscriber.stop())
+    stops = await asyncio.gather(*(subscriber.stop() for subscriber in broker.subscribers), return_exceptions=True)
+    for error in stops:
+        if isinstance(error, Exception):
+            get_logger("chassis.broker").warning("a consumer did not stop cleanly", error=repr(error))
 
 
 def watch_broker(broker: KafkaBroker, runtime: Runtime) -> None:

@@ -9,30 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import asyncpg
-from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from faststream.exceptions import StopConsume
+from aiokafka.errors import KafkaError
 from opentelemetry.trace import SpanKind
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from chassis.broker import Records, batch_subscriber, publish
+from chassis.broker import Records, batch_subscriber
 from chassis.database import TRANSIENT
-from chassis.dead_letters import DeadLetter, to_record
+from chassis.dead_letters import Burial, DeadLetter
+from chassis.fuse import Blown, Fuse
 from chassis.logs import get_logger
 from chassis.metrics import (
     BATCH_RETRIES,
     BATCH_SECONDS,
-    CONSUMER_LAG,
     DEAD_LETTERED,
     MESSAGES_HANDLED,
     MESSAGES_SKIPPED,
 )
+from chassis.offsets import commit, measure_lag, rewind
 from chassis.telemetry import messaging, traceparent_of
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.message import Message
@@ -49,7 +47,7 @@ HANDLER_LIMIT_S: Final = 30.0
 HOLD_S: Final = 120.0
 """How long a batch is tried again in place; well under Kafka's max.poll.interval, after which it is polled anew."""
 TRIES_BEFORE_DEAD: Final = 3
-_STALL_S: Final = HOLD_S + 2 * HANDLER_LIMIT_S
+_STALL_S: Final = 180.0
 
 _AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, KafkaError)
 
@@ -84,23 +82,12 @@ class Stopping(Exception):
     """The process stops; the batch stays uncommitted and comes again."""
 
 
-@dataclass(slots=True)
-class Fuse:
-    """Blows when most of the last messages went to dead letters: then the consumer is wrong, not the messages."""
+class LeakedCancellation(Exception):
+    """A handler was left by a cancellation that nobody had asked it for."""
 
-    window: int = 200
-    least: int = 100
-    share: float = 0.5
 
-    _outcomes: deque[bool] = field(default_factory=deque)
-
-    def note(self, *, handled: int, dead: int) -> bool:
-        """Count a batch; returns whether the fuse has blown."""
-        self._outcomes.extend([True] * min(dead, self.window) + [False] * min(handled, self.window))
-        while len(self._outcomes) > self.window:
-            self._outcomes.popleft()
-        bad = sum(self._outcomes)
-        return len(self._outcomes) >= self.least and bad > self.share * len(self._outcomes)
+Found = Delivered | DeadLetter | Skipped
+"""What a record turned out to be."""
 
 
 class BatchConsumer:
@@ -124,8 +111,9 @@ class BatchConsumer:
         self._fuse = fuse or Fuse()
         self._keep = keep
         self._settled = settled
-        self._busy_since: float | None = None
+        self._moved_at: float | None = None
         self._blown: str | None = None
+        self._stop: asyncio.Task[None] | None = None
         self._group = runtime.service
         self._log = get_logger("chassis.delivery").bind(group=self._group)
         self.subscriber: BatchSubscriber = batch_subscriber(broker, topics, self._group, runtime.consuming)
@@ -134,7 +122,7 @@ class BatchConsumer:
         runtime.must_be_ready(lambda: self._blown)
 
     async def _on_batch(self, records: Records) -> None:
-        started = self._busy_since = time.monotonic()
+        started = self._moved_at = time.monotonic()
         try:
             await self._process(records)
         except Stopping:
@@ -142,50 +130,41 @@ class BatchConsumer:
         except _AWAY as error:
             self._log.warning("still away; the batch is polled again", error=repr(error), records=len(records))
             self._rewind(records)
-        except StopConsume:
-            raise
-        except asyncio.CancelledError:
-            self._rewind(records)
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-            # A cancelled child would end FastStream's consume loop silently, with its partitions kept.
-            self._log.exception("a cancellation leaked out of the handler; the batch is polled again")
         except Exception:  # noqa: BLE001 - FastStream would swallow it with the position already past the batch
             self._rewind(records)
             self._log.exception("the delivery itself failed; the batch is polled again")
             await self._runtime.pause(1)
         finally:
-            self._busy_since = None
+            self._moved_at = None
             BATCH_SECONDS.labels(self._group).observe(time.monotonic() - started)
 
     async def _process(self, records: Records) -> None:
-        delivered, dead = self._decode(records)
-        dead += await self._settle(delivered)
+        done: list[Found] = []
+        try:
+            await self._settle([self._found(record) for record in records], done)
+        except Blown:
+            self._blown = "most messages went to dead letters; mend the service, restart it, replay them"
+        # After the fuse has blown the rest of the batch stays where it is, for a better version of this service.
+        records = records[: len(done)]
+        dead = [found for found in done if isinstance(found, DeadLetter)]
         if lost := [letter for letter in dead if not letter.kept]:
-            await self._retrying(lambda: self._bury(lost))
+            await self._bury(lost)
         if (settled := self._settled) is not None:
             await self._retrying(lambda: settled(records))
-        await self._commit(records)
-        self._count(records)
-        if self._fuse.note(handled=len(records) - len(dead), dead=len(dead)):
-            self._blown = "most messages went to dead letters; mend the service, restart it, replay them"
+        if (consumer := self.subscriber.consumer) is not None:
+            await commit(consumer, records)
+            measure_lag(consumer, records)
+        _count(records, done)
+        if self._blown is not None:
             self._log.critical("fuse blown; consuming stops", dead_in_batch=len(dead))
-            raise StopConsume
+            self._stop_consuming()
 
-    def _decode(self, records: Records) -> tuple[list[Delivered], list[DeadLetter]]:
-        delivered: list[Delivered] = []
-        dead: list[DeadLetter] = []
-        for record in records:
-            try:
-                found = decode(record.headers, record.value)
-            except Undecodable as error:
-                dead.append(DeadLetter(record, f"{type(error).__name__}: {error}", tries=0))
-                continue
-            if isinstance(found, Skipped):
-                MESSAGES_SKIPPED.labels(record.topic).inc()
-                continue
-            delivered.append(self._delivered(record, found))
-        return delivered, dead
+    def _found(self, record: ConsumerRecord[bytes, bytes]) -> Found:
+        try:
+            found = decode(record.headers, record.value)
+        except Undecodable as error:
+            return DeadLetter(record, f"{type(error).__name__}: {error}", tries=0)
+        return found if isinstance(found, Skipped) else self._delivered(record, found)
 
     def _delivered(self, record: ConsumerRecord[bytes, bytes], found: Envelope) -> Delivered:
         message = Delivered(found.message, found.event_id, found.traceparent, record)
@@ -202,27 +181,44 @@ class BatchConsumer:
         with telemetry.span(name, parent=found.traceparent, kind=SpanKind.CONSUMER, attributes=attributes) as span:
             return replace(message, traceparent=traceparent_of(span))
 
-    async def _settle(self, batch: Sequence[Delivered], tries: int = 1) -> list[DeadLetter]:
-        """Handle a batch; where it fails, halve it until the message that makes it fail stands alone."""
-        if not batch:
-            return []
+    async def _settle(self, found: Sequence[Found], done: list[Found]) -> None:
+        """Handle records in order; where that fails, halve them until the message that makes it fail stands alone.
+
+        Those dealt with are added to `done`. Raises Blown once most of the last ones could not be.
+        """
+        batch = [one for one in found if isinstance(one, Delivered)]
         try:
-            await self._retrying(lambda: self._handle(batch))
-        except Stopping:
-            raise
-        except _AWAY:
+            if batch:
+                await self._retrying(lambda: self._handle(batch))
+        except (Stopping, *_AWAY):
             raise
         except Exception as error:  # noqa: BLE001 - any bug or refusal: found by halving, then buried or tried again
             if len(batch) > 1:
-                middle = len(batch) // 2
-                return await self._settle(batch[:middle]) + await self._settle(batch[middle:])
-            if tries < TRIES_BEFORE_DEAD and not isinstance(error, asyncpg.DataError):
-                await self._runtime.pause(0.05 * 2**tries)
-                return await self._settle(batch, tries + 1)
-            self._log.error("a message cannot be handled", job_id=batch[0].message.job_id, exc_info=error)
-            kept = await self._offer(batch[0], error)
-            return [DeadLetter(batch[0].record, f"{type(error).__name__}: {error}", tries, kept)]
-        return []
+                middle = len(found) // 2
+                await self._settle(found[:middle], done)
+                await self._settle(found[middle:], done)
+                return
+            last = await self._last_tries(batch[0], error)
+            found = [last if one is batch[0] else one for one in found]
+        done.extend(found)
+        self._fuse.note(isinstance(one, DeadLetter) for one in found if not isinstance(one, Skipped))
+
+    async def _last_tries(self, message: Delivered, error: Exception) -> Delivered | DeadLetter:
+        tries = 1
+        while tries < TRIES_BEFORE_DEAD and not isinstance(error, asyncpg.DataError):
+            await self._runtime.pause(0.05 * 2**tries)
+            tries += 1
+            try:
+                await self._retrying(lambda: self._handle([message]))
+            except (Stopping, *_AWAY):
+                raise
+            except Exception as again:  # noqa: BLE001 - as above; the last one is what the dead letter tells
+                error = again
+            else:
+                return message
+        self._log.error("a message cannot be handled", job_id=message.message.job_id, exc_info=error)
+        kept = await self._offer(message, error)
+        return DeadLetter(message.record, f"{type(error).__name__}: {error}", tries, kept)
 
     async def _offer(self, poison: Delivered, error: Exception) -> bool:
         kept = False
@@ -235,14 +231,19 @@ class BatchConsumer:
         return kept
 
     async def _handle(self, batch: Sequence[Delivered]) -> None:
-        async with asyncio.timeout(HANDLER_LIMIT_S):
-            await self._handler(batch)
+        self._moved_at = time.monotonic()
+        try:
+            async with asyncio.timeout(HANDLER_LIMIT_S):
+                await self._handler(batch)
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # A cancelled child would end FastStream's consume loop silently, with its partitions kept.
+            raise LeakedCancellation("a cancellation leaked out of the handler") from error
 
     async def _bury(self, dead: Sequence[DeadLetter]) -> None:
-        futures = [await publish(self._broker, to_record(letter, self._runtime.service)) for letter in dead]
-        await asyncio.gather(*futures)
+        await self._retrying(Burial(self._broker, dead, self._runtime.service))
         for letter in dead:
-            DEAD_LETTERED.labels(letter.record.topic).inc()
             self._log.warning(
                 "put into dead letters",
                 topic=letter.record.topic,
@@ -268,47 +269,28 @@ class BatchConsumer:
         if not await self._runtime.pause(seconds):
             raise Stopping
 
-    async def _commit(self, records: Records) -> None:
-        consumer = self.subscriber.consumer
-        if consumer is None:
-            return
-        ends: dict[TopicPartition, int] = {}
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            ends[partition] = max(ends.get(partition, 0), record.offset + 1)
-        try:
-            async with asyncio.timeout(10):
-                await consumer.commit(ends)
-        except (CommitFailedError, IllegalStateError, TimeoutError, KafkaError) as error:
-            # What was done is in the database; whoever reads the batch again drops it as seen.
-            self._log.warning("offsets not committed; the batch comes again", error=repr(error))
-
     def _rewind(self, records: Records) -> None:
-        consumer = self.subscriber.consumer
-        if consumer is None:
-            return
-        starts: dict[TopicPartition, int] = {}
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            starts[partition] = min(starts.get(partition, record.offset), record.offset)
-        for partition, offset in starts.items():
-            if partition in consumer.assignment():
-                consumer.seek(partition, offset)
+        if (consumer := self.subscriber.consumer) is not None:
+            rewind(consumer, records)
 
-    def _count(self, records: Records) -> None:
-        consumer = self.subscriber.consumer
-        for record in records:
-            MESSAGES_HANDLED.labels(record.topic).inc()
-        if consumer is None:
-            return
-        for partition in {TopicPartition(record.topic, record.partition) for record in records}:
-            high = consumer.highwater(partition)
-            last = max(r.offset for r in records if (r.topic, r.partition) == partition) + 1
-            if high is not None:
-                CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, high - last))
+    def _stop_consuming(self) -> None:
+        # In a task of its own: from within the consume loop it would cancel itself half-way, and keep its partitions.
+        self.subscriber.running = False
+        self._stop = asyncio.create_task(self.subscriber.stop())
 
     def _stalled(self) -> str | None:
-        busy = self._busy_since
-        if busy is not None and time.monotonic() - busy > _STALL_S:
-            return f"a batch has been in hand for over {_STALL_S:.0f} s"
+        moved_at = self._moved_at
+        if moved_at is not None and time.monotonic() - moved_at > _STALL_S:
+            return f"a batch has not moved for over {_STALL_S:.0f} s"
         return None
+
+
+def _count(records: Records, done: Sequence[Found]) -> None:
+    for record, found in zip(records, done, strict=True):
+        match found:
+            case Skipped():
+                MESSAGES_SKIPPED.labels(record.topic).inc()
+            case DeadLetter():
+                DEAD_LETTERED.labels(record.topic).inc()
+            case Delivered():
+                MESSAGES_HANDLED.labels(record.topic).inc()

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from contracts.attempts import Artifact, AttemptState
+from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.jobs import JobStatus, PlannedRoute
 
@@ -68,6 +69,11 @@ class Job:
     def final(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status in FINAL
+
+    @property
+    def never_run(self) -> bool:
+        """Whether it came too late for anything to be sent: then a repeat of the request is what runs it."""
+        return self.error_kind == FailureKind.EXPIRED and not self.attempts
 
 
 @dataclass(frozen=True, slots=True)

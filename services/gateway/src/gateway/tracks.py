@@ -115,7 +115,8 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
     tailed = here.tail.known(job_id).job
     if tailed is not None:
         require_same(fingerprint, tailed.fingerprint)
-        return here.present.accepted(job_id, track_id, tailed.trace_id)
+        if not tailed.never_run:
+            return here.present.accepted(job_id, track_id, tailed.trace_id)
     parent = traceparent_of(trace.get_current_span())
     if key.given:
         first, stored = await asyncio.gather(
@@ -123,7 +124,7 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
         )
         require_same(fingerprint, first.fingerprint if first else None)
         require_same(fingerprint, stored.fingerprint if stored else None)
-        if stored is not None:
+        if stored is not None and not stored.never_run:
             return here.present.accepted(job_id, track_id, stored.trace_id)
         # A repeat of what was answered 503 goes into the trace that the first try began.
         parent = first.traceparent if first else parent
