@@ -362,7 +362,7 @@ def _act(world: World, index: int, fate: Fate) -> None:
     lease_held = (world.ledger[attempt_id].next_action_at or BEGIN) > world.now
     if isinstance(action, Post) and not lease_held:
         # The driver never POSTs once its lease may be over.
-        world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up")))
+        world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up", held_up=True)))
         return
     happening = world.answer(attempt_id, action, fate)
     if happening is None or fate.lost:

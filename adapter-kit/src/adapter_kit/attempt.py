@@ -313,8 +313,8 @@ def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, 
             return _failed(attempt, failure, now)
         case Throttled(failure, retry_after_s):
             return _throttled(attempt, failure, retry_after_s, now)
-        case NotSent(reason):
-            return _not_sent(attempt, reason, now)
+        case NotSent(reason, held_up):
+            return _not_sent(attempt, reason, now, held_up=held_up)
         case Unclear(reason):
             return Step(attempt) if attempt.state == "ambiguous" else _ambiguous(attempt, reason, now)
         case _:
@@ -339,8 +339,8 @@ def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, 
     return _back_to_queue(attempt, tries, again, "throttled", failure.message, now)
 
 
-def _not_sent(attempt: Attempt, reason: str, now: datetime) -> Step:
-    tries = attempt.tries + 1
+def _not_sent(attempt: Attempt, reason: str, now: datetime, *, held_up: bool) -> Step:
+    tries = attempt.tries + (0 if held_up else 1)
     if tries >= NOT_SENT_TRIES:
         return _failed(attempt, Failure(FailureKind.UNREACHABLE, reason), now)
     again = now + timedelta(seconds=backoff_s(attempt, tries) / 4)

@@ -46,6 +46,7 @@ from contracts.failures import FAILURES
 CALL_LIMIT_S: Final = 60.0
 T = TypeVar("T")
 CallbackUrl = Callable[[Attempt], str | None]
+HeldAt = Callable[[], float]
 TakenRefs = Callable[[Attempt], Awaitable[frozenset[str]]]
 
 
@@ -70,8 +71,8 @@ class Calls:
         self._callback_url = callback_url
         self._log = get_logger("adapter_kit.calls")
 
-    async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: float) -> Happening:
-        """Do `action`; `held_at` is the monotonic time at which the attempt's lease was last surely held."""
+    async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: HeldAt) -> Happening:
+        """Do `action`; `held_at` tells when, by the monotonic clock, the attempt's lease was last surely held."""
         name = type(action).__name__.lower()
         attributes = {
             "segue.job.id": attempt.job_id,
@@ -88,7 +89,7 @@ class Calls:
         finally:
             CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
 
-    async def _ask(self, attempt: Attempt, action: Action, held_at: float) -> Happening:
+    async def _ask(self, attempt: Attempt, action: Action, held_at: HeldAt) -> Happening:
         match action:
             case Post(submission):
                 return SubmitAnswered(submission, await self._post(attempt, held_at))
@@ -109,11 +110,11 @@ class Calls:
             case _:
                 assert_never(action)
 
-    async def _post(self, attempt: Attempt, held_at: float) -> SubmitOutcome:
-        if monotonic() - held_at > LEASE_S / 2:
+    async def _post(self, attempt: Attempt, held_at: HeldAt) -> SubmitOutcome:
+        if monotonic() - held_at() > LEASE_S / 2:
             # A process that was stopped for a while wakes up here; by now others may count the POST as lost.
             LATE_POSTS.labels(attempt.provider).inc()
-            return NotSent("the process was held up between the intent and the POST")
+            return NotSent("the process was held up between the intent and the POST", held_up=True)
         submission = Submission(
             attempt_id=attempt.attempt_id,
             endpoint=attempt.endpoint,

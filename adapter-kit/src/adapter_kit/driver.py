@@ -141,7 +141,9 @@ class Driver:
 
     async def _act(self, current: Stepped, action: Action) -> Happening:
         attempt = current.attempt
-        call = self._calls.perform(attempt, action, current.traceparent, self._held[attempt.attempt_id])
+        call = self._calls.perform(
+            attempt, action, current.traceparent, lambda: self._held.get(attempt.attempt_id, 0.0)
+        )
         if not isinstance(action, Collect):
             return await call
         task = asyncio.create_task(call)

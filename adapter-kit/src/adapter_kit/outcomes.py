@@ -50,6 +50,8 @@ class NotSent:
     """The request never left: no name, no connection, no TLS, no free connection. Sending it again is safe."""
 
     reason: str
+    held_up: bool = False
+    """It was this process that came too late; it says nothing about the provider."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from aiokafka.errors import (
     UnknownProducerId,
     for_code,
 )
+from faststream._internal.endpoint.subscriber import SubscriberUsecase
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
 from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -218,9 +219,9 @@ def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
         broker.lost = done.exception()
 
 
-async def stop_consuming(broker: KafkaBroker) -> None:
-    """Take nothing more, let what is in hand be finished and committed; the producer stays."""
-    stops = await asyncio.gather(*(subscriber.stop() for subscriber in broker.subscribers), return_exceptions=True)
+async def stop_consuming(subscribers: Iterable[SubscriberUsecase[Any]]) -> None:
+    """Take nothing more and let what is in hand be finished and committed; the producer stays."""
+    stops = await asyncio.gather(*(subscriber.stop() for subscriber in subscribers), return_exceptions=True)
     for error in stops:
         if isinstance(error, Exception):
             get_logger("chassis.broker").warning("a consumer did not stop cleanly", error=repr(error))

@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from opentelemetry.trace import SpanKind
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from chassis.broker import Records, batch_subscriber
+from chassis.broker import Records, batch_subscriber, stop_consuming
 from chassis.database import TRANSIENT
 from chassis.dead_letters import Burial, DeadLetter
 from chassis.fuse import Blown, Fuse
@@ -82,6 +82,9 @@ class Stopping(Exception):
     """The process stops; the batch stays uncommitted and comes again."""
 
 
+_NOT_THE_MESSAGE: Final[tuple[type[Exception], ...]] = (Stopping, *_AWAY)
+
+
 class LeakedCancellation(Exception):
     """A handler was left by a cancellation that nobody had asked it for."""
 
@@ -140,10 +143,11 @@ class BatchConsumer:
 
     async def _process(self, records: Records) -> None:
         done: list[Found] = []
+        blown = False
         try:
             await self._settle([self._found(record) for record in records], done)
         except Blown:
-            self._blown = "most messages went to dead letters; mend the service, restart it, replay them"
+            blown = True
         # After the fuse has blown the rest of the batch stays where it is, for a better version of this service.
         records = records[: len(done)]
         dead = [found for found in done if isinstance(found, DeadLetter)]
@@ -155,7 +159,7 @@ class BatchConsumer:
             await commit(consumer, records)
             measure_lag(consumer, records)
         _count(records, done)
-        if self._blown is not None:
+        if blown:
             self._log.critical("fuse blown; consuming stops", dead_in_batch=len(dead))
             self._stop_consuming()
 
@@ -190,7 +194,7 @@ class BatchConsumer:
         try:
             if batch:
                 await self._retrying(lambda: self._handle(batch))
-        except (Stopping, *_AWAY):
+        except _NOT_THE_MESSAGE:
             raise
         except Exception as error:  # noqa: BLE001 - any bug or refusal: found by halving, then buried or tried again
             if len(batch) > 1:
@@ -210,7 +214,7 @@ class BatchConsumer:
             tries += 1
             try:
                 await self._retrying(lambda: self._handle([message]))
-            except (Stopping, *_AWAY):
+            except _NOT_THE_MESSAGE:
                 raise
             except Exception as again:  # noqa: BLE001 - as above; the last one is what the dead letter tells
                 error = again
@@ -227,11 +231,15 @@ class BatchConsumer:
             nonlocal kept
             kept = self._keep is not None and await self._keep(poison, error)
 
-        await self._retrying(offer)
+        try:
+            await self._retrying(offer)
+        except _NOT_THE_MESSAGE:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it was: what the service cannot keep goes to the dead letters
+            self._log.exception("a message could not be kept", job_id=poison.message.job_id)
         return kept
 
     async def _handle(self, batch: Sequence[Delivered]) -> None:
-        self._moved_at = time.monotonic()
         try:
             async with asyncio.timeout(HANDLER_LIMIT_S):
                 await self._handler(batch)
@@ -260,6 +268,7 @@ class BatchConsumer:
             sleep=self._hold,
             reraise=True,
         ):
+            self._moved_at = time.monotonic()
             with attempt:
                 await work()
 
@@ -274,9 +283,10 @@ class BatchConsumer:
             rewind(consumer, records)
 
     def _stop_consuming(self) -> None:
+        self._blown = "most messages went to dead letters; mend the service, restart it, replay them"
         # In a task of its own: from within the consume loop it would cancel itself half-way, and keep its partitions.
         self.subscriber.running = False
-        self._stop = asyncio.create_task(self.subscriber.stop())
+        self._stop = asyncio.create_task(stop_consuming([self.subscriber]))
 
     def _stalled(self) -> str | None:
         moved_at = self._moved_at

@@ -22,7 +22,7 @@ class Fuse:
     _last: deque[bool] = field(default_factory=deque)
 
     def note(self, dead: Iterable[bool]) -> None:
-        """Count messages in their order, True for each that is dead. Raises Blown once too many of the last ones are."""
+        """Count messages in their order, True for each that is dead. Raises Blown once too many of them are."""
         self._last.extend(dead)
         while len(self._last) > self.window:
             self._last.popleft()

@@ -111,7 +111,7 @@ class Outbox:
                 yield
             finally:
                 relay.cancel()
-                await stop_consuming(self._broker)
+                await stop_consuming(self._broker.subscribers)
                 await self._drain()
                 publisher.cancel()
 

@@ -19,6 +19,7 @@ from chassis.telemetry import Telemetry, make_telemetry
 EXIT_SETTINGS = 78  # EX_CONFIG of sysexits.h: starting again does not help.
 EXIT_UNHEALTHY = 70
 BLOCKED_LOOP_LIMIT_S = 40.0
+EXIT_MARGIN_S = 3.0
 TICK_S = 1.0
 
 Check = Callable[[], str | None]
@@ -107,9 +108,7 @@ async def _live(service: str, settings: S, app: App[S]) -> int:
     telemetry = make_telemetry(service, settings.otlp_endpoint)
     consuming = Consuming(settings.kafka_session_timeout_s, settings.kafka_fetch_wait_ms)
     runtime = Runtime(service, telemetry, consuming=consuming)
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, runtime.stopping.set)
+    _stop_on_signals(runtime)
     watchdog = asyncio.create_task(_watch(runtime))
     limit = asyncio.create_task(_exit_hard_after(runtime, settings.drain_s))
     try:
@@ -118,13 +117,18 @@ async def _live(service: str, settings: S, app: App[S]) -> int:
             log.info("ready")
             await runtime.stopping.wait()
             log.info("stopping", drain_s=settings.drain_s)
-    except CannotStart as error:
-        print(f"{service} cannot start: {error}", file=sys.stderr)  # noqa: T201 - for whoever starts it, before there are logs
+    except asyncio.CancelledError:
+        if not runtime.stopping.is_set():
+            raise
+        log.info("stopped while starting")
+    except (CannotStart, ExceptionGroup) as error:
+        if (reason := _why_not(error)) is None:
+            raise
+        print(f"{service} cannot start: {reason}", file=sys.stderr)  # noqa: T201 - for whoever starts it, before there are logs
         return 1
     finally:
         runtime.stopping.set()
         watchdog.cancel()
-        faulthandler.cancel_dump_traceback_later()
         await asyncio.to_thread(telemetry.close)
         limit.cancel()
     if runtime.failure is not None:
@@ -134,21 +138,49 @@ async def _live(service: str, settings: S, app: App[S]) -> int:
     return 0
 
 
+def _stop_on_signals(runtime: Runtime) -> None:
+    serving = asyncio.current_task()
+
+    def stop() -> None:
+        if serving is not None and not runtime.started and not runtime.stopping.is_set():
+            serving.cancel()  # Nothing is in hand yet, and what a start waits for may never come.
+        runtime.stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop)
+
+
+def _why_not(error: BaseException) -> CannotStart | None:
+    """What kept the service from starting, out of the groups that task groups make of it."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((why for each in error.exceptions if (why := _why_not(each))), None)
+    return error if isinstance(error, CannotStart) else None
+
+
 async def _watch(runtime: Runtime) -> None:
     log = get_logger("chassis.watchdog")
     while True:
         # A loop that no longer turns cannot watch itself: re-arming this timer is its sign of life.
         faulthandler.dump_traceback_later(BLOCKED_LOOP_LIMIT_S, exit=True)
-        if runtime.started and (why := runtime.unhealthy()):
+        if runtime.started and (why := _what_is_dead(runtime)):
             log.critical("a part of this process is dead; exiting, so that it is started anew", reason=why)
             runtime.fail(why)
         if not await runtime.pause(TICK_S):
-            faulthandler.cancel_dump_traceback_later()
             return
+
+
+def _what_is_dead(runtime: Runtime) -> str | None:
+    try:
+        return runtime.unhealthy()
+    except Exception as error:  # noqa: BLE001 - a check that cannot look any more is itself a dead part
+        return f"a check of the watchdog: {error!r}"
 
 
 async def _exit_hard_after(runtime: Runtime, drain_s: float) -> None:
     await runtime.stopping.wait()
+    # For a loop that is blocked, and for threads that the interpreter would wait for at its end.
+    faulthandler.dump_traceback_later(drain_s + EXIT_MARGIN_S, exit=True)
     await asyncio.sleep(drain_s)
     get_logger("chassis").error("did not drain in time; exiting hard", drain_s=drain_s)
     # Kafka's client can wait for ever in its stop while the cluster is away.

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from dotenv import load_dotenv
 from pydantic import AliasChoices, AliasPath, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
 class ServiceSettings(BaseSettings):
@@ -41,8 +41,22 @@ class ServiceSettings(BaseSettings):
         default=0, ge=0, le=65535, validation_alias="SEGUE_PORT", description="Port of the HTTP pages; 0: any free one."
     )
     drain_s: float = Field(
-        default=25, gt=0, validation_alias="SEGUE_DRAIN_S", description="Seconds to finish work in after SIGTERM."
+        default=25,
+        gt=0,
+        le=3600,
+        validation_alias="SEGUE_DRAIN_S",
+        description="Seconds to finish work in after SIGTERM.",
     )
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        servers = [server.strip() for server in value.split(",")]
+        for server in servers:
+            host, _, port = server.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise ValueError(f"must be host:port, or several with commas between, and {server!r} is not")
+        return ",".join(servers)
 
     @field_validator("log_level")
     @classmethod
@@ -69,10 +83,14 @@ S = TypeVar("S", bound=ServiceSettings)
 
 def load_settings(kind: type[S]) -> S:
     """Read the settings from the environment and `.env`. Raises WrongSettings in one line that names each culprit."""
-    # Libraries read some of it themselves: SSL_CERT_FILE, FAL_RUN_HOST, REPLICATE_BASE_URL.
-    load_dotenv(".env")
     try:
+        # Libraries read some of it themselves: SSL_CERT_FILE, FAL_RUN_HOST, REPLICATE_BASE_URL.
+        load_dotenv(".env")
         return kind()
+    except (OSError, UnicodeError) as error:
+        raise WrongSettings(f".env cannot be read: {type(error).__name__}") from None
+    except SettingsError as error:
+        raise WrongSettings(str(error)) from None
     except ValidationError as error:
         # Inputs are left out: a mistyped key is still a secret.
         problems = (_problem(kind, e["loc"], e["type"], e["msg"]) for e in error.errors(include_input=False))

@@ -100,5 +100,5 @@ def traceparent_of(span: Span) -> str | None:
 
 def trace_id_of(traceparent: str | None) -> str | None:
     """The trace id (32 hex digits) within a traceparent, or None where it is malformed."""
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None
+    span = trace.get_current_span(context_of(traceparent)).get_span_context() if traceparent else None
+    return format(span.trace_id, "032x") if span is not None and span.is_valid else None

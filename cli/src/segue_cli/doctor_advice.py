@@ -33,8 +33,8 @@ _TOKEN_CHARS: Final = 40
 
 _CAUSES: Final[dict[tuple[Provider, FailureKind], str]] = {
     ("fal", FailureKind.UNAUTHORIZED): (
-        "Likely causes, in this order: the key was revoked or deleted; its format is off, one half of id:secret being cut "
-        f"or mistyped; it belongs to another account. Make a new one at {FAL_KEYS}."
+        "Likely causes, in this order: the key was revoked or deleted; its format is off, one half of "
+        f"id:secret being cut or mistyped; it belongs to another account. Make a new one at {FAL_KEYS}."
     ),
     ("fal", FailureKind.FORBIDDEN): (
         "Likely causes, in this order: the key's scope does not include the API; the account has no access to this "

@@ -33,6 +33,8 @@ SCHEMAS: Final = {
 }
 """Each service's schema, and the package that brings its migrations."""
 
+_STORE_TROUBLE: Final[tuple[type[Exception], ...]] = (*STORE_ERRORS, TimeoutError)
+
 Settings = Mapping[str, str]
 
 
@@ -169,7 +171,7 @@ async def artifact_store(env: Settings) -> list[Finding]:
             await store.delete(key)
     except CannotStart as error:
         return [Finding(what, "fail", str(error), "file:///path, s3://bucket, gs://bucket or az://container.")]
-    except (*STORE_ERRORS, TimeoutError) as error:
+    except _STORE_TROUBLE as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         todo = "Check that it exists, and that we may write, read and delete there."
         return [Finding(what, "fail", f"{shown}: {why}", todo)]

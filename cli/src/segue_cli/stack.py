@@ -29,6 +29,11 @@ SANDBOX_KEYS: Final = {
     "FAL_KEY": "sandbox:not-a-secret",
     "REPLICATE_API_TOKEN": "r8_sandboxNotASecret00000000000000000000",
 }
+EMBEDDED_KAFKA: Final = {
+    # It holds back a member's next join for nearly a session, and an empty fetch for its whole time.
+    "SEGUE_KAFKA_SESSION_TIMEOUT_S": "1.5",
+    "SEGUE_KAFKA_FETCH_WAIT_MS": "20",
+}
 LOOPBACK_HOSTS: Final = "localhost,127.0.0.0/8,::1"
 FALLBACK_HOME: Final = Path("/var/lib/segue")
 
@@ -128,7 +133,7 @@ async def _broker(plan: Plan, stack: AsyncExitStack) -> _Ground:
     servers = running.bootstrap_servers
     again = shlex.join(local_kafka.command(topics, port=int(servers.rpartition(":")[2])))
     return _Ground(
-        {"KAFKA_BOOTSTRAP_SERVERS": servers}, Part("kafka", running.process, running.pid, servers, log, again)
+        {"KAFKA_BOOTSTRAP_SERVERS": servers} | EMBEDDED_KAFKA, Part("kafka", running.process, running.pid, servers, log, again)
     )
 
 

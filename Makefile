@@ -1,0 +1,89 @@
+# Segue's commands, for people and for CI. Needs Python 3.11 or later and make; the rest is installed into .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MEMBERS := contracts chassis adapter-kit services/gateway services/orchestrator services/fal-adapter \
+	services/replicate-adapter services/log-sink sandbox cli
+SOURCES := $(MEMBERS:%=%/src)
+
+PYTHON ?= python3
+# A uv of our own, in .tools, where there is none.
+UV ?= $(shell command -v uv || echo .tools/bin/uv)
+PYTEST_ARGS ?=
+
+# What deptry cannot know from editable installs: which module each of our distributions is.
+empty :=
+space := $(empty) $(empty)
+comma := ,
+MODULES := segue-contracts=contracts segue-chassis=chassis segue-adapter-kit=adapter_kit segue-gateway=gateway \
+	segue-orchestrator=orchestrator segue-fal-adapter=fal_adapter segue-replicate-adapter=replicate_adapter \
+	segue-log-sink=log_sink segue-sandbox=sandbox
+MODULE_MAP := $(subst $(space),$(comma),$(strip $(MODULES)))
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: install ## Show one job from start to end: refused by fal, made by Replicate (no keys, no cost)
+	@$(BIN)/segue demo
+
+.PHONY: up
+up: install ## Run all of Segue here until Ctrl-C; ARGS="--port 9000 --providers live"
+	@$(BIN)/segue up $(ARGS)
+
+.PHONY: test
+test: install ## Run every test that needs no JVM
+	$(BIN)/pytest -m "not kafka" -n 2 --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: check
+check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES) tests deploy/kafka
+	$(BIN)/lint-imports
+	$(BIN)/python -m contracts.generate --check
+	$(BIN)/vulture
+	@for member in $(MEMBERS); do \
+		echo "deptry $$member"; \
+		(cd $$member && $(CURDIR)/$(BIN)/deptry src --package-module-name-map "$(MODULE_MAP)") || exit 1; \
+	done
+
+.PHONY: test-kafka
+test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Maven)
+	@for tool in java mvn; do command -v $$tool >/dev/null || \
+		{ echo "make test-kafka needs Java and Maven: there is no $$tool on the PATH" >&2; exit 1; }; done
+	$(BIN)/pytest -m kafka $(PYTEST_ARGS)
+
+.PHONY: docs
+docs: install ## Write schemas, examples and AsyncAPI from the contracts
+	$(BIN)/python -m contracts.generate
+
+.PHONY: lock
+lock: $(UV) ## Resolve anew, and write requirements.lock
+	$(UV) lock
+	$(UV) export --frozen --all-packages --no-emit-workspace --format requirements-txt -o requirements.lock
+
+.PHONY: clean
+clean: ## Remove what was installed and cached; .segue, which has your data, stays
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.segue/*' -prune -exec rm -rf {} +
+
+.PHONY: install
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml $(MEMBERS:%=%/pyproject.toml) | $(UV)
+	@test -x $(BIN)/python || $(UV) venv --quiet $(VENV)
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps $(MEMBERS:%=--editable ./%)
+	@touch $@
+
+.tools/bin/uv:
+	@echo "Installing uv into .tools"
+	@rm -rf .tools
+	@{ $(PYTHON) -m venv .tools 2>/dev/null && .tools/bin/python -m pip install --quiet 'uv>=0.13,<0.14'; } || \
+		{ rm -rf .tools && $(PYTHON) -m pip install --quiet --target .tools 'uv>=0.13,<0.14'; } || \
+		{ echo "make needs uv, and pip could not install it: install uv yourself, or pip for $(PYTHON)" >&2; exit 1; }

@@ -1,0 +1,114 @@
+"""The request every newcomer sends, and every wrong way to send it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import wave
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import System
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SEED = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
+STORY = [
+    ("job.requested", None),
+    ("job.accepted", None),
+    ("attempt.submitting", 1),
+    ("attempt.failed", 1),
+    ("job.rerouted", 1),
+    ("attempt.submitting", 2),
+    ("attempt.submitted", 2),
+    ("job.started", 2),
+    ("attempt.succeeded", 2),
+    ("job.succeeded", 2),
+]
+
+
+async def test_fal_refuses_for_want_of_balance_and_replicate_makes_it(system: System) -> None:
+    await system.fault(SEED["prompt"], {"refuse": "balance"}, provider="fal")
+    accepted = await system.api.post("/api/tracks", json=SEED, headers={"Idempotency-Key": "the first"})
+    assert accepted.status_code == 202
+    job_id = accepted.json()["job_id"]
+    assert (await system.api.get(f"/api/jobs/{job_id}")).status_code == 200  # at once
+
+    job = await system.ended(job_id)
+    assert (job["status"], job["provider"], job["error"]) == ("succeeded", "replicate", None)
+    refused, made = job["attempts"]
+    assert (refused["provider"], refused["state"], refused["error_kind"], refused["cost_usd"]) == (
+        "fal", "failed", "insufficient_balance", 0.0,
+    )  # fmt: skip
+    assert "Exhausted balance" in refused["message"]
+    assert (made["provider"], made["state"]) == ("replicate", "succeeded")
+
+    await _all_is_logged(system, job_id)
+    await _bills_are_right(system, made["provider_ref"])
+    await _the_file_is_the_one_stored(system, job)
+    await _a_repeat_is_the_same_job(system, accepted)
+
+
+async def _all_is_logged(system: System, job_id: str) -> None:
+    async def told() -> list[dict[str, Any]]:
+        log = await system.log(job_id)
+        return log if {(entry["event"], entry["attempt"]) for entry in log} >= set(STORY) else []
+
+    print(await system.log(job_id))
+    log = await system.until("the log is whole", told, 5)
+    assert [entry["time"] for entry in log] == sorted(entry["time"] for entry in log)
+    story = [(entry["event"], entry["attempt"]) for entry in log if entry["event"] != "attempt.progressed"]
+    # Whether the job or its attempt tells first that it runs, or has ended, is not promised.
+    assert sorted(story, key=str) == sorted(STORY, key=str)
+    assert story[:6] == STORY[:6]
+    assert {entry["job_id"] for entry in log} == {job_id}
+    (failed,) = [entry for entry in log if entry["event"] == "attempt.failed"]
+    assert (failed["provider"], failed["error_code"]) == ("fal", "insufficient_balance")
+
+
+async def _bills_are_right(system: System, ref: str) -> None:
+    fal, replicate = await system.posts(SEED["prompt"])
+    assert (fal["provider"], fal["accepted"], fal["status"]) == ("fal", False, 403)
+    assert (replicate["provider"], replicate["accepted"], replicate["request_id"]) == ("replicate", True, ref)
+
+
+async def _the_file_is_the_one_stored(system: System, job: dict[str, Any]) -> None:
+    (artifact,) = job["artifacts"]
+    file = await system.api.get(artifact["url"])
+    assert hashlib.sha256(file.content).hexdigest() == artifact["sha256"]
+    assert len(file.content) == artifact["size_bytes"]
+    with wave.open(io.BytesIO(file.content)) as audio:
+        assert audio.getnframes() / audio.getframerate() == pytest.approx(20, abs=0.5)
+    track = (await system.api.get(f"/api/tracks/{job['track_id']}")).json()
+    assert (track["status"], track["provider"], track["audio_url"]) == ("succeeded", "replicate", artifact["url"])
+
+
+async def _a_repeat_is_the_same_job(system: System, accepted: httpx.Response) -> None:
+    headers = {"Idempotency-Key": "the first"}
+    again = await system.api.post("/api/tracks", json={**SEED, "duration_s": 20.0}, headers=headers)
+    assert (again.status_code, again.json()) == (202, accepted.json())
+    other = await system.api.post("/api/tracks", json={**SEED, "duration_s": 21}, headers=headers)
+    assert (other.status_code, other.json()["type"]) == (422, "urn:segue:problem:idempotency-key-reused")
+    assert len(await system.posts(SEED["prompt"])) == 2
+
+
+async def test_what_cannot_be_a_job_reaches_no_topic(system: System) -> None:
+    before = await system.ends("segue.requests")
+    large = await system.api.post("/api/tracks", json={**SEED, "prompt": "x" * (3 << 20)})
+    assert (large.status_code, large.json()["type"]) == (413, "urn:segue:problem:body-too-large")
+    unknown = await system.api.post("/api/tracks", json={**SEED, "model": "music/nobody-has-it"})
+    assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (422, "model")
+    wrong = await system.api.post("/api/tracks", json={**SEED, "style_strength": 2})
+    assert (wrong.status_code, wrong.json()["errors"][0]["limit"]) == (422, {"le": 1.0})
+    assert await system.ends("segue.requests") == before
+
+
+async def test_both_providers_answer_for_their_health(system: System) -> None:
+    async def told() -> bool:
+        health = (await system.api.get("/api/health/providers")).json()
+        return bool(health == {"fal": "ok", "replicate": "ok", "fal_error": None, "replicate_error": None})
+
+    await system.until("both providers are well", told)

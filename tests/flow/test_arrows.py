@@ -1,0 +1,130 @@
+"""ARCHITECTURE.md draws every arrow of the attempt, and none that `step` does not take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+from adapter_kit.attempt import (
+    Attempt,
+    CalledBack,
+    CancelAnswered,
+    CancelReason,
+    CancelWanted,
+    Checked,
+    Collected,
+    CollectFailed,
+    Due,
+    Happening,
+    Searched,
+    SubmitAnswered,
+    step,
+)
+from adapter_kit.outcomes import (
+    Accepted,
+    AlreadyOver,
+    Broken,
+    CancelPending,
+    Failure,
+    Found,
+    Missing,
+    NoAnswer,
+    NotFound,
+    NotSent,
+    Output,
+    Produced,
+    ProviderRef,
+    Refused,
+    Running,
+    Stopped,
+    Throttled,
+    Unclear,
+    Waiting,
+)
+from contracts.attempts import Artifact, AttemptState
+from contracts.failures import FailureKind
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = job_id_for("default", "arrows")
+REF = ProviderRef("run-1", {})
+WHY = Failure(FailureKind.PROVIDER_ERROR, "it broke")
+MOMENTS = [BEGAN + timedelta(seconds=after_s) for after_s in (1, 60, 400, 2_000, 20_000)]
+
+HAPPENINGS: tuple[Happening, ...] = (
+    Due(),
+    CalledBack(),
+    CancelWanted("client"),
+    CancelWanted("deadline"),
+    *(
+        SubmitAnswered(1, outcome)
+        for outcome in (Accepted(REF), Refused(WHY), Throttled(WHY, 1), NotSent("no route"), Unclear("no answer"))
+    ),
+    *(
+        Checked(outcome)
+        for outcome in (
+            Waiting(1),
+            Running(),
+            Produced((Output("https://files.example/a.wav"),)),
+            Broken(WHY, may_have_cost=True),
+            Stopped(may_have_cost=False),
+            Missing("gone"),
+            NoAnswer("away"),
+        )
+    ),
+    *(
+        CancelAnswered(outcome)
+        for outcome in (Stopped(may_have_cost=True), CancelPending(), AlreadyOver(), Missing("gone"), NoAnswer("away"))
+    ),
+    *(
+        Searched(outcome)
+        for outcome in (Found(REF), NotFound(conclusive=True), NotFound(conclusive=False), NoAnswer("away"))
+    ),
+    Collected((Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),)),
+    CollectFailed(WHY, final=True),
+    CollectFailed(WHY, final=False),
+)
+
+
+def attempts() -> Iterator[Attempt]:
+    fresh = Attempt(
+        attempt_id=attempt_id_for(JOB, 1),
+        job_id=JOB,
+        track_id=track_id_for(JOB),
+        n=1,
+        provider="fal",
+        model="music/minimax-2",
+        endpoint="fal-ai/minimax-music/v2",
+        modality="music",
+        arguments={},
+        price_usd=0.03,
+        deadline_at=BEGAN + timedelta(seconds=1_800),
+        submit_timeout_s=30,
+        start_within_s=120,
+        run_within_s=600,
+        grace_s=780,
+        created_at=BEGAN,
+        next_action_at=BEGAN,
+        submissions=1,
+        submit_started_at=BEGAN,
+        resolve_by=BEGAN + timedelta(seconds=780),
+    )
+    reasons = (None, *get_args(CancelReason))
+    for state, reason, tries in product(get_args(AttemptState), reasons, (0, 5)):
+        yield replace(fresh, state=state, cancel_reason=reason, tries=tries)
+
+
+def test_the_document_draws_the_arrows_that_the_machine_takes() -> None:
+    taken = {
+        (attempt.state, after.state)
+        for attempt, happening, now in product(attempts(), HAPPENINGS, MOMENTS)
+        if (after := step(attempt, happening, now).attempt).state != attempt.state
+    }
+    text = (Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^ {4}([a-z]+) --> ([a-z]+)$", text, re.MULTILINE))
+    assert drawn == taken

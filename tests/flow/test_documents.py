@@ -1,0 +1,94 @@
+"""The documents tell the truth, as far as a program can say: what they name is there, and no setting is left out."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+
+from chassis.settings import ServiceSettings
+from contracts.generation import PROVIDERS
+from contracts.topics import SERVICES
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*/*.md")])
+SETTING = re.compile(r"^\| `(?P<name>[A-Z_]+)` \| (?P<default>[^|]+) \|", re.MULTILINE)
+ROWS = SETTING.findall((ROOT / "docs/settings.md").read_text(encoding="utf-8"))
+
+
+def settings_of(service: str) -> type[ServiceSettings]:
+    module = import_module(f"{service.replace('-', '_')}.settings")
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    [kind] = [kind for kind in kinds if issubclass(kind, ServiceSettings)]
+    return kind
+
+
+def names(field: FieldInfo) -> list[str]:
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return [choice for choice in choices if isinstance(choice, str)]
+
+
+FIELDS = [
+    pytest.param(name, field, id=f"{service}-{name}")
+    for service in SERVICES
+    for field in settings_of(service).model_fields.values()
+    for name in names(field)
+]
+
+
+@pytest.mark.parametrize(("name", "field"), FIELDS)
+def test_every_setting_is_documented_with_its_default(name: str, field: FieldInfo) -> None:
+    told = {default for setting, default in ROWS if setting == name}
+    if name != names(field)[0] or field.default is None:
+        wanted = "unset"
+    elif field.is_required():
+        wanted = "required"
+    else:
+        wanted = str(field.default) or "empty"
+    rows = (ROOT / "docs/settings.md").read_text(encoding="utf-8").splitlines()
+    assert wanted in told or any(f"`{name}`" in row and f" {wanted} by default" in row for row in rows)
+
+
+def test_no_setting_is_documented_that_nobody_reads() -> None:
+    assert {name for name, _ in ROWS} == {str(param.values[0]) for param in FIELDS}
+
+
+def test_the_example_has_every_setting_and_sets_none() -> None:
+    example = ROOT / ".env.example"
+    offered = set(re.findall(r"^#([A-Z_]+)=", example.read_text(encoding="utf-8"), re.MULTILINE))
+    assert {str(param.values[0]) for param in FIELDS} - offered == set()
+    assert dotenv_values(example) == {}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_link_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
+    here = [link for link in links if "://" not in link]
+    assert [link for link in here if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_a_document_names_is_there(document: Path) -> None:
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+/?)(?:::(\w+))?`", document.read_text(encoding="utf-8"))
+    folders = [ROOT, *ROOT.glob("*/src"), *ROOT.glob("services/*/src"), document.parent]
+    tops = {path.name for folder in folders for path in folder.iterdir()}
+    missing = []
+    for path, test in named:
+        if path.split("/")[0] not in tops or path.split("/")[0] in PROVIDERS:
+            continue
+        found = [folder / path for folder in folders if (folder / path).exists()]
+        if not found or (test and test not in functions(found[0])):
+            missing.append(f"{path}::{test}")
+    assert missing == []
+
+
+def functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
