@@ -116,6 +116,8 @@ def attempts() -> Iterator[Attempt]:
     )
     reasons = (None, *get_args(CancelReason))
     for state, reason, tries in product(get_args(AttemptState), reasons, (0, 5)):
+        if reason is not None and state in ("queued", "running"):
+            continue  # There a wish to cancel is acted on at once, and is never only remembered.
         yield replace(fresh, state=state, cancel_reason=reason, tries=tries)
 
 

@@ -6,7 +6,8 @@
        │            ├──> failed(kind)            definite refusal: nothing was billed
        │            ├──> queued                  never sent, or throttled: sending it again is safe
        │            └──> ambiguous ──> running, failed(kind)
-       └──> failed(expired) | cancelled          never sent
+       ├──> failed(expired) | cancelled          never sent
+       └──> running                              sent after all, as the provider's callback shows
 
 `step` is told what happened and says three things: the attempt as it is now, the events that say so, and the one action
 to take. An action is taken only after the new state is committed, so a crash between any two effects leaves a row that
@@ -20,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
-from zlib import crc32
 
 from pydantic import JsonValue
 
@@ -49,6 +49,7 @@ from adapter_kit.outcomes import (
     Unclear,
     Waiting,
 )
+from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
 from contracts.attempts import (
     Artifact,
     AttemptAmbiguous,
@@ -102,6 +103,9 @@ class Attempt:
     run_within_s: float
     grace_s: float
     created_at: datetime
+    expects_callback: bool = False
+    """The provider is told where to call back."""
+    called_back: bool = False
     state: AttemptState = "queued"
     version: int = 0
     """How many events the attempt has had."""
@@ -122,6 +126,7 @@ class Attempt:
     resolve_by: datetime | None = None
     cancel_reason: CancelReason | None = None
     cancel_sent_at: datetime | None = None
+    cancel_answered: bool = False
     failure: Failure | None = None
 
     @property
@@ -149,6 +154,9 @@ class CancelWanted:
 class CalledBack:
     """The provider called: there is something to see. What it is, is asked of the provider itself."""
 
+    ref: ProviderRef | None = None
+    """The run it called about, where it said so."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubmitAnswered:
@@ -163,6 +171,8 @@ class Checked:
     """What the provider says of the run."""
 
     outcome: CheckOutcome
+    callbacks_arrive: bool = False
+    """The provider's callbacks were reaching us of late, so that looking again is only a backstop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +261,12 @@ def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa
             return _due(attempt, now)
         case CancelWanted(reason):
             return _cancel_wanted(attempt, reason, now)
-        case CalledBack():
-            waits = attempt.state in ("running", "ambiguous", "cancelling")
-            return Step(replace(attempt, next_action_at=now) if waits else attempt)
+        case CalledBack(ref):
+            return _called_back(attempt, ref, now)
         case SubmitAnswered(submission, outcome):
             return _submit_answered(attempt, submission, outcome, now)
-        case Checked(outcome):
-            return _checked(attempt, outcome, now)
+        case Checked():
+            return _checked(attempt, happening, now)
         case CancelAnswered(outcome):
             return _cancel_answered(attempt, outcome, now)
         case Searched(outcome):
@@ -324,15 +333,36 @@ def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, 
 def _accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
     running = replace(attempt, ref=ref, accepted_at=now, tries=0, resolve_by=None)
     if attempt.cancel_reason is not None:
-        cancelling = replace(running, state="cancelling", cancel_sent_at=now)
-        return _told(_leased(cancelling, now), AttemptSubmitted, now, Cancel())
+        return _told(replace(running, state="cancelling", next_action_at=now), AttemptSubmitted, now)
     due = now + timedelta(seconds=poll_interval_s(0))
     return _told(replace(running, state="running", next_action_at=due), AttemptSubmitted, now)
 
 
+def _called_back(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
+    if is_foreign(attempt, ref):
+        return Step(attempt)
+    called = replace(attempt, called_back=True)
+    match attempt.state:
+        case "queued" | "submitting" | "ambiguous" if ref is not None:
+            # Whatever the POST's own answer said, or will say: the run is there, and must not be sent again.
+            accepted = _accepted(called, ref, now)
+            return replace(accepted, attempt=replace(accepted.attempt, next_action_at=now))
+        case "running" | "cancelling" | "ambiguous":
+            return Step(replace(called, next_action_at=now))
+        case _:
+            return Step(attempt)
+
+
+def is_foreign(attempt: Attempt, ref: ProviderRef | None) -> bool:
+    """Whether `ref` names a run that cannot be the attempt's own, though it was made in its name: paid for twice."""
+    if ref is None:
+        return False
+    return attempt.final if attempt.ref is None else attempt.ref.request_id != ref.request_id
+
+
 def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, now: datetime) -> Step:
     tries = attempt.tries + 1
-    wait_s = retry_after_s if retry_after_s is not None else backoff_s(attempt, tries)
+    wait_s = retry_after_s if retry_after_s is not None else backoff_s(attempt.attempt_id, tries)
     again = now + timedelta(seconds=wait_s)
     if again > min(attempt.created_at + timedelta(seconds=THROTTLE_BUDGET_S), attempt.deadline_at):
         return _failed(attempt, replace(failure, kind=FailureKind.RATE_LIMITED), now)
@@ -343,7 +373,7 @@ def _not_sent(attempt: Attempt, reason: str, now: datetime, *, held_up: bool) ->
     tries = attempt.tries + (0 if held_up else 1)
     if tries >= NOT_SENT_TRIES:
         return _failed(attempt, Failure(FailureKind.UNREACHABLE, reason), now)
-    again = now + timedelta(seconds=backoff_s(attempt, tries) / 4)
+    again = now + timedelta(seconds=backoff_s(attempt.attempt_id, tries) / 4)
     return _back_to_queue(attempt, tries, again, "unreachable", reason, now)
 
 
@@ -401,7 +431,7 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
         case _:
             assert_never(outcome)
     tries = attempt.tries + 1
-    again = now + timedelta(seconds=min(15.0, backoff_s(attempt, tries)))
+    again = now + timedelta(seconds=min(15.0, backoff_s(attempt.attempt_id, tries)))
     return Step(replace(attempt, tries=tries, next_action_at=again))
 
 
@@ -426,14 +456,14 @@ def _cancelling(attempt: Attempt, reason: CancelReason, now: datetime) -> Step:
     return Step(_leased(cancelling, now), action=Cancel())
 
 
-def _checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
+def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
     if attempt.state not in ("running", "cancelling"):
         return Step(attempt)
-    match outcome:
+    match checked.outcome:
         case Waiting(position):
-            return _progressed(attempt, "queued", position, now)
+            return _progressed(attempt, "queued", position, now, callbacks_arrive=checked.callbacks_arrive)
         case Running():
-            return _progressed(attempt, "running", None, now)
+            return _progressed(attempt, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
         case Produced(outputs):
             collecting = replace(attempt, state="collecting", outputs=outputs, tries=0)
             leased = _leased(collecting, now)
@@ -446,22 +476,31 @@ def _checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
             return _missing(attempt, reason, now)
         case NoAnswer(_, retry_after_s):
             tries = attempt.tries + 1
-            wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt, tries)), 30.0)
+            wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt.attempt_id, tries)), 30.0)
             return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
         case _:
-            assert_never(outcome)
+            assert_never(checked.outcome)
 
 
-def _progressed(attempt: Attempt, stage: Literal["queued", "running"], position: int | None, now: datetime) -> Step:
-    since = attempt.accepted_at or now
+def _progressed(
+    attempt: Attempt,
+    stage: Literal["queued", "running"],
+    position: int | None,
+    now: datetime,
+    *,
+    callbacks_arrive: bool,
+) -> Step:
     moved = replace(
         attempt,
         stage=stage,
         queue_position=position,
         started_at=attempt.started_at or (now if stage == "running" else None),
         tries=0,
-        next_action_at=now + timedelta(seconds=poll_interval_s((now - since).total_seconds())),
     )
+    age_s = (now - (attempt.accepted_at or now)).total_seconds()
+    start_left_s = attempt.start_within_s - age_s if moved.started_at is None else None
+    wait_s = next_look_s(age_s, start_left_s, backstop=callbacks_arrive and attempt.expects_callback)
+    moved = replace(moved, next_action_at=now + timedelta(seconds=wait_s))
     if (attempt.stage, attempt.queue_position) == (stage, position):
         return Step(moved)
     return _told(moved, AttemptProgressed, now, stage=stage, queue_position=position)
@@ -470,7 +509,7 @@ def _progressed(attempt: Attempt, stage: Literal["queued", "running"], position:
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
     tries = attempt.tries + 1
     if tries < MISSING_TRIES:
-        return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt, tries))))
+        return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries))))
     if attempt.state == "cancelling":
         return _stopped(attempt, may_have_cost=True, now=now)
     return _failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
@@ -500,7 +539,8 @@ def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now:
         case "submitting" | "ambiguous":
             return Step(replace(attempt, cancel_reason=reason))
         case "running":
-            return _cancelling(attempt, reason, now)
+            # Due at once, for the driver to act: who tells of the wish only writes it down.
+            return Step(replace(attempt, state="cancelling", cancel_reason=reason, tries=0, next_action_at=now))
         case _:
             return Step(attempt)
 
@@ -509,8 +549,9 @@ def _watch_cancel(attempt: Attempt, now: datetime) -> Step:
     sent_at = attempt.cancel_sent_at or now
     if now >= sent_at + timedelta(seconds=CANCEL_WATCH_S):
         return _stopped(attempt, may_have_cost=True, now=now)
-    if attempt.tries > 0:
-        return Step(_leased(attempt, now), action=Cancel())
+    if not attempt.cancel_answered:
+        # It may have been sent before, by a process that died of it; a second one does no harm.
+        return Step(_leased(replace(attempt, cancel_sent_at=sent_at), now), action=Cancel())
     return Step(_leased(attempt, now), action=Check())
 
 
@@ -521,14 +562,15 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
         case Stopped(may_have_cost):
             return _stopped(attempt, may_have_cost=may_have_cost, now=now)
         case CancelPending():
-            return Step(replace(attempt, tries=0, next_action_at=now + timedelta(seconds=1)))
+            noted = replace(attempt, tries=0, cancel_answered=True)
+            return Step(replace(noted, next_action_at=now + timedelta(seconds=1)))
         case AlreadyOver():
-            return Step(_leased(replace(attempt, tries=0), now), action=Check())
+            return Step(_leased(replace(attempt, tries=0, cancel_answered=True), now), action=Check())
         case Missing(reason):
             return _missing(attempt, reason, now)
         case NoAnswer():
             tries = attempt.tries + 1
-            again = now + timedelta(seconds=min(30.0, backoff_s(attempt, tries)))
+            again = now + timedelta(seconds=min(30.0, backoff_s(attempt.attempt_id, tries)))
             return Step(replace(attempt, tries=tries, next_action_at=again))
         case _:
             assert_never(outcome)
@@ -551,7 +593,7 @@ def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> S
     patient = failed.failure.kind is FailureKind.STORE_FAILED and now < attempt.deadline_at
     if failed.final or (tries >= COLLECT_TRIES and not patient):
         return _failed(attempt, failed.failure, now, cost_usd=attempt.price_usd)
-    return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt, tries))))
+    return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries))))
 
 
 def _failed(attempt: Attempt, failure: Failure, now: datetime, cost_usd: float | None = None) -> Step:
@@ -606,17 +648,3 @@ def _storable(text: str) -> str:
 
 def _leased(attempt: Attempt, now: datetime) -> Attempt:
     return replace(attempt, next_action_at=now + timedelta(seconds=LEASE_S))
-
-
-def poll_interval_s(age_s: float) -> float:
-    """Seconds between two looks at a run of this age: often at first, then a tenth of what it took so far."""
-    return min(5.0, max(0.4, age_s / 10))
-
-
-def backoff_s(attempt: Attempt, tries: int) -> float:
-    """Seconds to wait after the given failure in a row: doubling from 1 to 30, jittered by up to a quarter.
-
-    The jitter comes from the attempt's id, so that the same attempt waits the same time and many do not wait together.
-    """
-    jitter = crc32(f"{attempt.attempt_id}:{tries}".encode()) / 2**32
-    return min(30.0, 2.0 ** (tries - 1)) * (1 + jitter / 4)

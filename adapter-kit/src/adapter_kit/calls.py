@@ -26,6 +26,7 @@ from adapter_kit.attempt import (
 )
 from adapter_kit.collect import Collector
 from adapter_kit.health import Health
+from adapter_kit.hearing import Hearing
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.outcomes import (
     Accepted,
@@ -62,6 +63,7 @@ class Calls:
         *,
         taken_refs: TakenRefs,
         callback_url: CallbackUrl,
+        hearing: Hearing,
     ) -> None:
         self._provider = provider
         self._collector = collector
@@ -69,6 +71,7 @@ class Calls:
         self._runtime = runtime
         self._taken_refs = taken_refs
         self._callback_url = callback_url
+        self._hearing = hearing
         self._log = get_logger("adapter_kit.calls")
 
     async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: HeldAt) -> Happening:
@@ -89,6 +92,10 @@ class Calls:
         finally:
             CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
 
+    def learn(self, attempt: Attempt, happening: Happening) -> None:
+        """Draw what there is to learn about the provider from what happened to `attempt`, as it is since then."""
+        self._hearing.note(attempt, happening)
+
     async def _ask(self, attempt: Attempt, action: Action, held_at: HeldAt) -> Happening:
         match action:
             case Post(submission):
@@ -99,9 +106,8 @@ class Calls:
                 return await self._collector.collect(attempt)
             case Check():
                 run = _run(attempt)
-                return Checked(
-                    Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
-                )
+                state = Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
+                return Checked(state, self._hearing.callbacks_arrive)
             case Cancel():
                 run = _run(attempt)
                 outcome = Missing("no reference") if run is None else await self._bounded(self._provider.cancel(run))

@@ -19,7 +19,7 @@ from adapter_kit import ledger
 from adapter_kit.attempt import LEASE_S, Action, Collect, CollectFailed, Happening
 from adapter_kit.calls import Calls
 from adapter_kit.ending import tell_of_end
-from adapter_kit.ledger import Stepped
+from adapter_kit.ledger import Held, Stepped
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.outcomes import Failure
 from adapter_kit.settling import Settler
@@ -29,7 +29,6 @@ from chassis.outbox import Outbox
 from chassis.runtime import Check, Runtime
 from chassis.telemetry import trace_id_of
 from contracts.failures import FailureKind
-from contracts.ids import AttemptId
 
 LONGEST_SLEEP_S: Final = 5.0
 RENEW_S: Final = LEASE_S / 4
@@ -48,7 +47,7 @@ class Driver:
         self._pool = pool
         self._runtime = runtime
         self._free = concurrency
-        self._held: dict[AttemptId, float] = {}
+        self._held: dict[Held, float] = {}
         self._collecting: set[asyncio.Task[Happening]] = set()
         self._wake = asyncio.Event()
         self._closing = False
@@ -109,7 +108,7 @@ class Driver:
             tell_of_end(stepped, self._runtime.telemetry)
             if stepped.action is not None:
                 self._free -= 1
-                self._held[stepped.attempt.attempt_id] = before
+                self._held[_lease(stepped)] = before
                 calls.create_task(self._drive(stepped))
         CALLS_IN_FLIGHT.set(len(self._held))
         return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(0.0, next_s))
@@ -123,26 +122,34 @@ class Driver:
 
     async def _drive(self, stepped: Stepped) -> None:
         """Do the action, tell the ledger, and go on for as long as that leads to another."""
-        attempt_id = stepped.attempt.attempt_id
         current: Stepped | None = stepped
         with structlog.contextvars.bound_contextvars(**_log_context(stepped)):
             try:
                 while current is not None and current.action is not None:
-                    happening = await self._act(current, current.action)
-                    current = await self._settler.settle(attempt_id, happening)
-                    if current is not None:
-                        tell_of_end(current, self._runtime.telemetry)
+                    current = await self._step(current, current.action)
             except Exception:  # noqa: BLE001 - the lease runs out, and the row is due again for whoever claims it
                 self._log.exception("driving failed")
             finally:
-                self._held.pop(attempt_id, None)
                 self._free += 1
                 self._wake.set()
 
+    async def _step(self, current: Stepped, action: Action) -> Stepped | None:
+        lease = _lease(current)
+        self._held.setdefault(lease, monotonic())
+        try:
+            happening = await self._act(current, action)
+            after = await self._settler.settle(current.attempt.attempt_id, happening)
+        finally:
+            self._held.pop(lease, None)
+        if after is not None:
+            self._calls.learn(after.attempt, happening)
+            tell_of_end(after, self._runtime.telemetry)
+        return after
+
     async def _act(self, current: Stepped, action: Action) -> Happening:
-        attempt = current.attempt
+        lease = _lease(current)
         call = self._calls.perform(
-            attempt, action, current.traceparent, lambda: self._held.get(attempt.attempt_id, 0.0)
+            current.attempt, action, current.traceparent, lambda: self._held.get(lease, 0.0)
         )
         if not isinstance(action, Collect):
             return await call
@@ -169,11 +176,15 @@ class Driver:
             except TRANSIENT as error:
                 self._log.warning("leases not renewed", error=repr(error))
                 continue
-            self._held.update({attempt_id: before for attempt_id in kept if attempt_id in self._held})
+            self._held.update({lease: before for lease in kept if lease in self._held})
 
     def _stalled(self) -> str | None:
         idle_s = monotonic() - self._turned_at
         return f"the claim loop has not turned for {idle_s:.0f} s" if idle_s > STALL_S and self._free > 0 else None
+
+
+def _lease(stepped: Stepped) -> Held:
+    return stepped.attempt.attempt_id, stepped.attempt.state
 
 
 def _finished(task: asyncio.Task[None], name: str) -> Check:

@@ -11,11 +11,16 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from adapter_kit.attempt import LEASE_S, Action, Attempt, Due, Happening, Step, step
+from adapter_kit.outcomes import ProviderRef
 from chassis.database import Pool
 from chassis.outbox import Transaction
+from contracts.attempts import AttemptState
 from contracts.ids import AttemptId
 
 _BODY: Final = TypeAdapter(Attempt)
+
+Held = tuple[AttemptId, AttemptState]
+"""A lease: on which attempt, and the state in which it was taken."""
 
 _CREATE = """
 INSERT INTO attempts (attempt_id, job_id, state, version, next_action_at, traceparent, body)
@@ -40,11 +45,13 @@ WHERE attempts.attempt_id = new.attempt_id
 _RENEW = """
 UPDATE attempts SET next_action_at = now() + make_interval(secs => $2)
 WHERE attempt_id IN (
-    SELECT attempt_id FROM attempts WHERE attempt_id = ANY($1) AND next_action_at > now() FOR UPDATE SKIP LOCKED
+    SELECT attempt_id FROM attempts WHERE (attempt_id, state) IN (SELECT * FROM unnest($1::text[], $3::text[]))
+    AND next_action_at > now() FOR UPDATE SKIP LOCKED
 )
-RETURNING attempt_id
+RETURNING attempt_id, state
 """
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
+_OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = ANY($1)"
 _TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND created_at > $1 AND attempt_id <> $2"
 
 
@@ -99,16 +106,25 @@ async def claim(transaction: Transaction, limit: int) -> list[Stepped]:
     return stepped
 
 
-async def renew(pool: Pool, attempt_ids: Sequence[AttemptId]) -> frozenset[AttemptId]:
-    """Keep the leases on these attempts for another while; those already lost are not in the answer."""
-    rows = await pool.fetch(_RENEW, attempt_ids, LEASE_S)
-    return frozenset(AttemptId(row["attempt_id"]) for row in rows)
+async def renew(pool: Pool, held: Sequence[Held]) -> frozenset[Held]:
+    """Keep the leases on these attempts for another while; those already lost are not in the answer.
+
+    A lease is for an action in one state: whoever POSTs loses it when a callback takes the attempt further.
+    """
+    rows = await pool.fetch(_RENEW, [attempt_id for attempt_id, _ in held], LEASE_S, [state for _, state in held])
+    return frozenset((AttemptId(row["attempt_id"]), row["state"]) for row in rows)
 
 
 async def seconds_to_next(transaction: Transaction) -> float | None:
     """How long until the next attempt is due; None if none is waiting."""
     seconds: float | None = await transaction.connection.fetchval(_SECONDS_TO_NEXT)
     return seconds
+
+
+async def owners(transaction: Transaction, refs: Iterable[ProviderRef]) -> dict[str, AttemptId]:
+    """Which attempts have these runs, by the provider's ids; those that none has are left out."""
+    rows = await transaction.connection.fetch(_OWNERS, [ref.request_id for ref in refs])
+    return {row["provider_ref"]: AttemptId(row["attempt_id"]) for row in rows}
 
 
 async def taken_refs(pool: Pool, lost: Attempt, since: datetime) -> frozenset[str]:

@@ -31,6 +31,15 @@ class ProviderRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """What a provider's webhook says: which run it is about. How the run stands is asked of the provider itself."""
+
+    ref: ProviderRef
+    over: bool
+    """It says that the run has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """One file that a run made, still at the provider."""
 

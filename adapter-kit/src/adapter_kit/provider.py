@@ -9,7 +9,15 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from adapter_kit.outcomes import CancelOutcome, CheckOutcome, FindOutcome, ProbeOutcome, ProviderRef, SubmitOutcome
+from adapter_kit.outcomes import (
+    Callback,
+    CancelOutcome,
+    CheckOutcome,
+    FindOutcome,
+    ProbeOutcome,
+    ProviderRef,
+    SubmitOutcome,
+)
 from contracts.generation import Modality
 from contracts.generation import Provider as ProviderName
 from contracts.ids import AttemptId
@@ -79,6 +87,10 @@ class Provider(Protocol):
 
     async def find(self, lost: LostSubmission) -> FindOutcome:
         """Look for a run whose submit's answer was lost, in the provider's listing."""
+        ...
+
+    def read_callback(self, body: str) -> Callback | None:
+        """What a webhook's body says; None where it names no run. Asks nobody, and believes nothing but the name."""
         ...
 
     async def probe(self, endpoint: str) -> ProbeOutcome:

@@ -10,15 +10,18 @@ from chassis.egress import EgressPolicy, egress_client
 
 import adapter_kit
 from adapter_kit import ledger
-from adapter_kit.calls import Calls
+from adapter_kit.attempt import Attempt
+from adapter_kit.calls import Calls, CallbackUrl
 from adapter_kit.collect import Collector
 from adapter_kit.commands import CommandHandler
 from adapter_kit.driver import Driver
 from adapter_kit.health import Health
+from adapter_kit.hearing import Hearing
 from adapter_kit.provider import Provider
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
+from chassis.callbacks import callback_url
 from chassis.broker import consuming, make_broker, running, watch_broker
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
@@ -57,16 +60,19 @@ async def adapter(
     ):
         outbox = Outbox(pool, broker, runtime)
         health = Health(provider, pool, runtime, probe_endpoint)
+        hearing = Hearing(name)
         calls = Calls(
             provider,
             Collector(client, store),
             health,
             runtime,
             taken_refs=lambda lost: ledger.taken_refs(pool, lost, lost.created_at - LISTING_SLACK),
-            callback_url=lambda _attempt: None,
+            callback_url=_callback_url(settings),
+            hearing=hearing,
         )
         driver = Driver(calls, Settler(outbox, runtime), outbox, pool, runtime, concurrency=settings.concurrency)
-        consumer = BatchConsumer(broker, runtime, topics, CommandHandler(name, settings, outbox, driver.wake))
+        handler = CommandHandler(provider, settings, outbox, driver.wake, hearing)
+        consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
             running(broker, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
@@ -86,6 +92,17 @@ async def adapter(
                 topics=[topic.name for topic in consumer.topics],
             )
             yield
+
+
+def _callback_url(settings: AdapterSettings) -> CallbackUrl:
+    base, secret = settings.public_url, settings.callback_secret
+
+    def url(attempt: Attempt) -> str | None:
+        if base is None or secret is None or not attempt.expects_callback:
+            return None
+        return callback_url(base, secret.get_secret_value(), attempt.provider, attempt.attempt_id)
+
+    return url
 
 
 def _egress_policy(settings: AdapterSettings) -> EgressPolicy:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from chassis.settings import ServiceSettings
+from chassis.settings import CallbackSettings
 
 
-class AdapterSettings(ServiceSettings):
+class AdapterSettings(CallbackSettings):
     """What an adapter reads besides its provider's key."""
 
     artifact_store_url: str = Field(
@@ -38,9 +38,6 @@ class AdapterSettings(ServiceSettings):
         gt=0,
         validation_alias="SEGUE_SUBMIT_GRACE_S",
         description="Seconds after which a lost submit counts as never accepted; unset: derived from the route.",
-    )
-    public_url: str | None = Field(
-        default=None, validation_alias="SEGUE_PUBLIC_URL", description="Where providers can call back; unset: polling."
     )
     concurrency: int = Field(
         default=300, gt=0, validation_alias="SEGUE_PROVIDER_CALLS", description="Provider calls in flight at a time."

@@ -48,16 +48,11 @@ class Answer:
 
     def json(self) -> JsonValue:
         """The body as JSON; None where it is none."""
-        try:
-            value: JsonValue = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-        return value
+        return _json(self.body)
 
     def document(self) -> dict[str, JsonValue]:
         """The body as a JSON object; empty where it is none."""
-        value = self.json()
-        return value if isinstance(value, dict) else {}
+        return json_object(self.body)
 
 
 @dataclass(slots=True)
@@ -171,6 +166,20 @@ async def _read(response: httpx.Response) -> bytes:
         if len(body) > MAX_ANSWER_BYTES:
             raise httpx.RemoteProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
     return bytes(body)
+
+
+def json_object(text: str | bytes) -> dict[str, JsonValue]:
+    """A JSON object; empty where the text is none."""
+    value = _json(text)
+    return value if isinstance(value, dict) else {}
+
+
+def _json(text: str | bytes) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def words(text: str) -> str:

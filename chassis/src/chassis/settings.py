@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from ipaddress import ip_address
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from dotenv import load_dotenv
-from pydantic import AliasChoices, AliasPath, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, AliasPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
@@ -72,6 +74,56 @@ class ServiceSettings(BaseSettings):
         if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://")
         return value
+
+
+MIN_SECRET_CHARS: Final = 32
+
+
+class CallbackSettings(ServiceSettings):
+    """What the services share that make or answer the addresses which providers call back."""
+
+    public_url: str | None = Field(
+        default=None,
+        validation_alias="SEGUE_PUBLIC_URL",
+        description="Where this API is reached from outside, as in https://host.",
+    )
+    callback_secret: SecretStr | None = Field(
+        default=None,
+        validation_alias="SEGUE_CALLBACK_SECRET",
+        validate_default=True,
+        description="What signs the addresses that providers call back; the same for the gateway and the adapters.",
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_safe_to_call(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            url = urlsplit(value)
+            plain = url.scheme == "http" and _is_loopback(url.hostname or "")
+            fine = (url.scheme == "https" or plain) and url.hostname and url.port != 0
+        except ValueError:
+            fine = False
+        if not fine or url.query or url.fragment or url.username is not None:
+            raise ValueError("must be https://host, or http:// at this machine's own loopback address")
+        return value.rstrip("/")
+
+    @field_validator("callback_secret")
+    @classmethod
+    def _is_there_and_long(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and info.data.get("public_url") is not None:
+            raise ValueError("has to be set where SEGUE_PUBLIC_URL is")
+        if value is not None and len(value.get_secret_value()) < MIN_SECRET_CHARS:
+            raise ValueError(f"must have at least {MIN_SECRET_CHARS} characters")
+        return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class WrongSettings(Exception):

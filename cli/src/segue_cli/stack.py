@@ -133,7 +133,8 @@ async def _broker(plan: Plan, stack: AsyncExitStack) -> _Ground:
     servers = running.bootstrap_servers
     again = shlex.join(local_kafka.command(topics, port=int(servers.rpartition(":")[2])))
     return _Ground(
-        {"KAFKA_BOOTSTRAP_SERVERS": servers} | EMBEDDED_KAFKA, Part("kafka", running.process, running.pid, servers, log, again)
+        {"KAFKA_BOOTSTRAP_SERVERS": servers} | EMBEDDED_KAFKA,
+        Part("kafka", running.process, running.pid, servers, log, again),
     )
 
 

@@ -18,8 +18,8 @@ def flow_diagram() -> str:
     """The map as a Mermaid flowchart: services, the topics between them, and dotted lines to those that tail."""
     read = [topic for topic in TOPICS if topic.groups or topic.tails]
     lines = ["flowchart LR"]
-    lines += [f"    {service}[{service}]" for service in SERVICES]
-    lines += [f"    {_node(topic)}([{topic.name}])" for topic in read]
+    lines += [f"    {_node(service)}[{service}]" for service in SERVICES]
+    lines += [f"    {_node(topic.name)}([{topic.name}])" for topic in read]
     lines += [line for topic in read for line in _edges(topic)]
     return "\n".join(lines)
 
@@ -33,15 +33,15 @@ def with_diagram(text: str) -> str:
     return f"{before}{BEGIN}\n```mermaid\n{flow_diagram()}\n```\n{END}{after}"
 
 
-def _node(topic: Topic) -> str:
-    return topic.name.replace(".", "_")
+def _node(name: str) -> str:
+    return name.replace(".", "_").replace("-", "_")
 
 
 def _edges(topic: Topic) -> Iterator[str]:
-    node = _node(topic)
-    yield from (f"    {producer} --> {node}" for producer in topic.producers)
-    yield from (f"    {node} --> {group}" for group in topic.groups)
-    yield from (f"    {node} -.-> {tail}" for tail in topic.tails)
+    node = _node(topic.name)
+    yield from (f"    {_node(producer)} --> {node}" for producer in topic.producers)
+    yield from (f"    {node} --> {_node(group)}" for group in topic.groups)
+    yield from (f"    {node} -.-> {_node(tail)}" for tail in topic.tails)
 
 
 def main() -> int:

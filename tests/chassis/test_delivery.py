@@ -1,0 +1,285 @@
+"""What a batch goes through: poison among good messages, outages, crashes, a service that is itself wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiokafka import ConsumerRecord
+from tests.chassis import toy as toy_module
+from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
+
+from chassis.fuse import Blown, Fuse
+from chassis.metrics import MESSAGES_SKIPPED
+from contracts.envelope import Record
+from contracts.topics import DEAD_LETTERS, JOBS, MAX_MESSAGE_BYTES, PARTITIONS, REQUESTS, TOPICS
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import LocalPostgres, postgres
+from segue_cli.local.process import child
+
+GOOD_HEADERS = request(0).headers
+
+
+def garbage() -> dict[str, Record]:
+    """One record of each kind that can't be decoded, by what its dead letter has to say."""
+    value = request(1).value
+    body = json.loads(value)
+
+    def headers(**changed: bytes | None) -> Any:
+        return tuple((name, changed.get(name.removeprefix("ce_"), raw)) for name, raw in GOOD_HEADERS)
+
+    def with_value(raw: Any) -> Record:
+        return Record(REQUESTS.name, b"key", raw, GOOD_HEADERS)
+
+    def with_headers(made: Any) -> Record:
+        return Record(REQUESTS.name, b"key", value, made)
+
+    return {
+        "ce_type is not one of Segue's": with_headers((*headers(type=b"\xff\xfe"), ("x", b"\xff"), ("y", None))),
+        "no ce_type header": with_headers(headers(type=None)),
+        "no ce_id header": with_headers(headers(id=None)),
+        "no body": with_value(None),
+        "EOF while parsing": Record(REQUESTS.name, None, b'{"job_id": ', GOOD_HEADERS),  # type: ignore[arg-type]
+        "Input should be a valid string": with_value(json.dumps(body | {"tenant": 7}).encode()),
+        "UnknownMajor": with_headers(headers(type=b"segue.job.cancel_requested.v9")),
+        "at most 200 characters": with_value(json.dumps(body | {"tenant": "x" * 1_000_000}).encode()),
+        "tenant: String should match pattern": with_value(json.dumps(body | {"tenant": "a\0b"}).encode()),
+        "recursion limit": with_value(b'{"job_id": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
+    }
+
+
+def letter_of(record: ConsumerRecord[bytes, bytes]) -> dict[str, str]:
+    return {
+        name.removeprefix("dead-letter-"): value.decode()
+        for name, value in record.headers
+        if name.startswith("dead-letter-")
+    }
+
+
+def original_headers(letter: dict[str, str]) -> list[tuple[str, bytes | None]]:
+    told = json.loads(letter["headers"])
+    return [(name, None if raw is None else base64.b64decode(raw)) for name, raw in told]
+
+
+async def handled(made: Toy, *expected: int) -> bool:
+    return set(await made.commits()) >= {job(n) for n in expected}
+
+
+async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_are_handled(
+    embedded_kafka: str, database_url: str
+) -> None:
+    kinds = garbage()
+    unknown = Record(REQUESTS.name, b"key", b"{}", (("ce_type", b"segue.job.praised.v1"),))
+    keyless: Any = Record(REQUESTS.name, None, request(90).value, GOOD_HEADERS)  # type: ignore[arg-type]
+    records = [request(0)]
+    for n, bad in enumerate(kinds.values(), 1):
+        records += [bad, request(n)]
+    skipped = MESSAGES_SKIPPED.labels(REQUESTS.name)._value.get()
+    await send(embedded_kafka, [*records, unknown, keyless, request(99)])
+
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, *range(len(kinds) + 1), 90, 99))
+        assert made.runtime.unhealthy() is None
+        assert made.runtime.unready() is None
+        assert set((await made.commits()).values()) == {1}
+    assert MESSAGES_SKIPPED.labels(REQUESTS.name)._value.get() == skipped + 1
+
+    letters = await read(embedded_kafka, DEAD_LETTERS.name, len(kinds))
+    assert len(letters) == len(kinds)
+    by_offset = {int(letter_of(record)["offset"]): record for record in letters}
+    for n, (why, bad) in enumerate(kinds.items()):
+        record = by_offset[2 * n + 1]
+        letter = letter_of(record)
+        assert why in letter["error"]
+        assert (record.key, record.value) == (bad.key or b"", bad.value or b"")
+        assert original_headers(letter) == list(bad.headers)
+        assert (letter["topic"], letter["partition"], letter["tries"]) == (REQUESTS.name, "0", "0")
+        assert letter["service"] == "toy"
+        assert (letter["null-key"] == "true") is (bad.key is None)
+        assert (letter["null-value"] == "true") is (bad.value is None)
+        assert int(letter["timestamp-ms"]) > 0
+    assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
+
+
+async def test_what_a_handler_cannot_do_is_found_by_halving_tried_and_buried_while_order_is_kept(
+    embedded_kafka: str, database_url: str
+) -> None:
+    reasons = {7: "raise", 8: "nul", 21: "leak"}
+    await send(embedded_kafka, [request(n, reasons.get(n)) for n in range(32)])
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, 31))
+        good = [n for n in range(32) if n not in reasons]
+        assert await made.commits() == {job(n): 1 for n in good}
+        assert list(await made.commits()) == [job(n) for n in good]
+        assert len(made.calls[0]) == 32
+        assert made.calls.count(["raise"]) == 3
+        assert made.runtime.unhealthy() is None
+    letters = {record.key: letter_of(record) for record in await read(embedded_kafka, DEAD_LETTERS.name, 3)}
+    told = {n: (letters[job(n).encode()]["error"], letters[job(n).encode()]["tries"]) for n in reasons}
+    assert told[7] == ("RuntimeError: a bug", "3")
+    assert told[8][0].startswith("CharacterNotInRepertoireError: ")
+    assert told[8][1] == "1", "the database's verdict on the data does not change"
+    assert told[21] == ("LeakedCancellation: a cancellation leaked out of the handler", "3")
+    assert len(letters) == 3
+    assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
+
+
+async def test_a_message_too_large_for_a_letter_does_not_hold_its_partition(
+    embedded_kafka: str, database_url: str
+) -> None:
+    wide = Record(REQUESTS.name, b"wide", b"x" * 1_500_000, (("big", b"\xff" * 500_000),))
+    full = Record(REQUESTS.name, b"full", b"x" * (MAX_MESSAGE_BYTES - 500), ())
+    await send(embedded_kafka, [wide, full, request(1)])
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, 1))
+    first, second = await read(embedded_kafka, DEAD_LETTERS.name, 2)
+    assert (first.key, first.value, letter_of(first)["left-out"]) == (b"wide", wide.value, "headers")
+    assert (second.key, second.value, letter_of(second)["left-out"]) == (b"", b"", "headers,value,key")
+    assert (letter_of(second)["topic"], letter_of(second)["offset"]) == (REQUESTS.name, "1")
+
+
+@pytest_asyncio.fixture
+async def own_postgres() -> AsyncIterator[LocalPostgres]:
+    async with postgres() as server:
+        yield server
+
+
+async def test_while_postgres_is_away_the_batch_is_held_and_nothing_is_buried(
+    embedded_kafka: str, own_postgres: LocalPostgres
+) -> None:
+    async with toy(embedded_kafka, own_postgres.url, runtime_for()) as made:
+        await send(embedded_kafka, [request(n) for n in range(50)])
+        await until(lambda: handled(made, *range(50)))
+        await own_postgres.stop("immediate")
+        calls = len(made.calls)
+        await send(embedded_kafka, [request(n) for n in range(50, 100)])
+
+        async def tried_again() -> bool:
+            return len(made.calls) > calls + 2
+
+        await until(tried_again)
+        assert (made.runtime.unhealthy(), made.runtime.unready()) == (None, None)
+        await own_postgres.start()
+        await until(lambda: handled(made, *range(100)))
+        assert len(await read(embedded_kafka, JOBS.name, 100)) == 100
+    assert await read(embedded_kafka, DEAD_LETTERS.name, 0) == []
+    assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
+
+
+async def test_a_letter_waits_for_kafka(database_url: str) -> None:
+    sizes = {topic.name: PARTITIONS for topic in TOPICS}
+    async with AsyncExitStack() as stack:
+        async with kafka(sizes) as probe:
+            port = int(probe.bootstrap_servers.rpartition(":")[2])
+        async with kafka(sizes, port=port) as first:
+            servers = first.bootstrap_servers
+            made = await stack.enter_async_context(toy(servers, database_url, runtime_for()))
+            await send(servers, [request(1, "wait"), Record(REQUESTS.name, b"key", b"garbage", GOOD_HEADERS)])
+
+            async def waits() -> bool:
+                return bool(made.calls)
+
+            await until(waits)
+        made.gate.set()
+        await until(lambda: handled(made, 1))
+        async with kafka(sizes, port=port):
+            (letter,) = await read(servers, DEAD_LETTERS.name, 1)
+            assert letter.value == b"garbage"
+            assert made.runtime.unhealthy() is None
+            await stack.aclose()
+
+
+async def test_the_fuse_stops_a_service_that_is_wrong_and_a_mended_one_loses_nothing(
+    embedded_kafka: str, database_url: str
+) -> None:
+    await send(embedded_kafka, [request(n, "raise" if n >= 10 else None) for n in range(400)])
+    async with toy(embedded_kafka, database_url, runtime_for(), fuse=Fuse(window=20, least=10)) as wrong:
+
+        async def stopped() -> bool:
+            return wrong.runtime.unready() is not None
+
+        await until(stopped)
+        assert "mend the service" in str(wrong.runtime.unready())
+        assert wrong.runtime.unhealthy() is None
+        buried = await read(embedded_kafka, DEAD_LETTERS.name, 11)
+        assert len(buried) == 11
+        handled_before = set(await wrong.commits())
+        # The process lives on without its partitions: another member gets them while it is there.
+        async with toy(embedded_kafka, database_url, runtime_for(), mended=True) as mended:
+            await until(lambda: handled(mended, *range(21, 400)))
+            assert set((await mended.commits()).values()) == {1}
+            lost = {job(n) for n in range(400)} - set(await mended.commits())
+    assert handled_before == {job(n) for n in range(10)}
+    assert lost == {(record.key or b"").decode() for record in buried}
+    assert len(await read(embedded_kafka, DEAD_LETTERS.name, 11)) == 11
+
+
+async def test_fifty_pieces_of_garbage_among_good_messages_do_not_blow_the_fuse(
+    embedded_kafka: str, database_url: str
+) -> None:
+    bad = Record(REQUESTS.name, b"key", b"garbage", GOOD_HEADERS)
+    await send(embedded_kafka, [*[bad] * 50, *(request(n) for n in range(100))])
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, *range(100)))
+        await send(embedded_kafka, [request(100)])
+        await until(lambda: handled(made, 100))
+        assert made.runtime.unready() is None
+    assert len(await read(embedded_kafka, DEAD_LETTERS.name, 50)) == 50
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "blows"),
+    [
+        ([True] * 99, False),
+        ([True] * 100, True),
+        ([False, True] * 500, False),
+        ([False] * 1000 + [True] * 100, False),
+        ([False] * 1000 + [True] * 101, True),
+        ([True] * 100 + [False] * 100, False),
+    ],
+)
+def test_the_fuse_looks_at_the_last_messages(outcomes: Sequence[bool], blows: bool) -> None:
+    fuse = Fuse()
+    if blows:
+        with pytest.raises(Blown):
+            fuse.note(outcomes)
+    else:
+        fuse.note(outcomes)
+
+
+async def test_a_crash_between_the_transaction_and_its_offsets_repeats_the_batch_and_loses_no_effect(
+    embedded_kafka: str, database_url: str
+) -> None:
+    await send(embedded_kafka, [request(1), request(2, "crash"), request(3)])
+    toy_file = str(Path(toy_module.__file__))
+    async with child(
+        [sys.executable, toy_file, "toy"], name="toy", env=environment(embedded_kafka, database_url)
+    ) as process:
+        assert await asyncio.wait_for(process.wait(), 30) == 9
+    assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0, 3}
+    assert await read(embedded_kafka, JOBS.name, 0) == []
+
+    async with toy(embedded_kafka, database_url, runtime_for(), mended=True) as made:
+
+        async def repeated() -> bool:
+            return await made.commits() == {job(1): 2, job(2): 2, job(3): 2}
+
+        await until(repeated)
+        # What the crash left in the outbox is published by the relay, once.
+        async with asyncio.timeout(9):
+            told = await read(embedded_kafka, JOBS.name, 3)
+        assert sorted(record.key or b"" for record in told) == sorted(job(n).encode() for n in (1, 2, 3))
+
+        async def delivered() -> bool:
+            return await made.waiting() == 0
+
+        await until(delivered)
+    assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}

@@ -1,0 +1,186 @@
+"""How a process lives and ends, seen from outside: it drains, gives up in time, and goes when a part of it has died."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.chassis import toy as toy_module
+from tests.chassis.toy import environment, job, lag, read, request, runtime_for, send, toy, until
+
+from chassis.runtime import EXIT_SETTINGS, EXIT_UNHEALTHY, Runtime
+from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS
+from segue_cli.local.kafka import kafka
+from segue_cli.local.process import Child, child, ready_with
+
+TOY = [sys.executable, str(Path(toy_module.__file__)), "toy"]
+
+
+class Said:
+    """What a process has said so far."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    async def wait_for(self, text: str) -> None:
+        async def said() -> bool:
+            return any(text in line for line in self.lines)
+
+        await until(said)
+
+    def events(self) -> list[Mapping[str, object]]:
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+
+@asynccontextmanager
+async def running_toy(servers: str, database_url: str, **more: str) -> AsyncIterator[tuple[Child, Said]]:
+    said = Said()
+    env = environment(servers, database_url, **more)
+    async with child(TOY, name="toy", env=env, ready=ready_with("port"), on_line=said.lines.append) as process:
+        yield process, said
+
+
+async def ends_within(process: Child, seconds: float) -> int:
+    return await asyncio.wait_for(process.wait(), seconds)
+
+
+async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
+    embedded_kafka: str, database_url: str
+) -> None:
+    async with running_toy(embedded_kafka, database_url) as (process, said):
+        port = process.ready["port"]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.get("/livez")).json() == {"status": "ok"}
+            assert (await client.get("/readyz")).status_code == 200
+            await send(embedded_kafka, [request(1, "work"), request(2)])
+            await said.wait_for("working")
+            os.kill(process.pid, signal.SIGTERM)
+            await said.wait_for('"stopping"')
+            stopping = await client.get("/readyz")
+            assert (stopping.status_code, stopping.json()["reason"]) == (503, "stopping")
+        assert await ends_within(process, 15) == 0
+    assert said.events()[-1]["event"] == "stopped"
+    assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
+    assert len(await read(embedded_kafka, JOBS.name, 2)) == 2
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as after:
+        assert await after.commits() == {job(1): 1, job(2): 1}
+        assert await after.waiting() == 0
+
+
+async def test_a_handler_that_does_not_stop_is_left_behind_in_time(embedded_kafka: str, database_url: str) -> None:
+    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S="1") as (process, said):
+        await send(embedded_kafka, [request(1, "hang")])
+        await said.wait_for("working")
+        began = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        assert await ends_within(process, 10) == EXIT_UNHEALTHY
+        assert 0.9 < time.monotonic() - began < 4
+    await said.wait_for("did not drain in time")
+
+
+async def test_with_kafka_away_it_ends_in_time(database_url: str) -> None:
+    async with kafka({topic.name: PARTITIONS for topic in TOPICS}) as cluster:
+        made = running_toy(cluster.bootstrap_servers, database_url, SEGUE_DRAIN_S="2")
+        process, said = await made.__aenter__()
+        await send(cluster.bootstrap_servers, [request(1, "work")])
+        await said.wait_for("working")
+    try:
+        os.kill(process.pid, signal.SIGTERM)
+        assert await ends_within(process, 6) in {0, EXIT_UNHEALTHY}
+    finally:
+        await made.__aexit__(None, None, None)
+
+
+async def test_told_to_stop_while_it_waits_for_kafka_it_stops_at_once(database_url: str) -> None:
+    async with child(TOY, name="toy", env=environment("127.0.0.1:1", database_url)) as process:
+        await until(lambda: _answers(process))
+        os.kill(process.pid, signal.SIGTERM)
+        assert await ends_within(process, 10) == 0
+        assert "stopped while starting" in "".join(process.tail)
+
+
+async def _answers(process: Child) -> bool:
+    return any('"serving http"' in line for line in process.tail)
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "reason"),
+    [
+        ("kill loop", "the consume loop of segue.requests"),
+        ("kill coordinator", "the group coordinator task of segue.requests"),
+        ("kill fetcher", "the fetch task of segue.requests"),
+        ("kill sender", "the producer's sender task"),
+    ],
+)
+async def test_a_process_with_a_dead_part_ends(
+    embedded_kafka: str, database_url: str, misdeed: str, reason: str
+) -> None:
+    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S="2") as (process, said):
+        await send(embedded_kafka, [request(1, misdeed)])
+        assert await ends_within(process, 15) == EXIT_UNHEALTHY
+    assert [event["reason"] for event in said.events() if event.get("level") == "critical"] == [reason]
+
+
+async def test_a_process_whose_loop_is_blocked_ends(embedded_kafka: str, database_url: str) -> None:
+    async with running_toy(embedded_kafka, database_url) as (process, said):
+        await send(embedded_kafka, [request(1, "block")])
+        await said.wait_for("working")
+        assert await ends_within(process, 15) == 1
+    await said.wait_for("in _block")
+
+
+async def test_a_wrong_environment_is_one_line_on_stderr_and_exit_78(tmp_path: Path) -> None:
+    env = {"PATH": os.defpath, "DATABASE_URL": "mysql://root:hunter2@db/x"}
+    process = await asyncio.create_subprocess_exec(
+        *TOY, env=env, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (EXIT_SETTINGS, b"")
+    (line,) = err.decode().splitlines()
+    assert line.startswith("toy cannot start: KAFKA_BOOTSTRAP_SERVERS is not set")
+    assert "DATABASE_URL: must start with postgresql://" in line
+    assert "hunter2" not in line
+
+
+async def test_a_taken_port_and_a_cluster_without_topics_are_one_line(database_url: str) -> None:
+    async with kafka({"other": 1}) as cluster:
+        for changed, told in (
+            ({}, "KAFKA_BOOTSTRAP_SERVERS: the cluster lacks segue.dead-letters, segue.jobs, segue.requests"),
+            (
+                {"SEGUE_PORT": cluster.bootstrap_servers.rpartition(":")[2]},
+                "cannot be listened on: Address already in use",
+            ),
+        ):
+            env = environment(cluster.bootstrap_servers, database_url, **changed)
+            process = await asyncio.create_subprocess_exec(*TOY, env=env, stdout=-3, stderr=asyncio.subprocess.PIPE)
+            _, err = await process.communicate()
+            assert process.returncode == 1
+            (line,) = err.decode().splitlines()
+            assert line.startswith("toy cannot start: ")
+            assert told in line
+
+
+def test_the_first_dead_part_is_told_and_a_failure_stays() -> None:
+    runtime = Runtime("toy", toy_module.make_telemetry("toy", None))
+    dead: list[str] = []
+    runtime.must_live(lambda: None)
+    runtime.must_live(lambda: dead[0] if dead else None)
+    assert runtime.unhealthy() is None
+    assert runtime.unready() == "starting"
+    runtime.started = True
+    assert runtime.unready() is None
+    dead.append("the pump")
+    assert runtime.unhealthy() == "the pump"
+    runtime.fail("the first")
+    runtime.fail("the second")
+    dead.clear()
+    assert (runtime.unhealthy(), runtime.unready(), runtime.stopping.is_set()) == ("the first", "stopping", True)

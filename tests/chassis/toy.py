@@ -1,0 +1,299 @@
+"""A service made of nothing but the chassis: each request becomes one row and one event, or what its reason says.
+
+Tests run it in their own process, or as one of its own with `python toy.py NAME`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from faststream.kafka import KafkaBroker
+
+from chassis import runtime as lifecycle
+from chassis.broker import make_broker, running, watch_broker
+from chassis.database import Pool, open_pool
+from chassis.delivery import BatchConsumer, Delivered
+from chassis.http import health_app, serve_http
+from chassis.outbox import Outbox, Transaction
+from chassis.runtime import Consuming, Runtime, run_service
+from chassis.settings import ServiceSettings
+from chassis.telemetry import make_telemetry
+from contracts.envelope import Record, encode
+from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
+from contracts.jobs import JobStarted
+from contracts.requests import CancelRequested
+from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
+
+QUICK = Consuming(session_timeout_s=1.5, fetch_wait_ms=20)
+TABLES = """
+CREATE SCHEMA IF NOT EXISTS toy;
+CREATE TABLE IF NOT EXISTS toy.effects (job_id text PRIMARY KEY, commits int NOT NULL, n bigserial);
+CREATE TABLE IF NOT EXISTS toy.outbox (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, topic text NOT NULL, key bytea NOT NULL, value bytea NOT NULL,
+    headers jsonb NOT NULL, event_id uuid NOT NULL UNIQUE, created_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+_EFFECT = """
+INSERT INTO effects (job_id, commits) SELECT id, 1 FROM unnest($1::text[]) WITH ORDINALITY AS given (id, place)
+ORDER BY place ON CONFLICT (job_id) DO UPDATE SET commits = effects.commits + 1 RETURNING job_id, commits
+"""
+
+Misdeed = Callable[["Toy", Transaction], Awaitable[None]]
+
+
+def job(n: int) -> JobId:
+    return job_id_for("toy", str(n))
+
+
+def request(n: int, reason: str | None = None) -> Record:
+    """The n-th request; a reason is what the toy does about it."""
+    message = CancelRequested(job_id=job(n), occurred_at=datetime.now(UTC), tenant="toy", reason=reason)
+    return encode(message, source="test", traceparent=None)
+
+
+def started(job_id: JobId, version: int = 1) -> JobStarted:
+    """The event that the toy makes of a request."""
+    return JobStarted(
+        job_id=job_id,
+        occurred_at=datetime.now(UTC),
+        track_id=track_id_for(job_id),
+        tenant="toy",
+        version=version,
+        status="running",
+        attempt_id=AttemptId(attempt_id_for(job_id, 1)),
+        provider="fal",
+    )
+
+
+@dataclass
+class Toy:
+    """A running toy, with what a test wants to look at."""
+
+    runtime: Runtime
+    broker: KafkaBroker
+    pool: Pool
+    outbox: Outbox
+    calls: list[list[str | None]] = field(default_factory=list)
+    """The reasons in each batch that the handler was called with."""
+    consumer: BatchConsumer | None = None
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    mended: bool = False
+    """It does as it should, whatever the reasons say."""
+
+    async def __call__(self, batch: Sequence[Delivered], /) -> None:
+        messages = [each.message for each in batch if isinstance(each.message, CancelRequested)]
+        self.calls.append([message.reason for message in messages])
+        async with self.outbox.transaction() as transaction:
+            for message in messages:
+                if message.reason in MISDEEDS and not self.mended:
+                    await MISDEEDS[message.reason](self, transaction)
+            told = await transaction.connection.fetch(_EFFECT, list(dict.fromkeys(m.job_id for m in messages)))
+            for row in told:
+                if row["commits"] == 1:
+                    transaction.emit(started(JobId(row["job_id"])), None)
+
+    async def commits(self) -> dict[str, int]:
+        """How often each job's effect was committed, in the order of their first time."""
+        return {row["job_id"]: row["commits"] for row in await self.pool.fetch("SELECT * FROM effects ORDER BY n")}
+
+    async def waiting(self) -> int:
+        """How many messages the outbox holds."""
+        count: int = await self.pool.fetchval("SELECT count(*) FROM outbox")
+        return count
+
+
+@asynccontextmanager
+async def toy(
+    servers: str, database_url: str, runtime: Runtime, *, consuming: bool = True, mended: bool = False, **options: Any
+) -> AsyncIterator[Toy]:
+    """The toy, running in this process; `consuming` or only publishing."""
+    broker = make_broker(servers, runtime.service)
+    async with open_pool(database_url, "toy") as pool:
+        await pool.execute(TABLES)
+        made = Toy(runtime, broker, pool, Outbox(pool, broker, runtime), mended=mended)
+        if consuming:
+            made.consumer = BatchConsumer(broker, runtime, (REQUESTS,), made, **options)
+        async with running(broker, servers, (REQUESTS, JOBS, DEAD_LETTERS)), made.outbox.running():
+            watch_broker(broker, runtime)
+            runtime.started = True
+            try:
+                yield made
+            finally:
+                runtime.stopping.set()
+
+
+def runtime_for(name: str = "toy") -> Runtime:
+    return Runtime(name, make_telemetry(name, None), consuming=QUICK)
+
+
+async def send(servers: str, records: Iterable[Record], partition: int | None = 0) -> None:
+    """Put records into their topics as they are."""
+    async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=4_000_000) as producer:
+        sent = [
+            await producer.send(
+                record.topic, record.value, key=record.key, headers=list(record.headers), partition=partition
+            )
+            for record in records
+        ]
+        await asyncio.gather(*sent)
+
+
+async def read(servers: str, topic: str, count: int) -> list[ConsumerRecord[bytes, bytes]]:
+    """The first `count` records of a topic, and what else has arrived by then."""
+    found: list[ConsumerRecord[bytes, bytes]] = []
+    async with (
+        asyncio.timeout(20),
+        AIOKafkaConsumer(
+            topic, bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
+        ) as consumer,
+    ):
+        ends = await consumer.end_offsets(consumer.assignment())
+        while len(found) < count or len(found) < sum(ends.values()):
+            for records in (await consumer.getmany(timeout_ms=100)).values():
+                found.extend(records)
+            ends = await consumer.end_offsets(consumer.assignment())
+    return found
+
+
+async def lag(servers: str, group: str, topic: str) -> dict[int, int]:
+    """How many records of each partition the group has not committed."""
+    async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False) as consumer:
+        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        return {place.partition: ends[place] - (await consumer.committed(place) or 0) for place in places}
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 20) -> None:
+    """Wait for what has to become true."""
+    async with asyncio.timeout(within_s):
+        while not await holds():  # noqa: ASYNC110 - what is waited for lies in other processes
+            await asyncio.sleep(0.03)
+
+
+def environment(servers: str, database_url: str, **more: str) -> Mapping[str, str]:
+    """What a toy's own process needs."""
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": servers,
+        "DATABASE_URL": database_url,
+        "SEGUE_KAFKA_SESSION_TIMEOUT_S": "1.5",
+        "SEGUE_KAFKA_FETCH_WAIT_MS": "20",
+        "PATH": os.defpath,
+        **more,
+    }
+
+
+async def _raise(_toy: Toy, _transaction: Transaction) -> None:
+    raise RuntimeError("a bug")
+
+
+async def _nul(_toy: Toy, transaction: Transaction) -> None:
+    await transaction.connection.execute("SELECT $1::text", "\0")
+
+
+async def _leak(_toy: Toy, _transaction: Transaction) -> None:
+    raise asyncio.CancelledError
+
+
+async def _wait(toy: Toy, _transaction: Transaction) -> None:
+    await toy.gate.wait()
+
+
+async def _work(_toy: Toy, _transaction: Transaction) -> None:
+    print('{"working": true}', flush=True)
+    await asyncio.sleep(1)
+
+
+async def _hang(_toy: Toy, _transaction: Transaction) -> None:
+    print('{"working": true}', flush=True)
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+
+
+async def _block(_toy: Toy, _transaction: Transaction) -> None:
+    print('{"working": true}', flush=True)
+    time.sleep(60)  # noqa: ASYNC251 - the very thing to be noticed
+
+
+async def _crash(_toy: Toy, transaction: Transaction) -> None:
+    transaction.after_commit(partial(os._exit, 9))
+
+
+async def _kill_loop(toy: Toy, _transaction: Transaction) -> None:
+    assert toy.consumer is not None
+    toy.consumer.subscriber.tasks[0].cancel()
+
+
+async def _kill_coordinator(toy: Toy, _transaction: Transaction) -> None:
+    _client(toy)._coordinator._coordination_task.cancel()
+
+
+async def _kill_fetcher(toy: Toy, _transaction: Transaction) -> None:
+    _client(toy)._fetcher._fetch_task.cancel()
+
+
+async def _kill_sender(toy: Toy, _transaction: Transaction) -> None:
+    _producer(toy)._sender.sender_task.cancel()
+
+
+async def _lose_sequence(toy: Toy, _transaction: Transaction) -> None:
+    manager = _producer(toy)._txn_manager
+    for partition in range(6):
+        manager.increment_sequence_number(TopicPartition(JOBS.name, partition), 5)
+
+
+def _client(toy: Toy) -> Any:
+    assert toy.consumer is not None
+    return toy.consumer.subscriber.consumer
+
+
+def _producer(toy: Toy) -> Any:
+    producer: Any = toy.broker.config.broker_config.producer
+    return producer._producer.producer
+
+
+MISDEEDS: dict[str | None, Misdeed] = {
+    "raise": _raise,
+    "nul": _nul,
+    "leak": _leak,
+    "wait": _wait,
+    "work": _work,
+    "hang": _hang,
+    "block": _block,
+    "crash": _crash,
+    "kill loop": _kill_loop,
+    "kill coordinator": _kill_coordinator,
+    "kill fetcher": _kill_fetcher,
+    "kill sender": _kill_sender,
+    "lose sequence": _lose_sequence,
+}
+
+
+@asynccontextmanager
+async def app(settings: ServiceSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """The toy as a service."""
+    async with (
+        serve_http(health_app(runtime), settings.host, settings.port) as port,
+        toy(settings.kafka_bootstrap_servers, settings.database_url.get_secret_value(), runtime),
+    ):
+        print(f'{{"port": {port}}}', flush=True)
+        yield
+
+
+if __name__ == "__main__":
+    lifecycle.BLOCKED_LOOP_LIMIT_S = 2.0
+    run_service(next(itertools.islice(sys.argv, 1, None)), ServiceSettings, app)

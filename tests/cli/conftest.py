@@ -1,0 +1,131 @@
+"""The `segue` command as its users run it: a process in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from segue_cli.environment import without_settings
+
+SEGUE = [sys.executable, "-m", "segue_cli"]
+FAL_KEY = "0a1b2c3d-key-id:sesame-open-32-characters-long-x"
+TOKEN = "r8_" + "t" * 37
+
+
+@dataclass
+class Shell:
+    """A folder to run commands in, without any setting of the machine's."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=lambda: without_settings(os.environ))
+
+    def run(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*SEGUE, *words],
+            cwd=self.folder,
+            env={**self.env, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+
+    def start(self, *words: str) -> Command:
+        return Command.started(words, self.folder, self.env)
+
+    def left_over(self) -> list[str]:
+        """The command lines of all processes that name this folder."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    line, cwd = (
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(),
+                        (entry / "cwd").readlink(),
+                    )
+                except OSError:
+                    continue
+                if str(self.folder) in line or cwd.is_relative_to(self.folder):
+                    found.append(line)
+        return found
+
+
+@dataclass
+class Command:
+    """A command that runs."""
+
+    process: subprocess.Popen[str]
+    output: Path
+
+    @classmethod
+    def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> Command:
+        output = folder / f"{words[0]}.out"
+        with output.open("w") as file:
+            process = subprocess.Popen([*SEGUE, *words], cwd=folder, env=env, stdout=file, stderr=file, text=True)
+        return cls(process, output)
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def until(self, words: str, within_s: float = 90) -> str:
+        until(lambda: words in self.said() or self.process.poll() is not None, within_s, self.said)
+        assert words in self.said()
+        return self.said()
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(40)
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., None]:
+    return until
+
+
+def until(check: Callable[[], object], within_s: float, tell: Callable[[], str] = str) -> None:
+    deadline = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < deadline, f"not so within {within_s} s: {tell()}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    folder = tmp_path_factory.mktemp("segue")
+    for each in (folder, *folder.parents[:3]):
+        if each.stat().st_uid == os.geteuid():
+            each.chmod(each.stat().st_mode | 0o011)  # for PostgreSQL, which another user runs where we are root
+    shell = Shell(folder.resolve())
+    yield shell
+    assert shell.left_over() == []
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The settings that lead the providers' SDKs to a sandbox that refuses the keys that start with `bad`."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    argv = [sys.executable, "-m", "sandbox", "--dir", str(folder)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        at = json.loads(process.stdout.readline())
+        yield {
+            "FAL_KEY": FAL_KEY,
+            "REPLICATE_API_TOKEN": TOKEN,
+            "FAL_RUN_HOST": at["fal_run_host"],
+            "FAL_QUEUE_RUN_HOST": at["fal_host"],
+            "FAL_API_URL": at["fal_api_url"],
+            "SSL_CERT_FILE": at["ca_file"],
+            "REPLICATE_BASE_URL": at["replicate_base_url"],
+            "SEGUE_SANDBOX_URL": at["control_url"],
+        }
+        process.terminate()

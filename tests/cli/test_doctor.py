@@ -1,0 +1,138 @@
+"""The doctor: each trouble is found, explained, and told without a secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from adapter_kit.outcomes import Failure, KeyRefused, NoAnswer
+from contracts.failures import FailureKind
+from segue_cli.doctor_advice import fal_key, probed, replicate_token
+
+GOOD = "0a1b2c3d-key-id:sesame-open-32-characters-long-x"
+
+
+@pytest.mark.parametrize(
+    ("key", "other", "verdict", "found"),
+    [
+        (GOOD, None, "ok", "id 0a1b…, secret 32 characters"),
+        (None, GOOD, "ok", "(from FAL_API_KEY)"),
+        (GOOD, GOOD, "ok", "secret 32 characters"),
+        (GOOD, "another:key", "warn", "FAL_API_KEY differs"),
+        (None, None, "fail", "neither"),
+        ("abcdef", None, "fail", "not of the form id:secret"),
+        (":abcdef", None, "fail", "not of the form id:secret"),
+        ("abcdef:", None, "fail", "not of the form id:secret"),
+        (f'"{GOOD}"', None, "fail", "a blank or a quote"),
+        (f"Key {GOOD}", None, "fail", "a blank or a quote"),
+    ],
+)
+def test_the_form_of_a_fal_key(key: str | None, other: str | None, verdict: str, found: str) -> None:
+    finding = fal_key(key, other)
+    assert finding.verdict == verdict
+    assert found in finding.found
+    assert bool(finding.todo) == (verdict != "ok")
+    assert "sesame" not in finding.found + finding.todo
+
+
+@pytest.mark.parametrize(
+    ("token", "verdict"),
+    [("r8_" + "t" * 37, "ok"), ("r8_" + "t" * 20, "warn"), ("Bearer r8_x", "fail"), ("tttt", "fail"), (None, "fail")],
+)
+def test_the_form_of_a_replicate_token(token: str | None, verdict: str) -> None:
+    finding = replicate_token(token)
+    assert finding.verdict == verdict
+    assert token is None or token not in finding.found + finding.todo
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (FailureKind.UNAUTHORIZED, ("revoked", "format", "fal.ai/dashboard/keys")),
+        (FailureKind.FORBIDDEN, ("scope", "access to this model", "revoked", "balance", "fal.ai/dashboard/keys")),
+        (FailureKind.INSUFFICIENT_BALANCE, ("balance", "fal.ai/dashboard/billing")),
+    ],
+)
+def test_a_refusal_of_fal_names_its_causes_and_where_to_mend_it(kind: FailureKind, named: tuple[str, ...]) -> None:
+    finding = probed("fal", KeyRefused(Failure(kind, "no", http_status=403)), "https://api.fal.ai")
+    assert finding.verdict == "fail"
+    assert "403: no" in finding.found
+    assert all(word in finding.todo for word in named)
+
+
+def test_no_answer_names_the_settings_that_lead_elsewhere() -> None:
+    finding = probed("fal", NoAnswer("connection refused"), "https://localhost:1")
+    assert finding.verdict == "fail"
+    assert "FAL_QUEUE_RUN_HOST" in finding.todo
+
+
+def test_all_is_well_with_good_keys(shell: Any, sandbox: dict[str, str]) -> None:
+    done = shell.run("doctor", env={**sandbox, "ARTIFACT_STORE_URL": f"file://{shell.folder}/kept"})
+    assert done.returncode == 0, done.stdout
+    assert "fal accepts the key" in done.stdout
+    assert "replicate accepts the key" in done.stdout
+    assert "Nothing is wrong" in done.stdout
+    assert "sesame" not in done.stdout
+    assert "tttt" not in done.stdout
+    assert list((shell.folder / "kept").rglob("*")) in ([], [shell.folder / "kept" / "doctor"])
+
+
+def test_refused_keys_fail_and_are_explained(shell: Any, sandbox: dict[str, str]) -> None:
+    with httpx.Client(base_url=sandbox["SEGUE_SANDBOX_URL"], trust_env=False) as control:
+        keys = [sandbox["FAL_KEY"], sandbox["REPLICATE_API_TOKEN"]]
+        control.patch("/settings", json={"bad_keys": keys}).raise_for_status()
+        done = shell.run("doctor", env=sandbox)
+        control.patch("/settings", json={"bad_keys": []}).raise_for_status()
+    assert done.returncode == 1
+    flat = " ".join(done.stdout.split())
+    assert "fal.ai/dashboard/keys" in flat
+    assert "replicate.com/account/api-tokens" in flat
+    assert "2 of" in flat
+    assert "sesame" not in flat
+    assert "tttt" not in flat
+
+
+def test_what_is_wrong_is_named_and_nothing_hangs(shell: Any) -> None:
+    (shell.folder / "models.yaml").write_text("models: 3\n")
+    wrong = {
+        "MUSIC_PROVIDER": "spotify",
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "DATABASE_URL": "postgresql://who:sesame@127.0.0.1:1/x",
+        "SEGUE_CATALOGUE": str(shell.folder / "models.yaml"),
+        "ARTIFACT_STORE_URL": "ftp://there",
+    }
+    done = shell.run("doctor", env=wrong)
+    assert done.returncode == 1
+    for line in (
+        "FAL_KEY",
+        "REPLICATE_API_TOKEN",
+        "MUSIC_PROVIDER",
+        "broker",
+        "database",
+        "catalogue",
+        "artifact store",
+    ):
+        assert any(said.startswith("fail") and line in said for said in done.stdout.splitlines()), (line, done.stdout)
+    assert "sesame" not in done.stdout
+
+
+async def test_a_broker_and_a_database_are_looked_into(shell: Any, embedded_kafka: str, database_url: str) -> None:
+    done = shell.run("doctor", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka, "DATABASE_URL": database_url})
+    flat = " ".join(done.stdout.split())
+    assert "ok broker" in flat
+    assert "ok topics" in flat
+    assert "ok database PostgreSQL" in flat
+    assert "warn schema orchestrator not there yet" in flat
+
+
+def test_without_an_up_there_is_no_sandbox_to_examine(shell: Any) -> None:
+    done = shell.run("doctor", "--sandbox")
+    assert done.returncode == 1
+    assert "No `segue up` runs in this folder" in done.stdout
+
+
+def test_the_doctor_reads_the_folder_s_env_file(shell: Any) -> None:
+    (shell.folder / ".env").write_text("FAL_KEY=no-colon\n")
+    assert "not of the form id:secret: 8 characters" in shell.run("doctor").stdout

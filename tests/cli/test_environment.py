@@ -1,0 +1,63 @@
+"""Settings: every one is known, documented, kept privately, and read as it was written."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import AliasChoices
+
+from chassis.settings import ServiceSettings
+from fal_adapter.settings import FalSettings
+from gateway.settings import GatewaySettings
+from log_sink.settings import SinkSettings
+from orchestrator.settings import OrchestratorSettings
+from replicate_adapter.settings import ReplicateSettings
+from segue_cli.environment import SETTINGS, read_env, without_settings, write_env
+
+KINDS = (GatewaySettings, OrchestratorSettings, FalSettings, ReplicateSettings, SinkSettings)
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+
+
+def names(kind: type[ServiceSettings]) -> set[str]:
+    found: set[str] = set()
+    for each in kind.model_fields.values():
+        alias = each.validation_alias
+        found |= set(map(str, alias.choices)) if isinstance(alias, AliasChoices) else {str(alias)}
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_of_every_service_is_known(kind: type[ServiceSettings]) -> None:
+    assert names(kind) - set(SETTINGS) == set()
+
+
+def test_every_setting_is_documented_in_the_example() -> None:
+    documented = set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE))
+    assert set(SETTINGS) - documented == set()
+
+
+def test_the_example_sets_nothing() -> None:
+    assert read_env(EXAMPLE) == {}
+
+
+def test_an_env_file_is_private_and_reads_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "up.env"
+    path.write_text("OLD=1")
+    path.chmod(0o644)
+    values = {"DATABASE_URL": "postgresql://u:p$w#d@h:1/d", "PROMPT": 'a "b" c', "PLAIN": "x"}
+    write_env(path, values)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_env(path) == values
+
+
+def test_what_an_env_file_cannot_keep_is_refused_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "up.env"
+    write_env(path, {"A": "1"})
+    with pytest.raises(ValueError, match="quote or a line break"):
+        write_env(path, {"A": "it's"})
+    assert read_env(path) == {"A": "1"}
+
+
+def test_the_demo_takes_over_no_setting_but_traces_and_logs() -> None:
+    environ = {"PATH": "/bin", "FAL_KEY": "real:key", "DATABASE_URL": "x", "LOG_LEVEL": "DEBUG"}
+    assert without_settings(environ) == {"PATH": "/bin", "LOG_LEVEL": "DEBUG"}

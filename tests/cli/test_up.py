@@ -1,0 +1,126 @@
+"""`segue up` and what is done beside it: as a newcomer uses it, with real processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import wave
+from typing import Any
+
+import httpx
+import pytest
+
+from segue_cli.environment import read_env
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def test_up_runs_jobs_survives_a_death_and_stops_clean(shell: Any, until: Any) -> None:
+    up = shell.start("up", "--port", "0")
+    told = up.until("Ctrl-C stops everything")
+    env_file = shell.folder / ".segue" / "up.env"
+    env = read_env(env_file)
+    assert env_file.stat().st_mode & 0o777 == 0o600
+    assert env["SEGUE_API"] in told
+    assert "/api/tracks" in told
+    assert httpx.get(f"{env['SEGUE_API']}/docs", trust_env=False).status_code == 200
+
+    second = shell.run("up", "--port", "0")
+    assert second.returncode == 1
+    assert "already running in this folder" in second.stdout
+    assert env["SEGUE_API"] in second.stdout
+
+    examined = shell.run("doctor", "--sandbox")
+    assert examined.returncode == 0, examined.stdout
+    assert env["FAL_KEY"].partition(":")[2] not in examined.stdout
+
+    made = shell.run("submit", "Warm ambient pad", "--duration", "5", "-o", "pad.wav")
+    assert made.returncode == 0, made.stdout
+    with wave.open(str(shell.folder / "pad.wav")) as file:
+        assert file.getnframes() / file.getframerate() == pytest.approx(5, abs=0.5)
+    job_id = made.stdout.split()[1]
+    assert job_id in shell.run("jobs").stdout
+    assert "succeeded" in shell.run("job", job_id).stdout
+    followed = shell.run("logs", job_id, "--follow").stdout.splitlines()
+    assert "job.requested" in followed[0]
+    assert "job.succeeded" in followed[-1]
+    refused = shell.run("submit", "x", "--duration", "9999")
+    assert refused.returncode == 1
+    assert "duration_s" in refused.stdout
+    assert "nothing will be billed" in refused.stdout
+
+    _die_and_start_again(shell, up, told, until)
+    assert up.stop(signal.SIGTERM) == 0
+    assert "Stopped." in up.said()
+    assert not env_file.exists()
+
+
+def _die_and_start_again(shell: Any, up: Any, told: str, until: Any) -> None:
+    pid = next(int(line.split()[1]) for line in told.splitlines() if line.startswith("orchestrator "))
+    os.kill(pid, signal.SIGKILL)
+    last = up.until("orchestrator was ended by SIGKILL").splitlines()[-1]
+    again = shlex.split(last.partition("Start it again with:")[2])
+    with subprocess.Popen(again, cwd=shell.folder, env=shell.env, stdout=subprocess.DEVNULL) as process:
+        address = f"http://127.0.0.1:{again[again.index('--port') + 1]}/readyz"
+        until(lambda: _is_ready(address), 60)
+        assert shell.run("submit", "Rain", "--duration", "5", "-o", "rain.wav").returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+
+
+def test_up_starts_again_on_its_kept_database_and_an_empty_kafka(shell: Any) -> None:
+    for name in ("first", "second"):
+        up = shell.start("up", "--port", "0")
+        up.until("Ctrl-C stops everything")
+        done = shell.run("submit", name, "--duration", "5", "-o", f"{name}.wav")
+        assert done.returncode == 0, done.stdout
+        listed = shell.run("jobs").stdout
+        assert up.stop(signal.SIGINT) == 0
+    assert listed.count("succeeded") == 2
+
+
+def test_nothing_outlives_an_up_that_was_killed(shell: Any, until: Any) -> None:
+    up = shell.start("up", "--port", "0")
+    up.until("Ctrl-C stops everything")
+    assert up.stop(signal.SIGKILL) == -signal.SIGKILL
+    until(lambda: not shell.left_over(), 20, lambda: str(shell.left_over()))
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(shell: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = shell.run("up", "--port", str(port))
+    assert done.returncode == 1
+    assert f"port {port} is taken" in done.stdout
+
+
+def test_live_providers_need_their_keys(shell: Any) -> None:
+    done = shell.run("up", "--port", "0", "--providers", "live", env={"FAL_KEY": "a:b"})
+    assert done.returncode == 1
+    assert "needs REPLICATE_API_TOKEN" in done.stdout
+
+
+def test_a_service_that_cannot_start_is_named_with_its_last_words(shell: Any) -> None:
+    done = shell.run("up", "--port", "0", env={"SEGUE_JOB_DEADLINE_S": "soon"})
+    assert done.returncode == 1
+    assert "gateway ended with exit code 78 before it was ready" in done.stdout
+    assert "SEGUE_JOB_DEADLINE_S" in done.stdout
+
+
+def test_run_is_told_what_there_is(shell: Any) -> None:
+    done = shell.run("run", "composer")
+    assert done.returncode == 1
+    assert "log-sink" in done.stdout
+    lacking = shell.run("run", "log-sink")
+    assert lacking.returncode == 78
+    assert "KAFKA_BOOTSTRAP_SERVERS is not set" in lacking.stdout
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx.get(address, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
