@@ -7,21 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEMBERS := contracts chassis adapter-kit services/gateway services/orchestrator services/fal-adapter \
 	services/replicate-adapter services/log-sink sandbox cli
-SOURCES := $(MEMBERS:%=%/src)
 
 PYTHON ?= python3
 # A uv of our own, in .tools, where there is none.
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 PYTEST_ARGS ?=
-
-# What deptry cannot know from editable installs: which module each of our distributions is.
-empty :=
-space := $(empty) $(empty)
-comma := ,
-MODULES := segue-contracts=contracts segue-chassis=chassis segue-adapter-kit=adapter_kit segue-gateway=gateway \
-	segue-orchestrator=orchestrator segue-fal-adapter=fal_adapter segue-replicate-adapter=replicate_adapter \
-	segue-log-sink=log_sink segue-sandbox=sandbox
-MODULE_MAP := $(subst $(space),$(comma),$(strip $(MODULES)))
 
 .PHONY: help
 help: ## Say what there is
@@ -43,14 +33,12 @@ test: install ## Run every test that needs no JVM
 check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(SOURCES) tests deploy/kafka
+	.ci/types
 	$(BIN)/lint-imports
 	$(BIN)/python -m contracts.generate --check
+	$(BIN)/python -m contracts.diagram --check
 	$(BIN)/vulture
-	@for member in $(MEMBERS); do \
-		echo "deptry $$member"; \
-		(cd $$member && $(CURDIR)/$(BIN)/deptry src --package-module-name-map "$(MODULE_MAP)") || exit 1; \
-	done
+	.ci/dependencies
 
 .PHONY: test-kafka
 test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Maven)
@@ -59,8 +47,9 @@ test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Mav
 	$(BIN)/pytest -m kafka $(PYTEST_ARGS)
 
 .PHONY: docs
-docs: install ## Write schemas, examples and AsyncAPI from the contracts
+docs: install ## Write the schemas, the AsyncAPI document and the README's diagram from the contracts
 	$(BIN)/python -m contracts.generate
+	$(BIN)/python -m contracts.diagram
 
 .PHONY: lock
 lock: $(UV) ## Resolve anew, and write requirements.lock

@@ -46,6 +46,7 @@ async def running_toy(servers: str, database_url: str, **more: str) -> AsyncIter
     said = Said()
     env = environment(servers, database_url, **more)
     async with child(TOY, name="toy", env=env, ready=ready_with("port"), on_line=said.lines.append) as process:
+        await said.wait_for('"event": "ready"')
         yield process, said
 
 
@@ -60,7 +61,8 @@ async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
         port = process.ready["port"]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             assert (await client.get("/livez")).json() == {"status": "ok"}
-            assert (await client.get("/readyz")).status_code == 200
+            ready = await client.get("/readyz")
+            assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
             await send(embedded_kafka, [request(1, "work"), request(2)])
             await said.wait_for("working")
             os.kill(process.pid, signal.SIGTERM)

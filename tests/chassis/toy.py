@@ -287,10 +287,9 @@ MISDEEDS: dict[str | None, Misdeed] = {
 async def app(settings: ServiceSettings, runtime: Runtime) -> AsyncIterator[None]:
     """The toy as a service."""
     async with (
-        serve_http(health_app(runtime), settings.host, settings.port) as port,
+        serve_http(health_app(runtime), settings.host, settings.port),
         toy(settings.kafka_bootstrap_servers, settings.database_url.get_secret_value(), runtime),
     ):
-        print(f'{{"port": {port}}}', flush=True)
         yield
 
 

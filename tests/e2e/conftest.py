@@ -106,6 +106,10 @@ class System:
             self._running[name] = await self._cleanup.enter_async_context(process)
         await asyncio.gather(*(self._ready(self.parts[name]) for name in services))
 
+    async def alive(self) -> None:
+        """Every service runs and is ready."""
+        await asyncio.gather(*(self._ready(self.parts[name]) for name in SERVICES))
+
     async def _ready(self, part: Part) -> None:
         async def ready() -> bool:
             try:

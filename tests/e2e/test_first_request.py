@@ -105,6 +105,13 @@ async def test_what_cannot_be_a_job_reaches_no_topic(system: System) -> None:
     assert await system.ends("segue.requests") == before
 
 
+async def test_each_request_has_a_trace_of_its_own_whatever_came_before_it_on_its_connection(system: System) -> None:
+    async with httpx.AsyncClient(base_url=system.api.base_url, limits=httpx.Limits(max_connections=1)) as one:
+        await one.post("/api/tracks", content=b"x" * (200 << 10), headers={"Content-Type": "application/json"})
+        answers = [await one.post("/api/tracks", json=SEED, headers={"Idempotency-Key": f"n {n}"}) for n in range(3)]
+    assert len({answer.json()["trace_id"] for answer in answers}) == 3
+
+
 async def test_both_providers_answer_for_their_health(system: System) -> None:
     async def told() -> bool:
         health = (await system.api.get("/api/health/providers")).json()

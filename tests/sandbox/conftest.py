@@ -86,7 +86,9 @@ class Box:
             "REPLICATE_BASE_URL": self.addresses["replicate_base_url"],
             "REPLICATE_POLL_INTERVAL": "0.05",
         }
-        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=20, check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -167,7 +169,7 @@ def receiver() -> Iterator[Receiver]:
             self.end_headers()
             receiver.got.put(Delivery(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -21,8 +21,10 @@ def test_memory_and_disk_agree(box: Any) -> None:
     assert [json.loads(line) for line in lines] == entries
     post = entries[0]
     assert (post["accepted"], post["status"], post["request_id"], post["attempt_id"]) == (False, 403, None, "j.9")
-    assert post["input"] == {"prompt": "Rain"} and entries[1]["price_usd"] == 0.06
-    assert entries[2]["event"] == "finished" and entries[2]["request_id"] == entries[1]["request_id"]
+    assert post["input"] == {"prompt": "Rain"}
+    assert entries[1]["price_usd"] == 0.06
+    assert entries[2]["event"] == "finished"
+    assert entries[2]["request_id"] == entries[1]["request_id"]
     assert box.totals("fal") == {"posts": 1, "accepted": 0, "refused": 1, "open": 0, "billed_usd": 0}
 
 
@@ -30,7 +32,8 @@ def test_a_reset_forgets_jobs_that_still_run(box: Any) -> None:
     created = box.predict()
     box.control.delete("/bills")
     box.prediction_ended(created)
-    assert box.bills()["entries"] == [] and Path(box.addresses["bills"]).read_text() == ""
+    assert box.bills()["entries"] == []
+    assert Path(box.addresses["bills"]).read_text() == ""
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,8 @@ def test_prices(provider: Any, name: str, given: dict[str, Any], usd: float) -> 
 def test_the_page_escapes_what_came_from_outside(box: Any) -> None:
     box.predict(webhook="http://127.0.0.1:9/<script>")
     page = box.control.get("/").text
-    assert "&lt;script&gt;" in page and "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
 
 
 async def test_five_hundred_at_once(box: Any) -> None:

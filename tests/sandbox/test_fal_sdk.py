@@ -24,7 +24,8 @@ print(json.dumps({"kinds": kinds, "result": handle.get(), "again": again.get(), 
     assert seen["kinds"] == ["Queued", "InProgress", "Completed"]
     assert seen["result"] == seen["again"]
     audio = seen["result"]["audio"]
-    assert audio["content_type"] == "audio/wav" and audio["file_size"] == len(box.fal.get(audio["url"]).content)
+    assert audio["content_type"] == "audio/wav"
+    assert audio["file_size"] == len(box.fal.get(audio["url"]).content)
     assert 0.25 < seen["inference"]["inference_time"] < 2
     assert box.totals("fal") == {"posts": 1, "accepted": 1, "refused": 0, "open": 0, "billed_usd": 0.2}
 
@@ -42,12 +43,14 @@ async def main():
 asyncio.run(main())
 """
     )
-    assert seen[0] == seen[1] and seen[0]["audio"]["url"].startswith("https://localhost:")
+    assert seen[0] == seen[1]
+    assert seen[0]["audio"]["url"].startswith("https://localhost:")
     box.settings(queue_s=0.2)
     submitted = box.fal_submit().json()
     lines = box.fal.get(submitted["status_url"] + "/stream").text.split("\n\n")
     states = [line.split('"status": "')[1].split('"')[0] for line in lines if line]
-    assert states[0] == "IN_QUEUE" and states[-1] == "COMPLETED"
+    assert states[0] == "IN_QUEUE"
+    assert states[-1] == "COMPLETED"
 
 
 def test_cancel_in_each_state(box: Any) -> None:
@@ -125,7 +128,8 @@ print(json.dumps(seen))
     assert seen[0] == [403, "User is locked. Reason: Exhaus", None, True]
     assert seen[1][0] == 401
     assert seen[2] == [500, "Internal Server Error", "internal_error", True]
-    assert seen[3][0] == 520 and seen[3][3] is False
+    assert seen[3][0] == 520
+    assert seen[3][3] is False
     assert seen[4] == [500, "Internal Server Error", "internal_error", True]
     assert seen[5][:2] == [422, "[{'type': 'no_media_generated'"]
     assert "audio" in seen[6]

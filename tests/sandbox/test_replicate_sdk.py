@@ -34,11 +34,15 @@ print(json.dumps({"first": first, "made": made.dict(), "again": client.predictio
     "ran": str(replicate.run("google/lyria-2", {"prompt": "Rain", "seed": 7}))}))
 """
     )
-    assert seen["first"] == "starting" and seen["made"] == seen["again"]
-    assert seen["made"]["output"] == seen["ran"] and seen["ran"].startswith("https://localhost:")
-    assert seen["images"][0] == "succeeded" and len(set(seen["images"][1])) == 2
+    assert seen["first"] == "starting"
+    assert seen["made"] == seen["again"]
+    assert seen["made"]["output"] == seen["ran"]
+    assert seen["ran"].startswith("https://localhost:")
+    assert seen["images"][0] == "succeeded"
+    assert len(set(seen["images"][1])) == 2
     assert seen["newest"][1] == [True, {"prompt": "Rain", "seed": 7}]
-    assert seen["ahead"] == [] and seen["account"] == "sandbox"
+    assert seen["ahead"] == []
+    assert seen["account"] == "sandbox"
     assert box.totals("replicate") == {"posts": 3, "accepted": 3, "refused": 0, "open": 0, "billed_usd": 0.126}
 
 
@@ -69,7 +73,8 @@ print(json.dumps([running.status, aborted, status, document["deadline"] > docume
     assert seen == ["canceled", "aborted", "aborted", True]
     endings = [e for e in box.bills()["entries"] if e["event"] != "post"]
     assert [e["event"] for e in endings] == ["cancelled", "aborted", "aborted"]
-    assert 0 < endings[0]["billed_usd"] < 0.03 and endings[1]["billed_usd"] == endings[2]["billed_usd"] == 0
+    assert 0 < endings[0]["billed_usd"] < 0.03
+    assert endings[1]["billed_usd"] == endings[2]["billed_usd"] == 0
 
 
 def test_refusals_and_failures_reach_the_sdk(box: Any) -> None:
@@ -93,5 +98,6 @@ print(json.dumps(seen))
     )
     assert seen[:3] == [[402, "Insufficient credit"], [401, "Unauthenticated"], [429, None]]
     assert seen[3] == [520, None]
-    assert "(E005)" in seen[4] and "E9243" in seen[5]
+    assert "(E005)" in seen[4]
+    assert "E9243" in seen[5]
     assert box.totals("replicate") == {"posts": 6, "accepted": 2, "refused": 4, "open": 0, "billed_usd": 0.06}

@@ -17,14 +17,16 @@ def test_fal_keys(box: Any, key: str | None) -> None:
         probe = box.fal.get("/v1/models/pricing", headers={"authorization": key} if key else {})
     finally:
         box.fal.headers["authorization"] = "Key key-id:key-secret"
-    assert answer.status_code == probe.status_code == 401 and answer.headers["x-fal-request-id"]
+    assert answer.status_code == probe.status_code == 401
+    assert answer.headers["x-fal-request-id"]
     assert box.totals("fal")["refused"] == 1
 
 
 @pytest.mark.parametrize("token", ["", "Bearer sk_123", "Token abc"])
 def test_replicate_tokens(box: Any, token: str) -> None:
     answer = box.replicate.get("/v1/account", headers={"authorization": token})
-    assert answer.status_code == 401 and answer.json()["title"] == "Unauthenticated"
+    assert answer.status_code == 401
+    assert answer.json()["title"] == "Unauthenticated"
 
 
 def test_unknown_models(box: Any) -> None:
@@ -49,7 +51,8 @@ def test_fal_reports_a_bad_input_at_the_run_or_at_the_submit(box: Any) -> None:
     result = box.fal.get(submitted.json()["response_url"])
     box.settings(fal_validates_at="submit")
     refused = box.fal_submit("fal-ai/minimax-music/v2", **given)
-    assert result.status_code == refused.status_code == 422 and result.json() == refused.json()
+    assert result.status_code == refused.status_code == 422
+    assert result.json() == refused.json()
     error = refused.json()["detail"][0]
     assert (error["loc"], error["type"], error["ctx"]) == (["body", "prompt"], "string_too_long", {"max_length": 300})
     assert box.totals("fal") == {"posts": 2, "accepted": 1, "refused": 1, "open": 0, "billed_usd": 0}
@@ -93,7 +96,8 @@ def test_what_is_no_text_is_answered_all_the_same(box: Any) -> None:
         submitted = box.fal.post("/fal-ai/lyria2", content=content)
         box.fal_complete(submitted)
         assert box.fal.get(submitted.json()["response_url"]).status_code in (200, 422)
-    assert box.totals("fal")["accepted"] == 4 and box.control.get("/jobs").status_code == 200
+    assert box.totals("fal")["accepted"] == 4
+    assert box.control.get("/jobs").status_code == 200
 
 
 OUTPUTS = [
@@ -135,7 +139,8 @@ def test_platform_prices_and_past_requests(box: Any) -> None:
 
     newest = listing()
     assert [item["json_input"]["seed"] for item in newest[:2]] == [42, 41]
-    assert newest[0]["status_code"] == 500 and newest[1]["json_output"]["audio"]
+    assert newest[0]["status_code"] == 500
+    assert newest[1]["json_output"]["audio"]
     assert [i["request_id"] for i in listing(status="error", limit="1")] == [failed.json()["request_id"]]
     assert listing(start="2100-01-01T00:00:00Z") == []
     box.settings(fal_lists_unfinished=True)

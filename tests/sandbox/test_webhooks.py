@@ -70,7 +70,8 @@ def test_fal_reports_failure_and_null(box: Any, receiver: Any) -> None:
     assert failed["payload"]["detail"][0]["type"] == "content_policy_violation"
     submit(box, receiver)
     empty = json.loads(receiver.next().body)
-    assert (empty["status"], empty["payload"]) == ("OK", None) and empty["payload_error"]
+    assert (empty["status"], empty["payload"]) == ("OK", None)
+    assert empty["payload_error"]
 
 
 def test_replicate_signs_each_event_and_filters(box: Any, receiver: Any) -> None:
@@ -79,11 +80,13 @@ def test_replicate_signs_each_event_and_filters(box: Any, receiver: Any) -> None
     for delivery in every:
         verify_replicate(box, delivery)
     statuses = [json.loads(delivery.body)["status"] for delivery in every]
-    assert statuses[0] == "processing" and statuses[3] == "succeeded"
+    assert statuses[0] == "processing"
+    assert statuses[3] == "succeeded"
     made = create(box, receiver, webhook_events_filter=["completed"])
     only = receiver.next()
     box.until(lambda: box.totals("replicate")["open"] == 0)
-    assert json.loads(only.body)["id"] == made and receiver.got.empty()
+    assert json.loads(only.body)["id"] == made
+    assert receiver.got.empty()
 
 
 @pytest.mark.parametrize("provider", ["fal", "replicate"])
@@ -95,7 +98,8 @@ def test_a_failed_delivery_is_repeated_with_the_same_id(box: Any, receiver: Any,
     else:
         create(box, receiver, webhook_events_filter=["completed"])
     first, second = receiver.next(), receiver.next()
-    assert first.headers[header] == second.headers[header] and first.body == second.body
+    assert first.headers[header] == second.headers[header]
+    assert first.body == second.body
 
 
 @pytest.mark.parametrize("provider", ["fal", "replicate"])

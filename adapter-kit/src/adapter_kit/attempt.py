@@ -509,7 +509,9 @@ def _progressed(
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
     tries = attempt.tries + 1
     if tries < MISSING_TRIES:
-        return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries))))
+        return Step(
+            replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries)))
+        )
     if attempt.state == "cancelling":
         return _stopped(attempt, may_have_cost=True, now=now)
     return _failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
@@ -593,7 +595,9 @@ def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> S
     patient = failed.failure.kind is FailureKind.STORE_FAILED and now < attempt.deadline_at
     if failed.final or (tries >= COLLECT_TRIES and not patient):
         return _failed(attempt, failed.failure, now, cost_usd=attempt.price_usd)
-    return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries))))
+    return Step(
+        replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries)))
+    )
 
 
 def _failed(attempt: Attempt, failure: Failure, now: datetime, cost_usd: float | None = None) -> Step:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt, CalledBack, CancelWanted, Happening
+from adapter_kit.attempt import Attempt, CancelWanted
+from adapter_kit.callbacks import Callbacks
 from adapter_kit.settings import AdapterSettings
 from chassis.delivery import Delivered
 from chassis.outbox import Outbox, Transaction
@@ -27,14 +28,13 @@ class CommandHandler:
         settings: AdapterSettings,
         outbox: Outbox,
         wake: Callable[[], None],
-        hearing: Hearing,
+        callbacks: Callbacks,
     ) -> None:
         self._provider = provider
         self._settings = settings
         self._outbox = outbox
         self._wake = wake
-        self._hearing = hearing
-        self._log = get_logger("adapter_kit.commands")
+        self._callbacks = callbacks
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
         """Write what the batch asks for, and wake the driver once it is committed."""
@@ -44,46 +44,24 @@ class CommandHandler:
 
     async def _write(self, transaction: Transaction, batch: Sequence[Delivered]) -> None:
         wanted: list[tuple[Attempt, str | None]] = []
-        happened: list[tuple[AttemptId, Happening]] = []
-        called: list[tuple[AttemptId, Callback | None]] = []
+        cancelled: list[tuple[AttemptId, CancelWanted]] = []
+        called: list[CallbackReceived] = []
         for delivered in batch:
             match delivered.message:
-                case RunAttempt() as command if command.provider == self._provider.name:
+                case RunAttempt() as command if command.provider == self._provider:
                     wanted.append((attempt_from(command, self._settings, transaction.now), delivered.traceparent))
-                case CancelAttempt(attempt_id=attempt_id, provider=provider, reason=reason) if self._is_ours(provider):
-                    happened.append((attempt_id, CancelWanted(reason)))
-                case CallbackReceived(attempt_id=attempt_id, provider=provider, body=body) if self._is_ours(provider):
-                    called.append((attempt_id, self._provider.read_callback(body)))
+                case CancelAttempt(attempt_id=attempt_id, provider=self._provider, reason=reason):
+                    cancelled.append((attempt_id, CancelWanted(reason)))
+                case CallbackReceived(provider=self._provider) as callback:
+                    called.append(callback)
                 case _:
                     continue  # segue.callbacks carries both providers' webhooks.
         if wanted:
             await ledger.create(transaction, wanted)
-        if happened:
-            await ledger.apply(transaction, happened)
+        if cancelled:
+            await ledger.apply(transaction, cancelled)
         if called:
-            await self._call_back(transaction, called)
-
-    async def _call_back(
-        self, transaction: Transaction, called: Sequence[tuple[AttemptId, Callback | None]]
-    ) -> None:
-        refs = [callback.ref for _, callback in called if callback is not None]
-        owners = await ledger.owners(transaction, refs)
-        happened: list[tuple[AttemptId, Happening]] = []
-        for attempt_id, callback in called:
-            # Of two runs with the same input a listing may have given each attempt the other's; one each is right.
-            swapped = callback is not None and owners.get(callback.ref.request_id, attempt_id) != attempt_id
-            happened.append((attempt_id, CalledBack(None if callback is None or swapped else callback.ref)))
-        after = await ledger.apply(transaction, happened)
-        transaction.after_commit(lambda: self._tell(called, happened, after))
-
-    def _tell(
-        self,
-        called: Sequence[tuple[AttemptId, Callback | None]],
-    ) -> None:
-        pass
-
-    def _is_ours(self, provider: ProviderName) -> bool:
-        return provider == self._provider.name
+            await self._callbacks.take(transaction, called)
 
 
 def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime) -> Attempt:
@@ -107,5 +85,6 @@ def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime) 
         run_within_s=command.run_within_s,
         grace_s=settings.submit_grace_s or derived_grace_s,
         created_at=now,
+        expects_callback=settings.public_url is not None,
         next_action_at=now,
     )

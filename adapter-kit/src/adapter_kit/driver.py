@@ -148,9 +148,7 @@ class Driver:
 
     async def _act(self, current: Stepped, action: Action) -> Happening:
         lease = _lease(current)
-        call = self._calls.perform(
-            current.attempt, action, current.traceparent, lambda: self._held.get(lease, 0.0)
-        )
+        call = self._calls.perform(current.attempt, action, current.traceparent, lambda: self._held.get(lease, 0.0))
         if not isinstance(action, Collect):
             return await call
         task = asyncio.create_task(call)

@@ -22,11 +22,17 @@ AMBIGUOUS = Counter(
 )
 RESOLVED = Counter("segue_ambiguous_resolved_total", "How ambiguous attempts were resolved.", ["provider", "verdict"])
 CALLBACKS_HEARD = Counter(
-    "segue_callbacks_heard_total", "Callbacks that reached the adapter, by what they turned out to be.", ["provider", "verdict"]
+    "segue_callbacks_heard_total",
+    "Callbacks that reached the adapter, by what they turned out to be.",
+    ["provider", "verdict"],
 )
-CALLBACKS_ARRIVE = Gauge("segue_callbacks_arrive", "1 while callbacks reach us, so that polling is a backstop.", ["provider"])
+CALLBACKS_ARRIVE = Gauge(
+    "segue_callbacks_arrive", "1 while callbacks reach us, so that polling is a backstop.", ["provider"]
+)
 DUPLICATES_SUSPECTED = Counter(
-    "segue_duplicates_suspected_total", "Runs found in the name of an attempt that has another one, or had given up.", ["provider"]
+    "segue_duplicates_suspected_total",
+    "Runs found in the name of an attempt that has another one, or had given up.",
+    ["provider"],
 )
 LATE_POSTS = Counter(
     "segue_late_posts_total", "POSTs not sent because the lease might no longer be held.", ["provider"]

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
-from chassis.egress import EgressPolicy, egress_client
-
 import adapter_kit
 from adapter_kit import ledger
 from adapter_kit.attempt import Attempt
-from adapter_kit.calls import Calls, CallbackUrl
+from adapter_kit.callbacks import Callbacks
+from adapter_kit.calls import CallbackUrl, Calls
 from adapter_kit.collect import Collector
 from adapter_kit.commands import CommandHandler
 from adapter_kit.driver import Driver
@@ -21,10 +20,11 @@ from adapter_kit.provider import Provider
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
-from chassis.callbacks import callback_url
 from chassis.broker import consuming, make_broker, running, watch_broker
+from chassis.callbacks import callback_url
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
+from chassis.egress import EgressPolicy, egress_client
 from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
@@ -71,7 +71,7 @@ async def adapter(
             hearing=hearing,
         )
         driver = Driver(calls, Settler(outbox, runtime), outbox, pool, runtime, concurrency=settings.concurrency)
-        handler = CommandHandler(provider, settings, outbox, driver.wake, hearing)
+        handler = CommandHandler(name, settings, outbox, driver.wake, Callbacks(provider, hearing))
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
             running(broker, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),

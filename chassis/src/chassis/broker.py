@@ -252,12 +252,13 @@ def _dead_consumer(subscriber: BatchSubscriber) -> str | None:
     consumer = subscriber.consumer
     if not subscriber.running or consumer is None:
         return None
-    if any(task.done() for task in subscriber.tasks):
-        return "the consume loop"
+    # The loop last: it dies of the others' deaths too.
     if _done(getattr(consumer._coordinator, "_coordination_task", None)):
         return "the group coordinator task"
     if _done(getattr(consumer._fetcher, "_fetch_task", None)):
         return "the fetch task"
+    if any(task.done() for task in subscriber.tasks):
+        return "the consume loop"
     return None
 
 

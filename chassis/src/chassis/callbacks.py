@@ -1,4 +1,4 @@
-"""The addresses that providers call back: each carries its attempt, and a MAC by which the gateway knows it for ours."""
+"""The addresses that providers call back: each names its attempt, and has a MAC by which the gateway knows its own."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ async def _serve(folder: Path, ports: Ports, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with sandbox(folder.resolve(), ports, settings) as addresses:
-        print(json.dumps(addresses.as_json()), flush=True)
+        print(json.dumps(addresses.as_json()), flush=True)  # noqa: T201 - the line that whoever started it waits for
         await stop.wait()
 
 

@@ -131,7 +131,8 @@ class Jobs:
     async def _live(self, job: Job) -> None:
         await _pass(job.queue_s)
         if job.ending.status == "aborted":
-            return self.end(job, job.ending)
+            self.end(job, job.ending)
+            return
         async with self._lines[job.provider].slots.slot():
             self._lines[job.provider].leave(job.ticket)
             job.started_at = time.time()
@@ -140,7 +141,8 @@ class Jobs:
             cap = self._settings.replicate_run_cap_s
             if job.provider == "replicate" and (job.run_s is None or job.run_s > cap):
                 await _pass(cap)
-                return self.end(job, Outcome("failed", error="Prediction interrupted: it ran for too long (code: PA)"))
+                self.end(job, Outcome("failed", error="Prediction interrupted: it ran for too long (code: PA)"))
+                return
             await _pass(job.run_s)
             self.end(job, job.ending)
 

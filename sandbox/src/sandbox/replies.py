@@ -61,7 +61,7 @@ _CREDIT = (
     "You have insufficient credit to run this model. Go to https://replicate.com/account/billing#billing "
     "to purchase credit."
 )
-_TOKEN = "You did not pass a valid authentication token"
+_UNAUTHENTICATED = "You did not pass a valid authentication token"
 _SILENT: dict[str, Answer] = {"drop": "drop", "hang": "hang"}
 
 FAL: dict[str, Answer] = _SILENT | {
@@ -90,7 +90,7 @@ FAL: dict[str, Answer] = _SILENT | {
 FAL["credit"] = FAL["balance"]
 
 REPLICATE: dict[str, Answer] = _SILENT | {
-    "unauthorized": replicate_problem(401, "Unauthenticated", _TOKEN),
+    "unauthorized": replicate_problem(401, "Unauthenticated", _UNAUTHENTICATED),
     "credit": replicate_problem(402, "Insufficient credit", _CREDIT),
     "forbidden": replicate_problem(403, "Forbidden", "You do not have permission to run this model."),
     "not_found": Reply(404, {"detail": "The requested resource could not be found.", "status": 404}),

@@ -12,6 +12,7 @@ from fal_client import AsyncRequestHandle
 
 from adapter_kit.answers import probe_outcome, submit_outcome
 from adapter_kit.outcomes import (
+    Callback,
     CancelOutcome,
     CheckOutcome,
     Failure,
@@ -27,7 +28,7 @@ from adapter_kit.wire import Answer, checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
 from fal_adapter.errors import fal_failure
 from fal_adapter.listing import find_outcome, listing_query
-from fal_adapter.reading import URL_NAMES, cancel_outcome, ref_of, result_outcome, status_outcome
+from fal_adapter.reading import URL_NAMES, cancel_outcome, read_callback, ref_of, result_outcome, status_outcome
 from fal_adapter.transport import FalClient, fal_client, origin, queue_origins
 
 FAL_API_URL: Final = "https://api.fal.ai"
@@ -93,6 +94,10 @@ class FalProvider:
         url = f"{self._api_url}/v1/models/requests/by-endpoint"
         call = self._client.http.get(url, params=listing_query(lost))
         return find_outcome(await exchange(call, ASK_TIMEOUT_S), lost)
+
+    def read_callback(self, body: str) -> Callback | None:
+        """What a webhook's body says; it asks nobody."""
+        return read_callback(body)
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
         """Ask what the endpoint costs; without the platform's API, ask for a run that does not exist.

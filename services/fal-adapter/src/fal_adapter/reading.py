@@ -15,6 +15,7 @@ from adapter_kit.answers import no_answer
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
+    Callback,
     CancelOutcome,
     CancelPending,
     CheckOutcome,
@@ -28,7 +29,7 @@ from adapter_kit.outcomes import (
     Waiting,
 )
 from adapter_kit.outputs import outputs_of
-from adapter_kit.wire import Answer, Exchange, words
+from adapter_kit.wire import Answer, Exchange, json_object, words
 from contracts.failures import FailureKind
 from contracts.generation import Modality
 from fal_adapter.errors import STILL_IN_PROGRESS, fal_failure
@@ -111,6 +112,12 @@ def _is_about_the_question(answer: Answer) -> bool:
     if answer.status == HTTPStatus.BAD_REQUEST and STILL_IN_PROGRESS in answer.text.lower():
         return True
     return answer.status >= 500 and "x-fal-request-id" not in answer.headers and "detail" not in answer.document()
+
+
+def read_callback(body: str) -> Callback | None:
+    """What fal's webhook is about. It calls once a run has ended; what it says of the result is left aside."""
+    request_id = json_object(body).get("request_id")
+    return Callback(ProviderRef(request_id, {}), over=True) if is_request_id(request_id) else None
 
 
 def cancel_outcome(done: Exchange) -> CancelOutcome:

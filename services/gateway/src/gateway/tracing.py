@@ -32,7 +32,8 @@ class TracedCalls:
             await send(message)
 
         attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
-        parent = Headers(scope=scope).get("traceparent")
+        # None would mean the current span: uvicorn may run a call in the context of an earlier one on its connection.
+        parent = Headers(scope=scope).get("traceparent", "")
         with self._telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
             try:
                 await self._app(scope, receive, watched)

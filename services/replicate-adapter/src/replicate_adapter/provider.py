@@ -14,6 +14,7 @@ from replicate.prediction import Predictions
 
 from adapter_kit.answers import no_answer, probe_outcome, submit_outcome
 from adapter_kit.outcomes import (
+    Callback,
     CancelOutcome,
     CheckOutcome,
     Failure,
@@ -31,7 +32,7 @@ from adapter_kit.wire import checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
 from replicate_adapter.errors import api_failure
 from replicate_adapter.listing import MAX_PAGES, candidates, first_page, next_page
-from replicate_adapter.reading import cancel_outcome, check_outcome, ref_of
+from replicate_adapter.reading import cancel_outcome, check_outcome, read_callback, ref_of
 from replicate_adapter.transport import ReplicateClient, replicate_client
 
 REPLICATE_URL: Final = "https://api.replicate.com"
@@ -87,6 +88,10 @@ class ReplicateProvider:
                 return await self._find(lost)
         except TimeoutError:
             return NoAnswer("the list of predictions took too long")
+
+    def read_callback(self, body: str) -> Callback | None:
+        """What a webhook's body says; it asks nobody."""
+        return read_callback(body)
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
         """Ask whose token it is; the endpoint is not asked about."""

@@ -15,6 +15,7 @@ from adapter_kit.answers import no_answer
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
+    Callback,
     CancelOutcome,
     CancelPending,
     CheckOutcome,
@@ -28,12 +29,13 @@ from adapter_kit.outcomes import (
     Waiting,
 )
 from adapter_kit.outputs import outputs_of
-from adapter_kit.wire import Answer, Exchange, words
+from adapter_kit.wire import Answer, Exchange, json_object, words
 from contracts.failures import FailureKind
 from contracts.generation import Modality
 from replicate_adapter.errors import prediction_failure
 
 _ID: Final = re.compile(r"[A-Za-z0-9]{1,100}")
+_OVER: Final = ("succeeded", "failed", "canceled", "aborted")
 
 
 def is_prediction_id(value: JsonValue) -> TypeGuard[str]:
@@ -94,6 +96,13 @@ def _produced(prediction: dict[str, JsonValue], answer: Answer, modality: Modali
     else:
         failure = Failure(FailureKind.OUTPUT_UNUSABLE, words(f"no {modality} in the output: {answer.text[:500]}"))
     return Broken(failure, may_have_cost=True)
+
+
+def read_callback(body: str) -> Callback | None:
+    """What Replicate's webhook is about: a prediction that has started, or one that is over."""
+    prediction = json_object(body)
+    ref = ref_in(prediction)
+    return Callback(ref, over=prediction.get("status") in _OVER) if ref is not None else None
 
 
 def cancel_outcome(done: Exchange) -> CancelOutcome:

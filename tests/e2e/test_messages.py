@@ -1,0 +1,110 @@
+"""What should never be in a topic, what comes too late, and far too much at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from contracts.envelope import encode
+from contracts.generation import MusicInput
+from contracts.ids import job_id_for, track_id_for
+from contracts.requests import JobRequested
+from contracts.topics import TOPICS
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import System
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+Headers = tuple[tuple[str, bytes | None], ...]
+BURST = 500
+CONSUMED = [topic for topic in TOPICS if topic.groups]
+
+
+def typed(name: str) -> Headers:
+    return (("ce_id", b"6f1c4a3e-0000-4000-8000-000000000001"), ("ce_type", name.encode()), ("ce_source", b"/evil"))
+
+
+def garbage(known: str) -> dict[str, tuple[bytes | None, Headers]]:
+    """One of each kind of wrong record for a topic that carries the type `known`."""
+    nested = b'{"job_id":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+    name, _, _ = known.rpartition(".v")
+    return {
+        "no headers": (b"{}", ()),
+        "a header that is no text": (b"{}", (("ce_type", b"\xff\xfe"), ("ce_id", b"1"))),
+        "a null header": (b"{}", (("ce_type", None), ("ce_id", b"1"))),
+        "a null value": (None, typed(known)),
+        "no JSON": (b"\x00\x01 not json", typed(known)),
+        "half a document": (b'{"job_id": "', typed(known)),
+        "wrong types": (b'{"job_id": 7, "occurred_at": []}', typed(known)),
+        "NUL": (b'{"job_id": "\\u0000"}', typed(known)),
+        "deep": (nested, typed(known)),
+        "large": (json.dumps({"job_id": "x" * 1_000_000}).encode(), typed(known)),
+        "a major of the future": (b"{}", typed(f"{name}.v99")),
+        "somebody else's": (b"{}", typed("com.example.thing.v1")),
+    }
+
+
+async def test_garbage_in_any_topic_is_buried_once_and_hurts_nobody(system: System) -> None:
+    already = len(await system.dead_letters())
+    expected: Counter[tuple[str, str, int, int]] = Counter()
+    for topic in CONSUMED:
+        for value, headers in garbage(topic.carries[0].TYPE).values():
+            partition, offset = await system.produce(topic.name, value, b"\xff\x00", headers)
+            expected.update((service, topic.name, partition, offset) for service in topic.groups)
+
+    async def buried() -> bool:
+        return len(await system.dead_letters()) - already >= expected.total()
+
+    job = await system.ended(await system.submit("after the garbage"))
+    assert job["status"] == "succeeded"
+    await system.until("all is buried", buried)
+
+    async def read() -> bool:
+        return await system.lag() == {}
+
+    await system.until("all has been read", read)
+    letters = (await system.dead_letters())[already:]
+    assert Counter((each.service, each.topic, each.partition, each.offset) for each in letters) == expected
+    assert all(letter.error for letter in letters)
+    await system.alive()
+
+
+async def test_a_request_that_comes_too_late_is_told_so_and_never_run(system: System) -> None:
+    now = datetime.now(UTC)
+    job_id = job_id_for("default", "too late for anything")
+    request = JobRequested(
+        job_id=job_id,
+        occurred_at=now - timedelta(seconds=60),
+        track_id=track_id_for(job_id),
+        tenant="default",
+        fingerprint="0" * 64,
+        input=MusicInput(prompt="an expired request", duration_s=2),
+        accept_by=now - timedelta(seconds=45),
+        deadline_at=now + timedelta(seconds=600),
+    )
+    record = encode(request, source="gateway", traceparent=None)
+    await system.produce(record.topic, record.value, record.key, record.headers)
+
+    async def told() -> bool:
+        answer = await system.api.get(f"/api/jobs/{job_id}")
+        return answer.status_code == 200 and answer.json()["status"] == "failed"
+
+    await system.until("the job is told to have failed", told)
+    job = await system.ended(job_id)
+    assert (job["error"]["kind"], job["attempts"]) == ("expired", [])
+    assert await system.posts("an expired request") == []
+
+
+async def test_a_burst_is_taken_whole_or_refused_clearly_and_every_job_ends(system: System) -> None:
+    ids = await asyncio.gather(*(system.submit(f"burst {n}", within_s=90) for n in range(BURST)))
+    assert len(set(ids)) == BURST
+    await system.quiet(within_s=90)
+    jobs = [await system.ended(job_id) for job_id in ids]
+    assert Counter(job["status"] for job in jobs) == {"succeeded": BURST}
+    await system.paid_once(jobs, "burst ")
