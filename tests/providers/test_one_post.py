@@ -24,6 +24,7 @@ from adapter_kit.outcomes import (
 )
 from adapter_kit.provider import LostSubmission, Run
 from contracts.failures import FailureKind
+from contracts.ids import AttemptId
 
 NGINX = "<html><head><title>{0}</title></head><body><hr><center>nginx</center></body></html>"
 DEEP = "[" * 200_000
@@ -263,7 +264,7 @@ async def test_hundreds_of_submits_at_a_time(kind: Any, raw: Any, opened: Any, h
 
 
 def run(kind: Any, **urls: str) -> Run:
-    return Run("6f1c4a3e-0000-4000-8000-000000000001.1", kind.endpoint, "music", ProviderRef("abc123", urls))
+    return Run(AttemptId("6f1c4a3e-0000-4000-8000-000000000001.1"), kind.endpoint, "music", ProviderRef("abc123", urls))
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504])
@@ -296,7 +297,14 @@ async def test_answers_of_any_shape_are_survived(kind: Any, raw: Any, opened: An
 
 
 async def test_a_listing_of_odd_items_finds_nothing(kind: Any, raw: Any, opened: Any, http: Any) -> None:
-    odd = [None, 1, [], {}, {"request_id": 1, "id": 2}, {"json_input": {}, "input": {}, "model": kind.endpoint}]
+    odd: list[Any] = [
+        None,
+        1,
+        [],
+        {},
+        {"request_id": 1, "id": 2},
+        {"json_input": {}, "input": {}, "model": kind.endpoint},
+    ]
     lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
     listing = http(200, {"items": odd, "results": odd, "next": None})
     async with raw(listing) as server, opened(server.port) as provider:

@@ -28,13 +28,14 @@ from adapter_kit.outcomes import (
 )
 from adapter_kit.provider import LostSubmission, Run
 from contracts.failures import FailureKind
+from contracts.ids import AttemptId
 
 ENDED = (Produced, Broken, Stopped, Missing)
 
 
 def run_of(kind: Any, accepted: Any, modality: Any = "music") -> Run:
     assert isinstance(accepted, Accepted), accepted
-    return Run("6f1c4a3e-0000-4000-8000-000000000001.1", kind.endpoint, modality, accepted.ref)
+    return Run(AttemptId("6f1c4a3e-0000-4000-8000-000000000001.1"), kind.endpoint, modality, accepted.ref)
 
 
 def lost_of(kind: Any, **changes: Any) -> LostSubmission:

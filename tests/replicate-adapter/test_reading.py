@@ -22,6 +22,7 @@ from adapter_kit.outcomes import (
 from adapter_kit.provider import LostSubmission
 from adapter_kit.wire import Answer, Exchange
 from contracts.failures import FailureKind as Kind
+from contracts.ids import AttemptId
 from replicate_adapter.listing import candidates, next_page
 from replicate_adapter.reading import cancel_outcome, check_outcome, ref_of
 from replicate_adapter.transport import sdk_version
@@ -123,7 +124,7 @@ def test_the_next_page_is_only_ever_a_path(url: Any, expected: str | None) -> No
 
 def test_what_may_be_the_lost_one() -> None:
     now = datetime.now(UTC)
-    lost = LostSubmission("a.1", "google/lyria-2", {"prompt": "x", "seed": 1.0}, now, frozenset({"taken"}))
+    lost = LostSubmission(AttemptId("a.1"), "google/lyria-2", {"prompt": "x", "seed": 1.0}, now, frozenset({"taken"}))
     fitting = {"model": "google/lyria-2", "input": {"seed": 1, "prompt": "x"}, "created_at": now.isoformat()}
     items = [
         fitting | {"id": "right"},

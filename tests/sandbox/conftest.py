@@ -43,17 +43,20 @@ class Box:
         self.control.patch("/settings", json=values).raise_for_status()
 
     def bills(self) -> dict[str, Any]:
-        return self.control.get("/bills").json()
+        bills: dict[str, Any] = self.control.get("/bills").json()
+        return bills
 
     def totals(self, provider: str) -> dict[str, Any]:
-        return self.bills()["totals"][provider]
+        totals: dict[str, Any] = self.bills()["totals"][provider]
+        return totals
 
     def fal_submit(self, endpoint: str = "fal-ai/lyria2", **given: Any) -> httpx.Response:
         return self.fal.post(f"/{endpoint}", json={"prompt": "Warm ambient pad"} | given)
 
     def fal_complete(self, submitted: httpx.Response) -> dict[str, Any]:
         url = submitted.json()["status_url"]
-        return self.until(lambda: (doc := self.fal.get(url).json())["status"] == "COMPLETED" and doc)
+        document: dict[str, Any] = self.until(lambda: (d := self.fal.get(url).json())["status"] == "COMPLETED" and d)
+        return document
 
     def predict(
         self, model: str = "google/lyria-2", *, given: dict[str, Any] | None = None, **body: Any
@@ -63,7 +66,8 @@ class Box:
 
     def prediction_ended(self, created: httpx.Response) -> dict[str, Any]:
         url = created.json()["urls"]["get"]
-        return self.until(lambda: (doc := self.replicate.get(url).json())["completed_at"] and doc)
+        document: dict[str, Any] = self.until(lambda: (d := self.replicate.get(url).json())["completed_at"] and d)
+        return document
 
     def until(self, check: Callable[[], Any], within_s: float = 5.0) -> Any:
         deadline = time.monotonic() + within_s
@@ -127,7 +131,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 @pytest.fixture
 def box(running: Box) -> Box:
     """The sandbox as if just started, but fast."""
-    defaults = {"fal_concurrency": None, "replicate_per_minute": None, "bad_keys": [], "fal_validates_at": "run"}
+    defaults: dict[str, Any] = {
+        "fal_concurrency": None,
+        "replicate_per_minute": None,
+        "bad_keys": [],
+        "fal_validates_at": "run",
+    }
     more = {"fal_retention_s": 3600, "replicate_retention_s": 3600, "replicate_cancel_after_min_s": 5}
     webhooks = {"fal_lists_unfinished": False, "fal_webhook_retries_s": [0.05], "replicate_webhook_retries_s": [0.05]}
     running.settings(**SETTINGS, **defaults, **more, **webhooks, webhook_late_s=0.3)
@@ -163,17 +172,17 @@ def receiver() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            answer = receiver.answers.pop(0) if receiver.answers else 200
+            answer = taken.answers.pop(0) if taken.answers else 200
             self.send_response(answer)
             self.send_header("content-length", "0")
             self.end_headers()
-            receiver.got.put(Delivery(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            taken.got.put(Delivery(self.path, {k.lower(): v for k, v in self.headers.items()}, body))
 
         def log_message(self, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
+        taken = Receiver(f"http://127.0.0.1:{server.server_port}")
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        yield receiver
+        yield taken
         server.shutdown()

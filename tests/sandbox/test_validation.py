@@ -100,7 +100,7 @@ def test_what_is_no_text_is_answered_all_the_same(box: Any) -> None:
     assert box.control.get("/jobs").status_code == 200
 
 
-OUTPUTS = [
+OUTPUTS: list[tuple[str, dict[str, Any], str]] = [
     ("fal-ai/minimax-music/v2", {"prompt": PROMPT, "lyrics_prompt": WORDS}, "audio"),
     ("fal-ai/minimax-music/v1.5", {"prompt": PROMPT, "lyrics_prompt": WORDS}, "audio"),
     ("fal-ai/stable-audio-25/text-to-audio", {"seconds_total": 3}, "audio"),
@@ -135,7 +135,8 @@ def test_platform_prices_and_past_requests(box: Any) -> None:
 
     def listing(**query: str) -> list[dict[str, Any]]:
         params = {"endpoint_id": "fal-ai/lyria2", "expand": "payloads"} | query
-        return box.fal.get("/v1/models/requests/by-endpoint", params=params).json()["items"]
+        items: list[dict[str, Any]] = box.fal.get("/v1/models/requests/by-endpoint", params=params).json()["items"]
+        return items
 
     newest = listing()
     assert [item["json_input"]["seed"] for item in newest[:2]] == [42, 41]

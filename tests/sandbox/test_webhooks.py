@@ -15,11 +15,12 @@ from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSec
 
 def submit(box: Any, receiver: Any) -> str:
     address = quote(f"{receiver.url}/api/callbacks/fal/j.1/mac", safe="")
-    return box.fal.post(f"/fal-ai/lyria2?fal_webhook={address}", json={"prompt": "Rain"}).json()["request_id"]
+    accepted = box.fal.post(f"/fal-ai/lyria2?fal_webhook={address}", json={"prompt": "Rain"}).json()
+    return str(accepted["request_id"])
 
 
 def create(box: Any, receiver: Any, **body: Any) -> str:
-    return box.predict(webhook=f"{receiver.url}/api/callbacks/replicate/j.2/mac", **body).json()["id"]
+    return str(box.predict(webhook=f"{receiver.url}/api/callbacks/replicate/j.2/mac", **body).json()["id"])
 
 
 def verify_fal(box: Any, delivery: Any) -> None:

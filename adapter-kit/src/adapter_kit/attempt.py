@@ -430,9 +430,7 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
             pass
         case _:
             assert_never(outcome)
-    tries = attempt.tries + 1
-    again = now + timedelta(seconds=min(15.0, backoff_s(attempt.attempt_id, tries)))
-    return Step(replace(attempt, tries=tries, next_action_at=again))
+    return _later(attempt, now, most_s=15.0)
 
 
 def _watch(attempt: Attempt, now: datetime) -> Step:
@@ -507,11 +505,8 @@ def _progressed(
 
 
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
-    tries = attempt.tries + 1
-    if tries < MISSING_TRIES:
-        return Step(
-            replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries)))
-        )
+    if attempt.tries + 1 < MISSING_TRIES:
+        return _later(attempt, now)
     if attempt.state == "cancelling":
         return _stopped(attempt, may_have_cost=True, now=now)
     return _failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
@@ -571,9 +566,7 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
         case Missing(reason):
             return _missing(attempt, reason, now)
         case NoAnswer():
-            tries = attempt.tries + 1
-            again = now + timedelta(seconds=min(30.0, backoff_s(attempt.attempt_id, tries)))
-            return Step(replace(attempt, tries=tries, next_action_at=again))
+            return _later(attempt, now, most_s=30.0)
         case _:
             assert_never(outcome)
 
@@ -590,14 +583,11 @@ def _collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime)
 def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> Step:
     if attempt.state != "collecting":
         return Step(attempt)
-    tries = attempt.tries + 1
     # Our own store being away is no reason to give up a paid output, or to buy another one, before the deadline.
     patient = failed.failure.kind is FailureKind.STORE_FAILED and now < attempt.deadline_at
-    if failed.final or (tries >= COLLECT_TRIES and not patient):
+    if failed.final or (attempt.tries + 1 >= COLLECT_TRIES and not patient):
         return _failed(attempt, failed.failure, now, cost_usd=attempt.price_usd)
-    return Step(
-        replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=backoff_s(attempt.attempt_id, tries)))
-    )
+    return _later(attempt, now)
 
 
 def _failed(attempt: Attempt, failure: Failure, now: datetime, cost_usd: float | None = None) -> Step:
@@ -648,6 +638,12 @@ def _told(
 def _storable(text: str) -> str:
     # Providers' words may hold what neither JSON nor Postgres takes: NUL and lone surrogates.
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:2000]
+
+
+def _later(attempt: Attempt, now: datetime, most_s: float = 60.0) -> Step:
+    tries = attempt.tries + 1
+    wait_s = min(most_s, backoff_s(attempt.attempt_id, tries))
+    return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
 
 
 def _leased(attempt: Attempt, now: datetime) -> Attempt:

@@ -1,0 +1,97 @@
+"""What a service says of its environment: each culprit by name, in one line, and no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr
+
+from chassis.settings import ServiceSettings, WrongSettings, load_settings
+
+RIGHT = {"KAFKA_BOOTSTRAP_SERVERS": "a:9092, [::1]:9093", "DATABASE_URL": "postgresql://me:hunter2@db/segue"}
+SECRET = "hunter2"
+
+
+class Settings(ServiceSettings):
+    """A service with a key and a list of its own."""
+
+    key: SecretStr = Field(default=SecretStr("none"), validation_alias="A_KEY", min_length=4, description="The key.")
+    hosts: tuple[str, ...] = Field(default=(), validation_alias="HOSTS")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "LOG_LEVEL", "SEGUE_HOST", "SEGUE_PORT", "SEGUE_DRAIN_S"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in RIGHT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_is_right_is_taken_and_the_rest_has_defaults() -> None:
+    settings = load_settings(Settings)
+    assert settings.kafka_bootstrap_servers == "a:9092,[::1]:9093"
+    assert settings.database_url.get_secret_value() == RIGHT["DATABASE_URL"]
+    assert (settings.port, settings.host, settings.log_level, settings.drain_s) == (0, "127.0.0.1", "INFO", 25)
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", None, "is not set (host:port of one broker or several.)"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "", "is not set (host:port of one broker or several.)"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost", "must be host:port, or several with commas between"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:many", "'b:many' is not"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:0", "'a:0' is not"),
+        ("DATABASE_URL", None, "is not set (postgresql://user@host:port/name)"),
+        ("DATABASE_URL", "hunter2@db/segue", "must start with postgresql://"),
+        ("SEGUE_PORT", "hunter2", "should be a valid integer"),
+        ("SEGUE_PORT", "65536", "less than or equal to 65535"),
+        ("SEGUE_DRAIN_S", "0", "greater than 0"),
+        ("SEGUE_DRAIN_S", "nan", "than"),
+        ("SEGUE_DRAIN_S", "inf", "less than or equal to 3600"),
+        ("SEGUE_KAFKA_SESSION_TIMEOUT_S", "1", "greater than 1"),
+        ("SEGUE_KAFKA_FETCH_WAIT_MS", "soon", "should be a valid integer"),
+        ("LOG_LEVEL", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+        ("A_KEY", "h2", "at least 4"),
+        ("HOSTS", SECRET, 'error parsing value for field "hosts"'),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, told: str
+) -> None:
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WrongSettings) as raised:
+        load_settings(Settings)
+    line = str(raised.value)
+    assert name in line.upper()
+    assert told in line
+    assert SECRET not in line
+    assert "\n" not in line
+
+
+def test_all_culprits_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS")
+    monkeypatch.setenv("DATABASE_URL", "sqlite://")
+    with pytest.raises(WrongSettings, match=r"KAFKA_BOOTSTRAP_SERVERS is not set.*; DATABASE_URL: must start"):
+        load_settings(Settings)
+
+
+def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SEGUE_PORT=7\nLOG_LEVEL=debug\n")
+    monkeypatch.setenv("SEGUE_PORT", "8")
+    monkeypatch.setenv("LOG_LEVEL", "x")  # so that it is put back after the test
+    monkeypatch.delenv("LOG_LEVEL")
+    settings = load_settings(Settings)
+    assert (settings.port, settings.log_level) == (8, "DEBUG")
+
+
+def test_an_env_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"A_KEY=\xff\xfe\n")
+    with pytest.raises(WrongSettings, match=r"^\.env cannot be read: UnicodeDecodeError$"):
+        load_settings(Settings)
