@@ -72,9 +72,9 @@ def said(event: type[AttemptEvent], n: int = 1, /, **more: object) -> Attempted:
         "attempt_id": attempt_id_for(JOB, n),
         "track_id": track_id_for(JOB),
         "n": n,
-        "provider": BOTH[n - 1].provider,
+        "provider": BOTH[(n - 1) % 2].provider,
         "model": "music/test",
-        "endpoint": BOTH[n - 1].endpoint,
+        "endpoint": BOTH[(n - 1) % 2].endpoint,
         "version": 3,
     }
     return Attempted(event.model_validate(common | more))
@@ -285,3 +285,53 @@ def test_past_the_deadline_no_further_provider_is_tried() -> None:
 def test_a_job_nobody_asked_for_is_not_made_by_news_of_it() -> None:
     for happening in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due()):
         assert decide(None, happening, NOW) == Decision(None)
+
+
+def unavailable(n: int, retry_s: float = 10) -> Attempted:
+    more = {"kind": FailureKind.UNAVAILABLE, "message": "unwell", "accepted": False}
+    provider = ("fal", "replicate")[(n - 1) % 2]
+    return said(AttemptFailed, n, provider=provider, retry_at=NOW + timedelta(seconds=retry_s), **more)
+
+
+def test_a_job_whose_providers_are_all_unwell_waits_and_tries_them_again() -> None:
+    waiting = after(requested(), unavailable(1, 20), unavailable(2, 10))
+    assert waiting.messages == ()
+    assert waiting.job is not None
+    assert (waiting.job.state, waiting.job.live_attempt) == ("queued", None)
+    assert waiting.job.next_action_at == NOW + timedelta(seconds=10)
+    again = decide(waiting.job, Due(), NOW + timedelta(seconds=10))
+    assert names(again.messages) == ["RunAttempt", "JobRerouted"]
+    command = again.messages[0]
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.n) == ("fal", 3)
+
+
+def test_an_unwell_provider_is_passed_over_for_one_that_is_well() -> None:
+    decision = after(requested(), unavailable(1))
+    assert names(decision.messages) == ["RunAttempt", "JobRerouted"]
+
+
+def test_a_provider_that_refused_is_not_among_those_waited_for() -> None:
+    waiting = after(requested(), failed(FailureKind.INSUFFICIENT_BALANCE), unavailable(2))
+    again = decide(waiting.job, Due(), NOW + timedelta(seconds=10))
+    command = again.messages[0]
+    assert isinstance(command, RunAttempt)
+    assert command.provider == "replicate"
+    over = decide(again.job, failed(FailureKind.MODEL_ERROR, 3), NOW)
+    assert names(over.messages) == ["JobFailed"]
+
+
+def test_waiting_ends_with_the_deadline() -> None:
+    waiting = after(requested(), unavailable(1), unavailable(2))
+    over = decide(waiting.job, Due(), DEADLINE)
+    (event,) = over.messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is FailureKind.EXPIRED
+    assert "unavailable" in event.message
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_free() -> None:
+    waiting = after(requested(), unavailable(1), unavailable(2))
+    (event,) = decide(waiting.job, CancelAsked(), NOW).messages
+    assert isinstance(event, JobCancelled)
+    assert event.effect == "never_sent"

@@ -103,6 +103,9 @@ class AttemptFailed(AttemptEvent):
     error_code: str | None = Field(default=None, max_length=200, description="The provider's own code.")
     message: str = Field(max_length=2000, description="The provider's own words.")
     http_status: int | None = Field(default=None, ge=100, le=599)
+    retry_at: AwareDatetime | None = Field(
+        default=None, description="When the provider may be asked again, where it was not asked at all."
+    )
     accepted: bool = Field(description="Whether the provider had accepted the run, so that it may have been billed.")
     cost_usd: float | None = Field(default=None, ge=0)
 

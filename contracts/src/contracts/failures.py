@@ -16,6 +16,7 @@ class FailureKind(StrEnum):
     FORBIDDEN = "forbidden"
     INSUFFICIENT_BALANCE = "insufficient_balance"
     MODEL_NOT_FOUND = "model_not_found"
+    UNAVAILABLE = "unavailable"
     RATE_LIMITED = "rate_limited"
     UNREACHABLE = "unreachable"
     PROVIDER_ERROR = "provider_error"
@@ -71,6 +72,9 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         True,
         True,
         False,
+    ),
+    FailureKind.UNAVAILABLE: FailureTraits(
+        "The provider is known to be unwell at the moment, so nothing was sent to it.", True, False, False
     ),
     FailureKind.RATE_LIMITED: FailureTraits(
         "The provider kept throttling until the attempt's time was over; nothing was billed.", True, False, False

@@ -32,6 +32,8 @@ from contracts.requests import JobRequested
 from orchestrator.job import Job, Leg
 
 CANCEL_AGAIN_S: Final = 60.0
+RETRY_S: Final = 5.0
+"""When to ask again where the adapter did not say when."""
 GIVE_UP_S: Final = 1_800.0
 """How long after its deadline a job waits for the last word on its attempt: longer than an adapter ever watches one."""
 
@@ -109,6 +111,7 @@ def _requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
         deadline_at=request.deadline_at,
         created_at=now,
         legs=asked.legs,
+        ahead=tuple(range(len(asked.legs))),
         skipped=asked.skipped,
         version=job.version if job else 0,
         next_action_at=request.deadline_at,
@@ -132,9 +135,10 @@ def _no_route(asked: Requested) -> str:
 
 
 def _order(job: Job, now: datetime) -> Decision:
-    """Order the next attempt."""
+    """Order an attempt at the next leg."""
     n = len(job.attempts) + 1
-    leg = job.legs[n - 1]
+    at_leg, *ahead = job.ahead
+    leg = job.legs[at_leg]
     attempt_id = attempt_id_for(job.job_id, n)
     live = AttemptOutcome(attempt_id=attempt_id, n=n, provider=leg.provider, outcome="live")
     command = RunAttempt(
@@ -153,7 +157,10 @@ def _order(job: Job, now: datetime) -> Decision:
         price_usd=leg.price_usd,
         deadline_at=job.deadline_at,
     )
-    return Decision(replace(job, attempts=(*job.attempts, live)), (command,))
+    ordered = replace(
+        job, attempts=(*job.attempts, live), at_leg=at_leg, ahead=tuple(ahead), next_action_at=job.deadline_at
+    )
+    return Decision(ordered, (command,))
 
 
 def _attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
@@ -202,30 +209,48 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
         return _cancelled(closed, "may_have_cost" if event.accepted else "never_sent", now)
     if not FAILURES[event.kind].moves_on:
         return _failed(closed, event.kind, f"{live.provider}: {event.message}", now)
-    if len(closed.attempts) >= len(closed.legs):
-        return _failed(closed, FailureKind.NO_ROUTE, _every_reason(closed), now)
+    if event.kind is FailureKind.UNAVAILABLE:
+        closed = _passed_over(closed, event, now)
     if now >= job.deadline_at:
         return _failed(closed, FailureKind.EXPIRED, f"the deadline passed; {_every_reason(closed)}", now)
-    ordered = _order(closed, now)
-    next_live = ordered.job.live_attempt if ordered.job else None
-    if ordered.job is None or next_live is None:
+    if closed.ahead:
+        return _move_on(closed, now)
+    if closed.unwell:
+        # Everybody who could do it is unwell: that is a reason to wait, not to fail.
+        return Decision(replace(closed, state="queued", next_action_at=min(closed.retry_at or now, closed.deadline_at)))
+    return _failed(closed, FailureKind.NO_ROUTE, _every_reason(closed), now)
+
+
+def _passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
+    again = event.retry_at or now + timedelta(seconds=RETRY_S)
+    return replace(job, unwell=(*job.unwell, job.at_leg), retry_at=min(again, job.retry_at or again))
+
+
+def _move_on(job: Job, now: datetime) -> Decision:
+    """Order the next attempt, and say from where to where."""
+    last = job.attempts[-1]
+    ordered = _order(job, now)
+    live = ordered.job.live_attempt if ordered.job else None
+    if ordered.job is None or live is None:
         return ordered
     rerouted = _told(
         ordered.job,
         JobRerouted,
         now,
-        from_attempt_id=live.attempt_id,
-        from_provider=live.provider,
-        to_attempt_id=next_live.attempt_id,
-        to_provider=next_live.provider,
-        kind=event.kind,
-        message=event.message,
+        from_attempt_id=last.attempt_id,
+        from_provider=last.provider,
+        to_attempt_id=live.attempt_id,
+        to_provider=live.provider,
+        kind=last.kind,
+        message=last.message,
     )
     return Decision(rerouted.job, ordered.messages + rerouted.messages)
 
 
 def _every_reason(job: Job) -> str:
-    reasons = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in job.attempts]
+    # A job that waited has many attempts; the first show what was wrong, the last what still is.
+    told = job.attempts if len(job.attempts) <= 6 else job.attempts[:3] + job.attempts[-3:]
+    reasons = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in told]
     return ("every provider was tried. " + "; ".join(reasons))[:4000]
 
 
@@ -242,19 +267,29 @@ def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, 
 
 def _cancel_asked(job: Job, now: datetime) -> Decision:
     live = job.live_attempt
-    asked = replace(job, cancel_requested=True)
-    if job.cancel_requested or live is None:
-        return Decision(asked)
-    return Decision(asked, (_cancel(job, live, "client", now),))
+    if live is None:
+        paid = any(attempt.cost_usd for attempt in job.attempts)
+        return _cancelled(job, "may_have_cost" if paid else "never_sent", now)
+    if job.cancel_requested:
+        return Decision(job)
+    return Decision(replace(job, cancel_requested=True), (_cancel(job, live, "client", now),))
 
 
 def _due(job: Job, now: datetime) -> Decision:
     live = job.live_attempt
-    if live is None or now >= job.deadline_at + timedelta(seconds=GIVE_UP_S):
+    if live is None:
+        return _try_the_unwell_again(job, now)
+    if now >= job.deadline_at + timedelta(seconds=GIVE_UP_S):
         why = "the deadline passed, and the attempt's adapter has not said how it ended"
         return _failed(job, FailureKind.EXPIRED, why, now)
     again = replace(job, next_action_at=now + timedelta(seconds=CANCEL_AGAIN_S))
     return Decision(again, (_cancel(job, live, "deadline", now),))
+
+
+def _try_the_unwell_again(job: Job, now: datetime) -> Decision:
+    if now >= job.deadline_at or not job.unwell:
+        return _failed(job, FailureKind.EXPIRED, f"the deadline passed; {_every_reason(job)}", now)
+    return _move_on(replace(job, ahead=job.unwell, unwell=(), retry_at=None), now)
 
 
 def _cancel(job: Job, live: AttemptOutcome, reason: Literal["client", "deadline"], now: datetime) -> CancelAttempt:

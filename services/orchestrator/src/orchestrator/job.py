@@ -44,7 +44,15 @@ class Job:
     deadline_at: datetime
     created_at: datetime
     legs: tuple[Leg, ...] = ()
-    """Where it may go, in order; attempt n goes to leg n."""
+    """Where it may go, in order."""
+    ahead: tuple[int, ...] = ()
+    """Which legs are still to be tried, by their place in `legs`."""
+    unwell: tuple[int, ...] = ()
+    """Which legs were passed over because their provider was unwell; they are tried again when it may be better."""
+    at_leg: int = 0
+    """Where the last attempt went."""
+    retry_at: datetime | None = None
+    """When the first of the unwell providers may be asked again."""
     skipped: tuple[SkippedRoute, ...] = ()
     state: JobStatus = "queued"
     version: int = 0
