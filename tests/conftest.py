@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,14 +17,26 @@ import pytest_asyncio
 import structlog
 from hypothesis import HealthCheck, settings
 
+from chassis.broker import create_topics
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import postgres
+from segue_cli.local.process import child, ready_with
+
+KAFKA_LAUNCHER = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
 
 # The machine's load says nothing about the code: no deadlines for single examples.
 settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """A running broker of Apache Kafka: where it listens, and the process that a test may stop and continue."""
+
+    bootstrap_servers: str
+    pid: int
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,6 +68,24 @@ async def database_url(postgres_url: str, database_numbers: Iterator[int]) -> As
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await connection.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def real_kafka() -> AsyncIterator[Broker]:
+    """One broker of Apache Kafka for the whole run, with every topic of the map."""
+    if shutil.which("java") is None:
+        pytest.skip("a real Kafka needs Java")
+    async with child(
+        [sys.executable, str(KAFKA_LAUNCHER), "--brokers", "1"],
+        name="kafka",
+        ready=ready_with("brokers"),
+        ready_within_s=120,
+        death_signal=signal.SIGTERM,
+    ) as launcher:
+        (broker,) = launcher.ready["brokers"]
+        servers = launcher.ready["bootstrap_servers"]
+        await create_topics(servers, TOPICS, replication=1)
+        yield Broker(servers, broker["pid"])
 
 
 @pytest_asyncio.fixture

@@ -30,8 +30,7 @@ from adapter_kit.attempt import (
     Search,
     Searched,
     SubmitAnswered,
-    backoff_s,
-    poll_interval_s,
+    is_foreign,
     step,
 )
 from adapter_kit.outcomes import (
@@ -55,6 +54,7 @@ from adapter_kit.outcomes import (
     Unclear,
     Waiting,
 )
+from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
 from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
@@ -89,6 +89,7 @@ RUNNING = replace(SUBMITTING, state="running", ref=REF, accepted_at=NOW)
 STARTED = replace(RUNNING, started_at=NOW, stage="running")
 COLLECTING = replace(STARTED, state="collecting", outputs=(Output("https://files.example/a.wav"),))
 CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="client", cancel_sent_at=NOW)
+BY_REF, UNNAMED, OF_ANOTHER = CalledBack(REF), CalledBack(), CalledBack(ProviderRef("run-2", {}))
 
 
 def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
@@ -132,7 +133,26 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("deaf is no evidence", AMBIGUOUS, Searched(NoAnswer("away")), "ambiguous", [], None, LATER),
     ("deaf to the end", AMBIGUOUS, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
     ("look", RUNNING, Due(), "running", [], "Check", NOW),
-    ("called back", RUNNING, CalledBack(), "running", [], None, NOW),
+    ("called back", RUNNING, BY_REF, "running", [], None, NOW),
+    ("called back before the answer", SUBMITTING, BY_REF, "running", ["submitted"], None, NOW),
+    ("called back instead of the answer", AMBIGUOUS, BY_REF, "running", ["submitted"], None, NOW),
+    ("called back though it was not sent", at(SUBMITTING, state="queued"), BY_REF, "running", ["submitted"], None, NOW),
+    (
+        "called back about what is to be cancelled",
+        at(AMBIGUOUS, cancel_reason="client"),
+        BY_REF,
+        "cancelling",
+        ["submitted"],
+        None,
+        NOW,
+    ),
+    ("called back by nobody knows what", SUBMITTING, UNNAMED, "submitting", [], None, NOW),
+    ("called back by one of ours", AMBIGUOUS, UNNAMED, "ambiguous", [], None, NOW),
+    ("called back by another run", STARTED, OF_ANOTHER, "running", [], None, NOW),
+    ("called back while it is collected", COLLECTING, BY_REF, "collecting", [], None, NOW),
+    ("the answer after the callback", RUNNING, answered(Accepted(REF)), "running", [], None, NOW),
+    ("no answer after the callback", RUNNING, answered(Unclear("read timeout")), "running", [], None, NOW),
+    ("refused after the callback", RUNNING, answered(Refused(NO_CREDIT)), "running", [], None, NOW),
     ("waiting", RUNNING, Checked(Waiting(3)), "running", ["progressed"], None, NOW),
     ("started", RUNNING, Checked(Running()), "running", ["progressed"], None, NOW),
     ("no news", STARTED, Checked(Running()), "running", [], None, NOW),
@@ -144,7 +164,7 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("never started", RUNNING, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=61)),
     ("ran too long", STARTED, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=121)),
     ("past the deadline", STARTED, Due(), "cancelling", [], "Cancel", QUEUED.deadline_at),
-    ("cancel while running", STARTED, CancelWanted("client"), "cancelling", [], "Cancel", NOW),
+    ("cancel while running", STARTED, CancelWanted("client"), "cancelling", [], None, NOW),
     ("stored", COLLECTING, Collected((ARTIFACT,)), "succeeded", ["progressed", "succeeded"], None, NOW),
     ("collect again", COLLECTING, Due(), "collecting", [], "Collect", NOW),
     ("output gone", COLLECTING, CollectFailed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
@@ -162,7 +182,9 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("cancel noted", CANCELLING, CancelAnswered(CancelPending()), "cancelling", [], None, NOW),
     ("cancel came too late", CANCELLING, CancelAnswered(AlreadyOver()), "cancelling", [], "Check", NOW),
     ("cancel unanswered", CANCELLING, CancelAnswered(NoAnswer("502")), "cancelling", [], None, NOW),
-    ("cancel sent again", at(CANCELLING, tries=1), Due(), "cancelling", [], "Cancel", NOW),
+    ("cancel sent", at(CANCELLING, cancel_sent_at=None), Due(), "cancelling", [], "Cancel", NOW),
+    ("cancel sent again", CANCELLING, Due(), "cancelling", [], "Cancel", NOW),
+    ("cancelled, watched", at(CANCELLING, cancel_answered=True), Due(), "cancelling", [], "Check", NOW),
     (
         "finished all the same",
         CANCELLING,
@@ -270,7 +292,54 @@ def test_success_carries_the_artifacts_and_the_price() -> None:
 
 
 def test_waits_are_bounded_and_grow() -> None:
-    waits = [backoff_s(QUEUED, tries) for tries in range(1, 12)]
+    waits = [backoff_s(QUEUED.attempt_id, tries) for tries in range(1, 12)]
     assert waits[0] < waits[3] < waits[5]
     assert max(waits) <= 37.5
     assert poll_interval_s(0) < 1 < poll_interval_s(20) <= poll_interval_s(10_000) == 5.0
+
+
+@pytest.mark.parametrize("attempt", [SUBMITTING, AMBIGUOUS, RUNNING, CANCELLING])
+def test_a_callback_is_looked_into_at_once(attempt: Attempt) -> None:
+    called = step(attempt, BY_REF, NOW).attempt
+    assert (called.next_action_at, called.called_back) == (NOW, True)
+    assert called.ref == REF
+
+
+def test_a_callback_about_another_run_moves_nothing() -> None:
+    assert step(STARTED, OF_ANOTHER, NOW).attempt == STARTED
+
+
+@pytest.mark.parametrize(
+    ("attempt", "foreign"),
+    [(RUNNING, False), (AMBIGUOUS, False), (at(RUNNING, ref=ProviderRef("run-0", {})), True), (QUEUED, False)],
+)
+def test_a_second_run_of_one_attempt_is_known_for_one(attempt: Attempt, *, foreign: bool) -> None:
+    assert is_foreign(attempt, REF) is foreign
+    assert is_foreign(attempt, None) is False
+
+
+def test_a_run_of_an_attempt_that_gave_up_is_one_too_many() -> None:
+    given_up = at(AMBIGUOUS, state="failed", next_action_at=None)
+    assert is_foreign(given_up, REF)
+    assert not is_foreign(replace(given_up, ref=REF), REF)
+
+
+@pytest.mark.parametrize(("expected", "arrive", "wait_s"), [(True, True, 15), (True, False, 1), (False, True, 1)])
+def test_a_look_is_a_backstop_where_callbacks_are_expected_and_arrive(
+    *, expected: bool, arrive: bool, wait_s: float
+) -> None:
+    at_ten_s = NOW + timedelta(seconds=10)
+    attempt = at(STARTED, expects_callback=expected)
+    after = step(attempt, Checked(Running(), callbacks_arrive=arrive), at_ten_s).attempt
+    assert after.next_action_at == at_ten_s + timedelta(seconds=wait_s)
+
+
+def test_a_backstop_finds_a_run_that_started_before_it_is_cancelled_for_not_starting() -> None:
+    age_s, looks = 0.0, 0
+    while (left_s := 60 - age_s) > 1:
+        age_s += next_look_s(age_s, left_s, backstop=True)
+        looks += 1
+        assert age_s <= 60 + poll_interval_s(60)
+    assert looks < 10
+    assert next_look_s(20, None, backstop=True) == 15
+    assert next_look_s(10_000, None, backstop=True) == 30

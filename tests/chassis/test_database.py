@@ -41,10 +41,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     return make
 
 
-async def applied(url: str, schema: str = "shop") -> list[str]:
+async def applied(url: str) -> list[str]:
     connection = await asyncpg.connect(url)
     try:
-        return [row["name"] for row in await connection.fetch(f"SELECT name FROM {schema}.migrations ORDER BY 1")]
+        return [row["name"] for row in await connection.fetch("SELECT name FROM shop.migrations ORDER BY 1")]
     finally:
         await connection.close()
 
@@ -115,7 +115,7 @@ async def test_a_role_that_may_not_is_told(database_url: str, package: Package) 
         ("postgresql://segue:hunter2@{place}x/postgres", r"^DATABASE_URL is malformed: ValueError$"),
         (
             "postgresql://segue:hunter2@127.0.0.1:1/postgres",
-            r"^DATABASE_URL: no database answered within 0 s \(.*refused",
+            r"no database answered within 0 s \(Connect",
         ),
         ("postgresql://segue:hunter2@no-such-host.invalid/postgres", r"^DATABASE_URL: no database answered"),
     ],

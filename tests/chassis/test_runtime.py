@@ -18,6 +18,7 @@ from tests.chassis import toy as toy_module
 from tests.chassis.toy import environment, job, lag, read, request, runtime_for, send, toy, until
 
 from chassis.runtime import EXIT_SETTINGS, EXIT_UNHEALTHY, Runtime
+from chassis.telemetry import make_telemetry
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS
 from segue_cli.local.kafka import kafka
 from segue_cli.local.process import Child, child, ready_with
@@ -172,7 +173,7 @@ async def test_a_taken_port_and_a_cluster_without_topics_are_one_line(database_u
 
 
 def test_the_first_dead_part_is_told_and_a_failure_stays() -> None:
-    runtime = Runtime("toy", toy_module.make_telemetry("toy", None))
+    runtime = Runtime("toy", make_telemetry("toy", None))
     dead: list[str] = []
     runtime.must_live(lambda: None)
     runtime.must_live(lambda: dead[0] if dead else None)

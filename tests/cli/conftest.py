@@ -27,6 +27,7 @@ class Shell:
 
     folder: Path
     env: dict[str, str] = field(default_factory=lambda: without_settings(os.environ))
+    started: list[Command] = field(default_factory=list)
 
     def run(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -41,7 +42,9 @@ class Shell:
         )
 
     def start(self, *words: str) -> Command:
-        return Command.started(words, self.folder, self.env)
+        command = Command.started(words, self.folder, self.env)
+        self.started.append(command)
+        return command
 
     def left_over(self) -> list[str]:
         """The command lines of all processes that name this folder."""
@@ -107,7 +110,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
             each.chmod(each.stat().st_mode | 0o011)  # for PostgreSQL, which another user runs where we are root
     shell = Shell(folder.resolve())
     yield shell
-    assert shell.left_over() == []
+    for command in shell.started:
+        if command.process.poll() is None:  # the test failed before it stopped it
+            command.stop(signal.SIGTERM)
+    until(lambda: not shell.left_over(), 5, lambda: str(shell.left_over()))
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def garbage(known: str) -> dict[str, tuple[bytes | None, Headers]]:
         "wrong types": (b'{"job_id": 7, "occurred_at": []}', typed(known)),
         "NUL": (b'{"job_id": "\\u0000"}', typed(known)),
         "deep": (nested, typed(known)),
-        "large": (json.dumps({"job_id": "x" * 1_000_000}).encode(), typed(known)),
+        "large": (json.dumps({"job_id": "x" * 300_000}).encode(), typed(known)),
         "a major of the future": (b"{}", typed(f"{name}.v99")),
         "somebody else's": (b"{}", typed("com.example.thing.v1")),
     }
@@ -54,8 +54,8 @@ async def test_garbage_in_any_topic_is_buried_once_and_hurts_nobody(system: Syst
     already = len(await system.dead_letters())
     expected: Counter[tuple[str, str, int, int]] = Counter()
     for topic in CONSUMED:
-        for value, headers in garbage(topic.carries[0].TYPE).values():
-            partition, offset = await system.produce(topic.name, value, b"\xff\x00", headers)
+        for kind, (value, headers) in garbage(topic.carries[0].TYPE).items():
+            partition, offset = await system.produce(topic.name, value, b"\xff" + kind.encode(), headers)
             expected.update((service, topic.name, partition, offset) for service in topic.groups)
 
     async def buried() -> bool:

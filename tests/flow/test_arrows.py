@@ -59,6 +59,7 @@ MOMENTS = [BEGAN + timedelta(seconds=after_s) for after_s in (1, 60, 400, 2_000,
 HAPPENINGS: tuple[Happening, ...] = (
     Due(),
     CalledBack(),
+    CalledBack(REF),
     CancelWanted("client"),
     CancelWanted("deadline"),
     *(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from adapter_kit.attempt import (
     Action,
     Attempt,
+    CalledBack,
     Cancel,
     CancelAnswered,
     CancelWanted,
@@ -153,7 +154,7 @@ class World:
                 outcome = self._post(attempt_id, fate)
                 return None if outcome is None else SubmitAnswered(submission, outcome)
             case Check():
-                return Checked(self._check(attempt, fate))
+                return Checked(self._check(attempt, fate), callbacks_arrive=fate.final)
             case Cancel():
                 return CancelAnswered(self._cancel(attempt, fate))
             case Search():
@@ -162,6 +163,11 @@ class World:
                 if fate.broken:
                     return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=fate.final)
                 return Collected((Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),))
+
+    def call_back(self, which: int, *, named: bool) -> None:
+        """The provider calls about one of its runs: at any time, any number of times, and it may not say which."""
+        run_id = list(self.runs)[which % len(self.runs)]
+        self._happen(self.runs[run_id].attempt_id, CalledBack(ProviderRef(run_id, {}) if named else None))
 
     def settle(self, attempt_id: AttemptId, happening: Happening) -> None:
         self._happen(attempt_id, happening)
@@ -191,6 +197,7 @@ class World:
             grace_s=240,
             created_at=self.now,
             next_action_at=self.now,
+            expects_callback=True,
         )
 
     def _happen(self, attempt_id: AttemptId, happening: Happening) -> None:
@@ -285,6 +292,7 @@ class Fate:
     final: bool = False
     lost: bool = False
     twice: bool = False
+    called: bool = False
 
 
 POSTS: tuple[PostFate, ...] = (
@@ -305,9 +313,10 @@ fates = st.builds(
     final=st.booleans(),
     lost=st.booleans(),
     twice=st.booleans(),
+    called=st.booleans(),
 )
 moves = st.tuples(
-    st.sampled_from(("deliver", "again", "claim", "act", "wait", "tick", "cancel")),
+    st.sampled_from(("deliver", "again", "claim", "act", "wait", "tick", "cancel", "call")),
     st.integers(0, 1_000),
     fates,
 )
@@ -345,6 +354,8 @@ def play(world: World, move: tuple[str, int, Fate]) -> None:
             world.tick()
         case "cancel" if which % 20 == 0:
             world.cancel()
+        case "call" if world.runs:
+            world.call_back(which, named=not fate.broken)
 
 
 def _deliver_next(world: World, which: int) -> None:
@@ -365,6 +376,8 @@ def _act(world: World, index: int, fate: Fate) -> None:
         world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up", held_up=True)))
         return
     happening = world.answer(attempt_id, action, fate)
+    if isinstance(action, Post) and fate.called and world.runs:
+        world.call_back(-1, named=True)  # Before the POST's own answer is heard.
     if happening is None or fate.lost:
         return
     world.settle(attempt_id, happening)

@@ -174,12 +174,13 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def world_on(kafka_servers: str, database_url: str, store: Path) -> AsyncIterator[World]:
+async def world_on(kafka_servers: str, database_url: str, store: Path, **more: Any) -> AsyncIterator[World]:
     settings = GatewaySettings(
         KAFKA_BOOTSTRAP_SERVERS=kafka_servers,
         DATABASE_URL=database_url,
         ARTIFACT_STORE_URL=store.as_uri(),
         _env_file=None,
+        **more,
     )
     await migrate(database_url, "log_sink", log_sink)
     spans = InMemorySpanExporter()
@@ -225,12 +226,12 @@ def until_fixture() -> Until:
 WorldOn = Callable[..., Any]
 
 
-@pytest.fixture(name="world_on")
+@pytest.fixture(name="world_on", scope="session")
 def world_on_fixture() -> WorldOn:
     return world_on
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def topic_sizes() -> dict[str, int]:
     return TOPIC_SIZES
 

@@ -128,6 +128,8 @@ class Attempt:
     cancel_sent_at: datetime | None = None
     cancel_answered: bool = False
     failure: Failure | None = None
+    held_back: bool = False
+    """It was told to wait its turn, and has said so."""
 
     @property
     def final(self) -> bool:
@@ -141,6 +143,22 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Due:
     """Its `next_action_at` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """The provider is well, but may not be asked before `until`."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShutOut:
+    """The provider is known to be unwell; it may be asked at `until`."""
+
+    until: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +224,17 @@ class CollectFailed:
 
 
 Happening = (
-    Due | CancelWanted | CalledBack | SubmitAnswered | Checked | CancelAnswered | Searched | Collected | CollectFailed
+    Due
+    | HeldBack
+    | ShutOut
+    | CancelWanted
+    | CalledBack
+    | SubmitAnswered
+    | Checked
+    | CancelAnswered
+    | Searched
+    | Collected
+    | CollectFailed
 )
 
 
@@ -259,6 +287,8 @@ def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa
     match happening:
         case Due():
             return _due(attempt, now)
+        case HeldBack() | ShutOut():
+            return _not_admitted(attempt, happening, now)
         case CancelWanted(reason):
             return _cancel_wanted(attempt, reason, now)
         case CalledBack(ref):
@@ -310,6 +340,20 @@ def _submit(attempt: Attempt, now: datetime) -> Step:
         submit_started_at=now,
     )
     return _told(_leased(submitting, now), AttemptSubmitting, now, Post(submission))
+
+
+def _not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -> Step:
+    if attempt.state != "queued":
+        return Step(attempt)
+    if isinstance(verdict, ShutOut):
+        return _failed(attempt, Failure(FailureKind.UNAVAILABLE, verdict.reason), now, retry_at=verdict.until)
+    if now >= attempt.created_at + timedelta(seconds=attempt.start_within_s):
+        waited = Failure(FailureKind.RATE_LIMITED, f"not sent within {attempt.start_within_s:g} s: {verdict.reason}")
+        return _failed(attempt, waited, now)
+    held = replace(attempt, next_action_at=min(verdict.until, attempt.deadline_at), held_back=True)
+    if attempt.held_back:
+        return Step(held)
+    return _told(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
 
 
 def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, now: datetime) -> Step:
@@ -590,7 +634,13 @@ def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> S
     return _later(attempt, now)
 
 
-def _failed(attempt: Attempt, failure: Failure, now: datetime, cost_usd: float | None = None) -> Step:
+def _failed(
+    attempt: Attempt,
+    failure: Failure,
+    now: datetime,
+    cost_usd: float | None = None,
+    retry_at: datetime | None = None,
+) -> Step:
     failure = replace(
         failure, message=_storable(failure.message)[:2000], code=_storable(failure.code or "")[:200] or None
     )
@@ -605,6 +655,7 @@ def _failed(attempt: Attempt, failure: Failure, now: datetime, cost_usd: float |
         http_status=failure.http_status,
         accepted=attempt.ref is not None,
         cost_usd=cost_usd if attempt.ref is not None else 0.0,
+        retry_at=retry_at,
     )
 
 

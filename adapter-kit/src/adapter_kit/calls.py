@@ -25,7 +25,6 @@ from adapter_kit.attempt import (
     SubmitAnswered,
 )
 from adapter_kit.collect import Collector
-from adapter_kit.health import Health
 from adapter_kit.hearing import Hearing
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.outcomes import (
@@ -42,7 +41,6 @@ from adapter_kit.outcomes import (
 from adapter_kit.provider import LostSubmission, Provider, Run, Submission
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
-from contracts.failures import FAILURES
 
 CALL_LIMIT_S: Final = 60.0
 T = TypeVar("T")
@@ -58,7 +56,6 @@ class Calls:
         self,
         provider: Provider,
         collector: Collector,
-        health: Health,
         runtime: Runtime,
         *,
         taken_refs: TakenRefs,
@@ -67,7 +64,6 @@ class Calls:
     ) -> None:
         self._provider = provider
         self._collector = collector
-        self._health = health
         self._runtime = runtime
         self._taken_refs = taken_refs
         self._callback_url = callback_url
@@ -143,15 +139,11 @@ class Calls:
         match outcome:
             case Accepted(ref):
                 self._log.info("accepted", provider_ref=ref.request_id)
-                self._health.note(None)
             case Refused(failure):
                 said = {"kind": failure.kind, "error_code": failure.code, "http_status": failure.http_status}
                 self._log.warning("refused", message=failure.message, **said)
-                if FAILURES[failure.kind].trips_breaker:
-                    self._health.note(failure.message)
             case NotSent(reason):
                 self._log.warning("not sent", message=reason)
-                self._health.note(reason)
             case Throttled(failure, retry_after_s):
                 self._log.warning("throttled", message=failure.message, retry_after_s=retry_after_s)
             case Unclear(reason):

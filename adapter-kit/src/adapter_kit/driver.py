@@ -19,7 +19,8 @@ from adapter_kit import ledger
 from adapter_kit.attempt import LEASE_S, Action, Collect, CollectFailed, Happening
 from adapter_kit.calls import Calls
 from adapter_kit.ending import tell_of_end
-from adapter_kit.ledger import Held, Stepped
+from adapter_kit.gatekeeper import Gatekeeper
+from adapter_kit.ledger import Lease, Stepped
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.outcomes import Failure
 from adapter_kit.settling import Settler
@@ -39,7 +40,15 @@ class Driver:
     """Drives every attempt of one provider; any number of replicas may run."""
 
     def __init__(
-        self, calls: Calls, settler: Settler, outbox: Outbox, pool: Pool, runtime: Runtime, *, concurrency: int
+        self,
+        calls: Calls,
+        settler: Settler,
+        outbox: Outbox,
+        pool: Pool,
+        runtime: Runtime,
+        *,
+        concurrency: int,
+        keeper: Gatekeeper,
     ) -> None:
         self._calls = calls
         self._settler = settler
@@ -47,7 +56,8 @@ class Driver:
         self._pool = pool
         self._runtime = runtime
         self._free = concurrency
-        self._held: dict[Held, float] = {}
+        self._keeper = keeper
+        self._held: dict[Lease, float] = {}
         self._collecting: set[asyncio.Task[Happening]] = set()
         self._wake = asyncio.Event()
         self._closing = False
@@ -101,7 +111,7 @@ class Driver:
             return LONGEST_SLEEP_S  # A call that ends wakes the loop.
         before = monotonic()
         async with self._outbox.transaction() as transaction:
-            claimed = await ledger.claim(transaction, self._free)
+            claimed = await ledger.claim(transaction, self._free, self._keeper)
             full = len(claimed) == self._free
             next_s = None if full else await ledger.seconds_to_next(transaction)
         for stepped in claimed:
@@ -181,7 +191,7 @@ class Driver:
         return f"the claim loop has not turned for {idle_s:.0f} s" if idle_s > STALL_S and self._free > 0 else None
 
 
-def _lease(stepped: Stepped) -> Held:
+def _lease(stepped: Stepped) -> Lease:
     return stepped.attempt.attempt_id, stepped.attempt.state
 
 

@@ -138,8 +138,11 @@ def well(gate: Gate, now: datetime) -> Gate:
     )
 
 
-def ill(gate: Gate, kind: FailureKind, message: str, now: datetime) -> Gate:
-    """Something failed in a way that says something about the provider: enough of it opens the breaker."""
+def ill(gate: Gate, kind: FailureKind, message: str, now: datetime, *, open_s: float = OPEN_S) -> Gate:
+    """Something failed in a way that says something about the provider: enough of it opens the breaker.
+
+    `open_s` is how long the first opening lasts, in seconds.
+    """
     if not FAILURES[kind].trips_breaker:
         return gate
     failed = replace(gate, failures=gate.failures + 1, error=message[:500])
@@ -147,13 +150,13 @@ def ill(gate: Gate, kind: FailureKind, message: str, now: datetime) -> Gate:
         return replace(failed, failures=gate.failures)  # What was under way when it opened says nothing new.
     if gate.state == "closed" and failed.failures < THRESHOLD and kind not in AT_ONCE:
         return failed
-    open_s = min(OPEN_AT_MOST_S, OPEN_S * 2.0**gate.openings) * (1 + _jitter(gate) / 4)
+    shut_s = min(open_s * OPEN_AT_MOST_S / OPEN_S, open_s * 2.0**gate.openings) * (1 + _jitter(gate) / 4)
     return replace(
         failed,
         state="open",
         since=now if gate.state == "closed" else gate.since,
         openings=gate.openings + 1,
-        open_until=now + timedelta(seconds=open_s),
+        open_until=now + timedelta(seconds=shut_s),
         probe_until=None,
     )
 

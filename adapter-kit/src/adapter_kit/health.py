@@ -1,4 +1,8 @@
-"""Health: what this adapter knows of its provider, from submits and free probes, kept where the gateway reads it."""
+"""Health: whether the provider answers and takes the key, asked for free, and kept where the gateway reads it.
+
+What paid runs say of the provider is in its gate, and outweighs a probe: one that is content with the key knows nothing
+of the balance.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +27,14 @@ ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.
 
 
 class Health:
-    """The provider's state as this process last saw it."""
+    """Probes the provider, and writes what it said."""
 
     def __init__(self, provider: Provider, pool: Pool, runtime: Runtime, probe_endpoint: str) -> None:
         self._provider = provider
         self._pool = pool
         self._runtime = runtime
         self._endpoint = probe_endpoint
-        self._refused: str | None = None
-        """What real submits last said; a probe that is content with the key does not outweigh an empty balance."""
-        self._news = asyncio.Event()
         self._log = get_logger("adapter_kit.health")
-
-    def note(self, error: str | None) -> None:
-        """A submit said this of the provider: None that it is well, or why not."""
-        if error != self._refused:
-            self._refused = error
-            self._news.set()
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -54,17 +49,13 @@ class Health:
 
     async def _watch(self) -> None:
         while True:
-            self._news.clear()
-            error = self._refused or _said(await self._probe())
+            error = _said(await self._probe())
             try:
                 await self._pool.execute(_WRITE, self._provider.name, "fail" if error else "ok", error)
             except TRANSIENT as problem:
                 self._log.warning("health not written", error=repr(problem))
-            try:
-                async with asyncio.timeout(PROBE_EVERY_S):
-                    await self._news.wait()
-            except TimeoutError:
-                continue
+            if not await self._runtime.pause(PROBE_EVERY_S):
+                return
 
     async def _probe(self) -> ProbeOutcome:
         try:

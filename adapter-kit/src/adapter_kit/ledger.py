@@ -10,7 +10,9 @@ from typing import Final
 import asyncpg
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt import LEASE_S, Action, Attempt, Due, Happening, Step, step
+from adapter_kit.attempt import LEASE_S, Action, Attempt, Due, Happening, HeldBack, ShutOut, Step, step
+from adapter_kit.gate import Admitted, Held, Shut
+from adapter_kit.gatekeeper import Gatekeeper, Gates, speaks
 from adapter_kit.outcomes import ProviderRef
 from chassis.database import Pool
 from chassis.outbox import Transaction
@@ -19,7 +21,7 @@ from contracts.ids import AttemptId
 
 _BODY: Final = TypeAdapter(Attempt)
 
-Held = tuple[AttemptId, AttemptState]
+Lease = tuple[AttemptId, AttemptState]
 """A lease: on which attempt, and the state in which it was taken."""
 
 _CREATE = """
@@ -86,27 +88,54 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
 
 
 async def apply(
-    transaction: Transaction, happenings: Sequence[tuple[AttemptId, Happening]]
+    transaction: Transaction, happenings: Sequence[tuple[AttemptId, Happening]], keeper: Gatekeeper | None = None
 ) -> dict[AttemptId, Stepped]:
     """Step each attempt through what happened to it, in order; unknown attempts are left out of the answer."""
     locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in happenings}))
     current = {known.attempt.attempt_id: known for known in map(_load, locked)}
+    spoken: list[tuple[Attempt, Happening, Attempt]] = []
     for attempt_id, happening in happenings:
         if (known := current.get(attempt_id)) is not None:
-            current[attempt_id] = _advance(transaction, known, happening)
+            after = current[attempt_id] = _advance(transaction, known, happening)
+            if speaks(known.attempt, happening, after.attempt):
+                spoken.append((known.attempt, happening, after.attempt))
     await _save(transaction, current.values())
+    if spoken and keeper is not None:
+        gates = await keeper.gates(transaction, {after.endpoint for _, _, after in spoken})
+        for before, happening, then in spoken:
+            gates.hear(before, happening, then, transaction.now)
+        await gates.save(transaction)
     return current
 
 
-async def claim(transaction: Transaction, limit: int) -> list[Stepped]:
-    """Take up to `limit` attempts that are due and step them; no two replicas get the same one."""
-    claimed = await transaction.connection.fetch(_CLAIM, limit)
-    stepped = [_advance(transaction, known, Due()) for known in map(_load, claimed)]
+async def claim(transaction: Transaction, limit: int, keeper: Gatekeeper) -> list[Stepped]:
+    """Take up to `limit` attempts that are due and step them; no two replicas get the same one.
+
+    Those that want to be submitted pass the gates first.
+    """
+    claimed = [_load(row) for row in await transaction.connection.fetch(_CLAIM, limit)]
+    wanted = {known.attempt.endpoint for known in claimed if known.attempt.state == "queued"}
+    gates = await keeper.gates(transaction, wanted) if wanted else None
+    stepped = [_advance(transaction, known, _turn(known.attempt, gates, transaction.now)) for known in claimed]
     await _save(transaction, stepped)
+    if gates is not None:
+        await gates.save(transaction)
     return stepped
 
 
-async def renew(pool: Pool, held: Sequence[Held]) -> frozenset[Held]:
+def _turn(attempt: Attempt, gates: Gates | None, now: datetime) -> Happening:
+    if gates is None or attempt.state != "queued" or now >= attempt.deadline_at:
+        return Due()
+    match gates.admit(attempt.endpoint, now):
+        case Admitted():
+            return Due()
+        case Held(until, reason):
+            return HeldBack(until, reason)
+        case Shut(until, reason):
+            return ShutOut(until, reason)
+
+
+async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
     """Keep the leases on these attempts for another while; those already lost are not in the answer.
 
     A lease is for an action in one state: whoever POSTs loses it when a callback takes the attempt further.

@@ -14,6 +14,8 @@ from adapter_kit.calls import CallbackUrl, Calls
 from adapter_kit.collect import Collector
 from adapter_kit.commands import CommandHandler
 from adapter_kit.driver import Driver
+from adapter_kit.gate import Limits
+from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.health import Health
 from adapter_kit.hearing import Hearing
 from adapter_kit.provider import Provider
@@ -44,6 +46,7 @@ async def adapter(
     *,
     sdk: str,
     probe_endpoint: str,
+    limits: Limits,
 ) -> AsyncIterator[None]:
     """Run the adapter of one provider for as long as the block lasts. Raises CannotStart."""
     schema = f"{name}_adapter"
@@ -64,13 +67,14 @@ async def adapter(
         calls = Calls(
             provider,
             Collector(client, store),
-            health,
             runtime,
             taken_refs=lambda lost: ledger.taken_refs(pool, lost, lost.created_at - LISTING_SLACK),
             callback_url=_callback_url(settings),
             hearing=hearing,
         )
-        driver = Driver(calls, Settler(outbox, runtime), outbox, pool, runtime, concurrency=settings.concurrency)
+        keeper = Gatekeeper(limits, settings.breaker_open_s)
+        settler = Settler(outbox, keeper)
+        driver = Driver(calls, settler, outbox, pool, runtime, concurrency=settings.concurrency, keeper=keeper)
         handler = CommandHandler(name, settings, outbox, driver.wake, Callbacks(provider, hearing))
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (

@@ -39,6 +39,13 @@ class AdapterSettings(CallbackSettings):
         validation_alias="SEGUE_SUBMIT_GRACE_S",
         description="Seconds after which a lost submit counts as never accepted; unset: derived from the route.",
     )
+    breaker_open_s: float = Field(
+        default=5,
+        gt=0,
+        le=300,
+        validation_alias="SEGUE_BREAKER_OPEN_S",
+        description="Seconds for which an unwell provider is left alone at first; doubles up to sixtyfold.",
+    )
     concurrency: int = Field(
         default=300, gt=0, validation_alias="SEGUE_PROVIDER_CALLS", description="Provider calls in flight at a time."
     )

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from adapter_kit import ledger
 from adapter_kit.attempt import Happening
+from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.ledger import Stepped
 from chassis.database import TRANSIENT
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
-from chassis.runtime import Runtime
 from contracts.ids import AttemptId
 
 
@@ -30,9 +30,9 @@ class _Told:
 class Settler:
     """The one writer of outcomes in this process."""
 
-    def __init__(self, outbox: Outbox, runtime: Runtime) -> None:
+    def __init__(self, outbox: Outbox, keeper: Gatekeeper) -> None:
         self._outbox = outbox
-        self._runtime = runtime
+        self._keeper = keeper
         self._waiting: list[_Told] = []
         self._news = asyncio.Event()
         self._log = get_logger("adapter_kit.settling")
@@ -77,7 +77,8 @@ class Settler:
 
     async def _write_once(self, told: Sequence[_Told]) -> None:
         async with self._outbox.transaction() as transaction:
-            stepped = await ledger.apply(transaction, [(one.attempt_id, one.happening) for one in told])
+            happened = [(one.attempt_id, one.happening) for one in told]
+            stepped = await ledger.apply(transaction, happened, self._keeper)
         for one in told:
             if not one.answer.done():
                 one.answer.set_result(stepped.get(one.attempt_id))

@@ -16,6 +16,8 @@ from typing import Final
 import httpx
 from pydantic import JsonValue
 
+from chassis.callbacks import without_mac
+
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds to get a connection in, at most; a quarter of an answer's time-out if that is less.
 
@@ -183,5 +185,8 @@ def _json(text: str | bytes) -> JsonValue:
 
 
 def words(text: str) -> str:
-    """What a provider or a library said, fit to be stored and shown: bounded, without NUL and lone surrogates."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode().strip()[:MAX_WORDS]
+    """What a provider or a library said, fit to be stored and shown: bounded, without NUL and lone surrogates.
+
+    Providers echo where they were told to call back; what signs those addresses is left out.
+    """
+    return without_mac(text).replace("\x00", "").encode("utf-8", "replace").decode().strip()[:MAX_WORDS]

@@ -20,6 +20,7 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
+    NoError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
     TopicAlreadyExistsError,
@@ -195,9 +196,10 @@ async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replica
         if not missing:
             return outcome
         response = await client.create_topics(missing)
-    for name, code, *_rest in response.to_object()["topic_errors"]:
-        error = for_code(code)
-        outcome[name] = "created" if code == 0 else "exists" if error is TopicAlreadyExistsError else error.__name__
+    for answer in response.to_object()["topic_errors"]:
+        error = for_code(answer["error_code"])
+        taken = {NoError: "created", TopicAlreadyExistsError: "exists"}
+        outcome[answer["topic"]] = taken.get(error, error.__name__)
     return outcome
 
 

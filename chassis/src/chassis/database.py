@@ -85,7 +85,7 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
     """Apply the package's `migrations/*.sql` that this schema does not have yet, each in its own transaction.
 
     Replicas that start together take turns under an advisory lock. A file that was applied must not change.
-    Raises CannotStart if one did, or if the database does not answer.
+    Raises CannotStart if one did, if the database does not answer, or if the URL's role may not do it.
     """
     connection = await _connected(lambda: asyncpg.connect(url, timeout=10))
     try:
@@ -98,6 +98,8 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
         applied = {row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM migrations")}
         for name, sql in _migrations(package):
             await _apply(connection, schema, name, sql, applied.get(name))
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise CannotStart(f"DATABASE_URL: {error}") from error
     finally:
         await connection.close(timeout=5)
 

@@ -151,6 +151,8 @@ def load_settings(kind: type[S]) -> S:
 
 def _problem(kind: type[S], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
     name = str(loc[0]) if loc else "environment"
+    if name in kind.model_fields:  # What is wrong is the default.
+        name = next(iter(_aliases(kind.model_fields[name].validation_alias)), name)
     described = {alias: f.description for f in kind.model_fields.values() for alias in _aliases(f.validation_alias)}
     hint = f" ({described[name]})" if described.get(name) else ""
     what = "is not set" if error_type == "missing" else message.removeprefix("Value error, ")

@@ -21,7 +21,7 @@ from contracts.topics import TOPICS
 from segue_cli.doctor_advice import Finding, fal_key, probed, replicate_token
 from segue_cli.topics import BrokerAway, present_topics
 
-LIMIT_S: Final = 10.0
+LIMIT_S: Final = 5.0
 SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
 """The SDKs' releases that the adapters' transport seams are made for."""
 SCHEMAS: Final = {

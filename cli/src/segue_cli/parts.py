@@ -54,7 +54,7 @@ def module_of(service: str) -> str:
 
 def service_again(service: str, port: int, env_file: Path) -> str:
     """How a person starts a service again beside a running `segue up`."""
-    command = [_segue(), "run", service, "--port", str(port), "--env-file", from_here(env_file)]
+    command = [*_segue(), "run", service, "--port", str(port), "--env-file", from_here(env_file)]
     return shlex.join(command)
 
 
@@ -106,9 +106,9 @@ def from_here(path: Path) -> str:
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 
-def _segue() -> str:
+def _segue() -> list[str]:
     """How the command was called, as one can call it again from here."""
     called = Path(sys.argv[0])
     if called.name == "segue":
-        return from_here(called)
-    return f"{from_here(Path(sys.executable))} -m segue_cli"
+        return [from_here(called)]
+    return [from_here(Path(sys.executable)), "-m", "segue_cli"]

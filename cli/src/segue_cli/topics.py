@@ -11,7 +11,7 @@ from contracts.topics import DAY_S, PARTITIONS, TOPICS
 if TYPE_CHECKING:
     from rich.table import Table
 
-LIMIT_S: Final = 20.0
+LIMIT_S: Final = 10.0
 _MOST_REPLICAS: Final = 3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from adapter_kit.gate import Limits
 from adapter_kit.service import adapter
 from chassis.runtime import Runtime
 from fal_adapter.settings import FalSettings
@@ -25,6 +26,12 @@ async def app(settings: FalSettings, runtime: Runtime) -> AsyncIterator[None]:
         submit_timeout_s=settings.submit_timeout_s,
     )
     async with adapter(
-        settings, runtime, "fal", provider, sdk=f"fal-client {sdk_version()}", probe_endpoint=PROBE_ENDPOINT
+        settings,
+        runtime,
+        "fal",
+        provider,
+        sdk=f"fal-client {sdk_version()}",
+        probe_endpoint=PROBE_ENDPOINT,
+        limits=Limits(settings.concurrent_runs, settings.submits_per_minute),
     ):
         yield

@@ -17,6 +17,18 @@ class FalSettings(AdapterSettings):
     fal_api_url: str = Field(
         default="https://api.fal.ai", validation_alias="FAL_API_URL", description="The base of fal's platform API."
     )
+    concurrent_runs: int | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="SEGUE_FAL_CONCURRENT_RUNS",
+        description="Runs under way at a time; unset: as many as are asked for.",
+    )
+    submits_per_minute: int | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="SEGUE_FAL_SUBMITS_PER_MINUTE",
+        description="Submits a minute; unset: as many as are asked for.",
+    )
 
     @field_validator("fal_key")
     @classmethod

@@ -19,7 +19,7 @@ from chassis.runtime import CannotStart, Runtime
 from chassis.tail import Tail
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
-from gateway import docs, files, jobs, overview, problems, tracks
+from gateway import callbacks, docs, files, jobs, overview, problems, tracks
 from gateway.context import Gateway
 from gateway.health import HealthReader
 from gateway.idempotency import Fingerprints
@@ -30,6 +30,7 @@ from gateway.reads import ReadModel
 from gateway.settings import GatewaySettings
 from gateway.tail import JobTail
 from gateway.tracing import TracedCalls
+from gateway.verifying import verifiers
 
 SCHEMA = "gateway"
 _PUBLISHED = tuple(topic for topic in TOPICS if "gateway" in topic.producers and topic.carries)
@@ -55,6 +56,7 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
     tail = JobTail()
     async with (
         open_pool(database_url, SCHEMA) as pool,
+        verifiers(settings) as webhooks,
         running(broker, servers, (*_PUBLISHED, *_TAILED)),
         Tail(servers, _TAILED, tail.take, runtime).running(),
     ):
@@ -71,6 +73,7 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
             health=HealthReader(pool),
             store=store,
             present=Presenter(settings.public_url or ""),
+            verifiers=webhooks,
         )
 
 
@@ -86,7 +89,7 @@ def api(parts: Gateway) -> FastAPI:
     app.state.gateway = parts
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry)
     problems.install(app)
-    for router in (tracks.router, jobs.router, files.router, overview.router):
+    for router in (tracks.router, jobs.router, files.router, overview.router, callbacks.router):
         app.include_router(router)
     app.router.routes.extend(health_routes(parts.runtime))
     docs.install(app)
@@ -109,4 +112,5 @@ def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:
         database=f"{database.hostname}:{database.port or 5432}{database.path}",
         artifact_store=settings.artifact_store_url.partition("?")[0],
         models=len(catalogue.models),
+        callbacks=settings.public_url or "off",
     )

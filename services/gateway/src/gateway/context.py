@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,14 @@ from fastapi import Depends, Request
 from chassis.artifacts import ArtifactStore
 from chassis.runtime import Runtime
 from contracts.catalogue import Catalogue
+from contracts.generation import Provider
 from gateway.health import HealthReader
 from gateway.idempotency import Fingerprints
 from gateway.lookup import Lookup
 from gateway.present import Presenter
 from gateway.settings import GatewaySettings
 from gateway.tail import JobTail
+from gateway.verifying import Verifier
 
 if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker
@@ -38,6 +41,8 @@ class Gateway:
     health: HealthReader
     store: ArtifactStore
     present: Presenter
+    verifiers: Mapping[Provider, Verifier]
+    """Of providers' webhooks; none where callbacks are switched off."""
 
 
 def _gateway(request: Request) -> Gateway:

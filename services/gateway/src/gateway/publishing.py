@@ -25,7 +25,16 @@ RETRY_AFTER_S: Final = 5
 async def publish_durably(
     gateway: Gateway, message: Message, *, parent: str | None, deadline: float, key: str | None = None
 ) -> None:
-    """Publish to all in-sync replicas by `deadline` (the loop's clock), and let our own tail know.
+    """Publish as `publish_confirmed` does, and let our own tail know."""
+    record = await publish_confirmed(gateway, message, parent=parent, deadline=deadline, key=key)
+    headers = {name: value.decode() for name, value in record.headers}
+    gateway.tail.take(Envelope(message, headers["ce_id"], headers["ce_source"], headers.get("traceparent")))
+
+
+async def publish_confirmed(
+    gateway: Gateway, message: Message, *, parent: str | None, deadline: float, key: str | None = None
+) -> Record:
+    """Publish to all in-sync replicas by `deadline` (the loop's clock).
 
     Raises Problem (503) if that cannot be confirmed; the message may still arrive. `key` is the Idempotency-Key that
     makes a repeat safe.
@@ -37,8 +46,7 @@ async def publish_durably(
     except (KafkaError, TimeoutError, OSError) as error:
         get_logger("gateway").warning("kafka did not take it in time", job_id=message.job_id, error=repr(error))
         raise _unconfirmed(key) from error
-    headers = {name: value.decode() for name, value in record.headers}
-    gateway.tail.take(Envelope(message, headers["ce_id"], headers["ce_source"], headers.get("traceparent")))
+    return record
 
 
 def _record(gateway: Gateway, message: Message, parent: str | None) -> Record:

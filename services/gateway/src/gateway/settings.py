@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
-from chassis.settings import ServiceSettings
+from chassis.settings import CallbackSettings
 from contracts.generation import Provider
+from gateway.signatures import replicate_key
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(CallbackSettings):
     """The gateway's own settings, beside those of every service."""
 
     port: int = Field(
@@ -25,11 +26,6 @@ class GatewaySettings(ServiceSettings):
     catalogue: Path | None = Field(
         default=None, validation_alias="SEGUE_CATALOGUE", description="Path of a models.yaml; unset: the built-in one."
     )
-    public_url: str | None = Field(
-        default=None,
-        validation_alias="SEGUE_PUBLIC_URL",
-        description="Where clients reach this API, as in https://host.",
-    )
     job_deadline_s: float = Field(
         default=1800, ge=1, le=86_400, validation_alias="SEGUE_JOB_DEADLINE_S", description="Seconds a job may take."
     )
@@ -40,10 +36,38 @@ class GatewaySettings(ServiceSettings):
         validation_alias="SEGUE_ACCEPT_WITHIN_S",
         description="Seconds after which a request that was stuck on its way to Kafka is no longer run.",
     )
+    fal_jwks_url: str = Field(
+        default="https://rest.fal.ai/.well-known/jwks.json",
+        validation_alias="FAL_JWKS_URL",
+        description="Where the keys are that fal signs webhooks with.",
+    )
+    replicate_webhook_signing_secret: SecretStr | None = Field(
+        default=None,
+        validation_alias="REPLICATE_WEBHOOK_SIGNING_SECRET",
+        description="What Replicate signs webhooks with, whsec_…; several, with commas between them, while it changes.",
+    )
+    replicate_api_token: SecretStr | None = Field(
+        default=None,
+        validation_alias="REPLICATE_API_TOKEN",
+        description="Replicate's API token: it fetches the signing secret where that is not set.",
+    )
+    replicate_base_url: str = Field(
+        default="https://api.replicate.com",
+        validation_alias="REPLICATE_BASE_URL",
+        description="The base of Replicate's API, without /v1.",
+    )
 
-    @field_validator("public_url")
+    @field_validator("replicate_webhook_signing_secret")
     @classmethod
-    def _is_http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return value.rstrip("/") if value else None
+    def _are_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        for secret in _listed(value):
+            replicate_key(secret)
+        return value
+
+    def replicate_signing_keys(self) -> tuple[bytes, ...]:
+        """The keys in Replicate's signing secret; none where it is not set."""
+        return tuple(replicate_key(secret) for secret in _listed(self.replicate_webhook_signing_secret))
+
+
+def _listed(secrets: SecretStr | None) -> list[str]:
+    return secrets.get_secret_value().split(",") if secrets is not None else []

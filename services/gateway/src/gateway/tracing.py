@@ -6,6 +6,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.callbacks import without_mac
 from chassis.logs import get_logger
 from chassis.telemetry import Telemetry
 from gateway.problems import internal_error
@@ -31,7 +32,8 @@ class TracedCalls:
                 status = message["status"]
             await send(message)
 
-        attributes = {"http.request.method": scope["method"], "url.path": scope["path"], "url.scheme": scope["scheme"]}
+        path = without_mac(scope["path"])
+        attributes = {"http.request.method": scope["method"], "url.path": path, "url.scheme": scope["scheme"]}
         # None would mean the current span: uvicorn may run a call in the context of an earlier one on its connection.
         parent = Headers(scope=scope).get("traceparent", "")
         with self._telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
@@ -39,7 +41,7 @@ class TracedCalls:
                 await self._app(scope, receive, watched)
             except Exception as error:  # noqa: BLE001 - whatever it was, the client gets a 500 and the log the rest
                 span.record_exception(error)
-                get_logger("gateway").error("a call failed", path=scope["path"], exc_info=error)
+                get_logger("gateway").error("a call failed", path=path, exc_info=error)
                 if status == 0:
                     await internal_error().response()(scope, receive, watched)
             route = getattr(scope.get("route"), "path", None)

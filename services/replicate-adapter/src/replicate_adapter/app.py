@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from adapter_kit.gate import Limits
 from adapter_kit.service import adapter
 from chassis.runtime import Runtime
 from replicate_adapter.provider import replicate_provider
@@ -29,5 +30,6 @@ async def app(settings: ReplicateSettings, runtime: Runtime) -> AsyncIterator[No
         provider,
         sdk=f"replicate {sdk_version()}",
         probe_endpoint=PROBE_ENDPOINT,
+        limits=Limits(settings.concurrent_runs, settings.submits_per_minute),
     ):
         yield

@@ -18,6 +18,18 @@ class ReplicateSettings(AdapterSettings):
         validation_alias="REPLICATE_BASE_URL",
         description="The base of Replicate's API, without /v1.",
     )
+    concurrent_runs: int | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="SEGUE_REPLICATE_CONCURRENT_RUNS",
+        description="Runs under way at a time; unset: as many as are asked for.",
+    )
+    submits_per_minute: int | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="SEGUE_REPLICATE_SUBMITS_PER_MINUTE",
+        description="Submits a minute; unset: as many as are asked for.",
+    )
 
     @field_validator("replicate_api_token")
     @classmethod

@@ -1,0 +1,88 @@
+"""`/api/callbacks`: providers' webhooks, ours by the address, theirs by the signature, in Kafka before the 204."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from opentelemetry import trace
+
+from chassis.callbacks import CALLBACKS_PATH, mac_is_right
+from chassis.logs import get_logger
+from chassis.telemetry import traceparent_of
+from contracts.callbacks import CallbackReceived
+from contracts.generation import PROVIDERS, Provider
+from contracts.ids import AttemptId, job_of
+from gateway.body import read_body
+from gateway.context import Gateway, Here
+from gateway.metrics import CALLBACKS
+from gateway.problems import Problem
+from gateway.publishing import PUBLISH_LIMIT_S, publish_confirmed
+from gateway.signing_keys import KeysAway
+
+router = APIRouter(prefix=CALLBACKS_PATH, include_in_schema=False)
+
+MAX_BODY_BYTES: Final = 1_000_000
+"""In Kafka a body of JSON is a JSON string, at most twice as long: within the largest message."""
+MAX_DELIVERY_ID_CHARS: Final = 300
+
+
+@router.post("/{provider}/{attempt_id}/{mac}", status_code=204)
+async def take_callback(provider: str, attempt_id: str, mac: str, request: Request, here: Here) -> Response:
+    """Take a webhook: 204 once Kafka has it, and 503, upon which providers send it again, where that is not sure."""
+    known = next((each for each in PROVIDERS if each == provider), None)
+    if known is None or not _is_ours(here, known, attempt_id, mac):
+        CALLBACKS.labels(known or "other", "wrong-address").inc()
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    log = get_logger("gateway.callbacks").bind(provider=known, attempt_id=attempt_id)
+    try:
+        message = await _verified(here, known, AttemptId(attempt_id), request)
+        deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
+        await publish_confirmed(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
+    except Problem as problem:
+        CALLBACKS.labels(known, problem.kind).inc()
+        log.warning("callback not taken", reason=problem.detail)
+        raise
+    CALLBACKS.labels(known, "taken").inc()
+    log.info("callback taken", job_id=message.job_id, delivery_id=message.delivery_id)
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def _is_ours(here: Gateway, provider: Provider, attempt_id: str, mac: str) -> bool:
+    secret = here.settings.callback_secret
+    made = provider in here.verifiers and secret is not None
+    return made and secret is not None and mac_is_right(secret.get_secret_value(), provider, attempt_id, mac)
+
+
+async def _verified(here: Gateway, provider: Provider, attempt_id: AttemptId, request: Request) -> CallbackReceived:
+    body = await read_body(request, MAX_BODY_BYTES)
+    try:
+        delivery_id = await here.verifiers[provider].delivery_id(request.headers, body, time.time())
+    except KeysAway as error:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "signing-keys-away", "the signature cannot be checked right now"
+        ) from error
+    if delivery_id is None:
+        raise Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", "the webhook is not signed by the provider, just now")
+    return CallbackReceived(
+        job_id=job_of(attempt_id),
+        occurred_at=datetime.now(UTC),
+        attempt_id=attempt_id,
+        provider=provider,
+        delivery_id=delivery_id[:MAX_DELIVERY_ID_CHARS],
+        body=_json_text(body),
+    )
+
+
+def _json_text(body: bytes) -> str:
+    try:
+        text = body.decode()
+        json.loads(text)
+    except (ValueError, RecursionError):
+        raise Problem(HTTPStatus.BAD_REQUEST, "malformed-json", "the body is not JSON in UTF-8") from None
+    return text

@@ -1,0 +1,148 @@
+"""The gates in Postgres: every replica passes the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+import adapter_kit
+from adapter_kit import ledger
+from adapter_kit.attempt import Attempt, Post, SubmitAnswered
+from adapter_kit.gate import Limits
+from adapter_kit.gatekeeper import Gatekeeper
+from adapter_kit.ledger import Stepped
+from adapter_kit.outcomes import Accepted, Failure, ProviderRef, Refused, Throttled
+from chassis.database import Pool, migrate, open_pool
+from chassis.outbox import Outbox
+from chassis.telemetry import make_telemetry
+from contracts.failures import FailureKind
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+
+FREE = Gatekeeper(Limits(), open_s=5)
+NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", http_status=403)
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrate(database_url, "fal_adapter", adapter_kit)
+    async with open_pool(database_url, "fal_adapter", max_size=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def outbox(pool: Pool) -> Outbox:
+    # Nothing is published here: the rows stay in the outbox, which is all that these tests need of it.
+    runtime = SimpleNamespace(service="fal-adapter", telemetry=make_telemetry("fal-adapter", None))
+    return Outbox(pool, cast("Any", None), cast("Any", runtime))
+
+
+async def queue(outbox: Outbox, names: list[str], endpoint: str = "test/model") -> None:
+    async with outbox.transaction() as transaction:
+        now = transaction.now
+        jobs = [job_id_for("default", name) for name in names]
+        attempts = [
+            Attempt(
+                attempt_id=attempt_id_for(job, 1),
+                job_id=job,
+                track_id=track_id_for(job),
+                n=1,
+                provider="fal",
+                model="music/test",
+                endpoint=endpoint,
+                modality="music",
+                arguments={},
+                price_usd=0.2,
+                deadline_at=now + timedelta(minutes=30),
+                submit_timeout_s=30,
+                start_within_s=60,
+                run_within_s=120,
+                grace_s=240,
+                created_at=now,
+                next_action_at=now,
+            )
+            for job in jobs
+        ]
+        await ledger.create(transaction, [(attempt, None) for attempt in attempts])
+
+
+async def claim(outbox: Outbox, keeper: Gatekeeper = FREE) -> list[Stepped]:
+    async with outbox.transaction() as transaction:
+        return await ledger.claim(transaction, 100, keeper)
+
+
+async def answer(outbox: Outbox, stepped: Stepped, outcome: Any, keeper: Gatekeeper = FREE) -> Stepped:
+    attempt = stepped.attempt
+    async with outbox.transaction() as transaction:
+        happening = SubmitAnswered(attempt.submissions, outcome)
+        after = await ledger.apply(transaction, [(attempt.attempt_id, happening)], keeper)
+    return after[attempt.attempt_id]
+
+
+async def test_an_empty_account_shuts_the_provider_for_everybody(outbox: Outbox) -> None:
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox)
+    await answer(outbox, first, Refused(NO_CREDIT))
+    await queue(outbox, ["second"], endpoint="another/model")
+    (second,) = await claim(outbox)
+    assert second.action is None
+    assert second.attempt.failure is not None
+    assert second.attempt.failure.kind is FailureKind.UNAVAILABLE
+    assert "no credit" in second.attempt.failure.message
+
+
+async def test_a_retired_model_shuts_its_endpoint_alone(outbox: Outbox) -> None:
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox)
+    await answer(outbox, first, Refused(Failure(FailureKind.MODEL_NOT_FOUND, "no such app", http_status=404)))
+    await queue(outbox, ["same"])
+    await queue(outbox, ["other"], endpoint="another/model")
+    states = {stepped.attempt.endpoint: stepped.attempt.state for stepped in await claim(outbox)}
+    assert states == {"test/model": "failed", "another/model": "submitting"}
+
+
+async def test_what_was_shut_opens_for_one_probe_and_closes_on_its_success(outbox: Outbox) -> None:
+    eager = Gatekeeper(Limits(), open_s=0.000_001)
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox, eager)
+    await answer(outbox, first, Refused(NO_CREDIT), eager)
+    await queue(outbox, ["probe", "behind"])
+    posted = [stepped for stepped in await claim(outbox, eager) if isinstance(stepped.action, Post)]
+    assert len(posted) == 1
+    await answer(outbox, posted[0], Accepted(ProviderRef("run-1", {})), eager)
+    await queue(outbox, ["after"])
+    (after,) = await claim(outbox, eager)
+    assert isinstance(after.action, Post)
+
+
+async def test_a_full_provider_makes_the_rest_wait_here(outbox: Outbox) -> None:
+    two = Gatekeeper(Limits(concurrent=2), open_s=5)
+    await queue(outbox, [f"job-{n}" for n in range(5)])
+    claimed = await claim(outbox, two)
+    assert sorted(stepped.attempt.state for stepped in claimed) == ["queued"] * 3 + ["submitting"] * 2
+    assert await claim(outbox, two) == []
+
+
+async def test_throttling_is_remembered_for_the_next_attempt(outbox: Outbox) -> None:
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox)
+    throttled = Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), 10)
+    await answer(outbox, first, throttled)
+    await queue(outbox, ["second"])
+    (second,) = await claim(outbox)
+    assert (second.attempt.state, second.action) == ("queued", None)
+
+
+async def test_the_health_that_the_gateway_reads_follows_the_gate(outbox: Outbox, pool: Pool) -> None:
+    await pool.execute("INSERT INTO health (provider, status, since, checked_at) VALUES ('fal', 'ok', now(), now())")
+    assert await pool.fetchval("SELECT status FROM v_health") == "ok"
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox)
+    await answer(outbox, first, Refused(NO_CREDIT))
+    row = await pool.fetchrow("SELECT status, error FROM v_health")
+    assert row is not None
+    assert (row["status"], row["error"]) == ("fail", "no credit")

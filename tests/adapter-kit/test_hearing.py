@@ -1,0 +1,90 @@
+"""When callbacks count as arriving, and what is counted as a second run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client import REGISTRY
+
+from adapter_kit.attempt import Attempt, Checked, Happening, SubmitAnswered
+from adapter_kit.hearing import Hearing, said_of_callbacks
+from adapter_kit.outcomes import Accepted, Broken, Failure, NoAnswer, Output, Produced, ProviderRef, Running, Stopped
+from contracts.failures import FailureKind
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = job_id_for("default", "hearing")
+REF = ProviderRef("run-1", {})
+ENDED = Attempt(
+    attempt_id=attempt_id_for(JOB, 1),
+    job_id=JOB,
+    track_id=track_id_for(JOB),
+    n=1,
+    provider="fal",
+    model="music/test",
+    endpoint="test/model",
+    modality="music",
+    arguments={},
+    price_usd=0.2,
+    deadline_at=NOW + timedelta(minutes=30),
+    submit_timeout_s=30,
+    start_within_s=60,
+    run_within_s=120,
+    grace_s=240,
+    created_at=NOW,
+    expects_callback=True,
+    state="collecting",
+    ref=REF,
+)
+CALLED = replace(ENDED, called_back=True)
+POLLED = replace(ENDED, expects_callback=False)
+PRODUCED = Checked(Produced((Output("https://files.example/a.wav"),)))
+BROKEN = Checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "happening", "said"),
+    [
+        (ENDED, PRODUCED, False),
+        (ENDED, BROKEN, False),
+        (CALLED, PRODUCED, True),
+        (CALLED, BROKEN, True),
+        (ENDED, Checked(Running()), None),
+        (ENDED, Checked(NoAnswer("502")), None),
+        (ENDED, Checked(Stopped(may_have_cost=False)), None),
+        (POLLED, PRODUCED, None),
+        (ENDED, SubmitAnswered(1, Accepted(REF)), None),
+    ],
+)
+def test_what_an_ending_says_of_callbacks(attempt: Attempt, happening: Happening, *, said: bool | None) -> None:
+    assert said_of_callbacks(attempt, happening) is said
+
+
+def test_polling_thins_out_with_the_first_callback_and_is_back_when_one_stays_away() -> None:
+    hearing = Hearing("fal")
+    assert not hearing.callbacks_arrive
+    hearing.heard()
+    assert hearing.callbacks_arrive
+    hearing.note(ENDED, PRODUCED)
+    assert not hearing.callbacks_arrive
+    hearing.note(CALLED, PRODUCED)
+    assert hearing.callbacks_arrive
+
+
+def suspected() -> float:
+    return REGISTRY.get_sample_value("segue_duplicates_suspected_total", {"provider": "replicate"}) or 0.0
+
+
+def test_a_second_run_is_counted_whoever_tells_of_it() -> None:
+    hearing = Hearing("replicate")
+    before = suspected()
+    assert not hearing.suspect(ENDED, REF)
+    assert not hearing.suspect(ENDED, None)
+    hearing.note(ENDED, SubmitAnswered(1, Accepted(REF)))
+    assert suspected() == before
+    assert hearing.suspect(ENDED, ProviderRef("run-2", {}))
+    hearing.note(ENDED, SubmitAnswered(1, Accepted(ProviderRef("run-2", {}))))
+    hearing.note(replace(ENDED, state="failed", ref=None), SubmitAnswered(1, Accepted(REF)))
+    assert suspected() == before + 3

@@ -1,0 +1,117 @@
+"""The pages a platform asks for, and a server that leaves signals alone and names what is in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from tests.chassis.toy import runtime_for
+
+from chassis.http import health_app, serve_http
+from chassis.runtime import CannotStart
+
+
+async def test_the_pages_say_what_is_dead_and_what_is_not_ready() -> None:
+    runtime = runtime_for()
+    dead: list[str] = []
+    waiting: list[str] = []
+    runtime.must_live(lambda: dead[0] if dead else None)
+    runtime.must_be_ready(lambda: waiting[0] if waiting else None)
+    async with (
+        serve_http(health_app(runtime), "127.0.0.1", 0) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+
+        async def answers(path: str) -> tuple[int, object]:
+            response = await client.get(path)
+            return response.status_code, response.json()
+
+        fine = (200, {"status": "ok"})
+        assert await answers("/livez") == fine
+        assert await answers("/readyz") == (503, {"status": "fail", "reason": "starting"})
+        runtime.started = True
+        assert await answers("/readyz") == fine
+        waiting.append("the tail is catching up")
+        assert await answers("/readyz") == (503, {"status": "fail", "reason": "the tail is catching up"})
+        assert await answers("/livez") == fine
+        dead.append("the fetch task")
+        assert await answers("/livez") == (503, {"status": "fail", "reason": "the fetch task"})
+        runtime.stopping.set()
+        assert await answers("/readyz") == (503, {"status": "fail", "reason": "stopping"})
+        metrics = await client.get("/metrics")
+        assert metrics.headers["content-type"].startswith("text/plain; version=")
+        for name in ("segue_messages_handled_total", "segue_dead_letters_total", "segue_outbox_published_total"):
+            assert f"# TYPE {name} counter" in metrics.text
+        assert (await client.post("/livez")).status_code == 405
+        assert (await client.get("/nothing")).status_code == 404
+
+
+async def test_it_leaves_signals_alone_and_finishes_the_request_in_hand() -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: Request) -> Response:
+        arrived.set()
+        await go_on.wait()
+        return PlainTextResponse("done")
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    async with httpx.AsyncClient() as client:
+        async with serve_http(Starlette(routes=[Route("/", slow)]), "127.0.0.1", 0) as port:
+            answer = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
+            await arrived.wait()
+            assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+            asyncio.get_running_loop().call_later(0.2, go_on.set)
+        assert (await answer).text == "done"
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_request_that_does_not_end_is_left_behind() -> None:
+    arrived = asyncio.Event()
+
+    async def endless(_request: Request) -> Response:
+        arrived.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with httpx.AsyncClient() as client:
+        async with serve_http(Starlette(routes=[Route("/", endless)]), "127.0.0.1", 0) as port:
+            answer = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
+            await arrived.wait()
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        outcome = (await asyncio.gather(answer, return_exceptions=True))[0]
+        assert isinstance(outcome, httpx.HTTPError) or (
+            isinstance(outcome, httpx.Response) and outcome.status_code == 500
+        )
+
+
+async def test_answers_come_without_delay() -> None:
+    async with (
+        serve_http(health_app(runtime_for()), "127.0.0.1", 0) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        await client.get("/livez")
+        times = []
+        for _ in range(20):
+            began = time.monotonic()
+            await client.get("/livez")
+            times.append(time.monotonic() - began)
+    assert sorted(times)[5] < 0.035, "Nagle's algorithm and delayed acknowledgement would cost 40 ms each"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+async def test_an_address_that_cannot_be_had_is_named(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotStart, match=f"^SEGUE_PORT: {host}:{port} cannot be listened on: "):
+            async with serve_http(health_app(runtime_for()), host, port):
+                pytest.fail("it can't have started")

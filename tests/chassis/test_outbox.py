@@ -1,0 +1,201 @@
+"""What a transaction says is published if and only if it commits: at once, in order, through outages and crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+from aiokafka import ConsumerRecord
+from tests.chassis.toy import Toy, job, read, runtime_for, started, toy, until
+
+from chassis import outbox
+from chassis.database import TRANSIENT
+from contracts.envelope import Envelope, decode
+from contracts.jobs import JobStarted
+from contracts.message import Message
+from contracts.topics import JOBS, PARTITIONS, TOPICS
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import LocalPostgres, postgres
+
+SIZES = {topic.name: PARTITIONS for topic in TOPICS}
+TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+
+
+@pytest.fixture
+def eager_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "RELAY_AGE_S", 0.4)
+
+
+@pytest_asyncio.fixture
+async def own_postgres() -> AsyncIterator[LocalPostgres]:
+    async with postgres() as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def port() -> int:
+    """A port at which a cluster can be started again and again."""
+    async with kafka(SIZES) as probe:
+        return int(probe.bootstrap_servers.rpartition(":")[2])
+
+
+async def say(made: Toy, *messages: Message) -> None:
+    async with made.outbox.transaction() as transaction:
+        for message in messages:
+            transaction.emit(message, TRACEPARENT)
+
+
+async def roll_back(made: Toy, committed_at: list[float]) -> None:
+    async with made.outbox.transaction() as transaction:
+        transaction.emit(started(job(0)), None)
+        transaction.after_commit(lambda: committed_at.append(0))
+        raise RuntimeError("rolled back")
+
+
+async def leave_behind(made: Toy, count: int) -> None:
+    """Commit messages and publish none of them, as a crash would."""
+    dead = outbox.Outbox(made.pool, made.broker, made.runtime)
+    async with dead.transaction() as transaction:
+        for n in range(count):
+            transaction.emit(started(job(n)), TRACEPARENT)
+
+
+async def empty(made: Toy) -> bool:
+    return await made.waiting() == 0
+
+
+def told(records: Sequence[ConsumerRecord[bytes, bytes]]) -> dict[str, list[int]]:
+    """The versions of each job in the order of the log."""
+    versions: dict[str, list[int]] = defaultdict(list)
+    for record in records:
+        found = decode(record.headers, record.value)
+        assert isinstance(found, Envelope)
+        assert isinstance(found.message, JobStarted)
+        versions[found.message.job_id].append(found.message.version)
+    return versions
+
+
+def ids(records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[bytes]:
+    return [value for record in records for name, value in record.headers if name == "ce_id"]
+
+
+async def test_it_publishes_at_once_what_was_committed_and_nothing_else(embedded_kafka: str, database_url: str) -> None:
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        committed_at: list[float] = []
+        with pytest.raises(RuntimeError, match="rolled back"):
+            await roll_back(made, committed_at)
+        async with made.outbox.transaction() as transaction:
+            transaction.emit(started(job(1)), TRACEPARENT)
+            transaction.after_commit(lambda: committed_at.append(time.monotonic()))
+        await until(lambda: empty(made))
+        assert len(committed_at) == 1
+        assert time.monotonic() - committed_at[0] < 2, "long before the relay looks"
+        (record,) = await read(embedded_kafka, JOBS.name, 1)
+    headers = {name: value.decode() for name, value in record.headers if value is not None}
+    assert record.key == job(1).encode()
+    assert headers["ce_id"] == str(started(job(1)).event_id)
+    assert (headers["ce_source"], headers["traceparent"]) == ("/segue/toy", TRACEPARENT)
+
+
+async def test_messages_of_one_key_keep_their_order(embedded_kafka: str, database_url: str) -> None:
+    async def tell(made: Toy, n: int) -> None:
+        for version in range(1, 41, 2):
+            await say(made, started(job(n), version), started(job(n), version + 1))
+
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await asyncio.gather(*(tell(made, n) for n in range(8)))
+        await until(lambda: empty(made))
+    assert told(await read(embedded_kafka, JOBS.name, 320)) == {job(n): list(range(1, 41)) for n in range(8)}
+
+
+async def test_saying_the_same_twice_while_it_waits_is_saying_it_once(embedded_kafka: str, database_url: str) -> None:
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await say(made, started(job(1)), started(job(1)))
+        await until(lambda: empty(made))
+        assert len(await read(embedded_kafka, JOBS.name, 1)) == 1
+
+
+@pytest.mark.usefixtures("eager_relay")
+async def test_two_replicas_relay_what_a_crash_left_each_message_once(
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BATCH", 40)
+    async with (
+        toy(embedded_kafka, database_url, runtime_for("one"), consuming=False) as one,
+        toy(embedded_kafka, database_url, runtime_for("two"), consuming=False),
+    ):
+        await leave_behind(one, 300)
+        assert await one.waiting() == 300
+        await until(lambda: empty(one))
+    published = ids(await read(embedded_kafka, JOBS.name, 300))
+    assert len(published) == len(set(published)) == 300
+
+
+@pytest.mark.usefixtures("eager_relay")
+async def test_what_was_published_but_not_deleted_comes_again_with_the_same_id(
+    embedded_kafka: str, database_url: str
+) -> None:
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await made.pool.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;"
+            "CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+        await say(made, started(job(1)))
+        await read(embedded_kafka, JOBS.name, 1)
+        assert await made.waiting() == 1
+        await made.pool.execute("DROP TRIGGER refuse ON outbox")
+        await until(lambda: empty(made))
+        published = ids(await read(embedded_kafka, JOBS.name, 2))
+        assert len(published) >= 2
+        assert set(published) == {str(started(job(1)).event_id).encode()}
+        assert made.runtime.unhealthy() is None
+
+
+@pytest.mark.usefixtures("eager_relay")
+async def test_while_postgres_is_away_nothing_is_lost(embedded_kafka: str, own_postgres: LocalPostgres) -> None:
+    async with toy(embedded_kafka, own_postgres.url, runtime_for(), consuming=False) as made:
+        await say(made, started(job(1)))
+        await own_postgres.stop("immediate")
+        with pytest.raises(TRANSIENT):
+            await say(made, started(job(2)))
+        assert made.runtime.unhealthy() is None
+        await own_postgres.start()
+        await say(made, started(job(3)))
+        await until(lambda: empty(made))
+        assert made.runtime.unhealthy() is None
+    assert set(told(await read(embedded_kafka, JOBS.name, 2))) == {job(1), job(3)}
+
+
+@pytest.mark.usefixtures("eager_relay")
+async def test_while_kafka_is_away_messages_wait_in_postgres_and_no_more_than_some_in_memory(
+    port: int, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_PENDING", 20)
+    monkeypatch.setattr(outbox, "PUBLISH_LIMIT_S", 0.5)
+    async with AsyncExitStack() as stack:
+        async with kafka(SIZES, port=port) as before:
+            servers = before.bootstrap_servers
+            made = await stack.enter_async_context(toy(servers, database_url, runtime_for(), consuming=False))
+            await say(made, started(job(0)))
+            await until(lambda: empty(made))
+        for n in range(1, 101):
+            await say(made, started(job(n)))
+            assert len(made.outbox._pending) <= 20
+        assert await made.waiting() == 100
+        assert (made.runtime.unhealthy(), made.runtime.unready()) == (None, None)
+        async with kafka(SIZES, port=port):
+            await until(lambda: empty(made), within_s=30)
+            assert set(told(await read(servers, JOBS.name, 100))) == {job(n) for n in range(1, 101)}
+            assert made.runtime.unhealthy() is None
+            await stack.aclose()
+
+
+async def test_on_leaving_it_publishes_what_is_pending(embedded_kafka: str, database_url: str) -> None:
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await say(made, *(started(job(n)) for n in range(100)))
+    assert len(await read(embedded_kafka, JOBS.name, 100)) == 100

@@ -1,0 +1,121 @@
+"""One trace a job: what travels in messages is picked up again, and a collector that is away costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from tests.chassis.toy import QUICK, job, read, request, send, started, toy, until
+
+from chassis.http import serve_http
+from chassis.runtime import Runtime
+from chassis.telemetry import Telemetry, make_telemetry, trace_id_of
+from contracts.topics import JOBS, REQUESTS
+
+TRACE = "0123456789abcdef0123456789abcdef"
+PARENT = f"00-{TRACE}-0123456789abcdef-01"
+
+
+@asynccontextmanager
+async def collector() -> AsyncIterator[tuple[str, list[ExportTraceServiceRequest]]]:
+    """An OTLP endpoint over HTTP, and what it has been sent."""
+    got: list[ExportTraceServiceRequest] = []
+
+    async def traces(incoming: Request) -> Response:
+        got.append(ExportTraceServiceRequest.FromString(await incoming.body()))
+        return Response()
+
+    app = Starlette(routes=[Route("/v1/traces", traces, methods=["POST"])])
+    async with serve_http(app, "127.0.0.1", 0) as port:
+        yield f"http://127.0.0.1:{port}/", got
+
+
+async def test_spans_arrive_at_the_collector_with_the_services_name() -> None:
+    async with collector() as (url, got):
+        telemetry = make_telemetry("toy", url)
+        with telemetry.span("work", parent=PARENT, attributes={"a": 1}):
+            pass
+        await asyncio.to_thread(telemetry.close)
+    (resource,) = got[0].resource_spans
+    named = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert (named["service.name"], named["service.namespace"]) == ("toy", "segue")
+    (span,) = resource.scope_spans[0].spans
+    assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == ("work", TRACE, PARENT.split("-")[2])
+
+
+async def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
+    telemetry = make_telemetry("toy", "http://127.0.0.1:1")
+    with telemetry.span("work"):
+        pass
+    began = time.monotonic()
+    await asyncio.to_thread(telemetry.close)
+    assert time.monotonic() - began < 8
+
+
+async def test_a_messages_context_goes_on_in_what_it_leads_to(embedded_kafka: str, database_url: str) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    runtime = Runtime("toy", Telemetry(provider, "toy", exporting=True), consuming=QUICK)
+    asked = request(1)
+    traced = type(asked)(asked.topic, asked.key, asked.value, (*asked.headers, ("traceparent", PARENT.encode())))
+    async with toy(embedded_kafka, database_url, runtime) as made:
+        await send(embedded_kafka, [traced])
+
+        async def handled() -> bool:
+            return bool(await made.commits())
+
+        await until(handled)
+        async with made.outbox.transaction() as transaction:
+            transaction.emit(started(job(2)), PARENT)
+        records = await read(embedded_kafka, JOBS.name, 2)
+    carried = {
+        record.key: value.decode() for record in records for name, value in record.headers if name == "traceparent"
+    }
+    assert trace_id_of(carried[job(2).encode()]) == TRACE
+    finished = {(span.name, span.kind): span for span in spans.get_finished_spans()}
+    processed = finished[f"process {REQUESTS.name}", SpanKind.CONSUMER]
+    assert processed.parent is not None
+    assert format(processed.parent.trace_id, "032x") == TRACE
+    assert dict(processed.attributes or {}) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": REQUESTS.name,
+        "messaging.consumer.group.name": "toy",
+        "messaging.destination.partition.id": "0",
+        "messaging.kafka.offset": 0,
+        "messaging.message.conversation_id": job(1),
+    }
+    sent = finished[f"send {JOBS.name}", SpanKind.PRODUCER]
+    assert (sent.attributes or {})["messaging.message.conversation_id"] in {job(1), job(2)}
+
+
+def test_without_a_collector_a_context_is_handed_on_and_made_only_where_there_is_none() -> None:
+    telemetry = make_telemetry("toy", None)
+    assert telemetry.sent("t", parent=PARENT, job_id="j", event_type="e") == PARENT
+    made = telemetry.sent("t", parent=None, job_id="j", event_type="e")
+    assert trace_id_of(made) is not None
+    assert trace_id_of(made) != TRACE
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [None, "", "garbage", f"00-{TRACE}", f"00-{'z' * 32}-0123456789abcdef-01", f"00-{'0' * 32}-0123456789abcdef-01"],
+)
+def test_a_malformed_context_is_none(malformed: str | None) -> None:
+    assert trace_id_of(malformed) is None
+    with make_telemetry("toy", None).span("work", parent=malformed) as span:
+        assert span.get_span_context().is_valid

@@ -1,0 +1,97 @@
+"""Nothing happens on import: no module of ours reads the environment, opens a socket or starts a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = (
+    "contracts",
+    "chassis",
+    "adapter_kit",
+    "gateway",
+    "orchestrator",
+    "fal_adapter",
+    "replicate_adapter",
+    "log_sink",
+    "sandbox",
+    "segue_cli",
+)
+
+PROBE = """
+import importlib, json, os, pkgutil, sys
+
+FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "http.client.")
+ours, done = tuple(sys.argv[1].split(",")), []
+
+def importer():
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in ours and frame.f_code.co_name == "<module>":
+            return frame.f_globals["__name__"]
+        frame = frame.f_back
+
+def deed(event, args):
+    if event.startswith(FORBIDDEN) and event != "socket.gethostname":
+        done.append(f"{importer()}: {event}")
+
+class Environment(type(os.environ)):
+    # Libraries may read it for themselves; what asks directly must not be ours.
+    def __getitem__(self, name):
+        frame = sys._getframe(1)
+        while frame.f_globals.get("__name__") in ("os", "_collections_abc", "collections.abc", "__main__"):
+            if (frame := frame.f_back) is None:
+                break
+        asks = frame.f_globals.get("__name__", "") if frame else ""
+        if asks.partition(".")[0] in ours:
+            done.append(f"{asks}: reads {name}")
+        return super().__getitem__(name)
+
+os.environ.__class__ = Environment
+sys.addaudithook(deed)
+imported = []
+for package in ours:
+    module = importlib.import_module(package)
+    for found in pkgutil.walk_packages(module.__path__, package + "."):
+        importlib.import_module(found.name)
+        imported.append(found.name)
+print(json.dumps({"imported": imported, "done": done}))
+"""
+
+
+def imported(packages: tuple[str, ...], path: str = "") -> dict[str, list[str]]:
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": path}
+    run = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", PROBE, ",".join(packages)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    answer: dict[str, list[str]] = json.loads(run.stdout)
+    return answer
+
+
+def test_importing_any_module_does_nothing() -> None:
+    answer = imported(PACKAGES)
+    assert answer["done"] == []
+    assert {name.partition(".")[0] for name in answer["imported"]} == set(PACKAGES)
+
+
+def test_the_probe_sees_what_a_module_does(tmp_path: Path) -> None:
+    package = tmp_path / "busy"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "reads.py").write_text("import os\nPORT = os.environ.get('PORT')\nHOME = os.getenv('HOME')\n")
+    (package / "opens.py").write_text("import socket\nsocket.socket().close()\n")
+    (package / "runs.py").write_text("import subprocess\nsubprocess.run(['true'])\n")
+    done = imported(("busy",), str(tmp_path))["done"]
+    assert "busy.reads: reads PORT" in done
+    assert "busy.reads: reads HOME" in done
+    assert "busy.opens: socket.__new__" in done
+    assert "busy.runs: subprocess.Popen" in done

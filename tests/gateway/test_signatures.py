@@ -1,0 +1,161 @@
+"""The signatures, against vectors that others made: RFC 8032 and RFC 8037 for Ed25519, the Standard Webhooks' own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.signatures import (
+    Signed,
+    fal_fits,
+    fal_keys,
+    fal_signed,
+    replicate_fits,
+    replicate_key,
+    replicate_signed,
+)
+
+# RFC 8037, appendix A: the key pair of RFC 8032's first test.
+SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+X = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+JWKS = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": X}]}
+
+# The Standard Webhooks' reference implementations test with these.
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SIGNED = {
+    "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+    "webhook-timestamp": "1614265330",
+    "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+}
+BODY = b'{"test": 2432232314}'
+
+
+def fal_headers(body: bytes, timestamp: str = "1700000000", **changed: str) -> dict[str, str]:
+    content = "\n".join(["req-1", "user-1", timestamp, hashlib.sha256(body).hexdigest()])
+    signature = Ed25519PrivateKey.from_private_bytes(SEED).sign(content.encode()).hex()
+    told = {"request-id": "req-1", "user-id": "user-1", "timestamp": timestamp, "signature": signature}
+    return {f"x-fal-webhook-{name.replace('_', '-')}": value for name, value in (told | changed).items()}
+
+
+def test_the_keys_of_a_jwks_are_read_without_padding() -> None:
+    (key,) = fal_keys(JWKS)
+    assert key == Ed25519PrivateKey.from_private_bytes(SEED).public_key()
+    # RFC 8032, test 1: the signature of nothing.
+    signature = bytes.fromhex(
+        "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
+    )
+    assert fal_fits(Signed("x", 0, b"", (signature,)), [key])
+    assert not fal_fits(Signed("x", 0, b"?", (signature,)), [key])
+
+
+@pytest.mark.parametrize(
+    "jwks",
+    [
+        None,
+        [],
+        {},
+        {"keys": None},
+        {"keys": []},
+        {"keys": [None, 7, {}]},
+        {"keys": [{"kty": "RSA", "crv": "Ed25519", "x": X}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": 7}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "c2hvcnQ"}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "ä"}]},
+    ],
+)
+def test_a_jwks_without_a_key_is_no_jwks(jwks: Any) -> None:
+    with pytest.raises(ValueError, match="no Ed25519 key"):
+        fal_keys(jwks)
+
+
+def test_one_bad_key_does_not_spoil_the_others() -> None:
+    keys: Any = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "c2hvcnQ"}, *JWKS["keys"]]}
+    assert fal_keys(keys) == fal_keys(JWKS)  # type: ignore[arg-type]
+
+
+def test_fal_signs_the_ids_the_time_and_the_body() -> None:
+    keys = fal_keys(JWKS)
+    signed = fal_signed(fal_headers(BODY), BODY)
+    assert signed is not None
+    assert (signed.delivery_id, signed.signed_at) == ("req-1", 1_700_000_000)
+    assert fal_fits(signed, keys)
+    for headers, body in (
+        (fal_headers(BODY), BODY + b" "),
+        (fal_headers(BODY, request_id="req-2"), BODY),
+        (fal_headers(BODY, user_id="user-2"), BODY),
+        (fal_headers(BODY) | {"x-fal-webhook-timestamp": "1700000001"}, BODY),
+        (fal_headers(BODY, signature="00" * 64), BODY),
+        (fal_headers(BODY, signature=""), BODY),
+    ):
+        changed = fal_signed(headers, body)
+        assert changed is not None
+        assert not fal_fits(changed, keys)
+    assert not fal_fits(signed, [Ed25519PrivateKey.generate().public_key()])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"request_id": ""},
+        {"timestamp": ""},
+        {"timestamp": "-1"},
+        {"timestamp": "1e9"},
+        {"timestamp": "٣"},
+        {"timestamp": "9" * 5000},
+        {"signature": "not hex"},
+    ],
+)
+def test_headers_that_fal_does_not_send(changed: dict[str, str]) -> None:
+    assert fal_signed(fal_headers(BODY, **changed), BODY) is None
+    assert fal_signed({}, BODY) is None
+
+
+def test_replicate_signs_as_standard_webhooks_do() -> None:
+    key = replicate_key(SECRET)
+    signed = replicate_signed(SIGNED, BODY)
+    assert signed is not None
+    assert (signed.delivery_id, signed.signed_at) == (SIGNED["webhook-id"], 1_614_265_330)
+    assert replicate_fits(signed, [key])
+    assert replicate_fits(signed, [b"old", key])
+    assert not replicate_fits(signed, [b"old"])
+    for headers, body in (
+        (SIGNED, BODY + b" "),
+        (SIGNED | {"webhook-id": "msg_2"}, BODY),
+        (SIGNED | {"webhook-timestamp": "1614265331"}, BODY),
+        (SIGNED | {"webhook-signature": "v2" + SIGNED["webhook-signature"][2:]}, BODY),
+        (SIGNED | {"webhook-signature": "v1,"}, BODY),
+        (SIGNED | {"webhook-signature": ""}, BODY),
+    ):
+        changed = replicate_signed(headers, body)
+        assert changed is not None
+        assert not replicate_fits(changed, [key])
+
+
+def test_one_of_several_signatures_is_enough_while_a_secret_changes() -> None:
+    others = "v1,bm9uZQ== v1a,x v1,%%% "
+    signed = replicate_signed(SIGNED | {"webhook-signature": others + SIGNED["webhook-signature"]}, BODY)
+    assert signed is not None
+    assert replicate_fits(signed, [replicate_key(SECRET)])
+
+
+@pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp"])
+def test_headers_that_replicate_does_not_send(missing: str) -> None:
+    assert replicate_signed(SIGNED | {missing: ""}, BODY) is None
+    assert replicate_signed(SIGNED | {"webhook-timestamp": "soon"}, BODY) is None
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_%%%", "whsec_ä"])
+def test_what_is_no_secret_is_refused_and_not_repeated(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"must be whsec_ and base64") as refused:
+        replicate_key(secret)
+    assert base64.b64encode(b"MfKQ").decode() not in str(refused.value)
+    assert len(secret) < 10 or secret not in str(refused.value)
+
+
+@pytest.mark.parametrize(("away_s", "fresh"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)])
+def test_a_signature_is_good_for_five_minutes(away_s: int, *, fresh: bool) -> None:
+    assert Signed("x", 1_000_000, b"", ()).is_fresh(1_000_000.0 + away_s) is fresh

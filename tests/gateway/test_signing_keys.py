@@ -1,0 +1,82 @@
+"""How long signing keys are kept, and how often a provider is asked for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from gateway.signing_keys import FAILURE_FLOOR_S, MAX_AGE_S, REFETCH_FLOOR_S, KeysAway, SigningKeys
+
+
+class Published:
+    """A provider's keys, a clock, and how often was asked."""
+
+    def __init__(self) -> None:
+        self.keys: tuple[str, ...] = ("first",)
+        self.away = False
+        self.asked = 0
+        self.now = 1_000.0
+
+    async def fetch(self) -> tuple[str, ...]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise httpx.ConnectError("refused")
+        return self.keys
+
+
+@pytest.fixture
+def published() -> Published:
+    return Published()
+
+
+@pytest.fixture
+def kept(published: Published) -> SigningKeys[str]:
+    return SigningKeys(published.fetch, clock=lambda: published.now)
+
+
+async def test_they_are_fetched_once_a_day(published: Published, kept: SigningKeys[str]) -> None:
+    assert await asyncio.gather(*(kept.current() for _ in range(5))) == [("first",)] * 5
+    assert published.asked == 1
+    published.keys = ("second",)
+    published.now += MAX_AGE_S
+    assert await kept.current() == ("first",)
+    published.now += 1
+    assert await kept.current() == ("second",)
+
+
+async def test_an_unknown_key_has_them_fetched_again_but_not_all_the_time(
+    published: Published, kept: SigningKeys[str]
+) -> None:
+    first = await kept.current()
+    published.keys = ("second",)
+    assert await asyncio.gather(*(kept.newer(first) for _ in range(5))) == [("second",)] * 5
+    assert published.asked == 2
+    for _ in range(5):
+        assert await kept.newer(("second",)) == ()
+    assert published.asked == 2
+    published.now += REFETCH_FLOOR_S
+    assert await kept.newer(("second",)) == ()
+    assert published.asked == 3
+
+
+async def test_without_keys_nothing_is_known_and_the_provider_is_not_pressed(
+    published: Published, kept: SigningKeys[str]
+) -> None:
+    published.away = True
+    for outcome in await asyncio.gather(*(kept.current() for _ in range(5)), return_exceptions=True):
+        assert isinstance(outcome, KeysAway)
+    assert published.asked == 1
+    published.now += FAILURE_FLOOR_S
+    published.away = False
+    assert await kept.current() == ("first",)
+
+
+async def test_keys_older_than_a_day_are_not_relied_upon(published: Published, kept: SigningKeys[str]) -> None:
+    await kept.current()
+    published.away = True
+    published.now += MAX_AGE_S + 1
+    with pytest.raises(KeysAway):
+        await kept.current()
