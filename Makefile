@@ -13,6 +13,9 @@ PYTHON ?= python3
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 PYTEST_ARGS ?=
 
+# A demo starts nine Python processes, each in half the time with its bytecode at hand.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

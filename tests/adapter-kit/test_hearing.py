@@ -64,13 +64,13 @@ def test_what_an_ending_says_of_callbacks(attempt: Attempt, happening: Happening
 
 def test_polling_thins_out_with_the_first_callback_and_is_back_when_one_stays_away() -> None:
     hearing = Hearing("fal")
-    assert not hearing.callbacks_arrive
+    story = [hearing.callbacks_arrive]
     hearing.heard()
-    assert hearing.callbacks_arrive
-    hearing.note(ENDED, PRODUCED)
-    assert not hearing.callbacks_arrive
-    hearing.note(CALLED, PRODUCED)
-    assert hearing.callbacks_arrive
+    story.append(hearing.callbacks_arrive)
+    for attempt in (ENDED, CALLED):
+        hearing.note(attempt, PRODUCED)
+        story.append(hearing.callbacks_arrive)
+    assert story == [False, True, False, True]
 
 
 def suspected() -> float:

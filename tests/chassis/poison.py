@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from typing import Any
 
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.record._crc32c import crc
 from tests.chassis.toy import request
 
 from contracts.envelope import Record
 from contracts.topics import REQUESTS
 
+CRC_AT = 17
+"""Where a batch of records holds the checksum of what follows it."""
+NO_KEY: Any = None
 GOOD_HEADERS = request(0).headers
 
 
@@ -34,13 +39,28 @@ def garbage() -> dict[str, Record]:
         "no ce_type header": with_headers(headers(type=None)),
         "no ce_id header": with_headers(headers(id=None)),
         "no body": with_value(None),
-        "EOF while parsing": Record(REQUESTS.name, None, b'{"job_id": ', GOOD_HEADERS),  # type: ignore[arg-type]
+        "EOF while parsing": Record(REQUESTS.name, NO_KEY, b'{"job_id": ', GOOD_HEADERS),
         "Input should be a valid string": with_value(json.dumps(body | {"tenant": 7}).encode()),
         "UnknownMajor": with_headers(headers(type=b"segue.job.cancel_requested.v9")),
         "at most 200 characters": with_value(json.dumps(body | {"tenant": "x" * 1_000_000}).encode()),
         "tenant: String should match pattern": with_value(json.dumps(body | {"tenant": "a\0b"}).encode()),
         "recursion limit": with_value(b'{"job_id": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
     }
+
+
+async def send_unreadable(servers: str, good: Record) -> None:
+    """Put a good record, one with a header whose name is not UTF-8, and the good one again into partition 0 at once."""
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        batch = producer.create_batch()
+        for headers in (list(good.headers), [("NAME", b"value")], list(good.headers)):
+            batch.append(key=good.key, value=good.value, timestamp=None, headers=headers)
+        batch.close()
+        raw = bytearray(batch._build())
+        name = raw.index(b"NAME")
+        raw[name : name + 4] = b"\xff\xfe\xfd\xfc"
+        struct.pack_into(">I", raw, CRC_AT, crc(bytes(raw[CRC_AT + 4 :])))
+        batch._buffer = bytes(raw)
+        await (await producer.send_batch(batch, good.topic, partition=0))
 
 
 def letter_of(record: ConsumerRecord[bytes, bytes]) -> dict[str, str]:

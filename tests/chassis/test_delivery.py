@@ -6,13 +6,13 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from tests.chassis import toy as toy_module
-from tests.chassis.poison import GOOD_HEADERS, garbage, letter_of, original_headers
+from tests.chassis.poison import GOOD_HEADERS, NO_KEY, garbage, letter_of, original_headers, send_unreadable
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 
 from chassis.fuse import Blown, Fuse
@@ -24,6 +24,10 @@ from segue_cli.local.postgres import LocalPostgres, postgres
 from segue_cli.local.process import child
 
 
+async def committed(servers: str) -> bool:
+    return set((await lag(servers, "toy", REQUESTS.name)).values()) == {0}
+
+
 async def handled(made: Toy, *expected: int) -> bool:
     return set(await made.commits()) >= {job(n) for n in expected}
 
@@ -33,7 +37,7 @@ async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_
 ) -> None:
     kinds = garbage()
     unknown = Record(REQUESTS.name, b"key", b"{}", (("ce_type", b"segue.job.praised.v1"),))
-    keyless: Any = Record(REQUESTS.name, None, request(90).value, GOOD_HEADERS)  # type: ignore[arg-type]
+    keyless = Record(REQUESTS.name, NO_KEY, request(90).value, GOOD_HEADERS)
     records = [request(0)]
     for n, bad in enumerate(kinds.values(), 1):
         records += [bad, request(n)]
@@ -62,6 +66,28 @@ async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_
         assert (letter["null-value"] == "true") is (bad.value is None)
         assert int(letter["timestamp-ms"]) > 0
     assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
+
+
+async def test_a_record_that_the_client_cannot_read_is_stepped_over_and_its_place_is_told(
+    embedded_kafka: str, database_url: str
+) -> None:
+    for partition in range(1, 6):
+        await send(embedded_kafka, [request(10 * partition + n) for n in range(5)], partition=partition)
+    await send(embedded_kafka, [request(1)])
+    await send_unreadable(embedded_kafka, request(2))
+    await send(embedded_kafka, [request(3)])
+    others = [10 * partition + n for partition in range(1, 6) for n in range(5)]
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, 1, 2, 3, *others))
+        await until(partial(committed, embedded_kafka))
+        commits = await made.commits()
+        assert {job_id for job_id, times in commits.items() if times != 1} <= {job(2)}, "which was sent twice"
+        assert made.runtime.unhealthy() is None
+    (letter,) = await read(embedded_kafka, DEAD_LETTERS.name, 1)
+    told = letter_of(letter)
+    assert told["error"] == "Unreadable: the name of a header is not UTF-8"
+    assert (told["topic"], told["partition"], told["offset"]) == (REQUESTS.name, "0", "2")
+    assert told["left-out"] == "headers,value,key"
 
 
 async def test_what_a_handler_cannot_do_is_found_by_halving_tried_and_buried_while_order_is_kept(

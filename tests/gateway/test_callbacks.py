@@ -89,7 +89,7 @@ class Door:
     kafka: str
 
     def url(self, provider: str, attempt: AttemptId) -> str:
-        return callback_url("", SECRET, provider, attempt)  # type: ignore[arg-type]
+        return callback_url("", SECRET, "fal" if provider == "fal" else "replicate", attempt)
 
     async def call(self, provider: str, attempt: AttemptId, body: bytes, headers: dict[str, str]) -> httpx.Response:
         answer: httpx.Response = await self.world.client.post(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import JsonValue
 
 from gateway.signatures import (
     Signed,
@@ -22,7 +22,7 @@ from gateway.signatures import (
 # RFC 8037, appendix A: the key pair of RFC 8032's first test.
 SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
 X = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
-JWKS = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": X}]}
+JWKS: dict[str, JsonValue] = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": X}]}
 
 # The Standard Webhooks' reference implementations test with these.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -73,8 +73,8 @@ def test_a_jwks_without_a_key_is_no_jwks(jwks: Any) -> None:
 
 
 def test_one_bad_key_does_not_spoil_the_others() -> None:
-    keys: Any = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "c2hvcnQ"}, *JWKS["keys"]]}
-    assert fal_keys(keys) == fal_keys(JWKS)  # type: ignore[arg-type]
+    short: JsonValue = {"kty": "OKP", "crv": "Ed25519", "x": "c2hvcnQ"}
+    assert fal_keys({"keys": [short, {"kty": "OKP", "crv": "Ed25519", "x": X}]}) == fal_keys(JWKS)
 
 
 def test_fal_signs_the_ids_the_time_and_the_body() -> None:
@@ -152,8 +152,7 @@ def test_headers_that_replicate_does_not_send(missing: str) -> None:
 def test_what_is_no_secret_is_refused_and_not_repeated(secret: str) -> None:
     with pytest.raises(ValueError, match=r"must be whsec_ and base64") as refused:
         replicate_key(secret)
-    assert base64.b64encode(b"MfKQ").decode() not in str(refused.value)
-    assert len(secret) < 10 or secret not in str(refused.value)
+    assert "MfKQ" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("away_s", "fresh"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)])

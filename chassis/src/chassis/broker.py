@@ -34,6 +34,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
 from chassis.logs import get_logger
+from chassis.polling import Records, poll
 from chassis.runtime import CannotStart, Consuming, Runtime
 from contracts.envelope import Record
 from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
@@ -50,8 +51,6 @@ PRODUCER_LOST = (
     UnknownProducerId,
 )
 """Refusals that a producer gets for everything from then on, until it is made anew."""
-
-Records = tuple["ConsumerRecord[bytes, bytes]", ...]
 
 
 class _Broker(KafkaBroker):
@@ -111,8 +110,7 @@ def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str, c
 
 
 async def _wait_for_batch(consumer: AIOKafkaConsumer) -> Records:
-    fetched = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_RECORDS)
-    return tuple(record for records in fetched.values() for record in records)
+    return await poll(consumer, timeout_ms=1_000, max_records=BATCH_RECORDS)
 
 
 async def _whole_batch(records: Records | ConsumerRecord[bytes, bytes]) -> KafkaMessage:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
     from faststream.kafka import KafkaBroker
 
+Part = Literal["headers", "value", "key"]
+EVERYTHING: Final[tuple[Part, ...]] = ("headers", "value", "key")
 MAX_REASON_CHARS: Final = 1000
 BURY_LIMIT_S: Final = 20.0
 _OVERHEAD_BYTES: Final = 1024
@@ -32,8 +34,8 @@ class DeadLetter:
     tries: int
     kept: bool = False
     """The service has kept it in a place of its own, so it is counted but not published."""
-    left_out: tuple[Literal["headers", "value", "key"], ...] = ()
-    """Parts of the record that do not fit into a letter."""
+    left_out: tuple[Part, ...] = ()
+    """Parts of the record that do not fit into a letter, or that nobody could read."""
 
 
 class Burial:
@@ -70,7 +72,7 @@ def to_record(letter: DeadLetter, service: str) -> Record:
     bare = _record(replace(letter, left_out=("headers",)), service)
     if _size(bare) <= MAX_MESSAGE_BYTES:
         return bare
-    return _record(replace(letter, left_out=("headers", "value", "key")), service)
+    return _record(replace(letter, left_out=EVERYTHING), service)
 
 
 def _record(letter: DeadLetter, service: str) -> Record:

@@ -18,9 +18,9 @@ from aiokafka.errors import KafkaError
 from opentelemetry.trace import SpanKind
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from chassis.broker import Records, batch_subscriber, stop_consuming
+from chassis.broker import batch_subscriber, stop_consuming
 from chassis.database import TRANSIENT
-from chassis.dead_letters import Burial, DeadLetter
+from chassis.dead_letters import EVERYTHING, Burial, DeadLetter
 from chassis.fuse import Blown, Fuse
 from chassis.logs import get_logger
 from chassis.metrics import (
@@ -31,6 +31,7 @@ from chassis.metrics import (
     MESSAGES_SKIPPED,
 )
 from chassis.offsets import commit, measure_lag, rewind
+from chassis.polling import Records, Unreadable
 from chassis.telemetry import messaging, traceparent_of
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.message import Message
@@ -164,6 +165,8 @@ class BatchConsumer:
             self._stop_consuming()
 
     def _found(self, record: ConsumerRecord[bytes, bytes]) -> Found:
+        if isinstance(record, Unreadable):
+            return DeadLetter(record, "Unreadable: the name of a header is not UTF-8", 0, left_out=EVERYTHING)
         try:
             found = decode(record.headers, record.value)
         except Undecodable as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from chassis.logs import get_logger
 from chassis.metrics import TAIL_READ, TAIL_UNREADABLE
+from chassis.polling import Records, poll
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.topics import Topic
 
@@ -77,7 +78,7 @@ class Tail:
         while True:
             try:
                 await self._follow()
-            except (KafkaError, OSError, TimeoutError, TailBroken, UnicodeDecodeError) as error:
+            except (KafkaError, OSError, TimeoutError, TailBroken) as error:
                 self._log.warning("the tail lost Kafka; it goes on where it was", error=repr(error))
             await asyncio.sleep(_RETRY_S)  # Cancelled when the block that runs the tail is left.
 
@@ -97,10 +98,9 @@ class Tail:
             await consumer.start()
             await self._seek(consumer)
             while True:
-                fetched = await consumer.getmany(timeout_ms=500, max_records=_BATCH)
-                for partition, records in fetched.items():
-                    self._take(partition, records)
-                if not fetched:
+                records = await poll(consumer, timeout_ms=500, max_records=_BATCH)
+                self._take(records)
+                if not records:
                     _require_alive(consumer)
         finally:
             async with asyncio.timeout(5):
@@ -125,10 +125,10 @@ class Tail:
             self._behind[partition] = last[partition]
         self._note_progress()
 
-    def _take(self, partition: TopicPartition, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
+    def _take(self, records: Records) -> None:
         for record in records:
             self._read(record)
-            self._positions[partition] = record.offset + 1
+            self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
         self._note_progress()
 
     def _read(self, record: ConsumerRecord[bytes, bytes]) -> None:

@@ -1,0 +1,118 @@
+"""Providers call back: what they say first settles what a lost answer left open, and looking becomes a backstop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import System
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PROVIDERS = ("fal", "replicate")
+CALLED = ("gateway", "fal-adapter", "replicate-adapter")
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def called(shared_system: System) -> AsyncIterator[System]:
+    """The system, with providers that are told where to call back."""
+    system = shared_system
+    settings = {
+        "SEGUE_PUBLIC_URL": system.parts["gateway"].address,
+        "SEGUE_CALLBACK_SECRET": "0123456789abcdef0123456789abcdef",
+        "FAL_JWKS_URL": f"{system.env['FAL_API_URL']}/.well-known/jwks.json",
+        # An answer that is waited for longer than a callback takes.
+        "SEGUE_SUBMIT_TIMEOUT_S": "30",
+        "SEGUE_SUBMIT_GRACE_S": "120",
+    }
+    await system.end(*CALLED)
+    await system.start(*CALLED, **settings)
+    yield system
+    await system.end(*CALLED)
+    await system.start(*CALLED)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def system(called: System) -> AsyncIterator[System]:
+    yield called
+    (await called.sandbox.put("/faults", json=[])).raise_for_status()
+
+
+async def counted(system: System, service: str, name: str, **labels: str) -> float:
+    pages = await system.sandbox.get(f"{system.parts[service].address}/metrics")
+    samples = [sample for family in text_string_to_metric_families(pages.text) for sample in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("answer", ["hang", "drop", "502"])
+async def test_a_lost_answer_is_made_up_for_by_the_callback(system: System, provider: str, answer: str) -> None:
+    prompt = f"lost by {answer} at {provider}"
+    await system.fault(prompt, {"accept_then": answer})
+    # The list of past runs would tell as well, if it could be asked.
+    await system.fault("", {"refuse": "internal_500"}, on="list")
+    began = time.monotonic()
+    job = await system.ended(await system.submit(prompt, providers=[provider]), within_s=20)
+    assert time.monotonic() - began < 15
+    assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
+    await system.paid_once([job], prompt)
+    assert len([post for post in await system.posts(prompt) if post["accepted"]]) == 1
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("fault", [["duplicate"], ["null"], ["late"], ["never"], ["forged"], ["stale"], ["oversize"]])
+async def test_whatever_is_wrong_with_a_callback_the_job_ends_well(
+    system: System, provider: str, fault: list[str]
+) -> None:
+    prompt = f"{fault[0]} callback of {provider}"
+    await system.fault(prompt, {"webhook": fault})
+    job = await system.ended(await system.submit(prompt, providers=[provider]))
+    assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
+    await system.paid_once([job], prompt)
+
+
+async def test_a_failure_is_called_back_too(system: System) -> None:
+    await system.fault("ends badly", {"fail": "internal_500"}, provider="fal")
+    job = await system.ended(await system.submit("ends badly", providers=["fal", "replicate"]))
+    assert (job["status"], [each["state"] for each in job["attempts"]]) == ("succeeded", ["failed", "succeeded"])
+    await system.paid_once([job], "ends badly")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_polling_thins_out_while_callbacks_arrive(system: System, provider: str) -> None:
+    adapter = f"{provider}-adapter"
+    await system.ended(await system.submit(f"the first of {provider}", providers=[provider]))
+
+    async def arrive() -> bool:
+        return await counted(system, adapter, "segue_callbacks_arrive", provider=provider) == 1
+
+    await system.until("callbacks are heard", arrive)
+    checks = {"provider": provider, "action": "check"}
+    before = await counted(system, adapter, "segue_provider_call_seconds_count", **checks)
+    await system.fault(f"a long one of {provider}", {"run_s": 6})
+    began = time.monotonic()
+    job = await system.ended(await system.submit(f"a long one of {provider}", providers=[provider]))
+    assert job["status"] == "succeeded"
+    # As it ended, and not at the next look.
+    assert time.monotonic() - began < 12
+    looks = await counted(system, adapter, "segue_provider_call_seconds_count", **checks) - before
+    assert looks <= 4, "polled as if nobody called"
+    assert await counted(system, adapter, "segue_duplicates_suspected_total") == 0
+
+
+async def test_the_gateway_counts_what_it_took_and_what_it_refused(system: System) -> None:
+    outcomes = {
+        outcome: await counted(system, "gateway", "segue_callbacks_total", outcome=outcome)
+        for outcome in ("taken", "bad-signature", "body-too-large", "wrong-address")
+    }
+    assert all(outcomes[each] > 0 for each in ("taken", "bad-signature", "body-too-large")), outcomes
+    assert outcomes["wrong-address"] == 0
+    async with httpx.AsyncClient(base_url=str(system.api.base_url), trust_env=False) as stranger:
+        assert (await stranger.post("/api/callbacks/fal/x/y", content=b"{}")).status_code == 404
