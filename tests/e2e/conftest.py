@@ -46,6 +46,7 @@ SETTINGS = {
     "SEGUE_BREAKER_OPEN_S": "0.05",
     "SEGUE_SUBMIT_GRACE_S": "8",
     "SEGUE_START_DEADLINE_S": "6",
+    "SEGUE_BREAKER_OPEN_S": "0.2",
 }
 
 
@@ -73,7 +74,12 @@ class System:
     """All of Segue while it runs, with a hand on each of its parts."""
 
     def __init__(
-        self, running: Stack, env_file: Path, api: httpx.AsyncClient, sandbox: httpx.AsyncClient, cleanup: AsyncExitStack
+        self,
+        running: Stack,
+        env_file: Path,
+        api: httpx.AsyncClient,
+        sandbox: httpx.AsyncClient,
+        cleanup: AsyncExitStack,
     ) -> None:
         self.api, self.sandbox, self.env = api, sandbox, running.env
         self.parts = {part.name: part for part in (*running.services, *running.local)}
@@ -164,9 +170,7 @@ class System:
             job = await self.job(job_id)
             if not job or job["stale"] or job["status"] not in FINAL:
                 return None
-            # From the tail alone the API knows how an attempt ended, not when it was sent.
-            whole = all(each["state"] in FINAL and each["submitting_at"] for each in job["attempts"])
-            return job if whole else None
+            return job if all(map(_whole, job["attempts"])) else None
 
         job = await self.until(f"job {job_id} ends", over, within_s)
         assert job is not None
@@ -183,6 +187,15 @@ class System:
         """Have the providers treat what has these words in its prompt like this."""
         rule = {"prompt_contains": prompt, "action": action, **match}
         (await self.sandbox.post("/faults", json=[rule])).raise_for_status()
+
+    async def make_well(self) -> None:
+        """Have both providers behave, and Segue forget that they ever did not."""
+        (await self.sandbox.put("/faults", json=[])).raise_for_status()
+        connection = await asyncpg.connect(self.env["DATABASE_URL"])
+        try:
+            await connection.execute("; ".join(f"DELETE FROM {adapter}.gates" for adapter in ADAPTERS))  # noqa: S608
+        finally:
+            await connection.close()
 
     async def posts(self, prompt: str) -> list[dict[str, Any]]:
         """The book's entries of the POSTs with these words in their prompt."""
@@ -284,6 +297,12 @@ class System:
 ADAPTERS = ("fal_adapter", "replicate_adapter")
 
 
+def _whole(attempt: Mapping[str, Any]) -> bool:
+    """Whether this is all that will ever be told of an attempt; the tail alone does not know when it was sent."""
+    told = attempt["submitting_at"] or attempt["error_kind"] == "unavailable"
+    return attempt["state"] in FINAL and bool(told)
+
+
 def _letter(record: ConsumerRecord[bytes, bytes]) -> DeadLetter:
     said = {name.removeprefix("dead-letter-"): value.decode() for name, value in record.headers}
     place = (said["topic"], int(said["partition"]), int(said["offset"]))
@@ -334,7 +353,7 @@ async def shared_system(
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def system(shared_system: System) -> AsyncIterator[System]:
-    """The shared system, without faults before and after."""
-    yield shared_system
-    (await shared_system.sandbox.put("/faults", json=[])).raise_for_status()
+async def system(shared_system: System) -> System:
+    """The shared system, both providers well and trusted."""
+    await shared_system.make_well()
+    return shared_system

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 JOBS = 20
+NO_MEDIA = {"status": 500, "error": "nothing came of it", "error_type": "no_media_generated"}
+"""The model's own failure: it says nothing about the provider's health."""
 DRAIN_S = 25
 
 
@@ -28,9 +30,9 @@ async def load(system: System, name: str) -> AsyncIterator[None]:
 
     A job with one provider may fail in one way only: that it is certain that the provider never had it.
     """
-    await system.fault(f"{name} refused", {"refuse": "balance"}, provider="fal")
-    await system.fault(f"{name} broken", {"fail": "internal_500"}, provider="replicate")
-    ways = {"refused": ["fal", "replicate"], "broken": ["replicate", "fal"], "one": ["fal"], "other": ["replicate"]}
+    await system.fault(f"{name} silent", {"fail": NO_MEDIA}, provider="fal")
+    await system.fault(f"{name} too big", {"fail": "out_of_memory"}, provider="replicate")
+    ways = {"silent": ["fal", "replicate"], "too big": ["replicate", "fal"], "one": ["fal"], "other": ["replicate"]}
     prompts = {f"{name} {way} {n}": providers for n in range(JOBS // len(ways)) for way, providers in ways.items()}
     tasks = [asyncio.create_task(system.submit(prompt, providers=way)) for prompt, way in prompts.items()]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.chassis.poison import garbage, letter_of, original_headers
+from tests.chassis.poison import garbage, letter_of, original_headers, send_unreadable
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
 
 from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
@@ -38,4 +38,22 @@ async def test_garbage_and_messages_that_cannot_be_handled_cost_one_dead_letter_
         assert (record.key, record.value) == (bad.key or b"", bad.value or b"")
         assert original_headers(letter_of(record)) == list(bad.headers)
     assert len(await read(servers, JOBS.name, len(kinds) + 1)) == len(kinds) + 1
+    assert set((await lag(servers, "toy", REQUESTS.name)).values()) == {0}
+
+
+async def test_a_record_that_the_client_cannot_read_does_not_stop_its_neighbours(
+    servers: str, database_url: str
+) -> None:
+    for partition in range(1, 6):
+        await send(servers, [request(10 * partition + n) for n in range(5)], partition=partition)
+    await send(servers, [request(1)])
+    await send_unreadable(servers, request(2))
+    await send(servers, [request(3)])
+    others = [10 * partition + n for partition in range(1, 6) for n in range(5)]
+    async with toy(servers, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, 1, 2, 3, *others))
+        assert set((await made.commits()).values()) == {1}
+        assert made.runtime.unhealthy() is None
+    letters = await read(servers, DEAD_LETTERS.name, 2)
+    assert [letter_of(record)["offset"] for record in letters] == ["2", "3"]
     assert set((await lag(servers, "toy", REQUESTS.name)).values()) == {0}

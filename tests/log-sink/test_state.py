@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from chassis.database import Pool
 from contracts.attempts import AttemptSucceeded
+from contracts.wording import in_words
 from log_sink.app import CONSUMED
 from log_sink.store import Store
 from log_sink.tables import STATE
-from log_sink.wording import in_words
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

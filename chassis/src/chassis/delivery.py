@@ -48,6 +48,7 @@ HANDLER_LIMIT_S: Final = 30.0
 HOLD_S: Final = 120.0
 """How long a batch is tried again in place; well under Kafka's max.poll.interval, after which it is polled anew."""
 TRIES_BEFORE_DEAD: Final = 3
+UNREADABLE: Final = "Unreadable: the name of a header, here or before it, is no UTF-8"
 _STALL_S: Final = 180.0
 
 _AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, KafkaError)
@@ -166,7 +167,7 @@ class BatchConsumer:
 
     def _found(self, record: ConsumerRecord[bytes, bytes]) -> Found:
         if isinstance(record, Unreadable):
-            return DeadLetter(record, "Unreadable: the name of a header is not UTF-8", 0, left_out=EVERYTHING)
+            return DeadLetter(record, UNREADABLE, 0, left_out=EVERYTHING)
         try:
             found = decode(record.headers, record.value)
         except Undecodable as error:

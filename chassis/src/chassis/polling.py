@@ -1,7 +1,8 @@
 """Reading from Kafka past what the client cannot read.
 
 aiokafka 0.14 decodes the names of headers as UTF-8 within its fetcher. Where one is not, its poll raises, at every
-repeat, and what it had already taken from other partitions is gone though their positions have moved on.
+repeat, and what it had already taken from other partitions is gone though their positions have moved on. The records
+behind it that its producer sent in one piece with it can't be had from aiokafka either.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class AttemptAnswer(BaseModel):
     provider_ref: str | None = Field(description="The provider's own id for the run.")
     error_kind: str | None = Field(description="What went wrong, from Segue's closed list.")
     error_code: str | None = Field(description="The provider's own code.")
+    http_status: int | None = Field(description="The status with which the provider refused it.")
     message: str | None = Field(description="The provider's own words.")
     cost_usd: float | None
     late_artifacts: list[ArtifactAnswer] = Field(

@@ -22,7 +22,8 @@ from contracts.jobs import (
     JobSucceeded,
 )
 from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested
+from contracts.requests import JobRequested
+from contracts.wording import in_words
 from gateway.state import Attempt, Job, LogLine
 
 _STATE_OF: Final[Mapping[str, AttemptState]] = {
@@ -184,17 +185,14 @@ def _logged(log: tuple[LogLine, ...], message: Message, event_id: str) -> tuple[
     provider: Provider | None = None
     attempt_id: str | None = None
     code: str | None = None
-    text: str | None = None
     match message:
         case JobStarted() | JobSucceeded():
             provider, attempt_id = message.provider, message.attempt_id
         case JobRerouted():
             provider, attempt_id = message.to_provider, message.to_attempt_id
-            code, text = message.kind, message.message
+            code = message.kind
         case JobFailed():
-            code, text = message.kind, message.message
-        case CancelRequested():
-            text = message.reason
+            code = message.kind
     n = int(attempt_id.rpartition(".")[2]) if attempt_id else None
-    line = LogLine(event_id, message.occurred_at, event_name(message.TYPE), provider, n, code, text)
+    line = LogLine(event_id, message.occurred_at, event_name(message.TYPE), provider, n, code, in_words(message))
     return (*log, line)

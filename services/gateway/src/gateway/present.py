@@ -101,6 +101,7 @@ class Presenter:
             provider_ref=attempt.provider_ref,
             error_kind=attempt.kind,
             error_code=attempt.error_code,
+            http_status=attempt.http_status,
             message=attempt.message,
             cost_usd=attempt.cost_usd,
             late_artifacts=[self._artifact(job.job_id, artifact, attempt.n) for artifact in attempt.late_artifacts],

@@ -63,6 +63,7 @@ def _attempt(row: Row, late: Sequence[Row]) -> Attempt:
         queue_position=row["queue_position"],
         kind=row["error_kind"],
         error_code=row["error_code"],
+        http_status=row["http_status"],
         message=row["message"],
         cost_usd=row["cost_usd"],
         late_artifacts=tuple(_artifact(each) for each in late),

@@ -27,6 +27,7 @@ class Attempt:
     queue_position: int | None = None
     kind: str | None = None
     error_code: str | None = None
+    http_status: int | None = None
     message: str | None = None
     cost_usd: float | None = None
     late_artifacts: tuple[Artifact, ...] = ()

@@ -9,8 +9,8 @@ from chassis.telemetry import trace_id_of
 from contracts.attempts import AttemptEvent, AttemptFailed
 from contracts.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
+from contracts.wording import in_words
 from log_sink.tables import Row
-from log_sink.wording import in_words
 
 EVENT_COLUMNS: Final = {
     "event_id": "text",
