@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,8 +22,13 @@ class Certificates:
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Makes an authority and a certificate for localhost and 127.0.0.1, valid for 30 days."""
+    """An authority and a certificate for localhost and 127.0.0.1, valid for 30 days; those of an earlier start if good.
+
+    Whoever trusts the authority goes on trusting the sandbox when it is started again.
+    """
     files = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
+    if _still_good(files):
+        return files
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Segue sandbox CA")])
     ca = _authority(ca_name, ca_key)
@@ -34,6 +40,20 @@ def make_certificates(folder: Path) -> Certificates:
     files.cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
     files.ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     return files
+
+
+def _still_good(files: Certificates) -> bool:
+    if not all(file.exists() for file in (files.ca_file, files.cert_file, files.key_file)):
+        return False
+    try:
+        ca = x509.load_pem_x509_certificate(files.ca_file.read_bytes())
+        cert = x509.load_pem_x509_certificate(files.cert_file.read_bytes())
+        key = serialization.load_pem_private_key(files.key_file.read_bytes(), password=None)
+        cert.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    return key.public_key() == cert.public_key() and min(ca.not_valid_after_utc, cert.not_valid_after_utc) > tomorrow
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

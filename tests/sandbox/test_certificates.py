@@ -1,0 +1,23 @@
+"""The certificates outlive the process that made them, and nothing that is not theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox.certificates import make_certificates
+
+
+def test_a_second_start_keeps_what_clients_trust(tmp_path: Path) -> None:
+    first = make_certificates(tmp_path).ca_file.read_bytes()
+    assert make_certificates(tmp_path).ca_file.read_bytes() == first
+
+
+def test_what_does_not_fit_together_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    files, other = make_certificates(tmp_path), make_certificates(tmp_path / "other")
+    files.ca_file.write_bytes(other.ca_file.read_bytes())
+    make_certificates(tmp_path)
+    assert files.ca_file.read_bytes() != other.ca_file.read_bytes()
+    files.key_file.write_text("garbage")
+    make_certificates(tmp_path)
+    assert "PRIVATE KEY" in files.key_file.read_text()
