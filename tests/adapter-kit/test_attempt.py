@@ -15,6 +15,10 @@ from adapter_kit.attempt import (
     MISSING_TRIES,
     NOT_SENT_TRIES,
     Attempt,
+    is_foreign,
+    step,
+)
+from adapter_kit.happenings import (
     CalledBack,
     Cancel,
     CancelAnswered,
@@ -30,8 +34,6 @@ from adapter_kit.attempt import (
     Search,
     Searched,
     SubmitAnswered,
-    is_foreign,
-    step,
 )
 from adapter_kit.outcomes import (
     Accepted,

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutagen.ogg import OggPage
 
-from adapter_kit.attempt import Attempt, Collected, CollectFailed
+from adapter_kit.attempt import Attempt
 from adapter_kit.collect import Collector
+from adapter_kit.happenings import Collected, CollectFailed
 from adapter_kit.media import Media, Unusable, inspect
 from adapter_kit.outcomes import Output
 from chassis.artifacts import ArtifactStore

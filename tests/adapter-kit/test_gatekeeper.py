@@ -12,9 +12,10 @@ import pytest_asyncio
 
 import adapter_kit
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt, Post, SubmitAnswered
+from adapter_kit.attempt import Attempt
 from adapter_kit.gate import Limits
 from adapter_kit.gatekeeper import Gatekeeper
+from adapter_kit.happenings import Post, SubmitAnswered
 from adapter_kit.ledger import Stepped
 from adapter_kit.outcomes import Accepted, Failure, ProviderRef, Refused, Throttled
 from chassis.database import Pool, migrate, open_pool

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from adapter_kit.attempt import Attempt, Checked, Happening, SubmitAnswered
+from adapter_kit.attempt import Attempt
+from adapter_kit.happenings import Checked, Happening, SubmitAnswered
 from adapter_kit.hearing import Hearing, said_of_callbacks
 from adapter_kit.outcomes import Accepted, Broken, Failure, NoAnswer, Output, Produced, ProviderRef, Running, Stopped
 from contracts.failures import FailureKind

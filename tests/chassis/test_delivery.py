@@ -15,6 +15,7 @@ from tests.chassis import toy as toy_module
 from tests.chassis.poison import GOOD_HEADERS, NO_KEY, garbage, letter_of, original_headers, send_unreadable
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 
+from chassis.delivery import UNREADABLE
 from chassis.fuse import Blown, Fuse
 from chassis.metrics import MESSAGES_SKIPPED
 from contracts.envelope import Record
@@ -83,9 +84,7 @@ async def test_a_record_that_the_client_cannot_read_is_stepped_over_and_its_plac
         assert set((await made.commits()).values()) == {1}
         assert made.runtime.unhealthy() is None
     letters = [letter_of(record) for record in await read(embedded_kafka, DEAD_LETTERS.name, 2)]
-    assert {letter["error"] for letter in letters} == {
-        "Unreadable: the name of a header, here or before it, is no UTF-8"
-    }
+    assert {letter["error"] for letter in letters} == {UNREADABLE}
     assert {(letter["topic"], letter["partition"], letter["left-out"]) for letter in letters} == {
         (REQUESTS.name, "0", "headers,value,key")
     }

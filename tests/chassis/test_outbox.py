@@ -142,11 +142,17 @@ async def test_what_was_published_but_not_deleted_comes_again_with_the_same_id(
 ) -> None:
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
         await made.pool.execute(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;"
+            "CREATE SEQUENCE refusals;"
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM nextval('refusals'); RAISE 'not now'; END $$;"
             "CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()"
         )
         await say(made, started(job(1)))
-        await read(embedded_kafka, JOBS.name, 1)
+
+        async def refused() -> bool:
+            return bool(await made.pool.fetchval("SELECT is_called FROM refusals"))
+
+        await until(refused)
         assert await made.waiting() == 1
         await made.pool.execute("DROP TRIGGER refuse ON outbox")
         await until(lambda: empty(made))

@@ -30,14 +30,14 @@ async def load(system: System, name: str) -> AsyncIterator[None]:
 
     A job with one provider may fail in one way only: that it is certain that the provider never had it.
     """
-    await system.fault(f"{name} silent", {"fail": NO_MEDIA}, provider="fal")
-    await system.fault(f"{name} too big", {"fail": "out_of_memory"}, provider="replicate")
+    await system.fault(f"{name}: silent", {"fail": NO_MEDIA}, provider="fal")
+    await system.fault(f"{name}: too big", {"fail": "out_of_memory"}, provider="replicate")
     ways = {"silent": ["fal", "replicate"], "too big": ["replicate", "fal"], "one": ["fal"], "other": ["replicate"]}
-    prompts = {f"{name} {way} {n}": providers for n in range(JOBS // len(ways)) for way, providers in ways.items()}
+    prompts = {f"{name}: {way} {n}": providers for n in range(JOBS // len(ways)) for way, providers in ways.items()}
     tasks = [asyncio.create_task(system.submit(prompt, providers=way)) for prompt, way in prompts.items()]
 
     async def in_flight() -> bool:
-        return len(await system.posts(name)) >= JOBS // 4
+        return len(await system.posts(f"{name}:")) >= JOBS // 4
 
     await system.until("some have reached a provider", in_flight)
     yield
@@ -47,7 +47,7 @@ async def load(system: System, name: str) -> AsyncIterator[None]:
     failed = [job for job in jobs if job["status"] != "succeeded"]
     lost = [job for job in failed if any(each["error_kind"] == "never_accepted" for each in job["attempts"])]
     assert failed == lost
-    await system.paid_once(jobs, name)
+    await system.paid_once(jobs, f"{name}:")
 
 
 async def test_what_is_killed_loses_no_job_and_buys_none_twice(system: System) -> None:

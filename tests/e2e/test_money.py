@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROVIDERS = ("fal", "replicate")
-LOST_ANSWERS = {
+LOST_ANSWERS: dict[str, dict[str, Any]] = {
     "hang": {"accept_then": "hang"},
     "drop": {"accept_then": "drop"},
     "502": {"accept_then": "502"},

@@ -10,11 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from adapter_kit.attempt import (
-    Attempt,
+from adapter_kit.attempt import Attempt, CancelReason, step
+from adapter_kit.happenings import (
     CalledBack,
     CancelAnswered,
-    CancelReason,
     CancelWanted,
     Checked,
     Collected,
@@ -23,7 +22,6 @@ from adapter_kit.attempt import (
     Happening,
     Searched,
     SubmitAnswered,
-    step,
 )
 from adapter_kit.outcomes import (
     Accepted,

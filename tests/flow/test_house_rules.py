@@ -18,6 +18,8 @@ LONGER = {"adapter-kit/src/adapter_kit/attempt.py": 650}
 PURE = (
     "contracts/src/contracts",
     "adapter-kit/src/adapter_kit/attempt.py",
+    "adapter-kit/src/adapter_kit/happenings.py",
+    "adapter-kit/src/adapter_kit/gate.py",
     "adapter-kit/src/adapter_kit/outcomes.py",
     "adapter-kit/src/adapter_kit/outputs.py",
     "adapter-kit/src/adapter_kit/judging.py",

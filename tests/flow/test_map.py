@@ -104,9 +104,7 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> Readers:
     return found
 
 
-def app_of(
-    service: ServiceName, servers: str, database_url: str, store: Path
-) -> AbstractAsyncContextManager[None]:
+def app_of(service: ServiceName, servers: str, database_url: str, store: Path) -> AbstractAsyncContextManager[None]:
     """The service's own app, as its `__main__` runs it."""
     runtime = Runtime(service, make_telemetry(service, None))
     both: dict[str, Any] = {"_env_file": None, "kafka_bootstrap_servers": servers, "database_url": database_url}

@@ -14,9 +14,9 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_kit.attempt import (
+from adapter_kit.attempt import Attempt, Step, step
+from adapter_kit.happenings import (
     Action,
-    Attempt,
     CalledBack,
     Cancel,
     CancelAnswered,
@@ -31,9 +31,7 @@ from adapter_kit.attempt import (
     Post,
     Search,
     Searched,
-    Step,
     SubmitAnswered,
-    step,
 )
 from adapter_kit.outcomes import (
     Accepted,

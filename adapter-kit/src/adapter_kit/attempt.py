@@ -24,13 +24,32 @@ from typing import Final, Literal, assert_never
 
 from pydantic import JsonValue
 
+from adapter_kit.happenings import (
+    Action,
+    CalledBack,
+    Cancel,
+    CancelAnswered,
+    CancelWanted,
+    Check,
+    Checked,
+    Collect,
+    Collected,
+    CollectFailed,
+    Due,
+    Happening,
+    HeldBack,
+    Post,
+    Search,
+    Searched,
+    ShutOut,
+    SubmitAnswered,
+)
 from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
     CancelOutcome,
     CancelPending,
-    CheckOutcome,
     Failure,
     FindOutcome,
     Found,
@@ -135,140 +154,6 @@ class Attempt:
     def final(self) -> bool:
         """Whether it is over."""
         return self.state in FINAL
-
-
-# What can happen to an attempt.
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Its `next_action_at` has come."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldBack:
-    """The provider is well, but may not be asked before `until`."""
-
-    until: datetime
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShutOut:
-    """The provider is known to be unwell; it may be asked at `until`."""
-
-    until: datetime
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelWanted:
-    """The orchestrator wants it stopped."""
-
-    reason: Literal["client", "deadline"]
-
-
-@dataclass(frozen=True, slots=True)
-class CalledBack:
-    """The provider called: there is something to see. What it is, is asked of the provider itself."""
-
-    ref: ProviderRef | None = None
-    """The run it called about, where it said so."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitAnswered:
-    """What came of the POST of the given submission."""
-
-    submission: int
-    outcome: SubmitOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What the provider says of the run."""
-
-    outcome: CheckOutcome
-    callbacks_arrive: bool = False
-    """The provider's callbacks were reaching us of late, so that looking again is only a backstop."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelAnswered:
-    """What the provider says to the cancel."""
-
-    outcome: CancelOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """What the provider's listing says about a lost submit."""
-
-    outcome: FindOutcome
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The outputs are in the artifact store."""
-
-    artifacts: tuple[Artifact, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CollectFailed:
-    """The outputs could not be stored."""
-
-    failure: Failure
-    final: bool
-    """Trying again is in vain."""
-
-
-Happening = (
-    Due
-    | HeldBack
-    | ShutOut
-    | CancelWanted
-    | CalledBack
-    | SubmitAnswered
-    | Checked
-    | CancelAnswered
-    | Searched
-    | Collected
-    | CollectFailed
-)
-
-
-# What there may be to do.
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """POST the run, once, while the lease is surely held; never otherwise."""
-
-    submission: int
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Ask how the run stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Ask for the run to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Look for the run in the provider's listing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """Copy the outputs into the artifact store."""
-
-
-Action = Post | Check | Cancel | Search | Collect
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt, CalledBack
+from adapter_kit.attempt import Attempt
+from adapter_kit.happenings import CalledBack
 from adapter_kit.hearing import Hearing
 from adapter_kit.metrics import CALLBACKS_HEARD
 from adapter_kit.outcomes import Callback, ProviderRef

@@ -9,10 +9,10 @@ from typing import Final, TypeVar, assert_never
 
 from opentelemetry.trace import SpanKind
 
-from adapter_kit.attempt import (
-    LEASE_S,
+from adapter_kit.attempt import LEASE_S, Attempt
+from adapter_kit.collect import Collector
+from adapter_kit.happenings import (
     Action,
-    Attempt,
     Cancel,
     CancelAnswered,
     Check,
@@ -24,7 +24,6 @@ from adapter_kit.attempt import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.collect import Collector
 from adapter_kit.hearing import Hearing
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.outcomes import (

@@ -9,8 +9,9 @@ from typing import Final
 
 import httpx
 
-from adapter_kit.attempt import Attempt, Collected, CollectFailed
+from adapter_kit.attempt import Attempt
 from adapter_kit.download import Lost, Unreachable, download
+from adapter_kit.happenings import Collected, CollectFailed
 from adapter_kit.media import Unusable, inspect
 from adapter_kit.outcomes import Failure
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt, CancelWanted
+from adapter_kit.attempt import Attempt
 from adapter_kit.callbacks import Callbacks
+from adapter_kit.happenings import CancelWanted
 from adapter_kit.settings import AdapterSettings
 from chassis.delivery import Delivered
 from chassis.outbox import Outbox, Transaction

@@ -16,10 +16,11 @@ from typing import Final
 import structlog
 
 from adapter_kit import ledger
-from adapter_kit.attempt import LEASE_S, Action, Collect, CollectFailed, Happening
+from adapter_kit.attempt import LEASE_S
 from adapter_kit.calls import Calls
 from adapter_kit.ending import tell_of_end
 from adapter_kit.gatekeeper import Gatekeeper
+from adapter_kit.happenings import Action, Collect, CollectFailed, Happening
 from adapter_kit.ledger import Lease, Stepped
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.outcomes import Failure

@@ -9,8 +9,9 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt import Attempt, Checked, Happening, SubmitAnswered
+from adapter_kit.attempt import Attempt
 from adapter_kit.gate import OF_THE_ACCOUNT, Admitted, Gate, Held, Limits, Shut, admit, blocked, ill, well
+from adapter_kit.happenings import Checked, Happening, SubmitAnswered
 from adapter_kit.outcomes import Accepted, Produced, Throttled
 from chassis.outbox import Transaction
 from contracts.failures import FAILURES

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from adapter_kit.attempt import Attempt, Checked, Happening, SubmitAnswered, is_foreign
+from adapter_kit.attempt import Attempt, is_foreign
+from adapter_kit.happenings import Checked, Happening, SubmitAnswered
 from adapter_kit.metrics import CALLBACKS_ARRIVE, DUPLICATES_SUSPECTED
 from adapter_kit.outcomes import Accepted, Broken, Produced, ProviderRef
 from chassis.logs import get_logger

@@ -10,9 +10,10 @@ from typing import Final
 import asyncpg
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt import LEASE_S, Action, Attempt, Due, Happening, HeldBack, ShutOut, Step, step
+from adapter_kit.attempt import LEASE_S, Attempt, Step, step
 from adapter_kit.gate import Admitted, Held, Shut
 from adapter_kit.gatekeeper import Gatekeeper, Gates, speaks
+from adapter_kit.happenings import Action, Due, Happening, HeldBack, ShutOut
 from adapter_kit.outcomes import ProviderRef
 from chassis.database import Pool
 from chassis.outbox import Transaction

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapter_kit import ledger
-from adapter_kit.attempt import Happening
 from adapter_kit.gatekeeper import Gatekeeper
+from adapter_kit.happenings import Happening
 from adapter_kit.ledger import Stepped
 from chassis.database import TRANSIENT
 from chassis.logs import get_logger

@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 Records = tuple["ConsumerRecord[bytes, bytes]", ...]
 
 _STEP_MS: Final = 500
+_SETTLING_MS: Final = 50
+_NOWHERE: Final = TopicPartition("", -1)
 
 
 class Unreadable(ConsumerRecord[bytes, bytes]):
@@ -21,10 +23,13 @@ class Unreadable(ConsumerRecord[bytes, bytes]):
 
 
 async def poll(consumer: AIOKafkaConsumer, *, timeout_ms: int, max_records: int) -> Records:
-    """What has arrived, partition by partition in order; empty after `timeout_ms` without anything."""
+    """What has arrived, partition by partition in order; empty after `timeout_ms` without anything, or sooner."""
     before = _positions(consumer)
+    if len(before) < len(consumer.assignment()):
+        timeout_ms = min(timeout_ms, _SETTLING_MS)
     try:
-        fetched = await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        # Partitions of which we don't know where to go back to have to wait.
+        fetched = await consumer.getmany(*(before or [_NOWHERE]), timeout_ms=timeout_ms, max_records=max_records)
     except UnicodeDecodeError:
         return await _step_by_step(consumer, before, max_records)
     return tuple(record for records in fetched.values() for record in records)
