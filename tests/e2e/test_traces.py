@@ -1,0 +1,176 @@
+"""One trace tells the whole job: every hop, both attempts, each event that was stored; and no secret in it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from tests.e2e.conftest import System, system_on
+
+from chassis.http import serve_http
+from contracts.topics import SERVICES
+from segue_cli.stack import SANDBOX_KEYS
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+SEED = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
+WAY_TO_AN_ATTEMPT = ["process segue.requests", "send segue.requests", "POST /api/tracks"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span as it was exported."""
+
+    service: str
+    name: str
+    trace: str
+    id: str
+    parent: str
+    error: bool
+    said: dict[str, Any]
+
+
+@dataclass
+class Collector:
+    """Receives what services export over OTLP/HTTP."""
+
+    address: str = ""
+    raw: list[bytes] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    async def take(self, request: Request) -> Response:
+        body = await request.body()
+        body = gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body
+        self.raw.append(body)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            service = {each.key: each.value.string_value for each in resource.resource.attributes}["service.name"]
+            for scope in resource.scope_spans:
+                self.spans += [_span(service, span) for span in scope.spans]
+        return Response()
+
+    def of(self, trace: str) -> dict[str, Span]:
+        return {span.id: span for span in self.spans if span.trace == trace}
+
+
+def _span(service: str, span: Any) -> Span:
+    said = {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
+    ids = [raw.hex() for raw in (span.trace_id, span.span_id, span.parent_span_id)]
+    return Span(service, span.name, *ids, error=span.status.code == Status.STATUS_CODE_ERROR, said=said)
+
+
+@asynccontextmanager
+async def collecting() -> AsyncIterator[Collector]:
+    collector = Collector()
+    app = Starlette(routes=[Route("/v1/traces", collector.take, methods=["POST"])])
+    async with serve_http(app, "127.0.0.1", 0) as port:
+        collector.address = f"http://127.0.0.1:{port}"
+        yield collector
+
+
+@dataclass(frozen=True)
+class Told:
+    """The demo's job, as everybody told of it."""
+
+    system: System
+    collector: Collector
+    accepted: dict[str, Any]
+    log: list[dict[str, Any]]
+
+    @property
+    def spans(self) -> dict[str, Span]:
+        return self.collector.of(self.accepted["trace_id"])
+
+    def ancestors(self, span: Span) -> list[Span]:
+        found = []
+        while span.parent:
+            span = self.spans[span.parent]
+            found.append(span)
+        return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
+    folder = tmp_path_factory.mktemp("traced")
+    async with collecting() as collector:
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
+        async with system_on("embedded", folder, settings) as system:
+            await system.fault("Warm ambient pad", {"refuse": "balance"}, provider="fal")
+            accepted = (await system.api.post("/api/tracks", json=SEED)).json()
+            assert (await system.ended(accepted["job_id"]))["status"] == "succeeded"
+
+            async def whole() -> list[dict[str, Any]]:
+                log = await system.log(accepted["job_id"])
+                stored = [one for one in collector.of(accepted["trace_id"]).values() if one.name == "persist event"]
+                attempts = [one for one in collector.spans if one.name.startswith("generate_content")]
+                return log if len(stored) >= len(log) and len(attempts) == 2 else []
+
+            yield Told(system, collector, accepted, await system.until("all has been exported", whole))
+
+
+async def test_one_trace_crosses_all_five_services_and_holds_together(told: Told) -> None:
+    spans = told.spans.values()
+    assert {span.service for span in spans} == set(SERVICES)
+    (root,) = [span for span in spans if not span.parent]
+    assert (root.service, root.name) == ("gateway", "POST /api/tracks")
+    assert [span for span in spans if span.parent and span.parent not in told.spans] == []
+    both_ends = [span for span in told.collector.spans if span.said.get("segue.job.id") == told.accepted["job_id"]]
+    assert {span.trace for span in both_ends} == {root.trace}
+
+
+async def test_both_attempts_hang_side_by_side_under_the_job(told: Told) -> None:
+    attempts = {
+        span.said["gen_ai.provider.name"]: span
+        for span in told.spans.values()
+        if span.name.startswith("generate_content")
+    }
+    for provider, attempt in attempts.items():
+        topic = f"segue.commands.{provider}"
+        way = [f"process {topic}", f"send {topic}", *WAY_TO_AN_ATTEMPT]
+        assert [span.name for span in told.ancestors(attempt)] == way
+        assert attempt.service == f"{provider}-adapter"
+    jobs = {told.ancestors(attempt)[2].id for attempt in attempts.values()}
+    assert len(jobs) == 1  # The very same span of the orchestrator.
+    refused, made = attempts["fal"], attempts["replicate"]
+    assert (refused.error, refused.said["error.type"]) == (True, "insufficient_balance")
+    assert (made.error, made.said.get("error.type")) == (False, None)
+
+
+async def test_each_event_in_the_jobs_log_has_its_span_in_the_sink(told: Told) -> None:
+    stored = Counter(
+        span.said["ce.type"]
+        for span in told.spans.values()
+        if (span.service, span.name) == ("log-sink", "persist event")
+    )
+    assert stored == Counter(f"segue.{entry['event']}.v1" for entry in told.log)
+
+
+async def test_the_api_and_every_log_line_name_the_same_trace(told: Told) -> None:
+    job_id, trace_id = told.accepted["job_id"], told.accepted["trace_id"]
+    assert (await told.system.job(job_id))["trace_id"] == trace_id
+    about = {
+        name: [json.loads(line) for line in text.splitlines() if job_id in line]
+        for name, text in told.system.logs().items()
+        if name in SERVICES
+    }
+    assert {"orchestrator", "fal-adapter", "replicate-adapter"} <= {name for name, lines in about.items() if lines}
+    assert {line.get("trace_id") for lines in about.values() for line in lines} == {trace_id}
+
+
+async def test_no_secret_is_in_any_span_or_log(told: Told) -> None:
+    secrets = {part for key in SANDBOX_KEYS.values() for part in (key, key.rpartition(":")[2])}
+    everywhere = {"spans": b"".join(told.collector.raw).decode("utf-8", "replace"), **told.system.logs()}
+    assert [(where, secret) for where, text in everywhere.items() for secret in secrets if secret in text] == []
+    assert "Warm ambient pad" not in everywhere["spans"]
