@@ -67,8 +67,8 @@ class Collector:
 
 def _span(service: str, span: Any) -> Span:
     said = {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
-    ids = [raw.hex() for raw in (span.trace_id, span.span_id, span.parent_span_id)]
-    return Span(service, span.name, *ids, error=span.status.code == Status.STATUS_CODE_ERROR, said=said)
+    trace, own, parent = (raw.hex() for raw in (span.trace_id, span.span_id, span.parent_span_id))
+    return Span(service, span.name, trace, own, parent, span.status.code == Status.STATUS_CODE_ERROR, said)
 
 
 @asynccontextmanager

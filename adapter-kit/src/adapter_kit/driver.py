@@ -116,7 +116,7 @@ class Driver:
             full = len(claimed) == self._free
             next_s = None if full else await ledger.seconds_to_next(transaction)
         for stepped in claimed:
-            tell_of_end(stepped, self._runtime.telemetry)
+            self._tell_if_ended(stepped)
             if stepped.action is not None:
                 self._free -= 1
                 self._held[_lease(stepped)] = before
@@ -154,7 +154,7 @@ class Driver:
             self._held.pop(lease, None)
         if after is not None:
             self._calls.learn(after.attempt, happening)
-            tell_of_end(after, self._runtime.telemetry)
+            self._tell_if_ended(after)
         return after
 
     async def _act(self, current: Stepped, action: Action) -> Happening:
@@ -173,6 +173,10 @@ class Driver:
             return CollectFailed(interrupted, final=False)
         finally:
             self._collecting.discard(task)
+
+    def _tell_if_ended(self, stepped: Stepped) -> None:
+        if stepped.ended:
+            tell_of_end(stepped.attempt, stepped.traceparent, self._runtime.telemetry)
 
     async def _renew_forever(self) -> None:
         while True:

@@ -6,22 +6,22 @@ A run may take minutes and outlive its process, so its span is written afterward
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from adapter_kit.attempt import Attempt
-from adapter_kit.ledger import Stepped
-from adapter_kit.metrics import ATTEMPT_SECONDS, ATTEMPTS_ENDED
+from adapter_kit.happenings import CalledBack, Happening, Searched, SubmitAnswered
+from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, RESOLVED
 from chassis.logs import get_logger
 from chassis.telemetry import Telemetry, context_of
 
 _log = get_logger("adapter_kit.ending")
 
 
-def tell_of_end(stepped: Stepped, telemetry: Telemetry) -> None:
-    """Log, count and trace the attempt, if this step ended it."""
-    attempt = stepped.attempt
-    if not stepped.ended or attempt.ended_at is None:
+def tell_of_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) -> None:
+    """Log, count and trace an attempt that is over."""
+    if attempt.ended_at is None:
         return
     kind = attempt.failure.kind.value if attempt.failure else ""
     ATTEMPTS_ENDED.labels(attempt.provider, attempt.state, kind).inc()
@@ -38,7 +38,19 @@ def tell_of_end(stepped: Stepped, telemetry: Telemetry) -> None:
         kind=kind or None,
         **said,
     )
-    _write_span(attempt, stepped.traceparent, began, attempt.ended_at, telemetry)
+    _write_span(attempt, traceparent, began, attempt.ended_at, telemetry)
+
+
+def tell_of_ambiguity(before: Attempt, happening: Happening, after: Attempt) -> None:
+    """Count the attempt if nobody knows any more whether it was accepted, or if somebody knows again, and how."""
+    if before.state != "ambiguous" and after.state == "ambiguous":
+        AMBIGUOUS.labels(after.provider).inc()
+    elif before.state == "ambiguous" and after.state != "ambiguous":
+        verdict = after.failure.kind.value if after.failure else after.state
+        RESOLVED.labels(after.provider, _RUNGS.get(type(happening), "time"), verdict).inc()
+
+
+_RUNGS: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer"}
 
 
 def _write_span(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import asyncpg
 from pydantic import TypeAdapter
 
 from adapter_kit.attempt import LEASE_S, Attempt, Step, step
+from adapter_kit.ending import tell_of_ambiguity
 from adapter_kit.gate import Admitted, Held, Shut
 from adapter_kit.gatekeeper import Gatekeeper, Gates, speaks
 from adapter_kit.happenings import Action, Due, Happening, HeldBack, ShutOut
@@ -167,6 +169,7 @@ def _advance(transaction: Transaction, known: Stepped, happening: Happening) -> 
     result: Step = step(known.attempt, happening, transaction.now)
     for event in result.events:
         transaction.emit(event, known.traceparent)
+    transaction.after_commit(partial(tell_of_ambiguity, known.attempt, happening, result.attempt))
     ended = known.ended or (result.attempt.final and not known.attempt.final)
     return Stepped(result.attempt, known.traceparent, result.action or known.action, ended=ended)
 

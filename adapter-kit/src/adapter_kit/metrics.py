@@ -20,7 +20,11 @@ CALLS_IN_FLIGHT = Gauge("segue_provider_calls_in_flight", "Actions at the provid
 AMBIGUOUS = Counter(
     "segue_attempts_ambiguous_total", "Submits of which nobody knows whether they were accepted.", ["provider"]
 )
-RESOLVED = Counter("segue_ambiguous_resolved_total", "How ambiguous attempts were resolved.", ["provider", "verdict"])
+RESOLVED = Counter(
+    "segue_ambiguous_resolved_total",
+    "Ambiguous attempts resolved: how, as what.",
+    ["provider", "rung", "verdict"],
+)
 CALLBACKS_HEARD = Counter(
     "segue_callbacks_heard_total",
     "Callbacks that reached the adapter, by what they turned out to be.",

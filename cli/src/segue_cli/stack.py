@@ -173,6 +173,7 @@ async def _providers(plan: Plan, stack: AsyncExitStack) -> _Ground:
         "FAL_RUN_HOST": at["fal_run_host"],
         "FAL_QUEUE_RUN_HOST": at["fal_host"],
         "FAL_API_URL": at["fal_api_url"],
+        "FAL_JWKS_URL": at["fal_jwks_url"],
         "SSL_CERT_FILE": at["ca_file"],
         "REPLICATE_BASE_URL": at["replicate_base_url"],
         "SEGUE_EGRESS_ALLOW": f"{allowed},{LOOPBACK_HOSTS}" if allowed else LOOPBACK_HOSTS,

@@ -1,0 +1,107 @@
+"""What both measurements stand on: all of Segue on one cluster or the other, and figures in a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from segue_cli.environment import SANDBOX, without_settings
+from segue_cli.local.process import child, ready_with
+from segue_cli.stack import Plan, stack
+from segue_cli.state import held
+
+LAUNCHER = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
+CLUSTERS = ("embedded", "apache")
+ENDPOINT = "stability-ai/stable-audio-2.5"
+"""Replicate's name of the model that a request for an instrumental takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A running Segue, and the ways to it and around it."""
+
+    kafka: str
+    api: httpx.AsyncClient
+    sandbox: httpx.AsyncClient
+    replicate: str
+    token: str
+
+    async def submit(self, prompt: str) -> None:
+        """Ask for two seconds of music. Raises httpx.HTTPStatusError where that is refused."""
+        body = {"prompt": prompt, "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
+        answer = await self.api.post("/api/tracks", json=body, headers={"Idempotency-Key": prompt})
+        answer.raise_for_status()
+
+    async def posts(self, prompt: str) -> list[dict[str, Any]]:
+        """What the providers have booked of the requests with these words in their prompt."""
+        entries = (await self.sandbox.get("/bills")).json()["entries"]
+        return [each for each in entries if each["event"] == "post" and prompt in each["input"]["prompt"]]
+
+    async def post_bare(self, prompt: str) -> None:
+        """The same request to the same provider without Segue, on a connection of its own, as Segue does it."""
+        url = f"{self.replicate}/v1/models/{ENDPOINT}/predictions"
+        body = {"input": {"prompt": prompt, "duration": 2, "cfg_scale": 4}}
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            answer = await client.post(url, json=body, headers={"Authorization": f"Bearer {self.token}"})
+            answer.raise_for_status()
+
+
+@asynccontextmanager
+async def ground(cluster: str) -> AsyncIterator[Ground]:
+    """All of Segue on a cluster of its own, with providers that are done at once."""
+    async with AsyncExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-bench-")))
+        # A provider that refuses is asked again at once: the way past it is what is measured.
+        environ = without_settings(os.environ) | {"SEGUE_BREAKER_OPEN_S": "0.001"}
+        if cluster == "apache":
+            launched = child(
+                [sys.executable, str(LAUNCHER)], name="kafka", ready=ready_with("brokers"), ready_within_s=120
+            )
+            environ["KAFKA_BOOTSTRAP_SERVERS"] = (await cleanup.enter_async_context(launched)).ready[
+                "bootstrap_servers"
+            ]
+        state = cleanup.enter_context(held(folder / "segue"))
+        running = await cleanup.enter_async_context(stack(Plan(state, environ, folder, throwaway=True)))
+        env = running.env
+        clients = [
+            httpx.AsyncClient(base_url=base, trust_env=False, timeout=60) for base in (running.api, env[SANDBOX])
+        ]
+        api, sandbox = [await cleanup.enter_async_context(client) for client in clients]
+        (await sandbox.patch("/settings", json={"queue_s": 0, "run_s": 0})).raise_for_status()
+        yield Ground(
+            env["KAFKA_BOOTSTRAP_SERVERS"], api, sandbox, env["REPLICATE_BASE_URL"], env["REPLICATE_API_TOKEN"]
+        )
+
+
+def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
+    """The median and the 95th percentile."""
+    cuts = statistics.quantiles(seconds, n=20, method="inclusive")
+    return cuts[9], cuts[18]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows under their headings, in columns."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def options(description: str | None, **counts: int) -> argparse.Namespace:
+    """The command line: which clusters, and how many of what."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--kafka", choices=CLUSTERS, action="append", help="only this cluster (both)")
+    for name, count in counts.items():
+        parser.add_argument(f"--{name}", type=int, default=count, help=f"how many ({count})")
+    given = parser.parse_args()
+    given.kafka = given.kafka or list(CLUSTERS)
+    return given
