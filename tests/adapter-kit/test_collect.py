@@ -430,7 +430,7 @@ async def test_a_store_that_fails_is_not_final(kept: Kept) -> None:
     kept.store.mkdir()
     (kept.store / "jobs").write_text("in the way of the folder")
     async with serving(always(reply(wav(1)))) as cdn:
-        failed(await kept.collect(cdn.url("/")), FailureKind.OUTPUT_LOST, final=False)
+        failed(await kept.collect(cdn.url("/")), FailureKind.STORE_FAILED, final=False)
         (kept.store / "jobs").unlink()
         assert artifacts(await kept.collect(cdn.url("/")))
 
