@@ -131,7 +131,6 @@ DEAD_LETTERS: Final = Topic(
 )
 
 TOPICS: Final[tuple[Topic, ...]] = (REQUESTS, *COMMANDS.values(), ATTEMPTS, CALLBACKS, JOBS, DEAD_LETTERS)
-TOPIC_BY_NAME: Final[dict[str, Topic]] = {topic.name: topic for topic in TOPICS}
 MESSAGE_TYPES: Final[dict[str, type[Message]]] = {kind.TYPE: kind for topic in TOPICS for kind in topic.carries}
 
 

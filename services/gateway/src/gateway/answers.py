@@ -77,6 +77,7 @@ class JobError(BaseModel):
 
     kind: str
     message: str
+    callers_fault: bool = Field(description="The request itself has to change; the same one would fail again.")
     attempts: list[FailedAttempt]
 
 
@@ -188,6 +189,7 @@ class RouteAnswer(BaseModel):
     provider: Provider
     endpoint: str
     substitute: bool = Field(description="Another model than the one named, near to it.")
+    ignores: list[str] = Field(description="Fields of a request that make no difference here.")
     limits: LimitsAnswer
     price: PriceAnswer | None
     source: str

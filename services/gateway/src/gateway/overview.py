@@ -29,7 +29,7 @@ async def list_models(here: Here) -> ModelList:
             name=model.name,
             title=model.title,
             modality=model.modality,
-            routes=[_route(route) for route in model.routes],
+            routes=[_route(route, model.ignored_by(route)) for route in model.routes],
         )
         for model in here.catalogue.models.values()
     ]
@@ -48,11 +48,12 @@ async def provider_health(here: Here) -> ProviderHealth:
     )
 
 
-def _route(route: Route) -> RouteAnswer:
+def _route(route: Route, ignores: tuple[str, ...]) -> RouteAnswer:
     return RouteAnswer(
         provider=route.provider,
         endpoint=route.endpoint,
         substitute=route.substitute,
+        ignores=list(ignores),
         limits=_limits(route.limits),
         price=None if route.price is None else PriceAnswer(usd=route.price.usd, per=route.price.per),
         source=route.source,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from contracts.attempts import Artifact
+from contracts.failures import FAILURES, FailureKind
 from gateway.answers import (
     AcceptedAnswer,
     ArtifactAnswer,
@@ -139,4 +140,9 @@ def _error(job: Job) -> JobError | None:
         for attempt in job.attempts
         if attempt.state != "succeeded"
     ]
-    return JobError(kind=job.error_kind, message=job.error_message or "", attempts=reasons)
+    return JobError(
+        kind=job.error_kind,
+        message=job.error_message or "",
+        callers_fault=FAILURES[FailureKind(job.error_kind)].callers_fault,
+        attempts=reasons,
+    )
