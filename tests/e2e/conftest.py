@@ -255,10 +255,11 @@ class System:
         """All dead letters there are."""
         places = [TopicPartition(DEAD_LETTERS.name, n) for n in range(PARTITIONS)]
         found: list[ConsumerRecord[bytes, bytes]] = []
-        async with AIOKafkaConsumer(bootstrap_servers=self.kafka, fetch_max_wait_ms=50) as consumer:
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.kafka, auto_offset_reset="earliest", fetch_max_wait_ms=50
+        ) as consumer:
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
-            await consumer.seek_to_beginning(*places)
             while any([await consumer.position(place) < ends[place] for place in places]):
                 for records in (await consumer.getmany(timeout_ms=100)).values():
                     found += records

@@ -22,7 +22,7 @@ from adapter_kit.provider import Provider
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
-from chassis.broker import consuming, make_broker, running, watch_broker
+from chassis.broker import make_broker, running, watch_broker
 from chassis.callbacks import callback_url
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
@@ -82,7 +82,6 @@ async def adapter(
             outbox.running(),
             driver.running(),
             health.watched(),
-            consuming(broker),
         ):
             watch_broker(broker, runtime)
             get_logger("adapter_kit").info(

@@ -136,19 +136,6 @@ async def running(broker: KafkaBroker, bootstrap_servers: str, topics: Iterable[
         await broker.stop()
 
 
-@asynccontextmanager
-async def consuming(broker: KafkaBroker) -> AsyncIterator[None]:
-    """Stop the consumers when the block ends, before whatever handles their messages is closed.
-
-    The innermost of a service's contexts: the producer lives on, for what the last batches have to say.
-    """
-    try:
-        yield
-    finally:
-        for subscriber in broker.subscribers:
-            await subscriber.stop()
-
-
 async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
     """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orchestrator
-from chassis.broker import consuming, make_broker, running, watch_broker
+from chassis.broker import make_broker, running, watch_broker
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
 from chassis.http import health_app, serve_http
@@ -43,7 +43,6 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
             running(broker, settings.kafka_bootstrap_servers, needed),
             outbox.running(),
             flow.timers(),
-            consuming(broker),
         ):
             watch_broker(broker, runtime)
             get_logger("orchestrator").info(
