@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Message, TrackIdField
+from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
 
 AttemptState = Literal[
     "queued", "submitting", "running", "collecting", "cancelling", "ambiguous", "succeeded", "failed", "cancelled"
@@ -41,6 +41,11 @@ class AttemptEvent(Message):
     endpoint: str = Field(max_length=200)
     version: int = Field(ge=1, le=2**31 - 1, description="Grows with every event of the attempt.")
     provider_ref: str | None = Field(default=None, max_length=300, description="The provider's id for the run.")
+
+    @model_validator(mode="after")
+    def _is_of_its_job(self) -> Self:
+        require_own_attempt(self)
+        return self
 
     @property
     def subject(self) -> AttemptId:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 from uuid import UUID, uuid5
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.generation import Provider
 from contracts.ids import EVENT_NAMESPACE, AttemptId
-from contracts.message import AttemptIdField, Message
+from contracts.message import AttemptIdField, Message, require_own_attempt
 
 
 class CallbackReceived(Message):
@@ -21,6 +21,11 @@ class CallbackReceived(Message):
     provider: Provider
     delivery_id: str = Field(max_length=300, description="The provider's id for this delivery.")
     body: str = Field(max_length=1_000_000, description="The raw body.")
+
+    @model_validator(mode="after")
+    def _is_of_its_job(self) -> Self:
+        require_own_attempt(self)
+        return self
 
     @property
     def subject(self) -> AttemptId:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, Field, JsonValue
+from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from contracts.generation import Modality, Provider
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Message, TrackIdField
+from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
 
 
 class _Command(Message):
     attempt_id: AttemptIdField
     provider: Provider
+
+    @model_validator(mode="after")
+    def _is_of_its_job(self) -> Self:
+        require_own_attempt(self)
+        return self
 
     @property
     def subject(self) -> AttemptId:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Protocol
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN, AttemptId, JobId, TrackId, event_id_for
+from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN, AttemptId, JobId, TrackId, event_id_for, job_of
 
 JobIdField = Annotated[JobId, StringConstraints(pattern=JOB_ID_PATTERN)]
 TrackIdField = Annotated[TrackId, StringConstraints(pattern=JOB_ID_PATTERN)]
 AttemptIdField = Annotated[AttemptId, StringConstraints(pattern=ATTEMPT_ID_PATTERN)]
+
+
+def require_own_attempt(message: OfAttempt) -> None:
+    """Raises ValueError if the message's attempt is not one of its job's."""
+    if job_of(message.attempt_id) != message.job_id:
+        raise ValueError("attempt_id is not one of job_id's")
+
+
+class OfAttempt(Protocol):
+    """A message about an attempt."""
+
+    @property
+    def job_id(self) -> JobId:
+        """The job it belongs to."""
+        ...
+
+    @property
+    def attempt_id(self) -> AttemptId:
+        """The attempt."""
+        ...
 
 
 class Message(BaseModel):
