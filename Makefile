@@ -47,7 +47,7 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Maven)
 	@for tool in java mvn; do command -v $$tool >/dev/null || \
 		{ echo "make test-kafka needs Java and Maven: there is no $$tool on the PATH" >&2; exit 1; }; done
-	$(BIN)/pytest -m kafka $(PYTEST_ARGS)
+	$(BIN)/pytest -m kafka -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: docs
 docs: install ## Write the schemas, the AsyncAPI document and the README's diagram from the contracts
