@@ -299,7 +299,9 @@ class System:
 def _whole(attempt: Mapping[str, Any]) -> bool:
     """Whether this is all that will ever be told of an attempt; the tail alone does not know when it was sent."""
     told = attempt["submitting_at"] or attempt["error_kind"] == "unavailable"
-    return attempt["state"] in FINAL and bool(told)
+    # The job's own end may be stored before what its attempt said last.
+    named = attempt["provider_ref"] or attempt["state"] != "succeeded"
+    return attempt["state"] in FINAL and bool(told) and bool(named)
 
 
 def _letter(record: ConsumerRecord[bytes, bytes]) -> DeadLetter:

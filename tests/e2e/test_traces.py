@@ -115,7 +115,10 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
                 log = await system.log(accepted["job_id"])
                 stored = [one for one in collector.of(accepted["trace_id"]).values() if one.name == "persist event"]
                 attempts = [one for one in collector.spans if one.name.startswith("generate_content")]
-                return log if len(stored) >= len(log) and len(attempts) == 2 else []
+                # Each service exports in its own time, so a parent may come after its child.
+                known = collector.of(accepted["trace_id"])
+                whole = all(not one.parent or one.parent in known for one in known.values())
+                return log if whole and len(stored) >= len(log) and len(attempts) == 2 else []
 
             yield Told(system, collector, accepted, await system.until("all has been exported", whole))
 

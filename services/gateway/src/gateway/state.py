@@ -116,8 +116,19 @@ def _attempts(stored: tuple[Attempt, ...], tailed: tuple[Attempt, ...]) -> tuple
     merged = {attempt.n: attempt for attempt in stored}
     for attempt in tailed:
         known = merged.get(attempt.n)
-        if known is None or (attempt.state in FINAL_ATTEMPT and known.state not in FINAL_ATTEMPT):
+        if known is None:
             merged[attempt.n] = attempt
+        elif attempt.state in FINAL_ATTEMPT and known.state not in FINAL_ATTEMPT:
+            merged[attempt.n] = replace(
+                known,
+                state=attempt.state,
+                kind=attempt.kind or known.kind,
+                error_code=attempt.error_code or known.error_code,
+                message=attempt.message or known.message,
+                cost_usd=known.cost_usd if attempt.cost_usd is None else attempt.cost_usd,
+                finished_at=attempt.finished_at or known.finished_at,
+                updated_at=attempt.updated_at,
+            )
     return tuple(merged[n] for n in sorted(merged))
 
 
