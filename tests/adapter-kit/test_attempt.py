@@ -10,7 +10,6 @@ import pytest
 
 from adapter_kit.attempt import (
     CANCEL_WATCH_S,
-    COLLECT_TRIES,
     LEASE_S,
     MISSING_TRIES,
     NOT_SENT_TRIES,
@@ -203,7 +202,7 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
         "cancelled",
         ["cancelled"],
         None,
-        NOW + timedelta(seconds=CANCEL_WATCH_S),
+        max(NOW + timedelta(seconds=CANCEL_WATCH_S), QUEUED.deadline_at),
     ),
     ("deaf ends mattered not", at(QUEUED, state="failed", next_action_at=None), Due(), "failed", [], None, NOW),
 ]
@@ -272,7 +271,7 @@ def test_only_an_accepted_run_can_have_cost() -> None:
 
 def test_our_own_store_being_away_does_not_give_up_a_paid_output() -> None:
     away = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
-    worn = at(COLLECTING, tries=COLLECT_TRIES + 10)
+    worn = at(COLLECTING, tries=100)
     assert step(worn, away, NOW).attempt.state == "collecting"
     assert step(worn, away, QUEUED.deadline_at).attempt.state == "failed"
 

@@ -42,4 +42,5 @@ def test_the_next_provider_is_not_tried_without_evidence() -> None:
         FailureKind.EXPIRED,
         FailureKind.NO_ROUTE,
         FailureKind.STORE_FAILED,
+        FailureKind.UNRECOGNISED,
     }

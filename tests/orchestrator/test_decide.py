@@ -164,7 +164,7 @@ def test_what_is_no_evidence_ends_the_job(kind: FailureKind) -> None:
 def test_the_end_of_the_road_tells_every_attempts_reason() -> None:
     decision = after(
         requested(),
-        failed(FailureKind.INSUFFICIENT_BALANCE),
+        failed(FailureKind.INSUFFICIENT_BALANCE, cost_usd=0.0),
         failed(FailureKind.MODEL_ERROR, 2, accepted=True, cost_usd=0.05),
     )
     (event,) = decision.messages
@@ -242,6 +242,7 @@ def test_a_cancel_is_sent_once_and_awaits_the_attempts_word() -> None:
         (said(AttemptCancelled, may_have_cost=True, provider_ref="run"), "may_have_cost"),
         (failed(FailureKind.INSUFFICIENT_BALANCE), "never_sent"),
         (failed(FailureKind.MODEL_ERROR, accepted=True), "may_have_cost"),
+        (failed(FailureKind.AMBIGUOUS_SUBMISSION), "may_have_cost"),
     ],
 )
 def test_a_cancelled_job_tells_the_truth_about_the_money(event: Attempted, effect: str) -> None:
@@ -249,6 +250,16 @@ def test_a_cancelled_job_tells_the_truth_about_the_money(event: Attempted, effec
     (cancelled,) = decision.messages
     assert isinstance(cancelled, JobCancelled)
     assert cancelled.effect == effect
+
+
+def test_a_cancel_is_repeated_until_the_attempt_ends() -> None:
+    asked = after(requested(), CancelAsked()).job
+    assert asked is not None
+    assert asked.next_action_at == NOW + timedelta(seconds=60)
+    again = decide(asked, Due(), NOW + timedelta(seconds=60))
+    (command,) = again.messages
+    assert isinstance(command, CancelAttempt)
+    assert command.reason == "client"
 
 
 def test_a_result_that_comes_before_the_cancel_is_confirmed_is_a_success() -> None:
@@ -335,3 +346,31 @@ def test_a_waiting_job_is_cancelled_at_once_and_free() -> None:
     (event,) = decide(waiting.job, CancelAsked(), NOW).messages
     assert isinstance(event, JobCancelled)
     assert event.effect == "never_sent"
+
+
+def test_a_job_that_waits_for_long_asks_less_often_and_stays_small() -> None:
+    job, now = after(requested()).job, NOW
+    deadline = NOW + timedelta(days=1)
+    assert job is not None
+    job = replace(job, deadline_at=deadline)
+    waits = []
+    for n in range(1, 120):
+        decision = decide(job, unavailable(n, 0), now)
+        job = decision.job
+        assert job is not None
+        assert len(job.attempts) <= 4
+        if job.live_attempt is None:
+            assert job.next_action_at is not None
+            waits.append((job.next_action_at - now).total_seconds())
+            now = job.next_action_at
+            job = decide(job, Due(), now).job
+            assert job is not None
+    assert waits[0] < waits[10] < waits[40]
+    assert max(waits) <= 300
+
+
+def test_waiting_ends_after_so_many_attempts() -> None:
+    job = after(requested(), unavailable(1)).job
+    assert job is not None
+    worn = replace(job, ordered=1_000)
+    assert names(decide(worn, unavailable(2), NOW).messages) == ["JobFailed"]

@@ -25,6 +25,7 @@ from adapter_kit.outcomes import (
 from adapter_kit.provider import LostSubmission, Run
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
+from replicate_adapter.provider import replicate_provider
 
 NGINX = "<html><head><title>{0}</title></head><body><hr><center>nginx</center></body></html>"
 DEEP = "[" * 200_000
@@ -309,6 +310,23 @@ async def test_a_listing_of_odd_items_finds_nothing(kind: Any, raw: Any, opened:
     listing = http(200, {"items": odd, "results": odd, "next": None})
     async with raw(listing) as server, opened(server.port) as provider:
         assert await provider.find(lost) == NotFound(conclusive=kind.name == "replicate")
+
+
+async def test_a_listing_without_end_proves_nothing(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
+    more = {"next": "https://api.replicate.com/v1/predictions/?cursor=2", "has_more": True, "next_cursor": "2"}
+    async with raw(http(200, {"items": [], "results": [], **more})) as server, opened(server.port) as provider:
+        assert await provider.find(lost) == NoAnswer("the listing is longer than 10 pages")
+    assert ["cursor=2" in request.target for request in server.requests] == [False] + [True] * 9
+
+
+@pytest.mark.parametrize("kind", ["replicate"], indirect=True)
+async def test_a_listing_is_followed_through_a_proxy_with_a_prefix(kind: Any, raw: Any, http: Any) -> None:
+    lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
+    async with raw(http(200, {"results": [], "next": "http://proxy/replicate/v1/predictions?cursor=2"})) as server:
+        async with replicate_provider(kind.key, base_url=f"http://127.0.0.1:{server.port}/replicate") as provider:
+            await provider.find(lost)
+    assert {request.target for request in server.requests[1:]} == {"/replicate/v1/predictions?cursor=2"}
 
 
 async def test_what_a_submit_says_on_the_wire(kind: Any, raw: Any, opened: Any, http: Any) -> None:

@@ -153,7 +153,7 @@ class ProviderSuite:
             assert isinstance(await until(lambda: provider.check(run), ENDED), Produced)
             taken = replace(lost, taken=frozenset({found.ref.request_id}))
             other = replace(lost, arguments={"prompt": "Something else"})
-            later = replace(lost, submitted_at=datetime.now(UTC) + timedelta(minutes=10))
+            later = replace(lost, submitted_at=datetime.now(UTC) + timedelta(minutes=20))
             for missed in (taken, other, later):
                 assert await provider.find(missed) == NotFound(conclusive=self.listing_is_complete())
 

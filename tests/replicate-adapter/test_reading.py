@@ -1,7 +1,6 @@
 """What Replicate's answers mean for a run."""
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -19,11 +18,8 @@ from adapter_kit.outcomes import (
     Stopped,
     Waiting,
 )
-from adapter_kit.provider import LostSubmission
 from adapter_kit.wire import Answer, Exchange
 from contracts.failures import FailureKind as Kind
-from contracts.ids import AttemptId
-from replicate_adapter.listing import candidates, next_page
 from replicate_adapter.reading import cancel_outcome, check_outcome, ref_of
 from replicate_adapter.transport import sdk_version
 
@@ -105,38 +101,6 @@ def test_what_came_of_a_cancel(status: str, expected: Any) -> None:
 @pytest.mark.parametrize("bad", [None, 7, "", "a/b", "../account", "x" * 101])
 def test_an_id_that_is_more_than_an_id_is_none(bad: Any) -> None:
     assert ref_of(answer(201, {"id": bad})) is None
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://api.replicate.com/v1/predictions?cursor=a%2Bb", "/v1/predictions?cursor=a%2Bb"),
-        ("https://evil.example/v1/predictions?cursor=1", "/v1/predictions?cursor=1"),
-        ("https://evil.example/v1/files", None),
-        ("//evil.example/v1/predictions", "/v1/predictions?"),
-        ("https://[", None),
-        (None, None),
-    ],
-)
-def test_the_next_page_is_only_ever_a_path(url: Any, expected: str | None) -> None:
-    assert next_page(answer(200, {"next": url})) == expected
-
-
-def test_what_may_be_the_lost_one() -> None:
-    now = datetime.now(UTC)
-    lost = LostSubmission(AttemptId("a.1"), "google/lyria-2", {"prompt": "x", "seed": 1.0}, now, frozenset({"taken"}))
-    fitting = {"model": "google/lyria-2", "input": {"seed": 1, "prompt": "x"}, "created_at": now.isoformat()}
-    items = [
-        fitting | {"id": "right"},
-        fitting | {"id": "taken"},
-        fitting | {"id": "other", "input": {"prompt": "x"}},
-        fitting | {"id": "elsewhere", "model": "google/lyria-3"},
-        fitting | {"id": "early", "created_at": (now - timedelta(minutes=3)).isoformat()},
-        fitting | {"id": "timeless", "created_at": "today"},
-        fitting | {"id": "naive", "created_at": "2099-01-01T00:00:00"},
-    ]
-    found = list(candidates(answer(200, {"results": items}), lost))
-    assert [ref.request_id for _, ref in found] == ["right"]
 
 
 def test_the_sdk_s_version_is_known() -> None:

@@ -90,9 +90,10 @@ FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cance
 LEASE_S: Final = 15.0
 """How long an action is its taker's, who renews it while at work; when it ends, another replica takes over."""
 NOT_SENT_TRIES: Final = 3
+LONGEST_QUEUE: Final = 1_000_000
+LONGEST_RETRY_S: Final = 86_400.0
 THROTTLE_BUDGET_S: Final = 20.0
 """How long an attempt lets itself be put off before the next provider is the better choice."""
-COLLECT_TRIES: Final = 6
 MISSING_TRIES: Final = 4
 CANCEL_WATCH_S: Final = 600.0
 """How long after its cancel a run may still show how it ended."""
@@ -235,7 +236,8 @@ def _not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) 
     if now >= attempt.created_at + timedelta(seconds=attempt.start_within_s):
         waited = Failure(FailureKind.RATE_LIMITED, f"not sent within {attempt.start_within_s:g} s: {verdict.reason}")
         return _failed(attempt, waited, now)
-    held = replace(attempt, next_action_at=min(verdict.until, attempt.deadline_at), held_back=True)
+    give_up_at = attempt.created_at + timedelta(seconds=attempt.start_within_s)
+    held = replace(attempt, next_action_at=min(verdict.until, give_up_at, attempt.deadline_at), held_back=True)
     if attempt.held_back:
         return Step(held)
     return _told(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
@@ -292,7 +294,7 @@ def is_foreign(attempt: Attempt, ref: ProviderRef | None) -> bool:
 def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, now: datetime) -> Step:
     tries = attempt.tries + 1
     wait_s = retry_after_s if retry_after_s is not None else backoff_s(attempt.attempt_id, tries)
-    again = now + timedelta(seconds=wait_s)
+    again = now + timedelta(seconds=min(wait_s, LONGEST_RETRY_S))
     if again > min(attempt.created_at + timedelta(seconds=THROTTLE_BUDGET_S), attempt.deadline_at):
         return _failed(attempt, replace(failure, kind=FailureKind.RATE_LIMITED), now)
     return _back_to_queue(attempt, tries, again, "throttled", failure.message, now)
@@ -339,7 +341,8 @@ def _resolve(attempt: Attempt, now: datetime) -> Step:
 
 
 _LOOK_FOR_IT: Final = (
-    "the answer to the submit was lost, and the provider's listing could not be asked; look for the run at the provider"
+    "the answer to the submit was lost, and the provider's listing did not settle whether it was accepted; "
+    "look for the run at the provider"
 )
 
 
@@ -351,7 +354,7 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
             return _accepted(attempt, ref, now)
         case NotFound(conclusive):
             settled = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s + CONCLUSIVE_AFTER_S)
-            if now >= (min(settled, attempt.resolve_by) if conclusive else attempt.resolve_by):
+            if now >= (settled if conclusive else attempt.resolve_by):
                 why = "the provider's listing does not show the run, though it would have by now"
                 return _failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, why), now)
         case NoAnswer():
@@ -417,6 +420,7 @@ def _progressed(
     *,
     callbacks_arrive: bool,
 ) -> Step:
+    position = None if position is None else min(max(position, 0), LONGEST_QUEUE)
     moved = replace(
         attempt,
         stage=stage,
@@ -473,7 +477,8 @@ def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now:
 
 def _watch_cancel(attempt: Attempt, now: datetime) -> Step:
     sent_at = attempt.cancel_sent_at or now
-    if now >= sent_at + timedelta(seconds=CANCEL_WATCH_S):
+    # Up to the deadline only the provider's word ends it: a run that may still deliver is no reason to buy another.
+    if now >= max(sent_at + timedelta(seconds=CANCEL_WATCH_S), attempt.deadline_at):
         return _stopped(attempt, may_have_cost=True, now=now)
     if not attempt.cancel_answered:
         # It may have been sent before, by a process that died of it; a second one does no harm.
@@ -512,9 +517,8 @@ def _collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime)
 def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> Step:
     if attempt.state != "collecting":
         return Step(attempt)
-    # Our own store being away is no reason to give up a paid output, or to buy another one, before the deadline.
-    patient = failed.failure.kind is FailureKind.STORE_FAILED and now < attempt.deadline_at
-    if failed.final or (attempt.tries + 1 >= COLLECT_TRIES and not patient):
+    # Trouble on the way is no reason to give up a paid output, or to buy another one, before the deadline.
+    if failed.final or now >= attempt.deadline_at:
         return _failed(attempt, failed.failure, now, cost_usd=attempt.price_usd)
     return _later(attempt, now)
 
@@ -526,8 +530,12 @@ def _failed(
     cost_usd: float | None = None,
     retry_at: datetime | None = None,
 ) -> Step:
+    status = failure.http_status
     failure = replace(
-        failure, message=_storable(failure.message)[:2000], code=_storable(failure.code or "")[:200] or None
+        failure,
+        message=_storable(failure.message),
+        code=_storable(failure.code or "")[:200] or None,
+        http_status=status if status is not None and 100 <= status <= 599 else None,
     )
     ended = replace(attempt, state="failed", ended_at=now, next_action_at=None, failure=failure)
     return _told(
@@ -539,9 +547,13 @@ def _failed(
         message=failure.message,
         http_status=failure.http_status,
         accepted=attempt.ref is not None,
-        cost_usd=cost_usd if attempt.ref is not None else 0.0,
+        cost_usd=cost_usd if attempt.ref is not None else _cost_unsent(failure.kind),
         retry_at=retry_at,
     )
+
+
+def _cost_unsent(kind: FailureKind) -> float | None:
+    return None if kind is FailureKind.AMBIGUOUS_SUBMISSION else 0.0
 
 
 def _cancelled(attempt: Attempt, *, may_have_cost: bool, now: datetime) -> Step:

@@ -16,6 +16,7 @@ from adapter_kit.media import Unusable, inspect
 from adapter_kit.outcomes import Failure
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.egress import EgressRefused
+from chassis.logs import get_logger
 from contracts.attempts import Artifact
 from contracts.failures import FailureKind
 from contracts.generation import Modality
@@ -23,6 +24,8 @@ from contracts.generation import Modality
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4
 TIME_S: Final = 150.0
+STORE_S: Final = 60.0
+_log = get_logger("adapter_kit.collect")
 """For one collection, however slowly the bytes trickle in; the next try starts over."""
 
 
@@ -76,13 +79,20 @@ class Collector:
             # Its text may quote the store's credentials.
             message = f"output {n}: the artifact store did not take it ({type(error).__name__})"
             return CollectFailed(Failure(FailureKind.STORE_FAILED, message), final=False)
+        except Exception as error:  # noqa: BLE001 - whatever a provider's URL or file may trip, the money is spent
+            _log.exception("an output cannot be collected", output=n)
+            return _lost(f"output {n}: {type(error).__name__}", final=False)
 
     async def _store_one(self, attempt: Attempt, n: int, path: Path) -> Artifact:
         sha256 = await download(self._client, attempt.outputs[n - 1].url, path, self._max_bytes)
         media = await asyncio.to_thread(inspect, path, attempt.modality)
         name = f"{_stem(attempt.modality, n)}.{media.extension}"
         key = artifact_key(attempt.job_id, attempt.attempt_id, name)
-        stored = await self._store.put_file(path, key, content_type=media.content_type)
+        try:
+            async with asyncio.timeout(STORE_S):
+                stored = await self._store.put_file(path, key, content_type=media.content_type)
+        except TimeoutError as error:
+            raise OSError(f"it did not answer within {STORE_S:.0f} s") from error
         if stored.sha256 != sha256:
             raise OSError("what was stored is not what was fetched")
         return Artifact(

@@ -33,6 +33,7 @@ from chassis.telemetry import trace_id_of
 from contracts.failures import FailureKind
 
 LONGEST_SLEEP_S: Final = 5.0
+LOCKED_S: Final = 0.1
 RENEW_S: Final = LEASE_S / 4
 STALL_S: Final = 60.0
 
@@ -114,6 +115,7 @@ class Driver:
         async with self._outbox.transaction() as transaction:
             claimed = await ledger.claim(transaction, self._free, self._keeper)
             full = len(claimed) == self._free
+            idle = not claimed
             next_s = None if full else await ledger.seconds_to_next(transaction)
         for stepped in claimed:
             self._tell_if_ended(stepped)
@@ -122,7 +124,10 @@ class Driver:
                 self._held[_lease(stepped)] = before
                 calls.create_task(self._drive(stepped))
         CALLS_IN_FLIGHT.set(len(self._held))
-        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(0.0, next_s))
+        if full:
+            return 0.0
+        # What is due and was not claimed is locked by somebody: no reason to ask for it without a pause.
+        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(LOCKED_S if idle else 0.0, next_s))
 
     async def _sleep(self, seconds: float) -> None:
         try:

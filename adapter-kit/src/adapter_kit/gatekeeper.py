@@ -10,7 +10,19 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from adapter_kit.attempt import Attempt
-from adapter_kit.gate import OF_THE_ACCOUNT, Admitted, Gate, Held, Limits, Shut, admit, blocked, ill, well
+from adapter_kit.gate import (
+    OF_THE_ACCOUNT,
+    OPEN_AT_MOST_S,
+    Admitted,
+    Gate,
+    Held,
+    Limits,
+    Shut,
+    admit,
+    blocked,
+    ill,
+    well,
+)
 from adapter_kit.happenings import Checked, Happening, SubmitAnswered
 from adapter_kit.outcomes import Accepted, Produced, Throttled
 from chassis.outbox import Transaction
@@ -84,11 +96,16 @@ class Gates:
             case SubmitAnswered(outcome=Accepted()):
                 self._put(well(self._known[PROVIDER], now))
             case SubmitAnswered(outcome=Throttled(retry_after_s=retry_after_s)) if retry_after_s is not None:
-                self._put(blocked(self._known[PROVIDER], now + timedelta(seconds=retry_after_s)))
+                patience_s = min(retry_after_s, OPEN_AT_MOST_S)
+                self._put(blocked(self._known[PROVIDER], now + timedelta(seconds=patience_s)))
             case Checked(outcome=Produced()):
                 self._put(well(self._known[after.endpoint], now))
         failure = after.failure
-        if failure is not None and not before.final:
+        if failure is not None and FAILURES[failure.kind].callers_fault and not before.final:
+            # It read the request well enough to find fault with it.
+            self._put(well(self._known[after.endpoint], now))
+            self._put(well(self._known[PROVIDER], now))
+        elif failure is not None and not before.final:
             scope = PROVIDER if failure.kind in OF_THE_ACCOUNT else after.endpoint
             self._put(ill(self._known[scope], failure.kind, failure.message, now, open_s=self._open_s))
 
@@ -110,4 +127,7 @@ def speaks(before: Attempt, happening: Happening, after: Attempt) -> bool:
     match happening:
         case SubmitAnswered(outcome=Accepted() | Throttled()) | Checked(outcome=Produced()):
             return True
-    return after.failure is not None and not before.final and FAILURES[after.failure.kind].trips_breaker
+    if after.failure is None or before.final:
+        return False
+    traits = FAILURES[after.failure.kind]
+    return traits.trips_breaker or traits.callers_fault

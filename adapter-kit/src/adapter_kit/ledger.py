@@ -18,11 +18,15 @@ from adapter_kit.gatekeeper import Gatekeeper, Gates, speaks
 from adapter_kit.happenings import Action, Due, Happening, HeldBack, ShutOut
 from adapter_kit.outcomes import ProviderRef
 from chassis.database import Pool
+from chassis.logs import get_logger
 from chassis.outbox import Transaction
 from contracts.attempts import AttemptState
 from contracts.ids import AttemptId
 
 _BODY: Final = TypeAdapter(Attempt)
+
+PUT_OFF_S: Final = 60.0
+_log = get_logger("adapter_kit.ledger")
 
 Lease = tuple[AttemptId, AttemptState]
 """A lease: on which attempt, and the state in which it was taken."""
@@ -55,9 +59,12 @@ WHERE attempt_id IN (
 )
 RETURNING attempt_id, state
 """
+_PUT_OFF = """
+UPDATE attempts SET next_action_at = now() + make_interval(secs => $2) WHERE attempt_id = ANY($1)
+"""
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
 _OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = ANY($1)"
-_TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND created_at > $1 AND attempt_id <> $2"
+_TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1 AND attempt_id <> $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +126,27 @@ async def claim(transaction: Transaction, limit: int, keeper: Gatekeeper) -> lis
     claimed = [_load(row) for row in await transaction.connection.fetch(_CLAIM, limit)]
     wanted = {known.attempt.endpoint for known in claimed if known.attempt.state == "queued"}
     gates = await keeper.gates(transaction, wanted) if wanted else None
-    stepped = [_advance(transaction, known, _turn(known.attempt, gates, transaction.now)) for known in claimed]
+    stepped, stuck = _advance_each(transaction, claimed, gates)
     await _save(transaction, stepped)
+    if stuck:
+        await transaction.connection.execute(_PUT_OFF, stuck, PUT_OFF_S)
     if gates is not None:
         await gates.save(transaction)
     return stepped
+
+
+def _advance_each(
+    transaction: Transaction, claimed: Iterable[Stepped], gates: Gates | None
+) -> tuple[list[Stepped], list[AttemptId]]:
+    stepped: list[Stepped] = []
+    stuck: list[AttemptId] = []
+    for known in claimed:
+        try:
+            stepped.append(_advance(transaction, known, _turn(known.attempt, gates, transaction.now)))
+        except Exception:  # noqa: BLE001 - a row that no step can be made of must not hold up all others
+            _log.exception("no step can be made of an attempt; it is put off", attempt_id=known.attempt.attempt_id)
+            stuck.append(known.attempt.attempt_id)
+    return stepped, stuck
 
 
 def _turn(attempt: Attempt, gates: Gates | None, now: datetime) -> Happening:

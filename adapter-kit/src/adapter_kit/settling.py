@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adapter_kit import ledger
 from adapter_kit.gatekeeper import Gatekeeper
-from adapter_kit.happenings import Happening
+from adapter_kit.happenings import CancelAnswered, Checked, CollectFailed, Happening, Searched, SubmitAnswered
 from adapter_kit.ledger import Stepped
+from adapter_kit.outcomes import Failure, NoAnswer, Unclear
 from chassis.database import TRANSIENT
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 
 
@@ -68,10 +70,13 @@ class Settler:
                     for one in told:
                         await self._write([one])
                     return
-                # The row stays as it is, comes due again, and is resolved as any lost outcome is.
                 self._log.exception("an outcome cannot be written", attempt_id=told[0].attempt_id)
-                told[0].answer.set_result(None)
-                return
+                plainer = replace(told[0], happening=in_plain(told[0].happening))
+                if plainer == told[0]:
+                    # The row stays as it is, comes due again, and is resolved as any lost outcome is.
+                    told[0].answer.set_result(None)
+                    return
+                told = [plainer]
             else:
                 return
 
@@ -82,3 +87,21 @@ class Settler:
         for one in told:
             if not one.answer.done():
                 one.answer.set_result(stepped.get(one.attempt_id))
+
+
+def in_plain(happening: Happening) -> Happening:
+    """The same, without anything that a provider said; for a happening that cannot be written as it is."""
+    what = "what the provider said could not be kept"
+    match happening:
+        case SubmitAnswered(submission):
+            return SubmitAnswered(submission, Unclear(what))
+        case Checked():
+            return Checked(NoAnswer(what))
+        case CancelAnswered():
+            return CancelAnswered(NoAnswer(what))
+        case Searched():
+            return Searched(NoAnswer(what))
+        case CollectFailed(final=final):
+            return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, what), final=final)
+        case _:
+            return happening

@@ -28,6 +28,8 @@ async def commit(consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
         partition = _partition(record)
         ends[partition] = max(ends.get(partition, 0), record.offset + 1)
     ours = {partition: end for partition, end in ends.items() if partition in consumer.assignment()}
+    if not ours:
+        return
     try:
         async with asyncio.timeout(COMMIT_LIMIT_S):
             await consumer.commit(ours)

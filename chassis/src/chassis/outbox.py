@@ -7,13 +7,14 @@ harmless: every consumer drops what it has seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
 from chassis.broker import publish, stop_consuming
 from chassis.database import TRANSIENT, Connection, Pool
@@ -31,6 +32,7 @@ RELAY_AGE_S: Final = 5.0
 """A row this old was left by a crash, or by a publisher that could not keep up."""
 MAX_PENDING: Final = 20_000
 BATCH: Final = 2_000
+TOO_LARGE: Final = (MessageSizeTooLargeError, RecordTooLargeError)
 PUBLISH_LIMIT_S: Final = 20.0
 
 _INSERT = """
@@ -39,6 +41,7 @@ SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid
 ON CONFLICT (event_id) DO NOTHING
 RETURNING id, topic, key, value, headers
 """
+_PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
 _LEFT_BEHIND = """
 SELECT id, topic, key, value, headers FROM outbox
 WHERE created_at < now() - make_interval(secs => $1) AND id <> ALL($2::bigint[])
@@ -161,15 +164,34 @@ class Outbox:
                         self._idle.set()
 
     async def _publish(self, rows: list[_Row]) -> None:
-        futures = [await publish(self._broker, row.record) for row in rows]
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        done = [row.id for row, outcome in zip(rows, outcomes, strict=True) if not isinstance(outcome, BaseException)]
-        if done:
-            await self._pool.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", done)
-            OUTBOX_PUBLISHED.inc(len(done))
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        failed = await self._send(rows, self._pool)
+        if failed is not None:
+            raise failed
+
+    async def _send(self, rows: Sequence[_Row], executor: Pool | Connection) -> Exception | None:
+        """Publish rows and delete those that arrived; returns the first error there was, if any.
+
+        A row that Kafka can never take stays in the table for people to look at, and in nobody's way.
+        """
+        futures: list[asyncio.Future[Any] | Exception] = []
+        for row in rows:
+            try:
+                futures.append(await publish(self._broker, row.record))
+            except Exception as error:  # noqa: BLE001 - one row's refusal is no reason to hold up the others
+                futures.append(error)
+        async with asyncio.timeout(PUBLISH_LIMIT_S):
+            sent = [future for future in futures if not isinstance(future, Exception)]
+            await asyncio.gather(*sent, return_exceptions=True)
+        outcomes = [future if isinstance(future, Exception) else future.exception() for future in futures]
+        done = [row.id for row, outcome in zip(rows, outcomes, strict=True) if outcome is None]
+        await executor.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", done)
+        OUTBOX_PUBLISHED.inc(len(done))
+        never = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, TOO_LARGE)]
+        if never:
+            self._log.critical("Kafka can never take these rows; they are parked in the outbox", ids=never)
+            await executor.execute(_PARK, never)
+        wrong = (outcome for outcome in outcomes if isinstance(outcome, Exception))
+        return next((outcome for outcome in wrong if not isinstance(outcome, TOO_LARGE)), None)
 
     async def _relay(self) -> None:
         while await self._runtime.pause(RELAY_AGE_S / 2):
@@ -187,10 +209,11 @@ class Outbox:
             if not found:
                 return 0
             rows = [_row(row) for row in found]
-            async with asyncio.timeout(PUBLISH_LIMIT_S):
-                await asyncio.gather(*[await publish(self._broker, row.record) for row in rows])
-            await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", [row.id for row in rows])
-            OUTBOX_PUBLISHED.inc(len(rows))
+            failed = await self._send(rows, connection)
+            if failed is not None:
+                # What did arrive is deleted all the same: the transaction ends well, and the rest is tried again.
+                self._log.warning("the relay could not publish all; it tries again", error=repr(failed))
+                return 0
             self._log.info("relayed what was left behind", rows=len(rows))
             return len(rows)
 

@@ -32,11 +32,12 @@ class FailureKind(StrEnum):
     EXPIRED = "expired"
     NO_ROUTE = "no_route"
     UNKNOWN = "unknown"
+    UNRECOGNISED = "unrecognised"
 
     @classmethod
     def _missing_(cls, value: object) -> FailureKind | None:
         # A kind that a newer service knows is no reason to lose its event.
-        return cls.UNKNOWN if isinstance(value, str) else None
+        return cls.UNRECOGNISED if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,16 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False,
     ),
     FailureKind.EXPIRED: FailureTraits(
-        "The deadline passed before anything was sent; nothing was billed.", False, False, False
+        "The deadline passed before the job was done; what its attempts cost stands with them.", False, False, False
     ),
     FailureKind.NO_ROUTE: FailureTraits(
         "No provider can do what was asked, or none is left to try.", False, False, False
+    ),
+    FailureKind.UNRECOGNISED: FailureTraits(
+        "A newer service named a kind that this one does not know; whether another provider may be tried is not known.",
+        False,
+        False,
+        False,
     ),
     FailureKind.UNKNOWN: FailureTraits(
         "The provider answered something Segue does not know; the raw answer is kept with the attempt.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,12 +28,13 @@ from adapter_kit.provider import LostSubmission, Run, Submission
 from adapter_kit.wire import Answer, checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
 from fal_adapter.errors import fal_failure
-from fal_adapter.listing import find_outcome, listing_query
+from fal_adapter.listing import MAX_PAGES, Page, find_outcome, listing_query, read_page
 from fal_adapter.reading import URL_NAMES, cancel_outcome, read_callback, ref_of, result_outcome, status_outcome
 from fal_adapter.transport import FalClient, fal_client, origin, queue_origins
 
 FAL_API_URL: Final = "https://api.fal.ai"
 ASK_TIMEOUT_S: Final = 15.0
+FIND_TIMEOUT_S: Final = 40.0
 MIN_START_S: Final = 1.5
 """The SDK refuses a start deadline of a second or less."""
 
@@ -88,12 +90,14 @@ class FalProvider:
         return cancel_outcome(await exchange(handle.cancel(), ASK_TIMEOUT_S))
 
     async def find(self, lost: LostSubmission) -> FindOutcome:
-        """One GET of the list of past requests; without the platform's API, it is not to be found."""
+        """The list of past requests, page by page; without the platform's API, the run is not to be found."""
         if self._api_url is None:
             return NoAnswer("fal's platform API is switched off; its listing cannot be asked")
-        url = f"{self._api_url}/v1/models/requests/by-endpoint"
-        call = self._client.http.get(url, params=listing_query(lost))
-        return find_outcome(await exchange(call, ASK_TIMEOUT_S), lost)
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT_S):
+                return await self._find(f"{self._api_url}/v1/models/requests/by-endpoint", lost)
+        except TimeoutError:
+            return NoAnswer("the list of past requests took too long")
 
     def read_callback(self, body: str) -> Callback | None:
         """What a webhook's body says; it asks nobody."""
@@ -111,6 +115,20 @@ class FalProvider:
             return probe_outcome(await exchange(handle.status(), ASK_TIMEOUT_S), fal_failure)
         call = self._client.http.get(f"{self._api_url}/v1/models/pricing", params={"endpoint_id": endpoint})
         return probe_outcome(await exchange(call, ASK_TIMEOUT_S), fal_failure)
+
+    async def _find(self, url: str, lost: LostSubmission) -> FindOutcome:
+        pages: list[Page] = []
+        cursor: str | None = None
+        while len(pages) < MAX_PAGES:
+            params = listing_query(lost, cursor)
+            page = read_page(await exchange(self._client.http.get(url, params=params), ASK_TIMEOUT_S), lost)
+            if isinstance(page, NoAnswer):
+                return page
+            pages.append(page)
+            if not isinstance(page.beyond, str):
+                break
+            cursor = page.beyond
+        return find_outcome(pages)
 
     def _accepted(self, endpoint: str, answer: Answer) -> ProviderRef | None:
         ref = ref_of(answer)

@@ -33,7 +33,9 @@ from orchestrator.job import Job, Leg
 
 CANCEL_AGAIN_S: Final = 60.0
 RETRY_S: Final = 5.0
-"""When to ask again where the adapter did not say when."""
+"""How much longer a job waits for unwell providers with every round that it has waited."""
+RETRY_AT_MOST_S: Final = 300.0
+MOST_ATTEMPTS: Final = 1_000
 GIVE_UP_S: Final = 1_800.0
 """How long after its deadline a job waits for the last word on its attempt: longer than an adapter ever watches one."""
 
@@ -136,7 +138,7 @@ def _no_route(asked: Requested) -> str:
 
 def _order(job: Job, now: datetime) -> Decision:
     """Order an attempt at the next leg."""
-    n = len(job.attempts) + 1
+    n = job.ordered + 1
     at_leg, *ahead = job.ahead
     leg = job.legs[at_leg]
     attempt_id = attempt_id_for(job.job_id, n)
@@ -158,7 +160,12 @@ def _order(job: Job, now: datetime) -> Decision:
         deadline_at=job.deadline_at,
     )
     ordered = replace(
-        job, attempts=(*job.attempts, live), at_leg=at_leg, ahead=tuple(ahead), next_action_at=job.deadline_at
+        job,
+        ordered=n,
+        attempts=(*job.attempts, live),
+        at_leg=at_leg,
+        ahead=tuple(ahead),
+        next_action_at=job.deadline_at,
     )
     return Decision(ordered, (command,))
 
@@ -206,7 +213,9 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
         cost_usd=event.cost_usd,
     )
     if job.cancel_requested:
-        return _cancelled(closed, "may_have_cost" if event.accepted else "never_sent", now)
+        # Nobody knows of an ambiguous submit whether it was sent, and so whether it was billed.
+        maybe = event.accepted or event.kind is FailureKind.AMBIGUOUS_SUBMISSION
+        return _cancelled(closed, "may_have_cost" if maybe else "never_sent", now)
     if not FAILURES[event.kind].moves_on:
         return _failed(closed, event.kind, f"{live.provider}: {event.message}", now)
     if event.kind is FailureKind.UNAVAILABLE:
@@ -215,15 +224,21 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
         return _failed(closed, FailureKind.EXPIRED, f"the deadline passed; {_every_reason(closed)}", now)
     if closed.ahead:
         return _move_on(closed, now)
-    if closed.unwell:
+    if closed.unwell and closed.ordered < MOST_ATTEMPTS:
         # Everybody who could do it is unwell: that is a reason to wait, not to fail.
         return Decision(replace(closed, state="queued", next_action_at=min(closed.retry_at or now, closed.deadline_at)))
     return _failed(closed, FailureKind.NO_ROUTE, _every_reason(closed), now)
 
 
 def _passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
-    again = event.retry_at or now + timedelta(seconds=RETRY_S)
-    return replace(job, unwell=(*job.unwell, job.at_leg), retry_at=min(again, job.retry_at or again))
+    # The longer it has waited, the less often it asks; and it remembers of each provider only the last refusal.
+    rounds = job.ordered // len(job.legs)
+    soonest = now + timedelta(seconds=min(RETRY_AT_MOST_S, RETRY_S * rounds))
+    again = max(event.retry_at or soonest, soonest)
+    *earlier, last = job.attempts
+    kept = [a for a in earlier if (a.kind, a.provider) != (FailureKind.UNAVAILABLE, last.provider)]
+    unwell = (*job.unwell, job.at_leg)
+    return replace(job, attempts=(*kept, last), unwell=unwell, retry_at=min(again, job.retry_at or again))
 
 
 def _move_on(job: Job, now: datetime) -> Decision:
@@ -248,14 +263,13 @@ def _move_on(job: Job, now: datetime) -> Decision:
 
 
 def _every_reason(job: Job) -> str:
-    # A job that waited has many attempts; the first show what was wrong, the last what still is.
-    told = job.attempts if len(job.attempts) <= 6 else job.attempts[:3] + job.attempts[-3:]
-    reasons = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in told]
+    reasons = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in job.attempts]
     return ("every provider was tried. " + "; ".join(reasons))[:4000]
 
 
 def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, now: datetime) -> Decision:
-    closed = _closed(job, live, outcome="cancelled", message=event.message)
+    cost_usd = None if event.may_have_cost else 0.0
+    closed = _closed(job, live, outcome="cancelled", message=event.message, cost_usd=cost_usd)
     if job.cancel_requested:
         never_sent = event.provider_ref is None
         effect: Literal["never_sent", "cancelled_free", "may_have_cost"] = (
@@ -272,7 +286,10 @@ def _cancel_asked(job: Job, now: datetime) -> Decision:
         return _cancelled(job, "may_have_cost" if paid else "never_sent", now)
     if job.cancel_requested:
         return Decision(job)
-    return Decision(replace(job, cancel_requested=True), (_cancel(job, live, "client", now),))
+    # The wish may reach the adapter before the attempt does, after a crash: it is repeated until the attempt ends.
+    again_at = min(job.deadline_at, now + timedelta(seconds=CANCEL_AGAIN_S))
+    asked = replace(job, cancel_requested=True, next_action_at=again_at)
+    return Decision(asked, (_cancel(job, live, "client", now),))
 
 
 def _due(job: Job, now: datetime) -> Decision:
@@ -283,7 +300,8 @@ def _due(job: Job, now: datetime) -> Decision:
         why = "the deadline passed, and the attempt's adapter has not said how it ended"
         return _failed(job, FailureKind.EXPIRED, why, now)
     again = replace(job, next_action_at=now + timedelta(seconds=CANCEL_AGAIN_S))
-    return Decision(again, (_cancel(job, live, "deadline", now),))
+    reason: Literal["client", "deadline"] = "deadline" if now >= job.deadline_at else "client"
+    return Decision(again, (_cancel(job, live, reason, now),))
 
 
 def _try_the_unwell_again(job: Job, now: datetime) -> Decision:

@@ -30,6 +30,8 @@ from orchestrator.store import Stored
 
 TIMER_BATCH: Final = 500
 LONGEST_SLEEP_S: Final = 5.0
+LOCKED_S: Final = 0.1
+PUT_OFF_S: Final = 60.0
 STALL_S: Final = 60.0
 _log = get_logger("orchestrator.flow")
 
@@ -123,12 +125,22 @@ class Flow:
         async with self._outbox.transaction() as transaction:
             due = await store.due(transaction, TIMER_BATCH)
             changed: dict[JobId, Stored] = {}
+            stuck: list[JobId] = []
             for job_id, known in due.items():
-                if (now_job := self._apply(transaction, known, Due(), known.traceparent)) is not None:
+                try:
+                    now_job = self._apply(transaction, known, Due(), known.traceparent)
+                except Exception:  # noqa: BLE001 - a job nothing can be decided of must not hold up all others
+                    _log.exception("no decision can be made of a job; it is put off", job_id=job_id)
+                    stuck.append(job_id)
+                    continue
+                if now_job is not None:
                     changed[job_id] = now_job
             await store.save(transaction, changed)
+            await store.put_off(transaction, stuck, PUT_OFF_S)
             next_s = await store.seconds_to_next(transaction)
-        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(0.0, next_s))
+        # What is due and was not found is locked by somebody: no reason to ask for it without a pause.
+        floor_s = 0.0 if due else LOCKED_S
+        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(floor_s, next_s))
 
     async def _sleep(self, seconds: float) -> None:
         try:

@@ -59,7 +59,9 @@ class Job:
     """How many events the job has had."""
     next_action_at: datetime | None = None
     attempts: tuple[AttemptOutcome, ...] = ()
-    """Every attempt ordered; only the last may be live."""
+    """Its attempts, without the earlier refusals of a provider that is still unwell; only the last may be live."""
+    ordered: int = 0
+    """How many attempts it has had."""
     cancel_requested: bool = False
     kind: FailureKind | None = None
     """Why it failed, where it did."""
@@ -77,9 +79,10 @@ class Job:
 
     @property
     def cost_usd(self) -> float | None:
-        """What its attempts have cost, failed ones too; None while nothing is known."""
-        known = [attempt.cost_usd for attempt in self.attempts if attempt.cost_usd is not None]
-        return sum(known) if known else None
+        """What its attempts have cost, failed ones too; None unless that is known of each."""
+        costs = [attempt.cost_usd for attempt in self.attempts if attempt.outcome != "live"]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if known and len(known) == len(costs) else None
 
 
 def legs_of(plan: Plan, given: GenerationInput) -> tuple[Leg, ...]:

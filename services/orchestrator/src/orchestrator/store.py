@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,6 +34,7 @@ INSERT INTO attempts (attempt_id, job_id, provider, live)
 SELECT *, true FROM unnest($1::text[], $2::text[], $3::text[])
 ON CONFLICT (attempt_id) DO NOTHING
 """
+_PUT_OFF = "UPDATE jobs SET next_action_at = now() + make_interval(secs => $2) WHERE job_id = ANY($1)"
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM jobs"
 
 
@@ -61,6 +62,12 @@ async def seconds_to_next(transaction: Transaction) -> float | None:
     """How long until the next job is due; None if none waits."""
     seconds: float | None = await transaction.connection.fetchval(_SECONDS_TO_NEXT)
     return seconds
+
+
+async def put_off(transaction: Transaction, job_ids: Sequence[JobId], seconds: float) -> None:
+    """Look at these jobs again only after so long."""
+    if job_ids:
+        await transaction.connection.execute(_PUT_OFF, job_ids, seconds)
 
 
 async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> None:

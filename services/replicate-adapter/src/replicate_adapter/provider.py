@@ -7,23 +7,19 @@ import math
 import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Final, Literal
 
 from replicate.prediction import Predictions
 
-from adapter_kit.answers import no_answer, probe_outcome, submit_outcome
+from adapter_kit.answers import probe_outcome, submit_outcome
 from adapter_kit.outcomes import (
     Callback,
     CancelOutcome,
     CheckOutcome,
     Failure,
     FindOutcome,
-    Found,
     NoAnswer,
-    NotFound,
     ProbeOutcome,
-    ProviderRef,
     Refused,
     SubmitOutcome,
 )
@@ -31,7 +27,7 @@ from adapter_kit.provider import LostSubmission, Run, Submission
 from adapter_kit.wire import checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
 from replicate_adapter.errors import api_failure
-from replicate_adapter.listing import MAX_PAGES, candidates, first_page, next_page
+from replicate_adapter.listing import MAX_PAGES, Page, find_outcome, first_page, read_page
 from replicate_adapter.reading import cancel_outcome, check_outcome, read_callback, ref_of
 from replicate_adapter.transport import ReplicateClient, replicate_client
 
@@ -108,19 +104,17 @@ class ReplicateProvider:
         return self._client.models.predictions.async_create(model=model, input=arguments, **callback)
 
     async def _find(self, lost: LostSubmission) -> FindOutcome:
-        found: list[tuple[datetime, ProviderRef]] = []
-        page: str | None = first_page(lost)
-        for _ in range(MAX_PAGES):
-            if page is None:
+        pages: list[Page] = []
+        path = first_page(lost)
+        while len(pages) < MAX_PAGES:
+            page = read_page(await exchange(self._client.predictions.async_list(path), ASK_TIMEOUT_S), lost)
+            if isinstance(page, NoAnswer):
+                return page
+            pages.append(page)
+            if not isinstance(page.beyond, str):
                 break
-            done = await exchange(self._client.predictions.async_list(page), ASK_TIMEOUT_S)
-            if done.answer is None or not done.answer.ok or "results" not in done.answer.document():
-                return no_answer(done)
-            found += candidates(done.answer, lost)
-            page = next_page(done.answer)
-        if found:
-            return Found(min(found, key=lambda each: each[0])[1])
-        return NotFound(conclusive=page is None)
+            path = page.beyond
+        return find_outcome(pages)
 
 
 @asynccontextmanager
