@@ -323,9 +323,12 @@ async def test_a_listing_without_end_proves_nothing(kind: Any, raw: Any, opened:
 @pytest.mark.parametrize("kind", ["replicate"], indirect=True)
 async def test_a_listing_is_followed_through_a_proxy_with_a_prefix(kind: Any, raw: Any, http: Any) -> None:
     lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
-    async with raw(http(200, {"results": [], "next": "http://proxy/replicate/v1/predictions?cursor=2"})) as server:
-        async with replicate_provider(kind.key, base_url=f"http://127.0.0.1:{server.port}/replicate") as provider:
-            await provider.find(lost)
+    more = {"results": [], "next": "http://proxy/replicate/v1/predictions?cursor=2"}
+    async with (
+        raw(http(200, more)) as server,
+        replicate_provider(kind.key, base_url=f"http://127.0.0.1:{server.port}/replicate") as provider,
+    ):
+        await provider.find(lost)
     assert {request.target for request in server.requests[1:]} == {"/replicate/v1/predictions?cursor=2"}
 
 

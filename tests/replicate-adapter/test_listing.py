@@ -53,7 +53,11 @@ def test_the_next_page_is_only_ever_a_path_of_the_list(url: Any, expected: str |
 @pytest.mark.parametrize(
     "document",
     [
-        *({"next": url} for url in (ELSEWHERE, "https://evil.example/v1/files?cursor=1", "https://[", "", 7, {})),
+        {"next": ELSEWHERE},
+        {"next": "https://evil.example/v1/files?cursor=1"},
+        {"next": "https://["},
+        {"next": ""},
+        {"next": 7},
         # Without a query, it would be the list's beginning once more.
         {"next": "https://api.replicate.com/v1/predictions"},
         {},

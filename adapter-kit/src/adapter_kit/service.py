@@ -34,7 +34,7 @@ from chassis.runtime import CannotStart, Runtime
 from contracts.generation import Provider as ProviderName
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
 
-LISTING_SLACK = timedelta(minutes=5)
+LISTING_SLACK = timedelta(minutes=30)
 
 
 @asynccontextmanager

@@ -19,8 +19,8 @@ from replicate_adapter.reading import is_prediction_id, ref_in
 CLOCK_SKEW: Final = timedelta(minutes=15)
 """How far Replicate's clock may be from ours, either way, with the time that the create itself took.
 
-So wide a window holds the runs of other attempts with the same input, too. What belongs to one of those is `taken`, and
-what is left goes to one attempt each, so that none is mistaken for another that makes any difference.
+So wide a window also holds other attempts' runs of the same input. That is safe as long as `taken` names every one of
+them in it: then each run goes to one attempt, and runs of the same input may stand for each other.
 """
 MAX_PAGES: Final = 10
 
