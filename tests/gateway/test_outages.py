@@ -60,7 +60,11 @@ async def test_without_postgres_accepting_goes_on(
                 assert unknown.json()["type"] == "urn:segue:problem:read-model-away"
             assert (await world.client.get("/api/jobs/not-an-id")).status_code == 404
             assert (await world.client.get("/api/health/providers")).json()["fal"] == "fail"
-            assert (await world.client.get("/readyz")).status_code == 200
+
+            async def ready() -> bool:
+                return bool((await world.client.get("/readyz")).status_code == 200)
+
+            await until(ready)
         finally:
             await database.start()
 

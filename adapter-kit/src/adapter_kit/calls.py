@@ -102,6 +102,8 @@ class Calls:
             case Check():
                 run = _run(attempt)
                 state = Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
+                if isinstance(state, NoAnswer):
+                    self._log.warning("the provider does not say how the run stands", reason=state.reason)
                 return Checked(state, self._hearing.callbacks_arrive)
             case Cancel():
                 run = _run(attempt)

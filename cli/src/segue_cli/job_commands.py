@@ -47,7 +47,7 @@ def submit(
         "prompt": prompt,
         "duration_s": duration,
         "has_vocals": sung,
-        "lyrics": Path(lyrics[1:]).read_text("utf-8") if lyrics and lyrics.startswith("@") else lyrics,
+        "lyrics": _read(Path(lyrics[1:])) if lyrics and lyrics.startswith("@") else lyrics,
         "style_strength": style,
         "model": model,
         "providers": provider or None,
@@ -152,3 +152,11 @@ def _ended(segue: Api, job_id: str) -> dict[str, Any]:
             line.update(f"{found['status']}{where}{tries}{place}  {time.monotonic() - began:.0f} s")
             time.sleep(POLL_S)
     return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        sys.exit(f"--lyrics @{path}: {why}; nothing was sent")

@@ -16,14 +16,14 @@ from segue_cli.parts import module_of
 def run(service: str, *, port: int | None, env_file: Path | None) -> None:
     """Run a service until it is told to stop, and exit as it does.
 
-    Settings come from the environment, then from `env_file`, then from `.env`.
+    Settings come from `env_file`, then from the environment, then from `.env`: a file that is named is meant.
     """
     if service not in SERVICES:
         sys.exit(f"there is no service {service!r}: one of {', '.join(SERVICES)}")
     if env_file is not None:
         if not env_file.is_file():
             sys.exit(f"{env_file} is not there: `segue up` writes it when it starts, and removes it when it stops")
-        load_dotenv(env_file)
+        load_dotenv(env_file, override=True)
     load_dotenv(".env")
     if port is not None:
         os.environ["SEGUE_PORT"] = str(port)

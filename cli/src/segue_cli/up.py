@@ -62,7 +62,8 @@ async def _tell_deaths(out: Console, parts: list[Part]) -> None:
 
     async def tell(part: Part) -> None:
         code = await part.process.wait()
-        out.print(Text(f"{part.name} {exit_in_words(code)}. Start it again with:  {part.again}", style="red"))
+        told = Text(f"{part.name} {exit_in_words(code)}. Start it again with:  {part.again}", style="red")
+        out.print(told, soft_wrap=True)
 
     async with asyncio.TaskGroup() as tasks:
         for part in parts:

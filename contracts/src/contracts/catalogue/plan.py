@@ -82,7 +82,7 @@ class Catalogue:
         model = self.models.get(name)
         if model is None:
             of_kind = [each.name for each in self.models.values() if each.modality == modality]
-            near = get_close_matches(name[:200], of_kind, n=3, cutoff=0.4) or of_kind
+            near = get_close_matches(name[:200], of_kind, n=3, cutoff=0.6) or of_kind
             raise UnknownModel(f"no model {name[:200]!r} in the catalogue; there is {', '.join(near)}")
         if model.modality != modality:
             raise UnknownModel(f"{name!r} makes {model.modality}, not {modality}")

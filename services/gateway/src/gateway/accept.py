@@ -62,6 +62,13 @@ class TrackRequest(MusicInput):
         default=None, max_length=20, description="Your own, given back as it is."
     )
 
+    @field_validator("prompt", "lyrics")
+    @classmethod
+    def _says_something(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is blank")
+        return value
+
     @field_validator("providers")
     @classmethod
     def _each_once(cls, value: tuple[Provider, ...] | None) -> tuple[Provider, ...] | None:
