@@ -43,6 +43,7 @@ def fault(body: dict[str, Any]) -> Problem:
         ({"metadata": {"k": "v" * 501}}, "metadata.k", {"max_length": 500}, "v" * 100 + "…"),
         ({"metadata": {"k": {"deep": 1}}}, "metadata.k", None, None),
         ({"webhook_url": "http://169.254.169.254/"}, "webhook_url", None, "http://169.254.169.254/"),
+        ({"prompt": "   "}, "prompt", None, "   "),
         ({"lyrics": "la"}, "body", None, None),
     ],
 )
@@ -134,7 +135,11 @@ def test_the_request_of_every_newcomer_has_a_route() -> None:
 
 
 Bodies = st.fixed_dictionaries(
-    {"prompt": st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=40)},
+    {
+        "prompt": st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40).filter(
+            str.strip
+        )
+    },
     optional={
         "duration_s": st.integers(1, 600),
         "has_vocals": st.just(True),
