@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 
 from contracts.catalogue import default_catalogue_path
 from contracts.topics import DEAD_LETTERS, PARTITIONS, SERVICES, TOPICS
-from segue_cli.environment import SANDBOX, without_settings
+from segue_cli.environment import SANDBOX, read_env, without_settings, write_env
 from segue_cli.local.postgres import LocalPostgres
 from segue_cli.local.process import child, ready_with
 from segue_cli.parts import Part, log_to
@@ -115,10 +115,12 @@ class System:
         for name in services:
             part = self.parts[name]
             port = str(urlsplit(part.address).port)
-            argv = [sys.executable, "-m", "segue_cli", "run", name, "--port", port, "--env-file", str(self.env_file)]
+            own = self.env_file.with_name(f"{name}.env")
+            write_env(own, read_env(self.env_file) | settings)
+            argv = [sys.executable, "-m", "segue_cli", "run", name, "--port", port, "--env-file", str(own)]
             take, close = log_to(part.log)
             self._cleanup.callback(close)
-            env, cwd = without_settings(os.environ) | settings, str(self.env_file.parent)
+            env, cwd = without_settings(os.environ), str(self.env_file.parent)
             process = child(argv, name=name, env=env, cwd=cwd, on_line=take, grace_s=30)
             self._running[name] = await self._cleanup.enter_async_context(process)
         await asyncio.gather(*(self._ready(self.parts[name]) for name in services))

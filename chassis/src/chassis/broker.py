@@ -158,10 +158,13 @@ async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
         client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
         try:
             await client.start()
-            break
-        except KafkaError:
+        except BaseException as error:
             await client.close()
+            if not isinstance(error, KafkaError):
+                raise
             await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
+        else:
+            break
     try:
         yield client
     finally:
