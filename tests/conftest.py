@@ -74,7 +74,7 @@ async def database_url(postgres_url: str, database_numbers: Iterator[int]) -> As
 async def real_kafka() -> AsyncIterator[Broker]:
     """One broker of Apache Kafka for the whole run, with every topic of the map."""
     if shutil.which("java") is None:
-        pytest.skip("a real Kafka needs Java")
+        pytest.fail("a real Kafka needs Java, and there is none on the PATH")
     async with child(
         [sys.executable, str(KAFKA_LAUNCHER), "--brokers", "1"],
         name="kafka",

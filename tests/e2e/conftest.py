@@ -349,7 +349,7 @@ async def shared_system(
 ) -> AsyncIterator[System]:
     """One system for all tests that leave it as it was."""
     if request.param == "apache" and shutil.which("java") is None:
-        pytest.skip("a real Kafka needs Java")
+        pytest.fail("a real Kafka needs Java, and there is none on the PATH")
     folder = tmp_path_factory.mktemp("system")
     async with system_on(request.param, folder, {}) as system:
         yield system

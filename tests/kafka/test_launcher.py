@@ -19,7 +19,6 @@ LAUNCHER = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka.py"
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(shutil.which("java") is None, reason="a real Kafka needs Java"),
 ]
 
 
