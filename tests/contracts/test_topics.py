@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from contracts.commands import CancelAttempt, RunAttempt
+from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
 from contracts.generation import PROVIDERS, Provider
 from contracts.message import Message
 from contracts.topics import (
@@ -96,8 +96,8 @@ def test_only_the_services_that_may_decide_publish_commands_and_outcomes() -> No
 
 
 def test_a_command_goes_to_its_providers_topic(example_messages: list[Message]) -> None:
-    commands = [each for each in example_messages if isinstance(each, RunAttempt | CancelAttempt)]
-    assert len(commands) == 2
+    commands = [each for each in example_messages if isinstance(each, RunAttempt | CancelAttempt | ResolveAttempt)]
+    assert len(commands) == 3
     for command in commands:
         for provider in PROVIDERS:
             assert topic_for(command.model_copy(update={"provider": provider})) is COMMANDS[provider]

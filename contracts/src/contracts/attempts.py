@@ -96,7 +96,7 @@ class AttemptSucceeded(AttemptEvent):
 
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
     cost_usd: float | None = Field(default=None, ge=0, description="What the run is expected to have cost.")
-    late: bool = Field(default=False, description="The job had already ended otherwise.")
+    late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
 
 
 class AttemptFailed(AttemptEvent):
@@ -113,6 +113,7 @@ class AttemptFailed(AttemptEvent):
     )
     accepted: bool = Field(description="Whether the provider had accepted the run, so that it may have been billed.")
     cost_usd: float | None = Field(default=None, ge=0)
+    late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
 
 
 class AttemptCancelled(AttemptEvent):
@@ -122,3 +123,4 @@ class AttemptCancelled(AttemptEvent):
 
     may_have_cost: bool = Field(description="False: never sent, or stopped before it started.")
     message: str | None = Field(default=None, max_length=2000)
+    late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")

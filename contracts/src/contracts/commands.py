@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
+from zlib import crc32
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
-from contracts.generation import Modality, Provider
+from contracts.generation import PROVIDER_REF, AmbiguityPolicy, Modality, Provider
 from contracts.ids import AttemptId
 from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
 
@@ -41,6 +42,9 @@ class RunAttempt(_Command):
     run_within_s: float = Field(gt=0, le=86_400, description="The longest run that the route declares.")
     price_usd: float | None = Field(default=None, ge=0, description="What a successful run is expected to cost.")
     deadline_at: AwareDatetime = Field(description="The job's deadline: nothing is submitted after it.")
+    ambiguity_policy: AmbiguityPolicy = Field(
+        default="hold", description="Whether it waits for evidence up to the deadline when its submit is lost."
+    )
 
 
 class CancelAttempt(_Command):
@@ -49,3 +53,20 @@ class CancelAttempt(_Command):
     TYPE: ClassVar[str] = "segue.attempt.cancel.v1"
 
     reason: Literal["client", "deadline"]
+
+
+class ResolveAttempt(_Command):
+    """Take an operator's word for what became of a submit whose answer was lost."""
+
+    TYPE: ClassVar[str] = "segue.attempt.resolve.v1"
+
+    provider_ref: str | None = Field(
+        default=None,
+        pattern=PROVIDER_REF,
+        description="The provider's id for the run; null: the provider never accepted it.",
+    )
+
+    @property
+    def revision(self) -> int:
+        """Another verdict is another message."""
+        return crc32((self.provider_ref or "").encode())

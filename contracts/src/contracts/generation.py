@@ -11,6 +11,13 @@ PROVIDERS: tuple[Provider, ...] = ("fal", "replicate")
 
 Modality = Literal["music", "image"]
 
+PROVIDER_REF = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
+"""What a provider's id for a run looks like: it becomes part of a URL, so nothing else may be in it."""
+
+AmbiguityPolicy = Literal["hold", "resubmit"]
+"""What becomes of a job when nobody can tell whether its provider took the submit: it is held for evidence up to its
+deadline, or, after the grace, submitted again at the risk of paying twice."""
+
 # Postgres text cannot hold NUL, so it is refused at the door rather than found out by a database.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
+from zlib import crc32
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
-from contracts.generation import GenerationInput, Provider, Text
-from contracts.message import Message, TrackIdField
+from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, Provider, Text
+from contracts.ids import AttemptId
+from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
 
 
 class JobRequested(Message):
@@ -25,6 +27,9 @@ class JobRequested(Message):
     )
     accept_by: AwareDatetime = Field(description="Later than this in the log, the job is recorded but never run.")
     deadline_at: AwareDatetime = Field(description="When the job ends, well or not.")
+    ambiguity_policy: AmbiguityPolicy = Field(
+        default="hold", description="What to do when nobody can tell whether a submit was accepted."
+    )
     metadata: dict[Text, Text] = Field(default_factory=dict, description="The client's own, given back as it is.")
     origin: Literal["rest", "kafka"] = "rest"
 
@@ -36,3 +41,33 @@ class CancelRequested(Message):
 
     tenant: Text = Field(max_length=200)
     reason: Text | None = Field(default=None, max_length=500)
+
+
+class ResolutionRequested(Message):
+    """An operator looked at the provider, and says what became of a submit whose answer was lost."""
+
+    TYPE: ClassVar[str] = "segue.attempt.resolution_requested.v1"
+
+    tenant: Text = Field(max_length=200)
+    attempt_id: AttemptIdField
+    provider: Provider
+    provider_ref: str | None = Field(
+        default=None,
+        pattern=PROVIDER_REF,
+        description="The provider's id for the run; null: the provider never accepted it.",
+    )
+
+    @model_validator(mode="after")
+    def _is_of_its_job(self) -> Self:
+        require_own_attempt(self)
+        return self
+
+    @property
+    def subject(self) -> AttemptId:
+        """What the message is about."""
+        return self.attempt_id
+
+    @property
+    def revision(self) -> int:
+        """Another verdict is another message."""
+        return crc32((self.provider_ref or "").encode())

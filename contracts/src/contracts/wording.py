@@ -14,7 +14,7 @@ from contracts.attempts import (
 from contracts.failures import FAILURES
 from contracts.jobs import JobAccepted, JobCancelled, JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested
+from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
 
 
 def in_words(message: Message) -> str:
@@ -24,11 +24,19 @@ def in_words(message: Message) -> str:
             return f"asked for {message.model or message.input.modality}"
         case CancelRequested():
             return f"asked to cancel: {message.reason}" if message.reason else "asked to cancel"
+        case ResolutionRequested():
+            return f"an operator says: {message.provider} {_verdict(message.provider_ref)}"
+        case AttemptFailed(late=True):
+            return f"known only now: {message.message or FAILURES[message.kind].meaning}"
         case AttemptFailed():
             return message.message or FAILURES[message.kind].meaning
         case AttemptAmbiguous():
             return message.message
     return _of_attempt(message) or _of_job(message) or message.TYPE
+
+
+def _verdict(provider_ref: str | None) -> str:
+    return "never accepted it" if provider_ref is None else f"accepted it as {provider_ref}"
 
 
 def _of_attempt(message: Message) -> str | None:
