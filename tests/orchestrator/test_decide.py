@@ -18,14 +18,15 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.commands import CancelAttempt, RunAttempt
+from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import MusicInput, Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.jobs import JobAccepted, JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
-from contracts.requests import JobRequested
-from orchestrator.decide import GIVE_UP_S, Attempted, CancelAsked, Decision, Due, Requested, decide
+from contracts.requests import JobRequested, ResolutionRequested
+from orchestrator.decide import GIVE_UP_S, Decision, decide
+from orchestrator.happenings import Attempted, CancelAsked, Due, Requested, Ruled
 from orchestrator.job import Leg
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -374,3 +375,74 @@ def test_waiting_ends_after_so_many_attempts() -> None:
     assert job is not None
     worn = replace(job, ordered=1_000)
     assert names(decide(worn, unavailable(2), NOW).messages) == ["JobFailed"]
+
+
+LOST = FailureKind.AMBIGUOUS_SUBMISSION
+
+
+def ruled(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> Ruled:
+    verdict = ResolutionRequested(
+        job_id=JOB,
+        occurred_at=NOW,
+        tenant="default",
+        attempt_id=attempt_id_for(JOB, n),
+        provider=provider,
+        provider_ref=provider_ref,
+    )
+    return Ruled(verdict)
+
+
+def resubmitting() -> Requested:
+    asked = requested()
+    return replace(asked, request=asked.request.model_copy(update={"ambiguity_policy": "resubmit"}))
+
+
+def test_a_lost_submit_ends_the_job_unless_its_client_would_rather_pay_twice() -> None:
+    held = after(requested(), failed(LOST))
+    assert names(held.messages) == ["JobFailed"]
+    command, rerouted = after(resubmitting(), failed(LOST)).messages
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.ambiguity_policy) == ("replicate", "resubmit")
+    assert isinstance(rerouted, JobRerouted)
+    assert rerouted.kind is LOST
+
+
+def test_after_all_others_the_provider_that_lost_it_is_asked_once_more() -> None:
+    story = [resubmitting(), failed(LOST), failed(FailureKind.PROVIDER_ERROR, 2)]
+    command = after(*story).messages[0]
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.n) == ("fal", 3)
+    again = said(AttemptFailed, 3, provider="fal", kind=LOST, message="lost again", accepted=False)
+    assert names(after(*story, again).messages) == ["JobFailed"]
+
+
+def test_a_cancelled_job_is_never_submitted_again() -> None:
+    (event,) = after(resubmitting(), CancelAsked(), failed(LOST)).messages
+    assert isinstance(event, JobCancelled)
+    assert event.effect == "may_have_cost"
+
+
+@pytest.mark.parametrize("story", [[requested()], [requested(), failed(LOST)]], ids=["live", "over"])
+def test_an_operators_verdict_is_passed_on_also_of_a_job_that_is_over(story: list[object]) -> None:
+    before = after(*story)
+    decision = decide(before.job, ruled("run-1"), NOW)
+    (command,) = decision.messages
+    assert isinstance(command, ResolveAttempt)
+    assert (command.attempt_id, command.provider, command.provider_ref) == (attempt_id_for(JOB, 1), "fal", "run-1")
+    assert decision.job == before.job
+
+
+@pytest.mark.parametrize("verdict", [ruled("run-1", n=2), ruled("run-1", provider="replicate")])
+def test_a_verdict_on_what_never_was_goes_nowhere(verdict: Ruled) -> None:
+    assert decide(after(requested()).job, verdict, NOW).messages == ()
+    assert decide(None, verdict, NOW) == Decision(None)
+
+
+def test_what_a_left_attempt_turns_out_to_have_cost_is_counted() -> None:
+    late = said(AttemptSucceeded, artifacts=(ARTIFACT,), cost_usd=0.2, late=True)
+    learned = after(requested(), failed(FailureKind.NEVER_ACCEPTED, cost_usd=0.0), late)
+    assert learned.messages == ()
+    job = decide(learned.job, said(AttemptSucceeded, 2, artifacts=(ARTIFACT,), cost_usd=0.3), NOW).job
+    assert job is not None
+    assert job.state == "succeeded"
+    assert job.cost_usd == pytest.approx(0.5)

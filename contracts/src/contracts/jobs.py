@@ -13,6 +13,9 @@ from contracts.message import AttemptIdField, Message, TrackIdField
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
+CancelEffect = Literal["never_sent", "cancelled_free", "may_have_cost"]
+"""What a cancel came in time for: before anything was sent, before the run cost anything, or while it may have."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -70,6 +73,7 @@ class JobAccepted(JobEvent):
 
     plan: tuple[PlannedRoute, ...]
     skipped: tuple[SkippedRoute, ...] = ()
+    because: str | None = Field(default=None, max_length=1000, description="Why the plan has this order, in words.")
     deadline_at: AwareDatetime
 
 
@@ -93,6 +97,7 @@ class JobRerouted(JobEvent):
     to_provider: Provider
     kind: FailureKind
     message: str = Field(max_length=2000)
+    skipped: tuple[SkippedRoute, ...] = Field(default=(), description="What was passed over on the way, and why.")
 
 
 class JobSucceeded(JobEvent):
@@ -123,5 +128,12 @@ class JobCancelled(JobEvent):
 
     TYPE: ClassVar[str] = "segue.job.cancelled.v1"
 
-    effect: Literal["never_sent", "cancelled_free", "may_have_cost"]
+    effect: CancelEffect
     attempts: tuple[AttemptOutcome, ...] = ()
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all its attempts cost together; None unless that is known of each."""
+        costs = [attempt.cost_usd for attempt in self.attempts]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 from zlib import crc32
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -10,6 +10,10 @@ from pydantic import AwareDatetime, Field, model_validator
 from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, Provider, Text
 from contracts.ids import AttemptId
 from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
+from contracts.routing import MaxCost, RouteBy, Weights
+
+LONGEST_DEADLINE_S: Final = 86_400
+"""The most time that a client may give a job."""
 
 
 class JobRequested(Message):
@@ -24,6 +28,14 @@ class JobRequested(Message):
     model: str | None = Field(default=None, max_length=200, description="A catalogue name; unset: the default order.")
     providers: tuple[Provider, ...] | None = Field(
         default=None, min_length=1, description="In the order to try; unset: all."
+    )
+    route_by: RouteBy | None = Field(default=None, description="What their order goes by; unset: as the policy says.")
+    weights: Weights | None = Field(default=None, description="For route_by: weights. Unset: as the policy says.")
+    max_cost_usd: MaxCost | None = Field(
+        default=None, description="The most that all attempts may cost together; unset: as the policy says."
+    )
+    same_model_only: bool | None = Field(
+        default=None, description="Never a route on which another model stands in; unset: as the policy says."
     )
     accept_by: AwareDatetime = Field(description="Later than this in the log, the job is recorded but never run.")
     deadline_at: AwareDatetime = Field(description="When the job ends, well or not.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from contracts.attempts import (
     AttemptAmbiguous,
     AttemptCancelled,
@@ -12,7 +14,16 @@ from contracts.attempts import (
     AttemptSucceeded,
 )
 from contracts.failures import FAILURES
-from contracts.jobs import JobAccepted, JobCancelled, JobFailed, JobRerouted, JobStarted, JobSucceeded
+from contracts.jobs import (
+    JobAccepted,
+    JobCancelled,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+    PlannedRoute,
+    SkippedRoute,
+)
 from contracts.message import Message
 from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
 
@@ -27,7 +38,7 @@ def in_words(message: Message) -> str:
         case ResolutionRequested():
             return f"an operator says: {message.provider} {_verdict(message.provider_ref)}"
         case AttemptFailed(late=True):
-            return f"known only now: {message.message or FAILURES[message.kind].meaning}"
+            return f"known only now: {message.message or FAILURES[message.kind].meaning}; {_GONE_ON}"
         case AttemptFailed():
             return message.message or FAILURES[message.kind].meaning
         case AttemptAmbiguous():
@@ -48,22 +59,26 @@ def _of_attempt(message: Message) -> str | None:
         case AttemptProgressed():
             return message.message or _STAGES[message.stage] + _position(message.queue_position)
         case AttemptSucceeded():
-            late = ", too late for the job" if message.late else ""
-            return f"stored {', '.join(artifact.name for artifact in message.artifacts)}{late}"
+            names = ", ".join(artifact.name for artifact in message.artifacts)
+            return f"late result: {names} kept on its attempt; {_GONE_ON}" if message.late else f"stored {names}"
         case AttemptCancelled():
-            return message.message or f"cancelled; {'may have cost' if message.may_have_cost else 'cost nothing'}"
+            late = f"; {_GONE_ON}" if message.late else ""
+            cost = "may have cost" if message.may_have_cost else "cost nothing"
+            return (message.message or f"cancelled; {cost}") + late
     return None
 
 
 def _of_job(message: Message) -> str | None:
     match message:
         case JobAccepted():
-            skipped = "".join(f"; not {route.provider}: {route.reason}" for route in message.skipped)
-            return f"may go to {', '.join(route.provider for route in message.plan) or 'nobody'}{skipped}"
+            because = f"; {message.because}" if message.because else ""
+            skipped = _skipped(message.skipped, message.plan)
+            return f"may go to {', '.join(route.provider for route in message.plan) or 'nobody'}{because}{skipped}"
         case JobStarted():
             return f"running at {message.provider}"
         case JobRerouted():
-            return f"moved from {message.from_provider} to {message.to_provider}: {message.message}"
+            moved = f"moved from {message.from_provider} to {message.to_provider}: {message.message}"
+            return moved + _skipped(message.skipped)
         case JobSucceeded():
             return f"made by {message.provider} with {message.model}"
         case JobFailed():
@@ -73,10 +88,23 @@ def _of_job(message: Message) -> str | None:
     return None
 
 
+def in_dollars(usd: float) -> str:
+    """An amount of money as people write it; fractions of a cent are kept."""
+    return f"${usd:.2f}" if round(usd, 2) == round(usd, 6) else f"${usd:.6f}".rstrip("0")
+
+
+def _skipped(routes: Sequence[SkippedRoute], plan: Sequence[PlannedRoute] = ()) -> str:
+    several_models = len({route.model for route in plan} | {route.model for route in routes}) > 1
+    return "".join(
+        f"; skipped {route.provider}{f' ({route.model})' if several_models else ''}: {route.reason}" for route in routes
+    )
+
+
 def _position(place: int | None) -> str:
     return "" if place is None else f", {place} ahead"
 
 
+_GONE_ON = "the job had already gone on without it"
 _STAGES = {
     "throttled": "throttled by the provider; sent again later",
     "unreachable": "the provider cannot be reached; sent again later",

@@ -12,11 +12,9 @@ from pydantic import ConfigDict, Field
 from contracts.catalogue import yaml_lines
 from contracts.catalogue.mapping import Argument, Number
 from contracts.catalogue.plan import ASKS, Ask
+from contracts.catalogue.reporting import Located
 from contracts.catalogue.route import LIMITS_OF, PRICED_PER, UNLIMITED, Limits, Price, Range, Route
 from contracts.generation import Modality, Provider
-
-Located = tuple[yaml_lines.Path, str]
-"""A problem, and where in the file's data it is."""
 
 MUST_MATTER: Final[dict[Modality, tuple[str, ...]]] = {
     "music": ("prompt", "has_vocals", "lyrics"),

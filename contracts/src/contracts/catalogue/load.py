@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,13 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.catalogue import yaml_lines
 from contracts.catalogue.entries import (
     CatalogueFile,
-    Located,
     ModelEntry,
     default_problems,
     modality_of,
     route_problems,
 )
 from contracts.catalogue.plan import Catalogue, Model
+from contracts.catalogue.reporting import Located, in_words, report
 from contracts.catalogue.yaml_lines import Problem
 
 
@@ -46,25 +46,20 @@ def load_catalogue(path: Path) -> Catalogue:
         raise CatalogueError(f"SEGUE_CATALOGUE: {path} can't be read: {error.strerror}") from None
     parsed = yaml_lines.parse(raw)
     if isinstance(parsed, Problem):
-        raise CatalogueError(_report(path, [parsed]))
+        raise CatalogueError(report(path, [parsed]))
     located: list[Located] = []
     catalogue = _catalogue(parsed.data, located)
     problems = [*parsed.problems, *(Problem(parsed.line_of(where), what) for where, what in located)]
     if catalogue is None or problems:
-        raise CatalogueError(_report(path, problems))
+        raise CatalogueError(report(path, problems))
     return catalogue
-
-
-def _report(path: Path, problems: list[Problem]) -> str:
-    ordered = sorted(set(problems), key=lambda each: (each.line, each.what))
-    return "\n".join(f"{path.name}:{each.line}: {each.what}" for each in ordered)
 
 
 def _catalogue(data: object, problems: list[Located]) -> Catalogue | None:
     try:
         file = _FILE.validate_python(data)
     except ValidationError as error:
-        problems.extend(_in_words((), error))
+        problems.extend(in_words((), error))
         # The models are looked at all the same, so that one run shows everything.
         models = data.get("models") if isinstance(data, dict) else None
         _models(models if isinstance(models, dict) else {}, problems)
@@ -82,7 +77,7 @@ def _models(entries: Mapping[Any, Any], problems: list[Located]) -> dict[str, Mo
         try:
             entry = _MODEL.validate_python(data)
         except ValidationError as error:
-            problems.extend(_in_words(where, error))
+            problems.extend(in_words(where, error))
             continue
         if modality is None:
             continue
@@ -91,29 +86,3 @@ def _models(entries: Mapping[Any, Any], problems: list[Located]) -> dict[str, Mo
         routes = tuple(route.as_route(provider, name) for provider, route in entry.routes.items())
         models[name] = Model(name, entry.title, modality, routes)
     return models
-
-
-def _in_words(where: yaml_lines.Path, error: ValidationError) -> Iterator[Located]:
-    for each in error.errors(include_url=False):
-        loc = each["loc"]
-        part = _name_of(loc)
-        match each["type"]:
-            case "unexpected_keyword_argument":
-                what = f"unknown key {part}"
-            case "missing":
-                what = f"{part} is missing"
-            case _:
-                what = f"{part}: {each['msg']}"
-        yield (*where, *loc), what
-
-
-def _name_of(loc: tuple[str | int, ...]) -> str:
-    match loc:
-        case ():
-            return "the file"
-        case (*_, str(key), "[key]"):
-            return repr(key)
-        case (*_, str(key), int(index)):
-            return f"{key}[{index}]"
-        case _:
-            return str(loc[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Literal, get_args
@@ -61,22 +61,29 @@ class Catalogue:
     defaults: Mapping[Ask, tuple[str, ...]]
 
     def plan(
-        self, given: GenerationInput, model: str | None, providers: Sequence[Provider] | None, first: Provider
+        self,
+        given: GenerationInput,
+        model: str | None,
+        providers: Sequence[Provider] | None,
+        first: Provider,
+        *,
+        same_model_only: bool = False,
     ) -> Plan:
-        """The routes for a request. Raises UnknownModel."""
-        names = self.defaults[ask_of(given)] if model is None else (self._checked(model, given.modality),)
-        skipped: list[SkippedRoute] = []
-        for name in names:
-            routes: list[Route] = []
-            for route in self.models[name].routes_by(providers, first):
-                reason = route.why_not(given)
-                if reason is None:
-                    routes.append(route)
-                else:
-                    skipped.append(_skipped(route, reason))
+        """The routes for a request, as far as it says itself where it may go. Raises UnknownModel."""
+        skipped: tuple[SkippedRoute, ...] = ()
+        for each in self.models_for(given, model):
+            routes, beyond = sifted(
+                each.routes_by(providers, first), lambda route: route.why_not(given, same_model_only=same_model_only)
+            )
+            skipped += beyond
             if routes:
-                return Plan(name, tuple(routes), tuple(skipped))
-        return Plan(model, (), tuple(skipped))
+                return Plan(each.name, routes, skipped)
+        return Plan(model, (), skipped)
+
+    def models_for(self, given: GenerationInput, model: str | None) -> tuple[Model, ...]:
+        """The models to look at for a request, in order: the one it names, or the default ones. Raises UnknownModel."""
+        names = self.defaults[ask_of(given)] if model is None else (self._checked(model, given.modality),)
+        return tuple(self.models[name] for name in names)
 
     def _checked(self, name: str, modality: Modality) -> str:
         model = self.models.get(name)
@@ -98,5 +105,15 @@ def ask_of(given: GenerationInput) -> Ask:
     return "vocals_without_lyrics" if given.lyrics is None else "vocals_with_lyrics"
 
 
-def _skipped(route: Route, reason: str) -> SkippedRoute:
+def sifted(
+    routes: Iterable[Route], why_not: Callable[[Route], str | None]
+) -> tuple[tuple[Route, ...], tuple[SkippedRoute, ...]]:
+    """The routes that nothing speaks against, and the others with what does."""
+    reasons = [(route, why_not(route)) for route in routes]
+    fit = tuple(route for route, reason in reasons if reason is None)
+    return fit, tuple(skipped(route, reason) for route, reason in reasons if reason is not None)
+
+
+def skipped(route: Route, reason: str) -> SkippedRoute:
+    """The route as one that is not taken."""
     return SkippedRoute(provider=route.provider, model=route.model, endpoint=route.endpoint, reason=reason[:500])

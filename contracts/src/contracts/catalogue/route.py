@@ -123,9 +123,11 @@ class Route:
     source: str
     """The provider's own page, from which the rest was taken."""
 
-    def why_not(self, given: GenerationInput) -> str | None:
+    def why_not(self, given: GenerationInput, *, same_model_only: bool = False) -> str | None:
         """Why this route can't make what is asked, in words; None if it can."""
-        return "; ".join(self.limits.why_not(given)) or None
+        another = ["another model stands in there, and same_model_only is set"]
+        reasons = another if same_model_only and self.substitute else []
+        return "; ".join([*reasons, *self.limits.why_not(given)]) or None
 
     def arguments(self, given: GenerationInput) -> dict[str, JsonValue]:
         """The provider's input as it goes on the wire."""

@@ -12,10 +12,15 @@ from chassis.delivery import BatchConsumer
 from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.retention import Housekeeping
 from chassis.runtime import CannotStart, Runtime
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
 from orchestrator.flow import Flow
+from orchestrator.policy import Policies
+from orchestrator.policy_file import PolicyError, load_policies
+from orchestrator.purging import job_chores
+from orchestrator.route_plan import Routing
 from orchestrator.settings import OrchestratorSettings
 
 SCHEMA = "orchestrator"
@@ -26,7 +31,8 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     """Run the orchestrator for as long as the block lasts. Raises CannotStart."""
     try:
         catalogue = load_catalogue(settings.catalogue or default_catalogue_path())
-    except CatalogueError as error:
+        policies = load_policies(settings.routing, catalogue) if settings.routing else Policies()
+    except (CatalogueError, PolicyError) as error:
         raise CannotStart(str(error)) from error
     database_url = settings.database_url.get_secret_value()
     broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
@@ -36,19 +42,22 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         open_pool(database_url, SCHEMA) as pool,
     ):
         outbox = Outbox(pool, broker, runtime)
-        flow = Flow(outbox, catalogue, settings.music_provider, runtime)
+        routing = Routing(catalogue, policies, settings.music_provider)
+        flow = Flow(outbox, routing, runtime, settings.keep_rows)
         consumer = BatchConsumer(broker, runtime, (REQUESTS, ATTEMPTS), flow)
         needed = (REQUESTS, ATTEMPTS, JOBS, *COMMANDS.values(), DEAD_LETTERS)
         async with (
             running(broker, settings.kafka_bootstrap_servers, needed),
             outbox.running(),
             flow.timers(),
+            Housekeeping(pool, runtime, SCHEMA, job_chores(settings.keep_rows)).running(),
         ):
             watch_broker(broker, runtime)
             get_logger("orchestrator").info(
                 "started",
                 music_provider=settings.music_provider,
                 models=len(catalogue.models),
+                routing=str(settings.routing) if settings.routing else None,
                 broker=settings.kafka_bootstrap_servers,
                 database=database_name(database_url),
                 schema=f"{SCHEMA}/{latest_migration(orchestrator)}",

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
 from contracts.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSubmitted, AttemptSucceeded
-from contracts.commands import CancelAttempt, RunAttempt
+from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
 from contracts.failures import FAILURES, FailureKind
 from contracts.ids import attempt_id_for
 from contracts.jobs import (
     AttemptOutcome,
+    CancelEffect,
     JobAccepted,
     JobCancelled,
     JobEvent,
@@ -25,52 +26,17 @@ from contracts.jobs import (
     JobStarted,
     JobSucceeded,
     PlannedRoute,
-    SkippedRoute,
 )
 from contracts.message import Message
-from contracts.requests import JobRequested
-from orchestrator.job import Job, Leg
+from contracts.requests import ResolutionRequested
+from orchestrator.happenings import Attempted, CancelAsked, Due, Happening, Requested, Ruled
+from orchestrator.job import Job
+from orchestrator.route_choice import cost_of, nowhere_to_go, passed_over, resubmitting, within_ceiling
 
 CANCEL_AGAIN_S: Final = 60.0
-RETRY_S: Final = 5.0
-"""How much longer a job waits for unwell providers with every round that it has waited."""
-RETRY_AT_MOST_S: Final = 300.0
 MOST_ATTEMPTS: Final = 1_000
 GIVE_UP_S: Final = 1_800.0
 """How long after its deadline a job waits for the last word on its attempt: longer than an adapter ever watches one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """A client asked for the job."""
-
-    request: JobRequested
-    legs: tuple[Leg, ...]
-    skipped: tuple[SkippedRoute, ...]
-    problem: str | None
-    """Why there is no plan at all, in words."""
-    arrived_at: datetime
-    """When the request reached the log."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
-    """The client wants the job stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempted:
-    """An adapter said something about one of the job's attempts."""
-
-    event: AttemptEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The job's `next_action_at` has come."""
-
-
-Happening = Requested | CancelAsked | Attempted | Due
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +51,8 @@ def decide(job: Job | None, happening: Happening, now: datetime) -> Decision:
     """What follows from what happened to the job; None where there is no such job yet."""
     if isinstance(happening, Requested):
         return _requested(job, happening, now)
+    if isinstance(happening, Ruled):
+        return _ruled(job, happening.verdict, now)
     if job is None or job.final:
         return Decision(job)
     match happening:
@@ -112,9 +80,11 @@ def _requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
         fingerprint=request.fingerprint,
         deadline_at=request.deadline_at,
         created_at=now,
+        ambiguity_policy=request.ambiguity_policy,
         legs=asked.legs,
         ahead=tuple(range(len(asked.legs))),
         skipped=asked.skipped,
+        max_cost_usd=asked.max_cost_usd,
         version=job.version if job else 0,
         next_action_at=request.deadline_at,
     )
@@ -125,7 +95,8 @@ def _requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
         PlannedRoute(provider=leg.provider, model=leg.model, endpoint=leg.endpoint, substitute=leg.substitute)
         for leg in fresh.legs
     )
-    accepted = _told(fresh, JobAccepted, now, plan=planned, skipped=fresh.skipped, deadline_at=fresh.deadline_at)
+    where = {"plan": planned, "skipped": fresh.skipped, "because": asked.because}
+    accepted = _told(fresh, JobAccepted, now, **where, deadline_at=fresh.deadline_at)
     if accepted.job is None or not fresh.legs:
         return _after(accepted, _failed(accepted.job or fresh, FailureKind.NO_ROUTE, _no_route(asked), now))
     return _after(accepted, _order(accepted.job, now))
@@ -158,6 +129,7 @@ def _order(job: Job, now: datetime) -> Decision:
         run_within_s=leg.run_within_s,
         price_usd=leg.price_usd,
         deadline_at=job.deadline_at,
+        ambiguity_policy=job.ambiguity_policy,
     )
     ordered = replace(
         job,
@@ -173,7 +145,7 @@ def _order(job: Job, now: datetime) -> Decision:
 def _attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
     live = job.live_attempt
     if live is None or live.attempt_id != event.attempt_id:
-        return Decision(job)
+        return Decision(_learned(job, event))
     match event:
         case AttemptSubmitted() if job.state == "queued":
             running = replace(job, state="running")
@@ -186,6 +158,15 @@ def _attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
             return _attempt_cancelled(job, live, event, now)
         case _:
             return Decision(job)
+
+
+def _learned(job: Job, event: AttemptEvent) -> Job:
+    """An attempt that the job has left may yet turn out to have cost something."""
+    if not isinstance(event, AttemptSucceeded | AttemptFailed) or not event.late:
+        return job
+    costs = {event.attempt_id: event.cost_usd}
+    attempts = (a.model_copy(update={"cost_usd": costs.get(a.attempt_id, a.cost_usd)}) for a in job.attempts)
+    return replace(job, attempts=tuple(attempts))
 
 
 def _succeeded(job: Job, live: AttemptOutcome, event: AttemptSucceeded, now: datetime) -> Decision:
@@ -210,41 +191,41 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
         kind=event.kind,
         error_code=event.error_code,
         message=event.message,
-        cost_usd=event.cost_usd,
+        cost_usd=cost_of(event),
     )
     if job.cancel_requested:
-        # Nobody knows of an ambiguous submit whether it was sent, and so whether it was billed.
-        maybe = event.accepted or event.kind is FailureKind.AMBIGUOUS_SUBMISSION
-        return _cancelled(closed, "may_have_cost" if maybe else "never_sent", now)
-    if not FAILURES[event.kind].moves_on:
+        return _cancelled(closed, _effect_of_failing(event), now)
+    if event.kind is FailureKind.AMBIGUOUS_SUBMISSION and job.ambiguity_policy == "resubmit":
+        closed = resubmitting(closed)
+    elif not FAILURES[event.kind].moves_on:
         return _failed(closed, event.kind, f"{live.provider}: {event.message}", now)
     if event.kind is FailureKind.UNAVAILABLE:
-        closed = _passed_over(closed, event, now)
+        closed = passed_over(closed, event, now)
     if now >= job.deadline_at:
-        return _failed(closed, FailureKind.EXPIRED, f"the deadline passed; {_every_reason(closed)}", now)
+        return _failed(closed, FailureKind.EXPIRED, f"the deadline passed; {nowhere_to_go(closed)}", now)
+    closed = within_ceiling(closed)
     if closed.ahead:
         return _move_on(closed, now)
     if closed.unwell and closed.ordered < MOST_ATTEMPTS:
         # Everybody who could do it is unwell: that is a reason to wait, not to fail.
         return Decision(replace(closed, state="queued", next_action_at=min(closed.retry_at or now, closed.deadline_at)))
-    return _failed(closed, FailureKind.NO_ROUTE, _every_reason(closed), now)
+    return _failed(closed, FailureKind.NO_ROUTE, nowhere_to_go(closed), now)
 
 
-def _passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
-    # The longer it has waited, the less often it asks; and it remembers of each provider only the last refusal.
-    rounds = job.ordered // len(job.legs)
-    soonest = now + timedelta(seconds=min(RETRY_AT_MOST_S, RETRY_S * rounds))
-    again = max(event.retry_at or soonest, soonest)
-    *earlier, last = job.attempts
-    kept = [a for a in earlier if (a.kind, a.provider) != (FailureKind.UNAVAILABLE, last.provider)]
-    unwell = (*job.unwell, job.at_leg)
-    return replace(job, attempts=(*kept, last), unwell=unwell, retry_at=min(again, job.retry_at or again))
+def _effect_of_failing(event: AttemptFailed) -> CancelEffect:
+    """What a cancel came to where the attempt failed before it could be stopped."""
+    # Nobody knows of an ambiguous submit whether it was sent, and so whether it was billed.
+    if event.kind is FailureKind.AMBIGUOUS_SUBMISSION:
+        return "may_have_cost"
+    if not event.accepted:
+        return "never_sent"
+    return "cancelled_free" if cost_of(event) == 0 else "may_have_cost"
 
 
 def _move_on(job: Job, now: datetime) -> Decision:
     """Order the next attempt, and say from where to where."""
     last = job.attempts[-1]
-    ordered = _order(job, now)
+    ordered = _order(replace(job, untold=()), now)
     live = ordered.job.live_attempt if ordered.job else None
     if ordered.job is None or live is None:
         return ordered
@@ -258,13 +239,9 @@ def _move_on(job: Job, now: datetime) -> Decision:
         to_provider=live.provider,
         kind=last.kind,
         message=last.message,
+        skipped=job.untold,
     )
     return Decision(rerouted.job, ordered.messages + rerouted.messages)
-
-
-def _every_reason(job: Job) -> str:
-    reasons = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in job.attempts]
-    return ("every provider was tried. " + "; ".join(reasons))[:4000]
 
 
 def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, now: datetime) -> Decision:
@@ -272,7 +249,7 @@ def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, 
     closed = _closed(job, live, outcome="cancelled", message=event.message, cost_usd=cost_usd)
     if job.cancel_requested:
         never_sent = event.provider_ref is None
-        effect: Literal["never_sent", "cancelled_free", "may_have_cost"] = (
+        effect: CancelEffect = (
             "may_have_cost" if event.may_have_cost else "never_sent" if never_sent else "cancelled_free"
         )
         return _cancelled(closed, effect, now)
@@ -282,7 +259,7 @@ def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, 
 def _cancel_asked(job: Job, now: datetime) -> Decision:
     live = job.live_attempt
     if live is None:
-        paid = any(attempt.cost_usd for attempt in job.attempts)
+        paid = any(attempt.cost_usd != 0 for attempt in job.attempts)
         return _cancelled(job, "may_have_cost" if paid else "never_sent", now)
     if job.cancel_requested:
         return Decision(job)
@@ -306,8 +283,24 @@ def _due(job: Job, now: datetime) -> Decision:
 
 def _try_the_unwell_again(job: Job, now: datetime) -> Decision:
     if now >= job.deadline_at or not job.unwell:
-        return _failed(job, FailureKind.EXPIRED, f"the deadline passed; {_every_reason(job)}", now)
-    return _move_on(replace(job, ahead=job.unwell, unwell=(), retry_at=None), now)
+        return _failed(job, FailureKind.EXPIRED, f"the deadline passed; {nowhere_to_go(job)}", now)
+    again = within_ceiling(replace(job, ahead=job.unwell, unwell=(), retry_at=None))
+    return _move_on(again, now) if again.ahead else _failed(again, FailureKind.NO_ROUTE, nowhere_to_go(again), now)
+
+
+def _ruled(job: Job | None, verdict: ResolutionRequested, now: datetime) -> Decision:
+    """Pass it on, also of a job that is over: what its attempts cost is worth knowing all the same."""
+    known = {attempt.attempt_id: attempt.provider for attempt in job.attempts} if job else {}
+    if job is None or known.get(verdict.attempt_id) != verdict.provider:
+        return Decision(job)
+    command = ResolveAttempt(
+        job_id=job.job_id,
+        occurred_at=now,
+        attempt_id=verdict.attempt_id,
+        provider=verdict.provider,
+        provider_ref=verdict.provider_ref,
+    )
+    return Decision(job, (command,))
 
 
 def _cancel(job: Job, live: AttemptOutcome, reason: Literal["client", "deadline"], now: datetime) -> CancelAttempt:
@@ -316,9 +309,11 @@ def _cancel(job: Job, live: AttemptOutcome, reason: Literal["client", "deadline"
     )
 
 
-def _cancelled(job: Job, effect: Literal["never_sent", "cancelled_free", "may_have_cost"], now: datetime) -> Decision:
+def _cancelled(job: Job, effect: CancelEffect, now: datetime) -> Decision:
+    """It is over at its client's wish; `effect` is what that came to for its last attempt."""
+    paid_before = any(attempt.cost_usd != 0 for attempt in job.attempts[:-1])
     ended = replace(job, state="cancelled", next_action_at=None)
-    return _told(ended, JobCancelled, now, effect=effect, attempts=job.attempts)
+    return _told(ended, JobCancelled, now, effect="may_have_cost" if paid_before else effect, attempts=job.attempts)
 
 
 def _failed(job: Job, kind: FailureKind, message: str, now: datetime) -> Decision:

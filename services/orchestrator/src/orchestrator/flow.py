@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final
 
@@ -16,16 +16,18 @@ from chassis.outbox import Outbox, Transaction
 from chassis.runtime import Runtime
 from chassis.telemetry import trace_id_of
 from contracts.attempts import AttemptEvent
-from contracts.catalogue import Catalogue, UnknownModel
-from contracts.generation import Provider
+from contracts.catalogue import UnknownModel
 from contracts.ids import JobId
 from contracts.jobs import JobEvent, JobFailed, JobRerouted
 from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested
-from orchestrator import store
-from orchestrator.decide import Attempted, CancelAsked, Decision, Due, Happening, Requested, decide
-from orchestrator.job import legs_of
+from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
+from orchestrator import pace, store
+from orchestrator.decide import Decision, decide
+from orchestrator.happenings import Attempted, CancelAsked, Due, Happening, Requested, Ruled
 from orchestrator.metrics import JOBS_ENDED, REROUTED
+from orchestrator.purging import may_be_purged
+from orchestrator.route_order import Paces
+from orchestrator.route_plan import Routing
 from orchestrator.store import Stored
 
 TIMER_BATCH: Final = 500
@@ -39,11 +41,11 @@ _log = get_logger("orchestrator.flow")
 class Flow:
     """Applies decisions to jobs."""
 
-    def __init__(self, outbox: Outbox, catalogue: Catalogue, first: Provider, runtime: Runtime) -> None:
+    def __init__(self, outbox: Outbox, routing: Routing, runtime: Runtime, keep_rows: timedelta) -> None:
         self._outbox = outbox
-        self._catalogue = catalogue
-        self._first = first
+        self._routing = routing
         self._runtime = runtime
+        self._keep_rows = keep_rows
         self._wake = asyncio.Event()
         self._turned_at = monotonic()
 
@@ -51,20 +53,25 @@ class Flow:
         """Handle a batch of segue.requests and segue.attempts in one transaction."""
         async with self._outbox.transaction() as transaction:
             jobs = await store.load(transaction, (delivered.message.job_id for delivered in batch))
+            asked = any(isinstance(delivered.message, JobRequested) for delivered in batch)
+            paces = await pace.paces(transaction) if asked else {}
             changed: dict[JobId, Stored] = {}
             for delivered in batch:
-                happening = self._happening(delivered)
+                happening = self._happening(delivered, paces)
                 if happening is None:
                     continue
                 job_id = delivered.message.job_id
                 # An attempt's events come under the job's own context, so that attempts are siblings in its trace.
                 known = changed.get(job_id) or jobs.get(job_id)
+                if known is None and self._is_over(happening, transaction.now):
+                    continue
                 _warn_of_conflict(known, happening)
                 context = known.traceparent if known else delivered.traceparent
                 now_job = self._apply(transaction, known, happening, context)
                 if now_job is not None:
                     changed[job_id] = now_job
             await store.save(transaction, changed)
+            await pace.learn(transaction, (delivered.message for delivered in batch))
             transaction.after_commit(self._wake.set)
 
     @asynccontextmanager
@@ -79,24 +86,32 @@ class Flow:
             finally:
                 watcher.cancel()
 
-    def _happening(self, delivered: Delivered) -> Happening | None:
+    def _happening(self, delivered: Delivered, paces: Paces) -> Happening | None:
         match delivered.message:
             case JobRequested() as request:
-                return self._requested(request, delivered)
+                return self._requested(request, delivered, paces)
             case CancelRequested():
                 return CancelAsked()
+            case ResolutionRequested() as verdict:
+                return Ruled(verdict)
             case AttemptEvent() as event:
                 return Attempted(event)
             case _:
                 return None
 
-    def _requested(self, request: JobRequested, delivered: Delivered) -> Requested:
+    def _is_over(self, happening: Happening, now: datetime) -> bool:
+        if not isinstance(happening, Requested) or not may_be_purged(happening.request, now, self._keep_rows):
+            return False
+        _log.warning("a request from before all jobs that are kept; it is left alone", job_id=happening.request.job_id)
+        return True
+
+    def _requested(self, request: JobRequested, delivered: Delivered, paces: Paces) -> Requested:
         arrived_at = datetime.fromtimestamp(delivered.record.timestamp / 1000, UTC)
         try:
-            plan = self._catalogue.plan(request.input, request.model, request.providers, self._first)
+            plan = self._routing.plan(request, paces)
         except UnknownModel as error:
             return Requested(request, (), (), str(error), arrived_at)
-        return Requested(request, legs_of(plan, request.input), plan.skipped, None, arrived_at)
+        return Requested(request, plan.legs, plan.skipped, None, arrived_at, plan.because, plan.max_cost_usd)
 
     def _apply(
         self, transaction: Transaction, known: Stored | None, happening: Happening, context: str | None

@@ -9,9 +9,9 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from contracts.catalogue import Plan
+from contracts.catalogue import Route
 from contracts.failures import FailureKind
-from contracts.generation import GenerationInput, Modality, Provider
+from contracts.generation import AmbiguityPolicy, GenerationInput, Modality, Provider
 from contracts.ids import JobId, TrackId
 from contracts.jobs import AttemptOutcome, JobStatus, SkippedRoute
 
@@ -43,6 +43,7 @@ class Job:
     fingerprint: str
     deadline_at: datetime
     created_at: datetime
+    ambiguity_policy: AmbiguityPolicy = "hold"
     legs: tuple[Leg, ...] = ()
     """Where it may go, in order."""
     ahead: tuple[int, ...] = ()
@@ -54,6 +55,11 @@ class Job:
     retry_at: datetime | None = None
     """When the first of the unwell providers may be asked again."""
     skipped: tuple[SkippedRoute, ...] = ()
+    """Where it may not go, and why."""
+    untold: tuple[SkippedRoute, ...] = ()
+    """Those of them that were skipped since the job last said where it goes."""
+    max_cost_usd: float | None = None
+    """The most that its attempts may cost together."""
     state: JobStatus = "queued"
     version: int = 0
     """How many events the job has had."""
@@ -72,6 +78,11 @@ class Job:
         return self.state in FINAL
 
     @property
+    def leg(self) -> Leg:
+        """Where the last attempt went."""
+        return self.legs[self.at_leg]
+
+    @property
     def live_attempt(self) -> AttemptOutcome | None:
         """The attempt that is under way."""
         last = self.attempts[-1] if self.attempts else None
@@ -82,22 +93,19 @@ class Job:
         """What its attempts have cost, failed ones too; None unless that is known of each."""
         costs = [attempt.cost_usd for attempt in self.attempts if attempt.outcome != "live"]
         known = [cost for cost in costs if cost is not None]
-        return sum(known) if known and len(known) == len(costs) else None
+        return round(sum(known), 6) if known and len(known) == len(costs) else None
 
 
-def legs_of(plan: Plan, given: GenerationInput) -> tuple[Leg, ...]:
-    """The plan's routes with the request in each provider's terms."""
-    return tuple(
-        Leg(
-            provider=route.provider,
-            model=route.model,
-            endpoint=route.endpoint,
-            substitute=route.substitute,
-            modality=given.modality,
-            arguments=route.arguments(given),
-            start_within_s=route.start_within_s,
-            run_within_s=route.longest_run_s,
-            price_usd=route.expected_cost_usd(given),
-        )
-        for route in plan.routes
+def leg_of(route: Route, given: GenerationInput) -> Leg:
+    """The route with the request in its provider's terms."""
+    return Leg(
+        provider=route.provider,
+        model=route.model,
+        endpoint=route.endpoint,
+        substitute=route.substitute,
+        modality=given.modality,
+        arguments=route.arguments(given),
+        start_within_s=route.start_within_s,
+        run_within_s=route.longest_run_s,
+        price_usd=route.expected_cost_usd(given),
     )

@@ -21,3 +21,6 @@ class OrchestratorSettings(ServiceSettings):
     catalogue: Path | None = Field(
         default=None, validation_alias="SEGUE_CATALOGUE", description="The models file; unset: the one Segue brings."
     )
+    routing: Path | None = Field(
+        default=None, validation_alias="SEGUE_ROUTING", description="The file of routing policies; unset: none."
+    )

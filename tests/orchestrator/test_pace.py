@@ -1,0 +1,184 @@
+"""The orchestrator learns from the events of attempts how fast each route is, and sends jobs by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+import orchestrator
+from chassis.database import Pool, migrate, open_pool
+from chassis.outbox import Outbox
+from chassis.runtime import Runtime
+from chassis.telemetry import make_telemetry
+from contracts.attempts import Artifact, AttemptEvent, AttemptSubmitted, AttemptSucceeded
+from contracts.catalogue import default_catalogue_path, load_catalogue
+from contracts.generation import MusicInput, Provider
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.message import Message
+from contracts.requests import JobRequested
+from contracts.routing import RouteBy
+from orchestrator.flow import Flow
+from orchestrator.pace import MEMORY
+from orchestrator.policy import Policies
+from orchestrator.route_order import Pace
+from orchestrator.route_plan import Routing
+
+ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
+ENDPOINTS: dict[Provider, str] = {
+    "fal": "fal-ai/stable-audio-25/text-to-audio",
+    "replicate": "stability-ai/stable-audio-2.5",
+}
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrate(database_url, "orchestrator", orchestrator)
+    async with open_pool(database_url, "orchestrator", max_size=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def flow(pool: Pool) -> Flow:
+    # Nothing is published here: what is said stays in the outbox, where these tests read it.
+    runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
+    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
+    return Flow(Outbox(pool, cast("Any", None), runtime), routing, runtime, timedelta(days=90))
+
+
+async def deliver(flow: Flow, *messages: Message) -> None:
+    now = datetime.now(UTC)
+    record = SimpleNamespace(timestamp=now.timestamp() * 1000)
+    await flow([cast("Any", SimpleNamespace(message=each, traceparent=None, record=record)) for each in messages])
+
+
+def request(name: str, provider: Provider | None = None, route_by: RouteBy | None = None) -> JobRequested:
+    job_id, now = job_id_for("default", name), datetime.now(UTC)
+    return JobRequested(
+        job_id=job_id,
+        track_id=track_id_for(job_id),
+        tenant="default",
+        occurred_at=now,
+        fingerprint="a" * 64,
+        input=MusicInput(prompt="Warm ambient pad", duration_s=20),
+        providers=None if provider is None else (provider,),
+        route_by=route_by,
+        accept_by=now + timedelta(seconds=15),
+        deadline_at=now + timedelta(minutes=30),
+    )
+
+
+def told(event: type[AttemptEvent], name: str, provider: Provider, at_s: float, **more: object) -> AttemptEvent:
+    job_id = job_id_for("default", name)
+    return event.model_validate(
+        {
+            "job_id": job_id,
+            "track_id": track_id_for(job_id),
+            "attempt_id": attempt_id_for(job_id, 1),
+            "n": 1,
+            "provider": provider,
+            "model": "music/stable-audio-2.5",
+            "endpoint": ENDPOINTS[provider],
+            "version": 2 if event is AttemptSubmitted else 3,
+            "occurred_at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at_s),
+            **({"artifacts": (ARTIFACT,)} if event is AttemptSucceeded else {}),
+            **more,
+        }
+    )
+
+
+async def run(flow: Flow, name: str, provider: Provider, seconds: float) -> None:
+    """One job from its request to its end, an event a batch."""
+    await deliver(flow, request(name, provider))
+    await deliver(flow, told(AttemptSubmitted, name, provider, 0))
+    await deliver(flow, told(AttemptSucceeded, name, provider, seconds))
+
+
+async def known(pool: Pool) -> dict[Provider, Pace]:
+    rows = await pool.fetch("SELECT * FROM paces")
+    assert all(ENDPOINTS[row["provider"]] == row["endpoint"] for row in rows)
+    return {row["provider"]: Pace(round(row["mean_s"], 6), row["runs"]) for row in rows}
+
+
+async def because(pool: Pool, name: str) -> str:
+    rows = await pool.fetch("SELECT value, headers FROM outbox")
+    job_id = job_id_for("default", name)
+    bodies = [json.loads(row["value"]) for row in rows if row["headers"]["ce_type"] == "segue.job.accepted.v1"]
+    [text] = [body["because"] for body in bodies if body["job_id"] == job_id]
+    return str(text)
+
+
+async def test_jobs_go_to_the_route_that_was_faster(pool: Pool, flow: Flow) -> None:
+    await deliver(flow, request("unknown", route_by="fastest"))
+    assert await because(pool, "unknown") == (
+        "fastest first, but none of these was timed yet: the listed order, as the request asks"
+    )
+    await run(flow, "slow", "fal", 30)
+    await run(flow, "quick", "replicate", 12)
+    await deliver(flow, request("steered", route_by="fastest"))
+    assert await because(pool, "steered") == (
+        "fastest first: replicate 12 s over 1 run, fal 30 s over 1, as the request asks"
+    )
+
+
+async def test_a_first_few_runs_count_alike(pool: Pool, flow: Flow) -> None:
+    for n, seconds in enumerate((10, 20, 60)):
+        await run(flow, f"job-{n}", "fal", seconds)
+    assert await known(pool) == {"fal": Pace(30, 3)}
+
+
+async def test_later_ones_push_the_earlier_out(pool: Pool, flow: Flow) -> None:
+    await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
+    await run(flow, "job", "fal", 30)
+    assert await known(pool) == {"fal": Pace(10 + 20 / MEMORY, 100_001)}
+
+
+async def test_a_batch_counts_as_its_runs_one_by_one(pool: Pool, flow: Flow) -> None:
+    await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
+    names = [f"job-{n}" for n in range(30)]
+    await deliver(flow, *(request(name, "fal") for name in names))
+    await deliver(flow, *(told(AttemptSubmitted, name, "fal", 0) for name in names))
+    await deliver(flow, *(told(AttemptSucceeded, name, "fal", 30) for name in names))
+    assert await known(pool) == {"fal": Pace(round(30 - 20 * (1 - 1 / MEMORY) ** 30, 6), 100_030)}
+
+
+async def test_a_run_that_begins_and_ends_in_one_batch_is_timed_too(pool: Pool, flow: Flow) -> None:
+    await deliver(flow, request("job", "fal"))
+    await deliver(flow, told(AttemptSubmitted, "job", "fal", 5), told(AttemptSucceeded, "job", "fal", 9))
+    assert await known(pool) == {"fal": Pace(4, 1)}
+
+
+async def test_repeats_count_once(pool: Pool, flow: Flow) -> None:
+    story: Sequence[Message] = [
+        request("job", "fal"),
+        told(AttemptSubmitted, "job", "fal", 0),
+        told(AttemptSucceeded, "job", "fal", 8),
+    ]
+    for _ in range(2):
+        for message in story:
+            await deliver(flow, message, message)
+    assert await known(pool) == {"fal": Pace(8, 1)}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [told(AttemptSucceeded, "job", "fal", 8)],
+        [told(AttemptSubmitted, "job", "fal", 0), told(AttemptSucceeded, "job", "fal", 8, late=True)],
+        [told(AttemptSubmitted, "another", "fal", 0), told(AttemptSucceeded, "another", "fal", 8)],
+    ],
+    ids=["never seen to begin", "told late", "of nobody's job"],
+)
+async def test_what_says_nothing_of_the_pace_is_not_counted(pool: Pool, flow: Flow, events: list[AttemptEvent]) -> None:
+    await deliver(flow, request("job", "fal"), *events)
+    assert await known(pool) == {}
+
+
+async def test_clocks_that_disagree_make_no_run_shorter_than_nothing(pool: Pool, flow: Flow) -> None:
+    await run(flow, "job", "fal", -3)
+    assert await known(pool) == {"fal": Pace(0, 1)}

@@ -1,0 +1,138 @@
+"""Whose word counts, field by field; and how a mistake in the file is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.catalogue import Catalogue, default_catalogue_path, load_catalogue
+from contracts.generate import repository
+from contracts.requests import JobRequested
+from orchestrator.policy import Policies, Policy
+from orchestrator.policy_file import PolicyError, load_policies
+
+CATALOGUE: Catalogue = load_catalogue(default_catalogue_path())
+MODEL = "music/stable-audio-2.5"
+
+
+def requested(**said: Any) -> JobRequested:
+    return JobRequested.model_validate(
+        {
+            "job_id": "7d193d61-40a9-5489-906a-2be74ad3f732",
+            "occurred_at": "2026-01-01T12:00:00Z",
+            "track_id": "58c1f93b-6130-5bec-8630-5b3d2b5df2ec",
+            "tenant": "acme",
+            "fingerprint": "0" * 64,
+            "input": {"modality": "music", "prompt": "a warm ambient pad"},
+            "accept_by": "2026-01-01T12:00:15Z",
+            "deadline_at": "2026-01-01T12:30:00Z",
+            **said,
+        }
+    )
+
+
+FOUR = Policies(
+    default=Policy(max_cost_usd=4, same_model_only=True, route_by="fastest"),
+    models={MODEL: Policy(max_cost_usd=3, providers=("replicate",))},
+    tenants={"acme": Policy(max_cost_usd=2), "other": Policy(max_cost_usd=9)},
+)
+
+
+def test_each_field_comes_from_the_nearest_who_says_it() -> None:
+    rules = FOUR.rules_for(requested(max_cost_usd=1.0), MODEL)
+    assert (rules.max_cost_usd.value, rules.max_cost_usd.who) == (1, "the request asks")
+    assert rules.providers.value == ("replicate",)
+    assert rules.same_model_only
+
+
+def test_a_tenant_goes_before_a_model_and_a_model_before_the_default() -> None:
+    without_tenant = Policies(FOUR.default, FOUR.models)
+    assert FOUR.rules_for(requested(), MODEL).max_cost_usd.who == "the policy of tenant acme says"
+    assert without_tenant.rules_for(requested(), MODEL).max_cost_usd.who == f"the policy of {MODEL} says"
+    assert FOUR.rules_for(requested(tenant="new"), "music/lyria-2").max_cost_usd.who == "the default policy says"
+
+
+def test_nobodys_word_is_the_listed_order_without_a_ceiling() -> None:
+    rules = Policies().rules_for(requested(), MODEL)
+    assert (rules.route_by.value, rules.route_by.who) == ("listed", "MUSIC_PROVIDER says")
+    assert (rules.providers.value, rules.max_cost_usd.value, rules.same_model_only) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "goes_by"),
+    [
+        ({"weights": {"fal": 1.0}}, "weights"),
+        ({"providers": ("fal", "replicate")}, "listed"),
+        ({"providers": ("fal", "replicate"), "route_by": "cheapest"}, "cheapest"),
+        ({"max_cost_usd": 1.0}, "fastest"),
+    ],
+)
+def test_who_names_weights_or_an_order_wants_it_to_go_by_them(said: dict[str, Any], goes_by: str) -> None:
+    assert Policies(Policy(route_by="fastest")).rules_for(requested(**said), MODEL).route_by.value == goes_by
+
+
+def test_no_may_be_said_to_the_yes_of_a_policy() -> None:
+    assert not FOUR.rules_for(requested(same_model_only=False), MODEL).same_model_only
+
+
+def test_the_example_that_is_shipped_can_be_used() -> None:
+    policies = load_policies(repository() / "catalogue" / "routing.example.yaml", CATALOGUE)
+    assert policies.default.max_cost_usd == 5
+    assert policies.tenants["default"].goes_by == "weights"
+
+
+def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "routing.yaml"
+    path.write_text("# nothing yet\n")
+    assert load_policies(path, CATALOGUE) == Policies()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("defaults: {}", "routing.yaml:1: the file: unknown key defaults"),
+        ("default:\n  route_by: best", "routing.yaml:2: default: route_by: Input should be 'listed'"),
+        ("default:\n  max_cost_usd: 0", "routing.yaml:2: default: max_cost_usd: Input should be greater than 0"),
+        ("default:\n  max_cost_usd: yes", "routing.yaml:2: default: max_cost_usd: Input should be a valid number"),
+        ("default:\n  max_cost_usd: .nan", "routing.yaml:2: default: max_cost_usd: Input should be"),
+        ("default: [fal]", "routing.yaml:1: the file: default: Input should be"),
+        ("tenants:\n  acme:\n    weight: {fal: 1}", "routing.yaml:3: tenants.acme: unknown key weight"),
+        ("tenants:\n  acme:\n    weights: {openai: 1}", "routing.yaml:3: tenants.acme.weights.openai: 'openai': "),
+        ("tenants:\n  acme:\n    weights: {fal: 0}", "routing.yaml:3: tenants.acme: weights are all 0"),
+        (
+            "tenants:\n  acme:\n    route_by: cheapest\n    weights: {fal: 1}",
+            "routing.yaml:4: tenants.acme: weights mean nothing where route_by is cheapest",
+        ),
+        ("default:\n  providers: [fal, fal]", "routing.yaml:2: default: providers names a provider twice"),
+        ("default:\n  providers: []", "routing.yaml:2: default: providers: "),
+        ("models:\n  music/x: {}", "routing.yaml:2: models: the catalogue has no 'music/x'; it has music/minimax-2"),
+        ("default: {}\ndefault: {}", "routing.yaml:2: 'default' is given twice, first on line 1"),
+        ("default: {", "routing.yaml:1: "),
+        ("- fal", "routing.yaml:1: the file: "),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "routing.yaml"
+    path.write_text(text)
+    with pytest.raises(PolicyError) as caught:
+        load_policies(path, CATALOGUE)
+    assert str(caught.value).splitlines()[0].startswith(told)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "routing.yaml"
+    path.write_text("default:\n  route_by: best\nmodels:\n  music/none: {}\n  music/lyria-2:\n    max_cost_usd: -1\n")
+    with pytest.raises(PolicyError) as caught:
+        load_policies(path, CATALOGUE)
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [
+        "routing.yaml:2",
+        "routing.yaml:4",
+        "routing.yaml:6",
+    ]
+
+
+def test_a_file_that_is_not_there_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"SEGUE_ROUTING: .*none\.yaml can't be read"):
+        load_policies(tmp_path / "none.yaml", CATALOGUE)

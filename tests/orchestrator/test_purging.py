@@ -1,0 +1,176 @@
+"""The orchestrator forgets jobs that ended long ago, and tells no second story when their requests come back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+import orchestrator
+from chassis.database import Pool, migrate, open_pool
+from chassis.outbox import Outbox
+from chassis.retention import Housekeeping
+from chassis.runtime import Runtime
+from chassis.telemetry import make_telemetry
+from contracts.attempts import AttemptFailed
+from contracts.catalogue import default_catalogue_path, load_catalogue
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput
+from contracts.ids import JobId, attempt_id_for, job_id_for, track_id_for
+from contracts.message import Message
+from contracts.requests import CancelRequested, JobRequested
+from orchestrator.flow import Flow
+from orchestrator.policy import Policies
+from orchestrator.purging import job_chores
+from orchestrator.route_plan import Routing
+
+KEEP = timedelta(days=90)
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrate(database_url, "orchestrator", orchestrator)
+    async with open_pool(database_url, "orchestrator", max_size=4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    return Runtime("orchestrator", make_telemetry("orchestrator", None))
+
+
+@pytest.fixture
+def flow(pool: Pool, runtime: Runtime) -> Flow:
+    # Nothing is published here: what is said stays in the outbox, where these tests read it.
+    outbox = Outbox(pool, cast("Any", None), runtime)
+    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
+    return Flow(outbox, routing, runtime, KEEP)
+
+
+def request(name: str, now: datetime) -> JobRequested:
+    job_id = job_id_for("default", name)
+    return JobRequested(
+        job_id=job_id,
+        track_id=track_id_for(job_id),
+        tenant="default",
+        occurred_at=now,
+        fingerprint="a" * 64,
+        input=MusicInput(prompt="Warm ambient pad", duration_s=20),
+        providers=("fal",),
+        accept_by=now + timedelta(seconds=15),
+        deadline_at=now + timedelta(minutes=30),
+    )
+
+
+async def deliver(flow: Flow, message: Message, arrived_at: datetime) -> None:
+    record = SimpleNamespace(timestamp=arrived_at.timestamp() * 1000)
+    await flow([cast("Any", SimpleNamespace(message=message, traceparent=None, record=record))])
+
+
+async def end(flow: Flow, job_id: JobId, now: datetime) -> None:
+    refused = AttemptFailed(
+        job_id=job_id,
+        track_id=track_id_for(job_id),
+        attempt_id=attempt_id_for(job_id, 1),
+        n=1,
+        provider="fal",
+        model="music/minimax-2",
+        endpoint="fal-ai/minimax-music/v2",
+        version=2,
+        occurred_at=now,
+        kind=FailureKind.INVALID_INPUT,
+        message="no such field",
+        accepted=False,
+    )
+    await deliver(flow, refused, now)
+
+
+async def said(pool: Pool) -> list[str]:
+    """What was said since it was last asked."""
+    rows = await pool.fetch("DELETE FROM outbox RETURNING id, headers")
+    return [row["headers"]["ce_type"] for row in sorted(rows, key=lambda row: row["id"])]
+
+
+async def purge(pool: Pool, runtime: Runtime) -> int:
+    done = await Housekeeping(pool, runtime, "orchestrator", job_chores(KEEP)).once()
+    assert done is not None
+    return done["jobs"]
+
+
+async def grow_old(pool: Pool, days: int) -> None:
+    """Move all jobs into the past, deadlines too."""
+    await pool.execute(
+        """
+        UPDATE jobs SET updated_at = updated_at - make_interval(days => $1),
+            body = jsonb_set(body, '{deadline_at}',
+                             to_jsonb((body ->> 'deadline_at')::timestamptz - make_interval(days => $1)))
+        """,
+        days,
+    )
+
+
+async def jobs(pool: Pool) -> set[str]:
+    return {row["job_id"] for row in await pool.fetch("SELECT job_id FROM jobs")}
+
+
+async def test_finished_jobs_go_with_their_attempts_and_others_stay(pool: Pool, runtime: Runtime, flow: Flow) -> None:
+    now = await pool.fetchval("SELECT now()")
+    for name in ("old", "live"):
+        await deliver(flow, request(name, now), now)
+    await end(flow, job_id_for("default", "old"), now)
+    await grow_old(pool, 91)
+    await deliver(flow, request("young", now), now)
+    await end(flow, job_id_for("default", "young"), now)
+
+    assert await purge(pool, runtime) == 1
+    assert await jobs(pool) == {job_id_for("default", name) for name in ("live", "young")}
+    rows = await pool.fetch("SELECT job_id FROM attempts")
+    assert {row["job_id"] for row in rows} == await jobs(pool)
+
+
+async def test_a_request_replayed_after_its_job_was_purged_tells_no_second_story(
+    pool: Pool, runtime: Runtime, flow: Flow
+) -> None:
+    now = await pool.fetchval("SELECT now()")
+    job_id = job_id_for("default", "a")
+    await deliver(flow, request("a", now), now)
+    await end(flow, job_id, now)
+    assert await said(pool) == ["segue.job.accepted.v1", "segue.attempt.run.v1", "segue.job.failed.v1"]
+    await grow_old(pool, 91)
+    assert await purge(pool, runtime) == 1
+
+    then = now - timedelta(days=91)
+    with capture_logs() as logged:
+        await deliver(flow, request("a", then), then)
+    assert [line["job_id"] for line in logged if line["log_level"] == "warning"] == [job_id]
+    # Not even where the log's own time is that of the replay.
+    await deliver(flow, request("a", then), now)
+    await deliver(flow, CancelRequested(job_id=job_id, occurred_at=then, tenant="default"), then)
+    await end(flow, job_id, then)
+    assert await said(pool) == []
+    assert await jobs(pool) == set()
+
+
+async def test_a_request_that_no_row_can_have_answered_for_is_told_that_it_came_too_late(
+    pool: Pool, flow: Flow
+) -> None:
+    now = await pool.fetchval("SELECT now()")
+    then = now - timedelta(days=80)
+    await deliver(flow, request("waited in Kafka for weeks", then), then)
+    assert await said(pool) == ["segue.job.failed.v1"]
+
+
+async def test_a_job_that_is_kept_answers_for_its_request_however_old(pool: Pool, flow: Flow) -> None:
+    now = await pool.fetchval("SELECT now()")
+    await deliver(flow, request("kept", now), now)
+    await end(flow, job_id_for("default", "kept"), now)
+    await said(pool)
+    then = now - timedelta(days=91)
+    await deliver(flow, request("kept", then), then)
+    assert await said(pool) == []
+    assert await jobs(pool) == {job_id_for("default", "kept")}

@@ -1,0 +1,259 @@
+"""The price ceiling of a job, from its first order to its last: nothing is sent that could pass it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.attempts import AttemptEvent, AttemptFailed, AttemptSucceeded
+from contracts.commands import RunAttempt
+from contracts.failures import FailureKind
+from contracts.generation import AmbiguityPolicy, MusicInput, Provider
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
+from contracts.requests import JobRequested
+from orchestrator.decide import Decision, decide
+from orchestrator.happenings import Attempted, Due, Requested
+from orchestrator.job import Job, Leg
+from orchestrator.route_choice import spent_usd, too_dear
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+JOB = job_id_for("default", "ceiling")
+
+
+@pytest.mark.parametrize(
+    ("price", "ceiling", "spent", "told"),
+    [
+        (0.10, None, 5.0, None),
+        (None, None, 0.0, None),
+        (0.10, 0.10, 0.0, None),
+        (0.10, 0.15, 0.05, None),
+        (0.1, 0.3, 0.2, None),
+        (0.10, 0.15, 0.08, "$0.10 would pass the ceiling of $0.15 after $0.08 spent"),
+        (0.20, 0.15, 0.0, "$0.20 would pass the ceiling of $0.15"),
+        (0.003, 0.002, 0.0, "$0.003 would pass the ceiling of $0.002"),
+        (None, 9.0, 0.0, "nobody knows its price, so it may pass the ceiling of $9.00"),
+        (None, 9.0, 1.0, "nobody knows its price, so it may pass the ceiling of $9.00 after $1.00 spent"),
+    ],
+)
+def test_the_figures_are_told(price: float | None, ceiling: float | None, spent: float, told: str | None) -> None:
+    assert too_dear(price, ceiling, spent) == told
+
+
+def leg(provider: Provider, usd: float | None, endpoint: str = "test/model") -> Leg:
+    return Leg(
+        provider=provider,
+        model="music/test",
+        endpoint=endpoint,
+        substitute=False,
+        modality="music",
+        arguments={},
+        start_within_s=60,
+        run_within_s=120,
+        price_usd=usd,
+    )
+
+
+def begun(
+    *legs: Leg,
+    ceiling: float | None,
+    deadline_s: float = 1800,
+    policy: AmbiguityPolicy = "hold",
+    skipped: tuple[SkippedRoute, ...] = (),
+) -> Decision:
+    request = JobRequested(
+        job_id=JOB,
+        occurred_at=NOW,
+        track_id=track_id_for(JOB),
+        tenant="default",
+        fingerprint="0" * 64,
+        input=MusicInput(prompt="a warm ambient pad"),
+        accept_by=NOW + timedelta(seconds=15),
+        deadline_at=NOW + timedelta(seconds=deadline_s),
+        ambiguity_policy=policy,
+    )
+    return decide(None, Requested(request, legs, skipped, None, NOW, "the listed order", ceiling), NOW)
+
+
+def ended(
+    job: Job | None, event: type[AttemptEvent] = AttemptFailed, *, n: int | None = None, **more: object
+) -> Attempted:
+    assert job is not None
+    number = n or job.ordered
+    said = {"kind": FailureKind.MODEL_ERROR, "message": "it broke", "accepted": True} if event is AttemptFailed else {}
+    common = {
+        "job_id": JOB,
+        "occurred_at": NOW,
+        "attempt_id": attempt_id_for(JOB, number),
+        "track_id": track_id_for(JOB),
+        "n": number,
+        "provider": job.leg.provider,
+        "model": "music/test",
+        "endpoint": job.leg.endpoint,
+        "version": 3,
+    }
+    return Attempted(event.model_validate(common | said | more))
+
+
+def failed(before: Decision, **more: object) -> Decision:
+    return decide(before.job, ended(before.job, **more), NOW)  # type: ignore[arg-type]  # fields of an event by name
+
+
+FAL, REPLICATE = leg("fal", 0.08), leg("replicate", 0.10)
+
+
+def test_what_a_failed_attempt_cost_leaves_less_for_the_next() -> None:
+    decision = failed(begun(FAL, REPLICATE, ceiling=0.15), cost_usd=0.08)
+    (event,) = decision.messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is FailureKind.NO_ROUTE
+    assert event.message == (
+        "no provider is left. fal (attempt 1): model_error: it broke; "
+        "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent"
+    )
+
+
+def test_an_attempt_that_cost_nothing_leaves_all_for_the_next() -> None:
+    decision = failed(begun(FAL, REPLICATE, ceiling=0.15), cost_usd=0.0)
+    assert isinstance(decision.messages[0], RunAttempt)
+
+
+@pytest.mark.parametrize(
+    ("more", "goes_on"),
+    [
+        ({"accepted": True, "cost_usd": None}, False),
+        ({"accepted": False, "cost_usd": None, "kind": FailureKind.UNREACHABLE}, True),
+        ({"accepted": True, "cost_usd": 0.05}, True),
+    ],
+)
+def test_a_cost_that_nobody_knows_counts_with_the_whole_price(more: dict[str, object], goes_on: bool) -> None:
+    decision = failed(begun(FAL, REPLICATE, ceiling=0.15), **more)
+    assert isinstance(decision.messages[0], RunAttempt) == goes_on
+
+
+def test_a_lost_submit_that_is_sent_again_counts_with_the_whole_price() -> None:
+    lost = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "accepted": False, "cost_usd": None}
+    enough = failed(begun(FAL, REPLICATE, ceiling=0.18, policy="resubmit"), **lost)
+    assert isinstance(enough.messages[0], RunAttempt)
+    assert enough.job is not None
+    assert spent_usd(enough.job) == pytest.approx(0.08)
+    too_little = failed(begun(FAL, REPLICATE, ceiling=0.15, policy="resubmit"), **lost)
+    assert isinstance(too_little.messages[0], JobFailed)
+
+
+def test_a_route_skipped_on_the_way_is_told_with_the_reroute() -> None:
+    first, dear, cheap = leg("fal", 0.08), leg("replicate", 0.10, "dear"), leg("replicate", 0.05, "cheap")
+    decision = failed(begun(first, dear, cheap, ceiling=0.15), cost_usd=0.08)
+    command, rerouted = decision.messages
+    assert isinstance(command, RunAttempt)
+    assert command.endpoint == "cheap"
+    assert isinstance(rerouted, JobRerouted)
+    assert [(each.endpoint, each.reason) for each in rerouted.skipped] == [
+        ("dear", "$0.10 would pass the ceiling of $0.15 after $0.08 spent")
+    ]
+    assert decision.job is not None
+    assert decision.job.untold == ()
+
+
+def test_a_provider_waited_for_is_not_asked_once_it_is_too_dear() -> None:
+    # fal is unwell; replicate is asked, and costs so much in vain that fal can no longer be paid for.
+    unwell = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
+    decision = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **unwell), cost_usd=0.10)
+    (event,) = decision.messages
+    assert isinstance(event, JobFailed)
+    assert "skipped fal: $0.08 would pass the ceiling of $0.15 after $0.10 spent" in event.message
+
+
+def test_a_cost_that_is_known_late_is_counted_when_the_waiting_ends() -> None:
+    unwell = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
+    refused = {"kind": FailureKind.NEVER_ACCEPTED, "accepted": False, "cost_usd": 0.0}
+    waiting = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **refused), **unwell)
+    assert waiting.job is not None
+    assert waiting.job.live_attempt is None
+    artifact = {"name": "a.wav", "content_type": "audio/wav", "size_bytes": 1, "sha256": "0" * 64}
+    late = ended(waiting.job, AttemptSucceeded, n=1, artifacts=(artifact,), cost_usd=0.08, late=True)
+    told = decide(waiting.job, late, NOW)
+    again = decide(told.job, Due(), NOW + timedelta(seconds=30))
+    (event,) = again.messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is FailureKind.NO_ROUTE
+    assert "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent" in event.message
+
+
+@dataclass(frozen=True)
+class Fate:
+    kind: FailureKind
+    accepted: bool
+    share: float
+    """What part of its price the attempt really cost."""
+    told: bool
+    """Whether the adapter knows it."""
+
+
+fates = st.builds(
+    Fate,
+    kind=st.sampled_from(
+        (
+            FailureKind.MODEL_ERROR,
+            FailureKind.OUTPUT_LOST,
+            FailureKind.UNAVAILABLE,
+            FailureKind.AMBIGUOUS_SUBMISSION,
+            FailureKind.UNREACHABLE,
+        )
+    ),
+    accepted=st.booleans(),
+    share=st.floats(0, 1),
+    told=st.booleans(),
+)
+NEVER_SENT = (FailureKind.UNAVAILABLE, FailureKind.UNREACHABLE)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=5),
+    st.floats(0.001, 3),
+    st.lists(fates, max_size=40),
+)
+def test_no_story_sends_past_the_ceiling(prices: list[float], ceiling: float, story: list[Fate]) -> None:
+    legs = [leg("fal" if n % 2 else "replicate", usd, f"test/{n}") for n, usd in enumerate(prices)]
+    affordable = [each for each in legs if too_dear(each.price_usd, ceiling) is None]
+    decision = begun(*affordable, ceiling=ceiling, deadline_s=80_000, policy="resubmit")
+    really_spent, now = 0.0, NOW
+    for fate in [None, *story]:
+        job = decision.job
+        assert job is not None
+        if fate is not None and not job.final:
+            if job.live_attempt is None:
+                now = max(now, job.next_action_at or now)
+                decision = decide(job, Due(), now)
+            else:
+                event, cost = as_told(job, fate)
+                really_spent += cost
+                decision = decide(job, event, now)
+        for command in decision.messages:
+            if isinstance(command, RunAttempt):
+                assert command.price_usd is not None
+                assert really_spent + command.price_usd <= ceiling + 1e-5
+
+
+def as_told(job: Job, fate: Fate) -> tuple[Attempted, float]:
+    """How the live attempt is said to have ended, and what it really cost."""
+    ambiguous = fate.kind is FailureKind.AMBIGUOUS_SUBMISSION
+    accepted = fate.accepted and not ambiguous and fate.kind not in NEVER_SENT
+    cost = (job.leg.price_usd or 0.0) * fate.share if accepted or ambiguous else 0.0
+    known = None if ambiguous or (accepted and not fate.told) else cost
+    return ended(job, kind=fate.kind, accepted=accepted, cost_usd=known), cost
+
+
+def test_a_ceiling_that_leaves_no_route_ends_the_job_and_names_it() -> None:
+    reason = too_dear(0.2, 0.15)
+    assert reason is not None
+    skipped = SkippedRoute(provider="fal", model="music/test", endpoint="test/model", reason=reason)
+    (accepted, event) = begun(ceiling=None, skipped=(skipped,)).messages
+    assert isinstance(accepted, JobAccepted)
+    assert isinstance(event, JobFailed)
+    assert event.kind is FailureKind.NO_ROUTE
+    assert "$0.20 would pass the ceiling of $0.15" in event.message

@@ -1,0 +1,110 @@
+"""Where a request may go, by the shipped catalogue and some policies, and what is told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contracts.catalogue import UnknownModel, default_catalogue_path, load_catalogue
+from contracts.requests import JobRequested
+from orchestrator.policy import Policies, Policy
+from orchestrator.route_plan import RoutePlan, Routing
+
+CATALOGUE = load_catalogue(default_catalogue_path())
+SONG = {"modality": "music", "prompt": "a slow country ballad", "has_vocals": True, "lyrics": "The porch light hums"}
+
+
+def plan(policies: Policies | None = None, /, **said: Any) -> RoutePlan:
+    request = JobRequested.model_validate(
+        {
+            "job_id": "7d193d61-40a9-5489-906a-2be74ad3f732",
+            "occurred_at": "2026-01-01T12:00:00Z",
+            "track_id": "58c1f93b-6130-5bec-8630-5b3d2b5df2ec",
+            "tenant": "acme",
+            "fingerprint": "0" * 64,
+            "input": {"modality": "music", "prompt": "a warm ambient pad", "duration_s": 20},
+            "accept_by": "2026-01-01T12:00:15Z",
+            "deadline_at": "2026-01-01T12:30:00Z",
+            **said,
+        }
+    )
+    return Routing(CATALOGUE, policies or Policies(), "fal").plan(request, {})
+
+
+def providers(made: RoutePlan) -> list[str]:
+    return [leg.provider for leg in made.legs]
+
+
+def reasons(made: RoutePlan) -> list[tuple[str, str]]:
+    return [(each.provider, each.reason) for each in made.skipped]
+
+
+def test_without_policies_it_is_music_provider_first() -> None:
+    made = plan()
+    assert providers(made) == ["fal", "replicate"]
+    assert (made.because, made.max_cost_usd, made.skipped) == ("the listed order, as MUSIC_PROVIDER says", None, ())
+
+
+def test_the_price_of_the_request_orders_its_legs() -> None:
+    made = plan(model="music/elevenlabs", route_by="cheapest")
+    assert providers(made) == ["replicate", "fal"]
+    assert made.because == "cheapest first: replicate $0.166 before fal $0.80, as the request asks"
+
+
+def test_a_substitute_is_left_out_where_only_the_same_model_will_do() -> None:
+    made = plan(model="music/minimax-2", input=SONG, same_model_only=True)
+    assert providers(made) == ["fal"]
+    assert reasons(made) == [("replicate", "another model stands in there, and same_model_only is set")]
+    assert providers(plan(model="music/minimax-2", input=SONG)) == ["fal", "replicate"]
+
+
+def test_a_route_above_the_ceiling_is_left_out_with_the_figures() -> None:
+    made = plan(model="music/elevenlabs", max_cost_usd=0.5)
+    assert providers(made) == ["replicate"]
+    assert reasons(made) == [("fal", "$0.80 would pass the ceiling of $0.50")]
+    assert made.max_cost_usd == 0.5
+    assert made.because == "the listed order, as MUSIC_PROVIDER says; at most $0.50, as the request asks"
+
+
+def test_a_route_without_a_price_is_left_out_under_a_ceiling() -> None:
+    made = plan(model="music/lyria-2", max_cost_usd=100.0)
+    assert made.legs == ()
+    why = "nobody knows its price, so it may pass the ceiling of $100.00"
+    assert reasons(made) == [("fal", why), ("replicate", why)]
+    assert providers(plan(model="music/lyria-2")) == ["fal", "replicate"]
+
+
+def test_a_request_without_a_model_gets_the_first_it_can_pay_for() -> None:
+    made = plan(max_cost_usd=0.17)
+    assert [(leg.provider, leg.model) for leg in made.legs] == [("replicate", "music/elevenlabs")]
+    assert [provider for provider, _ in reasons(made)] == ["fal", "replicate", "fal"]
+
+
+def test_each_reason_against_a_route_is_told() -> None:
+    made = plan(model="music/minimax-2", input=SONG | {"lyrics": "x" * 812}, max_cost_usd=0.01, same_model_only=True)
+    assert dict(reasons(made))["replicate"] == (
+        "another model stands in there, and same_model_only is set; lyrics 812 > 600 characters; "
+        "$0.03 would pass the ceiling of $0.01"
+    )
+
+
+def test_whom_a_policy_leaves_out_is_told_and_whom_a_request_leaves_out_is_not() -> None:
+    policies = Policies(tenants={"acme": Policy(providers=("replicate",))})
+    made = plan(policies)
+    assert providers(made) == ["replicate"]
+    assert made.because == "the listed order, as the policy of tenant acme says"
+    assert reasons(made) == [("fal", "left out, as the policy of tenant acme says")]
+    assert plan(policies, providers=["fal"]).skipped == ()
+    assert providers(plan(policies, providers=["fal"])) == ["fal"]
+
+
+def test_a_policy_of_a_model_holds_for_that_model_alone() -> None:
+    policies = Policies(models={"music/elevenlabs": Policy(route_by="cheapest")})
+    assert providers(plan(policies, model="music/elevenlabs")) == ["replicate", "fal"]
+    assert providers(plan(policies, model="music/stable-audio-2.5")) == ["fal", "replicate"]
+
+
+def test_an_unknown_model_has_no_plan() -> None:
+    with pytest.raises(UnknownModel):
+        plan(model="music/none")
