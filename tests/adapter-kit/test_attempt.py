@@ -8,15 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.attempt import (
-    CANCEL_WATCH_S,
-    LEASE_S,
-    MISSING_TRIES,
-    NOT_SENT_TRIES,
-    Attempt,
-    is_foreign,
-    step,
-)
+from adapter_kit.attempt import CANCEL_WATCH_S, NOT_SENT_TRIES, is_foreign, step
 from adapter_kit.happenings import (
     CalledBack,
     Cancel,
@@ -56,6 +48,7 @@ from adapter_kit.outcomes import (
     Waiting,
 )
 from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
+from adapter_kit.record import LEASE_S, MISSING_TRIES, Attempt
 from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for

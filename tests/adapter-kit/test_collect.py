@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutagen.ogg import OggPage
 
-from adapter_kit.attempt import Attempt
 from adapter_kit.collect import Collector
 from adapter_kit.happenings import Collected, CollectFailed
 from adapter_kit.media import Media, Unusable, inspect
 from adapter_kit.outcomes import Output
+from adapter_kit.record import Attempt
 from chassis.artifacts import ArtifactStore
 from chassis.egress import EgressPolicy, egress_client
 from contracts.attempts import Artifact

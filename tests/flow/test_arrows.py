@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from adapter_kit.attempt import Attempt, CancelReason, step
+from adapter_kit.attempt import step
 from adapter_kit.happenings import (
     CalledBack,
     CancelAnswered,
@@ -44,6 +44,7 @@ from adapter_kit.outcomes import (
     Unclear,
     Waiting,
 )
+from adapter_kit.record import Attempt, CancelReason
 from contracts.attempts import Artifact, AttemptState
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for

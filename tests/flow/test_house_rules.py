@@ -24,7 +24,12 @@ PURE = (
     "adapter-kit/src/adapter_kit/outputs.py",
     "adapter-kit/src/adapter_kit/judging.py",
     "services/orchestrator/src/orchestrator/decide.py",
+    "services/orchestrator/src/orchestrator/happenings.py",
     "services/orchestrator/src/orchestrator/job.py",
+    "services/orchestrator/src/orchestrator/policy.py",
+    "services/orchestrator/src/orchestrator/route_choice.py",
+    "services/orchestrator/src/orchestrator/route_order.py",
+    "services/orchestrator/src/orchestrator/route_plan.py",
 )
 
 SLEEPS = {

@@ -17,15 +17,11 @@ is due again. The one action that must not be taken twice, the POST, is given ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
-from pydantic import JsonValue
-
 from adapter_kit.happenings import (
-    Action,
     CalledBack,
     Cancel,
     CancelAnswered,
@@ -39,11 +35,13 @@ from adapter_kit.happenings import (
     Happening,
     HeldBack,
     Post,
+    Resolved,
     Search,
     Searched,
     ShutOut,
     SubmitAnswered,
 )
+from adapter_kit.late import SAID_SO, step_late
 from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
@@ -57,7 +55,6 @@ from adapter_kit.outcomes import (
     NoAnswer,
     NotFound,
     NotSent,
-    Output,
     Produced,
     ProviderRef,
     Refused,
@@ -69,107 +66,42 @@ from adapter_kit.outcomes import (
     Waiting,
 )
 from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
+from adapter_kit.record import (
+    MISSING_TRIES,
+    Attempt,
+    CancelReason,
+    FollowUp,
+    Step,
+    cancelled,
+    failed,
+    put_off,
+    succeeded,
+    told,
+    with_lease,
+)
+from adapter_kit.silence import heard, never_accepted
 from contracts.attempts import (
     Artifact,
     AttemptAmbiguous,
-    AttemptCancelled,
-    AttemptEvent,
-    AttemptFailed,
     AttemptProgressed,
-    AttemptState,
     AttemptSubmitted,
     AttemptSubmitting,
-    AttemptSucceeded,
 )
 from contracts.failures import FailureKind
-from contracts.generation import Modality, Provider
-from contracts.ids import AttemptId, JobId, TrackId
 
-FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
-
-LEASE_S: Final = 15.0
-"""How long an action is its taker's, who renews it while at work; when it ends, another replica takes over."""
 NOT_SENT_TRIES: Final = 3
 LONGEST_QUEUE: Final = 1_000_000
 LONGEST_RETRY_S: Final = 86_400.0
 THROTTLE_BUDGET_S: Final = 20.0
 """How long an attempt lets itself be put off before the next provider is the better choice."""
-MISSING_TRIES: Final = 4
 CANCEL_WATCH_S: Final = 600.0
 """How long after its cancel a run may still show how it ended."""
-CONCLUSIVE_AFTER_S: Final = 10.0
-"""How long a complete listing may lag behind an accepted POST."""
-
-CancelReason = Literal["client", "deadline", "start_timeout", "run_timeout"]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """Everything Segue knows about one attempt. Times are aware; durations are seconds; money is USD."""
-
-    attempt_id: AttemptId
-    job_id: JobId
-    track_id: TrackId
-    n: int
-    provider: Provider
-    model: str
-    endpoint: str
-    modality: Modality
-    arguments: Mapping[str, JsonValue]
-    price_usd: float | None
-    deadline_at: datetime
-    submit_timeout_s: float
-    start_within_s: float
-    run_within_s: float
-    grace_s: float
-    created_at: datetime
-    expects_callback: bool = False
-    """The provider is told where to call back."""
-    called_back: bool = False
-    state: AttemptState = "queued"
-    version: int = 0
-    """How many events the attempt has had."""
-    next_action_at: datetime | None = None
-    """When it is due again; None only where it is final."""
-    submissions: int = 0
-    """How many times it went from queued to submitting."""
-    submit_started_at: datetime | None = None
-    accepted_at: datetime | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    ref: ProviderRef | None = None
-    outputs: tuple[Output, ...] = ()
-    stage: Literal["queued", "running"] | None = None
-    queue_position: int | None = None
-    tries: int = 0
-    """How many times in a row the current step has gone wrong."""
-    resolve_by: datetime | None = None
-    cancel_reason: CancelReason | None = None
-    cancel_sent_at: datetime | None = None
-    cancel_answered: bool = False
-    failure: Failure | None = None
-    held_back: bool = False
-    """It was told to wait its turn, and has said so."""
-
-    @property
-    def final(self) -> bool:
-        """Whether it is over."""
-        return self.state in FINAL
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What follows from what happened."""
-
-    attempt: Attempt
-    events: tuple[AttemptEvent, ...] = ()
-    action: Action | None = None
 
 
 def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa: C901 - one flat case a happening
     """The attempt after `happening`, with what to publish and what to do. Pure; raises nothing."""
     if attempt.final:
-        return Step(attempt)
+        return step_late(attempt, happening, now)
     match happening:
         case Due():
             return _due(attempt, now)
@@ -187,6 +119,8 @@ def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa
             return _cancel_answered(attempt, outcome, now)
         case Searched(outcome):
             return _searched(attempt, outcome, now)
+        case Resolved(ref):
+            return _resolved(attempt, ref, now)
         case Collected(artifacts):
             return _collected(attempt, artifacts, now)
         case CollectFailed():
@@ -206,7 +140,7 @@ def _due(attempt: Attempt, now: datetime) -> Step:
         case "running":
             return _watch(attempt, now)
         case "collecting":
-            return Step(_leased(attempt, now), action=Collect())
+            return Step(with_lease(attempt, now), action=Collect())
         case "cancelling":
             return _watch_cancel(attempt, now)
         case "succeeded" | "failed" | "cancelled":
@@ -217,7 +151,7 @@ def _due(attempt: Attempt, now: datetime) -> Step:
 
 def _submit(attempt: Attempt, now: datetime) -> Step:
     if now >= attempt.deadline_at:
-        return _failed(attempt, Failure(FailureKind.EXPIRED, "the job's deadline passed before it was sent"), now)
+        return failed(attempt, Failure(FailureKind.EXPIRED, "the job's deadline passed before it was sent"), now)
     submission = attempt.submissions + 1
     submitting = replace(
         attempt,
@@ -225,7 +159,7 @@ def _submit(attempt: Attempt, now: datetime) -> Step:
         submissions=submission,
         submit_started_at=now,
     )
-    return _told(_leased(submitting, now), AttemptSubmitting, now, Post(submission))
+    return told(with_lease(submitting, now), AttemptSubmitting, now, Post(submission))
 
 
 def _not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -> Step:
@@ -233,15 +167,15 @@ def _not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) 
         return Step(attempt)
     if isinstance(verdict, ShutOut):
         shut_out = Failure(FailureKind.UNAVAILABLE, f"not asked, since it said before: {verdict.reason}")
-        return _failed(attempt, shut_out, now, retry_at=verdict.until)
+        return failed(attempt, shut_out, now, retry_at=verdict.until)
     if now >= attempt.created_at + timedelta(seconds=attempt.start_within_s):
         waited = Failure(FailureKind.RATE_LIMITED, f"not sent within {attempt.start_within_s:g} s: {verdict.reason}")
-        return _failed(attempt, waited, now)
+        return failed(attempt, waited, now)
     give_up_at = attempt.created_at + timedelta(seconds=attempt.start_within_s)
     held = replace(attempt, next_action_at=min(verdict.until, give_up_at, attempt.deadline_at), held_back=True)
     if attempt.held_back:
         return Step(held)
-    return _told(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
+    return told(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
 
 
 def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, now: datetime) -> Step:
@@ -251,7 +185,7 @@ def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, 
         case Accepted(ref):
             return _accepted(attempt, ref, now)
         case Refused(failure):
-            return _failed(attempt, failure, now)
+            return failed(attempt, failure, now)
         case Throttled(failure, retry_after_s):
             return _throttled(attempt, failure, retry_after_s, now)
         case NotSent(reason, held_up):
@@ -265,9 +199,9 @@ def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, 
 def _accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
     running = replace(attempt, ref=ref, accepted_at=now, tries=0, resolve_by=None)
     if attempt.cancel_reason is not None:
-        return _told(replace(running, state="cancelling", next_action_at=now), AttemptSubmitted, now)
+        return told(replace(running, state="cancelling", next_action_at=now), AttemptSubmitted, now)
     due = now + timedelta(seconds=poll_interval_s(0))
-    return _told(replace(running, state="running", next_action_at=due), AttemptSubmitted, now)
+    return told(replace(running, state="running", next_action_at=due), AttemptSubmitted, now)
 
 
 def _called_back(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
@@ -297,14 +231,14 @@ def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, 
     wait_s = retry_after_s if retry_after_s is not None else backoff_s(attempt.attempt_id, tries)
     again = now + timedelta(seconds=min(wait_s, LONGEST_RETRY_S))
     if again > min(attempt.created_at + timedelta(seconds=THROTTLE_BUDGET_S), attempt.deadline_at):
-        return _failed(attempt, replace(failure, kind=FailureKind.RATE_LIMITED), now)
+        return failed(attempt, replace(failure, kind=FailureKind.RATE_LIMITED), now)
     return _back_to_queue(attempt, tries, again, "throttled", failure.message, now)
 
 
 def _not_sent(attempt: Attempt, reason: str, now: datetime, *, held_up: bool) -> Step:
     tries = attempt.tries + (0 if held_up else 1)
     if tries >= NOT_SENT_TRIES:
-        return _failed(attempt, Failure(FailureKind.UNREACHABLE, reason), now)
+        return failed(attempt, Failure(FailureKind.UNREACHABLE, reason), now)
     again = now + timedelta(seconds=backoff_s(attempt.attempt_id, tries) / 4)
     return _back_to_queue(attempt, tries, again, "unreachable", reason, now)
 
@@ -318,9 +252,9 @@ def _back_to_queue(
     now: datetime,
 ) -> Step:
     if attempt.cancel_reason is not None:
-        return _cancelled(attempt, may_have_cost=False, now=now)
+        return cancelled(attempt, now, may_have_cost=False)
     queued = replace(attempt, state="queued", tries=tries, next_action_at=again, resolve_by=None)
-    return _told(queued, AttemptProgressed, now, stage=stage, message=message)
+    return told(queued, AttemptProgressed, now, stage=stage, message=message)
 
 
 def _ambiguous(attempt: Attempt, reason: str, now: datetime) -> Step:
@@ -329,47 +263,63 @@ def _ambiguous(attempt: Attempt, reason: str, now: datetime) -> Step:
         attempt,
         state="ambiguous",
         resolve_by=resolve_by,
+        heard_at=now,
+        deaf_s=0.0,
         tries=0,
         next_action_at=min(now + timedelta(seconds=1), resolve_by),
     )
-    return _told(ambiguous, AttemptAmbiguous, now, message=reason, resolve_by=resolve_by)
+    return told(ambiguous, AttemptAmbiguous, now, message=reason, resolve_by=resolve_by)
 
 
 def _resolve(attempt: Attempt, now: datetime) -> Step:
-    if now >= max(attempt.deadline_at, attempt.resolve_by or now):
-        return _failed(attempt, Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT), now)
-    return Step(_leased(attempt, now), action=Search())
+    if now >= _held_until(attempt, now):
+        return failed(attempt, Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT), now)
+    return Step(with_lease(attempt, now), action=Search())
 
 
+def _held_until(attempt: Attempt, now: datetime) -> datetime:
+    resolve_by = attempt.resolve_by or now
+    return resolve_by if attempt.ambiguity_policy == "resubmit" else max(attempt.deadline_at, resolve_by)
+
+
+_NO_RUN: Final = "the provider's listing does not show the run, though it would have by now"
 _LOOK_FOR_IT: Final = (
     "the answer to the submit was lost, and the provider's listing did not settle whether it was accepted; "
-    "look for the run at the provider"
+    "look for the run at the provider, and tell with `segue attempts resolve`"
 )
 
 
 def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
-    if attempt.state != "ambiguous" or attempt.submit_started_at is None or attempt.resolve_by is None:
+    if attempt.state != "ambiguous":
         return Step(attempt)
     match outcome:
         case Found(ref):
             return _accepted(attempt, ref, now)
         case NotFound(conclusive):
-            settled = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s + CONCLUSIVE_AFTER_S)
-            if now >= (settled if conclusive else attempt.resolve_by):
-                why = "the provider's listing does not show the run, though it would have by now"
-                return _failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, why), now)
+            attempt = heard(attempt, now)
+            if never_accepted(attempt, now, conclusive=conclusive):
+                return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, _NO_RUN), now)
         case NoAnswer():
             # Without the listing silence says nothing: the window stays open up to the job's deadline.
             pass
         case _:
             assert_never(outcome)
-    return _later(attempt, now, most_s=15.0)
+    return put_off(attempt, now, most_s=15.0)
+
+
+def _resolved(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
+    if attempt.state != "ambiguous":
+        return Step(attempt)
+    if ref is None:
+        return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, SAID_SO), now)
+    accepted = _accepted(attempt, ref, now)
+    return replace(accepted, attempt=replace(accepted.attempt, next_action_at=now))
 
 
 def _watch(attempt: Attempt, now: datetime) -> Step:
     if (reason := _overdue(attempt, now)) is not None:
         return _cancelling(attempt, reason, now)
-    return Step(_leased(attempt, now), action=Check())
+    return Step(with_lease(attempt, now), action=Check())
 
 
 def _overdue(attempt: Attempt, now: datetime) -> CancelReason | None:
@@ -384,7 +334,7 @@ def _overdue(attempt: Attempt, now: datetime) -> CancelReason | None:
 
 def _cancelling(attempt: Attempt, reason: CancelReason, now: datetime) -> Step:
     cancelling = replace(attempt, state="cancelling", cancel_reason=reason, cancel_sent_at=now, tries=0)
-    return Step(_leased(cancelling, now), action=Cancel())
+    return Step(with_lease(cancelling, now), action=Cancel())
 
 
 def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
@@ -397,10 +347,9 @@ def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
             return _progressed(attempt, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
         case Produced(outputs):
             collecting = replace(attempt, state="collecting", outputs=outputs, tries=0)
-            leased = _leased(collecting, now)
-            return _told(leased, AttemptProgressed, now, Collect(), stage="collecting")
+            return told(with_lease(collecting, now), AttemptProgressed, now, Collect(), stage="collecting")
         case Broken(failure, may_have_cost):
-            return _failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
+            return failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
         case Stopped(may_have_cost):
             return _stopped(attempt, may_have_cost=may_have_cost, now=now)
         case Missing(reason):
@@ -435,21 +384,21 @@ def _progressed(
     moved = replace(moved, next_action_at=now + timedelta(seconds=wait_s))
     if (attempt.stage, attempt.queue_position) == (stage, position):
         return Step(moved)
-    return _told(moved, AttemptProgressed, now, stage=stage, queue_position=position)
+    return told(moved, AttemptProgressed, now, stage=stage, queue_position=position)
 
 
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
     if attempt.tries + 1 < MISSING_TRIES:
-        return _later(attempt, now)
+        return put_off(attempt, now)
     if attempt.state == "cancelling":
         return _stopped(attempt, may_have_cost=True, now=now)
-    return _failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
+    return failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
 
 
-def _stopped(attempt: Attempt, *, may_have_cost: bool, now: datetime) -> Step:
+def _stopped(attempt: Attempt, *, may_have_cost: bool, now: datetime, follow_up: FollowUp | None = None) -> Step:
     match attempt.cancel_reason:
         case "client" | "deadline":
-            return _cancelled(attempt, may_have_cost=may_have_cost, now=now)
+            return cancelled(attempt, now, may_have_cost=may_have_cost, follow_up=follow_up)
         case "start_timeout":
             failure = Failure(FailureKind.START_TIMEOUT, f"not started within {attempt.start_within_s:g} s")
         case "run_timeout":
@@ -460,13 +409,14 @@ def _stopped(attempt: Attempt, *, may_have_cost: bool, now: datetime) -> Step:
             failure = Failure(FailureKind.CANCELLED_BY_PROVIDER, "the provider stopped the run")
         case _:
             assert_never(attempt.cancel_reason)
-    return _failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
+    cost_usd = attempt.price_usd if may_have_cost else 0.0
+    return failed(attempt, failure, now, cost_usd=cost_usd, follow_up=follow_up)
 
 
 def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now: datetime) -> Step:
     match attempt.state:
         case "queued":
-            return _cancelled(replace(attempt, cancel_reason=reason), may_have_cost=False, now=now)
+            return cancelled(replace(attempt, cancel_reason=reason), now, may_have_cost=False)
         case "submitting" | "ambiguous":
             return Step(replace(attempt, cancel_reason=reason))
         case "running":
@@ -480,11 +430,11 @@ def _watch_cancel(attempt: Attempt, now: datetime) -> Step:
     sent_at = attempt.cancel_sent_at or now
     # Up to the deadline only the provider's word ends it: a run that may still deliver is no reason to buy another.
     if now >= max(sent_at + timedelta(seconds=CANCEL_WATCH_S), attempt.deadline_at):
-        return _stopped(attempt, may_have_cost=True, now=now)
+        return _stopped(attempt, may_have_cost=True, now=now, follow_up="watch")
     if not attempt.cancel_answered:
         # It may have been sent before, by a process that died of it; a second one does no harm.
-        return Step(_leased(replace(attempt, cancel_sent_at=sent_at), now), action=Cancel())
-    return Step(_leased(attempt, now), action=Check())
+        return Step(with_lease(replace(attempt, cancel_sent_at=sent_at), now), action=Cancel())
+    return Step(with_lease(attempt, now), action=Check())
 
 
 def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) -> Step:
@@ -497,11 +447,11 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
             noted = replace(attempt, tries=0, cancel_answered=True)
             return Step(replace(noted, next_action_at=now + timedelta(seconds=1)))
         case AlreadyOver():
-            return Step(_leased(replace(attempt, tries=0, cancel_answered=True), now), action=Check())
+            return Step(with_lease(replace(attempt, tries=0, cancel_answered=True), now), action=Check())
         case Missing(reason):
             return _missing(attempt, reason, now)
         case NoAnswer():
-            return _later(attempt, now, most_s=30.0)
+            return put_off(attempt, now, most_s=30.0)
         case _:
             assert_never(outcome)
 
@@ -509,91 +459,17 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
 def _collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime) -> Step:
     if attempt.state != "collecting":
         return Step(attempt)
-    stored = _told(attempt, AttemptProgressed, now, stage="stored")
-    ended = replace(stored.attempt, state="succeeded", ended_at=now, next_action_at=None, tries=0)
-    done = _told(ended, AttemptSucceeded, now, artifacts=artifacts, cost_usd=attempt.price_usd)
-    return Step(done.attempt, stored.events + done.events)
+    stored = told(attempt, AttemptProgressed, now, stage="stored")
+    done = succeeded(stored.attempt, artifacts, now)
+    return replace(done, events=stored.events + done.events)
 
 
-def _collect_failed(attempt: Attempt, failed: CollectFailed, now: datetime) -> Step:
+def _collect_failed(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
     if attempt.state != "collecting":
         return Step(attempt)
+    if happened.final:
+        return failed(attempt, happened.failure, now, cost_usd=attempt.price_usd)
     # Trouble on the way is no reason to give up a paid output, or to buy another one, before the deadline.
-    if failed.final or now >= attempt.deadline_at:
-        return _failed(attempt, failed.failure, now, cost_usd=attempt.price_usd)
-    return _later(attempt, now)
-
-
-def _failed(
-    attempt: Attempt,
-    failure: Failure,
-    now: datetime,
-    cost_usd: float | None = None,
-    retry_at: datetime | None = None,
-) -> Step:
-    status = failure.http_status
-    failure = replace(
-        failure,
-        message=_storable(failure.message),
-        code=_storable(failure.code or "")[:200] or None,
-        http_status=status if status is not None and 100 <= status <= 599 else None,
-    )
-    ended = replace(attempt, state="failed", ended_at=now, next_action_at=None, failure=failure)
-    return _told(
-        ended,
-        AttemptFailed,
-        now,
-        kind=failure.kind,
-        error_code=failure.code,
-        message=failure.message,
-        http_status=failure.http_status,
-        accepted=attempt.ref is not None,
-        cost_usd=cost_usd if attempt.ref is not None else _cost_unsent(failure.kind),
-        retry_at=retry_at,
-    )
-
-
-def _cost_unsent(kind: FailureKind) -> float | None:
-    return None if kind is FailureKind.AMBIGUOUS_SUBMISSION else 0.0
-
-
-def _cancelled(attempt: Attempt, *, may_have_cost: bool, now: datetime) -> Step:
-    ended = replace(attempt, state="cancelled", ended_at=now, next_action_at=None)
-    return _told(ended, AttemptCancelled, now, may_have_cost=may_have_cost)
-
-
-def _told(
-    attempt: Attempt, event: type[AttemptEvent], now: datetime, action: Action | None = None, /, **said: object
-) -> Step:
-    told = replace(attempt, version=attempt.version + 1)
-    happened = event.model_validate(
-        {
-            "job_id": told.job_id,
-            "occurred_at": now,
-            "attempt_id": told.attempt_id,
-            "track_id": told.track_id,
-            "n": told.n,
-            "provider": told.provider,
-            "model": told.model,
-            "endpoint": told.endpoint,
-            "version": told.version,
-            "provider_ref": told.ref.request_id if told.ref else None,
-            **{name: _storable(value) if isinstance(value, str) else value for name, value in said.items()},
-        }
-    )
-    return Step(told, (happened,), action)
-
-
-def _storable(text: str) -> str:
-    # Providers' words may hold what neither JSON nor Postgres takes: NUL and lone surrogates.
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()[:2000]
-
-
-def _later(attempt: Attempt, now: datetime, most_s: float = 60.0) -> Step:
-    tries = attempt.tries + 1
-    wait_s = min(most_s, backoff_s(attempt.attempt_id, tries))
-    return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
-
-
-def _leased(attempt: Attempt, now: datetime) -> Attempt:
-    return replace(attempt, next_action_at=now + timedelta(seconds=LEASE_S))
+    if now >= attempt.deadline_at:
+        return failed(attempt, happened.failure, now, cost_usd=attempt.price_usd, follow_up="collect")
+    return put_off(attempt, now)

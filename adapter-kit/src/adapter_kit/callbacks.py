@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt
 from adapter_kit.happenings import CalledBack
 from adapter_kit.hearing import Hearing
 from adapter_kit.metrics import CALLBACKS_HEARD
 from adapter_kit.outcomes import Callback, ProviderRef
 from adapter_kit.provider import Provider
+from adapter_kit.record import Attempt
 from chassis.logs import get_logger
 from chassis.outbox import Transaction
 from contracts.callbacks import CallbackReceived

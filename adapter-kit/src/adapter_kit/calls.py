@@ -9,7 +9,6 @@ from typing import Final, TypeVar, assert_never
 
 from opentelemetry.trace import SpanKind
 
-from adapter_kit.attempt import LEASE_S, Attempt
 from adapter_kit.collect import Collector
 from adapter_kit.happenings import (
     Action,
@@ -38,6 +37,7 @@ from adapter_kit.outcomes import (
     Unclear,
 )
 from adapter_kit.provider import LostSubmission, Provider, Run, Submission
+from adapter_kit.record import LEASE_S, Attempt
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
 

@@ -9,11 +9,11 @@ from typing import Final
 
 import httpx
 
-from adapter_kit.attempt import Attempt
 from adapter_kit.download import Lost, Unreachable, download
 from adapter_kit.happenings import Collected, CollectFailed
 from adapter_kit.media import Unusable, inspect
 from adapter_kit.outcomes import Failure
+from adapter_kit.record import Attempt
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.egress import EgressRefused
 from chassis.logs import get_logger

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt
 from adapter_kit.callbacks import Callbacks
 from adapter_kit.happenings import CancelWanted
+from adapter_kit.record import Attempt
 from adapter_kit.settings import AdapterSettings
+from adapter_kit.verdicts import take_verdicts
 from chassis.delivery import Delivered
 from chassis.outbox import Outbox, Transaction
 from contracts.callbacks import CallbackReceived
-from contracts.commands import CancelAttempt, RunAttempt
+from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
 from contracts.generation import Provider
 from contracts.ids import AttemptId
 
@@ -47,6 +48,7 @@ class CommandHandler:
         wanted: list[tuple[Attempt, str | None]] = []
         cancelled: list[tuple[AttemptId, CancelWanted]] = []
         called: list[CallbackReceived] = []
+        verdicts: list[ResolveAttempt] = []
         for delivered in batch:
             match delivered.message:
                 case RunAttempt() as command if command.provider == self._provider:
@@ -55,6 +57,8 @@ class CommandHandler:
                     cancelled.append((attempt_id, CancelWanted(reason)))
                 case CallbackReceived(provider=self._provider) as callback:
                     called.append(callback)
+                case ResolveAttempt(provider=self._provider) as verdict:
+                    verdicts.append(verdict)
                 case _:
                     continue  # segue.callbacks carries both providers' webhooks.
         if wanted:
@@ -63,6 +67,8 @@ class CommandHandler:
             await ledger.apply(transaction, cancelled)
         if called:
             await self._callbacks.take(transaction, called)
+        if verdicts:
+            await take_verdicts(transaction, verdicts)
 
 
 def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime) -> Attempt:
@@ -81,6 +87,7 @@ def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime) 
         arguments=command.arguments,
         price_usd=command.price_usd,
         deadline_at=command.deadline_at,
+        ambiguity_policy=command.ambiguity_policy,
         submit_timeout_s=settings.submit_timeout_s,
         start_within_s=start_within_s,
         run_within_s=command.run_within_s,

@@ -16,7 +16,6 @@ from typing import Final
 import structlog
 
 from adapter_kit import ledger
-from adapter_kit.attempt import LEASE_S
 from adapter_kit.calls import Calls
 from adapter_kit.ending import tell_of_end
 from adapter_kit.gatekeeper import Gatekeeper
@@ -24,6 +23,7 @@ from adapter_kit.happenings import Action, Collect, CollectFailed, Happening
 from adapter_kit.ledger import Lease, Stepped
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.outcomes import Failure
+from adapter_kit.record import LEASE_S
 from adapter_kit.settling import Settler
 from chassis.database import TRANSIENT, Pool
 from chassis.logs import get_logger

@@ -10,11 +10,12 @@ from typing import Final
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from adapter_kit.attempt import Attempt
-from adapter_kit.happenings import CalledBack, Happening, Searched, SubmitAnswered
-from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, RESOLVED
+from adapter_kit.happenings import CalledBack, Happening, Resolved, Searched, SubmitAnswered
+from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, DUPLICATES_SUSPECTED, LATE, RESOLVED
+from adapter_kit.record import Attempt
 from chassis.logs import get_logger
 from chassis.telemetry import Telemetry, context_of
+from contracts.failures import FailureKind
 
 _log = get_logger("adapter_kit.ending")
 
@@ -50,7 +51,24 @@ def tell_of_ambiguity(before: Attempt, happening: Happening, after: Attempt) -> 
         RESOLVED.labels(after.provider, _RUNGS.get(type(happening), "time"), verdict).inc()
 
 
-_RUNGS: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer"}
+def tell_of_late(before: Attempt, after: Attempt) -> None:
+    """Log and count what is learned of an attempt after its end."""
+    if not before.final or before == after:
+        return
+    ids = {"job_id": after.job_id, "track_id": after.track_id, "attempt": after.n, "provider": after.provider}
+    ref = after.ref.request_id if after.ref else None
+    if before.ref is None and after.ref is not None:
+        _log.warning("a run that was given up as lost is there after all", provider_ref=ref, **ids)
+        if before.failure is not None and before.failure.kind is FailureKind.NEVER_ACCEPTED:
+            # Its job has gone on to the next provider: this is the double bill that all else is there to prevent.
+            DUPLICATES_SUSPECTED.labels(after.provider).inc()
+    if after.version > before.version:
+        kind = after.failure.kind.value if after.failure else ""
+        LATE.labels(after.provider, after.state, kind).inc()
+        _log.warning("learned late how an attempt ended", state=after.state, kind=kind, provider_ref=ref, **ids)
+
+
+_RUNGS: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer", Resolved: "operator"}
 
 
 def _write_span(

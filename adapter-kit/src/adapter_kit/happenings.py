@@ -85,6 +85,14 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """An operator says what became of a lost submit."""
+
+    ref: ProviderRef | None
+    """The run it is; None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Collected:
     """The outputs are in the artifact store."""
 
@@ -110,6 +118,7 @@ Happening = (
     | Checked
     | CancelAnswered
     | Searched
+    | Resolved
     | Collected
     | CollectFailed
 )

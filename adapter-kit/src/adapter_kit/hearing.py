@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from adapter_kit.attempt import Attempt, is_foreign
+from adapter_kit.attempt import is_foreign
 from adapter_kit.happenings import Checked, Happening, SubmitAnswered
 from adapter_kit.metrics import CALLBACKS_ARRIVE, DUPLICATES_SUSPECTED
 from adapter_kit.outcomes import Accepted, Broken, Produced, ProviderRef
+from adapter_kit.record import Attempt
 from chassis.logs import get_logger
 from contracts.generation import Provider
 

@@ -11,12 +11,13 @@ from typing import Final
 import asyncpg
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt import LEASE_S, Attempt, Step, step
-from adapter_kit.ending import tell_of_ambiguity
+from adapter_kit.attempt import step
+from adapter_kit.ending import tell_of_ambiguity, tell_of_late
 from adapter_kit.gate import Admitted, Held, Shut
 from adapter_kit.gatekeeper import Gatekeeper, Gates, speaks
 from adapter_kit.happenings import Action, Due, Happening, HeldBack, ShutOut
 from adapter_kit.outcomes import ProviderRef
+from adapter_kit.record import LEASE_S, Attempt, Step
 from chassis.database import Pool
 from chassis.logs import get_logger
 from chassis.outbox import Transaction
@@ -193,6 +194,7 @@ def _advance(transaction: Transaction, known: Stepped, happening: Happening) -> 
     for event in result.events:
         transaction.emit(event, known.traceparent)
     transaction.after_commit(partial(tell_of_ambiguity, known.attempt, happening, result.attempt))
+    transaction.after_commit(partial(tell_of_late, known.attempt, result.attempt))
     ended = known.ended or (result.attempt.final and not known.attempt.final)
     return Stepped(result.attempt, known.traceparent, result.action or known.action, ended=ended)
 

@@ -33,6 +33,11 @@ CALLBACKS_HEARD = Counter(
 CALLBACKS_ARRIVE = Gauge(
     "segue_callbacks_arrive", "1 while callbacks reach us, so that polling is a backstop.", ["provider"]
 )
+LATE = Counter(
+    "segue_attempts_learned_late_total",
+    "Attempts of which one learned only after their end how they had ended: as what.",
+    ["provider", "state", "kind"],
+)
 DUPLICATES_SUSPECTED = Counter(
     "segue_duplicates_suspected_total",
     "Runs found in the name of an attempt that has another one, or had given up.",

@@ -1,0 +1,161 @@
+"""What becomes of an attempt after its end: results that come late, and submits of which one learns only later.
+
+Its job has ended or gone elsewhere, and nothing here changes that. But a run that was given up without the provider's
+last word may still cost and deliver: it is looked after for a while, is listened for always, and an operator may say
+what became of it. What comes of it is kept on the attempt, with its cost. A run that nobody waits for any more is
+stopped, unless an operator named it. All of it is pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from adapter_kit.happenings import (
+    CalledBack,
+    Cancel,
+    CancelAnswered,
+    Check,
+    Checked,
+    Collect,
+    Collected,
+    CollectFailed,
+    Due,
+    Happening,
+    Resolved,
+    SubmitAnswered,
+)
+from adapter_kit.outcomes import (
+    Accepted,
+    Broken,
+    CheckOutcome,
+    Failure,
+    Missing,
+    NoAnswer,
+    Produced,
+    ProviderRef,
+    Running,
+    Stopped,
+    Waiting,
+)
+from adapter_kit.record import (
+    FOLLOW_UP_S,
+    MISSING_TRIES,
+    Attempt,
+    Step,
+    cancelled,
+    failed,
+    put_off,
+    succeeded,
+    with_lease,
+)
+from contracts.failures import FailureKind
+
+LOOK_AT_MOST_EVERY_S: Final = 5.0
+LOOK_AT_LEAST_EVERY_S: Final = 300.0
+SAID_SO: Final = "an operator looked at the provider, and says that it never accepted the run"
+
+
+def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
+    """The ended attempt after `happening`. Pure; raises nothing."""
+    if not attempt.unsettled:
+        return Step(attempt)
+    match happening:
+        case Due():
+            return _due(attempt, now)
+        case CalledBack(ref):
+            return _shown(attempt, ref, now)
+        case SubmitAnswered(outcome=Accepted(ref)):
+            return _shown(attempt, ref, now)
+        case Resolved(ref):
+            return _ruled_out(attempt, now) if ref is None else _shown(attempt, ref, now, wanted=True)
+        case _ if attempt.follow_up == "watch":
+            return _heard_of_run(attempt, happening, now)
+        case _ if attempt.follow_up == "collect":
+            return _heard_of_outputs(attempt, happening, now)
+        case _:
+            return Step(attempt)
+
+
+def _due(attempt: Attempt, now: datetime) -> Step:
+    if attempt.follow_up is None or attempt.follow_up_until is None or now >= attempt.follow_up_until:
+        return Step(replace(attempt, follow_up=None, next_action_at=None))
+    at_work = with_lease(attempt, now)
+    if attempt.follow_up == "collect":
+        return Step(at_work, action=Collect())
+    return Step(at_work, action=Check() if attempt.cancel_answered else Cancel())
+
+
+def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime, *, wanted: bool = False) -> Step:
+    """There is something to see of its run; one that shows itself only now is stopped first, unless it is `wanted`."""
+    known = attempt.ref or ref
+    foreign = ref is not None and known is not None and known.request_id != ref.request_id
+    if known is None or foreign or attempt.follow_up == "collect":
+        return Step(attempt)
+    found = attempt
+    if attempt.ref is None:
+        reason = attempt.cancel_reason or "deadline"
+        found = replace(attempt, ref=known, accepted_at=now, cancel_reason=reason, cancel_answered=wanted)
+    until = now + timedelta(seconds=FOLLOW_UP_S)
+    return Step(replace(found, follow_up="watch", follow_up_until=until, next_action_at=now, tries=0))
+
+
+def _ruled_out(attempt: Attempt, now: datetime) -> Step:
+    failure = attempt.failure
+    if attempt.ref is not None or failure is None or failure.kind is not FailureKind.AMBIGUOUS_SUBMISSION:
+        return Step(attempt)
+    return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, SAID_SO), now)
+
+
+def _heard_of_run(attempt: Attempt, happening: Happening, now: datetime) -> Step:
+    match happening:
+        case CancelAnswered(Stopped(may_have_cost)):
+            return cancelled(attempt, now, may_have_cost=may_have_cost)
+        case CancelAnswered(NoAnswer()):
+            return put_off(attempt, now)
+        case CancelAnswered():
+            return Step(with_lease(replace(attempt, cancel_answered=True, tries=0), now), action=Check())
+        case Checked(outcome):
+            return _checked(attempt, outcome, now)
+        case _:
+            return Step(attempt)
+
+
+def _heard_of_outputs(attempt: Attempt, happening: Happening, now: datetime) -> Step:
+    match happening:
+        case Collected(artifacts):
+            return succeeded(attempt, artifacts, now)
+        case CollectFailed(failure, final=True):
+            return failed(attempt, failure, now, cost_usd=attempt.price_usd)
+        case CollectFailed():
+            return put_off(attempt, now)
+        case _:
+            return Step(attempt)
+
+
+def _checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
+    match outcome:
+        case Waiting() | Running():
+            return _look_again(attempt, now)
+        case Produced(outputs):
+            collecting = replace(attempt, outputs=outputs, follow_up="collect", tries=0)
+            return Step(with_lease(collecting, now), action=Collect())
+        case Broken(failure, may_have_cost):
+            return failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
+        case Stopped(may_have_cost):
+            return cancelled(attempt, now, may_have_cost=may_have_cost)
+        case Missing(reason):
+            if attempt.tries + 1 < MISSING_TRIES:
+                return put_off(attempt, now)
+            return failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
+        case NoAnswer():
+            return put_off(attempt, now)
+        case _:
+            assert_never(outcome)
+
+
+def _look_again(attempt: Attempt, now: datetime) -> Step:
+    age_s = (now - (attempt.ended_at or now)).total_seconds()
+    wait_s = min(LOOK_AT_LEAST_EVERY_S, max(LOOK_AT_MOST_EVERY_S, age_s / 10))
+    return Step(replace(attempt, tries=0, next_action_at=now + timedelta(seconds=wait_s)))

@@ -1,0 +1,43 @@
+"""Operators' verdicts on lost submits, taken into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapter_kit import ledger
+from adapter_kit.happenings import Resolved
+from adapter_kit.outcomes import ProviderRef
+from chassis.logs import get_logger
+from chassis.outbox import Transaction
+from contracts.commands import ResolveAttempt
+from contracts.ids import AttemptId
+
+_log = get_logger("adapter_kit.verdicts")
+
+
+async def take_verdicts(transaction: Transaction, verdicts: Sequence[ResolveAttempt]) -> None:
+    """Step each attempt by what an operator says of it; a run that another attempt has is not given away."""
+    refs = [ProviderRef(one.provider_ref, {}) for one in verdicts if one.provider_ref is not None]
+    owners = await ledger.owners(transaction, refs)
+    taken: list[tuple[AttemptId, Resolved]] = []
+    for one in verdicts:
+        if one.provider_ref is None:
+            taken.append((one.attempt_id, Resolved(None)))
+        elif (owner := owners.setdefault(one.provider_ref, one.attempt_id)) == one.attempt_id:
+            taken.append((one.attempt_id, Resolved(ProviderRef(one.provider_ref, {}))))
+        else:
+            ids = {"job_id": one.job_id, "attempt_id": one.attempt_id}
+            _log.error("an operator's verdict names another attempt's run", ref=one.provider_ref, owner=owner, **ids)
+    stepped = await ledger.apply(transaction, taken)
+    for attempt_id, verdict in taken:
+        state = stepped[attempt_id].attempt.state if attempt_id in stepped else "unknown"
+        ref = verdict.ref.request_id if verdict.ref else None
+        transaction.after_commit(_Telling(attempt_id, ref, state))
+
+
+class _Telling:
+    def __init__(self, attempt_id: AttemptId, ref: str | None, state: str) -> None:
+        self._said = {"attempt_id": attempt_id, "provider_ref": ref, "state": state}
+
+    def __call__(self) -> None:
+        _log.warning("an operator resolved an attempt", **self._said)

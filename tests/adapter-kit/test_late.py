@@ -1,0 +1,211 @@
+"""What becomes of an attempt after its end, one row a line; what holds for every story is in flow/test_paid_once.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from adapter_kit.attempt import step
+from adapter_kit.happenings import (
+    CalledBack,
+    CancelAnswered,
+    Checked,
+    Collected,
+    CollectFailed,
+    Due,
+    Happening,
+    Resolved,
+    SubmitAnswered,
+)
+from adapter_kit.outcomes import (
+    Accepted,
+    AlreadyOver,
+    Broken,
+    CancelPending,
+    Failure,
+    Missing,
+    NoAnswer,
+    Output,
+    Produced,
+    ProviderRef,
+    Running,
+    Stopped,
+    Unclear,
+)
+from adapter_kit.record import FOLLOW_UP_S, MISSING_TRIES, Attempt
+from adapter_kit.silence import DEAF_AFTER_S, heard, never_accepted
+from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
+from contracts.failures import FailureKind
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+JOB = job_id_for("default", "late")
+REF, OTHER = ProviderRef("run-1", {}), ProviderRef("run-2", {})
+ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
+BROKE = Failure(FailureKind.MODEL_ERROR, "out of memory")
+AMBIGUOUS = Attempt(
+    attempt_id=attempt_id_for(JOB, 1),
+    job_id=JOB,
+    track_id=track_id_for(JOB),
+    n=1,
+    provider="fal",
+    model="music/test",
+    endpoint="test/model",
+    modality="music",
+    arguments={},
+    price_usd=0.2,
+    deadline_at=NOW - timedelta(seconds=1),
+    submit_timeout_s=30,
+    start_within_s=60,
+    run_within_s=120,
+    grace_s=240,
+    created_at=NOW - timedelta(minutes=30),
+    state="ambiguous",
+    version=2,
+    submissions=1,
+    submit_started_at=NOW - timedelta(minutes=29),
+    resolve_by=NOW - timedelta(minutes=24),
+    next_action_at=NOW,
+)
+HELD = step(AMBIGUOUS, Due(), NOW).attempt
+RULED_OUT = step(AMBIGUOUS, Resolved(None), NOW).attempt
+RUNNING = replace(AMBIGUOUS, state="running", ref=REF, accepted_at=NOW - timedelta(minutes=28))
+CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="deadline", cancel_sent_at=NOW - timedelta(minutes=11))
+GIVEN_UP = step(CANCELLING, Due(), NOW).attempt
+SHOWN = step(HELD, CalledBack(REF), NOW).attempt
+WATCHED = replace(SHOWN, cancel_answered=True)
+COLLECTING = replace(WATCHED, follow_up="collect", outputs=(Output("https://files.example/a.wav"),))
+SETTLED = step(replace(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
+STORE_AWAY = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
+CUT = step(replace(RUNNING, state="collecting"), STORE_AWAY, NOW).attempt
+
+
+def kind_of(attempt: Attempt) -> FailureKind | None:
+    return attempt.failure.kind if attempt.failure else None
+
+
+LOST, NEVER = FailureKind.AMBIGUOUS_SUBMISSION, FailureKind.NEVER_ACCEPTED
+ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[str], str | None]] = [
+    ("a callback shows it", HELD, CalledBack(REF), ("failed", LOST), [], None),
+    ("a callback shows what was ruled out", RULED_OUT, CalledBack(REF), ("failed", NEVER), [], None),
+    ("the lost answer comes", HELD, SubmitAnswered(1, Accepted(REF)), ("failed", LOST), [], None),
+    ("no answer comes", HELD, SubmitAnswered(1, Unclear("reset")), ("failed", LOST), [], None),
+    ("an operator found it", HELD, Resolved(REF), ("failed", LOST), [], None),
+    ("an operator found none", HELD, Resolved(None), ("failed", NEVER), ["failed"], None),
+    ("an operator says it again", RULED_OUT, Resolved(None), ("failed", NEVER), [], None),
+    ("an operator comes late", SHOWN, Resolved(None), ("failed", LOST), [], None),
+    ("what shows itself is stopped", SHOWN, Due(), ("failed", LOST), [], "Cancel"),
+    ("stopped in time", SHOWN, CancelAnswered(Stopped(may_have_cost=False)), ("cancelled", LOST), ["cancelled"], None),
+    ("not stopped at once", SHOWN, CancelAnswered(CancelPending()), ("failed", LOST), [], "Check"),
+    ("over before", SHOWN, CancelAnswered(AlreadyOver()), ("failed", LOST), [], "Check"),
+    ("no answer to the cancel", SHOWN, CancelAnswered(NoAnswer("502")), ("failed", LOST), [], None),
+    ("looked after", WATCHED, Due(), ("failed", LOST), [], "Check"),
+    ("still running", WATCHED, Checked(Running()), ("failed", LOST), [], None),
+    ("produced", WATCHED, Checked(Produced(COLLECTING.outputs)), ("failed", LOST), [], "Collect"),
+    ("broken", WATCHED, Checked(Broken(BROKE, may_have_cost=True)), ("failed", BROKE.kind), ["failed"], None),
+    ("missing once", WATCHED, Checked(Missing("404")), ("failed", LOST), [], None),
+    (
+        "missing for good",
+        replace(WATCHED, tries=MISSING_TRIES - 1),
+        Checked(Missing("404")),
+        ("failed", FailureKind.OUTPUT_LOST),
+        ["failed"],
+        None,
+    ),
+    ("a second run of it", SHOWN, CalledBack(OTHER), ("failed", LOST), [], None),
+    ("collect", COLLECTING, Due(), ("failed", LOST), [], "Collect"),
+    ("the late result", COLLECTING, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
+    ("our store is away", COLLECTING, STORE_AWAY, ("failed", LOST), [], None),
+    ("the file is gone", COLLECTING, CollectFailed(BROKE, final=True), ("failed", BROKE.kind), ["failed"], None),
+    ("a cancel nobody confirmed", GIVEN_UP, Due(), ("cancelled", None), [], "Cancel"),
+    ("confirmed after all", GIVEN_UP, Checked(Stopped(may_have_cost=True)), ("cancelled", None), ["cancelled"], None),
+    ("produced after the cancel", GIVEN_UP, Checked(Produced(COLLECTING.outputs)), ("cancelled", None), [], "Collect"),
+    ("the store was away at the deadline", CUT, Due(), ("failed", FailureKind.STORE_FAILED), [], "Collect"),
+    ("stored after the deadline", CUT, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
+    ("what the provider settled stays", SETTLED, CalledBack(REF), ("failed", BROKE.kind), [], None),
+    ("and is not for operators", SETTLED, Resolved(None), ("failed", BROKE.kind), [], None),
+]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "happening", "end", "events", "action"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
+)
+def test_after_the_end(
+    attempt: Attempt, happening: Happening, end: tuple[str, FailureKind | None], events: list[str], action: str | None
+) -> None:
+    result = step(attempt, happening, NOW)
+    assert (result.attempt.state, kind_of(result.attempt)) == end
+    assert [event.TYPE.split(".")[2] for event in result.events] == events
+    assert all(getattr(event, "late", False) for event in result.events)
+    assert (type(result.action).__name__ if result.action else None) == action
+
+
+def test_what_an_attempt_ended_as_is_told_as_it_ended_and_not_as_late() -> None:
+    for attempt in (AMBIGUOUS, CANCELLING, replace(RUNNING, state="collecting")):
+        happening: Any = STORE_AWAY if attempt.state == "collecting" else Due()
+        assert [getattr(event, "late", None) for event in step(attempt, happening, NOW).events] == [False]
+
+
+def test_a_late_result_has_its_cost_and_a_run_that_never_was_has_none() -> None:
+    (result,) = step(COLLECTING, Collected((ARTIFACT,)), NOW).events
+    assert isinstance(result, AttemptSucceeded)
+    assert (result.cost_usd, result.artifacts, result.provider_ref) == (0.2, (ARTIFACT,), "run-1")
+    (held,) = step(AMBIGUOUS, Due(), NOW).events
+    assert isinstance(held, AttemptFailed)
+    assert held.cost_usd is None
+    (never,) = step(HELD, Resolved(None), NOW).events
+    assert isinstance(never, AttemptFailed)
+    assert never.cost_usd == 0.0
+
+
+def test_what_an_operator_named_is_not_stopped() -> None:
+    assert type(step(step(HELD, Resolved(REF), NOW).attempt, Due(), NOW).action).__name__ == "Check"
+
+
+def test_it_is_looked_after_for_a_while_and_listened_for_always() -> None:
+    after = NOW + timedelta(seconds=FOLLOW_UP_S)
+    left = step(SHOWN, Due(), after).attempt
+    assert (left.follow_up, left.next_action_at, left.state) == (None, None, "failed")
+    again = step(left, CalledBack(REF), after).attempt
+    assert (again.follow_up, again.next_action_at) == ("watch", after)
+
+
+def test_looks_at_what_nobody_waits_for_become_rare() -> None:
+    waits = []
+    for age_s in (0, 100, 1_000, 10_000):
+        now = NOW + timedelta(seconds=age_s)
+        due = step(WATCHED, Checked(Running()), now).attempt.next_action_at
+        assert due is not None
+        waits.append((due - now).total_seconds())
+    assert waits == [5, 10, 100, 300]
+
+
+def test_silence_counts_only_for_as_long_as_the_listing_could_be_heard() -> None:
+    by = NOW + timedelta(seconds=240)
+    attempt = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, heard_at=NOW)
+    usual = heard(attempt, NOW + timedelta(seconds=DEAF_AFTER_S))
+    assert (usual.deaf_s, never_accepted(usual, by, conclusive=False)) == (0.0, True)
+    deaf = heard(attempt, NOW + timedelta(seconds=100))
+    assert deaf.deaf_s == 100
+    assert not never_accepted(deaf, by + timedelta(seconds=99), conclusive=False)
+    assert never_accepted(deaf, by + timedelta(seconds=100), conclusive=False)
+    assert never_accepted(deaf, NOW + timedelta(seconds=40), conclusive=True), "a complete list needs no grace"
+
+
+def test_who_would_rather_pay_twice_waits_for_the_grace_alone() -> None:
+    by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
+    lost = replace(AMBIGUOUS, resolve_by=by, deadline_at=deadline)
+    assert step(lost, Due(), by).attempt.state == "ambiguous"
+    resubmitted = step(replace(lost, ambiguity_policy="resubmit"), Due(), by).attempt
+    assert kind_of(resubmitted) is FailureKind.AMBIGUOUS_SUBMISSION
+    assert kind_of(step(lost, Due(), deadline).attempt) is FailureKind.AMBIGUOUS_SUBMISSION
+
+
+@pytest.mark.parametrize(("ref", "state"), [(REF, "running"), (None, "failed")])
+def test_an_operator_may_decide_before_the_end_too(ref: ProviderRef | None, state: str) -> None:
+    after = step(AMBIGUOUS, Resolved(ref), NOW).attempt
+    assert (after.state, after.ref) == (state, ref)
+    assert step(RUNNING, Resolved(None), NOW).attempt == RUNNING, "only what is lost is for operators"
