@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter_kit.gate import (
+    ASKED_WITHIN_S,
+    KEPT_SHUT_S,
     OPEN_AT_MOST_S,
     OPEN_S,
     PROBE_LEASE_S,
@@ -21,8 +23,12 @@ from adapter_kit.gate import (
     admit,
     blocked,
     ill,
+    probe_accepted,
+    probe_over,
+    probed,
     well,
 )
+from adapter_kit.outcomes import Failure, KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from contracts.failures import FAILURES, FailureKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,6 +43,20 @@ def later(seconds: float) -> datetime:
 
 def opened(kind: FailureKind = FailureKind.INSUFFICIENT_BALANCE) -> Gate:
     return ill(FRESH, kind, "no credit", NOW)
+
+
+def refused(kind: FailureKind) -> KeyRefused:
+    return KeyRefused(Failure(kind, "still no"))
+
+
+def asked(gate: Gate) -> Gate:
+    """The gate once the free probe had nothing to say."""
+    return probed(gate, NoAnswer("down"), gate.opened_at or NOW, gate.open_until or NOW)
+
+
+def due(gate: Gate) -> datetime:
+    assert gate.open_until is not None
+    return gate.open_until
 
 
 def test_a_well_gate_admits() -> None:
@@ -70,7 +90,7 @@ def test_an_empty_account_opens_it_at_once() -> None:
 
 
 def test_one_probe_at_a_time_and_its_lease_frees() -> None:
-    gate = opened()
+    gate = asked(opened())
     assert gate.open_until is not None
     probe = admit(gate, FREE, 0, gate.open_until)
     assert isinstance(probe, Admitted)
@@ -81,7 +101,7 @@ def test_one_probe_at_a_time_and_its_lease_frees() -> None:
 
 
 def test_the_probes_success_closes_it_and_its_failure_doubles_the_wait() -> None:
-    gate = opened()
+    gate = asked(opened())
     assert gate.open_until is not None
     probe = admit(gate, FREE, 0, gate.open_until)
     assert isinstance(probe, Admitted)
@@ -138,16 +158,180 @@ def test_the_rate_is_never_exceeded(waits: list[float], per_minute: int) -> None
         assert len(within) <= per_minute + max(1, per_minute / 10) + 1
 
 
-@given(st.lists(st.tuples(st.sampled_from(["well", "ill", "admit"]), st.sampled_from(TRIPPING), st.floats(0, 400))))
-def test_it_always_opens_again_by_itself(story: list[tuple[str, FailureKind, float]]) -> None:
+CONTENT = KeyAccepted()
+NOTHING: ProbeOutcome = NoAnswer("down")
+UNAUTHORIZED, FORBIDDEN = refused(FailureKind.UNAUTHORIZED), refused(FailureKind.FORBIDDEN)
+NO_BALANCE = refused(FailureKind.INSUFFICIENT_BALANCE)
+FREE_PROBES: list[tuple[FailureKind, ProbeOutcome, str]] = [
+    (FailureKind.UNAUTHORIZED, CONTENT, "due"),
+    (FailureKind.UNAUTHORIZED, UNAUTHORIZED, "kept"),
+    (FailureKind.UNAUTHORIZED, NO_BALANCE, "kept"),
+    (FailureKind.UNAUTHORIZED, FORBIDDEN, "as it was"),
+    (FailureKind.UNAUTHORIZED, NOTHING, "as it was"),
+    (FailureKind.FORBIDDEN, CONTENT, "due"),
+    (FailureKind.FORBIDDEN, UNAUTHORIZED, "kept"),
+    (FailureKind.FORBIDDEN, FORBIDDEN, "as it was"),
+    (FailureKind.INSUFFICIENT_BALANCE, CONTENT, "as it was"),
+    (FailureKind.INSUFFICIENT_BALANCE, NO_BALANCE, "kept"),
+    (FailureKind.INSUFFICIENT_BALANCE, UNAUTHORIZED, "kept"),
+    (FailureKind.MODEL_NOT_FOUND, CONTENT, "as it was"),
+    (FailureKind.MODEL_NOT_FOUND, UNAUTHORIZED, "as it was"),
+]
+
+
+@pytest.mark.parametrize(("shut_for", "said", "then"), FREE_PROBES)
+def test_what_a_free_probe_means_to_a_gate_that_is_shut(shut_for: FailureKind, said: ProbeOutcome, then: str) -> None:
+    gate = opened(shut_for)
+    after = probed(gate, said, later(1), later(2))
+    assert after.state == "open"
+    match then:
+        case "due":
+            assert isinstance(admit(after, FREE, 0, later(2)), Admitted)
+        case "kept":
+            assert due(after) == later(2 + KEPT_SHUT_S)
+            assert after.last_error is not None
+            assert (after.error, after.last_error.at) == ("still no", later(2))
+        case _:
+            assert (due(after), after.error) == (due(gate), "no credit")
+
+
+def unreachable() -> Gate:
+    gate = FRESH
+    for _ in range(THRESHOLD):
+        gate = ill(gate, FailureKind.UNREACHABLE, "no route", NOW)
+    return gate
+
+
+def test_a_provider_that_answers_again_is_due_whatever_it_answers_about_the_key() -> None:
+    assert due(probed(unreachable(), CONTENT, later(1), later(2))) == later(2)
+    assert due(probed(unreachable(), UNAUTHORIZED, later(1), later(2))) == due(unreachable())
+
+
+@pytest.mark.parametrize("said", [CONTENT, UNAUTHORIZED, NO_BALANCE, NOTHING])
+def test_a_free_probe_says_nothing_to_an_open_door_nor_while_a_paid_one_is_under_way(said: ProbeOutcome) -> None:
+    assert probed(FRESH, said, NOW, NOW) == FRESH
+    gate = asked(opened(FailureKind.UNAUTHORIZED))
+    probe = admit(gate, FREE, 0, due(gate))
+    assert isinstance(probe, Admitted)
+    assert probed(probe.gate, said, due(gate), due(gate)) == probe.gate
+
+
+def test_what_was_asked_before_the_gate_was_shut_says_nothing_about_it() -> None:
+    gate = opened(FailureKind.UNAUTHORIZED)
+    assert probed(gate, CONTENT, later(-1), later(1)) == gate
+
+
+def test_a_paid_probe_waits_for_the_free_one_for_a_while() -> None:
+    gate = opened()
+    assert isinstance(admit(gate, FREE, 0, due(gate)), Shut)
+    assert isinstance(admit(asked(gate), FREE, 0, due(gate)), Admitted)
+    assert isinstance(admit(gate, FREE, 0, due(gate) + timedelta(seconds=ASKED_WITHIN_S)), Admitted)
+    of_the_model = opened(FailureKind.MODEL_NOT_FOUND)
+    assert isinstance(admit(of_the_model, FREE, 0, due(of_the_model)), Admitted)
+
+
+def test_a_content_free_probe_that_a_paid_one_belies_is_not_believed_until_it_was_refused() -> None:
+    gate = probed(opened(FailureKind.UNAUTHORIZED), CONTENT, later(1), later(1))
+    paid = admit(gate, FREE, 0, later(1))
+    assert isinstance(paid, Admitted)
+    gate = ill(paid.gate, FailureKind.UNAUTHORIZED, "401", later(2))
+    assert due(probed(gate, CONTENT, later(3), later(3))) == due(gate)
+    gate = probed(gate, UNAUTHORIZED, later(4), later(4))
+    assert due(probed(gate, CONTENT, later(5), later(5))) == later(5)
+
+
+def test_a_run_that_is_the_probe_keeps_others_out_until_it_is_over() -> None:
+    gate = opened(FailureKind.MODEL_NOT_FOUND)
+    begin = due(gate)
+    probe = admit(gate, FREE, 0, begin)
+    assert isinstance(probe, Admitted)
+    long_run = probe_accepted(probe.gate, begin, begin + timedelta(seconds=300))
+    at = begin + timedelta(seconds=299)
+    assert isinstance(admit(long_run, FREE, 0, at), Shut)
+    assert probe_over(long_run, later(-60), at) == long_run  # It was sent before the gate was shut.
+    assert isinstance(admit(probe_over(long_run, begin, at), FREE, 0, at), Admitted)
+
+
+def test_what_was_last_said_is_known_after_it_is_well_again() -> None:
+    gate = well(opened(), later(9))
+    assert gate.error is None
+    assert gate.last_error is not None
+    assert (gate.last_error.kind, gate.last_error.at) == (FailureKind.INSUFFICIENT_BALANCE, NOW)
+
+
+SAID = st.sampled_from([CONTENT, UNAUTHORIZED, FORBIDDEN, NO_BALANCE, NOTHING])
+Chapter = tuple[str, FailureKind, ProbeOutcome, float]
+STORY = st.lists(
+    st.tuples(
+        st.sampled_from(["well", "ill", "admit", "free", "over"]), st.sampled_from(TRIPPING), SAID, st.floats(0, 400)
+    )
+)
+
+
+def happens(gate: Gate, chapter: Chapter, now: datetime) -> Gate:
+    """What becomes of a gate to which something happens."""
+    what, kind, said, _ = chapter
+    match what:
+        case "well":
+            return well(gate, now)
+        case "ill":
+            return ill(gate, kind, "x", now)
+        case "free":
+            return probed(gate, said, now, now)
+        case "over":
+            return probe_over(gate, gate.probe_at, now)
+        case _:
+            verdict = admit(gate, FREE, 0, now)
+            return verdict.gate if isinstance(verdict, Admitted) else gate
+
+
+@given(STORY)
+def test_it_always_opens_again_by_itself(story: list[Chapter]) -> None:
     gate, now = FRESH, NOW
-    for what, kind, wait in story:
-        now += timedelta(seconds=wait)
-        if what == "well":
-            gate = well(gate, now)
-        elif what == "ill":
-            gate = ill(gate, kind, "x", now)
-        elif isinstance(verdict := admit(gate, FREE, 0, now), Admitted):
-            gate = verdict.gate
+    for chapter in story:
+        now += timedelta(seconds=chapter[3])
+        gate = happens(gate, chapter, now)
     much_later = now + timedelta(seconds=OPEN_AT_MOST_S * 2)
     assert isinstance(admit(gate, FREE, 0, much_later), Admitted)
+
+
+@given(STORY)
+def test_never_two_paid_probes_at_a_time_and_no_free_one_closes_a_gate(story: list[Chapter]) -> None:
+    gate, now = FRESH, NOW
+    under_way_until: datetime | None = None
+    for chapter in story:
+        now += timedelta(seconds=chapter[3])
+        before, gate = gate, happens(gate, chapter, now)
+        what = chapter[0]
+        if what == "free":
+            assert (gate.state == "closed") == (before.state == "closed")
+            assert before.state != "half_open" or under_way_until is None or now >= under_way_until or gate == before
+        if what == "admit" and before.state != "closed" and gate != before:
+            assert under_way_until is None or now >= under_way_until
+            under_way_until = now + timedelta(seconds=PROBE_LEASE_S)
+        if what in ("well", "over") or gate.state != "half_open":
+            under_way_until = None
+
+
+@given(STORY, st.floats(0, KEPT_SHUT_S - 1))
+def test_a_refused_key_spends_no_paid_probe(story: list[Chapter], wait: float) -> None:
+    gate, now = FRESH, NOW
+    for chapter in story:
+        now += timedelta(seconds=chapter[3])
+        gate = happens(gate, chapter, now)
+    gate = ill(well(gate, now), FailureKind.UNAUTHORIZED, "401", now)
+    gate = probed(gate, UNAUTHORIZED, now, now)
+    assert isinstance(admit(gate, FREE, 0, now + timedelta(seconds=wait)), Shut)
+
+
+@given(STORY)
+def test_a_free_probe_hurries_one_paid_probe_until_it_is_refused_or_the_gate_closes(story: list[Chapter]) -> None:
+    gate, now, hurried = FRESH, NOW, False
+    for chapter in story:
+        now += timedelta(seconds=chapter[3])
+        before, gate = gate, happens(gate, chapter, now)
+        if chapter[0] == "free" and before.open_until != gate.open_until and gate.open_until == now:
+            assert not hurried
+            hurried = True
+        elif gate.state == "closed" or (chapter[0] == "free" and gate.error == "still no" and before != gate):
+            hurried = gate.hurried

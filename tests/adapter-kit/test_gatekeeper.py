@@ -12,12 +12,12 @@ import pytest_asyncio
 
 import adapter_kit
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt
 from adapter_kit.gate import Limits
 from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.happenings import Post, SubmitAnswered
 from adapter_kit.ledger import Stepped
-from adapter_kit.outcomes import Accepted, Failure, ProviderRef, Refused, Throttled
+from adapter_kit.outcomes import Accepted, Failure, KeyAccepted, ProbeOutcome, ProviderRef, Refused, Throttled, Unclear
+from adapter_kit.record import Attempt
 from chassis.database import Pool, migrate, open_pool
 from chassis.outbox import Outbox
 from chassis.telemetry import make_telemetry
@@ -84,6 +84,12 @@ async def answer(outbox: Outbox, stepped: Stepped, outcome: Any, keeper: Gatekee
     return after[attempt.attempt_id]
 
 
+async def asked_for_free(outbox: Outbox, keeper: Gatekeeper, outcome: ProbeOutcome) -> bool:
+    async with outbox.transaction() as transaction:
+        now = transaction.now
+        return await keeper.learn_for_free(transaction.connection, outcome, now, now)
+
+
 async def test_an_empty_account_shuts_the_provider_for_everybody(outbox: Outbox) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
@@ -111,6 +117,7 @@ async def test_what_was_shut_opens_for_one_probe_and_closes_on_its_success(outbo
     await queue(outbox, ["first"])
     (first,) = await claim(outbox, eager)
     await answer(outbox, first, Refused(NO_CREDIT), eager)
+    await asked_for_free(outbox, eager, KeyAccepted())
     await queue(outbox, ["probe", "behind"])
     posted = [stepped for stepped in await claim(outbox, eager) if isinstance(stepped.action, Post)]
     assert len(posted) == 1
@@ -147,3 +154,54 @@ async def test_the_health_that_the_gateway_reads_follows_the_gate(outbox: Outbox
     row = await pool.fetchrow("SELECT status, error FROM v_health")
     assert row is not None
     assert (row["status"], row["error"]) == ("fail", "no credit")
+
+
+RETIRED = Failure(FailureKind.MODEL_NOT_FOUND, "no such app", http_status=404)
+
+
+async def probing(outbox: Outbox, pool: Pool, lease_s: float = 60) -> tuple[Gatekeeper, Stepped]:
+    """An endpoint that was shut, and the one attempt that is let through to it."""
+    eager = Gatekeeper(Limits(), open_s=0.000_001, probe_lease_s=lease_s)
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox, eager)
+    await answer(outbox, first, Refused(RETIRED), eager)
+    await queue(outbox, ["probe"])
+    (probe,) = await claim(outbox, eager)
+    assert isinstance(probe.action, Post)
+    return eager, probe
+
+
+async def is_let_through(outbox: Outbox, keeper: Gatekeeper, name: str) -> bool:
+    await queue(outbox, [name])
+    (one,) = await claim(outbox, keeper)
+    return isinstance(one.action, Post)
+
+
+async def test_a_probe_that_was_accepted_is_the_only_one_for_as_long_as_it_may_run(outbox: Outbox, pool: Pool) -> None:
+    eager, probe = await probing(outbox, pool, lease_s=0.000_001)
+    await answer(outbox, probe, Accepted(ProviderRef("run-1", {})), eager)
+    assert not await is_let_through(outbox, eager, "behind")
+
+
+async def test_a_probe_whose_lease_ran_out_without_an_answer_makes_room(outbox: Outbox, pool: Pool) -> None:
+    eager, probe = await probing(outbox, pool, lease_s=0.000_001)
+    await answer(outbox, probe, Unclear("no answer in time"), eager)
+    assert await is_let_through(outbox, eager, "behind")
+
+
+async def test_a_probe_that_tells_nothing_makes_room_at_once(outbox: Outbox, pool: Pool) -> None:
+    eager, probe = await probing(outbox, pool)
+    assert not await is_let_through(outbox, eager, "behind")
+    throttled = Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), 3_600)
+    assert (await answer(outbox, probe, throttled, eager)).attempt.state == "failed"
+    await pool.execute("UPDATE gates SET body = body || '{\"blocked_until\": null}'")
+    assert await is_let_through(outbox, eager, "next")
+
+
+async def test_a_key_that_is_taken_again_makes_a_shut_provider_due_for_one_paid_probe(outbox: Outbox) -> None:
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox)
+    await answer(outbox, first, Refused(Failure(FailureKind.UNAUTHORIZED, "401", http_status=401)))
+    assert await asked_for_free(outbox, FREE, KeyAccepted())
+    await queue(outbox, ["probe", "behind"])
+    assert sorted(type(stepped.action).__name__ for stepped in await claim(outbox)) == ["NoneType", "Post"]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt import Attempt
 from adapter_kit.gate import (
     OF_THE_ACCOUNT,
     OPEN_AT_MOST_S,
+    PROBE_LEASE_S,
     Admitted,
     Gate,
     Held,
@@ -21,10 +21,16 @@ from adapter_kit.gate import (
     admit,
     blocked,
     ill,
+    probe_accepted,
+    probe_over,
+    probed,
+    wants_asking,
     well,
 )
 from adapter_kit.happenings import Checked, Happening, SubmitAnswered
-from adapter_kit.outcomes import Accepted, Produced, Throttled
+from adapter_kit.outcomes import Accepted, ProbeOutcome, Produced, Throttled
+from adapter_kit.record import Attempt
+from chassis.database import Connection
 from chassis.outbox import Transaction
 from contracts.failures import FAILURES
 
@@ -37,6 +43,7 @@ INSERT INTO gates (scope, body) SELECT scope, jsonb_build_object('scope', scope,
 FROM unnest($1::text[]) AS scope ON CONFLICT (scope) DO NOTHING
 """
 _LOCK = "SELECT body::text FROM gates WHERE scope = ANY($1) ORDER BY scope FOR UPDATE"
+_LOCK_SHUT = "SELECT body::text FROM gates WHERE body ->> 'state' <> 'closed' ORDER BY scope FOR UPDATE"
 _SAVE = """
 UPDATE gates SET body = new.body::jsonb, updated_at = now()
 FROM unnest($1::text[], $2::text[]) AS new (scope, body) WHERE gates.scope = new.scope
@@ -53,6 +60,7 @@ class Gatekeeper:
 
     limits: Limits
     open_s: float
+    probe_lease_s: float = PROBE_LEASE_S
 
     async def gates(self, transaction: Transaction, endpoints: Iterable[str]) -> Gates:
         """The provider's gate and those of the endpoints, locked until the transaction ends."""
@@ -64,25 +72,35 @@ class Gatekeeper:
         if self.limits.concurrent is not None:
             under_way = await connection.fetchval(_UNDER_WAY)
         found = (_BODY.validate_json(row["body"]) for row in rows)
-        return Gates(self.limits, self.open_s, under_way, {gate.scope: gate for gate in found})
+        return Gates(self, under_way, {gate.scope: gate for gate in found})
+
+    async def learn_for_free(
+        self, connection: Connection, outcome: ProbeOutcome, sent_at: datetime, now: datetime
+    ) -> bool:
+        """Tell the shut gates what a free probe said; whether one of them wants to hear more before long."""
+        shut = [_BODY.validate_json(row["body"]) for row in await connection.fetch(_LOCK_SHUT)]
+        after = [probed(gate, outcome, sent_at, now) for gate in shut]
+        await _save(connection, [new for old, new in zip(shut, after, strict=True) if new != old])
+        return any(map(wants_asking, after))
 
 
 @dataclass(slots=True)
 class Gates:
     """Some gates, in hand."""
 
-    _limits: Limits
-    _open_s: float
+    _keeper: Gatekeeper
     _under_way: int
     _known: dict[str, Gate]
     _changed: set[str] = field(default_factory=set)
 
     def admit(self, endpoint: str, now: datetime) -> Admitted | Held | Shut:
         """Whether one more run may be asked for there; if so, both gates have counted it."""
-        own = admit(self._known[endpoint], Limits(), 0, now)
+        lease_s = self._keeper.probe_lease_s
+        own = admit(self._known[endpoint], Limits(), 0, now, lease_s=lease_s)
         if not isinstance(own, Admitted):
             return own
-        provider = admit(self._known[PROVIDER], self._limits, self._under_way, now)
+        limits = self._keeper.limits
+        provider = admit(self._known[PROVIDER], limits, self._under_way, now, lease_s=lease_s)
         if not isinstance(provider, Admitted):
             return provider
         self._under_way += 1
@@ -95,6 +113,8 @@ class Gates:
         match happening:
             case SubmitAnswered(outcome=Accepted()):
                 self._put(well(self._known[PROVIDER], now))
+                ends_by = now + timedelta(seconds=after.start_within_s + after.run_within_s + PROBE_LEASE_S)
+                self._put(probe_accepted(self._known[after.endpoint], before.submit_started_at, ends_by))
             case SubmitAnswered(outcome=Throttled(retry_after_s=retry_after_s)) if retry_after_s is not None:
                 patience_s = min(retry_after_s, OPEN_AT_MOST_S)
                 self._put(blocked(self._known[PROVIDER], now + timedelta(seconds=patience_s)))
@@ -107,14 +127,14 @@ class Gates:
             self._put(well(self._known[PROVIDER], now))
         elif failure is not None and not before.final:
             scope = PROVIDER if failure.kind in OF_THE_ACCOUNT else after.endpoint
-            self._put(ill(self._known[scope], failure.kind, failure.message, now, open_s=self._open_s))
+            self._put(ill(self._known[scope], failure.kind, failure.message, now, open_s=self._keeper.open_s))
+        if _without_verdict(before, after):
+            for scope in (PROVIDER, after.endpoint):
+                self._put(probe_over(self._known[scope], before.submit_started_at, now))
 
     async def save(self, transaction: Transaction) -> None:
         """Write what has changed."""
-        changed = [self._known[scope] for scope in sorted(self._changed)]
-        if changed:
-            bodies = [_BODY.dump_json(gate).decode() for gate in changed]
-            await transaction.connection.execute(_SAVE, [gate.scope for gate in changed], bodies)
+        await _save(transaction.connection, [self._known[scope] for scope in sorted(self._changed)])
 
     def _put(self, gate: Gate) -> None:
         if gate != self._known[gate.scope]:
@@ -127,7 +147,23 @@ def speaks(before: Attempt, happening: Happening, after: Attempt) -> bool:
     match happening:
         case SubmitAnswered(outcome=Accepted() | Throttled()) | Checked(outcome=Produced()):
             return True
+    if _without_verdict(before, after):
+        return True
     if after.failure is None or before.final:
         return False
     traits = FAILURES[after.failure.kind]
     return traits.trips_breaker or traits.callers_fault
+
+
+def _without_verdict(before: Attempt, after: Attempt) -> bool:
+    """Whether a run is over in a way that may have left a gate without an answer."""
+    back = before.state in ("submitting", "ambiguous") and after.state == "queued"
+    return back or (
+        not before.final and after.state in ("failed", "cancelled") and before.submit_started_at is not None
+    )
+
+
+async def _save(connection: Connection, changed: Sequence[Gate]) -> None:
+    if changed:
+        bodies = [_BODY.dump_json(gate).decode() for gate in changed]
+        await connection.execute(_SAVE, [gate.scope for gate in changed], bodies)

@@ -1,39 +1,87 @@
 """Health: whether the provider answers and takes the key, asked for free, and kept where the gateway reads it.
 
-What paid runs say of the provider is in its gate, and outweighs a probe: one that is content with the key knows nothing
-of the balance.
+One replica asks at a time: more often while a gate is shut for something that the answer has to do with. What paid runs
+say of the provider is in its gates, and outweighs a probe: one that is content with the key knows nothing of the
+balance.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, assert_never
 
+from adapter_kit.gate import ASKED_FIRST
+from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from adapter_kit.provider import Provider
-from chassis.database import TRANSIENT, Pool
+from chassis.database import TRANSIENT, Connection, Pool
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
 
-PROBE_EVERY_S: Final = 15.0
+LOOK_EVERY_S: Final = 1.0
+"""How often a replica looks whether it is its turn; what shut a gate just now is asked about at once."""
+PROBE_LIMIT_S: Final = 10.0
+TURN_S: Final = PROBE_LIMIT_S + 5.0
+JITTER: Final = 0.1
 
+_AT_ONCE = """
+INSERT INTO free_probe (provider, held_until, next_at) VALUES ($1, now(), now())
+ON CONFLICT (provider) DO UPDATE SET next_at = now()
+"""
+_TAKE_TURN = """
+UPDATE free_probe SET held_until = now() + make_interval(secs => $2)
+WHERE provider = $1 AND held_until <= now() AND (next_at <= now() OR EXISTS (
+    SELECT FROM gates
+    WHERE body ->> 'state' = 'open' AND body ->> 'asked_at' IS NULL AND body ->> 'shut_for' = ANY($3)
+))
+RETURNING now() AS taken_at, held_until
+"""
+_END_TURN = """
+UPDATE free_probe SET held_until = now(), next_at = now() + make_interval(secs => $3)
+WHERE provider = $1 AND held_until = $2 RETURNING now()
+"""
+_NEXT_IN = "UPDATE free_probe SET next_at = now() + make_interval(secs => $2) WHERE provider = $1"
 _WRITE = """
-INSERT INTO health AS h (provider, status, error, since, checked_at) VALUES ($1, $2, $3, now(), now())
+INSERT INTO health AS h (provider, status, error, since, checked_at, concurrent_runs, submits_per_minute)
+VALUES ($1, $2, $3, now(), now(), $4, $5)
 ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.error, checked_at = now(),
+    concurrent_runs = excluded.concurrent_runs, submits_per_minute = excluded.submits_per_minute,
     since = CASE WHEN h.status = excluded.status THEN h.since ELSE now() END
 """
 
 
-class Health:
-    """Probes the provider, and writes what it said."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many seconds lie between two free probes."""
 
-    def __init__(self, provider: Provider, pool: Pool, runtime: Runtime, probe_endpoint: str) -> None:
+    every_s: float
+    shut_every_s: float
+    """While a gate is shut for something that the answer has to do with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    taken_at: datetime
+    held_until: datetime
+
+
+class Health:
+    """Probes the provider, tells the gates, and writes what it said."""
+
+    def __init__(
+        self, provider: Provider, pool: Pool, runtime: Runtime, probe_endpoint: str, keeper: Gatekeeper, pace: Pace
+    ) -> None:
         self._provider = provider
         self._pool = pool
         self._runtime = runtime
         self._endpoint = probe_endpoint
+        self._keeper = keeper
+        self._pace = pace
         self._log = get_logger("adapter_kit.health")
 
     @asynccontextmanager
@@ -48,21 +96,52 @@ class Health:
                 watcher.cancel()
 
     async def _watch(self) -> None:
+        told = False
         while True:
-            error = _said(await self._probe())
             try:
-                await self._pool.execute(_WRITE, self._provider.name, "fail" if error else "ok", error)
+                if not told:
+                    # A restart may have brought another key.
+                    await self._pool.execute(_AT_ONCE, self._provider.name)
+                    told = True
+                await self.look()
             except TRANSIENT as problem:
                 self._log.warning("health not written", error=repr(problem))
-            if not await self._runtime.pause(PROBE_EVERY_S):
+            if not await self._runtime.pause(_jittered(LOOK_EVERY_S)):
                 return
+
+    async def look(self) -> bool:
+        """Probe, if it is due and no other replica does; whether it was."""
+        kinds = [kind.value for kind in ASKED_FIRST]
+        row = await self._pool.fetchrow(_TAKE_TURN, self._provider.name, TURN_S, kinds)
+        if row is None:
+            return False
+        turn = _Turn(row["taken_at"], row["held_until"])
+        outcome = await self._probe()
+        async with self._pool.acquire() as connection, connection.transaction():
+            return await self._write(connection, turn, outcome)
+
+    async def _write(self, connection: Connection, turn: _Turn, outcome: ProbeOutcome) -> bool:
+        name = self._provider.name
+        now = await connection.fetchval(_END_TURN, name, turn.held_until, _jittered(self._pace.every_s))
+        if now is None:
+            return False  # It took so long that another replica has asked since.
+        if await self._keeper.learn_for_free(connection, outcome, turn.taken_at, now):
+            await connection.execute(_NEXT_IN, name, _jittered(self._pace.shut_every_s))
+        error, limits = _said(outcome), self._keeper.limits
+        caps = limits.concurrent, limits.per_minute
+        await connection.execute(_WRITE, name, "fail" if error else "ok", error, *caps)
+        return True
 
     async def _probe(self) -> ProbeOutcome:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PROBE_LIMIT_S):
                 return await self._provider.probe(self._endpoint)
         except Exception as error:  # noqa: BLE001 - a probe that fails in any way is news, not an accident
             return NoAnswer(f"{type(error).__name__}: {error}")
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(1 - JITTER, 1 + JITTER)
 
 
 def _said(outcome: ProbeOutcome) -> str | None:

@@ -8,17 +8,18 @@ from datetime import timedelta
 
 import adapter_kit
 from adapter_kit import ledger
-from adapter_kit.attempt import Attempt
 from adapter_kit.callbacks import Callbacks
 from adapter_kit.calls import CallbackUrl, Calls
 from adapter_kit.collect import Collector
 from adapter_kit.commands import CommandHandler
 from adapter_kit.driver import Driver
-from adapter_kit.gate import Limits
+from adapter_kit.gate import PROBE_LEASE_S, Limits
 from adapter_kit.gatekeeper import Gatekeeper
-from adapter_kit.health import Health
+from adapter_kit.health import Health, Pace
 from adapter_kit.hearing import Hearing
 from adapter_kit.provider import Provider
+from adapter_kit.purging import ledger_chores
+from adapter_kit.record import Attempt
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
@@ -30,6 +31,7 @@ from chassis.egress import EgressPolicy, egress_client
 from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.retention import Housekeeping
 from chassis.runtime import CannotStart, Runtime
 from contracts.generation import Provider as ProviderName
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
@@ -62,7 +64,6 @@ async def adapter(
         provider_opened as provider,
     ):
         outbox = Outbox(pool, broker, runtime)
-        health = Health(provider, pool, runtime, probe_endpoint)
         hearing = Hearing(name)
         calls = Calls(
             provider,
@@ -72,7 +73,9 @@ async def adapter(
             callback_url=_callback_url(settings),
             hearing=hearing,
         )
-        keeper = Gatekeeper(limits, settings.breaker_open_s)
+        keeper = Gatekeeper(limits, settings.breaker_open_s, _probe_lease_s(settings))
+        pace = Pace(settings.probe_every_s, settings.probe_shut_every_s)
+        health = Health(provider, pool, runtime, probe_endpoint, keeper, pace)
         settler = Settler(outbox, keeper)
         driver = Driver(calls, settler, outbox, pool, runtime, concurrency=settings.concurrency, keeper=keeper)
         handler = CommandHandler(name, settings, outbox, driver.wake, Callbacks(provider, hearing))
@@ -82,6 +85,7 @@ async def adapter(
             outbox.running(),
             driver.running(),
             health.watched(),
+            Housekeeping(pool, runtime, schema, ledger_chores(settings.keep_rows)).running(),
         ):
             watch_broker(broker, runtime)
             get_logger("adapter_kit").info(
@@ -106,6 +110,11 @@ def _callback_url(settings: AdapterSettings) -> CallbackUrl:
         return callback_url(base, secret.get_secret_value(), attempt.provider, attempt.attempt_id)
 
     return url
+
+
+def _probe_lease_s(settings: AdapterSettings) -> float:
+    # While its answer may still come, no other probe goes.
+    return max(PROBE_LEASE_S, settings.submit_timeout_s + 30)
 
 
 def _egress_policy(settings: AdapterSettings) -> EgressPolicy:

@@ -46,6 +46,20 @@ class AdapterSettings(CallbackSettings):
         validation_alias="SEGUE_BREAKER_OPEN_S",
         description="Seconds for which an unwell provider is left alone at first; doubles up to sixtyfold.",
     )
+    probe_every_s: float = Field(
+        default=15,
+        ge=1,
+        le=30,
+        validation_alias="SEGUE_PROBE_EVERY_S",
+        description="Seconds between two free questions whether the provider takes the key.",
+    )
+    probe_shut_every_s: float = Field(
+        default=5,
+        ge=0.5,
+        le=15,
+        validation_alias="SEGUE_PROBE_SHUT_EVERY_S",
+        description="The same while the provider is shut for its key, its balance or not being reached.",
+    )
     concurrency: int = Field(
         default=300, gt=0, validation_alias="SEGUE_PROVIDER_CALLS", description="Provider calls in flight at a time."
     )

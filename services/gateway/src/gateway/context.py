@@ -12,10 +12,12 @@ from chassis.artifacts import ArtifactStore
 from chassis.runtime import Runtime
 from contracts.catalogue import Catalogue
 from contracts.generation import Provider
+from gateway.fresh import Fresh
 from gateway.health import HealthReader
 from gateway.idempotency import Fingerprints
 from gateway.lookup import Lookup
 from gateway.present import Presenter
+from gateway.provider_reads import Seen
 from gateway.settings import GatewaySettings
 from gateway.tail import JobTail
 from gateway.verifying import Verifier
@@ -39,6 +41,7 @@ class Gateway:
     lookup: Lookup
     fingerprints: Fingerprints
     health: HealthReader
+    providers: Fresh[Seen | None]
     store: ArtifactStore
     present: Presenter
     verifiers: Mapping[Provider, Verifier]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,10 +11,10 @@ from typing import Final
 from chassis.database import Pool
 from contracts.generation import PROVIDERS, Provider
 from contracts.topics import adapter_of
+from gateway.fresh import Fresh
 from gateway.reads import AWAY
 
 STALE_AFTER: Final = timedelta(seconds=60)
-CACHE_S: Final = 1.0
 _LIMIT_S: Final = 2.0
 
 
@@ -37,21 +37,21 @@ def verdict(provider: Provider, news: News | None, now: datetime) -> str | None:
 
 
 class HealthReader:
-    """Reads each adapter's health view, at most once a second."""
+    """Reads each adapter's health view, at most twice a second or so."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._news: dict[Provider, News] = {}
-        self._read_at = float("-inf")
-        self._turn = asyncio.Lock()
+        self._fresh = Fresh(self._read_all)
 
     async def problems(self, now: datetime) -> dict[Provider, str | None]:
         """What is wrong with each provider, in words; None for those that are well."""
-        async with self._turn:
-            if time.monotonic() - self._read_at > CACHE_S:
-                await asyncio.gather(*(self._read(provider) for provider in PROVIDERS))
-                self._read_at = time.monotonic()
-        return {provider: verdict(provider, self._news.get(provider), now) for provider in PROVIDERS}
+        news = await self._fresh.get()
+        return {provider: verdict(provider, news.get(provider), now) for provider in PROVIDERS}
+
+    async def _read_all(self) -> Mapping[Provider, News]:
+        await asyncio.gather(*(self._read(provider) for provider in PROVIDERS))
+        return self._news
 
     async def _read(self, provider: Provider) -> None:
         schema = adapter_of(provider).replace("-", "_")

@@ -1,0 +1,31 @@
+"""What is read often and must be true: one read serves all who ask at about the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+AT_MOST_OLD_S: Final = 0.5
+
+
+class Fresh(Generic[T]):
+    """The outcome of `read`, begun no earlier than half a second before it was asked for."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]], at_most_old_s: float = AT_MOST_OLD_S) -> None:
+        self._read = read
+        self._at_most_old_s = at_most_old_s
+        self._turn = asyncio.Lock()
+        self._known: tuple[float, T] | None = None
+
+    async def get(self) -> T:
+        """What is true now. A flood of calls waits for one read, and shares it; raises what `read` raises."""
+        asked_at = time.monotonic()
+        async with self._turn:
+            if self._known is None or self._known[0] < asked_at - self._at_most_old_s:
+                began = time.monotonic()
+                self._known = began, await self._read()
+            return self._known[1]

@@ -1,0 +1,141 @@
+"""The free probe: one replica asks at a time, soon after a gate was shut, and what it hears reaches gate and views."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from opentelemetry.sdk.trace import TracerProvider
+from pydantic import TypeAdapter
+
+import adapter_kit
+from adapter_kit.gate import Gate, Limits, ill
+from adapter_kit.gatekeeper import Gatekeeper
+from adapter_kit.health import Health, Pace
+from adapter_kit.outcomes import Failure, KeyAccepted, KeyRefused, ProbeOutcome
+from chassis.database import Pool, migrate, open_pool
+from chassis.runtime import Runtime
+from chassis.telemetry import Telemetry
+from contracts.failures import FailureKind
+
+REFUSED = KeyRefused(Failure(FailureKind.UNAUTHORIZED, "401: not a key", http_status=401))
+KEEPER = Gatekeeper(Limits(concurrent=2, per_minute=6), open_s=300)
+
+
+class Asked:
+    """A provider that is asked for free, and answers once it is told to."""
+
+    name = "fal"
+
+    def __init__(self) -> None:
+        self.outcome: ProbeOutcome = KeyAccepted()
+        self.times = 0
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.answers.set()
+
+    async def probe(self, _endpoint: str) -> ProbeOutcome:
+        self.times += 1
+        self.asked.set()
+        await self.answers.wait()
+        return self.outcome
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrate(database_url, "fal_adapter", adapter_kit)
+    async with open_pool(database_url, "fal_adapter", max_size=4) as opened:
+        await opened.execute("INSERT INTO free_probe VALUES ('fal', now(), now())")
+        yield opened
+
+
+@pytest.fixture
+def provider() -> Asked:
+    return Asked()
+
+
+def replica(provider: Asked, pool: Pool, *, every_s: float = 3_600, shut_every_s: float = 3_600) -> Health:
+    runtime = Runtime("fal-adapter", Telemetry(TracerProvider(), "fal-adapter", exporting=False))
+    return Health(cast("Any", provider), pool, runtime, "test/model", KEEPER, Pace(every_s, shut_every_s))
+
+
+async def shut(pool: Pool, kind: FailureKind = FailureKind.UNAUTHORIZED, scope: str = "") -> None:
+    now = await pool.fetchval("SELECT now()")
+    body = TypeAdapter(Gate).dump_python(ill(Gate(scope, now), kind, "401", now, open_s=300), mode="json")
+    await pool.execute("INSERT INTO gates (scope, body) VALUES ($1, $2)", scope, body)
+
+
+async def gate(pool: Pool) -> Any:
+    return await pool.fetchrow("SELECT *, retry_at <= now() AS due FROM v_gates WHERE scope = ''")
+
+
+async def test_one_replica_asks_at_a_time_and_not_before_it_is_due(provider: Asked, pool: Pool) -> None:
+    provider.answers.clear()
+    first, second = replica(provider, pool), replica(provider, pool)
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(first.look())
+        await asyncio.wait_for(provider.asked.wait(), 5)
+        assert not await second.look()
+        provider.answers.set()
+    assert asking.result()
+    assert not await second.look()
+    assert provider.times == 1
+
+
+async def test_a_replica_that_came_back_too_late_tells_nothing(provider: Asked, pool: Pool) -> None:
+    provider.answers.clear()
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(replica(provider, pool).look())
+        await asyncio.wait_for(provider.asked.wait(), 5)
+        await pool.execute("UPDATE free_probe SET held_until = now() + interval '1 hour'")
+        provider.answers.set()
+    assert not asking.result()
+    assert await pool.fetchval("SELECT count(*) FROM health") == 0
+
+
+async def test_what_was_shut_just_now_is_asked_about_at_once_and_then_more_often(provider: Asked, pool: Pool) -> None:
+    health = replica(provider, pool, shut_every_s=0.000_001)
+    assert await health.look()
+    assert not await health.look()
+    await shut(pool)
+    provider.outcome = REFUSED
+    assert await health.look()
+    assert await health.look()
+    provider.outcome = KeyAccepted()
+    assert await health.look()
+    assert provider.times == 4
+
+
+async def test_a_shut_model_is_no_reason_to_ask(provider: Asked, pool: Pool) -> None:
+    health = replica(provider, pool, shut_every_s=0.000_001)
+    await shut(pool, FailureKind.MODEL_NOT_FOUND, "test/model")
+    assert await health.look()
+    assert not await health.look()
+
+
+async def test_a_key_taken_again_makes_the_gate_due_and_a_refused_one_keeps_it_shut(
+    provider: Asked, pool: Pool
+) -> None:
+    health = replica(provider, pool, shut_every_s=0.000_001)
+    await shut(pool)
+    before = await gate(pool)
+    provider.outcome = REFUSED
+    await health.look()
+    kept = await gate(pool)
+    assert (kept["state"], kept["due"], kept["error"]) == ("open", False, "401: not a key")
+    assert kept["error_at"] > before["error_at"]
+    provider.outcome = KeyAccepted()
+    await health.look()
+    assert ((await gate(pool))["state"], (await gate(pool))["due"]) == ("open", True)
+
+
+async def test_the_gateway_reads_a_refused_key_and_the_caps_in_force(provider: Asked, pool: Pool) -> None:
+    provider.outcome = REFUSED
+    await replica(provider, pool).look()
+    told = await pool.fetchrow("SELECT * FROM v_free_probe")
+    assert told is not None
+    assert (told["status"], told["error"]) == ("fail", "401: not a key")
+    assert (told["concurrent_runs"], told["submits_per_minute"]) == (2, 6)
+    assert await pool.fetchval("SELECT status FROM v_health") == "fail"

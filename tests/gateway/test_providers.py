@@ -1,0 +1,257 @@
+"""`/api/providers` and `/api/health/providers`, on the adapters' own schemas: true at once, and about everything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from pydantic import TypeAdapter
+
+import adapter_kit
+from adapter_kit.gate import Gate, blocked, ill, well
+from chassis.database import migrate
+from contracts.failures import FailureKind
+from gateway.fresh import AT_MOST_OLD_S, Fresh
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import postgres
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+REFUSED = "401: Authentication is required to access this application."
+GATE = TypeAdapter(Gate)
+
+
+@dataclass
+class Adapters:
+    """Both adapters' schemas, and what they would write."""
+
+    connection: asyncpg.Connection[asyncpg.Record]
+
+    async def says(self, provider: str, status: str = "ok", error: str | None = None) -> None:
+        await self.connection.execute(
+            f"INSERT INTO {provider}_adapter.health VALUES ($1, $2, $3, now(), now(), 2, 6)"  # noqa: S608 - ours
+            " ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.error",
+            provider, status, error,
+        )  # fmt: skip
+
+    async def gate(self, provider: str, gate: Gate) -> None:
+        await self.connection.execute(
+            f"INSERT INTO {provider}_adapter.gates (scope, body) VALUES ($1, $2)"  # noqa: S608 - ours
+            " ON CONFLICT (scope) DO UPDATE SET body = excluded.body",
+            gate.scope, GATE.dump_json(gate).decode(),
+        )  # fmt: skip
+
+    async def attempt(self, provider: str, name: str, state: str, due: bool = True, **body: Any) -> None:
+        await self.connection.execute(
+            f"INSERT INTO {provider}_adapter.attempts (attempt_id, job_id, state, version, next_action_at, body)"  # noqa: S608 - ours
+            " VALUES ($1, $1, $2, 1, CASE WHEN $3 THEN now() END, $4)",
+            name, state, due, TypeAdapter(dict[str, Any]).dump_json({"endpoint": "test/model", **body}).decode(),
+        )  # fmt: skip
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def adapters(world: Any) -> AsyncIterator[Adapters]:
+    for provider in ("fal", "replicate"):
+        await migrate(world.database_url, f"{provider}_adapter", adapter_kit)
+    connection = await asyncpg.connect(world.database_url)
+    try:
+        made = Adapters(connection)
+        await made.says("fal")
+        await made.says("replicate")
+        world.parts.health._fresh._known = None
+        yield made
+    finally:
+        await connection.execute("DROP SCHEMA fal_adapter, replicate_adapter CASCADE")
+        # Others of this world's tests start from what nobody has told yet.
+        world.parts.health._news.clear()
+        world.parts.health._fresh._known = None
+        await connection.close()
+
+
+async def short(world: Any) -> dict[str, Any]:
+    answer = await world.client.get("/api/health/providers")
+    assert answer.status_code == 200
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+async def long(world: Any, provider: str = "fal") -> dict[str, Any]:
+    answer = await world.client.get("/api/providers")
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = {each["provider"]: each for each in answer.json()["providers"]}[provider]
+    return told
+
+
+async def asked_again(world: Any, within_s: float, wanted: Any) -> None:
+    """Ask all the time, as a page does that somebody watches, until it is so."""
+    began = time.monotonic()
+    while not await wanted():
+        assert time.monotonic() - began < within_s
+        await asyncio.sleep(0.02)
+    assert time.monotonic() - began < within_s
+
+
+async def test_a_gate_that_opens_and_closes_shows_within_a_second(world: Any, adapters: Adapters) -> None:
+    async def says(status: str) -> bool:
+        return bool((await short(world))["fal"] == (await long(world))["status"] == status)
+
+    await asked_again(world, 5, lambda: says("ok"))
+    now = datetime.now(UTC)
+    shut = ill(Gate("", now - timedelta(minutes=5)), FailureKind.UNAUTHORIZED, REFUSED, now, open_s=60)
+    await adapters.gate("fal", shut)
+    await asked_again(world, 1, lambda: says("fail"))
+    assert await short(world) == {"fal": "fail", "replicate": "ok", "fal_error": REFUSED, "replicate_error": None}
+    told = await long(world)
+    assert (told["error"], told["last_error"]["kind"], told["last_error"]["message"]) == (
+        REFUSED, "unauthorized", REFUSED,
+    )  # fmt: skip
+    assert shut.open_until is not None
+    times = {name: told["breaker"][name] for name in ("since", "retry_at")} | {"ill since": told["since"]}
+    assert {name: datetime.fromisoformat(at) for name, at in times.items()} == {
+        "since": now, "retry_at": shut.open_until, "ill since": now,
+    }  # fmt: skip
+    assert (told["breaker"]["state"], told["breaker"]["openings"]) == ("open", 1)
+    await adapters.gate("fal", well(shut, now + timedelta(seconds=1)))
+    await asked_again(world, 1, lambda: says("ok"))
+    told = await long(world)
+    assert (told["breaker"]["state"], told["breaker"]["retry_at"]) == ("closed", None)
+    assert told["last_error"]["message"] == REFUSED
+
+
+async def test_a_key_that_the_free_probe_saw_refused_shows_within_a_second(world: Any, adapters: Adapters) -> None:
+    await adapters.says("replicate", "fail", "401: You did not pass a valid authentication token")
+
+    async def shown() -> bool:
+        return bool((await short(world))["replicate"] == (await long(world, "replicate"))["status"] == "fail")
+
+    await asked_again(world, 1, shown)
+    told = await long(world, "replicate")
+    assert told["error"] == told["probe"]["error"] == "401: You did not pass a valid authentication token"
+    assert told["breaker"]["state"] == "closed"
+
+
+async def test_an_endpoint_that_is_shut_says_so_and_its_provider_is_well(world: Any, adapters: Adapters) -> None:
+    now = datetime.now(UTC)
+    await adapters.gate("fal", Gate("", now))
+    await adapters.gate("fal", ill(Gate("gone/model", now), FailureKind.MODEL_NOT_FOUND, "404: no such app", now))
+    patient = blocked(Gate("slow/model", now), now + timedelta(seconds=30))
+    await adapters.gate("fal", patient)
+    world.parts.providers._known = None
+    told = await long(world)
+    assert told["status"] == "ok"
+    endpoints = {
+        each["endpoint"]: each for each in told["endpoints"] if each["endpoint"] in ("gone/model", "slow/model")
+    }
+    assert [(name, each["status"], each["breaker"]["state"]) for name, each in endpoints.items()] == [
+        ("gone/model", "fail", "open"), ("slow/model", "ok", "closed"),
+    ]  # fmt: skip
+    assert endpoints["gone/model"]["last_error"]["kind"] == "model_not_found"
+    assert endpoints["slow/model"]["breaker"]["blocked_until"] is not None
+
+
+async def test_what_is_in_flight_and_what_waits_is_counted_with_the_caps(world: Any, adapters: Adapters) -> None:
+    for n, state in enumerate(("submitting", "running", "running", "ambiguous", "queued", "queued")):
+        await adapters.attempt("fal", f"live-{n}", state, held_back=n == 5)
+    await adapters.attempt("fal", "elsewhere", "cancelling", endpoint="other/model")
+    await adapters.attempt("fal", "over", "succeeded", due=False)
+    await adapters.attempt("fal", "late", "failed")
+    world.parts.providers._known = None
+    told = await long(world)
+    assert told["in_flight"] == {
+        "total": 5, "submitting": 1, "running": 2, "collecting": 0, "cancelling": 1, "ambiguous": 1,
+    }  # fmt: skip
+    assert (told["queued"]["total"], told["queued"]["held_back"], told["late"]) == (2, 1, 1)
+    assert told["queued"]["oldest_at"] is not None
+    assert told["caps"] == {"concurrent_runs": 2, "submits_per_minute": 6}
+    loads = {each["endpoint"]: each["in_flight"]["total"] for each in told["endpoints"]}
+    assert (loads["test/model"], loads["other/model"]) == (4, 1)
+
+
+async def test_whether_webhooks_are_heard_of_late(world: Any, adapters: Adapters) -> None:
+    expected: dict[str, Any] = {"expects_callback": True, "accepted_at": "2026-01-01T00:00:00Z", "called_back": False}
+    await adapters.attempt("fal", "polled", "succeeded", due=False, **expected)
+    await adapters.attempt("fal", "stopped", "failed", due=False, **expected, cancel_reason="client")
+    await adapters.attempt("fal", "refused", "failed", due=False, **expected | {"accepted_at": None})
+    await adapters.attempt("fal", "called", "collecting", **expected | {"called_back": True})
+    world.parts.providers._known = None
+    assert (await long(world))["webhooks"] == {"expected": 2, "heard": 1, "arriving": True}
+    assert (await long(world, "replicate"))["webhooks"] == {"expected": 0, "heard": 0, "arriving": None}
+
+
+async def test_how_attempts_went_of_late_is_told_from_their_events(
+    world: Any, adapters: Adapters, story_of: Any
+) -> None:
+    before = {provider: (await long(world, provider))["recent"] for provider in ("fal", "replicate")}
+    job_id = (await world.post()).json()["job_id"]
+    await world.store(*story_of(job_id).attempts())
+    world.parts.providers._known = None
+    fal, replicate = (await long(world))["recent"], (await long(world, "replicate"))["recent"]
+    assert fal["failed"] == before["fal"]["failed"] + 1
+    kind = "insufficient_balance"
+    assert fal["kinds"][kind] == before["fal"]["kinds"].get(kind, 0) + 1
+    assert fal["provider_error_rate"] == fal["provider_failed"] / (fal["provider_failed"] + fal["succeeded"])
+    assert replicate["succeeded"] == before["replicate"]["succeeded"] + 1
+    assert 0 <= replicate["p50_s"] <= replicate["p95_s"]
+
+
+async def test_an_adapter_that_never_ran_is_told_as_such(world: Any) -> None:
+    world.parts.providers._known = None
+    told = await long(world)
+    assert (told["status"], told["error"], told["probe"]) == ("fail", "no news from fal-adapter yet", None)
+    assert told["breaker"] == {
+        "state": "closed", "since": None, "retry_at": None, "blocked_until": None, "failures": 0, "openings": 0,
+    }  # fmt: skip
+
+
+async def test_without_postgres_it_is_503(world_on: Any, topic_sizes: dict[str, int], tmp_path: Path) -> None:
+    async with (
+        postgres() as server,
+        kafka(topic_sizes) as cluster,
+        world_on(cluster.bootstrap_servers, server.url, tmp_path) as world,
+    ):
+        assert (await world.client.get("/api/providers")).status_code == 200
+        await server.stop("immediate")
+        try:
+            world.parts.providers._known = None
+            away = await world.client.get("/api/providers")
+            assert (away.status_code, away.headers["content-type"]) == (503, "application/problem+json")
+            assert away.json()["type"] == "urn:segue:problem:read-model-away"
+            assert int(away.headers["retry-after"]) > 0
+        finally:
+            await server.start()
+
+
+async def test_a_flood_of_questions_is_one_read() -> None:
+    reads, go_on = 0, asyncio.Event()
+
+    async def read() -> int:
+        nonlocal reads
+        reads += 1
+        await go_on.wait()
+        return reads
+
+    fresh = Fresh(read)
+    flood = [asyncio.create_task(fresh.get()) for _ in range(100)]
+    await asyncio.sleep(0)
+    go_on.set()
+    assert set(await asyncio.gather(*flood)) == {1}
+    assert await fresh.get() == 1
+
+
+async def test_what_was_read_before_is_not_told_for_long() -> None:
+    reads = iter(range(100))
+
+    async def read() -> int:
+        return next(reads)
+
+    now = Fresh(read, at_most_old_s=-1)
+    assert [await now.get(), await now.get()] == [0, 1]
+    assert AT_MOST_OLD_S <= 0.5
