@@ -51,8 +51,10 @@ ADAPTERS = ("fal_adapter", "replicate_adapter")
 UNFINISHED = """
     SELECT 'a live job' FROM orchestrator.jobs WHERE next_action_at IS NOT NULL
     UNION ALL SELECT 'a live attempt of a job' FROM orchestrator.attempts WHERE live
-    UNION ALL SELECT 'a due row of fal''s ledger' FROM fal_adapter.attempts WHERE next_action_at IS NOT NULL
-    UNION ALL SELECT 'a due row of Replicate''s ledger' FROM replicate_adapter.attempts WHERE next_action_at IS NOT NULL
+    UNION ALL SELECT 'live in fal''s ledger' FROM fal_adapter.attempts
+        WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
+    UNION ALL SELECT 'live in Replicate''s ledger' FROM replicate_adapter.attempts
+        WHERE state NOT IN ('succeeded', 'failed', 'cancelled')
     UNION ALL SELECT 'unpublished by the orchestrator' FROM orchestrator.outbox
     UNION ALL SELECT 'unpublished by the fal-adapter' FROM fal_adapter.outbox
     UNION ALL SELECT 'unpublished by the replicate-adapter' FROM replicate_adapter.outbox
@@ -360,3 +362,26 @@ async def system(shared_system: System) -> System:
     """The shared system, both providers well and trusted."""
     await shared_system.make_well()
     return shared_system
+
+
+Segue = Callable[..., Awaitable[tuple[int, str]]]
+
+
+@pytest.fixture
+def segue(system: System) -> Segue:
+    """The `segue` command on that system's API: its exit status, and all that it says."""
+
+    async def run(*words: str, stdin: str = "") -> tuple[int, str]:
+        argv = ["-m", "segue_cli", *words, "--api", str(system.api.base_url)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *argv,
+            env=without_settings(os.environ),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await asyncio.wait_for(process.communicate(stdin.encode()), 90)
+        return process.returncode or 0, said.decode()
+
+    return run

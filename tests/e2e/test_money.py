@@ -136,22 +136,6 @@ async def test_a_job_past_its_deadline_is_stopped_at_the_provider_too(system: Sy
     await _nothing_runs_at_a_provider(system, "too late")
 
 
-async def test_a_client_can_stop_a_job_that_runs(system: System) -> None:
-    await system.fault("changed my mind", {"never_finish": True})
-    for provider in PROVIDERS:
-        job_id = await system.submit(f"changed my mind about {provider}", providers=[provider])
-
-        async def runs(job_id: str = job_id) -> bool:
-            return (await system.job(job_id)).get("status") == "running"
-
-        await system.until("it runs", runs)
-        assert (await system.api.post(f"/api/jobs/{job_id}/cancel")).status_code == 202
-        job = await system.ended(job_id)
-        assert (job["status"], [each["state"] for each in job["attempts"]]) == ("cancelled", ["cancelled"])
-        assert (await system.api.post(f"/api/jobs/{job_id}/cancel")).status_code == 409
-    await _nothing_runs_at_a_provider(system, "changed my mind")
-
-
 async def _nothing_runs_at_a_provider(system: System, prompt: str) -> None:
     ours = {post["request_id"] for post in await system.posts(prompt)}
     jobs = (await system.sandbox.get("/jobs")).json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.catalogue import default_catalogue_path, load_catalogue
-from gateway.accept import TrackRequest, parse, require_json, require_route
+from contracts.ids import job_id_for
+from gateway.accept import TrackRequest, parse, require_json, require_route, to_message
 from gateway.problems import Problem
 
 CATALOGUE = load_catalogue(default_catalogue_path())
@@ -39,6 +41,16 @@ def fault(body: dict[str, Any]) -> Problem:
         ({"providers": []}, "providers", {"min_length": 1}, None),
         ({"providers": ["openai"]}, "providers.0", {"expected": "'fal' or 'replicate'"}, "openai"),
         ({"providers": ["fal", "fal"]}, "providers", None, None),
+        ({"route_by": "best"}, "route_by", {"expected": "'listed', 'weights', 'cheapest' or 'fastest'"}, "best"),
+        ({"weights": {}}, "weights", {"min_length": 1}, None),
+        ({"weights": {"fal": 0}}, "weights", None, None),
+        ({"weights": {"fal": -1}}, "weights.fal", {"ge": 0.0}, "-1"),
+        ({"weights": {"fal": "3"}}, "weights.fal", None, "3"),
+        ({"weights": {"openai": 1}}, "weights.openai", {"expected": "'fal' or 'replicate'"}, "openai"),
+        ({"route_by": "cheapest", "weights": {"fal": 1}}, "weights", None, None),
+        ({"max_cost_usd": 0}, "max_cost_usd", {"gt": 0.0}, "0"),
+        ({"max_cost_usd": "1"}, "max_cost_usd", None, "1"),
+        ({"same_model_only": 1}, "same_model_only", None, "1"),
         ({"deadline_s": 0.5}, "deadline_s", {"ge": 1.0}, "0.5"),
         ({"metadata": {"k": "v" * 501}}, "metadata.k", {"max_length": 500}, "v" * 100 + "…"),
         ({"metadata": {"k": {"deep": 1}}}, "metadata.k", None, None),
@@ -128,6 +140,33 @@ def test_what_nobody_can_make_is_told_with_each_routes_reason() -> None:
     routes = caught.value.members["routes"]
     assert {route.provider for route in routes} == {"fal", "replicate"}
     assert all("lyrics 9000 >" in route.reason for route in routes)
+
+
+def test_a_request_for_the_same_model_only_is_refused_where_another_would_stand_in() -> None:
+    song = TrackRequest(
+        prompt="a slow ballad",
+        has_vocals=True,
+        lyrics="la la la la la",
+        model="music/minimax-2",
+        providers=("replicate",),
+    )
+    require_route(song, CATALOGUE, "fal")
+    with pytest.raises(Problem) as caught:
+        require_route(song.model_copy(update={"same_model_only": True}), CATALOGUE, "fal")
+    assert "another model stands in" in caught.value.detail
+
+
+def test_what_steers_the_route_travels_with_the_request() -> None:
+    steering = {"route_by": "weights", "weights": {"fal": 3.0}, "max_cost_usd": 0.5, "same_model_only": False}
+    said = {"providers": ["replicate", "fal"], **steering}
+    wanted = parse(json.dumps({"prompt": "x", **said}).encode())
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    job_id = job_id_for("default", "steered")
+    message = to_message(wanted, job_id, "default", now=now, accept_within_s=15, deadline_s=60)
+    assert message.model_dump(mode="json", include=set(said)) == said
+    silent = to_message(TrackRequest(prompt="x"), job_id, "default", now=now, accept_within_s=15, deadline_s=60)
+    assert message.fingerprint != silent.fingerprint
+    assert silent.model_dump(include=set(said)) == dict.fromkeys(said)
 
 
 def test_the_request_of_every_newcomer_has_a_route() -> None:

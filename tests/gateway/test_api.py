@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -15,13 +14,16 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from structlog.testing import capture_logs
 
-from contracts.envelope import encode
+from chassis.database import open_pool
+from contracts.envelope import Envelope, encode
 from contracts.ids import job_id_for, track_id_for
-from contracts.requests import CancelRequested
+from contracts.requests import JobRequested
 from gateway.context import TENANT
+from gateway.tail import JobTail
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+SEED = {"prompt": "Warm ambient pad"}
 PROBLEM = "application/problem+json"
 
 
@@ -247,24 +249,6 @@ async def test_waiting_ends_after_the_time_asked_for(world: Any) -> None:
     assert 0.9 < time.monotonic() - before < 4
 
 
-async def test_a_job_can_be_asked_to_stop(world: Any, story_of: Any, until: Any) -> None:
-    job_id = (await world.post()).json()["job_id"]
-    response = await world.client.post(f"/api/jobs/{job_id}/cancel")
-    assert (response.status_code, response.json()) == (202, {"job_id": job_id, "status": "queued"})
-    log = (await world.client.get(f"/api/jobs/{job_id}/logs")).json()["entries"]
-    wish = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
-    assert f"segue.{log[-1]['event']}.v1" == wish.TYPE
-    story = story_of(job_id)
-    await world.say(story.failed())
-
-    async def ended() -> bool:
-        return bool((await world.client.get(f"/api/jobs/{job_id}")).json()["status"] == "failed")
-
-    await until(ended)
-    problem(await world.client.post(f"/api/jobs/{job_id}/cancel"), 409, "job-has-ended")
-    problem(await world.client.post(f"/api/jobs/{job_id_for(TENANT, 'none')}/cancel"), 404, "job-not-found")
-
-
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
@@ -327,6 +311,51 @@ async def test_files_come_from_our_store(world: Any, story_of: Any) -> None:
     problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/..%2fetc"), 404, "not-found")
 
 
+async def test_what_a_file_is_can_be_asked_without_fetching_it(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+
+    async def chunks() -> Any:
+        yield b"0123456789"
+
+    await world.store(story.accepted(), *story.attempts(), story.succeeded())
+    url = f"/api/jobs/{job_id}/artifacts/track.mp3"
+    assert (await world.client.head(url)).status_code == 404
+    await world.parts.store.put_file(chunks(), f"jobs/{job_id}/{story.attempt(2)}/track.mp3", content_type="audio/mpeg")
+    whole, head = await world.client.get(url), await world.client.head(url, headers={"range": "bytes=2-4"})
+    assert (head.status_code, head.content) == (200, b"")
+    assert dict(head.headers) == dict(whole.headers)
+    unchanged = await world.client.head(url, headers={"if-none-match": whole.headers["etag"]})
+    assert unchanged.status_code == 304
+    assert (await world.client.head(f"/api/jobs/{job_id}/artifacts/other.mp3")).status_code == 404
+
+
+async def test_an_expired_file_is_gone_and_its_job_still_tells_of_it(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    await world.store(story.accepted(), *story.attempts(), story.succeeded())
+    job = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    assert job["artifacts"][0]["expired_at"] is None
+    async with open_pool(world.database_url, "log_sink", max_size=1) as pool:
+        expired = "UPDATE artifacts SET expired_at = '2026-03-12T10:00:00.25Z', kept_days = 30 WHERE job_id = $1"
+        await pool.execute(expired, job_id)
+
+    url = f"/api/jobs/{job_id}/artifacts/track.mp3"
+    told = problem(await world.client.get(url), 410, "artifact-expired")
+    assert (told["expired_at"], told["kept_days"]) == ("2026-03-12T10:00:00.250000Z", 30)
+    assert "2026-03-12T10:00:00Z" in told["detail"]
+    assert "kept for 30 d " in told["detail"]
+    assert "SEGUE_ARTIFACT_RETENTION_DAYS" in told["detail"]
+    assert (await world.client.head(url)).status_code == 410
+    job = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    assert job["artifacts"][0]["expired_at"] == "2026-03-12T10:00:00.250000Z"
+    for track in (
+        (await world.client.get(f"/api/tracks/{job['track_id']}")).json(),
+        (await world.client.get("/api/tracks?limit=1")).json()["tracks"][0],
+    ):
+        assert (track["id"], track["audio_expired_at"]) == (job["track_id"], "2026-03-12T10:00:00.250000Z")
+
+
 async def test_a_late_file_is_shown_with_its_attempt_and_is_not_the_jobs(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
@@ -362,7 +391,7 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
             columns = "t(provider, status, error, since, checked_at)"
             view = f"CREATE VIEW {schema}.v_health AS SELECT * FROM (VALUES {row}) AS {columns}"  # noqa: S608 - ours
             await connection.execute(f"CREATE SCHEMA {schema}; {view}")
-        world.parts.health._read_at = float("-inf")
+        world.parts.health._fresh._known = None
         told = (await world.client.get("/api/health/providers")).json()
         assert told == {
             "fal": "fail",
@@ -374,7 +403,7 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
             "CREATE OR REPLACE VIEW replicate_adapter.v_health AS SELECT * FROM (VALUES ('replicate', 'ok',"
             " NULL, now(), now() - interval '61 seconds')) AS t(provider, status, error, since, checked_at)"
         )
-        world.parts.health._read_at = float("-inf")
+        world.parts.health._fresh._known = None
         told = (await world.client.get("/api/health/providers")).json()
         assert told["replicate"] == "fail"
         assert told["replicate_error"].startswith("no news from replicate-adapter since ")
@@ -414,3 +443,25 @@ async def test_the_docs_load_nothing_from_elsewhere(world: Any) -> None:
         assert hashlib.sha256(content).hexdigest() == digest
     examples = (await world.client.get("/openapi.json")).json()["paths"]["/api/tracks"]["post"]["requestBody"]
     assert set(examples["content"]["application/json"]["examples"]) == {"instrumental", "song"}
+
+
+async def test_what_an_unclear_submit_may_cost_is_the_clients_choice_and_else_the_settings(
+    world: Any, world_on: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, str] = {}
+
+    def note(_: JobTail, envelope: Envelope) -> None:
+        if isinstance(envelope.message, JobRequested):
+            sent[envelope.message.job_id] = envelope.message.ambiguity_policy
+
+    async def policies(gateway: Any, *asked: dict[str, str]) -> list[str]:
+        ids = [(await gateway.post({**SEED, **more})).json()["job_id"] for more in asked]
+        return [sent[job_id] for job_id in ids]
+
+    monkeypatch.setattr(JobTail, "take", note)
+    assert await policies(world, {}, {"ambiguity_policy": "resubmit"}) == ["hold", "resubmit"]
+    servers = world.parts.settings.kafka_bootstrap_servers
+    async with world_on(servers, world.database_url, tmp_path, SEGUE_AMBIGUITY_POLICY="resubmit") as other:
+        assert await policies(other, {}, {"ambiguity_policy": "hold"}) == ["resubmit", "hold"]
+    told = problem(await world.post({**SEED, "ambiguity_policy": "gamble"}), 422, "invalid-request")
+    assert told["errors"][0]["field"] == "ambiguity_policy"

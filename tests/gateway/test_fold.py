@@ -76,6 +76,7 @@ def test_a_whole_story_is_told(story: Any) -> None:
 @given(data=st.data())
 def test_the_topics_may_be_read_in_any_order_and_repeatedly(story: Any, data: st.DataObject) -> None:
     requests: list[Message] = [requested(story)]
+    requests.append(CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default"))
     jobs = story.jobs()
     expected = folded(*requests, *jobs).job
     order: list[Message] = []

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from chassis.http import serve_http
-from contracts.ids import job_id_for
+from contracts.ids import attempt_id_for, job_id_for
 from gateway.app import api
 from gateway.context import TENANT
 from segue_cli.local.kafka import kafka
@@ -58,6 +58,17 @@ async def test_without_postgres_accepting_goes_on(
                 unknown = await world.client.get(path)
                 assert unknown.status_code == 503
                 assert unknown.json()["type"] == "urn:segue:problem:read-model-away"
+            stopped = await world.client.post(f"/api/jobs/{told.json()['job_id']}/cancel", headers={"prefer": "wait=0"})
+            assert (stopped.status_code, stopped.json()["stale"]) == (202, True)
+            assert stopped.json()["cancel"]["effect"] == "pending"
+            attempt_id = attempt_id_for(told.json()["job_id"], 1)
+            for answer in (
+                await world.client.post(f"/api/jobs/{job_id_for(TENANT, 'nobody knows')}/cancel"),
+                await world.client.get("/api/attempts"),
+                await world.client.get(f"/api/attempts/{attempt_id}"),
+                await world.client.post(f"/api/attempts/{attempt_id}/resolve", json={"never_accepted": True}),
+            ):
+                assert (answer.status_code, answer.json()["type"]) == (503, "urn:segue:problem:read-model-away")
             assert (await world.client.get("/api/jobs/not-an-id")).status_code == 404
             assert (await world.client.get("/api/health/providers")).json()["fal"] == "fail"
 
@@ -84,11 +95,16 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
         servers = cluster.bootstrap_servers
         context = world_on(servers, database.url, tmp_path)
         world = await context.__aenter__()
-        await world.post()
+        taken_on = (await world.post()).json()["job_id"]
     try:
         began = time.monotonic()
-        refused, keyless = await asyncio.gather(world.post(idempotency_key="again"), world.post())
+        refused, keyless, uncancelled = await asyncio.gather(
+            world.post(idempotency_key="again"), world.post(), world.client.post(f"/api/jobs/{taken_on}/cancel")
+        )
         assert time.monotonic() - began < 5
+        assert (uncancelled.status_code, uncancelled.json()["type"]) == (503, "urn:segue:problem:not-confirmed")
+        assert "repeating it is safe" in uncancelled.json()["detail"]
+        assert (await world.client.get(f"/api/jobs/{taken_on}")).json()["cancel"] is None
         for response in (refused, keyless):
             assert response.status_code == 503
             assert int(response.headers["retry-after"]) > 0

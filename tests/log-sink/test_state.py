@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.database import Pool
-from contracts.attempts import AttemptSucceeded
+from contracts.attempts import AttemptAmbiguous, AttemptCancelled, AttemptFailed, AttemptSubmitting, AttemptSucceeded
+from contracts.failures import FailureKind
+from contracts.jobs import AttemptOutcome, JobCancelled
+from contracts.message import Message
+from contracts.requests import CancelRequested
 from contracts.wording import in_words
 from log_sink.app import CONSUMED
 from log_sink.store import Store
@@ -17,6 +22,7 @@ from log_sink.tables import STATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 
 
@@ -96,12 +102,72 @@ async def test_a_late_result_does_not_become_the_jobs(pool: Pool, store: Store, 
     assert await pool.fetchval("SELECT attempt_id FROM v_artifacts WHERE NOT late LIMIT 1") == f"{story.job_id}.2"
 
 
+def asked_and_late(story: Any) -> list[Message]:
+    """A cancel that came too late, and what the first attempt said after it had ended."""
+    known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "an operator looked", "accepted": False, "cost_usd": 0.0}
+    return [
+        CancelRequested(job_id=story.job_id, tenant=story.tenant, occurred_at=BEGIN + timedelta(seconds=11)),
+        AttemptFailed(**story.attempt(1, 3, 50), **known, late=True),
+        AttemptCancelled(**story.attempt(1, 4, 60), may_have_cost=False, late=True),
+    ]
+
+
+async def test_a_cancel_is_kept_with_its_job_and_makes_none(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    cancel = asked_and_late(story)[0]
+    await store.store([deliver(cancel)])
+    assert (await one(pool, "v_jobs"))["track_id"] is None, "only a wish: nobody lists that"
+    messages = story.messages()
+    await store.store([deliver(message) for message in messages])
+    job = await one(pool, "v_jobs")
+    assert (job["status"], job["requested_at"], job["deadline_at"]) == (
+        "succeeded", messages[0].occurred_at, messages[1].deadline_at,
+    )  # fmt: skip
+    assert (job["cancel_asked_at"], job["cancel_effect"]) == (cancel.occurred_at, None)
+
+
+async def test_a_cancelled_job_keeps_its_effect_and_its_cost(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    outcomes = [
+        AttemptOutcome(attempt_id=f"{story.job_id}.{n}", n=n, provider="fal", outcome="cancelled", cost_usd=cost)
+        for n, cost in ((1, 0.2), (2, 0.0))
+    ]
+    ended = JobCancelled(**story.job(5, "cancelled", 20), effect="never_sent", attempts=tuple(outcomes))
+    await store.store([deliver(message) for message in [*story.messages()[:10], ended]])
+    job = await one(pool, "v_jobs")
+    assert (job["status"], job["cancel_effect"], job["cost_usd"]) == ("cancelled", "never_sent", 0.2)
+
+
+async def test_an_ambiguous_attempt_says_until_when_and_is_one_until_it_is_settled(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    resolve_by = BEGIN + timedelta(minutes=9)
+    lost = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "nobody knows", "accepted": False}
+    steps: list[tuple[Message, tuple[str, bool, bool]]] = [
+        (AttemptSubmitting(**story.attempt(1, 1, 2)), ("submitting", False, False)),
+        (
+            AttemptAmbiguous(**story.attempt(1, 2, 3), message="no answer", resolve_by=resolve_by),
+            ("ambiguous", True, False),
+        ),
+        (AttemptFailed(**story.attempt(1, 3, 4), **lost), ("failed", True, False)),
+        (AttemptCancelled(**story.attempt(1, 4, 60), may_have_cost=False, late=True), ("cancelled", False, True)),
+    ]
+    for message, expected in steps:
+        await store.store([deliver(message)])
+        row = await one(pool, "v_attempts")
+        assert (row["state"], row["ambiguous"], row["late"]) == expected
+        assert row["first_at"] == steps[0][0].occurred_at
+        assert row["resolve_by"] == (resolve_by if row["state"] == "ambiguous" else None)
+    assert (row["cost_usd"], row["error_kind"]) == (0.0, None)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_any_order_any_batches_any_repeats_end_in_the_same_rows(
     pool: Pool, store: Store, deliver: Any, tell: Any, data: st.DataObject
 ) -> None:
-    messages = [message for name in ("one", "two") for message in tell(name).messages()]
+    stories = [tell(name) for name in ("one", "two")]
+    messages = [message for story in stories for message in [*story.messages(), *asked_and_late(story)]]
     told = data.draw(st.lists(st.sampled_from(messages), unique_by=lambda m: m.event_id))
     shuffled = data.draw(st.permutations(told + data.draw(st.lists(st.sampled_from(told), max_size=5)) if told else []))
 

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator
+import os
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -21,6 +25,9 @@ from chassis.runtime import CannotStart
 
 SCHEMES: Final = ("file", "s3", "gs", "az")
 CHUNK_BYTES: Final = 256 * 1024
+LISTED_AT_ONCE: Final = 1000
+_UNFINISHED: Final = re.compile(r"#\d+$")
+"""How obstore names a file in a folder that is still being written."""
 
 STORE_ERRORS: Final[tuple[type[Exception], ...]] = (BaseError, OSError)
 """What the store's operations raise while it is away or refuses; FileNotFoundError among them means no such key."""
@@ -34,6 +41,15 @@ class StoredFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file as the store lists it."""
+
+    key: str
+    size_bytes: int
+    written_at: datetime
+
+
 def artifact_key(job_id: str, attempt_id: str, name: str) -> str:
     """Where in the store an attempt's file lies."""
     return f"jobs/{job_id}/{attempt_id}/{name}"
@@ -44,8 +60,7 @@ class ArtifactStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        # A folder keeps no attributes beside the bytes, and refuses to be given any.
-        self._keeps_attributes = not isinstance(store, LocalStore)
+        self._folder = store.prefix if isinstance(store, LocalStore) else None
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -57,7 +72,7 @@ class ArtifactStore:
             if parts.scheme == "file":
                 if parts.netloc or not parts.path:
                     raise CannotStart("ARTIFACT_STORE_URL needs an absolute path, as in file:///var/lib/segue")
-                return cls(from_url(url, mkdir=True))
+                return cls(from_url(url, mkdir=True, automatic_cleanup=True))
             return cls(from_url(url))
         except (BaseError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]
@@ -66,7 +81,8 @@ class ArtifactStore:
     async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
         """Write a file under `key`, replacing what was there. Raises what `source` raises; then nothing is written."""
         measured = _Measured(_chunks_of(source) if isinstance(source, Path) else source)
-        attributes = {"Content-Type": content_type} if self._keeps_attributes else None
+        # A folder keeps no attributes beside the bytes, and refuses to be given any.
+        attributes = {"Content-Type": content_type} if self._folder is None else None
         await obstore.put_async(self._store, key, measured, attributes=attributes)
         return StoredFile(measured.size_bytes, measured.digest.hexdigest())
 
@@ -83,7 +99,20 @@ class ArtifactStore:
 
     async def delete(self, key: str) -> None:
         """Remove a file; harmless where there is none, save in a folder, which raises FileNotFoundError."""
+        if self._folder is not None and _UNFINISHED.search(key):
+            await asyncio.to_thread((self._folder / key).unlink)
+            return
         await obstore.delete_async(self._store, key)
+
+    async def listed(self, prefix: str) -> AsyncIterator[Sequence[ListedFile]]:
+        """All files whose keys begin with the folder `prefix`, a good many at a time.
+
+        In a folder on disk also those that a process died over while it wrote them; a bucket drops such by itself.
+        """
+        async for found in obstore.list(self._store, prefix, chunk_size=LISTED_AT_ONCE):
+            yield [ListedFile(each["path"], each["size"], each["last_modified"]) for each in found]
+        if self._folder is not None:
+            yield await asyncio.to_thread(_unfinished, self._folder, prefix)
 
     async def head(self, key: str) -> int:
         """The size in bytes. Raises FileNotFoundError."""
@@ -104,6 +133,17 @@ class _Measured:
             self.size_bytes += len(chunk)
             self.digest.update(chunk)
             yield chunk
+
+
+def _unfinished(folder: Path, prefix: str) -> list[ListedFile]:
+    found: list[ListedFile] = []
+    for parent, _folders, names in os.walk(folder / prefix):
+        for path in (Path(parent) / name for name in names if _UNFINISHED.search(name)):
+            with suppress(FileNotFoundError):  # It may be finished by now, and have its name.
+                told = path.stat()
+                written_at = datetime.fromtimestamp(told.st_mtime, UTC)
+                found.append(ListedFile(path.relative_to(folder).as_posix(), told.st_size, written_at))
+    return found
 
 
 async def _chunks_of(path: Path) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -9,6 +10,13 @@ from urllib.parse import urlsplit
 from dotenv import load_dotenv
 from pydantic import AliasChoices, AliasPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from contracts.requests import LONGEST_DEADLINE_S
+from contracts.topics import DAY_S, TOPICS
+
+_REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS if topic.groups)
+LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY_S
+"""Kafka may deliver again what is younger, and a job may still be under way: its rows have to answer for it."""
 
 
 class ServiceSettings(BaseSettings):
@@ -49,6 +57,18 @@ class ServiceSettings(BaseSettings):
         validation_alias="SEGUE_DRAIN_S",
         description="Seconds to finish work in after SIGTERM.",
     )
+    row_retention_days: float = Field(
+        default=90,
+        le=36_500,
+        allow_inf_nan=False,
+        validation_alias="SEGUE_ROW_RETENTION_DAYS",
+        description="Days for which the rows of what has ended are kept.",
+    )
+
+    @property
+    def keep_rows(self) -> timedelta:
+        """How long the rows of what has ended are kept."""
+        return timedelta(days=self.row_retention_days)
 
     @field_validator("kafka_bootstrap_servers")
     @classmethod
@@ -59,6 +79,16 @@ class ServiceSettings(BaseSettings):
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
                 raise ValueError(f"must be host:port, or several with commas between, and {server!r} is not")
         return ",".join(servers)
+
+    @field_validator("row_retention_days")
+    @classmethod
+    def _outlives_replays(cls, value: float) -> float:
+        if value <= LEAST_ROW_RETENTION_DAYS:
+            least = f"{LEAST_ROW_RETENTION_DAYS:g}"
+            raise ValueError(
+                f"must be more than {least}: Kafka may deliver for that long again what the rows answer for"
+            )
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -88,9 +88,12 @@ def doctor(
 
 def main() -> None:
     """Run the command line."""
-    from segue_cli import job_commands
+    from segue_cli import artifact_commands, attempt_commands, job_commands, provider_commands
 
     job_commands.add_to(app)
+    attempt_commands.add_to(app)
+    artifact_commands.add_to(app)
+    provider_commands.add_to(app)
     app(prog_name="segue")
 
 

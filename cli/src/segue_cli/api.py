@@ -30,8 +30,11 @@ _MEANINGS: Final[dict[str, str]] = {
     "idempotency-key-reused": "The earlier job with this key goes on unchanged; nothing new was taken on.",
     "not-confirmed": _REPEAT,
     "read-model-away": "Jobs go on all the same; only looking at them does not work right now.",
+    "artifact-expired": "The job and what is known of it stay; only the file is gone.",
     "artifact-store-away": "The file is not lost; try again in a moment.",
-    "job-has-ended": "Nothing was changed.",
+    "attempt-not-ambiguous": "Nothing was changed.",
+    "attempt-not-found": "Nothing was changed.",
+    "run-of-another-attempt": "Nothing was changed. Look again at the provider: which run is this attempt's own?",
     "job-not-found": "No such job was ever taken on here; nothing was billed for it.",
 }
 
@@ -71,6 +74,30 @@ class Api:
         """What happened to a job so far, in order."""
         entries: list[dict[str, Any]] = self._json("GET", f"/api/jobs/{quote(job_id, safe='')}/logs")["entries"]
         return entries
+
+    def cancel(self, job_id: str, wait_s: int) -> dict[str, Any]:
+        """Stop a job, wait so many seconds for what comes of it, and return the job."""
+        headers, timeout = {"Prefer": f"wait={wait_s}"}, wait_s + TIMEOUT_S
+        return self._json("POST", f"/api/jobs/{quote(job_id, safe='')}/cancel", headers=headers, timeout=timeout)
+
+    def attempts(self, limit: int, provider: str | None, *, ambiguous: bool) -> list[dict[str, Any]]:
+        """The newest attempts."""
+        asked = {"limit": limit, "ambiguous": ambiguous, **({"provider": provider} if provider else {})}
+        found: list[dict[str, Any]] = self._json("GET", "/api/attempts", params=asked)["attempts"]
+        return found
+
+    def attempt(self, attempt_id: str) -> dict[str, Any]:
+        """One attempt."""
+        return self._json("GET", f"/api/attempts/{quote(attempt_id, safe='')}")
+
+    def resolve(self, attempt_id: str, accepted: str | None) -> dict[str, Any]:
+        """Say that an attempt was accepted as this run, or never was; returns what follows from that."""
+        verdict = {"never_accepted": True} if accepted is None else {"accepted": accepted}
+        return self._json("POST", f"/api/attempts/{quote(attempt_id, safe='')}/resolve", json=verdict)
+
+    def providers(self) -> dict[str, Any]:
+        """How each provider does."""
+        return self._json("GET", "/api/providers")
 
     def download(self, url: str, to: Path) -> int:
         """Write one of the API's files to `to`, whole or not at all; returns its size in bytes."""

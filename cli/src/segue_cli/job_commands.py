@@ -1,4 +1,4 @@
-"""`segue submit`, `jobs`, `job` and `logs`: the REST API from a terminal."""
+"""`segue submit`, `jobs`, `job`, `logs` and `cancel`: the REST API from a terminal."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from segue_cli.api import Api
 
 POLL_S: Final = 0.25
+TOO_LATE: Final = 3
+PENDING: Final = 4
+_CANCEL_STATUS: Final = {"too_late": TOO_LATE, "pending": PENDING}
 
 ApiOption = Annotated[str | None, typer.Option("--api", help="The API's address; also SEGUE_API.")]
 JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
@@ -24,7 +27,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
 def add_to(app: typer.Typer) -> None:
     """Make the commands part of `segue`."""
-    for command in (submit, jobs, job, logs):
+    for command in (submit, jobs, job, logs, cancel):
         app.command()(command)
 
 
@@ -53,7 +56,7 @@ def submit(
         "providers": provider or None,
     }
     request = {name: value for name, value in said.items() if value is not None}
-    with _at(api) as segue:
+    with at_api(api) as segue:
         accepted = segue.submit(request, key or str(uuid4()))
         print(f"job {accepted['job_id']}", flush=True)
         if not wait and out is None:
@@ -71,7 +74,7 @@ def jobs(
     from segue_cli.job_screens import jobs_table
     from segue_cli.screen import console
 
-    with _at(api) as segue:
+    with at_api(api) as segue:
         found = segue.jobs(limit, status)
     console().print(jobs_table(found, datetime.now(UTC)) if found else "No jobs yet.")
 
@@ -81,7 +84,7 @@ def job(job_id: JobArgument, api: ApiOption = None) -> None:
     from segue_cli.job_screens import job_screen
     from segue_cli.screen import console
 
-    with _at(api) as segue:
+    with at_api(api) as segue:
         console().print(job_screen(segue.job(job_id), segue.base))
 
 
@@ -96,7 +99,7 @@ def logs(
     from segue_cli.screen import console
 
     out = console()
-    with _at(api) as segue:
+    with at_api(api) as segue:
         if not follow:
             out.print(log_table(segue.log(job_id)))
             return
@@ -106,8 +109,28 @@ def logs(
             out.print(log_line(entry, begin), soft_wrap=True)
 
 
+def cancel(
+    job_id: JobArgument,
+    wait: Annotated[int, typer.Option(min=0, max=60, help="Seconds to wait for what comes of it.")] = 10,
+    api: ApiOption = None,
+) -> None:
+    """Stop a job, and say what that means for it and for the money.
+
+    The exit status is 0 where it was stopped, 3 where that came too late, 4 where it is not known yet, and 1 where the
+    API refused or did not answer. Repeating it is harmless.
+    """
+    with at_api(api) as segue:
+        found = segue.cancel(job_id, wait)
+    outcome = found["cancel"]
+    print(f"job {found['id']}: {found['status']} ({outcome['effect']})")
+    print(outcome["message"])
+    if outcome["effect"] == "pending":
+        print(f"Watch it with:  segue logs {found['id']} --follow")
+    raise typer.Exit(_CANCEL_STATUS.get(outcome["effect"], 0))
+
+
 @contextmanager
-def _at(option: str | None) -> Iterator[Api]:
+def at_api(option: str | None) -> Iterator[Api]:
     """The API; its refusals end the command with a sentence on stderr and exit code 1."""
     from segue_cli.api import ApiFailed, address, connected
 

@@ -47,21 +47,31 @@ def job_screen(job: Mapping[str, Any], api: str) -> RenderableType:
     head.add_row("trace", job["trace_id"] or "-")
     if error := job["error"]:
         head.add_row("error", Text(f"{error['kind']}: {error['message']}", style="red"))
+    if cancel := job["cancel"]:
+        head.add_row("cancel", Text(f"{cancel['effect']}: {cancel['message']}", style="yellow"))
     for artifact in job["artifacts"]:
-        seconds = artifact.get("duration_s")
-        length = f", {seconds:.1f} s" if seconds else ""
-        url = artifact["url"] if artifact["url"].startswith("http") else api + artifact["url"]
-        head.add_row("file", Text(f"{url}  ({artifact['size_bytes']:,} bytes{length})"))
+        head.add_row("file", _file(artifact, api))
+    for attempt in job["attempts"]:
+        for artifact in attempt["late_artifacts"]:
+            head.add_row("late file", _file(artifact, api))
     if job.get("stale"):
         head.add_row("", Text("The database is away: this is what Kafka told so far.", style="yellow"))
     return Group(head, Text(), attempts_table(job)) if job["attempts"] else head
+
+
+def _file(artifact: Mapping[str, Any], api: str) -> Text:
+    seconds = artifact.get("duration_s")
+    length = f", {seconds:.1f} s" if seconds else ""
+    url = artifact["url"] if artifact["url"].startswith("http") else api + artifact["url"]
+    return Text(f"{url}  ({artifact['size_bytes']:,} bytes{length})")
 
 
 def attempts_table(job: Mapping[str, Any]) -> Table:
     """A job's attempts, with what the provider said."""
     table = plain_table("attempt", "provider", "endpoint", "state", "why", "provider's id", "cost")
     for each in job["attempts"]:
-        why = ": ".join(part for part in (each["error_kind"], each["message"]) if part)
+        late = "known late" if each["late"] else None
+        why = ": ".join(part for part in (late, each["error_kind"], each["message"]) if part)
         known = each["endpoint"] or "-", state(each["state"]), why, each["provider_ref"] or "-"
         table.add_row(str(each["attempt"]), each["provider"], *known, usd(each["cost_usd"]))
     return table

@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from contracts.catalogue import Catalogue, UnknownModel
-from contracts.generation import MusicInput, Provider, Text
+from contracts.generation import AmbiguityPolicy, MusicInput, Provider, Text
 from contracts.ids import JobId, track_id_for
-from contracts.requests import JobRequested
+from contracts.requests import LONGEST_DEADLINE_S, JobRequested
+from contracts.routing import MaxCost, RouteBy, Weights
 from gateway.problems import FieldProblem, Problem, SkippedProvider, shown
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -55,8 +56,29 @@ class TrackRequest(MusicInput):
     providers: tuple[Provider, ...] | None = Field(
         default=None, min_length=1, max_length=10, description="Only these, tried in this order; unset: all."
     )
+    route_by: RouteBy | None = Field(
+        default=None,
+        description="What the providers' order goes by: as listed, by weights, the cheapest or the fastest first.",
+    )
+    weights: Weights | None = Field(
+        default=None, description="How often each provider is to be the first, in proportion; for route_by: weights."
+    )
+    max_cost_usd: MaxCost | None = Field(
+        default=None, description="The most that all attempts may cost together; what would pass it is not sent."
+    )
+    same_model_only: bool | None = Field(
+        default=None, description="Whether to leave out routes on which another model stands in."
+    )
     deadline_s: float | None = Field(
-        default=None, ge=1, le=86_400, allow_inf_nan=False, description="Seconds after which the job ends in any case."
+        default=None,
+        ge=1,
+        le=LONGEST_DEADLINE_S,
+        allow_inf_nan=False,
+        description="Seconds after which the job ends in any case.",
+    )
+    ambiguity_policy: AmbiguityPolicy | None = Field(
+        default=None,
+        description="If a submit cannot be told accepted or not: hold never pays twice, resubmit goes on, and may.",
     )
     metadata: dict[MetadataKey, MetadataValue] | None = Field(
         default=None, max_length=20, description="Your own, given back as it is."
@@ -74,6 +96,13 @@ class TrackRequest(MusicInput):
     def _each_once(cls, value: tuple[Provider, ...] | None) -> tuple[Provider, ...] | None:
         if value is not None and len(set(value)) < len(value):
             raise ValueError("names a provider twice")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _mean_something(cls, value: Weights | None, info: ValidationInfo) -> Weights | None:
+        if value is not None and info.data.get("route_by") not in (None, "weights"):
+            raise ValueError(f"mean nothing where route_by is {info.data['route_by']}")
         return value
 
     def music(self) -> MusicInput:
@@ -116,7 +145,9 @@ def parse(raw: bytes) -> TrackRequest:
 def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) -> None:
     """Raises Problem, with each route's reason, unless some provider can do what is asked."""
     try:
-        plan = catalogue.plan(request.music(), request.model, request.providers, first)
+        plan = catalogue.plan(
+            request.music(), request.model, request.providers, first, same_model_only=bool(request.same_model_only)
+        )
     except UnknownModel as error:
         fault = FieldProblem(field="model", problem=str(error), value=shown(request.model))
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "unknown-model", str(error), errors=[fault]) from None
@@ -133,7 +164,14 @@ def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) 
 
 
 def to_message(
-    request: TrackRequest, job_id: JobId, tenant: str, *, now: datetime, accept_within_s: float, deadline_s: float
+    request: TrackRequest,
+    job_id: JobId,
+    tenant: str,
+    *,
+    now: datetime,
+    accept_within_s: float,
+    deadline_s: float,
+    ambiguity_policy: AmbiguityPolicy = "hold",
 ) -> JobRequested:
     """The message that makes the request a job."""
     return JobRequested(
@@ -145,8 +183,13 @@ def to_message(
         input=request.music(),
         model=request.model,
         providers=request.providers,
+        route_by=request.route_by,
+        weights=request.weights,
+        max_cost_usd=request.max_cost_usd,
+        same_model_only=request.same_model_only,
         accept_by=now + timedelta(seconds=accept_within_s),
         deadline_at=now + timedelta(seconds=request.deadline_s or deadline_s),
+        ambiguity_policy=request.ambiguity_policy or ambiguity_policy,
         metadata=request.metadata or {},
     )
 
@@ -155,7 +198,8 @@ def _field_problem(error: ErrorDetails) -> FieldProblem:
     context: Mapping[str, Any] = error.get("ctx") or {}
     kind = error["type"]
     limit = {name: context[name] for name in _LIMITS if isinstance(context.get(name), str | int | float)}
-    field = ".".join(shown(part) if isinstance(part, str) else str(part) for part in error["loc"][:6])
+    where = [part for part in error["loc"] if part != "[key]"][:6]
+    field = ".".join(shown(part) if isinstance(part, str) else str(part) for part in where)
     match kind:
         case "extra_forbidden":
             problem = f"there is no such field; there is {', '.join(sorted(TrackRequest.model_fields))}"

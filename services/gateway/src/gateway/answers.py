@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from contracts.attempts import AttemptState
 from contracts.generation import Modality, Provider
-from contracts.jobs import JobStatus
+from contracts.jobs import CancelEffect, JobStatus
 
 
 class Links(BaseModel):
@@ -39,11 +39,13 @@ class ArtifactAnswer(BaseModel):
     size_bytes: int
     sha256: str
     duration_s: float | None = None
+    expired_at: datetime | None = Field(default=None, description="When the file was deleted; null: it is kept.")
 
 
 class AttemptAnswer(BaseModel):
     """One try at one provider."""
 
+    id: str
     attempt: int = Field(description="Which try it was, from 1.")
     provider: Provider
     endpoint: str | None = Field(description="The provider's name for the model.")
@@ -54,9 +56,11 @@ class AttemptAnswer(BaseModel):
     http_status: int | None = Field(description="The status with which the provider refused it.")
     message: str | None = Field(description="The provider's own words.")
     cost_usd: float | None
+    late: bool = Field(description="It said more after it had ended; the job goes by what it had said first.")
     late_artifacts: list[ArtifactAnswer] = Field(
-        default_factory=list, description="Files that arrived after the job had ended otherwise."
+        default_factory=list, description="Files that came too late to be the job's; kept all the same."
     )
+    resolve_by: datetime | None = Field(description="Ambiguous: when silence becomes an answer.")
     submitting_at: datetime | None
     submitted_at: datetime | None
     finished_at: datetime | None
@@ -81,6 +85,15 @@ class JobError(BaseModel):
     attempts: list[FailedAttempt]
 
 
+class CancelAnswer(BaseModel):
+    """What came of a client's wish to stop a job."""
+
+    effect: CancelEffect | Literal["too_late", "pending"] = Field(
+        description="never_sent and cancelled_free cost nothing more; pending: it is not known yet."
+    )
+    message: str = Field(description="What it means for the job and for the money.")
+
+
 class JobAnswer(BaseModel):
     """One job, as far as it has come."""
 
@@ -93,6 +106,7 @@ class JobAnswer(BaseModel):
     queue_position: int | None = Field(description="At the provider, where it says so.")
     cost_usd: float | None = Field(description="All attempts together, as expected.")
     error: JobError | None
+    cancel: CancelAnswer | None = Field(description="What came of cancelling it; null where nobody asked for that.")
     artifacts: list[ArtifactAnswer]
     metadata: dict[str, str]
     requested_at: datetime
@@ -120,6 +134,7 @@ class TrackAnswer(BaseModel):
     model: str | None
     audio_url: str | None
     duration_s: float | None = Field(description="Its length as measured.")
+    audio_expired_at: datetime | None = Field(default=None, description="When the audio was deleted; null: it is kept.")
     created_at: datetime
     finished_at: datetime | None
     stale: bool = Field(default=False, description="The database is away; this is what Kafka told so far.")
@@ -149,13 +164,6 @@ class JobLog(BaseModel):
     """Everything that happened to a job, in order."""
 
     entries: list[LogEntry]
-
-
-class CancelAnswer(BaseModel):
-    """The wish to stop a job is on its way."""
-
-    job_id: str
-    status: JobStatus = Field(description="What the job was when it was asked to stop.")
 
 
 class RangeAnswer(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -15,16 +16,19 @@ from chassis.broker import make_broker, running, watch_broker
 from chassis.database import migrate, open_pool
 from chassis.http import health_routes, serve_http
 from chassis.logs import get_logger
+from chassis.retention import Housekeeping
 from chassis.runtime import CannotStart, Runtime
 from chassis.tail import Tail
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
-from gateway import callbacks, docs, files, jobs, overview, problems, tracks
+from gateway import attempts, callbacks, docs, files, jobs, overview, problems, providers, tracks
 from gateway.context import Gateway
+from gateway.fresh import Fresh
 from gateway.health import HealthReader
-from gateway.idempotency import Fingerprints
+from gateway.idempotency import Fingerprints, key_chores
 from gateway.lookup import Lookup
 from gateway.present import Presenter
+from gateway.provider_reads import read_providers
 from gateway.publishing import PRODUCER_TIMEOUT_S
 from gateway.reads import ReadModel
 from gateway.settings import GatewaySettings
@@ -59,6 +63,7 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
         verifiers(settings) as webhooks,
         running(broker, servers, (*_PUBLISHED, *_TAILED)),
         Tail(servers, _TAILED, tail.take, runtime).running(),
+        Housekeeping(pool, runtime, SCHEMA, key_chores(settings.keep_rows)).running(),
     ):
         watch_broker(broker, runtime)
         _say_what_runs(settings, catalogue)
@@ -71,6 +76,7 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
             lookup=Lookup(tail, ReadModel(pool)),
             fingerprints=Fingerprints(pool),
             health=HealthReader(pool),
+            providers=Fresh(partial(read_providers, pool)),
             store=store,
             present=Presenter(settings.public_url or ""),
             verifiers=webhooks,
@@ -89,8 +95,8 @@ def api(parts: Gateway) -> FastAPI:
     app.state.gateway = parts
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry)
     problems.install(app)
-    for router in (tracks.router, jobs.router, files.router, overview.router, callbacks.router):
-        app.include_router(router)
+    for part in (tracks, jobs, attempts, files, overview, providers, callbacks):
+        app.include_router(part.router)
     app.router.routes.extend(health_routes(parts.runtime))
     docs.install(app)
     return app

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
 
 from gateway.accept import TrackRequest
+from gateway.attempts import Resolution
 from gateway.problems import ProblemDocument
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -34,7 +35,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         _, added = models_json_schema(
-            [(TrackRequest, "validation"), (ProblemDocument, "serialization")],
+            [(TrackRequest, "validation"), (Resolution, "validation"), (ProblemDocument, "serialization")],
             ref_template="#/components/schemas/{model}",
         )
         schema.setdefault("components", {}).setdefault("schemas", {}).update(added["$defs"])

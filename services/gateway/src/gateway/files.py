@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -16,23 +18,26 @@ from contracts.attempts import Artifact
 from contracts.ids import JobId, attempt_id_for
 from gateway.context import TENANT, Here
 from gateway.problems import Problem, Responses, documented, not_found
-from gateway.state import Job
+from gateway.state import Job, StoredArtifact
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
 _MEDIA: Final = re.compile(r"^(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}$")
 _RANGE: Final = re.compile(r"^bytes=(\d{1,15})?-(\d{1,15})?$")
+_Attempt = Annotated[int | None, Query(ge=1, le=9999, description="Of a file that came late: its attempt.")]
 _BINARY: Final[dict[str, Any]] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
-_ANSWERS: Final[Responses] = {
-    200: {"description": "The file.", **_BINARY},
-    206: {"description": "The part of it that Range asked for.", **_BINARY},
+_TOLD: Final[Responses] = {
+    200: {"description": "Its type, size and ETag."},
     304: {"description": "Unchanged since the ETag in If-None-Match."},
     **documented(
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
     ),
+}
+_ANSWERS: Final[Responses] = {
+    **_TOLD,
+    200: {"description": "The file.", **_BINARY},
+    206: {"description": "The part of it that Range asked for.", **_BINARY},
+    **documented(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
 }
 
 
@@ -46,7 +51,7 @@ async def get_artifact(
     name: str,
     request: Request,
     here: Here,
-    attempt: Annotated[int | None, Query(ge=1, le=9999, description="Of a file that came late: its attempt.")] = None,
+    attempt: _Attempt = None,
 ) -> Response:
     """One file that a job made."""
     job = (await here.lookup.job(job_id, TENANT)).value
@@ -61,16 +66,23 @@ async def get_artifact(
     if part is not None:
         status = HTTPStatus.PARTIAL_CONTENT
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size_bytes}"
-    try:
+    with _asking_the_store(job_id, name):
         key = artifact_key(job.job_id, attempt_id, artifact.name)
         content = await here.store.get(key, start, end if part else None)
-    except FileNotFoundError:
-        get_logger("gateway").error("a file is missing in the artifact store", job_id=job_id, name=name)
-        raise not_found("artifact", name) from None
-    except STORE_ERRORS as error:
-        get_logger("gateway").warning("the artifact store is away", job_id=job_id, error=repr(error))
-        raise _store_away() from error
     return StreamingResponse(content, status, headers=headers)
+
+
+@router.head("/{job_id}/artifacts/{name}", response_class=Response, responses=_TOLD)
+async def head_artifact(job_id: str, name: str, request: Request, here: Here, attempt: _Attempt = None) -> Response:
+    """What one file is, without the file: a Range makes no difference to it."""
+    job = (await here.lookup.job(job_id, TENANT)).value
+    artifact, attempt_id = _find(job, name, attempt)
+    headers = _headers(artifact)
+    if request.headers.get("if-none-match") in {headers["ETag"], "*"}:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
+    with _asking_the_store(job_id, name):
+        size = await here.store.head(artifact_key(job.job_id, attempt_id, artifact.name))
+    return Response(headers=headers | {"Content-Length": str(size)})
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -118,6 +130,8 @@ def _find(job: Job, name: str, n: int | None) -> tuple[Artifact, str]:
     artifact = next((each for each in found if each.name == name), None)
     if artifact is None or attempt_id is None:
         raise not_found("artifact", name)
+    if isinstance(artifact, StoredArtifact) and artifact.expired_at is not None:
+        raise _gone(artifact, artifact.expired_at)
     return artifact, attempt_id
 
 
@@ -133,6 +147,27 @@ def _headers(artifact: Artifact) -> dict[str, str]:
         "Cache-Control": "private, max-age=31536000, immutable",
         "Accept-Ranges": "bytes",
     }
+
+
+@contextmanager
+def _asking_the_store(job_id: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        get_logger("gateway").error("a file is missing in the artifact store", job_id=job_id, name=name)
+        raise not_found("artifact", name) from None
+    except STORE_ERRORS as error:
+        get_logger("gateway").warning("the artifact store is away", job_id=job_id, error=repr(error))
+        raise _store_away() from error
+
+
+def _gone(artifact: StoredArtifact, at: datetime) -> Problem:
+    kept = "" if artifact.kept_days is None else f" for {artifact.kept_days:g} d"
+    detail = (
+        f"{artifact.name} expired at {at:%Y-%m-%dT%H:%M:%SZ}: files are kept{kept} here "
+        "(SEGUE_ARTIFACT_RETENTION_DAYS, or segue artifacts gc)"
+    )
+    return Problem(HTTPStatus.GONE, "artifact-expired", detail, expired_at=at, kept_days=artifact.kept_days)
 
 
 def _store_away() -> Problem:

@@ -22,7 +22,7 @@ from contracts.jobs import (
     JobSucceeded,
 )
 from contracts.message import Message
-from contracts.requests import JobRequested
+from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
 from contracts.wording import in_words
 from gateway.state import Attempt, Job, LogLine
 
@@ -40,6 +40,7 @@ class Known:
 
     job: Job | None
     log: tuple[LogLine, ...] = ()
+    cancel_asked_at: datetime | None = None
 
 
 def fold(known: Known | None, envelope: Envelope) -> Known:
@@ -47,13 +48,17 @@ def fold(known: Known | None, envelope: Envelope) -> Known:
     known = known or Known(None)
     message = envelope.message
     trace_id = trace_id_of(envelope.traceparent)
-    job = known.job
+    job, asked_at = known.job, known.cancel_asked_at
     match message:
         case JobRequested():
             job = _requested(job, message, trace_id)
+        case CancelRequested():
+            asked_at = min(asked_at or message.occurred_at, message.occurred_at)
         case JobEvent():
             job = _happened(job, message, trace_id)
-    return Known(job, _logged(known.log, message, envelope.event_id))
+    if job is not None:
+        job = replace(job, cancel_asked_at=asked_at)
+    return Known(job, _logged(known.log, message, envelope.event_id), asked_at)
 
 
 def event_name(message_type: str) -> str:
@@ -140,10 +145,11 @@ def _apply(job: Job, event: JobEvent) -> Job:
                 finished_at=at,
             )
         case JobFailed():
-            ended = replace(job, error_kind=event.kind, error_message=event.message, cost_usd=event.cost_usd)
-            return replace(_outcomes(ended, event.attempts, at), finished_at=at)
+            ended = replace(job, error_kind=event.kind, error_message=event.message, outcomes=event.attempts)
+            return replace(_outcomes(ended, event.attempts, at), cost_usd=event.cost_usd, finished_at=at)
         case JobCancelled():
-            return replace(_outcomes(job, event.attempts, at), finished_at=at)
+            ended = replace(job, cancel_effect=event.effect, cost_usd=event.cost_usd)
+            return replace(_outcomes(ended, event.attempts, at), finished_at=at)
         case _:
             return job
 
@@ -193,6 +199,8 @@ def _logged(log: tuple[LogLine, ...], message: Message, event_id: str) -> tuple[
             code = message.kind
         case JobFailed():
             code = message.kind
+        case ResolutionRequested():
+            provider, attempt_id = message.provider, message.attempt_id
     n = int(attempt_id.rpartition(".")[2]) if attempt_id else None
     line = LogLine(event_id, message.occurred_at, event_name(message.TYPE), provider, n, code, in_words(message))
     return (*log, line)

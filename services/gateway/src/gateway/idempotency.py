@@ -6,12 +6,14 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
 from chassis.database import TRANSIENT, Pool
 from chassis.logs import get_logger
+from chassis.retention import Chore, rows_chore
 from gateway.problems import Problem, shown
 
 REMEMBER_LIMIT_S: Final = 1.0
@@ -22,6 +24,12 @@ _REMEMBER = """
 INSERT INTO idempotency AS known (tenant, key, fingerprint, job_id, traceparent) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant, key) DO UPDATE SET key = known.key
 RETURNING fingerprint, traceparent
+"""
+_PURGE = """
+DELETE FROM idempotency WHERE (tenant, key) IN (
+    SELECT tenant, key FROM idempotency WHERE created_at < now() - $1::interval
+    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
 """
 
 
@@ -59,6 +67,11 @@ def require_same(fingerprint: str, first: str | None) -> None:
             "idempotency-key-reused",
             "this Idempotency-Key was already used for another request body; use a new key for a new request",
         )
+
+
+def key_chores(keep: timedelta) -> tuple[Chore, ...]:
+    """What the gateway deletes of its own. A key that has gone still names its job, which the read model keeps."""
+    return (rows_chore("idempotency_keys", _PURGE, keep),)
 
 
 class Fingerprints:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from opentelemetry import trace
 
 from chassis.telemetry import traceparent_of
@@ -15,17 +15,30 @@ from contracts.generation import Provider, Text
 from contracts.ids import JobId
 from contracts.jobs import JobStatus
 from contracts.requests import CancelRequested
-from gateway.answers import CancelAnswer, JobAnswer, JobLog, JobPage
+from gateway.answers import JobAnswer, JobLog, JobPage
+from gateway.cancelling import cancel_answer
 from gateway.context import TENANT, Here
 from gateway.paging import CursorText, cursor_of, cursor_text
+from gateway.prefer import wait_of
 from gateway.present import log_entry
-from gateway.problems import Problem, documented
+from gateway.problems import documented
 from gateway.publishing import PUBLISH_LIMIT_S, publish_durably
 from gateway.reads import JobFilter
+from gateway.waiting import ended
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
+CANCEL_WAIT_S: Final = 5
+"""How long a cancel waits for its outcome, where the client does not say."""
+
 _MISSING = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_PREFER: Final[dict[str, Any]] = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=N`: wait for the outcome for N seconds (5 by default, at most 60).",
+    "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
+    "example": "wait=30",
+}
 
 
 @router.get("", responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE))
@@ -58,14 +71,25 @@ async def get_job_log(job_id: str, here: Here) -> JobLog:
     return JobLog(entries=[log_entry(line, job.job_id, job.track_id) for line in lines])
 
 
-@router.post("/{job_id}/cancel", status_code=202, responses=_MISSING | documented(HTTPStatus.CONFLICT))
-async def cancel_job(job_id: str, here: Here) -> CancelAnswer:
-    """Stop a job, as far as its provider allows; the job itself says later what came of it."""
+@router.post(
+    "/{job_id}/cancel",
+    responses={202: {"model": JobAnswer, "description": "What comes of it is not known yet."}, **_MISSING},
+    openapi_extra={"parameters": [_PREFER]},
+)
+async def cancel_job(job_id: str, request: Request, response: Response, here: Here) -> JobAnswer:
+    """Stop a job, as far as its provider allows, and say what came of it; repeating that is harmless."""
     deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
-    job = (await here.lookup.job(job_id, TENANT)).value
-    if job.final:
-        raise Problem(HTTPStatus.CONFLICT, "job-has-ended", f"the job has already ended: {job.status}")
-    message = CancelRequested(job_id=JobId(job.job_id), occurred_at=datetime.now(UTC), tenant=TENANT)
+    found = await here.lookup.job(job_id, TENANT)
+    if found.value.final:
+        return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
+    message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=datetime.now(UTC), tenant=TENANT)
     parent = traceparent_of(trace.get_current_span())
     await publish_durably(here, message, parent=parent, deadline=deadline)
-    return CancelAnswer(job_id=job.job_id, status=job.status)
+    asked = wait_of(request.headers.getlist("prefer"))
+    if asked is not None:
+        response.headers["Preference-Applied"] = f"wait={asked}"
+    await ended(here, job_id, CANCEL_WAIT_S if asked is None else asked)
+    found = await here.lookup.job(job_id, TENANT)
+    if not found.value.final:
+        response.status_code = HTTPStatus.ACCEPTED
+    return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))

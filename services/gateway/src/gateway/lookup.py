@@ -10,13 +10,15 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
-from contracts.ids import JOB_ID_PATTERN
+from contracts.generation import Provider
+from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
 from gateway.problems import Problem, not_found
 from gateway.reads import Cursor, JobFilter, ReadModel, ReadModelAway
-from gateway.state import FINAL, Job, LogLine, Track, merged_log, newer, track_of
+from gateway.state import FINAL, AttemptOfJob, Job, LogLine, Track, merged_log, newer, track_of
 from gateway.tail import JobTail
 
 _ID: Final = re.compile(JOB_ID_PATTERN)
+_ATTEMPT_ID: Final = re.compile(ATTEMPT_ID_PATTERN)
 T = TypeVar("T")
 
 
@@ -78,6 +80,34 @@ class Lookup:
         if track is None:
             raise not_found("track", track_id)
         return Found(track)
+
+    async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob:
+        """One attempt, as the read model has it."""
+        if not _ATTEMPT_ID.match(attempt_id):
+            raise not_found("attempt", attempt_id)
+        try:
+            found = await self._reads.attempt(attempt_id, tenant)
+        except ReadModelAway:
+            raise _away("this attempt") from None
+        if found is None:
+            raise not_found("attempt", attempt_id)
+        return found
+
+    async def attempts(
+        self, tenant: str, provider: Provider | None, below: Cursor | None, limit: int, *, ambiguous: bool
+    ) -> list[AttemptOfJob]:
+        """Some attempts, the newest first, as the read model has them."""
+        try:
+            return await self._reads.attempts(tenant, provider, below, limit, ambiguous=ambiguous)
+        except ReadModelAway:
+            raise _away("the list of attempts") from None
+
+    async def other_of_run(self, attempt: AttemptOfJob, provider_ref: str) -> str | None:
+        """Another attempt than this one, of any tenant, whose run at the provider that is."""
+        try:
+            return await self._reads.other_of_run(attempt.attempt.provider, provider_ref, attempt.attempt_id)
+        except ReadModelAway:
+            raise _away("the run") from None
 
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
         """Some jobs, the newest first."""

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from fastapi import Query
 
-from contracts.ids import JOB_ID_PATTERN
+from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
 from gateway.problems import FieldProblem, Problem, shown
 from gateway.reads import Cursor
 
@@ -19,7 +19,7 @@ CursorText = Annotated[
     str | None, Query(max_length=200, description="The `next_cursor` of the page before; unset: the first page.")
 ]
 
-_ID: Final = re.compile(JOB_ID_PATTERN)
+_ID: Final = re.compile(f"{JOB_ID_PATTERN}|{ATTEMPT_ID_PATTERN}")
 
 
 def cursor_text(at: datetime, identifier: str) -> str:

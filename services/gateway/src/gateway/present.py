@@ -11,6 +11,7 @@ from gateway.answers import (
     AcceptedAnswer,
     ArtifactAnswer,
     AttemptAnswer,
+    CancelAnswer,
     FailedAttempt,
     JobAnswer,
     JobError,
@@ -18,7 +19,8 @@ from gateway.answers import (
     LogEntry,
     TrackAnswer,
 )
-from gateway.state import Attempt, Job, LogLine, Track
+from gateway.cancelling import cancel_told
+from gateway.state import Attempt, Job, LogLine, Track, expired_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class Presenter:
         links = Links(job=self.job_url(job_id), track=f"{self.base}/api/tracks/{track_id}", logs=self.logs_url(job_id))
         return AcceptedAnswer(job_id=job_id, track_id=track_id, trace_id=trace_id, links=links)
 
-    def job(self, job: Job, *, stale: bool = False) -> JobAnswer:
-        """A job with its attempts and files."""
+    def job(self, job: Job, *, stale: bool = False, cancel: CancelAnswer | None = None) -> JobAnswer:
+        """A job with its attempts and files; `cancel` is told instead of what it knows of that itself."""
         current = job.attempts[-1] if job.attempts and not job.final else None
         return JobAnswer(
             id=job.job_id,
@@ -43,8 +45,9 @@ class Presenter:
             provider=job.provider,
             attempts=[self._attempt(job, attempt) for attempt in job.attempts],
             queue_position=current.queue_position if current else None,
-            cost_usd=job.cost_usd,
+            cost_usd=job.total_cost_usd,
             error=_error(job),
+            cancel=cancel or cancel_told(job),
             artifacts=[self._artifact(job.job_id, artifact) for artifact in job.artifacts],
             metadata=job.metadata or {},
             requested_at=job.requested_at,
@@ -66,6 +69,7 @@ class Presenter:
             model=track.model,
             audio_url=None if name is None else self._artifact_url(track.job_id, name),
             duration_s=track.duration_s,
+            audio_expired_at=track.expired_at,
             created_at=track.created_at,
             finished_at=track.finished_at,
             stale=stale,
@@ -91,10 +95,12 @@ class Presenter:
             size_bytes=artifact.size_bytes,
             sha256=artifact.sha256,
             duration_s=artifact.duration_s,
+            expired_at=expired_at(artifact),
         )
 
     def _attempt(self, job: Job, attempt: Attempt) -> AttemptAnswer:
         return AttemptAnswer(
+            id=job.attempt_id(attempt),
             attempt=attempt.n,
             provider=attempt.provider,
             endpoint=attempt.endpoint,
@@ -105,7 +111,9 @@ class Presenter:
             http_status=attempt.http_status,
             message=attempt.message,
             cost_usd=attempt.cost_usd,
+            late=attempt.late or bool(attempt.late_artifacts),
             late_artifacts=[self._artifact(job.job_id, artifact, attempt.n) for artifact in attempt.late_artifacts],
+            resolve_by=attempt.resolve_by,
             submitting_at=attempt.submitting_at,
             submitted_at=attempt.submitted_at,
             finished_at=attempt.finished_at,
@@ -129,16 +137,15 @@ def log_entry(line: LogLine, job_id: str, track_id: str | None) -> LogEntry:
 def _error(job: Job) -> JobError | None:
     if job.error_kind is None:
         return None
+    # An attempt that said more since then had another reason when the job failed.
+    before = {outcome.n: outcome for outcome in job.outcomes}
+    told = [before.get(attempt.n, attempt) if attempt.late else attempt for attempt in job.attempts]
     reasons = [
         FailedAttempt(
-            attempt=attempt.n,
-            provider=attempt.provider,
-            kind=attempt.kind,
-            error_code=attempt.error_code,
-            message=attempt.message,
+            attempt=each.n, provider=each.provider, kind=each.kind, error_code=each.error_code, message=each.message
         )
-        for attempt in job.attempts
-        if attempt.state != "succeeded"
+        for each in told
+        if (each.state if isinstance(each, Attempt) else each.outcome) != "succeeded"
     ]
     return JobError(
         kind=job.error_kind,

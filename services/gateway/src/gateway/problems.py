@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ class ProblemDocument(BaseModel):
     detail: str = Field(description="What happened this time, for people.")
     errors: list[FieldProblem] | None = None
     routes: list[SkippedProvider] | None = None
+    expired_at: datetime | None = Field(default=None, description="When the file was deleted.")
+    kept_days: float | None = Field(default=None, description="The rule by which it was: for how long files are kept.")
     idempotency_key: str | None = Field(default=None, description="Repeat the request with this Idempotency-Key.")
 
 
@@ -78,7 +81,10 @@ class Problem(Exception):
             **self.members,
         )
         return JSONResponse(
-            document.model_dump(exclude_none=True), self.status, headers=self.headers, media_type=MEDIA_TYPE
+            document.model_dump(mode="json", exclude_none=True),
+            self.status,
+            headers=self.headers,
+            media_type=MEDIA_TYPE,
         )
 
 

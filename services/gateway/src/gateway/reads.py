@@ -13,8 +13,8 @@ import asyncpg
 from chassis.database import TRANSIENT, Pool
 from contracts.generation import Provider
 from contracts.jobs import JobStatus
-from gateway.rows import by_job, job_of, log_line_of, track_of_row
-from gateway.state import Job, LogLine, Track
+from gateway.rows import attempt_of_job, by_job, job_of, log_line_of, track_of_row
+from gateway.state import AttemptOfJob, Job, LogLine, Track
 
 READ_LIMIT_S: Final = 3.0
 
@@ -22,12 +22,13 @@ AWAY: Final[tuple[type[Exception], ...]] = (
     *TRANSIENT,
     # The log-sink has not made its views yet.
     asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
     asyncpg.InvalidSchemaNameError,
 )
 
 _JOB_COLUMNS = """
 job_id, track_id, tenant, status, model, provider, attempt_id, version, error, cost_usd, fingerprint, metadata,
-requested_at, started_at, finished_at, deadline_at, trace_id, updated_at
+requested_at, started_at, finished_at, deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
 """
 # The columns are a constant of this module; everything that clients say travels as a parameter.
 _ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE job_id = $1 AND tenant = $2 AND track_id IS NOT NULL"  # noqa: S608
@@ -39,10 +40,23 @@ WHERE tenant = $1 AND track_id IS NOT NULL
 ORDER BY requested_at DESC, job_id DESC LIMIT $7
 """  # noqa: S608
 _ATTEMPTS = "SELECT * FROM log_sink.v_attempts WHERE job_id = ANY($1::text[]) ORDER BY job_id, n"
+# A job's own row may come later than its attempts', from another topic; until then the attempt is nobody's.
+_ATTEMPTS_OF_JOBS = """
+SELECT a.*, j.status AS job_status, j.deadline_at, j.input
+FROM log_sink.v_attempts a JOIN log_sink.v_jobs j USING (job_id) WHERE j.tenant = $1
+"""
+_ONE_ATTEMPT = f"{_ATTEMPTS_OF_JOBS} AND a.attempt_id = $2"
+_OF_RUN = "SELECT attempt_id FROM log_sink.v_attempts WHERE provider = $1 AND provider_ref = $2 AND attempt_id <> $3"
+_SOME_ATTEMPTS = f"""
+{_ATTEMPTS_OF_JOBS} AND (a.ambiguous OR NOT $2) AND ($3::text IS NULL OR a.provider = $3)
+  AND ($4::timestamptz IS NULL OR (a.first_at, a.attempt_id) < ($4, $5))
+ORDER BY a.first_at DESC, a.attempt_id DESC LIMIT $6
+"""
 _ARTIFACTS = "SELECT * FROM log_sink.v_artifacts WHERE job_id = ANY($1::text[]) ORDER BY attempt_id, name"
 _LOG = "SELECT * FROM log_sink.v_job_log WHERE job_id = $1 ORDER BY time, seq"
 _TRACK_COLUMNS = (
-    "track_id, job_id, status, provider, model, artifact_name, duration_s, created_at, finished_at, updated_at"
+    "track_id, job_id, status, provider, model, artifact_name, duration_s, created_at, finished_at, updated_at, "
+    "expired_at"
 )
 _ONE_TRACK = f"SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks WHERE track_id = $1 AND tenant = $2"  # noqa: S608
 _TRACKS = f"""
@@ -112,6 +126,24 @@ class ReadModel:
         """Some tracks, the newest first."""
         at, last_id = (below.at, below.id) if below else (None, None)
         return [track_of_row(row) for row in await self._fetch(_TRACKS, tenant, at, last_id, limit)]
+
+    async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob | None:
+        """One attempt."""
+        rows = await self._fetch(_ONE_ATTEMPT, tenant, attempt_id)
+        return attempt_of_job(rows[0]) if rows else None
+
+    async def attempts(
+        self, tenant: str, provider: Provider | None, below: Cursor | None, limit: int, *, ambiguous: bool
+    ) -> list[AttemptOfJob]:
+        """Some attempts, the newest first; only those of which nobody knows whether they were accepted, if wanted."""
+        at, last_id = (below.at, below.id) if below else (None, None)
+        rows = await self._fetch(_SOME_ATTEMPTS, tenant, ambiguous, provider, at, last_id, limit)
+        return [attempt_of_job(row) for row in rows]
+
+    async def other_of_run(self, provider: Provider, provider_ref: str, attempt_id: str) -> str | None:
+        """Another attempt than this one, whose run that is."""
+        rows = await self._fetch(_OF_RUN, provider, provider_ref, attempt_id)
+        return rows[0]["attempt_id"] if rows else None
 
     async def _with_parts(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
         if not rows:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import asyncpg
 
-from contracts.attempts import Artifact
-from gateway.state import Attempt, Job, LogLine, Track
+from contracts.jobs import AttemptOutcome
+from gateway.state import Attempt, AttemptOfJob, Job, LogLine, StoredArtifact, Track
 
 Row = asyncpg.Record
 
@@ -39,7 +39,7 @@ def job_of(row: Row, attempts: Sequence[Row], artifacts: Sequence[Row]) -> Job:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         attempts=tuple(
-            _attempt(each, [file for file in artifacts if file["attempt_id"] == each["attempt_id"] and file["late"]])
+            attempt_of(each, [file for file in artifacts if file["attempt_id"] == each["attempt_id"]])
             for each in attempts
         ),
         artifacts=tuple(_artifact(each) for each in made),
@@ -47,13 +47,19 @@ def job_of(row: Row, attempts: Sequence[Row], artifacts: Sequence[Row]) -> Job:
         cost_usd=row["cost_usd"],
         error_kind=error.get("kind"),
         error_message=error.get("message"),
+        outcomes=tuple(AttemptOutcome.model_validate(each) for each in error.get("attempts") or ()),
+        cancel_asked_at=row["cancel_asked_at"],
+        cancel_effect=row["cancel_effect"],
         metadata=row["metadata"],
         fingerprint=row["fingerprint"],
         trace_id=row["trace_id"],
     )
 
 
-def _attempt(row: Row, late: Sequence[Row]) -> Attempt:
+def attempt_of(row: Row, artifacts: Sequence[Row]) -> Attempt:
+    """An attempt; of its files it keeps those that are not its job's."""
+    # What comes late is not the job's, even while the job is still under way elsewhere.
+    late = [each for each in artifacts if each["late"] or row["late"]]
     return Attempt(
         n=row["n"],
         provider=row["provider"],
@@ -66,7 +72,9 @@ def _attempt(row: Row, late: Sequence[Row]) -> Attempt:
         http_status=row["http_status"],
         message=row["message"],
         cost_usd=row["cost_usd"],
+        late=row["late"],
         late_artifacts=tuple(_artifact(each) for each in late),
+        resolve_by=row["resolve_by"],
         submitting_at=row["submitting_at"],
         submitted_at=row["submitted_at"],
         finished_at=row["finished_at"],
@@ -74,8 +82,24 @@ def _attempt(row: Row, late: Sequence[Row]) -> Attempt:
     )
 
 
-def _artifact(row: Row) -> Artifact:
-    return Artifact(
+def attempt_of_job(row: Row) -> AttemptOfJob:
+    """An attempt beside its job."""
+    return AttemptOfJob(
+        attempt_id=row["attempt_id"],
+        job_id=row["job_id"],
+        track_id=row["track_id"],
+        model=row["model"],
+        attempt=attempt_of(row, ()),
+        first_at=row["first_at"],
+        ambiguous=row["ambiguous"],
+        job_status=row["job_status"],
+        deadline_at=row["deadline_at"],
+        input=row["input"] or {},
+    )
+
+
+def _artifact(row: Row) -> StoredArtifact:
+    return StoredArtifact(
         name=row["name"],
         content_type=row["content_type"],
         size_bytes=row["size_bytes"],
@@ -83,6 +107,8 @@ def _artifact(row: Row) -> Artifact:
         duration_s=row["duration_s"],
         width=row["width"],
         height=row["height"],
+        expired_at=row["expired_at"],
+        kept_days=row["kept_days"],
     )
 
 
@@ -97,6 +123,7 @@ def track_of_row(row: Row) -> Track:
         model=row["model"],
         artifact_name=row["artifact_name"],
         duration_s=row["duration_s"],
+        expired_at=row["expired_at"],
         finished_at=row["finished_at"],
     )
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import CallbackSettings
-from contracts.generation import Provider
+from contracts.generation import AmbiguityPolicy, Provider
+from contracts.requests import LONGEST_DEADLINE_S
 from gateway.signatures import replicate_key
 
 
@@ -27,7 +28,11 @@ class GatewaySettings(CallbackSettings):
         default=None, validation_alias="SEGUE_CATALOGUE", description="Path of a models.yaml; unset: the built-in one."
     )
     job_deadline_s: float = Field(
-        default=1800, ge=1, le=86_400, validation_alias="SEGUE_JOB_DEADLINE_S", description="Seconds a job may take."
+        default=1800,
+        ge=1,
+        le=LONGEST_DEADLINE_S,
+        validation_alias="SEGUE_JOB_DEADLINE_S",
+        description="Seconds a job may take.",
     )
     accept_within_s: float = Field(
         default=15,
@@ -35,6 +40,11 @@ class GatewaySettings(CallbackSettings):
         le=3600,
         validation_alias="SEGUE_ACCEPT_WITHIN_S",
         description="Seconds after which a request that was stuck on its way to Kafka is no longer run.",
+    )
+    ambiguity_policy: AmbiguityPolicy = Field(
+        default="hold",
+        validation_alias="SEGUE_AMBIGUITY_POLICY",
+        description="hold or resubmit: what a job does when nobody can tell whether its submit was accepted.",
     )
     fal_jwks_url: str = Field(
         default="https://rest.fal.ai/.well-known/jwks.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -9,10 +10,25 @@ from typing import Final
 from contracts.attempts import Artifact, AttemptState
 from contracts.failures import FailureKind
 from contracts.generation import Provider
-from contracts.jobs import JobStatus, PlannedRoute
+from contracts.ids import AttemptId, JobId, attempt_id_for
+from contracts.jobs import AttemptOutcome, CancelEffect, JobStatus, PlannedRoute
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 FINAL_ATTEMPT: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class StoredArtifact(Artifact):
+    """A file as the read model has it."""
+
+    expired_at: datetime | None = None
+    """When it was deleted; None: it is kept."""
+    kept_days: float | None = None
+    """The rule by which it was."""
+
+
+def expired_at(artifact: Artifact) -> datetime | None:
+    """When a file was deleted; None where it is kept."""
+    return artifact.expired_at if isinstance(artifact, StoredArtifact) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +46,12 @@ class Attempt:
     http_status: int | None = None
     message: str | None = None
     cost_usd: float | None = None
+    late: bool = False
+    """It said more after it had ended; the job goes by what it had said first."""
     late_artifacts: tuple[Artifact, ...] = ()
-    """Files it made after the job had ended otherwise."""
+    """Files it made that are not the job's result."""
+    resolve_by: datetime | None = None
+    """When silence about a lost submit becomes an answer."""
     submitting_at: datetime | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
@@ -60,8 +80,14 @@ class Job:
     artifacts_of: str | None = None
     """The attempt whose folder in the store the artifacts lie in."""
     cost_usd: float | None = None
+    """What all attempts cost, as it was known when the job ended."""
     error_kind: str | None = None
     error_message: str | None = None
+    outcomes: tuple[AttemptOutcome, ...] = ()
+    """Why each attempt was no success, as it was known when the job failed."""
+    cancel_asked_at: datetime | None = None
+    cancel_effect: CancelEffect | None = None
+    """What came of that, where it stopped the job."""
     metadata: dict[str, str] | None = None
     fingerprint: str | None = None
     trace_id: str | None = None
@@ -70,6 +96,19 @@ class Job:
     def final(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status in FINAL
+
+    @property
+    def total_cost_usd(self) -> float | None:
+        """What all attempts cost, as it is known by now; None unless that is known of each."""
+        if not any(attempt.late for attempt in self.attempts):
+            return self.cost_usd
+        costs = [attempt.cost_usd for attempt in self.attempts]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+    def attempt_id(self, attempt: Attempt) -> AttemptId:
+        """The id of one of its attempts."""
+        return attempt_id_for(JobId(self.job_id), attempt.n)
 
     @property
     def never_run(self) -> bool:
@@ -90,6 +129,24 @@ class LogLine:
     message: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOfJob:
+    """An attempt with what an operator needs to know of its job."""
+
+    attempt_id: AttemptId
+    job_id: str
+    track_id: str
+    model: str
+    attempt: Attempt
+    first_at: datetime
+    ambiguous: bool
+    """Nobody knows whether its provider accepted it: not yet, or not to this day."""
+    job_status: JobStatus
+    deadline_at: datetime | None
+    input: Mapping[str, object]
+    """What its client asked for; empty where that is not known yet."""
+
+
 def newer(stored: Job | None, tailed: Job | None) -> Job | None:
     """What both together know: the newer version, with the attempts as the read model tells them where it can."""
     if stored is None or tailed is None:
@@ -97,8 +154,9 @@ def newer(stored: Job | None, tailed: Job | None) -> Job | None:
     attempts = _attempts(stored.attempts, tailed.attempts)
     # Whoever has not seen the request itself goes by what came of it, which is later.
     requested_at = min(stored.requested_at, tailed.requested_at)
+    cancel_asked_at = stored.cancel_asked_at or tailed.cancel_asked_at
     if tailed.version <= stored.version:
-        return replace(stored, attempts=attempts, requested_at=requested_at)
+        return replace(stored, attempts=attempts, requested_at=requested_at, cancel_asked_at=cancel_asked_at)
     return replace(
         tailed,
         requested_at=requested_at,
@@ -108,6 +166,7 @@ def newer(stored: Job | None, tailed: Job | None) -> Job | None:
         metadata=tailed.metadata or stored.metadata,
         fingerprint=tailed.fingerprint or stored.fingerprint,
         trace_id=tailed.trace_id or stored.trace_id,
+        cancel_asked_at=cancel_asked_at,
         attempts=attempts,
     )
 
@@ -151,6 +210,8 @@ class Track:
     model: str | None = None
     artifact_name: str | None = None
     duration_s: float | None = None
+    expired_at: datetime | None = None
+    """When its file was deleted; None: it is kept."""
     finished_at: datetime | None = None
 
 
@@ -168,5 +229,6 @@ def track_of(job: Job) -> Track:
         model=job.model if made else None,
         artifact_name=file.name if file else None,
         duration_s=file.duration_s if file else None,
+        expired_at=expired_at(file) if file else None,
         finished_at=job.finished_at,
     )

@@ -22,7 +22,7 @@ from gateway.paging import CursorText, cursor_of, cursor_text
 from gateway.prefer import wait_of
 from gateway.problems import documented
 from gateway.publishing import PUBLISH_LIMIT_S, publish_durably
-from gateway.state import Job
+from gateway.waiting import ended
 
 router = APIRouter(prefix="/api/tracks", tags=["tracks"])
 
@@ -83,7 +83,7 @@ async def create_track(request: Request, here: Here) -> Response:
     headers = {"Location": here.present.job_url(answer.job_id), "Idempotency-Key": key.value}
     if wait := wait_of(request.headers.getlist("prefer")):
         headers["Preference-Applied"] = f"wait={wait}"
-        job = await _ended(here, answer.job_id, wait)
+        job = await ended(here, answer.job_id, wait)
         if job is not None:
             return _json(200, here.present.job(job), headers)
     return _json(202, answer, headers)
@@ -135,24 +135,10 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
         now=datetime.now(UTC),
         accept_within_s=here.settings.accept_within_s,
         deadline_s=here.settings.job_deadline_s,
+        ambiguity_policy=here.settings.ambiguity_policy,
     )
     await publish_durably(here, message, parent=parent, deadline=deadline, key=key.value)
     return here.present.accepted(job_id, track_id, trace_id_of(parent))
-
-
-async def _ended(here: Gateway, job_id: str, wait_s: int) -> Job | None:
-    """The job once it has ended; None if that takes longer, or if the gateway stops."""
-    job = (await here.lookup.job(job_id, TENANT)).value
-    if job.final:
-        return job
-    final = asyncio.create_task(here.tail.final(job_id))
-    stopping = asyncio.create_task(here.runtime.stopping.wait())
-    try:
-        await asyncio.wait({final, stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        return (await here.lookup.job(job_id, TENANT)).value if final.done() else None
-    finally:
-        final.cancel()
-        stopping.cancel()
 
 
 def _json(status: int, answer: AcceptedAnswer | JobAnswer, headers: dict[str, str]) -> Response:

@@ -10,15 +10,19 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import log_sink
+from chassis.artifacts import ArtifactStore
 from chassis.broker import make_broker, running, watch_broker
 from chassis.database import Pool, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
 from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
+from chassis.retention import Chore, Housekeeping
 from chassis.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
+from log_sink.expiry import expiry_chore
 from log_sink.handler import PersistBatch
 from log_sink.partitions import ensure_partitions, keep_partitions
+from log_sink.purging import log_chores
 from log_sink.settings import SinkSettings
 from log_sink.store import Store
 
@@ -34,8 +38,9 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     await migrate(url, SCHEMA, log_sink)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port),
-        open_pool(url, SCHEMA, max_size=3) as pool,
+        open_pool(url, SCHEMA, max_size=4) as pool,
         _partitions(pool, runtime),
+        Housekeeping(pool, runtime, SCHEMA, _chores(settings)).running(),
     ):
         broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
         store = Store(pool)
@@ -49,8 +54,18 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
                 database=_where(url),
                 schema_version=latest_migration(log_sink),
                 topics=[topic.name for topic in CONSUMED],
+                keep_rows_days=settings.row_retention_days,
+                keep_artifacts_days=settings.artifact_retention_days or "for ever",
             )
             yield
+
+
+def _chores(settings: SinkSettings) -> tuple[Chore, ...]:
+    chores = log_chores(settings.keep_rows)
+    keep, store_url = settings.keep_artifacts, settings.artifact_store_url
+    if keep is None or store_url is None:
+        return chores
+    return (*chores, expiry_chore(ArtifactStore.open(store_url), keep))
 
 
 @asynccontextmanager

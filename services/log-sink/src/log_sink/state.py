@@ -20,7 +20,7 @@ from contracts.attempts import (
     AttemptSucceeded,
 )
 from contracts.jobs import JobAccepted, JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded
-from contracts.requests import JobRequested
+from contracts.requests import CancelRequested, JobRequested
 from log_sink.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
 
@@ -31,6 +31,8 @@ def state_rows(delivered: Delivered) -> Iterator[tuple[Table, Row]]:
         case JobRequested():
             yield JOBS, _requested(message) | {"trace_id": trace_id}
             yield TRACKS, _track(message, 0, "queued") | _asked(message)
+        case CancelRequested():
+            yield JOBS, _cancel_asked(message)
         case JobEvent():
             yield JOBS, _job(message) | {"trace_id": trace_id}
             yield TRACKS, _track(message, message.version, message.status) | _made(message)
@@ -38,7 +40,8 @@ def state_rows(delivered: Delivered) -> Iterator[tuple[Table, Row]]:
             yield ATTEMPTS, _attempted(message) | {"trace_id": trace_id}
     if isinstance(message, JobSucceeded | AttemptSucceeded):
         for artifact in message.artifacts:
-            yield ARTIFACTS, {"attempt_id": message.attempt_id, "job_id": message.job_id} | artifact.model_dump()
+            ids = {"attempt_id": message.attempt_id, "job_id": message.job_id}
+            yield ARTIFACTS, ids | artifact.model_dump() | {"made_at": message.occurred_at}
 
 
 def _requested(message: JobRequested) -> dict[str, Any]:
@@ -59,6 +62,18 @@ def _requested(message: JobRequested) -> dict[str, Any]:
         "plan_version": 0,
         "deadline_at": message.deadline_at,
     } | _asked(message)
+
+
+def _cancel_asked(message: CancelRequested) -> dict[str, Any]:
+    return {
+        "job_id": message.job_id,
+        "tenant": message.tenant,
+        "version": 0,
+        "status": "queued",
+        "first_at": message.occurred_at,
+        "updated_at": message.occurred_at,
+        "cancel_asked_at": message.occurred_at,
+    }
 
 
 def _asked(message: JobRequested) -> dict[str, Any]:
@@ -99,7 +114,7 @@ def _told(message: JobEvent) -> dict[str, Any]:
             error = message.model_dump(mode="json", include={"kind", "message", "attempts"})
             return {"error": error, "cost_usd": message.cost_usd}
         case JobCancelled():
-            return {"cancel_effect": message.effect}
+            return {"cancel_effect": message.effect, "cost_usd": message.cost_usd}
     return {}
 
 
@@ -144,7 +159,8 @@ def _playable(artifact: Artifact) -> bool:
 
 def _attempted(message: AttemptEvent) -> dict[str, Any]:
     same = ("attempt_id", "job_id", "track_id", "n", "provider", "model", "endpoint", "version", "provider_ref")
-    return {name: getattr(message, name) for name in same} | {"updated_at": message.occurred_at} | _state(message)
+    times = {"first_at": message.occurred_at, "updated_at": message.occurred_at}
+    return {name: getattr(message, name) for name in same} | times | _state(message)
 
 
 def _state(message: AttemptEvent) -> dict[str, Any]:
@@ -158,13 +174,15 @@ def _state(message: AttemptEvent) -> dict[str, Any]:
             found = {"queue_position": message.queue_position, "message": message.message}
             return found | {"state": _STAGES[message.stage]}
         case AttemptAmbiguous():
-            return {"state": "ambiguous", "message": message.message}
+            return {"state": "ambiguous", "message": message.message, "resolve_by": message.resolve_by}
         case AttemptSucceeded():
             return ended | {"state": "succeeded", "cost_usd": message.cost_usd, "late": message.late, "accepted": True}
         case AttemptCancelled():
-            return ended | {"state": "cancelled", "message": message.message}
+            cost_usd = None if message.may_have_cost else 0.0
+            told = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
+            return ended | {"state": "cancelled"} | told
         case AttemptFailed():
-            names = ("error_code", "message", "http_status", "accepted", "cost_usd")
+            names = ("error_code", "message", "http_status", "accepted", "cost_usd", "late")
             return ended | {name: getattr(message, name) for name in names} | _failed(message)
     raise TypeError(f"no such attempt event: {message.TYPE}")
 

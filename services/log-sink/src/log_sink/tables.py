@@ -111,7 +111,7 @@ JOBS: Final = Table(
     (
         *_columns("once", "track_id:text tenant:text requested_model:text providers:jsonb modality:text input:jsonb"),
         *_columns("once", "fingerprint:text metadata:jsonb origin:text requested_at:timestamptz trace_id:text"),
-        *_columns("earliest", "first_at:timestamptz started_at:timestamptz"),
+        *_columns("earliest", "first_at:timestamptz started_at:timestamptz cancel_asked_at:timestamptz"),
         *_columns("highest", "version:bigint plan_version:bigint placed_version:bigint updated_at:timestamptz"),
         *_columns("latest", "plan:jsonb skipped:jsonb planned_model:text deadline_at:timestamptz", "plan_version"),
         *_columns("latest", "provider:text attempt_id:text", "placed_version"),
@@ -124,11 +124,11 @@ ATTEMPTS: Final = Table(
     (
         *_columns("once", "job_id:text track_id:text n:integer provider:text model:text endpoint:text"),
         *_columns("once", "provider_ref:text trace_id:text"),
-        *_columns("earliest", "submitting_at:timestamptz submitted_at:timestamptz"),
+        *_columns("earliest", "first_at:timestamptz submitting_at:timestamptz submitted_at:timestamptz"),
         *_columns("highest", "version:bigint updated_at:timestamptz"),
         *_columns("latest", "state:text error_kind:text error_code:text message:text http_status:integer"),
         *_columns("latest", "accepted:boolean late:boolean cost_usd:float8 queue_position:bigint"),
-        *_columns("latest", "finished_at:timestamptz"),
+        *_columns("latest", "resolve_by:timestamptz finished_at:timestamptz"),
     ),
 )
 TRACKS: Final = Table(
@@ -148,6 +148,7 @@ ARTIFACTS: Final = Table(
     (
         *_columns("once", "job_id:text content_type:text size_bytes:bigint sha256:text"),
         *_columns("once", "duration_s:float8 width:integer height:integer"),
+        *_columns("earliest", "made_at:timestamptz"),
     ),
 )
 STATE: Final = (JOBS, TRACKS, ATTEMPTS, ARTIFACTS)

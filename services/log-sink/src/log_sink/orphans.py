@@ -1,0 +1,68 @@
+"""Orphans: files in the artifact store that no row knows, left by a collecting that was killed or given up.
+
+A file is taken for one only where all is certain: its job is in the read model and over, so is its attempt, no row has
+the file, and nobody has written it for a while. A job that the read model does not know may be another Segue's, or the
+read model may have been made anew: its files are counted, and left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+from chassis.artifacts import ArtifactStore, ListedFile
+from chassis.database import Connection
+from contracts.ids import UUID_PATTERN
+
+JOBS: Final = "jobs"
+_KEY: Final = re.compile(rf"^{JOBS}/({UUID_PATTERN})/(\1\.[1-9][0-9]{{0,3}})/([^/]+)$")
+
+Standing = Literal["kept", "orphan", "young", "foreign"]
+"""A row has it; nothing does; it may yet get one; its job is unknown."""
+
+_STANDINGS: Final = """
+SELECT CASE
+    WHEN a.removed_at IS NULL AND a.attempt_id IS NOT NULL THEN 'kept'
+    WHEN j.job_id IS NULL THEN 'foreign'
+    WHEN j.status IN ('succeeded', 'failed', 'cancelled')
+         AND coalesce(t.state IN ('succeeded', 'failed', 'cancelled'), true) THEN 'orphan'
+    ELSE 'young' END AS standing
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS file (job_id, attempt_id, name, place)
+LEFT JOIN artifacts a ON (a.attempt_id, a.name) = (file.attempt_id, file.name)
+LEFT JOIN jobs j ON j.job_id = file.job_id
+LEFT JOIN attempts t ON t.attempt_id = file.attempt_id
+ORDER BY place
+"""
+
+Standings = list[tuple[ListedFile, Standing]]
+
+
+async def standings(
+    connection: Connection, store: ArtifactStore, older_than: timedelta, folder: str = JOBS
+) -> AsyncGenerator[Standings, None]:
+    """All files of jobs below `folder` with how each stands; files that are no job's are passed over.
+
+    What is younger than `older_than` is never an orphan.
+    """
+    async for listed in store.listed(folder):
+        files = [(file, match) for file in listed if (match := _KEY.match(file.key))]
+        places = [match.groups() for _, match in files]
+        columns = [list(column) for column in zip(*places, strict=True)] or [[], [], []]
+        rows = await connection.fetch(_STANDINGS, *columns)
+        since = datetime.now(UTC) - older_than
+        yield [(file, _standing(file, row["standing"], since)) for (file, _), row in zip(files, rows, strict=True)]
+
+
+async def orphans_again(
+    connection: Connection, store: ArtifactStore, older_than: timedelta, found: Sequence[ListedFile]
+) -> AsyncGenerator[list[ListedFile], None]:
+    """Of orphans that were found a while ago those that still are, folder by folder."""
+    for folder in sorted({file.key.rpartition("/")[0] for file in found}):
+        async for files in standings(connection, store, older_than, folder):
+            yield [file for file, standing in files if standing == "orphan"]
+
+
+def _standing(file: ListedFile, told: Standing, since: datetime) -> Standing:
+    return "young" if told == "orphan" and file.written_at > since else told

@@ -1,0 +1,137 @@
+"""Housekeeping on a real PostgreSQL: in pieces, one replica at a time, and never in the service's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+
+from chassis import retention
+from chassis.database import Connection, Pool, open_pool
+from chassis.retention import Chore, Housekeeping, rows_chore
+from chassis.runtime import Runtime
+from chassis.settings import LEAST_ROW_RETENTION_DAYS, ServiceSettings, WrongSettings, load_settings
+from chassis.telemetry import make_telemetry
+from contracts.requests import LONGEST_DEADLINE_S
+from contracts.topics import COMMANDS, DAY_S, REQUESTS
+
+KEEP = timedelta(days=30)
+DELETE = """
+DELETE FROM things WHERE id IN (SELECT id FROM things WHERE made_at < now() - $1::interval ORDER BY id LIMIT $2)
+"""
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    async with open_pool(database_url, "public", max_size=4) as opened:
+        await opened.execute("CREATE TABLE things (id serial PRIMARY KEY, made_at timestamptz NOT NULL)")
+        yield opened
+
+
+@pytest.fixture
+def runtime() -> Runtime:
+    return Runtime("toy", make_telemetry("toy", None))
+
+
+async def make(pool: Pool, count: int, days: int) -> None:
+    await pool.execute(
+        "INSERT INTO things (made_at) SELECT now() - make_interval(days => $2) FROM generate_series(1, $1)", count, days
+    )
+
+
+async def left(pool: Pool) -> int:
+    return int(await pool.fetchval("SELECT count(*) FROM things"))
+
+
+def things(keep: timedelta = KEEP) -> Chore:
+    return rows_chore("things", DELETE, keep)
+
+
+def chore(what: str, batches: Callable[[Connection], AsyncGenerator[int, None]]) -> Chore:
+    return Chore(what, batches)
+
+
+async def test_what_is_old_goes_in_pieces_and_the_rest_stays(
+    pool: Pool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 10)
+    await make(pool, 25, days=31)
+    await make(pool, 7, days=29)
+    house = Housekeeping(pool, runtime, "toy", [things()])
+    assert await house.once() == {"things": 25}
+    assert await left(pool) == 7
+    assert await house.once() == {"things": 0}
+
+
+async def test_one_replica_at_a_time(pool: Pool, runtime: Runtime) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_connection: Connection) -> AsyncGenerator[int, None]:
+        begun.set()
+        await go_on.wait()
+        yield 1
+
+    first = asyncio.create_task(Housekeeping(pool, runtime, "toy", [chore("slow", slow)]).once())
+    await begun.wait()
+    second, other = Housekeeping(pool, runtime, "toy", [things()]), Housekeeping(pool, runtime, "else", [things()])
+    assert await second.once() is None
+    assert await other.once() == {"things": 0}
+    go_on.set()
+    assert await first == {"slow": 1}
+    assert await second.once() == {"things": 0}
+
+
+async def test_a_chore_that_cannot_be_done_does_not_keep_others_from_theirs(pool: Pool, runtime: Runtime) -> None:
+    await make(pool, 3, days=31)
+    broken = rows_chore("broken", "DELETE FROM nothing WHERE $1::interval IS NULL AND $2::int = 0", KEEP)
+    house = Housekeeping(pool, runtime, "toy", [broken, things()])
+    assert await house.once() == {"broken": 0, "things": 3}
+
+
+async def test_a_stop_is_heard_between_two_pieces(
+    pool: Pool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 10)
+    await make(pool, 25, days=31)
+    runtime.stopping.set()
+    assert await Housekeeping(pool, runtime, "toy", [things()]).once() == {"things": 10}
+
+
+async def test_it_goes_on_by_itself_outlives_the_database_and_ends_with_its_block(
+    pool: Pool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "FIRST_AFTER_S", 0.02)
+    monkeypatch.setattr(retention, "EVERY_S", 0.02)
+    tries: list[int] = []
+
+    async def shaky(connection: Connection) -> AsyncGenerator[int, None]:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        yield int(await connection.fetchval("SELECT 1"))
+
+    await make(pool, 3, days=31)
+    async with asyncio.timeout(10), Housekeeping(pool, runtime, "toy", [chore("shaky", shaky), things()]).running():
+        while await left(pool):  # noqa: ASYNC110 - Postgres tells nobody of rows that went
+            await asyncio.sleep(0.01)
+        assert runtime.unhealthy() is None
+    assert len(tries) > 1
+
+
+def test_rows_outlive_what_kafka_holds_and_what_clients_may_ask_for() -> None:
+    assert LEAST_ROW_RETENTION_DAYS * DAY_S >= 2 * LONGEST_DEADLINE_S
+    assert all(topic.retention_s <= LEAST_ROW_RETENTION_DAYS * DAY_S for topic in (REQUESTS, *COMMANDS.values()))
+
+
+@pytest.mark.parametrize("value", ["7", "0", "-1", "nan", "inf", "36501", "for ever"])
+def test_a_retention_that_is_too_short_is_refused_by_name(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:9092")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db/segue")
+    monkeypatch.setenv("SEGUE_ROW_RETENTION_DAYS", value)
+    with pytest.raises(WrongSettings, match="SEGUE_ROW_RETENTION_DAYS"):
+        load_settings(ServiceSettings)
+    monkeypatch.setenv("SEGUE_ROW_RETENTION_DAYS", "7.5")
+    assert load_settings(ServiceSettings).keep_rows == timedelta(days=7.5)

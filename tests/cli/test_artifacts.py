@@ -1,0 +1,159 @@
+"""`segue artifacts`, as it is called: what it shows, what it asks, what it deletes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import typer
+
+import log_sink
+from chassis.database import migrate
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from segue_cli.artifact_commands import age, in_bytes
+
+JOB = job_id_for("default", "a job")
+MADE = f"jobs/{JOB}/{attempt_id_for(JOB, 2)}/audio.mp3"
+ORPHAN = f"jobs/{JOB}/{attempt_id_for(JOB, 1)}/audio.mp3"
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder to call `segue` in, with a store of a made file and an orphan, and the rows about them."""
+
+    cwd: Path
+    environ: dict[str, str]
+
+    @property
+    def store(self) -> Path:
+        return self.cwd / "store"
+
+    def there(self) -> set[str]:
+        return {str(path.relative_to(self.store)) for path in self.store.rglob("*") if path.is_file()}
+
+    async def segue(self, *arguments: str, **environ: str) -> Said:
+        names = ("DATABASE_URL", "ARTIFACT_STORE_URL", "SEGUE_ARTIFACT_RETENTION_DAYS")
+        outside = {name: value for name, value in os.environ.items() if name not in names}
+        called = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "segue_cli", "artifacts", *arguments),
+            cwd=self.cwd,
+            env=outside | self.environ | environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await called.communicate()
+        return Said(called.returncode or 0, out.decode(), err.decode())
+
+
+@pytest_asyncio.fixture
+async def place(tmp_path: Path, database_url: str) -> AsyncIterator[Place]:
+    await migrate(database_url, "log_sink", log_sink)
+    store = tmp_path / "store"
+    made = Place(tmp_path, {"DATABASE_URL": database_url, "ARTIFACT_STORE_URL": store.as_uri()})
+    for key in (MADE, ORPHAN):
+        (store / key).parent.mkdir(parents=True)
+        (store / key).write_bytes(b"x" * 1500)
+        os.utime(store / key, (time.time() - 5 * 86_400,) * 2)
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO log_sink.jobs (job_id, track_id, tenant, first_at, version, status, updated_at)"
+            " VALUES ($1, $2, 'default', now(), 4, 'succeeded', now())",
+            JOB,
+            track_id_for(JOB),
+        )
+        await connection.execute(
+            "INSERT INTO log_sink.artifacts (attempt_id, name, job_id, content_type, size_bytes, sha256, made_at)"
+            " VALUES ($1, 'audio.mp3', $2, 'audio/mpeg', 1500, $3, now() - interval '5 days')",
+            attempt_id_for(JOB, 2),
+            JOB,
+            "b" * 64,
+        )
+        yield made
+    finally:
+        await connection.close()
+
+
+async def test_looking_asking_and_deleting(place: Place) -> None:
+    listed = await place.segue()
+    assert listed.code == 0
+    assert "audio.mp3" in listed.out
+    assert "1 files, 1.5 kB; 0 have expired." in listed.out
+
+    dry = await place.segue("gc", "--older-than", "30d", "--dry-run")
+    assert (dry.code, place.there()) == (0, {MADE, ORPHAN})
+    assert "Nothing was deleted." in dry.out
+    unasked = await place.segue("gc", "--older-than", "4d")
+    assert (unasked.code, place.there()) == (2, {MADE, ORPHAN})
+    assert "--yes" in unasked.err
+
+    orphans = await place.segue("gc", "--yes")
+    assert (orphans.code, place.there()) == (0, {MADE})
+    assert "Deleted 0 files (0 B) that were old enough, and 1 files (1.5 kB) that no row knew." in orphans.out
+    both = await place.segue("gc", "--yes", SEGUE_ARTIFACT_RETENTION_DAYS="4")
+    assert (both.code, place.there()) == (0, set())
+    again = await place.segue("gc", "--older-than", "4d", "--yes")
+    assert (again.code, "There is nothing to delete." in again.out) == (0, True)
+    assert "0 files, 0 B; 1 have expired." in (await place.segue()).out
+
+
+async def test_without_settings_it_refuses_by_name(place: Place) -> None:
+    for name in place.environ:
+        refused = await place.segue("gc", "--yes", **{name: ""})
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err.startswith(f"{name} is not set")
+    wrong = await place.segue("gc", SEGUE_ARTIFACT_RETENTION_DAYS="soon")
+    assert (wrong.code, wrong.err.startswith("SEGUE_ARTIFACT_RETENTION_DAYS")) == (1, True)
+    assert place.there() == {MADE, ORPHAN}
+
+
+async def test_it_finds_the_segue_that_runs_in_this_folder(place: Place) -> None:
+    (place.cwd / ".segue").mkdir()
+    (place.cwd / ".segue" / "up.env").write_text("".join(f"{name}='{at}'\n" for name, at in place.environ.items()))
+    nothing = dict.fromkeys(place.environ, "")
+    assert (await place.segue("gc", "--dry-run", **nothing)).code == 0
+    # Never one Segue's store by another one's rows.
+    mixed = await place.segue("gc", "--dry-run", ARTIFACT_STORE_URL="")
+    assert (mixed.code, mixed.err.startswith("ARTIFACT_STORE_URL is not set")) == (1, True)
+    named = await place.segue("gc", "--dry-run", "--env-file", ".segue/up.env", **nothing)
+    assert named.code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1h", timedelta(hours=1)), ("30d", timedelta(days=30)), ("2w", timedelta(weeks=2))],
+)
+def test_an_age_is_a_number_with_a_unit(text: str, value: timedelta) -> None:
+    assert age(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "0h", "0d", "-1d", "1.5d", "30 d", "36501d", "99999w", "٣d"])
+def test_anything_else_is_no_age(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"an age such as|between"):
+        age(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (3 * 10**12, "3.0 TB")]
+)
+def test_a_size_is_told_in_units_of_a_thousand(size: int, text: str) -> None:
+    assert in_bytes(size) == text

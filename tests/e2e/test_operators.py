@@ -1,0 +1,122 @@
+"""Operators and the submits whose fate nobody knows: listed, resolved by their word, kept where that comes late."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import System
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+Segue = Callable[..., Awaitable[tuple[int, str]]]
+
+
+async def without_listings(system: System, prompt: str, action: dict[str, Any]) -> None:
+    """Have both providers lose what has these words, and not tell what they have."""
+    await system.fault(prompt, action)
+    for provider in ("fal", "replicate"):
+        await system.fault("", {"refuse": {"status": 500, "body": {"detail": "no"}}}, on="list", provider=provider)
+
+
+async def ambiguous(system: System, segue: Segue, job_id: str, state: str = "ambiguous") -> dict[str, Any]:
+    """The job's attempt, once an operator sees it in the list."""
+
+    async def listed() -> dict[str, Any] | None:
+        code, said = await segue("attempts", "--ambiguous", "--json", "--limit", "100")
+        assert code == 0, said
+        found = json.loads(said) if said.startswith("[") else []
+        return next((each for each in found if each["job_id"] == job_id and each["state"] == state), None)
+
+    attempt = await system.until(f"the attempt of job {job_id} is listed", listed)
+    assert attempt is not None
+    return attempt
+
+
+async def run_of(system: System, prompt: str) -> str:
+    [post] = await system.posts(prompt)
+    return str(post["request_id"])
+
+
+async def test_a_run_that_the_operator_found_is_the_jobs(system: System, segue: Segue) -> None:
+    prompt, provider = "found by an operator", "fal"
+    await without_listings(system, prompt, {"accept_then": "hang"})
+    job_id = await system.submit(prompt, providers=[provider])
+    attempt = await ambiguous(system, segue, job_id)
+    assert prompt in attempt["look_for"]
+    assert attempt["price_usd"] > 0
+    ref = await run_of(system, prompt)
+    code, said = await segue("attempts", "resolve", attempt["id"], "--accepted", ref)
+    assert code == 0, said
+    assert f"The job goes on with the run {ref} at {provider}" in said
+    assert "the job has its files" in said
+    job = await system.ended(job_id)
+    assert (job["status"], [each["provider_ref"] for each in job["attempts"]]) == ("succeeded", [ref])
+    assert "attempt.resolution_requested" in [entry["event"] for entry in await system.log(job_id)]
+    await system.paid_once([job], prompt)
+    code, said = await segue("attempts", "resolve", attempt["id"], "--never-accepted", "--yes")
+    assert (code, "Nothing was changed" in said) == (1, True)
+
+
+async def test_a_run_that_never_was_lets_the_job_go_on_and_needs_a_yes(system: System, segue: Segue) -> None:
+    prompt = "never was, says the operator"
+    await without_listings(system, prompt, {"refuse": "drop"})
+    job_id = await system.submit(prompt, providers=["replicate", "fal"])
+    attempt = await ambiguous(system, segue, job_id)
+    (await system.sandbox.put("/faults", json=[])).raise_for_status()
+    code, said = await segue("attempts", "resolve", attempt["id"], "--never-accepted", stdin="n\n")
+    assert (code, "Nothing was changed." in said) == (2, True)
+    assert f"You looked for a run of {attempt['endpoint']}" in said
+    code, said = await segue("attempts", "resolve", attempt["id"], "--never-accepted", stdin="y\n")
+    assert code == 0, said
+    job = await system.ended(job_id)
+    refused = job["attempts"][0]
+    assert (refused["provider"], refused["error_kind"], refused["cost_usd"]) == ("replicate", "never_accepted", 0.0)
+    assert (job["status"], job["provider"]) == ("succeeded", "fal")
+    await system.paid_once([job], prompt)
+
+
+async def test_what_is_known_after_the_end_is_kept_on_the_attempt(system: System, segue: Segue) -> None:
+    # Silence takes its time to become an answer, so all three wait for that together.
+    prompts = {one: f"too late for the job at {one}" for one in ("fal", "replicate", "nobody")}
+    for who, prompt in prompts.items():
+        action = {"refuse": "drop"} if who == "nobody" else {"accept_then": "hang"}
+        await without_listings(system, prompt, action)
+    ids = {
+        who: await system.submit(prompt, providers=["fal" if who == "nobody" else who], deadline_s=3)
+        for who, prompt in prompts.items()
+    }
+    attempts = {who: await ambiguous(system, segue, job_id, "failed") for who, job_id in ids.items()}
+    failed = {who: await system.ended(job_id) for who, job_id in ids.items()}
+    for job in failed.values():
+        assert (job["status"], job["error"]["kind"], job["cost_usd"]) == ("failed", "ambiguous_submission", None)
+    (await system.sandbox.put("/faults", json=[])).raise_for_status()
+
+    for provider in ("fal", "replicate"):
+        attempt, prompt = attempts[provider], prompts[provider]
+        ref = await run_of(system, prompt)
+        code, said = await segue("attempts", "resolve", attempt["id"], "--accepted", ref)
+        assert code == 0, said
+        assert "its files are kept on the attempt" in said
+        job = await system.ended(ids[provider])
+        [late] = job["attempts"]
+        assert (job["status"], job["error"], job["artifacts"]) == ("failed", failed[provider]["error"], [])
+        assert (late["state"], late["late"], late["provider_ref"]) == ("succeeded", True, ref)
+        assert job["cost_usd"] == late["cost_usd"] == attempt["price_usd"]
+        [file] = late["late_artifacts"]
+        fetched = await system.api.get(file["url"])
+        assert (fetched.status_code, len(fetched.content)) == (200, file["size_bytes"])
+        assert "late result" in " ".join(entry["message"] for entry in await system.log(job["id"]))
+        await system.paid_once([job], prompt)
+
+    code, said = await segue("attempts", "resolve", attempts["nobody"]["id"], "--never-accepted", "--yes")
+    assert code == 0, said
+    assert "It failed (never_accepted)" in said
+    assert "its job had gone on without it, and is failed" in said
+    job = await system.ended(ids["nobody"])
+    assert (job["status"], job["error"], job["cost_usd"]) == ("failed", failed["nobody"]["error"], 0.0)
+    assert [(each["error_kind"], each["late"]) for each in job["attempts"]] == [("never_accepted", True)]

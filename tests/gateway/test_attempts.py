@@ -1,0 +1,250 @@
+"""Operators: which submits nobody knows the fate of, and saying what it was."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from contracts.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting, AttemptSucceeded
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.requests import JobRequested
+from gateway.context import TENANT
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PROMPT = "Slow country ballad\twith a very long story. " * 20
+
+
+def about(story: Any, version: int, **more: Any) -> dict[str, Any]:
+    known = {
+        "job_id": story.job_id,
+        "track_id": track_id_for(story.job_id),
+        "attempt_id": story.attempt(1),
+        "n": 1,
+        "provider": "fal",
+        "model": "music/minimax-2",
+        "endpoint": "fal-ai/minimax-music/v2",
+        "version": version,
+        "occurred_at": story.begin + timedelta(milliseconds=version),
+    }
+    return known | more
+
+
+def requested(story: Any) -> JobRequested:
+    return JobRequested(
+        job_id=story.job_id,
+        track_id=track_id_for(story.job_id),
+        tenant=TENANT,
+        occurred_at=story.begin,
+        fingerprint="a" * 64,
+        input=MusicInput(prompt=PROMPT, duration_s=20),
+        accept_by=story.begin + timedelta(seconds=15),
+        deadline_at=story.begin + timedelta(minutes=30),
+    )
+
+
+def lost(story: Any, **more: Any) -> list[Any]:
+    message = "no answer within 30 s"
+    return [
+        requested(story),
+        story.accepted(),
+        AttemptSubmitting(**about(story, 1, **more)),
+        AttemptAmbiguous(**about(story, 2, **more), message=message, resolve_by=story.begin + timedelta(minutes=9)),
+    ]
+
+
+def given_up(story: Any, **more: Any) -> AttemptFailed:
+    told = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "the listing did not settle it", "accepted": False}
+    return AttemptFailed(**about(story, 3, **more), **told)
+
+
+async def a_story(world: Any, story_of: Any, key: str) -> Any:
+    return story_of(job_id_for(TENANT, key))
+
+
+async def test_a_lost_submit_is_listed_with_what_it_takes_to_find_it(world: Any, story_of: Any) -> None:
+    story = await a_story(world, story_of, "lost and listed")
+    await world.store(*lost(story))
+    page = (await world.client.get("/api/attempts", params={"ambiguous": "true", "limit": 100})).json()
+    [told] = [each for each in page["attempts"] if each["job_id"] == story.job_id]
+    assert told == (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    assert (told["id"], told["state"], told["ambiguous"], told["late"]) == (story.attempt(1), "ambiguous", True, False)
+    assert (told["provider"], told["endpoint"], told["model"]) == ("fal", "fal-ai/minimax-music/v2", "music/minimax-2")
+    assert told["price_usd"] > 0
+    assert told["prompt"].startswith("Slow country ballad with")
+    assert len(told["prompt"]) == 201
+    assert "a run of fal-ai/minimax-music/v2, made at 20" in told["look_for"]
+    assert "fal.ai/dashboard" in told["look_for"]
+    assert datetime.fromisoformat(told["resolve_by"]) == story.begin + timedelta(minutes=9)
+    assert (told["job_status"], told["message"]) == ("queued", "no answer within 30 s")
+    assert datetime.fromisoformat(told["job_deadline_at"]) == story.begin + timedelta(minutes=30)
+
+
+async def test_it_is_listed_until_somebody_knows(world: Any, story_of: Any) -> None:
+    story = await a_story(world, story_of, "lost and found out")
+    mine = {"params": {"ambiguous": "true", "provider": "fal", "limit": 100}}
+
+    async def listed() -> bool:
+        page = (await world.client.get("/api/attempts", **mine)).json()
+        return story.attempt(1) in [each["id"] for each in page["attempts"]]
+
+    await world.store(*lost(story)[:-1])
+    assert not await listed()
+    await world.store(lost(story)[-1])
+    assert await listed()
+    await world.store(given_up(story), story.failed())
+    assert await listed(), "its job has failed, and still nobody knows"
+    told = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    assert (told["state"], told["error_kind"], told["job_status"]) == ("failed", "ambiguous_submission", "failed")
+    known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "an operator says so", "accepted": False, "cost_usd": 0.0}
+    await world.store(AttemptFailed(**about(story, 4), **known, late=True))
+    assert not await listed()
+    told = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    assert (told["error_kind"], told["late"], told["cost_usd"]) == ("never_accepted", True, 0.0)
+    assert told["look_for"] is None
+
+
+async def test_the_list_goes_page_by_page(world: Any, story_of: Any) -> None:
+    stories = [await a_story(world, story_of, f"page {n}") for n in range(5)]
+    place = {"provider": "replicate", "endpoint": "minimax/music-1.5"}
+    for n, story in enumerate(stories):
+        at = datetime(2031, 1, 1, n // 2, tzinfo=UTC)  # two of them at the same moment
+        await world.store(story.accepted(), AttemptSubmitting(**about(story, 1, occurred_at=at, **place)))
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while len(seen) < 5:
+        asked = {"limit": "2", "provider": "replicate", **cursor}
+        page = (await world.client.get("/api/attempts", params=asked)).json()
+        seen += [each["id"] for each in page["attempts"]]
+        cursor = {"cursor": page["next_cursor"]}
+    mine = {story.attempt(1) for story in stories}
+    assert set(seen[:5]) == mine
+    assert len(seen) == len(set(seen))
+    ambiguous = (await world.client.get("/api/attempts", params={"ambiguous": "true", "limit": "100"})).json()
+    assert mine.isdisjoint(each["id"] for each in ambiguous["attempts"])
+
+
+@pytest.mark.parametrize("query", ["provider=acme", "ambiguous=maybe", "cursor=bm90", "limit=101"])
+async def test_a_wrong_query_is_a_422(world: Any, query: str) -> None:
+    assert (await world.client.get(f"/api/attempts?{query}")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "attempt_id",
+    ["nope", attempt_id_for(job_id_for(TENANT, "none"), 1), job_id_for(TENANT, "none"), "%00"],
+)
+async def test_what_is_not_there_is_a_404(world: Any, attempt_id: str) -> None:
+    for response in (
+        await world.client.get(f"/api/attempts/{attempt_id}"),
+        await world.client.post(f"/api/attempts/{attempt_id}/resolve", json={"never_accepted": True}),
+    ):
+        assert (response.status_code, response.json()["type"]) == (404, "urn:segue:problem:attempt-not-found")
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "provider_ref", "words"),
+    [
+        ("runs", {"accepted": "req_0-1x"}, "req_0-1x", "The job goes on with the run req_0-1x at fal"),
+        ("never", {"never_accepted": True}, None, "may be paid for elsewhere"),
+    ],
+)
+async def test_a_verdict_is_in_kafka_before_its_202(
+    world: Any, story_of: Any, until: Any, name: str, verdict: dict[str, Any], provider_ref: str | None, words: str
+) -> None:
+    story = await a_story(world, story_of, f"verdict {name}")
+    await world.store(*lost(story))
+    response = await world.client.post(f"/api/attempts/{story.attempt(1)}/resolve", json=verdict)
+    told = response.json()
+    assert (response.status_code, told["attempt_id"], told["job_id"]) == (202, story.attempt(1), story.job_id)
+    assert words in told["message"]
+    [line] = [x for x in world.parts.tail.known(story.job_id).log if x.event == "attempt.resolution_requested"]
+    assert (line.provider, line.attempt) == ("fal", 1)
+    assert (provider_ref or "never accepted") in line.message
+
+
+async def test_a_verdict_on_an_attempt_whose_job_has_failed_says_that_the_job_stays_so(
+    world: Any, story_of: Any
+) -> None:
+    story = await a_story(world, story_of, "verdict after the end")
+    await world.store(*lost(story), given_up(story), story.failed())
+    url = f"/api/attempts/{story.attempt(1)}/resolve"
+    kept, never = await asyncio.gather(
+        world.client.post(url, json={"accepted": "x1"}), world.client.post(url, json={"never_accepted": True})
+    )
+    assert (kept.status_code, never.status_code) == (202, 202)
+    assert "The job is failed, and stays so; what fal made and billed as x1 is kept" in kept.json()["message"]
+    assert "The job is failed, and stays so; fal billed nothing" in never.json()["message"]
+
+
+async def test_what_is_not_ambiguous_is_a_409_that_says_what_it_is(world: Any, story_of: Any) -> None:
+    story = await a_story(world, story_of, "not ambiguous")
+    done = AttemptSucceeded(**about(story, 3, provider_ref="req-9"), artifacts=(story.artifact,), cost_usd=0.1)
+    await world.store(*lost(story), done)
+    response = await world.client.post(f"/api/attempts/{story.attempt(1)}/resolve", json={"never_accepted": True})
+    assert (response.status_code, response.json()["type"]) == (409, "urn:segue:problem:attempt-not-ambiguous")
+    assert response.json()["detail"] == "nothing is open about this attempt: it is succeeded, as req-9 at fal"
+
+
+async def test_what_counts_as_never_accepted_can_still_be_found_and_is_not_ruled_out_again(
+    world: Any, story_of: Any
+) -> None:
+    story = await a_story(world, story_of, "found after all")
+    known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "not in the listing", "accepted": False, "cost_usd": 0.0}
+    await world.store(*lost(story), AttemptFailed(**about(story, 3), **known))
+    url = f"/api/attempts/{story.attempt(1)}/resolve"
+    again = await world.client.post(url, json={"never_accepted": True})
+    assert again.json()["detail"] == "nothing is open about this attempt: it is failed (never_accepted)"
+    found = await world.client.post(url, json={"accepted": "found-1"})
+    assert (found.status_code, again.status_code) == (202, 409)
+    assert "The job has gone on elsewhere; what fal made and billed as found-1 is kept" in found.json()["message"]
+
+
+async def test_a_run_that_is_another_attempts_is_not_given_away(world: Any, story_of: Any) -> None:
+    owner, story = [await a_story(world, story_of, name) for name in ("owner of the run", "not its owner")]
+    runs = AttemptSucceeded(**about(owner, 3, provider_ref="taken-1"), artifacts=(owner.artifact,), cost_usd=0.1)
+    await world.store(*lost(owner), runs, *lost(story))
+    url = f"/api/attempts/{story.attempt(1)}/resolve"
+    refused = await world.client.post(url, json={"accepted": "taken-1"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:segue:problem:run-of-another-attempt")
+    assert owner.job_id not in refused.text
+    assert world.parts.tail.known(story.job_id).log == ()
+    assert (await world.client.post(url, json={"accepted": "taken-2"})).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"accepted": "a", "never_accepted": True},
+        {"accepted": ""},
+        {"accepted": "../v1/account"},
+        {"accepted": "-x"},
+        {"accepted": "a\n"},
+        {"accepted": "a" * 301},
+        {"accepted": None},
+        {"never_accepted": False},
+        {"never_accepted": None},
+        {"never_accepted": 1},
+        {"refused": True},
+        [],
+    ],
+)
+async def test_what_is_no_verdict_is_a_422(world: Any, story_of: Any, body: Any) -> None:
+    story = await a_story(world, story_of, "no verdict")
+    await world.store(*lost(story))
+    response: httpx.Response = await world.client.post(f"/api/attempts/{story.attempt(1)}/resolve", json=body)
+    assert (response.status_code, response.json()["type"]) == (422, "urn:segue:problem:invalid-request")
+    assert response.json()["errors"][0]["problem"]
+    assert world.parts.tail.known(story.job_id).log == ()
+
+
+async def test_a_body_that_is_no_json_is_a_400_and_one_of_another_type_a_415(world: Any) -> None:
+    url = f"/api/attempts/{attempt_id_for(job_id_for(TENANT, 'none'), 1)}/resolve"
+    assert (await world.client.post(url, content=b"{", headers={"content-type": "application/json"})).status_code == 400
+    assert (await world.client.post(url, content=b"{}", headers={"content-type": "text/plain"})).status_code == 415

@@ -1,0 +1,169 @@
+"""What an attempt says after it had ended: kept and shown on it, its cost counted, its job as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contracts.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSucceeded
+from contracts.failures import FailureKind
+from contracts.ids import track_id_for
+from contracts.jobs import AttemptOutcome, JobCancelled, JobFailed
+from contracts.message import Message
+from contracts.wording import in_words
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LATE = Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=4, sha256="d" * 64, duration_s=19.0)
+LOST = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "nobody knows"}
+
+
+def about(story: Any, n: int, version: int) -> dict[str, Any]:
+    return {
+        "job_id": story.job_id,
+        "track_id": track_id_for(story.job_id),
+        "attempt_id": story.attempt(n),
+        "n": n,
+        "provider": "fal" if n == 1 else "replicate",
+        "model": "music/minimax-2",
+        "endpoint": "fal-ai/minimax-music/v2" if n == 1 else "minimax/music-1.5",
+        "version": version,
+        "occurred_at": story.begin + timedelta(seconds=60 * n + version),
+    }
+
+
+def outcome(story: Any, n: int, **how: Any) -> AttemptOutcome:
+    told = {"attempt_id": story.attempt(n), "n": n, "provider": "fal" if n == 1 else "replicate"}
+    return AttemptOutcome(**told, **{"outcome": "failed", **how})
+
+
+def failed(story: Any) -> list[Message]:
+    return [
+        story.accepted(),
+        AttemptFailed(**about(story, 1, 3), **LOST, accepted=False),
+        JobFailed(**story.job(4, "failed"), **LOST, attempts=(outcome(story, 1, **LOST),)),
+    ]
+
+
+def cancelled(story: Any) -> list[Message]:
+    return [
+        story.accepted(),
+        AttemptFailed(**about(story, 1, 3), **LOST, accepted=False),
+        JobCancelled(**story.job(4, "cancelled"), effect="may_have_cost", attempts=(outcome(story, 1, **LOST),)),
+    ]
+
+
+def succeeded(story: Any) -> list[Message]:
+    never = {"kind": FailureKind.NEVER_ACCEPTED, "message": "not in the listing"}
+    made = AttemptSucceeded(**about(story, 2, 3), provider_ref="r8-1", artifacts=(story.artifact,), cost_usd=0.03)
+    return [
+        story.accepted(),
+        AttemptFailed(**about(story, 1, 3), **never, accepted=False, cost_usd=0.0),
+        story.rerouted(),
+        story.started(),
+        made,
+        story.succeeded(),
+    ]
+
+
+def result(story: Any) -> Message:
+    return AttemptSucceeded(**about(story, 1, 4), provider_ref="req-1", artifacts=(LATE,), cost_usd=0.2, late=True)
+
+
+def never(story: Any) -> Message:
+    known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "an operator looked", "accepted": False, "cost_usd": 0.0}
+    return AttemptFailed(**about(story, 1, 4), **known, late=True)
+
+
+def stopped(story: Any) -> Message:
+    return AttemptCancelled(**about(story, 1, 4), provider_ref="req-1", may_have_cost=False, late=True)
+
+
+Told = Callable[[Any], list[Message]]
+Late = Callable[[Any], Message]
+
+
+@pytest.mark.parametrize("tell", [failed, cancelled, succeeded])
+@pytest.mark.parametrize("late", [result, never, stopped])
+async def test_the_jobs_end_stays_and_its_cost_counts(world: Any, story_of: Any, tell: Told, late: Late) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    url = f"/api/jobs/{job_id}"
+    await world.store(*tell(story))
+    before = (await world.client.get(url)).json()
+    await world.store(late(story))
+    after = (await world.client.get(url)).json()
+    kept = ("status", "provider", "model", "artifacts", "finished_at", "error")
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert [each["late"] for each in after["attempts"]] == [True] + [False] * (len(after["attempts"]) - 1)
+    more = 0.2 if late is result else 0.0
+    assert after["cost_usd"] == pytest.approx(more + (0.03 if tell is succeeded else 0.0))
+    first = after["attempts"][0]
+    if late is result:
+        assert (first["state"], first["provider_ref"], first["error_kind"]) == ("succeeded", "req-1", None)
+        assert [each["sha256"] for each in first["late_artifacts"]] == [LATE.sha256]
+    elif late is never:
+        assert (first["state"], first["error_kind"], first["cost_usd"]) == ("failed", "never_accepted", 0.0)
+    else:
+        assert (first["state"], first["error_kind"], first["cost_usd"]) == ("cancelled", None, 0.0)
+    track = (await world.client.get(f"/api/tracks/{track_id_for(story.job_id)}")).json()
+    assert track["provider"] == ("replicate" if tell is succeeded else None)
+    lines = (await world.client.get(f"{url}/logs")).json()["entries"]
+    [line] = [each for each in lines if "the job had already gone on without it" in each["message"]]
+    assert (line["message"], line["attempt"]) == (in_words(late(story)), 1)
+
+
+@pytest.mark.parametrize("tell", [failed, cancelled, succeeded])
+@pytest.mark.parametrize("late", [None, result, never, stopped])
+async def test_the_tail_and_the_tables_tell_the_same(
+    world: Any, story_of: Any, until: Any, tell: Told, late: Late | None
+) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    said = [*tell(story), *([late(story)] if late else [])]
+    await world.say(*(message for message in said if message.TYPE.startswith("segue.job.")))
+
+    async def told() -> bool:
+        job = world.parts.tail.known(job_id).job
+        return bool(job and job.final)
+
+    await until(told)
+    # In another order than it happened: the late word is stored before the job's end is.
+    await world.store(*said[::-1])
+    both = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    world.parts.tail._known.clear()
+    tables = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    known_to_the_tail_alone = {"requested_at", "trace_id", "model"}
+    assert {name for name in both if both[name] != tables[name]} <= known_to_the_tail_alone
+
+
+async def test_files_of_the_same_name_are_each_attempts_own(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    await world.store(*succeeded(story), result(story))
+
+    async def bytes_of(attempt: int) -> Any:
+        yield f"of {attempt}!".encode()
+
+    for n in (1, 2):
+        key = f"jobs/{job_id}/{story.attempt(n)}/track.mp3"
+        await world.parts.store.put_file(bytes_of(n), key, content_type="audio/mpeg")
+    job = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    [own] = job["artifacts"]
+    [late] = job["attempts"][0]["late_artifacts"]
+    assert own["name"] == late["name"]
+    assert late["url"] == f"/api/jobs/{job_id}/artifacts/track.mp3?attempt=1"
+    assert (await world.client.get(late["url"])).content.startswith(b"of 1")
+    assert (await world.client.get(own["url"])).content.startswith(b"of 2")
+
+
+async def test_a_late_result_shows_while_the_job_goes_on_elsewhere(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    await world.store(*succeeded(story)[:4], result(story))
+    job = (await world.client.get(f"/api/jobs/{job_id}")).json()
+    assert (job["status"], job["artifacts"]) == ("running", [])
+    assert [each["name"] for each in job["attempts"][0]["late_artifacts"]] == ["track.mp3"]

@@ -1,0 +1,180 @@
+"""Files that are old enough go, and their rows say so, whoever dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from chassis.artifacts import ArtifactStore, artifact_key
+from chassis.database import Pool
+from chassis.retention import Housekeeping
+from chassis.runtime import Runtime
+from chassis.settings import WrongSettings, load_settings
+from chassis.telemetry import make_telemetry
+from log_sink import expiry
+from log_sink.expiry import Deleted, expire, expiry_chore
+from log_sink.settings import SinkSettings
+from log_sink.store import Store
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+KEEP = timedelta(days=30)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore.open((tmp_path / "store").as_uri())
+
+
+async def put(files: ArtifactStore, key: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x" * 10
+
+    await files.put_file(chunks(), key, content_type="audio/mpeg")
+
+
+async def make(pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any) -> list[str]:
+    """A job with its two files, in the read model and in the store, some months old; returns their keys."""
+    await store.store([deliver(message) for message in story.messages()])
+    rows = await pool.fetch("SELECT job_id, attempt_id, name FROM artifacts WHERE job_id = $1", story.job_id)
+    keys = [artifact_key(row["job_id"], row["attempt_id"], row["name"]) for row in rows]
+    for key in keys:
+        await put(files, key)
+    return keys
+
+
+async def run(pool: Pool, files: ArtifactStore, keep: timedelta | None = KEEP) -> Deleted:
+    total = Deleted()
+    async with pool.acquire() as connection:
+        async for batch in expire(connection, files, keep):
+            total += batch
+    return total
+
+
+async def there(files: ArtifactStore) -> set[str]:
+    return {file.key async for found in files.listed("jobs") for file in found}
+
+
+async def rows(pool: Pool) -> list[tuple[bool, float | None, bool]]:
+    found = await pool.fetch("SELECT expired_at, kept_days, removed_at FROM artifacts ORDER BY attempt_id, name")
+    return [(row["expired_at"] is not None, row["kept_days"], row["removed_at"] is not None) for row in found]
+
+
+async def test_what_is_old_enough_is_deleted_and_its_row_says_so(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any
+) -> None:
+    await make(pool, store, files, deliver, tell("old"))
+    young = await make(pool, store, files, deliver, tell("young"))
+    await pool.execute("UPDATE artifacts SET made_at = now() WHERE job_id = $1", tell("young").job_id)
+    with capture_logs() as logged:
+        assert await run(pool, files) == Deleted(files=2, size_bytes=330)
+    assert await there(files) == set(young)
+    assert sorted(await rows(pool)) == [(False, None, False)] * 2 + [(True, 30, True)] * 2
+    assert [(line["files"], line["bytes"], line["failed"]) for line in logged] == [(2, 330, 0)]
+    assert await run(pool, files) == Deleted()
+    shown = await pool.fetch("SELECT expired_at IS NULL AS kept FROM v_tracks ORDER BY kept")
+    assert [row["kept"] for row in shown] == [False, True]
+
+
+async def test_it_was_made_when_it_was_first_told_of(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    messages = story.messages()
+    await store.store([deliver(message) for message in reversed(messages)])
+    told = messages[-2].occurred_at
+    assert {row["made_at"] for row in await pool.fetch("SELECT made_at FROM v_artifacts")} == {told}
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 2])
+async def test_what_a_kill_left_half_done_is_finished(
+    deleted: int, pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any
+) -> None:
+    keys = await make(pool, store, files, deliver, story)
+    await pool.execute("UPDATE artifacts SET expired_at = now() - interval '1 hour', kept_days = 90")
+    for key in keys[:deleted]:
+        await files.delete(key)
+    assert (await run(pool, files, None)).files == 2
+    assert await there(files) == set()
+    assert await rows(pool) == [(True, 90, True)] * 2
+
+
+async def test_a_repeated_event_brings_nothing_back(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any
+) -> None:
+    await make(pool, store, files, deliver, story)
+    await run(pool, files)
+    await pool.execute("DELETE FROM events")
+    await store.store([deliver(message) for message in story.messages()])
+    assert await rows(pool) == [(True, 30, True)] * 2
+
+
+async def test_two_at_once_get_in_nobodys_way(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiry, "BATCH", 3)
+    for n in range(8):
+        await make(pool, store, files, deliver, tell(f"job {n}"))
+    both = await asyncio.gather(run(pool, files), run(pool, files))
+    assert sum(one.files for one in both) >= 16
+    assert [one.failed for one in both] == [0, 0]
+    assert await there(files) == set()
+    assert await rows(pool) == [(True, 30, True)] * 16
+
+
+async def test_a_file_that_cannot_be_deleted_keeps_no_other_from_going(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(expiry, "BATCH", 2)
+    [first, *_] = await make(pool, store, files, deliver, tell("first"))
+    for n in range(3):
+        await make(pool, store, files, deliver, tell(f"job {n}"))
+    stubborn = tmp_path / "store" / first
+    stubborn.unlink()
+    (stubborn / "within").mkdir(parents=True)
+
+    total = await run(pool, files)
+    assert (total.files, total.failed) == (7, 1)
+    assert sorted(await rows(pool)) == [(True, 30, False)] + [(True, 30, True)] * 7
+    (stubborn / "within").rmdir()
+    stubborn.rmdir()
+    assert (await run(pool, files)).files == 1
+
+
+async def test_a_store_that_deletes_nothing_is_left_for_later(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(expiry, "BATCH", 2)
+    for n in range(3):
+        for key in await make(pool, store, files, deliver, tell(f"job {n}")):
+            (tmp_path / "store" / key).unlink()
+            (tmp_path / "store" / key / "within").mkdir(parents=True)
+    assert await run(pool, files) == Deleted(failed=2)
+    assert sum(expired for expired, _, _ in await rows(pool)) == 2
+
+
+async def test_the_sinks_housekeeping_does_it(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any
+) -> None:
+    await make(pool, store, files, deliver, story)
+    house = Housekeeping(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", [expiry_chore(files, KEEP)])
+    assert await house.once() == {"artifacts": 2}
+    assert await there(files) == set()
+
+
+@pytest.mark.parametrize(("value", "told"), [("0.5", "greater than or equal to 1"), ("30", "needs ARTIFACT_STORE_URL")])
+async def test_a_setting_that_cannot_be_meant_is_refused(value: str, told: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:9092")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db/segue")
+    monkeypatch.delenv("ARTIFACT_STORE_URL", raising=False)
+    monkeypatch.setenv("SEGUE_ARTIFACT_RETENTION_DAYS", value)
+    with pytest.raises(WrongSettings, match=f"SEGUE_ARTIFACT_RETENTION_DAYS: .*{told}"):
+        load_settings(SinkSettings)
+    monkeypatch.setenv("SEGUE_ARTIFACT_RETENTION_DAYS", "30")
+    monkeypatch.setenv("ARTIFACT_STORE_URL", "file:///store")
+    assert load_settings(SinkSettings).keep_artifacts == timedelta(days=30)
+    monkeypatch.delenv("SEGUE_ARTIFACT_RETENTION_DAYS")
+    assert load_settings(SinkSettings).keep_artifacts is None

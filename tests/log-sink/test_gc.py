@@ -1,0 +1,197 @@
+"""What nobody will ever ask for goes from the store; anything that somebody still may stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis.artifacts import ArtifactStore, artifact_key
+from chassis.database import Pool
+from chassis.retention import lock_of
+from contracts.ids import attempt_id_for
+from log_sink.expiry import Deleted
+from log_sink.gc import CannotCollect, Survey, Tally, collection, stored_artifacts
+from log_sink.store import Store
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def files(folder: Path) -> ArtifactStore:
+    return ArtifactStore.open(folder.as_uri())
+
+
+class Files:
+    """The store with the read model beside it."""
+
+    def __init__(self, folder: Path, files: ArtifactStore, database_url: str) -> None:
+        self.folder = folder
+        self.files = files
+        self.database_url = database_url
+
+    async def put(self, key: str, *, days: float = 2, size: int = 10) -> str:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"x" * size
+
+        await self.files.put_file(chunks(), key, content_type="audio/mpeg")
+        self.age(key, days)
+        return key
+
+    def leave_unfinished(self, key: str, *, days: float = 2) -> str:
+        (self.folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / key).write_bytes(b"half")
+        self.age(key, days)
+        return key
+
+    def age(self, key: str, days: float) -> None:
+        at = time.time() - days * DAY_S
+        os.utime(self.folder / key, (at, at))
+
+    async def there(self) -> set[str]:
+        return {file.key async for found in self.files.listed("jobs") for file in found}
+
+    async def survey(self, keep: timedelta | None = None, age: timedelta = timedelta(days=1)) -> Survey:
+        async with collection(self.database_url, self.folder.as_uri(), keep, age) as store:
+            return await store.survey()
+
+    async def delete(self, found: Survey, keep: timedelta | None = None) -> tuple[Deleted, Deleted]:
+        async with collection(self.database_url, self.folder.as_uri(), keep) as store:
+            return await store.delete(found)
+
+
+@pytest.fixture
+def made(folder: Path, files: ArtifactStore, database_url: str) -> Files:
+    return Files(folder, files, database_url)
+
+
+async def told(store: Store, deliver: Any, story: Any, upto: int | None = None) -> None:
+    await store.store([deliver(message) for message in story.messages()[:upto]])
+
+
+async def known(made: Files, store: Store, deliver: Any, story: Any) -> set[str]:
+    """A finished job with its two files."""
+    await told(store, deliver, story)
+    attempt_id = attempt_id_for(story.job_id, 2)
+    names = ("cover.png", "track.mp3")
+    return {await made.put(artifact_key(story.job_id, attempt_id, name), days=30) for name in names}
+
+
+async def test_orphans_go_and_everything_else_stays(
+    made: Files, store: Store, pool: Pool, deliver: Any, tell: Any
+) -> None:
+    done, live, stranger = tell("done"), tell("live"), tell("unheard of")
+    kept = await known(made, store, deliver, done)
+    await told(store, deliver, live, 9)  # up to where its second attempt runs
+    first = attempt_id_for(done.job_id, 1)
+    orphans = {
+        await made.put(artifact_key(done.job_id, first, "audio.mp3"), size=7),
+        await made.put(artifact_key(done.job_id, attempt_id_for(done.job_id, 2), "audio-2.mp3")),
+        made.leave_unfinished(artifact_key(done.job_id, first, "audio.mp3#1")),
+    }
+    staying = {
+        await made.put(artifact_key(done.job_id, first, "young.mp3"), days=0.9),
+        await made.put(artifact_key(live.job_id, attempt_id_for(live.job_id, 2), "audio.mp3"), days=9),
+        await made.put(artifact_key(stranger.job_id, attempt_id_for(stranger.job_id, 1), "audio.mp3"), days=99),
+        # No job's files, whatever lies there.
+        await made.put(f"jobs/{done.job_id}/{attempt_id_for(stranger.job_id, 1)}/audio.mp3", days=99),
+        await made.put("jobs/readme.txt", days=99),
+    }
+
+    found = await made.survey()
+    assert {file.key for file in found.orphans} == orphans
+    assert found.standing == {
+        "kept": Tally(2, 20),
+        "orphan": Tally(3, 21),
+        "young": Tally(2, 20),
+        "foreign": Tally(1, 10),
+    }
+    assert await made.there() == kept | orphans | staying, "looking changes nothing"
+    assert await made.delete(found) == (Deleted(), Deleted(3, 21))
+    assert await made.there() == kept | staying
+    assert (await made.survey()).orphans == ()
+
+
+async def test_an_attempt_that_may_still_collect_keeps_its_files_though_its_job_is_over(
+    made: Files, store: Store, pool: Pool, deliver: Any, story: Any
+) -> None:
+    await known(made, store, deliver, story)
+    await made.put(artifact_key(story.job_id, attempt_id_for(story.job_id, 1), "audio.mp3"), days=9)
+    await pool.execute("UPDATE attempts SET state = 'collecting' WHERE n = 1")
+    assert (await made.survey()).orphans == ()
+    await pool.execute("UPDATE attempts SET state = 'failed' WHERE n = 1")
+    assert len((await made.survey()).orphans) == 1
+
+
+async def test_an_orphan_that_finds_its_row_or_is_written_again_in_the_meantime_stays(
+    made: Files, store: Store, pool: Pool, deliver: Any, story: Any
+) -> None:
+    await known(made, store, deliver, story)
+    attempt_id = attempt_id_for(story.job_id, 1)
+    adopted = await made.put(artifact_key(story.job_id, attempt_id, "audio.mp3"))
+    again = await made.put(artifact_key(story.job_id, attempt_id, "audio-2.mp3"))
+    found = await made.survey()
+    assert {file.key for file in found.orphans} == {adopted, again}
+    await pool.execute(
+        "INSERT INTO artifacts (attempt_id, name, job_id, content_type, size_bytes, sha256)"
+        " VALUES ($1, 'audio.mp3', $2, 'audio/mpeg', 10, $3)",
+        attempt_id,
+        story.job_id,
+        "d" * 64,
+    )
+    made.age(again, days=0)
+    assert await made.delete(found) == (Deleted(), Deleted())
+    assert {adopted, again} <= await made.there()
+
+
+async def test_old_files_go_as_told_or_not_at_all(made: Files, store: Store, deliver: Any, story: Any) -> None:
+    await known(made, store, deliver, story)
+    assert (await made.survey()).due == Tally()
+    assert (await made.survey(timedelta(days=30_000))).due == Tally()
+    found = await made.survey(timedelta(days=30))
+    assert found.due == Tally(2, 330)
+    assert await made.delete(found, timedelta(days=30)) == (Deleted(2, 330), Deleted())
+    assert await made.there() == set()
+    listed, totals = await stored_artifacts(made.database_url, 10)
+    assert [(each.name, each.expired_at is not None) for each in listed] == [("cover.png", True), ("track.mp3", True)]
+    assert (totals.kept, totals.expired) == (Tally(), 2)
+
+
+async def test_a_store_that_is_not_the_rows_own_is_left_alone(
+    made: Files, store: Store, deliver: Any, story: Any
+) -> None:
+    await told(store, deliver, story)
+    with pytest.raises(CannotCollect, match="none of the 2 files"):
+        await made.survey(timedelta(days=30))
+
+
+async def test_it_waits_for_nobody(made: Files, pool: Pool) -> None:
+    async with pool.acquire() as sink:
+        await sink.execute("SELECT pg_advisory_lock(hashtext($1))", lock_of("log_sink"))
+        with pytest.raises(CannotCollect, match="right now"):
+            await made.survey()
+    assert (await made.survey()).orphans == ()
+
+
+async def test_a_database_without_tables_is_told_in_one_line(made: Files, server_url: str) -> None:
+    made.database_url = server_url.rpartition("/")[0] + "/postgres"
+    with pytest.raises(CannotCollect, match="start it first"):
+        await made.survey()
+    with pytest.raises(CannotCollect, match="start it first"):
+        await stored_artifacts(made.database_url, 10)
+    made.database_url = "postgresql://segue@127.0.0.1:1/nothing?x"
+    with pytest.raises(CannotCollect, match="ARTIFACT_STORE_URL"):
+        async with collection(made.database_url, "ftp://x", None):
+            pass

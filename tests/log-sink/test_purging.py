@@ -1,0 +1,130 @@
+"""The log forgets old months; what is true now stays, and no replay after that changes how something ended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chassis.database import Pool
+from chassis.retention import Housekeeping
+from chassis.runtime import Runtime
+from chassis.telemetry import make_telemetry
+from contracts.attempts import AttemptFailed
+from contracts.failures import FailureKind
+from contracts.jobs import JobFailed
+from log_sink.partitions import ensure_partitions
+from log_sink.purging import log_chores, over
+from log_sink.store import Store
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+KEEP = timedelta(days=90)
+STATE = ("jobs", "tracks", "attempts", "artifacts")
+
+
+async def purge(pool: Pool, keep: timedelta = KEEP) -> dict[str, int]:
+    house = Housekeeping(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", log_chores(keep))
+    done = await house.once()
+    assert done is not None
+    return done
+
+
+async def count(pool: Pool, table: str) -> int:
+    return int(await pool.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608 - our own names
+
+
+async def state(pool: Pool) -> list[list[tuple[Any, ...]]]:
+    questions = [f"SELECT * FROM {table} ORDER BY 1, 2" for table in STATE]  # noqa: S608 - our own names
+    return [[tuple(row) for row in await pool.fetch(question)] for question in questions]
+
+
+async def test_months_go_once_they_are_wholly_over(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    now = await pool.fetchval("SELECT now()")
+    batch = [deliver(message) for message in story.messages()]
+    await ensure_partitions(pool, batch[0].message.occurred_at)
+    made = await ensure_partitions(pool, now)
+    await store.store(batch)
+    before = await state(pool)
+    assert await count(pool, "events_2026_03") == len(batch)
+
+    done = await purge(pool)
+    assert done["months_of_events"] >= 1
+    assert await pool.fetchval("SELECT to_regclass('events_2026_03')") is None
+    assert all([await pool.fetchval("SELECT to_regclass($1)", name) for name in made])
+    assert await count(pool, "events") == 0
+    assert await state(pool) == before
+    assert (await purge(pool))["months_of_events"] == 0
+    assert await ensure_partitions(pool, now) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "keep_days", "gone"),
+    [
+        (datetime(2026, 7, 1, tzinfo=UTC), 30, ["events_2026_04", "events_2026_05"]),
+        (datetime(2026, 7, 31, tzinfo=UTC), 60, ["events_2026_04", "events_2026_05"]),
+        (datetime(2026, 7, 30, tzinfo=UTC), 60, ["events_2026_04"]),
+        (datetime(2026, 7, 31, tzinfo=UTC), 8, ["events_2026_04", "events_2026_05"]),
+        (datetime(2026, 7, 31, tzinfo=UTC), 365, []),
+    ],
+)
+async def test_a_month_that_would_be_made_anew_stays(now: datetime, keep_days: float, gone: list[str]) -> None:
+    partitions = [*(f"events_2026_{month:02}" for month in range(4, 10)), "events_default", "events_other"]
+    assert over(partitions, now, timedelta(days=keep_days)) == gone
+
+
+async def test_events_astray_and_old_quarantine_go_too(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    batch = [deliver(message) for message in story.messages()]
+    await store.store(batch)
+    assert await count(pool, "events_default") == len(batch)
+    assert (await purge(pool))["events"] == 0, "they were stored a moment ago"
+    await pool.execute("UPDATE events_default SET stored_at = now() - interval '91 days' WHERE topic <> 'segue.jobs'")
+    await pool.execute(
+        """
+        INSERT INTO quarantine (topic, kafka_partition, kafka_offset, value, headers, error, quarantined_at)
+        SELECT 'segue.jobs', 0, n, 'x', '[]', 'why', now() - make_interval(days => 40 * n) FROM generate_series(0, 3) n
+        """
+    )
+    kept = sum(delivered.record.topic == "segue.jobs" for delivered in batch)
+    done = await purge(pool)
+    assert (done["events"], done["quarantined"]) == (len(batch) - kept, 1)
+    assert await count(pool, "events_default") == kept
+    assert await count(pool, "quarantine") == 3
+
+
+async def test_a_second_story_after_the_purge_does_not_change_the_stored_end(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    messages = story.messages()
+    await store.store([deliver(message) for message in messages])
+    await pool.execute("DELETE FROM events")
+    before = await state(pool)
+    # What services that do not know of the first story would say, had its rows been purged there.
+    late_s = 100 * 86_400
+    expired = {"kind": FailureKind.EXPIRED, "message": "the request arrived after its deadline; nothing was sent"}
+    second: list[Any] = [
+        messages[0],
+        JobFailed(**story.job(1, "failed", late_s), **expired),
+        AttemptFailed(**story.attempt(2, 1, late_s), **expired, accepted=False),
+    ]
+    await store.store([deliver(message) for message in second])
+    after = await state(pool)
+
+    told = ("status", "version", "provider", "attempt_id", "error", "cost_usd", "finished_at")
+    [job] = await pool.fetch("SELECT * FROM jobs")
+    assert {name: job[name] for name in told} == {
+        "status": "succeeded",
+        "version": 4,
+        "provider": "replicate",
+        "attempt_id": f"{story.job_id}.2",
+        "error": None,
+        "cost_usd": 0.03,
+        "finished_at": messages[-1].occurred_at,
+    }
+    attempt = await pool.fetchrow("SELECT * FROM attempts WHERE n = 2")
+    assert attempt is not None
+    assert (attempt["state"], attempt["error_kind"], attempt["cost_usd"]) == ("succeeded", None, 0.03)
+    [track] = await pool.fetch("SELECT * FROM tracks")
+    assert (track["status"], track["artifact_name"]) == ("succeeded", "track.mp3")
+    assert after[3] == before[3]
