@@ -69,7 +69,10 @@ async def format_storage(brokers: list[Broker]) -> None:
         raise CannotRun(f"{brokers[0].dir.parent} holds a cluster with another number of brokers")
     quick = java("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m")
     await asyncio.gather(
-        *(run([*quick, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(one.config)]) for one in new)
+        *(
+            run([*quick, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(one.config)])
+            for one in new
+        )
     )
 
 

@@ -103,6 +103,15 @@ def test_a_failed_delivery_is_repeated_with_the_same_id(box: Any, receiver: Any,
     assert first.body == second.body
 
 
+def test_a_reset_ends_repeats_and_nothing_else(box: Any, receiver: Any) -> None:
+    receiver.answers = [500]
+    submit(box, receiver)
+    receiver.next()
+    box.control.delete("/jobs").raise_for_status()
+    kept = submit(box, receiver)
+    assert json.loads(receiver.next().body)["request_id"] == kept
+
+
 @pytest.mark.parametrize("provider", ["fal", "replicate"])
 def test_wrong_webhooks(box: Any, receiver: Any, provider: str) -> None:
     send = submit if provider == "fal" else lambda b, r: create(b, r, webhook_events_filter=["completed"])

@@ -80,16 +80,15 @@ class Webhooks:
         if "late" in job.action.webhook:
             await asyncio.sleep(self._settings.webhook_late_s)
         for pause in (*retries, None):
-            if await self._post(job, webhook_id, body) or pause is None:
+            if job.webhook is None or await self._post(job, job.webhook, webhook_id, body) or pause is None:
                 return
             await asyncio.sleep(pause)
 
-    async def _post(self, job: Job, webhook_id: str, body: bytes) -> bool:
-        assert job.webhook is not None
+    async def _post(self, job: Job, url: str, webhook_id: str, body: bytes) -> bool:
         headers = {"content-type": "application/json"} | self._signature(job, webhook_id, body)
         try:
             answer = await self._client.post(
-                job.webhook, content=body, headers=headers, timeout=self._settings.webhook_timeout_s
+                url, content=body, headers=headers, timeout=self._settings.webhook_timeout_s
             )
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             _LOG.info("webhook of %s not delivered: %r", job.id, error)
