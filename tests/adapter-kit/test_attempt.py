@@ -243,6 +243,11 @@ def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> N
         ),
         (at(CANCELLING, cancel_reason="run_timeout"), Checked(Stopped(may_have_cost=True)), FailureKind.RUN_TIMEOUT),
         (RUNNING, Checked(Stopped(may_have_cost=False)), FailureKind.START_TIMEOUT),
+        (
+            at(STARTED, accepted_at=NOW - timedelta(seconds=180)),
+            Checked(Stopped(may_have_cost=True)),
+            FailureKind.RUN_TIMEOUT,
+        ),
         (STARTED, Checked(Stopped(may_have_cost=True)), FailureKind.CANCELLED_BY_PROVIDER),
         (at(STARTED, tries=MISSING_TRIES - 1), Checked(Missing("404")), FailureKind.OUTPUT_LOST),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.attempt import step
+from adapter_kit.attempt import LAST_LOOK_S, step
 from adapter_kit.happenings import (
     CalledBack,
     CancelAnswered,
@@ -18,6 +18,7 @@ from adapter_kit.happenings import (
     Due,
     Happening,
     Resolved,
+    Searched,
     SubmitAnswered,
 )
 from adapter_kit.outcomes import (
@@ -28,6 +29,7 @@ from adapter_kit.outcomes import (
     Failure,
     Missing,
     NoAnswer,
+    NotFound,
     Output,
     Produced,
     ProviderRef,
@@ -36,7 +38,7 @@ from adapter_kit.outcomes import (
     Unclear,
 )
 from adapter_kit.record import FOLLOW_UP_S, MISSING_TRIES, Attempt
-from adapter_kit.silence import DEAF_AFTER_S, heard, never_accepted
+from adapter_kit.silence import DEAF_AFTER_S, heard, shown_by
 from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
@@ -71,7 +73,7 @@ AMBIGUOUS = Attempt(
     next_action_at=NOW,
 )
 HELD = step(AMBIGUOUS, Due(), NOW).attempt
-RULED_OUT = step(AMBIGUOUS, Resolved(None), NOW).attempt
+RULED_OUT = step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt
 RUNNING = replace(AMBIGUOUS, state="running", ref=REF, accepted_at=NOW - timedelta(minutes=28))
 CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="deadline", cancel_sent_at=NOW - timedelta(minutes=11))
 GIVEN_UP = step(CANCELLING, Due(), NOW).attempt
@@ -93,10 +95,10 @@ ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[s
     ("a callback shows what was ruled out", RULED_OUT, CalledBack(REF), ("failed", NEVER), [], None),
     ("the lost answer comes", HELD, SubmitAnswered(1, Accepted(REF)), ("failed", LOST), [], None),
     ("no answer comes", HELD, SubmitAnswered(1, Unclear("reset")), ("failed", LOST), [], None),
-    ("an operator found it", HELD, Resolved(REF), ("failed", LOST), [], None),
-    ("an operator found none", HELD, Resolved(None), ("failed", NEVER), ["failed"], None),
-    ("an operator says it again", RULED_OUT, Resolved(None), ("failed", NEVER), [], None),
-    ("an operator comes late", SHOWN, Resolved(None), ("failed", LOST), [], None),
+    ("an operator found it", HELD, Resolved(REF, NOW), ("failed", LOST), [], None),
+    ("an operator found none", HELD, Resolved(None, NOW), ("failed", NEVER), ["failed"], None),
+    ("an operator says it again", RULED_OUT, Resolved(None, NOW), ("failed", NEVER), [], None),
+    ("an operator comes late", SHOWN, Resolved(None, NOW), ("failed", LOST), [], None),
     ("what shows itself is stopped", SHOWN, Due(), ("failed", LOST), [], "Cancel"),
     ("stopped in time", SHOWN, CancelAnswered(Stopped(may_have_cost=False)), ("cancelled", LOST), ["cancelled"], None),
     ("not stopped at once", SHOWN, CancelAnswered(CancelPending()), ("failed", LOST), [], "Check"),
@@ -126,7 +128,7 @@ ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[s
     ("the store was away at the deadline", CUT, Due(), ("failed", FailureKind.STORE_FAILED), [], "Collect"),
     ("stored after the deadline", CUT, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
     ("what the provider settled stays", SETTLED, CalledBack(REF), ("failed", BROKE.kind), [], None),
-    ("and is not for operators", SETTLED, Resolved(None), ("failed", BROKE.kind), [], None),
+    ("and is not for operators", SETTLED, Resolved(None, NOW), ("failed", BROKE.kind), [], None),
 ]
 
 
@@ -156,13 +158,13 @@ def test_a_late_result_has_its_cost_and_a_run_that_never_was_has_none() -> None:
     (held,) = step(AMBIGUOUS, Due(), NOW).events
     assert isinstance(held, AttemptFailed)
     assert held.cost_usd is None
-    (never,) = step(HELD, Resolved(None), NOW).events
+    (never,) = step(HELD, Resolved(None, NOW), NOW).events
     assert isinstance(never, AttemptFailed)
     assert never.cost_usd == 0.0
 
 
 def test_what_an_operator_named_is_not_stopped() -> None:
-    assert type(step(step(HELD, Resolved(REF), NOW).attempt, Due(), NOW).action).__name__ == "Check"
+    assert type(step(step(HELD, Resolved(REF, NOW), NOW).attempt, Due(), NOW).action).__name__ == "Check"
 
 
 def test_it_is_looked_after_for_a_while_and_listened_for_always() -> None:
@@ -187,25 +189,41 @@ def test_silence_counts_only_for_as_long_as_the_listing_could_be_heard() -> None
     by = NOW + timedelta(seconds=240)
     attempt = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, heard_at=NOW)
     usual = heard(attempt, NOW + timedelta(seconds=DEAF_AFTER_S))
-    assert (usual.deaf_s, never_accepted(usual, by, conclusive=False)) == (0.0, True)
+    assert (usual.deaf_s, shown_by(usual, conclusive=False)) == (0.0, by)
     deaf = heard(attempt, NOW + timedelta(seconds=100))
-    assert deaf.deaf_s == 100
-    assert not never_accepted(deaf, by + timedelta(seconds=99), conclusive=False)
-    assert never_accepted(deaf, by + timedelta(seconds=100), conclusive=False)
-    assert never_accepted(deaf, NOW + timedelta(seconds=40), conclusive=True), "a complete list needs no grace"
+    assert (deaf.deaf_s, shown_by(deaf, conclusive=False)) == (100, by + timedelta(seconds=100))
+    assert shown_by(deaf, conclusive=True) == NOW + timedelta(seconds=40), "a complete list needs no grace"
+
+
+def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() -> None:
+    by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=200)
+    lost = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, heard_at=by, tries=50)
+    nothing = Searched(NotFound(conclusive=False))
+    assert step(lost, nothing, by - timedelta(seconds=3)).attempt.next_action_at == by
+    asked = step(lost, Due(), by)
+    assert type(asked.action).__name__ == "Search", "though the job's deadline is over"
+    assert kind_of(step(asked.attempt, nothing, by).attempt) is FailureKind.NEVER_ACCEPTED
 
 
 def test_who_would_rather_pay_twice_waits_for_the_grace_alone() -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
     lost = replace(AMBIGUOUS, resolve_by=by, deadline_at=deadline)
-    assert step(lost, Due(), by).attempt.state == "ambiguous"
-    resubmitted = step(replace(lost, ambiguity_policy="resubmit"), Due(), by).attempt
+    last = by + timedelta(seconds=LAST_LOOK_S)
+    assert step(lost, Due(), last).attempt.state == "ambiguous"
+    resubmitted = step(replace(lost, ambiguity_policy="resubmit"), Due(), last).attempt
     assert kind_of(resubmitted) is FailureKind.AMBIGUOUS_SUBMISSION
     assert kind_of(step(lost, Due(), deadline).attempt) is FailureKind.AMBIGUOUS_SUBMISSION
 
 
 @pytest.mark.parametrize(("ref", "state"), [(REF, "running"), (None, "failed")])
 def test_an_operator_may_decide_before_the_end_too(ref: ProviderRef | None, state: str) -> None:
-    after = step(AMBIGUOUS, Resolved(ref), NOW).attempt
+    after = step(AMBIGUOUS, Resolved(ref, NOW), NOW).attempt
     assert (after.state, after.ref) == (state, ref)
-    assert step(RUNNING, Resolved(None), NOW).attempt == RUNNING, "only what is lost is for operators"
+    assert step(RUNNING, Resolved(None, NOW), NOW).attempt == RUNNING, "only what is lost is for operators"
+
+
+def test_a_verdict_that_is_older_than_the_submit_is_about_another_one() -> None:
+    assert AMBIGUOUS.submit_started_at is not None
+    for attempt in (AMBIGUOUS, HELD):
+        outdated = Resolved(None, AMBIGUOUS.submit_started_at)
+        assert step(attempt, outdated, NOW).attempt == attempt

@@ -121,7 +121,7 @@ class World:
                 self._happen(message.attempt_id, CancelWanted(message.reason))
             case ResolveAttempt() if message.attempt_id in self.ledger:
                 ref = ProviderRef(message.provider_ref, {}) if message.provider_ref else None
-                self._happen(message.attempt_id, Resolved(ref))
+                self._happen(message.attempt_id, Resolved(ref, message.occurred_at))
             case AttemptEvent():
                 self._decide(Attempted(message))
 
@@ -401,9 +401,10 @@ def _deliver_next(world: World, which: int) -> None:
 
 def _act(world: World, index: int, fate: Fate) -> None:
     attempt_id, action = world.in_hand.pop(index)
-    lease_held = (world.ledger[attempt_id].next_action_at or BEGIN) > world.now
+    attempt = world.ledger[attempt_id]
+    lease_held = attempt.state == "submitting" and (attempt.next_action_at or BEGIN) > world.now
     if isinstance(action, Post) and not lease_held:
-        # The driver never POSTs once its lease may be over.
+        # The driver never POSTs once its lease may be over; a lease is for one state.
         world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up", held_up=True)))
         return
     happening = world.answer(attempt_id, action, fate)

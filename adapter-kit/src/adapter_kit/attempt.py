@@ -41,7 +41,7 @@ from adapter_kit.happenings import (
     ShutOut,
     SubmitAnswered,
 )
-from adapter_kit.late import SAID_SO, step_late
+from adapter_kit.late import SAID_SO, is_outdated, step_late
 from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
@@ -79,7 +79,7 @@ from adapter_kit.record import (
     told,
     with_lease,
 )
-from adapter_kit.silence import heard, never_accepted
+from adapter_kit.silence import heard, shown_by
 from contracts.attempts import (
     Artifact,
     AttemptAmbiguous,
@@ -94,8 +94,10 @@ LONGEST_QUEUE: Final = 1_000_000
 LONGEST_RETRY_S: Final = 86_400.0
 THROTTLE_BUDGET_S: Final = 20.0
 """How long an attempt lets itself be put off before the next provider is the better choice."""
-CANCEL_WATCH_S: Final = 600.0
-"""How long after its cancel a run may still show how it ended."""
+LAST_LOOK_S: Final = 20.0
+"""How long after the grace the listing may still be asked the one time that settles it."""
+CANCEL_WATCH_S: Final = 60.0
+"""How long after its cancel, and at least up to the deadline, the job waits to hear how its run ended."""
 
 
 def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa: C901 - one flat case a happening
@@ -119,8 +121,8 @@ def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa
             return _cancel_answered(attempt, outcome, now)
         case Searched(outcome):
             return _searched(attempt, outcome, now)
-        case Resolved(ref):
-            return _resolved(attempt, ref, now)
+        case Resolved():
+            return _resolved(attempt, happening, now)
         case Collected(artifacts):
             return _collected(attempt, artifacts, now)
         case CollectFailed():
@@ -278,8 +280,8 @@ def _resolve(attempt: Attempt, now: datetime) -> Step:
 
 
 def _held_until(attempt: Attempt, now: datetime) -> datetime:
-    resolve_by = attempt.resolve_by or now
-    return resolve_by if attempt.ambiguity_policy == "resubmit" else max(attempt.deadline_at, resolve_by)
+    last_look = (attempt.resolve_by or now) + timedelta(seconds=LAST_LOOK_S)
+    return last_look if attempt.ambiguity_policy == "resubmit" else max(attempt.deadline_at, last_look)
 
 
 _NO_RUN: Final = "the provider's listing does not show the run, though it would have by now"
@@ -296,9 +298,7 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
         case Found(ref):
             return _accepted(attempt, ref, now)
         case NotFound(conclusive):
-            attempt = heard(attempt, now)
-            if never_accepted(attempt, now, conclusive=conclusive):
-                return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, _NO_RUN), now)
+            return _not_listed(heard(attempt, now), shown_by(attempt, conclusive=conclusive), now)
         case NoAnswer():
             # Without the listing silence says nothing: the window stays open up to the job's deadline.
             pass
@@ -307,9 +307,19 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
     return put_off(attempt, now, most_s=15.0)
 
 
-def _resolved(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
-    if attempt.state != "ambiguous":
+def _not_listed(attempt: Attempt, shown_by: datetime | None, now: datetime) -> Step:
+    if shown_by is not None and now >= shown_by:
+        return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, _NO_RUN), now)
+    again = put_off(attempt, now, most_s=15.0).attempt
+    # The moment in which silence becomes an answer is a good one to listen.
+    due = [at for at in (again.next_action_at, shown_by) if at is not None]
+    return Step(replace(again, next_action_at=min(due)))
+
+
+def _resolved(attempt: Attempt, verdict: Resolved, now: datetime) -> Step:
+    if attempt.state != "ambiguous" or is_outdated(verdict, attempt):
         return Step(attempt)
+    ref = verdict.ref
     if ref is None:
         return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, SAID_SO), now)
     accepted = _accepted(attempt, ref, now)
@@ -403,6 +413,8 @@ def _stopped(attempt: Attempt, *, may_have_cost: bool, now: datetime, follow_up:
             failure = Failure(FailureKind.START_TIMEOUT, f"not started within {attempt.start_within_s:g} s")
         case "run_timeout":
             failure = Failure(FailureKind.RUN_TIMEOUT, f"not finished within {attempt.run_within_s:g} s")
+        case None if now >= _longest(attempt, now):
+            failure = Failure(FailureKind.RUN_TIMEOUT, "the provider stopped it at the end of the time it was given")
         case None if attempt.started_at is None and not may_have_cost:
             failure = Failure(FailureKind.START_TIMEOUT, "the provider dropped the run before it started")
         case None:
@@ -411,6 +423,10 @@ def _stopped(attempt: Attempt, *, may_have_cost: bool, now: datetime, follow_up:
             assert_never(attempt.cancel_reason)
     cost_usd = attempt.price_usd if may_have_cost else 0.0
     return failed(attempt, failure, now, cost_usd=cost_usd, follow_up=follow_up)
+
+
+def _longest(attempt: Attempt, now: datetime) -> datetime:
+    return (attempt.accepted_at or now) + timedelta(seconds=attempt.start_within_s + attempt.run_within_s)
 
 
 def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now: datetime) -> Step:

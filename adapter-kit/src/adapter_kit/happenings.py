@@ -90,6 +90,7 @@ class Resolved:
 
     ref: ProviderRef | None
     """The run it is; None: there is none."""
+    said_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

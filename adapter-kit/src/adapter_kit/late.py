@@ -68,7 +68,7 @@ def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
             return _shown(attempt, ref, now)
         case SubmitAnswered(outcome=Accepted(ref)):
             return _shown(attempt, ref, now)
-        case Resolved(ref):
+        case Resolved(ref) if not is_outdated(happening, attempt):
             return _ruled_out(attempt, now) if ref is None else _shown(attempt, ref, now, wanted=True)
         case _ if attempt.follow_up == "watch":
             return _heard_of_run(attempt, happening, now)
@@ -76,6 +76,11 @@ def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
             return _heard_of_outputs(attempt, happening, now)
         case _:
             return Step(attempt)
+
+
+def is_outdated(verdict: Resolved, attempt: Attempt) -> bool:
+    """Whether the attempt was submitted since an operator looked, so that the verdict is not about that submit."""
+    return attempt.submit_started_at is None or verdict.said_at <= attempt.submit_started_at
 
 
 def _due(attempt: Attempt, now: datetime) -> Step:

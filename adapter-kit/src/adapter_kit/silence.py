@@ -24,12 +24,10 @@ def heard(attempt: Attempt, now: datetime) -> Attempt:
     return replace(attempt, heard_at=now, deaf_s=attempt.deaf_s + (silent_s if silent_s > DEAF_AFTER_S else 0.0))
 
 
-def never_accepted(attempt: Attempt, now: datetime, *, conclusive: bool) -> bool:
-    """Whether a run that is not listed now cannot be there."""
+def shown_by(attempt: Attempt, *, conclusive: bool) -> datetime | None:
+    """When a run that the provider accepted is in its listing for sure; None of what was never submitted."""
     if attempt.submit_started_at is None or attempt.resolve_by is None:
-        return False
+        return None
     if conclusive:
-        shown_by = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s + CONCLUSIVE_AFTER_S)
-    else:
-        shown_by = attempt.resolve_by + timedelta(seconds=attempt.deaf_s)
-    return now >= shown_by
+        return attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s + CONCLUSIVE_AFTER_S)
+    return attempt.resolve_by + timedelta(seconds=attempt.deaf_s)

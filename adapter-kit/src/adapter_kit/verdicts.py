@@ -22,9 +22,9 @@ async def take_verdicts(transaction: Transaction, verdicts: Sequence[ResolveAtte
     taken: list[tuple[AttemptId, Resolved]] = []
     for one in verdicts:
         if one.provider_ref is None:
-            taken.append((one.attempt_id, Resolved(None)))
+            taken.append((one.attempt_id, Resolved(None, one.occurred_at)))
         elif (owner := owners.setdefault(one.provider_ref, one.attempt_id)) == one.attempt_id:
-            taken.append((one.attempt_id, Resolved(ProviderRef(one.provider_ref, {}))))
+            taken.append((one.attempt_id, Resolved(ProviderRef(one.provider_ref, {}), one.occurred_at)))
         else:
             ids = {"job_id": one.job_id, "attempt_id": one.attempt_id}
             _log.error("an operator's verdict names another attempt's run", ref=one.provider_ref, owner=owner, **ids)

@@ -56,7 +56,7 @@ class CancelAttempt(_Command):
 
 
 class ResolveAttempt(_Command):
-    """Take an operator's word for what became of a submit whose answer was lost."""
+    """Take an operator's word for what became of a submit whose answer was lost; `occurred_at`: when it was given."""
 
     TYPE: ClassVar[str] = "segue.attempt.resolve.v1"
 

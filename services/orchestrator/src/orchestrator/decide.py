@@ -52,7 +52,7 @@ def decide(job: Job | None, happening: Happening, now: datetime) -> Decision:
     if isinstance(happening, Requested):
         return _requested(job, happening, now)
     if isinstance(happening, Ruled):
-        return _ruled(job, happening.verdict, now)
+        return _ruled(job, happening.verdict)
     if job is None or job.final:
         return Decision(job)
     match happening:
@@ -288,14 +288,14 @@ def _try_the_unwell_again(job: Job, now: datetime) -> Decision:
     return _move_on(again, now) if again.ahead else _failed(again, FailureKind.NO_ROUTE, nowhere_to_go(again), now)
 
 
-def _ruled(job: Job | None, verdict: ResolutionRequested, now: datetime) -> Decision:
+def _ruled(job: Job | None, verdict: ResolutionRequested) -> Decision:
     """Pass it on, also of a job that is over: what its attempts cost is worth knowing all the same."""
     known = {attempt.attempt_id: attempt.provider for attempt in job.attempts} if job else {}
     if job is None or known.get(verdict.attempt_id) != verdict.provider:
         return Decision(job)
     command = ResolveAttempt(
         job_id=job.job_id,
-        occurred_at=now,
+        occurred_at=verdict.occurred_at,
         attempt_id=verdict.attempt_id,
         provider=verdict.provider,
         provider_ref=verdict.provider_ref,
