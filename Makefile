@@ -12,6 +12,7 @@ PYTHON ?= python3
 # A uv of our own, in .tools, where there is none.
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 PYTEST_ARGS ?=
+CHAOS_ARGS = $(foreach one,ROUNDS JOBS KILLS RATE SEED ROWS,$(if $($(one)),--$(shell echo $(one) | tr A-Z a-z) $($(one))))
 
 # A demo starts nine Python processes, each in half the time with its bytecode at hand.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,6 +49,14 @@ test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Mav
 	@for tool in java mvn; do command -v $$tool >/dev/null || \
 		{ echo "make test-kafka needs Java and Maven: there is no $$tool on the PATH" >&2; exit 1; }; done
 	$(BIN)/pytest -m kafka -n 2 --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: chaos
+chaos: install ## Prove the promises: faults on a real cluster, and a checker; ROUNDS=20 JOBS=500 KILLS=25 SEED=1 ROWS=all
+	$(BIN)/python tests/chaos $(CHAOS_ARGS)
+
+.PHONY: chaos-short
+chaos-short: install ## The five minutes of it that fit into every run
+	$(BIN)/python tests/chaos --rows 3,4,6 --rounds 1 --jobs 150 --kills 8 $(if $(SEED),--seed $(SEED))
 
 .PHONY: docs
 docs: install ## Write the schemas, the AsyncAPI document and the README's diagram from the contracts

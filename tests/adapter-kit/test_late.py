@@ -222,8 +222,8 @@ def test_an_operator_may_decide_before_the_end_too(ref: ProviderRef | None, stat
     assert step(RUNNING, Resolved(None, NOW), NOW).attempt == RUNNING, "only what is lost is for operators"
 
 
-def test_a_verdict_that_is_older_than_the_submit_is_about_another_one() -> None:
-    assert AMBIGUOUS.submit_started_at is not None
+def test_a_verdict_that_is_older_than_the_loss_is_about_something_else() -> None:
+    lost_at = NOW - timedelta(minutes=28)
+    outdated = Resolved(None, lost_at - timedelta(seconds=1))
     for attempt in (AMBIGUOUS, HELD):
-        outdated = Resolved(None, AMBIGUOUS.submit_started_at)
         assert step(attempt, outdated, NOW).attempt == attempt

@@ -79,8 +79,8 @@ def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
 
 
 def is_outdated(verdict: Resolved, attempt: Attempt) -> bool:
-    """Whether the attempt was submitted since an operator looked, so that the verdict is not about that submit."""
-    return attempt.submit_started_at is None or verdict.said_at <= attempt.submit_started_at
+    """Whether the submit was not lost yet when an operator looked, so that the verdict cannot be about it."""
+    return attempt.resolve_by is None or verdict.said_at < attempt.resolve_by - timedelta(seconds=attempt.grace_s)
 
 
 def _due(attempt: Attempt, now: datetime) -> Step:

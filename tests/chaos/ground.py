@@ -1,0 +1,56 @@
+"""What the services stand on beside the brokers: the database, the providers, the catalogue."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from contracts.catalogue import default_catalogue_path
+from segue_cli.local.postgres import LocalPostgres, postgres
+from segue_cli.local.process import child, ready_with
+from segue_cli.parts import log_to
+from segue_cli.stack import LOOPBACK_HOSTS, SANDBOX_KEYS
+
+RUN_LIMIT_S = 6
+"""How long a run may take. It is part of the time after which silence is evidence, so no grace here may be shorter."""
+
+
+async def database_on(folder: Path, stack: AsyncExitStack) -> LocalPostgres:
+    """PostgreSQL, empty, for as long as the stack is open."""
+    take, close = log_to(folder / "logs" / "postgres.log")
+    stack.callback(close)
+    return await stack.enter_async_context(postgres(on_line=take))
+
+
+async def providers_on(folder: Path, stack: AsyncExitStack) -> tuple[dict[str, str], str, Path]:
+    """The settings that lead to the sandbox, where it is steered, and its book of bills."""
+    take, close = log_to(folder / "logs" / "sandbox.log")
+    stack.callback(close)
+    argv = [sys.executable, "-m", "sandbox", "--dir", str(folder / "sandbox")]
+    running = await stack.enter_async_context(
+        child(argv, name="sandbox", on_line=take, ready=ready_with("control_url"))
+    )
+    at = running.ready
+    env = {
+        **SANDBOX_KEYS,
+        "FAL_RUN_HOST": at["fal_run_host"],
+        "FAL_QUEUE_RUN_HOST": at["fal_host"],
+        "FAL_API_URL": at["fal_api_url"],
+        "FAL_JWKS_URL": at["fal_jwks_url"],
+        "SSL_CERT_FILE": at["ca_file"],
+        "REPLICATE_BASE_URL": at["replicate_base_url"],
+        "SEGUE_EGRESS_ALLOW": LOOPBACK_HOSTS,
+    }
+    return env, str(at["control_url"]), Path(at["bills"])
+
+
+def catalogue_in(folder: Path) -> Path:
+    """The repository's own, with a short limit on how long any run may take."""
+    lines = default_catalogue_path().read_text().splitlines(keepends=True)
+    path = folder / "models.yaml"
+    limit = f"longest_run_s: {RUN_LIMIT_S}\n"
+    path.write_text(
+        "".join(f"{' ' * 8}{limit}" if line.startswith(" " * 8 + "longest_run_s:") else line for line in lines)
+    )
+    return path
