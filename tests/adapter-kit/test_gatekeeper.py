@@ -12,7 +12,7 @@ import pytest_asyncio
 
 import adapter_kit
 from adapter_kit import ledger
-from adapter_kit.gate import Limits
+from adapter_kit.gate import THRESHOLD, Limits
 from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.happenings import Post, SubmitAnswered
 from adapter_kit.ledger import Stepped
@@ -107,6 +107,16 @@ async def test_a_retired_model_shuts_its_endpoint_alone(outbox: Outbox) -> None:
     (first,) = await claim(outbox)
     await answer(outbox, first, Refused(Failure(FailureKind.MODEL_NOT_FOUND, "no such app", http_status=404)))
     await queue(outbox, ["same"])
+    await queue(outbox, ["other"], endpoint="another/model")
+    states = {stepped.attempt.endpoint: stepped.attempt.state for stepped in await claim(outbox)}
+    assert states == {"test/model": "failed", "another/model": "submitting"}
+
+
+async def test_an_endpoint_that_answers_nothing_clear_is_not_given_more(outbox: Outbox) -> None:
+    await queue(outbox, [f"lost {n}" for n in range(THRESHOLD)])
+    for stepped in await claim(outbox):
+        await answer(outbox, stepped, Unclear("502 bad gateway"))
+    await queue(outbox, ["next"])
     await queue(outbox, ["other"], endpoint="another/model")
     states = {stepped.attempt.endpoint: stepped.attempt.state for stepped in await claim(outbox)}
     assert states == {"test/model": "failed", "another/model": "submitting"}

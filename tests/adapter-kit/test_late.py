@@ -78,6 +78,7 @@ RUNNING = replace(AMBIGUOUS, state="running", ref=REF, accepted_at=NOW - timedel
 CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="deadline", cancel_sent_at=NOW - timedelta(minutes=11))
 GIVEN_UP = step(CANCELLING, Due(), NOW).attempt
 SHOWN = step(HELD, CalledBack(REF), NOW).attempt
+CLAIMED = step(HELD, Resolved(REF, NOW), NOW).attempt
 WATCHED = replace(SHOWN, cancel_answered=True)
 COLLECTING = replace(WATCHED, follow_up="collect", outputs=(Output("https://files.example/a.wav"),))
 SETTLED = step(replace(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
@@ -98,6 +99,17 @@ ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[s
     ("an operator found it", HELD, Resolved(REF, NOW), ("failed", LOST), [], None),
     ("an operator found none", HELD, Resolved(None, NOW), ("failed", NEVER), ["failed"], None),
     ("an operator says it again", RULED_OUT, Resolved(None, NOW), ("failed", NEVER), [], None),
+    ("an operator's run is looked at", CLAIMED, Due(), ("failed", LOST), [], "Check"),
+    ("and is not known", CLAIMED, Checked(Missing("404")), ("failed", LOST), ["failed"], None),
+    ("and cannot be asked about", CLAIMED, Checked(NoAnswer("502")), ("failed", LOST), [], None),
+    (
+        "and is there",
+        CLAIMED,
+        Checked(Produced((Output("https://files.example/a.wav"),))),
+        ("failed", LOST),
+        [],
+        "Collect",
+    ),
     ("an operator comes late", SHOWN, Resolved(None, NOW), ("failed", LOST), [], None),
     ("what shows itself is stopped", SHOWN, Due(), ("failed", LOST), [], "Cancel"),
     ("stopped in time", SHOWN, CancelAnswered(Stopped(may_have_cost=False)), ("cancelled", LOST), ["cancelled"], None),
@@ -215,11 +227,24 @@ def test_who_would_rather_pay_twice_waits_for_the_grace_alone() -> None:
     assert kind_of(step(lost, Due(), deadline).attempt) is FailureKind.AMBIGUOUS_SUBMISSION
 
 
-@pytest.mark.parametrize(("ref", "state"), [(REF, "running"), (None, "failed")])
-def test_an_operator_may_decide_before_the_end_too(ref: ProviderRef | None, state: str) -> None:
-    after = step(AMBIGUOUS, Resolved(ref, NOW), NOW).attempt
-    assert (after.state, after.ref) == (state, ref)
+def test_an_operator_may_decide_before_the_end_too() -> None:
+    assert step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt.state == "failed"
     assert step(RUNNING, Resolved(None, NOW), NOW).attempt == RUNNING, "only what is lost is for operators"
+    asked = step(step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt, Due(), NOW - timedelta(minutes=25))
+    assert type(asked.action).__name__ == "Check"
+    known = step(asked.attempt, Checked(Running()), NOW).attempt
+    assert (known.state, known.ref, known.claim) == ("running", REF, None)
+
+
+def test_a_run_that_only_an_operator_knows_costs_nothing_and_can_be_named_again() -> None:
+    for attempt in (AMBIGUOUS, HELD):
+        claimed = step(attempt, Resolved(OTHER, NOW), NOW).attempt
+        refused = step(claimed, Checked(Missing("404")), NOW)
+        (event,) = refused.events
+        assert "run-2, which an operator named" in getattr(event, "message", "")
+        assert getattr(event, "cost_usd", None) is None
+        assert (refused.attempt.state, refused.attempt.ref, refused.attempt.claim) == (attempt.state, None, None)
+        assert step(refused.attempt, Resolved(REF, NOW), NOW).attempt.claim == REF
 
 
 def test_a_verdict_that_is_older_than_the_loss_is_about_something_else() -> None:

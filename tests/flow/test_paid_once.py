@@ -265,7 +265,8 @@ class World:
         return Unclear("reset") if fate.post == "answer_lost" else Accepted(ProviderRef(run_id, {}))
 
     def _run(self, attempt: Attempt) -> ProviderRun | None:
-        return self.runs.get(attempt.ref.request_id) if attempt.ref else None
+        ref = attempt.ref or attempt.claim
+        return self.runs.get(ref.request_id) if ref else None
 
     def _check(self, attempt: Attempt, fate: Fate) -> CheckOutcome:
         run = self._run(attempt)

@@ -77,7 +77,11 @@ def attempt(state: Any, **more: Any) -> Attempt:
             "Whether fal ever accepted the run is not known",
         ),
         (job("cancelled", attempt("failed"), cancel_effect="may_have_cost"), "may_have_cost", "failed before it could"),
-        (job("succeeded", cost_usd=0.03), "too_late", "had already succeeded; its files are kept. It costs $0.03"),
+        (
+            job("succeeded", cost_usd=0.03),
+            "too_late",
+            "succeeded before it could be stopped; its files are kept. It costs $0.03",
+        ),
         (job("failed", error_kind="no_route", cost_usd=0.0), "too_late", "had already failed (no_route)"),
     ],
 )
@@ -183,7 +187,10 @@ async def test_a_job_that_succeeds_all_the_same_was_asked_too_late(world: Any, s
     told = response.json()
     assert (response.status_code, told["status"], told["cancel"]["effect"]) == (200, "succeeded", "too_late")
     assert [artifact["name"] for artifact in told["artifacts"]] == ["track.mp3"]
-    assert told["cancel"]["message"] == "The job had already succeeded; its files are kept. It costs $0.03 in all."
+    assert (
+        told["cancel"]["message"]
+        == "The job succeeded before it could be stopped; its files are kept. It costs $0.03 in all."
+    )
     assert (await world.client.get(f"/api/jobs/{job_id}")).json()["cancel"] == told["cancel"]
 
 

@@ -48,6 +48,7 @@ from adapter_kit.outcomes import (
     Broken,
     CancelOutcome,
     CancelPending,
+    CheckOutcome,
     Failure,
     FindOutcome,
     Found,
@@ -273,10 +274,15 @@ def _ambiguous(attempt: Attempt, reason: str, now: datetime) -> Step:
     return told(ambiguous, AttemptAmbiguous, now, message=reason, resolve_by=resolve_by)
 
 
+def _ambiguous_still(attempt: Attempt, reason: str, now: datetime) -> Step:
+    due = replace(attempt, next_action_at=now + timedelta(seconds=1))
+    return told(due, AttemptAmbiguous, now, message=reason, resolve_by=attempt.resolve_by or now)
+
+
 def _resolve(attempt: Attempt, now: datetime) -> Step:
     if now >= _held_until(attempt, now):
         return failed(attempt, Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT), now)
-    return Step(with_lease(attempt, now), action=Search())
+    return Step(with_lease(attempt, now), action=Search() if attempt.claim is None else Check())
 
 
 def _held_until(attempt: Attempt, now: datetime) -> datetime:
@@ -322,8 +328,20 @@ def _resolved(attempt: Attempt, verdict: Resolved, now: datetime) -> Step:
     ref = verdict.ref
     if ref is None:
         return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, SAID_SO), now)
-    accepted = _accepted(attempt, ref, now)
-    return replace(accepted, attempt=replace(accepted.attempt, next_action_at=now))
+    return Step(replace(attempt, claim=ref, next_action_at=now))
+
+
+def _claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, now: datetime) -> Step:
+    """Believe an operator once the provider knows the run; a slip of the pen must not cost anything."""
+    match outcome:
+        case Missing():
+            wrong = f"the provider does not know the run {claim.request_id}, which an operator named"
+            return _ambiguous_still(replace(attempt, claim=None), wrong, now)
+        case NoAnswer():
+            return put_off(attempt, now, most_s=15.0)
+        case _:
+            accepted = _accepted(replace(attempt, claim=None), claim, now)
+            return replace(accepted, attempt=replace(accepted.attempt, next_action_at=now))
 
 
 def _watch(attempt: Attempt, now: datetime) -> Step:
@@ -348,6 +366,8 @@ def _cancelling(attempt: Attempt, reason: CancelReason, now: datetime) -> Step:
 
 
 def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
+    if attempt.state == "ambiguous" and attempt.claim is not None:
+        return _claim_checked(attempt, attempt.claim, checked.outcome, now)
     if attempt.state not in ("running", "cancelling"):
         return Step(attempt)
     match checked.outcome:

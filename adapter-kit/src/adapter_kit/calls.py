@@ -174,6 +174,5 @@ class Calls:
 
 
 def _run(attempt: Attempt) -> Run | None:
-    if attempt.ref is None:
-        return None
-    return Run(attempt.attempt_id, attempt.endpoint, attempt.modality, attempt.ref)
+    ref = attempt.ref or attempt.claim
+    return None if ref is None else Run(attempt.attempt_id, attempt.endpoint, attempt.modality, ref)

@@ -28,11 +28,11 @@ from adapter_kit.gate import (
     well,
 )
 from adapter_kit.happenings import Checked, Happening, SubmitAnswered
-from adapter_kit.outcomes import Accepted, ProbeOutcome, Produced, Throttled
+from adapter_kit.outcomes import Accepted, ProbeOutcome, Produced, Throttled, Unclear
 from adapter_kit.record import Attempt
 from chassis.database import Connection
 from chassis.outbox import Transaction
-from contracts.failures import FAILURES
+from contracts.failures import FAILURES, FailureKind
 
 PROVIDER: Final = ""
 """The scope of the gate for the provider as a whole."""
@@ -118,6 +118,11 @@ class Gates:
             case SubmitAnswered(outcome=Throttled(retry_after_s=retry_after_s)) if retry_after_s is not None:
                 patience_s = min(retry_after_s, OPEN_AT_MOST_S)
                 self._put(blocked(self._known[PROVIDER], now + timedelta(seconds=patience_s)))
+            case SubmitAnswered(outcome=Unclear(reason)) if before.state == "submitting":
+                # Whatever became of it, a provider that answers nothing clear should not be given more.
+                lost = f"no clear answer to a submit: {reason}"
+                gate = self._known[after.endpoint]
+                self._put(ill(gate, FailureKind.PROVIDER_ERROR, lost, now, open_s=self._keeper.open_s))
             case Checked(outcome=Produced()):
                 self._put(well(self._known[after.endpoint], now))
         failure = after.failure
@@ -145,7 +150,7 @@ class Gates:
 def speaks(before: Attempt, happening: Happening, after: Attempt) -> bool:
     """Whether what happened says anything to the gates, so that they have to be locked for it."""
     match happening:
-        case SubmitAnswered(outcome=Accepted() | Throttled()) | Checked(outcome=Produced()):
+        case SubmitAnswered(outcome=Accepted() | Throttled() | Unclear()) | Checked(outcome=Produced()):
             return True
     if _without_verdict(before, after):
         return True

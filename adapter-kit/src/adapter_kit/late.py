@@ -69,7 +69,7 @@ def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
         case SubmitAnswered(outcome=Accepted(ref)):
             return _shown(attempt, ref, now)
         case Resolved(ref) if not is_outdated(happening, attempt):
-            return _ruled_out(attempt, now) if ref is None else _shown(attempt, ref, now, wanted=True)
+            return _ruled_out(attempt, now) if ref is None else _claimed(attempt, ref, now)
         case _ if attempt.follow_up == "watch":
             return _heard_of_run(attempt, happening, now)
         case _ if attempt.follow_up == "collect":
@@ -92,8 +92,8 @@ def _due(attempt: Attempt, now: datetime) -> Step:
     return Step(at_work, action=Check() if attempt.cancel_answered else Cancel())
 
 
-def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime, *, wanted: bool = False) -> Step:
-    """There is something to see of its run; one that shows itself only now is stopped first, unless it is `wanted`."""
+def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
+    """There is something to see of its run; one that shows itself only now is stopped first."""
     known = attempt.ref or ref
     foreign = ref is not None and known is not None and known.request_id != ref.request_id
     if known is None or foreign or attempt.follow_up == "collect":
@@ -101,9 +101,30 @@ def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime, *, wanted: 
     found = attempt
     if attempt.ref is None:
         reason = attempt.cancel_reason or "deadline"
-        found = replace(attempt, ref=known, accepted_at=now, cancel_reason=reason, cancel_answered=wanted)
+        found = replace(attempt, ref=known, claim=None, accepted_at=now, cancel_reason=reason, cancel_answered=False)
     until = now + timedelta(seconds=FOLLOW_UP_S)
     return Step(replace(found, follow_up="watch", follow_up_until=until, next_action_at=now, tries=0))
+
+
+def _claimed(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
+    """An operator names its run: it is looked at, and believed once the provider knows it."""
+    if attempt.ref is not None:
+        return Step(attempt)
+    until = now + timedelta(seconds=FOLLOW_UP_S)
+    watched = replace(attempt, claim=ref, cancel_answered=True, follow_up="watch", follow_up_until=until)
+    return Step(replace(watched, next_action_at=now, tries=0))
+
+
+def _claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, now: datetime) -> Step:
+    match outcome:
+        case Missing():
+            wrong = f"the provider does not know the run {claim.request_id}, which an operator named"
+            kind = attempt.failure.kind if attempt.failure else FailureKind.AMBIGUOUS_SUBMISSION
+            return failed(replace(attempt, claim=None), Failure(kind, wrong), now)
+        case NoAnswer():
+            return put_off(attempt, now)
+        case _:
+            return _checked(replace(attempt, ref=claim, claim=None, accepted_at=now), outcome, now)
 
 
 def _ruled_out(attempt: Attempt, now: datetime) -> Step:
@@ -121,6 +142,8 @@ def _heard_of_run(attempt: Attempt, happening: Happening, now: datetime) -> Step
             return put_off(attempt, now)
         case CancelAnswered():
             return Step(with_lease(replace(attempt, cancel_answered=True, tries=0), now), action=Check())
+        case Checked(outcome) if attempt.ref is None and attempt.claim is not None:
+            return _claim_checked(attempt, attempt.claim, outcome, now)
         case Checked(outcome):
             return _checked(attempt, outcome, now)
         case _:

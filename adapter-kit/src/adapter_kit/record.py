@@ -80,6 +80,8 @@ class Attempt:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     ref: ProviderRef | None = None
+    claim: ProviderRef | None = None
+    """The run that an operator says it is, until the provider says that it knows it."""
     outputs: tuple[Output, ...] = ()
     stage: Literal["queued", "running"] | None = None
     queue_position: int | None = None

@@ -42,7 +42,8 @@ def in_words(message: Message) -> str:
         case AttemptFailed():
             return message.message or FAILURES[message.kind].meaning
         case AttemptAmbiguous():
-            return message.message
+            until = f"{message.resolve_by:%H:%M:%S} UTC"
+            return f"{message.message}; it may have been accepted: it is looked for, and not sent again ({until})"
     return _of_attempt(message) or _of_job(message) or message.TYPE
 
 

@@ -55,3 +55,15 @@ FROM (
 ) AS newest
 WHERE body ->> 'expects_callback' = 'true' AND body ->> 'accepted_at' IS NOT NULL
   AND body ->> 'cancel_reason' IS NULL;                    -- nobody need be called back about a run that is stopped
+
+-- The same columns as before; a provider that is well has been so since its gate closed or its probe was content,
+-- whichever came later.
+CREATE OR REPLACE VIEW v_health AS
+SELECT health.provider,
+       CASE WHEN gates.body ->> 'state' <> 'closed' THEN 'fail' ELSE health.status END AS status,
+       CASE WHEN gates.body ->> 'state' <> 'closed' THEN gates.body ->> 'error' ELSE health.error END AS error,
+       CASE WHEN gates.body ->> 'state' <> 'closed' THEN (gates.body ->> 'since')::timestamptz
+            WHEN health.status = 'ok' THEN greatest(health.since, (gates.body ->> 'since')::timestamptz)
+            ELSE health.since END AS since,
+       health.checked_at
+FROM health LEFT JOIN gates ON gates.scope = '';

@@ -36,7 +36,7 @@ def _pending(job: Job) -> str:
 
 def _too_late(job: Job) -> str:
     if job.status == "succeeded":
-        return f"The job had already succeeded; its files are kept. {_cost(job)}"
+        return f"The job succeeded before it could be stopped; its files are kept. {_cost(job)}"
     if job.status == "failed":
         return f"The job had already failed ({job.error_kind}); nothing was left to stop. {_cost(job)}"
     return f"The job had already been cancelled. {_cost(job)}"

@@ -88,5 +88,6 @@ def nowhere_to_go(job: Job) -> str:
     """Why no leg is left: what came of every attempt, and what was not tried."""
     tried = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in job.attempts]
     skipped = [f"skipped {route.provider}: {route.reason}" for route in job.skipped]
-    first = "no provider is left. " if skipped else "every provider was tried. "
+    left_over = skipped or job.ahead or job.unwell
+    first = "no provider is left. " if left_over else "every provider was tried. "
     return (first + "; ".join([*tried, *skipped]))[:4000]
