@@ -52,7 +52,8 @@ BY_REQUEST: Final[dict[str, Fault]] = {
     "run-too-long": _submit(Kind.RUN_TIMEOUT, only="fal", run_s=9),
     # Replicate itself ends it at the time that it was told, and does not say that this was why.
     "never-finish": _submit(Kind.RUN_TIMEOUT, Kind.CANCELLED_BY_PROVIDER, only="replicate", never_finish=True),
-    "aborted": _submit(Kind.CANCELLED_BY_PROVIDER, Kind.START_TIMEOUT, end_as="aborted"),
+    # Heard of only after the time that it was given, it may as well have been that which ended it.
+    "aborted": _submit(Kind.CANCELLED_BY_PROVIDER, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, end_as="aborted"),
     "files-gone": _submit(Kind.OUTPUT_LOST, files="gone"),
     "files-html": _submit(Kind.OUTPUT_UNUSABLE, files="html"),
     "files-broken": _submit(Kind.OUTPUT_LOST, Kind.OUTPUT_UNUSABLE, files="broken"),

@@ -152,12 +152,15 @@ def _attempt(joined: Joined, attempt_id: str) -> AttemptFile:
 
 
 def _join_told(joined: Joined, told: Sequence[Told]) -> None:
+    # Whoever got no job's id asked for one all the same, and the log may have it.
+    by_token = {job.token: job.job_id for job in joined.jobs.values() if job.token}
     for one in told:
-        if one.job_id is None:
+        job_id = one.job_id or by_token.get(one.token)
+        if job_id is None:
             continue
         if one.status == 202 and one.asked in ("post", "repeat"):
-            joined.tokens[one.token].add(one.job_id)
-        _job(joined, one.job_id).told.append(one)
+            joined.tokens[one.token].add(job_id)
+        _job(joined, job_id).told.append(one)
 
 
 def _join_events(joined: Joined, events: Iterable[Event]) -> None:

@@ -180,7 +180,7 @@ class Load:
         body = request.wish.body(request.token)
         while request.job_id is None and time.monotonic() < deadline:
             answer = await self._post(request, "post", body)
-            if answer is not None and answer.status_code not in (202, 503):
+            if answer is not None and answer.status_code < 500 and answer.status_code != 202:
                 return
             if request.job_id is None:
                 await asyncio.sleep(pause)

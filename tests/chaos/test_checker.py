@@ -208,6 +208,7 @@ PLANTED: dict[str, tuple[str, Plant]] = {
         "phantom",
         lambda h: h.rows["artifacts"].append({**h.rows["artifacts"][0], "attempt_id": FIRST}),
     ),
+    "a bare 500": ("wrong_ending", lambda h: h.tell(0.05, "post", 500, None)),
     "another end": ("wrong_ending", another_end),
     "the table says otherwise": ("wrong_ending", lambda h: h.change("jobs", JOB, status="failed")),
     "the orchestrator says otherwise": ("wrong_ending", lambda h: h.change("decided", JOB, state="failed")),

@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -18,6 +19,9 @@ from starlette.types import ASGIApp
 
 from chassis.logs import get_logger
 from chassis.runtime import CannotStart, Runtime
+
+SHUTDOWN_S: Final = 8
+"""How long requests may go on after SIGTERM: longer than any waits for Kafka, which would end in a bare 500."""
 
 
 def health_routes(runtime: Runtime) -> list[Route]:
@@ -46,7 +50,7 @@ async def serve_http(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
     listener = _listen(host, port)
     bound: int = listener.getsockname()[1]
     server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=SHUTDOWN_S)
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
