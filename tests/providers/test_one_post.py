@@ -312,12 +312,15 @@ async def test_a_listing_of_odd_items_finds_nothing(kind: Any, raw: Any, opened:
         assert await provider.find(lost) == NotFound(conclusive=kind.name == "replicate")
 
 
+PAGES = {"fal": 10, "replicate": 50}
+
+
 async def test_a_listing_without_end_proves_nothing(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
     more = {"next": "https://api.replicate.com/v1/predictions/?cursor=2", "has_more": True, "next_cursor": "2"}
     async with raw(http(200, {"items": [], "results": [], **more})) as server, opened(server.port) as provider:
-        assert await provider.find(lost) == NoAnswer("the listing is longer than 10 pages")
-    assert ["cursor=2" in request.target for request in server.requests] == [False] + [True] * 9
+        assert await provider.find(lost) == NoAnswer(f"the listing is longer than {PAGES[kind.name]} pages")
+    assert ["cursor=2" in request.target for request in server.requests] == [False] + [True] * (PAGES[kind.name] - 1)
 
 
 @pytest.mark.parametrize("kind", ["replicate"], indirect=True)

@@ -22,7 +22,8 @@ CLOCK_SKEW: Final = timedelta(minutes=15)
 So wide a window also holds other attempts' runs of the same input. That is safe as long as `taken` names every one of
 them in it: then each run goes to one attempt, and runs of the same input may stand for each other.
 """
-MAX_PAGES: Final = 10
+MAX_PAGES: Final = 50
+"""Pages of a hundred: with more runs than this within the window, absence proves nothing, and lost submits are held."""
 
 _LIST: Final = "/v1/predictions"
 
