@@ -74,7 +74,8 @@ async def test_it_leaves_signals_alone_and_finishes_the_request_in_hand() -> Non
         await asyncio.open_connection("127.0.0.1", port)
 
 
-async def test_a_request_that_does_not_end_is_left_behind() -> None:
+async def test_a_request_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chassis.http.SHUTDOWN_S", 1)
     arrived = asyncio.Event()
 
     async def endless(_request: Request) -> Response:
