@@ -236,6 +236,19 @@ def test_an_operator_may_decide_before_the_end_too() -> None:
     assert (known.state, known.ref, known.claim) == ("running", REF, None)
 
 
+def test_an_operators_word_in_the_last_moment_is_still_looked_into() -> None:
+    ended = step(step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt, Due(), NOW).attempt
+    assert (ended.state, kind_of(ended), ended.claim) == ("failed", LOST, REF)
+    assert ended.next_action_at is not None
+    assert type(step(ended, Due(), ended.next_action_at).action).__name__ == "Check"
+
+
+def test_a_word_about_one_submit_is_not_taken_for_the_next() -> None:
+    claimed = step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt
+    sent_again = replace(claimed, state="submitting", submissions=2)
+    assert step(sent_again, SubmitAnswered(2, Unclear("reset")), NOW).attempt.claim is None
+
+
 def test_a_run_that_only_an_operator_knows_costs_nothing_and_can_be_named_again() -> None:
     for attempt in (AMBIGUOUS, HELD):
         claimed = step(attempt, Resolved(OTHER, NOW), NOW).attempt

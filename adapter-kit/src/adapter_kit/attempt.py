@@ -266,6 +266,7 @@ def _ambiguous(attempt: Attempt, reason: str, now: datetime) -> Step:
         attempt,
         state="ambiguous",
         resolve_by=resolve_by,
+        claim=None,
         heard_at=now,
         deaf_s=0.0,
         tries=0,
@@ -281,7 +282,11 @@ def _ambiguous_still(attempt: Attempt, reason: str, now: datetime) -> Step:
 
 def _resolve(attempt: Attempt, now: datetime) -> Step:
     if now >= _held_until(attempt, now):
-        return failed(attempt, Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT), now)
+        held = Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT)
+        if attempt.claim is None:
+            return failed(attempt, held, now)
+        # An operator's word that came in the last moment is still looked into.
+        return failed(replace(attempt, cancel_answered=True), held, now, follow_up="watch")
     return Step(with_lease(attempt, now), action=Search() if attempt.claim is None else Check())
 
 
