@@ -37,13 +37,18 @@ WHERE (attempt_id, name) IN (
     SELECT attempt_id, name FROM artifacts
     WHERE {DUE} AND ($2::text IS NULL OR (made_at, attempt_id, name) > (
         SELECT made_at, attempt_id, name FROM artifacts WHERE attempt_id = $2 AND name = $3))
-    ORDER BY made_at, attempt_id, name LIMIT $4
+    ORDER BY made_at, attempt_id, name LIMIT $4 FOR UPDATE
 )
 RETURNING made_at, attempt_id, name, job_id, size_bytes
 """  # noqa: S608 - made of the names in this module only
+# Both lock their rows in the same order, for two may be at it: the service, and somebody with `segue artifacts gc`.
 _REMOVED: Final = """
-UPDATE artifacts SET removed_at = now()
-FROM unnest($1::text[], $2::text[]) AS gone (attempt_id, name)
+WITH gone AS (
+    SELECT attempt_id, name FROM artifacts
+    WHERE (attempt_id, name) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+    ORDER BY made_at, attempt_id, name FOR UPDATE
+)
+UPDATE artifacts SET removed_at = now() FROM gone
 WHERE (artifacts.attempt_id, artifacts.name) = (gone.attempt_id, gone.name)
 """
 
