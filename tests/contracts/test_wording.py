@@ -1,14 +1,25 @@
-"""What the log of a job says of where it goes: the order with its reason, and what is skipped with its own."""
+"""What the log of a job says of where it goes and of the money: the order with its reason, and what anything cost."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from contracts.attempts import Artifact, AttemptFailed
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import JobAccepted, JobRerouted, PlannedRoute, SkippedRoute
+from contracts.jobs import (
+    AttemptOutcome,
+    JobAccepted,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+    PlannedRoute,
+    SkippedRoute,
+)
 from contracts.wording import in_dollars, in_words
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,26 +34,18 @@ def test_money_as_people_write_it(usd: float, words: str) -> None:
     assert in_dollars(usd) == words
 
 
+def job(status: str) -> dict[str, Any]:
+    ids = {"job_id": JOB, "track_id": track_id_for(JOB), "tenant": "default"}
+    return ids | {"occurred_at": NOW, "version": 1, "status": status}
+
+
 def skipped(model: str, reason: str) -> SkippedRoute:
     return SkippedRoute(provider="replicate", model=model, endpoint="test/model", reason=reason)
 
 
 def accepted(because: str | None, *routes: SkippedRoute, nobody: bool = False) -> str:
     plan = () if nobody else (PlannedRoute(provider="fal", model="music/one", endpoint="test/model"),)
-    return in_words(
-        JobAccepted(
-            job_id=JOB,
-            occurred_at=NOW,
-            track_id=track_id_for(JOB),
-            tenant="default",
-            version=1,
-            status="queued",
-            plan=plan,
-            skipped=routes,
-            because=because,
-            deadline_at=NOW,
-        )
-    )
+    return in_words(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
 
 
 def test_a_plan_tells_its_reason_and_what_it_skipped() -> None:
@@ -66,12 +69,7 @@ def test_where_several_models_were_looked_at_each_skipped_one_is_named() -> None
 
 def test_a_reroute_tells_what_it_skipped_on_the_way() -> None:
     moved = JobRerouted(
-        job_id=JOB,
-        occurred_at=NOW,
-        track_id=track_id_for(JOB),
-        tenant="default",
-        version=2,
-        status="queued",
+        **job("queued"),
         from_attempt_id=attempt_id_for(JOB, 1),
         from_provider="fal",
         to_attempt_id=attempt_id_for(JOB, 2),
@@ -84,3 +82,108 @@ def test_a_reroute_tells_what_it_skipped_on_the_way() -> None:
         "moved from fal to replicate: it broke; "
         "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent"
     )
+
+
+LOCKED = "User is locked. Reason: Exhausted balance."
+GONE_ON = "the job had already gone on without it"
+
+
+def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float | None, late: bool = False) -> str:
+    return in_words(
+        AttemptFailed(
+            job_id=JOB,
+            track_id=track_id_for(JOB),
+            attempt_id=attempt_id_for(JOB, 1),
+            n=1,
+            provider="fal",
+            model="music/one",
+            endpoint="test/model",
+            occurred_at=NOW,
+            version=3,
+            kind=kind,
+            message=message,
+            accepted=accepted,
+            cost_usd=cost_usd,
+            late=late,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "accepted", "cost_usd", "money"),
+    [
+        (FailureKind.INSUFFICIENT_BALANCE, False, 0.0, "it cost nothing"),
+        (FailureKind.NEVER_ACCEPTED, False, None, "it cost nothing"),
+        (FailureKind.PROVIDER_ERROR, True, 0.0, "it cost nothing"),
+        (FailureKind.OUTPUT_LOST, True, 0.2, "it cost $0.20 by the catalogue's price"),
+        (FailureKind.RUN_TIMEOUT, True, None, "it may have cost something"),
+        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "nobody knows yet whether it cost anything"),
+    ],
+)
+def test_a_failed_attempt_says_what_it_means_for_the_money(
+    kind: FailureKind, accepted: bool, cost_usd: float | None, money: str
+) -> None:
+    assert failed(kind, "it broke", accepted=accepted, cost_usd=cost_usd) == f"it broke; {money}"
+    late = failed(kind, "it broke", accepted=accepted, cost_usd=cost_usd, late=True)
+    assert late == f"known only now: it broke; {money}; {GONE_ON}"
+
+
+def test_a_provider_that_was_not_asked_is_no_matter_of_money() -> None:
+    assert failed(FailureKind.UNAVAILABLE, "not asked", accepted=False, cost_usd=0.0) == "not asked"
+
+
+def test_what_a_provider_said_stays_as_it_is_and_money_is_a_sentence_after_its_own() -> None:
+    kind = FailureKind.INSUFFICIENT_BALANCE
+    assert failed(kind, LOCKED, accepted=False, cost_usd=0.0) == f"{LOCKED} It cost nothing."
+    late = failed(kind, LOCKED, accepted=False, cost_usd=0.0, late=True)
+    assert late == f"known only now: {LOCKED} It cost nothing; {GONE_ON}."
+
+
+def test_a_provider_that_said_nothing_is_spoken_for() -> None:
+    told = failed(FailureKind.CANCELLED_BY_PROVIDER, "", accepted=True, cost_usd=None)
+    assert told == "The provider stopped the run on its own. It may have cost something."
+
+
+def test_a_job_that_has_started_may_still_wait_at_its_provider() -> None:
+    assert in_words(JobStarted(**job("running"), attempt_id=attempt_id_for(JOB, 1), provider="fal")) == (
+        "fal has taken it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "money"),
+    [(0.4, "; in all $0.40"), (None, "; what it cost in all is not known"), (0.0, "")],
+)
+def test_a_job_that_succeeded_says_what_it_cost_in_all(cost_usd: float | None, money: str) -> None:
+    made = JobSucceeded(
+        **job("succeeded"),
+        attempt_id=attempt_id_for(JOB, 1),
+        provider="fal",
+        model="music/one",
+        artifacts=(Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="a" * 64),),
+        cost_usd=cost_usd,
+    )
+    assert in_words(made) == f"made by fal with music/one{money}"
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "costs", "money"),
+    [
+        (0.4, (0.0, 0.4), "in all $0.40"),
+        (0.2, (), "in all $0.20"),
+        (0.0, (0.0, 0.0), "nothing was paid"),
+        (None, (0.0, None), "it may have cost something"),
+        (0.0, (0.0, None), "it may have cost something"),  # the last was never heard of again: no part of the total
+        (None, (0.2, None), "in all $0.20 at least"),
+        (None, (), "nothing was paid"),
+    ],
+)
+def test_a_job_that_failed_says_what_was_paid(
+    cost_usd: float | None, costs: tuple[float | None, ...], money: str
+) -> None:
+    attempts = tuple(
+        AttemptOutcome(attempt_id=attempt_id_for(JOB, n), n=n, provider="fal", outcome="failed", cost_usd=cost)
+        for n, cost in enumerate(costs, 1)
+    )
+    ended = {"kind": FailureKind.NO_ROUTE, "attempts": attempts, "cost_usd": cost_usd}
+    assert in_words(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"

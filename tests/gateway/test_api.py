@@ -201,6 +201,10 @@ async def test_a_failed_job_tells_every_attempts_reason(world: Any, story_of: An
             "message": "User is locked.",
         }
     ]
+    lines = (await world.client.get(f"/api/jobs/{job_id}/logs")).json()["entries"]
+    told = {line["event"]: line["message"] for line in lines}
+    assert told["attempt.failed"] == "User is locked. It cost nothing."
+    assert told["job.failed"] == "nobody could make it; nothing was paid"
 
 
 async def test_lists_go_page_by_page_and_filter(world: Any, story_of: Any) -> None:

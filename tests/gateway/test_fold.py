@@ -72,6 +72,13 @@ def test_a_whole_story_is_told(story: Any) -> None:
     ]
 
 
+def test_money_is_in_the_line_of_the_log_and_not_in_the_error(story: Any) -> None:
+    known = folded(requested(story), story.accepted(), story.failed())
+    assert known.job is not None
+    assert known.job.error_message == "nobody could make it"
+    assert known.log[-1].message == "nobody could make it; nothing was paid"
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_topics_may_be_read_in_any_order_and_repeatedly(story: Any, data: st.DataObject) -> None:

@@ -115,6 +115,12 @@ class AttemptFailed(AttemptEvent):
     cost_usd: float | None = Field(default=None, ge=0)
     late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
 
+    @property
+    def known_cost_usd(self) -> float | None:
+        """What it cost; None if nobody knows. What no provider can have accepted cost nothing."""
+        perhaps_billed = self.accepted or self.kind is FailureKind.AMBIGUOUS_SUBMISSION
+        return 0.0 if self.cost_usd is None and not perhaps_billed else self.cost_usd
+
 
 class AttemptCancelled(AttemptEvent):
     """The attempt was stopped on request, and the provider confirmed it."""

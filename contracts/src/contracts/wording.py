@@ -13,7 +13,7 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.failures import FAILURES
+from contracts.failures import FAILURES, FailureKind
 from contracts.jobs import (
     JobAccepted,
     JobCancelled,
@@ -37,13 +37,6 @@ def in_words(message: Message) -> str:
             return f"asked to cancel: {message.reason}" if message.reason else "asked to cancel"
         case ResolutionRequested():
             return f"an operator says: {message.provider} {_verdict(message.provider_ref)}"
-        case AttemptFailed(late=True):
-            return f"known only now: {message.message or FAILURES[message.kind].meaning}; {_GONE_ON}"
-        case AttemptFailed():
-            return message.message or FAILURES[message.kind].meaning
-        case AttemptAmbiguous():
-            until = f"{message.resolve_by:%H:%M:%S} UTC"
-            return f"{message.message}; it may have been accepted: it is looked for, and not sent again ({until})"
     return _of_attempt(message) or _of_job(message) or message.TYPE
 
 
@@ -53,6 +46,13 @@ def _verdict(provider_ref: str | None) -> str:
 
 def _of_attempt(message: Message) -> str | None:
     match message:
+        case AttemptFailed():
+            words = message.message or FAILURES[message.kind].meaning
+            cost = _cost(message)
+            return _then(f"known only now: {words}", cost, _GONE_ON) if message.late else _then(words, cost)
+        case AttemptAmbiguous():
+            until = f"{message.resolve_by:%H:%M:%S} UTC"
+            return f"{message.message}; it may have been accepted: it is looked for, and not sent again ({until})"
         case AttemptSubmitting():
             return f"submitting to {message.provider}: {message.endpoint}"
         case AttemptSubmitted():
@@ -76,17 +76,51 @@ def _of_job(message: Message) -> str | None:
             skipped = _skipped(message.skipped, message.plan)
             return f"may go to {', '.join(route.provider for route in message.plan) or 'nobody'}{because}{skipped}"
         case JobStarted():
-            return f"running at {message.provider}"
+            return f"{message.provider} has taken it"
         case JobRerouted():
             moved = f"moved from {message.from_provider} to {message.to_provider}: {message.message}"
             return moved + _skipped(message.skipped)
         case JobSucceeded():
-            return f"made by {message.provider} with {message.model}"
+            return _then(f"made by {message.provider} with {message.model}", _price(message))
         case JobFailed():
-            return message.message
+            return _then(message.message, _bill(message))
         case JobCancelled():
             return _EFFECTS[message.effect]
     return None
+
+
+def _cost(failed: AttemptFailed) -> str:
+    """What a failed attempt means for the money. A known cost is the catalogue's price, whatever the kind."""
+    usd = failed.known_cost_usd
+    if failed.kind is FailureKind.UNAVAILABLE:
+        return ""  # It was not asked at all.
+    if usd is None:
+        unclear = failed.kind is FailureKind.AMBIGUOUS_SUBMISSION
+        return "nobody knows yet whether it cost anything" if unclear else "it may have cost something"
+    return f"it cost {in_dollars(usd)} by the catalogue's price" if usd else "it cost nothing"
+
+
+def _price(made: JobSucceeded) -> str:
+    if made.cost_usd is None:
+        return "what it cost in all is not known"
+    return f"in all {in_dollars(made.cost_usd)}" if made.cost_usd else ""
+
+
+def _bill(failed: JobFailed) -> str:
+    # The total leaves out an attempt that was never heard of again, and is None where nothing was ever sent.
+    costs = [attempt.cost_usd for attempt in failed.attempts]
+    known = failed.cost_usd or sum(cost for cost in costs if cost is not None)
+    if None in costs:
+        return f"in all {in_dollars(known)} at least" if known else "it may have cost something"
+    return f"in all {in_dollars(known)}" if known else "nothing was paid"
+
+
+def _then(words: str, *more: str) -> str:
+    """The words as they are, and then what else there is to say: a sentence of its own where they end as one."""
+    rest = "; ".join(part for part in more if part)
+    if rest and words.endswith((".", "!", "?")):
+        return f"{words} {rest[0].upper()}{rest[1:]}."
+    return f"{words}; {rest}" if rest else words
 
 
 def in_dollars(usd: float) -> str:

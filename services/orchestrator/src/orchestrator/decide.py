@@ -31,7 +31,7 @@ from contracts.message import Message
 from contracts.requests import ResolutionRequested
 from orchestrator.happenings import Attempted, CancelAsked, Due, Happening, Requested, Ruled
 from orchestrator.job import Job
-from orchestrator.route_choice import cost_of, nowhere_to_go, passed_over, resubmitting, within_ceiling
+from orchestrator.route_choice import nowhere_to_go, passed_over, resubmitting, within_ceiling
 
 CANCEL_AGAIN_S: Final = 60.0
 MOST_ATTEMPTS: Final = 1_000
@@ -191,7 +191,7 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
         kind=event.kind,
         error_code=event.error_code,
         message=event.message,
-        cost_usd=cost_of(event),
+        cost_usd=event.known_cost_usd,
     )
     if job.cancel_requested:
         return _cancelled(closed, _effect_of_failing(event), now)
@@ -219,7 +219,7 @@ def _effect_of_failing(event: AttemptFailed) -> CancelEffect:
         return "may_have_cost"
     if not event.accepted:
         return "never_sent"
-    return "cancelled_free" if cost_of(event) == 0 else "may_have_cost"
+    return "cancelled_free" if event.known_cost_usd == 0 else "may_have_cost"
 
 
 def _move_on(job: Job, now: datetime) -> Decision:

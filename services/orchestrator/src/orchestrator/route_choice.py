@@ -60,12 +60,6 @@ def _skipped(leg: Leg, reason: str) -> SkippedRoute:
     return SkippedRoute(provider=leg.provider, model=leg.model, endpoint=leg.endpoint, reason=reason)
 
 
-def cost_of(event: AttemptFailed) -> float | None:
-    """What a failed attempt cost; None if nobody knows. What no provider can have accepted cost nothing."""
-    perhaps_billed = event.accepted or event.kind is FailureKind.AMBIGUOUS_SUBMISSION
-    return 0.0 if event.cost_usd is None and not perhaps_billed else event.cost_usd
-
-
 def passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
     """The job after a provider that is unwell was not asked: its leg may be tried again later."""
     # The longer it has waited, the less often it asks; and it remembers of each provider only the last refusal.
