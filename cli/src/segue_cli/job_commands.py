@@ -13,6 +13,16 @@ from uuid import uuid4
 
 import typer
 
+from segue_cli.submit_options import (
+    AmbiguityPolicyOption,
+    DeadlineOption,
+    MaxCostOption,
+    ProviderOption,
+    RouteByOption,
+    SameModelOnlyOption,
+    finite,
+)
+
 if TYPE_CHECKING:
     from segue_cli.api import Api
 
@@ -33,12 +43,17 @@ def add_to(app: typer.Typer) -> None:
 
 def submit(
     prompt: Annotated[str, typer.Argument(help="What it should sound like.")],
-    duration: Annotated[float | None, typer.Option(help="Length in seconds.")] = None,
+    duration: Annotated[float | None, typer.Option(callback=finite, help="Length in seconds.")] = None,
     vocals: Annotated[bool | None, typer.Option("--vocals/--instrumental", help="Whether somebody sings.")] = None,
     lyrics: Annotated[str | None, typer.Option(help="What is sung; @FILE reads a file.")] = None,
-    style: Annotated[float | None, typer.Option(help="How closely to follow the prompt, 0 to 1.")] = None,
+    style: Annotated[float | None, typer.Option(callback=finite, help="How closely to follow it, 0 to 1.")] = None,
     model: Annotated[str | None, typer.Option(help="A model of the catalogue.")] = None,
-    provider: Annotated[list[str] | None, typer.Option(help="Only this provider; repeat it for an order.")] = None,
+    provider: ProviderOption = None,
+    route_by: RouteByOption = None,
+    max_cost: MaxCostOption = None,
+    same_model_only: SameModelOnlyOption = None,
+    deadline: DeadlineOption = None,
+    ambiguity_policy: AmbiguityPolicyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and fetch the file.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where the file goes; implies --wait.")] = None,
     key: Annotated[str | None, typer.Option(help="The Idempotency-Key of an earlier try, to repeat it.")] = None,
@@ -54,6 +69,11 @@ def submit(
         "style_strength": style,
         "model": model,
         "providers": provider or None,
+        "route_by": route_by,
+        "max_cost_usd": max_cost,
+        "same_model_only": same_model_only,
+        "deadline_s": deadline,
+        "ambiguity_policy": ambiguity_policy,
     }
     request = {name: value for name, value in said.items() if value is not None}
     with at_api(api) as segue:

@@ -1,0 +1,45 @@
+"""What `segue submit` takes beside the music: where the job goes, what it may cost, when it ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import typer
+
+# As the contracts have them; to import those would slow the start of every command.
+RouteBy = Literal["listed", "weights", "cheapest", "fastest"]
+AmbiguityPolicy = Literal["hold", "resubmit"]
+
+
+def finite(value: float | None) -> float | None:
+    """The number, if it is one: JSON has no infinity. Raises BadParameter."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+ProviderOption = Annotated[
+    list[str] | None, typer.Option("--provider", help="Only this provider; repeat it for an order.")
+]
+RouteByOption = Annotated[RouteBy | None, typer.Option("--route-by", help="What the providers' order goes by.")]
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option("--max-cost", metavar="USD", callback=finite, help="The most that all attempts may cost together."),
+]
+SameModelOnlyOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--same-model-only/--any-model", help="Whether no other model may stand in; default: as the policies say."
+    ),
+]
+DeadlineOption = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline", metavar="SECONDS", callback=finite, help="Seconds after which the job ends in any case."
+    ),
+]
+AmbiguityPolicyOption = Annotated[
+    AmbiguityPolicy | None,
+    typer.Option("--ambiguity-policy", help="A lost submit: hold never pays twice; resubmit goes on, and may."),
+]
