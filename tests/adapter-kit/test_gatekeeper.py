@@ -16,7 +16,17 @@ from adapter_kit.gate import THRESHOLD, Limits
 from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.happenings import Post, SubmitAnswered
 from adapter_kit.ledger import Stepped
-from adapter_kit.outcomes import Accepted, Failure, KeyAccepted, ProbeOutcome, ProviderRef, Refused, Throttled, Unclear
+from adapter_kit.outcomes import (
+    Accepted,
+    Failure,
+    KeyAccepted,
+    NotSent,
+    ProbeOutcome,
+    ProviderRef,
+    Refused,
+    Throttled,
+    Unclear,
+)
 from adapter_kit.record import Attempt
 from chassis.database import Pool, migrate, open_pool
 from chassis.outbox import Outbox
@@ -215,3 +225,21 @@ async def test_a_key_that_is_taken_again_makes_a_shut_provider_due_for_one_paid_
     assert await asked_for_free(outbox, FREE, KeyAccepted())
     await queue(outbox, ["probe", "behind"])
     assert sorted(type(stepped.action).__name__ for stepped in await claim(outbox)) == ["NoneType", "Post"]
+
+
+@pytest.mark.parametrize(("held_up", "state"), [(False, "failed"), (True, "submitting")])
+async def test_a_probe_that_could_not_be_sent_shuts_the_provider_again(
+    outbox: Outbox, pool: Pool, held_up: bool, state: str
+) -> None:
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox)
+    await answer(outbox, first, Refused(NO_CREDIT))
+    await asked_for_free(outbox, FREE, KeyAccepted())
+    await pool.execute("UPDATE gates SET body = body || jsonb_build_object('open_until', now())")
+    await queue(outbox, ["probe"])
+    (probe,) = await claim(outbox)
+    assert isinstance(probe.action, Post)
+    assert (await answer(outbox, probe, NotSent("ConnectTimeout", held_up=held_up))).attempt.state == "queued"
+    await queue(outbox, ["next"])
+    (following,) = [each for each in await claim(outbox) if each.attempt.attempt_id != probe.attempt.attempt_id]
+    assert following.attempt.state == state, "our own delay says nothing about the provider"

@@ -259,17 +259,18 @@ def probed(gate: Gate, outcome: ProbeOutcome, sent_at: datetime, now: datetime) 
 
 def probe_accepted(gate: Gate, sent_at: datetime | None, until: datetime) -> Gate:
     """The provider took the run that was sent then; if that is the probe, it has until `until` to end well."""
-    if not _is_probe(gate, sent_at):
+    if not is_probe(gate, sent_at):
         return gate
     return replace(gate, probe_until=max(until, gate.probe_until or until))
 
 
 def probe_over(gate: Gate, sent_at: datetime | None, now: datetime) -> Gate:
     """What was sent then is over without a verdict; if it was the probe, the next one may go."""
-    return replace(gate, probe_until=now) if _is_probe(gate, sent_at) else gate
+    return replace(gate, probe_until=now) if is_probe(gate, sent_at) else gate
 
 
-def _is_probe(gate: Gate, sent_at: datetime | None) -> bool:
+def is_probe(gate: Gate, sent_at: datetime | None) -> bool:
+    """Whether what was sent then is the gate's probe."""
     # The claim that lets the probe through dates both: the gate's half-opening and the attempt's submit.
     return gate.state == "half_open" and sent_at is not None and gate.probe_at == sent_at
 

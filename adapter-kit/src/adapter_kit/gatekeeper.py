@@ -21,6 +21,7 @@ from adapter_kit.gate import (
     admit,
     blocked,
     ill,
+    is_probe,
     probe_accepted,
     probe_over,
     probed,
@@ -28,7 +29,7 @@ from adapter_kit.gate import (
     well,
 )
 from adapter_kit.happenings import Checked, Happening, SubmitAnswered
-from adapter_kit.outcomes import Accepted, ProbeOutcome, Produced, Throttled, Unclear
+from adapter_kit.outcomes import Accepted, NotSent, ProbeOutcome, Produced, SubmitOutcome, Throttled, Unclear
 from adapter_kit.record import Attempt
 from chassis.database import Connection
 from chassis.outbox import Transaction
@@ -111,18 +112,8 @@ class Gates:
     def hear(self, before: Attempt, happening: Happening, after: Attempt, now: datetime) -> None:
         """Learn from what happened to an attempt."""
         match happening:
-            case SubmitAnswered(outcome=Accepted()):
-                self._put(well(self._known[PROVIDER], now))
-                ends_by = now + timedelta(seconds=after.start_within_s + after.run_within_s + PROBE_LEASE_S)
-                self._put(probe_accepted(self._known[after.endpoint], before.submit_started_at, ends_by))
-            case SubmitAnswered(outcome=Throttled(retry_after_s=retry_after_s)) if retry_after_s is not None:
-                patience_s = min(retry_after_s, OPEN_AT_MOST_S)
-                self._put(blocked(self._known[PROVIDER], now + timedelta(seconds=patience_s)))
-            case SubmitAnswered(outcome=Unclear(reason)) if before.state == "submitting":
-                # Whatever became of it, a provider that answers nothing clear should not be given more.
-                lost = f"no clear answer to a submit: {reason}"
-                gate = self._known[after.endpoint]
-                self._put(ill(gate, FailureKind.PROVIDER_ERROR, lost, now, open_s=self._keeper.open_s))
+            case SubmitAnswered(outcome=outcome):
+                self._hear_answer(before, outcome, after, now)
             case Checked(outcome=Produced()):
                 self._put(well(self._known[after.endpoint], now))
         failure = after.failure
@@ -136,6 +127,24 @@ class Gates:
         if _without_verdict(before, after):
             for scope in (PROVIDER, after.endpoint):
                 self._put(probe_over(self._known[scope], before.submit_started_at, now))
+
+    def _hear_answer(self, before: Attempt, outcome: SubmitOutcome, after: Attempt, now: datetime) -> None:
+        provider, own = self._known[PROVIDER], self._known[after.endpoint]
+        match outcome:
+            case Accepted():
+                self._put(well(provider, now))
+                ends_by = now + timedelta(seconds=after.start_within_s + after.run_within_s + PROBE_LEASE_S)
+                self._put(probe_accepted(own, before.submit_started_at, ends_by))
+            case Throttled(retry_after_s=retry_after_s) if retry_after_s is not None:
+                patience_s = min(retry_after_s, OPEN_AT_MOST_S)
+                self._put(blocked(provider, now + timedelta(seconds=patience_s)))
+            case NotSent(reason, held_up=False) if is_probe(provider, before.submit_started_at):
+                # The one that was to show whether the provider is well did not even get through.
+                self._put(ill(provider, FailureKind.UNREACHABLE, reason, now, open_s=self._keeper.open_s))
+            case Unclear(reason) if before.state == "submitting":
+                # Whatever became of it, a provider that answers nothing clear should not be given more.
+                lost = f"no clear answer to a submit: {reason}"
+                self._put(ill(own, FailureKind.PROVIDER_ERROR, lost, now, open_s=self._keeper.open_s))
 
     async def save(self, transaction: Transaction) -> None:
         """Write what has changed."""
