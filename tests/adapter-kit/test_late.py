@@ -27,6 +27,7 @@ from adapter_kit.outcomes import (
     Broken,
     CancelPending,
     Failure,
+    Found,
     Missing,
     NoAnswer,
     NotFound,
@@ -77,11 +78,13 @@ RULED_OUT = step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt
 RUNNING = replace(AMBIGUOUS, state="running", ref=REF, accepted_at=NOW - timedelta(minutes=28))
 CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="deadline", cancel_sent_at=NOW - timedelta(minutes=11))
 GIVEN_UP = step(CANCELLING, Due(), NOW).attempt
+FOUND = step(HELD, Searched(Found(REF)), NOW).attempt
 SHOWN = step(HELD, CalledBack(REF), NOW).attempt
 CLAIMED = step(HELD, Resolved(REF, NOW), NOW).attempt
 WATCHED = replace(SHOWN, cancel_answered=True)
 COLLECTING = replace(WATCHED, follow_up="collect", outputs=(Output("https://files.example/a.wav"),))
 SETTLED = step(replace(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
+NOTHING = Searched(NotFound(conclusive=False))
 STORE_AWAY = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
 CUT = step(replace(RUNNING, state="collecting"), STORE_AWAY, NOW).attempt
 
@@ -96,6 +99,12 @@ ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[s
     ("a callback shows what was ruled out", RULED_OUT, CalledBack(REF), ("failed", NEVER), [], None),
     ("the lost answer comes", HELD, SubmitAnswered(1, Accepted(REF)), ("failed", LOST), [], None),
     ("no answer comes", HELD, SubmitAnswered(1, Unclear("reset")), ("failed", LOST), [], None),
+    ("it is searched for", HELD, Due(), ("failed", LOST), [], "Search"),
+    ("and found", HELD, Searched(Found(REF)), ("failed", LOST), [], None),
+    ("and known never to have been", HELD, NOTHING, ("failed", NEVER), ["failed"], None),
+    ("and not to be heard of", HELD, Searched(NoAnswer("502")), ("failed", LOST), [], None),
+    ("what was found is stopped", FOUND, Due(), ("failed", LOST), [], "Cancel"),
+    ("what was ruled out is not searched for", RULED_OUT, Searched(Found(REF)), ("failed", NEVER), [], None),
     ("an operator found it", HELD, Resolved(REF, NOW), ("failed", LOST), [], None),
     ("an operator found none", HELD, Resolved(None, NOW), ("failed", NEVER), ["failed"], None),
     ("an operator says it again", RULED_OUT, Resolved(None, NOW), ("failed", NEVER), [], None),
@@ -208,13 +217,45 @@ def test_silence_counts_only_for_as_long_as_the_listing_could_be_heard() -> None
 
 
 def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() -> None:
-    by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=200)
+    by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
     lost = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, heard_at=by, tries=50)
-    nothing = Searched(NotFound(conclusive=False))
-    assert step(lost, nothing, by - timedelta(seconds=3)).attempt.next_action_at == by
+    assert step(lost, NOTHING, by - timedelta(seconds=3)).attempt.next_action_at == by
     asked = step(lost, Due(), by)
-    assert type(asked.action).__name__ == "Search", "though the job's deadline is over"
-    assert kind_of(step(asked.attempt, nothing, by).attempt) is FailureKind.NEVER_ACCEPTED
+    assert type(asked.action).__name__ == "Search"
+    assert kind_of(step(asked.attempt, NOTHING, by).attempt) is NEVER
+
+
+@pytest.mark.parametrize("policy", ["hold", "resubmit"])
+def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(policy: Any) -> None:
+    by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=30)
+    lost = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, heard_at=NOW, tries=50)
+    for silence in (NOTHING, Searched(NoAnswer("502"))):
+        again = step(replace(lost, ambiguity_policy=policy), silence, deadline - timedelta(seconds=3)).attempt
+        assert again.next_action_at == deadline
+    held = step(replace(lost, ambiguity_policy=policy), Due(), deadline).attempt
+    assert (held.state, kind_of(held), held.follow_up) == ("failed", LOST, "search")
+    held = replace(held, heard_at=by - timedelta(seconds=30))
+    assert step(held, NOTHING, by - timedelta(seconds=1)).attempt.next_action_at == by
+    settled = step(held, NOTHING, by)
+    (event,) = settled.events
+    assert isinstance(event, AttemptFailed)
+    assert (event.kind, event.late, event.cost_usd) == (NEVER, True, 0.0)
+    assert settled.attempt.next_action_at is None
+
+
+def test_a_search_that_nobody_waits_for_comes_to_an_end() -> None:
+    by, deadline = NOW + timedelta(seconds=780), NOW + timedelta(seconds=30)
+    lost = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, heard_at=NOW, tries=50)
+    attempt, now = step(lost, Due(), deadline).attempt, deadline
+    while attempt.next_action_at is not None:
+        now = attempt.next_action_at
+        attempt = step(step(attempt, Due(), now).attempt, NOTHING, now).attempt
+    assert (kind_of(attempt), now) == (NEVER, by)
+
+
+def test_a_lost_submit_is_searched_for_longer_than_its_grace() -> None:
+    held = step(replace(AMBIGUOUS, resolve_by=NOW + timedelta(hours=2)), Due(), NOW).attempt
+    assert held.follow_up_until == NOW + timedelta(hours=2, seconds=FOLLOW_UP_S)
 
 
 def test_who_would_rather_pay_twice_waits_for_the_grace_alone() -> None:

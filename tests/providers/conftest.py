@@ -16,7 +16,8 @@ import fal_client.client as fal_sdk
 import httpx
 import pytest
 
-from adapter_kit.provider import Provider, Submission
+from adapter_kit.outcomes import FindOutcome
+from adapter_kit.provider import LostSubmission, Provider, Submission
 from contracts.ids import AttemptId
 from fal_adapter.provider import fal_provider
 from replicate_adapter.provider import replicate_provider
@@ -47,6 +48,16 @@ REPLICATE = Kind("replicate", TOKEN, "google/lyria-2", {"prompt": "Warm ambient 
 
 
 KINDS = {kind.name: kind for kind in (FAL, REPLICATE)}
+
+
+async def find(provider: Provider, lost: LostSubmission, taken: frozenset[str] = frozenset()) -> FindOutcome:
+    """What the listing says of one lost submit."""
+    return (await provider.find([lost], taken))[lost.attempt_id]
+
+
+@pytest.fixture(name="find")
+def find_one() -> Any:
+    return find
 
 
 @pytest.fixture(params=list(KINDS))

@@ -140,38 +140,43 @@ class ProviderSuite:
         assert len(box.accepted(kind)) == len(box.posts(kind)) == 1
 
     async def test_a_lost_submit_is_found_in_the_listing(
-        self, kind: Any, box: Any, at_sandbox: Any, until: Any
+        self, kind: Any, box: Any, at_sandbox: Any, find: Any, until: Any
     ) -> None:
         box.fault(kind, accept_then="drop", times=1)
         lost = lost_of(kind)
         async with at_sandbox(kind) as provider:
             assert isinstance(await provider.submit(kind.submission()), Unclear)
-            found = await until(lambda: provider.find(lost), Found)
+            found = await until(lambda: find(provider, lost), Found)
             [accepted] = box.accepted(kind)
             assert found.ref.request_id == accepted["request_id"]
             run = run_of(kind, Accepted(found.ref))
             assert isinstance(await until(lambda: provider.check(run), ENDED), Produced)
-            taken = replace(lost, taken=frozenset({found.ref.request_id}))
             other = replace(lost, arguments={"prompt": "Something else"})
             later = replace(lost, submitted_at=datetime.now(UTC) + timedelta(minutes=20))
-            for missed in (taken, other, later):
-                assert await provider.find(missed) == NotFound(conclusive=self.listing_is_complete())
+            absent = NotFound(conclusive=self.listing_is_complete())
+            for missed in (other, later):
+                assert await find(provider, missed) == absent
+            assert await find(provider, lost, frozenset({found.ref.request_id})) == absent
 
     def listing_is_complete(self) -> bool:
         """Whether what the listing does not show was never accepted."""
         return False
 
     async def test_equal_submits_are_found_one_after_the_other(
-        self, kind: Any, box: Any, at_sandbox: Any, until: Any
+        self, kind: Any, box: Any, at_sandbox: Any, find: Any, until: Any
     ) -> None:
         lost = lost_of(kind)
         async with at_sandbox(kind) as provider:
             first, second = [run_of(kind, await provider.submit(kind.submission())) for _ in range(2)]
             for run in (first, second):
                 await until(lambda run=run: provider.check(run), ENDED)
-            assert (await provider.find(lost)).ref.request_id == first.ref.request_id
-            rest = replace(lost, taken=frozenset({first.ref.request_id}))
-            assert (await provider.find(rest)).ref.request_id == second.ref.request_id
+            assert (await find(provider, lost)).ref.request_id == first.ref.request_id
+            rest = await find(provider, lost, frozenset({first.ref.request_id}))
+            assert rest.ref.request_id == second.ref.request_id
+            missed = [lost, *(replace(lost, attempt_id=AttemptId(f"{one}.1")) for one in "ab")]
+            outcomes = list((await provider.find(missed, frozenset())).values())
+            assert [outcome.ref.request_id for outcome in outcomes[:2]] == [first.ref.request_id, second.ref.request_id]
+            assert outcomes[2] == NotFound(conclusive=self.listing_is_complete())
 
     async def test_a_waiting_run_is_cancelled_free(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         box.fault(kind, stuck_queue=True)
@@ -309,21 +314,21 @@ class TestReplicate(ProviderSuite):
             run = run_of(kind, await provider.submit(kind.submission()))
             assert await until(lambda: provider.check(run), ENDED) == Stopped(may_have_cost=False)
 
-    async def test_a_long_list_is_read_to_its_end(self, kind: Any, box: Any, at_sandbox: Any) -> None:
+    async def test_a_long_list_is_read_to_its_end(self, kind: Any, box: Any, at_sandbox: Any, find: Any) -> None:
         lost = lost_of(kind, arguments={"prompt": "The first of many"})
         async with at_sandbox(kind) as provider:
             first = run_of(kind, await provider.submit(kind.submission(arguments=lost.arguments)))
             for _ in range(101):
                 await provider.submit(kind.submission())
-            assert (await provider.find(lost)).ref.request_id == first.ref.request_id
+            assert (await find(provider, lost)).ref.request_id == first.ref.request_id
 
     async def test_a_community_model_runs_by_its_version(
-        self, kind: Any, box: Any, at_sandbox: Any, until: Any
+        self, kind: Any, box: Any, at_sandbox: Any, find: Any, until: Any
     ) -> None:
         endpoint = "meta/musicgen:671ac645ce5e552cc63a54a2bbff63fcf798043055d2dac5fc9e36a837eedcfb"
         async with at_sandbox(kind) as provider:
             accepted = await provider.submit(kind.submission(endpoint=endpoint))
             produced = await until(lambda: provider.check(run_of(kind, accepted)), ENDED)
-            found = await provider.find(replace(lost_of(kind), endpoint=endpoint))
+            found = await find(provider, replace(lost_of(kind), endpoint=endpoint))
         assert isinstance(produced, Produced)
         assert found == Found(accepted.ref)

@@ -1,4 +1,4 @@
-"""What Replicate's list of predictions says of a run whose create got no answer."""
+"""Replicate's list of predictions, as it is asked for and read."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -7,17 +7,23 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from adapter_kit.outcomes import Found, NoAnswer, NotFound
+from adapter_kit.listing import Page
+from adapter_kit.outcomes import NoAnswer
 from adapter_kit.provider import LostSubmission
 from adapter_kit.wire import Answer, Exchange
 from contracts.ids import AttemptId
-from replicate_adapter.listing import Page, find_outcome, first_page, next_page, read_page
+from replicate_adapter.listing import first_page, name_in_list, next_page, read_page
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-LOST = LostSubmission(AttemptId("a.1"), "google/lyria-2", {"prompt": "x", "seed": 1.0}, NOW, frozenset({"taken"}))
-FITTING = {"model": "google/lyria-2", "input": {"seed": 1, "prompt": "x"}, "created_at": NOW.isoformat()}
-REMOVED = FITTING | {"id": "removed", "input": {}, "data_removed": True}
-MORE = "https://api.replicate.com/v1/predictions?cursor=2"
+LOST = LostSubmission(AttemptId("a.1"), "google/lyria-2", {"prompt": "x"}, NOW)
+LATER = LostSubmission(AttemptId("b.1"), "google/lyria-2", {"prompt": "y"}, NOW + timedelta(minutes=5))
+ITEM = {
+    "id": "one",
+    "model": "google/lyria-2",
+    "version": "hidden",
+    "input": {"seed": 1, "prompt": "x"},
+    "created_at": NOW.isoformat(),
+}
 ELSEWHERE = "https://api.replicate.com/v2/predictions?cursor=2"
 
 
@@ -30,7 +36,7 @@ def answer(body: Any) -> Answer:
 
 
 def page(*items: Any, beyond: Any = None) -> Page:
-    read = read_page(Exchange(answer=answer({"results": items, "next": beyond})), LOST)
+    read = read_page(Exchange(answer=answer({"results": items, "next": beyond})))
     assert isinstance(read, Page)
     return read
 
@@ -69,70 +75,41 @@ def test_an_end_that_is_not_said_is_none(document: Any) -> None:
 
 @pytest.mark.parametrize("results", [None, {}, "x", 7])
 def test_a_page_without_a_list_is_no_answer(results: Any) -> None:
-    assert isinstance(read_page(Exchange(answer=answer({"next": None, "results": results})), LOST), NoAnswer)
+    assert isinstance(read_page(Exchange(answer=answer({"next": None, "results": results}))), NoAnswer)
 
 
 def test_the_window_has_two_sides() -> None:
-    asked = parse_qs(urlsplit(first_page(LOST)).query)
-    assert asked == {"created_after": [at(-15)], "created_before": [at(15)]}
+    asked = parse_qs(urlsplit(first_page([LATER, LOST])).query)
+    assert asked == {"created_after": [at(-15)], "created_before": [at(20)]}
 
 
 @pytest.mark.parametrize(
-    ("changes", "fits"),
+    ("changes", "shown"),
     [
         ({}, True),
-        # The two clocks need not agree.
-        ({"created_at": at(-14)}, True),
-        ({"created_at": at(14)}, True),
-        ({"created_at": at(-16)}, False),
-        ({"created_at": at(16)}, False),
         ({"created_at": "today"}, False),
         ({"created_at": "2026-01-01T12:00:00"}, False),
-        ({"id": "taken"}, False),
+        ({"created_at": None}, False),
         ({"id": "../account"}, False),
-        ({"input": {"prompt": "x"}}, False),
-        ({"model": "google/lyria-3"}, False),
+        ({"id": 7}, False),
+        ({"version": None}, True),
+        ({"input": None}, True),
     ],
 )
-def test_what_may_be_the_lost_one(changes: Any, fits: bool) -> None:
-    found = page(FITTING | {"id": "one"} | changes)
-    assert [ref.request_id for _, ref in found.fitting] == (["one"] if fits else [])
-    assert not found.removed
+def test_what_counts_as_a_run(changes: Any, shown: bool) -> None:
+    read = page(None, 7, [], ITEM | changes)
+    assert [run.ref.request_id for run in read.runs] == (["one"] if shown else [])
 
 
-@pytest.mark.parametrize(
-    ("changes", "removed"),
-    [
-        ({}, True),
-        ({"data_removed": False}, False),
-        ({"id": "taken"}, False),
-        ({"model": "google/lyria-3"}, False),
-        ({"created_at": at(-16)}, False),
-        ({"created_at": at(16)}, False),
-    ],
-)
-def test_a_removed_input_may_have_been_the_lost_one_s(changes: Any, removed: bool) -> None:
-    assert page(REMOVED | changes).removed is removed
+def test_a_run_as_it_is_listed() -> None:
+    (run,) = page(ITEM).runs
+    assert (run.made_at, run.input) == (NOW, {"prompt": "x", "seed": 1.0})
+    assert run.made_by == {"google/lyria-2", "hidden"}
+    assert not run.input_removed
+    (removed,) = page(ITEM | {"input": {}, "data_removed": True}).runs
+    assert removed.input_removed
 
 
-@pytest.mark.parametrize(
-    ("pages", "expected"),
-    [
-        ([page()], NotFound(conclusive=True)),
-        ([page(beyond=MORE), page()], NotFound(conclusive=True)),
-        ([page(beyond=MORE)] * 10, NoAnswer("the listing is longer than 10 pages")),
-        ([page(beyond=ELSEWHERE)], NoAnswer("the list of predictions goes on where it cannot be followed")),
-        ([page(REMOVED, beyond=MORE), page()], NoAnswer),
-        ([page(FITTING | {"id": "new"}, beyond=MORE), page(FITTING | {"id": "old", "created_at": at(-1)})], "old"),
-        ([page(FITTING | {"id": "one"}, REMOVED, beyond=ELSEWHERE)], "one"),
-    ],
-)
-def test_what_the_pages_say_together(pages: list[Page], expected: Any) -> None:
-    outcome = find_outcome(pages)
-    if isinstance(expected, str):
-        assert isinstance(outcome, Found)
-        assert outcome.ref.request_id == expected
-    elif isinstance(expected, type):
-        assert type(outcome) is expected
-    else:
-        assert outcome == expected
+def test_a_version_goes_before_its_model() -> None:
+    assert name_in_list("google/lyria-2") == "google/lyria-2"
+    assert name_in_list("meta/musicgen:abc") == "abc"

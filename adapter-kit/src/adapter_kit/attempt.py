@@ -41,7 +41,7 @@ from adapter_kit.happenings import (
     ShutOut,
     SubmitAnswered,
 )
-from adapter_kit.late import SAID_SO, is_outdated, step_late
+from adapter_kit.late import NO_RUN, SAID_SO, is_outdated, step_late
 from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
@@ -284,21 +284,21 @@ def _resolve(attempt: Attempt, now: datetime) -> Step:
     if now >= _held_until(attempt, now):
         held = Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT)
         if attempt.claim is None:
-            return failed(attempt, held, now)
+            return failed(attempt, held, now, follow_up="search")
         # An operator's word that came in the last moment is still looked into.
         return failed(replace(attempt, cancel_answered=True), held, now, follow_up="watch")
     return Step(with_lease(attempt, now), action=Search() if attempt.claim is None else Check())
 
 
 def _held_until(attempt: Attempt, now: datetime) -> datetime:
-    last_look = (attempt.resolve_by or now) + timedelta(seconds=LAST_LOOK_S)
-    return last_look if attempt.ambiguity_policy == "resubmit" else max(attempt.deadline_at, last_look)
+    if attempt.ambiguity_policy == "hold":
+        return attempt.deadline_at
+    return min(attempt.deadline_at, (attempt.resolve_by or now) + timedelta(seconds=LAST_LOOK_S))
 
 
-_NO_RUN: Final = "the provider's listing does not show the run, though it would have by now"
 _LOOK_FOR_IT: Final = (
-    "the answer to the submit was lost, and the provider's listing did not settle whether it was accepted; "
-    "look for the run at the provider, and tell with `segue attempts resolve`"
+    "the answer to the submit was lost, and the provider's listing has not settled yet whether it was accepted; "
+    "Segue goes on looking; whoever finds the run at the provider can tell with `segue attempts resolve`"
 )
 
 
@@ -312,19 +312,23 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
             return _not_listed(heard(attempt, now), shown_by(attempt, conclusive=conclusive), now)
         case NoAnswer():
             # Without the listing silence says nothing: the window stays open up to the job's deadline.
-            pass
+            return _listen_again(attempt, _held_until(attempt, now), now)
         case _:
             assert_never(outcome)
-    return put_off(attempt, now, most_s=15.0)
 
 
 def _not_listed(attempt: Attempt, shown_by: datetime | None, now: datetime) -> Step:
     if shown_by is not None and now >= shown_by:
-        return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, _NO_RUN), now)
-    again = put_off(attempt, now, most_s=15.0).attempt
+        return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
     # The moment in which silence becomes an answer is a good one to listen.
-    due = [at for at in (again.next_action_at, shown_by) if at is not None]
-    return Step(replace(again, next_action_at=min(due)))
+    return _listen_again(attempt, min(shown_by or now, _held_until(attempt, now)), now)
+
+
+def _listen_again(attempt: Attempt, at_last: datetime, now: datetime) -> Step:
+    again = put_off(attempt, now, most_s=15.0).attempt
+    if again.next_action_at is None or not now < at_last < again.next_action_at:
+        return Step(again)
+    return Step(replace(again, next_action_at=at_last))
 
 
 def _resolved(attempt: Attempt, verdict: Resolved, now: datetime) -> Step:

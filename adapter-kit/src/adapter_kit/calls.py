@@ -27,7 +27,6 @@ from adapter_kit.hearing import Hearing
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.outcomes import (
     Accepted,
-    FindOutcome,
     Missing,
     NoAnswer,
     NotSent,
@@ -36,8 +35,9 @@ from adapter_kit.outcomes import (
     Throttled,
     Unclear,
 )
-from adapter_kit.provider import LostSubmission, Provider, Run, Submission
+from adapter_kit.provider import Provider, Run, Submission
 from adapter_kit.record import LEASE_S, Attempt
+from adapter_kit.searching import SEARCH_LIMIT_S, Searcher
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
 
@@ -45,7 +45,6 @@ CALL_LIMIT_S: Final = 60.0
 T = TypeVar("T")
 CallbackUrl = Callable[[Attempt], str | None]
 HeldAt = Callable[[], float]
-TakenRefs = Callable[[Attempt], Awaitable[frozenset[str]]]
 
 
 class Calls:
@@ -57,14 +56,14 @@ class Calls:
         collector: Collector,
         runtime: Runtime,
         *,
-        taken_refs: TakenRefs,
+        searcher: Searcher,
         callback_url: CallbackUrl,
         hearing: Hearing,
     ) -> None:
         self._provider = provider
         self._collector = collector
         self._runtime = runtime
-        self._taken_refs = taken_refs
+        self._searcher = searcher
         self._callback_url = callback_url
         self._hearing = hearing
         self._log = get_logger("adapter_kit.calls")
@@ -96,7 +95,7 @@ class Calls:
             case Post(submission):
                 return SubmitAnswered(submission, await self._post(attempt, held_at))
             case Search():
-                return Searched(await self._search(attempt))
+                return Searched(await self._bounded(self._searcher.search(attempt), SEARCH_LIMIT_S))
             case Collect():
                 return await self._collector.collect(attempt)
             case Check():
@@ -152,21 +151,9 @@ class Calls:
             case _:
                 assert_never(outcome)
 
-    async def _search(self, attempt: Attempt) -> FindOutcome:
-        if attempt.submit_started_at is None:
-            return NoAnswer("it was never submitted")
-        lost = LostSubmission(
-            attempt_id=attempt.attempt_id,
-            endpoint=attempt.endpoint,
-            arguments=attempt.arguments,
-            submitted_at=attempt.submit_started_at,
-            taken=await self._taken_refs(attempt),
-        )
-        return await self._bounded(self._provider.find(lost))
-
-    async def _bounded(self, call: Awaitable[T]) -> T | NoAnswer:
+    async def _bounded(self, call: Awaitable[T], within_s: float = CALL_LIMIT_S) -> T | NoAnswer:
         try:
-            async with asyncio.timeout(CALL_LIMIT_S):
+            async with asyncio.timeout(within_s):
                 return await call
         except Exception as error:  # noqa: BLE001 - asking again is safe, whatever it was
             self._log.exception("the call raised; it is asked again")

@@ -24,6 +24,8 @@ from adapter_kit.happenings import (
     Due,
     Happening,
     Resolved,
+    Search,
+    Searched,
     SubmitAnswered,
 )
 from adapter_kit.outcomes import (
@@ -31,8 +33,11 @@ from adapter_kit.outcomes import (
     Broken,
     CheckOutcome,
     Failure,
+    FindOutcome,
+    Found,
     Missing,
     NoAnswer,
+    NotFound,
     Produced,
     ProviderRef,
     Running,
@@ -43,6 +48,7 @@ from adapter_kit.record import (
     FOLLOW_UP_S,
     MISSING_TRIES,
     Attempt,
+    FollowUp,
     Step,
     cancelled,
     failed,
@@ -50,10 +56,14 @@ from adapter_kit.record import (
     succeeded,
     with_lease,
 )
+from adapter_kit.silence import heard, shown_by
 from contracts.failures import FailureKind
 
 LOOK_AT_MOST_EVERY_S: Final = 5.0
 LOOK_AT_LEAST_EVERY_S: Final = 300.0
+LISTEN_EVERY_S: Final = 30.0
+"""How often a listing is asked for what nobody waits for: often enough not to count as deaf to it."""
+NO_RUN: Final = "the provider's listing does not show the run, though it would have by now"
 SAID_SO: Final = "an operator looked at the provider, and says that it never accepted the run"
 
 
@@ -70,6 +80,8 @@ def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
             return _shown(attempt, ref, now)
         case Resolved(ref) if not is_outdated(happening, attempt):
             return _ruled_out(attempt, now) if ref is None else _claimed(attempt, ref, now)
+        case Searched(outcome) if attempt.follow_up == "search":
+            return _searched(attempt, outcome, now)
         case _ if attempt.follow_up == "watch":
             return _heard_of_run(attempt, happening, now)
         case _ if attempt.follow_up == "collect":
@@ -87,9 +99,32 @@ def _due(attempt: Attempt, now: datetime) -> Step:
     if attempt.follow_up is None or attempt.follow_up_until is None or now >= attempt.follow_up_until:
         return Step(replace(attempt, follow_up=None, next_action_at=None))
     at_work = with_lease(attempt, now)
-    if attempt.follow_up == "collect":
-        return Step(at_work, action=Collect())
-    return Step(at_work, action=Check() if attempt.cancel_answered else Cancel())
+    match attempt.follow_up:
+        case "search":
+            return Step(at_work, action=Search())
+        case "collect":
+            return Step(at_work, action=Collect())
+        case "watch":
+            return Step(at_work, action=Check() if attempt.cancel_answered else Cancel())
+        case _:
+            assert_never(attempt.follow_up)
+
+
+def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
+    match outcome:
+        case Found(ref):
+            return _shown(attempt, ref, now)
+        case NotFound(conclusive):
+            listened = heard(attempt, now)
+            shown = shown_by(listened, conclusive=conclusive)
+            if shown is not None and now >= shown:
+                return failed(listened, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
+            again = now + timedelta(seconds=LISTEN_EVERY_S)
+            return Step(replace(listened, next_action_at=min(again, shown or again)))
+        case NoAnswer():
+            return put_off(attempt, now, most_s=LISTEN_EVERY_S)
+        case _:
+            assert_never(outcome)
 
 
 def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
@@ -120,7 +155,8 @@ def _claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, 
         case Missing():
             wrong = f"the provider does not know the run {claim.request_id}, which an operator named"
             kind = attempt.failure.kind if attempt.failure else FailureKind.AMBIGUOUS_SUBMISSION
-            return failed(replace(attempt, claim=None), Failure(kind, wrong), now)
+            follow_up: FollowUp | None = "search" if kind is FailureKind.AMBIGUOUS_SUBMISSION else None
+            return failed(replace(attempt, claim=None), Failure(kind, wrong), now, follow_up=follow_up)
         case NoAnswer():
             return put_off(attempt, now)
         case _:

@@ -65,7 +65,14 @@ UPDATE attempts SET next_action_at = now() + make_interval(secs => $2) WHERE att
 """
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
 _OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = ANY($1)"
-_TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1 AND attempt_id <> $2"
+_TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1"
+_WITH_LIVE_TWINS = """
+SELECT late.attempt_id FROM attempts AS late WHERE late.attempt_id = ANY($1) AND EXISTS (
+    SELECT FROM attempts AS live
+    WHERE live.next_action_at IS NOT NULL AND live.state IN ('submitting', 'ambiguous')
+    AND live.body ->> 'endpoint' = late.body ->> 'endpoint' AND live.body -> 'arguments' = late.body -> 'arguments'
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +190,16 @@ async def owners(transaction: Transaction, refs: Iterable[ProviderRef]) -> dict[
     return {row["provider_ref"]: AttemptId(row["attempt_id"]) for row in rows}
 
 
-async def taken_refs(pool: Pool, lost: Attempt, since: datetime) -> frozenset[str]:
-    """The provider's ids, of runs made after `since`, that belong to other attempts."""
-    rows = await pool.fetch(_TAKEN, since, lost.attempt_id)
+async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
+    """The provider's ids, of runs made after `since`, that belong to attempts."""
+    rows = await pool.fetch(_TAKEN, since)
     return frozenset(row["provider_ref"] for row in rows)
+
+
+async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
+    """Those of the ended attempts whose input another one has asked for, too, that is not known to be accepted."""
+    rows = await pool.fetch(_WITH_LIVE_TWINS, late) if late else []
+    return frozenset(AttemptId(row["attempt_id"]) for row in rows)
 
 
 def _advance(transaction: Transaction, known: Stepped, happening: Happening) -> Stepped:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -47,8 +47,8 @@ class LostSubmission:
     arguments: Mapping[str, JsonValue]
     submitted_at: datetime
     """When the one POST was about to be sent."""
-    taken: frozenset[str] = frozenset()
-    """The provider's ids that belong to other attempts."""
+    late: bool = False
+    """Its job has ended without it: nobody waits for it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,11 @@ class Provider(Protocol):
         """Ask for the run to stop."""
         ...
 
-    async def find(self, lost: LostSubmission) -> FindOutcome:
-        """Look for a run whose submit's answer was lost, in the provider's listing."""
+    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+        """Look in the provider's listing for runs whose submits' answers were lost: an outcome for each of them.
+
+        `taken` are the provider's ids of the runs that other attempts have.
+        """
         ...
 
     def read_callback(self, body: str) -> Callback | None:

@@ -40,8 +40,8 @@ LOST: Final = frozenset({FailureKind.AMBIGUOUS_SUBMISSION, FailureKind.NEVER_ACC
 """Ends of which the provider said nothing: a run may show itself all the same."""
 
 CancelReason = Literal["client", "deadline", "start_timeout", "run_timeout"]
-FollowUp = Literal["watch", "collect"]
-"""What is still being done about an attempt that has ended: to learn how its run ends, or to fetch its outputs."""
+FollowUp = Literal["search", "watch", "collect"]
+"""What is still being done about an attempt that has ended: to find its run, learn how it ends, fetch its outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +169,15 @@ def succeeded(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime) 
 
 
 def _ended(attempt: Attempt, now: datetime, follow_up: FollowUp | None) -> Attempt:
+    # A listing proves nothing before the grace is over, and that may be after the job's deadline.
+    until = max(now, attempt.resolve_by or now) + timedelta(seconds=FOLLOW_UP_S)
     return replace(
         attempt,
         ended_at=attempt.ended_at or now,
         tries=0,
         unsettled=follow_up is not None,
         follow_up=follow_up,
-        follow_up_until=now + timedelta(seconds=FOLLOW_UP_S) if follow_up else None,
+        follow_up_until=until if follow_up else None,
         next_action_at=now + timedelta(seconds=FOLLOW_UP_FIRST_S) if follow_up else None,
     )
 

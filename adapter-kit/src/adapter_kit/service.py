@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
 
 import adapter_kit
-from adapter_kit import ledger
 from adapter_kit.callbacks import Callbacks
 from adapter_kit.calls import CallbackUrl, Calls
 from adapter_kit.collect import Collector
@@ -20,6 +18,7 @@ from adapter_kit.hearing import Hearing
 from adapter_kit.provider import Provider
 from adapter_kit.purging import ledger_chores
 from adapter_kit.record import Attempt
+from adapter_kit.searching import Searcher
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
@@ -35,8 +34,6 @@ from chassis.retention import Housekeeping
 from chassis.runtime import CannotStart, Runtime
 from contracts.generation import Provider as ProviderName
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
-
-LISTING_SLACK = timedelta(minutes=30)
 
 
 @asynccontextmanager
@@ -69,7 +66,7 @@ async def adapter(
             provider,
             Collector(client, store),
             runtime,
-            taken_refs=lambda lost: ledger.taken_refs(pool, lost, lost.created_at - LISTING_SLACK),
+            searcher=Searcher(provider, pool),
             callback_url=_callback_url(settings),
             hearing=hearing,
         )

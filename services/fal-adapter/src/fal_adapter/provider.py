@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections import ChainMap
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Literal
 from uuid import uuid4
 
 from fal_client import AsyncRequestHandle
 
 from adapter_kit.answers import probe_outcome, submit_outcome
+from adapter_kit.listing import Page, of_about_the_same_time, walk, without_answer
 from adapter_kit.outcomes import (
     Callback,
     CancelOutcome,
@@ -27,14 +30,14 @@ from adapter_kit.outcomes import (
 from adapter_kit.provider import LostSubmission, Run, Submission
 from adapter_kit.wire import Answer, checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
+from contracts.ids import AttemptId
 from fal_adapter.errors import fal_failure
-from fal_adapter.listing import MAX_PAGES, Page, find_outcome, listing_query, read_page
+from fal_adapter.listing import listing_query, read_page
 from fal_adapter.reading import URL_NAMES, cancel_outcome, read_callback, ref_of, result_outcome, status_outcome
 from fal_adapter.transport import FalClient, fal_client, origin, queue_origins
 
 FAL_API_URL: Final = "https://api.fal.ai"
 ASK_TIMEOUT_S: Final = 15.0
-FIND_TIMEOUT_S: Final = 40.0
 MIN_START_S: Final = 1.5
 """The SDK refuses a start deadline of a second or less."""
 
@@ -89,15 +92,20 @@ class FalProvider:
         handle = self._handle(run.endpoint, run.ref)
         return cancel_outcome(await exchange(handle.cancel(), ASK_TIMEOUT_S))
 
-    async def find(self, lost: LostSubmission) -> FindOutcome:
-        """The list of past requests, page by page; without the platform's API, the run is not to be found."""
+    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+        """Each endpoint's list of past requests; its silence proves nothing at once.
+
+        fal does not say that it lists runs which have not ended. Without the platform's API none is to be found.
+        """
         if self._api_url is None:
-            return NoAnswer("fal's platform API is switched off; its listing cannot be asked")
-        try:
-            async with asyncio.timeout(FIND_TIMEOUT_S):
-                return await self._find(f"{self._api_url}/v1/models/requests/by-endpoint", lost)
-        except TimeoutError:
-            return NoAnswer("the list of past requests took too long")
+            return without_answer(lost, NoAnswer("fal's platform API is switched off; its listing cannot be asked"))
+        url = f"{self._api_url}/v1/models/requests/by-endpoint"
+        walks = [
+            walk(group, taken, partial(self._page, url, endpoint, group), conclusive=False)
+            for endpoint in {one.endpoint for one in lost}
+            for group in of_about_the_same_time([one for one in lost if one.endpoint == endpoint])
+        ]
+        return dict(ChainMap(*await asyncio.gather(*walks)))
 
     def read_callback(self, body: str) -> Callback | None:
         """What a webhook's body says; it asks nobody."""
@@ -116,19 +124,11 @@ class FalProvider:
         call = self._client.http.get(f"{self._api_url}/v1/models/pricing", params={"endpoint_id": endpoint})
         return probe_outcome(await exchange(call, ASK_TIMEOUT_S), fal_failure)
 
-    async def _find(self, url: str, lost: LostSubmission) -> FindOutcome:
-        pages: list[Page] = []
-        cursor: str | None = None
-        while len(pages) < MAX_PAGES:
-            params = listing_query(lost, cursor)
-            page = read_page(await exchange(self._client.http.get(url, params=params), ASK_TIMEOUT_S), lost)
-            if isinstance(page, NoAnswer):
-                return page
-            pages.append(page)
-            if not isinstance(page.beyond, str):
-                break
-            cursor = page.beyond
-        return find_outcome(pages)
+    async def _page(
+        self, url: str, endpoint: str, lost: Sequence[LostSubmission], cursor: str | None
+    ) -> Page | NoAnswer:
+        call = self._client.http.get(url, params=listing_query(endpoint, lost, cursor))
+        return read_page(await exchange(call, ASK_TIMEOUT_S), endpoint)
 
     def _accepted(self, endpoint: str, answer: Answer) -> ProviderRef | None:
         ref = ref_of(answer)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections import ChainMap
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Literal
 
 from replicate.prediction import Predictions
 
 from adapter_kit.answers import probe_outcome, submit_outcome
+from adapter_kit.listing import Page, of_about_the_same_time, walk
 from adapter_kit.outcomes import (
     Callback,
     CancelOutcome,
@@ -26,14 +29,14 @@ from adapter_kit.outcomes import (
 from adapter_kit.provider import LostSubmission, Run, Submission
 from adapter_kit.wire import checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
+from contracts.ids import AttemptId
 from replicate_adapter.errors import api_failure
-from replicate_adapter.listing import MAX_PAGES, Page, find_outcome, first_page, read_page
+from replicate_adapter.listing import first_page, name_in_list, read_page
 from replicate_adapter.reading import cancel_outcome, check_outcome, read_callback, ref_of
 from replicate_adapter.transport import ReplicateClient, replicate_client
 
 REPLICATE_URL: Final = "https://api.replicate.com"
 ASK_TIMEOUT_S: Final = 15.0
-FIND_TIMEOUT_S: Final = 40.0
 SHORTEST_DEADLINE_S: Final = 5
 LONGEST_DEADLINE_S: Final = 24 * 3600
 
@@ -74,16 +77,13 @@ class ReplicateProvider:
         call = self._client.predictions.async_cancel(run.ref.request_id)
         return cancel_outcome(await exchange(call, self._submit_timeout_s))
 
-    async def find(self, lost: LostSubmission) -> FindOutcome:
-        """The oldest listed prediction with the same input that belongs to no other attempt.
-
-        Replicate lists a prediction as soon as it exists, so its absence from the whole list is proof.
-        """
-        try:
-            async with asyncio.timeout(FIND_TIMEOUT_S):
-                return await self._find(lost)
-        except TimeoutError:
-            return NoAnswer("the list of predictions took too long")
+    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+        """The list of predictions. It shows each one as soon as it exists, so absence from the whole of it is proof."""
+        walks = [
+            walk(group, taken, partial(self._page, first_page(group)), conclusive=True, called=name_in_list)
+            for group in of_about_the_same_time(lost)
+        ]
+        return dict(ChainMap(*await asyncio.gather(*walks)))
 
     def read_callback(self, body: str) -> Callback | None:
         """What a webhook's body says; it asks nobody."""
@@ -103,18 +103,8 @@ class ReplicateProvider:
             return self._client.predictions.async_create(version=model.partition(":")[2], input=arguments, **callback)
         return self._client.models.predictions.async_create(model=model, input=arguments, **callback)
 
-    async def _find(self, lost: LostSubmission) -> FindOutcome:
-        pages: list[Page] = []
-        path = first_page(lost)
-        while len(pages) < MAX_PAGES:
-            page = read_page(await exchange(self._client.predictions.async_list(path), ASK_TIMEOUT_S), lost)
-            if isinstance(page, NoAnswer):
-                return page
-            pages.append(page)
-            if not isinstance(page.beyond, str):
-                break
-            path = page.beyond
-        return find_outcome(pages)
+    async def _page(self, first: str, path: str | None) -> Page | NoAnswer:
+        return read_page(await exchange(self._client.predictions.async_list(path or first), ASK_TIMEOUT_S))
 
 
 @asynccontextmanager

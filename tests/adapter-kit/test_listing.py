@@ -1,0 +1,143 @@
+"""What a provider's listing says of runs whose submits got no answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from adapter_kit import listing
+from adapter_kit.listing import MAX_PAGES, Listed, Page, assign, may_be, of_about_the_same_time, time_in, walk
+from adapter_kit.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
+from adapter_kit.provider import LostSubmission
+from contracts.ids import AttemptId
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LOST = LostSubmission(AttemptId("a.1"), "owner/model", {"prompt": "x", "seed": 1.0}, NOW)
+RUN = Listed(ProviderRef("run", {}), NOW, frozenset({"owner/model", "v1"}), {"seed": 1, "prompt": "x"})
+REMOVED = replace(RUN, ref=ProviderRef("removed", {}), input={}, input_removed=True)
+ABSENT = NotFound(conclusive=True)
+ELSEWHERE = NoAnswer("it goes on elsewhere")
+
+
+def lost(name: str, minutes: float = 0, **changes: Any) -> LostSubmission:
+    return replace(LOST, attempt_id=AttemptId(f"{name}.1"), submitted_at=NOW + timedelta(minutes=minutes), **changes)
+
+
+def run(name: str, minutes: float = 0, **changes: Any) -> Listed:
+    return replace(RUN, ref=ProviderRef(name, {}), made_at=NOW + timedelta(minutes=minutes), **changes)
+
+
+def told(outcomes: dict[AttemptId, FindOutcome]) -> dict[str, str | FindOutcome]:
+    names = ((one.partition(".")[0], outcome) for one, outcome in outcomes.items())
+    return {name: outcome.ref.request_id if isinstance(outcome, Found) else outcome for name, outcome in names}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "fits"),
+    [
+        (RUN, True),
+        # The two clocks need not agree.
+        (run("early", -14), True),
+        (run("late", 14), True),
+        (run("too early", -16), False),
+        (run("too late", 16), False),
+        (run("other input", input={"prompt": "x"}), False),
+        (run("no input", input=None), False),
+        (run("other model", made_by=frozenset({"owner/other"})), False),
+        (REMOVED, True),
+        (replace(REMOVED, made_by=frozenset()), False),
+        (replace(REMOVED, made_at=NOW + timedelta(minutes=16)), False),
+    ],
+)
+def test_what_may_be_the_lost_one(candidate: Listed, fits: bool) -> None:
+    assert may_be(candidate, LOST) is fits
+
+
+def test_an_endpoint_may_have_another_name_in_the_list() -> None:
+    assert may_be(RUN, replace(LOST, endpoint="other/model:v1"), lambda endpoint: endpoint.partition(":")[2])
+
+
+@pytest.mark.parametrize(
+    ("missed", "seen", "absence", "expected"),
+    [
+        ([lost("a")], [], ABSENT, {"a": ABSENT}),
+        ([lost("a")], [], ELSEWHERE, {"a": ELSEWHERE}),
+        ([lost("a")], [run("new"), run("old", -1)], ELSEWHERE, {"a": "old"}),
+        # One run each, and each run once: the one that was sent first has the oldest.
+        ([lost("b", 2), lost("a", 1)], [run("2", 2), run("1", 1)], ABSENT, {"a": "1", "b": "2"}),
+        ([lost("b", 2), lost("a", 1)], [run("1", 1)], ABSENT, {"a": "1", "b": ABSENT}),
+        # Who is still waited for chooses first.
+        ([lost("a", 1, late=True), lost("b", 2)], [run("1", 1)], ABSENT, {"a": ABSENT, "b": "1"}),
+        ([lost("a"), lost("b", arguments={})], [run("1"), run("2", input={})], ABSENT, {"a": "1", "b": "2"}),
+        # What has no input any more may have been anybody's.
+        ([lost("a")], [REMOVED], ABSENT, {"a": NoAnswer}),
+        ([lost("a")], [REMOVED], ELSEWHERE, {"a": ELSEWHERE}),
+        ([lost("a"), lost("b")], [REMOVED, run("1")], ABSENT, {"a": "1", "b": NoAnswer}),
+    ],
+)
+def test_who_gets_which_run(missed: Any, seen: Any, absence: FindOutcome, expected: dict[str, Any]) -> None:
+    outcomes = told(assign(missed, seen, absence))
+    shown = {name: type(each) if expected[name] is NoAnswer else each for name, each in outcomes.items()}
+    assert shown == expected
+
+
+def test_submits_of_about_the_same_time_share_a_walk() -> None:
+    missed = [lost("d", 60), lost("a", 0), lost("c", 15.1), lost("b", 15)]
+    groups = [[one.attempt_id[0] for one in group] for group in of_about_the_same_time(missed)]
+    assert groups == [["a", "b"], ["c"], ["d"]]
+    assert list(of_about_the_same_time([])) == []
+
+
+class Pages:
+    """A listing, page by page, that counts how often it is asked."""
+
+    def __init__(self, *pages: Page | NoAnswer) -> None:
+        self.pages, self.places = pages, list[str | None]()
+
+    async def __call__(self, place: str | None) -> Page | NoAnswer:
+        self.places.append(place)
+        return self.pages[min(len(self.places), len(self.pages)) - 1]
+
+
+async def test_a_walk_goes_to_the_end_of_the_list_for_all_at_once() -> None:
+    pages = Pages(Page((run("2", 2),), "next"), Page((run("taken"), run("1", 1)), None))
+    missed = [lost("a", 1), lost("b", 2), lost("c", 3)]
+    found = await walk(missed, frozenset({"taken"}), pages, conclusive=True)
+    assert told(found) == {"a": "1", "b": "2", "c": ABSENT}
+    assert pages.places == [None, "next"]
+
+
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        ([Page((), None)], ABSENT),
+        ([Page((), "on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
+        ([Page((RUN,), "on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
+        ([Page((), ELSEWHERE)], ELSEWHERE),
+        ([Page((RUN,), ELSEWHERE)], "run"),
+        ([Page((), "on")], NoAnswer(f"the listing is longer than {MAX_PAGES} pages")),
+    ],
+)
+async def test_what_the_pages_say_together(pages: list[Page | NoAnswer], expected: Any) -> None:
+    assert told(await walk([LOST], frozenset(), Pages(*pages), conclusive=True)) == {"a": expected}
+
+
+async def test_a_list_that_does_not_come_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "WALK_S", 0.01)
+
+    async def never(place: str | None) -> Page:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError(place)
+
+    found = await walk([LOST], frozenset(), never, conclusive=True)
+    assert told(found) == {"a": NoAnswer("the listing took too long")}
+
+
+@pytest.mark.parametrize("text", ["today", "2026-01-01T12:00:00", None, 7])
+def test_a_time_without_an_offset_is_none(text: Any) -> None:
+    assert time_in(text) is None
+    assert time_in("2026-01-01T12:00:00Z") == NOW

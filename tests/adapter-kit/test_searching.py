@@ -1,0 +1,167 @@
+"""Lost submits are looked for together, on a real ledger; the provider's listing is one that does as told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+import adapter_kit
+from adapter_kit import ledger
+from adapter_kit.outcomes import FindOutcome, NoAnswer, NotFound, ProviderRef
+from adapter_kit.provider import LostSubmission
+from adapter_kit.record import Attempt
+from adapter_kit.searching import Searcher
+from chassis.database import Pool, migrate, open_pool
+from chassis.outbox import Outbox
+from chassis.telemetry import make_telemetry
+from contracts.ids import AttemptId, attempt_id_for, job_id_for, track_id_for
+
+NOW = datetime.now(UTC)
+
+
+def attempt(name: str, **changes: Any) -> Attempt:
+    job_id = job_id_for("default", name)
+    lost = Attempt(
+        attempt_id=attempt_id_for(job_id, 1),
+        job_id=job_id,
+        track_id=track_id_for(job_id),
+        n=1,
+        provider="fal",
+        model="music/test",
+        endpoint="test/model",
+        modality="music",
+        arguments={"prompt": name},
+        price_usd=0.2,
+        deadline_at=NOW + timedelta(minutes=30),
+        submit_timeout_s=30,
+        start_within_s=60,
+        run_within_s=120,
+        grace_s=240,
+        created_at=NOW,
+        state="ambiguous",
+        submissions=1,
+        submit_started_at=NOW,
+        next_action_at=NOW,
+    )
+    return replace(lost, **changes)
+
+
+class Listing:
+    """The one call of the port that a search makes."""
+
+    def __init__(self) -> None:
+        self.walks: list[list[LostSubmission]] = []
+        self.taken: frozenset[str] = frozenset()
+        self.begun, self.may_end = asyncio.Event(), asyncio.Event()
+        self.error: Exception | None = None
+
+    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+        self.walks.append(list(lost))
+        self.taken = taken
+        self.begun.set()
+        await self.may_end.wait()
+        if self.error is not None:
+            raise self.error
+        return {one.attempt_id: NotFound(conclusive=True) for one in lost}
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrate(database_url, "fal_adapter", adapter_kit)
+    async with open_pool(database_url, "fal_adapter", max_size=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def listing() -> Listing:
+    return Listing()
+
+
+@pytest.fixture
+def searcher(pool: Pool, listing: Listing) -> Searcher:
+    return Searcher(cast("Any", listing), pool)
+
+
+async def keep(pool: Pool, *attempts: Attempt) -> None:
+    runtime = SimpleNamespace(service="fal-adapter", telemetry=make_telemetry("fal-adapter", None))
+    async with Outbox(pool, cast("Any", None), cast("Any", runtime)).transaction() as transaction:
+        await ledger.create(transaction, [(one, None) for one in attempts])
+        for one in attempts:
+            if one.ref is not None:
+                set_ref = "UPDATE attempts SET provider_ref = $2 WHERE attempt_id = $1"
+                await transaction.connection.execute(set_ref, one.attempt_id, one.ref.request_id)
+
+
+async def test_what_is_missed_while_a_walk_is_under_way_shares_the_next(searcher: Searcher, listing: Listing) -> None:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(searcher.search(attempt("first")))
+        await listing.begun.wait()
+        others = [tasks.create_task(searcher.search(attempt(str(n)))) for n in range(50)]
+        await asyncio.sleep(0)
+        listing.may_end.set()
+    assert [len(walk) for walk in listing.walks] == [1, 50]
+    assert {each.result() for each in (first, *others)} == {NotFound(conclusive=True)}
+
+
+async def test_a_walk_that_is_cut_short_leaves_nobody_waiting(searcher: Searcher, listing: Listing) -> None:
+    async with asyncio.timeout(30):
+        leader = asyncio.create_task(searcher.search(attempt("leader")))
+        await listing.begun.wait()
+        leader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+        listing.may_end.set()
+        assert await searcher.search(attempt("next")) == NotFound(conclusive=True)
+
+
+async def test_a_walk_that_raises_is_no_answer_to_those_who_share_it(searcher: Searcher, listing: Listing) -> None:
+    async with asyncio.timeout(30):
+        first = asyncio.create_task(searcher.search(attempt("first")))
+        await listing.begun.wait()
+        both = [asyncio.create_task(searcher.search(attempt(name))) for name in "ab"]
+        await asyncio.sleep(0)
+        listing.error = RuntimeError("a bug")
+        listing.may_end.set()
+        told = await asyncio.gather(first, *both, return_exceptions=True)
+    assert [type(each) for each in told] == [RuntimeError, RuntimeError, NoAnswer]
+
+
+async def test_what_has_its_attempt_is_nobody_elses(searcher: Searcher, listing: Listing, pool: Pool) -> None:
+    await keep(pool, attempt("has one", state="running", ref=ProviderRef("theirs", {})), attempt("has none"))
+    listing.may_end.set()
+    await searcher.search(attempt("lost"))
+    assert listing.taken == {"theirs"}
+
+
+@pytest.mark.parametrize(
+    ("twin", "asked"),
+    [
+        ({}, False),
+        ({"state": "submitting"}, False),
+        ({"state": "running", "ref": ProviderRef("theirs", {})}, True),
+        ({"arguments": {"prompt": "another"}}, True),
+        ({"endpoint": "another/model"}, True),
+        ({"state": "failed", "next_action_at": None}, True),
+    ],
+)
+async def test_what_nobody_waits_for_takes_no_run_from_a_job_that_waits(
+    searcher: Searcher, listing: Listing, pool: Pool, twin: dict[str, Any], asked: bool
+) -> None:
+    late = attempt("late", state="failed", follow_up="search")
+    await keep(pool, late, attempt("twin", **({"arguments": late.arguments} | twin)))
+    listing.may_end.set()
+    told = await searcher.search(late)
+    assert isinstance(told, NotFound) is asked
+    assert [[one.late for one in walk] for walk in listing.walks] == ([[True]] if asked else [])
+
+
+async def test_what_was_never_submitted_is_not_looked_for(searcher: Searcher, listing: Listing) -> None:
+    assert isinstance(await searcher.search(attempt("unsent", submit_started_at=None)), NoAnswer)
+    assert listing.walks == []
