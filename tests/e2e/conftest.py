@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -229,16 +230,23 @@ class System:
     # What nobody outside should have to look at.
 
     async def quiet(self, within_s: float = 60) -> None:
-        """Wait until no job and no attempt is live, and nothing is left to publish."""
-        connection = await asyncpg.connect(self.env["DATABASE_URL"])
-        left: list[str] = []
+        """Wait until no job and no attempt is live, and nothing is left to publish.
 
-        async def nothing_left() -> bool:
-            left[:] = [row[0] for row in await connection.fetch(UNFINISHED)]
-            return not left
+        `within_s` is how long it may take until less is left than before: what goes on slowly is not stuck.
+        """
+        connection = await asyncpg.connect(self.env["DATABASE_URL"])
+        left: Counter[str] = Counter()
+        fewest = math.inf
+
+        async def less_is_left() -> bool:
+            left.clear()
+            left.update([row[0] for row in await connection.fetch(UNFINISHED)])
+            return left.total() < fewest
 
         try:
-            await self.until(left, nothing_left, within_s)
+            while fewest:
+                await self.until(left, less_is_left, within_s)
+                fewest = left.total()
         finally:
             await connection.close()
 
