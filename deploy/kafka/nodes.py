@@ -1,6 +1,6 @@
 """The nodes of a small Kafka cluster: their ports, folders, settings and commands."""
 
-import contextlib
+import random
 import shutil
 import socket
 from dataclasses import dataclass
@@ -51,10 +51,17 @@ def tool(name: str) -> str:
 
 def plan(count: int, folder: Path) -> list[Broker]:
     """Brokers on free ports, each with its own folder."""
-    with contextlib.ExitStack() as held:  # all at once, so that no port is handed out twice
-        sockets = [held.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(2 * count)]
-        ports = [one.getsockname()[1] for one in sockets]
+    # Not one of those that systems give to outgoing connections: it would be lost while its broker is down.
+    ports = [port for port in random.sample(range(10_240, 32_768), 200) if _is_free(port)]
     return [Broker(n + 1, ports[2 * n], ports[2 * n + 1], folder / f"broker-{n + 1}") for n in range(count)]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with socket.create_server((LOOPBACK, port)):
+            return True
+    except OSError:
+        return False
 
 
 def properties(broker: Broker, brokers: list[Broker]) -> str:

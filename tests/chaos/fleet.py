@@ -21,9 +21,10 @@ from brokers import Brokers, brokers_on
 from contracts.topics import ADAPTERS, SERVICES, ServiceName
 from ground import catalogue_in, database_on, providers_on
 from segue_cli.environment import without_settings, write_env
+from segue_cli.local.ports import LOOPBACK, free_port
 from segue_cli.local.postgres import LocalPostgres
 from segue_cli.local.process import Child, child
-from segue_cli.parts import LOOPBACK, free_port, log_to
+from segue_cli.parts import log_to
 from segue_cli.topics import ensure_topics
 
 HERE = Path(__file__).parent

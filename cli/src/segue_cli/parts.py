@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from segue_cli.local.process import LineSink
-
-LOOPBACK = "127.0.0.1"
 
 
 class Process(Protocol):
@@ -67,17 +64,6 @@ def log_to(path: Path) -> tuple[LineSink, Callable[[], None]]:
             file.write(line + "\n")
 
     return take, file.close
-
-
-def free_port(wanted: int = 0) -> int:
-    """`wanted` if nobody listens there, or any free port of this machine."""
-    for port in (wanted, 0):
-        try:
-            with socket.create_server((LOOPBACK, port)) as probe:
-                return int(probe.getsockname()[1])
-        except OSError:
-            continue
-    raise StackFailed("this machine has no free port")
 
 
 def exit_in_words(code: int) -> str:

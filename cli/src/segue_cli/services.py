@@ -13,13 +13,12 @@ from typing import Final
 import httpx
 
 from contracts.topics import SERVICES
+from segue_cli.local.ports import LOOPBACK, free_port, is_free
 from segue_cli.local.process import Child, child
 from segue_cli.parts import (
-    LOOPBACK,
     Part,
     StackFailed,
     exit_in_words,
-    free_port,
     log_to,
     module_of,
     service_again,
@@ -70,12 +69,13 @@ def choose_ports(first: int) -> dict[str, int]:
 
     Raises StackFailed where `first` is taken.
     """
-    if first and free_port(first) != first:
+    if first and not is_free(first):
         raise StackFailed(f"port {first} is taken: choose another one with --port, or stop what listens there")
-    ports: dict[str, int] = {}
-    for offset, name in enumerate(SERVICES):
-        ports[name] = free_port(first + offset if first else 0)
-    return ports
+    wanted = range(first, first + len(SERVICES)) if first else ()
+    taken = [port for port in wanted if is_free(port)]
+    while len(taken) < len(SERVICES):
+        taken = list(dict.fromkeys([*taken, free_port()]))
+    return dict(zip(SERVICES, taken, strict=True))
 
 
 async def _all_ready(children: Sequence[Child], parts: Sequence[Part]) -> None:

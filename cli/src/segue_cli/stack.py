@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli import environment
 from segue_cli.local import kafka as local_kafka
+from segue_cli.local.ports import LOOPBACK, NoFreePort
 from segue_cli.local.postgres import postgres
 from segue_cli.local.postgres_programs import CannotRunHere, unprivileged
 from segue_cli.local.process import ChildFailed, child, ready_with
-from segue_cli.parts import LOOPBACK, Part, StackFailed, log_to
+from segue_cli.parts import Part, StackFailed, log_to
 from segue_cli.services import choose_ports, services
 from segue_cli.state import State
 from segue_cli.topics import BrokerAway, ensure_topics
@@ -86,7 +87,10 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
 
     Raises StackFailed.
     """
-    ports = choose_ports(plan.port)
+    try:
+        ports = choose_ports(plan.port)
+    except NoFreePort as error:
+        raise StackFailed(str(error)) from error
     ours = {"SEGUE_PORT"} if plan.live else {"SEGUE_PORT", *environment.PROVIDER_SETTINGS}
     given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ and name not in ours}
     async with AsyncExitStack() as brokers, AsyncExitStack() as databases, AsyncExitStack() as providers:
@@ -115,7 +119,7 @@ async def _together(*work: Awaitable[T]) -> list[T]:
             started = [tasks.create_task(one(of)) for of in work]
     except ExceptionGroup as group:
         first = group.exceptions[0]
-        if isinstance(first, ChildFailed | CannotRunHere | BrokerAway | StackFailed):
+        if isinstance(first, ChildFailed | CannotRunHere | BrokerAway | NoFreePort | StackFailed):
             raise StackFailed(str(first)) from first
         raise
     return [task.result() for task in started]

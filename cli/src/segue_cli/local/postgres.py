@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -12,10 +11,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from segue_cli.local.ports import LOOPBACK, free_port
 from segue_cli.local.postgres_programs import CannotRunHere, programs, unprivileged
 from segue_cli.local.process import Child, LineSink, child
 
-_LOOPBACK = "127.0.0.1"
 _SUPERUSER = "segue"
 _STOP = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _STOP_WITHIN_S = 20.0
@@ -90,12 +89,12 @@ async def postgres(
         user = unprivileged(folder)
         bin_dir = programs(folder, user)
         password = await _prepare(folder, bin_dir, user, trusted=data_dir is None, durable=durable)
-        port = port or _free_port()
+        port = port or free_port()
         login = _SUPERUSER if password is None else f"{_SUPERUSER}:{password}"
         server = LocalPostgres(
             _command(bin_dir, folder / "data", port, durable=durable),
             user=user,
-            url=f"postgresql://{login}@{_LOOPBACK}:{port}/postgres",
+            url=f"postgresql://{login}@{LOOPBACK}:{port}/postgres",
             death_signal=_STOP["fast" if durable else "immediate"],
             on_line=on_line,
         )
@@ -134,7 +133,7 @@ async def _prepare(folder: Path, bin_dir: Path, user: int | None, *, trusted: bo
 
 def _command(bin_dir: Path, data: Path, port: int, *, durable: bool) -> list[str]:
     settings = {
-        "listen_addresses": _LOOPBACK,
+        "listen_addresses": LOOPBACK,
         "port": str(port),
         "unix_socket_directories": "",
         "max_connections": "200",
@@ -170,11 +169,6 @@ def _vanishing_folder() -> Iterator[Path]:
         with sweeper:
             sweeper.kill()
         shutil.rmtree(folder)
-
-
-def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _environment() -> Mapping[str, str]:
