@@ -7,7 +7,7 @@ import pytest
 
 from adapter_kit.answers import explain, retry_after_s, submit_outcome
 from adapter_kit.outcomes import Failure, NotSent, ProviderRef, Unclear
-from adapter_kit.wire import Answer, Exchange, exchange
+from adapter_kit.wire import MAX_PAGE_CHARS, MAX_WORDS, Answer, Exchange, exchange, words
 from contracts.failures import FailureKind
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
@@ -70,3 +70,28 @@ async def test_what_an_sdk_raises_is_kept_and_not_raised() -> None:
     done = await exchange(stumble(), 1)
     assert explain(done) == "RecursionError: deep"
     assert not done.handed_over
+
+
+CLOUDFLARE = """<!DOCTYPE html><html lang="en"><head><title>api | 502: Bad gateway</title>
+<style>body { margin: 0 }</style><script>alert("</div>")</script></head>
+<body class="x"><h1>Bad gateway</h1>
+<p>The web server&nbsp;reported a &lt;bad&gt; gateway.</p></body></html>"""
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("User is locked. <Reason>: 1 < 2", "User is locked. <Reason>: 1 < 2"),
+        ('{"detail": "<b>no</b>"}', '{"detail": "<b>no</b>"}'),
+        (CLOUDFLARE, "api | 502: Bad gateway Bad gateway The web server reported a <bad> gateway."),
+        ("<html><head><title>502 Bad Gateway</title></head><hr>nginx", "502 Bad Gateway nginx"),
+        ("<HTML><style>p {}", "a page without words"),
+        ("<html></script></style>seen", "seen"),
+        ("<html>" + "<script>" * 10_000, "a page without words"),
+        ("<html>" + "a" * 2 * MAX_PAGE_CHARS, "a" * MAX_WORDS),
+        ("nul\x00 and half \ud800", "nul and half ?"),
+    ],
+)
+def test_what_is_shown_of_what_a_provider_said(said: str, told: str) -> None:
+    assert words(said) == told
+    assert explain(Exchange(answer=Answer(502, {}, said.encode("utf-8", "replace")))) == f"HTTP 502: {told[:500]}"

@@ -19,6 +19,7 @@ from adapter_kit.gate import (
     Gate,
     Held,
     Limits,
+    Said,
     Shut,
     admit,
     blocked,
@@ -26,6 +27,7 @@ from adapter_kit.gate import (
     probe_accepted,
     probe_over,
     probed,
+    throttled,
     well,
 )
 from adapter_kit.outcomes import Failure, KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
@@ -133,6 +135,13 @@ def test_patience_asked_for_is_kept() -> None:
     assert isinstance(held, Held)
     assert held.until == later(30)
     assert isinstance(admit(gate, FREE, 0, later(30)), Admitted)
+
+
+def test_a_throttling_is_told_and_not_held_against_the_provider() -> None:
+    gate = throttled(FRESH, "resets in ~30s", NOW)
+    assert gate.last_error == Said(FailureKind.RATE_LIMITED, "resets in ~30s", NOW)
+    assert (gate.state, gate.failures, gate.error) == ("closed", 0, None)
+    assert isinstance(admit(gate, FREE, 0, NOW), Admitted)
 
 
 def test_a_full_provider_holds_and_does_not_shut() -> None:

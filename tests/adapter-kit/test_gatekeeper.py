@@ -165,6 +165,15 @@ async def test_throttling_is_remembered_for_the_next_attempt(outbox: Outbox) -> 
     assert (second.attempt.state, second.action) == ("queued", None)
 
 
+async def test_a_throttling_without_a_time_is_what_the_provider_said_last(outbox: Outbox, pool: Pool) -> None:
+    await queue(outbox, ["first"])
+    (first,) = await claim(outbox)
+    await answer(outbox, first, Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), None))
+    row = await pool.fetchrow("SELECT state, error_kind, error, blocked_until FROM v_gates WHERE scope = ''")
+    assert row is not None
+    assert tuple(row) == ("closed", "rate_limited", "slow down", None)
+
+
 async def test_the_health_that_the_gateway_reads_follows_the_gate(outbox: Outbox, pool: Pool) -> None:
     await pool.execute("INSERT INTO health (provider, status, since, checked_at) VALUES ('fal', 'ok', now(), now())")
     assert await pool.fetchval("SELECT status FROM v_health") == "ok"

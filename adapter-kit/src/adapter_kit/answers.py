@@ -52,7 +52,7 @@ def submit_outcome(
         return NotSent(reason) if not done.handed_over or isinstance(done.error, NEVER_SENT) else Unclear(reason)
     if answer.ok:
         ref = accepted(answer)
-        return Accepted(ref) if ref else Unclear(words(f"HTTP {answer.status} that names no run: {answer.text[:500]}"))
+        return Accepted(ref) if ref else Unclear(f"HTTP {answer.status} that names no run: {words(answer.text)[:500]}")
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Throttled(failure_of(answer), retry_after_s(answer))
     if 400 <= answer.status < 500 and answer.status not in _UNCLEAR_STATUSES:
@@ -80,7 +80,7 @@ def probe_outcome(done: Exchange, failure_of: Callable[[Answer], Failure]) -> Pr
 def explain(done: Exchange) -> str:
     """One line on how an exchange went, for people."""
     if done.answer is not None:
-        return words(f"HTTP {done.answer.status}: {done.answer.text[:500]}")
+        return f"HTTP {done.answer.status}: {words(done.answer.text)[:500]}"
     if isinstance(done.error, TimeoutError):
         return "no answer in time"
     return words(f"{type(done.error).__name__}: {done.error}") if done.error else "no request was sent"

@@ -232,6 +232,11 @@ def blocked(gate: Gate, until: datetime) -> Gate:
     return replace(gate, blocked_until=max(until, gate.blocked_until or until))
 
 
+def throttled(gate: Gate, message: str, now: datetime) -> Gate:
+    """The provider said that it was asked too often: worth telling, and nothing against its health."""
+    return replace(gate, last_error=Said(FailureKind.RATE_LIMITED, message[:500], now))
+
+
 def wants_asking(gate: Gate) -> bool:
     """Whether a free probe may have news for this gate."""
     return gate.state != "closed" and gate.shut_for in ASKED_FIRST

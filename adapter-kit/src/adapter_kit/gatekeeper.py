@@ -25,6 +25,7 @@ from adapter_kit.gate import (
     probe_accepted,
     probe_over,
     probed,
+    throttled,
     wants_asking,
     well,
 )
@@ -135,9 +136,10 @@ class Gates:
                 self._put(well(provider, now))
                 ends_by = now + timedelta(seconds=after.start_within_s + after.run_within_s + PROBE_LEASE_S)
                 self._put(probe_accepted(own, before.submit_started_at, ends_by))
-            case Throttled(retry_after_s=retry_after_s) if retry_after_s is not None:
-                patience_s = min(retry_after_s, OPEN_AT_MOST_S)
-                self._put(blocked(provider, now + timedelta(seconds=patience_s)))
+            case Throttled(failure, retry_after_s):
+                told = throttled(provider, failure.message, now)
+                patience_s = min(retry_after_s or 0.0, OPEN_AT_MOST_S)
+                self._put(blocked(told, now + timedelta(seconds=patience_s)) if patience_s else told)
             case NotSent(reason, held_up=False) if is_probe(provider, before.submit_started_at):
                 # The one that was to show whether the provider is well did not even get through.
                 self._put(ill(provider, FailureKind.UNREACHABLE, reason, now, open_s=self._keeper.open_s))

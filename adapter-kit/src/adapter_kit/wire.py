@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from typing import Final
 
 import httpx
@@ -26,6 +28,8 @@ So a host that cannot be reached shows as such, also after a try at a second one
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 MAX_CONNECTIONS: Final = 1000
 MAX_WORDS: Final = 2000
+MAX_PAGE_CHARS: Final = 20_000
+"""How much of a page is read for its words."""
 MIN_SECRET_CHARS: Final = 8
 """What is shorter would be found in every other answer."""
 
@@ -187,6 +191,37 @@ def _json(text: str | bytes) -> JsonValue:
 def words(text: str) -> str:
     """What a provider or a library said, fit to be stored and shown: bounded, without NUL and lone surrogates.
 
-    Providers echo where they were told to call back; what signs those addresses is left out.
+    Providers echo where they were told to call back; what signs those addresses is left out. Of a page, as proxies send
+    them, only what a browser would show is kept.
     """
-    return without_mac(text).replace("\x00", "").encode("utf-8", "replace").decode().strip()[:MAX_WORDS]
+    shown = _shown_of(text) if _PAGE.search(text, 0, MAX_WORDS) else text
+    return without_mac(shown).replace("\x00", "").encode("utf-8", "replace").decode().strip()[:MAX_WORDS]
+
+
+class _Shown(HTMLParser):
+    """The text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._hidden += tag in _HIDDEN
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in _HIDDEN
+
+    def handle_data(self, data: str) -> None:
+        if self._hidden <= 0:
+            self.texts.append(data)
+
+
+def _shown_of(page: str) -> str:
+    reader = _Shown()
+    reader.feed(page[:MAX_PAGE_CHARS])
+    return " ".join(" ".join(reader.texts).split()) or "a page without words"
+
+
+_PAGE: Final = re.compile(r"<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
+_HIDDEN: Final = frozenset({"script", "style"})
