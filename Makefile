@@ -12,7 +12,7 @@ PYTHON ?= python3
 # A uv of our own, in .tools, where there is none.
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 PYTEST_ARGS ?=
-CHAOS_ARGS = $(foreach one,ROUNDS JOBS KILLS RATE SEED ROWS,$(if $($(one)),--$(shell echo $(one) | tr A-Z a-z) $($(one))))
+CHAOS_ARGS = $(if $(FULL),--full) $(foreach one,ROUNDS JOBS KILLS RATE SEED ROWS,$(if $($(one)),--$(shell echo $(one) | tr A-Z a-z) $($(one))))
 
 # A demo starts nine Python processes, each in half the time with its bytecode at hand.
 unexport PYTHONDONTWRITEBYTECODE
@@ -51,7 +51,7 @@ test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Mav
 	$(BIN)/pytest -m kafka -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: chaos
-chaos: install ## Prove the promises: faults on a real cluster, and a checker; ROUNDS=20 JOBS=500 KILLS=25 SEED=1 ROWS=all
+chaos: install ## Prove the promises: faults on a real cluster, and a checker; ROUNDS=20 JOBS=500 KILLS=25 SEED=1 ROWS=all FULL=1
 	$(BIN)/python tests/chaos $(CHAOS_ARGS)
 
 .PHONY: chaos-short

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from checker import Violation
+from extent import FULL, SHORT
 from fleet import fleet_on
 from report import Totals, report
 from row import Row
@@ -72,7 +73,7 @@ async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) ->
     with tempfile.TemporaryDirectory(prefix="segue-chaos-") as name:
         folder = Path(name) / "fleet"
         say("starting three brokers, Postgres, both providers, and all services")
-        async with fleet_on(folder, {}) as fleet:
+        async with fleet_on(folder, {}, FULL if options.full else SHORT) as fleet:
             say(f"all are ready after {time.monotonic() - began:.0f} s")
             done = Run(fleet, audit, say)
             for work in planned(done, which, options):
@@ -119,6 +120,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=8.0, help="requests a second (8)")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000, help="of the first storm (the time)")
     parser.add_argument("--rows", default="all", help="of the fault matrix: all, none, or 1,2,3 (all)")
+    parser.add_argument("--full", action="store_true", help="rows as long and as large as the matrix has them")
     parser.add_argument("--report", type=Path, default=Path("chaos-report.md"), help="where it goes (chaos-report.md)")
     options = parser.parse_args()
     which = chosen(options.rows)

@@ -19,6 +19,7 @@ import httpx
 
 from brokers import Brokers, brokers_on
 from contracts.topics import ADAPTERS, SERVICES, ServiceName
+from extent import SHORT, Extent
 from ground import catalogue_in, database_on, providers_on
 from segue_cli.environment import without_settings, write_env
 from segue_cli.local.ports import LOOPBACK, free_port
@@ -191,9 +192,11 @@ class Fleet:
         database: LocalPostgres,
         clients: Sequence[httpx.AsyncClient],
         tally: Counter[str],
+        extent: Extent,
     ) -> None:
         self.folder, self.env, self.brokers, self.postgres, self.tally = folder, env, brokers, database, tally
         self.pages, self.sandbox = clients
+        self.extent = extent
         self.api: httpx.AsyncClient
         self.bills_file: Path
         self.members: list[Replica] = []
@@ -282,7 +285,7 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_on(folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Fleet]:
+async def fleet_on(folder: Path, settings: Mapping[str, str], extent: Extent = SHORT) -> AsyncIterator[Fleet]:
     """Run all of it for the length of the block, which begins when every replica is ready."""
     (folder / "logs").mkdir(parents=True)
     tally: Counter[str] = Counter()
@@ -301,7 +304,7 @@ async def fleet_on(folder: Path, settings: Mapping[str, str]) -> AsyncIterator[F
         sandbox = await stack.enter_async_context(httpx.AsyncClient(base_url=sandbox_url, trust_env=False, timeout=30))
         (await sandbox.patch("/settings", json=SANDBOX_SETTINGS)).raise_for_status()
         await ensure_topics(brokers.servers)
-        fleet = Fleet(folder, env, brokers, database, [pages, sandbox], tally)
+        fleet = Fleet(folder, env, brokers, database, [pages, sandbox], tally, extent)
         fleet.bills_file = bills
         stack.push_async_callback(_end_all, fleet)
         for service in SERVICES:

@@ -18,8 +18,6 @@ from row import Row
 from rows_crashes import RATE
 from unclear import all_bound, in_words, resolved
 
-AWAY_S: Final = 12.0
-
 
 async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     book, dead = Book(fleet), await ends(fleet, DEAD_LETTERS)
@@ -39,7 +37,7 @@ async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         called = await counts.since("segue_callbacks_total", outcome="taken")
         accepted = _accepted(load)
         await fleet.postgres.stop("immediate")
-        await asyncio.sleep(AWAY_S + rng.uniform(0, 3))  # The time itself is the fault.
+        await asyncio.sleep(fleet.extent.database_away_s + rng.uniform(0, 3))  # The time itself is the fault.
         called = await counts.since("segue_callbacks_total", outcome="taken") - called
         accepted = _accepted(load) - accepted
         await fleet.postgres.start()
@@ -51,7 +49,7 @@ async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     retried = int(await counts.since("segue_batch_retries_total"))
     posts, taken = await all_bound(fleet, book)
     return [
-        f"PostgreSQL crashed for {AWAY_S:.0f} s and more (2 min in the matrix); no dead letter, no process ended",
+        f"PostgreSQL crashed for {fleet.extent.database_away_s:.0f} s and more; no dead letter, no process ended",
         f"meanwhile {accepted} requests and {called:.0f} callbacks were taken, and batches held {retried} times",
         f"all {len(load.requests)} jobs ended; {taken} runs of {posts} attempts POSTed, each bound, none twice",
     ]

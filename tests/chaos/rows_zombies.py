@@ -7,7 +7,6 @@ import random
 from time import monotonic
 from typing import Final
 
-from adapter_kit.record import LEASE_S
 from contracts.topics import ServiceName
 from fleet import Fleet, Replica
 from load import Load
@@ -16,9 +15,6 @@ from row import Row
 from rows_crashes import GAPS, RATE, TWICE
 from unclear import all_bound, in_words, resolved
 
-FROZEN_S: Final = LEASE_S + 5
-"""Longer than a lease and than Kafka's session: by then others have taken over (60 s in the matrix)."""
-STORM_S: Final = 30.0
 JOINING: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replicate-adapter")
 EVERY_S: Final = 4.0
 
@@ -33,7 +29,7 @@ async def _adapters(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     async with load.running(RATE):
         await stands_still(asleep)
         frozen.stop()
-        await asyncio.sleep(FROZEN_S)  # The time itself is the fault.
+        await asyncio.sleep(fleet.extent.frozen_s)  # The time itself is the fault.
         for one in (asleep, frozen):
             one.cont()
     found = await resolved(fleet, book, began, lambda all_: any(one.never_sent for one in all_))
@@ -41,7 +37,10 @@ async def _adapters(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     held_back = await _late_posts(fleet, asleep)
     assert held_back >= 1, f"{asleep.name} woke up after its lease and did not notice"
     return [
-        f"{asleep.name} stopped between intent and POST, {frozen.name} at work, both for {FROZEN_S:.0f} s and more",
+        (
+            f"{asleep.name} stopped between intent and POST, {frozen.name} at work, "
+            f"both for {fleet.extent.frozen_s:.0f} s and more"
+        ),
         f"{held_back} POSTs held back upon waking; {in_words(found)}",
         f"{taken} runs of {posted} attempts POSTed, none accepted twice; none bound to another's run",
     ]
@@ -67,7 +66,7 @@ async def _sink_and_orchestrator(fleet: Fleet, load: Load, rng: random.Random) -
     async with load.running(RATE):
         await asyncio.gather(stands_still(sink), stands_still(orchestrator))
         handled = await _stored(fleet)
-        await asyncio.sleep(FROZEN_S)  # The time itself is the fault.
+        await asyncio.sleep(fleet.extent.frozen_s)  # The time itself is the fault.
         meanwhile = await _stored(fleet) - handled
         for one in (sink, orchestrator):
             one.cont()
@@ -82,7 +81,10 @@ async def _sink_and_orchestrator(fleet: Fleet, load: Load, rng: random.Random) -
     assert not await counts.since("segue_sink_missed_total")
     await fleet.remove(other)
     return [
-        f"{sink.name} stopped inside its transaction, {orchestrator.name} before its own, for {FROZEN_S:.0f} s",
+        (
+            f"{sink.name} stopped inside its transaction, {orchestrator.name} before its own, "
+            f"for {fleet.extent.frozen_s:.0f} s"
+        ),
         f"{meanwhile} events stored by the other sink meanwhile; no event twice, no gap",
         f"{book.once()} attempts POSTed, none accepted twice",
     ]
@@ -100,7 +102,7 @@ SELECT count(*) FROM unnest($1::text[]) AS asked (job_id) WHERE NOT EXISTS (
 
 
 async def _storm(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book, ends = Book(fleet), monotonic() + STORM_S
+    book, ends = Book(fleet), monotonic() + fleet.extent.rebalancing_s
     joined = 0
     async with load.running(RATE):
         while monotonic() < ends:
@@ -120,7 +122,7 @@ async def _storm(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     rows = await fetch(fleet, TWO_LIVE)
     assert not rows, rows
     return [
-        f"{joined} replicas joined and left within {STORM_S:.0f} s (2 min in the matrix), about half of them killed",
+        f"{joined} replicas joined and left within {fleet.extent.rebalancing_s:.0f} s, about half of them killed",
         f"{during} of {asked} jobs ended during the storm, all of them after it",
         f"{taken} runs of {posted} attempts POSTed, none accepted twice",
     ]

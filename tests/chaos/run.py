@@ -14,6 +14,7 @@ from typing import Final
 
 from checker import Violation, check
 from evidence import DeadLetter, Evidence, Tables, Told, Window
+from extent import FULL
 from fleet import Fleet
 from gather import Gatherer, of_round
 from injected import BY_HARM, by_request
@@ -24,7 +25,6 @@ from storm import Storm, plan, rage
 
 FAULTY: Final = 0.15
 """The share of a storm's requests for which a provider misbehaves on purpose."""
-ROW_WITHIN_S: Final = 240.0
 DRAIN_S: Final = 270.0
 """Longer than a job may take, and its cancelling after that."""
 SAY_EVERY_S: Final = 5.0
@@ -74,14 +74,14 @@ class Run:
 
     async def row(self, row: Row, seed: int) -> Result:
         """Run one row of the fault matrix, and check its jobs."""
-        again = f"--rows {row.number} --rounds 0 --seed {seed}"
+        again = f"--rows {row.number} --rounds 0 --seed {seed}{' --full' if self._fleet.extent == FULL else ''}"
         result = Result(f"row {row.number}", row.title, row.expects, again)
         buried, began = len(self._gatherer.dead_letters), time.time()
         tally = Counter(self._fleet.tally)
         async with self._load(f"row{row.number}", random.Random(f"{seed} load")) as load:
             await self._behave()
             try:
-                async with asyncio.timeout(ROW_WITHIN_S):
+                async with asyncio.timeout(self._fleet.extent.row_within_s):
                     result.seen = await row.run(self._fleet, load, random.Random(f"{seed} row {row.number}"))
             except Exception as error:  # noqa: BLE001 - whatever a row raises is its verdict, and the next one runs
                 result.wrong = f"{type(error).__name__}: {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +20,28 @@ Segue = Callable[..., Awaitable[tuple[int, str]]]
 async def without_listings(system: System, prompt: str, action: dict[str, Any]) -> None:
     """Have both providers lose what has these words, and not tell what they have."""
     await system.fault(prompt, action)
+    await hide_listings(system)
+
+
+async def hide_listings(system: System) -> None:
     for provider in ("fal", "replicate"):
         await system.fault("", {"refuse": {"status": 500, "body": {"detail": "no"}}}, on="list", provider=provider)
+
+
+async def all_lost(system: System, segue: Segue, words: str) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
+    """A lost submit at each provider, and one that nobody received, their jobs over: prompts, jobs, attempts.
+
+    Silence takes its time to become an answer, so all three wait for that together.
+    """
+    prompts = {one: f"{words} {one}" for one in ("fal", "replicate", "nobody")}
+    for who, prompt in prompts.items():
+        action = {"refuse": "drop"} if who == "nobody" else {"accept_then": "hang"}
+        await without_listings(system, prompt, action)
+    ids = {
+        who: await system.submit(prompt, providers=["fal" if who == "nobody" else who], deadline_s=3)
+        for who, prompt in prompts.items()
+    }
+    return prompts, ids, {who: await ambiguous(system, segue, job_id, "failed") for who, job_id in ids.items()}
 
 
 async def ambiguous(system: System, segue: Segue, job_id: str, state: str = "ambiguous") -> dict[str, Any]:
@@ -81,20 +102,12 @@ async def test_a_run_that_never_was_lets_the_job_go_on_and_needs_a_yes(system: S
 
 
 async def test_what_is_known_after_the_end_is_kept_on_the_attempt(system: System, segue: Segue) -> None:
-    # Silence takes its time to become an answer, so all three wait for that together.
-    prompts = {one: f"too late for the job at {one}" for one in ("fal", "replicate", "nobody")}
-    for who, prompt in prompts.items():
-        action = {"refuse": "drop"} if who == "nobody" else {"accept_then": "hang"}
-        await without_listings(system, prompt, action)
-    ids = {
-        who: await system.submit(prompt, providers=["fal" if who == "nobody" else who], deadline_s=3)
-        for who, prompt in prompts.items()
-    }
-    attempts = {who: await ambiguous(system, segue, job_id, "failed") for who, job_id in ids.items()}
+    prompts, ids, attempts = await all_lost(system, segue, "too late for the job at")
     failed = {who: await system.ended(job_id) for who, job_id in ids.items()}
     for job in failed.values():
         assert (job["status"], job["error"]["kind"], job["cost_usd"]) == ("failed", "ambiguous_submission", None)
     (await system.sandbox.put("/faults", json=[])).raise_for_status()
+    await hide_listings(system)  # Otherwise Segue finds out by itself.
 
     for provider in ("fal", "replicate"):
         attempt, prompt = attempts[provider], prompts[provider]
@@ -120,3 +133,28 @@ async def test_what_is_known_after_the_end_is_kept_on_the_attempt(system: System
     job = await system.ended(ids["nobody"])
     assert (job["status"], job["error"], job["cost_usd"]) == ("failed", failed["nobody"]["error"], 0.0)
     assert [(each["error_kind"], each["late"]) for each in job["attempts"]] == [("never_accepted", True)]
+
+
+async def test_a_job_ends_at_its_deadline_and_what_the_listing_tells_later_is_kept(
+    system: System, segue: Segue
+) -> None:
+    prompts, ids, _ = await all_lost(system, segue, "searched for at")
+    for job_id in ids.values():
+        job = await system.ended(job_id)
+        assert (job["status"], job["error"]["kind"], job["cost_usd"]) == ("failed", "ambiguous_submission", None)
+        late = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(job["deadline_at"])
+        assert late < timedelta(seconds=8), "the grace is longer than the deadline"
+    (await system.sandbox.put("/faults", json=[])).raise_for_status()
+
+    async def learned() -> list[dict[str, Any]] | None:
+        jobs = [await system.ended(job_id) for job_id in ids.values()]
+        return jobs if all(job["attempts"][0]["late"] and job["cost_usd"] is not None for job in jobs) else None
+
+    for job in await system.until("all is known", learned, 90) or []:
+        [attempt] = job["attempts"]
+        assert (job["status"], job["error"]["kind"]) == ("failed", "ambiguous_submission")
+        if job["id"] == ids["nobody"]:
+            assert (attempt["error_kind"], job["cost_usd"]) == ("never_accepted", 0.0)
+        else:
+            assert (attempt["state"], job["cost_usd"]) == ("succeeded", attempt["cost_usd"])
+            await system.paid_once([job], prompts[attempt["provider"]])
