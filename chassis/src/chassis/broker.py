@@ -140,15 +140,23 @@ async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> Non
     """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
     try:
         with anyio.fail_after(START_LIMIT_S):
-            async with admin(bootstrap_servers) as client:
-                missing = {topic.name for topic in topics} - set(await client.list_topics())
-    except (TimeoutError, KafkaError, OSError) as error:
+            missing = {topic.name for topic in topics} - await _topics_there(bootstrap_servers)
+    except (TimeoutError, OSError) as error:
         raise CannotStart(
             f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s"
         ) from error
     if missing:
         lacking = ", ".join(sorted(missing))
         raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
+
+
+async def _topics_there(bootstrap_servers: str) -> set[str]:
+    while True:
+        try:
+            async with admin(bootstrap_servers) as client:
+                return set(await client.list_topics())
+        except KafkaError:  # The broker that was asked went away, and others have not.
+            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
 
 
 @asynccontextmanager
