@@ -25,7 +25,8 @@ def _pending(job: Job) -> str:
     if last is not None and last.state == "ambiguous":
         return (
             f"The answer to the submit at {last.provider} was lost: the job ends once it is known whether there is a "
-            "run, and stopped if there is. Whether it costs anything is not known yet."
+            "run, at its deadline at the latest, and a run that is found is stopped. "
+            "Whether it costs anything is not known yet."
         )
     if last is not None and last.state == "collecting":
         return f"{last.provider} has finished the run and bills it; its files are being fetched, and will be kept."
