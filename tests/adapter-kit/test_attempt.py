@@ -24,6 +24,7 @@ from adapter_kit.happenings import (
     Post,
     Search,
     Searched,
+    ShutOut,
     SubmitAnswered,
 )
 from adapter_kit.outcomes import (
@@ -342,3 +343,11 @@ def test_a_backstop_finds_a_run_that_started_before_it_is_cancelled_for_not_star
     assert looks < 10
     assert next_look_s(20, None, backstop=True) == 15
     assert next_look_s(10_000, None, backstop=True) == 30
+
+
+@pytest.mark.parametrize(("submissions", "words"), [(0, "not asked, since"), (1, "not asked again, since")])
+def test_what_is_turned_away_says_whether_it_was_ever_asked(submissions: int, words: str) -> None:
+    turned_away = step(replace(QUEUED, submissions=submissions), ShutOut(LATER, "no credit"), NOW).attempt
+    assert turned_away.failure is not None
+    assert turned_away.failure.kind is FailureKind.UNAVAILABLE
+    assert turned_away.failure.message == f"{words} it said before: no credit"

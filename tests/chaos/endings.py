@@ -23,6 +23,7 @@ ANSWERS: Final[dict[str, frozenset[int | None]]] = {
 """What a client may be told; a 404 of a job is lost, and judged as that."""
 AFTERMATH_S: Final = 30.0
 """How long after a fault was mended an attempt may still end by it: the time in which a lost answer is settled."""
+THROTTLED: Final = 429
 SHORT_DEADLINE_S: Final = 100.0
 """A deadline shorter than this may pass because of faults; the usual one may not."""
 TELLING: Final = {"job.succeeded": "succeeded", "job.failed": "failed", "job.cancelled": "cancelled"}
@@ -141,8 +142,8 @@ def _unexcused(job: JobFile, attempt: AttemptFile, words: Sequence[str], windows
     began = min([one.at.timestamp() for one in attempt.events])
     ended = end.at.timestamp()
     then = [one for one in windows if one.began < ended and one.ended + AFTERMATH_S > began]
-    if kind is FailureKind.UNAVAILABLE and not attempt.posts:
-        return None  # Nothing was asked, so nothing was paid, and the job goes on.
+    if kind is FailureKind.UNAVAILABLE and all(post["status"] == THROTTLED for post in attempt.posts):
+        return None  # Nothing was asked, or it was put off and not asked again: nothing was paid, and the job goes on.
     if kind is FailureKind.UNREACHABLE and not attempt.posts:
         return None  # True, by the book: no POST came.
     if kind is FailureKind.AMBIGUOUS_SUBMISSION and job.deadline_at is not None and end.at >= job.deadline_at:

@@ -142,6 +142,22 @@ def failed_for(history: History, kind: str) -> None:
     ]
 
 
+def put_off(history: History, status: int) -> None:
+    """The second attempt is refused for now, and then not asked again."""
+    failed_for(history, "unavailable")
+    history.rewrite("attempt.failed", accepted=False)
+    history.events = [
+        replace(one, type="attempt.progressed") if one.type == "attempt.submitted" else one for one in history.events
+    ]
+    history.bills = [
+        one | {"status": status, "accepted": False, "request_id": None} if one.get("attempt_id") == SECOND else one
+        for one in history.bills
+        if one["event"] == "post"
+    ]
+    history.change("ledger", SECOND, provider_ref=None)
+    history.change("attempts", SECOND, provider_ref=None)
+
+
 def in_mid_air(history: History) -> None:
     """The second attempt is POSTed before anything is known of the first, whose answer was lost."""
     history.bills[0] |= {"status": None}
@@ -222,6 +238,8 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     ),
     "an artifact the table lacks": ("wrong_ending", lambda h: h.rows["artifacts"].clear()),
     "a failure that nothing explains": ("wrong_ending", lambda h: failed_for(h, "provider_error")),
+    "said to be unasked, and taken": ("wrong_ending", lambda h: failed_for(h, "unavailable")),
+    "said to be unasked after a 502": ("wrong_ending", lambda h: put_off(h, 502)),
     "an answer that is none": ("wrong_ending", lambda h: h.tell(1.0, "cancel", 500)),
     "accepted, and no bill": ("wrong_ending", lambda h: h.rewrite("attempt.failed", accepted=True)),
     "a gap in a job's versions": ("gap", lambda h: h.forget("job.rerouted")),
@@ -257,6 +275,12 @@ def test_what_was_wrong_explains_how_it_failed() -> None:
         else one
         for one in history.told
     ]
+    assert check(history.evidence()) == []
+
+
+def test_an_attempt_that_was_put_off_and_then_turned_away_is_as_good_as_unasked() -> None:
+    history = clean()
+    put_off(history, 429)
     assert check(history.evidence()) == []
 
 

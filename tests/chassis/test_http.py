@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from tests.chassis.toy import runtime_for
 
-from chassis.http import health_app, serve_http
+from chassis.http import Door, health_app, serve_http
 from chassis.runtime import CannotStart
 
 
@@ -89,10 +89,27 @@ async def test_a_request_that_does_not_end_is_left_behind(monkeypatch: pytest.Mo
             await arrived.wait()
             began = time.monotonic()
         assert time.monotonic() - began < 5
-        outcome = (await asyncio.gather(answer, return_exceptions=True))[0]
-        assert isinstance(outcome, httpx.HTTPError) or (
-            isinstance(outcome, httpx.Response) and outcome.status_code == 500
-        )
+        left = await answer
+    assert (left.status_code, left.headers["connection"]) == (503, "close")
+    assert "whether this request was taken is not known" in left.json()["detail"]
+
+
+async def test_what_comes_while_it_is_being_stopped_is_turned_away_whole() -> None:
+    taken = []
+
+    async def take(_request: Request) -> Response:
+        taken.append(1)
+        return PlainTextResponse("done")
+
+    door = Door(Starlette(routes=[Route("/", take, methods=["POST"])]))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://segue") as client:
+        assert (await client.post("/")).text == "done"
+        door.closing = True
+        answer = await client.post("/")
+    assert (answer.status_code, answer.headers["connection"], answer.headers["retry-after"]) == (503, "close", "1")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "nothing of this request was taken" in answer.json()["detail"]
+    assert taken == [1]
 
 
 async def test_answers_come_without_delay() -> None:

@@ -169,7 +169,8 @@ def _not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) 
     if attempt.state != "queued":
         return Step(attempt)
     if isinstance(verdict, ShutOut):
-        shut_out = Failure(FailureKind.UNAVAILABLE, f"not asked, since it said before: {verdict.reason}")
+        asked = "not asked again" if attempt.submissions else "not asked"
+        shut_out = Failure(FailureKind.UNAVAILABLE, f"{asked}, since it said before: {verdict.reason}")
         return failed(attempt, shut_out, now, retry_at=verdict.until)
     if now >= attempt.created_at + timedelta(seconds=attempt.start_within_s):
         waited = Failure(FailureKind.RATE_LIMITED, f"not sent within {attempt.start_within_s:g} s: {verdict.reason}")

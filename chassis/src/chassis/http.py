@@ -15,13 +15,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.logs import get_logger
 from chassis.runtime import CannotStart, Runtime
 
 SHUTDOWN_S: Final = 8
-"""How long requests may go on after SIGTERM: longer than any waits for Kafka, which would end in a bare 500."""
+"""How long requests may go on after SIGTERM: longer than any waits for Kafka."""
 
 
 def health_routes(runtime: Runtime) -> list[Route]:
@@ -49,17 +49,69 @@ async def serve_http(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
     """Serve `app`; yields the port. Raises CannotStart if the address is taken."""
     listener = _listen(host, port)
     bound: int = listener.getsockname()[1]
+    door = Door(app)
     server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=SHUTDOWN_S)
+        uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=SHUTDOWN_S)
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         get_logger("chassis.http").info("serving http", host=host, port=bound)
         yield bound
     finally:
+        door.closing = True
         server.should_exit = True
         await task
         listener.close()
+
+
+class Door:
+    """An app that turns requests away once the service is being stopped.
+
+    A connection that was accepted as the server closed is kept, and clients go on using it: what comes on it late would
+    be cut off half done, with a bare 500.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and self.closing:
+            await _stopping("this replica is being stopped, and nothing of this request was taken")(
+                scope, receive, send
+            )
+            return
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not self.closing or begun or scope["type"] != "http":
+                raise
+            # Cut off at the very end: the process stops, so it does no harm that this task goes on for one answer.
+            await _stopping("this replica is being stopped, and whether this request was taken is not known")(
+                scope, receive, send
+            )
+
+
+def _stopping(what: str) -> Response:
+    return JSONResponse(
+        {
+            "type": "urn:segue:problem:stopping",
+            "title": "This replica is being stopped",
+            "status": 503,
+            "detail": f"{what}; repeat it, with the same Idempotency-Key if it had one",
+        },
+        status_code=503,
+        headers={"Retry-After": "1", "Connection": "close"},
+        media_type="application/problem+json",
+    )
 
 
 class _Server(uvicorn.Server):
