@@ -230,19 +230,27 @@ class Load:
         """Read the list of jobs, the newest first, as far as there are jobs that have not ended."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            unended = {one.job_id: one for one in self._unended()}
+            unended = {str(one.job_id): one for one in self._unended()}
             cursor: str | None = None
             for _ in range(MOST_PAGES if unended else 0):
                 page = await self._page(cursor)
                 for job in page.get("jobs", []):
-                    request = unended.pop(job["id"], None)
-                    if request is not None and job["status"] in FINAL:
-                        request.ended = job["status"]
-                        request.over.set()
-                        self._note(request, "page", 200, job)
+                    self._hear(unended.pop(job["id"], None), job, "page")
                 cursor = page.get("next_cursor")
                 if not unended or cursor is None:
                     break
+            else:
+                # What is older than these pages is asked for by its id.
+                for request in unended.values():
+                    self._hear(request, await self.job(request), None)
+
+    def _hear(self, request: Request | None, job: Mapping[str, Any], asked: Asked | None) -> None:
+        if request is None or job.get("status") not in FINAL:
+            return
+        request.ended = str(job["status"])
+        request.over.set()
+        if asked is not None:
+            self._note(request, asked, 200, job)
 
     async def _page(self, cursor: str | None) -> dict[str, Any]:
         query = {"limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
