@@ -18,6 +18,8 @@ class Extent:
     """How long replicas come and go (row 11)."""
     runs: int
     """How many runs are under way when their adapters die (row 5)."""
+    queue_s: float
+    """How long each of them waits at its provider, so that so many are there together."""
     database_away_s: float
     """How long PostgreSQL is away (row 19)."""
     provider_down_s: float
@@ -29,7 +31,9 @@ class Extent:
         return 240 + max(self.frozen_s, self.rebalancing_s, self.database_away_s, self.provider_down_s)
 
 
-SHORT: Final = Extent(frozen_s=LEASE_S + 5, rebalancing_s=30, runs=100, database_away_s=12, provider_down_s=0)
+SHORT: Final = Extent(
+    frozen_s=LEASE_S + 5, rebalancing_s=30, runs=100, queue_s=10, database_away_s=12, provider_down_s=0
+)
 """Long enough for everything to happen once."""
-FULL: Final = Extent(frozen_s=60, rebalancing_s=120, runs=500, database_away_s=120, provider_down_s=600)
+FULL: Final = Extent(frozen_s=60, rebalancing_s=120, runs=500, queue_s=30, database_away_s=120, provider_down_s=600)
 """As the matrix has it."""

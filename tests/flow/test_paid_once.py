@@ -357,7 +357,9 @@ def check_step(before: Attempt, result: Step) -> None:
     if before.final:
         assert after.final, "an ended attempt came back to life"
         assert before.unsettled or after == before, "what the provider had settled changed"
-        assert not isinstance(result.action, Post | Search)
+        assert not isinstance(result.action, Post), "an ended attempt is sent"
+        lost = before.follow_up == "search" and before.ref is None
+        assert lost or not isinstance(result.action, Search), "what is known is searched for"
         assert all(getattr(event, "late", False) for event in result.events)
     versions = [event.version for event in result.events]
     assert versions == list(range(before.version + 1, after.version + 1)), "versions are not dense"
