@@ -7,6 +7,7 @@ import random
 from time import monotonic
 from typing import Final
 
+from chassis.runtime import BLOCKED_LOOP_LIMIT_S
 from contracts.topics import ServiceName
 from fleet import Fleet, Replica
 from load import Load
@@ -34,16 +35,25 @@ async def _adapters(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
             one.cont()
     found = await resolved(fleet, book, began, lambda all_: any(one.never_sent for one in all_))
     posted, taken = await all_bound(fleet, book)
-    held_back = await _late_posts(fleet, asleep)
-    assert held_back >= 1, f"{asleep.name} woke up after its lease and did not notice"
+    woke = await _upon_waking(fleet, asleep)
     return [
         (
             f"{asleep.name} stopped between intent and POST, {frozen.name} at work, "
             f"both for {fleet.extent.frozen_s:.0f} s and more"
         ),
-        f"{held_back} POSTs held back upon waking; {in_words(found)}",
+        f"{woke}; {in_words(found)}",
         f"{taken} runs of {posted} attempts POSTed, none accepted twice; none bound to another's run",
     ]
+
+
+async def _upon_waking(fleet: Fleet, replica: Replica) -> str:
+    """How it took the time that it had lost. Raises AssertionError if it did not notice."""
+    if not replica.running:
+        assert replica.returncode != 0, f"{replica.name} ended as if all were well"
+        return f"it ended itself upon waking, as after any standstill of {BLOCKED_LOOP_LIMIT_S:.0f} s"
+    held_back = await _late_posts(fleet, replica)
+    assert held_back >= 1, f"{replica.name} woke up after its lease and did not notice"
+    return f"{held_back} POSTs held back upon waking"
 
 
 async def _late_posts(fleet: Fleet, replica: Replica) -> int:
