@@ -303,6 +303,7 @@ def test_a_run_that_only_an_operator_knows_costs_nothing_and_can_be_named_again(
 
 def test_a_verdict_that_is_older_than_the_loss_is_about_something_else() -> None:
     lost_at = NOW - timedelta(minutes=28)
-    outdated = Resolved(None, lost_at - timedelta(seconds=1))
-    for attempt in (AMBIGUOUS, HELD):
-        assert step(attempt, outdated, NOW).attempt == attempt
+    for said_at in (lost_at - timedelta(seconds=1), lost_at):
+        for attempt in (AMBIGUOUS, HELD):
+            assert step(attempt, Resolved(None, said_at), NOW).attempt == attempt
+    assert step(AMBIGUOUS, Resolved(None, lost_at + timedelta(milliseconds=1)), NOW).attempt.state == "failed"

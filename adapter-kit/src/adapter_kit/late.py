@@ -92,7 +92,7 @@ def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
 
 def is_outdated(verdict: Resolved, attempt: Attempt) -> bool:
     """Whether the submit was not lost yet when an operator looked, so that the verdict cannot be about it."""
-    return attempt.resolve_by is None or verdict.said_at < attempt.resolve_by - timedelta(seconds=attempt.grace_s)
+    return attempt.resolve_by is None or verdict.said_at <= attempt.resolve_by - timedelta(seconds=attempt.grace_s)
 
 
 def _due(attempt: Attempt, now: datetime) -> Step:
