@@ -24,6 +24,7 @@ ANSWERS: Final[dict[str, frozenset[int | None]]] = {
 AFTERMATH_S: Final = 30.0
 """How long after a fault was mended an attempt may still end by it: the time in which a lost answer is settled."""
 THROTTLED: Final = 429
+UNASKED: Final = frozenset({"unavailable", "unreachable", "expired"})
 SHORT_DEADLINE_S: Final = 100.0
 """A deadline shorter than this may pass because of faults; the usual one may not."""
 TELLING: Final = {"job.succeeded": "succeeded", "job.failed": "failed", "job.cancelled": "cancelled"}
@@ -128,9 +129,23 @@ def _failure(job: JobFile, windows: Sequence[Window]) -> Iterator[str]:
 def _may_expire(job: JobFile, words: Sequence[str], windows: Sequence[Window]) -> bool:
     if _unsent(job.ends[-1].data) and any(one.asked == "post" and one.status != 202 for one in job.told):
         return True  # It came into the log too late, and its client was not told otherwise.
+    if _away_all_the_time(job, windows):
+        return True
     wish = job.wish.get("fields", {})
     deadline_s = wish.get("deadline_s")
     return bool(deadline_s is not None and deadline_s < SHORT_DEADLINE_S and (words or windows or deadline_s < 15))
+
+
+def _away_all_the_time(job: JobFile, windows: Sequence[Window]) -> bool:
+    """Whether its providers could not be reached from its request to its deadline, and no POST got to them."""
+    kinds = {one.end.data.get("kind") for one in job.attempts.values() if one.end is not None}
+    if job.deadline_at is None or not job.requested or not kinds <= UNASKED:
+        return False
+    if any(one.posts for one in job.attempts.values()):
+        return False
+    began, ended = min(one.at for one in job.requested).timestamp(), job.deadline_at.timestamp()
+    away = [one for one in windows if FailureKind.UNREACHABLE in one.explains]
+    return any(one.began <= began and ended <= one.ended for one in away)
 
 
 def _unexcused(job: JobFile, attempt: AttemptFile, words: Sequence[str], windows: Sequence[Window]) -> str | None:

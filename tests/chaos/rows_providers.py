@@ -88,6 +88,8 @@ def _waited(posts: list[Any]) -> float:
 
 BREAKER_OPEN_S: Final = 1
 OPENINGS: Final = 3
+LONGEST_SHUT_S: Final = 150
+"""A gate that opens for a second at first is shut for 75 s at most, and half open for 60 s."""
 UNDER_WAY: Final = timedelta(seconds=1)
 """What had passed the gate when it shut is sent within this."""
 GATE: Final = "SELECT body FROM fal_adapter.gates WHERE scope = ''"
@@ -157,12 +159,12 @@ async def _shut_probed_and_freed(fleet: Fleet, proxy: Proxy, settings: dict[str,
     await other.term()
     await one.kill()
     await one.start("after_intent", **settings)
-    assert await ended(one) == SIGKILLED
+    assert await ended(one, LONGEST_SHUT_S) == SIGKILLED
     assert (held := await _gate(fleet))["state"] == "half_open", held
     proxy.refuse = False
     healed = monotonic()
     await asyncio.gather(one.start(**settings), other.start(**settings))
-    await _gate_is(fleet, "opens again", lambda gate: gate["state"] == "closed", 90)
+    await _gate_is(fleet, "opens again", lambda gate: gate["state"] == "closed", LONGEST_SHUT_S)
     return [
         (
             f"fal refused connections for {down_s:.0f} s: "

@@ -284,6 +284,19 @@ def test_an_attempt_that_was_put_off_and_then_turned_away_is_as_good_as_unasked(
     assert check(history.evidence()) == []
 
 
+def test_providers_that_are_away_up_to_the_deadline_explain_why_it_expired() -> None:
+    history = clean()
+    put_off(history, 429)
+    history.bills = []
+    history.rewrite("attempt.failed", kind="unavailable")
+    history.rewrite("job.failed", kind="expired")
+    history.rewrite("job.requested", deadline_at=datetime.fromtimestamp(NOON + 100, UTC).isoformat())
+    history.windows.append(Window("back too early", NOON - 1, NOON + 99, frozenset({"unreachable"})))
+    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
+    history.windows.append(Window("away", NOON - 1, NOON + 101, frozenset({"unreachable"})))
+    assert check(history.evidence()) == []
+
+
 def test_what_was_published_twice_is_one_event() -> None:
     history = clean()
     history.events += [replace(one, offset=one.offset + 100) for one in history.events]
