@@ -143,7 +143,7 @@ async def test_a_job_ends_at_its_deadline_and_what_the_listing_tells_later_is_ke
         job = await system.ended(job_id)
         assert (job["status"], job["error"]["kind"], job["cost_usd"]) == ("failed", "ambiguous_submission", None)
         late = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(job["deadline_at"])
-        assert late < timedelta(seconds=8), "the grace is longer than the deadline"
+        assert late < timedelta(seconds=15), "it waited for the end of the grace"
     (await system.sandbox.put("/faults", json=[])).raise_for_status()
 
     async def learned() -> list[dict[str, Any]] | None:
