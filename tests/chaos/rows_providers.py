@@ -253,7 +253,8 @@ ROWS = {
             "Provider hard down, then half open",
             "shut for all replicas; one probe at a time; its lease ends",
             _hard_down,
-            explains=frozenset({"unreachable"}),
+            # What had been accepted before it went away cannot be heard of either, up to the end of its time.
+            explains=frozenset(map(str, {Kind.UNREACHABLE, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT})),
         ),
         Row(
             26,
