@@ -34,6 +34,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
 from chassis.logs import get_logger
+from chassis.metadata import never_create_topics
 from chassis.polling import Records, poll
 from chassis.runtime import CannotStart, Consuming, Runtime
 from contracts.envelope import Record
@@ -67,6 +68,7 @@ def make_broker(
     An idempotent producer waits through an outage; the other kind gives up after `request_timeout_s`, though what it
     gave up on may still arrive.
     """
+    never_create_topics()
     return _Broker(
         bootstrap_servers.split(","),
         client_id=f"segue-{service}",

@@ -1,0 +1,149 @@
+"""What a cluster says about topics: their ids and partitions.
+
+aiokafka 0.14 asks in Metadata versions up to 5. A topic's id, which tells a topic from an earlier one of the same name,
+is in version 10 and later: https://cwiki.apache.org/confluence/display/KAFKA/KIP-516%3A+Topic+Identifiers
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from typing import Any, Final
+
+import aiokafka.client
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import NodeNotReadyError, NoError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+_TAGS: Final = ("tags", TaggedFields)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the cluster has it now."""
+
+    id: str
+    """Changes when the topic is deleted and created again."""
+    partitions: frozenset[int]
+
+
+def never_create_topics() -> None:
+    """Have this process's clients ask for topics without creating them.
+
+    aiokafka leaves the request's allow_auto_topic_creation on, so that on a cluster with auto.create.topics.enable (the
+    default) a topic that was deleted is back at once with one partition, created by those who consume it.
+    """
+    setattr(aiokafka.client, "MetadataRequest", partial(MetadataRequest, allow_auto_topic_creation=False))  # noqa: B010
+
+
+async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> Mapping[str, TopicState]:
+    """Those of the topics that exist. One request, to any broker.
+
+    Raises KafkaError, or NotImplementedError from a cluster before Kafka 2.8, which has no topic ids.
+    """
+    node = client.get_random_node()
+    if node is None:
+        raise NodeNotReadyError("no broker is known")
+    response: Any = await client.send(node, _TopicsRequest(names))
+    found: dict[str, TopicState] = {}
+    for code, name, topic_id, _internal, partitions, *_ in response.topics:
+        error = for_code(code)
+        if error is NoError:
+            found[name] = TopicState(str(topic_id), frozenset(number for _, number, *_ in partitions))
+        elif error is not UnknownTopicOrPartitionError:
+            raise error(name)
+    return found
+
+
+class _Uuid(AbstractType[uuid.UUID]):
+    @classmethod
+    def encode(cls, value: uuid.UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> uuid.UUID:
+        return uuid.UUID(bytes=data.read(16))
+
+
+class _TopicsResponseV10(Response):
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                _TAGS,
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition_index", Int32),
+                        ("leader_id", Int32),
+                        ("leader_epoch", Int32),
+                        ("replica_nodes", CompactArray(Int32)),
+                        ("isr_nodes", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        _TAGS,
+                    ),
+                ),
+                ("topic_authorized_operations", Int32),
+                _TAGS,
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        _TAGS,
+    )
+
+
+class _TopicsRequestV10(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _TopicsResponseV10
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), _TAGS)),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        _TAGS,
+    )
+
+
+class _TopicsRequest(Request[_TopicsRequestV10]):
+    API_KEY = 3
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._topics: list[tuple[uuid.UUID, str, dict[int, bytes]]] = [(uuid.UUID(int=0), name, {}) for name in names]
+
+    def build(self, request_struct_class: type[_TopicsRequestV10]) -> _TopicsRequestV10:
+        return request_struct_class(self._topics, False, False, False, {})
