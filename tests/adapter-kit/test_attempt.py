@@ -19,6 +19,7 @@ from adapter_kit.happenings import (
     Collect,
     Collected,
     CollectFailed,
+    CollectWanted,
     Due,
     Happening,
     Post,
@@ -39,6 +40,7 @@ from adapter_kit.outcomes import (
     NotFound,
     NotSent,
     Output,
+    OutputPending,
     Produced,
     ProviderRef,
     Refused,
@@ -46,6 +48,7 @@ from adapter_kit.outcomes import (
     Stopped,
     Throttled,
     Unclear,
+    Unreadable,
     Waiting,
 )
 from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
@@ -96,6 +99,11 @@ def at(attempt: Attempt, **more: Any) -> Attempt:
 
 
 LATER = NOW + timedelta(seconds=300)
+PENDING = step(STARTED, Checked(OutputPending("null")), NOW).attempt
+WINDOW_ENDS = NOW + timedelta(minutes=15)
+TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", tries=MISSING_TRIES - 1)
+GONE = Failure(FailureKind.OUTPUT_LOST, "404")
+REFUSED = Failure(FailureKind.OUTPUT_REFUSED, "egress")
 ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]] = [
     ("the intent", QUEUED, Due(), "submitting", ["submitting"], "Post", NOW),
     ("too late to send", QUEUED, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
@@ -155,7 +163,23 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("broken", STARTED, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("stopped by the provider", STARTED, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("no answer", STARTED, Checked(NoAnswer("502")), "running", [], None, NOW),
-    ("missing once", STARTED, Checked(Missing("404")), "running", [], None, NOW),
+    ("missing once", STARTED, Checked(Missing("404")), "running", ["progressed"], None, NOW),
+    ("missing again", at(STARTED, tries=9, fetch_by=LATER), Checked(Missing("404")), "running", [], None, NOW),
+    ("missing for good", at(STARTED, tries=9, fetch_by=NOW), Checked(Missing("404")), "failed", ["failed"], None, NOW),
+    ("its output is late", STARTED, Checked(OutputPending("null")), "collecting", ["progressed"], None, NOW),
+    ("it is asked for again", PENDING, Due(), "collecting", [], "Check", NOW),
+    ("still late", PENDING, Checked(OutputPending("null")), "collecting", [], None, NOW),
+    ("nothing is heard of it", PENDING, Checked(NoAnswer("502")), "collecting", [], None, NOW),
+    ("it runs again", PENDING, Checked(Running()), "collecting", [], None, NOW),
+    ("the run is forgotten", PENDING, Checked(Missing("404")), "collecting", [], None, NOW),
+    ("it came", PENDING, Checked(Produced(COLLECTING.outputs)), "collecting", ["progressed"], "Collect", NOW),
+    ("it broke after all", PENDING, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("it was stopped after all", PENDING, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("lost", PENDING, Checked(OutputPending("null")), "failed", ["failed"], None, WINDOW_ENDS),
+    ("lost without an answer", PENDING, Checked(NoAnswer("502")), "failed", ["failed"], None, WINDOW_ENDS),
+    ("a result that cannot be read", STARTED, Checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
+    ("nor later", PENDING, Checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
+    ("an operator is early", PENDING, CollectWanted(), "collecting", [], None, NOW),
     ("never started", RUNNING, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=61)),
     ("ran too long", STARTED, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=121)),
     ("past the deadline", STARTED, Due(), "cancelling", [], "Cancel", QUEUED.deadline_at),
@@ -163,7 +187,10 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("stored", COLLECTING, Collected((ARTIFACT,)), "succeeded", ["progressed", "succeeded"], None, NOW),
     ("collect again", COLLECTING, Due(), "collecting", [], "Collect", NOW),
     ("output gone", COLLECTING, CollectFailed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
-    ("download cut", COLLECTING, CollectFailed(NO_CREDIT, final=False), "collecting", [], None, NOW),
+    ("download cut", COLLECTING, CollectFailed(GONE, final=False), "collecting", ["progressed"], None, NOW),
+    ("cut again", at(COLLECTING, tries=1), CollectFailed(GONE, final=False), "collecting", [], None, NOW),
+    ("cut to the end", at(COLLECTING, fetch_by=NOW), CollectFailed(GONE, final=False), "failed", ["failed"], None, NOW),
+    ("a late look", COLLECTING, Checked(Produced(COLLECTING.outputs)), "collecting", [], None, NOW),
     ("too late to cancel", COLLECTING, CancelWanted("client"), "collecting", [], None, NOW),
     (
         "cancel confirmed",
@@ -179,6 +206,38 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("cancel unanswered", CANCELLING, CancelAnswered(NoAnswer("502")), "cancelling", [], None, NOW),
     ("cancel sent", at(CANCELLING, cancel_sent_at=None), Due(), "cancelling", [], "Cancel", NOW),
     ("cancel sent again", CANCELLING, Due(), "cancelling", [], "Cancel", NOW),
+    ("no answer to the cancel: look", at(CANCELLING, tries=1), Due(), "cancelling", [], "Check", NOW),
+    ("it goes on", at(CANCELLING, tries=1, stage="running"), Checked(Running()), "cancelling", [], None, NOW),
+    (
+        "too late, and its output too",
+        CANCELLING,
+        Checked(OutputPending("null")),
+        "collecting",
+        ["progressed"],
+        None,
+        NOW,
+    ),
+    (
+        "cancel of what is forgotten",
+        at(CANCELLING, tries=3),
+        CancelAnswered(Missing("404")),
+        "cancelled",
+        ["cancelled"],
+        None,
+        NOW,
+    ),
+    ("which says nothing of a run", TIMED_OUT, CancelAnswered(Missing("404")), "cancelling", ["progressed"], None, NOW),
+    ("nor does a look", TIMED_OUT, Checked(Missing("404")), "cancelling", ["progressed"], None, NOW),
+    (
+        "but where it was promised",
+        at(TIMED_OUT, cancel_taken=True),
+        Checked(Missing("404")),
+        "failed",
+        ["failed"],
+        None,
+        NOW,
+    ),
+    ("or asked for long", at(TIMED_OUT, fetch_by=NOW), Checked(Missing("404")), "failed", ["failed"], None, NOW),
     ("cancelled, watched", at(CANCELLING, cancel_answered=True), Due(), "cancelling", [], "Check", NOW),
     (
         "finished all the same",
@@ -250,7 +309,11 @@ def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> N
             FailureKind.RUN_TIMEOUT,
         ),
         (STARTED, Checked(Stopped(may_have_cost=True)), FailureKind.CANCELLED_BY_PROVIDER),
-        (at(STARTED, tries=MISSING_TRIES - 1), Checked(Missing("404")), FailureKind.OUTPUT_LOST),
+        (at(STARTED, tries=MISSING_TRIES - 1, fetch_by=NOW), Checked(Missing("404")), FailureKind.OUTPUT_LOST),
+        (at(TIMED_OUT, fetch_by=NOW), Checked(Missing("404")), FailureKind.RUN_TIMEOUT),
+        (STARTED, Checked(Unreadable("no audio", "{}")), FailureKind.OUTPUT_UNREADABLE),
+        (at(PENDING, fetch_by=NOW), Checked(OutputPending("null")), FailureKind.OUTPUT_LOST),
+        (COLLECTING, CollectFailed(REFUSED, final=True), FailureKind.OUTPUT_REFUSED),
     ],
 )
 def test_what_an_ending_is_called(attempt: Attempt, happening: Happening, kind: FailureKind) -> None:
@@ -273,6 +336,51 @@ def test_our_own_store_being_away_does_not_give_up_a_paid_output() -> None:
     worn = at(COLLECTING, tries=100)
     assert step(worn, away, NOW).attempt.state == "collecting"
     assert step(worn, away, QUEUED.deadline_at).attempt.state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "window_s"),
+    [
+        (STARTED, 900),
+        (at(STARTED, lost_output_policy="fail"), 1_800),
+        (at(STARTED, results_kept_s=360), 360),
+        (at(STARTED, deadline_at=NOW + timedelta(seconds=40)), 30),
+        (at(STARTED, deadline_at=NOW + timedelta(seconds=20)), 20),
+        (CANCELLING, 30),
+    ],
+)
+def test_an_output_is_asked_for_during_a_share_of_the_time_that_is_left(attempt: Attempt, window_s: float) -> None:
+    for outcome in (OutputPending("null"), Produced(COLLECTING.outputs)):
+        finished = step(attempt, Checked(outcome), NOW).attempt
+        assert finished.fetch_by == NOW + timedelta(seconds=window_s)
+
+
+def test_the_window_begins_once_and_the_last_try_is_at_its_end() -> None:
+    attempt, now, looks = PENDING, NOW, 0
+    while attempt.state == "collecting":
+        assert attempt.next_action_at is not None
+        assert attempt.next_action_at <= WINDOW_ENDS
+        now, looks = attempt.next_action_at, looks + 1
+        looking = step(attempt, Due(), now)
+        attempt = step(looking.attempt, Checked(OutputPending("null")), now).attempt
+        assert attempt.fetch_by == WINDOW_ENDS
+    assert now == WINDOW_ENDS
+    assert 20 < looks < 60
+    assert attempt.failure is not None
+    assert (attempt.failure.kind, attempt.follow_up) == (FailureKind.OUTPUT_LOST, "watch")
+
+
+def test_a_run_that_is_known_again_has_its_whole_window_later() -> None:
+    missing = step(STARTED, Checked(Missing("404")), NOW).attempt
+    assert missing.fetch_by == WINDOW_ENDS
+    back = step(missing, Checked(Running()), LATER).attempt
+    assert back.fetch_by is None
+
+
+def test_a_cancel_leaves_a_finished_run_a_short_time_for_its_output() -> None:
+    asked = step(at(COLLECTING, fetch_by=WINDOW_ENDS), CancelWanted("client"), NOW).attempt
+    assert asked.fetch_by == NOW + timedelta(seconds=30)
+    assert step(asked, CollectFailed(GONE, final=False), asked.fetch_by).attempt.state == "failed"
 
 
 def test_providers_words_are_cut_and_cleaned_before_they_are_kept() -> None:

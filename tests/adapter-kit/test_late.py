@@ -15,6 +15,7 @@ from adapter_kit.happenings import (
     Checked,
     Collected,
     CollectFailed,
+    CollectWanted,
     Due,
     Happening,
     Resolved,
@@ -32,11 +33,13 @@ from adapter_kit.outcomes import (
     NoAnswer,
     NotFound,
     Output,
+    OutputPending,
     Produced,
     ProviderRef,
     Running,
     Stopped,
     Unclear,
+    Unreadable,
 )
 from adapter_kit.record import FOLLOW_UP_S, MISSING_TRIES, Attempt
 from adapter_kit.silence import DEAF_AFTER_S, heard, shown_by
@@ -86,7 +89,13 @@ COLLECTING = replace(WATCHED, follow_up="collect", outputs=(Output("https://file
 SETTLED = step(replace(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
 NOTHING = Searched(NotFound(conclusive=False))
 STORE_AWAY = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
-CUT = step(replace(RUNNING, state="collecting"), STORE_AWAY, NOW).attempt
+FETCHING = replace(RUNNING, state="collecting", outputs=(Output("https://files.example/a.wav"),))
+CUT = step(FETCHING, STORE_AWAY, NOW).attempt
+GONE = step(FETCHING, CollectFailed(Failure(FailureKind.OUTPUT_LOST, "404"), final=False), NOW).attempt
+REFUSED = step(FETCHING, CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, "egress"), final=True), NOW).attempt
+UNREAD = step(RUNNING, Checked(Unreadable("no audio in the result", "{}")), NOW).attempt
+UNKNOWN = step(replace(RUNNING, tries=MISSING_TRIES), Checked(Missing("404")), NOW).attempt
+ASKED = step(REFUSED, CollectWanted(), NOW).attempt
 
 
 def kind_of(attempt: Attempt) -> FailureKind | None:
@@ -147,6 +156,49 @@ ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[s
     ("confirmed after all", GIVEN_UP, Checked(Stopped(may_have_cost=True)), ("cancelled", None), ["cancelled"], None),
     ("produced after the cancel", GIVEN_UP, Checked(Produced(COLLECTING.outputs)), ("cancelled", None), [], "Collect"),
     ("the store was away at the deadline", CUT, Due(), ("failed", FailureKind.STORE_FAILED), [], "Collect"),
+    ("a file that was lost is asked for", GONE, Due(), ("failed", FailureKind.OUTPUT_LOST), [], "Collect"),
+    ("and may appear", GONE, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
+    ("what our settings refused rests", REFUSED, Due(), ("failed", FailureKind.OUTPUT_REFUSED), [], None),
+    ("whatever is called back about it", REFUSED, CalledBack(REF), ("failed", FailureKind.OUTPUT_REFUSED), [], None),
+    ("until an operator asks for it", REFUSED, CollectWanted(), ("failed", FailureKind.OUTPUT_REFUSED), [], None),
+    ("its run is looked at", ASKED, Due(), ("failed", FailureKind.OUTPUT_REFUSED), [], "Check"),
+    (
+        "and fetched",
+        ASKED,
+        Checked(Produced(COLLECTING.outputs)),
+        ("failed", FailureKind.OUTPUT_REFUSED),
+        [],
+        "Collect",
+    ),
+    (
+        "by its old address, if need be",
+        ASKED,
+        Checked(Missing("404")),
+        ("failed", FailureKind.OUTPUT_REFUSED),
+        [],
+        "Collect",
+    ),
+    ("its output is late", ASKED, Checked(OutputPending("null")), ("failed", FailureKind.OUTPUT_REFUSED), [], None),
+    (
+        "what could not be read is read again",
+        step(UNREAD, CollectWanted(), NOW).attempt,
+        Due(),
+        ("failed", FailureKind.OUTPUT_UNREADABLE),
+        [],
+        "Check",
+    ),
+    (
+        "and still cannot be read",
+        step(UNREAD, CollectWanted(), NOW).attempt,
+        Checked(Unreadable("no audio in the result", "{}")),
+        ("failed", FailureKind.OUTPUT_UNREADABLE),
+        ["failed"],
+        None,
+    ),
+    ("a run that the provider forgot is stopped", UNKNOWN, Due(), ("failed", FailureKind.OUTPUT_LOST), [], "Cancel"),
+    ("and followed", UNKNOWN, Checked(Missing("404")), ("failed", FailureKind.OUTPUT_LOST), [], None),
+    ("nothing is fetched for want of a run", HELD, CollectWanted(), ("failed", LOST), [], None),
+    ("nor of what failed at the provider", SETTLED, CollectWanted(), ("failed", BROKE.kind), [], None),
     ("stored after the deadline", CUT, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
     ("what the provider settled stays", SETTLED, CalledBack(REF), ("failed", BROKE.kind), [], None),
     ("and is not for operators", SETTLED, Resolved(None, NOW), ("failed", BROKE.kind), [], None),

@@ -51,7 +51,7 @@ def outbox(pool: Pool) -> Outbox:
 @pytest.fixture
 def handler(outbox: Outbox, database_url: str) -> CommandHandler:
     settings = AdapterSettings(KAFKA_BOOTSTRAP_SERVERS="a:9092", DATABASE_URL=database_url, _env_file=None)
-    return CommandHandler("fal", settings, outbox, lambda: None, cast("Any", None))
+    return CommandHandler("fal", settings, outbox, lambda: None, cast("Any", None), results_kept_s=3_600)
 
 
 def run(name: str, now: datetime, *, deadline: timedelta = timedelta(minutes=30)) -> RunAttempt:

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 import adapter_kit
 from adapter_kit import ledger
-from adapter_kit.outcomes import FindOutcome, NoAnswer, NotFound, ProviderRef
+from adapter_kit.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
 from adapter_kit.provider import LostSubmission
 from adapter_kit.record import Attempt
 from adapter_kit.searching import Searcher
@@ -84,9 +84,29 @@ def listing() -> Listing:
     return Listing()
 
 
+class Progress:
+    """How far callbacks have been read: up to now, but for the jobs named."""
+
+    def __init__(self) -> None:
+        self.unread: set[str] = set()
+        self.stale: set[str] = set()
+        self.asked: list[list[str]] = []
+
+    async def heard_until(self, keys: Sequence[str]) -> dict[str, datetime | None]:
+        self.asked.append(list(keys))
+        now = datetime.now(UTC)
+        read = {key: now - timedelta(minutes=5) if key in self.stale else now for key in keys}
+        return {key: None if key in self.unread else at for key, at in read.items()}
+
+
 @pytest.fixture
-def searcher(pool: Pool, listing: Listing) -> Searcher:
-    return Searcher(cast("Any", listing), pool)
+def progress() -> Progress:
+    return Progress()
+
+
+@pytest.fixture
+def searcher(pool: Pool, listing: Listing, progress: Progress) -> Searcher:
+    return Searcher(cast("Any", listing), pool, progress)
 
 
 async def keep(pool: Pool, *attempts: Attempt) -> None:
@@ -165,3 +185,29 @@ async def test_what_nobody_waits_for_takes_no_run_from_a_job_that_waits(
 async def test_what_was_never_submitted_is_not_looked_for(searcher: Searcher, listing: Listing) -> None:
     assert isinstance(await searcher.search(attempt("unsent", submit_started_at=None)), NoAnswer)
     assert listing.walks == []
+
+
+async def test_silence_is_not_believed_while_a_callback_may_lie_unread(
+    searcher: Searcher, listing: Listing, progress: Progress
+) -> None:
+    listing.may_end.set()
+    unread, stale, read, uncalled = (
+        attempt(name, expects_callback=name != "uncalled") for name in ("unread", "stale", "read", "uncalled")
+    )
+    progress.unread, progress.stale = {unread.job_id, uncalled.job_id}, {stale.job_id}
+    outcomes = await asyncio.gather(*(searcher.search(one) for one in (unread, stale, read, uncalled)))
+    assert [type(outcome).__name__ for outcome in outcomes] == ["NoAnswer", "NoAnswer", "NotFound", "NotFound"]
+    assert all(uncalled.job_id not in keys for keys in progress.asked), "nobody calls back about it"
+
+
+async def test_what_the_listing_shows_needs_no_callback(
+    searcher: Searcher, listing: Listing, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+        return {one.attempt_id: Found(ProviderRef("run-1", {})) for one in lost}
+
+    monkeypatch.setattr(listing, "find", find)
+    one = attempt("shown", expects_callback=True)
+    progress.unread = {one.job_id}
+    assert isinstance(await searcher.search(one), Found)
+    assert progress.asked == []

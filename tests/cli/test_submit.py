@@ -62,6 +62,7 @@ def taker() -> Iterator[Taker]:
         (("--any-model",), {"same_model_only": False}),
         (("--deadline", "90"), {"deadline_s": 90.0}),
         (("--ambiguity-policy", "resubmit"), {"ambiguity_policy": "resubmit"}),
+        (("--lost-output-policy", "fail"), {"lost_output_policy": "fail"}),
         (
             ("--provider", "replicate", "--provider", "fal", "--route-by", "listed", "--deadline", "60"),
             {"providers": ("replicate", "fal"), "route_by": "listed", "deadline_s": 60.0},

@@ -42,5 +42,7 @@ def test_the_next_provider_is_not_tried_without_evidence() -> None:
         FailureKind.EXPIRED,
         FailureKind.NO_ROUTE,
         FailureKind.STORE_FAILED,
+        FailureKind.OUTPUT_REFUSED,
+        FailureKind.OUTPUT_UNREADABLE,
         FailureKind.UNRECOGNISED,
     }

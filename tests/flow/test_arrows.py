@@ -35,6 +35,7 @@ from adapter_kit.outcomes import (
     NotFound,
     NotSent,
     Output,
+    OutputPending,
     Produced,
     ProviderRef,
     Refused,
@@ -42,6 +43,7 @@ from adapter_kit.outcomes import (
     Stopped,
     Throttled,
     Unclear,
+    Unreadable,
     Waiting,
 )
 from adapter_kit.record import Attempt, CancelReason
@@ -71,6 +73,8 @@ HAPPENINGS: tuple[Happening, ...] = (
             Waiting(1),
             Running(),
             Produced((Output("https://files.example/a.wav"),)),
+            OutputPending("null"),
+            Unreadable("no audio", "{}"),
             Broken(WHY, may_have_cost=True),
             Stopped(may_have_cost=False),
             Missing("gone"),
@@ -119,6 +123,9 @@ def attempts() -> Iterator[Attempt]:
         if reason is not None and state in ("queued", "running"):
             continue  # There a wish to cancel is acted on at once, and is never only remembered.
         yield replace(fresh, state=state, cancel_reason=reason, tries=tries)
+        yield replace(
+            fresh, state=state, cancel_reason=reason, tries=tries, outputs=(Output("https://files.example/a"),)
+        )
 
 
 def test_the_document_draws_the_arrows_that_the_machine_takes() -> None:

@@ -18,6 +18,7 @@ LONGER = {"adapter-kit/src/adapter_kit/attempt.py": 650}
 PURE = (
     "contracts/src/contracts",
     "adapter-kit/src/adapter_kit/attempt.py",
+    "adapter-kit/src/adapter_kit/fetching.py",
     "adapter-kit/src/adapter_kit/happenings.py",
     "adapter-kit/src/adapter_kit/gate.py",
     "adapter-kit/src/adapter_kit/outcomes.py",
@@ -26,6 +27,8 @@ PURE = (
     "services/orchestrator/src/orchestrator/decide.py",
     "services/orchestrator/src/orchestrator/happenings.py",
     "services/orchestrator/src/orchestrator/job.py",
+    "services/orchestrator/src/orchestrator/operators.py",
+    "services/orchestrator/src/orchestrator/outcomes.py",
     "services/orchestrator/src/orchestrator/policy.py",
     "services/orchestrator/src/orchestrator/route_choice.py",
     "services/orchestrator/src/orchestrator/route_order.py",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +26,7 @@ from adapter_kit.happenings import (
     Collect,
     Collected,
     CollectFailed,
+    CollectWanted,
     Due,
     Happening,
     Post,
@@ -49,6 +50,7 @@ from adapter_kit.outcomes import (
     NotFound,
     NotSent,
     Output,
+    OutputPending,
     Produced,
     ProviderRef,
     Refused,
@@ -57,19 +59,20 @@ from adapter_kit.outcomes import (
     SubmitOutcome,
     Throttled,
     Unclear,
+    Unreadable,
     Waiting,
 )
 from adapter_kit.record import Attempt, Step
 from contracts.attempts import Artifact, AttemptEvent, AttemptSubmitting
-from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
-from contracts.failures import FailureKind
-from contracts.generation import AmbiguityPolicy, MusicInput, Provider
+from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
+from contracts.failures import LOST_OUTPUT, FailureKind
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, Provider
 from contracts.ids import AttemptId, job_id_for, track_id_for
 from contracts.jobs import JobEvent
 from contracts.message import Message
-from contracts.requests import JobRequested, ResolutionRequested
+from contracts.requests import CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator.decide import decide
-from orchestrator.happenings import Attempted, CancelAsked, Requested, Ruled
+from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Requested, Ruled
 from orchestrator.happenings import Due as JobDue
 from orchestrator.happenings import Happening as JobHappening
 from orchestrator.job import Job, Leg
@@ -79,6 +82,10 @@ DEADLINE_S = 900.0
 JOB = job_id_for("default", "property")
 
 RunEnd = Literal["produce", "break", "stop", "hang"]
+Oddity = Literal[
+    "none", "pending", "missing", "unreadable", "file_lost", "file_unusable", "file_refused", "store_failed"
+]
+"""What may be wrong with a run's result, its status or its file at one look, though the run itself is well."""
 PostFate = Literal[
     "answered", "answer_lost", "never_arrived", "not_sent", "refused", "throttled", "poster_dies", "dies_before"
 ]
@@ -92,6 +99,12 @@ class ProviderRun:
     end: RunEnd
     looks: int = 0
     cancelled: bool = False
+    promised: bool = False
+    """The provider has promised to stop it."""
+    said_over: bool = False
+    """The provider has said that it ended without a result."""
+    window_ends: datetime | None = None
+    """The earliest end of the fetching window, by what the provider has said so far."""
 
 
 @dataclass
@@ -119,6 +132,8 @@ class World:
                 self._create(message)
             case CancelAttempt() if message.attempt_id in self.ledger:
                 self._happen(message.attempt_id, CancelWanted(message.reason))
+            case CollectAttempt() if message.attempt_id in self.ledger:
+                self._happen(message.attempt_id, CollectWanted())
             case ResolveAttempt() if message.attempt_id in self.ledger:
                 ref = ProviderRef(message.provider_ref, {}) if message.provider_ref else None
                 self._happen(message.attempt_id, Resolved(ref, message.occurred_at))
@@ -148,7 +163,24 @@ class World:
         )
         self._decide(Ruled(verdict))
 
-    def request(self, deadline: datetime, ambiguity_policy: AmbiguityPolicy = "hold") -> None:
+    def collect(self, which: int) -> None:
+        """An operator asks for an output to be fetched again."""
+        attempt = list(self.ledger.values())[which % len(self.ledger)]
+        wish = CollectionRequested(
+            job_id=JOB,
+            occurred_at=self.now,
+            tenant="default",
+            attempt_id=attempt.attempt_id,
+            provider=attempt.provider,
+        )
+        self._decide(CollectAsked(wish))
+
+    def request(
+        self,
+        deadline: datetime,
+        ambiguity_policy: AmbiguityPolicy = "hold",
+        lost_output_policy: LostOutputPolicy = "retry_elsewhere",
+    ) -> None:
         request = JobRequested(
             job_id=JOB,
             occurred_at=BEGIN,
@@ -159,6 +191,7 @@ class World:
             accept_by=BEGIN + timedelta(seconds=15),
             deadline_at=deadline,
             ambiguity_policy=ambiguity_policy,
+            lost_output_policy=lost_output_policy,
         )
         legs = (_leg("fal"), _leg("replicate"))
         self._decide(Requested(request, legs, (), None, BEGIN))
@@ -181,8 +214,10 @@ class World:
             case Search():
                 return Searched(self._search(attempt_id, fate))
             case Collect():
+                if (kind := _FILES.get(fate.odd)) is not None:
+                    return CollectFailed(Failure(kind, "no file"), final=kind is FailureKind.OUTPUT_REFUSED)
                 if fate.broken:
-                    return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=fate.final)
+                    return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=False)
                 return Collected((Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),))
 
     def call_back(self, which: int, *, named: bool) -> None:
@@ -219,6 +254,7 @@ class World:
             created_at=self.now,
             next_action_at=self.now,
             ambiguity_policy=command.ambiguity_policy,
+            lost_output_policy=command.lost_output_policy,
             expects_callback=True,
         )
 
@@ -236,8 +272,9 @@ class World:
         decision = decide(before, happening, self.now)
         after = decision.job
         if before is not None and before.final:
-            assert after == before, "a final job changed"
-            assert isinstance(happening, Ruled) or not decision.messages, "a final job spoke"
+            assert after is not None
+            assert replace(after, attempts=before.attempts) == before, "a final job changed"
+            assert isinstance(happening, Ruled | CollectAsked) or not decision.messages, "a final job spoke"
         if after is not None:
             assert after.final or after.next_action_at is not None, "a job waits for nothing"
             assert sum(a.outcome == "live" for a in after.attempts) <= 1
@@ -274,20 +311,37 @@ class World:
             return Missing("unknown")
         if fate.broken:
             return NoAnswer("502")
+        if fate.odd == "missing":
+            self._window_begins(run, attempt)
+            return Missing("404")
         run.looks += 1
         if run.cancelled:
+            run.said_over = True
             return Stopped(may_have_cost=run.looks > 2)
-        if run.looks == 1:
-            return Waiting(3)
-        if run.looks == 2 or run.end == "hang":
-            return Running()
-        match run.end:
-            case "produce":
-                return Produced((Output("https://files.example/audio.wav"),))
-            case "break":
-                return Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True)
+        if run.looks <= 2 or run.end == "hang":
+            run.window_ends = None
+            return Waiting(3) if run.looks == 1 else Running()
+        if run.end == "produce":
+            return self._result(run, attempt, fate)
+        run.said_over = True
+        if run.end == "break":
+            return Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True)
+        return Stopped(may_have_cost=True)
+
+    def _result(self, run: ProviderRun, attempt: Attempt, fate: Fate) -> CheckOutcome:
+        self._window_begins(run, attempt)
+        match fate.odd:
+            case "pending":
+                return OutputPending("null")
+            case "unreadable":
+                return Unreadable("no audio in the result", "{}")
             case _:
-                return Stopped(may_have_cost=True)
+                return Produced((Output("https://files.example/audio.wav"),))
+
+    def _window_begins(self, run: ProviderRun, attempt: Attempt) -> None:
+        left_s = max(0.0, (attempt.deadline_at - self.now).total_seconds())
+        if run.window_ends is None:
+            run.window_ends = self.now + timedelta(seconds=min(left_s, max(30.0, left_s / 2)))
 
     def _cancel(self, attempt: Attempt, fate: Fate) -> CancelOutcome:
         run = self._run(attempt)
@@ -295,10 +349,17 @@ class World:
             return Missing("unknown")
         if fate.broken:
             return NoAnswer("502")
-        if run.looks > 2 and run.end != "hang":
+        if fate.odd == "missing":
+            self._window_begins(run, attempt)
+            return Missing("404")
+        if (run.looks > 2 and run.end != "hang") or fate.odd == "pending":
             return AlreadyOver()
         run.cancelled = True
-        return CancelPending() if fate.final else Stopped(may_have_cost=run.looks > 1)
+        if not fate.final:
+            run.said_over = True
+            return Stopped(may_have_cost=run.looks > 1)
+        run.promised = True
+        return CancelPending()
 
     def _search(self, attempt_id: AttemptId, fate: Fate) -> FindOutcome:
         if fate.broken:
@@ -318,7 +379,15 @@ class Fate:
     lost: bool = False
     twice: bool = False
     called: bool = False
+    odd: Oddity = "none"
 
+
+_FILES = {
+    "file_lost": FailureKind.OUTPUT_LOST,
+    "file_unusable": FailureKind.OUTPUT_UNUSABLE,
+    "file_refused": FailureKind.OUTPUT_REFUSED,
+    "store_failed": FailureKind.STORE_FAILED,
+}
 
 POSTS: tuple[PostFate, ...] = (
     "answered",
@@ -339,11 +408,12 @@ fates = st.builds(
     lost=st.booleans(),
     twice=st.booleans(),
     called=st.booleans(),
+    odd=st.sampled_from(("none", "none", *get_args(Oddity))),
 )
 # What services do all day comes more often than what befalls them, or few stories would get as far as a POST.
 WORK = ("deliver", "claim", "act")
 moves = st.tuples(
-    st.sampled_from((*WORK, *WORK, *WORK, "again", "wait", "wait", "tick", "cancel", "call", "rule")),
+    st.sampled_from((*WORK, *WORK, *WORK, "again", "wait", "wait", "tick", "cancel", "call", "rule", "collect")),
     st.integers(0, 1_000),
     fates,
 )
@@ -387,13 +457,13 @@ def play(world: World, move: tuple[str, int, Fate]) -> None:
             world.cancel()
         case "call" if world.runs:
             world.call_back(which, named=not fate.broken)
-        case "rule" if world.ledger and which % 5 == 0:
-            world.rule(which)
+        case "rule" | "collect" if world.ledger and which % 5 == 0:
+            {"rule": world.rule, "collect": world.collect}[what](which)
 
 
 def _deliver_next(world: World, which: int) -> None:
     """Each message is delivered at least once, in its topic's order; a topic is picked by fate."""
-    topics = {"commands": (RunAttempt, CancelAttempt, ResolveAttempt), "attempts": (AttemptEvent,)}
+    topics = {"commands": (RunAttempt, CancelAttempt, ResolveAttempt, CollectAttempt), "attempts": (AttemptEvent,)}
     for topic in sorted(topics, reverse=which % 2 == 1):
         waiting = [m for m in world.log if isinstance(m, topics[topic])]
         if world.read[topic] < len(waiting):
@@ -473,18 +543,78 @@ def test_a_run_that_called_back_is_known_and_over(story: list[tuple[str, int, Fa
         assert run.cancelled or run.end != "hang" or attempt.unsettled, "nobody stopped it"
 
 
-@given(stories)
-def test_the_next_provider_is_tried_only_on_evidence(story: list[tuple[str, int, Fate]]) -> None:
+@given(stories, st.sampled_from(get_args(LostOutputPolicy)))
+def test_the_next_provider_is_tried_only_on_evidence(
+    story: list[tuple[str, int, Fate]], policy: LostOutputPolicy
+) -> None:
     world = World()
-    world.request(BEGIN + timedelta(seconds=DEADLINE_S))
+    world.request(BEGIN + timedelta(seconds=DEADLINE_S), lost_output_policy=policy)
+    left: set[AttemptId] = set()
     for move in story:
         play(world, move)
-        begun = sorted(world.ledger.values(), key=lambda attempt: attempt.n)
-        for earlier in begun[:-1]:
-            assert earlier.state == "failed", "a provider was left without an ending"
-            owned = [run for run in world.runs.values() if run.attempt_id == earlier.attempt_id]
-            # An accepted run is left only when it has failed at the provider or was stopped and confirmed.
-            assert all(run.end in ("break", "stop") or run.cancelled or earlier.failure is not None for run in owned)
+        require_evidence_of_all(world, left, policy)
+
+
+AFTER_ACCEPTANCE = st.lists(
+    st.tuples(
+        st.sampled_from((0.0, 0.0, 0.0, 5.0, 60.0)),
+        st.builds(
+            Fate,
+            end=st.sampled_from(("produce", "produce", "produce", "break", "stop", "hang")),
+            broken=st.sampled_from((False, False, False, True)),
+            final=st.booleans(),
+            odd=st.sampled_from(get_args(Oddity)),
+        ),
+    ),
+    min_size=10,
+    max_size=60,
+)
+"""What the services do one after the other, once a run is accepted, and what each look at it comes to."""
+
+
+@given(AFTER_ACCEPTANCE, st.sampled_from(get_args(LostOutputPolicy)), st.sampled_from((120.0, DEADLINE_S)))
+def test_a_run_that_was_accepted_is_left_only_on_evidence(
+    looks: list[tuple[float, Fate]], policy: LostOutputPolicy, deadline_s: float
+) -> None:
+    world = World()
+    world.request(BEGIN + timedelta(seconds=deadline_s), lost_output_policy=policy)
+    left: set[AttemptId] = set()
+    for delay_s, fate in looks:
+        due = [a.next_action_at for a in world.ledger.values() if a.next_action_at is not None and not a.final]
+        world.now = max([world.now, *due]) + timedelta(seconds=delay_s)
+        world.tick()
+        for attempt_id in list(world.ledger):
+            world.claim(attempt_id)
+        while world.in_hand:
+            _act(world, 0, fate)
+        for _ in range(len(world.log)):
+            _deliver_next(world, 0)
+        require_evidence_of_all(world, left, policy)
+    finish(world)
+
+
+def require_evidence_of_all(world: World, left: set[AttemptId], policy: LostOutputPolicy) -> None:
+    """Look at each attempt once, at the moment in which the job has left it."""
+    ordered = [message for message in world.log if isinstance(message, RunAttempt)]
+    for earlier in ordered[:-1]:
+        if earlier.attempt_id not in left:
+            left.add(earlier.attempt_id)
+            require_evidence(world, earlier.attempt_id, policy)
+
+
+def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPolicy) -> None:
+    """The attempt that a job has just left was never accepted, or its provider's word or the window says it is over."""
+    attempt = world.ledger[attempt_id]
+    assert attempt.state == "failed", "a provider was left without an ending"
+    assert attempt.failure is not None
+    for run in world.runs.values():
+        if run.attempt_id != attempt_id or run.said_over:
+            continue
+        promised = run.promised and attempt.failure.kind in (FailureKind.START_TIMEOUT, FailureKind.RUN_TIMEOUT)
+        window_over = run.window_ends is not None and world.now >= run.window_ends
+        assert promised or window_over, f"paid again though the run is well: {attempt.failure}"
+        if attempt.failure.kind in LOST_OUTPUT:
+            assert policy == "retry_elsewhere", "paid again against the request's policy"
 
 
 def _leg(provider: Provider) -> Leg:

@@ -449,23 +449,37 @@ async def test_the_docs_load_nothing_from_elsewhere(world: Any) -> None:
     assert set(examples["content"]["application/json"]["examples"]) == {"instrumental", "song"}
 
 
-async def test_what_an_unclear_submit_may_cost_is_the_clients_choice_and_else_the_settings(
-    world: Any, world_on: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("field", "setting", "usual", "other"),
+    [
+        ("ambiguity_policy", "SEGUE_AMBIGUITY_POLICY", "hold", "resubmit"),
+        ("lost_output_policy", "SEGUE_LOST_OUTPUT_POLICY", "retry_elsewhere", "fail"),
+    ],
+)
+async def test_what_may_be_paid_for_twice_is_the_clients_choice_and_else_the_settings(
+    world: Any,
+    world_on: Any,
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+    setting: str,
+    usual: str,
+    other: str,
 ) -> None:
     sent: dict[str, str] = {}
 
     def note(_: JobTail, envelope: Envelope) -> None:
         if isinstance(envelope.message, JobRequested):
-            sent[envelope.message.job_id] = envelope.message.ambiguity_policy
+            sent[envelope.message.job_id] = getattr(envelope.message, field)
 
     async def policies(gateway: Any, *asked: dict[str, str]) -> list[str]:
         ids = [(await gateway.post({**SEED, **more})).json()["job_id"] for more in asked]
         return [sent[job_id] for job_id in ids]
 
     monkeypatch.setattr(JobTail, "take", note)
-    assert await policies(world, {}, {"ambiguity_policy": "resubmit"}) == ["hold", "resubmit"]
+    assert await policies(world, {}, {field: other}) == [usual, other]
     servers = world.parts.settings.kafka_bootstrap_servers
-    async with world_on(servers, world.database_url, tmp_path, SEGUE_AMBIGUITY_POLICY="resubmit") as other:
-        assert await policies(other, {}, {"ambiguity_policy": "hold"}) == ["resubmit", "hold"]
-    told = problem(await world.post({**SEED, "ambiguity_policy": "gamble"}), 422, "invalid-request")
-    assert told["errors"][0]["field"] == "ambiguity_policy"
+    async with world_on(servers, world.database_url, tmp_path, **{setting: other}) as set_otherwise:
+        assert await policies(set_otherwise, {}, {field: usual}) == [other, usual]
+    told = problem(await world.post({**SEED, field: "gamble"}), 422, "invalid-request")
+    assert told["errors"][0]["field"] == field

@@ -244,6 +244,44 @@ async def test_what_is_no_verdict_is_a_422(world: Any, story_of: Any, body: Any)
     assert world.parts.tail.known(story.job_id).log == ()
 
 
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (FailureKind.OUTPUT_REFUSED, 202),
+        (FailureKind.OUTPUT_UNREADABLE, 202),
+        (FailureKind.OUTPUT_UNUSABLE, 202),
+        (FailureKind.OUTPUT_LOST, 202),
+        (FailureKind.STORE_FAILED, 202),
+        (FailureKind.MODEL_ERROR, 409),
+        (FailureKind.CONTENT_POLICY, 409),
+    ],
+)
+async def test_an_output_that_was_paid_for_can_be_asked_for_again(
+    world: Any, story_of: Any, kind: FailureKind, status: int
+) -> None:
+    story = await a_story(world, story_of, f"collect {kind}")
+    known = {"kind": kind, "message": "why", "accepted": True, "cost_usd": 0.2, "provider_ref": f"run-{kind}"}
+    await world.store(*lost(story)[:-1], AttemptFailed(**about(story, 3), **known), story.failed())
+    response = await world.client.post(f"/api/attempts/{story.attempt(1)}/collect")
+    assert response.status_code == status
+    lines = [x for x in world.parts.tail.known(story.job_id).log if x.event == "attempt.collection_requested"]
+    if status == 202:
+        assert "nothing is paid for" in response.json()["message"]
+        assert [(line.provider, line.attempt) for line in lines] == [("fal", 1)]
+    else:
+        assert response.json()["type"] == "urn:segue:problem:nothing-to-collect"
+        assert lines == []
+
+
+async def test_what_never_ran_and_what_is_made_have_no_output_to_fetch_again(world: Any, story_of: Any) -> None:
+    stories = [await a_story(world, story_of, f"nothing to collect {n}") for n in range(2)]
+    done = AttemptSucceeded(**about(stories[1], 3, provider_ref="r-1"), artifacts=(stories[1].artifact,), cost_usd=0.1)
+    await world.store(*lost(stories[0]), *lost(stories[1]), done)
+    for story in stories:
+        assert (await world.client.post(f"/api/attempts/{story.attempt(1)}/collect")).status_code == 409
+    assert (await world.client.post("/api/attempts/nope/collect")).status_code == 404
+
+
 async def test_a_body_that_is_no_json_is_a_400_and_one_of_another_type_a_415(world: Any) -> None:
     url = f"/api/attempts/{attempt_id_for(job_id_for(TENANT, 'none'), 1)}/resolve"
     assert (await world.client.post(url, content=b"{", headers={"content-type": "application/json"})).status_code == 400

@@ -18,19 +18,21 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
+from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.failures import FAILURES, FailureKind
-from contracts.generation import MusicInput, Provider
+from contracts.generation import LostOutputPolicy, MusicInput, Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.jobs import JobAccepted, JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
-from contracts.requests import JobRequested, ResolutionRequested
-from orchestrator.decide import GIVE_UP_S, Decision, decide
-from orchestrator.happenings import Attempted, CancelAsked, Due, Requested, Ruled
+from contracts.requests import CollectionRequested, JobRequested, ResolutionRequested
+from contracts.wording import in_words
+from orchestrator.decide import DEADLINE_GRACE_S, Decision, decide
+from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
 from orchestrator.job import Leg
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
+OVER = DEADLINE + timedelta(seconds=DEADLINE_GRACE_S)
 JOB = job_id_for("default", "decide")
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 
@@ -52,7 +54,12 @@ def leg(provider: Provider) -> Leg:
 BOTH = (leg("fal"), leg("replicate"))
 
 
-def requested(legs: tuple[Leg, ...] = BOTH, arrived_at: datetime = NOW, fingerprint: str = "0" * 64) -> Requested:
+def requested(
+    legs: tuple[Leg, ...] = BOTH,
+    arrived_at: datetime = NOW,
+    fingerprint: str = "0" * 64,
+    lost_output_policy: LostOutputPolicy = "retry_elsewhere",
+) -> Requested:
     request = JobRequested(
         job_id=JOB,
         occurred_at=NOW,
@@ -62,6 +69,7 @@ def requested(legs: tuple[Leg, ...] = BOTH, arrived_at: datetime = NOW, fingerpr
         input=MusicInput(prompt="a warm ambient pad"),
         accept_by=NOW + timedelta(seconds=15),
         deadline_at=DEADLINE,
+        lost_output_policy=lost_output_policy,
     )
     return Requested(request, legs, (), None, arrived_at)
 
@@ -282,8 +290,86 @@ def test_at_its_deadline_a_job_stops_its_attempt_and_then_fails() -> None:
 
 def test_a_job_whose_adapter_never_speaks_again_ends_all_the_same() -> None:
     asked = after(requested())
-    given_up = decide(asked.job, Due(), DEADLINE + timedelta(seconds=GIVE_UP_S))
-    assert names(given_up.messages) == ["JobFailed"]
+    stopping = decide(asked.job, Due(), DEADLINE)
+    assert stopping.job is not None
+    assert stopping.job.next_action_at == OVER
+    (event,) = decide(stopping.job, Due(), OVER).messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is FailureKind.EXPIRED
+    assert "whether attempt 1 was sent to fal is not known" in event.message
+    assert [attempt.outcome for attempt in event.attempts] == ["live"]
+
+
+def test_a_job_says_at_its_end_that_a_run_may_go_on() -> None:
+    running = after(requested(), said(AttemptSubmitted))
+    (event,) = decide(running.job, Due(), OVER).messages
+    assert isinstance(event, JobFailed)
+    assert "fal had accepted attempt 1, which may still run" in event.message
+
+
+def test_a_cancelled_job_whose_adapter_is_silent_is_cancelled_at_its_end() -> None:
+    asked = after(requested(), CancelAsked())
+    (event,) = decide(asked.job, Due(), OVER).messages
+    assert isinstance(event, JobCancelled)
+    assert event.effect == "may_have_cost"
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome", "cost_usd"),
+    [
+        (said(AttemptSucceeded, artifacts=(ARTIFACT,), cost_usd=0.2), "succeeded", 0.2),
+        (failed(FailureKind.PROVIDER_ERROR), "failed", 0.0),
+        (said(AttemptCancelled, may_have_cost=False), "cancelled", 0.0),
+        (said(AttemptCancelled, may_have_cost=True), "cancelled", None),
+    ],
+)
+def test_what_an_attempt_says_after_its_job_ended_is_learned_and_changes_nothing_else(
+    told: Attempted, outcome: str, cost_usd: float | None
+) -> None:
+    ended = decide(after(requested()).job, Due(), OVER).job
+    assert ended is not None
+    late = decide(ended, told, OVER)
+    assert late.messages == ()
+    assert late.job is not None
+    assert [(a.outcome, a.cost_usd) for a in late.job.attempts] == [(outcome, cost_usd)]
+    assert replace(late.job, attempts=ended.attempts) == ended
+
+
+@pytest.mark.parametrize("kind", [FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE])
+def test_a_lost_output_is_paid_for_again_and_the_log_tells_both_costs(kind: FailureKind) -> None:
+    moved = after(requested(), failed(kind, accepted=True, cost_usd=0.2))
+    rerouted = next(message for message in moved.messages if isinstance(message, JobRerouted))
+    assert (rerouted.cost_usd, rerouted.price_usd) == (0.2, moved.job.leg.price_usd if moved.job else None)
+    assert "the lost output cost $0.20" in in_words(rerouted)
+    assert "makes it again for" in in_words(rerouted)
+
+
+@pytest.mark.parametrize("kind", [FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE])
+def test_a_lost_output_ends_the_job_where_its_policy_says_so(kind: FailureKind) -> None:
+    ended = after(requested(lost_output_policy="fail"), failed(kind, accepted=True, cost_usd=0.2))
+    (event,) = ended.messages
+    assert isinstance(event, JobFailed)
+    assert (event.kind, event.cost_usd) == (kind, 0.2)
+    assert "lost_output_policy: fail" in event.message
+
+
+@pytest.mark.parametrize("kind", [FailureKind.OUTPUT_REFUSED, FailureKind.OUTPUT_UNREADABLE, FailureKind.STORE_FAILED])
+def test_a_fault_of_ours_after_acceptance_pays_nobody_else(kind: FailureKind) -> None:
+    (event,) = after(requested(), failed(kind, accepted=True, cost_usd=0.2)).messages
+    assert isinstance(event, JobFailed)
+    assert event.kind is kind
+
+
+def test_a_wish_to_fetch_an_output_again_goes_to_the_adapter_of_a_job_that_is_over() -> None:
+    ended = after(requested(), failed(FailureKind.OUTPUT_REFUSED, accepted=True, cost_usd=0.2)).job
+    wish = CollectionRequested(
+        job_id=JOB, occurred_at=NOW, tenant="default", attempt_id=attempt_id_for(JOB, 1), provider="fal"
+    )
+    decision = decide(ended, CollectAsked(wish), OVER)
+    (command,) = decision.messages
+    assert isinstance(command, CollectAttempt)
+    assert (decision.job, command.attempt_id) == (ended, wish.attempt_id)
+    assert decide(ended, CollectAsked(wish.model_copy(update={"provider": "replicate"})), OVER).messages == ()
 
 
 def test_past_the_deadline_no_further_provider_is_tried() -> None:

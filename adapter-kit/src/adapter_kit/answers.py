@@ -60,6 +60,15 @@ def submit_outcome(
     return Unclear(explain(done))
 
 
+_ABOUT_THE_ASKER: Final = frozenset({401, 402, 403, 407, 408, 421, 425, 429, 499})
+"""Statuses of the key, a proxy or the moment: they say nothing about the run that was asked for."""
+
+
+def is_definite(answer: Answer) -> bool:
+    """Whether it is a 4xx that speaks of the run, so that the same request will be refused again."""
+    return 400 <= answer.status < 500 and answer.status not in _ABOUT_THE_ASKER
+
+
 def no_answer(done: Exchange) -> NoAnswer:
     """The question failed: why, and when to ask again."""
     return NoAnswer(explain(done), retry_after_s(done.answer) if done.answer else None)

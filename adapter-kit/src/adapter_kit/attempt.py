@@ -21,6 +21,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
+from adapter_kit.fetching import collect_failed, lost, not_known, output_pending, unreadable, window
 from adapter_kit.happenings import (
     CalledBack,
     Cancel,
@@ -31,6 +32,7 @@ from adapter_kit.happenings import (
     Collect,
     Collected,
     CollectFailed,
+    CollectWanted,
     Due,
     Happening,
     HeldBack,
@@ -56,6 +58,7 @@ from adapter_kit.outcomes import (
     NoAnswer,
     NotFound,
     NotSent,
+    OutputPending,
     Produced,
     ProviderRef,
     Refused,
@@ -64,6 +67,7 @@ from adapter_kit.outcomes import (
     SubmitOutcome,
     Throttled,
     Unclear,
+    Unreadable,
     Waiting,
 )
 from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
@@ -127,7 +131,9 @@ def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa
         case Collected(artifacts):
             return _collected(attempt, artifacts, now)
         case CollectFailed():
-            return _collect_failed(attempt, happening, now)
+            return collect_failed(attempt, happening, now) if attempt.state == "collecting" else Step(attempt)
+        case CollectWanted():
+            return Step(attempt)  # Its output is still being fetched, or may still come.
         case _:
             assert_never(happening)
 
@@ -143,7 +149,7 @@ def _due(attempt: Attempt, now: datetime) -> Step:
         case "running":
             return _watch(attempt, now)
         case "collecting":
-            return Step(with_lease(attempt, now), action=Collect())
+            return Step(with_lease(attempt, now), action=Collect() if attempt.outputs else Check())
         case "cancelling":
             return _watch_cancel(attempt, now)
         case "succeeded" | "failed" | "cancelled":
@@ -378,6 +384,8 @@ def _cancelling(attempt: Attempt, reason: CancelReason, now: datetime) -> Step:
 def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
     if attempt.state == "ambiguous" and attempt.claim is not None:
         return _claim_checked(attempt, attempt.claim, checked.outcome, now)
+    if attempt.state == "collecting" and not attempt.outputs:
+        return _finished_checked(attempt, checked.outcome, now)
     if attempt.state not in ("running", "cancelling"):
         return Step(attempt)
     match checked.outcome:
@@ -385,21 +393,46 @@ def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
             return _progressed(attempt, "queued", position, now, callbacks_arrive=checked.callbacks_arrive)
         case Running():
             return _progressed(attempt, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
-        case Produced(outputs):
-            collecting = replace(attempt, state="collecting", outputs=outputs, tries=0)
-            return told(with_lease(collecting, now), AttemptProgressed, now, Collect(), stage="collecting")
-        case Broken(failure, may_have_cost):
-            return failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
-        case Stopped(may_have_cost):
-            return _stopped(attempt, may_have_cost=may_have_cost, now=now)
         case Missing(reason):
             return _missing(attempt, reason, now)
         case NoAnswer(_, retry_after_s):
             tries = attempt.tries + 1
             wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt.attempt_id, tries)), 30.0)
             return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
+        case over:
+            return _run_over(replace(attempt, fetch_by=None), over, now)
+
+
+def _finished_checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
+    """The provider has said that the run finished, and its output is still waited for."""
+    match outcome:
+        case Waiting() | Running():
+            return output_pending(attempt, "the provider no longer says that the run has finished", now)
+        case NoAnswer(reason):
+            return output_pending(attempt, reason, now)
+        case Missing(reason):
+            return _missing(attempt, reason, now)
+        case over:
+            return _run_over(attempt, over, now)
+
+
+def _run_over(
+    attempt: Attempt, outcome: Produced | OutputPending | Unreadable | Broken | Stopped, now: datetime
+) -> Step:
+    match outcome:
+        case Produced(outputs):
+            collecting = replace(attempt, state="collecting", outputs=outputs, fetch_by=window(attempt, now), tries=0)
+            return told(with_lease(collecting, now), AttemptProgressed, now, Collect(), stage="collecting")
+        case OutputPending(reason):
+            return output_pending(attempt, reason, now)
+        case Unreadable():
+            return unreadable(attempt, outcome, now)
+        case Broken(failure, may_have_cost):
+            return failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
+        case Stopped(may_have_cost):
+            return _stopped(attempt, may_have_cost=may_have_cost, now=now)
         case _:
-            assert_never(checked.outcome)
+            assert_never(outcome)
 
 
 def _progressed(
@@ -416,6 +449,7 @@ def _progressed(
         stage=stage,
         queue_position=position,
         started_at=attempt.started_at or (now if stage == "running" else None),
+        fetch_by=None,
         tries=0,
     )
     age_s = (now - (attempt.accepted_at or now)).total_seconds()
@@ -428,11 +462,17 @@ def _progressed(
 
 
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
-    if attempt.tries + 1 < MISSING_TRIES:
-        return put_off(attempt, now)
-    if attempt.state == "cancelling":
-        return _stopped(attempt, may_have_cost=True, now=now)
-    return failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
+    """A provider that does not know a run it accepted says nothing about how that ended: it is asked again."""
+    cancelling = attempt.state == "cancelling"
+    # Where nobody else will be paid, or the provider had promised to stop it, its word is believed sooner.
+    harmless = cancelling and (attempt.cancel_taken or attempt.cancel_reason in ("client", "deadline"))
+    if harmless and attempt.tries + 1 >= MISSING_TRIES:
+        return _stopped(attempt, may_have_cost=True, now=now, follow_up="watch")
+    if (again := not_known(attempt, reason, now)) is not None:
+        return again
+    if cancelling:
+        return _stopped(attempt, may_have_cost=True, now=now, follow_up="watch")
+    return lost(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now)
 
 
 def _stopped(attempt: Attempt, *, may_have_cost: bool, now: datetime, follow_up: FollowUp | None = None) -> Step:
@@ -468,6 +508,11 @@ def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now:
         case "running":
             # Due at once, for the driver to act: who tells of the wish only writes it down.
             return Step(replace(attempt, state="cancelling", cancel_reason=reason, tries=0, next_action_at=now))
+        case "collecting":
+            # The run is over and paid for: its output is still worth a short wait.
+            ending = replace(attempt, cancel_reason=reason)
+            shortest = window(replace(ending, fetch_by=None), now)
+            return Step(replace(ending, fetch_by=min(shortest, window(attempt, now))))
         case _:
             return Step(attempt)
 
@@ -477,7 +522,7 @@ def _watch_cancel(attempt: Attempt, now: datetime) -> Step:
     # Up to the deadline only the provider's word ends it: a run that may still deliver is no reason to buy another.
     if now >= max(sent_at + timedelta(seconds=CANCEL_WATCH_S), attempt.deadline_at):
         return _stopped(attempt, may_have_cost=True, now=now, follow_up="watch")
-    if not attempt.cancel_answered:
+    if not attempt.cancel_answered and attempt.tries % 2 == 0:
         # It may have been sent before, by a process that died of it; a second one does no harm.
         return Step(with_lease(replace(attempt, cancel_sent_at=sent_at), now), action=Cancel())
     return Step(with_lease(attempt, now), action=Check())
@@ -490,7 +535,7 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
         case Stopped(may_have_cost):
             return _stopped(attempt, may_have_cost=may_have_cost, now=now)
         case CancelPending():
-            noted = replace(attempt, tries=0, cancel_answered=True)
+            noted = replace(attempt, tries=0, cancel_answered=True, cancel_taken=True)
             return Step(replace(noted, next_action_at=now + timedelta(seconds=1)))
         case AlreadyOver():
             return Step(with_lease(replace(attempt, tries=0, cancel_answered=True), now), action=Check())
@@ -508,14 +553,3 @@ def _collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime)
     stored = told(attempt, AttemptProgressed, now, stage="stored")
     done = succeeded(stored.attempt, artifacts, now)
     return replace(done, events=stored.events + done.events)
-
-
-def _collect_failed(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
-    if attempt.state != "collecting":
-        return Step(attempt)
-    if happened.final:
-        return failed(attempt, happened.failure, now, cost_usd=attempt.price_usd)
-    # Trouble on the way is no reason to give up a paid output, or to buy another one, before the deadline.
-    if now >= attempt.deadline_at:
-        return failed(attempt, happened.failure, now, cost_usd=attempt.price_usd, follow_up="collect")
-    return put_off(attempt, now)

@@ -17,6 +17,7 @@ from adapter_kit.happenings import (
     Check,
     Checked,
     Collect,
+    CollectFailed,
     Happening,
     Post,
     Search,
@@ -30,10 +31,12 @@ from adapter_kit.outcomes import (
     Missing,
     NoAnswer,
     NotSent,
+    OutputPending,
     Refused,
     SubmitOutcome,
     Throttled,
     Unclear,
+    Unreadable,
 )
 from adapter_kit.provider import Provider, Run, Submission
 from adapter_kit.record import LEASE_S, Attempt
@@ -97,12 +100,21 @@ class Calls:
             case Search():
                 return Searched(await self._bounded(self._searcher.search(attempt), SEARCH_LIMIT_S))
             case Collect():
-                return await self._collector.collect(attempt)
+                collected = await self._collector.collect(attempt)
+                if isinstance(collected, CollectFailed):
+                    failure = collected.failure
+                    log = self._log.error if collected.final else self._log.warning
+                    log("output_not_collected", kind=failure.kind, message=failure.message, final=collected.final)
+                return collected
             case Check():
                 run = _run(attempt)
                 state = Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
                 if isinstance(state, NoAnswer):
                     self._log.warning("the provider does not say how the run stands", reason=state.reason)
+                elif isinstance(state, OutputPending | Missing):
+                    self._log.warning("output_not_there_yet", reason=state.reason)
+                elif isinstance(state, Unreadable):
+                    self._log.error("result_not_readable", reason=state.reason, raw=state.raw)
                 return Checked(state, self._hearing.callbacks_arrive)
             case Cancel():
                 run = _run(attempt)

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from adapter_kit import ledger
 from adapter_kit.callbacks import Callbacks
-from adapter_kit.happenings import CancelWanted
+from adapter_kit.happenings import CancelWanted, CollectWanted, Happening
 from adapter_kit.record import Attempt
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.verdicts import take_verdicts
 from chassis.delivery import Delivered
 from chassis.outbox import Outbox, Transaction
 from contracts.callbacks import CallbackReceived
-from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
+from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.generation import Provider
 from contracts.ids import AttemptId
 
@@ -31,12 +31,16 @@ class CommandHandler:
         outbox: Outbox,
         wake: Callable[[], None],
         callbacks: Callbacks,
+        *,
+        results_kept_s: float,
     ) -> None:
+        """`results_kept_s`: for how many seconds the provider keeps the result of a finished run."""
         self._provider = provider
         self._settings = settings
         self._outbox = outbox
         self._wake = wake
         self._callbacks = callbacks
+        self._results_kept_s = results_kept_s
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
         """Write what the batch asks for, and wake the driver once it is committed."""
@@ -46,32 +50,45 @@ class CommandHandler:
 
     async def _write(self, transaction: Transaction, batch: Sequence[Delivered]) -> None:
         wanted: list[tuple[Attempt, str | None]] = []
-        cancelled: list[tuple[AttemptId, CancelWanted]] = []
+        asked: list[tuple[AttemptId, Happening]] = []
         called: list[CallbackReceived] = []
         verdicts: list[ResolveAttempt] = []
         for delivered in batch:
             match delivered.message:
                 case RunAttempt() as command if command.provider == self._provider:
-                    wanted.append((attempt_from(command, self._settings, transaction.now), delivered.traceparent))
+                    attempt = attempt_from(command, self._settings, transaction.now, self._results_kept_s)
+                    wanted.append((attempt, delivered.traceparent))
                 case CancelAttempt(attempt_id=attempt_id, provider=self._provider, reason=reason):
-                    cancelled.append((attempt_id, CancelWanted(reason)))
+                    asked.append((attempt_id, CancelWanted(reason)))
+                case CollectAttempt(attempt_id=attempt_id, provider=self._provider):
+                    asked.append((attempt_id, CollectWanted()))
                 case CallbackReceived(provider=self._provider) as callback:
                     called.append(callback)
                 case ResolveAttempt(provider=self._provider) as verdict:
                     verdicts.append(verdict)
                 case _:
                     continue  # segue.callbacks carries both providers' webhooks.
+        await self._apply(transaction, wanted, asked, called, verdicts)
+
+    async def _apply(
+        self,
+        transaction: Transaction,
+        wanted: Sequence[tuple[Attempt, str | None]],
+        asked: Sequence[tuple[AttemptId, Happening]],
+        called: Sequence[CallbackReceived],
+        verdicts: Sequence[ResolveAttempt],
+    ) -> None:
         if wanted:
             await ledger.create(transaction, wanted)
-        if cancelled:
-            await ledger.apply(transaction, cancelled)
+        if asked:
+            await ledger.apply(transaction, asked)
         if called:
             await self._callbacks.take(transaction, called)
         if verdicts:
             await take_verdicts(transaction, verdicts)
 
 
-def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime) -> Attempt:
+def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, results_kept_s: float) -> Attempt:
     """The attempt that a command asks for, due at once."""
     start_within_s = settings.start_deadline_s or command.start_within_s
     derived_grace_s = start_within_s + command.run_within_s + GRACE_MARGIN_S
@@ -88,6 +105,8 @@ def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime) 
         price_usd=command.price_usd,
         deadline_at=command.deadline_at,
         ambiguity_policy=command.ambiguity_policy,
+        lost_output_policy=command.lost_output_policy,
+        results_kept_s=results_kept_s,
         submit_timeout_s=settings.submit_timeout_s,
         start_within_s=start_within_s,
         run_within_s=command.run_within_s,

@@ -94,6 +94,11 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectWanted:
+    """An operator wants the output of a paid run fetched again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Collected:
     """The outputs are in the artifact store."""
 
@@ -120,6 +125,7 @@ Happening = (
     | CancelAnswered
     | Searched
     | Resolved
+    | CollectWanted
     | Collected
     | CollectFailed
 )

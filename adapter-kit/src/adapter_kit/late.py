@@ -21,6 +21,7 @@ from adapter_kit.happenings import (
     Collect,
     Collected,
     CollectFailed,
+    CollectWanted,
     Due,
     Happening,
     Resolved,
@@ -38,14 +39,17 @@ from adapter_kit.outcomes import (
     Missing,
     NoAnswer,
     NotFound,
+    OutputPending,
     Produced,
     ProviderRef,
     Running,
     Stopped,
+    Unreadable,
     Waiting,
 )
 from adapter_kit.record import (
     FOLLOW_UP_S,
+    LOST,
     MISSING_TRIES,
     Attempt,
     FollowUp,
@@ -57,7 +61,7 @@ from adapter_kit.record import (
     with_lease,
 )
 from adapter_kit.silence import heard, shown_by
-from contracts.failures import FailureKind
+from contracts.failures import COLLECTABLE, FailureKind
 
 LOOK_AT_MOST_EVERY_S: Final = 5.0
 LOOK_AT_LEAST_EVERY_S: Final = 300.0
@@ -80,6 +84,8 @@ def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
             return _shown(attempt, ref, now)
         case Resolved(ref) if not is_outdated(happening, attempt):
             return _ruled_out(attempt, now) if ref is None else _claimed(attempt, ref, now)
+        case CollectWanted():
+            return _collect_wanted(attempt, now)
         case Searched(outcome) if attempt.follow_up == "search":
             return _searched(attempt, outcome, now)
         case _ if attempt.follow_up == "watch":
@@ -131,7 +137,7 @@ def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
     """There is something to see of its run; one that shows itself only now is stopped first."""
     known = attempt.ref or ref
     foreign = ref is not None and known is not None and known.request_id != ref.request_id
-    if known is None or foreign or attempt.follow_up == "collect":
+    if known is None or foreign or attempt.outputs:
         return Step(attempt)
     found = attempt
     if attempt.ref is None:
@@ -139,6 +145,15 @@ def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
         found = replace(attempt, ref=known, claim=None, accepted_at=now, cancel_reason=reason, cancel_answered=False)
     until = now + timedelta(seconds=FOLLOW_UP_S)
     return Step(replace(found, follow_up="watch", follow_up_until=until, next_action_at=now, tries=0))
+
+
+def _collect_wanted(attempt: Attempt, now: datetime) -> Step:
+    """An operator has mended what kept the output away: the run is looked at, and its output fetched."""
+    if attempt.ref is None or attempt.failure is None or attempt.failure.kind not in COLLECTABLE:
+        return Step(attempt)
+    until = now + timedelta(seconds=FOLLOW_UP_S)
+    looked_at = replace(attempt, cancel_answered=True, follow_up="watch", follow_up_until=until)
+    return Step(replace(looked_at, next_action_at=now, tries=0))
 
 
 def _claimed(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
@@ -200,8 +215,16 @@ def _heard_of_outputs(attempt: Attempt, happening: Happening, now: datetime) -> 
 
 def _checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
     match outcome:
-        case Waiting() | Running():
+        case Missing() if attempt.outputs:
+            # The provider no longer keeps the result, but perhaps still the files that it named.
+            return Step(with_lease(replace(attempt, follow_up="collect", tries=0), now), action=Collect())
+        case Missing(reason):
+            return _missing(attempt, reason, now)
+        case Waiting() | Running() | OutputPending():
             return _look_again(attempt, now)
+        case Unreadable(reason, raw):
+            unread = Failure(FailureKind.OUTPUT_UNREADABLE, f"{reason}: {raw}")
+            return failed(attempt, unread, now, cost_usd=attempt.price_usd)
         case Produced(outputs):
             collecting = replace(attempt, outputs=outputs, follow_up="collect", tries=0)
             return Step(with_lease(collecting, now), action=Collect())
@@ -209,14 +232,20 @@ def _checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
             return failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
         case Stopped(may_have_cost):
             return cancelled(attempt, now, may_have_cost=may_have_cost)
-        case Missing(reason):
-            if attempt.tries + 1 < MISSING_TRIES:
-                return put_off(attempt, now)
-            return failed(attempt, Failure(FailureKind.OUTPUT_LOST, reason), now, cost_usd=attempt.price_usd)
         case NoAnswer():
             return put_off(attempt, now)
         case _:
             assert_never(outcome)
+
+
+def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
+    """The provider does not know the run; of one whose submit was lost, it is at least known that there was a run."""
+    if attempt.failure is None or attempt.failure.kind not in LOST:
+        return _look_again(attempt, now)
+    if attempt.tries + 1 < MISSING_TRIES:
+        return put_off(attempt, now)
+    gone = Failure(FailureKind.OUTPUT_LOST, reason)
+    return failed(attempt, gone, now, cost_usd=attempt.price_usd, follow_up="watch")
 
 
 def _look_again(attempt: Attempt, now: datetime) -> Step:

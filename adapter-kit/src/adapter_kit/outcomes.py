@@ -108,6 +108,22 @@ class Produced:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputPending:
+    """The run finished well, and its output is not there yet; asking again later is right."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The run finished well, with a result that holds nothing that can be read as an output."""
+
+    reason: str
+    raw: str
+    """The result as text, sanitised, of at most 2000 characters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """Finished without a result."""
 
@@ -137,7 +153,7 @@ class NoAnswer:
     retry_after_s: float | None = None
 
 
-CheckOutcome = Waiting | Running | Produced | Broken | Stopped | Missing | NoAnswer
+CheckOutcome = Waiting | Running | Produced | OutputPending | Unreadable | Broken | Stopped | Missing | NoAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +163,7 @@ class CancelPending:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyOver:
-    """The run had ended before; check says how."""
+    """The provider refuses the cancel: the run had ended before, or cannot be stopped; check says how it stands."""
 
 
 CancelOutcome = Stopped | CancelPending | AlreadyOver | Missing | NoAnswer

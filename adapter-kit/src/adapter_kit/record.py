@@ -23,8 +23,8 @@ from contracts.attempts import (
     AttemptState,
     AttemptSucceeded,
 )
-from contracts.failures import FailureKind
-from contracts.generation import AmbiguityPolicy, Modality, Provider
+from contracts.failures import COLLECTABLE, FailureKind
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId, JobId, TrackId
 
 FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
@@ -65,6 +65,9 @@ class Attempt:
     grace_s: float
     created_at: datetime
     ambiguity_policy: AmbiguityPolicy = "hold"
+    lost_output_policy: LostOutputPolicy = "retry_elsewhere"
+    results_kept_s: float = 3_600.0
+    """How long the provider keeps the result of a finished run."""
     expects_callback: bool = False
     """The provider is told where to call back."""
     called_back: bool = False
@@ -83,6 +86,8 @@ class Attempt:
     claim: ProviderRef | None = None
     """The run that an operator says it is, until the provider says that it knows it."""
     outputs: tuple[Output, ...] = ()
+    fetch_by: datetime | None = None
+    """End of the window for fetching the output, since the provider first said that the run finished, or is unknown."""
     stage: Literal["queued", "running"] | None = None
     queue_position: int | None = None
     tries: int = 0
@@ -96,6 +101,9 @@ class Attempt:
     cancel_reason: CancelReason | None = None
     cancel_sent_at: datetime | None = None
     cancel_answered: bool = False
+    """The provider has answered the cancel, so that what is left is to see how the run ends."""
+    cancel_taken: bool = False
+    """The provider has promised to stop the run."""
     failure: Failure | None = None
     held_back: bool = False
     """It was told to wait its turn, and has said so."""
@@ -138,7 +146,7 @@ def failed(
     )
     ended = replace(_ended(attempt, now, follow_up), state="failed", failure=failure)
     return told(
-        replace(ended, unsettled=ended.unsettled or (failure.kind in LOST and attempt.ref is None)),
+        replace(ended, unsettled=ended.unsettled or _may_still_deliver(ended, failure.kind)),
         AttemptFailed,
         now,
         kind=failure.kind,
@@ -150,6 +158,10 @@ def failed(
         retry_at=retry_at,
         late=attempt.final,
     )
+
+
+def _may_still_deliver(ended: Attempt, kind: FailureKind) -> bool:
+    return kind in LOST if ended.ref is None else kind in COLLECTABLE
 
 
 def _cost_unsent(kind: FailureKind) -> float | None:

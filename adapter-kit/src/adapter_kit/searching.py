@@ -7,13 +7,14 @@ to show it. While one walk is under way the next submits gather, so a lone one w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 from adapter_kit import ledger
 from adapter_kit.listing import CLOCK_SKEW, WALK_S, without_answer
-from adapter_kit.outcomes import FindOutcome, NoAnswer
+from adapter_kit.outcomes import FindOutcome, NoAnswer, NotFound
 from adapter_kit.provider import LostSubmission, Provider
 from adapter_kit.record import Attempt
 from chassis.database import Pool
@@ -30,12 +31,21 @@ class _Missed:
     answer: asyncio.Future[FindOutcome]
 
 
+class CallbackProgress(Protocol):
+    """How far the provider's callbacks have been read from Kafka."""
+
+    async def heard_until(self, keys: Sequence[str], /) -> Mapping[str, datetime | None]:
+        """For each job id, a time up to which all callbacks that had arrived are in the ledger; None: not known."""
+        ...
+
+
 class Searcher:
     """Looks for lost submits of one provider."""
 
-    def __init__(self, provider: Provider, pool: Pool) -> None:
+    def __init__(self, provider: Provider, pool: Pool, callbacks: CallbackProgress) -> None:
         self._provider = provider
         self._pool = pool
+        self._callbacks = callbacks
         self._missed: list[_Missed] = []
         self._walking = asyncio.Lock()
 
@@ -69,8 +79,24 @@ class Searcher:
         found = without_answer(twins, NoAnswer("an attempt whose job still waits may have made the same run"))
         if wanted:
             since = min(attempt.created_at for attempt in attempts) - TAKEN_SLACK
+            began = datetime.now(UTC)
             found |= await self._provider.find(wanted, await ledger.taken_refs(self._pool, since))
+            found |= await self._unheard(attempts, found, began)
         return found
+
+    async def _unheard(
+        self, attempts: Sequence[Attempt], found: Mapping[AttemptId, FindOutcome], began: datetime
+    ) -> dict[AttemptId, FindOutcome]:
+        """No answer for those that the listing lacks while a callback about them may lie unread in Kafka.
+
+        Asked after the listing: what was read by then has changed the attempt already, and the silence is not used.
+        """
+        silent = [one for one in attempts if one.expects_callback and isinstance(found.get(one.attempt_id), NotFound)]
+        if not silent:
+            return {}
+        heard = await self._callbacks.heard_until([one.job_id for one in silent])
+        unheard = [one for one in silent if (until := heard.get(one.job_id)) is None or until < began]
+        return {one.attempt_id: NoAnswer("a callback about it may lie unread in Kafka") for one in unheard}
 
 
 def _lost(attempt: Attempt) -> LostSubmission | None:

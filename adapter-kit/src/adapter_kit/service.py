@@ -24,6 +24,7 @@ from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
 from chassis.broker import make_broker, running, watch_broker
 from chassis.callbacks import callback_url
+from chassis.consumer_lag import GroupProgress
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
 from chassis.egress import EgressPolicy, egress_client
@@ -46,19 +47,25 @@ async def adapter(
     sdk: str,
     probe_endpoint: str,
     limits: Limits,
+    results_kept_s: float,
 ) -> AsyncIterator[None]:
-    """Run the adapter of one provider for as long as the block lasts. Raises CannotStart."""
+    """Run the adapter of one provider for as long as the block lasts. Raises CannotStart.
+
+    `results_kept_s`: for how many seconds the provider keeps the result of a finished run.
+    """
     schema = f"{name}_adapter"
     database_url = settings.database_url.get_secret_value()
     topics = (COMMANDS[name], CALLBACKS)
     broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
     policy, store = _egress_policy(settings), _artifact_store(settings)
+    progress = GroupProgress(settings.kafka_bootstrap_servers, CALLBACKS, runtime.service)
     await migrate(database_url, schema, adapter_kit)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port),
         open_pool(database_url, schema) as pool,
         egress_client(policy) as client,
         provider_opened as provider,
+        progress.running(),
     ):
         outbox = Outbox(pool, broker, runtime)
         hearing = Hearing(name)
@@ -66,7 +73,7 @@ async def adapter(
             provider,
             Collector(client, store),
             runtime,
-            searcher=Searcher(provider, pool),
+            searcher=Searcher(provider, pool, progress),
             callback_url=_callback_url(settings),
             hearing=hearing,
         )
@@ -75,7 +82,8 @@ async def adapter(
         health = Health(provider, pool, runtime, probe_endpoint, keeper, pace)
         settler = Settler(outbox, keeper)
         driver = Driver(calls, settler, outbox, pool, runtime, concurrency=settings.concurrency, keeper=keeper)
-        handler = CommandHandler(name, settings, outbox, driver.wake, Callbacks(provider, hearing))
+        callbacks = Callbacks(provider, hearing)
+        handler = CommandHandler(name, settings, outbox, driver.wake, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
             running(broker, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),

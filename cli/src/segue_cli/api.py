@@ -95,6 +95,10 @@ class Api:
         verdict = {"never_accepted": True} if accepted is None else {"accepted": accepted}
         return self._json("POST", f"/api/attempts/{quote(attempt_id, safe='')}/resolve", json=verdict)
 
+    def collect(self, attempt_id: str) -> dict[str, Any]:
+        """Ask for an attempt's output to be fetched again; returns what follows from that."""
+        return self._json("POST", f"/api/attempts/{quote(attempt_id, safe='')}/collect")
+
     def providers(self) -> dict[str, Any]:
         """How each provider does."""
         return self._json("GET", "/api/providers")

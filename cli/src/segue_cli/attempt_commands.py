@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     attempts = typer.Typer(rich_markup_mode=None)
     attempts.callback(invoke_without_command=True)(list_attempts)
     attempts.command()(resolve)
+    attempts.command()(collect)
     app.add_typer(attempts, name="attempts")
 
 
@@ -83,6 +84,33 @@ def resolve(
     settled = _is_settled(after, before)
     print(told_apart(after, settled=settled))
     raise typer.Exit(0 if settled else PENDING)
+
+
+def collect(
+    attempt_id: Annotated[str, typer.Argument(metavar="ATTEMPT", help="The attempt's id: its job's, a dot, a number.")],
+    wait: Annotated[int, typer.Option(min=0, max=3600, help="Seconds to wait for the files.")] = 60,
+    api: ApiOption = None,
+) -> None:
+    """Fetch the output of a paid run again, after what had prevented it is mended.
+
+    Nothing is paid for. The files are kept on the attempt; its job stays as it ended. The exit status is 0 where the
+    files are stored, 4 where they are not yet, and 1 where the API refused or did not answer.
+    """
+    from segue_cli.attempt_screens import told_apart
+
+    with at_api(api) as segue:
+        before = segue.attempt(attempt_id)
+        print(segue.collect(attempt_id)["message"], flush=True)
+        deadline = time.monotonic() + wait
+        while (after := segue.attempt(attempt_id))["state"] != "succeeded" and time.monotonic() < deadline:
+            if after["message"] != before["message"]:
+                break
+            time.sleep(POLL_S)
+    if after["state"] == "succeeded":
+        print(told_apart(after, settled=True))
+        return
+    print(f"Its files are not stored: {after['message']}\nSegue goes on trying for an hour, where that can help.")
+    raise typer.Exit(PENDING)
 
 
 def _sure(attempt: dict[str, Any]) -> bool:

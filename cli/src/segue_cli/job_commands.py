@@ -16,6 +16,7 @@ import typer
 from segue_cli.submit_options import (
     AmbiguityPolicyOption,
     DeadlineOption,
+    LostOutputPolicyOption,
     MaxCostOption,
     ProviderOption,
     RouteByOption,
@@ -54,6 +55,7 @@ def submit(
     same_model_only: SameModelOnlyOption = None,
     deadline: DeadlineOption = None,
     ambiguity_policy: AmbiguityPolicyOption = None,
+    lost_output_policy: LostOutputPolicyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and fetch the file.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where the file goes; implies --wait.")] = None,
     key: Annotated[str | None, typer.Option(help="The Idempotency-Key of an earlier try, to repeat it.")] = None,
@@ -74,6 +76,7 @@ def submit(
         "same_model_only": same_model_only,
         "deadline_s": deadline,
         "ambiguity_policy": ambiguity_policy,
+        "lost_output_policy": lost_output_policy,
     }
     request = {name: value for name, value in said.items() if value is not None}
     with at_api(api) as segue:

@@ -10,6 +10,7 @@ import typer
 # As the contracts have them; to import those would slow the start of every command.
 RouteBy = Literal["listed", "weights", "cheapest", "fastest"]
 AmbiguityPolicy = Literal["hold", "resubmit"]
+LostOutputPolicy = Literal["retry_elsewhere", "fail"]
 
 
 def finite(value: float | None) -> float | None:
@@ -42,4 +43,11 @@ DeadlineOption = Annotated[
 AmbiguityPolicyOption = Annotated[
     AmbiguityPolicy | None,
     typer.Option("--ambiguity-policy", help="A lost submit: hold never pays twice; resubmit goes on, and may."),
+]
+LostOutputPolicyOption = Annotated[
+    LostOutputPolicy | None,
+    typer.Option(
+        "--lost-output-policy",
+        help="A paid run's output is lost: retry_elsewhere pays the next provider; fail ends it.",
+    ),
 ]

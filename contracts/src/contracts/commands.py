@@ -7,7 +7,7 @@ from zlib import crc32
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
-from contracts.generation import PROVIDER_REF, AmbiguityPolicy, Modality, Provider
+from contracts.generation import PROVIDER_REF, AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId
 from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
 
@@ -45,6 +45,10 @@ class RunAttempt(_Command):
     ambiguity_policy: AmbiguityPolicy = Field(
         default="hold", description="Whether it waits for evidence up to the deadline when its submit is lost."
     )
+    lost_output_policy: LostOutputPolicy = Field(
+        default="retry_elsewhere",
+        description="fail: its output is asked for up to the deadline, since no other provider is paid.",
+    )
 
 
 class CancelAttempt(_Command):
@@ -70,3 +74,14 @@ class ResolveAttempt(_Command):
     def revision(self) -> int:
         """Another verdict is another message."""
         return crc32((self.provider_ref or "").encode())
+
+
+class CollectAttempt(_Command):
+    """Fetch the output of a paid run again; `occurred_at`: when an operator asked for it."""
+
+    TYPE: ClassVar[str] = "segue.attempt.collect.v1"
+
+    @property
+    def revision(self) -> int:
+        """Each request is a command of its own."""
+        return crc32(self.occurred_at.isoformat().encode())

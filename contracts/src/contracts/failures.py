@@ -26,6 +26,8 @@ class FailureKind(StrEnum):
     CANCELLED_BY_PROVIDER = "cancelled_by_provider"
     OUTPUT_LOST = "output_lost"
     OUTPUT_UNUSABLE = "output_unusable"
+    OUTPUT_UNREADABLE = "output_unreadable"
+    OUTPUT_REFUSED = "output_refused"
     STORE_FAILED = "store_failed"
     NEVER_ACCEPTED = "never_accepted"
     AMBIGUOUS_SUBMISSION = "ambiguous_submission"
@@ -100,6 +102,20 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     FailureKind.OUTPUT_UNUSABLE: FailureTraits(
         "The run succeeded, but what it returned is not the media asked for; the run was billed.", True, False, False
     ),
+    FailureKind.OUTPUT_UNREADABLE: FailureTraits(
+        "The run succeeded, but Segue finds no output in its result, which is kept with the attempt; the run was "
+        "billed. No other provider is paid until a person has looked.",
+        False,
+        False,
+        False,
+    ),
+    FailureKind.OUTPUT_REFUSED: FailureTraits(
+        "The run succeeded, but Segue's own settings refuse to fetch or keep its output; the run was billed. Once the "
+        "settings allow it, `segue attempts collect` fetches it.",
+        False,
+        False,
+        False,
+    ),
     FailureKind.STORE_FAILED: FailureTraits(
         "The run succeeded, but Segue's own artifact store would not take its output; the run was billed.",
         False,
@@ -138,3 +154,13 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False,
     ),
 }
+
+LOST_OUTPUT: Final = frozenset({FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE})
+"""The output of a paid run is lost: whether another provider is paid for it is the job's `lost_output_policy`."""
+
+COLLECTABLE: Final = LOST_OUTPUT | {
+    FailureKind.OUTPUT_UNREADABLE,
+    FailureKind.OUTPUT_REFUSED,
+    FailureKind.STORE_FAILED,
+}
+"""The run was paid for, and its output may still be had from the provider: an operator can ask for it again."""

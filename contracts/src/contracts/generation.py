@@ -18,6 +18,10 @@ AmbiguityPolicy = Literal["hold", "resubmit"]
 """What becomes of a job when nobody can tell whether its provider took the submit: it is held for evidence up to its
 deadline, or, after the grace, submitted again at the risk of paying twice."""
 
+LostOutputPolicy = Literal["retry_elsewhere", "fail"]
+"""What becomes of a job whose run was paid for and whose output is lost: the next provider is paid as well, or the job
+fails."""
+
 # Postgres text cannot hold NUL, so it is refused at the door rather than found out by a database.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 

@@ -98,6 +98,8 @@ class JobRerouted(JobEvent):
     kind: FailureKind
     message: str = Field(max_length=2000)
     skipped: tuple[SkippedRoute, ...] = Field(default=(), description="What was passed over on the way, and why.")
+    cost_usd: float | None = Field(default=None, ge=0, description="What the attempt that failed has cost.")
+    price_usd: float | None = Field(default=None, ge=0, description="What the next run is expected to cost.")
 
 
 class JobSucceeded(JobEvent):

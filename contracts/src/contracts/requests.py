@@ -7,7 +7,7 @@ from zlib import crc32
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, Provider, Text
+from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, LostOutputPolicy, Provider, Text
 from contracts.ids import AttemptId
 from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
 from contracts.routing import MaxCost, RouteBy, Weights
@@ -42,6 +42,9 @@ class JobRequested(Message):
     ambiguity_policy: AmbiguityPolicy = Field(
         default="hold", description="What to do when nobody can tell whether a submit was accepted."
     )
+    lost_output_policy: LostOutputPolicy = Field(
+        default="retry_elsewhere", description="Whether another provider is paid when a paid run's output is lost."
+    )
     metadata: dict[Text, Text] = Field(default_factory=dict, description="The client's own, given back as it is.")
     origin: Literal["rest", "kafka"] = "rest"
 
@@ -55,19 +58,12 @@ class CancelRequested(Message):
     reason: Text | None = Field(default=None, max_length=500)
 
 
-class ResolutionRequested(Message):
-    """An operator looked at the provider, and says what became of a submit whose answer was lost."""
-
-    TYPE: ClassVar[str] = "segue.attempt.resolution_requested.v1"
+class _OfOperator(Message):
+    """What an operator asks for about one attempt."""
 
     tenant: Text = Field(max_length=200)
     attempt_id: AttemptIdField
     provider: Provider
-    provider_ref: str | None = Field(
-        default=None,
-        pattern=PROVIDER_REF,
-        description="The provider's id for the run; null: the provider never accepted it.",
-    )
 
     @model_validator(mode="after")
     def _is_of_its_job(self) -> Self:
@@ -79,7 +75,30 @@ class ResolutionRequested(Message):
         """What the message is about."""
         return self.attempt_id
 
+
+class ResolutionRequested(_OfOperator):
+    """An operator looked at the provider, and says what became of a submit whose answer was lost."""
+
+    TYPE: ClassVar[str] = "segue.attempt.resolution_requested.v1"
+
+    provider_ref: str | None = Field(
+        default=None,
+        pattern=PROVIDER_REF,
+        description="The provider's id for the run; null: the provider never accepted it.",
+    )
+
     @property
     def revision(self) -> int:
         """Another verdict is another message."""
         return crc32((self.provider_ref or "").encode())
+
+
+class CollectionRequested(_OfOperator):
+    """An operator wants the output of a paid run fetched again, after what had prevented it is mended."""
+
+    TYPE: ClassVar[str] = "segue.attempt.collection_requested.v1"
+
+    @property
+    def revision(self) -> int:
+        """Each request is a message of its own."""
+        return crc32(self.occurred_at.isoformat().encode())

@@ -15,11 +15,11 @@ from contracts.attempts import (
     AttemptSucceeded,
 )
 from contracts.callbacks import CallbackReceived
-from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
+from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.generation import PROVIDERS, Provider
 from contracts.jobs import JobAccepted, JobCancelled, JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
+from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 
 ServiceName = Literal["gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink"]
 SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
@@ -74,7 +74,7 @@ ADAPTERS: Final = tuple(adapter_of(provider) for provider in PROVIDERS)
 
 REQUESTS: Final = Topic(
     "segue.requests",
-    (JobRequested, CancelRequested, ResolutionRequested),
+    (JobRequested, CancelRequested, ResolutionRequested, CollectionRequested),
     producers=("gateway",),
     groups=("orchestrator", "log-sink"),
     tails=("gateway",),
@@ -84,7 +84,7 @@ REQUESTS: Final = Topic(
 COMMANDS: Final[dict[Provider, Topic]] = {
     provider: Topic(
         f"segue.commands.{provider}",
-        (RunAttempt, CancelAttempt, ResolveAttempt),
+        (RunAttempt, CancelAttempt, ResolveAttempt, CollectAttempt),
         producers=("orchestrator",),
         groups=(adapter_of(provider),),
         purpose=f"what {adapter_of(provider)} has to do",
@@ -136,7 +136,7 @@ MESSAGE_TYPES: Final[dict[str, type[Message]]] = {kind.TYPE: kind for topic in T
 
 def topic_for(message: Message) -> Topic:
     """Where a message is published."""
-    if isinstance(message, RunAttempt | CancelAttempt | ResolveAttempt):
+    if isinstance(message, RunAttempt | CancelAttempt | ResolveAttempt | CollectAttempt):
         return COMMANDS[message.provider]
     return _TOPIC_BY_TYPE[message.TYPE]
 

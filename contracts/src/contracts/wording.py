@@ -13,7 +13,7 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.failures import FAILURES, FailureKind
+from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
 from contracts.jobs import (
     JobAccepted,
     JobCancelled,
@@ -25,7 +25,7 @@ from contracts.jobs import (
     SkippedRoute,
 )
 from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
+from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 
 
 def in_words(message: Message) -> str:
@@ -37,6 +37,8 @@ def in_words(message: Message) -> str:
             return f"asked to cancel: {message.reason}" if message.reason else "asked to cancel"
         case ResolutionRequested():
             return f"an operator says: {message.provider} {_verdict(message.provider_ref)}"
+        case CollectionRequested():
+            return f"an operator asks for the output at {message.provider} to be fetched again"
     return _of_attempt(message) or _of_job(message) or message.TYPE
 
 
@@ -79,7 +81,7 @@ def _of_job(message: Message) -> str | None:
             return f"{message.provider} has taken it"
         case JobRerouted():
             moved = f"moved from {message.from_provider} to {message.to_provider}: {message.message}"
-            return moved + _skipped(message.skipped)
+            return _then(moved, _paid_again(message)) + _skipped(message.skipped)
         case JobSucceeded():
             return _then(f"made by {message.provider} with {message.model}", _price(message))
         case JobFailed():
@@ -98,6 +100,18 @@ def _cost(failed: AttemptFailed) -> str:
         unclear = failed.kind is FailureKind.AMBIGUOUS_SUBMISSION
         return "nobody knows yet whether it cost anything" if unclear else "it may have cost something"
     return f"it cost {in_dollars(usd)} by the catalogue's price" if usd else "it cost nothing"
+
+
+def _paid_again(message: JobRerouted) -> str:
+    """Both costs, where a run is paid for because the output of a paid run is lost."""
+    if message.kind not in LOST_OUTPUT:
+        return ""
+    paid = "an unknown amount" if message.cost_usd is None else in_dollars(message.cost_usd)
+    price = "an unknown price" if message.price_usd is None else in_dollars(message.price_usd)
+    return (
+        f"the lost output cost {paid}, and {message.to_provider} makes it again for {price} "
+        "(lost_output_policy: retry_elsewhere)"
+    )
 
 
 def _price(made: JobSucceeded) -> str:

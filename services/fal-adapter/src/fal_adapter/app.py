@@ -11,6 +11,8 @@ from chassis.runtime import Runtime
 from fal_adapter.settings import FalSettings
 
 PROBE_ENDPOINT = "fal-ai/stable-audio-25/text-to-audio"
+RESULTS_KEPT_S = 3_600.0
+"""fal keeps a small result for an hour: https://fal.ai/docs/inference-api/queue/result."""
 
 
 @asynccontextmanager
@@ -33,5 +35,6 @@ async def app(settings: FalSettings, runtime: Runtime) -> AsyncIterator[None]:
         sdk=f"fal-client {sdk_version()}",
         probe_endpoint=PROBE_ENDPOINT,
         limits=Limits(settings.concurrent_runs, settings.submits_per_minute),
+        results_kept_s=RESULTS_KEPT_S,
     ):
         yield

@@ -11,7 +11,7 @@ from typing import Final, TypeGuard
 
 from pydantic import JsonValue
 
-from adapter_kit.answers import no_answer
+from adapter_kit.answers import is_definite, no_answer
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
@@ -129,6 +129,6 @@ def cancel_outcome(done: Exchange) -> CancelOutcome:
         return Stopped(may_have_cost=False)
     if answer.ok:
         return CancelPending()
-    if answer.status == HTTPStatus.BAD_REQUEST:
-        return AlreadyOver()
-    return Missing(words(answer.text)) if answer.status == HTTPStatus.NOT_FOUND else no_answer(done)
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return Missing(words(answer.text))
+    return AlreadyOver() if is_definite(answer) else no_answer(done)

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from contracts.catalogue import Catalogue, UnknownModel
-from contracts.generation import AmbiguityPolicy, MusicInput, Provider, Text
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, Provider, Text
 from contracts.ids import JobId, track_id_for
 from contracts.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.routing import MaxCost, RouteBy, Weights
@@ -79,6 +79,10 @@ class TrackRequest(MusicInput):
     ambiguity_policy: AmbiguityPolicy | None = Field(
         default=None,
         description="If a submit cannot be told accepted or not: hold never pays twice, resubmit goes on, and may.",
+    )
+    lost_output_policy: LostOutputPolicy | None = Field(
+        default=None,
+        description="If the output of a paid run is lost: retry_elsewhere pays the next provider, fail ends the job.",
     )
     metadata: dict[MetadataKey, MetadataValue] | None = Field(
         default=None, max_length=20, description="Your own, given back as it is."
@@ -172,6 +176,7 @@ def to_message(
     accept_within_s: float,
     deadline_s: float,
     ambiguity_policy: AmbiguityPolicy = "hold",
+    lost_output_policy: LostOutputPolicy = "retry_elsewhere",
 ) -> JobRequested:
     """The message that makes the request a job."""
     return JobRequested(
@@ -190,6 +195,7 @@ def to_message(
         accept_by=now + timedelta(seconds=accept_within_s),
         deadline_at=now + timedelta(seconds=request.deadline_s or deadline_s),
         ambiguity_policy=request.ambiguity_policy or ambiguity_policy,
+        lost_output_policy=request.lost_output_policy or lost_output_policy,
         metadata=request.metadata or {},
     )
 

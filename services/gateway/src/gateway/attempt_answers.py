@@ -52,3 +52,11 @@ class ResolutionAnswer(BaseModel):
     attempt_id: str
     job_id: str
     message: str = Field(description="What follows for the job and for the money.")
+
+
+class CollectionAnswer(BaseModel):
+    """The wish to fetch an output again is safe in Kafka, and on its way to the adapter."""
+
+    attempt_id: str
+    job_id: str
+    message: str = Field(description="What follows.")

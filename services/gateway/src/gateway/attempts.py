@@ -12,12 +12,12 @@ from opentelemetry import trace
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chassis.telemetry import traceparent_of
-from contracts.failures import FailureKind
+from contracts.failures import COLLECTABLE, FailureKind
 from contracts.generation import PROVIDER_REF, Provider
 from contracts.ids import JobId
-from contracts.requests import ResolutionRequested
+from contracts.requests import CollectionRequested, ResolutionRequested
 from gateway.accept import require_json
-from gateway.attempt_answers import AttemptPage, OperatorsAttempt, ResolutionAnswer
+from gateway.attempt_answers import AttemptPage, CollectionAnswer, OperatorsAttempt, ResolutionAnswer
 from gateway.body import read_body
 from gateway.context import TENANT, Here
 from gateway.operators import operators_attempt, what_follows
@@ -117,6 +117,35 @@ async def resolve_attempt(attempt_id: str, request: Request, here: Here) -> Reso
     )
     await publish_durably(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
     return ResolutionAnswer(attempt_id=found.attempt_id, job_id=found.job_id, message=what_follows(found, provider_ref))
+
+
+@router.post(
+    "/{attempt_id}/collect",
+    status_code=202,
+    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+async def collect_attempt(attempt_id: str, here: Here) -> CollectionAnswer:
+    """Fetch the output of a paid run again, after what had prevented it is mended. Nothing is paid for.
+
+    What is fetched is kept on the attempt; its job stays as it ended.
+    """
+    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
+    found = await here.lookup.attempt(attempt_id, TENANT)
+    attempt = found.attempt
+    if attempt.state != "failed" or attempt.kind not in COLLECTABLE or not attempt.provider_ref:
+        kinds = ", ".join(sorted(COLLECTABLE))
+        detail = f"{_what_it_is(found)}; an output can be fetched again where the attempt failed with {kinds}"
+        raise Problem(HTTPStatus.CONFLICT, "nothing-to-collect", detail)
+    message = CollectionRequested(
+        job_id=JobId(found.job_id),
+        occurred_at=datetime.now(UTC),
+        tenant=TENANT,
+        attempt_id=found.attempt_id,
+        provider=attempt.provider,
+    )
+    await publish_durably(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
+    told = f"{attempt.provider} is asked for the output of its run {attempt.provider_ref} again; nothing is paid for."
+    return CollectionAnswer(attempt_id=found.attempt_id, job_id=found.job_id, message=told)
 
 
 def parse(raw: bytes) -> Resolution:

@@ -22,7 +22,7 @@ from contracts.jobs import (
     JobSucceeded,
 )
 from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
+from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from contracts.wording import in_words
 from gateway.state import Attempt, Job, LogLine
 
@@ -199,7 +199,7 @@ def _logged(log: tuple[LogLine, ...], message: Message, event_id: str) -> tuple[
             code = message.kind
         case JobFailed():
             code = message.kind
-        case ResolutionRequested():
+        case ResolutionRequested() | CollectionRequested():
             provider, attempt_id = message.provider, message.attempt_id
     n = int(attempt_id.rpartition(".")[2]) if attempt_id else None
     line = LogLine(event_id, message.occurred_at, event_name(message.TYPE), provider, n, code, in_words(message))

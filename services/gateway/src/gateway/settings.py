@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from chassis.settings import CallbackSettings
-from contracts.generation import AmbiguityPolicy, Provider
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.requests import LONGEST_DEADLINE_S
 from gateway.signatures import replicate_key
 
@@ -45,6 +45,11 @@ class GatewaySettings(CallbackSettings):
         default="hold",
         validation_alias="SEGUE_AMBIGUITY_POLICY",
         description="hold or resubmit: what a job does when nobody can tell whether its submit was accepted.",
+    )
+    lost_output_policy: LostOutputPolicy = Field(
+        default="retry_elsewhere",
+        validation_alias="SEGUE_LOST_OUTPUT_POLICY",
+        description="retry_elsewhere or fail: what a job does when the output of a run that was paid for is lost.",
     )
     fal_jwks_url: str = Field(
         default="https://rest.fal.ai/.well-known/jwks.json",

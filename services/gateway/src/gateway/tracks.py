@@ -136,6 +136,7 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
         accept_within_s=here.settings.accept_within_s,
         deadline_s=here.settings.job_deadline_s,
         ambiguity_policy=here.settings.ambiguity_policy,
+        lost_output_policy=here.settings.lost_output_policy,
     )
     await publish_durably(here, message, parent=parent, deadline=deadline, key=key.value)
     return here.present.accepted(job_id, track_id, trace_id_of(parent))

@@ -9,7 +9,7 @@ from chassis.telemetry import trace_id_of
 from contracts.attempts import AttemptEvent, AttemptFailed
 from contracts.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
-from contracts.requests import ResolutionRequested
+from contracts.requests import CollectionRequested, ResolutionRequested
 from contracts.wording import in_words
 from log_sink.tables import Row
 
@@ -58,7 +58,7 @@ def _place(message: Message) -> dict[str, Any]:
         case AttemptFailed():
             found = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
             return found | _attempt(message.attempt_id, message.provider)
-        case AttemptEvent() | JobStarted() | JobSucceeded() | ResolutionRequested():
+        case AttemptEvent() | JobStarted() | JobSucceeded() | ResolutionRequested() | CollectionRequested():
             return _attempt(message.attempt_id, message.provider)
         case JobRerouted():
             return _attempt(message.to_attempt_id, message.to_provider) | {"error_kind": message.kind}

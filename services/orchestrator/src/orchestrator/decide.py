@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
 from contracts.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSubmitted, AttemptSucceeded
-from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
-from contracts.failures import FAILURES, FailureKind
+from contracts.commands import CancelAttempt, RunAttempt
+from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
 from contracts.ids import attempt_id_for
 from contracts.jobs import (
     AttemptOutcome,
@@ -28,15 +28,16 @@ from contracts.jobs import (
     PlannedRoute,
 )
 from contracts.message import Message
-from contracts.requests import ResolutionRequested
-from orchestrator.happenings import Attempted, CancelAsked, Due, Happening, Requested, Ruled
+from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Happening, Requested, Ruled
 from orchestrator.job import Job
+from orchestrator.operators import collect_command, resolve_command
+from orchestrator.outcomes import after_the_end, how_it_failed, learned, with_outcome
 from orchestrator.route_choice import nowhere_to_go, passed_over, resubmitting, within_ceiling
 
 CANCEL_AGAIN_S: Final = 60.0
 MOST_ATTEMPTS: Final = 1_000
-GIVE_UP_S: Final = 1_800.0
-"""How long after its deadline a job waits for the last word on its attempt: longer than an adapter ever watches one."""
+DEADLINE_GRACE_S: Final = 15.0
+"""Seconds after its deadline for which a job waits to hear how its attempt ended. Then it ends without that word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,13 @@ def decide(job: Job | None, happening: Happening, now: datetime) -> Decision:
     if isinstance(happening, Requested):
         return _requested(job, happening, now)
     if isinstance(happening, Ruled):
-        return _ruled(job, happening.verdict)
-    if job is None or job.final:
-        return Decision(job)
+        return _passed_on(job, resolve_command(job, happening.verdict))
+    if isinstance(happening, CollectAsked):
+        return _passed_on(job, collect_command(job, happening.request))
+    if job is None:
+        return Decision(None)
+    if job.final:
+        return Decision(after_the_end(job, happening.event) if isinstance(happening, Attempted) else job)
     match happening:
         case CancelAsked():
             return _cancel_asked(job, now)
@@ -81,6 +86,7 @@ def _requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
         deadline_at=request.deadline_at,
         created_at=now,
         ambiguity_policy=request.ambiguity_policy,
+        lost_output_policy=request.lost_output_policy,
         legs=asked.legs,
         ahead=tuple(range(len(asked.legs))),
         skipped=asked.skipped,
@@ -130,6 +136,7 @@ def _order(job: Job, now: datetime) -> Decision:
         price_usd=leg.price_usd,
         deadline_at=job.deadline_at,
         ambiguity_policy=job.ambiguity_policy,
+        lost_output_policy=job.lost_output_policy,
     )
     ordered = replace(
         job,
@@ -145,7 +152,7 @@ def _order(job: Job, now: datetime) -> Decision:
 def _attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
     live = job.live_attempt
     if live is None or live.attempt_id != event.attempt_id:
-        return Decision(_learned(job, event))
+        return Decision(learned(job, event))
     match event:
         case AttemptSubmitted() if job.state == "queued":
             running = replace(job, state="running")
@@ -160,17 +167,8 @@ def _attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
             return Decision(job)
 
 
-def _learned(job: Job, event: AttemptEvent) -> Job:
-    """An attempt that the job has left may yet turn out to have cost something."""
-    if not isinstance(event, AttemptSucceeded | AttemptFailed) or not event.late:
-        return job
-    costs = {event.attempt_id: event.cost_usd}
-    attempts = (a.model_copy(update={"cost_usd": costs.get(a.attempt_id, a.cost_usd)}) for a in job.attempts)
-    return replace(job, attempts=tuple(attempts))
-
-
 def _succeeded(job: Job, live: AttemptOutcome, event: AttemptSucceeded, now: datetime) -> Decision:
-    closed = _closed(job, live, outcome="succeeded", cost_usd=event.cost_usd)
+    closed = with_outcome(job, live, outcome="succeeded", cost_usd=event.cost_usd)
     return _told(
         replace(closed, state="succeeded", next_action_at=None),
         JobSucceeded,
@@ -184,19 +182,14 @@ def _succeeded(job: Job, live: AttemptOutcome, event: AttemptSucceeded, now: dat
 
 
 def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: datetime) -> Decision:
-    closed = _closed(
-        job,
-        live,
-        outcome="failed",
-        kind=event.kind,
-        error_code=event.error_code,
-        message=event.message,
-        cost_usd=event.known_cost_usd,
-    )
+    closed = with_outcome(job, live, **how_it_failed(event))
     if job.cancel_requested:
         return _cancelled(closed, _effect_of_failing(event), now)
     if event.kind is FailureKind.AMBIGUOUS_SUBMISSION and job.ambiguity_policy == "resubmit":
         closed = resubmitting(closed)
+    elif event.kind in LOST_OUTPUT and job.lost_output_policy == "fail":
+        kept = f"{live.provider}: {event.message}; no other provider is paid for it (lost_output_policy: fail)"
+        return _failed(closed, event.kind, kept, now)
     elif not FAILURES[event.kind].moves_on:
         return _failed(closed, event.kind, f"{live.provider}: {event.message}", now)
     if event.kind is FailureKind.UNAVAILABLE:
@@ -240,13 +233,15 @@ def _move_on(job: Job, now: datetime) -> Decision:
         kind=last.kind,
         message=last.message,
         skipped=job.untold,
+        cost_usd=last.cost_usd,
+        price_usd=ordered.job.leg.price_usd,
     )
     return Decision(rerouted.job, ordered.messages + rerouted.messages)
 
 
 def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, now: datetime) -> Decision:
     cost_usd = None if event.may_have_cost else 0.0
-    closed = _closed(job, live, outcome="cancelled", message=event.message, cost_usd=cost_usd)
+    closed = with_outcome(job, live, outcome="cancelled", message=event.message, cost_usd=cost_usd)
     if job.cancel_requested:
         never_sent = event.provider_ref is None
         effect: CancelEffect = (
@@ -273,12 +268,25 @@ def _due(job: Job, now: datetime) -> Decision:
     live = job.live_attempt
     if live is None:
         return _try_the_unwell_again(job, now)
-    if now >= job.deadline_at + timedelta(seconds=GIVE_UP_S):
-        why = "the deadline passed, and the attempt's adapter has not said how it ended"
-        return _failed(job, FailureKind.EXPIRED, why, now)
-    again = replace(job, next_action_at=now + timedelta(seconds=CANCEL_AGAIN_S))
-    reason: Literal["client", "deadline"] = "deadline" if now >= job.deadline_at else "client"
-    return Decision(again, (_cancel(job, live, reason, now),))
+    over_at = job.deadline_at + timedelta(seconds=DEADLINE_GRACE_S)
+    if now >= over_at:
+        return _unheard(job, live, now)
+    if now >= job.deadline_at:
+        return Decision(replace(job, next_action_at=over_at), (_cancel(job, live, "deadline", now),))
+    again_at = min(job.deadline_at, now + timedelta(seconds=CANCEL_AGAIN_S))
+    return Decision(replace(job, next_action_at=again_at), (_cancel(job, live, "client", now),))
+
+
+def _unheard(job: Job, live: AttemptOutcome, now: datetime) -> Decision:
+    """The deadline is over, and the adapter has not said how the attempt ended: the job ends all the same."""
+    if job.cancel_requested:
+        return _cancelled(job, "may_have_cost", now)
+    if job.state == "running":
+        known = f"{live.provider} had accepted attempt {live.n}, which may still run, and is stopped if it does"
+    else:
+        known = f"whether attempt {live.n} was sent to {live.provider} is not known; after the deadline it is not sent"
+    why = f"the deadline passed, and the adapter has not said how its attempt ended: {known}"
+    return _failed(job, FailureKind.EXPIRED, why, now)
 
 
 def _try_the_unwell_again(job: Job, now: datetime) -> Decision:
@@ -288,19 +296,9 @@ def _try_the_unwell_again(job: Job, now: datetime) -> Decision:
     return _move_on(again, now) if again.ahead else _failed(again, FailureKind.NO_ROUTE, nowhere_to_go(again), now)
 
 
-def _ruled(job: Job | None, verdict: ResolutionRequested) -> Decision:
-    """Pass it on, also of a job that is over: what its attempts cost is worth knowing all the same."""
-    known = {attempt.attempt_id: attempt.provider for attempt in job.attempts} if job else {}
-    if job is None or known.get(verdict.attempt_id) != verdict.provider:
-        return Decision(job)
-    command = ResolveAttempt(
-        job_id=job.job_id,
-        occurred_at=verdict.occurred_at,
-        attempt_id=verdict.attempt_id,
-        provider=verdict.provider,
-        provider_ref=verdict.provider_ref,
-    )
-    return Decision(job, (command,))
+def _passed_on(job: Job | None, command: Message | None) -> Decision:
+    """An operator's request goes to the adapter, also of a job that is over: its attempts' costs still count."""
+    return Decision(job, () if command is None else (command,))
 
 
 def _cancel(job: Job, live: AttemptOutcome, reason: Literal["client", "deadline"], now: datetime) -> CancelAttempt:
@@ -319,10 +317,6 @@ def _cancelled(job: Job, effect: CancelEffect, now: datetime) -> Decision:
 def _failed(job: Job, kind: FailureKind, message: str, now: datetime) -> Decision:
     ended = replace(job, state="failed", next_action_at=None, kind=kind)
     return _told(ended, JobFailed, now, kind=kind, message=message[:4000], attempts=job.attempts, cost_usd=job.cost_usd)
-
-
-def _closed(job: Job, live: AttemptOutcome, **how: object) -> Job:
-    return replace(job, attempts=(*job.attempts[:-1], live.model_copy(update=how)))
 
 
 def _told(job: Job, event: type[JobEvent], now: datetime, /, **said: object) -> Decision:

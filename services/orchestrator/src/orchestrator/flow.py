@@ -20,10 +20,10 @@ from contracts.catalogue import UnknownModel
 from contracts.ids import JobId
 from contracts.jobs import JobEvent, JobFailed, JobRerouted
 from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
+from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator import pace, store
 from orchestrator.decide import Decision, decide
-from orchestrator.happenings import Attempted, CancelAsked, Due, Happening, Requested, Ruled
+from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Happening, Requested, Ruled
 from orchestrator.metrics import JOBS_ENDED, REROUTED
 from orchestrator.purging import may_be_purged
 from orchestrator.route_order import Paces
@@ -94,6 +94,8 @@ class Flow:
                 return CancelAsked()
             case ResolutionRequested() as verdict:
                 return Ruled(verdict)
+            case CollectionRequested() as wanted:
+                return CollectAsked(wanted)
             case AttemptEvent() as event:
                 return Attempted(event)
             case _:

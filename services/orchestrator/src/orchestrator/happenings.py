@@ -7,7 +7,7 @@ from datetime import datetime
 
 from contracts.attempts import AttemptEvent
 from contracts.jobs import SkippedRoute
-from contracts.requests import JobRequested, ResolutionRequested
+from contracts.requests import CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator.job import Leg
 
 
@@ -51,4 +51,11 @@ class Ruled:
     verdict: ResolutionRequested
 
 
-Happening = Requested | CancelAsked | Attempted | Due | Ruled
+@dataclass(frozen=True, slots=True)
+class CollectAsked:
+    """An operator wants the output of one of the job's attempts fetched again."""
+
+    request: CollectionRequested
+
+
+Happening = Requested | CancelAsked | Attempted | Due | Ruled | CollectAsked

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from contracts.catalogue import Route
 from contracts.failures import FailureKind
-from contracts.generation import AmbiguityPolicy, GenerationInput, Modality, Provider
+from contracts.generation import AmbiguityPolicy, GenerationInput, LostOutputPolicy, Modality, Provider
 from contracts.ids import JobId, TrackId
 from contracts.jobs import AttemptOutcome, JobStatus, SkippedRoute
 
@@ -44,6 +44,7 @@ class Job:
     deadline_at: datetime
     created_at: datetime
     ambiguity_policy: AmbiguityPolicy = "hold"
+    lost_output_policy: LostOutputPolicy = "retry_elsewhere"
     legs: tuple[Leg, ...] = ()
     """Where it may go, in order."""
     ahead: tuple[int, ...] = ()

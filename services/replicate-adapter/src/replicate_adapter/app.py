@@ -13,6 +13,8 @@ from replicate_adapter.settings import ReplicateSettings
 from replicate_adapter.transport import sdk_version
 
 PROBE_ENDPOINT = "stability-ai/stable-audio-2.5"
+RESULTS_KEPT_S = 3_600.0
+"""Replicate removes a prediction's output and files after an hour: https://replicate.com/docs/topics/predictions/data-retention."""
 
 
 @asynccontextmanager
@@ -31,5 +33,6 @@ async def app(settings: ReplicateSettings, runtime: Runtime) -> AsyncIterator[No
         sdk=f"replicate {sdk_version()}",
         probe_endpoint=PROBE_ENDPOINT,
         limits=Limits(settings.concurrent_runs, settings.submits_per_minute),
+        results_kept_s=RESULTS_KEPT_S,
     ):
         yield

@@ -11,7 +11,7 @@ from typing import Final, TypeGuard
 
 from pydantic import JsonValue
 
-from adapter_kit.answers import no_answer
+from adapter_kit.answers import is_definite, no_answer
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
@@ -113,7 +113,7 @@ def cancel_outcome(done: Exchange) -> CancelOutcome:
     if answer.status == HTTPStatus.NOT_FOUND:
         return Missing(words(answer.text))
     if not answer.ok:
-        return no_answer(done)
+        return AlreadyOver() if is_definite(answer) else no_answer(done)
     match answer.document().get("status"):
         case "aborted":
             return Stopped(may_have_cost=False)

@@ -1,0 +1,104 @@
+"""Fetching: how long the output of a run that its provider finished is asked for, before it counts as lost. Pure.
+
+The run is paid for. One look at its result is no verdict: a file may appear a little later than the word that it is
+there, and an answer of 404 may come from a replica that lags behind. Until the end of the fetching window the output is
+asked for again, with growing pauses. Only then is it lost, and only then may another provider be paid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from adapter_kit.happenings import CollectFailed
+from adapter_kit.outcomes import Failure, Unreadable
+from adapter_kit.record import MISSING_TRIES, Attempt, FollowUp, Step, failed, put_off, told
+from contracts.attempts import AttemptProgressed
+from contracts.failures import FAILURES, FailureKind
+
+FETCH_SHARE: Final = 0.5
+"""The window's share of the time that the job has left; the rest is for the next provider."""
+FETCH_AT_LEAST_S: Final = 30.0
+"""The shortest window, in seconds, where the job has that much time left."""
+
+
+def window(attempt: Attempt, now: datetime) -> datetime:
+    """End of the fetching window; a new one begins `now` where there is none.
+
+    It is half the time up to the job's deadline, or all of it where no other provider may be paid, and at most as long
+    as the provider keeps the result. A job that is being cancelled waits for the shortest window only.
+    """
+    if attempt.fetch_by is not None:
+        return attempt.fetch_by
+    left_s = max(0.0, (attempt.deadline_at - now).total_seconds())
+    if attempt.cancel_reason in ("client", "deadline"):
+        share_s = FETCH_AT_LEAST_S
+    else:
+        share_s = left_s if attempt.lost_output_policy == "fail" else max(FETCH_AT_LEAST_S, left_s * FETCH_SHARE)
+    return now + timedelta(seconds=min(left_s, share_s, attempt.results_kept_s))
+
+
+def output_pending(attempt: Attempt, reason: str, now: datetime) -> Step:
+    """The run finished, and its output is not there yet."""
+    fetch_by = window(attempt, now)
+    if now >= fetch_by:
+        over = replace(attempt, cancel_answered=True)  # There is nothing left to stop.
+        return lost(over, Failure(FailureKind.OUTPUT_LOST, reason), now)
+    if attempt.state == "collecting":
+        return _again(attempt, fetch_by, now)
+    collecting = replace(attempt, state="collecting", fetch_by=fetch_by, tries=0)
+    return _told_again(collecting, "collecting", fetch_by, reason, now)
+
+
+def unreadable(attempt: Attempt, found: Unreadable, now: datetime) -> Step:
+    """The run finished with a result that Segue cannot read: nobody else is paid until a person has looked."""
+    failure = Failure(FailureKind.OUTPUT_UNREADABLE, f"{found.reason}: {found.raw}")
+    return failed(attempt, failure, now, cost_usd=attempt.price_usd)
+
+
+def not_known(attempt: Attempt, reason: str, now: datetime) -> Step | None:
+    """The provider does not know the run: it is asked again; None once the window is over."""
+    fetch_by = window(attempt, now)
+    if now >= fetch_by and attempt.tries + 1 >= MISSING_TRIES:
+        return None
+    asking = replace(attempt, fetch_by=fetch_by)
+    if attempt.fetch_by is None:
+        unknown = f"the provider does not know the run, and is asked again: {reason}"
+        return _told_again(asking, attempt.stage or "queued", fetch_by, unknown, now)
+    return _again(asking, fetch_by, now)
+
+
+def lost(attempt: Attempt, failure: Failure, now: datetime) -> Step:
+    """The window is over. What the provider shows of the run later is still kept."""
+    follow_up: FollowUp = "collect" if attempt.outputs else "watch"
+    return failed(attempt, failure, now, cost_usd=attempt.price_usd, follow_up=follow_up)
+
+
+def collect_failed(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
+    """An output could not be brought into the store."""
+    failure = happened.failure
+    if happened.final:
+        return failed(attempt, failure, now, cost_usd=attempt.price_usd)
+    # What is ours to mend is tried up to the deadline, since nobody else is paid for it.
+    until = window(attempt, now) if FAILURES[failure.kind].moves_on else attempt.deadline_at
+    if now >= until:
+        return lost(attempt, failure, now)
+    if attempt.tries:
+        return _again(attempt, until, now)
+    return _told_again(attempt, "collecting", until, failure.message, now)
+
+
+def _told_again(
+    attempt: Attempt, stage: Literal["queued", "running", "collecting"], until: datetime, reason: str, now: datetime
+) -> Step:
+    again = _again(attempt, until, now)
+    return told(again.attempt, AttemptProgressed, now, stage=stage, message=reason)
+
+
+def _again(attempt: Attempt, until: datetime, now: datetime) -> Step:
+    again = put_off(attempt, now).attempt
+    if again.next_action_at is not None and now < until < again.next_action_at:
+        # The last try is at the end of the window.
+        again = replace(again, next_action_at=until)
+    return Step(again)
