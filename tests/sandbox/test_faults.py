@@ -1,5 +1,6 @@
 """Each fault on the wire, and what the book of bills says about it."""
 
+from base64 import b64encode
 from typing import Any
 
 import httpx
@@ -155,3 +156,46 @@ def test_low_credit_throttles_replicate(box: Any) -> None:
     assert (first.status_code, second.status_code) == (201, 429)
     assert 1 <= int(second.headers["retry-after"]) <= 10
     assert f"resets in ~{second.headers['retry-after']}s." in second.json()["detail"]
+
+
+def test_a_run_is_unknown_at_first_and_its_output_is_empty_at_first(box: Any) -> None:
+    box.fault("fal", unknown_first=2, empty_first=1)
+    queued = box.fal_submit().json()
+    assert [box.fal.get(queued["status_url"]).status_code for _ in range(2)] == [404, 404]
+    box.until(lambda: box.fal.get(queued["status_url"]).json()["status"] == "COMPLETED")
+    assert box.fal.get(queued["response_url"]).json()["audio"] is None
+    assert box.fal.get(queued["response_url"]).json()["audio"]["url"]
+    box.fault("replicate", unknown_first=1, empty_first=1)
+    url = box.predict().json()["urls"]["get"]
+    assert box.replicate.get(url).status_code == 404
+    done = box.until(lambda: (d := box.replicate.get(url).json())["completed_at"] and d)
+    assert (done["status"], done["output"], done["data_removed"]) == ("succeeded", None, False)
+    assert box.replicate.get(url).json()["output"]
+
+
+def test_a_result_is_what_the_rule_says_and_its_logs_as_long(box: Any) -> None:
+    box.fault("replicate", result={"song": ["{url}", 1]}, logs_bytes=100_000)
+    done = box.prediction_ended(box.predict())
+    assert done["output"]["song"][0].startswith("https://")
+    assert len(done["logs"]) > 100_000
+
+
+def test_a_file_that_comes_later_in_a_coding_of_its_own(box: Any) -> None:
+    content = b64encode(b"RIFF....WAVE").decode()
+    file = {"not_yet": 1, "status": 202, "coding": "aws-chunked", "content": content, "headers": {"x-why": "s3"}}
+    box.fault("replicate", files=file)
+    url = box.prediction_ended(box.predict())["output"]
+    assert box.fal.get(url).status_code == 202
+    answer = box.fal.get(url)
+    assert (answer.status_code, answer.headers["x-why"]) == (200, "s3")
+    assert answer.content == b"c\r\nRIFF....WAVE\r\n0\r\n\r\n"
+
+
+def test_a_cancel_that_is_refused_leaves_the_run_alone(box: Any) -> None:
+    box.fault("fal", cancel="refused", run_s=0.3)
+    queued = box.fal_submit().json()
+    assert box.fal.put(queued["cancel_url"]).status_code == 405
+    box.fault("replicate", cancel="refused", run_s=0.3)
+    created = box.predict()
+    assert box.replicate.post(created.json()["urls"]["cancel"]).status_code == 409
+    assert box.prediction_ended(created)["status"] == "succeeded"

@@ -17,7 +17,7 @@ from sandbox.desk import Desk
 from sandbox.fal import Fal, fal_http_error
 from sandbox.fal_platform import FalPlatform
 from sandbox.faults import Faults
-from sandbox.files import serve_file
+from sandbox.files import Files
 from sandbox.job import Job
 from sandbox.jobs import Jobs
 from sandbox.replicate import Replicate, replicate_http_error
@@ -99,7 +99,7 @@ async def _apps(
     jobs = await stack.enter_async_context(Jobs.open(settings, bills, webhooks.announce))
     desk = Desk(settings, faults, bills, jobs, addresses.fal_api_url)
     fal = Fal(desk, addresses.fal_api_url)
-    files = Route("/files/{fault}/{name}", serve_file)
+    files = Route("/files/{fault}/{name}", Files(jobs.of_any).serve)
     platform = FalPlatform(desk, keys).routes()
     return (
         Starlette(routes=[files, *platform, *fal.queue_routes()], exception_handlers={HTTPException: fal_http_error}),

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from sandbox.bills import Bills, Post, attempt_of
 from sandbox.endpoints import Endpoint
-from sandbox.faults import Action, Faults, Moment
+from sandbox.faults import Action, Faults, Moment, OddFile
 from sandbox.files import files_for
 from sandbox.job import Job, Outcome, planned, refused_by_model
 from sandbox.jobs import Jobs
-from sandbox.outputs import output_of
+from sandbox.outputs import odd_output, output_of
 from sandbox.replies import PRESETS, Answer, Provider, Reply
 from sandbox.serving import conduct
 from sandbox.settings import Settings
@@ -101,7 +101,7 @@ class Desk:
     def _job(self, arrival: Arrival, job_id: str, action: Action, limits: Limits) -> Job:
         endpoint = arrival.endpoint
         assert endpoint is not None
-        ending, price = self._ending(arrival, endpoint, action)
+        ending, price = self._ending(arrival, endpoint, action, job_id)
         settings = self.settings
         queue_s = settings.queue_s if action.queue_s is None else action.queue_s
         run_s = settings.run_s if action.run_s is None else action.run_s
@@ -120,14 +120,16 @@ class Desk:
             end_within_s=limits.end_within_s,
         )
 
-    def _ending(self, arrival: Arrival, endpoint: Endpoint, action: Action) -> tuple[Outcome, float]:
+    def _ending(self, arrival: Arrival, endpoint: Endpoint, action: Action, job_id: str) -> tuple[Outcome, float]:
         if arrival.accepted is None:
             assert arrival.problem is not None
             return refused_by_model(arrival.problem), 0.0
         made = endpoint.makes(arrival.accepted)
         price = round(endpoint.price(made), 6)
-        files = files_for(endpoint, made, arrival.prompt or str(arrival.given), self._files_base, action.files)
-        output = output_of(endpoint, made, files, arrival.given)
+        fault = f"odd-{job_id}" if isinstance(action.files, OddFile) else action.files
+        files = files_for(endpoint, made, arrival.prompt or str(arrival.given), self._files_base, fault)
+        usual = action.result is None
+        output = output_of(endpoint, made, files, arrival.given) if usual else odd_output(action.result, files)
         return planned(endpoint.provider, action, output, price), price
 
     def _book(self, arrival: Arrival, job_id: str | None, status: int | None, price: float) -> None:

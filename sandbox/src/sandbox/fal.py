@@ -18,6 +18,7 @@ from sandbox.fal_documents import expired, queue_urls, status_document
 from sandbox.faults import Action
 from sandbox.job import Job, Outcome
 from sandbox.jobs import wait_for_move
+from sandbox.outputs import emptied
 from sandbox.replies import PRESETS, Answer, Reply
 from sandbox.serving import conduct, render
 from sandbox.settings import Settings
@@ -99,6 +100,8 @@ class Fal:
         job = await self._find(request, "status")
         if isinstance(job, Response):
             return job
+        if job.is_still_unknown():
+            return render(_NOT_FOUND, fal_id(job.id))
         with_logs = request.query_params.get("logs") in ("1", "true")
         status, document = status_document(job, self._base, self._jobs.position(job), with_logs=with_logs)
         return render(Reply(status, document), fal_id(job.id))
@@ -119,6 +122,8 @@ class Fal:
             return render(Reply(400, {"detail": "Request is still in progress"}), fal_id(job.id))
         if job.action.result_404 or expired(job, self._desk.settings, time.time()):
             return render(_NOT_FOUND, fal_id(job.id))
+        if job.is_still_empty():
+            return render(Reply(200, emptied(job.outcome.output)), fal_id(job.id))
         return render(_result(job.outcome), fal_id(job.id))
 
     async def cancel(self, request: Request) -> Response:
@@ -128,6 +133,8 @@ class Fal:
             return job
         if job.outcome is not None:
             return render(Reply(400, {"status": "ALREADY_COMPLETED"}), fal_id(job.id))
+        if job.action.cancel == "refused":
+            return render(Reply(405, {"detail": "Method Not Allowed"}), fal_id(job.id))
         removed = job.started_at is None and job.action.cancel == "honoured"
         if job.action.cancel == "honoured":
             self._jobs.cancel(job)

@@ -39,7 +39,7 @@ def status_document(job: Job, base: str, position: int, *, with_logs: bool) -> t
 def _logs(job: Job) -> list[dict[str, str]]:
     now = job.ended_at or time.time()
     line = {"timestamp": iso(now), "level": "INFO", "source": "USER"}
-    return [{"message": f"Generating: {job.progress(now):.0%}"} | line]
+    return [{"message": f"Generating: {job.progress(now):.0%}" + "x" * job.action.logs_bytes} | line]
 
 
 def expired(job: Job, settings: Settings, now: float) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
 from sandbox.replies import PRESETS, REPLICATE_ERRORS, Answer, Provider, Reply
 
@@ -33,6 +33,19 @@ class Failure(_Message):
     billed: bool = False
 
 
+class OddFile(_Message):
+    """How the output's address answers, and what lies there."""
+
+    not_yet: int = Field(default=0, ge=0)
+    """So many requests are answered with `status` first."""
+    status: int = Field(default=404, ge=200, le=599)
+    headers: dict[str, str] = {}
+    coding: Literal["gzip", "aws-chunked"] | None = None
+    """How the content is really encoded; a header says so only if it is among `headers`."""
+    content: Base64Bytes | None = None
+    """What lies there instead of the usual file, in base64."""
+
+
 class Action(_Message):
     """What happens to the request a rule has matched; parts combine. Durations are seconds."""
 
@@ -48,8 +61,12 @@ class Action(_Message):
     result_404: bool = False
     unknown_status: str | None = None
     end_as: Literal["aborted", "canceled"] | None = None
-    cancel: Literal["honoured", "ignored"] = "honoured"
-    files: Literal["gone", "broken", "html"] | None = None
+    cancel: Literal["honoured", "ignored", "refused"] = "honoured"
+    result: Any = None
+    empty_first: int = Field(default=0, ge=0)
+    unknown_first: int = Field(default=0, ge=0)
+    logs_bytes: int = Field(default=0, ge=0)
+    files: Literal["gone", "broken", "html"] | OddFile | None = None
     webhook: tuple[WebhookFault, ...] = ()
 
     def refusal(self, provider: Provider) -> Answer | None:
@@ -125,4 +142,4 @@ class Faults:
     def as_json(self) -> list[dict[str, Any]]:
         """The rules in force, each with how many uses it has left."""
         pairs = zip(self._rules, self._left, strict=True)
-        return [rule.model_dump(exclude_defaults=True) | {"left": left} for rule, left in pairs]
+        return [rule.model_dump(mode="json", exclude_defaults=True) | {"left": left} for rule, left in pairs]

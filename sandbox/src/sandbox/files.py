@@ -1,8 +1,10 @@
 """The addresses outputs get, and the files behind them, which are made anew whenever they are asked for."""
 
 import asyncio
+import gzip
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -10,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from sandbox.endpoints import Endpoint, Made, Sound
+from sandbox.faults import OddFile
+from sandbox.job import Job
 from sandbox.media import picture, sound, sound_bytes
 from sandbox.serving import cut_short
 
@@ -43,17 +47,47 @@ def files_for(endpoint: Endpoint, made: Made, text: str, base: str, fault: str |
     return tuple(File(f"{folder}/{name}", name, "image/png", None, made.width, made.height) for name in names)
 
 
-async def serve_file(request: Request) -> Response:
-    """Answers a GET or HEAD with the whole file or the range asked for."""
-    fault, name = request.path_params["fault"], request.path_params["name"]
-    found = _NAME.fullmatch(name)
-    if not found or fault not in ("ok", "broken", "html"):
-        return Response("Not found", 404, media_type="text/plain")
+JobOf = Callable[[str], Job | None]
+"""Finds a job by its id."""
+
+
+class Files:
+    """Serves outputs."""
+
+    def __init__(self, job_of: JobOf) -> None:
+        self._job_of = job_of
+
+    async def serve(self, request: Request) -> Response:
+        """Answers a GET or HEAD with the whole file or the range asked for, or as the job's rule says."""
+        fault, name = request.path_params["fault"], request.path_params["name"]
+        found = _NAME.fullmatch(name)
+        job = self._job_of(fault.removeprefix("odd-")) if fault.startswith("odd-") else None
+        if found and job is not None and isinstance(job.action.files, OddFile):
+            return await _odd(job, job.action.files, found)
+        if not found or fault not in ("ok", "broken", "html"):
+            return Response("Not found", 404, media_type="text/plain")
+        return await _usual(fault, name, found, request.headers)
+
+
+async def _odd(job: Job, file: OddFile, found: re.Match[str]) -> Response:
+    job.file_looks += 1
+    if job.file_looks <= file.not_yet:
+        return Response(b"", file.status, file.headers)
+    content = file.content if file.content is not None else await asyncio.to_thread(_make, found)
+    if file.coding == "gzip":
+        content = gzip.compress(content, 1)
+    elif file.coding == "aws-chunked":
+        content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+    headers = {"content-type": "audio/wav" if found["ms"] else "image/png"} | file.headers
+    return Response(content, 200, headers)
+
+
+async def _usual(fault: str, name: str, found: re.Match[str], headers: Headers) -> Response:
     if fault == "html":
         return HTMLResponse("<html><body>Please wait while we check your browser.</body></html>")
     kind = "audio/wav" if found["ms"] else "image/png"
     content = await asyncio.to_thread(_make, found)
-    response = _ranged(content, f'"{hashlib.sha256(name.encode()).hexdigest()[:32]}"', kind, request.headers)
+    response = _ranged(content, f'"{hashlib.sha256(name.encode()).hexdigest()[:32]}"', kind, headers)
     return cut_short(response) if fault == "broken" else response
 
 

@@ -46,6 +46,9 @@ class Job:
     outcome: Outcome | None = None
     ticket: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
+    status_looks: int = 0
+    result_looks: int = 0
+    file_looks: int = 0
 
     @property
     def provider(self) -> Provider:
@@ -66,6 +69,18 @@ class Job:
         if self.started_at is None or not self.run_s:
             return 0.0
         return min((now - self.started_at) / self.run_s, 1.0)
+
+    def is_still_unknown(self) -> bool:
+        """Counts a look at its status; whether it is one of the first, which do not find it."""
+        self.status_looks += 1
+        return self.status_looks <= self.action.unknown_first
+
+    def is_still_empty(self) -> bool:
+        """Counts a look at its result; whether it is one of the first, which find no output."""
+        if self.outcome is None or self.outcome.status != "succeeded":
+            return False
+        self.result_looks += 1
+        return self.result_looks <= self.action.empty_first
 
     def tell(self) -> None:
         """Wakes whoever waits for this job to move."""

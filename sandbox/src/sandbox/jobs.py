@@ -75,6 +75,10 @@ class Jobs:
         job = self._jobs.get(job_id)
         return job if job and job.provider == provider else None
 
+    def of_any(self, job_id: str) -> Job | None:
+        """The job of that id, whosever it is."""
+        return self._jobs.get(job_id)
+
     def newest_first(self, provider: Provider) -> list[Job]:
         """All jobs of a provider."""
         return [job for job in reversed(self._jobs.values()) if job.provider == provider]

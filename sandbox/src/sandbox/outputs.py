@@ -8,6 +8,24 @@ from sandbox.endpoints import Endpoint, Made, Pictures
 from sandbox.files import File
 
 
+def odd_output(result: Any, files: Sequence[File]) -> Any:
+    """A result that a rule spells out; in its texts `{url}` stands for the first file's address."""
+    if isinstance(result, str):
+        return result.replace("{url}", files[0].url)
+    if isinstance(result, list):
+        return [odd_output(item, files) for item in result]
+    if isinstance(result, dict):
+        return {key: odd_output(value, files) for key, value in result.items()}
+    return result
+
+
+def emptied(output: Any) -> Any:
+    """The same result before its files are there."""
+    if not isinstance(output, dict):
+        return None
+    return {key: None if isinstance(value, dict | list) else value for key, value in output.items()}
+
+
 def output_of(endpoint: Endpoint, made: Made, files: Sequence[File], given: dict[str, Any]) -> Any:
     """The model's output for `given`, pointing at `files`."""
     if endpoint.provider == "replicate":

@@ -19,6 +19,7 @@ from sandbox.desk import Arrival, Desk, Limits
 from sandbox.faults import Action, Moment
 from sandbox.job import Job
 from sandbox.jobs import wait_for_move
+from sandbox.outputs import emptied
 from sandbox.replicate_documents import prediction
 from sandbox.replicate_intake import (
     cancel_after,
@@ -86,13 +87,22 @@ class Replicate:
     async def get(self, request: Request) -> Response:
         """One prediction as it stands."""
         job = await self._find(request, "status")
-        return job if isinstance(job, Response) else self._shown(job)
+        if isinstance(job, Response):
+            return job
+        if job.is_still_unknown():
+            return await conduct(request, PRESETS["replicate"]["not_found"])
+        if job.is_still_empty():
+            document = prediction(job, self._base, self._desk.settings)
+            return render(Reply(200, document | {"output": emptied(document["output"])}))
+        return self._shown(job)
 
     async def cancel(self, request: Request) -> Response:
         """Stops a prediction that has not ended; answers with what it has become."""
         job = await self._find(request, "cancel")
         if isinstance(job, Response):
             return job
+        if job.action.cancel == "refused":
+            return render(replicate_problem(409, "Conflict", "The prediction cannot be canceled."))
         if job.action.cancel == "honoured":
             self._jobs.cancel(job)
         return self._shown(job)

@@ -58,4 +58,4 @@ def _logs(job: Job, now: float) -> str:
     if job.started_at is None:
         return ""
     done = round(job.progress(job.ended_at or now) * 100)
-    return f"{done}%|{'█' * (done // 10):<10}| {done}/100\n"
+    return f"{done}%|{'█' * (done // 10):<10}| {done}/100\n" + "x" * job.action.logs_bytes
