@@ -29,6 +29,7 @@ class FailureKind(StrEnum):
     OUTPUT_UNREADABLE = "output_unreadable"
     OUTPUT_REFUSED = "output_refused"
     STORE_FAILED = "store_failed"
+    CALLBACK_REFUSED = "callback_refused"
     NEVER_ACCEPTED = "never_accepted"
     AMBIGUOUS_SUBMISSION = "ambiguous_submission"
     EXPIRED = "expired"
@@ -122,6 +123,13 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False,
         False,
     ),
+    FailureKind.CALLBACK_REFUSED: FailureTraits(
+        "The provider found fault with the address at which Segue wants to be called back, which is no fault of the "
+        "request; SEGUE_PUBLIC_URL has to be checked.",
+        True,
+        False,
+        False,
+    ),
     FailureKind.NEVER_ACCEPTED: FailureTraits(
         "The submit's answer was lost, and the provider never showed the run within the grace; it was not accepted.",
         True,
@@ -147,10 +155,11 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False,
         False,
     ),
+    # Whoever asks in a way that the provider answers so says nothing about how it does for others.
     FailureKind.UNKNOWN: FailureTraits(
         "The provider answered something Segue does not know; the raw answer is kept with the attempt.",
         True,
-        True,
+        False,
         False,
     ),
 }
