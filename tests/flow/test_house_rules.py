@@ -24,6 +24,7 @@ PURE = (
     "adapter-kit/src/adapter_kit/outcomes.py",
     "adapter-kit/src/adapter_kit/outputs.py",
     "adapter-kit/src/adapter_kit/judging.py",
+    "adapter-kit/src/adapter_kit/phrases",
     "services/orchestrator/src/orchestrator/decide.py",
     "services/orchestrator/src/orchestrator/happenings.py",
     "services/orchestrator/src/orchestrator/job.py",

@@ -1,0 +1,121 @@
+"""The tables of phrases, both ways: what names a caller's mistake, and what has the same words and names none."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from adapter_kit.phrases.findings import FINDINGS
+from adapter_kit.phrases.input import INPUT_PHRASES
+from adapter_kit.phrases.phrase import Phrase
+from adapter_kit.phrases.reading import kind_said, sentences_of
+from adapter_kit.phrases.service import SERVICE_PHRASES
+from adapter_kit.phrases.verdicts import VERDICTS
+from contracts.failures import FAILURES, FailureKind
+
+PHRASES = (*VERDICTS, *FINDINGS, *INPUT_PHRASES, *SERVICE_PHRASES)
+KINDS = {"content": FailureKind.CONTENT_POLICY, "input": FailureKind.INVALID_INPUT, "service": None}
+SAID = [(phrase, text) for phrase in PHRASES for text in (*phrase.real, *phrase.alike)]
+INNOCENT = [(phrase, text) for phrase in PHRASES for text in phrase.innocent]
+
+
+def name(value: object) -> str:
+    return value.says[0][:20] if isinstance(value, Phrase) else str(value)[:40]
+
+
+@pytest.mark.parametrize(("phrase", "text"), SAID, ids=name)
+def test_what_was_said_is_read_as_what_it_is(phrase: Phrase, text: str) -> None:
+    assert any(phrase.found_in(sentence) for sentence in sentences_of(text)), "another row reads it"
+    assert kind_said([text]) is KINDS[phrase.topic]
+
+
+@pytest.mark.parametrize(("phrase", "text"), INNOCENT, ids=name)
+def test_the_same_words_may_mean_something_else(phrase: Phrase, text: str) -> None:
+    assert kind_said([text]) is None
+
+
+@pytest.mark.parametrize("phrase", PHRASES, ids=name)
+def test_every_way_of_saying_it_has_an_example(phrase: Phrase) -> None:
+    sentences = [sentence for text in (*phrase.real, *phrase.alike) for sentence in sentences_of(text)]
+    unheard = [says for says in phrase.says if not any(Phrase("content", (says,), "").found_in(s) for s in sentences)]
+    assert unheard == []
+
+
+def test_the_tables_have_their_sources_and_enough_that_was_really_said() -> None:
+    assert all(phrase.source.startswith(("https://", "field report: ")) for phrase in PHRASES)
+    assert sum(len(phrase.real) for phrase in PHRASES if phrase.topic != "service") >= 60
+    texts = Counter(text for phrase in PHRASES for text in (*phrase.real, *phrase.alike))
+    assert [text for text, times in texts.items() if times > 1] == []
+
+
+def test_what_is_read_as_a_mistake_is_the_caller_s() -> None:
+    assert all(kind is None or FAILURES[kind].callers_fault for kind in KINDS.values())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "safety checker failed to load",
+        "the model's content policy service is unavailable",
+        "the model's content policy service timed out",
+        "CUDA out of memory",
+        "invalid input tensor shape",
+        "prompt processing failed: worker crashed",
+        "This field is required",
+        "Internal Server Error",
+        "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing.",
+        "You do not have permission to run this model.",
+        "Prediction interrupted; please retry (code: PA)",
+        "Director: unexpected error handling prediction (E9828)",
+        "KeyError: 'prompt'",
+        "1 validation error for PredictionResponse\nlogs\n  Input should be a valid string",
+        "blocked by CORS policy",
+        "run exceeded the maximum duration of 30 minutes",
+        "The content server rejected the upload",
+        "",
+    ],
+)
+def test_a_provider_s_own_trouble_is_nobody_s_mistake(text: str) -> None:
+    assert kind_said([text]) is None
+
+
+def test_each_sentence_speaks_for_itself() -> None:
+    assert kind_said(["The prompt was flagged by the content filter. The worker crashed."]) is KINDS["content"]
+    assert kind_said(["The content filter crashed while it read the prompt. Please retry."]) is None
+    assert kind_said(["Input validation error", "NSFW content detected"]) is KINDS["content"]
+
+
+PROMPT = 'A protest song: "NSFW content detected", cried the censor; content policy violation, flagged as sensitive'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"failed to process prompt {PROMPT!r}: worker lost",
+        f"Internal error for input {PROMPT[:60]}...",
+        "could not render: " + PROMPT.replace('"', '\\"'),
+        f"prompt: {PROMPT}\nlyrics: {PROMPT}\nexit status 1",
+    ],
+)
+def test_what_the_caller_wrote_is_not_the_provider_s_word(said: str) -> None:
+    assert kind_said([said], [PROMPT]) is None
+    assert kind_said([f"{said}. Your request was blocked by our moderation system."], [PROMPT]) is KINDS["content"]
+
+
+def test_a_short_prompt_does_not_take_a_verdict_s_words_away() -> None:
+    assert kind_said(["NSFW content detected in all outputs"], ["NSFW content"]) is KINDS["content"]
+
+
+def test_lines_as_json_writes_them_are_lines() -> None:
+    assert kind_said(['{"error": "step 3 of 4\\nNSFW content detected in all outputs\\nstopped"}']) is KINDS["content"]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["a " * 9_000, "x" * 20_000, "content_policy_" * 2_000, "prompt " * 3_000, "1 " * 9_000, "not allowed: " * 2_000],
+    ids=lambda text: text[:15],
+)
+def test_no_text_takes_long_to_read(hostile: str) -> None:
+    began = time.process_time()
+    kind_said([hostile], [hostile[:5_000]])
+    assert time.process_time() - began < 2
