@@ -1,12 +1,14 @@
 """What an exchange means, whoever the provider is."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
-from adapter_kit.answers import explain, retry_after_s, submit_outcome
+from adapter_kit.answers import explain, no_answer, submit_outcome
 from adapter_kit.outcomes import Failure, NotSent, ProviderRef, Unclear
+from adapter_kit.patience import retry_after_s
 from adapter_kit.wire import MAX_PAGE_CHARS, MAX_WORDS, Answer, Exchange, exchange, words
 from contracts.failures import FailureKind
 
@@ -27,10 +29,40 @@ NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
         ({"retry-after": "nan"}, "", None),
         ({"retry-after": "9" * 400}, "", None),
         ({}, "", None),
+        # In words.
+        ({}, "Request was throttled. Your rate limit resets in ~1m30s.", 90.0),
+        ({}, "resets in 2 minutes", 120.0),
+        ({}, "slow down, and come back in 2 minutes", 120.0),
+        ({}, "Please retry after 90 seconds", 90.0),
+        ({}, "try again in 1h", 3_600.0),
+        ({}, "rate limit resets in 1 hour and 5 minutes", 3_900.0),
+        ({}, "Please wait 500 ms", 0.5),
+        ({}, "retry after 5", 5.0),
+        ({}, "You can try again in about a minute", 60.0),
+        ({}, "limited to 6 requests per minute with a burst of 1 requests. Your rate limit resets in ~10s.", 10.0),
+        ({}, "600 requests in 1 minute are allowed", None),
+        ({}, "again in 3 months", None),
+        ({}, "retry later", None),
+        # In a field of the answer.
+        ({}, {"detail": "Request was throttled.", "status": 429, "retry_after": 7}, 7.0),
+        ({}, {"error": {"message": "busy", "retry_after_ms": 1_500}}, 1.5),
+        ({}, {"retryAfter": "12"}, 12.0),
+        ({}, {"error": [{"retry-after": "30s"}]}, 30.0),
+        ({}, {"detail": [{"msg": "Try again in 1 min 20 s", "type": "rate_limit"}]}, 80.0),
+        ({}, {"retry_after": True, "detail": "resets in 4s"}, 4.0),
+        ({}, {"retry_after": -1}, None),
+        ({}, {"retry_after": "soon"}, None),
+        ({}, {"detail": "busy", "input": {"prompt": "resets in 9s"}}, None),
+        # A day at most, whatever is said.
+        ({"retry-after": "999999999"}, "", 86_400.0),
+        ({}, "try again in 400 days", 86_400.0),
+        ({}, {"retry_after": 1e8}, 86_400.0),
     ],
 )
-def test_when_to_come_back(headers: dict[str, str], body: str, expected: float | None) -> None:
-    assert retry_after_s(Answer(429, headers, body.encode())) == expected
+def test_when_to_come_back(headers: dict[str, str], body: Any, expected: float | None) -> None:
+    answer = Answer(429, headers, (body if isinstance(body, str) else json.dumps(body)).encode())
+    assert retry_after_s(answer) == expected
+    assert no_answer(Exchange(answer=answer)).retry_after_s == expected
 
 
 def outcome(done: Exchange) -> Any:

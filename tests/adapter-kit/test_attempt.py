@@ -32,6 +32,7 @@ from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
+    CallbackRefused,
     CancelPending,
     Failure,
     Found,
@@ -53,6 +54,7 @@ from adapter_kit.outcomes import (
 )
 from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
 from adapter_kit.record import LEASE_S, MISSING_TRIES, Attempt
+from adapter_kit.silence import shown_by
 from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
@@ -87,6 +89,8 @@ RUNNING = replace(SUBMITTING, state="running", ref=REF, accepted_at=NOW)
 STARTED = replace(RUNNING, started_at=NOW, stage="running")
 COLLECTING = replace(STARTED, state="collecting", outputs=(Output("https://files.example/a.wav"),))
 CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="client", cancel_sent_at=NOW)
+CALLED = replace(SUBMITTING, expects_callback=True)
+OUR_ADDRESS = CallbackRefused(Failure(FailureKind.CALLBACK_REFUSED, "webhook: Does not match format 'uri'", None, 422))
 BY_REF, UNNAMED, OF_ANOTHER = CalledBack(REF), CalledBack(), CalledBack(ProviderRef("run-2", {}))
 
 
@@ -113,6 +117,26 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("not sent", SUBMITTING, answered(NotSent("refused")), "queued", ["progressed"], None, NOW),
     ("throttled", SUBMITTING, answered(Throttled(NO_CREDIT, 2)), "queued", ["progressed"], None, NOW),
     ("throttled for too long", SUBMITTING, answered(Throttled(NO_CREDIT, 60)), "failed", ["failed"], None, NOW),
+    ("refused for the callback", CALLED, answered(OUR_ADDRESS), "queued", ["progressed"], None, NOW),
+    ("refused for no callback", SUBMITTING, answered(OUR_ADDRESS), "failed", ["failed"], None, NOW),
+    (
+        "refused for the callback, and cancelled",
+        at(CALLED, cancel_reason="client"),
+        answered(OUR_ADDRESS),
+        "cancelled",
+        ["cancelled"],
+        None,
+        NOW,
+    ),
+    (
+        "refused for the callback, late",
+        at(AMBIGUOUS, expects_callback=True),
+        answered(OUR_ADDRESS),
+        "queued",
+        ["progressed"],
+        None,
+        NOW,
+    ),
     ("unclear", SUBMITTING, answered(Unclear("reset")), "ambiguous", ["ambiguous"], None, NOW),
     ("the poster died", SUBMITTING, Due(), "ambiguous", ["ambiguous"], None, NOW),
     ("an older submission's answer", SUBMITTING, answered(Accepted(REF), 0), "submitting", [], None, NOW),
@@ -459,3 +483,43 @@ def test_what_is_turned_away_says_whether_it_was_ever_asked(submissions: int, wo
     assert turned_away.failure is not None
     assert turned_away.failure.kind is FailureKind.UNAVAILABLE
     assert turned_away.failure.message == f"{words} it said before: no credit"
+
+
+def test_a_refused_callback_costs_one_more_submit_and_no_provider() -> None:
+    refused = step(CALLED, answered(OUR_ADDRESS), NOW)
+    assert not refused.attempt.expects_callback
+    assert "sent again without one" in refused.events[0].model_dump()["message"]
+    again = step(refused.attempt, Due(), refused.attempt.next_action_at or NOW)
+    assert again.action == Post(2)
+    assert step(again.attempt, answered(OUR_ADDRESS, 1), NOW).attempt == again.attempt, "an answer to the first submit"
+    last = step(again.attempt, answered(OUR_ADDRESS, 2), NOW)
+    [failed] = last.events
+    assert isinstance(failed, AttemptFailed)
+    assert (failed.kind, failed.accepted, failed.known_cost_usd) == (FailureKind.CALLBACK_REFUSED, False, 0.0)
+
+
+def shown_not_to_be(attempt: Attempt) -> float:
+    """Seconds from the submit to the moment in which a complete listing's silence is proof."""
+    shown = shown_by(attempt, conclusive=True)
+    assert shown is not None
+    return (shown - NOW).total_seconds()
+
+
+def test_a_provider_that_has_answered_is_not_waited_for_as_if_it_had_not() -> None:
+    heard_at = NOW + timedelta(seconds=2)
+    lost = step(SUBMITTING, answered(Unclear("no answer in time")), NOW + timedelta(seconds=30)).attempt
+    told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), heard_at).attempt
+    proxy = step(SUBMITTING, answered(Unclear("HTTP 502 of a proxy")), heard_at).attempt
+    assert [shown_not_to_be(each) for each in (lost, told, proxy)] == [40, 12, 40]
+    silent = Searched(NotFound(conclusive=True))
+    assert step(told, silent, heard_at + timedelta(seconds=9)).attempt.state == "ambiguous"
+    assert step(told, silent, heard_at + timedelta(seconds=10)).attempt.state == "failed"
+
+
+def test_an_answer_to_one_submit_says_nothing_of_the_next() -> None:
+    told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), NOW).attempt
+    queued = step(told, answered(Throttled(NO_CREDIT, 1)), NOW).attempt
+    again = step(queued, Due(), NOW).attempt
+    died = step(again, Due(), NOW + timedelta(seconds=16)).attempt
+    assert died.state == "ambiguous"
+    assert shown_not_to_be(died) == 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,6 +19,7 @@ from adapter_kit.happenings import Post, SubmitAnswered
 from adapter_kit.ledger import Stepped
 from adapter_kit.outcomes import (
     Accepted,
+    CallbackRefused,
     Failure,
     KeyAccepted,
     NotSent,
@@ -52,7 +54,9 @@ def outbox(pool: Pool) -> Outbox:
     return Outbox(pool, cast("Any", None), cast("Any", runtime))
 
 
-async def queue(outbox: Outbox, names: list[str], endpoint: str = "test/model") -> None:
+async def queue(
+    outbox: Outbox, names: list[str], endpoint: str = "test/model", *, expects_callback: bool = False
+) -> None:
     async with outbox.transaction() as transaction:
         now = transaction.now
         jobs = [job_id_for("default", name) for name in names]
@@ -75,6 +79,7 @@ async def queue(outbox: Outbox, names: list[str], endpoint: str = "test/model") 
                 grace_s=240,
                 created_at=now,
                 next_action_at=now,
+                expects_callback=expects_callback,
             )
             for job in jobs
         ]
@@ -120,6 +125,37 @@ async def test_a_retired_model_shuts_its_endpoint_alone(outbox: Outbox) -> None:
     await queue(outbox, ["other"], endpoint="another/model")
     states = {stepped.attempt.endpoint: stepped.attempt.state for stepped in await claim(outbox)}
     assert states == {"test/model": "failed", "another/model": "submitting"}
+
+
+UNKNOWN = Failure(FailureKind.UNKNOWN, "something new", http_status=400)
+
+
+async def test_what_one_caller_is_told_never_shuts_the_provider_for_others(outbox: Outbox) -> None:
+    await queue(outbox, [f"odd {n}" for n in range(2 * THRESHOLD)])
+    kinds = [FailureKind.UNKNOWN, FailureKind.CONTENT_POLICY, FailureKind.INVALID_INPUT, FailureKind.CALLBACK_REFUSED]
+    for n, stepped in enumerate(await claim(outbox)):
+        await answer(outbox, stepped, Refused(replace(UNKNOWN, kind=kinds[n % len(kinds)])))
+    await queue(outbox, ["next"])
+    (following,) = await claim(outbox)
+    assert isinstance(following.action, Post)
+
+
+async def test_what_the_provider_says_of_itself_does_shut_it(outbox: Outbox) -> None:
+    await queue(outbox, [f"ill {n}" for n in range(THRESHOLD)])
+    for stepped in await claim(outbox):
+        await answer(outbox, stepped, Refused(replace(UNKNOWN, kind=FailureKind.PROVIDER_ERROR)))
+    await queue(outbox, ["next"])
+    (following,) = await claim(outbox)
+    assert following.action is None
+
+
+async def test_a_refused_callback_is_sent_again_at_once_without_one(outbox: Outbox) -> None:
+    await queue(outbox, ["first"], expects_callback=True)
+    (first,) = await claim(outbox)
+    refused = await answer(outbox, first, CallbackRefused(replace(UNKNOWN, kind=FailureKind.CALLBACK_REFUSED)))
+    assert (refused.attempt.state, refused.attempt.expects_callback) == ("queued", False)
+    (again,) = await claim(outbox)
+    assert again.action == Post(2)
 
 
 async def test_an_endpoint_that_answers_nothing_clear_is_not_given_more(outbox: Outbox) -> None:

@@ -8,7 +8,7 @@ import pytest
 from adapter_kit.judging import Evidence
 from adapter_kit.wire import Answer
 from contracts.failures import FailureKind as Kind
-from fal_adapter.errors import FAL_ROWS, fal_failure
+from fal_adapter.errors import FAL_ROWS, ended_without_a_run, fal_failure, run_failure
 
 LOCKED = "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
 
@@ -21,6 +21,15 @@ def listed(*types: str) -> dict[str, Any]:
     return {"detail": [{"loc": ["body", "prompt"], "msg": f"it is {kind}", "type": kind} for kind in types]}
 
 
+def worded(kind: str, words: str) -> dict[str, Any]:
+    return {"detail": [{"loc": ["body"], "msg": words, "type": kind, "url": f"https://docs.fal.ai/errors#{kind}"}]}
+
+
+POLICY, CALLBACK = Kind.CONTENT_POLICY, Kind.CALLBACK_REFUSED
+SENSITIVE_WORDS = (
+    "The prompt could not be submitted. The prompt contains sensitive words that violate Google's Generative AI "
+    "Prohibited Use policy."
+)
 CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     # Our own start deadline, and the time-outs that are not ours.
     (504, {"x-fal-request-timeout-type": "user"}, flat("request_timeout"), Kind.START_TIMEOUT),
@@ -55,14 +64,52 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (422, {}, listed("greater_than_equal"), Kind.INVALID_INPUT),
     (422, {}, listed("sequence_too_long"), Kind.INVALID_INPUT),
     (422, {}, listed("value_error.missing"), Kind.INVALID_INPUT),
-    (422, {}, {"detail": "content_policy_violation is only mentioned"}, Kind.INVALID_INPUT),
+    (422, {}, {"detail": "what does content_policy mean"}, Kind.INVALID_INPUT),
+    (422, {}, {"detail": "the input is not one that this model can take"}, Kind.INVALID_INPUT),
+    # A caller's mistake told in words: where no type says it, and where a type only passes on somebody else's words.
+    (400, {}, {"detail": {"status": "bad_prompt", "message": "x", "data": {"prompt_suggestion": "y"}}}, POLICY),
+    (422, {}, {"detail": {"status": "bad_composition_plan", "message": "copyrighted style reference"}}, POLICY),
+    (400, {}, {"detail": "Your request was blocked by our moderation system."}, POLICY),
+    (400, {}, {"error": {"message": "input new_sensitive (1026)", "type": "server_error"}}, POLICY),
+    (400, {}, {"detail": {"error": {"message": SENSITIVE_WORDS, "code": 400}}}, POLICY),
+    (400, {}, worded("downstream_service_error", "Your prompt violates the content policy"), POLICY),
+    (400, {}, worded("downstream_service_error", "Failure to pass the risk control system"), POLICY),
+    (500, {}, worded("downstream_service_unavailable", SENSITIVE_WORDS), POLICY),
+    (500, {}, worded("internal_server_error", "NSFW content detected in all outputs"), POLICY),
+    (422, {}, worded("no_media_generated", "blocked: the prompt was flagged by our content policy"), POLICY),
+    (422, {}, worded("value_error", "Prompt contains banned words: x"), POLICY),
+    (500, {}, {"detail": "Internal server error: content policy violation"}, POLICY),
+    (500, {}, flat("internal_error", SENSITIVE_WORDS), POLICY),
+    (500, {}, "Request Moderated", POLICY),
+    (403, {}, {"detail": "Song Description contained artist name"}, POLICY),
+    (409, {}, {"message": "Request Moderated"}, POLICY),
+    (400, {}, {"detail": "lyrics must be at most 600 characters"}, Kind.INVALID_INPUT),
+    (400, {}, worded("downstream_service_error", "invalid params, lyrics is too short"), Kind.INVALID_INPUT),
+    (500, {}, {"detail": "prompt must be between 10 and 300 characters"}, Kind.INVALID_INPUT),
+    (400, {}, flat("bad_request", "Tags contained artist name: Coldplay"), POLICY),
+    # The same words, and no mistake of the caller's.
+    (500, {}, {"detail": "safety checker failed to load"}, Kind.PROVIDER_ERROR),
+    (400, {}, {"detail": "the content policy service is unavailable"}, Kind.UNKNOWN),
+    (503, {}, flat("runner_disconnected", "NSFW content detected"), Kind.PROVIDER_ERROR),
+    (500, {}, {"detail": "This field is required"}, Kind.PROVIDER_ERROR),
+    (400, {}, {"detail": "prompt processing failed: worker crashed"}, Kind.UNKNOWN),
+    (422, {}, worded("no_media_generated", "This may occur for reasons including unsafe content"), Kind.MODEL_ERROR),
+    (500, {}, "<html><body>This request was blocked by our content policy</body></html>", Kind.PROVIDER_ERROR),
+    (400, {}, {"detail": "no such option", "input": {"prompt": "NSFW content detected"}}, Kind.UNKNOWN),
+    # The address for callbacks is ours.
+    (422, {}, {"detail": [{"loc": ["query", "fal_webhook"], "msg": "invalid URL", "type": "url"}]}, CALLBACK),
+    (422, {}, {"detail": "fal_webhook must be a public HTTPS URL"}, CALLBACK),
+    (400, {}, {"detail": "Invalid webhook URL"}, CALLBACK),
+    (500, {}, {"detail": "the webhook is not a valid URL"}, Kind.PROVIDER_ERROR),
     (413, {}, "<html>Request Entity Too Large</html>", Kind.INVALID_INPUT),
     # The account, the key, the endpoint.
     (401, {}, {"detail": "Authentication is required to access this application."}, Kind.UNAUTHORIZED),
     (402, {}, {"detail": "pay"}, Kind.INSUFFICIENT_BALANCE),
     (403, {}, {"detail": LOCKED}, Kind.INSUFFICIENT_BALANCE),
     (403, {}, {"detail": "Access to this application is forbidden for this key."}, Kind.FORBIDDEN),
+    (403, {}, "<!DOCTYPE html><html><body>Sorry, you have been blocked</body></html>", Kind.UNKNOWN),
     (404, {}, {"detail": 'Application "x" not found'}, Kind.MODEL_NOT_FOUND),
+    (410, {}, {"detail": "this model has been retired"}, Kind.MODEL_NOT_FOUND),
     (429, {"x-fal-needs-retry": "1"}, flat("concurrent_requests_limit"), Kind.RATE_LIMITED),
     (429, {}, {"detail": "slow down"}, Kind.RATE_LIMITED),
     # Proxies, and what nobody has described.
@@ -92,7 +139,8 @@ def test_every_row_decides_a_case() -> None:
         types = [each.get("type") for each in details if isinstance(each, dict)] if isinstance(details, list) else []
         types += [body.get("error_type")] if isinstance(body, dict) else []
         types += [headers.get("x-fal-error-type")]
-        said = Evidence(str(details), status, headers, tuple(each for each in types if isinstance(each, str)))
+        message = body if isinstance(body, str) else str(details)
+        said = Evidence(message, status, headers, tuple(each for each in types if isinstance(each, str)))
         deciding |= {next((n for n, row in enumerate(FAL_ROWS) if row.fits(said)), None)}
     assert deciding - {None} == set(range(len(FAL_ROWS)))
 
@@ -113,3 +161,63 @@ def test_words_are_bounded_and_storable() -> None:
     assert len(failure.message) == 2000
     assert "\x00" not in failure.message
     failure.message.encode()
+
+
+def test_what_the_caller_wrote_is_not_read() -> None:
+    prompt = "a song about a censor who says: NSFW content detected, content policy violation"
+    said = answer(500, {}, {"detail": f"could not render {prompt!r}"})
+    assert fal_failure(said, echoed=[prompt]).kind is Kind.PROVIDER_ERROR
+    assert fal_failure(said).kind is Kind.CONTENT_POLICY, "the words would have been taken for fal's"
+
+
+def test_an_error_passed_on_as_an_object_keeps_its_code_and_words() -> None:
+    failure = fal_failure(answer(400, {}, {"detail": {"status": "bad_prompt", "message": "names an artist"}}))
+    assert (failure.code, failure.message) == ("bad_prompt", "bad_prompt; names an artist")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, worded("invalid_api_key", "Invalid API key")),
+        (402, worded("x", "insufficient balance (1008)")),
+        (403, {"detail": "forbidden by a service of the model's"}),
+        (404, worded("not_found", "no such voice")),
+        (429, worded("rate_limit", "too many requests to the partner")),
+    ],
+)
+def test_what_a_model_was_refused_elsewhere_says_nothing_of_our_account(status: int, body: Any) -> None:
+    assert run_failure(answer(status, {}, body), {}).kind is Kind.PROVIDER_ERROR
+
+
+OWN = {"x-fal-error-type": "runner_scheduling_failure", "x-fal-request-id": "1"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "proves"),
+    [
+        (503, OWN, flat("runner_scheduling_failure"), True),
+        (503, {"x-fal-request-id": "1"}, flat("runner_connection_refused"), True),
+        (500, {"x-fal-error-type": "runner_server_error"}, flat("runner_server_error"), True),
+        (504, {"x-fal-request-timeout-type": "user"}, flat("request_timeout"), True),
+        (504, {"x-fal-request-timeout-type": "user"}, "", True),
+        # Not fal's own, or not the whole of it.
+        (503, {}, flat("runner_scheduling_failure"), False),
+        (503, {"x-fal-error-type": "internal_error"}, flat("runner_scheduling_failure"), False),
+        (503, OWN, "<html>nginx</html>", False),
+        (503, {"x-fal-request-id": "1"}, {"detail": "no runner"}, False),
+        (502, OWN, flat("runner_scheduling_failure"), False),
+        # Types that leave it open.
+        (500, {"x-fal-error-type": "internal_error"}, flat("internal_error"), False),
+        (503, {"x-fal-error-type": "runner_disconnected"}, flat("runner_disconnected"), False),
+        (503, {"x-fal-error-type": "runner_connection_timeout"}, flat("runner_connection_timeout"), False),
+        (503, {"x-fal-error-type": "runner_connection_error"}, flat("runner_connection_error"), False),
+        (502, {"x-fal-error-type": "runner_incomplete_response"}, flat("runner_incomplete_response"), False),
+        (504, {"x-fal-error-type": "startup_timeout"}, flat("startup_timeout"), False),
+        (504, {"x-fal-error-type": "request_timeout"}, flat("request_timeout"), False),
+        (500, {"x-fal-request-id": "1"}, listed("internal_server_error"), False),
+    ],
+)
+def test_which_failed_submits_leave_no_run_behind(
+    status: int, headers: dict[str, str], body: Any, proves: bool
+) -> None:
+    assert ended_without_a_run(answer(status, headers, body)) is proves

@@ -37,6 +37,9 @@ def said(status: int, body: Any, headers: dict[str, str] | None = None) -> Excha
     return Exchange(handed_over=True, answer=answer(status, body, headers))
 
 
+POLICY, PROVIDER = Kind.CONTENT_POLICY, Kind.PROVIDER_ERROR
+REFUSED = {"status": "COMPLETED", "error": "The content was flagged by a content checker.", "error_type": None}
+DOWNSTREAM = {"detail": [{"type": "downstream_service_error", "msg": "violates our content policy", "loc": ["body"]}]}
 SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
 
 
@@ -94,6 +97,20 @@ def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) 
         (DONE, said(500, {"detail": "x"}), (Kind.PROVIDER_ERROR, False)),
         (FAILED, said(500, "Internal Server Error"), (Kind.PROVIDER_ERROR, False)),
         (FAILED, said(403, {"detail": "the model's own"}, OURS), (Kind.PROVIDER_ERROR, True)),
+        (DONE, said(400, {"detail": {"status": "bad_prompt", "message": "names an artist"}}, OURS), (POLICY, True)),
+        (DONE, said(400, DOWNSTREAM, OURS), (POLICY, True)),
+        (DONE, said(500, {"detail": "Internal server error: content policy violation"}, OURS), (POLICY, False)),
+        (DONE, said(403, {"detail": [{"type": "forbidden", "msg": "Tags contained artist name: x"}]}), (POLICY, True)),
+        (DONE, said(401, {"detail": [{"type": "invalid_api_key", "msg": "Invalid API key"}]}), (PROVIDER, True)),
+        (REFUSED, said(500, "Internal Server Error"), (POLICY, False)),
+        (FAILED, said(500, {"detail": "safety checker failed to load"}), (PROVIDER, False)),
+        (DONE, said(200, {"error": "NSFW content detected in all outputs"}), (POLICY, True)),
+        (
+            DONE,
+            said(200, {"audio": None, "detail": "lyrics must be at most 600 characters"}),
+            (Kind.INVALID_INPUT, True),
+        ),
+        (DONE, said(200, {"audio": {"url": URL}, "message": "NSFW content detected"}), Produced((Output(URL),))),
         (DONE, said(504, {"detail": "x"}, OURS | {"x-fal-request-timeout-type": "user"}), (Kind.START_TIMEOUT, False)),
         (DONE, said(499, {"detail": "x", "error_type": "client_cancelled"}, OURS), Stopped(may_have_cost=True)),
         # The run succeeded, and made nothing of use.
@@ -111,6 +128,15 @@ def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -
         assert type(outcome) is expected
     else:
         assert outcome == expected
+
+
+def test_a_prompt_that_an_error_repeats_is_no_verdict() -> None:
+    prompt = "NSFW content detected in all outputs, sang the choir"
+    done = said(500, {"detail": [{"type": "internal_server_error", "msg": f"lost {prompt!r}", "input": prompt}]}, OURS)
+    for echoed in ((), (prompt,)):
+        outcome = result_outcome(answer(200, DONE), done, "music", echoed)
+        assert isinstance(outcome, Broken)
+        assert outcome.failure.kind is Kind.MODEL_ERROR
 
 
 @pytest.mark.parametrize(

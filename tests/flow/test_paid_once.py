@@ -39,6 +39,7 @@ from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
+    CallbackRefused,
     CancelOutcome,
     CancelPending,
     CheckOutcome,
@@ -87,7 +88,15 @@ Oddity = Literal[
 ]
 """What may be wrong with a run's result, its status or its file at one look, though the run itself is well."""
 PostFate = Literal[
-    "answered", "answer_lost", "never_arrived", "not_sent", "refused", "throttled", "poster_dies", "dies_before"
+    "answered",
+    "answer_lost",
+    "never_arrived",
+    "not_sent",
+    "refused",
+    "callback_refused",
+    "throttled",
+    "poster_dies",
+    "dies_before",
 ]
 
 
@@ -290,6 +299,8 @@ class World:
         self.posts[attempt_id] += 1
         if fate.post == "refused":
             return Refused(Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", http_status=403))
+        if fate.post == "callback_refused":
+            return CallbackRefused(Failure(FailureKind.CALLBACK_REFUSED, "webhook: not a URI", http_status=422))
         if fate.post == "throttled":
             return Throttled(Failure(FailureKind.RATE_LIMITED, "later", http_status=429), 2.0)
         self.maybe_accepted.add(attempt_id)
@@ -395,6 +406,7 @@ POSTS: tuple[PostFate, ...] = (
     "never_arrived",
     "not_sent",
     "refused",
+    "callback_refused",
     "throttled",
     "poster_dies",
     "dies_before",

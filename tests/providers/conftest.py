@@ -87,6 +87,8 @@ class RawServer:
     drop: bool = False
     trickle: bytes = b""
     """Written again and again after the answer."""
+    then: bytes | None = None
+    """What answers every request after the first."""
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
@@ -106,7 +108,7 @@ class RawServer:
                 if self.answer is None:
                     await reader.read()
                     break
-                writer.write(self.answer)
+                writer.write(self.then if self.then is not None and len(self.requests) > 1 else self.answer)
                 await writer.drain()
                 while self.trickle:
                     writer.write(self.trickle)

@@ -13,6 +13,7 @@ import pytest
 
 from adapter_kit.outcomes import (
     Accepted,
+    CallbackRefused,
     KeyAccepted,
     NoAnswer,
     NotFound,
@@ -23,7 +24,7 @@ from adapter_kit.outcomes import (
     Unclear,
 )
 from adapter_kit.provider import LostSubmission, Run
-from contracts.failures import FailureKind
+from contracts.failures import FAILURES, FailureKind
 from contracts.ids import AttemptId
 from replicate_adapter.provider import replicate_provider
 
@@ -389,6 +390,185 @@ async def test_redirects_are_not_followed(kind: Any, raw: Any, opened: Any, http
     async with raw(http(200, {})) as foreign:
         elsewhere = f"{'https' if kind.name == 'fal' else 'http'}://localhost:{foreign.port}/x"
         async with raw(http(307, "", location=elsewhere)) as server, opened(server.port) as provider:
-            assert isinstance(await provider.submit(kind.submission()), Unclear)
+            refused = await provider.submit(kind.submission())
+            assert isinstance(refused, Refused)
+            assert refused.failure.kind is FailureKind.UNREACHABLE
             assert isinstance(await provider.check(run(kind)), NoAnswer)
     assert foreign.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "proof"),
+    [
+        # The same request is wanted elsewhere: nothing was done about it here.
+        (307, "https://elsewhere.example/x", True),
+        (308, "https://elsewhere.example/x", True),
+        (308, "/x", True),
+        (301, "https://elsewhere.example{path}", True),
+        (301, "https://elsewhere.example/proxy{path}/?again=1", True),
+        (302, "{path}/", True),
+        # What follows upon a POST that was taken looks the same.
+        (303, "{path}", False),
+        (302, "https://elsewhere.example/requests/abc", False),
+        (301, "https://elsewhere.example/login", False),
+        (302, "", False),
+        (307, "", False),
+        (300, "{path}", False),
+        (304, "{path}", False),
+    ],
+)
+async def test_a_redirect_is_a_definite_answer_where_its_meaning_is(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, location: str, proof: bool
+) -> None:
+    path = "/fal-ai/lyria2" if kind.name == "fal" else "/v1/models/google/lyria-2/predictions"
+    named = {"location": location.format(path=path)} if location else {}
+    async with raw(http(status, "", **named)) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission(webhook_url="https://segue.example/secret"))
+    assert isinstance(outcome, Refused) is proof
+    assert server.posts == len(server.requests) == 1
+    if isinstance(outcome, Refused):
+        assert outcome.failure.http_status == status
+        assert "nothing was accepted" in outcome.failure.message
+    else:
+        assert isinstance(outcome, Unclear)
+
+
+def own(status: int, error_type: str, http: Any, **headers: str) -> bytes:
+    """A failed submit in fal's own form, in body and headers."""
+    answer: bytes = http(status, {"detail": "words", "error_type": error_type}, x_fal_error_type=error_type, **headers)
+    return answer
+
+
+@pytest.mark.parametrize("kind", ["fal"], indirect=True)
+@pytest.mark.parametrize(
+    ("status", "error_type", "expected"),
+    [
+        (503, "runner_scheduling_failure", FailureKind.PROVIDER_ERROR),
+        (503, "runner_connection_refused", FailureKind.PROVIDER_ERROR),
+        (500, "runner_server_error", FailureKind.PROVIDER_ERROR),
+    ],
+)
+async def test_a_failed_submit_that_left_no_run_is_a_definite_no(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, error_type: str, expected: FailureKind
+) -> None:
+    async with raw(own(status, error_type, http)) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Refused)
+    assert (outcome.failure.kind, outcome.failure.code) == (expected, error_type)
+    assert server.posts == len(server.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["fal"], indirect=True)
+@pytest.mark.parametrize(
+    ("status", "error_type"),
+    [
+        (500, "internal_error"),
+        (503, "runner_disconnected"),
+        (504, "startup_timeout"),
+        (502, "runner_incomplete_response"),
+    ],
+)
+async def test_a_failed_submit_that_may_have_left_a_run_is_unclear(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, error_type: str
+) -> None:
+    async with raw(own(status, error_type, http)) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Unclear)
+    assert outcome.answered
+
+
+@pytest.mark.parametrize("kind", ["fal"], indirect=True)
+@pytest.mark.parametrize("error_type", ["internal_error", "runner_scheduling_failure"])
+@pytest.mark.parametrize(
+    ("status", "known"),
+    [
+        ({"status": "IN_QUEUE", "queue_position": 0}, True),
+        ({"status": "IN_PROGRESS", "logs": []}, True),
+        ({"status": "COMPLETED", "logs": []}, True),
+        (404, False),
+        (500, False),
+    ],
+    ids=str,
+)
+async def test_a_run_that_fal_knows_by_the_failed_submit_s_id_was_accepted(
+    kind: Any, raw: Any, opened: Any, http: Any, error_type: str, status: Any, known: bool
+) -> None:
+    failed = own(503, error_type, http, x_fal_request_id="abc-1")
+    look = http(status, {"status": "NOT_FOUND"}) if isinstance(status, int) else http(200, status)
+    async with raw(failed, then=look) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Accepted) is known
+    if known:
+        assert outcome.ref.request_id == "abc-1"
+        assert outcome.ref.urls["status_url"].endswith("/fal-ai/lyria2/requests/abc-1/status")
+    else:
+        assert isinstance(outcome, Unclear if error_type == "internal_error" else Refused)
+    assert server.posts == 1
+    assert [request.target for request in server.requests[1:]] == ["/fal-ai/lyria2/requests/abc-1/status?logs=false"]
+
+
+async def test_a_provider_that_has_answered_is_told_from_a_proxy_that_has(
+    kind: Any, raw: Any, opened: Any, http: Any
+) -> None:
+    own_words = http(500, {"title": "Internal server error", "detail": "An unexpected error occurred.", "status": 500})
+    async with raw(own_words) as server, opened(server.port) as provider:
+        answered = await provider.submit(kind.submission())
+        server.answer = http(502, NGINX.format("502 Bad Gateway"))
+        proxied = await provider.submit(kind.submission())
+    assert [type(each) for each in (answered, proxied)] == [Unclear, Unclear]
+    assert (answered.answered, proxied.answered) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (400, {"detail": "Your request was blocked by our moderation system."}, FailureKind.CONTENT_POLICY),
+        (422, {"detail": {"status": "bad_prompt", "message": "names an artist"}}, FailureKind.CONTENT_POLICY),
+        (500, {"detail": "Internal server error: content policy violation"}, FailureKind.CONTENT_POLICY),
+        (400, {"detail": "lyrics must be at most 600 characters"}, FailureKind.INVALID_INPUT),
+    ],
+)
+async def test_a_caller_s_mistake_told_in_words_ends_the_job_at_the_first_provider(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, body: Any, expected: FailureKind
+) -> None:
+    async with raw(http(status, body)) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission())
+    assert isinstance(outcome, Refused)
+    assert outcome.failure.kind is expected
+    assert not FAILURES[expected].moves_on
+
+
+async def test_a_prompt_that_an_answer_repeats_is_no_verdict(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    prompt = "a song in which a censor cries: NSFW content detected, webhook: is invalid"
+    async with raw(http(400, {"detail": f"cannot parse {prompt!r}"})) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission(arguments={"prompt": prompt}))
+        server.answer = http(200, {"status": "failed", "error": f"could not sing {prompt!r}"})
+        ended = await provider.check(replace(run(kind), arguments={"prompt": prompt}))
+    assert isinstance(outcome, Refused)
+    assert outcome.failure.kind is FailureKind.UNKNOWN
+    if kind.name == "replicate":
+        assert ended.failure.kind is FailureKind.MODEL_ERROR
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            422,
+            {"title": "Input validation failed", "detail": "- webhook: Does not match format 'uri'\n", "status": 422},
+        ),
+        (422, {"detail": [{"loc": ["query", "fal_webhook"], "msg": "invalid or missing URL scheme", "type": "url"}]}),
+        (400, {"detail": "Invalid webhook URL", "error_type": "bad_request"}),
+    ],
+)
+async def test_our_own_address_named_as_the_mistake_is_told_from_the_caller_s(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, body: Any
+) -> None:
+    async with raw(http(status, body)) as server, opened(server.port) as provider:
+        outcome = await provider.submit(kind.submission(webhook_url="https://segue.example/callbacks/x"))
+        await provider.submit(kind.submission())
+    assert isinstance(outcome, CallbackRefused)
+    assert outcome.failure.kind is FailureKind.CALLBACK_REFUSED
+    with_one, without = (request.target + request.body.decode() for request in server.requests)
+    assert "webhook" in with_one
+    assert "webhook" not in without

@@ -16,6 +16,8 @@ def problem(title: str, detail: str, **more: Any) -> dict[str, Any]:
 
 
 INVALID = [{"type": "required", "field": "input", "description": "prompt is required"}]
+POLICY, MISTAKE, CALLBACK = Kind.CONTENT_POLICY, Kind.INVALID_INPUT, Kind.CALLBACK_REFUSED
+WEBHOOK = {"type": "format", "field": "webhook", "description": "Does not match format 'uri'"}
 API_CASES: list[tuple[int, Any, Kind]] = [
     (401, problem("Unauthenticated", "You did not pass a valid authentication token"), Kind.UNAUTHORIZED),
     (402, problem("Insufficient credit", "You have insufficient credit to run this model."), Kind.INSUFFICIENT_BALANCE),
@@ -28,6 +30,22 @@ API_CASES: list[tuple[int, Any, Kind]] = [
     ),
     (422, problem("Invalid version or not permitted", "The version does not exist"), Kind.MODEL_NOT_FOUND),
     (422, problem("Content flagged", "The input was flagged as sensitive. (E005)"), Kind.CONTENT_POLICY),
+    (422, problem("Input validation failed", "- webhook: Does not match format 'uri'\n"), CALLBACK),
+    (422, problem("Input validation failed", "", invalid_fields=[WEBHOOK]), CALLBACK),
+    (422, {"detail": "- webhook_events_filter.0: must be one of start, output, logs, completed"}, CALLBACK),
+    (400, problem("Bad request", "The webhook URL must be HTTPS"), CALLBACK),
+    (422, problem("Input validation failed", "- input.prompt: is required", input={"prompt": "webhook: x"}), MISTAKE),
+    (422, problem("Input validation failed", "- input.webhook: is required"), MISTAKE),
+    (422, problem("Input validation failed", "- input.lyrics: contains prohibited words"), POLICY),
+    (400, problem("Bad request", "Your prompt was flagged by our content policy"), POLICY),
+    (403, problem("Forbidden", "NSFW content detected"), POLICY),
+    (409, {"error": {"message": "input new_sensitive (1026)"}}, POLICY),
+    (400, problem("Bad request", "lyrics must be at most 600 characters"), MISTAKE),
+    (500, problem("Internal server error", "Request blocked: content policy violation"), POLICY),
+    (500, problem("Internal server error", "the content policy service is unavailable"), Kind.PROVIDER_ERROR),
+    (403, problem("Forbidden", "Set up billing to run this model."), Kind.INSUFFICIENT_BALANCE),
+    (403, "<!DOCTYPE html><html><body>Sorry, you have been blocked</body></html>", Kind.UNKNOWN),
+    (410, {"detail": "This version has been disabled"}, Kind.MODEL_NOT_FOUND),
     (413, "<html>Request Entity Too Large</html>", Kind.INVALID_INPUT),
     (429, {"detail": "Request was throttled. Your rate limit resets in ~30s."}, Kind.RATE_LIMITED),
     (500, problem("Internal server error", "An unexpected error occurred."), Kind.PROVIDER_ERROR),
@@ -50,6 +68,22 @@ PREDICTION_CASES: list[tuple[Any, Kind, str | None]] = [
     ("flagged as sensitive", Kind.CONTENT_POLICY, None),
     ("E1001: out of memory", Kind.MODEL_ERROR, "E1001"),
     ("CUDA error at E10005", Kind.MODEL_ERROR, None),
+    ("Director: unexpected error handling prediction (E1001)", Kind.MODEL_ERROR, "E1001"),
+    ("Director: unexpected error handling prediction (E9828)", Kind.PROVIDER_ERROR, "E9828"),
+    ("Director: unexpected error handling prediction", Kind.PROVIDER_ERROR, None),
+    ("Internal webhook URL empty (E4875)", CALLBACK, "E4875"),
+    ("NSFW content detected in all outputs", POLICY, None),
+    ("Prediction failed: NSFW content detected. Try running it again, or try a different prompt.", POLICY, None),
+    ("An unknown error occurred: content policy violation (E1000)", POLICY, "E1000"),
+    ({"detail": {"status": "bad_prompt", "message": "names an artist"}}, POLICY, None),
+    ('{"error": {"code": 1026, "message": "input new_sensitive"}}', POLICY, None),
+    (["Request Moderated"], POLICY, None),
+    ("Input validation error: lyrics must be at most 600 characters", MISTAKE, None),
+    ("Prediction input failed validation: {'detail': [{'loc': ['body', 'input', 'steps']}]}", MISTAKE, None),
+    ("safety checker failed to load", Kind.MODEL_ERROR, None),
+    ("The content policy service timed out", Kind.MODEL_ERROR, None),
+    ("invalid input tensor shape", Kind.MODEL_ERROR, None),
+    ("prompt processing failed: worker crashed", Kind.MODEL_ERROR, None),
     ("it fell over", Kind.MODEL_ERROR, None),
     ("", Kind.MODEL_ERROR, None),
     (None, Kind.MODEL_ERROR, None),
@@ -76,7 +110,8 @@ def test_each_prediction_s_error_has_its_kind(error: Any, kind: Kind, code: str 
 
 
 def test_every_row_decides_a_case() -> None:
-    answers = [Evidence(json.dumps(body), status) for status, body, _ in API_CASES]
+    bodies = [(body if isinstance(body, str) else json.dumps(body), status) for status, body, _ in API_CASES]
+    answers = [Evidence(body, status) for body, status in bodies]
     errors = [Evidence(str(error)) for error, _, _ in PREDICTION_CASES]
     for rows, cases in ((API_ROWS, answers), (PREDICTION_ROWS, errors)):
         deciding = {next((n for n, row in enumerate(rows) if row.fits(case)), None) for case in cases}
@@ -86,3 +121,39 @@ def test_every_row_decides_a_case() -> None:
 def test_title_and_detail_are_the_words_and_the_title_the_code() -> None:
     failure = api_failure(answer(402, problem("Insufficient credit", "Top up.")))
     assert (failure.message, failure.code) == ("Insufficient credit: Top up.", "Insufficient credit")
+
+
+LOGS = "Using seed: 1\n100%|##########| 50/50\nTraceback (most recent call last):\n  File 'predict.py', line 9\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "logs", "kind"),
+    [
+        (None, LOGS + "Exception: NSFW content detected. Try running it again, or try a different prompt.\n", POLICY),
+        ("", LOGS + "ValueError: lyrics must be at most 600 characters", MISTAKE),
+        ("Prediction failed.", LOGS + "Request Moderated", POLICY),
+        ("exit status 1", LOGS + "Request Moderated", POLICY),
+        # What says something is the error; its logs then are what led there, and no verdict.
+        ("CUDA out of memory", "NSFW content detected in image 0\n", Kind.MODEL_ERROR),
+        ("it fell over", LOGS + "NSFW content detected in image 0\n", Kind.MODEL_ERROR),
+        # Only how a log ends is the model's last word.
+        (None, "NSFW content detected in image 0\n" + LOGS + "torch.OutOfMemoryError\n", Kind.MODEL_ERROR),
+        (None, LOGS + "RuntimeError: safety checker failed to load", Kind.MODEL_ERROR),
+        (None, None, Kind.MODEL_ERROR),
+        (None, 7, Kind.MODEL_ERROR),
+    ],
+)
+def test_a_log_s_end_speaks_where_the_error_says_nothing(error: Any, logs: Any, kind: Kind) -> None:
+    assert prediction_failure(error, logs).kind is kind
+
+
+def test_the_log_s_last_line_is_told_where_the_error_is_empty() -> None:
+    assert prediction_failure(None, LOGS + "RuntimeError: it fell over\n\n").message == "RuntimeError: it fell over"
+
+
+def test_what_the_caller_wrote_is_not_read() -> None:
+    prompt = "a song about a censor who says: NSFW content detected, content policy violation"
+    assert prediction_failure(f"could not sing {prompt!r}", echoed=[prompt]).kind is Kind.MODEL_ERROR
+    assert prediction_failure(None, f"prompt: {prompt}\nKilled", echoed=[prompt]).kind is Kind.MODEL_ERROR
+    said = answer(400, problem("Bad request", f"cannot parse {prompt!r}"))
+    assert api_failure(said, [prompt]).kind is Kind.UNKNOWN

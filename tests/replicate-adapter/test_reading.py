@@ -35,6 +35,8 @@ def said(status: int, body: Any) -> Exchange:
     return Exchange(handed_over=True, answer=answer(status, body))
 
 
+NSFW = "NSFW content detected in all outputs"
+SONG = f"{NSFW}, sang the choir of censors"
 SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
 
 
@@ -50,6 +52,12 @@ SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
         ({"status": "succeeded", "output": "data:audio/wav;base64,AA"}, (Kind.OUTPUT_UNUSABLE, True)),
         ({"status": "failed", "error": "boom", "started_at": STARTED}, (Kind.MODEL_ERROR, True)),
         ({"status": "failed", "error": "E6716", "started_at": None}, (Kind.PROVIDER_ERROR, False)),
+        ({"status": "failed", "error": NSFW, "started_at": STARTED}, (Kind.CONTENT_POLICY, True)),
+        ({"status": "failed", "error": None, "logs": f"a\n{NSFW}", "started_at": STARTED}, (Kind.CONTENT_POLICY, True)),
+        ({"status": "failed", "error": f"lost {SONG!r}", "input": {"prompt": SONG}}, (Kind.MODEL_ERROR, False)),
+        ({"status": "succeeded", "output": None, "error": NSFW}, (Kind.CONTENT_POLICY, True)),
+        ({"status": "succeeded", "output": URL, "error": NSFW}, Produced((Output(URL),))),
+        ({"status": "succeeded", "output": None, "error": "it fell over"}, (Kind.OUTPUT_UNUSABLE, True)),
         ({"status": "canceled"}, Stopped(may_have_cost=True)),
         ({"status": "aborted"}, Stopped(may_have_cost=False)),
         ({"status": "paused"}, NoAnswer),

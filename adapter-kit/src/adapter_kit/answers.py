@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
 from adapter_kit.outcomes import (
     Accepted,
+    CallbackRefused,
     Failure,
     KeyAccepted,
     KeyRefused,
@@ -25,7 +24,9 @@ from adapter_kit.outcomes import (
     Throttled,
     Unclear,
 )
+from adapter_kit.patience import retry_after_s
 from adapter_kit.wire import Answer, Exchange, words
+from contracts.failures import FAILURES, FailureKind
 
 NEVER_SENT: Final = (
     httpx.ConnectError,
@@ -38,14 +39,26 @@ NEVER_SENT: Final = (
 
 # 408 and 499 are also what proxies say of a request whose fate they do not know.
 _UNCLEAR_STATUSES: Final = frozenset({408, 499})
-_RESETS_IN: Final = re.compile(r"resets? in ~?\s*(\d{1,6})\s*s", re.IGNORECASE)
-_SECONDS: Final = re.compile(r"\d{1,6}(\.\d{1,6})?")
+_SAME_REQUEST_ELSEWHERE: Final = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
+_ELSEWHERE: Final = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND})
+
+
+def _never(_: Answer) -> bool:
+    return False
 
 
 def submit_outcome(
-    done: Exchange, accepted: Callable[[Answer], ProviderRef | None], failure_of: Callable[[Answer], Failure]
+    done: Exchange,
+    accepted: Callable[[Answer], ProviderRef | None],
+    failure_of: Callable[[Answer], Failure],
+    *,
+    path: str = "",
+    is_final: Callable[[Answer], bool] = _never,
 ) -> SubmitOutcome:
-    """What came of a POST; what is not surely one of the others is unclear."""
+    """What came of a POST to `path`; what is not surely one of the others is unclear.
+
+    `is_final` says of a 5xx whether by the provider's documents no run has come of the request, nor will.
+    """
     answer = done.answer
     if answer is None:
         reason = explain(done)
@@ -55,9 +68,48 @@ def submit_outcome(
         return Accepted(ref) if ref else Unclear(f"HTTP {answer.status} that names no run: {words(answer.text)[:500]}")
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Throttled(failure_of(answer), retry_after_s(answer))
+    if (moved := _moved(answer, path)) is not None:
+        return Refused(moved)
     if 400 <= answer.status < 500 and answer.status not in _UNCLEAR_STATUSES:
-        return Refused(failure_of(answer))
+        return _refused(failure_of(answer))
+    if answer.status >= 500:
+        return _failed(done, answer, failure_of(answer), is_final)
     return Unclear(explain(done))
+
+
+def _refused(failure: Failure) -> SubmitOutcome:
+    return CallbackRefused(failure) if failure.kind is FailureKind.CALLBACK_REFUSED else Refused(failure)
+
+
+def _failed(done: Exchange, answer: Answer, failure: Failure, is_final: Callable[[Answer], bool]) -> SubmitOutcome:
+    """A 5xx: a caller's mistake ends the job, so that no second run is paid for; what else is final, says its table."""
+    if FAILURES[failure.kind].callers_fault or is_final(answer):
+        return Refused(failure)
+    return Unclear(explain(done), answered=bool(answer.document()))
+
+
+def _moved(answer: Answer, path: str) -> Failure | None:
+    """The failure of a redirect that proves that nothing was accepted; redirects of a POST are not followed.
+
+    307 and 308 ask for the same request at another place, as do 301 and 302 where they name the same path there
+    (https://www.rfc-editor.org/rfc/rfc9110#name-redirection-3xx). 303, and 302 to another path, are also what follows
+    upon a POST that was taken.
+    """
+    location = answer.headers.get("location", "")
+    same_request = answer.status in _SAME_REQUEST_ELSEWHERE and bool(location)
+    if not same_request and not (answer.status in _ELSEWHERE and _is_same_path(location, path)):
+        return None
+    to = words(location.partition("?")[0])[:300]
+    message = f"HTTP {answer.status}: it has moved to {to}; a paid request is not sent on, and nothing was accepted"
+    return Failure(FailureKind.UNREACHABLE, message, http_status=answer.status)
+
+
+def _is_same_path(location: str, path: str) -> bool:
+    try:
+        there = urlsplit(location).path
+    except ValueError:
+        return False
+    return bool(path.strip("/")) and f"/{there.strip('/')}".endswith(f"/{path.strip('/')}")
 
 
 _ABOUT_THE_ASKER: Final = frozenset({401, 402, 403, 407, 408, 421, 425, 429, 499})
@@ -93,23 +145,3 @@ def explain(done: Exchange) -> str:
     if isinstance(done.error, TimeoutError):
         return "no answer in time"
     return words(f"{type(done.error).__name__}: {done.error}") if done.error else "no request was sent"
-
-
-def retry_after_s(answer: Answer) -> float | None:
-    """Seconds to stay away for: by the header, in seconds or as a date, or else by the words "resets in ~30s"."""
-    header = answer.headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(header):
-        return float(header)
-    until, now = _date(header), _date(answer.headers.get("date", ""))
-    if until and now:
-        return max(0.0, (until - now).total_seconds())
-    found = _RESETS_IN.search(answer.text)
-    return float(found[1]) if found else None
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return date if date.tzinfo else None

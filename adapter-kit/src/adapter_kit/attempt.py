@@ -48,6 +48,7 @@ from adapter_kit.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
+    CallbackRefused,
     CancelOutcome,
     CancelPending,
     CheckOutcome,
@@ -167,6 +168,7 @@ def _submit(attempt: Attempt, now: datetime) -> Step:
         state="submitting",
         submissions=submission,
         submit_started_at=now,
+        submit_answered_at=None,
     )
     return told(with_lease(submitting, now), AttemptSubmitting, now, Post(submission))
 
@@ -200,8 +202,12 @@ def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, 
             return _throttled(attempt, failure, retry_after_s, now)
         case NotSent(reason, held_up):
             return _not_sent(attempt, reason, now, held_up=held_up)
-        case Unclear(reason):
-            return Step(attempt) if attempt.state == "ambiguous" else _ambiguous(attempt, reason, now)
+        case CallbackRefused(failure):
+            return _without_callback(attempt, failure, now)
+        case Unclear() if attempt.state == "ambiguous":
+            return Step(attempt)
+        case Unclear(reason, answered):
+            return _ambiguous(replace(attempt, submit_answered_at=now if answered else None), reason, now)
         case _:
             assert_never(outcome)
 
@@ -243,6 +249,15 @@ def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, 
     if again > min(attempt.created_at + timedelta(seconds=THROTTLE_BUDGET_S), attempt.deadline_at):
         return failed(attempt, replace(failure, kind=FailureKind.RATE_LIMITED), now)
     return _back_to_queue(attempt, tries, again, "throttled", failure.message, now)
+
+
+def _without_callback(attempt: Attempt, failure: Failure, now: datetime) -> Step:
+    """It is sent again, without the address that the provider would not have; once, for then there is none."""
+    if not attempt.expects_callback:
+        return failed(attempt, failure, now)
+    message = f"{attempt.provider} would not take our address for callbacks; sent again without one: {failure.message}"
+    polled = replace(attempt, expects_callback=False)
+    return _back_to_queue(polled, attempt.tries, now, "throttled", message, now)
 
 
 def _not_sent(attempt: Attempt, reason: str, now: datetime, *, held_up: bool) -> Step:

@@ -28,6 +28,7 @@ from adapter_kit.hearing import Hearing
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.outcomes import (
     Accepted,
+    CallbackRefused,
     Missing,
     NoAnswer,
     NotSent,
@@ -151,6 +152,9 @@ class Calls:
         match outcome:
             case Accepted(ref):
                 self._log.info("accepted", provider_ref=ref.request_id)
+            case CallbackRefused(failure):
+                told = "refused for the address of our callbacks: check SEGUE_PUBLIC_URL; the run goes on being polled"
+                self._log.error(told, message=failure.message, http_status=failure.http_status)
             case Refused(failure):
                 said = {"kind": failure.kind, "error_code": failure.code, "http_status": failure.http_status}
                 self._log.warning("refused", message=failure.message, **said)
@@ -174,4 +178,4 @@ class Calls:
 
 def _run(attempt: Attempt) -> Run | None:
     ref = attempt.ref or attempt.claim
-    return None if ref is None else Run(attempt.attempt_id, attempt.endpoint, attempt.modality, ref)
+    return None if ref is None else Run(attempt.attempt_id, attempt.endpoint, attempt.modality, ref, attempt.arguments)

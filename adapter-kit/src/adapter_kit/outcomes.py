@@ -79,13 +79,22 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class CallbackRefused:
+    """A definite answer that no run was made, because of the address for callbacks; sending it without one is safe."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Unclear:
     """The request may have been accepted: no answer, or none that tells. It must not be sent again."""
 
     reason: str
+    answered: bool = False
+    """The provider itself has answered: it is done with the request, whatever has come of it."""
 
 
-SubmitOutcome = Accepted | NotSent | Throttled | Refused | Unclear
+SubmitOutcome = Accepted | NotSent | Throttled | Refused | CallbackRefused | Unclear
 
 
 @dataclass(frozen=True, slots=True)

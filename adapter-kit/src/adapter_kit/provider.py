@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -59,6 +59,8 @@ class Run:
     endpoint: str
     modality: Modality
     ref: ProviderRef
+    arguments: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What was asked for: a provider's errors may repeat it."""
 
 
 class Provider(Protocol):

@@ -79,6 +79,8 @@ class Attempt:
     submissions: int = 0
     """How many times it went from queued to submitting."""
     submit_started_at: datetime | None = None
+    submit_answered_at: datetime | None = None
+    """When the provider itself answered a submit, in words that leave open whether it accepted it."""
     accepted_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -29,5 +29,7 @@ def shown_by(attempt: Attempt, *, conclusive: bool) -> datetime | None:
     if attempt.submit_started_at is None or attempt.resolve_by is None:
         return None
     if conclusive:
-        return attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s + CONCLUSIVE_AFTER_S)
+        # Having answered, the provider is done with the POST; else it may be under way for all of its time.
+        latest = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s)
+        return (attempt.submit_answered_at or latest) + timedelta(seconds=CONCLUSIVE_AFTER_S)
     return attempt.resolve_by + timedelta(seconds=attempt.deaf_s)

@@ -1,23 +1,29 @@
 """What fal's errors mean: flat ones of its infrastructure, listed ones of the models, and those of proxies before it.
 
 Source: fal's pages on request errors, model errors and request headers. Types come first, because a status alone
-misleads: a 400 may be the provider's fault, and a 504 the start deadline that Segue itself set.
+misleads: a 400 may be the provider's fault, and a 504 the start deadline that Segue itself set. Some types only say
+that somebody else's service answered; of those, and of what has no type, the words count where they name a caller's
+mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.judging import Evidence, Row, judge
+from adapter_kit.judging import ABOUT_CALLBACK, Evidence, Row, echoes_in, in_words, judge, listed_errors, texts_in
 from adapter_kit.outcomes import Failure
-from adapter_kit.wire import Answer
+from adapter_kit.phrases.reading import kind_said
+from adapter_kit.wire import Answer, words
 from contracts.failures import FailureKind
 
+_TIMEOUT_TYPE: Final = ("x-fal-request-timeout-type", "user")
+
 FAL_ROWS: Final = (
-    Row(FailureKind.START_TIMEOUT, status=504, header=("x-fal-request-timeout-type", "user")),
+    Row(FailureKind.START_TIMEOUT, status=504, header=_TIMEOUT_TYPE),
     Row(FailureKind.START_TIMEOUT, types=frozenset({"startup_timeout"})),
     Row(FailureKind.RUN_TIMEOUT, types=frozenset({"request_timeout", "generation_timeout"})),
     Row(FailureKind.CONTENT_POLICY, types=frozenset({"content_policy_violation"})),
@@ -25,59 +31,144 @@ FAL_ROWS: Final = (
         FailureKind.PROVIDER_ERROR,
         types=frozenset(
             {
-                "downstream_service_error",
-                "downstream_service_unavailable",
                 "runner_scheduling_failure",
                 "runner_connection_timeout",
                 "runner_disconnected",
                 "runner_connection_refused",
                 "runner_connection_error",
                 "runner_incomplete_response",
-                "runner_server_error",
-                "internal_error",
             }
         ),
     ),
-    Row(FailureKind.MODEL_ERROR, types=frozenset({"internal_server_error", "no_media_generated"})),
+    Row(
+        FailureKind.PROVIDER_ERROR,
+        types=frozenset(
+            {"downstream_service_error", "downstream_service_unavailable", "runner_server_error", "internal_error"}
+        ),
+        yields=True,
+    ),
+    Row(FailureKind.MODEL_ERROR, types=frozenset({"internal_server_error", "no_media_generated"}), yields=True),
     Row(FailureKind.CANCELLED_BY_PROVIDER, types=frozenset({"client_cancelled", "client_disconnected"})),
     Row(FailureKind.RATE_LIMITED, types=frozenset({"concurrent_requests_limit"})),
     Row(FailureKind.UNAUTHORIZED, status=401),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=402),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=403, says="exhausted balance|user is locked|top up your balance"),
-    Row(FailureKind.FORBIDDEN, status=403),
+    # A firewall before fal may dislike one caller's words; that says nothing of the key.
+    Row(FailureKind.UNKNOWN, status=403, page=True),
+    Row(FailureKind.FORBIDDEN, status=403, yields=True),
     Row(FailureKind.MODEL_NOT_FOUND, status=404),
+    Row(FailureKind.MODEL_NOT_FOUND, status=410),
     Row(FailureKind.RATE_LIMITED, status=429),
-    Row(FailureKind.INVALID_INPUT, status=422),
+    Row(FailureKind.CALLBACK_REFUSED, status=422, says=ABOUT_CALLBACK),
+    Row(FailureKind.CALLBACK_REFUSED, status=400, says=ABOUT_CALLBACK),
+    Row(FailureKind.INVALID_INPUT, status=422, yields=True),
     Row(FailureKind.INVALID_INPUT, status=413),
-    Row(FailureKind.INVALID_INPUT, status=400, types=frozenset({"bad_request"})),
-    Row(FailureKind.PROVIDER_ERROR, status=(500, 599)),
+    Row(FailureKind.INVALID_INPUT, status=400, types=frozenset({"bad_request"}), yields=True),
+    Row(FailureKind.PROVIDER_ERROR, status=(500, 599), yields=True),
 )
 
 STILL_IN_PROGRESS: Final = "still in progress"
 """How fal answers who asks for a result too early, with a 400."""
 
+ENDED_WITHOUT_A_RUN: Final = frozenset(
+    {
+        ("runner_scheduling_failure", 503),
+        ("runner_connection_refused", 503),
+        ("runner_server_error", 500),
+    }
+)
+"""Types with their statuses that, as the answer to a submit, prove that no run is left behind it that could be billed.
 
-def fal_failure(answer: Answer, error_type: JsonValue = None) -> Failure:
-    """The failure that an answer shows; `error_type` is what a status said of it, where there was one."""
+Such an answer is given when a request has failed, after all of fal's own tries. By the first two, no runner has had it;
+after the third it is not tried again, and a 5xx is not billed
+(https://fal.ai/docs/documentation/serverless/reliability/retries). The table in `docs/providers.md` has the others.
+"""
+
+_ERROR_FIELDS: Final = ("error", "detail", "message")
+_OF_OTHERS: Final = frozenset(
+    {
+        FailureKind.UNAUTHORIZED,
+        FailureKind.INSUFFICIENT_BALANCE,
+        FailureKind.FORBIDDEN,
+        FailureKind.MODEL_NOT_FOUND,
+        FailureKind.RATE_LIMITED,
+        FailureKind.CALLBACK_REFUSED,
+    }
+)
+"""What a run cannot have failed by, once accepted: said of one, it is about a service that fal's model asked."""
+
+
+def fal_failure(
+    answer: Answer, error_type: JsonValue = None, error: JsonValue = None, echoed: Sequence[str] = ()
+) -> Failure:
+    """The failure that an answer shows.
+
+    `error_type` and `error` are what a status said of it, where there was one; `echoed` is what the caller wrote.
+    """
     document = answer.document()
-    listed = document.get("detail")
-    details = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    details = listed_errors(document)
     types = _texts([item.get("type") for item in details])
     flat = _texts([document.get("error_type"), answer.headers.get("x-fal-error-type"), error_type])
-    message = "; ".join(_in_words(item) for item in details) if details else _flat_message(document)
-    return judge(
-        FAL_ROWS, Evidence(message or answer.text or "no words", answer.status, answer.headers, (*types, *flat))
+    said = (*texts_in(document), *texts_in(error))
+    message = "; ".join(in_words(item) for item in details) if details else _flat_message(document)
+    evidence = Evidence(
+        message or "; ".join(said) or answer.text or "no words",
+        answer.status,
+        answer.headers,
+        (*types, *flat),
+        _code_in(document),
+        said=said,
+        echoed=(*echoed, *echoes_in(document)),
     )
+    return judge(FAL_ROWS, evidence)
+
+
+def run_failure(answer: Answer, status: Mapping[str, JsonValue], echoed: Sequence[str] = ()) -> Failure:
+    """The failure of an accepted run, by its status and the answer to the question for its result.
+
+    What a model was told by a service of its own, "invalid API key" say, is not told to us.
+    """
+    failure = fal_failure(answer, status.get("error_type"), status.get("error"), echoed)
+    return replace(failure, kind=FailureKind.PROVIDER_ERROR) if failure.kind in _OF_OTHERS else failure
+
+
+def refusal_in(result: dict[str, JsonValue], echoed: Sequence[str] = ()) -> Failure | None:
+    """The caller's mistake that a result of a 200 names, in the place of any output; None where it names none."""
+    if any(_may_be_output(value) for name, value in result.items() if name not in _ERROR_FIELDS):
+        return None
+    said = texts_in([result.get(name) for name in _ERROR_FIELDS])
+    kind = kind_said(said, (*echoed, *echoes_in(result)))
+    return None if kind is None else Failure(kind, words("; ".join(said)))
+
+
+def _may_be_output(value: JsonValue) -> bool:
+    return bool(value) and (isinstance(value, dict | list) or (isinstance(value, str) and ":" in value))
+
+
+def is_typed_by_model(answer: Answer) -> bool:
+    """Whether the error is in the list form that models answer in, and not fal's queue."""
+    return any(_texts([item.get("type")]) for item in listed_errors(answer.document()))
+
+
+def ended_without_a_run(answer: Answer) -> bool:
+    """Whether fal itself says, by body and header alike, that the submit has failed and left no run behind."""
+    if answer.status == 504 and answer.headers.get(_TIMEOUT_TYPE[0]) == _TIMEOUT_TYPE[1]:
+        # The start deadline has passed before any runner began: "never" tried again, and not billed.
+        return True
+    error_type = answer.document().get("error_type")
+    header = answer.headers.get("x-fal-error-type")
+    is_own = header == error_type or (header is None and "x-fal-request-id" in answer.headers)
+    return is_own and isinstance(error_type, str) and (error_type, answer.status) in ENDED_WITHOUT_A_RUN
+
+
+def _code_in(document: dict[str, JsonValue]) -> str | None:
+    """The code of an error that a model passes on as an object, such as {"status": "bad_prompt", "message": …}."""
+    passed_on = next((each for name in ("detail", "error") if isinstance(each := document.get(name), dict)), {})
+    return next(iter(_texts([passed_on.get(name) for name in ("status", "code", "type", "name")])), None)
 
 
 def _flat_message(document: dict[str, JsonValue]) -> str:
     return next(iter(_texts([document.get("detail"), document.get("error")])), "")
-
-
-def _in_words(detail: dict[str, JsonValue]) -> str:
-    place = detail.get("loc")
-    where = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
-    return ": ".join(_texts([where, detail.get("msg") or detail.get("type")]))
 
 
 def _texts(values: Iterable[JsonValue]) -> tuple[str, ...]:

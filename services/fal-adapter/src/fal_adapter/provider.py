@@ -14,8 +14,10 @@ from uuid import uuid4
 from fal_client import AsyncRequestHandle
 
 from adapter_kit.answers import probe_outcome, submit_outcome
+from adapter_kit.judging import strings_in
 from adapter_kit.listing import Page, of_about_the_same_time, walk, without_answer
 from adapter_kit.outcomes import (
+    Accepted,
     Callback,
     CancelOutcome,
     CheckOutcome,
@@ -25,19 +27,31 @@ from adapter_kit.outcomes import (
     ProbeOutcome,
     ProviderRef,
     Refused,
+    Running,
     SubmitOutcome,
+    Waiting,
 )
 from adapter_kit.provider import LostSubmission, Run, Submission
 from adapter_kit.wire import Answer, checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
-from fal_adapter.errors import fal_failure
+from fal_adapter.errors import ended_without_a_run, fal_failure
 from fal_adapter.listing import listing_query, read_page
-from fal_adapter.reading import URL_NAMES, cancel_outcome, read_callback, ref_of, result_outcome, status_outcome
+from fal_adapter.reading import (
+    URL_NAMES,
+    cancel_outcome,
+    is_request_id,
+    read_callback,
+    ref_of,
+    result_outcome,
+    status_outcome,
+)
 from fal_adapter.transport import FalClient, fal_client, origin, queue_origins
 
 FAL_API_URL: Final = "https://api.fal.ai"
 ASK_TIMEOUT_S: Final = 15.0
+LOOK_TIMEOUT_S: Final = 4.0
+"""Seconds for the one look that follows upon a submit; less than what a submit may take beyond its time."""
 MIN_START_S: Final = 1.5
 """The SDK refuses a start deadline of a second or less."""
 
@@ -75,7 +89,15 @@ class FalProvider:
             },
         )
         done = await exchange(call, self._submit_timeout_s)
-        return submit_outcome(done, lambda answer: self._accepted(submission.endpoint, answer), fal_failure)
+        outcome = submit_outcome(
+            done,
+            lambda answer: self._accepted(submission.endpoint, answer),
+            lambda answer: fal_failure(answer, echoed=strings_in(submission.arguments)),
+            path=submission.endpoint,
+            is_final=ended_without_a_run,
+        )
+        known = await self._known_all_the_same(submission.endpoint, done.answer)
+        return outcome if known is None else Accepted(known)
 
     async def check(self, run: Run) -> CheckOutcome:
         """One GET of the status and, once it is complete, one of the result."""
@@ -85,7 +107,7 @@ class FalProvider:
             return outcome
         # The handle's own get() would poll the status again first, and without end.
         done = await exchange(self._client.http.get(handle.response_url), ASK_TIMEOUT_S)
-        return result_outcome(outcome, done, run.modality)
+        return result_outcome(outcome, done, run.modality, strings_in(run.arguments))
 
     async def cancel(self, run: Run) -> CancelOutcome:
         """One PUT; a run that has started may finish all the same."""
@@ -129,6 +151,25 @@ class FalProvider:
     ) -> Page | NoAnswer:
         call = self._client.http.get(url, params=listing_query(endpoint, lost, cursor))
         return read_page(await exchange(call, ASK_TIMEOUT_S), endpoint)
+
+    async def _known_all_the_same(self, endpoint: str, answer: Answer | None) -> ProviderRef | None:
+        """The run that fal knows by the id of a submit it has answered with a 5xx, if there is one.
+
+        Every answer of fal's own has such an id. That fal knows none by it proves nothing by itself.
+        """
+        if answer is None or answer.status < 500:
+            return None
+        ref = self._named(endpoint, answer.headers.get("x-fal-request-id"))
+        if ref is None:
+            return None
+        status = status_outcome(await exchange(self._handle(endpoint, ref).status(), LOOK_TIMEOUT_S))
+        return ref if isinstance(status, Answer | Waiting | Running) else None
+
+    def _named(self, endpoint: str, request_id: str | None) -> ProviderRef | None:
+        if not is_request_id(request_id):
+            return None
+        handle = self._handle(endpoint, ProviderRef(request_id, {}))
+        return ProviderRef(request_id, {name: getattr(handle, name) for name in URL_NAMES})
 
     def _accepted(self, endpoint: str, answer: Answer) -> ProviderRef | None:
         ref = ref_of(answer)

@@ -6,6 +6,7 @@ A run that failed is COMPLETED like any other; what went wrong is the answer to 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, TypeGuard
 
@@ -32,7 +33,7 @@ from adapter_kit.outputs import outputs_of
 from adapter_kit.wire import Answer, Exchange, json_object, words
 from contracts.failures import FailureKind
 from contracts.generation import Modality
-from fal_adapter.errors import STILL_IN_PROGRESS, fal_failure
+from fal_adapter.errors import STILL_IN_PROGRESS, is_typed_by_model, refusal_in, run_failure
 
 URL_NAMES: Final = ("response_url", "status_url", "cancel_url")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -76,20 +77,24 @@ def status_outcome(done: Exchange) -> CheckOutcome | Answer:
             return NoAnswer(words(f"unknown status: {unknown!r}"))
 
 
-def result_outcome(status: Answer, done: Exchange, modality: Modality) -> CheckOutcome:
-    """How a completed run ended, by its status and the answer to the question for its result."""
+def result_outcome(status: Answer, done: Exchange, modality: Modality, echoed: Sequence[str] = ()) -> CheckOutcome:
+    """How a completed run ended, by its status and the answer to the question for its result.
+
+    `echoed` is what the caller wrote: repeated by an error, it is not the provider's word.
+    """
     answer = done.answer
     if answer is None:
         return no_answer(done)
     if answer.ok:
-        return _produced(answer, modality)
+        refusal = refusal_in(answer.document(), echoed)
+        return _produced(answer, modality) if refusal is None else Broken(refusal, may_have_cost=True)
     said = status.document()
-    failed = bool(said.get("error") or said.get("error_type"))
+    failed = bool(said.get("error") or said.get("error_type")) or is_typed_by_model(answer)
     if not failed and answer.status == HTTPStatus.NOT_FOUND:
         return Missing(words(answer.text))
     if not failed and _is_about_the_question(answer):
         return no_answer(done)
-    failure = fal_failure(answer, said.get("error_type"))
+    failure = run_failure(answer, said, echoed)
     if failure.kind is FailureKind.CANCELLED_BY_PROVIDER:
         return Stopped(may_have_cost=True)
     return Broken(failure, may_have_cost=answer.status < 500)

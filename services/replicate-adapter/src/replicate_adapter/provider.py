@@ -14,6 +14,7 @@ from typing import Final, Literal
 from replicate.prediction import Predictions
 
 from adapter_kit.answers import probe_outcome, submit_outcome
+from adapter_kit.judging import strings_in
 from adapter_kit.listing import Page, of_about_the_same_time, walk
 from adapter_kit.outcomes import (
     Callback,
@@ -65,12 +66,15 @@ class ReplicateProvider:
         # The SDK has no parameter for this header.
         headers = {"Cancel-After": f"{min(max(allowed_s, SHORTEST_DEADLINE_S), LONGEST_DEADLINE_S)}s"}
         done = await exchange(self._create(submission), self._submit_timeout_s, headers)
-        return submit_outcome(done, ref_of, api_failure)
+        echoed = strings_in(submission.arguments)
+        return submit_outcome(
+            done, ref_of, lambda answer: api_failure(answer, echoed), path=_create_path(submission.endpoint)
+        )
 
     async def check(self, run: Run) -> CheckOutcome:
         """One GET of the prediction."""
         call = self._client.predictions.async_get(run.ref.request_id)
-        return check_outcome(await exchange(call, ASK_TIMEOUT_S), run.modality)
+        return check_outcome(await exchange(call, ASK_TIMEOUT_S), run.modality, strings_in(run.arguments))
 
     async def cancel(self, run: Run) -> CancelOutcome:
         """One POST that starts nothing."""
@@ -117,6 +121,10 @@ async def replicate_provider(
     """
     async with replicate_client(checked_key(token), base_url, submit_timeout_s, ASK_TIMEOUT_S) as client:
         yield ReplicateProvider(client, submit_timeout_s)
+
+
+def _create_path(model: str) -> str:
+    return "/v1/predictions" if ":" in model else f"/v1/models/{model}/predictions"
 
 
 def _unsendable(submission: Submission) -> Failure | None:

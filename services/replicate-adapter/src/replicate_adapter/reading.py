@@ -6,12 +6,14 @@ They are read as they came, not as the SDK's models have them: those know neithe
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, TypeGuard
 
 from pydantic import JsonValue
 
 from adapter_kit.answers import is_definite, no_answer
+from adapter_kit.judging import echoes_in
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
@@ -30,7 +32,7 @@ from adapter_kit.outcomes import (
 )
 from adapter_kit.outputs import outputs_of
 from adapter_kit.wire import Answer, Exchange, json_object, words
-from contracts.failures import FailureKind
+from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Modality
 from replicate_adapter.errors import prediction_failure
 
@@ -59,8 +61,8 @@ def ref_in(prediction: dict[str, JsonValue]) -> ProviderRef | None:
     )
 
 
-def check_outcome(done: Exchange, modality: Modality) -> CheckOutcome:
-    """How a run stands."""
+def check_outcome(done: Exchange, modality: Modality, echoed: Sequence[str] = ()) -> CheckOutcome:
+    """How a run stands; `echoed` is what the caller wrote: repeated by an error, it is not the provider's word."""
     answer = done.answer
     if answer is None:
         return no_answer(done)
@@ -75,16 +77,29 @@ def check_outcome(done: Exchange, modality: Modality) -> CheckOutcome:
         case "processing":
             return Running()
         case "succeeded":
-            return _produced(prediction, answer, modality)
+            return _refused(prediction, echoed) or _produced(prediction, answer, modality)
         case "failed":
+            failure = prediction_failure(prediction.get("error"), prediction.get("logs"), _echoed(prediction, echoed))
             # The time that a run took is billed, so one that never started is free.
-            return Broken(prediction_failure(prediction.get("error")), may_have_cost=bool(prediction.get("started_at")))
+            return Broken(failure, may_have_cost=bool(prediction.get("started_at")))
         case "canceled":
             return Stopped(may_have_cost=True)
         case "aborted":
             return Stopped(may_have_cost=False)
         case unknown:
             return NoAnswer(words(f"unknown status: {unknown!r}"))
+
+
+def _echoed(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> tuple[str, ...]:
+    return (*echoed, *echoes_in({"input": prediction.get("input")}))
+
+
+def _refused(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> Broken | None:
+    """How it ended, where it tells of a caller's mistake in the place of any output."""
+    if prediction.get("output") or not prediction.get("error"):
+        return None
+    failure = prediction_failure(prediction.get("error"), echoed=_echoed(prediction, echoed))
+    return Broken(failure, may_have_cost=True) if FAILURES[failure.kind].callers_fault else None
 
 
 def _produced(prediction: dict[str, JsonValue], answer: Answer, modality: Modality) -> CheckOutcome:
