@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from chassis.egress import EgressPolicy, EgressRefused, egress_client, following, is_public
+from chassis.egress_check import blocked_hosts
 from chassis.runtime import CannotStart
 
 NAME = "cdn.example.com"
@@ -130,8 +131,8 @@ PRIVATE = [
     "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.192", "192.0.2.1", "192.88.99.1",
     "192.168.1.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
     "255.255.255.255", "168.63.129.16",
-    "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:169.254.169.254", "64:ff9b::7f00:1",
-    "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:10::1",
+    "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::c612:5",
+    "64:ff9b::a9fe:a9fe", "64:ff9b::a83f:8110", "64:ff9b:1::808:808", "2002:c0a8:101::1", "::8.8.8.8", "64:ff9b:1::1", "100::1", "2001::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:10::1",
     "2001:db8::1", "2002:7f00:1::", "2002:a9fe:a9fe::1", "3fff::1", "4000::1", "5f00::1", "fc00::1", "fd00:ec2::254",
     "fe80::1", "fe80::1%1", "fec0::1", "ff02::1",
 ]  # fmt: skip
@@ -146,7 +147,14 @@ def test_an_address_that_is_not_everybodys_is_refused_unless_its_network_is_allo
     assert allowed.refusal("http", NAME, 8080, parsed) is None
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "172.32.0.1", "192.0.1.1", "2606:4700::1", "2a00:1450::1"])
+PUBLIC = [
+    "1.1.1.1", "8.8.8.8", "172.32.0.1", "192.0.1.1", "2606:4700::1", "2a00:1450::1",
+    # As public as the IPv4 address that they stand for: NAT64, IPv4-mapped, 6to4.
+    "64:ff9b::808:808", "64:ff9b::6810:1", "::ffff:8.8.8.8", "2002:808:808::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PUBLIC)
 def test_a_public_address_is_fetched_from_by_https_on_443_alone(address: str) -> None:
     parsed = ipaddress.ip_address(address)
     assert EgressPolicy().refusal("https", NAME, 443, parsed) is None
@@ -160,8 +168,52 @@ async def test_a_name_that_resolves_to_such_an_address_is_not_connected_to() -> 
         for address in PRIVATE:
             with pytest.raises(EgressRefused) as caught:
                 await client.get(f"https://{NAME}/secret-path?token=secret")
-            reason = f"{ipaddress.ip_address(address)} is not a public address"
-            assert str(caught.value) == f"{NAME}: {reason}; SEGUE_EGRESS_ALLOW={NAME} would allow it"
+            assert str(caught.value) == f"Segue's egress rules refuse {NAME}: it has no public address"
+            assert caught.value.host == NAME
+            assert caught.value.reason == f"{ipaddress.ip_address(address)} is not a public address"
+            assert caught.value.remedy.startswith(f"SEGUE_EGRESS_ALLOW={NAME}")
+            assert "secret" not in str(vars(caught.value))
+
+
+async def test_who_asks_by_an_address_is_not_told_how_to_allow_it() -> None:
+    async with egress_client(EgressPolicy()) as client:
+        with pytest.raises(EgressRefused) as caught:
+            await client.get("https://10.1.2.3/file")
+    assert "SEGUE" not in str(caught.value)
+    assert caught.value.remedy == "SEGUE_EGRESS_ALLOW=10.1.2.3"
+
+
+def test_addresses_that_a_proxy_makes_up_are_told_as_such() -> None:
+    with pytest.raises(EgressRefused) as caught:
+        EgressPolicy().vetted("https", NAME, 443, [ipaddress.ip_address("198.18.0.5")])
+    assert "198.18.0.0/15" in caught.value.remedy
+    allowed = EgressPolicy.parse("198.18.0.0/15")
+    assert allowed.vetted("https", NAME, 443, [ipaddress.ip_address("198.19.1.2")])
+
+
+def test_a_network_is_allowed_behind_nat64_too() -> None:
+    inner = ipaddress.ip_address("64:ff9b::a00:1")
+    assert EgressPolicy.parse("10.0.0.0/8").refusal("https", NAME, 443, inner) is None
+    assert EgressPolicy.parse("10.0.0.2").refusal("https", NAME, 443, inner) is not None
+
+
+async def test_hosts_that_outputs_could_not_be_fetched_from_are_found_beforehand() -> None:
+    answers = {"good.example": ["8.8.8.8"], "nat.example": ["64:ff9b::808:808"], "fake.example": ["198.18.0.5"]}
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        if host == "slow.example":
+            await asyncio.Event().wait()
+        if host not in answers:
+            raise OSError("no such name")
+        return answers[host]
+
+    hosts = [*answers, "gone.example", "slow.example"]
+    blocked = await blocked_hosts(EgressPolicy(), hosts, resolve=resolve, within_s=0.2)
+    assert [one.host for one in blocked] == ["fake.example", "gone.example", "slow.example"]
+    assert "198.18.0.5" in blocked[0].reason
+    assert blocked[0].remedy.startswith("SEGUE_EGRESS_ALLOW=fake.example")
+    allowed = await blocked_hosts(EgressPolicy.parse("fake.example"), hosts[:3], resolve=resolve)
+    assert allowed == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "017700000001", "0"])
@@ -202,7 +254,7 @@ async def test_it_connects_to_the_address_it_vetted_and_speaks_to_the_name(
         assert f"host: {NAME}:{server.port}" in server.asked[0].lower()
         assert names.asked == 1
         # The name now means something else: the next connection is vetted anew.
-        with pytest.raises(EgressRefused, match=r"127\.0\.0\.1 is not a public address"):
+        with pytest.raises(EgressRefused, match="no public address"):
             await fetch(client, url)
     assert server.connections == 1
 
@@ -256,7 +308,7 @@ async def test_a_redirect_is_followed_where_it_may_lead() -> None:
     async with serving(pages.__getitem__) as server, egress_client(EgressPolicy.parse("127.0.0.1")) as client:
         assert await fetch(client, f"http://127.0.0.1:{server.port}/0") == "there"
         pages["/3"] = redirect("/4")
-        with pytest.raises(EgressRefused, match="redirected more than 3 times"):
+        with pytest.raises(httpx.TooManyRedirects, match="more than 3 times"):
             await fetch(client, f"http://127.0.0.1:{server.port}/0")
 
 

@@ -41,20 +41,50 @@ _NOT_PUBLIC: Final[tuple[IPNetwork, ...]] = tuple(
         "168.63.129.16/32",  # Azure's platform address: in public space, answered by the host
         "2001::/23",  # Teredo, ORCHID and other protocol assignments
         "2001:db8::/32",
-        "2002::/16",  # 6to4, which embeds an IPv4 address
         "3fff::/20",  # documentation
     )
 )
-# All global unicast lies in here; mapped, translated (NAT64), unique local and multicast addresses do not.
+# All global unicast lies in here; unique local and multicast addresses do not.
 _GLOBAL_UNICAST_V6: Final = IPv6Network("2000::/3")
+_FAKE_ADDRESSES: Final = IPv4Network("198.18.0.0/15")
+"""Set aside for benchmarks (RFC 2544), and used by transparent proxies, which answer every name with one of them."""
+_NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 class EgressRefused(Exception):
-    """A URL must not be fetched; the text names the host, why, and what would allow it, but not the URL."""
+    """A URL must not be fetched. The text is for everybody: it names the host, and neither its addresses nor the URL.
+
+    `host`, `reason` and `remedy` are for the operator: why it is refused, and the setting that would allow it.
+    """
+
+    def __init__(self, host: str, reason: str, *, remedy: str = "", told: str | None = None) -> None:
+        super().__init__(f"Segue's egress rules refuse {host or 'a URL without a host'}: {told or reason}")
+        self.host = host
+        self.reason = reason
+        self.remedy = remedy or "no setting allows that"
+
+
+def embedded_ipv4(address: IPAddress) -> IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for, which is where its packets go; None where it stands for itself.
+
+    NAT64's well-known prefix (RFC 6052 §2.1), which DNS64 makes of every name in a network without IPv4; IPv4-mapped
+    addresses (RFC 4291 §2.5.5.2); 6to4 (RFC 3056 §2). A NAT64 prefix of one network's own (RFC 8215) embeds nothing
+    that can be told from outside, and is not public.
+    """
+    if isinstance(address, IPv4Address):
+        return None
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether everybody reaches the same host under it, so that fetching from it lends nobody our position."""
+    """Whether everybody reaches the same host under it, so that fetching from it lends nobody our position.
+
+    An address that embeds an IPv4 address is as public as that one.
+    """
+    if (embedded := embedded_ipv4(address)) is not None:
+        return is_public(embedded)
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST_V6:
         return False
     return address.is_global and not address.is_multicast and not any(address in network for network in _NOT_PUBLIC)
@@ -81,13 +111,23 @@ class EgressPolicy:
 
     def refusal(self, scheme: str, host: str, port: int, address: IPAddress) -> str | None:
         """Why `host` must not be fetched from at this address; None: it may."""
-        if _bare(host) in self.hosts or any(address in network for network in self.networks):
+        if _bare(host) in self.hosts or any(each in network for network in self.networks for each in _both(address)):
             return None
         if not is_public(address):
             return f"{address} is not a public address"
         if scheme != "https":
             return f"only https is fetched, not {scheme}"
         return None if port == 443 else f"only port 443 is fetched, not {port}"
+
+    def vetted(self, scheme: str, host: str, port: int, addresses: Sequence[IPAddress]) -> list[IPAddress]:
+        """The first few of the host's addresses that it may be fetched from at. Raises EgressRefused if none may be."""
+        refusals = {address: self.refusal(scheme, host, port, address) for address in addresses}
+        vetted = [address for address, refusal in refusals.items() if refusal is None]
+        if not vetted and refusals:
+            address, reason = next(iter(refusals.items()))
+            told = None if is_public(address) else "it has no public address"
+            raise EgressRefused(host, str(reason), remedy=_remedy(host, address), told=told)
+        return vetted[:MAX_ADDRESSES]
 
 
 @asynccontextmanager
@@ -101,7 +141,7 @@ async def egress_client(
     """
     tls = _tls_context()
     encrypted, plain = (
-        _VettedTransport(tls, _VettedBackend(scheme, allow, resolve or _resolve)) for scheme in ("https", "http")
+        _VettedTransport(tls, _VettedBackend(scheme, allow, resolve or resolve_host)) for scheme in ("https", "http")
     )
     async with httpx.AsyncClient(
         transport=encrypted,
@@ -118,7 +158,7 @@ async def egress_client(
 async def following(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
     """The streamed answer to `request` after at most three redirects, each vetted as the first.
 
-    httpx's own following would read the bodies of redirects into memory, however large.
+    Raises httpx.TooManyRedirects. httpx's own following would read the bodies of redirects into memory, however large.
     """
     for _ in range(MAX_REDIRECTS + 1):
         response = await client.send(request, stream=True, follow_redirects=False)
@@ -129,7 +169,7 @@ async def following(client: httpx.AsyncClient, request: httpx.Request) -> AsyncI
             request = response.next_request
         finally:
             await response.aclose()
-    raise EgressRefused(f"{request.url.host}: redirected more than {MAX_REDIRECTS} times")
+    raise httpx.TooManyRedirects(f"redirected more than {MAX_REDIRECTS} times", request=request)
 
 
 class _VettedTransport(httpx.AsyncHTTPTransport):
@@ -148,9 +188,9 @@ class _VettedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         if url.scheme not in ("https", "http") or not url.host:
-            raise EgressRefused(f"{url.host or 'no host'}: only https URLs are fetched")
+            raise EgressRefused(url.host, "only https URLs are fetched")
         if url.userinfo:
-            raise EgressRefused(f"{url.host}: URLs with a user name or password are not fetched")
+            raise EgressRefused(url.host, "URLs with a user name or password are not fetched")
         return await super().handle_async_request(request)
 
 
@@ -171,7 +211,7 @@ class _VettedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        addresses = self._vetted(host, port, await self._addresses(host, port, timeout))
+        addresses = self._policy.vetted(self._scheme, host, port, await self._addresses(host, port, timeout))
         share = timeout / len(addresses) if timeout is not None else None
         failure: Exception | None = None
         for address in addresses:
@@ -194,16 +234,9 @@ class _VettedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(f"{host} cannot be resolved") from error
         return [ip_address(address) for address in dict.fromkeys(found)]
 
-    def _vetted(self, host: str, port: int, addresses: Sequence[IPAddress]) -> list[IPAddress]:
-        refusals = {address: self._policy.refusal(self._scheme, host, port, address) for address in addresses}
-        vetted = [address for address, refusal in refusals.items() if refusal is None]
-        if not vetted and refusals:
-            reason = next(iter(refusals.values()))
-            raise EgressRefused(f"{host}: {reason}; SEGUE_EGRESS_ALLOW={_bare(host)} would allow it")
-        return vetted[:MAX_ADDRESSES]
 
-
-async def _resolve(host: str, port: int) -> Sequence[str]:
+async def resolve_host(host: str, port: int) -> Sequence[str]:
+    """The addresses of a host and port, as the system's resolver has them. Raises OSError if it has none."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
@@ -213,6 +246,18 @@ def _tls_context() -> ssl.SSLContext:
         return httpx.create_ssl_context()
     except OSError as error:
         raise CannotStart(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}") from error
+
+
+def _both(address: IPAddress) -> tuple[IPAddress, ...]:
+    embedded = embedded_ipv4(address)
+    return (address,) if embedded is None else (address, embedded)
+
+
+def _remedy(host: str, address: IPAddress) -> str:
+    remedy = f"SEGUE_EGRESS_ALLOW={_bare(host)}"
+    if address in _FAKE_ADDRESSES:
+        remedy += f" (or {_FAKE_ADDRESSES}, if a proxy on this machine or network answers names with such addresses)"
+    return remedy
 
 
 def _bare(host: str) -> str:
