@@ -9,11 +9,14 @@ from typing import Final
 
 import httpx
 
+from adapter_kit.causes import first_cause
 from adapter_kit.download import Lost, Unreachable, download
 from adapter_kit.happenings import Collected, CollectFailed
 from adapter_kit.media import Unusable, inspect
 from adapter_kit.outcomes import Failure
 from adapter_kit.record import Attempt
+from adapter_kit.refusals import RefusalLog
+from adapter_kit.unwrapping import TooLarge
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.egress import EgressRefused
 from chassis.logs import get_logger
@@ -24,9 +27,9 @@ from contracts.generation import Modality
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4
 TIME_S: Final = 150.0
+"""For one collection, however slowly the bytes trickle in; the next try starts over."""
 STORE_S: Final = 60.0
 _log = get_logger("adapter_kit.collect")
-"""For one collection, however slowly the bytes trickle in; the next try starts over."""
 
 
 class Collector:
@@ -47,9 +50,14 @@ class Collector:
         self._max_bytes = max_bytes
         self._work_dir = work_dir
         self._time_s = time_s
+        self._refusals = RefusalLog()
 
     async def collect(self, attempt: Attempt) -> Collected | CollectFailed:
-        """Store every output of `attempt`, or say why that cannot be, and whether trying again is in vain."""
+        """Store every output of `attempt`, or say why that cannot be.
+
+        Trying again is in vain only where Segue's own settings refuse an output: all else may be better later, be it
+        a file that is not there yet, a page in its place, or a store that is away.
+        """
         if not attempt.outputs:
             return _unusable("the provider returned no outputs")
         gate = asyncio.Semaphore(CONCURRENCY)
@@ -57,7 +65,7 @@ class Collector:
             async with asyncio.timeout(self._time_s), asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._one(attempt, n, gate)) for n in range(1, len(attempt.outputs) + 1)]
         except TimeoutError:
-            return _lost(f"the outputs could not be stored within {self._time_s:g} s", final=False)
+            return _lost(f"the outputs could not be stored within {self._time_s:g} s")
         results = [task.result() for task in tasks]
         failures = [result for result in results if isinstance(result, CollectFailed)]
         if failures:
@@ -69,23 +77,30 @@ class Collector:
             async with gate:
                 with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
                     return await self._store_one(attempt, n, Path(folder) / "output")
-        except (Unusable, EgressRefused) as error:
+        except EgressRefused as error:
+            self._refusals.tell(error)
+            return _refused(f"output {n}: {error}")
+        except TooLarge as error:
+            _log.error("an output is larger than SEGUE_MAX_OUTPUT_MB allows", output=n, max_bytes=self._max_bytes)
+            return _refused(f"output {n}: {error}")
+        except Unusable as error:
             return _unusable(f"output {n}: {error}")
         except Lost as error:
-            return _lost(f"output {n}: {error}", final=True, http_status=error.status)
+            return _lost(f"output {n}: {error}", error.status)
         except Unreachable as error:
-            return _lost(f"output {n}: {error}", final=False, http_status=error.status)
+            return _lost(f"output {n}: {error}", error.status)
         except STORE_ERRORS as error:
             # Its text may quote the store's credentials.
             message = f"output {n}: the artifact store did not take it ({type(error).__name__})"
             return CollectFailed(Failure(FailureKind.STORE_FAILED, message), final=False)
         except Exception as error:  # noqa: BLE001 - whatever a provider's URL or file may trip, the money is spent
             _log.exception("an output cannot be collected", output=n)
-            return _lost(f"output {n}: {type(error).__name__}", final=False)
+            return _lost(f"output {n}: {type(first_cause(error)).__name__}")
 
     async def _store_one(self, attempt: Attempt, n: int, path: Path) -> Artifact:
-        sha256 = await download(self._client, attempt.outputs[n - 1].url, path, self._max_bytes)
-        media = await asyncio.to_thread(inspect, path, attempt.modality)
+        output = attempt.outputs[n - 1]
+        fetched = await download(self._client, output.url, path, self._max_bytes)
+        media = await asyncio.to_thread(inspect, path, attempt.modality, output.content_type or fetched.content_type)
         name = f"{_stem(attempt.modality, n)}.{media.extension}"
         key = artifact_key(attempt.job_id, attempt.attempt_id, name)
         try:
@@ -93,13 +108,13 @@ class Collector:
                 stored = await self._store.put_file(path, key, content_type=media.content_type)
         except TimeoutError as error:
             raise OSError(f"it did not answer within {STORE_S:.0f} s") from error
-        if stored.sha256 != sha256:
+        if stored.sha256 != fetched.sha256:
             raise OSError("what was stored is not what was fetched")
         return Artifact(
             name=name,
             content_type=media.content_type,
             size_bytes=stored.size_bytes,
-            sha256=sha256,
+            sha256=fetched.sha256,
             duration_s=media.duration_s,
             width=media.width,
             height=media.height,
@@ -113,8 +128,13 @@ def _stem(modality: Modality, n: int) -> str:
 
 
 def _unusable(message: str) -> CollectFailed:
-    return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, message), final=True)
+    return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, message), final=False)
 
 
-def _lost(message: str, *, final: bool, http_status: int | None = None) -> CollectFailed:
-    return CollectFailed(Failure(FailureKind.OUTPUT_LOST, message, http_status=http_status), final=final)
+def _lost(message: str, http_status: int | None = None) -> CollectFailed:
+    return CollectFailed(Failure(FailureKind.OUTPUT_LOST, message, http_status=http_status), final=False)
+
+
+def _refused(message: str) -> CollectFailed:
+    # Until an operator has changed a setting, the next try ends like this one.
+    return CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, message), final=True)

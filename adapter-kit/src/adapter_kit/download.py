@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import re
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import unquote_to_bytes
 
 import httpx
 
+from adapter_kit.causes import first_cause
+from adapter_kit.data_urls import NotData, data_in, data_url
+from adapter_kit.decoding import codings_of
 from adapter_kit.media import Unusable
+from adapter_kit.unwrapping import TooLarge, unwrap
+from adapter_kit.wholeness import is_whole
 from chassis.egress import following
 
 TRIES: Final = 4
 PAUSE_S: Final = 0.1
 """Seconds to wait after the first break; doubles with each."""
+FRAMING_BYTES: Final = 1024 * 1024
+"""How much longer than the output itself its coding may make it."""
 
-_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_BODIES: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
+"""Answers whose body is the whole of what was asked for."""
 
 
 class Lost(Exception):
-    """The provider answers, and does not have the output (any more)."""
+    """The provider answers, and does not have the output: not yet, or not any more."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the provider answers {status} to the request for its output")
@@ -39,31 +47,32 @@ class Unreachable(Exception):
         self.status = status
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file as it came, made plain."""
+
+    sha256: str
+    content_type: str | None
+    """What the sender calls it."""
+
+
 class _Broken(Exception):
     pass
 
 
-async def download(client: httpx.AsyncClient, url: str, path: Path, max_bytes: int) -> str:
-    """Write what `url` holds to `path`; its SHA-256 in hex.
+async def download(client: httpx.AsyncClient, url: str, path: Path, max_bytes: int) -> Fetched:
+    """Write what `url` holds to `path`, without what it was compressed or framed in.
 
-    Raises Lost, Unreachable, Unusable (too large, no URL), EgressRefused, and OSError for `path`.
+    Raises Lost, Unreachable, TooLarge, Unusable (no URL, not data), EgressRefused, and OSError for `path`.
     """
-    if url[:5].lower() == "data:":
-        return await asyncio.to_thread(_write_data_url, url, path, max_bytes)
+    if (head := data_url(url)) is not None:
+        sha256 = await asyncio.to_thread(_write_data_url, url, path, max_bytes)
+        return Fetched(sha256, head.content_type)
     with await asyncio.to_thread(path.open, "wb") as file:
         part = _Part(file, max_bytes)
-        for tries in range(TRIES):
-            if tries:
-                await asyncio.sleep(PAUSE_S * 2 ** (tries - 1))
-            try:
-                await _fetch(client, url, part)
-            except httpx.InvalidURL as error:
-                raise Unusable("an output whose address is not a URL") from error
-            except (httpx.TransportError, _Broken) as error:
-                reason = type(error).__name__.lstrip("_")
-            else:
-                return part.digest.hexdigest()
-    raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}")
+        await _fetch_whole(client, url, part)
+    await asyncio.to_thread(unwrap, path, part.codings, max_bytes)
+    return Fetched(await asyncio.to_thread(_sha256_of, path), part.content_type)
 
 
 class _Part:
@@ -72,21 +81,26 @@ class _Part:
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self._file = file
         self._max_bytes = max_bytes
+        self._given_up: set[tuple[int, bytes]] = set()
         self.start_over()
 
-    def start_over(self, validator: str | None = None, total: int | None = None) -> None:
+    def start_over(self, headers: httpx.Headers | None = None, total: int | None = None) -> None:
+        headers = headers or httpx.Headers()
         self._file.seek(0)
         self._file.truncate()
+        self._digest = hashlib.sha256()
         self.size = 0
-        self.digest = hashlib.sha256()
-        self.validator = validator
         self.total = total
+        self.content_type: str | None = headers.get("content-type")
+        self.codings = codings_of(headers.get("content-encoding", ""))
+        # What is compressed on the way may be so in another way the next time: it cannot be glued together.
+        self.validator = None if self.codings else _validator(headers)
 
     def append(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        if self.size > self._max_bytes:
-            raise Unusable(f"larger than {self._max_bytes} bytes")
-        self.digest.update(chunk)
+        if self.size > self._max_bytes + (FRAMING_BYTES if self.codings else 0):
+            raise TooLarge(self._max_bytes)
+        self._digest.update(chunk)
         self._file.write(chunk)
 
     def headers(self) -> dict[str, str]:
@@ -96,38 +110,83 @@ class _Part:
             return plain | {"range": f"bytes={self.size}-", "if-range": self.validator}
         return plain
 
-    def continued_by(self, content_range: str) -> bool:
-        found = _RANGE.fullmatch(content_range.strip())
-        return found is not None and int(found[1]) == self.size and found[2] in ("*", str(self.total))
+    def broke_off_here_before(self) -> bool:
+        """Whether the very same bytes came once before, and no more."""
+        so_far = (self.size, self._digest.digest())
+        if so_far in self._given_up:
+            return True
+        self._given_up.add(so_far)
+        return False
+
+    def is_whole(self) -> bool:
+        """Whether it is by its own account, where what was said of its length is not to be believed."""
+        self._file.flush()
+        return self.size > 0 and not self.codings and is_whole(Path(self._file.name))
+
+
+async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part) -> None:
+    reason = ""
+    for tries in range(TRIES):
+        if tries:
+            await asyncio.sleep(PAUSE_S * 2 ** (tries - 1))
+        try:
+            return await _fetch(client, url, part)
+        except httpx.InvalidURL as error:
+            raise Unusable("an output whose address is not a URL") from error
+        except (httpx.RequestError, _Broken) as error:
+            reason = type(first_cause(error)).__name__.lstrip("_")
+        if part.broke_off_here_before() and await asyncio.to_thread(part.is_whole):
+            return None
+    raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}")
 
 
 async def _fetch(client: httpx.AsyncClient, url: str, part: _Part) -> None:
     request = client.build_request("GET", url, headers=part.headers())
     async with following(client, request) as response:
-        _check(response, part)
+        if _is_complete(response, part):
+            return
         async for chunk in response.aiter_raw():
             await asyncio.to_thread(part.append, chunk)
     if part.total not in (None, part.size):
-        part.start_over()
         raise _Broken
 
 
-def _check(response: httpx.Response, part: _Part) -> None:
-    """Raises unless the body that follows is the output, or the rest of it."""
+def _is_complete(response: httpx.Response, part: _Part) -> bool:
+    """Whether all is there already. Raises unless the body that follows is the output, or the rest of it."""
     status = response.status_code
     if status in (408, 425, 429) or status >= 500:
         raise Unreachable(f"the provider answers {status} to the request for its output", status)
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise Unusable("an output that was compressed without being asked for")
-    if status == 206 and part.size and part.continued_by(response.headers.get("content-range", "")):
-        return
-    if status in (206, 416):
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if part.size and response.headers.get("content-range", "").strip() == f"bytes */{part.size}":
+            return True
         part.start_over()
         raise _Broken
-    if status != 200:
+    if status == HTTPStatus.PARTIAL_CONTENT:
+        _begin_part(response, part)
+    elif status in _BODIES:
+        part.start_over(response.headers, _length(response.headers))
+    else:
         raise Lost(status)
-    length = response.headers.get("content-length", "")
-    part.start_over(_validator(response.headers), int(length) if length.isdecimal() else None)
+    return False
+
+
+def _begin_part(response: httpx.Response, part: _Part) -> None:
+    """Take a 206 for the rest of what is there, or, where nothing is, for its beginning or the whole of it."""
+    told = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
+    start, total = (int(told[1]), told[3]) if told else (0, "*")
+    known = int(total) if total != "*" else None
+    if part.size and told and start == part.size and known in (None, part.total):
+        return
+    if part.size or start:
+        part.start_over()
+        raise _Broken
+    part.start_over(response.headers, known)
+
+
+def _length(headers: httpx.Headers) -> int | None:
+    length = headers.get("content-length", "")
+    # Of a body in chunks the chunks tell where it ends (RFC 9112 §6.3).
+    return int(length) if length.isdecimal() and "transfer-encoding" not in headers else None
 
 
 def _validator(headers: httpx.Headers) -> str | None:
@@ -138,17 +197,20 @@ def _validator(headers: httpx.Headers) -> str | None:
 
 
 def _write_data_url(url: str, path: Path, max_bytes: int) -> str:
-    header, comma, payload = url.partition(",")
     # Escaped or in base64, a byte takes at most three characters, so a longer text cannot fit.
-    if len(payload) > 3 * max_bytes:
-        raise Unusable(f"larger than {max_bytes} bytes")
+    if len(url) > 3 * max_bytes + 4096:
+        raise TooLarge(max_bytes)
     try:
-        content = unquote_to_bytes(payload)
-        if header.lower().endswith(";base64"):
-            content = base64.b64decode(content, validate=True)
-    except (binascii.Error, UnicodeError) as error:
-        raise Unusable("a data URL that cannot be decoded") from error
-    if not comma or len(content) > max_bytes:
-        raise Unusable(f"larger than {max_bytes} bytes" if comma else "a data URL without data")
+        content = data_in(url)
+    except NotData as error:
+        raise Unusable(str(error)) from error
+    if len(content) > max_bytes:
+        raise TooLarge(max_bytes)
     path.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+    unwrap(path, [], max_bytes)
+    return _sha256_of(path)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
-import puremagic
-from mutagen.mp3 import MPEGInfo
-from mutagen.ogg import OggPage
-
+from adapter_kit import marks
+from adapter_kit.containers import Contents, CutOff, boxes_in, elements_in
+from adapter_kit.frames import SEARCHED_BYTES, behind_tags, find_frames
+from adapter_kit.marks import Kind, kind_by_mark, name_of_what_is_not_media, rarer_kind, text_in
+from adapter_kit.measures import PIXELS, SECONDS, Silent
+from chassis.logs import get_logger
 from contracts.generation import Modality
 
+T = TypeVar("T")
+_log = get_logger("adapter_kit.media")
+
 HEAD_BYTES: Final = 4096
-MAX_CHUNKS: Final = 10_000
-"""How many parts of a file are stepped over in search of the one that tells its size."""
+LONGEST_S: Final = 30 * 86_400.0
+"""A longer sound is a lie of its header."""
 
 
 class Unusable(Exception):
@@ -26,7 +31,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A file of a known kind, measured: audio in seconds, images in pixels."""
+    """A file of a known kind, measured where that can be done: audio in seconds, images in pixels."""
 
     content_type: str
     extension: str
@@ -35,163 +40,134 @@ class Media:
     height: int | None = None
 
 
-# A closed list rather than whatever is called audio or image: SVG, for one, is an image that runs scripts.
-_SIGNATURES: Final = tuple(
-    (re.compile(pattern, re.DOTALL), content_type, extension)
-    for pattern, content_type, extension in (
-        (rb"RIFF....WAVE", "audio/wav", "wav"),
-        (rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", "audio/mpeg", "mp3"),
-        (rb"fLaC[\x00\x80]", "audio/flac", "flac"),
-        (rb"OggS\x00\x02.{22}(OpusHead|\x01vorbis)", "audio/ogg", "ogg"),
-        (rb"....ftypM4[AB] ", "audio/mp4", "m4a"),
-        (rb"\xff[\xf0\xf1\xf8\xf9]", "audio/aac", "aac"),
-        (rb"FORM....AIF[FC]", "audio/aiff", "aiff"),
-        (rb"\x89PNG\r\n\x1a\n", "image/png", "png"),
-        (rb"\xff\xd8\xff", "image/jpeg", "jpg"),
-        (rb"RIFF....WEBP", "image/webp", "webp"),
-        (rb"GIF8[79]a", "image/gif", "gif"),
-    )
-)
-_PREFIX: Final[Mapping[Modality, str]] = {"music": "audio/", "image": "image/"}
+_FAMILIES: Final[dict[Modality, tuple[str, ...]]] = {"music": ("audio", "video"), "image": ("image",)}
+"""What may stand for each modality. A film holds the sound that was asked for, and is kept whole."""
+_HEADERLESS: Final = re.compile(r"audio/(x-)?(raw|pcm|l8|l16|l24|basic|mulaw|alaw|pcmu|pcma|g722|g726.*)")
+"""Sound without any mark: its declared type is all that there is to know it by."""
+_PICTURES: Final = {
+    "avif": Kind("image/avif", "avif"),
+    "avis": Kind("image/avif", "avif"),
+    "heic": Kind("image/heic", "heic"),
+    "heix": Kind("image/heic", "heic"),
+    "mif1": Kind("image/heif", "heif"),
+    "heim": Kind("image/heic", "heic"),
+    "hevc": Kind("image/heic", "heic"),
+    "msf1": Kind("image/heif", "heif"),
+}
+"""Brands of ISO base media files that hold still pictures."""
 
 
-def inspect(path: Path, modality: Modality) -> Media:
-    """What `path` holds. Raises Unusable if that is not whole media of this modality. Blocks."""
+def inspect(path: Path, modality: Modality, declared: str | None = None) -> Media:
+    """What `path` holds; the type that it is `declared` to be of decides only where the bytes bear no mark.
+
+    A file whose kind is recognised is never turned away because it cannot be measured. Raises Unusable if it is no
+    media of this modality, has nothing in it, or names more bytes than there are. Blocks.
+    """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        content_type, extension = _recognise(head)
-        if not content_type.startswith(_PREFIX[modality]):
-            raise Unusable(f"not {_PREFIX[modality]}* but {content_type}")
-        file.seek(0)
+        start = behind_tags(lambda at, size: _at(file, at, size))
+        head = _at(file, start, HEAD_BYTES)
+        if not head:
+            raise Unusable("an empty file" if start == 0 else "a tag without anything behind it")
+        kind, start = _recognise(file, start, head, (declared or "").partition(";")[0].strip().lower())
         try:
-            if modality == "image":
-                width, height = _SIZES[content_type](file)
-                return Media(content_type, extension, width=_pixels(width), height=_pixels(height))
-            measure = _SECONDS.get(content_type)
-            return Media(content_type, extension, duration_s=_audible(measure(file)) if measure else None)
-        except Unusable:
-            raise
-        except Exception as error:
-            # Hostile bytes make parsers fail in any way, and all ways mean the same.
-            raise Unusable(f"damaged {content_type}") from error
+            return _measured(file, start, kind, modality)
+        except CutOff as error:
+            raise Unusable(f"{kind.content_type} that is cut off") from error
+        except Silent as error:
+            raise Unusable("audio without any sound in it") from error
 
 
-def _recognise(head: bytes) -> tuple[str, str]:
-    if not head:
-        raise Unusable("an empty file")
-    for pattern, content_type, extension in _SIGNATURES:
-        if pattern.match(head):
-            return content_type, extension
+def is_media(head: bytes) -> bool:
+    """Whether a file that begins with `head` bears the mark of media, whatever it may be wrapped in."""
+    return head.startswith(b"ID3") or kind_by_mark(head) is not None or _stream_at_once(head)
+
+
+def _stream_at_once(head: bytes) -> bool:
+    found = find_frames(head)
+    return found is not None and found[0] == 0
+
+
+def _at(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(start)
+    return file.read(size)
+
+
+def _recognise(file: BinaryIO, start: int, head: bytes, declared: str) -> tuple[Kind, int]:
+    """The kind of what begins at `start`, and where it really begins."""
+    if (kind := kind_by_mark(head)) is not None:
+        return kind, start
+    if (text := text_in(head)) is not None:
+        raise Unusable(f"not media, but {text}")
+    if (found := find_frames(_at(file, start, SEARCHED_BYTES))) is not None:
+        return found[1], start + found[0]
+    if (kind := rarer_kind(head)) is not None:
+        return kind, start
+    if _HEADERLESS.fullmatch(declared):
+        return Kind(marks.UNKNOWN_TYPE, "raw"), start
+    raise Unusable(f"not media, but {name_of_what_is_not_media(head)}")
+
+
+def _measured(file: BinaryIO, start: int, kind: Kind, modality: Modality) -> Media:
+    contents = None
+    if kind in (marks.MP4, marks.MATROSKA):
+        contents = _tolerant(boxes_in if kind == marks.MP4 else elements_in, file, start) or Contents()
+        kind = _kind_by_contents(kind, contents)
+        if modality == "music" and contents.picture and not contents.sound:
+            raise Unusable(f"{kind.content_type} without any sound in it")
+    allowed = _FAMILIES[modality]
+    if kind.family not in allowed and kind.content_type != marks.UNKNOWN_TYPE:
+        raise Unusable(f"not {allowed[0]}/* but {kind.content_type}")
+    if modality == "image":
+        measure = PIXELS.get(kind)
+        size = _tolerant(measure, file, start) if measure else contents.size if contents else None
+        width, height = _visible(size)
+        return Media(kind.content_type, kind.extension, width=width, height=height)
+    seconds_of = SECONDS.get(kind)
+    seconds = _tolerant(seconds_of, file, start) if seconds_of else contents.seconds if contents else None
+    return Media(kind.content_type, kind.extension, duration_s=_audible(seconds))
+
+
+def _kind_by_contents(kind: Kind, contents: Contents) -> Kind:
+    if kind == marks.MATROSKA:
+        web = contents.brand == "webm"
+        if contents.sound and not contents.picture:
+            return Kind("audio/webm", "webm") if web else Kind("audio/x-matroska", "mka")
+        return Kind("video/webm", "webm") if web else kind
+    brand = contents.brand
+    if not contents.sound and not contents.picture:
+        still = next((name for name in (brand, *sorted(contents.brands)) if name in _PICTURES), None)
+        if still is not None:
+            return _PICTURES[still]
+    if brand == "qt  ":
+        return Kind("video/quicktime", "mov")
+    only_sound = contents.sound or brand in ("M4A ", "M4B ", "M4P ")
+    family = "audio" if only_sound and not contents.picture else "video"
+    if brand.startswith("3g"):
+        return Kind(f"{family}/3gpp", "3gp")
+    return Kind("audio/mp4", "m4a") if family == "audio" else kind
+
+
+def _tolerant(measure: Callable[[BinaryIO, int], T | None], file: BinaryIO, start: int) -> T | None:
     try:
-        guess = puremagic.magic_string(head)[0]
-    except (puremagic.PureError, ValueError):
-        raise Unusable("not media, but something unknown") from None
-    raise Unusable(f"not media that Segue keeps, but {guess.mime_type or guess.extension or 'something unknown'}")
+        return measure(file, start)
+    except (CutOff, Silent, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - hostile bytes make parsers fail in any way, and the kind is known
+        _log.info("a file cannot be measured; it is kept all the same", error=type(error).__name__)
+        return None
 
 
 def _audible(seconds: float | None) -> float | None:
-    if seconds is not None and seconds <= 0:
-        raise Unusable("audio without any sound in it")
-    return seconds and round(seconds, 3)
+    if seconds is None or not math.isfinite(seconds) or seconds > LONGEST_S:
+        return None
+    if seconds <= 0:
+        raise Silent
+    return round(seconds, 3) or None
 
 
-def _pixels(length: int) -> int:
-    if not 1 <= length < 2**31:
-        raise Unusable(f"an image that claims to be {length} pixels wide or high")
-    return length
-
-
-def _wav_seconds(file: BinaryIO) -> float:
-    end = file.seek(0, 2)
-    file.seek(12)
-    bytes_per_second = 0
-    for _ in range(MAX_CHUNKS):
-        name, size = struct.unpack("<4sI", file.read(8))
-        start = file.tell()
-        if name == b"fmt ":
-            (bytes_per_second,) = struct.unpack("<8xI", file.read(12))
-        elif name == b"data":
-            # Writers that could not seek back leave 0 or the largest size: then the sound goes on to the end.
-            return min(size or end - start, end - start) / bytes_per_second
-        file.seek(start + size + size % 2)
-    raise Unusable("audio without any sound in it")
-
-
-def _flac_seconds(file: BinaryIO) -> float | None:
-    packed = int.from_bytes(file.read(26)[18:26], "big")
-    # No samples means that the writer did not know how many.
-    return (packed & 0xF_FFFF_FFFF) / (packed >> 44) or None
-
-
-def _mp3_seconds(file: BinaryIO) -> float:
-    # Only the stream is read: tags may be compressed, and grow without bound when they are opened.
-    return float(MPEGInfo(file).length)
-
-
-def _ogg_seconds(file: BinaryIO) -> float:
-    head = file.read(64)
-    (serial,) = struct.unpack_from("<I", head, 14)
-    if head[28:36] == b"OpusHead":
-        rate, skipped = 48_000, struct.unpack_from("<H", head, 38)[0]
-    else:
-        rate, skipped = struct.unpack_from("<I", head, 40)[0], 0
-    last = OggPage.find_last(file, serial, finishing=True)
-    return float(last.position - skipped) / rate
-
-
-def _png_size(file: BinaryIO) -> tuple[int, int]:
-    width, height = struct.unpack(">16x2I", file.read(24))
-    return width, height
-
-
-def _gif_size(file: BinaryIO) -> tuple[int, int]:
-    width, height = struct.unpack("<6x2H", file.read(10))
-    return width, height
-
-
-def _webp_size(file: BinaryIO) -> tuple[int, int]:
-    head = file.read(30)
-    match head[12:16]:
-        case b"VP8X":
-            return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-        case b"VP8L":
-            packed = int.from_bytes(head[21:25], "little")
-            return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
-        case b"VP8 " if head[23:26] == b"\x9d\x01\x2a":
-            return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
-        case _:
-            raise Unusable("damaged image/webp")
-
-
-_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-
-def _jpeg_size(file: BinaryIO) -> tuple[int, int]:
-    file.seek(2)
-    for _ in range(MAX_CHUNKS):
-        fill, marker = struct.unpack("2B", file.read(2))
-        if fill != 0xFF:
-            break
-        if marker == 0xFF:
-            file.seek(-1, 1)
-            continue
-        (length,) = struct.unpack(">H", file.read(2))
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack(">x2H", file.read(5))
-            return width, height
-        file.seek(length - 2, 1)
-    raise Unusable("damaged image/jpeg")
-
-
-_SECONDS: Final[Mapping[str, Callable[[BinaryIO], float | None]]] = {
-    "audio/wav": _wav_seconds,
-    "audio/mpeg": _mp3_seconds,
-    "audio/flac": _flac_seconds,
-    "audio/ogg": _ogg_seconds,
-}
-_SIZES: Final[Mapping[str, Callable[[BinaryIO], tuple[int, int]]]] = {
-    "image/png": _png_size,
-    "image/jpeg": _jpeg_size,
-    "image/webp": _webp_size,
-    "image/gif": _gif_size,
-}
+def _visible(size: tuple[int, int] | None) -> tuple[int, int] | tuple[None, None]:
+    if size is None or max(size) >= 2**31:
+        return None, None
+    if min(size) < 1:
+        raise Unusable(f"an image of {size[0]} by {size[1]} pixels")
+    return size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import adapter_kit
@@ -18,6 +18,7 @@ from adapter_kit.hearing import Hearing
 from adapter_kit.provider import Provider
 from adapter_kit.purging import ledger_chores
 from adapter_kit.record import Attempt
+from adapter_kit.refusals import output_hosts_checked
 from adapter_kit.searching import Searcher
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
@@ -48,10 +49,12 @@ async def adapter(
     probe_endpoint: str,
     limits: Limits,
     results_kept_s: float,
+    output_hosts: Sequence[str] = (),
 ) -> AsyncIterator[None]:
     """Run the adapter of one provider for as long as the block lasts. Raises CannotStart.
 
-    `results_kept_s`: for how many seconds the provider keeps the result of a finished run.
+    `results_kept_s`: for how many seconds the provider keeps the result of a finished run. `output_hosts` are where its
+    outputs are known to lie; the log says if the egress rules refuse them.
     """
     schema = f"{name}_adapter"
     database_url = settings.database_url.get_secret_value()
@@ -71,7 +74,7 @@ async def adapter(
         hearing = Hearing(name)
         calls = Calls(
             provider,
-            Collector(client, store),
+            Collector(client, store, max_bytes=settings.max_output_mb * 1024 * 1024),
             runtime,
             searcher=Searcher(provider, pool, progress),
             callback_url=_callback_url(settings),
@@ -90,6 +93,7 @@ async def adapter(
             outbox.running(),
             driver.running(),
             health.watched(),
+            output_hosts_checked(policy, output_hosts),
             Housekeeping(pool, runtime, schema, ledger_chores(settings.keep_rows)).running(),
         ):
             watch_broker(broker, runtime)

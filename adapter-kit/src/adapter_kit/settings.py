@@ -20,6 +20,13 @@ class AdapterSettings(CallbackSettings):
         validation_alias="SEGUE_EGRESS_ALLOW",
         description="Hosts or networks that may be fetched from although they are private, separated by commas.",
     )
+    max_output_mb: int = Field(
+        default=200,
+        ge=1,
+        le=10_000,
+        validation_alias="SEGUE_MAX_OUTPUT_MB",
+        description="The largest output that is kept, in MiB, after it is unpacked.",
+    )
     submit_timeout_s: float = Field(
         default=30,
         gt=0,

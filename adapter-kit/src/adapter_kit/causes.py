@@ -1,0 +1,16 @@
+"""What an error was really about, where it comes wrapped in a group."""
+
+from __future__ import annotations
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The first error in a group that is none itself; `error` where it is no group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def named(error: BaseException) -> str:
+    """The first cause by its type and its words, for people."""
+    cause = first_cause(error)
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__

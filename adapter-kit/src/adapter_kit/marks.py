@@ -1,0 +1,143 @@
+"""By which bytes a kind of media is known: the marks at the start of a file. Pure.
+
+What needs more than its first bytes is told elsewhere: MPEG audio by its frames, MP4 and Matroska by their tracks.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import puremagic
+
+UNKNOWN_TYPE: Final = "application/octet-stream"
+LEAST_MARK_BYTES: Final = 4
+"""A shorter mark is in every other file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file: its media type, and the extension of its name."""
+
+    content_type: str
+    extension: str
+
+    @property
+    def family(self) -> str:
+        """`audio`, `image`, `video`, or whatever else its type begins with."""
+        return self.content_type.partition("/")[0]
+
+
+WAV: Final = Kind("audio/wav", "wav")
+MP3: Final = Kind("audio/mpeg", "mp3")
+AAC: Final = Kind("audio/aac", "aac")
+LATM: Final = Kind("audio/mp4a-latm", "loas")
+FLAC: Final = Kind("audio/flac", "flac")
+OGG: Final = Kind("audio/ogg", "ogg")
+AIFF: Final = Kind("audio/aiff", "aiff")
+PNG: Final = Kind("image/png", "png")
+JPEG: Final = Kind("image/jpeg", "jpg")
+WEBP: Final = Kind("image/webp", "webp")
+GIF: Final = Kind("image/gif", "gif")
+BMP: Final = Kind("image/bmp", "bmp")
+MP4: Final = Kind("video/mp4", "mp4")
+MATROSKA: Final = Kind("video/x-matroska", "mkv")
+"""Of MP4 and Matroska the tracks say what they are."""
+
+_MARKS: Final = tuple(
+    (re.compile(pattern, re.DOTALL), kind)
+    for pattern, kind in (
+        (rb"(RIFF|RIFX|RF64|BW64)....WAVE", WAV),
+        (rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0", Kind("audio/x-w64", "w64")),
+        (rb"fLaC[\x00-\x06\x80-\x86]", FLAC),
+        (rb"OggS\x00.{0,400}?\x80theora", Kind("video/ogg", "ogv")),
+        (rb"OggS\x00", OGG),
+        (rb"FORM....AIF[FC]", AIFF),
+        (rb"caff\x00[\x01\x02]", Kind("audio/x-caf", "caf")),
+        (rb"#!AMR-WB(_MC1\.0)?\n", Kind("audio/amr-wb", "awb")),
+        (rb"#!AMR(_MC1\.0)?\n", Kind("audio/amr", "amr")),
+        (rb"ADIF", AAC),
+        (rb"MPCK|MP\+[\x07\x17\x27]", Kind("audio/x-musepack", "mpc")),
+        (rb"DSD \x1c\0\0\0\0\0\0\0", Kind("audio/x-dsf", "dsf")),
+        (rb"\x0b\x77..[\x00-\xa5]", Kind("audio/ac3", "ac3")),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", Kind("audio/x-ms-asf", "asf")),
+        (rb"\x1a\x45\xdf\xa3", MATROSKA),
+        (rb"....(ftyp|styp|moov|mdat|wide|pnot)", MP4),
+        (rb"\x89PNG\r\n\x1a\n", PNG),
+        (rb"\xff\xd8\xff", JPEG),
+        (rb"RIFF....WEBP", WEBP),
+        (rb"GIF8[79]a", GIF),
+        (rb"BM.{4}\0{4}.{3}\0[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", BMP),
+        (rb"II[*+]\0|MM\0[*+]", Kind("image/tiff", "tif")),
+        (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", Kind("image/jxl", "jxl")),
+        (rb"P[1-7][\r\n \t]", Kind("image/x-portable-anymap", "pnm")),
+        (rb"qoif.{8}[\x03\x04][\x00\x01]", Kind("image/qoi", "qoi")),
+        (rb"#\?(RADIANCE|RGBE)\n", Kind("image/vnd.radiance", "hdr")),
+        (rb"\0\0\0\x0cjP  \r\n\x87\n", Kind("image/jp2", "jp2")),
+    )
+)
+_TS: Final = re.compile(rb"(G.{187}){3}", re.DOTALL)
+_MEDIA_TYPE: Final = re.compile(r"(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}")
+_EXTENSION: Final = re.compile(r"\.?([a-z0-9]{1,8})")
+_SCRIPTED: Final = re.compile(r"svg|xml|html")
+"""Types of which a browser may run what is in them."""
+_NAMED_TEXT: Final = (
+    (
+        re.compile(rb"\s*(<!doctype\s+html|<(html|head|body|script|title|h1|p|div|center)\b)", re.IGNORECASE),
+        "text/html",
+    ),
+    (re.compile(rb"\s*(<\?xml|<!--|<!doctype)?.{0,1000}?<svg\b", re.IGNORECASE | re.DOTALL), "image/svg+xml"),
+    (re.compile(rb"\s*<\?xml", re.IGNORECASE), "application/xml"),
+    (re.compile(rb"\s*<[a-z!]", re.IGNORECASE), "markup"),
+    (re.compile(rb'\s*[\[{"]'), "application/json"),
+)
+_NOT_IN_TEXT: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe<\0", b"\xfe\xff\0<")
+
+
+def kind_by_mark(head: bytes) -> Kind | None:
+    """The kind that the first bytes of a file are the mark of, as long as it is one that Segue knows."""
+    return next((kind for mark, kind in _MARKS if mark.match(head)), None)
+
+
+def rarer_kind(head: bytes) -> Kind | None:
+    """A kind of media that Segue does nothing with but keep it, as puremagic's table has it."""
+    if _TS.match(head):
+        return Kind("video/mp2t", "ts")
+    for match in _guesses(head):
+        if len(match.byte_match) < LEAST_MARK_BYTES or not _MEDIA_TYPE.fullmatch(match.mime_type or ""):
+            continue
+        if not _SCRIPTED.search(match.mime_type):
+            named = _EXTENSION.fullmatch(match.extension)
+            return Kind(match.mime_type, named[1] if named else "bin")
+    return None
+
+
+def text_in(head: bytes) -> str | None:
+    """What kind of text the bytes are; None where they are none."""
+    for bom in _BOMS:
+        if head.startswith(bom):
+            return text_in(head[len(bom) :]) or "text/plain" if bom == _BOMS[0] else "markup"
+    if _NOT_IN_TEXT.search(head):
+        return None
+    try:
+        # Not the last bytes of it, so that a character may be cut in two at the end.
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return None
+    return next((name for pattern, name in _NAMED_TEXT if pattern.match(head)), "text/plain")
+
+
+def name_of_what_is_not_media(head: bytes) -> str:
+    """What puremagic calls the bytes, for people."""
+    guess = next(iter(_guesses(head)), None)
+    return (guess.mime_type or guess.extension if guess else "") or "something unknown"
+
+
+def _guesses(head: bytes) -> list[puremagic.main.PureMagicWithConfidence]:
+    try:
+        return list(puremagic.magic_string(head))
+    except (puremagic.PureError, ValueError):
+        return []

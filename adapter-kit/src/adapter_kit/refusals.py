@@ -1,0 +1,67 @@
+"""Telling the operator, and nobody else, which setting would let an output through that the egress rules refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import Final
+
+from chassis.egress import EgressPolicy, EgressRefused, Resolve
+from chassis.egress_check import blocked_hosts
+from chassis.logs import get_logger
+
+EVERY_S: Final = 60.0
+"""How often one host is told of."""
+MAX_HOSTS: Final = 1000
+
+_log = get_logger("adapter_kit.egress")
+
+
+class RefusalLog:
+    """Logs each refused host at once, and then once a minute."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._told: dict[str, float] = {}
+
+    def tell(self, error: EgressRefused) -> None:
+        """Log what was refused, why, and what would allow it."""
+        now = self._clock()
+        if now < self._told.get(error.host, now - EVERY_S) + EVERY_S:
+            return
+        if len(self._told) >= MAX_HOSTS:
+            self._told.clear()
+        self._told[error.host] = now
+        _log.error(
+            "the egress rules refuse the host of a paid output: the run is billed, its job fails until this is mended",
+            host=error.host,
+            reason=error.reason,
+            remedy=error.remedy,
+        )
+
+
+@asynccontextmanager
+async def output_hosts_checked(
+    policy: EgressPolicy, hosts: Sequence[str], resolve: Resolve | None = None
+) -> AsyncIterator[None]:
+    """Beside the block, which does not wait for it: log those of the hosts that outputs cannot be fetched from."""
+    check = asyncio.create_task(tell_blocked_hosts(policy, hosts, resolve))
+    try:
+        yield
+    finally:
+        check.cancel()
+        with suppress(asyncio.CancelledError):
+            await check
+
+
+async def tell_blocked_hosts(policy: EgressPolicy, hosts: Sequence[str], resolve: Resolve | None = None) -> None:
+    """Log a warning for each of the hosts that has no address which the egress rules allow; takes seconds at most."""
+    for blocked in await blocked_hosts(policy, hosts, resolve=resolve):
+        _log.warning(
+            "outputs cannot be fetched from a host that the provider is known to keep them at",
+            host=blocked.host,
+            reason=blocked.reason,
+            remedy=blocked.remedy,
+        )
