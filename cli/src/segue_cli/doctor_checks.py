@@ -19,6 +19,7 @@ from contracts.catalogue import CatalogueError, default_catalogue_path, load_cat
 from contracts.generation import PROVIDERS
 from contracts.topics import TOPICS
 from segue_cli.doctor_advice import Finding, fal_key, probed, replicate_token
+from segue_cli.doctor_egress import output_hosts
 from segue_cli.topics import BrokerAway, present_topics
 
 LIMIT_S: Final = 5.0
@@ -184,5 +185,5 @@ async def _bytes(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-CHECKS: Final = (keys, sdks, first_provider, broker, database, catalogue, artifact_store)
+CHECKS: Final = (keys, sdks, first_provider, broker, database, catalogue, artifact_store, output_hosts)
 """All of them, in the order in which they are told."""

@@ -19,6 +19,7 @@ RESULTS_KEPT_S = 3_600.0
 async def app(settings: FalSettings, runtime: Runtime) -> AsyncIterator[None]:
     """Run the adapter for as long as the block lasts. Raises CannotStart."""
     # The SDK reads its hosts from the environment when it is imported; by now `.env` is in there.
+    from fal_adapter.output_hosts import output_hosts
     from fal_adapter.provider import fal_provider
     from fal_adapter.transport import sdk_version
 
@@ -36,5 +37,6 @@ async def app(settings: FalSettings, runtime: Runtime) -> AsyncIterator[None]:
         probe_endpoint=PROBE_ENDPOINT,
         limits=Limits(settings.concurrent_runs, settings.submits_per_minute),
         results_kept_s=RESULTS_KEPT_S,
+        output_hosts=output_hosts(),
     ):
         yield

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from adapter_kit.gate import Limits
 from adapter_kit.service import adapter
 from chassis.runtime import Runtime
+from replicate_adapter.output_hosts import output_hosts
 from replicate_adapter.provider import replicate_provider
 from replicate_adapter.settings import ReplicateSettings
 from replicate_adapter.transport import sdk_version
@@ -34,5 +35,6 @@ async def app(settings: ReplicateSettings, runtime: Runtime) -> AsyncIterator[No
         probe_endpoint=PROBE_ENDPOINT,
         limits=Limits(settings.concurrent_runs, settings.submits_per_minute),
         results_kept_s=RESULTS_KEPT_S,
+        output_hosts=output_hosts(settings.replicate_base_url),
     ):
         yield
