@@ -102,6 +102,7 @@ def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) 
         (DONE, said(500, {"detail": "Internal server error: content policy violation"}, OURS), (POLICY, False)),
         (DONE, said(403, {"detail": [{"type": "forbidden", "msg": "Tags contained artist name: x"}]}), (POLICY, True)),
         (DONE, said(401, {"detail": [{"type": "invalid_api_key", "msg": "Invalid API key"}]}), (PROVIDER, True)),
+        (DONE, said(403, {"detail": "Song Description contained artist name"}, OURS), (POLICY, True)),
         (REFUSED, said(500, "Internal Server Error"), (POLICY, False)),
         (FAILED, said(500, {"detail": "safety checker failed to load"}), (PROVIDER, False)),
         (DONE, said(200, {"error": "NSFW content detected in all outputs"}), (POLICY, True)),

@@ -525,6 +525,7 @@ async def test_a_provider_that_has_answered_is_told_from_a_proxy_that_has(
         (400, {"detail": "Your request was blocked by our moderation system."}, FailureKind.CONTENT_POLICY),
         (422, {"detail": {"status": "bad_prompt", "message": "names an artist"}}, FailureKind.CONTENT_POLICY),
         (500, {"detail": "Internal server error: content policy violation"}, FailureKind.CONTENT_POLICY),
+        (200, {"error": "NSFW content detected in all outputs"}, FailureKind.CONTENT_POLICY),
         (400, {"detail": "lyrics must be at most 600 characters"}, FailureKind.INVALID_INPUT),
     ],
 )
@@ -572,3 +573,28 @@ async def test_our_own_address_named_as_the_mistake_is_told_from_the_caller_s(
     with_one, without = (request.target + request.body.decode() for request in server.requests)
     assert "webhook" in with_one
     assert "webhook" not in without
+
+
+@pytest.mark.parametrize(
+    ("status", "server_named", "expected"),
+    [
+        (521, "cloudflare", NotSent),
+        (523, "cloudflare", NotSent),
+        (525, "Cloudflare", NotSent),
+        (526, "cloudflare", NotSent),
+        # The origin may have had the request.
+        (520, "cloudflare", Unclear),
+        (522, "cloudflare", Unclear),
+        (524, "cloudflare", Unclear),
+        (502, "cloudflare", Unclear),
+        # Nobody says whose status it is.
+        (521, "nginx", Unclear),
+    ],
+)
+async def test_a_proxy_that_got_no_connection_has_handed_nothing_over(
+    kind: Any, raw: Any, opened: Any, http: Any, status: int, server_named: str, expected: type
+) -> None:
+    page = http(status, "<!DOCTYPE html><html><body>Web server is down</body></html>", server=server_named)
+    async with raw(page) as server, opened(server.port) as provider:
+        assert isinstance(await provider.submit(kind.submission()), expected)
+    assert server.posts == len(server.requests) == 1

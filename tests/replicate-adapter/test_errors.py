@@ -43,6 +43,7 @@ API_CASES: list[tuple[int, Any, Kind]] = [
     (400, problem("Bad request", "lyrics must be at most 600 characters"), MISTAKE),
     (500, problem("Internal server error", "Request blocked: content policy violation"), POLICY),
     (500, problem("Internal server error", "the content policy service is unavailable"), Kind.PROVIDER_ERROR),
+    (422, problem("Insufficient credit", "You have insufficient credit to run this model."), Kind.INSUFFICIENT_BALANCE),
     (403, problem("Forbidden", "Set up billing to run this model."), Kind.INSUFFICIENT_BALANCE),
     (403, "<!DOCTYPE html><html><body>Sorry, you have been blocked</body></html>", Kind.UNKNOWN),
     (410, {"detail": "This version has been disabled"}, Kind.MODEL_NOT_FOUND),

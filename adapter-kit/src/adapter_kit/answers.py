@@ -39,6 +39,11 @@ NEVER_SENT: Final = (
 
 # 408 and 499 are also what proxies say of a request whose fate they do not know.
 _UNCLEAR_STATUSES: Final = frozenset({408, 499})
+_NO_ORIGIN: Final = frozenset({521, 523, 525, 526})
+"""Cloudflare's statuses for an origin that refuses the connection, has no route, or no TLS; not so 520, 522 and 524.
+
+Source: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
+"""
 _SAME_REQUEST_ELSEWHERE: Final = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
 _ELSEWHERE: Final = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND})
 
@@ -65,16 +70,25 @@ def submit_outcome(
         return NotSent(reason) if not done.handed_over or isinstance(done.error, NEVER_SENT) else Unclear(reason)
     if answer.ok:
         ref = accepted(answer)
-        return Accepted(ref) if ref else Unclear(f"HTTP {answer.status} that names no run: {words(answer.text)[:500]}")
+        return Accepted(ref) if ref is not None else _nameless(answer, failure_of(answer))
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Throttled(failure_of(answer), retry_after_s(answer))
     if (moved := _moved(answer, path)) is not None:
         return Refused(moved)
     if 400 <= answer.status < 500 and answer.status not in _UNCLEAR_STATUSES:
         return _refused(failure_of(answer))
+    if _is_of_a_proxy_without_origin(answer):
+        return NotSent(explain(done))
     if answer.status >= 500:
         return _failed(done, answer, failure_of(answer), is_final)
     return Unclear(explain(done))
+
+
+def _nameless(answer: Answer, failure: Failure) -> SubmitOutcome:
+    """A 2xx without a run: a caller's mistake ends the job, so that no second run is paid for."""
+    if FAILURES[failure.kind].callers_fault:
+        return Refused(failure)
+    return Unclear(f"HTTP {answer.status} that names no run: {words(answer.text)[:500]}")
 
 
 def _refused(failure: Failure) -> SubmitOutcome:
@@ -86,6 +100,11 @@ def _failed(done: Exchange, answer: Answer, failure: Failure, is_final: Callable
     if FAILURES[failure.kind].callers_fault or is_final(answer):
         return Refused(failure)
     return Unclear(explain(done), answered=bool(answer.document()))
+
+
+def _is_of_a_proxy_without_origin(answer: Answer) -> bool:
+    """Whether Cloudflare says that it got no connection to the provider, so that nothing was handed over."""
+    return answer.status in _NO_ORIGIN and "cloudflare" in answer.headers.get("server", "").lower()
 
 
 def _moved(answer: Answer, path: str) -> Failure | None:

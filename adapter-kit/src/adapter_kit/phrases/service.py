@@ -130,11 +130,17 @@ SERVICE_PHRASES: Final = (
             r"accounts? … (?:suspend|lock|disabl|block|banned|restrict|terminat|flagged)\w*(?!.*\b(?:may|might)\b)",
             r"(?:suspend|lock|disabl|block|banned|restrict|terminat)\w*\b.{0,20}?\baccount(?!.*\b(?:may|might)\b)",
             r"(?:api|auth\w*|access)[ _-]?(?:key|token)s?",
+            (
+                r"(?:models?|apps?|applications?|versions?|endpoints?) (?:\S+ )?(?:is|was|were|has been|have been) "
+                r"(?:\w+ )?(?:removed|disabled|taken down|withdrawn|retired|suspended|unpublished|deprecated)"
+            ),
             "organi[sz]ation(?:'s)? polic…",
             "(?:network|egress|firewall|iam|waf|cors|retry|retention|caching|scheduling|scaling|security) polic…",
         ),
-        "field report: accounts that their provider has locked for reasons of its own",
+        "field report: accounts and models that their provider has locked for reasons of its own",
         alike=(
+            "This model has been disabled because it violates our content policy",
+            "The application was taken down: it violates our terms of service",
             "Your account has been suspended for violating our Terms of Service",
             "User is locked: account blocked due to a policy violation",
             "Request blocked by organization policy: constraints/gcp.restrictServiceUsage",

@@ -52,7 +52,9 @@ FAL_ROWS: Final = (
     Row(FailureKind.RATE_LIMITED, types=frozenset({"concurrent_requests_limit"})),
     Row(FailureKind.UNAUTHORIZED, status=401),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=402),
-    Row(FailureKind.INSUFFICIENT_BALANCE, status=403, says="exhausted balance|user is locked|top up your balance"),
+    Row(
+        FailureKind.INSUFFICIENT_BALANCE, status=(400, 499), says="exhausted balance|user is locked|top up your balance"
+    ),
     # A firewall before fal may dislike one caller's words; that says nothing of the key.
     Row(FailureKind.UNKNOWN, status=403, page=True),
     Row(FailureKind.FORBIDDEN, status=403, yields=True),

@@ -31,7 +31,7 @@ from adapter_kit.outcomes import (
 )
 from adapter_kit.outputs import outputs_of
 from adapter_kit.wire import Answer, Exchange, json_object, words
-from contracts.failures import FailureKind
+from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Modality
 from fal_adapter.errors import STILL_IN_PROGRESS, is_typed_by_model, refusal_in, run_failure
 
@@ -90,11 +90,12 @@ def result_outcome(status: Answer, done: Exchange, modality: Modality, echoed: S
         return _produced(answer, modality) if refusal is None else Broken(refusal, may_have_cost=True)
     said = status.document()
     failed = bool(said.get("error") or said.get("error_type")) or is_typed_by_model(answer)
+    failure = run_failure(answer, said, echoed)
+    failed = failed or FAILURES[failure.kind].callers_fault
     if not failed and answer.status == HTTPStatus.NOT_FOUND:
         return Missing(words(answer.text))
     if not failed and _is_about_the_question(answer):
         return no_answer(done)
-    failure = run_failure(answer, said, echoed)
     if failure.kind is FailureKind.CANCELLED_BY_PROVIDER:
         return Stopped(may_have_cost=True)
     return Broken(failure, may_have_cost=answer.status < 500)

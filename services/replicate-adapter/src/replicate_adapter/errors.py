@@ -24,6 +24,7 @@ API_ROWS: Final = (
     Row(FailureKind.UNAUTHORIZED, status=401),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=402),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=403, says=_BILLING),
+    Row(FailureKind.INSUFFICIENT_BALANCE, status=(400, 499), says="insufficient credit"),
     # A firewall before Replicate may dislike one caller's words; that says nothing of the token.
     Row(FailureKind.UNKNOWN, status=403, page=True),
     Row(FailureKind.FORBIDDEN, status=403, yields=True),
