@@ -135,7 +135,7 @@ def _leak_cancellation(*_: Any) -> None:
     raise asyncio.CancelledError
 
 
-_HANDLE: Final = "chassis.delivery:BatchConsumer._handle"
+_HANDLE: Final = "chassis.handling:Handling._handle"
 _PERFORM: Final = "adapter_kit.calls:Calls.perform"
 
 POINTS: Final = {

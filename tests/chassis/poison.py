@@ -48,6 +48,20 @@ def garbage() -> dict[str, Record]:
     }
 
 
+def flood(count: int) -> list[Record]:
+    """So many records that nobody can decode, small ones of every kind."""
+    kinds = [bad for bad in garbage().values() if len(bad.value or b"") < 10_000]
+    return [kinds[n % len(kinds)] for n in range(count)]
+
+
+async def send_oversized(servers: str, size: int) -> None:
+    """Put a record into partition 0 that is small enough for Kafka only because it is compressed."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=servers, compression_type="gzip", max_request_size=2 * size
+    ) as producer:
+        await producer.send_and_wait(REQUESTS.name, b"x" * size, key=b"key", headers=list(GOOD_HEADERS), partition=0)
+
+
 async def send_unreadable(servers: str, good: Record) -> None:
     """Put a good record, one with a header whose name is not UTF-8, and the good one again into partition 0 at once."""
     async with AIOKafkaProducer(bootstrap_servers=servers) as producer:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
+import structlog
 from tests.chassis import toy as toy_module
-from tests.chassis.poison import GOOD_HEADERS, NO_KEY, garbage, letter_of, original_headers, send_unreadable
+from tests.chassis.poison import (
+    GOOD_HEADERS,
+    NO_KEY,
+    flood,
+    garbage,
+    letter_of,
+    original_headers,
+    send_oversized,
+    send_unreadable,
+)
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 
-from chassis.delivery import UNREADABLE
-from chassis.fuse import Blown, Fuse
+from chassis.delivery import OVERSIZED, UNREADABLE
 from chassis.metrics import MESSAGES_SKIPPED
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, JOBS, MAX_MESSAGE_BYTES, PARTITIONS, REQUESTS, TOPICS
@@ -90,6 +98,37 @@ async def test_a_record_that_the_client_cannot_read_is_stepped_over_and_its_plac
     }
     # What its producer had sent in one piece with it, behind it, is as unreadable.
     assert [letter["offset"] for letter in letters] == ["2", "3"]
+
+
+async def test_thousands_of_records_that_nobody_can_decode_stop_nothing_and_are_one_dead_letter_each(
+    embedded_kafka: str, database_url: str
+) -> None:
+    bad, good = flood(4000), 40
+    with structlog.testing.capture_logs() as logs:
+        async with toy(embedded_kafka, database_url, runtime_for()) as made:
+            for n in range(good):
+                await send(embedded_kafka, [*bad[100 * n : 100 * (n + 1)], request(n)], partition=n % PARTITIONS)
+            await until(lambda: handled(made, *range(good)), within_s=40)
+            await until(partial(committed, embedded_kafka))
+            assert (made.runtime.unready(), made.runtime.unhealthy()) == (None, None)
+            assert set((await made.commits()).values()) == {1}
+    letters = [letter_of(record) for record in await read(embedded_kafka, DEAD_LETTERS.name, len(bad))]
+    assert len(letters) == len(bad)
+    assert len({(letter["partition"], letter["offset"]) for letter in letters}) == len(bad)
+    told = [line for line in logs if line["event"] == "put into dead letters"]
+    assert sum(line["count"] for line in told) == len(bad)
+    assert len(told) < len(bad) / 10, "a line for each kind and batch"
+    assert {line["kind"] for line in told} == {"Undecodable", "UnknownMajor"}
+
+
+async def test_a_record_larger_than_any_message_is_not_read(embedded_kafka: str, database_url: str) -> None:
+    await send_oversized(embedded_kafka, 5_000_000)
+    await send(embedded_kafka, [request(1)])
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, 1))
+    (letter,) = map(letter_of, await read(embedded_kafka, DEAD_LETTERS.name, 1))
+    assert letter["error"] == f"{OVERSIZED}: 5000000 bytes of at most {MAX_MESSAGE_BYTES}"
+    assert (letter["offset"], letter["left-out"]) == ("0", "headers,value,key")
 
 
 async def test_what_a_handler_cannot_do_is_found_by_halving_tried_and_buried_while_order_is_kept(
@@ -179,64 +218,6 @@ async def test_a_letter_waits_for_kafka(database_url: str) -> None:
             assert letter.value == b"garbage"
             assert made.runtime.unhealthy() is None
             await stack.aclose()
-
-
-async def test_the_fuse_stops_a_service_that_is_wrong_and_a_mended_one_loses_nothing(
-    embedded_kafka: str, database_url: str
-) -> None:
-    await send(embedded_kafka, [request(n, "raise" if n >= 10 else None) for n in range(400)])
-    async with toy(embedded_kafka, database_url, runtime_for(), fuse=Fuse(window=20, least=10)) as wrong:
-
-        async def stopped() -> bool:
-            return wrong.runtime.unready() is not None
-
-        await until(stopped)
-        assert "mend the service" in str(wrong.runtime.unready())
-        assert wrong.runtime.unhealthy() is None
-        buried = await read(embedded_kafka, DEAD_LETTERS.name, 11)
-        assert len(buried) == 11
-        handled_before = set(await wrong.commits())
-        # The process lives on without its partitions: another member gets them while it is there.
-        async with toy(embedded_kafka, database_url, runtime_for(), mended=True) as mended:
-            await until(lambda: handled(mended, *range(21, 400)))
-            assert set((await mended.commits()).values()) == {1}
-            lost = {job(n) for n in range(400)} - set(await mended.commits())
-    assert handled_before == {job(n) for n in range(10)}
-    assert lost == {(record.key or b"").decode() for record in buried}
-    assert len(await read(embedded_kafka, DEAD_LETTERS.name, 11)) == 11
-
-
-async def test_fifty_pieces_of_garbage_among_good_messages_do_not_blow_the_fuse(
-    embedded_kafka: str, database_url: str
-) -> None:
-    bad = Record(REQUESTS.name, b"key", b"garbage", GOOD_HEADERS)
-    await send(embedded_kafka, [*[bad] * 50, *(request(n) for n in range(100))])
-    async with toy(embedded_kafka, database_url, runtime_for()) as made:
-        await until(lambda: handled(made, *range(100)))
-        await send(embedded_kafka, [request(100)])
-        await until(lambda: handled(made, 100))
-        assert made.runtime.unready() is None
-    assert len(await read(embedded_kafka, DEAD_LETTERS.name, 50)) == 50
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "blows"),
-    [
-        ([True] * 99, False),
-        ([True] * 100, True),
-        ([False, True] * 500, False),
-        ([False] * 1000 + [True] * 100, False),
-        ([False] * 1000 + [True] * 101, True),
-        ([True] * 100 + [False] * 100, False),
-    ],
-)
-def test_the_fuse_looks_at_the_last_messages(outcomes: Sequence[bool], blows: bool) -> None:
-    fuse = Fuse()
-    if blows:
-        with pytest.raises(Blown):
-            fuse.note(outcomes)
-    else:
-        fuse.note(outcomes)
 
 
 async def test_a_crash_between_the_transaction_and_its_offsets_repeats_the_batch_and_loses_no_effect(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
@@ -35,14 +35,15 @@ from faststream.middlewares import AckPolicy
 
 from chassis.logs import get_logger
 from chassis.metadata import never_create_topics
-from chassis.polling import Records, poll
+from chassis.polling import Records
 from chassis.runtime import CannotStart, Consuming, Runtime
 from contracts.envelope import Record
 from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
 
 START_LIMIT_S = 30.0
-BATCH_RECORDS = 1000
 REBALANCE_TIMEOUT_S = 60
+PRODUCER_BATCH_BYTES = 256 * 1024
+"""The largest batch that a producer makes of small records; larger ones go alone."""
 
 PRODUCER_LOST = (
     InvalidProducerEpoch,
@@ -77,6 +78,7 @@ def make_broker(
         request_timeout_ms=int(request_timeout_s * 1000),
         allow_auto_create_topics=False,
         max_request_size=MAX_MESSAGE_BYTES,
+        max_batch_size=PRODUCER_BATCH_BYTES,
         graceful_timeout=20,
         parser=_whole_batch,
         decoder=_untouched,
@@ -86,13 +88,26 @@ def make_broker(
     )
 
 
-def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str, consuming: Consuming) -> BatchSubscriber:
+def client_of(broker: KafkaBroker) -> AIOKafkaProducer:
+    """The producer below a broker that was started."""
+    # Private, for want of anything public.
+    producer: Any = broker.config.broker_config.producer
+    client: AIOKafkaProducer = producer._producer.producer
+    return client
+
+
+NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
+"""Waits for the next records, for a second or so; none is an answer, too."""
+
+
+def batch_subscriber(
+    broker: KafkaBroker, topics: Iterable[Topic], group: str, consuming: Consuming, next_batch: NextBatch
+) -> BatchSubscriber:
     """A subscriber that hands over raw batches, from the earliest record, and commits nothing by itself."""
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
         group_id=group,
         batch=True,
-        max_records=BATCH_RECORDS,
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.MANUAL,
         session_timeout_ms=int(consuming.session_timeout_s * 1000),
@@ -107,12 +122,8 @@ def batch_subscriber(broker: KafkaBroker, topics: Iterable[Topic], group: str, c
     joining_s = REBALANCE_TIMEOUT_S + 15
     subscriber._connection_args = {**subscriber._connection_args, "request_timeout_ms": joining_s * 1000}
     # After an empty poll FastStream sleeps for as long as it has just polled, deaf to what arrives.
-    setattr(subscriber, "get_msg", _wait_for_batch)  # noqa: B010 - the seam mypy would call a method assignment
+    setattr(subscriber, "get_msg", next_batch)  # noqa: B010 - the seam mypy would call a method assignment
     return subscriber
-
-
-async def _wait_for_batch(consumer: AIOKafkaConsumer) -> Records:
-    return await poll(consumer, timeout_ms=1_000, max_records=BATCH_RECORDS)
 
 
 async def _whole_batch(records: Records | ConsumerRecord[bytes, bytes]) -> KafkaMessage:
@@ -240,8 +251,7 @@ def watch_broker(broker: KafkaBroker, runtime: Runtime) -> None:
         if isinstance(broker, _Broker) and broker.lost is not None:
             return f"the producer, for good: {broker.lost!r}"
         # Private, for want of anything public: aiokafka tells nobody that its sender has died.
-        producer: Any = broker.config.broker_config.producer
-        sender = producer._producer.producer._sender.sender_task if producer else None
+        sender = client_of(broker)._sender.sender_task if broker.config.broker_config.producer else None
         return "the producer's sender task" if sender is not None and sender.done() else None
 
     runtime.must_live(dead)

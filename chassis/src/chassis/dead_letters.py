@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from chassis.broker import publish
+from chassis.broker import PRODUCER_BATCH_BYTES, client_of
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 Part = Literal["headers", "value", "key"]
 EVERYTHING: Final[tuple[Part, ...]] = ("headers", "value", "key")
 MAX_REASON_CHARS: Final = 1000
-BURY_LIMIT_S: Final = 20.0
+PUBLISH_LIMIT_S: Final = 20.0
 _OVERHEAD_BYTES: Final = 1024
-"""What Kafka itself adds to a record, generously."""
+"""What Kafka itself adds to a batch of records, generously."""
+_RECORD_BYTES: Final = 64
+"""What Kafka itself adds to each record of a batch, generously."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +34,57 @@ class DeadLetter:
     record: ConsumerRecord[bytes, bytes]
     error: str
     tries: int
+    """How often the handler was given it; 0: it cannot be decoded."""
     kept: bool = False
     """The service has kept it in a place of its own, so it is counted but not published."""
     left_out: tuple[Part, ...] = ()
     """Parts of the record that do not fit into a letter, or that nobody could read."""
 
 
-class Burial:
-    """Publishes letters; called again after it failed, only those that have not arrived."""
+class DeadLetterPublisher:
+    """Publishes letters in batches; called again after it failed, only the batches that have not arrived."""
 
     def __init__(self, broker: KafkaBroker, letters: Sequence[DeadLetter], service: str) -> None:
         self._broker = broker
-        self._records = [to_record(letter, service) for letter in letters]
+        self._batches = list(_batches(letters, service))
         self._sent: dict[int, asyncio.Future[Any]] = {}
 
     async def __call__(self) -> None:
         """Publish and wait until all have arrived. Raises KafkaError, or TimeoutError after 20 s."""
-        for n, record in enumerate(self._records):
-            # One that is still under way is not sent again: the producer goes on trying through an outage.
-            if n not in self._sent or _failed(self._sent[n]):
-                self._sent[n] = await publish(self._broker, record)
-        async with asyncio.timeout(BURY_LIMIT_S):
+        async with asyncio.timeout(PUBLISH_LIMIT_S):
+            for n, (place, records) in enumerate(self._batches):
+                # One that is still under way is not sent again: the producer goes on trying through an outage.
+                if n not in self._sent or _failed(self._sent[n]):
+                    self._sent[n] = await self._send(place, records)
             await asyncio.gather(*map(asyncio.shield, self._sent.values()))
+
+    async def _send(self, place: int, records: Sequence[Record]) -> asyncio.Future[Any]:
+        producer = client_of(self._broker)
+        partitions = sorted(await producer.partitions_for(DEAD_LETTERS.name))
+        batch = producer.create_batch()
+        for record in records:
+            batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+        batch.close()
+        # Not by the key: it may be anything, and as long as a record may be.
+        partition = partitions[place % len(partitions)]
+        sent: asyncio.Future[Any] = await producer.send_batch(batch, DEAD_LETTERS.name, partition=partition)
+        return sent
+
+
+def _batches(letters: Sequence[DeadLetter], service: str) -> Iterator[tuple[int, list[Record]]]:
+    """The letters' records, by the partition their sources lay in, in pieces that the producer takes as one batch."""
+    open_batches: dict[int, tuple[int, list[Record]]] = {}
+    for letter in letters:
+        place = letter.record.partition
+        record = to_record(letter, service)
+        size, records = open_batches.get(place, (0, []))
+        if records and size + _size(record) > PRODUCER_BATCH_BYTES - _OVERHEAD_BYTES:
+            yield place, records
+            size, records = 0, []
+        records.append(record)
+        open_batches[place] = (size + _size(record), records)
+    for place, (_, records) in open_batches.items():
+        yield place, records
 
 
 def _failed(future: asyncio.Future[Any]) -> bool:
@@ -67,10 +98,10 @@ def to_record(letter: DeadLetter, service: str) -> Record:
     headers, or without its value and key as well, and says so: where they lie it tells in any case.
     """
     whole = _record(letter, service)
-    if _size(whole) <= MAX_MESSAGE_BYTES:
+    if _fits(whole):
         return whole
     bare = _record(replace(letter, left_out=("headers",)), service)
-    if _size(bare) <= MAX_MESSAGE_BYTES:
+    if _fits(bare):
         return bare
     return _record(replace(letter, left_out=EVERYTHING), service)
 
@@ -102,9 +133,13 @@ def _record(letter: DeadLetter, service: str) -> Record:
     )
 
 
+def _fits(record: Record) -> bool:
+    return _size(record) + _OVERHEAD_BYTES <= MAX_MESSAGE_BYTES
+
+
 def _size(record: Record) -> int:
     headers = sum(len(name) + len(value) + 10 for name, value in record.headers)
-    return len(record.key) + len(record.value) + headers + _OVERHEAD_BYTES
+    return len(record.key) + len(record.value) + headers + _RECORD_BYTES
 
 
 def _printable(text: str) -> str:

@@ -9,6 +9,9 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 MESSAGES_HANDLED = Counter("segue_messages_handled_total", "Messages handled and committed.", ["topic"])
 MESSAGES_SKIPPED = Counter("segue_messages_skipped_total", "Messages of a type this version does not know.", ["topic"])
 DEAD_LETTERED = Counter("segue_dead_letters_total", "Messages put into the dead letters.", ["topic"])
+DLQ_LIMIT_EXCEEDED = Gauge(
+    "segue_dlq_limit_exceeded", "1 while consuming pauses because the handler fails on most messages.", ["group"]
+)
 BATCH_SECONDS = Histogram(
     "segue_batch_seconds", "Time to handle one batch, commit included.", ["group"], buckets=SECONDS
 )

@@ -7,6 +7,7 @@ behind it that its producer sent in one piece with it can't be had from aiokafka
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -22,17 +23,32 @@ class Unreadable(ConsumerRecord[bytes, bytes]):
     """Stands for a record of which only the place is known."""
 
 
-async def poll(consumer: AIOKafkaConsumer, *, timeout_ms: int, max_records: int) -> Records:
-    """What has arrived, partition by partition in order; empty after `timeout_ms` without anything, or sooner."""
+async def poll(
+    consumer: AIOKafkaConsumer,
+    *,
+    timeout_ms: int,
+    max_records: int,
+    without: AbstractSet[TopicPartition] = frozenset(),
+) -> Records:
+    """What has arrived, partition by partition in order; empty after `timeout_ms` without anything, or sooner.
+
+    Nothing is taken from the partitions `without`.
+    """
     before = _positions(consumer)
     if len(before) < len(consumer.assignment()):
         timeout_ms = min(timeout_ms, _SETTLING_MS)
+    before = {partition: position for partition, position in before.items() if partition not in without}
     try:
         # Partitions of which we don't know where to go back to have to wait.
         fetched = await consumer.getmany(*(before or [_NOWHERE]), timeout_ms=timeout_ms, max_records=max_records)
     except UnicodeDecodeError:
         return await _step_by_step(consumer, before, max_records)
     return tuple(record for records in fetched.values() for record in records)
+
+
+async def idle(consumer: AIOKafkaConsumer, *, timeout_ms: int) -> None:
+    """Take nothing for a while, and stay a member of the group: Kafka's client leaves it if it is not polled."""
+    await consumer.getmany(_NOWHERE, timeout_ms=timeout_ms)
 
 
 async def _step_by_step(consumer: AIOKafkaConsumer, before: dict[TopicPartition, int], max_records: int) -> Records:

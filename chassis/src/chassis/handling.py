@@ -1,0 +1,189 @@
+"""How a batch is handled: as a whole where that works, else halved until the message that makes it fail stands alone.
+
+The database or Kafka is away: the batch is held and tried again. The handler fails otherwise: the message is tried
+three times, then it is a dead letter, while its neighbours go on. It fails on most messages: DlqLimitExceeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import asyncpg
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from chassis.database import TRANSIENT
+from chassis.dead_letters import DeadLetter
+from chassis.dlq_limit import DlqLimit
+from chassis.logs import get_logger
+from chassis.metrics import BATCH_RETRIES
+from contracts.envelope import Skipped
+from contracts.message import Message
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+    from chassis.runtime import Runtime
+
+HANDLER_LIMIT_S: Final = 30.0
+HOLD_S: Final = 120.0
+"""How long a batch is tried again in place; well under Kafka's max.poll.interval, after which it is polled anew."""
+TRIES_BEFORE_DEAD: Final = 3
+
+AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, KafkaError)
+"""What is raised while the database or Kafka is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message as a handler gets it, with where it lay."""
+
+    message: Message
+    event_id: str
+    traceparent: str | None
+    """The context of this service's work on it: what the message leads to belongs under it."""
+    record: ConsumerRecord[bytes, bytes]
+
+
+class Handler(Protocol):
+    """Does one transaction for a whole batch; called again with the same batch, or a part of it, if it raises."""
+
+    def __call__(self, batch: Sequence[Delivered], /) -> Awaitable[None]:
+        """Process the batch."""
+        ...
+
+
+Keep = Callable[[Delivered, Exception], Awaitable[bool]]
+"""Offered a message its handler cannot take; returns whether it has kept it, so that it needs no dead letter."""
+
+Found = Delivered | DeadLetter | Skipped
+"""What a record turned out to be."""
+
+
+class Stopping(Exception):
+    """The process stops; the batch stays uncommitted and comes again."""
+
+
+_NOT_THE_MESSAGE: Final[tuple[type[Exception], ...]] = (Stopping, *AWAY)
+
+
+class LeakedCancellation(Exception):
+    """A handler was left by a cancellation that nobody had asked it for."""
+
+
+class Handling:
+    """Takes batches through a service's handler."""
+
+    def __init__(self, runtime: Runtime, handler: Handler, keep: Keep | None, limit: DlqLimit) -> None:
+        self._runtime = runtime
+        self._handler = handler
+        self._keep = keep
+        self._limit = limit
+        self._log = get_logger("chassis.delivery").bind(group=runtime.service)
+        self.moved_at: float | None = None
+        """When the batch in hand last moved (monotonic seconds); None while there is none."""
+        self.last_error: str | None = None
+        """What kind of error the handler last raised about a message."""
+
+    async def settle(self, found: Sequence[Found], done: list[Found]) -> None:
+        """Handle records in order. Those dealt with are added to `done`, also where this raises.
+
+        Raises DlqLimitExceeded once the handler failed on most of the last messages, Stopping when the process is told
+        to stop, and one of AWAY where the database or Kafka stays away.
+        """
+        batch = [one for one in found if isinstance(one, Delivered)]
+        error = await self._refusal(batch) if batch else None
+        if error is not None and len(batch) > 1:
+            middle = len(found) // 2
+            await self.settle(found[:middle], done)
+            await self.settle(found[middle:], done)
+            return
+        failed = False
+        if error is not None:
+            last = await self._last_tries(batch[0], error)
+            failed = isinstance(last, DeadLetter)
+            found = [last if one is batch[0] else one for one in found]
+        done.extend(found)
+        self._limit.note([failed] * len(batch))
+
+    async def probe(self, message: Delivered) -> bool:
+        """Handle one message once; returns whether that went well. Raises Stopping, or one of AWAY."""
+        error = await self._refusal([message])
+        if error is not None:
+            self._failed(message, error)
+        return error is None
+
+    async def retrying(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work`, again and again with growing pauses while the database or Kafka is away, for up to 2 minutes."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(AWAY),
+            wait=wait_random_exponential(multiplier=0.2, max=10),
+            stop=stop_after_delay(HOLD_S),
+            sleep=self._hold,
+            reraise=True,
+        ):
+            self.moved_at = time.monotonic()
+            with attempt:
+                await work()
+
+    async def _refusal(self, batch: Sequence[Delivered]) -> Exception | None:
+        """Why the handler does not do a batch; None once it has done it. Raises Stopping, or one of AWAY."""
+        try:
+            await self.retrying(lambda: self._handle(batch))
+        except _NOT_THE_MESSAGE:
+            raise
+        except Exception as error:  # noqa: BLE001 - any bug or refusal: found by halving, then tried again or buried
+            return error
+        return None
+
+    async def _last_tries(self, message: Delivered, error: Exception) -> Delivered | DeadLetter:
+        tries = 1
+        while tries < TRIES_BEFORE_DEAD and not isinstance(error, asyncpg.DataError):
+            await self._runtime.pause(0.05 * 2**tries)
+            tries += 1
+            again = await self._refusal([message])
+            if again is None:
+                return message
+            error = again
+        self._failed(message, error)
+        kept = await self._offer(message, error)
+        return DeadLetter(message.record, f"{type(error).__name__}: {error}", tries, kept)
+
+    def _failed(self, message: Delivered, error: Exception) -> None:
+        self.last_error = type(error).__name__
+        self._log.error("a message cannot be handled", job_id=message.message.job_id, exc_info=error)
+
+    async def _offer(self, poison: Delivered, error: Exception) -> bool:
+        kept = False
+
+        async def offer() -> None:
+            nonlocal kept
+            kept = self._keep is not None and await self._keep(poison, error)
+
+        try:
+            await self.retrying(offer)
+        except _NOT_THE_MESSAGE:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it was: what the service cannot keep goes to the dead letters
+            self._log.exception("a message could not be kept", job_id=poison.message.job_id)
+        return kept
+
+    async def _handle(self, batch: Sequence[Delivered]) -> None:
+        try:
+            async with asyncio.timeout(HANDLER_LIMIT_S):
+                await self._handler(batch)
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # A cancelled child would end FastStream's consume loop silently, with its partitions kept.
+            raise LeakedCancellation("a cancellation leaked out of the handler") from error
+
+    async def _hold(self, seconds: float) -> None:
+        BATCH_RETRIES.labels(self._runtime.service).inc()
+        self._log.warning("the database or Kafka is away; holding the batch", wait_s=round(seconds, 2))
+        if not await self._runtime.pause(seconds):
+            raise Stopping
