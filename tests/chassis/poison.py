@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord
@@ -16,6 +17,9 @@ from contracts.topics import REQUESTS
 
 CRC_AT = 17
 """Where a batch of records holds the checksum of what follows it."""
+ATTRIBUTES_AT = 22
+"""Where it holds its attributes, the number of its codec in the lowest bits."""
+GZIP, ZSTD = 1, 4
 NO_KEY: Any = None
 GOOD_HEADERS = request(0).headers
 
@@ -62,16 +66,35 @@ async def send_oversized(servers: str, size: int) -> None:
         await producer.send_and_wait(REQUESTS.name, b"x" * size, key=b"key", headers=list(GOOD_HEADERS), partition=0)
 
 
-async def send_unreadable(servers: str, good: Record) -> None:
-    """Put a good record, one with a header whose name is not UTF-8, and the good one again into partition 0 at once."""
+def _as_codec(number: int) -> Callable[[bytearray], None]:
+    def claim(raw: bytearray) -> None:
+        raw[ATTRIBUTES_AT] |= number
+
+    return claim
+
+
+def _spoil_a_header(raw: bytearray) -> None:
+    name = raw.index(b"NAME")
+    raw[name : name + 4] = b"\xff\xfe\xfd\xfc"
+
+
+SPOILED: dict[str, Callable[[bytearray], None]] = {
+    "the name of a header, here or before it in its batch, is no UTF-8": _spoil_a_header,
+    "its batch is compressed with a codec that is not installed here": _as_codec(ZSTD),
+    "its batch cannot be decompressed": _as_codec(GZIP),
+}
+"""What makes a batch of three records one that the client cannot read, by what its dead letters have to say."""
+
+
+async def send_unreadable(servers: str, good: Record, spoil: Callable[[bytearray], None] = _spoil_a_header) -> None:
+    """Put three records into partition 0 as one batch that is spoiled; only a bad header leaves its first readable."""
     async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
         batch = producer.create_batch()
         for headers in (list(good.headers), [("NAME", b"value")], list(good.headers)):
             batch.append(key=good.key, value=good.value, timestamp=None, headers=headers)
         batch.close()
         raw = bytearray(batch._build())
-        name = raw.index(b"NAME")
-        raw[name : name + 4] = b"\xff\xfe\xfd\xfc"
+        spoil(raw)
         struct.pack_into(">I", raw, CRC_AT, crc(bytes(raw[CRC_AT + 4 :])))
         batch._buffer = bytes(raw)
         await (await producer.send_batch(batch, good.topic, partition=0))

@@ -9,12 +9,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 import structlog
 from tests.chassis import toy as toy_module
 from tests.chassis.poison import (
     GOOD_HEADERS,
     NO_KEY,
+    SPOILED,
     flood,
     garbage,
     letter_of,
@@ -24,8 +26,8 @@ from tests.chassis.poison import (
 )
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 
-from chassis.delivery import OVERSIZED, UNREADABLE
 from chassis.metrics import MESSAGES_SKIPPED
+from chassis.records import MAX_BATCH_BYTES
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, JOBS, MAX_MESSAGE_BYTES, PARTITIONS, REQUESTS, TOPICS
 from segue_cli.local.kafka import kafka
@@ -77,27 +79,38 @@ async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_
     assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
 
 
-async def test_a_record_that_the_client_cannot_read_is_stepped_over_and_its_place_is_told(
-    embedded_kafka: str, database_url: str
+@pytest.mark.parametrize("why", SPOILED)
+async def test_records_that_the_client_cannot_read_are_stepped_over_and_their_places_are_told(
+    embedded_kafka: str, database_url: str, why: str
 ) -> None:
     for partition in range(1, 6):
         await send(embedded_kafka, [request(10 * partition + n) for n in range(5)], partition=partition)
     await send(embedded_kafka, [request(1)])
-    await send_unreadable(embedded_kafka, request(2))
+    await send_unreadable(embedded_kafka, request(2), SPOILED[why])
     await send(embedded_kafka, [request(3)])
     others = [10 * partition + n for partition in range(1, 6) for n in range(5)]
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
-        await until(lambda: handled(made, 1, 2, 3, *others))
+        await until(lambda: handled(made, 1, 3, *others))
         await until(partial(committed, embedded_kafka))
         assert set((await made.commits()).values()) == {1}
         assert made.runtime.unhealthy() is None
-    letters = [letter_of(record) for record in await read(embedded_kafka, DEAD_LETTERS.name, 2)]
-    assert {letter["error"] for letter in letters} == {UNREADABLE}
+    # What its producer had sent in one piece with it, behind it, is as unreadable.
+    missing = ["2", "3"] if "header" in why else ["1", "2", "3"]
+    letters = [letter_of(record) for record in await read(embedded_kafka, DEAD_LETTERS.name, len(missing))]
+    assert [letter["offset"] for letter in letters] == missing
+    assert {letter["error"] for letter in letters} == {f"Unreadable: {why}"}
     assert {(letter["topic"], letter["partition"], letter["left-out"]) for letter in letters} == {
         (REQUESTS.name, "0", "headers,value,key")
     }
-    # What its producer had sent in one piece with it, behind it, is as unreadable.
-    assert [letter["offset"] for letter in letters] == ["2", "3"]
+
+
+async def test_a_batch_that_would_fill_the_memory_is_not_decompressed(embedded_kafka: str, database_url: str) -> None:
+    await send_oversized(embedded_kafka, MAX_BATCH_BYTES + 1)
+    await send(embedded_kafka, [request(1)])
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(lambda: handled(made, 1))
+    (letter,) = map(letter_of, await read(embedded_kafka, DEAD_LETTERS.name, 1))
+    assert letter["error"] == f"Unreadable: its batch holds more than {MAX_BATCH_BYTES} bytes once decompressed"
 
 
 async def test_thousands_of_records_that_nobody_can_decode_stop_nothing_and_are_one_dead_letter_each(
@@ -127,7 +140,7 @@ async def test_a_record_larger_than_any_message_is_not_read(embedded_kafka: str,
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
         await until(lambda: handled(made, 1))
     (letter,) = map(letter_of, await read(embedded_kafka, DEAD_LETTERS.name, 1))
-    assert letter["error"] == f"{OVERSIZED}: 5000000 bytes of at most {MAX_MESSAGE_BYTES}"
+    assert letter["error"] == f"Oversized: 5000000 bytes of at most {MAX_MESSAGE_BYTES}"
     assert (letter["offset"], letter["left-out"]) == ("0", "headers,value,key")
 
 

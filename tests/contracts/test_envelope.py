@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from contracts.attempts import AttemptFailed, AttemptSucceeded
 from contracts.envelope import Envelope, Skipped, Undecodable, UnknownMajor, decode, encode
@@ -16,7 +17,7 @@ from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.jobs import JobSucceeded
 from contracts.requests import JobRequested
-from contracts.topics import MESSAGE_TYPES
+from contracts.topics import MAX_MESSAGE_BYTES, MESSAGE_TYPES
 
 JOB = job_id_for("default", "key-1")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -140,6 +141,10 @@ def test_headers_are_cut_to_what_can_be_stored() -> None:
         pytest.param(headers(), RECORD.value.replace(b'"cost_usd":null', b'"cost_usd":1e999'), "cost_usd", id="1e999"),
         pytest.param(headers(), body(occurred_at="2026-11-22T20:15:00"), "occurred_at: ", id="time without a zone"),
         pytest.param(headers(), body(occurred_at=1e300), "occurred_at: ", id="time out of range"),
+        pytest.param(headers(), body(occurred_at="0001-01-01T00:00:00+14:00"), "occurred_at: ", id="before all time"),
+        pytest.param(headers(), body(occurred_at="9999-12-31T23:59:59Z"), "occurred_at: ", id="the end of time"),
+        pytest.param(headers(), body(message="a\0b"), "holds NUL", id="NUL in a text"),
+        pytest.param(headers(), body(message="x" * MAX_MESSAGE_BYTES), "at most 2097152", id="too large"),
         pytest.param(headers(), body(job_id=JOB.upper()), "job_id: ", id="job id in capitals"),
         pytest.param(headers(), body(job_id=f"{JOB}\n"), "job_id: ", id="job id and more"),
         pytest.param(headers(), body(attempt_id=f"{JOB}.0"), "attempt_id: ", id="attempt 0"),
@@ -184,10 +189,33 @@ def test_the_reason_does_not_repeat_what_a_field_held() -> None:
     assert "s3cret" not in str(caught.value)
 
 
-def test_unknown_fields_are_passed_over() -> None:
-    decoded = decode(headers(), body(added_later={"deep": [1, 2]}))
+@pytest.mark.parametrize("later", [{"deep": [1, 2]}, "a\0b", {"\0": 1}])
+def test_unknown_fields_are_passed_over(later: Any) -> None:
+    decoded = decode(headers(), body(added_later=later))
     assert isinstance(decoded, Envelope)
     assert decoded.message == FAILED
+
+
+def test_two_characters_that_look_like_nul_are_none() -> None:
+    decoded = decode(headers(), body(message="C:\\u0000", added_later="\0"))
+    assert isinstance(decoded, Envelope)
+    assert decoded.message == FAILED.model_copy(update={"message": "C:\\u0000"})
+
+
+@pytest.mark.parametrize("kind", sorted(MESSAGE_TYPES))
+def test_a_body_full_of_mistakes_is_left_at_the_first_ones(kind: str) -> None:
+    """A list of a million wrong entries takes minutes and gigabytes where each is told."""
+    given_headers = headers(ce_type=kind.encode())
+    for name, field in MESSAGE_TYPES[kind].model_fields.items():
+        annotation = str(field.annotation)
+        several: Any = [{}] * 2000 if "tuple" in annotation else {str(n): {} for n in range(2000)}
+        if "tuple" in annotation or "dict" in annotation:
+            with pytest.raises(Undecodable) as caught:
+                decode(given_headers, json.dumps({name: several}).encode())
+            cause = caught.value.__context__
+            assert isinstance(cause, ValidationError)
+            assert cause.error_count() < 50 or "errors" in str(caught.value)
+            assert f"{name}.1" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["segue.attempt.paused.v1", "segue.playlist.made.v12"])

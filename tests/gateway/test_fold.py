@@ -14,7 +14,7 @@ from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
 from contracts.message import Message
 from contracts.requests import CancelRequested, JobRequested
-from gateway.fold import Known, fold
+from gateway.fold import MAX_LINES, Known, fold
 from gateway.state import newer
 from gateway.tail import JobTail
 
@@ -127,3 +127,25 @@ def test_the_tail_forgets_the_jobs_it_heard_of_longest_ago(story: Any) -> None:
     assert tail.known(ids[0]).job is None
     assert tail.job_of_track(track_id_for(ids[0])) is None
     assert tail.job_of_track(track_id_for(ids[2])) is not None
+
+
+def test_the_tail_holds_no_more_than_so_many_bytes_of_messages(story: Any) -> None:
+    tail = JobTail(max_bytes=1000)
+    ids = [job_id_for("default", str(n)) for n in range(4)]
+    for job_id in ids:
+        message = requested(replace(story, job_id=job_id))
+        tail.take(replace(envelope(message), size=400))
+    assert [tail.known(job_id).job is not None for job_id in ids] == [False, False, True, True]
+    tail.take(replace(envelope(requested(replace(story, job_id=ids[0]))), size=2000))
+    assert [tail.known(job_id).job is not None for job_id in ids] == [False] * 4, "it does not even fit alone"
+    tail.take(replace(envelope(requested(replace(story, job_id=ids[1]))), size=400))
+    assert tail.known(ids[1]).job is not None
+
+
+def test_a_job_of_which_a_stranger_tells_endlessly_keeps_a_log_that_ends(story: Any) -> None:
+    known = folded(requested(story))
+    wish = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
+    for n in range(MAX_LINES + 50):
+        known = fold(known, replace(envelope(wish), event_id=str(n)))
+    assert len(known.log) == MAX_LINES
+    assert known.log[-1].event_id == str(MAX_LINES + 49)

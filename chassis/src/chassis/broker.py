@@ -35,7 +35,7 @@ from faststream.middlewares import AckPolicy
 
 from chassis.logs import get_logger
 from chassis.metadata import never_create_topics
-from chassis.polling import Records
+from chassis.records import Records, read_past_unreadable
 from chassis.runtime import CannotStart, Consuming, Runtime
 from contracts.envelope import Record
 from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
@@ -70,6 +70,7 @@ def make_broker(
     gave up on may still arrive.
     """
     never_create_topics()
+    read_past_unreadable()
     return _Broker(
         bootstrap_servers.split(","),
         client_id=f"segue-{service}",

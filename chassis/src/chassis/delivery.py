@@ -29,10 +29,11 @@ from chassis.metrics import (
     MESSAGES_SKIPPED,
 )
 from chassis.offsets import commit, measure_lag, rewind
-from chassis.polling import Records, Unreadable, idle, poll
+from chassis.polling import idle, poll
+from chassis.records import Records, Unreadable, in_turns
 from chassis.telemetry import messaging, traceparent_of
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
-from contracts.topics import MAX_MESSAGE_BYTES, Topic
+from contracts.topics import Topic
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchConsumer", "Delivered", "Settled"]
 
 BATCH_RECORDS: Final = 1000
-UNREADABLE: Final = "Unreadable: the name of a header, here or before it, is no UTF-8"
-OVERSIZED: Final = "Oversized"
 EXCEEDED_LIMIT_S: Final = 600.0
 """How long the dead-letter limit may be exceeded before the process ends, so that whoever restarts it hears of it."""
 _POLL_MS: Final = 1_000
@@ -117,7 +116,7 @@ class BatchConsumer:
     async def _process(self, records: Records) -> None:
         done: list[Found] = []
         try:
-            await self._handling.settle([self._found(record) for record in records], done)
+            await self._handling.settle([self._found(record) async for record in in_turns(records)], done)
         except DlqLimitExceeded:
             await self._finish(records[: len(done)], done)
             self._rewind(records[len(done) :])
@@ -128,7 +127,7 @@ class BatchConsumer:
     async def _probe(self, records: Records) -> None:
         """Handle one message after a pause. Records before it that are none for the handler prove nothing."""
         head: list[Found] = []
-        for record in records:
+        async for record in in_turns(records):
             head.append(self._found(record))
             if isinstance(head[-1], Delivered):
                 break
@@ -164,9 +163,7 @@ class BatchConsumer:
 
     def _found(self, record: ConsumerRecord[bytes, bytes]) -> Found:
         if isinstance(record, Unreadable):
-            return DeadLetter(record, UNREADABLE, 0, left_out=EVERYTHING)
-        if record.value is not None and len(record.value) > MAX_MESSAGE_BYTES:
-            return DeadLetter(record, f"{OVERSIZED}: {len(record.value)} bytes of at most {MAX_MESSAGE_BYTES}", 0)
+            return DeadLetter(record, f"Unreadable: {record.why}", 0, left_out=EVERYTHING)
         try:
             found = decode(record.headers, record.value)
         except Undecodable as error:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 import asyncpg
@@ -47,6 +48,14 @@ class Delivered:
     traceparent: str | None
     """The context of this service's work on it: what the message leads to belongs under it."""
     record: ConsumerRecord[bytes, bytes]
+
+    @property
+    def arrived_at(self) -> datetime | None:
+        """When the record came into the log, as it says itself; None where it says no time that there is."""
+        try:
+            return datetime.fromtimestamp(self.record.timestamp / 1000, UTC)
+        except (OverflowError, ValueError, OSError):
+            return None
 
 
 class Handler(Protocol):

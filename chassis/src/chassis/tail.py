@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaError
 
 from chassis.logs import get_logger
 from chassis.metrics import TAIL_READ, TAIL_UNREADABLE
-from chassis.polling import Records, poll
+from chassis.polling import poll
+from chassis.records import Records
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.topics import Topic
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
+from contracts.message import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
 
 AttemptState = Literal[
     "queued", "submitting", "running", "collecting", "cancelling", "ambiguous", "succeeded", "failed", "cancelled"
@@ -86,7 +86,7 @@ class AttemptAmbiguous(AttemptEvent):
     TYPE: ClassVar[str] = "segue.attempt.ambiguous.v1"
 
     message: str = Field(max_length=2000)
-    resolve_by: AwareDatetime = Field(description="When silence becomes an answer.")
+    resolve_by: Timestamp = Field(description="When silence becomes an answer.")
 
 
 class AttemptSucceeded(AttemptEvent):
@@ -94,7 +94,7 @@ class AttemptSucceeded(AttemptEvent):
 
     TYPE: ClassVar[str] = "segue.attempt.succeeded.v1"
 
-    artifacts: tuple[Artifact, ...] = Field(min_length=1)
+    artifacts: Items[Artifact] = Field(min_length=1)
     cost_usd: float | None = Field(default=None, ge=0, description="What the run is expected to have cost.")
     late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
 
@@ -108,7 +108,7 @@ class AttemptFailed(AttemptEvent):
     error_code: str | None = Field(default=None, max_length=200, description="The provider's own code.")
     message: str = Field(max_length=2000, description="The provider's own words.")
     http_status: int | None = Field(default=None, ge=100, le=599)
-    retry_at: AwareDatetime | None = Field(
+    retry_at: Timestamp | None = Field(
         default=None, description="When the provider may be asked again, where it was not asked at all."
     )
     accepted: bool = Field(description="Whether the provider had accepted the run, so that it may have been billed.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal, Self
 from zlib import crc32
 
-from pydantic import AwareDatetime, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from contracts.generation import PROVIDER_REF, AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
+from contracts.message import AttemptIdField, Message, Timestamp, TrackIdField, require_own_attempt
 
 
 class _Command(Message):
@@ -41,7 +41,7 @@ class RunAttempt(_Command):
     start_within_s: float = Field(gt=1, le=86_400, description="The provider has to start the run within this time.")
     run_within_s: float = Field(gt=0, le=86_400, description="The longest run that the route declares.")
     price_usd: float | None = Field(default=None, ge=0, description="What a successful run is expected to cost.")
-    deadline_at: AwareDatetime = Field(description="The job's deadline: nothing is submitted after it.")
+    deadline_at: Timestamp = Field(description="The job's deadline: nothing is submitted after it.")
     ambiguity_policy: AmbiguityPolicy = Field(
         default="hold", description="Whether it waits for evidence up to the deadline when its submit is lost."
     )

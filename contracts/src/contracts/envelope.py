@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import ValidationError
 
 from contracts.message import Message
-from contracts.topics import MESSAGE_TYPES, topic_for
+from contracts.topics import MAX_MESSAGE_BYTES, MESSAGE_TYPES, topic_for
 
 SPEC_VERSION: Final = "1.0"
 CONTENT_TYPE: Final = "application/json"
 
 _TYPE = re.compile(r"^(?P<name>segue\.[a-z_.]+)\.v(?P<major>[0-9]{1,4})$")
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""NUL as JSON writes it. PostgreSQL cannot hold it: https://www.postgresql.org/docs/current/datatype-json.html"""
+_MOST_ERRORS: Final = 50
+"""pydantic tells all errors of a body or none, and there can be a million."""
 _KNOWN_NAMES: Final = {kind.rpartition(".v")[0] for kind in MESSAGE_TYPES}
 
 
 class Undecodable(Exception):
     """The record is not a message Segue can read; it belongs in the dead letters."""
+
+
+class Oversized(Undecodable):
+    """The record is larger than any message; it was small enough for Kafka only because it was compressed."""
 
 
 class UnknownMajor(Undecodable):
@@ -56,6 +64,8 @@ class Envelope:
     event_id: str
     source: str
     traceparent: str | None
+    size: int = field(default=0, compare=False)
+    """Bytes of its body."""
 
 
 def encode(message: Message, *, source: str, traceparent: str | None) -> Record:
@@ -90,11 +100,20 @@ def decode(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> 
         raise Undecodable("no ce_id header")
     if value is None:
         raise Undecodable("no body")
+    if len(value) > MAX_MESSAGE_BYTES:
+        raise Oversized(f"{len(value)} bytes of at most {MAX_MESSAGE_BYTES}")
     try:
         message = kind.model_validate_json(value)
     except ValidationError as error:
         raise Undecodable(_in_words(kind.TYPE, error)) from None
-    return Envelope(message, event_id[:100], named.get("ce_source") or "", named.get("traceparent"))
+    if holds_nul(value) and holds_nul(message.model_dump_json().encode()):
+        raise Undecodable(f"{kind.TYPE}: body: holds NUL, which is no text")
+    return Envelope(message, event_id[:100], named.get("ce_source") or "", named.get("traceparent"), len(value))
+
+
+def holds_nul(body: bytes) -> bool:
+    """Whether a text within a JSON body holds NUL."""
+    return b"\\u0000" in body and _NUL.search(body) is not None
 
 
 def _text(raw: bytes | None) -> str | None:
@@ -117,6 +136,8 @@ def _message_type(name: str | None) -> type[Message] | Skipped:
 
 
 def _in_words(name: str, error: ValidationError) -> str:
+    if (count := error.error_count()) > _MOST_ERRORS:
+        return f"{name}: {count} errors"
     # Inputs are left out: a body may hold what must not be repeated in logs.
     problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False)]
     return f"{name}: {'; '.join(problems[:5])}"[:1000].replace("\0", "\ufffd")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.attempts import Artifact
 from contracts.failures import FailureKind
 from contracts.generation import Provider, Text
-from contracts.message import AttemptIdField, Message, TrackIdField
+from contracts.message import AttemptIdField, Items, Message, Timestamp, TrackIdField
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -71,10 +71,10 @@ class JobAccepted(JobEvent):
 
     TYPE: ClassVar[str] = "segue.job.accepted.v1"
 
-    plan: tuple[PlannedRoute, ...]
-    skipped: tuple[SkippedRoute, ...] = ()
+    plan: Items[PlannedRoute]
+    skipped: Items[SkippedRoute] = ()
     because: str | None = Field(default=None, max_length=1000, description="Why the plan has this order, in words.")
-    deadline_at: AwareDatetime
+    deadline_at: Timestamp
 
 
 class JobStarted(JobEvent):
@@ -97,7 +97,7 @@ class JobRerouted(JobEvent):
     to_provider: Provider
     kind: FailureKind
     message: str = Field(max_length=2000)
-    skipped: tuple[SkippedRoute, ...] = Field(default=(), description="What was passed over on the way, and why.")
+    skipped: Items[SkippedRoute] = Field(default=(), description="What was passed over on the way, and why.")
     cost_usd: float | None = Field(default=None, ge=0, description="What the attempt that failed has cost.")
     price_usd: float | None = Field(default=None, ge=0, description="What the next run is expected to cost.")
 
@@ -110,7 +110,7 @@ class JobSucceeded(JobEvent):
     attempt_id: AttemptIdField
     provider: Provider
     model: str
-    artifacts: tuple[Artifact, ...] = Field(min_length=1)
+    artifacts: Items[Artifact] = Field(min_length=1)
     cost_usd: float | None = Field(default=None, ge=0, description="All attempts together, failed ones too.")
 
 
@@ -121,7 +121,7 @@ class JobFailed(JobEvent):
 
     kind: FailureKind
     message: str = Field(max_length=4000)
-    attempts: tuple[AttemptOutcome, ...] = ()
+    attempts: Items[AttemptOutcome] = ()
     cost_usd: float | None = Field(default=None, ge=0)
 
 
@@ -131,7 +131,7 @@ class JobCancelled(JobEvent):
     TYPE: ClassVar[str] = "segue.job.cancelled.v1"
 
     effect: CancelEffect
-    attempts: tuple[AttemptOutcome, ...] = ()
+    attempts: Items[AttemptOutcome] = ()
 
     @property
     def cost_usd(self) -> float | None:

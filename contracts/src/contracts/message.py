@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Protocol
+from datetime import UTC, datetime
+from typing import Annotated, ClassVar, Final, Protocol, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN, AttemptId, JobId, TrackId, event_id_for, job_of
 
 JobIdField = Annotated[JobId, StringConstraints(pattern=JOB_ID_PATTERN)]
 TrackIdField = Annotated[TrackId, StringConstraints(pattern=JOB_ID_PATTERN)]
 AttemptIdField = Annotated[AttemptId, StringConstraints(pattern=ATTEMPT_ID_PATTERN)]
+
+
+class _FirstError(FailFast):
+    __hash__ = object.__hash__  # Python 3.11 wants it of what is part of a union.
+
+
+T = TypeVar("T")
+Items = Annotated[tuple[T, ...], _FirstError()]
+"""Several of something. The first that is wrong is enough: a megabyte of wrong ones would take a minute to be told."""
+
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(3000, 1, 1, tzinfo=UTC)
+
+
+def _is_of_this_age(moment: datetime) -> datetime:
+    if not _FIRST <= moment < _LAST:
+        raise ValueError("is not between the years 1970 and 3000")
+    return moment
+
+
+Timestamp = Annotated[AwareDatetime, AfterValidator(_is_of_this_age)]
+"""A time that every database can hold, whatever is added to it or taken from it."""
 
 
 def require_own_attempt(message: OfAttempt) -> None:
@@ -44,7 +67,7 @@ class Message(BaseModel):
     TYPE: ClassVar[str]
 
     job_id: JobIdField
-    occurred_at: AwareDatetime = Field(description="When it happened, not when it was published.")
+    occurred_at: Timestamp = Field(description="When it happened, not when it was published.")
 
     @property
     def subject(self) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Final, Literal, Self
 from zlib import crc32
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, LostOutputPolicy, Provider, Text
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Message, TrackIdField, require_own_attempt
+from contracts.message import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
 from contracts.routing import MaxCost, RouteBy, Weights
 
 LONGEST_DEADLINE_S: Final = 86_400
@@ -26,7 +26,7 @@ class JobRequested(Message):
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the canonical request body.")
     input: GenerationInput
     model: str | None = Field(default=None, max_length=200, description="A catalogue name; unset: the default order.")
-    providers: tuple[Provider, ...] | None = Field(
+    providers: Items[Provider] | None = Field(
         default=None, min_length=1, description="In the order to try; unset: all."
     )
     route_by: RouteBy | None = Field(default=None, description="What their order goes by; unset: as the policy says.")
@@ -37,8 +37,8 @@ class JobRequested(Message):
     same_model_only: bool | None = Field(
         default=None, description="Never a route on which another model stands in; unset: as the policy says."
     )
-    accept_by: AwareDatetime = Field(description="Later than this in the log, the job is recorded but never run.")
-    deadline_at: AwareDatetime = Field(description="When the job ends, well or not.")
+    accept_by: Timestamp = Field(description="Later than this in the log, the job is recorded but never run.")
+    deadline_at: Timestamp = Field(description="When the job ends, well or not.")
     ambiguity_policy: AmbiguityPolicy = Field(
         default="hold", description="What to do when nobody can tell whether a submit was accepted."
     )

@@ -34,6 +34,10 @@ _STATE_OF: Final[Mapping[str, AttemptState]] = {
 }
 
 
+MAX_LINES: Final = 1_000
+"""Of one job's log: more than an ordinary job ever has. The read model has them all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the tail knows of a job; `job` is None while only a wish to cancel it was seen."""
@@ -203,4 +207,4 @@ def _logged(log: tuple[LogLine, ...], message: Message, event_id: str) -> tuple[
             provider, attempt_id = message.provider, message.attempt_id
     n = int(attempt_id.rpartition(".")[2]) if attempt_id else None
     line = LogLine(event_id, message.occurred_at, event_name(message.TYPE), provider, n, code, in_words(message))
-    return (*log, line)
+    return (*log[1 - MAX_LINES :], line)

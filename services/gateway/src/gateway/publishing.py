@@ -28,7 +28,9 @@ async def publish_durably(
     """Publish as `publish_confirmed` does, and let our own tail know."""
     record = await publish_confirmed(gateway, message, parent=parent, deadline=deadline, key=key)
     headers = {name: value.decode() for name, value in record.headers}
-    gateway.tail.take(Envelope(message, headers["ce_id"], headers["ce_source"], headers.get("traceparent")))
+    gateway.tail.take(
+        Envelope(message, headers["ce_id"], headers["ce_source"], headers.get("traceparent"), len(record.value))
+    )
 
 
 async def publish_confirmed(

@@ -13,15 +13,20 @@ from gateway.fold import Known, fold
 from gateway.state import Job
 
 MAX_JOBS: Final = 50_000
+MAX_BYTES: Final = 128 * 1024 * 1024
+"""Of messages' bodies. An ordinary job has two or three kilobytes of them; a hostile one may have megabytes."""
 RECENT: Final = timedelta(minutes=2)
 """How far the read model may lag behind and a list still be complete."""
 
 
 class JobTail:
-    """What the tail knows, of no more than `max_jobs` jobs: those it heard of last."""
+    """What the tail knows of the jobs that it heard of last: of `max_jobs`, and `max_bytes` of messages, at most."""
 
-    def __init__(self, max_jobs: int = MAX_JOBS) -> None:
+    def __init__(self, max_jobs: int = MAX_JOBS, max_bytes: int = MAX_BYTES) -> None:
         self._max_jobs = max_jobs
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._bytes_of: dict[str, int] = {}
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._job_of_track: dict[str, str] = {}
         self._changed: dict[str, asyncio.Event] = {}
@@ -34,13 +39,19 @@ class JobTail:
         self._known.move_to_end(job_id)
         if known.job is not None:
             self._job_of_track[known.job.track_id] = job_id
-        if len(self._known) > self._max_jobs:
-            _, forgotten = self._known.popitem(last=False)
-            if forgotten.job is not None:
-                self._job_of_track.pop(forgotten.job.track_id, None)
+        self._bytes += envelope.size
+        self._bytes_of[job_id] = self._bytes_of.get(job_id, 0) + envelope.size
+        while len(self._known) > self._max_jobs or self._bytes > self._max_bytes:
+            self._forget_oldest()
         changed = self._changed.pop(job_id, None)
         if changed is not None:
             changed.set()
+
+    def _forget_oldest(self) -> None:
+        job_id, forgotten = self._known.popitem(last=False)
+        self._bytes -= self._bytes_of.pop(job_id)
+        if forgotten.job is not None:
+            self._job_of_track.pop(forgotten.job.track_id, None)
 
     def known(self, job_id: str) -> Known:
         """What is known of a job, which may be nothing."""

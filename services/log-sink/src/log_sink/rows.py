@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from chassis.delivery import Delivered
 from chassis.telemetry import trace_id_of
 from contracts.attempts import AttemptEvent, AttemptFailed
+from contracts.envelope import holds_nul
 from contracts.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
 from contracts.requests import CollectionRequested, ResolutionRequested
@@ -33,6 +36,41 @@ EVENT_COLUMNS: Final = {
     "data": "text",
 }
 """The columns of `events` that a message fills, with the types they are handed over as."""
+
+
+_DIGITS_BEFORE_THE_POINT: Final = 131_072
+_DIGITS_BEHIND_THE_POINT: Final = 16_383
+
+
+class _TooBig(Exception):
+    pass
+
+
+def fits_jsonb(body: bytes) -> bool:
+    """Whether PostgreSQL's jsonb can hold a body that could be decoded, fields unknown to this version included.
+
+    It holds no NUL, and numbers of so many digits: https://www.postgresql.org/docs/current/datatype-json.html and
+    https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-NUMERIC-TABLE
+    """
+    if holds_nul(body):
+        return False
+    try:
+        json.loads(body, parse_float=_checked, parse_int=_checked)
+    except _TooBig:
+        return False
+    return True
+
+
+def _checked(number: str) -> None:
+    try:
+        value = Decimal(number)
+    except InvalidOperation:  # An exponent that even Decimal does not know.
+        raise _TooBig from None
+    exponent = value.as_tuple().exponent
+    if value.adjusted() >= _DIGITS_BEFORE_THE_POINT or not isinstance(exponent, int):
+        raise _TooBig
+    if -exponent > _DIGITS_BEHIND_THE_POINT:
+        raise _TooBig
 
 
 def event_row(delivered: Delivered) -> Row:

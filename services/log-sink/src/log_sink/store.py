@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from chassis.database import Connection, Pool
 from chassis.delivery import Delivered
 from chassis.logs import get_logger
-from log_sink.rows import EVENT_COLUMNS, event_row
+from log_sink.rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.state import state_rows
 from log_sink.tables import STATE, Row, Table, upsert
 
@@ -71,8 +71,22 @@ class Store:
     async def store(self, batch: Sequence[Delivered]) -> None:
         """Store what is new in a batch, and merge it into the current state, in one transaction.
 
-        Raises one of REFUSED, with nothing stored, if Postgres will not take a row of it.
+        What no jsonb can hold goes to the quarantine, all of the batch at once. Raises one of REFUSED, with nothing
+        stored, if Postgres will not take a row for another reason.
         """
+        try:
+            await self._store(batch)
+        except REFUSED as error:
+            unfit = [delivered for delivered in batch if not fits_jsonb(delivered.record.value or b"")]
+            if not unfit:
+                raise
+            await self._quarantine(unfit, error)
+            kept = {id(delivered) for delivered in unfit}
+            await self._store([delivered for delivered in batch if id(delivered) not in kept])
+
+    async def _store(self, batch: Sequence[Delivered]) -> None:
+        if not batch:
+            return
         first = {delivered.event_id: delivered for delivered in reversed(batch)}
         async with self._pool.acquire() as connection, connection.transaction():
             # A key lies in one partition, so whoever holds its lock alone decides whether an event is known.
@@ -92,16 +106,21 @@ class Store:
         """Keep a message that Postgres refuses, whole; returns False for any other trouble with it."""
         if not isinstance(error, REFUSED):
             return False
-        record = poison.record
-        headers = [[name, None if raw is None else base64.b64encode(raw).decode()] for name, raw in record.headers]
+        await self._quarantine([poison], error)
+        return True
+
+    async def _quarantine(self, refused: Sequence[Delivered], error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS].replace("\0", "\ufffd")
         why = why.encode("utf-8", "replace").decode()
-        place = (record.topic, record.partition, record.offset)
-        async with self._pool.acquire() as connection:
-            await connection.execute(_QUARANTINE, *place, record.key, record.value, headers, why)
-        QUARANTINED.labels(record.topic).inc()
-        self._log.warning("quarantined", topic=place[0], partition=place[1], offset=place[2], error=why)
-        return True
+        rows = [(*_place(delivered.record), *_whole(delivered.record), why) for delivered in refused]
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.executemany(_QUARANTINE, rows)
+        for delivered in refused:
+            QUARANTINED.labels(delivered.record.topic).inc()
+        topic, partition, offset = _place(refused[0].record)
+        self._log.warning(
+            "quarantined", count=len(refused), topic=topic, first_partition=partition, first_offset=offset, error=why
+        )
 
     async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
         """Remember how far each partition was read; what is missing before the first of `records` is a gap."""
@@ -122,6 +141,17 @@ class Store:
                     first_missing=wanted,
                     next_read=first,
                 )
+
+
+def _place(record: ConsumerRecord[bytes, bytes]) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
+
+
+def _whole(record: ConsumerRecord[bytes, bytes]) -> tuple[bytes | None, bytes | None, list[list[str | None]]]:
+    headers: list[list[str | None]] = []
+    for name, raw in record.headers:
+        headers.append([name, None if raw is None else base64.b64encode(raw).decode()])
+    return record.key, record.value, headers
 
 
 async def _lock(connection: Connection, places: set[Partition]) -> dict[Partition, int | None]:

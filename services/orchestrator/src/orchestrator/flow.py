@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Final
 
@@ -57,7 +57,7 @@ class Flow:
             paces = await pace.paces(transaction) if asked else {}
             changed: dict[JobId, Stored] = {}
             for delivered in batch:
-                happening = self._happening(delivered, paces)
+                happening = self._happening(delivered, paces, transaction.now)
                 if happening is None:
                     continue
                 job_id = delivered.message.job_id
@@ -86,10 +86,10 @@ class Flow:
             finally:
                 watcher.cancel()
 
-    def _happening(self, delivered: Delivered, paces: Paces) -> Happening | None:
+    def _happening(self, delivered: Delivered, paces: Paces, now: datetime) -> Happening | None:
         match delivered.message:
             case JobRequested() as request:
-                return self._requested(request, delivered, paces)
+                return self._requested(request, delivered.arrived_at or now, paces)
             case CancelRequested():
                 return CancelAsked()
             case ResolutionRequested() as verdict:
@@ -107,8 +107,7 @@ class Flow:
         _log.warning("a request from before all jobs that are kept; it is left alone", job_id=happening.request.job_id)
         return True
 
-    def _requested(self, request: JobRequested, delivered: Delivered, paces: Paces) -> Requested:
-        arrived_at = datetime.fromtimestamp(delivered.record.timestamp / 1000, UTC)
+    def _requested(self, request: JobRequested, arrived_at: datetime, paces: Paces) -> Requested:
         try:
             plan = self._routing.plan(request, paces)
         except UnknownModel as error:
