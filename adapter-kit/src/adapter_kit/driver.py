@@ -26,6 +26,7 @@ from adapter_kit.outcomes import Failure
 from adapter_kit.record import LEASE_S
 from adapter_kit.settling import Settler
 from chassis.database import TRANSIENT, Pool
+from chassis.database_limits import LOOP_LIMIT_S
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.runtime import Check, Runtime
@@ -112,7 +113,7 @@ class Driver:
         if self._free <= 0:
             return LONGEST_SLEEP_S  # A call that ends wakes the loop.
         before = monotonic()
-        async with self._outbox.transaction() as transaction:
+        async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             claimed = await ledger.claim(transaction, self._free, self._keeper)
             full = len(claimed) == self._free
             idle = not claimed

@@ -20,6 +20,7 @@ from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from adapter_kit.provider import Provider
 from chassis.database import TRANSIENT, Connection, Pool
+from chassis.database_limits import LOOP_LIMIT_S, bounded, transaction
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
 
@@ -101,7 +102,8 @@ class Health:
             try:
                 if not told:
                     # A restart may have brought another key.
-                    await self._pool.execute(_AT_ONCE, self._provider.name)
+                    async with bounded(self._pool, LOOP_LIMIT_S) as connection:
+                        await connection.execute(_AT_ONCE, self._provider.name)
                     told = True
                 await self.look()
             except TRANSIENT as problem:
@@ -112,12 +114,13 @@ class Health:
     async def look(self) -> bool:
         """Probe, if it is due and no other replica does; whether it was."""
         kinds = [kind.value for kind in ASKED_FIRST]
-        row = await self._pool.fetchrow(_TAKE_TURN, self._provider.name, TURN_S, kinds)
+        async with bounded(self._pool, LOOP_LIMIT_S) as connection:
+            row = await connection.fetchrow(_TAKE_TURN, self._provider.name, TURN_S, kinds)
         if row is None:
             return False
         turn = _Turn(row["taken_at"], row["held_until"])
         outcome = await self._probe()
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool, LOOP_LIMIT_S) as connection:
             return await self._write(connection, turn, outcome)
 
     async def _write(self, connection: Connection, turn: _Turn, outcome: ProbeOutcome) -> bool:

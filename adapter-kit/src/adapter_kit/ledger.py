@@ -19,6 +19,7 @@ from adapter_kit.happenings import Action, Due, Happening, HeldBack, ShutOut
 from adapter_kit.outcomes import ProviderRef
 from adapter_kit.record import LEASE_S, Attempt, Step
 from chassis.database import Pool
+from chassis.database_limits import LOOP_LIMIT_S, bounded
 from chassis.logs import get_logger
 from chassis.outbox import Transaction
 from contracts.attempts import AttemptState
@@ -174,7 +175,10 @@ async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
 
     A lease is for an action in one state: whoever POSTs loses it when a callback takes the attempt further.
     """
-    rows = await pool.fetch(_RENEW, [attempt_id for attempt_id, _ in held], LEASE_S, [state for _, state in held])
+    ids, states = [attempt_id for attempt_id, _ in held], [state for _, state in held]
+    # There has to be time for another try before the leases run out.
+    async with bounded(pool, LEASE_S / 3) as connection:
+        rows = await connection.fetch(_RENEW, ids, LEASE_S, states)
     return frozenset((AttemptId(row["attempt_id"]), row["state"]) for row in rows)
 
 
@@ -192,13 +196,17 @@ async def owners(transaction: Transaction, refs: Iterable[ProviderRef]) -> dict[
 
 async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
     """The provider's ids, of runs made after `since`, that belong to attempts."""
-    rows = await pool.fetch(_TAKEN, since)
+    async with bounded(pool, LOOP_LIMIT_S) as connection:
+        rows = await connection.fetch(_TAKEN, since)
     return frozenset(row["provider_ref"] for row in rows)
 
 
 async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
     """Those of the ended attempts whose input another one has asked for, too, that is not known to be accepted."""
-    rows = await pool.fetch(_WITH_LIVE_TWINS, late) if late else []
+    if not late:
+        return frozenset()
+    async with bounded(pool, LOOP_LIMIT_S) as connection:
+        rows = await connection.fetch(_WITH_LIVE_TWINS, late)
     return frozenset(AttemptId(row["attempt_id"]) for row in rows)
 
 

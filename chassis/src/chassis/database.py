@@ -29,6 +29,7 @@ else:
 
 T = TypeVar("T")
 START_LIMIT_S: Final = 30.0
+CLOSE_LIMIT_S: Final = 2.0
 
 TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
@@ -76,7 +77,7 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
         yield pool
     finally:
         try:
-            await asyncio.wait_for(pool.close(), 5)
+            await asyncio.wait_for(pool.close(), CLOSE_LIMIT_S)
         except TimeoutError:
             pool.terminate()
 

@@ -18,6 +18,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
 from chassis.broker import publish, stop_consuming
 from chassis.database import TRANSIENT, Connection, Pool
+from chassis.database_limits import HANDLER_LIMIT_S, LOOP_LIMIT_S, STOPPING_LIMIT_S, bounded, leased, transaction
 from chassis.logs import get_logger
 from chassis.metrics import OUTBOX_PUBLISHED
 from contracts.envelope import Record, encode
@@ -73,6 +74,15 @@ class _Row:
     record: Record
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What became of rows, by their ids, with the first error that may not last."""
+
+    done: list[int]
+    never: list[int]
+    failed: Exception | None
+
+
 class Outbox:
     """A service's outbox: transactions that emit, the publisher, and the relay."""
 
@@ -88,15 +98,20 @@ class Outbox:
         self._log = get_logger("chassis.outbox")
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """A transaction on the pool; what it emits is committed with it and published right after."""
-        async with self._pool.acquire() as connection:
-            async with connection.transaction():
-                transaction = Transaction(connection, await connection.fetchval("SELECT now()"))
-                yield transaction
-                rows = await self._insert(connection, transaction._messages)
+    async def transaction(self, within_s: float = HANDLER_LIMIT_S) -> AsyncIterator[Transaction]:
+        """A transaction on the pool; what it emits is committed with it and published right after.
+
+        Raises TimeoutError if all of it has not been done in `within_s`, or in 5 s once the process stops.
+        """
+        if self._runtime.stopping.is_set():
+            within_s = min(within_s, STOPPING_LIMIT_S)
+        async with leased(self._pool, within_s) as lease:
+            async with lease.transaction():
+                begun = Transaction(lease.connection, await lease.connection.fetchval("SELECT now()"))
+                yield begun
+                rows = await self._insert(lease.connection, begun._messages)
             self._hand_over(rows)
-            for callback in transaction._after:
+            for callback in begun._after:
                 callback()
 
     @asynccontextmanager
@@ -164,15 +179,13 @@ class Outbox:
                         self._idle.set()
 
     async def _publish(self, rows: list[_Row]) -> None:
-        failed = await self._send(rows, self._pool)
-        if failed is not None:
-            raise failed
+        sent = await self._send(rows)
+        async with bounded(self._pool, LOOP_LIMIT_S) as connection:
+            await self._settle(sent, connection)
+        if sent.failed is not None:
+            raise sent.failed
 
-    async def _send(self, rows: Sequence[_Row], executor: Pool | Connection) -> Exception | None:
-        """Publish rows and delete those that arrived; returns the first error there was, if any.
-
-        A row that Kafka can never take stays in the table for people to look at, and in nobody's way.
-        """
+    async def _send(self, rows: Sequence[_Row]) -> _Sent:
         futures: list[asyncio.Future[Any] | Exception] = []
         for row in rows:
             try:
@@ -183,15 +196,21 @@ class Outbox:
             sent = [future for future in futures if not isinstance(future, Exception)]
             await asyncio.gather(*sent, return_exceptions=True)
         outcomes = [future if isinstance(future, Exception) else future.exception() for future in futures]
-        done = [row.id for row, outcome in zip(rows, outcomes, strict=True) if outcome is None]
-        await executor.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", done)
-        OUTBOX_PUBLISHED.inc(len(done))
-        never = [row.id for row, outcome in zip(rows, outcomes, strict=True) if isinstance(outcome, TOO_LARGE)]
-        if never:
-            self._log.critical("Kafka can never take these rows; they are parked in the outbox", ids=never)
-            await executor.execute(_PARK, never)
+        told = list(zip((row.id for row in rows), outcomes, strict=True))
         wrong = (outcome for outcome in outcomes if isinstance(outcome, Exception))
-        return next((outcome for outcome in wrong if not isinstance(outcome, TOO_LARGE)), None)
+        return _Sent(
+            done=[row_id for row_id, outcome in told if outcome is None],
+            never=[row_id for row_id, outcome in told if isinstance(outcome, TOO_LARGE)],
+            failed=next((outcome for outcome in wrong if not isinstance(outcome, TOO_LARGE)), None),
+        )
+
+    async def _settle(self, sent: _Sent, connection: Connection) -> None:
+        """Delete the rows that arrived; one that Kafka can never take stays, for people to look at, in nobody's way."""
+        await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", sent.done)
+        OUTBOX_PUBLISHED.inc(len(sent.done))
+        if sent.never:
+            self._log.critical("Kafka can never take these rows; they are parked in the outbox", ids=sent.never)
+            await connection.execute(_PARK, sent.never)
 
     async def _relay(self) -> None:
         while await self._runtime.pause(RELAY_AGE_S / 2):
@@ -204,15 +223,16 @@ class Outbox:
                 self._log.warning("the relay could not publish; it tries again", error=repr(error))
 
     async def _relay_once(self) -> int:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool, PUBLISH_LIMIT_S + LOOP_LIMIT_S) as connection:
             found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH)
             if not found:
                 return 0
             rows = [_row(row) for row in found]
-            failed = await self._send(rows, connection)
-            if failed is not None:
+            sent = await self._send(rows)
+            await self._settle(sent, connection)
+            if sent.failed is not None:
                 # What did arrive is deleted all the same: the transaction ends well, and the rest is tried again.
-                self._log.warning("the relay could not publish all; it tries again", error=repr(failed))
+                self._log.warning("the relay could not publish all; it tries again", error=repr(sent.failed))
                 return 0
             self._log.info("relayed what was left behind", rows=len(rows))
             return len(rows)

@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from chassis.database import TRANSIENT, Connection, Pool
+from chassis.database_limits import bounded
 from chassis.logs import get_logger
 from chassis.metrics import HOUSEKEPT
 
@@ -82,7 +83,7 @@ class Housekeeping:
     async def once(self) -> dict[str, int] | None:
         """Do all chores now; returns how many things went, or None while another replica is at it."""
         # Whoever takes the connection next finds it unlocked: the pool resets it.
-        async with self._pool.acquire() as connection:
+        async with bounded(self._pool, None) as connection:
             if not await connection.fetchval(_LOCK, self._lock):
                 return None
             return {chore.what: await self._do(chore, connection) for chore in self._chores}

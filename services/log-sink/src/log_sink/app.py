@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -70,7 +69,7 @@ def _chores(settings: SinkSettings) -> tuple[Chore, ...]:
 
 @asynccontextmanager
 async def _partitions(pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
-    await ensure_partitions(pool, datetime.now(UTC))
+    await ensure_partitions(pool)
     keeper = asyncio.create_task(keep_partitions(pool, runtime))
     runtime.must_live(lambda: "the keeper of partitions" if keeper.done() and not runtime.stopping.is_set() else None)
     try:

@@ -12,6 +12,7 @@ import asyncpg
 
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, ListedFile
 from chassis.database import TRANSIENT, Connection, open_pool
+from chassis.database_limits import bounded
 from chassis.retention import lock_of
 from chassis.runtime import CannotStart
 from log_sink.expiry import DUE, Deleted, delete_all, expire
@@ -127,7 +128,7 @@ async def collection(
     """Have the store to ourselves for the length of the block. Raises CannotCollect, whatever is in the way."""
     try:
         store = ArtifactStore.open(store_url)
-        async with open_pool(database_url, SCHEMA, max_size=1) as pool, pool.acquire() as connection:
+        async with open_pool(database_url, SCHEMA, max_size=1) as pool, bounded(pool, None) as connection:
             if not await connection.fetchval(_LOCK, lock_of(SCHEMA)):
                 raise CannotCollect("the log-sink is deleting old files right now: try again in a minute")
             yield Collection(connection, store, keep, orphan_age)
@@ -144,9 +145,9 @@ async def collection(
 async def stored_artifacts(database_url: str, limit: int) -> tuple[Sequence[StoredArtifact], Totals]:
     """The newest files that the read model knows, and how many there are in all. Raises CannotCollect."""
     try:
-        async with open_pool(database_url, SCHEMA, max_size=1) as pool:
-            rows = await pool.fetch(_NEWEST, limit)
-            totals = await pool.fetchrow(_TOTALS)
+        async with open_pool(database_url, SCHEMA, max_size=1) as pool, bounded(pool, None) as connection:
+            rows = await connection.fetch(_NEWEST, limit)
+            totals = await connection.fetchrow(_TOTALS)
     except CannotStart as error:
         raise CannotCollect(str(error)) from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:

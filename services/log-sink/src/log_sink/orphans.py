@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from chassis.artifacts import ArtifactStore, ListedFile
@@ -51,7 +51,7 @@ async def standings(
         places = [match.groups() for _, match in files]
         columns = [list(column) for column in zip(*places, strict=True)] or [[], [], []]
         rows = await connection.fetch(_STANDINGS, *columns)
-        since = datetime.now(UTC) - older_than
+        since = await connection.fetchval("SELECT now()") - older_than
         yield [(file, _standing(file, row["standing"], since)) for (file, _), row in zip(files, rows, strict=True)]
 
 

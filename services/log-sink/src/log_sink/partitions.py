@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from chassis.database import TRANSIENT, Connection, Pool
+from chassis.database_limits import bounded, transaction
 from chassis.logs import get_logger
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ def months_wanted(now: datetime) -> list[datetime]:
     return months
 
 
-async def ensure_partitions(pool: Pool, now: datetime) -> list[str]:
-    """Make the partitions that are missing; returns their names. Replicas take turns."""
+async def ensure_partitions(pool: Pool, now: datetime | None = None) -> list[str]:
+    """Make the partitions that are missing now, by the database's clock; returns their names. Replicas take turns."""
     made: list[str] = []
+    if now is None:
+        async with bounded(pool, None) as connection:
+            now = await connection.fetchval("SELECT now()")
     for month in months_wanted(now):
-        async with pool.acquire() as connection, connection.transaction():
+        async with transaction(pool, None) as connection:  # It may have many late rows to move.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('log_sink.partitions'))")
             name = f"events_{month:%Y_%m}"
             if await connection.fetchval("SELECT to_regclass($1)", name) is None:
@@ -61,7 +65,7 @@ async def keep_partitions(pool: Pool, runtime: Runtime) -> None:
     log = get_logger("log_sink.partitions")
     while await runtime.pause(EVERY_S):
         try:
-            made = await ensure_partitions(pool, datetime.now(UTC))
+            made = await ensure_partitions(pool)
         except TRANSIENT as error:
             log.warning("partitions wait for the database", error=repr(error))
             continue

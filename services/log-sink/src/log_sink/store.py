@@ -10,6 +10,7 @@ import asyncpg
 from prometheus_client import Counter
 
 from chassis.database import Connection, Pool
+from chassis.database_limits import HANDLER_LIMIT_S, LOOP_LIMIT_S, bounded, transaction
 from chassis.delivery import Delivered
 from chassis.logs import get_logger
 from log_sink.rows import EVENT_COLUMNS, event_row, fits_jsonb
@@ -88,7 +89,7 @@ class Store:
         if not batch:
             return
         first = {delivered.event_id: delivered for delivered in reversed(batch)}
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool, HANDLER_LIMIT_S) as connection:
             # A key lies in one partition, so whoever holds its lock alone decides whether an event is known.
             await _lock(connection, {(d.record.topic, d.record.partition) for d in batch})
             known = {row["event_id"] for row in await connection.fetch(_KNOWN, list(first))}
@@ -113,7 +114,7 @@ class Store:
         why = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS].replace("\0", "\ufffd")
         why = why.encode("utf-8", "replace").decode()
         rows = [(*_place(delivered.record), *_whole(delivered.record), why) for delivered in refused]
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool, LOOP_LIMIT_S) as connection:
             await connection.executemany(_QUARANTINE, rows)
         for delivered in refused:
             QUARANTINED.labels(delivered.record.topic).inc()
@@ -125,7 +126,7 @@ class Store:
     async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
         """Remember how far each partition was read; what is missing before the first of `records` is a gap."""
         spans = _spans(records)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool, LOOP_LIMIT_S) as connection:
             expected = await _lock(connection, set(spans))
             topics, partitions = zip(*spans, strict=True)
             firsts, pasts = zip(*spans.values(), strict=True)

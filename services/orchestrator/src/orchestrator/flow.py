@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Final
 
 from chassis.database import TRANSIENT
+from chassis.database_limits import LOOP_LIMIT_S
 from chassis.delivery import Delivered
 from chassis.logs import get_logger
 from chassis.outbox import Outbox, Transaction
@@ -138,7 +139,7 @@ class Flow:
             await self._sleep(sleep_s)
 
     async def _due_once(self) -> float:
-        async with self._outbox.transaction() as transaction:
+        async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             due = await store.due(transaction, TIMER_BATCH)
             changed: dict[JobId, Stored] = {}
             stuck: list[JobId] = []

@@ -1,0 +1,244 @@
+"""A database that goes silent at any moment: every wait ends in time, and the pool is as new when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from tests.chaos.proxy import Proxy
+
+from chassis import database_limits
+from chassis.database import TRANSIENT, Connection, Pool, open_pool
+from chassis.database_limits import Silent, bounded, leased, transaction
+
+WITHIN_S = 1.0
+SLACK_S = 8.0
+"""For a slow machine; what waits for the server itself would wait for 30 s."""
+
+
+@contextmanager
+def bounded_time(limit_s: float = WITHIN_S) -> Iterator[None]:
+    """The block ends within the limit, as far as the machine allows."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < limit_s + SLACK_S
+
+
+@asynccontextmanager
+async def behind_a_proxy(url: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """The database behind a network that can lose everything, with its address there."""
+    place = urlsplit(url)
+    async with Proxy(place.hostname or "", place.port or 0).running() as proxy:
+        yield proxy, place._replace(netloc=f"{place.username}@127.0.0.1:{proxy.listens_at}").geturl()
+
+
+@pytest_asyncio.fixture
+async def silenced(database_url: str) -> AsyncIterator[tuple[Proxy, Pool]]:
+    """A pool, and the network between it and its database."""
+    async with behind_a_proxy(database_url) as (proxy, url), open_pool(url, "shop", max_size=4) as pool:
+        yield proxy, pool
+
+
+async def fill(pool: Pool, connections: int = 4) -> None:
+    """Have the pool hold so many idle connections."""
+
+    async def use() -> None:
+        async with bounded(pool, 30) as connection:
+            await connection.execute("SELECT pg_sleep(0.2)")
+
+    await asyncio.gather(*(use() for _ in range(connections)))
+    assert pool.get_idle_size() == connections
+
+
+async def statement(proxy: Proxy, pool: Pool) -> None:
+    async with bounded(pool, WITHIN_S) as connection:
+        proxy.blackhole = True
+        await connection.fetchval("SELECT 1")
+
+
+async def first_statement(proxy: Proxy, pool: Pool) -> None:
+    proxy.blackhole = True
+    async with transaction(pool, WITHIN_S) as connection:
+        await connection.fetchval("SELECT 1")
+
+
+async def new_connection(proxy: Proxy, pool: Pool) -> None:
+    proxy.reset_all()
+    proxy.blackhole = True
+    while True:  # The connections that were reset are told at once.
+        try:
+            async with bounded(pool, WITHIN_S) as connection:
+                await connection.fetchval("SELECT 1")
+        except asyncpg.ConnectionDoesNotExistError:
+            continue
+
+
+async def commit(proxy: Proxy, pool: Pool) -> None:
+    async with transaction(pool, WITHIN_S) as connection:
+        await connection.fetchval("SELECT 1")
+        proxy.blackhole = True
+
+
+async def rollback(proxy: Proxy, pool: Pool) -> None:
+    async with transaction(pool, 60) as connection:
+        await connection.fetchval("SELECT 1")
+        proxy.blackhole = True
+        raise TimeoutError
+
+
+async def answers_only(proxy: Proxy, pool: Pool) -> None:
+    async with transaction(pool, WITHIN_S) as connection:
+        proxy.drop_responses = True
+        await connection.fetchval("SELECT 1")
+
+
+@pytest.mark.parametrize("moment", [statement, first_statement, new_connection, commit, rollback, answers_only])
+@pytest.mark.parametrize("idle", [1, 4])
+async def test_a_silent_server_holds_nobody_up_and_the_pool_heals(
+    silenced: tuple[Proxy, Pool], moment: Callable[[Proxy, Pool], Awaitable[None]], idle: int
+) -> None:
+    proxy, pool = silenced
+    await fill(pool, idle)
+    with bounded_time(), pytest.raises(Silent):
+        await moment(proxy, pool)
+    proxy.heal()
+    # None of the connections that were open in the silence is used again: the first to ask is answered, and so are all.
+    with bounded_time(0):
+        assert await asyncio.gather(*(answer(pool) for _ in range(4))) == [1, 1, 1, 1]
+
+
+async def answer(pool: Pool) -> int:
+    async with bounded(pool, 30) as connection:
+        found: int = await connection.fetchval("SELECT 1")
+        return found
+
+
+async def test_what_was_read_counts_although_the_connection_cannot_be_given_back(
+    silenced: tuple[Proxy, Pool],
+) -> None:
+    proxy, pool = silenced
+    with bounded_time():
+        async with bounded(pool, WITHIN_S) as connection:
+            found = await connection.fetchval("SELECT 1")
+            proxy.blackhole = True
+    assert (found, pool.get_size()) == (1, 0)
+
+
+async def test_work_without_a_limit_gets_and_gives_back_in_time(
+    silenced: tuple[Proxy, Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, pool = silenced
+    monkeypatch.setattr(database_limits, "LOOP_LIMIT_S", WITHIN_S)
+    with bounded_time(2.0):
+        async with bounded(pool, None) as connection:
+            await connection.fetchval("SELECT 1")
+            proxy.blackhole = True
+    with bounded_time(), pytest.raises(Silent):
+        async with bounded(pool, None):
+            pytest.fail("there is no connection to be had")
+
+
+@pytest.mark.parametrize("limit_s", [60.0, None])
+async def test_a_task_that_is_cancelled_in_the_silence_ends_at_once_and_stays_cancelled(
+    silenced: tuple[Proxy, Pool], limit_s: float | None
+) -> None:
+    proxy, pool = silenced
+    asked = asyncio.Event()
+
+    async def wait() -> None:
+        async with transaction(pool, limit_s) as connection:
+            proxy.blackhole = True
+            asked.set()
+            await connection.fetchval("SELECT 1")
+
+    waiting = asyncio.create_task(wait())
+    await asked.wait()
+    with bounded_time(0.5):
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_a_locked_table_is_given_up_and_its_connection_is_kept(database_url: str) -> None:
+    async with open_pool(database_url, "public", max_size=1) as pool:
+        async with bounded(pool, 30) as connection:
+            await connection.execute("CREATE TABLE things (id int)")
+            before = await connection.fetchval("SELECT pg_backend_pid()")
+        other = await asyncpg.connect(database_url)
+        try:
+            async with other.transaction():
+                await other.execute("LOCK TABLE public.things")
+                with bounded_time(), pytest.raises(TimeoutError) as given_up:
+                    async with transaction(pool, WITHIN_S) as connection:
+                        await connection.fetch("SELECT * FROM things")
+                assert not isinstance(given_up.value, Silent)
+                assert await waiting_for_locks(other) == 0
+        finally:
+            await other.close()
+        async with bounded(pool, 30) as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == before
+
+
+async def waiting_for_locks(connection: Connection) -> int:
+    found: int = await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    return found
+
+
+async def test_a_pool_without_a_free_connection_is_busy_and_not_silent(database_url: str) -> None:
+    async with open_pool(database_url, "public", max_size=1) as pool, bounded(pool, 30):
+        with bounded_time(), pytest.raises(TimeoutError) as given_up:
+            async with bounded(pool, WITHIN_S):
+                pytest.fail("there is only one connection")
+    assert not isinstance(given_up.value, Silent)
+
+
+async def test_a_server_process_that_is_stopped_holds_nobody_up(database_url: str) -> None:
+    async with open_pool(database_url, "public", max_size=2) as pool:
+        async with bounded(pool, 30) as connection:
+            stopped = await connection.fetchval("SELECT pg_backend_pid()")
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            with bounded_time(), pytest.raises(Silent):
+                async with transaction(pool, WITHIN_S) as connection:
+                    await connection.fetchval("SELECT 1")
+            with bounded_time(0):
+                assert await answer(pool) == 1
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+
+
+async def test_an_error_of_the_work_stays_what_it_is_and_is_rolled_back(database_url: str) -> None:
+    async with open_pool(database_url, "public", max_size=1) as pool:
+        with pytest.raises(ZeroDivisionError):
+            await make_things_and_fail(pool)
+        with pytest.raises(asyncpg.UndefinedTableError):
+            async with bounded(pool, 30) as connection:
+                await connection.fetch("SELECT * FROM things")
+        async with leased(pool, 30) as lease, lease.transaction(isolation="repeatable_read", readonly=True):
+            with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+                await lease.connection.execute("CREATE TABLE things (id int)")
+
+
+async def make_things_and_fail(pool: Pool) -> None:
+    async with transaction(pool, 30) as connection:
+        await connection.execute("CREATE TABLE things (id int)")
+        raise ZeroDivisionError
+
+
+async def test_a_pool_is_closed_in_time_with_its_connections_in_use(database_url: str) -> None:
+    async with behind_a_proxy(database_url) as (proxy, url):
+        with bounded_time(5):
+            async with open_pool(url, "shop", max_size=2) as pool:
+                proxy.blackhole = True
+                using = asyncio.create_task(answer(pool))
+                await asyncio.sleep(0)
+        with pytest.raises(TRANSIENT):
+            await using
