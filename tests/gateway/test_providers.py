@@ -238,12 +238,36 @@ async def test_a_flood_of_questions_is_one_read() -> None:
         await go_on.wait()
         return reads
 
-    fresh = Fresh(read)
+    fresh = Fresh(read, within_s=60)
     flood = [asyncio.create_task(fresh.get()) for _ in range(100)]
     await asyncio.sleep(0)
     go_on.set()
     assert set(await asyncio.gather(*flood)) == {1}
     assert await fresh.get() == 1
+
+
+async def test_a_flood_waits_for_one_failure_and_no_longer_than_it_may() -> None:
+    reads, go_on = 0, asyncio.Event()
+
+    async def read() -> int:
+        nonlocal reads
+        reads += 1
+        await go_on.wait()
+        raise OSError("away")
+
+    fresh = Fresh(read, within_s=60)
+    flood = [asyncio.create_task(fresh.get()) for _ in range(100)]
+    await asyncio.sleep(0)
+    go_on.set()
+    assert {type(outcome) for outcome in await asyncio.gather(*flood, return_exceptions=True)} == {OSError}
+    assert reads == 1
+    with pytest.raises(OSError, match="away"):
+        await fresh.get()
+    assert reads == 2
+    go_on.clear()
+    hasty = Fresh(read, within_s=0.1)
+    outcomes = await asyncio.gather(*(hasty.get() for _ in range(100)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {TimeoutError}
 
 
 async def test_what_was_read_before_is_not_told_for_long() -> None:
@@ -252,6 +276,6 @@ async def test_what_was_read_before_is_not_told_for_long() -> None:
     async def read() -> int:
         return next(reads)
 
-    now = Fresh(read, at_most_old_s=-1)
+    now = Fresh(read, within_s=60, at_most_old_s=-1)
     assert [await now.get(), await now.get()] == [0, 1]
     assert AT_MOST_OLD_S <= 0.5

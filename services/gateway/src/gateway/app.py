@@ -23,6 +23,7 @@ from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_pat
 from contracts.topics import TOPICS
 from gateway import attempts, callbacks, docs, files, jobs, overview, problems, providers, tracks
 from gateway.context import Gateway
+from gateway.database import SHARED_LIMIT_S, Database
 from gateway.fresh import Fresh
 from gateway.health import HealthReader
 from gateway.idempotency import Fingerprints, key_chores
@@ -66,6 +67,7 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
         Housekeeping(pool, runtime, SCHEMA, key_chores(settings.keep_rows)).running(),
     ):
         watch_broker(broker, runtime)
+        database = Database(pool)
         _say_what_runs(settings, catalogue)
         yield Gateway(
             settings=settings,
@@ -73,10 +75,10 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
             catalogue=catalogue,
             broker=broker,
             tail=tail,
-            lookup=Lookup(tail, ReadModel(pool)),
-            fingerprints=Fingerprints(pool),
-            health=HealthReader(pool),
-            providers=Fresh(partial(read_providers, pool)),
+            lookup=Lookup(tail, ReadModel(database)),
+            fingerprints=Fingerprints(database),
+            health=HealthReader(database),
+            providers=Fresh(partial(read_providers, database), within_s=SHARED_LIMIT_S),
             store=store,
             present=Presenter(settings.public_url or ""),
             verifiers=webhooks,

@@ -41,7 +41,7 @@ class Gateway:
     lookup: Lookup
     fingerprints: Fingerprints
     health: HealthReader
-    providers: Fresh[Seen | None]
+    providers: Fresh[Seen]
     store: ArtifactStore
     present: Presenter
     verifiers: Mapping[Provider, Verifier]

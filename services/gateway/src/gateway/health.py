@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from chassis.database import Pool
+from chassis.database import TRANSIENT
 from contracts.generation import PROVIDERS, Provider
 from contracts.topics import adapter_of
+from gateway.database import NOT_MADE, SHARED_LIMIT_S, Database
 from gateway.fresh import Fresh
-from gateway.reads import AWAY
 
 STALE_AFTER: Final = timedelta(seconds=60)
-_LIMIT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,10 @@ class News:
 
 
 def verdict(provider: Provider, news: News | None, now: datetime) -> str | None:
-    """What is wrong with the provider, in words; None if it is well. No news for 60 s is bad news."""
+    """What is wrong with the provider, in words; None if it is well. No news for 60 s is bad news.
+
+    `now` is the database's, as is the time of the news.
+    """
     if news is None:
         return f"no news from {adapter_of(provider)} yet"
     if now - news.checked_at > STALE_AFTER:
@@ -36,31 +38,54 @@ def verdict(provider: Provider, news: News | None, now: datetime) -> str | None:
     return None if news.ok else news.error or "the provider does not accept the key"
 
 
+class HealthUnknown(Exception):
+    """The database cannot be asked, and what it said last is too old to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    at: float
+    """By this process's monotonic clock."""
+    wrong: Mapping[Provider, str | None]
+
+
 class HealthReader:
-    """Reads each adapter's health view, at most twice a second or so."""
+    """Reads the adapters' health views, at most twice a second or so."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._news: dict[Provider, News] = {}
-        self._fresh = Fresh(self._read_all)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._last: _Heard | None = None
+        self._fresh = Fresh(self._read_all, within_s=SHARED_LIMIT_S)
 
-    async def problems(self, now: datetime) -> dict[Provider, str | None]:
-        """What is wrong with each provider, in words; None for those that are well."""
-        news = await self._fresh.get()
-        return {provider: verdict(provider, news.get(provider), now) for provider in PROVIDERS}
+    async def problems(self) -> Mapping[Provider, str | None]:
+        """What is wrong with each provider, in words; None for those that are well.
 
-    async def _read_all(self) -> Mapping[Provider, News]:
-        await asyncio.gather(*(self._read(provider) for provider in PROVIDERS))
-        return self._news
-
-    async def _read(self, provider: Provider) -> None:
-        schema = adapter_of(provider).replace("-", "_")
-        # The schema's name comes from the map, the provider travels as a parameter.
-        sql = f"SELECT status, error, checked_at FROM {schema}.v_health WHERE provider = $1"  # noqa: S608
+        While the database is away, what it said last stands for 60 s. Raises HealthUnknown after that.
+        """
         try:
-            async with asyncio.timeout(_LIMIT_S):
-                row = await self._pool.fetchrow(sql, provider)
-        except AWAY:
-            return  # What was last heard stands until it is too old.
-        if row is not None:
-            self._news[provider] = News(row["status"] == "ok", row["error"], row["checked_at"])
+            return (await self._fresh.get()).wrong
+        except TRANSIENT as error:
+            last = self._last
+            age_s = 0.0 if last is None else time.monotonic() - last.at
+            if last is None or age_s > STALE_AFTER.total_seconds():
+                raise HealthUnknown from error
+        known = f"(as of {age_s:.0f} s ago: the database is away)"
+        return {provider: wrong and f"{wrong} {known}" for provider, wrong in last.wrong.items()}
+
+    async def _read_all(self) -> _Heard:
+        async with self._database.asked() as lease:
+            began = time.monotonic()
+            now = await lease.connection.fetchval("SELECT now()")
+            wrong: dict[Provider, str | None] = {}
+            for provider in PROVIDERS:
+                # The schema's name comes from the map, the provider travels as a parameter.
+                schema = adapter_of(provider).replace("-", "_")
+                sql = f"SELECT status, error, checked_at FROM {schema}.v_health WHERE provider = $1"  # noqa: S608
+                try:
+                    row = await lease.connection.fetchrow(sql, provider)
+                except NOT_MADE:
+                    row = None
+                news = None if row is None else News(row["status"] == "ok", row["error"], row["checked_at"])
+                wrong[provider] = verdict(provider, news, now)
+        self._last = _Heard(began, wrong)
+        return self._last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
-from chassis.database import TRANSIENT, Pool
+from chassis.database import TRANSIENT
 from chassis.logs import get_logger
 from chassis.retention import Chore, rows_chore
+from gateway.database import Database
 from gateway.problems import Problem, shown
 
-REMEMBER_LIMIT_S: Final = 1.0
+REMEMBER_LIMIT_S: Final = 1.5
 """The database may be away; accepting goes on without it after this."""
 
 _KEY = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$")
@@ -77,17 +77,17 @@ def key_chores(keep: timedelta) -> tuple[Chore, ...]:
 class Fingerprints:
     """The keys' first uses, in Postgres."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._log = get_logger("gateway.idempotency")
 
     async def remember(
         self, tenant: str, key: Key, fingerprint: str, job_id: str, traceparent: str | None
     ) -> FirstUse | None:
-        """The key's first use, which may be this one; None if the database does not answer within 1 s."""
+        """The key's first use, which may be this one; None if the database does not answer within 1.5 s."""
         try:
-            async with asyncio.timeout(REMEMBER_LIMIT_S):
-                row = await self._pool.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)
+            async with self._database.asked(REMEMBER_LIMIT_S) as lease:
+                row = await lease.connection.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)
         except TRANSIENT as error:
             self._log.warning("accepting without the database", job_id=job_id, error=type(error).__name__)
             return None

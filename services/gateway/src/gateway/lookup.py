@@ -7,12 +7,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
 from contracts.generation import Provider
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
-from gateway.problems import Problem, not_found
+from gateway.problems import not_found, read_model_away
 from gateway.reads import Cursor, JobFilter, ReadModel, ReadModelAway
 from gateway.state import FINAL, AttemptOfJob, Job, LogLine, Track, merged_log, newer, track_of
 from gateway.tail import JobTail
@@ -88,7 +87,7 @@ class Lookup:
         try:
             found = await self._reads.attempt(attempt_id, tenant)
         except ReadModelAway:
-            raise _away("this attempt") from None
+            raise read_model_away("this attempt") from None
         if found is None:
             raise not_found("attempt", attempt_id)
         return found
@@ -100,21 +99,21 @@ class Lookup:
         try:
             return await self._reads.attempts(tenant, provider, below, limit, ambiguous=ambiguous)
         except ReadModelAway:
-            raise _away("the list of attempts") from None
+            raise read_model_away("the list of attempts") from None
 
     async def other_of_run(self, attempt: AttemptOfJob, provider_ref: str) -> str | None:
         """Another attempt than this one, of any tenant, whose run at the provider that is."""
         try:
             return await self._reads.other_of_run(attempt.attempt.provider, provider_ref, attempt.attempt_id)
         except ReadModelAway:
-            raise _away("the run") from None
+            raise read_model_away("the run") from None
 
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
         """Some jobs, the newest first."""
         try:
             stored = await self._reads.jobs(tenant, wanted, below, limit)
         except ReadModelAway:
-            raise _away("the list of jobs") from None
+            raise read_model_away("the list of jobs") from None
         merged = {job.job_id: job for job in stored}
         for tailed in self._tail.recent(tenant, now):
             job = newer(merged.get(tailed.job_id), tailed)
@@ -128,7 +127,7 @@ class Lookup:
         try:
             stored = await self._reads.tracks(tenant, below, limit)
         except ReadModelAway:
-            raise _away("the list of tracks") from None
+            raise read_model_away("the list of tracks") from None
         merged = {track.track_id: track for track in stored}
         for job in self._tail.recent(tenant, now):
             track = _newer_track(merged.get(job.track_id), track_of(job))
@@ -154,14 +153,5 @@ def _own(job: Job | None, tenant: str) -> Job | None:
 
 def _or_away(value: T | None, what: str) -> T:
     if value is None:
-        raise _away(f"this {what}")
+        raise read_model_away(f"this {what}")
     return value
-
-
-def _away(what: str) -> Problem:
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "read-model-away",
-        f"the database is away, so {what} cannot be looked up right now; nothing is lost",
-        headers={"Retry-After": "2"},
-    )

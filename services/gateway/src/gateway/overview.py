@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from http import HTTPStatus
 
 from fastapi import APIRouter
 
@@ -17,6 +17,8 @@ from gateway.answers import (
     RouteAnswer,
 )
 from gateway.context import Here
+from gateway.health import HealthUnknown
+from gateway.problems import documented, read_model_away
 
 router = APIRouter(prefix="/api", tags=["overview"])
 
@@ -36,10 +38,13 @@ async def list_models(here: Here) -> ModelList:
     return ModelList(models=models)
 
 
-@router.get("/health/providers")
+@router.get("/health/providers", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
 async def provider_health(here: Here) -> ProviderHealth:
     """Whether each provider accepts our key. It costs nothing at the providers."""
-    wrong = await here.health.problems(datetime.now(UTC))
+    try:
+        wrong = await here.health.problems()
+    except HealthUnknown:
+        raise read_model_away("whether the providers accept our key") from None
     return ProviderHealth(
         fal="fail" if wrong["fal"] else "ok",
         replicate="fail" if wrong["replicate"] else "ok",

@@ -93,6 +93,16 @@ def not_found(what: str, identifier: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"{what}-not-found", f"there is no {what} {shown(identifier)}")
 
 
+def read_model_away(what: str) -> Problem:
+    """The database does not answer, so `what` cannot be told."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "read-model-away",
+        f"the database is away, so {what} cannot be looked up right now; nothing is lost",
+        headers={"Retry-After": "2"},
+    )
+
+
 def internal_error() -> Problem:
     """Something broke in here; what it was is in the logs, under the trace id, and nowhere else."""
     return Problem(

@@ -10,15 +10,11 @@ from typing import Final
 
 import asyncpg
 
-from chassis.database import TRANSIENT, Pool
 from contracts.generation import PROVIDERS, Provider
 from contracts.topics import adapter_of
+from gateway.database import NOT_MADE, Database
 
 WINDOW_S: Final = 900.0
-READ_LIMIT_S: Final = 3.0
-
-# The service that makes the views has not been started yet, or is older than they are.
-_NOT_MADE: Final = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 
 _HEALTH = "SELECT * FROM {schema}.v_health"
 _PROBE = "SELECT * FROM {schema}.v_free_probe"
@@ -64,30 +60,27 @@ class Seen:
     """Two seconds' values each, p50 and p95: by provider, and by provider and endpoint."""
 
 
-async def read_providers(pool: Pool) -> Seen | None:
-    """All there is to know; None if Postgres does not answer within 3 s."""
-    try:
-        async with asyncio.timeout(READ_LIMIT_S):
-            as_of: datetime = await pool.fetchval("SELECT now()")
-            (ends, pace), *told = await asyncio.gather(
-                _read(pool, (_ENDS, WINDOW_S), (_PACE, WINDOW_S)), *(_told(pool, provider) for provider in PROVIDERS)
-            )
-    except TRANSIENT:
-        return None
+async def read_providers(database: Database) -> Seen:
+    """All there is to know. Raises what the database does, TimeoutError among it, while that is away."""
+    async with database.asked() as lease:
+        as_of: datetime = await lease.connection.fetchval("SELECT now()")
+    (ends, pace), *told = await asyncio.gather(
+        _read(database, (_ENDS, WINDOW_S), (_PACE, WINDOW_S)), *(_told(database, provider) for provider in PROVIDERS)
+    )
     return Seen(as_of, {provider: Told(*rows) for provider, rows in zip(PROVIDERS, told, strict=True)}, ends, pace)
 
 
-async def _told(pool: Pool, provider: Provider) -> list[Rows]:
+async def _told(database: Database, provider: Provider) -> list[Rows]:
     # The schema's name comes from the map.
     schema = adapter_of(provider).replace("-", "_")
     questions = (_HEALTH, _PROBE, _GATES, _LOAD, _CALLBACKS)
-    return await _read(pool, *((sql.format(schema=schema),) for sql in questions))
+    return await _read(database, *((sql.format(schema=schema),) for sql in questions))
 
 
-async def _read(pool: Pool, *questions: tuple[object, ...]) -> list[Rows]:
+async def _read(database: Database, *questions: tuple[object, ...]) -> list[Rows]:
     """The answers of one moment, in order; all are empty where the views are not there."""
     try:
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            return [await connection.fetch(str(sql), *values) for sql, *values in questions]
-    except _NOT_MADE:
+        async with database.asked() as lease, lease.transaction(isolation="repeatable_read", readonly=True):
+            return [await lease.connection.fetch(str(sql), *values) for sql, *values in questions]
+    except NOT_MADE:
         return [[] for _ in questions]

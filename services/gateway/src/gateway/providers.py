@@ -10,11 +10,12 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from chassis.database import TRANSIENT
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import PROVIDERS, Provider
 from gateway.context import Here
 from gateway.health import News, verdict
-from gateway.problems import Problem, documented
+from gateway.problems import documented, read_model_away
 from gateway.provider_answers import (
     BreakerAnswer,
     CapsAnswer,
@@ -39,15 +40,10 @@ async def list_providers(here: Here) -> ProviderList:
 
     True to within a second, and free: it is read from what the adapters and the log-sink have written.
     """
-    seen = await here.providers.get()
-    if seen is None:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "read-model-away",
-            "the database is away, so how the providers do cannot be looked up right now; nothing is lost",
-            headers={"Retry-After": "2"},
-        )
-    return overview(seen)
+    try:
+        return overview(await here.providers.get())
+    except TRANSIENT:
+        raise read_model_away("how the providers do") from None
 
 
 def overview(seen: Seen) -> ProviderList:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,21 +9,14 @@ from typing import Final
 
 import asyncpg
 
-from chassis.database import TRANSIENT, Pool
+from chassis.database import TRANSIENT
 from contracts.generation import Provider
 from contracts.jobs import JobStatus
+from gateway.database import NOT_MADE, Database
 from gateway.rows import attempt_of_job, by_job, job_of, log_line_of, track_of_row
 from gateway.state import AttemptOfJob, Job, LogLine, Track
 
-READ_LIMIT_S: Final = 3.0
-
-AWAY: Final[tuple[type[Exception], ...]] = (
-    *TRANSIENT,
-    # The log-sink has not made its views yet.
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.InvalidSchemaNameError,
-)
+AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, *NOT_MADE)
 
 _JOB_COLUMNS = """
 job_id, track_id, tenant, status, model, provider, attempt_id, version, error, cost_usd, fingerprint, metadata,
@@ -95,10 +87,10 @@ class JobFilter:
 
 
 class ReadModel:
-    """Questions to the read model. Each raises ReadModelAway when Postgres does not answer within 3 s."""
+    """Questions to the read model. Each raises ReadModelAway when Postgres does not answer in the request's time."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def job(self, job_id: str, tenant: str) -> Job | None:
         """One job, with its attempts and files."""
@@ -155,7 +147,7 @@ class ReadModel:
 
     async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         try:
-            async with asyncio.timeout(READ_LIMIT_S):
-                return await self._pool.fetch(sql, *arguments)
+            async with self._database.asked() as lease:
+                return await lease.connection.fetch(sql, *arguments)
         except AWAY as error:
             raise ReadModelAway(type(error).__name__) from error

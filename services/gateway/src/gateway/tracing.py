@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.callbacks import without_mac
 from chassis.logs import get_logger
 from chassis.telemetry import Telemetry
+from gateway.database import begin_request
 from gateway.problems import internal_error
 
 
@@ -24,6 +25,7 @@ class TracedCalls:
         if scope["type"] != "http" or not scope["path"].startswith("/api/"):
             await self._app(scope, receive, send)
             return
+        begin_request()
         status = 0
 
         async def watched(message: Message) -> None:

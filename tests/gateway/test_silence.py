@@ -1,0 +1,191 @@
+"""What the gateway answers, and how soon, while Postgres takes connections and packets and says nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from tests.chaos.proxy import Proxy
+
+from contracts.ids import attempt_id_for, job_id_for
+from gateway import database, health
+from gateway.context import TENANT
+from gateway.reads import ReadModelAway
+from segue_cli.local.kafka import kafka
+
+LIMIT_S = 5.0
+SLACK_S = 8.0
+"""For a slow machine; before there was a limit on the whole, an answer took over 30 s."""
+UNKNOWN = job_id_for(TENANT, "nobody knows")
+AWAY = (503, "urn:segue:problem:read-model-away")
+READS = [
+    f"/api/jobs/{UNKNOWN}",
+    f"/api/jobs/{UNKNOWN}/logs",
+    f"/api/jobs/{UNKNOWN}/artifacts/track.mp3",
+    "/api/jobs",
+    f"/api/tracks/{UNKNOWN}",
+    "/api/tracks",
+    f"/api/attempts/{attempt_id_for(UNKNOWN, 1)}",
+    "/api/attempts?ambiguous=true",
+    "/api/providers",
+    "/api/health/providers",
+]
+
+
+@contextmanager
+def in_time(limit_s: float = LIMIT_S) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < limit_s + SLACK_S
+
+
+@pytest_asyncio.fixture
+async def silenced(
+    database_url: str, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
+) -> AsyncIterator[tuple[Proxy, Any]]:
+    """A gateway, and the network between it and its database."""
+    place = urlsplit(database_url)
+    async with (
+        kafka(topic_sizes) as cluster,
+        Proxy(place.hostname or "", place.port or 0).running() as proxy,
+    ):
+        url = place._replace(netloc=f"{place.username}@127.0.0.1:{proxy.listens_at}").geturl()
+        async with world_on(cluster.bootstrap_servers, url, tmp_path) as world:
+            yield proxy, world
+
+
+async def told(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["type"]
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_each_read_says_in_time_that_it_cannot_be_told_and_is_told_again_afterwards(
+    silenced: tuple[Proxy, Any], until: Any, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    proxy, world = silenced
+    before = (await world.client.get(path)).status_code
+    # Nothing that was read before is told.
+    monkeypatch.setattr(health, "STALE_AFTER", timedelta(0))
+    for fresh in (world.parts.providers, world.parts.health._fresh):
+        monkeypatch.setattr(fresh, "_at_most_old_s", -1)
+    proxy.blackhole = True
+    with in_time():
+        assert await told(await world.client.get(path)) == AWAY
+    # The second to the tenth together wait no longer than one: it is known by then.
+    with in_time():
+        assert {await told(await world.client.get(path)) for _ in range(9)} == {AWAY}
+    with in_time():
+        flood = await asyncio.gather(*(world.client.get(path) for _ in range(40)))
+    assert {await told(answer) for answer in flood} == {AWAY}
+    proxy.heal()
+
+    async def back() -> bool:
+        return bool((await world.client.get(path)).status_code == before)
+
+    await until(back, 20)
+
+
+@pytest.mark.parametrize("silence", ["blackhole", "drop_responses"])
+async def test_what_was_accepted_is_accepted_and_found_in_time(silenced: tuple[Proxy, Any], silence: str) -> None:
+    proxy, world = silenced
+    assert (await world.post(idempotency_key="before")).status_code == 202
+    setattr(proxy, silence, True)
+    with in_time():
+        accepted = await world.post(idempotency_key="during")
+        assert accepted.status_code == 202
+    job_id, track_id = accepted.json()["job_id"], accepted.json()["track_id"]
+    with in_time():
+        assert (await world.post(idempotency_key="during")).content == accepted.content
+    for path in (f"/api/jobs/{job_id}", f"/api/tracks/{track_id}"):
+        with in_time():
+            found = await world.client.get(path)
+            assert (found.status_code, found.json()["stale"]) == (200, True)
+    with in_time():
+        log = await world.client.get(f"/api/jobs/{job_id}/logs")
+        assert [entry["event"] for entry in log.json()["entries"]] == ["job.requested"]
+    with in_time():
+        cancelled = await world.client.post(f"/api/jobs/{job_id}/cancel", headers={"prefer": "wait=0"})
+        assert (cancelled.status_code, cancelled.json()["stale"]) == (202, True)
+    attempt = f"/api/attempts/{attempt_id_for(job_id, 1)}/resolve"
+    with in_time():
+        assert await told(await world.client.post(attempt, json={"never_accepted": True})) == AWAY
+
+
+async def test_a_wait_for_the_end_lasts_no_longer_than_was_asked_for(silenced: tuple[Proxy, Any]) -> None:
+    proxy, world = silenced
+    proxy.blackhole = True
+    with in_time(LIMIT_S + 2):
+        accepted = await world.post(idempotency_key="during", prefer="wait=2")
+    assert (accepted.status_code, accepted.headers["preference-applied"]) == (202, "wait=2")
+    with in_time(LIMIT_S + 2):
+        cancelled = await world.client.post(
+            f"/api/jobs/{accepted.json()['job_id']}/cancel", headers={"prefer": "wait=2"}
+        )
+    assert cancelled.status_code == 202
+
+
+@asynccontextmanager
+async def locked(url: str, *tables: str) -> AsyncIterator[None]:
+    """Nobody can read these tables, as while they are altered."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {', '.join(tables)}")
+            yield
+    finally:
+        await connection.close()
+
+
+async def test_locked_tables_hold_up_only_those_who_read_them(silenced: tuple[Proxy, Any], database_url: str) -> None:
+    _proxy, world = silenced
+    async with locked(database_url, "log_sink.jobs", "log_sink.tracks"):
+        for path in ("/api/jobs", "/api/tracks", f"/api/jobs/{UNKNOWN}/logs"):
+            with in_time():
+                assert await told(await world.client.get(path)) == AWAY
+        assert (await world.client.get("/api/health/providers")).status_code == 200
+        with in_time():
+            assert (await world.post(idempotency_key="meanwhile")).status_code == 202
+    assert (await world.client.get("/api/jobs")).status_code == 200
+
+
+async def test_health_is_told_as_it_was_for_a_minute_and_then_is_unknown(
+    silenced: tuple[Proxy, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, world = silenced
+    before = (await world.client.get("/api/health/providers")).json()
+    assert before["fal_error"] == "no news from fal-adapter yet"
+    monkeypatch.setattr(world.parts.health._fresh, "_at_most_old_s", -1)
+    proxy.blackhole = True
+    shown = await world.client.get("/api/health/providers")
+    assert (shown.status_code, shown.json()["fal"]) == (200, "fail")
+    assert shown.json()["fal_error"].startswith("no news from fal-adapter yet (as of ")
+    assert shown.json()["fal_error"].endswith(" s ago: the database is away)")
+    monkeypatch.setattr(health, "STALE_AFTER", timedelta(0))
+    unknown = await world.client.get("/api/health/providers")
+    assert await told(unknown) == AWAY
+    assert int(unknown.headers["retry-after"]) > 0
+    assert "whether the providers accept our key" in unknown.json()["detail"]
+
+
+async def test_a_request_waits_for_the_database_once_and_not_for_each_question(
+    silenced: tuple[Proxy, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, world = silenced
+    monkeypatch.setattr(database, "SURE_AFTER_S", math.inf)  # Its silence is not remembered here.
+    proxy.blackhole = True
+    database.begin_request()
+    with in_time(database.READ_LIMIT_S):
+        for _ in range(5):
+            with pytest.raises(ReadModelAway):
+                await world.parts.lookup._reads.log(UNKNOWN)
