@@ -70,6 +70,7 @@ SOMEBODYS_FOLDER = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt)/\w")
 SERVING = ("contracts/", "chassis/", "adapter-kit/", "services/")
 ASLEEP = re.compile(r"^(asyncio|anyio|time)\.sleep$")
 IMPURE = re.compile(r"\b(datetime\.(now|utcnow|today)|time\.\w+|monotonic|random\.\w+|uuid[14]|open|print|getenv)$")
+UNBOUNDED = re.compile(r"(?:\b|_)pool\.(acquire|release|fetch\w*|execute\w*)$")
 READS_SETTINGS = re.compile(r"^\w+Settings$|\b(os\.getenv|os\.environ\.get|load_dotenv)$")
 
 
@@ -145,6 +146,11 @@ def test_settings_are_read_in_one_place_and_passed_down() -> None:
     assert readers.keys() == {"chassis/src/chassis/settings.py"}
 
 
+def test_a_connection_is_taken_for_a_limited_time() -> None:
+    asking = {name: found for name in code(*SERVING) if (found := calls(parsed(name), UNBOUNDED))}
+    assert asking.keys() == {"chassis/src/chassis/database_limits.py"}
+
+
 def test_nothing_ties_us_to_a_package_registry() -> None:
     assert [(name, host) for name, text in texts() for host in REGISTRIES if host in text] == []
 
@@ -158,4 +164,5 @@ def test_the_rules_would_notice() -> None:
     assert sleeping_loops(bad) == ["asyncio.sleep"]
     assert calls(bad, IMPURE) == ["datetime.now"]
     assert calls(bad, READS_SETTINGS) == ["GatewaySettings"]
+    assert calls(ast.parse("await self._pool.fetchrow(sql)"), UNBOUNDED) == ["self._pool.fetchrow"]
     assert SOMEBODYS_FOLDER.findall("see " + "/ho" + "me/me/notes") != []
