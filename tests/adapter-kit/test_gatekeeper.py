@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -32,6 +31,7 @@ from adapter_kit.outcomes import (
 from adapter_kit.record import Attempt
 from chassis.database import Pool, migrate, open_pool
 from chassis.outbox import Outbox
+from chassis.runtime import Runtime
 from chassis.telemetry import make_telemetry
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
@@ -50,7 +50,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 @pytest.fixture
 def outbox(pool: Pool) -> Outbox:
     # Nothing is published here: the rows stay in the outbox, which is all that these tests need of it.
-    runtime = SimpleNamespace(service="fal-adapter", telemetry=make_telemetry("fal-adapter", None))
+    runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     return Outbox(pool, cast("Any", None), cast("Any", runtime))
 
 

@@ -44,7 +44,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 @pytest.fixture
 def outbox(pool: Pool) -> Outbox:
     # Nothing is published here: the rows stay in the outbox, which is all that these tests need of it.
-    runtime = SimpleNamespace(service="fal-adapter", telemetry=make_telemetry("fal-adapter", None))
+    runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     return Outbox(pool, cast("Any", None), cast("Any", runtime))
 
 

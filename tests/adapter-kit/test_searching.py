@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,6 +19,7 @@ from adapter_kit.record import Attempt
 from adapter_kit.searching import Searcher
 from chassis.database import Pool, migrate, open_pool
 from chassis.outbox import Outbox
+from chassis.runtime import Runtime
 from chassis.telemetry import make_telemetry
 from contracts.ids import AttemptId, attempt_id_for, job_id_for, track_id_for
 
@@ -110,7 +110,7 @@ def searcher(pool: Pool, listing: Listing, progress: Progress) -> Searcher:
 
 
 async def keep(pool: Pool, *attempts: Attempt) -> None:
-    runtime = SimpleNamespace(service="fal-adapter", telemetry=make_telemetry("fal-adapter", None))
+    runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     async with Outbox(pool, cast("Any", None), cast("Any", runtime)).transaction() as transaction:
         await ledger.create(transaction, [(one, None) for one in attempts])
         for one in attempts:

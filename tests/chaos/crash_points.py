@@ -102,25 +102,14 @@ def _after_outcome(original: Coroutine, act: Act) -> Coroutine:
     return apply
 
 
-class _BeforeDelete:
-    """A database that acts before the outbox's published rows are deleted."""
-
-    def __init__(self, executor: Any, act: Act) -> None:
-        self._executor, self._act = executor, act
-
-    async def execute(self, query: str, *args: Any) -> Any:
-        """Run a statement."""
-        if query.startswith("DELETE FROM outbox") and args[0]:
-            self._act(self)
-        return await self._executor.execute(query, *args)
-
-
 def _before_delete(original: Coroutine, act: Act) -> Coroutine:
     @wraps(original)
-    async def send(outbox: Any, rows: Any, executor: Any) -> Any:
-        return await original(outbox, rows, _BeforeDelete(executor, act))
+    async def settle(outbox: Any, sent: Any, connection: Any) -> Any:
+        if sent.done:
+            act(outbox)
+        return await original(outbox, sent, connection)
 
-    return send
+    return settle
 
 
 def _cancel_consumer(consumer: Any, *_: Any) -> None:
@@ -148,7 +137,7 @@ POINTS: Final = {
     # Of everything that consumes or has an outbox.
     "before_handler_tx": Point(_HANDLE, _before),
     "after_handler_tx": Point("chassis.delivery:commit", _before),
-    "after_publish": Point("chassis.outbox:Outbox._send", _before_delete),
+    "after_publish": Point("chassis.outbox:Outbox._settle", _before_delete),
     "cancelled_consumer": Point(_HANDLE, _before, _cancel_consumer),
     "dead_coordinator": Point(_HANDLE, _before, _cancel_coordinator),
     # Of the gateway, and of the log sink.

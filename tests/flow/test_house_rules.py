@@ -70,6 +70,7 @@ SOMEBODYS_FOLDER = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt)/\w")
 SERVING = ("contracts/", "chassis/", "adapter-kit/", "services/")
 ASLEEP = re.compile(r"^(asyncio|anyio|time)\.sleep$")
 IMPURE = re.compile(r"\b(datetime\.(now|utcnow|today)|time\.\w+|monotonic|random\.\w+|uuid[14]|open|print|getenv)$")
+TIME_OF_DAY = re.compile(r"\b(datetime\.(now|utcnow|today)|time\.time)$")
 UNBOUNDED = re.compile(r"(?:\b|_)pool\.(acquire|release|fetch\w*|execute\w*)$")
 READS_SETTINGS = re.compile(r"^\w+Settings$|\b(os\.getenv|os\.environ\.get|load_dotenv)$")
 
@@ -146,6 +147,10 @@ def test_settings_are_read_in_one_place_and_passed_down() -> None:
     assert readers.keys() == {"chassis/src/chassis/settings.py"}
 
 
+def test_no_service_goes_by_the_clock_of_its_machine() -> None:
+    assert {name: found for name in code(*SERVING) if (found := calls(parsed(name), TIME_OF_DAY))} == {}
+
+
 def test_a_connection_is_taken_for_a_limited_time() -> None:
     asking = {name: found for name in code(*SERVING) if (found := calls(parsed(name), UNBOUNDED))}
     assert asking.keys() == {"chassis/src/chassis/database_limits.py"}
@@ -163,6 +168,7 @@ def test_the_rules_would_notice() -> None:
     bad = ast.parse("while True:\n    await asyncio.sleep(datetime.now())\n    GatewaySettings(port=1)")
     assert sleeping_loops(bad) == ["asyncio.sleep"]
     assert calls(bad, IMPURE) == ["datetime.now"]
+    assert calls(bad, TIME_OF_DAY) == ["datetime.now"]
     assert calls(bad, READS_SETTINGS) == ["GatewaySettings"]
     assert calls(ast.parse("await self._pool.fetchrow(sql)"), UNBOUNDED) == ["self._pool.fetchrow"]
     assert SOMEBODYS_FOLDER.findall("see " + "/ho" + "me/me/notes") != []

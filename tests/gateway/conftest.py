@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -174,7 +175,9 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def world_on(kafka_servers: str, database_url: str, store: Path, **more: Any) -> AsyncIterator[World]:
+async def world_on(
+    kafka_servers: str, database_url: str, store: Path, *, wall: Callable[[], float] = time.time, **more: Any
+) -> AsyncIterator[World]:
     settings = GatewaySettings(
         KAFKA_BOOTSTRAP_SERVERS=kafka_servers,
         DATABASE_URL=database_url,
@@ -188,7 +191,7 @@ async def world_on(kafka_servers: str, database_url: str, store: Path, **more: A
     provider.add_span_processor(SimpleSpanProcessor(spans))
     runtime = Runtime("gateway", Telemetry(provider, "gateway", exporting=True))
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(wired(settings, runtime))
+        parts = await stack.enter_async_context(wired(settings, runtime, wall))
         transport = httpx.ASGITransport(app=api(parts))
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gateway"))
         runtime.started = True

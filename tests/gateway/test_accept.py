@@ -162,9 +162,9 @@ def test_what_steers_the_route_travels_with_the_request() -> None:
     wanted = parse(json.dumps({"prompt": "x", **said}).encode())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     job_id = job_id_for("default", "steered")
-    message = to_message(wanted, job_id, "default", now=now, accept_within_s=15, deadline_s=60)
+    message = to_message(wanted, job_id, "default", now=now, accept_by=now, deadline_s=60)
     assert message.model_dump(mode="json", include=set(said)) == said
-    silent = to_message(TrackRequest(prompt="x"), job_id, "default", now=now, accept_within_s=15, deadline_s=60)
+    silent = to_message(TrackRequest(prompt="x"), job_id, "default", now=now, accept_by=now, deadline_s=60)
     assert message.fingerprint != silent.fingerprint
     assert silent.model_dump(include=set(said)) == dict.fromkeys(said)
 

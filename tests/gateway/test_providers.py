@@ -71,7 +71,7 @@ async def adapters(world: Any) -> AsyncIterator[Adapters]:
     finally:
         await connection.execute("DROP SCHEMA fal_adapter, replicate_adapter CASCADE")
         # Others of this world's tests start from what nobody has told yet.
-        world.parts.health._news.clear()
+        world.parts.health._last = None
         world.parts.health._fresh._known = None
         await connection.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import JsonValue
 
 from gateway.signatures import (
+    NotFresh,
     Signed,
     fal_fits,
     fal_keys,
@@ -157,4 +159,6 @@ def test_what_is_no_secret_is_refused_and_not_repeated(secret: str) -> None:
 
 @pytest.mark.parametrize(("away_s", "fresh"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)])
 def test_a_signature_is_good_for_five_minutes(away_s: int, *, fresh: bool) -> None:
-    assert Signed("x", 1_000_000, b"", ()).is_fresh(1_000_000.0 + away_s) is fresh
+    signed = Signed("x", 1_000_000, b"", ())
+    with nullcontext() if fresh else pytest.raises(NotFresh, match=f"^{abs(away_s):.0f} s "):
+        signed.require_fresh(1_000_000.0 + away_s)

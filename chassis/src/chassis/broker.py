@@ -213,13 +213,17 @@ async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replica
     return outcome
 
 
-async def publish(broker: KafkaBroker, record: Record) -> asyncio.Future[Any]:
-    """Hand a record to the producer; the future is done when all in-sync replicas have it."""
+async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None = None) -> asyncio.Future[Any]:
+    """Hand a record to the producer; the future is done when all in-sync replicas have it.
+
+    `timestamp_ms` is its time, as Unix time, where the topic's brokers do not stamp it; None: this machine's.
+    """
     future: asyncio.Future[Any] = await broker.publish(
         record.value,
         topic=record.topic,
         key=record.key,
         headers={name: value.decode() for name, value in record.headers},
+        timestamp_ms=timestamp_ms,
         no_confirm=True,
     )
     future.add_done_callback(lambda done: _notice_loss(broker, done))

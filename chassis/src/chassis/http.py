@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -31,7 +31,7 @@ def health_routes(runtime: Runtime) -> list[Route]:
         return _verdict(runtime.unhealthy())
 
     async def readyz(_request: Request) -> Response:
-        return _verdict(runtime.unready())
+        return _verdict(runtime.unready(), runtime.warnings())
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -136,7 +136,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _verdict(problem: str | None) -> Response:
+def _verdict(problem: str | None, warnings: Sequence[str] = ()) -> Response:
+    told = {"warnings": list(warnings)} if warnings else {}
     if problem is None:
-        return JSONResponse({"status": "ok"})
-    return JSONResponse({"status": "fail", "reason": problem}, status_code=503)
+        return JSONResponse({"status": "ok", **told})
+    return JSONResponse({"status": "fail", "reason": problem, **told}, status_code=503)

@@ -51,6 +51,7 @@ class Runtime:
         self.failure: str | None = None
         self._vital: list[Check] = []
         self._ready: list[Check] = []
+        self._warnings: list[Check] = []
         self.started = False
 
     def must_live(self, check: Check) -> None:
@@ -60,6 +61,14 @@ class Runtime:
     def must_be_ready(self, check: Check) -> None:
         """Take the process out of service for as long as `check` finds something wrong."""
         self._ready.append(check)
+
+    def warns(self, check: Check) -> None:
+        """Say in `/readyz` what `check` finds wrong, of a process that can do its work all the same."""
+        self._warnings.append(check)
+
+    def warnings(self) -> list[str]:
+        """What somebody should look at, in words."""
+        return [why for check in self._warnings if (why := check())]
 
     def unhealthy(self) -> str | None:
         """The first dead part, in words."""

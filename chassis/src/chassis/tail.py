@@ -50,12 +50,15 @@ class Tail:
         runtime: Runtime,
         *,
         window_s: float = WINDOW_S,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
+        """`now_s` is the time by the clock of the records, as Unix time."""
         self._bootstrap_servers = bootstrap_servers
         self._topics = topics
         self._on_message = on_message
         self._runtime = runtime
         self._window_s = window_s
+        self._now_s = now_s
         self._positions: dict[TopicPartition, int] = {}
         self._behind: dict[TopicPartition, int] = {}
         self.caught_up = asyncio.Event()
@@ -111,7 +114,7 @@ class Tail:
         partitions = consumer.assignment()
         if not partitions:
             raise TailBroken("the topics have no partitions yet")
-        since_ms = int((time.time() - self._window_s) * 1000)
+        since_ms = int((self._now_s() - self._window_s) * 1000)
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
         first = await consumer.beginning_offsets(partitions)
         last = await consumer.end_offsets(partitions)

@@ -37,8 +37,10 @@ class JobRequested(Message):
     same_model_only: bool | None = Field(
         default=None, description="Never a route on which another model stands in; unset: as the policy says."
     )
-    accept_by: Timestamp = Field(description="Later than this in the log, the job is recorded but never run.")
-    deadline_at: Timestamp = Field(description="When the job ends, well or not.")
+    accept_by: Timestamp = Field(
+        description="Later than this in the log, by Kafka's clock, the job is recorded but never run."
+    )
+    deadline_at: Timestamp = Field(description="When the job ends, well or not, by the database's clock.")
     ambiguity_policy: AmbiguityPolicy = Field(
         default="hold", description="What to do when nobody can tell whether a submit was accepted."
     )

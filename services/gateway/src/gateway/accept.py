@@ -173,12 +173,12 @@ def to_message(
     tenant: str,
     *,
     now: datetime,
-    accept_within_s: float,
+    accept_by: datetime,
     deadline_s: float,
     ambiguity_policy: AmbiguityPolicy = "hold",
     lost_output_policy: LostOutputPolicy = "retry_elsewhere",
 ) -> JobRequested:
-    """The message that makes the request a job."""
+    """The message that makes the request a job; `now` is by the database's clock, `accept_by` by Kafka's."""
     return JobRequested(
         job_id=job_id,
         occurred_at=now,
@@ -192,7 +192,7 @@ def to_message(
         weights=request.weights,
         max_cost_usd=request.max_cost_usd,
         same_model_only=request.same_model_only,
-        accept_by=now + timedelta(seconds=accept_within_s),
+        accept_by=accept_by,
         deadline_at=now + timedelta(seconds=request.deadline_s or deadline_s),
         ambiguity_policy=request.ambiguity_policy or ambiguity_policy,
         lost_output_policy=request.lost_output_policy or lost_output_policy,

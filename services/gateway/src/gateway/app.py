@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from chassis.tail import Tail
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
 from gateway import attempts, callbacks, docs, files, jobs, overview, problems, providers, tracks
+from gateway.clocks import Clocks
 from gateway.context import Gateway
 from gateway.database import SHARED_LIMIT_S, Database
 from gateway.fresh import Fresh
@@ -50,8 +52,10 @@ async def gateway_app(settings: GatewaySettings, runtime: Runtime) -> AsyncItera
 
 
 @asynccontextmanager
-async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Gateway]:
-    """The gateway's parts, running, without the server. Raises CannotStart."""
+async def wired(
+    settings: GatewaySettings, runtime: Runtime, wall: Callable[[], float] = time.time
+) -> AsyncIterator[Gateway]:
+    """The gateway's parts, running, without the server; `wall` is this machine's clock. Raises CannotStart."""
     catalogue = _catalogue(settings)
     store = ArtifactStore.open(settings.artifact_store_url)
     database_url = settings.database_url.get_secret_value()
@@ -59,11 +63,13 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
     servers = settings.kafka_bootstrap_servers
     broker = make_broker(servers, runtime.service, idempotent=False, request_timeout_s=PRODUCER_TIMEOUT_S)
     tail = JobTail()
+    clocks = Clocks(wall)
     async with (
         open_pool(database_url, SCHEMA) as pool,
+        clocks.watched(pool, runtime),
         verifiers(settings) as webhooks,
         running(broker, servers, (*_PUBLISHED, *_TAILED)),
-        Tail(servers, _TAILED, tail.take, runtime).running(),
+        Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp()).running(),
         Housekeeping(pool, runtime, SCHEMA, key_chores(settings.keep_rows)).running(),
     ):
         watch_broker(broker, runtime)
@@ -74,6 +80,7 @@ async def wired(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[Ga
             runtime=runtime,
             catalogue=catalogue,
             broker=broker,
+            clocks=clocks,
             tail=tail,
             lookup=Lookup(tail, ReadModel(database)),
             fingerprints=Fingerprints(database),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Self
 
@@ -109,7 +108,7 @@ async def resolve_attempt(attempt_id: str, request: Request, here: Here) -> Reso
         raise Problem(HTTPStatus.CONFLICT, "run-of-another-attempt", detail)
     message = ResolutionRequested(
         job_id=JobId(found.job_id),
-        occurred_at=datetime.now(UTC),
+        occurred_at=here.clocks.now(),
         tenant=TENANT,
         attempt_id=found.attempt_id,
         provider=found.attempt.provider,

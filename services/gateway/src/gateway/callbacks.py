@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -23,6 +21,7 @@ from gateway.context import Gateway, Here
 from gateway.metrics import CALLBACKS
 from gateway.problems import Problem
 from gateway.publishing import PUBLISH_LIMIT_S, publish_confirmed
+from gateway.signatures import NotFresh
 from gateway.signing_keys import KeysAway
 
 router = APIRouter(prefix=CALLBACKS_PATH, include_in_schema=False)
@@ -62,20 +61,33 @@ def _is_ours(here: Gateway, provider: Provider, attempt_id: str, mac: str) -> bo
 async def _verified(here: Gateway, provider: Provider, attempt_id: AttemptId, request: Request) -> CallbackReceived:
     body = await read_body(request, MAX_BODY_BYTES)
     try:
-        delivery_id = await here.verifiers[provider].delivery_id(request.headers, body, time.time())
+        delivery_id = await here.verifiers[provider].delivery_id(request.headers, body, here.clocks.outside_s())
     except KeysAway as error:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "signing-keys-away", "the signature cannot be checked right now"
         ) from error
+    except NotFresh as stale:
+        raise _too_old(here, stale) from None
     if delivery_id is None:
         raise Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", "the webhook is not signed by the provider, just now")
     return CallbackReceived(
         job_id=job_of(attempt_id),
-        occurred_at=datetime.now(UTC),
+        occurred_at=here.clocks.now(),
         attempt_id=attempt_id,
         provider=provider,
         delivery_id=delivery_id[:MAX_DELIVERY_ID_CHARS],
         body=_json_text(body),
+    )
+
+
+def _too_old(here: Gateway, stale: NotFresh) -> Problem:
+    if here.clocks.confirmed:
+        return Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", f"the webhook was signed {stale}, not just now")
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "clock-unconfirmed",
+        f"the webhook was signed {stale} by this machine's clock, which no other confirms right now",
+        headers={"Retry-After": "5"},
     )
 
 

@@ -12,6 +12,7 @@ from chassis.artifacts import ArtifactStore
 from chassis.runtime import Runtime
 from contracts.catalogue import Catalogue
 from contracts.generation import Provider
+from gateway.clocks import Clocks
 from gateway.fresh import Fresh
 from gateway.health import HealthReader
 from gateway.idempotency import Fingerprints
@@ -37,6 +38,7 @@ class Gateway:
     runtime: Runtime
     catalogue: Catalogue
     broker: KafkaBroker
+    clocks: Clocks
     tail: JobTail
     lookup: Lookup
     fingerprints: Fingerprints

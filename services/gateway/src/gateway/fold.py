@@ -128,6 +128,12 @@ def _apply(job: Job, event: JobEvent) -> Job:
                 deadline_at=event.deadline_at,
                 model=first.model if first else job.model,
                 provider=first.provider if first else None,
+                # A request that came too late to be run may be followed by one that is in time.
+                error_kind=None,
+                error_message=None,
+                outcomes=(),
+                cost_usd=None,
+                finished_at=None,
             )
         case JobStarted():
             started = _attempt(job, event.attempt_id, event.provider, "running", at)

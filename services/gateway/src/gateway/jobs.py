@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -52,7 +51,7 @@ async def list_jobs(
 ) -> JobPage:
     """The jobs, the newest first."""
     wanted = JobFilter(status=status, provider=provider, model=model)
-    found = await here.lookup.jobs(TENANT, wanted, cursor_of(cursor), limit, datetime.now(UTC))
+    found = await here.lookup.jobs(TENANT, wanted, cursor_of(cursor), limit, here.clocks.now())
     after = cursor_text(found[-1].requested_at, found[-1].job_id) if len(found) == limit else None
     return JobPage(jobs=[here.present.job(job) for job in found], next_cursor=after)
 
@@ -82,7 +81,7 @@ async def cancel_job(job_id: str, request: Request, response: Response, here: He
     found = await here.lookup.job(job_id, TENANT)
     if found.value.final:
         return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
-    message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=datetime.now(UTC), tenant=TENANT)
+    message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=here.clocks.now(), tenant=TENANT)
     parent = traceparent_of(trace.get_current_span())
     await publish_durably(here, message, parent=parent, deadline=deadline)
     asked = wait_of(request.headers.getlist("prefer"))

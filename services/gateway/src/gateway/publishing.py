@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
@@ -12,6 +13,7 @@ from chassis.broker import publish
 from chassis.logs import get_logger
 from contracts.envelope import Envelope, Record, encode
 from contracts.message import Message
+from contracts.requests import JobRequested
 from gateway.context import Gateway
 from gateway.problems import Problem
 
@@ -22,11 +24,24 @@ PRODUCER_TIMEOUT_S: Final = 4.2
 RETRY_AFTER_S: Final = 5
 
 
+_LOG_APPEND_TIME: Final = 1
+_CLOCKS_BEGIN_S: Final = 1_000_000_000
+"""The embedded cluster stamps nothing, and answers with the same second of 1970 each time."""
+
+
+class TooLate(Exception):
+    """The request is in the log, after its acceptance deadline by Kafka's clock: it will not be run."""
+
+
 async def publish_durably(
     gateway: Gateway, message: Message, *, parent: str | None, deadline: float, key: str | None = None
 ) -> None:
-    """Publish as `publish_confirmed` does, and let our own tail know."""
-    record = await publish_confirmed(gateway, message, parent=parent, deadline=deadline, key=key)
+    """Publish as `publish_confirmed` does, and let our own tail know. Raises TooLate."""
+    record, arrived_at = await publish_confirmed(gateway, message, parent=parent, deadline=deadline, key=key)
+    if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
+        told = {"arrived_at": arrived_at.isoformat(), "accept_by": message.accept_by.isoformat()}
+        get_logger("gateway").warning("by Kafka's clock a request came too late", job_id=message.job_id, **told)
+        raise TooLate
     headers = {name: value.decode() for name, value in record.headers}
     gateway.tail.take(
         Envelope(message, headers["ce_id"], headers["ce_source"], headers.get("traceparent"), len(record.value))
@@ -35,20 +50,26 @@ async def publish_durably(
 
 async def publish_confirmed(
     gateway: Gateway, message: Message, *, parent: str | None, deadline: float, key: str | None = None
-) -> Record:
-    """Publish to all in-sync replicas by `deadline` (the loop's clock).
+) -> tuple[Record, datetime | None]:
+    """Publish to all in-sync replicas by `deadline` (the loop's clock); returns the record, and the broker's stamp.
 
-    Raises Problem (503) if that cannot be confirmed; the message may still arrive. `key` is the Idempotency-Key that
-    makes a repeat safe.
+    The stamp is None where the topic's records have their producers' times. Raises Problem (503) if the publication
+    cannot be confirmed; the message may still arrive. `key` is the Idempotency-Key that makes a repeat safe.
     """
-    record = _record(gateway, message, parent)
+    record, clocks = _record(gateway, message, parent), gateway.clocks
     try:
         async with asyncio.timeout_at(deadline):
-            await (await publish(gateway.broker, record))
+            timestamp_ms = int(clocks.kafka_now().timestamp() * 1000)
+            sent_s = clocks.steady()
+            metadata: Any = await (await publish(gateway.broker, record, timestamp_ms))
     except (KafkaError, TimeoutError, OSError) as error:
         get_logger("gateway").warning("kafka did not take it in time", job_id=message.job_id, error=repr(error))
         raise _unconfirmed(key) from error
-    return record
+    stamped_s = metadata.timestamp / 1000
+    if metadata.timestamp_type != _LOG_APPEND_TIME or stamped_s < _CLOCKS_BEGIN_S:
+        return record, None
+    clocks.learn("kafka", stamped_s, sent_s, clocks.steady())
+    return record, datetime.fromtimestamp(stamped_s, UTC)
 
 
 def _record(gateway: Gateway, message: Message, parent: str | None) -> Record:
@@ -56,6 +77,18 @@ def _record(gateway: Gateway, message: Message, parent: str | None) -> Record:
     unsent = encode(message, source=runtime.service, traceparent=None)
     sent = runtime.telemetry.sent(unsent.topic, parent=parent, job_id=message.job_id, event_type=message.TYPE)
     return encode(message, source=runtime.service, traceparent=sent)
+
+
+def too_late(key: str) -> Problem:
+    """The brokers' clocks, and those of the gateway and the database, are too far apart to tell what is in time."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "clocks-differ",
+        "by Kafka's clock the request arrived after its acceptance deadline, so it is not run and costs nothing: the "
+        "clocks of the brokers, the database and this machine have to be set; repeat it with the same Idempotency-Key",
+        headers={"Retry-After": str(RETRY_AFTER_S), "Idempotency-Key": key},
+        idempotency_key=key,
+    )
 
 
 def _unconfirmed(key: str | None) -> Problem:

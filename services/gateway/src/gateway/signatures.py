@@ -18,6 +18,10 @@ TOLERANCE_S: Final = 300
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - what a secret begins with
 
 
+class NotFresh(Exception):
+    """A webhook was signed too long ago, or in the future; the message says when."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signed:
     """What a webhook says of itself: which delivery it is, when it was signed, and the signatures to check."""
@@ -28,9 +32,11 @@ class Signed:
     content: bytes
     signatures: tuple[bytes, ...]
 
-    def is_fresh(self, now_s: float) -> bool:
-        """Whether it was signed just now; an older one may be a replay."""
-        return abs(now_s - self.signed_at) <= TOLERANCE_S
+    def require_fresh(self, now_s: float) -> None:
+        """Raises NotFresh unless it was signed just now; an older one may be a replay."""
+        age_s = now_s - self.signed_at
+        if abs(age_s) > TOLERANCE_S:
+            raise NotFresh(f"{abs(age_s):.0f} s {'ago' if age_s > 0 else 'in the future'}")
 
 
 def fal_signed(headers: Mapping[str, str], body: bytes) -> Signed | None:

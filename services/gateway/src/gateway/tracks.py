@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -21,7 +22,7 @@ from gateway.idempotency import Key, key_of, require_same
 from gateway.paging import CursorText, cursor_of, cursor_text
 from gateway.prefer import wait_of
 from gateway.problems import documented
-from gateway.publishing import PUBLISH_LIMIT_S, publish_durably
+from gateway.publishing import PUBLISH_LIMIT_S, TooLate, publish_durably, too_late
 from gateway.waiting import ended
 
 router = APIRouter(prefix="/api/tracks", tags=["tracks"])
@@ -95,7 +96,7 @@ async def list_tracks(
 ) -> TrackPage:
     """The tracks, the newest first."""
     below = cursor_of(cursor)
-    found = await here.lookup.tracks(TENANT, below, limit, datetime.now(UTC))
+    found = await here.lookup.tracks(TENANT, below, limit, here.clocks.now())
     after = cursor_text(found[-1].created_at, found[-1].track_id) if len(found) == limit else None
     return TrackPage(tracks=[here.present.track(track) for track in found], next_cursor=after)
 
@@ -128,18 +129,22 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
             return here.present.accepted(job_id, track_id, stored.trace_id)
         # A repeat of what was answered 503 goes into the trace that the first try began.
         parent = first.traceparent if first else parent
-    message = job_requested(
-        wanted,
-        job_id,
-        TENANT,
-        now=datetime.now(UTC),
-        accept_within_s=here.settings.accept_within_s,
-        deadline_s=here.settings.job_deadline_s,
-        ambiguity_policy=here.settings.ambiguity_policy,
-        lost_output_policy=here.settings.lost_output_policy,
-    )
-    await publish_durably(here, message, parent=parent, deadline=deadline, key=key.value)
-    return here.present.accepted(job_id, track_id, trace_id_of(parent))
+    # The first one may teach us Kafka's clock; the second is then in time, and a request that came late is no obstacle.
+    for _ in range(2):
+        message = job_requested(
+            wanted,
+            job_id,
+            TENANT,
+            now=here.clocks.now(),
+            accept_by=here.clocks.kafka_now() + timedelta(seconds=here.settings.accept_within_s),
+            deadline_s=here.settings.job_deadline_s,
+            ambiguity_policy=here.settings.ambiguity_policy,
+            lost_output_policy=here.settings.lost_output_policy,
+        )
+        with suppress(TooLate):
+            await publish_durably(here, message, parent=parent, deadline=deadline, key=key.value)
+            return here.present.accepted(job_id, track_id, trace_id_of(parent))
+    raise too_late(key.value)
 
 
 def _json(status: int, answer: AcceptedAnswer | JobAnswer, headers: dict[str, str]) -> Response:

@@ -30,7 +30,8 @@ class Verifier(Protocol):
     async def delivery_id(self, headers: Mapping[str, str], body: bytes, now_s: float) -> str | None:
         """The id of a webhook that the provider signed within the last minutes; None for any other.
 
-        `headers` are looked up in lower case; `now_s` is Unix time. Raises KeysAway if that cannot be told now.
+        `headers` are looked up in lower case; `now_s` is Unix time. Raises KeysAway if that cannot be told now, and
+        NotFresh of one that was signed at another time, whoever signed it.
         """
         ...
 
@@ -51,8 +52,9 @@ class SignatureVerifier(Generic[K]):
     async def delivery_id(self, headers: Mapping[str, str], body: bytes, now_s: float) -> str | None:
         """The id of a genuine webhook, as `Verifier` says."""
         signed = self._read(headers, body)
-        if signed is None or not signed.is_fresh(now_s):
+        if signed is None:
             return None
+        signed.require_fresh(now_s)
         keys = await self._keys.current()
         if self._fits(signed, keys) or self._fits(signed, await self._keys.newer(keys)):
             return signed.delivery_id

@@ -10,7 +10,7 @@ import asyncpg
 from prometheus_client import Counter
 
 from chassis.database import Connection, Pool
-from chassis.database_limits import HANDLER_LIMIT_S, LOOP_LIMIT_S, bounded, transaction
+from chassis.database_limits import HANDLER_LIMIT_S, LOOP_LIMIT_S, transaction
 from chassis.delivery import Delivered
 from chassis.logs import get_logger
 from log_sink.rows import EVENT_COLUMNS, event_row, fits_jsonb

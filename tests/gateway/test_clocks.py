@@ -1,0 +1,320 @@
+"""A gateway whose own clock is wrong, or is set while jobs come in: it goes by other clocks, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from prometheus_client import REGISTRY
+from tests.gateway.test_callbacks import SECRET, Signer
+
+from chassis.callbacks import callback_url
+from chassis.http import serve_http
+from contracts.callbacks import CallbackReceived
+from contracts.envelope import Envelope, decode
+from contracts.ids import AttemptId, attempt_id_for, job_id_for
+from contracts.requests import CancelRequested, JobRequested
+from contracts.topics import CALLBACKS, PARTITIONS, REQUESTS, Topic
+from gateway import clocks
+from gateway.clocks import Clocks, Reading, better, reading
+from gateway.context import TENANT
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import LocalPostgres, postgres
+
+OFF_BY_S = [20.0, -20.0, 600.0, -600.0, 86_400.0]
+EXACT_S = 1.0
+"""How far a time may be from the true one where the machine is slow."""
+
+
+# What follows from what other clocks say.
+
+
+def test_a_clock_is_known_to_within_half_of_what_the_answer_took() -> None:
+    known = reading(1_000.5, sent_s=10.0, heard_s=11.0)
+    assert known == Reading(offset_s=990.0, error_s=0.5, at_s=11.0)
+
+
+@pytest.mark.parametrize(
+    ("new", "is_taken"),
+    [
+        (Reading(100.0, 0.01, 20.0), True),  # More exact.
+        (Reading(100.3, 0.5, 20.0), False),  # Less exact, and it fits.
+        (Reading(100.3, 0.5, 2_000.0), True),  # The old one has become as vague by now.
+        (Reading(160.0, 0.5, 20.0), True),  # The clock was set: both cannot be right.
+        (Reading(40.0, 0.5, 20.0), True),
+    ],
+)
+def test_the_better_reading_counts(new: Reading, *, is_taken: bool) -> None:
+    known = Reading(100.0, 0.1, 10.0)
+    assert better(known, new) is (new if is_taken else known)
+    assert better(None, new) is new
+
+
+class Time:
+    """A machine's clocks, as a test sets them."""
+
+    def __init__(self) -> None:
+        self.wall_s, self.steady_s = 1_000_000.0, 50.0
+
+    def clocks(self) -> Clocks:
+        return Clocks(lambda: self.wall_s, lambda: self.steady_s)
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.steady_s += seconds
+
+
+def unix(when: datetime) -> float:
+    return when.timestamp()
+
+
+def test_without_another_clock_it_goes_by_its_own() -> None:
+    own = Time().clocks()
+    assert (unix(own.now()), unix(own.kafka_now()), own.outside_s()) == (1_000_000, 1_000_000, 1_000_000)
+    assert not own.confirmed
+    assert own.complaint() is None
+
+
+def test_each_reference_has_its_own_time_and_stands_in_for_the_other() -> None:
+    machine = Time()
+    own = machine.clocks()
+    own.learn("database", 1_000_020.0, 50.0, 50.0)
+    assert (unix(own.now()), unix(own.kafka_now())) == (1_000_020, 1_000_020)
+    own.learn("kafka", 1_000_005.0, 50.0, 50.0)
+    assert (unix(own.now()), unix(own.kafka_now())) == (1_000_020, 1_000_005)
+    machine.pass_by(30)
+    assert (unix(own.now()), unix(own.kafka_now())) == (1_000_050, 1_000_035)
+
+
+def test_setting_the_own_clock_changes_nothing() -> None:
+    machine = Time()
+    own = machine.clocks()
+    own.learn("database", 1_000_000.0, 50.0, 50.0)
+    for step_s in (-20.0, 600.0, -86_400.0):
+        machine.wall_s += step_s
+        assert (unix(own.now()), own.outside_s()) == (1_000_000, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("database_s", "kafka_s", "outside_s"),
+    [(0.0, 0.0, 0.0), (600.0, 600.0, 600.0), (600.0, 0.0, 0.0), (0.0, -600.0, 0.0), (600.0, None, 600.0)],
+)
+def test_for_signatures_the_one_clock_that_differs_from_two_others_is_wrong(
+    database_s: float, kafka_s: float | None, outside_s: float
+) -> None:
+    own = Time().clocks()
+    own.learn("database", 1_000_000.0 + database_s, 50.0, 50.0)
+    if kafka_s is not None:
+        own.learn("kafka", 1_000_000.0 + kafka_s, 50.0, 50.0)
+    assert own.outside_s() == 1_000_000.0 + outside_s
+
+
+def test_it_says_how_far_it_is_off_and_from_whom() -> None:
+    machine = Time()
+    own = machine.clocks()
+    own.learn("database", 1_000_001.9, 50.0, 50.0)
+    assert own.complaint() is None
+    own.learn("kafka", 999_980.0, 50.0, 50.0)
+    assert own.complaint() == "this machine's clock is 20.0 s ahead of Kafka's; deadlines go by theirs"
+    machine.wall_s -= 40
+    assert own.complaint() == (
+        "this machine's clock is 41.9 s behind the database's and 20.0 s behind Kafka's; deadlines go by theirs"
+    )
+    assert REGISTRY.get_sample_value("segue_clock_difference_seconds", {"reference": "kafka"}) == 20.0
+
+
+def test_a_difference_that_may_be_no_more_than_a_slow_answer_is_none() -> None:
+    own = Time().clocks()
+    own.learn("database", 999_999.0, 40.0, 50.0)
+    assert own.complaint() is None
+
+
+def test_a_clock_is_confirmed_for_a_minute() -> None:
+    machine = Time()
+    own = machine.clocks()
+    own.learn("database", 1_000_000.0, 50.0, 50.0)
+    machine.pass_by(59)
+    assert own.confirmed
+    machine.pass_by(2)
+    assert not own.confirmed
+
+
+# The gateway with such a clock.
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def database() -> AsyncIterator[LocalPostgres]:
+    async with postgres() as server:
+        yield server
+
+
+class Skewed:
+    """A machine's clock that is off, as much as the test says at the time."""
+
+    def __init__(self, off_by_s: float = 0.0) -> None:
+        self.off_by_s = off_by_s
+
+    def __call__(self) -> float:
+        return time.time() + self.off_by_s
+
+
+@asynccontextmanager
+async def gateway_with(
+    wall: Skewed, database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], folder: Path, **more: str
+) -> AsyncIterator[tuple[Any, str]]:
+    async with (
+        kafka(topic_sizes) as cluster,
+        world_on(cluster.bootstrap_servers, database.url, folder, wall=wall, **more) as world,
+    ):
+        yield world, cluster.bootstrap_servers
+
+
+async def records(servers: str, topic: Topic) -> list[ConsumerRecord[bytes, bytes]]:
+    places = [TopicPartition(topic.name, n) for n in range(PARTITIONS)]
+    found: list[ConsumerRecord[bytes, bytes]] = []
+    async with AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=50) as consumer:
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        await consumer.seek_to_beginning(*places)
+        while any([await consumer.position(place) < ends[place] for place in places]):
+            for some in (await consumer.getmany(timeout_ms=100)).values():
+                found += some
+    return found
+
+
+def said(record: ConsumerRecord[bytes, bytes]) -> Any:
+    envelope = decode(record.headers, record.value)
+    assert isinstance(envelope, Envelope)
+    return envelope.message
+
+
+def is_now(when: datetime, since: datetime, plus_s: float = 0.0) -> bool:
+    slack = timedelta(seconds=EXACT_S)
+    return since - slack <= when - timedelta(seconds=plus_s) <= datetime.now(UTC) + slack
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("off_by_s", OFF_BY_S)
+async def test_what_it_puts_into_kafka_has_the_true_times(
+    off_by_s: float, database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
+) -> None:
+    began = datetime.now(UTC)
+    async with gateway_with(Skewed(off_by_s), database, world_on, topic_sizes, tmp_path) as (world, servers):
+        key = f"off by {off_by_s}"
+        accepted = await world.post({"prompt": "x", "deadline_s": 60}, idempotency_key=key)
+        assert accepted.status_code == 202
+        job_id = accepted.json()["job_id"]
+        assert (await world.client.post(f"/api/jobs/{job_id}/cancel", headers={"prefer": "wait=0"})).status_code == 202
+        listed = (await world.client.get("/api/jobs")).json()["jobs"]
+        assert job_id in [job["id"] for job in listed]
+        tracks = (await world.client.get("/api/tracks")).json()["tracks"]
+        assert job_id in [track["job_id"] for track in tracks]
+        found = {type(said(record)): record for record in await records(servers, REQUESTS)}
+    request, record = said(found[JobRequested]), found[JobRequested]
+    assert is_now(request.occurred_at, began)
+    assert is_now(request.deadline_at, began, plus_s=60)
+    assert is_now(request.accept_by, began, plus_s=15)
+    assert is_now(datetime.fromtimestamp(record.timestamp / 1000, UTC), began)
+    assert is_now(said(found[CancelRequested]).occurred_at, began)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("off_by_s", "how"), [(20.0, "20.0 s ahead of"), (-600.0, "600.0 s behind")])
+async def test_it_says_so_where_it_is_asked(
+    off_by_s: float, how: str, database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
+) -> None:
+    wall = Skewed(off_by_s)
+    async with gateway_with(wall, database, world_on, topic_sizes, tmp_path) as (world, _servers):
+
+        async def ready() -> Any:
+            async with asyncio.timeout(60):
+                while (page := await world.client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - its tail
+                    await asyncio.sleep(0.02)
+            return page.json()
+
+        told = await ready()
+        assert told["warnings"] == [f"this machine's clock is {how} the database's; deadlines go by theirs"]
+        metric = REGISTRY.get_sample_value("segue_clock_difference_seconds", {"reference": "database"})
+        assert metric == pytest.approx(off_by_s, abs=EXACT_S)
+        wall.off_by_s = 0.0
+        assert await ready() == {"status": "ok"}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_clock_that_is_set_back_and_forth_under_load_changes_nothing(
+    database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
+) -> None:
+    began, wall = datetime.now(UTC), Skewed()
+    async with gateway_with(wall, database, world_on, topic_sizes, tmp_path) as (world, servers):
+        for off_by_s in (0.0, -20.0, 600.0, -600.0, 0.0, 20.0):
+            wall.off_by_s = off_by_s
+            posts = (world.post({"prompt": "x"}, idempotency_key=f"step {off_by_s} {n}") for n in range(20))
+            assert {answer.status_code for answer in await asyncio.gather(*posts)} <= {202}
+        found = await records(servers, REQUESTS)
+    assert len(found) == 100  # Two steps have the same keys.
+    assert all(is_now(said(record).accept_by, began, plus_s=15) for record in found)
+    assert all(is_now(said(record).deadline_at, began, plus_s=1800) for record in found)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def signer() -> AsyncIterator[Signer]:
+    made = Signer()
+    async with serve_http(made.app(), "127.0.0.1", 0) as made.port:
+        yield made
+
+
+async def call(world: Any, signer: Signer, provider: Any, attempt: AttemptId, age_s: int) -> int:
+    body = b"{}"
+    headers = signer.headers(provider, body, age_s=age_s)
+    answer = await world.client.post(callback_url("", SECRET, provider, attempt), content=body, headers=headers)
+    status: int = answer.status_code
+    return status
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("off_by_s", [*OFF_BY_S, 0.0])
+async def test_webhooks_are_judged_by_their_true_age(
+    off_by_s: float,
+    database: LocalPostgres,
+    signer: Signer,
+    world_on: Any,
+    topic_sizes: dict[str, int],
+    tmp_path: Path,
+) -> None:
+    attempt, began = AttemptId(attempt_id_for(job_id_for(TENANT, "called back"), 1)), datetime.now(UTC)
+    more = signer.settings()
+    async with gateway_with(Skewed(off_by_s), database, world_on, topic_sizes, tmp_path, **more) as (world, servers):
+        for provider in ("fal", "replicate"):
+            assert await call(world, signer, provider, attempt, age_s=0) == 204
+            assert await call(world, signer, provider, attempt, age_s=240) == 204
+            assert await call(world, signer, provider, attempt, age_s=400) == 401
+            assert await call(world, signer, provider, attempt, age_s=-400) == 401
+            assert await call(world, signer, provider, attempt, age_s=600) == 401
+        taken = [said(record) for record in await records(servers, CALLBACKS)]
+    assert [type(message) for message in taken] == [CallbackReceived] * 4
+    assert all(is_now(message.occurred_at, began) for message in taken)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_webhook_is_not_refused_for_its_age_by_a_clock_that_nothing_confirms(
+    database: LocalPostgres,
+    signer: Signer,
+    world_on: Any,
+    topic_sizes: dict[str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempt, more = AttemptId(attempt_id_for(job_id_for(TENANT, "unconfirmed"), 1)), signer.settings()
+    monkeypatch.setattr(clocks, "CONFIRMED_FOR_S", 0.0)  # As after a minute without the database.
+    async with gateway_with(Skewed(600.0), database, world_on, topic_sizes, tmp_path, **more) as (world, servers):
+        assert await call(world, signer, "replicate", attempt, age_s=400) == 503
+        assert await call(world, signer, "replicate", attempt, age_s=0) == 204
+        assert len(await records(servers, CALLBACKS)) == 1
