@@ -137,7 +137,7 @@ async def collect_attempt(attempt_id: str, here: Here) -> CollectionAnswer:
         raise Problem(HTTPStatus.CONFLICT, "nothing-to-collect", detail)
     message = CollectionRequested(
         job_id=JobId(found.job_id),
-        occurred_at=datetime.now(UTC),
+        occurred_at=here.clocks.now(),
         tenant=TENANT,
         attempt_id=found.attempt_id,
         provider=attempt.provider,
