@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from hypothesis import HealthCheck, settings
+from tests import patience
 
 from chassis.broker import create_topics
 from contracts.topics import PARTITIONS, TOPICS
@@ -29,6 +30,23 @@ KAFKA_LAUNCHER = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
 settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Settle the run's patience, for its workers and for the processes of tests, and scale the limit of each test."""
+    os.environ.setdefault(patience.SETTING, str(patience.measured()))
+    try:
+        patience.patience()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    # A worker is given the option that its controller has scaled.
+    if config.option.timeout is None:
+        config.option.timeout = patience.patient(float(config.getini("timeout")))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"patience: {patience.patience():g} ({patience.SETTING}), {config.option.timeout:g} s for each test"
 
 
 @dataclass(frozen=True, slots=True)
