@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,6 +18,7 @@ from aiokafka import ConsumerRecord
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.patience import eventually
 
 import log_sink
 from chassis.broker import publish
@@ -211,19 +211,12 @@ async def world(store_folder: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 5) -> None:
-    """Wait for what has to become true."""
-    async with asyncio.timeout(within_s):
-        while not await condition():  # noqa: ASYNC110 - what is waited for lies in other processes
-            await asyncio.sleep(0.02)
-
-
-Until = Callable[..., Awaitable[None]]
+Until = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture(name="until")
 def until_fixture() -> Until:
-    return until
+    return eventually
 
 
 WorldOn = Callable[..., Any]

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from tests.patience import patient
 
 from chassis.callbacks import callback_url
 from chassis.http import serve_http
@@ -292,7 +293,7 @@ async def test_the_largest_body_fits_into_kafka_and_a_larger_one_is_refused(door
 async def test_three_megabytes_are_not_read_to_their_end(door: Door, attempt: AttemptId) -> None:
     async with serve_http(api(door.world.parts), "127.0.0.1", 0) as port:
         url = door.url("fal", attempt)
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as client:
             head = f"POST {url} HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n"
             client.sendall(head.encode())
             answer = await asyncio.to_thread(client.recv, 4096)
@@ -316,7 +317,7 @@ async def test_what_kafka_has_not_confirmed_comes_again(
     try:
         began = time.monotonic()
         answer = await door.signed("fal", attempt, b"{}")
-        assert time.monotonic() - began < 15, "fal waits no longer"
+        assert time.monotonic() - began < patient(15), "fal waits no longer"
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:segue:problem:not-confirmed")
     finally:
         await context.__aexit__(None, None, None)

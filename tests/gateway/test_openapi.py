@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from tests.patience import patient
 
 from chassis.http import serve_http
 from gateway.app import api
@@ -42,7 +43,7 @@ async def test_nothing_sent_gets_an_answer_that_is_not_described(world: Any, tmp
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), 60)
+            output, _ = await asyncio.wait_for(process.communicate(), patient(120))
         finally:
             if process.returncode is None:
                 process.kill()

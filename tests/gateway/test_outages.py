@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.patience import patient
 
 from chassis.http import serve_http
 from contracts.ids import attempt_id_for, job_id_for
@@ -102,7 +105,7 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
         refused, keyless, uncancelled = await asyncio.gather(
             world.post(idempotency_key="again"), world.post(), world.client.post(f"/api/jobs/{taken_on}/cancel")
         )
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < patient(5)
         assert (uncancelled.status_code, uncancelled.json()["type"]) == (503, "urn:segue:problem:not-confirmed")
         assert "repeating it is safe" in uncancelled.json()["detail"]
         assert (await world.client.get(f"/api/jobs/{taken_on}")).json()["cancel"] is None
@@ -122,7 +125,7 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
             async def taken() -> bool:
                 return bool((await world.post(idempotency_key="again")).status_code == 202)
 
-            await until(taken, 15)
+            await until(taken)
             accepted = await world.post(idempotency_key="again")
             assert accepted.json()["job_id"] == job_id_for(TENANT, "again")
             repeated = await world.post(idempotency_key=keyless.json()["idempotency_key"])
@@ -134,30 +137,34 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
                 job = await world.client.get(accepted.json()["links"]["job"])
                 return bool(job.json()["status"] == "succeeded")
 
-            await until(tailed, 15)
+            await until(tailed)
             assert world.parts.runtime.unhealthy() is None
     finally:
         await context.__aexit__(None, None, None)
 
 
 async def send(port: int, head: str, chunks: int, size: int, *, chunked: bool) -> bytes:
-    """Send a body in pieces over a plain socket until the server answers; returns the answer's head."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(head.encode())
-    answer = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+    """Send a body in pieces over a plain socket until the server answers; returns the answer's head.
+
+    A stream of asyncio's would drop an answer that it has not read yet as soon as a write fails.
+    """
     piece = b" " * size
-    try:
-        for _ in range(chunks):
-            if answer.done():
-                break
-            writer.write(b"%x\r\n%s\r\n" % (size, piece) if chunked else piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-    except ConnectionError:
-        pass
-    head_received = await asyncio.wait_for(answer, 5)
-    writer.close()
-    return head_received
+    line = b"%x\r\n%s\r\n" % (size, piece) if chunked else piece
+    loop, answer = asyncio.get_running_loop(), b""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.setblocking(False)
+        async with asyncio.timeout(patient(60)):
+            with suppress(ConnectionError):
+                await loop.sock_sendall(client, head.encode())
+                for _ in range(chunks):
+                    if select.select([client], [], [], 0)[0]:
+                        break
+                    await loop.sock_sendall(client, line)
+            while b"\r\n\r\n" not in answer:
+                received = await loop.sock_recv(client, 65536)
+                assert received, f"it closed after {answer!r}"
+                answer += received
+    return answer
 
 
 async def test_a_body_without_end_is_cut_off(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from pydantic import TypeAdapter
+from tests.patience import eventually
 
 import adapter_kit
 from adapter_kit.gate import Gate, blocked, ill, well
@@ -92,11 +92,7 @@ async def long(world: Any, provider: str = "fal") -> dict[str, Any]:
 
 async def asked_again(world: Any, within_s: float, wanted: Any) -> None:
     """Ask all the time, as a page does that somebody watches, until it is so."""
-    began = time.monotonic()
-    while not await wanted():
-        assert time.monotonic() - began < within_s
-        await asyncio.sleep(0.02)
-    assert time.monotonic() - began < within_s
+    await eventually(wanted, within_s)
 
 
 async def test_a_gate_that_opens_and_closes_shows_within_a_second(world: Any, adapters: Adapters) -> None:
