@@ -12,6 +12,7 @@ from types import ModuleType
 
 import asyncpg
 import pytest
+from tests.patience import patient
 
 from chassis import database
 from chassis.database import TRANSIENT, Pool, database_name, latest_migration, migrate, open_pool
@@ -140,7 +141,7 @@ async def test_it_waits_for_a_database_that_is_starting() -> None:
         waiting = asyncio.create_task(_first_answer(server))
         await asyncio.sleep(0)
         await server.start()
-        assert await asyncio.wait_for(waiting, 10) == 1
+        assert await asyncio.wait_for(waiting, patient(60)) == 1
 
 
 async def _first_answer(server: LocalPostgres) -> int:

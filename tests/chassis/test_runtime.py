@@ -16,6 +16,7 @@ import httpx
 import pytest
 from tests.chassis import toy as toy_module
 from tests.chassis.toy import environment, job, lag, read, request, runtime_for, send, toy, until
+from tests.patience import patient
 
 from chassis.runtime import EXIT_SETTINGS, EXIT_UNHEALTHY, Runtime
 from chassis.telemetry import make_telemetry
@@ -52,7 +53,7 @@ async def running_toy(servers: str, database_url: str, **more: str) -> AsyncIter
 
 
 async def ends_within(process: Child, seconds: float) -> int:
-    return await asyncio.wait_for(process.wait(), seconds)
+    return await asyncio.wait_for(process.wait(), patient(seconds))
 
 
 async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
@@ -80,19 +81,19 @@ async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
 
 
 async def test_a_handler_that_does_not_stop_is_left_behind_in_time(embedded_kafka: str, database_url: str) -> None:
-    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S="1") as (process, said):
+    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S=str(patient(1))) as (process, said):
         await send(embedded_kafka, [request(1, "hang")])
         await said.wait_for("working")
         began = time.monotonic()
         os.kill(process.pid, signal.SIGTERM)
         assert await ends_within(process, 10) == EXIT_UNHEALTHY
-        assert 0.9 < time.monotonic() - began < 4
+        assert patient(0.9) < time.monotonic() - began < patient(4)
     await said.wait_for("did not drain in time")
 
 
 async def test_with_kafka_away_it_ends_in_time(database_url: str) -> None:
     async with kafka({topic.name: PARTITIONS for topic in TOPICS}) as cluster:
-        made = running_toy(cluster.bootstrap_servers, database_url, SEGUE_DRAIN_S="2")
+        made = running_toy(cluster.bootstrap_servers, database_url, SEGUE_DRAIN_S=str(patient(2)))
         process, said = await made.__aenter__()
         await send(cluster.bootstrap_servers, [request(1, "work")])
         await said.wait_for("working")
@@ -127,7 +128,7 @@ async def _answers(process: Child) -> bool:
 async def test_a_process_with_a_dead_part_ends(
     embedded_kafka: str, database_url: str, misdeed: str, reason: str
 ) -> None:
-    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S="2") as (process, said):
+    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S=str(patient(2))) as (process, said):
         await send(embedded_kafka, [request(1, misdeed)])
         assert await ends_within(process, 15) == EXIT_UNHEALTHY
     assert [event["reason"] for event in said.events() if event.get("level") == "critical"] == [reason]

@@ -35,7 +35,10 @@ from contracts.jobs import JobStarted
 from contracts.requests import CancelRequested
 from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
 
-QUICK = Consuming(session_timeout_s=1.5, fetch_wait_ms=20)
+PATIENCE = float(os.environ.get("SEGUE_TEST_PATIENCE") or 1)
+"""The factor of `tests.patience`, which a process of the toy's own does not find."""
+SESSION_S = 1.5 * PATIENCE
+QUICK = Consuming(session_timeout_s=SESSION_S, fetch_wait_ms=20)
 TABLES = """
 CREATE SCHEMA IF NOT EXISTS toy;
 CREATE TABLE IF NOT EXISTS toy.effects (job_id text PRIMARY KEY, commits int NOT NULL, n bigserial);
@@ -153,7 +156,7 @@ async def read(servers: str, topic: str, count: int) -> list[ConsumerRecord[byte
     """The first `count` records of a topic, and what else has arrived by then."""
     found: list[ConsumerRecord[bytes, bytes]] = []
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60 * PATIENCE),
         AIOKafkaConsumer(
             topic, bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
         ) as consumer,
@@ -175,11 +178,12 @@ async def lag(servers: str, group: str, topic: str) -> dict[int, int]:
         return {place.partition: ends[place] - (await consumer.committed(place) or 0) for place in places}
 
 
-async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 20) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 60) -> None:
     """Wait for what has to become true."""
-    async with asyncio.timeout(within_s):
-        while not await holds():  # noqa: ASYNC110 - what is waited for lies in other processes
-            await asyncio.sleep(0.03)
+    # Not at the top: a process of the toy's own does not find it.
+    from tests.patience import eventually
+
+    await eventually(holds, within_s)
 
 
 def environment(servers: str, database_url: str, **more: str) -> Mapping[str, str]:
@@ -187,8 +191,9 @@ def environment(servers: str, database_url: str, **more: str) -> Mapping[str, st
     return {
         "KAFKA_BOOTSTRAP_SERVERS": servers,
         "DATABASE_URL": database_url,
-        "SEGUE_KAFKA_SESSION_TIMEOUT_S": "1.5",
+        "SEGUE_KAFKA_SESSION_TIMEOUT_S": str(SESSION_S),
         "SEGUE_KAFKA_FETCH_WAIT_MS": "20",
+        "SEGUE_TEST_PATIENCE": str(PATIENCE),
         "PATH": os.defpath,
         **more,
     }
@@ -294,5 +299,6 @@ async def app(settings: ServiceSettings, runtime: Runtime) -> AsyncIterator[None
 
 
 if __name__ == "__main__":
-    lifecycle.BLOCKED_LOOP_LIMIT_S = 2.0
+    lifecycle.BLOCKED_LOOP_LIMIT_S = 2 * PATIENCE
+    lifecycle.EXIT_MARGIN_S *= PATIENCE
     run_service(next(itertools.islice(sys.argv, 1, None)), ServiceSettings, app)

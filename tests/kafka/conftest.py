@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 import pytest_asyncio
+from tests.patience import patient
 
 from chassis.broker import admin, create_topics
 from contracts.topics import TOPICS
@@ -21,7 +22,7 @@ class Broker(Protocol):
 @pytest_asyncio.fixture
 async def servers(real_kafka: Broker) -> str:
     """The broker's address; its topics hold nothing, its groups nothing that matters."""
-    async with asyncio.timeout(30), admin(real_kafka.bootstrap_servers) as client:
+    async with asyncio.timeout(patient(60)), admin(real_kafka.bootstrap_servers) as client:
         there = set(await client.list_topics()) & {topic.name for topic in TOPICS}
         await client.delete_topics(list(there))
         while set(await client.list_topics()) & there:  # noqa: ASYNC110 - the broker tells nobody

@@ -5,12 +5,12 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from tests.patience import eventually, patient
 
 from segue_cli.local.process import Child, child, ready_with
 
@@ -27,7 +27,7 @@ async def test_one_broker_keeps_its_records_through_a_crash_and_goes_with_its_la
         [sys.executable, str(LAUNCHER), "--brokers", "1"],
         name="kafka",
         ready=ready_with("brokers"),
-        ready_within_s=120,
+        ready_within_s=patient(120),
         death_signal=signal.SIGTERM,
     ) as launcher:
         (broker,) = launcher.ready["brokers"]
@@ -46,7 +46,7 @@ async def test_one_broker_keeps_its_records_through_a_crash_and_goes_with_its_la
             async with AIOKafkaConsumer(bootstrap_servers=await answering(servers)) as consumer:
                 consumer.assign([place])
                 await consumer.seek_to_beginning(place)
-                record = await asyncio.wait_for(consumer.getone(place), 20)
+                record = await asyncio.wait_for(consumer.getone(place), patient(60))
                 assert (record.value, record.timestamp_type) == (b"1", 1)
     assert launcher.returncode == 0
     assert not exists(broker["dir"])
@@ -54,7 +54,7 @@ async def test_one_broker_keeps_its_records_through_a_crash_and_goes_with_its_la
 
 async def test_its_broker_dies_with_a_launcher_that_was_killed() -> None:
     async with child(
-        [sys.executable, str(LAUNCHER)], name="kafka", ready=ready_with("brokers"), ready_within_s=120
+        [sys.executable, str(LAUNCHER)], name="kafka", ready=ready_with("brokers"), ready_within_s=patient(120)
     ) as launcher:
         (broker,) = launcher.ready["brokers"]
         await launcher.stop(signal.SIGKILL)
@@ -85,22 +85,24 @@ async def kill(pid: int, launcher: Child) -> None:
 
 async def gone(pid: int) -> None:
     """Wait until the process has ended and was reaped."""
-    deadline = time.monotonic() + 10
-    while exists(f"/proc/{pid}"):
-        assert time.monotonic() < deadline, "it still runs"
-        await asyncio.sleep(0.05)
+
+    async def ended() -> bool:
+        return not exists(f"/proc/{pid}")
+
+    await eventually(ended)
 
 
 async def answering(servers: str) -> str:
     """The same address, once a broker listens there again."""
     host, _, port = servers.rpartition(":")
-    deadline = time.monotonic() + 60
-    while True:
+
+    async def listens() -> bool:
         try:
             _, writer = await asyncio.open_connection(host, int(port))
         except OSError:
-            assert time.monotonic() < deadline, "no broker came back"
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return servers
+            return False
+        writer.close()
+        return True
+
+    await eventually(listens, what="a broker that came back")
+    return servers

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.chassis import toy as toy_module
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, started, toy, until
+from tests.patience import patient
 
 from chassis.runtime import EXIT_UNHEALTHY
 from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
@@ -45,7 +46,7 @@ async def _same(made: Toy, count: int) -> bool:
 async def test_a_crash_before_the_commit_repeats_the_batch_and_loses_nothing(servers: str, database_url: str) -> None:
     await send(servers, [request(0), request(1, "crash"), request(2)])
     async with child(TOY, name="toy", env=environment(servers, database_url)) as process:
-        assert await asyncio.wait_for(process.wait(), 40) == 9
+        assert await asyncio.wait_for(process.wait(), patient(60)) == 9
     async with toy(servers, database_url, runtime_for(), mended=True) as made:
 
         async def repeated() -> bool:
@@ -68,14 +69,15 @@ async def test_a_broker_that_stands_still_for_a_while_loses_nothing(
         try:
             async with made.outbox.transaction() as transaction:
                 transaction.emit(started(job(1000)), None)
-            await asyncio.sleep(4)  # The fault itself: longer than the session, so that the group is rebalanced.
+            # The fault itself: longer than the session, so that the group is rebalanced.
+            await asyncio.sleep(toy_module.SESSION_S + 2.5)
         finally:
             os.kill(real_kafka.pid, signal.SIGCONT)
 
         async def recovered() -> bool:
             return set(await made.commits()) == set(map(job, range(100))) and await made.waiting() == 0
 
-        await until(recovered, within_s=40)
+        await until(recovered, within_s=60)
         assert made.runtime.unhealthy() is None
         await until(lambda: committed(servers, "patient"))
     published = {record.key for record in await read(servers, JOBS.name, 101)}
@@ -91,10 +93,10 @@ async def test_a_producer_that_kafka_refuses_for_good_ends_the_process_and_the_n
     await send(servers, [request(n) for n in range(40)])
     async with child(TOY, name="toy", env=environment(servers, database_url), on_line=lines.append) as process:
         async with toy(servers, database_url, runtime_for("onlooker"), consuming=False) as onlooker:
-            await until(lambda: _same(onlooker, 40), within_s=40)
+            await until(lambda: _same(onlooker, 40), within_s=60)
         await read(servers, JOBS.name, 40)
         await send(servers, [request(40, "lose sequence")])
-        assert await asyncio.wait_for(process.wait(), 40) == EXIT_UNHEALTHY
+        assert await asyncio.wait_for(process.wait(), patient(60)) == EXIT_UNHEALTHY
     assert any("the producer, for good: OutOfOrderSequenceNumber" in line for line in lines)
     async with toy(servers, database_url, runtime_for(), mended=True) as made:
         await until(lambda: _published(made, servers, 41))
