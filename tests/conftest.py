@@ -45,6 +45,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = patience.patient(float(config.getini("timeout")))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scale the limits that tests set for themselves."""
+    for item in items:
+        if own := item.get_closest_marker("timeout"):
+            (seconds,) = own.args
+            item.add_marker(pytest.mark.timeout(patience.patient(seconds)), append=False)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"patience: {patience.patience():g} ({patience.SETTING}), {config.option.timeout:g} s for each test"
 
@@ -97,7 +105,7 @@ async def real_kafka() -> AsyncIterator[Broker]:
         [sys.executable, str(KAFKA_LAUNCHER), "--brokers", "1"],
         name="kafka",
         ready=ready_with("brokers"),
-        ready_within_s=120,
+        ready_within_s=patience.patient(120),
         death_signal=signal.SIGTERM,
     ) as launcher:
         (broker,) = launcher.ready["brokers"]

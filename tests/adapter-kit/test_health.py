@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import TypeAdapter
+from tests.patience import patient
 
 import adapter_kit
 from adapter_kit.gate import Gate, Limits, ill
@@ -76,7 +77,7 @@ async def test_one_replica_asks_at_a_time_and_not_before_it_is_due(provider: Ask
     first, second = replica(provider, pool), replica(provider, pool)
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(first.look())
-        await asyncio.wait_for(provider.asked.wait(), 5)
+        await asyncio.wait_for(provider.asked.wait(), patient(60))
         assert not await second.look()
         provider.answers.set()
     assert asking.result()
@@ -88,7 +89,7 @@ async def test_a_replica_that_came_back_too_late_tells_nothing(provider: Asked, 
     provider.answers.clear()
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(replica(provider, pool).look())
-        await asyncio.wait_for(provider.asked.wait(), 5)
+        await asyncio.wait_for(provider.asked.wait(), patient(60))
         await pool.execute("UPDATE free_probe SET held_until = now() + interval '1 hour'")
         provider.answers.set()
     assert not asking.result()

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from tests.patience import patient
 
 import adapter_kit
 from adapter_kit import ledger
@@ -120,7 +121,7 @@ async def keep(pool: Pool, *attempts: Attempt) -> None:
 
 
 async def test_what_is_missed_while_a_walk_is_under_way_shares_the_next(searcher: Searcher, listing: Listing) -> None:
-    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(patient(60)), asyncio.TaskGroup() as tasks:
         first = tasks.create_task(searcher.search(attempt("first")))
         await listing.begun.wait()
         others = [tasks.create_task(searcher.search(attempt(str(n)))) for n in range(50)]
@@ -131,7 +132,7 @@ async def test_what_is_missed_while_a_walk_is_under_way_shares_the_next(searcher
 
 
 async def test_a_walk_that_is_cut_short_leaves_nobody_waiting(searcher: Searcher, listing: Listing) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patient(60)):
         leader = asyncio.create_task(searcher.search(attempt("leader")))
         await listing.begun.wait()
         leader.cancel()
@@ -142,7 +143,7 @@ async def test_a_walk_that_is_cut_short_leaves_nobody_waiting(searcher: Searcher
 
 
 async def test_a_walk_that_raises_is_no_answer_to_those_who_share_it(searcher: Searcher, listing: Listing) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patient(60)):
         first = asyncio.create_task(searcher.search(attempt("first")))
         await listing.begun.wait()
         both = [asyncio.create_task(searcher.search(attempt(name))) for name in "ab"]

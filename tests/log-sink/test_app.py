@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from tests.patience import eventually, patient
 
 import log_sink
 from chassis.database import Pool, latest_migration
@@ -51,12 +52,6 @@ async def send(bootstrap: str, records: list[Record]) -> None:
             )
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while not await holds():  # noqa: ASYNC110 - Postgres tells nobody of new rows
-            await asyncio.sleep(0.05)
-
-
 async def read_all(pool: Pool, bootstrap: str, topic: str) -> bool:
     """Whether the sink has noted all of the topic's partition 0 as read."""
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
@@ -79,9 +74,9 @@ async def test_neighbours_of_poison_are_stored_and_nothing_is_lost(
     await send(bootstrap, [*good[:20], poison, foreign, *good[20:30], garbage])
 
     async with sink(bootstrap, database_url) as runtime:
-        await until(lambda: read_all(pool, bootstrap, refused.topic))
+        await eventually(lambda: read_all(pool, bootstrap, refused.topic))
         await send(bootstrap, [garbage, *good[30:]])
-        await until(lambda: read_all(pool, bootstrap, refused.topic))
+        await eventually(lambda: read_all(pool, bootstrap, refused.topic))
         assert runtime.unhealthy() is None
         assert runtime.unready() is None
 
@@ -97,7 +92,7 @@ async def test_neighbours_of_poison_are_stored_and_nothing_is_lost(
 async def dead_letters(bootstrap: str, count: int) -> list[bytes]:
     values: list[bytes] = []
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(patient(60)),
         AIOKafkaConsumer(DEAD_LETTERS.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer,
     ):
         while len(values) < count:
