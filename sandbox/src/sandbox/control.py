@@ -38,6 +38,7 @@ class Control:
             Route("/faults", self.faults, methods=["GET", "PUT", "POST", "DELETE"]),
             Route("/settings", self.settings, methods=["GET", "PATCH", "PUT"]),
             Route("/jobs", self.jobs, methods=["GET", "DELETE"]),
+            Route("/jobs/step", self.step, methods=["POST"]),
             Route("/keys/rotate", self.rotate, methods=["POST"]),
         ]
         return Starlette(routes=routes, exception_handlers={ValidationError: _invalid})
@@ -72,6 +73,11 @@ class Control:
         """All jobs of both providers, newest first; DELETE stops and forgets them."""
         if request.method == "DELETE":
             self._jobs.forget()
+        return render(Reply(200, [_described(job) for job in self._all_jobs()]))
+
+    async def step(self, request: Request) -> Response:
+        """Has every job take its next step now, however long that would have taken."""
+        self._jobs.step()
         return render(Reply(200, [_described(job) for job in self._all_jobs()]))
 
     async def rotate(self, request: Request) -> Response:

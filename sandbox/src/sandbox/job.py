@@ -49,6 +49,8 @@ class Job:
     status_looks: int = 0
     result_looks: int = 0
     file_looks: int = 0
+    due: asyncio.Event | None = None
+    """Set to end the wait for the job's next step; None while it waits for none."""
 
     @property
     def provider(self) -> Provider:

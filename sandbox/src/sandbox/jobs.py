@@ -5,7 +5,7 @@ import bisect
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
 from sandbox.bills import Bills, Ending
@@ -107,6 +107,12 @@ class Jobs:
             self.cancel(job)
         self._jobs.clear()
 
+    def step(self) -> None:
+        """Ends what each job waits for: one in the queue starts, if the account may run it, and one that runs ends."""
+        for job in self._jobs.values():
+            if job.due is not None:
+                job.due.set()
+
     def cancel(self, job: Job) -> None:
         """Stops a job now, unless it has ended."""
         self.end(job, stopped(job, time.time()))
@@ -133,7 +139,7 @@ class Jobs:
             self.end(job, not_started_in_time())
 
     async def _live(self, job: Job) -> None:
-        await _pass(job.queue_s)
+        await _pass(job, job.queue_s)
         if job.ending.status == "aborted":
             self.end(job, job.ending)
             return
@@ -144,10 +150,10 @@ class Jobs:
             self._announce(job, "start")
             cap = self._settings.replicate_run_cap_s
             if job.provider == "replicate" and (job.run_s is None or job.run_s > cap):
-                await _pass(cap)
+                await _pass(job, cap)
                 self.end(job, Outcome("failed", error="Prediction interrupted: it ran for too long (code: PA)"))
                 return
-            await _pass(job.run_s)
+            await _pass(job, job.run_s)
             self.end(job, job.ending)
 
 
@@ -160,8 +166,9 @@ async def wait_for_move(job: Job, timeout_s: float) -> None:
         return
 
 
-async def _pass(seconds: float | None) -> None:
-    if seconds is None:
-        await asyncio.get_running_loop().create_future()
-    else:
-        await asyncio.sleep(seconds)
+async def _pass(job: Job, seconds: float | None) -> None:
+    job.due = asyncio.Event()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await job.due.wait()
+    job.due = None
