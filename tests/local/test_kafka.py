@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from tests.patience import patient
 
 from segue_cli.local.kafka import LocalKafka, kafka
 from segue_cli.local.process import ChildFailed, child, ready_with
@@ -44,7 +45,7 @@ async def produce(cluster: LocalKafka, values: list[bytes]) -> None:
 
 
 async def take(one: AIOKafkaConsumer, count: int) -> list[bytes]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(patient(60)):
         return sorted([bytes((await one.getone()).value or b"") for _ in range(count)])
 
 
@@ -72,7 +73,7 @@ async def test_a_reader_can_seek_to_the_beginning_and_see_the_end(cluster: Local
     async with consumer(cluster, "seeker") as one:
         await take(one, 3)
         await one.seek_to_beginning()
-        first = await asyncio.wait_for(one.getone(), 10)
+        first = await asyncio.wait_for(one.getone(), patient(60))
         assert first.headers == (("ce_id", b"1"),)
         place = TopicPartition("orders", first.partition)
         assert await one.end_offsets([place]) == {place: 3}
@@ -93,7 +94,7 @@ asyncio.run(main())
 """
     async with child([sys.executable, "-c", member], name="member", ready=ready_with("joined")) as process:
         await process.stop(signal.SIGKILL)
-    async with asyncio.timeout(2 * SESSION_MS / 1000 + 2):
+    async with asyncio.timeout(patient(2 * SESSION_MS / 1000 + 2)):
         async with consumer(cluster, "killed") as one:
             assert await take(one, 1) == [b"1"]
 
@@ -117,7 +118,7 @@ async def test_it_ends_when_its_stdin_closes() -> None:
     assert process.stdout is not None
     assert b"bootstrap_servers" in await process.stdout.readline()
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await asyncio.wait_for(process.wait(), patient(60)) == 0
 
 
 async def test_a_topic_it_cannot_make_is_named() -> None:

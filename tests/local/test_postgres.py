@@ -1,15 +1,14 @@
 """The PostgreSQL we start ourselves: reachable, restartable, private when kept, and gone afterwards."""
 
-import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.patience import eventually
 
 from segue_cli.local.postgres import postgres
 from segue_cli.local.postgres_programs import CannotRunHere, enterable
@@ -105,9 +104,10 @@ def exists(path: Path) -> bool:
     return path.exists()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition outside this process, which nothing announces."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        await asyncio.sleep(0.02)
+
+    async def holds() -> bool:
+        return condition()
+
+    await eventually(holds)
