@@ -5,7 +5,6 @@ import json
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import fal_client.client as fal_sdk
 import httpx
 import pytest
+from tests.patience import eventually, patient
 
 from adapter_kit.outcomes import FindOutcome
 from adapter_kit.provider import LostSubmission, Provider, Submission
@@ -175,7 +175,9 @@ def raw(kind: Kind, certificates: Certificates) -> Raw:
 def opened(kind: Kind, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Opened:
     """Opens the provider at a port of this machine."""
 
-    def at(port: int, submit_timeout_s: float = 5.0, key: str = kind.key) -> AbstractAsyncContextManager[Provider]:
+    def at(
+        port: int, submit_timeout_s: float = patient(30), key: str = kind.key
+    ) -> AbstractAsyncContextManager[Provider]:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca_file))
         if kind.name == "replicate":
             return replicate_provider(key, base_url=f"http://127.0.0.1:{port}", submit_timeout_s=submit_timeout_s)
@@ -202,6 +204,10 @@ class Box:
     def settings(self, **values: Any) -> None:
         self.control.patch("/settings", json=values).raise_for_status()
 
+    def step(self) -> None:
+        """Each job takes its next step now."""
+        self.control.post("/jobs/step").raise_for_status()
+
     def posts(self, kind: Kind) -> list[dict[str, Any]]:
         entries = self.control.get("/bills").json()["entries"]
         return [entry for entry in entries if entry["event"] == "post" and entry["provider"] == kind.name]
@@ -219,10 +225,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     assert process.stdout is not None
     with process.stdout:
         addresses = json.loads(process.stdout.readline())
-        with httpx.Client(base_url=addresses["control_url"], trust_env=False) as control:
+        with httpx.Client(base_url=addresses["control_url"], trust_env=False, timeout=patient(60)) as control:
             yield Box(addresses, control)
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(patient(60)) == 0
 
 
 @pytest.fixture
@@ -250,11 +256,15 @@ def at_sandbox(box: Box, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Abstr
     return opened
 
 
-async def _until(ask: Callable[[], Awaitable[T]], wanted: type | tuple[type, ...], within_s: float = 5.0) -> T:
-    deadline = time.monotonic() + within_s
-    while not isinstance(answer := await ask(), wanted):
-        assert time.monotonic() < deadline, f"still {answer!r} after {within_s} s"
-        await asyncio.sleep(0.02)
+async def _until(ask: Callable[[], Awaitable[T]], wanted: type | tuple[type, ...]) -> T:
+    answer: T
+
+    async def answered() -> bool:
+        nonlocal answer
+        answer = await ask()
+        return isinstance(answer, wanted)
+
+    await eventually(answered, what=wanted, tell=lambda: repr(answer))
     return answer
 
 

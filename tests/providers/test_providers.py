@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
+from tests.patience import patient
 
 from adapter_kit.outcomes import (
     Accepted,
@@ -52,12 +53,14 @@ class ProviderSuite:
     """How an accepted run fails by its model's fault."""
 
     async def test_a_run_waits_runs_and_produces(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
-        box.settings(queue_s=0.3, run_s=0.3)
+        box.settings(queue_s=600, run_s=600)
         async with at_sandbox(kind) as provider:
             assert provider.name == kind.name
             run = run_of(kind, await provider.submit(kind.submission()))
             assert isinstance(await provider.check(run), Waiting)
+            box.step()
             assert isinstance(await until(lambda: provider.check(run), (Running, *ENDED)), Running)
+            box.step()
             produced = await until(lambda: provider.check(run), ENDED)
         assert isinstance(produced, Produced)
         assert len(produced.outputs) == 1
@@ -135,7 +138,7 @@ class ProviderSuite:
 
     async def test_a_submit_without_an_answer_is_unclear_in_time(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         box.fault(kind, accept_then="hang")
-        async with at_sandbox(kind, submit_timeout_s=0.4) as provider:
+        async with at_sandbox(kind, submit_timeout_s=patient(0.5)) as provider:
             assert isinstance(await provider.submit(kind.submission()), Unclear)
         assert len(box.accepted(kind)) == len(box.posts(kind)) == 1
 
@@ -198,10 +201,11 @@ class ProviderSuite:
     async def test_a_cancel_that_is_not_honoured_is_pending(
         self, kind: Any, box: Any, at_sandbox: Any, until: Any
     ) -> None:
-        box.fault(kind, cancel="ignored", run_s=0.3)
+        box.fault(kind, cancel="ignored", queue_s=0, run_s=600)
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
             assert isinstance(await provider.cancel(run), CancelPending)
+            box.step()
             assert isinstance(await until(lambda: provider.check(run), ENDED), Produced)
 
     async def test_a_cancel_may_come_too_late(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:

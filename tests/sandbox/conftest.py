@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.patience import eventually_sync, patient
 
 FAL_KEY = "key-id:key-secret"
 TOKEN = "r8_" + "x" * 37
@@ -69,14 +70,12 @@ class Box:
         document: dict[str, Any] = self.until(lambda: (d := self.replicate.get(url).json())["completed_at"] and d)
         return document
 
-    def until(self, check: Callable[[], Any], within_s: float = 5.0) -> Any:
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            found = check()
-            if found:
-                return found
-            time.sleep(0.02)
-        pytest.fail(f"not so within {within_s} s")
+    def step(self) -> None:
+        """Each job takes its next step now."""
+        self.control.post("/jobs/step").raise_for_status()
+
+    def until(self, check: Callable[[], Any]) -> Any:
+        return eventually_sync(check)
 
     def sdk(self, script: str) -> Any:
         """Runs a script that uses the unmodified SDKs; what it prints is JSON."""
@@ -89,9 +88,10 @@ class Box:
             "REPLICATE_API_TOKEN": TOKEN,
             "REPLICATE_BASE_URL": self.addresses["replicate_base_url"],
             "REPLICATE_POLL_INTERVAL": "0.05",
+            "CONTROL_URL": self.addresses["control_url"],
         }
         done = subprocess.run(
-            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=patient(60), check=False
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -115,17 +115,18 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     process, addresses = start(tmp_path_factory.mktemp("sandbox"))
     assert process.stdout is not None
     trust = ssl.create_default_context(cafile=addresses["ca_file"])
+    how: dict[str, Any] = {"trust_env": False, "timeout": patient(60)}
     fal = httpx.Client(
-        base_url=addresses["fal_api_url"], verify=trust, headers={"Authorization": f"Key {FAL_KEY}"}, trust_env=False
+        base_url=addresses["fal_api_url"], verify=trust, headers={"Authorization": f"Key {FAL_KEY}"}, **how
     )
     replicate = httpx.Client(
-        base_url=addresses["replicate_base_url"], headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False
+        base_url=addresses["replicate_base_url"], headers={"Authorization": f"Bearer {TOKEN}"}, **how
     )
-    control = httpx.Client(base_url=addresses["control_url"], trust_env=False)
+    control = httpx.Client(base_url=addresses["control_url"], **how)
     with process.stdout, fal, replicate, control:
         yield Box(addresses, process, fal, replicate, control)
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 0
+        assert process.wait(patient(60)) == 0
 
 
 @pytest.fixture
@@ -153,6 +154,7 @@ class Delivery:
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -163,8 +165,8 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     got: "queue.Queue[Delivery]" = field(default_factory=queue.Queue)
 
-    def next(self, within_s: float = 5.0) -> Delivery:
-        return self.got.get(timeout=within_s)
+    def next(self) -> Delivery:
+        return self.got.get(timeout=patient(60))
 
 
 @pytest.fixture

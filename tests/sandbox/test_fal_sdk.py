@@ -6,19 +6,25 @@ HEAD = "import fal_client, json, time\nfrom fal_client.client import FalClientHT
 
 
 def test_submit_status_and_result(box: Any) -> None:
-    box.settings(queue_s=0.2, run_s=0.3)
+    box.settings(queue_s=3600, run_s=3600)
     seen = box.sdk(
         HEAD
         + """
+import httpx, os
+began = time.time()
 handle = fal_client.submit("fal-ai/stable-audio-25/text-to-audio", {"prompt": "Warm ambient pad", "seconds_total": 20})
 kinds = []
-while not kinds or kinds[-1] != "Completed":
+while "Completed" not in kinds:
     status = handle.status(with_logs=True)
-    kind = type(status).__name__
-    if kind not in kinds:
+    if (kind := type(status).__name__) not in kinds:
         kinds.append(kind)
+        if kind == "InProgress":
+            time.sleep(0.25)  # the run
+        httpx.post(os.environ["CONTROL_URL"] + "/jobs/step").raise_for_status()
+took = time.time() - began
 again = fal_client.SyncClient().get_handle("fal-ai/stable-audio-25/text-to-audio", handle.request_id)
-print(json.dumps({"kinds": kinds, "result": handle.get(), "again": again.get(), "inference": status.metrics}))
+print(json.dumps({"kinds": kinds, "result": handle.get(), "again": again.get(), "inference": status.metrics,
+    "at_most": took}))
 """
     )
     assert seen["kinds"] == ["Queued", "InProgress", "Completed"]
@@ -26,7 +32,7 @@ print(json.dumps({"kinds": kinds, "result": handle.get(), "again": again.get(), 
     audio = seen["result"]["audio"]
     assert audio["content_type"] == "audio/wav"
     assert audio["file_size"] == len(box.fal.get(audio["url"]).content)
-    assert 0.25 < seen["inference"]["inference_time"] < 2
+    assert 0.25 < seen["inference"]["inference_time"] < seen["at_most"]
     assert box.totals("fal") == {"posts": 1, "accepted": 1, "refused": 0, "open": 0, "billed_usd": 0.2}
 
 
@@ -45,10 +51,14 @@ asyncio.run(main())
     )
     assert seen[0] == seen[1]
     assert seen[0]["audio"]["url"].startswith("https://localhost:")
-    box.settings(queue_s=0.2)
+    box.settings(queue_s=3600)
     submitted = box.fal_submit().json()
-    lines = box.fal.get(submitted["status_url"] + "/stream").text.split("\n\n")
-    states = [line.split('"status": "')[1].split('"')[0] for line in lines if line]
+    states = []
+    with box.fal.stream("GET", submitted["status_url"] + "/stream") as stream:
+        for line in filter(None, stream.iter_lines()):
+            states.append(line.split('"status": "')[1].split('"')[0])
+            if len(states) == 1:
+                box.step()
     assert states[0] == "IN_QUEUE"
     assert states[-1] == "COMPLETED"
 

@@ -54,6 +54,7 @@ def test_no_answer_in_time(box: Any, fault: dict[str, Any], accepted: int) -> No
     box.fault("replicate", times=1, **fault)
     with pytest.raises(httpx.ReadTimeout):
         box.replicate.post("/v1/models/google/lyria-2/predictions", json={"input": {"prompt": "Rain"}}, timeout=0.2)
+    box.until(lambda: box.totals("replicate")["posts"])
     totals = box.totals("replicate")
     assert (totals["posts"], totals["accepted"]) == (1, accepted)
 
@@ -99,9 +100,10 @@ def test_result_gone_and_expired(box: Any) -> None:
     assert box.fal.get(submitted.json()["response_url"]).status_code == 404
     ended = box.prediction_ended(created)
     assert (ended["status"], ended["output"], ended["data_removed"]) == ("succeeded", None, True)
-    box.settings(queue_s=0.2)
+    box.settings(queue_s=3600)
     kept = box.fal_submit()
     assert box.fal.get(kept.json()["response_url"]).status_code == 400
+    box.step()
     box.fal_complete(kept)
     assert box.fal.get(kept.json()["response_url"]).status_code == 200
     box.settings(fal_retention_s=0)
@@ -137,7 +139,7 @@ def test_broken_files(box: Any) -> None:
 
 
 def test_concurrency_makes_fal_wait_and_the_direct_api_refuse(box: Any) -> None:
-    box.settings(fal_concurrency=1, queue_s=0, run_s=0.2)
+    box.settings(fal_concurrency=1, queue_s=0, run_s=3600)
     jobs = [box.fal_submit() for _ in range(3)]
     waiting = box.fal.get(jobs[2].json()["status_url"]).json()
     assert (waiting["status"], waiting["queue_position"]) == ("IN_QUEUE", 1)
@@ -146,6 +148,8 @@ def test_concurrency_makes_fal_wait_and_the_direct_api_refuse(box: Any) -> None:
     limited = box.fal.post("/fal-ai/lyria2?fal_max_queue_length=1", json={"prompt": "Rain"})
     assert limited.status_code == 429
     box.settings(fal_concurrency=None)
+    box.until(lambda: {job["status"] for job in box.control.get("/jobs").json()} == {"running"})
+    box.step()
     for job in jobs:
         box.fal_complete(job)
 

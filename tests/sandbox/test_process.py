@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from tests.patience import patient
 
 
 def test_it_stops_at_once_with_a_caller_left_hanging(start_sandbox: Any, tmp_path: Path) -> None:
@@ -20,7 +22,7 @@ def test_it_stops_at_once_with_a_caller_left_hanging(start_sandbox: Any, tmp_pat
                 assert process.poll() is None
             control.close()
             process.terminate()
-            assert process.wait(5) == 0
+            assert process.wait(patient(5)) == 0
 
 
 def test_it_listens_on_this_machine_only(box: Any) -> None:
@@ -37,3 +39,22 @@ def test_settings_change_as_a_whole_or_not_at_all(box: Any) -> None:
     assert box.control.patch("/settings", json={"queue_s": 9, "run_s": -1}).status_code == 422
     assert box.control.patch("/settings", json={"no_such": 1}).status_code == 422
     assert box.control.get("/settings").json() == before
+
+
+@pytest.mark.parametrize("provider", ["fal", "replicate"])
+def test_each_job_takes_its_next_step_when_it_is_told_to(box: Any, provider: str) -> None:
+    box.settings(fal_concurrency=1, queue_s=600, run_s=600)
+    for _ in range(2):
+        box.fal_submit() if provider == "fal" else box.predict()
+
+    def states() -> list[str]:
+        return sorted(job["status"] for job in box.control.get("/jobs").json())
+
+    # fal runs one at a time here: the other one is past its wait in the queue, and starts when the first has ended.
+    ways = [["queued", "running"], ["running", "succeeded"]] if provider == "fal" else [["running"] * 2]
+    assert states() == ["queued", "queued"]
+    for expected in (*ways, ["succeeded", "succeeded"]):
+        box.step()
+        box.until(lambda expected=expected: states() == expected)
+    box.step()
+    assert states() == ["succeeded", "succeeded"]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tests.patience import patient
+
 HEAD = """
 import json, time, replicate
 from replicate.client import Client
@@ -47,7 +49,7 @@ print(json.dumps({"first": first, "made": made.dict(), "again": client.predictio
 
 
 def test_cancel_before_and_after_the_start(box: Any) -> None:
-    box.fault("replicate", times=1, queue_s=0, run_s=10)
+    box.fault("replicate", times=1, queue_s=0, run_s=patient(10))
     box.fault("replicate", times=2, stuck_queue=True)
     box.settings(replicate_cancel_after_min_s=0)
     seen = box.sdk(
