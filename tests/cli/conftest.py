@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.patience import eventually_sync, patient
 
 from segue_cli.environment import without_settings
 
@@ -37,7 +37,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=90,
+            timeout=patient(120),
             check=False,
         )
 
@@ -74,20 +74,22 @@ class Command:
     def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> Command:
         output = folder / f"{words[0]}.out"
         with output.open("w") as file:
-            process = subprocess.Popen([*SEGUE, *words], cwd=folder, env=env, stdout=file, stderr=file, text=True)
+            process = subprocess.Popen(
+                [*SEGUE, *words], cwd=folder, env=env, stdout=file, stderr=file, text=True, preexec_fn=hears_ctrl_c
+            )
         return cls(process, output)
 
     def said(self) -> str:
         return self.output.read_text()
 
-    def until(self, words: str, within_s: float = 90) -> str:
+    def until(self, words: str, within_s: float = 120) -> str:
         until(lambda: words in self.said() or self.process.poll() is not None, within_s, self.said)
         assert words in self.said()
         return self.said()
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        return self.process.wait(40)
+        return self.process.wait(patient(60))
 
 
 @pytest.fixture(name="until")
@@ -96,10 +98,12 @@ def until_fixture() -> Callable[..., None]:
 
 
 def until(check: Callable[[], object], within_s: float, tell: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline, f"not so within {within_s} s: {tell()}"
-        time.sleep(0.05)
+    eventually_sync(check, within_s, every_s=0.05, tell=tell)
+
+
+def hears_ctrl_c() -> None:
+    """Undo what a shell does to what it runs in the background: it has it ignore SIGINT, and its children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -113,7 +117,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     for command in shell.started:
         if command.process.poll() is None:  # the test failed before it stopped it
             command.stop(signal.SIGTERM)
-    until(lambda: not shell.left_over(), 5, lambda: str(shell.left_over()))
+    until(lambda: not shell.left_over(), 60, lambda: str(shell.left_over()))
 
 
 @pytest.fixture(scope="session")

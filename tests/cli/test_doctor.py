@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.patience import patient
 
 from adapter_kit.outcomes import Failure, KeyRefused, NoAnswer
 from contracts.failures import FailureKind
@@ -80,7 +81,7 @@ def test_all_is_well_with_good_keys(shell: Any, sandbox: dict[str, str]) -> None
 
 
 def test_refused_keys_fail_and_are_explained(shell: Any, sandbox: dict[str, str]) -> None:
-    with httpx.Client(base_url=sandbox["SEGUE_SANDBOX_URL"], trust_env=False) as control:
+    with httpx.Client(base_url=sandbox["SEGUE_SANDBOX_URL"], trust_env=False, timeout=patient(60)) as control:
         keys = [sandbox["FAL_KEY"], sandbox["REPLICATE_API_TOKEN"]]
         control.patch("/settings", json={"bad_keys": keys}).raise_for_status()
         done = shell.run("doctor", env=sandbox)

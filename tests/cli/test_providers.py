@@ -124,7 +124,7 @@ def test_a_program_gets_what_the_api_says(shell: Any, api: str) -> None:
 
 def test_it_can_be_watched_until_ctrl_c(shell: Any, api: str, until: Any) -> None:
     command = shell.start("providers", "--watch", "--json", "--api", api)
-    until(lambda: command.said().count("\n") >= 2, 30, command.said)
+    until(lambda: command.said().count("\n") >= 2, 60, command.said)
     assert command.stop(signal.SIGINT) == 130
     assert json.loads(command.said().splitlines()[0]) == DOCUMENT
 

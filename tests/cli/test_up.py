@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.patience import patient
 
 from segue_cli.environment import read_env
 
@@ -26,7 +27,7 @@ def test_up_runs_jobs_survives_a_death_and_stops_clean(shell: Any, until: Any) -
     assert env_file.stat().st_mode & 0o777 == 0o600
     assert env["SEGUE_API"] in told
     assert "/api/tracks" in told
-    assert httpx.get(f"{env['SEGUE_API']}/docs", trust_env=False).status_code == 200
+    assert httpx.get(f"{env['SEGUE_API']}/docs", trust_env=False, timeout=patient(60)).status_code == 200
 
     second = shell.run("up", "--port", "0")
     assert second.returncode == 1
@@ -68,7 +69,7 @@ def _die_and_start_again(shell: Any, up: Any, told: str, until: Any) -> None:
         until(lambda: _is_ready(address), 60)
         assert shell.run("submit", "Rain", "--duration", "5", "-o", "rain.wav").returncode == 0
         process.send_signal(signal.SIGTERM)
-        assert process.wait(40) == 0
+        assert process.wait(patient(60)) == 0
 
 
 def test_up_starts_again_on_its_kept_database_and_an_empty_kafka(shell: Any) -> None:
@@ -86,7 +87,7 @@ def test_nothing_outlives_an_up_that_was_killed(shell: Any, until: Any) -> None:
     up = shell.start("up", "--port", "0")
     up.until("Ctrl-C stops everything")
     assert up.stop(signal.SIGKILL) == -signal.SIGKILL
-    until(lambda: not shell.left_over(), 20, lambda: str(shell.left_over()))
+    until(lambda: not shell.left_over(), 60, lambda: str(shell.left_over()))
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(shell: Any) -> None:

@@ -17,7 +17,7 @@ WORDS_WITHIN_S: Final = 2.0
 """How long a line waits for its words, which come from the database; without the database it has none."""
 
 _ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled"})
-_WHOLE_WITHIN_S: Final = 5.0
+_WHOLE_WITHIN_S: Final = 30.0
 
 
 def follow_log(segue: Api, job_id: str, *, within_s: float = math.inf) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import httpx
 
 from contracts.topics import SERVICES
 from segue_cli.local.ports import LOOPBACK, free_port, is_free
-from segue_cli.local.process import Child, child
+from segue_cli.local.process import START_LIMIT_S, Child, child
 from segue_cli.parts import (
     Part,
     StackFailed,
@@ -24,9 +24,9 @@ from segue_cli.parts import (
     service_again,
     spoken,
 )
+from segue_cli.starting import Starting
 from segue_cli.state import State
 
-READY_WITHIN_S: Final = 60.0
 _ASK_EVERY_S: Final = 0.05
 _DRAIN_S: Final = 25.0
 _EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
@@ -34,7 +34,7 @@ _EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not li
 
 @asynccontextmanager
 async def services(
-    environ: Mapping[str, str], state: State, ports: Mapping[str, int], cwd: Path
+    environ: Mapping[str, str], state: State, ports: Mapping[str, int], cwd: Path, starting: Starting
 ) -> AsyncIterator[Sequence[Part]]:
     """Run all services for the length of the block, which begins when each is ready. Raises StackFailed.
 
@@ -58,7 +58,7 @@ async def services(
             again = service_again(name, ports[name], state.env_file)
             parts.append(Part(name, one, one.pid, f"{base}:{ports[name]}", state.logs / f"{name}.log", again))
         try:
-            await _all_ready(children, parts)
+            await _all_ready(children, parts, starting)
             yield parts
         finally:
             await asyncio.gather(*(one.stop(grace_s=grace_s) for one in children))
@@ -78,32 +78,33 @@ def choose_ports(first: int) -> dict[str, int]:
     return dict(zip(SERVICES, taken, strict=True))
 
 
-async def _all_ready(children: Sequence[Child], parts: Sequence[Part]) -> None:
+async def _all_ready(children: Sequence[Child], parts: Sequence[Part], starting: Starting) -> None:
     async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for one, part in zip(children, parts, strict=True):
-                    tasks.create_task(_ready(one, part, client))
+                    tasks.create_task(_ready(one, part, client, starting))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
 
-async def _ready(one: Child, part: Part, client: httpx.AsyncClient) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
+async def _ready(one: Child, part: Part, client: httpx.AsyncClient, starting: Starting) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
     why = "does not answer"
-    while time.monotonic() < deadline:
-        if one.returncode is not None:
-            raise _failed(one, part, f"{exit_in_words(one.returncode)} before it was ready")
-        try:
-            answer = await client.get(f"{part.address}/readyz")
-        except httpx.HTTPError:
-            pass
-        else:
-            if answer.is_success:
-                return
-            why = answer.text
-        await asyncio.sleep(_ASK_EVERY_S)
-    raise _failed(one, part, f"was not ready within {READY_WITHIN_S:.0f} s: {why}")
+    with starting.part(part.name):
+        while time.monotonic() < deadline:
+            if one.returncode is not None:
+                raise _failed(one, part, f"{exit_in_words(one.returncode)} before it was ready")
+            try:
+                answer = await client.get(f"{part.address}/readyz")
+            except httpx.HTTPError:
+                pass
+            else:
+                if answer.is_success:
+                    return
+                why = answer.text
+            await asyncio.sleep(_ASK_EVERY_S)
+    raise _failed(one, part, f"was not ready within {START_LIMIT_S:.0f} s: {why}")
 
 
 def _failed(one: Child, part: Part, why: str) -> StackFailed:

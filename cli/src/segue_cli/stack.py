@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
@@ -23,6 +23,7 @@ from segue_cli.local.postgres_programs import CannotRunHere, unprivileged
 from segue_cli.local.process import ChildFailed, child, ready_with
 from segue_cli.parts import Part, StackFailed, log_to
 from segue_cli.services import choose_ports, services
+from segue_cli.starting import Starting
 from segue_cli.state import State
 from segue_cli.topics import BrokerAway, ensure_topics
 
@@ -52,6 +53,8 @@ class Plan:
     """Keep nothing of an embedded database."""
     port: int = 0
     """The API's; 0: any free one."""
+    starting: Starting = field(default_factory=Starting)
+    """Knows at each moment of the start what is being waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
         )
         env = {**given, **{name: value for ground in grounds for name, value in ground.env.items()}}
         outside = {name: value for name, value in plan.environ.items() if name not in environment.SETTINGS}
-        async with services({**outside, **env}, plan.state, ports, plan.cwd) as running:
+        async with services({**outside, **env}, plan.state, ports, plan.cwd, plan.starting) as running:
             env[environment.API] = running[0].address
             environment.write_env(plan.state.env_file, env)
             try:
@@ -133,7 +136,8 @@ async def _broker(plan: Plan, stack: AsyncExitStack) -> _Ground:
     take, close = log_to(log)
     stack.callback(close)
     topics = {topic.name: PARTITIONS for topic in TOPICS}
-    running = await stack.enter_async_context(local_kafka.kafka(topics, on_line=take))
+    with plan.starting.part("kafka"):
+        running = await stack.enter_async_context(local_kafka.kafka(topics, on_line=take))
     servers = running.bootstrap_servers
     again = shlex.join(local_kafka.command(topics, port=int(servers.rpartition(":")[2])))
     return _Ground(
@@ -149,7 +153,8 @@ async def _database(plan: Plan, stack: AsyncExitStack) -> _Ground:
     take, close = log_to(log)
     stack.callback(close)
     home = None if plan.throwaway else _postgres_home(plan.state)
-    server = await stack.enter_async_context(postgres(home, durable=not plan.throwaway, on_line=take))
+    with plan.starting.part("postgres"):
+        server = await stack.enter_async_context(postgres(home, durable=not plan.throwaway, on_line=take))
     port = urlsplit(server.url).port
     argv = [sys.executable, "-m", "segue_cli.local.keep_postgres", "--dir", str(home), "--port", str(port)]
     part = Part("postgres", server, server.pid, f"{LOOPBACK}:{port}", log, shlex.join(argv) if home else "")
@@ -164,9 +169,10 @@ async def _providers(plan: Plan, stack: AsyncExitStack) -> _Ground:
     take, close = log_to(log)
     stack.callback(close)
     argv = [sys.executable, "-m", "sandbox", "--dir", str(folder)]
-    running = await stack.enter_async_context(
-        child(argv, name="sandbox", on_line=take, ready=ready_with("control_url"))
-    )
+    with plan.starting.part("sandbox"):
+        running = await stack.enter_async_context(
+            child(argv, name="sandbox", on_line=take, ready=ready_with("control_url"))
+        )
     at = running.ready
     urls = {"fal": at["fal_api_url"], "fal-run": f"//{at['fal_run_host']}", "replicate": at["replicate_base_url"]}
     urls["control"] = at["control_url"]

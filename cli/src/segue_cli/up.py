@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from segue_cli.parts import Part, StackFailed, exit_in_words, from_here
 from segue_cli.screen import console, curl, plain_table
 from segue_cli.signals import INTERRUPTED, run_until_told
 from segue_cli.stack import Plan, Stack, stack
+from segue_cli.starting import told
 from segue_cli.state import FOLDER, AlreadyUp, State, held
 
 
@@ -38,11 +40,10 @@ async def _up(state: State, out: Console, *, live: bool, port: int) -> int:
     here = Path.cwd()
     environ = environment.given(here)
     plan = Plan(state, environ, here, live=live, port=port)
-    waiting = out.status("Starting Segue …")
-    waiting.start()
     try:
-        async with stack(plan) as running:
-            waiting.stop()
+        async with AsyncExitStack() as started:
+            async with told(out, "Starting Segue", plan.starting):
+                running = await started.enter_async_context(stack(plan))
             _show(out, running, state, time.monotonic() - began)
             _say_once(out, running, environ, live=live)
             try:
@@ -50,10 +51,7 @@ async def _up(state: State, out: Console, *, live: bool, port: int) -> int:
             finally:
                 out.print("Stopping: the services first, then what they stand on …")
     except StackFailed as error:
-        waiting.stop()
         out.print(Text(str(error), style="red"))
-    finally:
-        waiting.stop()
     return 1
 
 

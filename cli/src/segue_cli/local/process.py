@@ -15,6 +15,9 @@ from typing import Any
 LineSink = Callable[[str], None]
 ReadyLine = Callable[[str], Mapping[str, Any] | None]
 
+START_LIMIT_S = 300.0
+"""How long a child may take until it is ready. One that has died is told of at once, so this only ends what hangs."""
+
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 1 << 20
 _TAIL_LINES = 20
@@ -88,11 +91,13 @@ async def child(
     user: int | None = None,
     on_line: LineSink | None = None,
     ready: ReadyLine | None = None,
-    ready_within_s: float = 30.0,
+    ready_within_s: float = START_LIMIT_S,
     grace_s: float = 10.0,
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> AsyncIterator[Child]:
-    """Run `argv` for the length of the block; raises `ChildFailed` where `ready` finds no line in time.
+    """Run `argv` for the length of the block, which begins when `ready` has found its line.
+
+    Raises `ChildFailed` where it ends before that, or `ready_within_s` seconds pass.
 
     Both its output streams go to `on_line`, line by line. It has a process group of its own, so that Ctrl-C reaches
     only us. On Linux the kernel sends it `death_signal` when the thread that started it ends, so start it from a thread
