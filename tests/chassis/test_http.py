@@ -28,7 +28,7 @@ async def test_the_pages_say_what_is_dead_and_what_is_not_ready() -> None:
     runtime.must_be_ready(lambda: waiting[0] if waiting else None)
     async with (
         serve_http(health_app(runtime), "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=patient(60)) as client,
     ):
 
         async def answers(path: str) -> tuple[int, object]:
@@ -64,7 +64,7 @@ async def test_it_leaves_signals_alone_and_finishes_the_request_in_hand() -> Non
         return PlainTextResponse("done")
 
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=patient(60)) as client:
         async with serve_http(Starlette(routes=[Route("/", slow)]), "127.0.0.1", 0) as port:
             answer = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
             await arrived.wait()
@@ -84,7 +84,7 @@ async def test_a_request_that_does_not_end_is_left_behind(monkeypatch: pytest.Mo
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=patient(60)) as client:
         async with serve_http(Starlette(routes=[Route("/", endless)]), "127.0.0.1", 0) as port:
             answer = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/"))
             await arrived.wait()
@@ -116,7 +116,7 @@ async def test_what_comes_while_it_is_being_stopped_is_turned_away_whole() -> No
 async def test_answers_come_without_delay() -> None:
     async with (
         serve_http(health_app(runtime_for()), "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=patient(60)) as client,
     ):
         await client.get("/livez")
         times = []

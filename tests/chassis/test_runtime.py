@@ -61,7 +61,7 @@ async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
 ) -> None:
     async with running_toy(embedded_kafka, database_url) as (process, said):
         port = process.ready["port"]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=patient(60)) as client:
             assert (await client.get("/livez")).json() == {"status": "ok"}
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()) == (200, {"status": "ok"})

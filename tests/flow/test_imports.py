@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import patient
+
 PACKAGES = (
     "contracts",
     "chassis",
@@ -68,7 +70,7 @@ def imported(packages: tuple[str, ...], path: str = "") -> dict[str, list[str]]:
         env=env,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=patient(100),
         check=False,
     )
     assert run.returncode == 0, run.stderr

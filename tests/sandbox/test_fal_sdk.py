@@ -20,7 +20,7 @@ while "Completed" not in kinds:
         kinds.append(kind)
         if kind == "InProgress":
             time.sleep(0.25)  # the run
-        httpx.post(os.environ["CONTROL_URL"] + "/jobs/step").raise_for_status()
+        httpx.post(os.environ["CONTROL_URL"] + "/jobs/step", timeout=None).raise_for_status()
 took = time.time() - began
 again = fal_client.SyncClient().get_handle("fal-ai/stable-audio-25/text-to-audio", handle.request_id)
 print(json.dumps({"kinds": kinds, "result": handle.get(), "again": again.get(), "inference": status.metrics,

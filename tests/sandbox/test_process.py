@@ -11,7 +11,10 @@ from tests.patience import patient
 
 def test_it_stops_at_once_with_a_caller_left_hanging(start_sandbox: Any, tmp_path: Path) -> None:
     process, addresses = start_sandbox(tmp_path, "--queue-s", "60")
-    with process.stdout, httpx.Client(base_url=addresses["control_url"], trust_env=False) as control:
+    with (
+        process.stdout,
+        httpx.Client(base_url=addresses["control_url"], trust_env=False, timeout=patient(60)) as control,
+    ):
         control.put("/faults", json=[{"action": {"accept_then": "hang"}}]).raise_for_status()
         host, port = addresses["replicate_base_url"].removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as caller:
