@@ -120,7 +120,7 @@ async def test_answers_come_without_delay() -> None:
     ):
         await client.get("/livez")
         times = []
-        for _ in range(20):
+        for _ in range(60):
             began = time.monotonic()
             await client.get("/livez")
             times.append(time.monotonic() - began)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.patience import eventually_sync, patient
@@ -74,9 +75,8 @@ class Command:
     def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> Command:
         output = folder / f"{words[0]}.out"
         with output.open("w") as file:
-            process = subprocess.Popen(
-                [*SEGUE, *words], cwd=folder, env=env, stdout=file, stderr=file, text=True, preexec_fn=hears_ctrl_c
-            )
+            how: dict[str, Any] = {"stdout": file, "stderr": file, "text": True, "preexec_fn": hears_ctrl_c}
+            process = subprocess.Popen([*SEGUE, *words], cwd=folder, env=env, **how)
         return cls(process, output)
 
     def said(self) -> str:
