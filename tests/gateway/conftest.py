@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -38,7 +39,6 @@ from gateway.context import TENANT, Gateway
 from gateway.settings import GatewaySettings
 from log_sink.store import Store
 from segue_cli.local.kafka import kafka
-from segue_cli.local.postgres import postgres
 
 TRACE_ID = "0123456789abcdef0123456789abcdef"
 TRACEPARENT = f"00-{TRACE_ID}-0123456789abcdef-01"
@@ -201,12 +201,15 @@ async def world_on(
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def world(store_folder: Path) -> AsyncIterator[World]:
+async def world(store_folder: Path, postgres_url: str) -> AsyncIterator[World]:
     """One gateway for all tests that leave its surroundings alone."""
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE gateway")
+    await connection.close()
+    database_url = postgres_url.rpartition("/")[0] + "/gateway"
     async with (
         kafka(TOPIC_SIZES) as cluster,
-        postgres() as server,
-        world_on(cluster.bootstrap_servers, server.url, store_folder) as made,
+        world_on(cluster.bootstrap_servers, database_url, store_folder) as made,
     ):
         yield made
 

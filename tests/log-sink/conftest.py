@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,26 +32,47 @@ from contracts.jobs import JobAccepted, JobRerouted, JobStarted, JobSucceeded, P
 from contracts.message import Message
 from contracts.requests import JobRequested
 from log_sink.store import Store
-from segue_cli.local.postgres import postgres
 
 BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)
+EMPTY = """
+SELECT 'TRUNCATE ' || string_agg(format('log_sink.%I', tablename), ', ') || ' RESTART IDENTITY'
+FROM pg_tables WHERE schemaname = 'log_sink' AND tablename != 'migrations'
+"""
+SHAPE = """
+SELECT (SELECT string_agg(concat(oid, relname, relnatts, relchecks, relhastriggers), ' ' ORDER BY oid) FROM pg_class
+        WHERE relnamespace = 'log_sink'::regnamespace)
+    || (SELECT coalesce(string_agg(concat(oid, prosrc), ' ' ORDER BY oid), '') FROM pg_proc
+        WHERE pronamespace = 'log_sink'::regnamespace)
+"""
+"""Changes when a test changes the schema itself."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server_url() -> AsyncIterator[str]:
-    """A PostgreSQL with a database named `sink_template` that has the sink's schema."""
-    async with postgres() as server:
-        connection = await asyncpg.connect(server.url)
-        await connection.execute("CREATE DATABASE sink_template")
-        await connection.close()
-        await migrate(_database(server.url, "sink_template"), "log_sink", log_sink)
-        yield server.url
+async def server_url(postgres_url: str) -> str:
+    """A PostgreSQL with a database named `sink` that has the sink's schema."""
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE sink")
+    await connection.close()
+    await migrate(_database(postgres_url, "sink"), "log_sink", log_sink)
+    return postgres_url
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def database_url(server_url: str, counter: Iterator[int]) -> AsyncIterator[str]:
-    async with _fresh(server_url, f"sink_{next(counter)}") as url:
+async def database_url(server_url: str, end_sessions: Any) -> AsyncIterator[str]:
+    """The sink's tables with nothing in them, and nobody connected."""
+    url = _database(server_url, "sink")
+    connection = await asyncpg.connect(url)
+    try:
+        before = await connection.fetchval(SHAPE)
         yield url
+        await end_sessions(connection)
+        if await connection.fetchval(SHAPE) == before:
+            await connection.execute(await connection.fetchval(EMPTY))
+        else:
+            await connection.execute("DROP SCHEMA log_sink CASCADE")
+            await migrate(url, "log_sink", log_sink)
+    finally:
+        await connection.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -64,22 +84,6 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def store(pool: Pool) -> Store:
     return Store(pool)
-
-
-@pytest.fixture(scope="session")
-def counter() -> Iterator[int]:
-    return itertools.count()
-
-
-@asynccontextmanager
-async def _fresh(server_url: str, name: str) -> AsyncIterator[str]:
-    connection = await asyncpg.connect(server_url)
-    try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE sink_template")
-        yield _database(server_url, name)
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await connection.close()
 
 
 def _database(url: str, name: str) -> str:
