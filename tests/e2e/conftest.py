@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +21,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from tests.patience import eventually, patient
 
 from contracts.catalogue import default_catalogue_path
 from contracts.topics import DEAD_LETTERS, PARTITIONS, SERVICES, TOPICS
@@ -35,17 +35,18 @@ from segue_cli.state import held
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[2]
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
-RUN_LIMIT_S = 3
+RUN_LIMIT_S = round(patient(3))
 """How long a run of music/lyria-2 may take here; no other test uses that model."""
 
 CLUSTERS = [pytest.param("embedded", marks=pytest.mark.e2e), pytest.param("apache", marks=pytest.mark.kafka)]
 SETTINGS = {
     "MUSIC_PROVIDER": "fal",
-    "SEGUE_KAFKA_SESSION_TIMEOUT_S": "4",
-    "SEGUE_SUBMIT_TIMEOUT_S": "2",
-    "SEGUE_SUBMIT_GRACE_S": "8",
-    "SEGUE_START_DEADLINE_S": "6",
+    "SEGUE_SUBMIT_TIMEOUT_S": str(patient(2)),
+    "SEGUE_SUBMIT_GRACE_S": str(patient(8)),
+    "SEGUE_START_DEADLINE_S": str(patient(6)),
 }
+SESSION_S = {"embedded": patient(1.5), "apache": patient(4)}
+"""The embedded cluster lets whoever comes back wait for a whole session."""
 
 
 ADAPTERS = ("fal_adapter", "replicate_adapter")
@@ -143,11 +144,7 @@ class System:
 
     async def until(self, what: object, found: Callable[[], Awaitable[T]], within_s: float = 60) -> T:
         """The first true thing that is found."""
-        deadline = time.monotonic() + within_s
-        while not (thing := await found()):
-            assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-            await asyncio.sleep(0.1)
-        return thing
+        return await eventually(found, within_s, what, every_s=0.1)
 
     # Jobs, as a client sees them.
 
@@ -325,7 +322,7 @@ def _letter(record: ConsumerRecord[bytes, bytes]) -> DeadLetter:
 @asynccontextmanager
 async def _apache_kafka() -> AsyncIterator[str]:
     argv = [sys.executable, str(REPOSITORY / "deploy" / "kafka" / "kafka.py")]
-    async with child(argv, name="kafka", ready=ready_with("brokers"), ready_within_s=120) as launcher:
+    async with child(argv, name="kafka", ready=ready_with("brokers"), ready_within_s=patient(120)) as launcher:
         yield launcher.ready["bootstrap_servers"]
 
 
@@ -341,13 +338,15 @@ def _catalogue(folder: Path) -> Path:
 async def system_on(cluster: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[System]:
     """All of Segue on a cluster of its own."""
     async with AsyncExitStack() as cleanup:
-        environ = {**without_settings(os.environ), **SETTINGS, "SEGUE_CATALOGUE": str(_catalogue(folder)), **settings}
+        session = {"SEGUE_KAFKA_SESSION_TIMEOUT_S": str(SESSION_S[cluster])}
+        short = {**SETTINGS, **session, "SEGUE_CATALOGUE": str(_catalogue(folder))}
+        environ = {**without_settings(os.environ), **short, **settings}
         if cluster == "apache":
             environ["KAFKA_BOOTSTRAP_SERVERS"] = await cleanup.enter_async_context(_apache_kafka())
         state = cleanup.enter_context(held(folder / "segue"))
         running = await cleanup.enter_async_context(stack(Plan(state, environ, folder, throwaway=True)))
-        api = httpx.AsyncClient(base_url=running.api, timeout=30, trust_env=False, limits=httpx.Limits())
-        sandbox = httpx.AsyncClient(base_url=running.env[SANDBOX], timeout=30, trust_env=False)
+        api = httpx.AsyncClient(base_url=running.api, timeout=patient(60), trust_env=False, limits=httpx.Limits())
+        sandbox = httpx.AsyncClient(base_url=running.env[SANDBOX], timeout=patient(60), trust_env=False)
         async with api, sandbox, AsyncExitStack() as started_again:
             await sandbox.patch("/settings", json={"queue_s": 0.05, "run_s": 0.2})
             yield System(running, state.env_file, api, sandbox, started_again)
@@ -389,7 +388,7 @@ def segue(system: System) -> Segue:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asyncio.wait_for(process.communicate(stdin.encode()), 90)
+        said, _ = await asyncio.wait_for(process.communicate(stdin.encode()), patient(120))
         return process.returncode or 0, said.decode()
 
     return run

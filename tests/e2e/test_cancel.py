@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import System
@@ -21,7 +22,7 @@ STATES: list[tuple[str, dict[str, Any], str | None, str, float | None]] = [
 ]
 
 
-async def cancel(system: System, job_id: str, wait_s: int = 20) -> tuple[int, dict[str, Any]]:
+async def cancel(system: System, job_id: str, wait_s: int = 60) -> tuple[int, dict[str, Any]]:
     answer = await system.api.post(f"/api/jobs/{job_id}/cancel", headers={"Prefer": f"wait={wait_s}"})
     told: dict[str, Any] = answer.json()
     return answer.status_code, told
@@ -97,7 +98,7 @@ async def test_a_lost_submit_is_pending_until_it_is_found(system: System) -> Non
     ids = await asyncio.gather(*map(lost, cases))
     (await system.sandbox.put("/faults", json=[])).raise_for_status()
     for job_id, (_, ends, effect) in zip(ids, cases.values(), strict=True):
-        status, told = await cancel(system, job_id, 30)
+        status, told = await cancel(system, job_id)
         assert (status, told["status"], told["cancel"]["effect"]) == (200, ends, effect)
     await nothing_runs(system, "while lost")
 
@@ -106,7 +107,7 @@ async def test_a_submit_that_nobody_received_was_never_sent(system: System) -> N
     await system.fault("cancelled unheard of", {"refuse": "drop"}, provider="replicate")
     job_id = await system.submit("cancelled unheard of", providers=["replicate", "fal"])
     await at(system, job_id, "ambiguous")
-    status, told = await cancel(system, job_id, 30)
+    status, told = await cancel(system, job_id)
     assert (status, told["cancel"]["effect"], told["cost_usd"]) == (200, "never_sent", 0.0)
     assert len((await system.ended(job_id))["attempts"]) == 1, "it did not go on to the next provider"
 
@@ -114,7 +115,7 @@ async def test_a_submit_that_nobody_received_was_never_sent(system: System) -> N
 async def test_what_the_provider_finishes_all_the_same_was_asked_too_late(system: System) -> None:
     async def one(provider: str) -> None:
         prompt = f"finished all the same at {provider}"
-        await system.fault(prompt, {"cancel": "ignored", "run_s": 1.5}, provider=provider)
+        await system.fault(prompt, {"cancel": "ignored", "run_s": patient(1.5)}, provider=provider)
         job_id = await system.submit(prompt, providers=[provider])
         await logged(system, job_id, "running")
         status, told = await cancel(system, job_id)

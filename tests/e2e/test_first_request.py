@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import System
@@ -106,7 +107,8 @@ async def test_what_cannot_be_a_job_reaches_no_topic(system: System) -> None:
 
 
 async def test_each_request_has_a_trace_of_its_own_whatever_came_before_it_on_its_connection(system: System) -> None:
-    async with httpx.AsyncClient(base_url=system.api.base_url, limits=httpx.Limits(max_connections=1)) as one:
+    limits = httpx.Limits(max_connections=1)
+    async with httpx.AsyncClient(base_url=system.api.base_url, limits=limits, timeout=patient(60)) as one:
         await one.post("/api/tracks", content=b"x" * (200 << 10), headers={"Content-Type": "application/json"})
         answers = [await one.post("/api/tracks", json=SEED, headers={"Idempotency-Key": f"n {n}"}) for n in range(3)]
     assert len({answer.json()["trace_id"] for answer in answers}) == 3

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import System
@@ -17,7 +18,7 @@ LOST_ANSWERS: dict[str, dict[str, Any]] = {
     "hang": {"accept_then": "hang"},
     "drop": {"accept_then": "drop"},
     "502": {"accept_then": "502"},
-    "slow": {"delay_s": 4},
+    "slow": {"delay_s": patient(4)},
     "garbled": {"accept_then": "malformed_json"},
 }
 
@@ -131,7 +132,7 @@ async def test_a_run_that_never_starts_or_never_ends_is_stopped_and_the_job_move
 
 async def test_a_job_past_its_deadline_is_stopped_at_the_provider_too(system: System) -> None:
     await system.fault("too late", {"never_finish": True})
-    job = await system.ended(await system.submit("too late", deadline_s=3))
+    job = await system.ended(await system.submit("too late", deadline_s=patient(3)))
     assert (job["status"], job["error"]["kind"], len(job["attempts"])) == ("failed", "expired", 1)
     await _nothing_runs_at_a_provider(system, "too late")
 
