@@ -140,8 +140,9 @@ async def _broker(plan: Plan, stack: AsyncExitStack) -> _Ground:
         running = await stack.enter_async_context(local_kafka.kafka(topics, on_line=take))
     servers = running.bootstrap_servers
     again = shlex.join(local_kafka.command(topics, port=int(servers.rpartition(":")[2])))
+    quick = {name: plan.environ.get(name) or value for name, value in EMBEDDED_KAFKA.items()}
     return _Ground(
-        {"KAFKA_BOOTSTRAP_SERVERS": servers} | EMBEDDED_KAFKA,
+        {"KAFKA_BOOTSTRAP_SERVERS": servers} | quick,
         Part("kafka", running.process, running.pid, servers, log, again),
     )
 
