@@ -37,6 +37,10 @@ DO $$ DECLARE name text; BEGIN
 END $$
 """
 
+# For all of the run: for the conftest files that are read after this one, for workers, and for the processes of tests.
+os.environ.setdefault(patience.SETTING, str(patience.measured()))
+patience.patience()
+
 # The machine's load says nothing about the code: no deadlines for single examples.
 settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)
@@ -45,12 +49,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Settle the run's patience, for its workers and for the processes of tests, and scale the limit of each test."""
-    os.environ.setdefault(patience.SETTING, str(patience.measured()))
-    try:
-        patience.patience()
-    except ValueError as error:
-        raise pytest.UsageError(str(error)) from error
+    """Scale the limit of each test."""
     # A worker is given the option that its controller has scaled.
     if config.option.timeout is None:
         config.option.timeout = patience.patient(float(config.getini("timeout")))
