@@ -174,7 +174,7 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))
         callbacks = Callbacks(fal, Hearing("fal"))
-        made["fal-adapter"] = CommandHandler("fal", settings, outbox, lambda: None, callbacks)
+        made["fal-adapter"] = CommandHandler("fal", settings, outbox, lambda: None, callbacks, results_kept_s=3_600)
         made["log-sink"] = Store(log).store
         yield made
 
