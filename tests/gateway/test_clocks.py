@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 from tests.gateway.test_callbacks import SECRET, Signer
 
 from chassis.callbacks import callback_url
@@ -129,6 +130,17 @@ def test_it_says_how_far_it_is_off_and_from_whom() -> None:
         "this machine's clock is 41.9 s behind the database's and 20.0 s behind Kafka's; deadlines go by theirs"
     )
     assert REGISTRY.get_sample_value("segue_clock_difference_seconds", {"reference": "kafka"}) == 20.0
+
+
+def test_it_logs_that_no_more_than_once_a_minute() -> None:
+    machine = Time()
+    own = machine.clocks()
+    with capture_logs() as logged:
+        for _ in range(100):  # Two brokers, of which one is wrong.
+            own.learn("kafka", machine.wall_s, machine.steady_s, machine.steady_s)
+            own.learn("kafka", machine.wall_s + 20, machine.steady_s, machine.steady_s)
+            machine.pass_by(1)
+    assert [line["log_level"] for line in logged] == ["warning", "info"]
 
 
 def test_a_difference_that_may_be_no_more_than_a_slow_answer_is_none() -> None:

@@ -56,7 +56,8 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
     async def connect() -> Pool:
         pool: Pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            init_size=1,
+            min_size=0,  # A floor would be restored in the background, with a traceback for each try that fails.
             max_size=max_size,
             init=_prepare,
             timeout=10,

@@ -27,7 +27,7 @@ GIVE_BACK_S: Final = 0.5
 """How long a server may take to confirm that a statement is cancelled and a transaction is rolled back."""
 RESET_S: Final = 2.0
 """How long it may take to reset a connection that goes back into the pool."""
-HANDLER_LIMIT_S: Final = 15.0
+TRANSACTION_LIMIT_S: Final = 15.0
 """For the one transaction of a batch of messages."""
 LOOP_LIMIT_S: Final = 10.0
 """For one turn of a loop, which tries again."""

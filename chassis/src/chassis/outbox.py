@@ -18,7 +18,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
 from chassis.broker import publish, stop_consuming
 from chassis.database import TRANSIENT, Connection, Pool
-from chassis.database_limits import HANDLER_LIMIT_S, LOOP_LIMIT_S, STOPPING_LIMIT_S, bounded, leased, transaction
+from chassis.database_limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.logs import get_logger
 from chassis.metrics import OUTBOX_PUBLISHED
 from contracts.envelope import Record, encode
@@ -98,7 +98,7 @@ class Outbox:
         self._log = get_logger("chassis.outbox")
 
     @asynccontextmanager
-    async def transaction(self, within_s: float = HANDLER_LIMIT_S) -> AsyncIterator[Transaction]:
+    async def transaction(self, within_s: float = TRANSACTION_LIMIT_S) -> AsyncIterator[Transaction]:
         """A transaction on the pool; what it emits is committed with it and published right after.
 
         Raises TimeoutError if all of it has not been done in `within_s`, or in 5 s once the process stops.

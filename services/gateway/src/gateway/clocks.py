@@ -29,6 +29,8 @@ TOLERANCE_S: Final = 2.0
 MEASURE_EVERY_S: Final = 10.0
 MEASURE_LIMIT_S: Final = 3.0
 CONFIRMED_FOR_S: Final = 60.0
+SAID_AGAIN_S: Final = 60.0
+"""Brokers whose clocks differ tell another time with each request; no more than a line a minute speaks of it."""
 DRIFT: Final = 0.0005
 """Seconds by which a steady clock may be off after a second: 500 ppm, the most by which ntpd or chronyd slew one."""
 
@@ -78,6 +80,8 @@ class Clocks:
         self.steady = steady
         self._known: dict[Reference, Reading] = {}
         self._said: str | None = None
+        self._said_at_s = -SAID_AGAIN_S
+        self._away = False
         self._log = get_logger("gateway.clocks")
 
     def now(self) -> datetime:
@@ -140,8 +144,11 @@ class Clocks:
                 told_s = await connection.fetchval(_TIME)
                 heard_s = self.steady()
         except TRANSIENT as error:
-            self._log.warning("the database does not tell its time", error=repr(error))
+            if not self._away:
+                self._log.warning("the database does not tell its time", error=repr(error))
+            self._away = True
         else:
+            self._away = False
             self.learn("database", told_s, sent_s, heard_s)
 
     def _time(self, *references: Reference) -> float:
@@ -152,9 +159,11 @@ class Clocks:
         return self._wall() - (self.steady() + known.offset_s)
 
     def _report(self) -> None:
-        complaint = self.complaint()
-        if complaint is not None and self._said is None:
+        complaint, now_s = self.complaint(), self.steady()
+        if (complaint is None) == (self._said is None) or now_s - self._said_at_s < SAID_AGAIN_S:
+            return
+        if complaint is not None:
             self._log.warning(complaint)
-        elif complaint is None and self._said is not None:
+        else:
             self._log.info("this machine's clock goes with the others again")
-        self._said = complaint
+        self._said, self._said_at_s = complaint, now_s

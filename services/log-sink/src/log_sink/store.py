@@ -10,7 +10,7 @@ import asyncpg
 from prometheus_client import Counter
 
 from chassis.database import Connection, Pool
-from chassis.database_limits import HANDLER_LIMIT_S, LOOP_LIMIT_S, transaction
+from chassis.database_limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
 from chassis.delivery import Delivered
 from chassis.logs import get_logger
 from log_sink.rows import EVENT_COLUMNS, event_row, fits_jsonb
@@ -89,7 +89,7 @@ class Store:
         if not batch:
             return
         first = {delivered.event_id: delivered for delivered in reversed(batch)}
-        async with transaction(self._pool, HANDLER_LIMIT_S) as connection:
+        async with transaction(self._pool, TRANSACTION_LIMIT_S) as connection:
             # A key lies in one partition, so whoever holds its lock alone decides whether an event is known.
             await _lock(connection, {(d.record.topic, d.record.partition) for d in batch})
             known = {row["event_id"] for row in await connection.fetch(_KNOWN, list(first))}
