@@ -10,6 +10,13 @@ def first_cause(error: BaseException) -> BaseException:
     return error
 
 
+def causes(error: BaseException) -> list[BaseException]:
+    """All errors in a group that are none themselves; `error` alone where it is no group."""
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for inner in error.exceptions for cause in causes(inner)]
+    return [error]
+
+
 def named(error: BaseException) -> str:
     """The first cause by its type and its words, for people."""
     cause = first_cause(error)

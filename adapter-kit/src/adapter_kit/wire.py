@@ -18,6 +18,9 @@ from typing import Final
 import httpx
 from pydantic import JsonValue
 
+from adapter_kit.answer_body import LARGE_AT_ONCE, read_body
+from adapter_kit.bounded_json import CUT
+from adapter_kit.causes import causes
 from chassis.callbacks import without_mac
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -25,7 +28,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 
 So a host that cannot be reached shows as such, also after a try at a second one, before the call's time is over.
 """
-MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+LARGE_ANSWER_S: Final = 40.0
+"""Seconds that the answer to a GET may take once it turns out to be a large one, if that is more than it had."""
 MAX_CONNECTIONS: Final = 1000
 MAX_WORDS: Final = 2000
 MAX_PAGE_CHARS: Final = 20_000
@@ -41,6 +45,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    complete: bool = True
+    """Nothing that counts was left out of it for its size."""
 
     @property
     def ok(self) -> bool:
@@ -51,6 +57,11 @@ class Answer:
     def text(self) -> str:
         """The body as text, whatever it holds."""
         return self.body.decode("utf-8", "replace")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON, `null` among it."""
+        return self.json() is not None or self.body.strip() == b"null"
 
     def json(self) -> JsonValue:
         """The body as JSON; None where it is none."""
@@ -71,10 +82,19 @@ class Exchange:
     """A request got as far as the network; before that, nothing can have been sent."""
     answer: Answer | None = None
     """The last answer that arrived whole."""
-    error: Exception | None = None
-    """What the SDK raised, be it the network's error or its own dislike of the answer."""
+    error: BaseException | None = None
+    """What the SDK raised, be it the network's error or its own dislike of the answer; of a group the first cause."""
+    limit: asyncio.Timeout | None = None
+    """When the call is given up."""
+
+    def more_time(self) -> None:
+        """Give a large answer the time that it takes to arrive."""
+        until = asyncio.get_running_loop().time() + LARGE_ANSWER_S
+        if self.limit is not None and (self.limit.when() or until) < until:
+            self.limit.reschedule(until)
 
 
+_BEFORE_SENDING: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
@@ -83,17 +103,19 @@ async def exchange(call: Awaitable[object], within_s: float, headers: Mapping[st
     done = Exchange(headers or {})
     token = _current.set(done)
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(within_s) as done.limit:
             await call
     except Exception as error:  # noqa: BLE001 - an SDK may fail in any way; what counts is what it did on the wire
-        done.error = error
+        # If one of several may have come after the request was sent, that one counts.
+        found = causes(error)
+        done.error = next((each for each in found if not isinstance(each, _BEFORE_SENDING)), found[0])
     finally:
         _current.reset(token)
     return done
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """Sends each request once, reads its answer whole, and notes both in the exchange under way.
+    """Sends each request once, reads its answer to the end, and notes both in the exchange under way.
 
     A POST gets a connection of its own: the other end may close a kept one at the moment it is used again, and then
     nobody knows whether the POST arrived. Proxies and certificates are taken from the environment, as httpx does.
@@ -101,12 +123,13 @@ class Wire(httpx.AsyncBaseTransport):
 
     def __init__(self, secrets: tuple[str, ...], post_timeout_s: float, ask_timeout_s: float) -> None:
         tls = httpx.create_ssl_context()
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._secrets = tuple(secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
         self._posts = httpx.AsyncClient(verify=tls, timeout=_timeouts(post_timeout_s), limits=_limits(keep=0))
         self._asks = httpx.AsyncClient(verify=tls, timeout=_timeouts(ask_timeout_s), limits=_limits(keep=100))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request. Raises httpx's errors, also for an answer that is too large."""
+        """Send one request. Raises httpx's errors. Of an answer that is very large, the large values are cut."""
         current = _current.get()
         if current is None:
             raise RuntimeError("the SDK sent a request that nobody asked for")
@@ -117,13 +140,15 @@ class Wire(httpx.AsyncBaseTransport):
         current.handed_over, current.answer = True, None
         response = await client.send(request, stream=True)
         try:
-            body = await _read(response)
+            more_time = current.more_time if request.method == "GET" else _no_more_time
+            body = await read_body(response, self._large, more_time)
         finally:
             await response.aclose()
         # The body is decoded by now, so what said how it was encoded would mislead.
         headers = {name: value for name, value in response.headers.items() if name not in _ENCODING}
-        current.answer = Answer(response.status_code, headers, self._without_secrets(body))
-        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+        told = self._without_secrets(body.content)
+        current.answer = Answer(response.status_code, headers, told, complete=body.complete)
+        return httpx.Response(response.status_code, headers=headers, content=body.content, request=request)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -133,6 +158,11 @@ class Wire(httpx.AsyncBaseTransport):
     def _without_secrets(self, body: bytes) -> bytes:
         for secret in self._secrets:
             body = body.replace(secret, b"***")
+            # What was cut may have been cut in the middle of one.
+            for size in range(len(secret) - 1, MIN_SECRET_CHARS - 1, -1):
+                if body.endswith(secret[:size]):
+                    body = body[:-size] + b"***"
+                body = body.replace(secret[:size] + CUT, b"***" + CUT) if CUT in body else body
         return body
 
 
@@ -165,13 +195,8 @@ def _limits(keep: int) -> httpx.Limits:
     return httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=keep)
 
 
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise httpx.RemoteProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
-    return bytes(body)
+def _no_more_time() -> None:
+    """A POST has its own limit, after which its outcome counts as unclear."""
 
 
 def json_object(text: str | bytes) -> dict[str, JsonValue]:
@@ -196,6 +221,15 @@ def words(text: str) -> str:
     """
     shown = _shown_of(text) if _PAGE.search(text, 0, MAX_WORDS) else text
     return without_mac(shown).replace("\x00", "").encode("utf-8", "replace").decode().strip()[:MAX_WORDS]
+
+
+def raw_text(text: str) -> str:
+    """What a provider answered, to be kept as it is: without what signs addresses, control characters and halves."""
+    plain = _CONTROLS.sub("", without_mac(text[: 4 * MAX_WORDS]))
+    return plain.encode("utf-8", "replace").decode()[:MAX_WORDS]
+
+
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class _Shown(HTMLParser):

@@ -41,6 +41,9 @@ def read_page(done: Exchange, endpoint: str) -> Page | NoAnswer:
     items = done.answer.document().get("items") if done.answer is not None and done.answer.ok else None
     if done.answer is None or not isinstance(items, list):
         return no_answer(done)
+    if not done.answer.complete:
+        # A run that was left out is not one that does not exist.
+        return NoAnswer("fal's list is too large to be read whole")
     runs = tuple(run for item in items if (run := _listed(item, endpoint)) is not None)
     return Page(runs, next_cursor(done.answer))
 

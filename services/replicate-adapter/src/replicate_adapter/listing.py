@@ -47,6 +47,9 @@ def read_page(done: Exchange) -> Page | NoAnswer:
     results = done.answer.document().get("results") if done.answer is not None and done.answer.ok else None
     if done.answer is None or not isinstance(results, list):
         return no_answer(done)
+    if not done.answer.complete:
+        # A run that was left out is not one that does not exist.
+        return NoAnswer("the list of predictions is too large to be read whole")
     runs = tuple(run for item in results if isinstance(item, dict) and (run := _listed(item)) is not None)
     return Page(runs, next_page(done.answer))
 

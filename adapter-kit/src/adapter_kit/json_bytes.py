@@ -1,0 +1,31 @@
+"""What JSON looks like as bytes, for reading it without a parser. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+UNITS: Final = re.compile(rb'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+', re.DOTALL)
+"""What is within a text, without half an escape at its end."""
+LITERAL: Final = re.compile(rb'[^"{}\[\],:\s]+')
+BLANKS: Final = re.compile(rb"\s+")
+LONGEST_ESCAPE: Final = 6
+_WHOLE_TEXT: Final = rb'"(?:[^"\\]++|\\.)*+"'
+_NO_BRACKETS: Final = rb'(?:[^"{}\[\]]++|' + _WHOLE_TEXT + rb")*+"
+_FLAT: Final = rb"\{" + _NO_BRACKETS + rb"\}|\[" + _NO_BRACKETS + rb"\]"
+LEFT_OUT: Final = re.compile(rb'(?:[^"{}\[\]]++|' + _WHOLE_TEXT + rb"|" + _FLAT + rb")*+", re.DOTALL)
+"""As much of what is left out as can be stepped over at once: texts, and what has no further brackets in it."""
+_VALUE: Final = _WHOLE_TEXT + rb'|[^"{}\[\],:\s]++|' + _FLAT
+ELEMENTS: Final = re.compile(rb"(?:(?:" + _VALUE + rb")\s*+,\s*+)++", re.DOTALL)
+MEMBERS: Final = re.compile(rb"(?:" + _WHOLE_TEXT + rb"\s*+:\s*+(?:" + _VALUE + rb")\s*+,\s*+)++", re.DOTALL)
+"""Parts that are small, with the commas after them, as many as follow each other: there may be millions."""
+
+
+def whole_characters(data: bytearray, start: int) -> int:
+    """The end of the data before half a character of UTF-8."""
+    for back in range(1, min(4, len(data) - start) + 1):
+        byte = data[-back]
+        if byte & 0xC0 != 0x80:
+            size = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(data) if size <= back else len(data) - back
+    return len(data)
