@@ -1,13 +1,25 @@
-"""The shapes in which models hand out their files."""
+"""The shapes in which models hand out their files, and what is not one."""
 
+import base64
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from adapter_kit.outcomes import Output
-from adapter_kit.outputs import outputs_of
+from adapter_kit.outcomes import Output, OutputPending, Produced, Unreadable
+from adapter_kit.outputs import read_outputs
 
-A, B = "https://files.example/a.wav", "https://files.example/b.wav"
+A, B, C = "https://files.example/a.wav", "https://files.example/b.wav", "https://files.example/c"
+PNG, FILM = "https://files.example/cover.png", "https://files.example/film.mp4"
+DATA = "data:audio/wav;base64,UklGRiQAAABXQVZF"
+
+
+def urls(answer: Any, modality: Any = "music", asked: Any = None) -> list[str]:
+    outcome = read_outputs(answer, modality, "raw", asked)
+    return [output.url for output in outcome.outputs] if isinstance(outcome, Produced) else []
 
 
 @pytest.mark.parametrize(
@@ -22,13 +34,125 @@ A, B = "https://files.example/a.wav", "https://files.example/b.wav"
         ({"images": [{"url": B}], "audio": {"url": A}}, "music", (Output(A),)),
         ({"url": A, "content_type": "audio/wav"}, "music", (Output(A, "audio/wav"),)),
         (A, "music", (Output(A),)),
-        ([A, B], "image", (Output(A), Output(B))),
+        ([C, C + "2"], "image", (Output(C), Output(C + "2"))),
         ({"audio": {"url": A, "content_type": "a\nb"}}, "music", (Output(A),)),
         ({"audio": {"url": A, "content_type": 7}}, "music", (Output(A),)),
     ],
 )
 def test_known_shapes(answer: Any, modality: Any, expected: tuple[Output, ...]) -> None:
-    assert outputs_of(answer, modality) == expected
+    assert read_outputs(answer, modality, "raw") == Produced(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        # Under keys that nobody foresaw, deeper, in lists, in texts.
+        ({"foo": C}, [C]),
+        ({"result": {"audio": {"url": A}}}, [A]),
+        ({"output": [{"files": [[{"href": A}], [{"href": B}]]}]}, [A, B]),
+        ({"data": {"items": [{"attributes": {"media": {"uri": C}}}]}}, [C]),
+        ([[A]], [A]),
+        ([A, None, "", {}], [A]),
+        ([None, {"audio": A}], [A]),
+        (json.dumps({"audio": {"url": A}}), [A]),
+        ({"payload": json.dumps({"audio": json.dumps({"url": A})})}, [A]),
+        ({"result": "  [\"" + A + "\"]"}, [A]),
+        ({"audioUrl": C}, [C]),
+        ({"Audio-File": {"downloadUrl": C}}, [C]),
+        ({"generated_song": {"mp3Url": C}, "wallpaper": PNG}, [C]),
+        ({"message": f"Your song is ready: {A}."}, [A]),
+        ({"html": f'<audio controls src="{A}"></audio>'}, [A]),
+        ({"markdown": f"[Listen]({A}) ![cover]({PNG})"}, [A]),
+        # Order is kept, repeats are dropped.
+        ({"tracks": [{"audio_url": B}, {"audio_url": A}, {"audio_url": B}]}, [B, A]),
+        ({"audio": A, "audio_url": A, "files": [A]}, [A]),
+        ({"audio": {"url": A}, "stems": {"vocals": {"url": B}, "drums": "https://files.example/d.flac"}},
+         [A, B, "https://files.example/d.flac"]),
+        # The right kind wins: by key, by type, by extension, by a data URL's type.
+        ({"audio": C, "image": C + "2"}, [C]),
+        ({"files": [{"url": C, "mime_type": "image/png"}, {"url": C + "2", "mimeType": "audio/mpeg"}]}, [C + "2"]),
+        ({"files": [PNG, A, FILM, "https://files.example/notes.json"]}, [A]),
+        ({"files": ["https://x.example/get?file=a.mp3&sig=b.c", C]},
+         ["https://x.example/get?file=a.mp3&sig=b.c", C]),
+        ({"files": ["https://x.example/get?file=a.mp3"], "page": C}, ["https://x.example/get?file=a.mp3"]),
+        ({"to": "https://x.example/api/callbacks/fal/a.1/abc", "at": "https://queue.fal.run/x/1", "song": C}, [C]),
+        ({"files": [{"url": C, "file_name": "song.mp3"}, {"url": C + "2", "file_name": "song.json"}]}, [C]),
+        ({"a": "data:image/png;base64,iVBORw0KGgo=", "b": DATA}, [DATA]),
+        ({"track": {"url": C, "content_type": "application/octet-stream"}, "extra": C + "2"}, [C]),
+        # A film only where there is no sound, and what is of no known kind only where there is neither.
+        ({"video": FILM, "audio": A}, [A]),
+        ({"clip": FILM, "page": C}, [FILM]),
+        ({"image": PNG, "thing": C}, [C]),
+        # What comes beside the output is none, unless it is all there is.
+        ({"audio": {"url": A, "spectrogram": {"url": PNG}, "waveform_image": PNG, "preview_url": B}}, [A]),
+        ({"cover": "https://files.example/cover", "song": A}, [A]),
+        ({"preview_audio": A}, [A]),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_every_link_is_found_and_the_right_ones_are_taken(answer: Any, expected: list[str]) -> None:
+    assert urls(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "fetched"),
+    [
+        ("https://files.example/my song.mp3", "https://files.example/my%20song.mp3"),
+        (" \nhttps://files.example/a.mp3\t", A.replace("wav", "mp3")),
+        ("HTTPS://files.example/A.mp3", "https://files.example/A.mp3"),
+        ("HtTp://files.example/a.mp3", "http://files.example/a.mp3"),
+        ("//files.example/a.mp3", "https://files.example/a.mp3"),
+        ("https://files.example/a%20b.mp3?x=%2F", "https://files.example/a%20b.mp3?x=%2F"),
+        ("https://files.example/100%.mp3", "https://files.example/100%25.mp3"),
+        ("https://files.example/Größe<1>.mp3", "https://files.example/Gr%C3%B6%C3%9Fe%3C1%3E.mp3"),
+        ('https://files.example/a"b{c}|d\\e^f`.mp3', "https://files.example/a%22b%7Bc%7D%7Cd%5Ce%5Ef%60.mp3"),
+        (
+            "https://files.example/a.mp3?name=my song&sig=a+b/c==",
+            "https://files.example/a.mp3?name=my%20song&sig=a+b/c==",
+        ),
+        ("https://files.example:8443/a.mp3#t=1", "https://files.example:8443/a.mp3#t=1"),
+        ("https://files.example/" + "a" * 5000 + ".mp3", "https://files.example/" + "a" * 5000 + ".mp3"),
+        ("https://[2606:4700::1]/a.mp3", "https://[2606:4700::1]/a.mp3"),
+        (f"  {DATA}\n", DATA),
+        (DATA.replace("data:", "DATA:"), DATA.replace("data:", "DATA:")),
+        ("data:audio/mpeg;charset=utf-8;base64,SUQz", "data:audio/mpeg;charset=utf-8;base64,SUQz"),
+        ("data:,RIFF", "data:,RIFF"),
+    ],
+)
+def test_links_are_read_as_people_write_them(written: str, fetched: str) -> None:
+    assert urls(written) == urls({"audio": {"url": written}}) == urls([written]) == [fetched]
+
+
+def test_a_file_in_base64_that_does_not_say_so_is_a_data_url() -> None:
+    samples = Path(__file__).parent / "samples"
+    for name in ("a.mp3", "a.flac", "opus.ogg"):
+        code = base64.b64encode((samples / name).read_bytes()).decode()
+        (url,) = urls({"audio": code, "id": "x" * 300})
+        assert url.startswith("data:audio/")
+        assert url.endswith(code)
+    assert urls({"audio": "A" * 4000}) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"audio": None, "reference_audio_url": A},
+        {"audio": None, "input": {"audio": A}, "inputs": [A]},
+        {"audio": {}, "request": {"song": A}, "arguments": {"audio_url": A}},
+        {"audio": [], "webhook": A, "webhook_url": A, "callbackUrl": A},
+        {"audio": "", "urls": {"get": A, "cancel": A, "stream": A}},
+        {"audio": None, "status_url": A, "response_url": A, "cancel_url": A, "logs": f"wrote {A}"},
+        {"audio": None, "source_audio": A, "init_audio": A, "prompt_audio_url": A, "original_audio_url": A},
+    ],
+)
+def test_what_was_asked_for_and_where_to_ask_are_no_outputs(answer: Any) -> None:
+    assert isinstance(read_outputs(answer, "music", "raw"), OutputPending)
+
+
+def test_what_was_asked_for_is_known_by_itself_too() -> None:
+    asked = {"melody": A, "voices": [{"file": B}], "style": "https://files.example/my style.wav"}
+    assert urls({"melody": A, "song": C, "voice": B}, asked=asked) == [C]
+    assert urls({"echo": "https://files.example/my%20style.wav", "audio": None}, asked=asked) == []
 
 
 @pytest.mark.parametrize(
@@ -37,28 +161,105 @@ def test_known_shapes(answer: Any, modality: Any, expected: tuple[Output, ...]) 
         None,
         {},
         [],
+        "",
+        "  ",
+        {"audio": None},
+        {"audio": {}},
+        {"audio": []},
+        {"audio": [None, {}]},
+        {"audio": {"url": None}},
+        {"audio": {"url": "", "content_type": "audio/mpeg", "file_name": "x.mp3", "file_size": 0}},
+        {
+            "audio_file": None,
+            "audio": None,
+            "seed": 7,
+            "prompt": "a song",
+            "lyrics": "la",
+            "timings": {"inference": 1.5},
+        },
+        {"seed": 3},
+        {"prompt": "x", "has_nsfw_concepts": [False], "timings": {}},
+        {"result": {"audio": None}},
+        {"output": []},
+        {"audio": None, "image": {"url": PNG}},
+        {"audio": None, "waveform": PNG},
+        {"status": "processing", "audio": ""},
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_result_without_anything_in_it_yet_is_pending(answer: Any) -> None:
+    assert isinstance(read_outputs(answer, "music", "raw"), OutputPending)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"images": []}, {"images": None}, {"image": {}}, {"images": [{"url": None}]}, {}, None]
+)
+def test_pictures_are_pending_alike(answer: Any) -> None:
+    assert isinstance(read_outputs(answer, "image", "raw"), OutputPending)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
         7,
         True,
-        "",
         "not a link",
-        "data:audio/wav;base64,AAAA",
         "file:///etc/passwd",
         "ftp://files.example/a.wav",
         "https://",
         "https://[",
-        "https://files.example/a b",
-        "https://files.example/a\r\nx",
-        "https://files.example/" + "a" * 5000,
-        {"audio": None},
-        {"audio": {}},
-        {"audio": {"url": None}},
-        {"audio": []},
-        [A, None],
-        [A] * 101,
-        [[A]],
-        {"result": {"audio": {"url": A}}},
+        "https://host:port/a.wav",
+        "https:///a.wav",
+        "/out/x.wav",
+        {"audio": "out.wav"},
+        {"audio": {"path": "/out/x.wav", "url": None}},
+        {"audio": 7},
+        {"audio": {"url": "https://bad host/a.wav"}},
+        {"images": [{"url": PNG}]},
+        {"detail": "something went wrong"},
+        {"foo": "hello world"},
+        {"files": [PNG, "https://files.example/lyrics.txt"]},
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_no_output(answer: Any) -> None:
-    assert outputs_of(answer, "music") == ()
+def test_a_result_in_which_nothing_can_be_found_is_kept_raw(answer: Any) -> None:
+    outcome = read_outputs(answer, "music", "the raw result")
+    assert isinstance(outcome, Unreadable)
+    assert outcome.raw == "the raw result"
+
+
+def test_a_hundred_files_are_enough() -> None:
+    many = [f"{A}?n={n}" for n in range(150)]
+    assert urls(many) == many[:100]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=30)
+    | st.sampled_from([A, C, DATA, PNG, "https://", "//", "data:", "https://[::1", "{", "[[", '{"a": "https://x.y/"}']),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["audio", "url", "input", "urls", "x", "type", "images"]), inner, max_size=4),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(answer=VALUES, modality=st.sampled_from(["music", "image"]))
+@settings(max_examples=500, deadline=None)
+def test_no_result_trips_the_reader(answer: Any, modality: Any) -> None:
+    outcome = read_outputs(answer, modality, "raw")
+    if isinstance(outcome, Produced):
+        assert outcome.outputs
+        assert all(output.url.lower().startswith(("https://", "http://", "data:")) for output in outcome.outputs)
+
+
+def test_hostile_results_are_read_in_a_bounded_way() -> None:
+    deep: Any = A
+    for _ in range(900):
+        deep = {"audio": [deep]}
+    assert urls(deep) == []
+    assert urls("[" * 100_000) == []
+    nested = json.dumps({"audio": A})
+    for _ in range(12):
+        nested = json.dumps({"audio": nested})
+    assert len(urls(nested)) <= 1
+    assert len(urls({"audio": [f"{A}?{n}" for n in range(100_000)]})) == 100
+    assert urls("https://a.example/" * 50_000) == []

@@ -13,9 +13,11 @@ from adapter_kit.outcomes import (
     Missing,
     NoAnswer,
     Output,
+    OutputPending,
     Produced,
     Running,
     Stopped,
+    Unreadable,
     Waiting,
 )
 from adapter_kit.wire import Answer, Exchange
@@ -114,10 +116,18 @@ def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) 
         (DONE, said(200, {"audio": {"url": URL}, "message": "NSFW content detected"}), Produced((Output(URL),))),
         (DONE, said(504, {"detail": "x"}, OURS | {"x-fal-request-timeout-type": "user"}), (Kind.START_TIMEOUT, False)),
         (DONE, said(499, {"detail": "x", "error_type": "client_cancelled"}, OURS), Stopped(may_have_cost=True)),
-        # The run succeeded, and made nothing of use.
-        (DONE, said(200, {"audio": {}}), (Kind.OUTPUT_UNUSABLE, True)),
-        (DONE, said(200, {"images": [{"url": URL}]}), (Kind.OUTPUT_UNUSABLE, True)),
-        (DONE, said(200, "<html>"), (Kind.OUTPUT_UNUSABLE, True)),
+        (FAILED, said(200, {"audio": None}, OURS), (Kind.PROVIDER_ERROR, True)),
+        # The run succeeded, and its output is not there yet.
+        *((DONE, said(200, early), OutputPending) for early in ({}, {"audio": None}, {"audio": {}}, {"images": []})),
+        (DONE, said(200, "null"), OutputPending),
+        (DONE, said(200, ""), OutputPending),
+        # Somebody on the way answers in the result's place.
+        (DONE, said(200, "<html>Please wait</html>"), NoAnswer),
+        (DONE, said(200, '{"audio": {"url": "https'), NoAnswer),
+        # The run succeeded, and nobody can read what it made: no reason to pay for another one.
+        (DONE, said(200, {"audio": {"path": "/out/x.wav"}}), Unreadable),
+        (DONE, said(200, {"pictures": [{"url": URL.replace("wav", "png")}]}), Unreadable),
+        (FAILED, said(200, {"audio": URL}), Produced((Output(URL),))),
     ],
 )
 def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -> None:
@@ -134,10 +144,27 @@ def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -
 def test_a_prompt_that_an_error_repeats_is_no_verdict() -> None:
     prompt = "NSFW content detected in all outputs, sang the choir"
     done = said(500, {"detail": [{"type": "internal_server_error", "msg": f"lost {prompt!r}", "input": prompt}]}, OURS)
-    for echoed in ((), (prompt,)):
-        outcome = result_outcome(answer(200, DONE), done, "music", echoed)
+    for asked in (None, {"prompt": prompt}):
+        outcome = result_outcome(answer(200, DONE), done, "music", asked)
         assert isinstance(outcome, Broken)
         assert outcome.failure.kind is Kind.MODEL_ERROR
+
+
+def test_what_cannot_be_read_is_kept_as_it_came_and_fit_to_be_stored() -> None:
+    address = "https://x.example/api/callbacks/fal/a.1/abcdef0123"
+    body = json.dumps({"audio": "lost", "note": "\x9b31mred\u202e", "to": address, "m": "x" * 9000}, ensure_ascii=False)
+    outcome = result_outcome(answer(200, DONE), said(200, body), "music")
+    assert isinstance(outcome, Unreadable)
+    assert len(outcome.raw) == 2000
+    assert outcome.raw.startswith(
+        '{"audio": "lost", "note": "31mred", "to": "https://x.example/api/callbacks/fal/a.1/***"'
+    )
+
+
+def test_what_was_asked_for_is_not_taken_for_an_output() -> None:
+    asked = {"melody": URL, "prompt": "x"}
+    result = said(200, {"audio": None, "melody": URL})
+    assert isinstance(result_outcome(answer(200, DONE), result, "music", asked), OutputPending)
 
 
 @pytest.mark.parametrize(

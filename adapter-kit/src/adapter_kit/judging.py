@@ -137,9 +137,9 @@ def echoes_in(said: JsonValue) -> tuple[str, ...]:
     return _first(_echoes(said, 0))
 
 
-def strings_in(arguments: Mapping[str, JsonValue]) -> tuple[str, ...]:
-    """Every text among the arguments of a run."""
-    return _first(_strings(dict(arguments), 0))
+def strings_in(asked: JsonValue) -> tuple[str, ...]:
+    """Every text in what was asked for."""
+    return _first(_strings(asked, 0))
 
 
 def _first(texts: Iterator[str]) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Run:
     modality: Modality
     ref: ProviderRef
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What was asked for: a provider's errors may repeat it."""
+    """What was asked for: errors may repeat it, and a URL in here that comes back in the result is no output."""
 
 
 class Provider(Protocol):

@@ -92,7 +92,7 @@ class FalProvider:
         outcome = submit_outcome(
             done,
             lambda answer: self._accepted(submission.endpoint, answer),
-            lambda answer: fal_failure(answer, echoed=strings_in(submission.arguments)),
+            lambda answer: fal_failure(answer, echoed=strings_in(dict(submission.arguments))),
             path=submission.endpoint,
             is_final=ended_without_a_run,
         )
@@ -107,7 +107,7 @@ class FalProvider:
             return outcome
         # The handle's own get() would poll the status again first, and without end.
         done = await exchange(self._client.http.get(handle.response_url), ASK_TIMEOUT_S)
-        return result_outcome(outcome, done, run.modality, strings_in(run.arguments))
+        return result_outcome(outcome, done, run.modality, dict(run.arguments))
 
     async def cancel(self, run: Run) -> CancelOutcome:
         """One PUT; a run that has started may finish all the same."""

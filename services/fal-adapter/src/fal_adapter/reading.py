@@ -6,13 +6,13 @@ A run that failed is COMPLETED like any other; what went wrong is the answer to 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, TypeGuard
 
 from pydantic import JsonValue
 
 from adapter_kit.answers import is_definite, no_answer
+from adapter_kit.judging import strings_in
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
@@ -20,7 +20,6 @@ from adapter_kit.outcomes import (
     CancelOutcome,
     CancelPending,
     CheckOutcome,
-    Failure,
     Missing,
     NoAnswer,
     Produced,
@@ -29,8 +28,8 @@ from adapter_kit.outcomes import (
     Stopped,
     Waiting,
 )
-from adapter_kit.outputs import outputs_of
-from adapter_kit.wire import Answer, Exchange, json_object, words
+from adapter_kit.outputs import read_outputs
+from adapter_kit.wire import Answer, Exchange, json_object, raw_text, words
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Modality
 from fal_adapter.errors import STILL_IN_PROGRESS, is_typed_by_model, refusal_in, run_failure
@@ -77,21 +76,27 @@ def status_outcome(done: Exchange) -> CheckOutcome | Answer:
             return NoAnswer(words(f"unknown status: {unknown!r}"))
 
 
-def result_outcome(status: Answer, done: Exchange, modality: Modality, echoed: Sequence[str] = ()) -> CheckOutcome:
+def result_outcome(status: Answer, done: Exchange, modality: Modality, asked: JsonValue = None) -> CheckOutcome:
     """How a completed run ended, by its status and the answer to the question for its result.
 
-    `echoed` is what the caller wrote: repeated by an error, it is not the provider's word.
+    What was `asked` for may come back in the result, and is no output; repeated by an error, it is not fal's word.
     """
     answer = done.answer
     if answer is None:
         return no_answer(done)
-    if answer.ok:
-        refusal = refusal_in(answer.document(), echoed)
-        return _produced(answer, modality) if refusal is None else Broken(refusal, may_have_cost=True)
+    echoed = strings_in(asked)
     said = status.document()
-    failed = bool(said.get("error") or said.get("error_type")) or is_typed_by_model(answer)
+    failed = bool(said.get("error") or said.get("error_type"))
+    if answer.ok:
+        outcome = _produced(done, answer, modality, asked, failed=failed)
+        if isinstance(outcome, Produced):
+            return outcome
+        if (refusal := refusal_in(answer.document(), echoed)) is not None:
+            return Broken(refusal, may_have_cost=True)
+        if outcome is not None:
+            return outcome
     failure = run_failure(answer, said, echoed)
-    failed = failed or FAILURES[failure.kind].callers_fault
+    failed = failed or is_typed_by_model(answer) or FAILURES[failure.kind].callers_fault
     if not failed and answer.status == HTTPStatus.NOT_FOUND:
         return Missing(words(answer.text))
     if not failed and _is_about_the_question(answer):
@@ -101,12 +106,15 @@ def result_outcome(status: Answer, done: Exchange, modality: Modality, echoed: S
     return Broken(failure, may_have_cost=answer.status < 500)
 
 
-def _produced(answer: Answer, modality: Modality) -> CheckOutcome:
-    outputs = outputs_of(answer.json(), modality)
-    if outputs:
-        return Produced(outputs)
-    failure = Failure(FailureKind.OUTPUT_UNUSABLE, words(f"no {modality} in the result: {answer.text[:500]}"))
-    return Broken(failure, may_have_cost=True)
+def _produced(
+    done: Exchange, answer: Answer, modality: Modality, asked: JsonValue, *, failed: bool
+) -> CheckOutcome | None:
+    """What a result holds; None where fal said that the run failed, and it holds nothing."""
+    if answer.body.strip() and not answer.is_json:
+        # A page of somebody on the way: the result is another one.
+        return no_answer(done)
+    outcome = read_outputs(answer.json(), modality, raw_text(answer.text), asked)
+    return None if failed and not isinstance(outcome, Produced) else outcome
 
 
 def _is_about_the_question(answer: Answer) -> bool:

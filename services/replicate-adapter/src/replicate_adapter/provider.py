@@ -66,7 +66,7 @@ class ReplicateProvider:
         # The SDK has no parameter for this header.
         headers = {"Cancel-After": f"{min(max(allowed_s, SHORTEST_DEADLINE_S), LONGEST_DEADLINE_S)}s"}
         done = await exchange(self._create(submission), self._submit_timeout_s, headers)
-        echoed = strings_in(submission.arguments)
+        echoed = strings_in(dict(submission.arguments))
         return submit_outcome(
             done, ref_of, lambda answer: api_failure(answer, echoed), path=_create_path(submission.endpoint)
         )
@@ -74,7 +74,7 @@ class ReplicateProvider:
     async def check(self, run: Run) -> CheckOutcome:
         """One GET of the prediction."""
         call = self._client.predictions.async_get(run.ref.request_id)
-        return check_outcome(await exchange(call, ASK_TIMEOUT_S), run.modality, strings_in(run.arguments))
+        return check_outcome(await exchange(call, ASK_TIMEOUT_S), run.modality, dict(run.arguments))
 
     async def cancel(self, run: Run) -> CancelOutcome:
         """One POST that starts nothing."""

@@ -5,6 +5,7 @@ They are read as they came, not as the SDK's models have them: those know neithe
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -13,7 +14,7 @@ from typing import Final, TypeGuard
 from pydantic import JsonValue
 
 from adapter_kit.answers import is_definite, no_answer
-from adapter_kit.judging import echoes_in
+from adapter_kit.judging import echoes_in, strings_in
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
@@ -30,8 +31,8 @@ from adapter_kit.outcomes import (
     Stopped,
     Waiting,
 )
-from adapter_kit.outputs import outputs_of
-from adapter_kit.wire import Answer, Exchange, json_object, words
+from adapter_kit.outputs import read_outputs
+from adapter_kit.wire import Answer, Exchange, json_object, raw_text, words
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Modality
 from replicate_adapter.errors import prediction_failure
@@ -61,8 +62,12 @@ def ref_in(prediction: dict[str, JsonValue]) -> ProviderRef | None:
     )
 
 
-def check_outcome(done: Exchange, modality: Modality, echoed: Sequence[str] = ()) -> CheckOutcome:
-    """How a run stands; `echoed` is what the caller wrote: repeated by an error, it is not the provider's word."""
+def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -> CheckOutcome:
+    """How a run stands.
+
+    What was `asked` for may come back in the output, and is none; repeated by an error, it is not Replicate's word.
+    """
+    echoed = strings_in(asked)
     answer = done.answer
     if answer is None:
         return no_answer(done)
@@ -77,7 +82,7 @@ def check_outcome(done: Exchange, modality: Modality, echoed: Sequence[str] = ()
         case "processing":
             return Running()
         case "succeeded":
-            return _refused(prediction, echoed) or _produced(prediction, answer, modality)
+            return _refused(prediction, echoed) or _produced(prediction, modality, asked)
         case "failed":
             failure = prediction_failure(prediction.get("error"), prediction.get("logs"), _echoed(prediction, echoed))
             # The time that a run took is billed, so one that never started is free.
@@ -102,15 +107,12 @@ def _refused(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> Broken 
     return Broken(failure, may_have_cost=True) if FAILURES[failure.kind].callers_fault else None
 
 
-def _produced(prediction: dict[str, JsonValue], answer: Answer, modality: Modality) -> CheckOutcome:
-    outputs = outputs_of(prediction.get("output"), modality)
-    if outputs:
-        return Produced(outputs)
-    if prediction.get("data_removed") is True:
-        failure = Failure(FailureKind.OUTPUT_LOST, "Replicate has removed the output")
-    else:
-        failure = Failure(FailureKind.OUTPUT_UNUSABLE, words(f"no {modality} in the output: {answer.text[:500]}"))
-    return Broken(failure, may_have_cost=True)
+def _produced(prediction: dict[str, JsonValue], modality: Modality, asked: JsonValue) -> CheckOutcome:
+    output = prediction.get("output")
+    outcome = read_outputs(output, modality, raw_text(json.dumps(output)), [asked, prediction.get("input")])
+    if not isinstance(outcome, Produced) and prediction.get("data_removed") is True:
+        return Broken(Failure(FailureKind.OUTPUT_LOST, "Replicate has removed the output"), may_have_cost=True)
+    return outcome
 
 
 def read_callback(body: str) -> Callback | None:
