@@ -167,9 +167,7 @@ async def test_an_answer_that_cannot_be_unpacked_is_unclear(kind: Any, raw: Any,
         assert isinstance(await provider.submit(kind.submission()), Unclear)
 
 
-async def test_a_key_in_a_large_answer_is_masked_also_where_it_is_cut(
-    kind: Any, raw: Any, opened: Any
-) -> None:
+async def test_a_key_in_a_large_answer_is_masked_also_where_it_is_cut(kind: Any, raw: Any, opened: Any) -> None:
     async with raw() as server, opened(server.port) as provider:
         for before in range(1, 60, 11):
             echo = "x" * (SIDE_BYTES - before) + kind.key + " " + LINE * 20_000

@@ -9,6 +9,7 @@ from typing import Final, TypeVar, assert_never
 
 from opentelemetry.trace import SpanKind
 
+from adapter_kit.causes import named
 from adapter_kit.collect import Collector
 from adapter_kit.happenings import (
     Action,
@@ -144,7 +145,7 @@ class Calls:
                 outcome = await self._provider.submit(submission)
         except Exception as error:  # noqa: BLE001 - after an unforeseen error nobody knows what was delivered
             self._log.exception("the submit raised")
-            outcome = Unclear(f"{type(error).__name__}: {error}")
+            outcome = Unclear(named(error))
         self._hear(outcome)
         return outcome
 
@@ -173,7 +174,7 @@ class Calls:
                 return await call
         except Exception as error:  # noqa: BLE001 - asking again is safe, whatever it was
             self._log.exception("the call raised; it is asked again")
-            return NoAnswer(f"{type(error).__name__}: {error}")
+            return NoAnswer(named(error))
 
 
 def _run(attempt: Attempt) -> Run | None:

@@ -77,25 +77,28 @@ class Collector:
             async with gate:
                 with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
                     return await self._store_one(attempt, n, Path(folder) / "output")
-        except EgressRefused as error:
-            self._refusals.tell(error)
-            return _refused(f"output {n}: {error}")
-        except TooLarge as error:
-            _log.error("an output is larger than SEGUE_MAX_OUTPUT_MB allows", output=n, max_bytes=self._max_bytes)
-            return _refused(f"output {n}: {error}")
-        except Unusable as error:
-            return _unusable(f"output {n}: {error}")
-        except Lost as error:
-            return _lost(f"output {n}: {error}", error.status)
-        except Unreachable as error:
-            return _lost(f"output {n}: {error}", error.status)
-        except STORE_ERRORS as error:
-            # Its text may quote the store's credentials.
-            message = f"output {n}: the artifact store did not take it ({type(error).__name__})"
-            return CollectFailed(Failure(FailureKind.STORE_FAILED, message), final=False)
         except Exception as error:  # noqa: BLE001 - whatever a provider's URL or file may trip, the money is spent
-            _log.exception("an output cannot be collected", output=n)
-            return _lost(f"output {n}: {type(first_cause(error)).__name__}")
+            return self._failed(first_cause(error), f"output {n}: ")
+
+    def _failed(self, error: BaseException, which: str) -> CollectFailed:
+        match error:
+            case EgressRefused():
+                self._refusals.tell(error)
+                return _refused(f"{which}{error}")
+            case TooLarge():
+                _log.error("an output is larger than SEGUE_MAX_OUTPUT_MB allows", max_bytes=self._max_bytes)
+                return _refused(f"{which}{error}")
+            case Unusable():
+                return _unusable(f"{which}{error}")
+            case Lost() | Unreachable():
+                return _lost(f"{which}{error}", error.status)
+            case _ if isinstance(error, STORE_ERRORS):
+                # Its text may quote the store's credentials.
+                message = f"{which}the artifact store did not take it ({type(error).__name__})"
+                return CollectFailed(Failure(FailureKind.STORE_FAILED, message), final=False)
+            case _:
+                _log.error("an output cannot be collected", exc_info=error)
+                return _lost(f"{which}{type(error).__name__}")
 
     async def _store_one(self, attempt: Attempt, n: int, path: Path) -> Artifact:
         output = attempt.outputs[n - 1]

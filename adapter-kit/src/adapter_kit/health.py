@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
+from adapter_kit.causes import named
 from adapter_kit.gate import ASKED_FIRST
 from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
@@ -140,7 +141,7 @@ class Health:
             async with asyncio.timeout(PROBE_LIMIT_S):
                 return await self._provider.probe(self._endpoint)
         except Exception as error:  # noqa: BLE001 - a probe that fails in any way is news, not an accident
-            return NoAnswer(f"{type(error).__name__}: {error}")
+            return NoAnswer(named(error))
 
 
 def _jittered(seconds: float) -> float:
