@@ -1,10 +1,11 @@
-"""Which part of a file a Range header asks for."""
+"""Which part of a file a Range header asks for, and how files of every kind are served."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.files import byte_range
+from contracts.attempts import Artifact
+from gateway.files import byte_range, headers_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,34 @@ def test_a_range_is_a_part_or_the_whole(header: str | None, part: tuple[int, int
 def test_a_part_that_is_not_there_cannot_be_had(header: str) -> None:
     with pytest.raises(ValueError, match="no byte"):
         byte_range(header, 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "served_as", "shown"),
+    [
+        ("audio/mpeg", "audio/mpeg", True),
+        ("audio/mp4", "audio/mp4", True),
+        ("video/mp4", "video/mp4", True),
+        ("image/avif", "image/avif", True),
+        ("audio/amr", "audio/amr", False),
+        ("audio/x-caf", "audio/x-caf", False),
+        ("image/tiff", "image/tiff", False),
+        ("video/mp2t", "video/mp2t", False),
+        ("application/octet-stream", "application/octet-stream", False),
+        ("image/svg+xml", "application/octet-stream", False),
+        ("image/SVG+XML", "application/octet-stream", False),
+        ("audio/x-html", "application/octet-stream", False),
+        ("text/html", "application/octet-stream", False),
+        ("application/pdf", "application/octet-stream", False),
+        ("audio/mpeg\r\nX-Evil: 1", "application/octet-stream", False),
+        ("audio/mpeg; charset=x", "application/octet-stream", False),
+        ("audio/mpeg\n", "application/octet-stream", False),
+        ("", "application/octet-stream", False),
+    ],
+)
+def test_only_what_browsers_show_safely_is_shown(kind: str, served_as: str, shown: bool) -> None:
+    headers = headers_of(Artifact(name="audio.x", content_type=kind, size_bytes=1, sha256="0" * 64))
+    assert headers["Content-Type"] == served_as
+    assert headers["Content-Disposition"] == f'{"inline" if shown else "attachment"}; filename="audio.x"'
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in headers["Content-Security-Policy"]

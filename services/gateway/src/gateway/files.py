@@ -22,7 +22,16 @@ from gateway.state import Job, StoredArtifact
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
-_MEDIA: Final = re.compile(r"^(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}$")
+_MEDIA: Final = re.compile(r"(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}")
+_SCRIPTED: Final = re.compile(r"svg|xml|html")
+_SHOWN: Final = frozenset(
+    (
+        *("audio/mpeg", "audio/mp4", "audio/aac", "audio/wav", "audio/flac", "audio/ogg", "audio/webm"),
+        *("video/mp4", "video/webm", "video/ogg", "video/quicktime"),
+        *("image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/bmp"),
+    )
+)
+"""What browsers play and show by themselves, and run nothing of; all else is offered for download alone."""
 _RANGE: Final = re.compile(r"^bytes=(\d{1,15})?-(\d{1,15})?$")
 _Attempt = Annotated[int | None, Query(ge=1, le=9999, description="Of a file that came late: its attempt.")]
 _BINARY: Final[dict[str, Any]] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
@@ -56,7 +65,7 @@ async def get_artifact(
     """One file that a job made."""
     job = (await here.lookup.job(job_id, TENANT)).value
     artifact, attempt_id = _find(job, name, attempt)
-    headers = _headers(artifact)
+    headers = headers_of(artifact)
     if request.headers.get("if-none-match") in {headers["ETag"], "*"}:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
     part = _part_of(request.headers, headers["ETag"], artifact.size_bytes)
@@ -77,7 +86,7 @@ async def head_artifact(job_id: str, name: str, request: Request, here: Here, at
     """What one file is, without the file: a Range makes no difference to it."""
     job = (await here.lookup.job(job_id, TENANT)).value
     artifact, attempt_id = _find(job, name, attempt)
-    headers = _headers(artifact)
+    headers = headers_of(artifact)
     if request.headers.get("if-none-match") in {headers["ETag"], "*"}:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
     with _asking_the_store(job_id, name):
@@ -135,12 +144,14 @@ def _find(job: Job, name: str, n: int | None) -> tuple[Artifact, str]:
     return artifact, attempt_id
 
 
-def _headers(artifact: Artifact) -> dict[str, str]:
-    media = _MEDIA.match(artifact.content_type) is not None
+def headers_of(artifact: Artifact) -> dict[str, str]:
+    """How a file is served: as what it is, and so that no browser takes it for something else or runs it."""
+    kind, shown = artifact.content_type, artifact.content_type in _SHOWN
+    # Whatever a file is called, it is not called anything of which a browser would run what is in it.
+    media = _MEDIA.fullmatch(kind) is not None and _SCRIPTED.search(kind) is None
     return {
-        # What a provider calls its file is not believed where a browser would run it.
-        "Content-Type": artifact.content_type if media else "application/octet-stream",
-        "Content-Disposition": f'{"inline" if media else "attachment"}; filename="{artifact.name}"',
+        "Content-Type": kind if media else "application/octet-stream",
+        "Content-Disposition": f'{"inline" if shown else "attachment"}; filename="{artifact.name}"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "X-Content-Type-Options": "nosniff",
         "ETag": f'"{artifact.sha256}"',
