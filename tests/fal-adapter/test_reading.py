@@ -27,6 +27,7 @@ from fal_adapter.transport import origin, sdk_version
 
 URL = "https://v3.fal.media/files/a.wav"
 DONE = {"status": "COMPLETED"}
+EARLY: tuple[Any, ...] = ({}, {"audio": None}, {"audio": {}}, {"images": []})
 FAILED = {"status": "COMPLETED", "error": "it failed", "error_type": "internal_error"}
 OURS = {"x-fal-request-id": "1"}
 
@@ -118,7 +119,7 @@ def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) 
         (DONE, said(499, {"detail": "x", "error_type": "client_cancelled"}, OURS), Stopped(may_have_cost=True)),
         (FAILED, said(200, {"audio": None}, OURS), (Kind.PROVIDER_ERROR, True)),
         # The run succeeded, and its output is not there yet.
-        *((DONE, said(200, early), OutputPending) for early in ({}, {"audio": None}, {"audio": {}}, {"images": []})),
+        *((DONE, said(200, early), OutputPending) for early in EARLY),
         (DONE, said(200, "null"), OutputPending),
         (DONE, said(200, ""), OutputPending),
         # Somebody on the way answers in the result's place.
@@ -162,7 +163,7 @@ def test_what_cannot_be_read_is_kept_as_it_came_and_fit_to_be_stored() -> None:
 
 
 def test_what_was_asked_for_is_not_taken_for_an_output() -> None:
-    asked = {"melody": URL, "prompt": "x"}
+    asked: Any = {"melody": URL, "prompt": "x"}
     result = said(200, {"audio": None, "melody": URL})
     assert isinstance(result_outcome(answer(200, DONE), result, "music", asked), OutputPending)
 

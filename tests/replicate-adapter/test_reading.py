@@ -26,6 +26,7 @@ from replicate_adapter.reading import cancel_outcome, check_outcome, ref_of
 from replicate_adapter.transport import sdk_version
 
 URL = "https://replicate.delivery/x/out.mp3"
+EARLY: tuple[Any, ...] = (None, "", [], {}, {"audio": None})
 STARTED = "2026-01-01T00:00:00Z"
 
 
@@ -52,7 +53,7 @@ SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
         ({"status": "succeeded", "output": None, "data_removed": True}, (Kind.OUTPUT_LOST, True)),
         ({"status": "succeeded", "output": URL, "data_removed": True}, Produced((Output(URL),))),
         ({"status": "succeeded", "output": {"audio": None}, "data_removed": True}, (Kind.OUTPUT_LOST, True)),
-        *(({"status": "succeeded", "output": early}, OutputPending) for early in (None, "", [], {}, {"audio": None})),
+        *(({"status": "succeeded", "output": early}, OutputPending) for early in EARLY),
         ({"status": "succeeded"}, OutputPending),
         (
             {"status": "succeeded", "output": "data:audio/wav;base64,AA"},

@@ -13,7 +13,6 @@ from adapter_kit.results import KEYS, Candidate, is_aside, is_echo, links_in, pl
 from contracts.generation import Modality
 
 MAX_OUTPUTS: Final = 100
-MAX_RAW_CHARS: Final = 2000
 
 _FAMILY: Final[Mapping[Modality, str]] = {"music": "audio", "image": "image"}
 _MAY_STAND_FOR: Final[Mapping[Modality, str | None]] = {"music": "video", "image": None}
