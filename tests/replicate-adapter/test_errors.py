@@ -67,6 +67,8 @@ PREDICTION_CASES: list[tuple[Any, Kind, str | None]] = [
     ("Prediction interrupted; please retry (code: PA)", Kind.PROVIDER_ERROR, None),
     ("The input or output was flagged as sensitive. Please try again. (E005)", Kind.CONTENT_POLICY, "E005"),
     ("flagged as sensitive", Kind.CONTENT_POLICY, None),
+    ("The input was invalid. (E006)", Kind.INVALID_INPUT, "E006"),
+    ("At least one reference is required (E006)", Kind.INVALID_INPUT, "E006"),
     ("E1001: out of memory", Kind.MODEL_ERROR, "E1001"),
     ("CUDA error at E10005", Kind.MODEL_ERROR, None),
     ("Director: unexpected error handling prediction (E1001)", Kind.MODEL_ERROR, "E1001"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from adapter_kit.phrases.phrase import Phrase
-from adapter_kit.phrases.vocabulary import BOUND, FIELD, PARAMETER, UNIT
+from adapter_kit.phrases.vocabulary import BOUND, FIELD, MEDIA, MEDIUM, PARAMETER, UNIT
 
 INPUT_PHRASES: Final = (
     Phrase(
@@ -135,6 +135,7 @@ INPUT_PHRASES: Final = (
             "(?:prompt|lyrics) (?:is|are|was|were) (?:invalid|not valid|malformed|unsupported)",
             r"invalid input(?: for)? ['\"`]?(?:prompt|lyrics|duration|style|seed)",
             "context_length_exceeded",
+            r"(?:the|your) inputs? (?:was|were|is|are) (?:invalid|not valid)(?=[ .]*(?:\(E006\)|$))",
             r"\d+ validation errors? for \w*(?:input|request|params|arguments)",
         ),
         "https://github.com/replicate/cog/blob/main/docs/http.md",
@@ -144,6 +145,7 @@ INPUT_PHRASES: Final = (
                 "this value is greater than or equal to "
                 '3","type":"value_error.number.not_ge","ctx":{"limit_value":3}}]}'
             ),
+            "The input was invalid. (E006)",
         ),
         alike=(
             "Input validation error",
@@ -161,6 +163,7 @@ INPUT_PHRASES: Final = (
             "invalid prompt_embeds shape",
             "1 validation error for PredictionResponse: logs: none is not an allowed value",
             "Invalid input device",
+            "the input was invalid UTF-8 from the upstream service",
         ),
     ),
     Phrase(
@@ -172,6 +175,7 @@ INPUT_PHRASES: Final = (
                     "(?:out of|not (?:with)?in) (?:the )?(?:allowed |valid |supported )?range",
                     "(?:must|should) be (?:between|at (?:least|most)|one of|less|greater|in|divisible|positive|within)",
                     "(?:must|should) be (?:an? (?:multiple|positive)|(?:<|>|≤|≥))…",
+                    r"(?:must|should) be -?\d+",
                     "(?:must|should) not exceed",
                     "(?:has|have) to be (?:between|at|divisible|one of)",
                     "(?:not supported|not valid|invalid|unsupported)",
@@ -190,6 +194,7 @@ INPUT_PHRASES: Final = (
         ),
         alike=(
             "duration must be between 1 and 190",
+            "`duration` must be -1",
             "seconds_total is out of range",
             "`height` must be divisible by 8",
             "music_length_ms should be at least 3000",
@@ -209,6 +214,50 @@ INPUT_PHRASES: Final = (
             "tensor a (77) must match the size of tensor b (154)",
             "the ratio of failed workers is too high",
             "language model failed to load",
+        ),
+    ),
+    Phrase(
+        "input",
+        (
+            rf"{MEDIA} (?:duration |length |size )?(?:is |are |was |were )?too (?:long|short|large|small|big)",
+            (
+                rf"{MEDIA}(?:_urls?)?(?: \w+)? (?:must|should|has to|have to) be "
+                "(?:between|at (?:least|most)|shorter|longer)…"
+            ),
+            rf"{MEDIA} (?:duration |length |size |dimensions )?exceeds? (?:the )?(?:max|limit|allowed|\d)…",
+            (
+                rf"(?:invalid|unsupported|corrupt(?:ed)?) (?:reference |input |source )?{MEDIUM}"
+                r"(?: (?:file|format|type|codec))?(?=\W*$|:)"
+            ),
+            (
+                r"(?:fail(?:ed|ure)?|unable|could ?n[o']t|can ?n[o']t) (?:to )?"
+                r"(?:download|access|fetch|retrieve|open)\b.{0,20}?\b"
+                rf"(?:{MEDIUM}(?= (?:from|at|url|link))|(?:provided|given|input|supplied) (?:\w+ )?(?:url|link|file))"
+            ),
+            r"(?:check|ensure|make sure|verify) (?:if|that|whether) the url is (?:publicly )?(?:accessible|valid)",
+        ),
+        "field report: Seedance, Kling and Suno behind gateways, in the tests of their clients",
+        real=(
+            "Each reference video must be between 2 and 30 seconds",
+            "reference_video_urls duration must be between 1 and 15 seconds",
+            "task failed: [400] audio too long",
+            "Failed to download image from the provided URL.",
+            "Unable to access the provided media URL",
+            "Failed to download the file. Please check if the URL is accessible and try again.",
+        ),
+        alike=(
+            "Input video is too short",
+            "The input image dimensions exceed the limit of 4096",
+            "Unsupported audio format: expected wav or mp3",
+            "Invalid reference audio",
+        ),
+        innocent=(
+            "Failed to download model weights from https://weights.example/x",
+            "could not fetch the checkpoint",
+            "audio pipeline too long in the queue",
+            "invalid audio device",
+            "the output video must be uploaded first",
+            "failed to access the video encoder",
         ),
     ),
     Phrase(

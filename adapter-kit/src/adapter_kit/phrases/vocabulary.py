@@ -64,6 +64,13 @@ PARAMETER: Final = (
 )
 """What a caller chooses, by the names that models have for it."""
 
+MEDIUM: Final = r"(?:audio|videos?|images?|photos?|media|clips?|soundtracks?)"
+
+MEDIA: Final = (
+    rf"(?:(?:reference|input|source|uploaded|provided)[ _]{MEDIUM}|(?<!output )(?:audio|video|image)(?: file| clip)?)"
+)
+"""A file that a caller gives."""
+
 SERVICE: Final = (
     r"(?:services?|servers?|systems?|models?|checkers?|classifiers?|filters?|detectors?|endpoints?|apis?|workers?"
     r"|gpus?|backends?|upstreams?|moderat(?:ion|or)s?|guard(?:rail)?s?|provider|queue|pods?|containers?)"

@@ -1,7 +1,7 @@
 """What Replicate's errors mean: those of its API, in problem-details form, and those that a failed prediction tells.
 
-Source: Replicate's pages on its HTTP API and on error codes; "(E005)" is from the field. A prediction's error is mostly
-what the model's own code raised, so that its words count where they name a caller's mistake.
+Source: Replicate's pages on its HTTP API and on error codes; "(E005)" and "(E006)" are from the field. A prediction's
+error is mostly what the model's own code raised, so that its words count where they name a caller's mistake.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ API_ROWS: Final = (
 PREDICTION_ROWS: Final = (
     Row(FailureKind.CALLBACK_REFUSED, says=r"\bE4875\b"),
     Row(FailureKind.CONTENT_POLICY, says=_SENSITIVE),
+    Row(FailureKind.INVALID_INPUT, says=r"\bE006\b"),
     Row(FailureKind.MODEL_ERROR, says=r"\bE1001\b"),
     Row(FailureKind.PROVIDER_ERROR, says=r"\bE(1000|6716|8367|8765|9243|9825|9828)\b", yields=True),
     Row(FailureKind.PROVIDER_ERROR, says=r"\(code: PA\)"),
