@@ -1,0 +1,149 @@
+"""The odd answers of `odd_answers.yaml`, each given by a server to the real client of its provider."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from adapter_kit.outcomes import (
+    Accepted,
+    Broken,
+    Callback,
+    CallbackRefused,
+    Missing,
+    NoAnswer,
+    NotSent,
+    Produced,
+    ProviderRef,
+    Refused,
+    Running,
+    Stopped,
+    Throttled,
+    Unclear,
+    Waiting,
+)
+from adapter_kit.provider import Run
+from contracts.failures import FAILURES, FailureKind
+from contracts.ids import AttemptId
+from fal_adapter.reading import read_callback as read_fal
+from replicate_adapter.reading import read_callback as read_replicate
+
+READ: Final = {"fal": read_fal, "replicate": read_replicate}
+OUTCOMES: Final[Mapping[str, type]] = {
+    "accepted": Accepted,
+    "throttled": Throttled,
+    "unclear": Unclear,
+    "not_sent": NotSent,
+    "waiting": Waiting,
+    "running": Running,
+    "produced": Produced,
+    "missing": Missing,
+    "stopped": Stopped,
+    "no_answer": NoAnswer,
+}
+PLACES: Final = {
+    "fal": {"submit", "status", "result", "webhook", "file"},
+    "replicate": {"submit", "prediction", "webhook", "file"},
+}
+PARTS: Final = {None, "outputs", "download", "wire"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer, and what it has to be taken for."""
+
+    provider: str
+    name: str
+    said: str
+    expect: str
+    source: str
+    body: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=lambda: {"status": "COMPLETED"})
+    prompt: str = "Warm ambient pad"
+    moves_on: bool | None = None
+    retry_after_s: float | None = None
+    needs: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.said}: {self.name}".replace("'", "")
+
+
+ROWS: Final = [
+    Row(provider, **row)
+    for provider, rows in yaml.safe_load(
+        Path(__file__).with_suffix(".yaml").with_stem("odd_answers").read_text()
+    ).items()
+    for row in rows
+]
+ASKED: Final = [row for row in ROWS if row.needs is None and row.said != "webhook"]
+
+
+@pytest.mark.parametrize("provider", ["fal", "replicate"])
+def test_there_are_fifty_of_each_and_each_says_where_it_is_from(provider: str) -> None:
+    rows = [row for row in ROWS if row.provider == provider]
+    assert len(rows) >= 50
+    assert {row.said for row in rows} == PLACES[provider]
+    assert {row.needs for row in rows} <= PARTS
+    assert Counter(str(row) for row in rows).most_common(1)[0][1] == 1
+    assert all(row.source.startswith(("https://", "field report: ")) for row in rows)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.expect in list(FailureKind)], ids=str)
+def test_a_row_agrees_with_what_its_kind_does(row: Row) -> None:
+    traits = FAILURES[FailureKind(row.expect)]
+    assert row.moves_on is traits.moves_on
+    assert not (traits.callers_fault and traits.trips_breaker)
+
+
+def arguments(row: Row) -> dict[str, Any]:
+    return {"prompt": row.prompt}
+
+
+async def told(row: Row, kind: Any, raw: Any, opened: Any, http: Any) -> Any:
+    """What the provider's client makes of the row."""
+    answer = http(row.status, row.body, **{name.replace("-", "_"): value for name, value in row.headers.items()})
+    first = http(200, row.after) if row.said == "result" else answer
+    async with raw(first, then=answer) as server, opened(server.port) as provider:
+        if row.said == "submit":
+            webhook_url = "https://segue.example/callbacks/x" if row.expect == "callback_refused" else None
+            outcome = await provider.submit(kind.submission(arguments=arguments(row), webhook_url=webhook_url))
+            assert server.posts == 1
+        else:
+            ref = ProviderRef("abc123", {})
+            asked = Run(AttemptId("6f1c4a3e-0000-4000-8000-000000000001.1"), kind.endpoint, "music", ref)
+            outcome = await provider.check(replace(asked, arguments=arguments(row)))
+            assert server.posts == 0
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"), [pytest.param(row.provider, row, id=f"{row.provider}-{row}") for row in ASKED], indirect=["kind"]
+)
+async def test_an_odd_answer_is_taken_for_what_it_is(row: Row, kind: Any, raw: Any, opened: Any, http: Any) -> None:
+    outcome = await told(row, kind, raw, opened, http)
+    if row.expect in OUTCOMES:
+        assert type(outcome) is OUTCOMES[row.expect]
+    else:
+        failed = CallbackRefused if row.expect == "callback_refused" else Refused
+        assert type(outcome) is (failed if row.said == "submit" else Broken)
+        assert outcome.failure.kind == row.expect
+        assert outcome.failure.message.strip()
+    if row.retry_after_s is not None:
+        assert outcome.retry_after_s == row.retry_after_s
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.said == "webhook"], ids=lambda row: f"{row.provider}-{row}")
+def test_an_odd_webhook_says_which_run_it_is_about(row: Row) -> None:
+    said = READ[row.provider](json.dumps(row.body))
+    if row.expect == "nothing":
+        assert said is None
+    else:
+        assert isinstance(said, Callback)
+        assert (said.ref.request_id, said.over) == ("abc123", row.expect == "over")
