@@ -241,6 +241,13 @@ async def test_a_url_of_another_shape_is_refused(url: str, reason: str) -> None:
             await client.get(url)
 
 
+@pytest.mark.parametrize("port", [65_536, 99_999])
+async def test_a_port_that_no_socket_has_is_named_and_not_tried(port: int) -> None:
+    async with egress_client(EgressPolicy.parse("127.0.0.1")) as client:
+        with pytest.raises(httpx.InvalidURL, match=rf"127\.0\.0\.1: there is no port {port}"):
+            await fetch(client, f"http://127.0.0.1:{port}/x")
+
+
 async def test_it_connects_to_the_address_it_vetted_and_speaks_to_the_name(
     tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,9 @@ class _VettedTransport(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
+        if url.port is not None and not 0 < url.port < 65_536:
+            # A socket would say so, too, but in a way that its network library makes a group of errors of.
+            raise httpx.InvalidURL(f"{url.host}: there is no port {url.port}")
         if url.scheme not in ("https", "http") or not url.host:
             raise EgressRefused(url.host, "only https URLs are fetched")
         if url.userinfo:
