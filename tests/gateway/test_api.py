@@ -335,6 +335,57 @@ async def test_what_a_file_is_can_be_asked_without_fetching_it(world: Any, story
     assert (await world.client.head(f"/api/jobs/{job_id}/artifacts/other.mp3")).status_code == 404
 
 
+async def test_a_file_is_had_in_parts_and_once_by_every_spelling(world: Any, story_of: Any) -> None:
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+
+    async def chunks() -> Any:
+        yield b"0123456789"
+
+    await world.store(story.accepted(), *story.attempts(), story.succeeded())
+    await world.parts.store.put_file(chunks(), f"jobs/{job_id}/{story.attempt(2)}/track.mp3", content_type="audio/mpeg")
+    url, etag = f"/api/jobs/{job_id}/artifacts/track.mp3", f'"{"b" * 64}"'
+    for condition in (etag, f"W/{etag}", f'"x", W/{etag}', "*"):
+        for method in ("GET", "HEAD"):
+            answer = await world.client.request(method, url, headers={"if-none-match": condition})
+            assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
+            assert "immutable" in answer.headers["cache-control"]
+    for condition, status in ((etag, 200), ("*", 200), (f'"x", {etag}', 200), (f"W/{etag}", 412), ('"x"', 412)):
+        answer = await world.client.get(url, headers={"if-match": condition})
+        assert answer.status_code == status
+        assert (await world.client.head(url, headers={"if-match": condition})).status_code == status
+    problem(answer, 412, "precondition-failed")
+    for wanted, content in (("BYTES=0-3", b"0123"), ("Bytes=-2", b"89"), ("bytes=,5-,", b"56789")):
+        part = await world.client.get(url, headers={"range": wanted, "if-range": etag})
+        assert (part.status_code, part.content) == (206, content)
+    for wanted, only_of in (
+        ("bytes=0-1, 4-5", etag),
+        ("bytes=0-1", f"W/{etag}"),
+        ("bytes=0-1", '"x"'),
+        ("lines=1", etag),
+    ):
+        whole = await world.client.get(url, headers={"range": wanted, "if-range": only_of})
+        assert (whole.status_code, whole.content) == (200, b"0123456789")
+    for wanted in ("BYTES=10-", "bytes=10-12, 20-", "bytes=-0"):
+        answer = await world.client.get(url, headers={"range": wanted})
+        problem(answer, 416, "range-not-satisfiable")
+        assert answer.headers["content-range"] == "bytes */10"
+
+
+async def test_the_docs_pages_know_what_a_browser_has(world: Any) -> None:
+    for path in ("/docs", "/docs/assets/docs.js"):
+        page = await world.client.get(path)
+        etag = page.headers["etag"]
+        for condition in (etag, f'"x", W/{etag}', "*"):
+            answer = await world.client.get(path, headers={"if-none-match": condition})
+            assert (answer.status_code, answer.content) == (304, b"")
+        problem(await world.client.get(path, headers={"if-match": '"x"'}), 412, "precondition-failed")
+        for wanted in ("bytes=0-3", "lines=1", "bytes=99999999-", "BYTES=x"):
+            whole = await world.client.get(path, headers={"range": wanted})
+            assert (whole.status_code, whole.content) == (200, page.content)
+    assert "default-src" in (await world.client.get("/docs")).headers["content-security-policy"]
+
+
 async def test_an_expired_file_is_gone_and_its_job_still_tells_of_it(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)

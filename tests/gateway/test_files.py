@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contracts.attempts import Artifact
-from gateway.files import byte_range, headers_of
+from gateway.conditional import byte_range
+from gateway.files import headers_of
 
 
 @pytest.mark.parametrize(

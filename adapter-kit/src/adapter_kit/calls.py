@@ -9,7 +9,6 @@ from typing import Final, TypeVar, assert_never
 
 from opentelemetry.trace import SpanKind
 
-from adapter_kit.causes import named
 from adapter_kit.collect import Collector
 from adapter_kit.happenings import (
     Action,
@@ -45,6 +44,7 @@ from adapter_kit.record import LEASE_S, Attempt
 from adapter_kit.searching import SEARCH_LIMIT_S, Searcher
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
+from contracts.text import error_in_words
 from contracts.text import error_in_words
 
 CALL_LIMIT_S: Final = 60.0
@@ -146,7 +146,7 @@ class Calls:
                 outcome = await self._provider.submit(submission)
         except Exception as error:  # noqa: BLE001 - after an unforeseen error nobody knows what was delivered
             self._log.exception("the submit raised")
-            outcome = Unclear(named(error))
+            outcome = Unclear(error_in_words(error))
         self._hear(outcome)
         return outcome
 
@@ -175,7 +175,7 @@ class Calls:
                 return await call
         except Exception as error:  # noqa: BLE001 - asking again is safe, whatever it was
             self._log.exception("the call raised; it is asked again")
-            return NoAnswer(named(error))
+            return NoAnswer(error_in_words(error))
 
 
 def _run(attempt: Attempt) -> Run | None:

@@ -17,7 +17,3 @@ def causes(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def named(error: BaseException) -> str:
-    """The first cause by its type and its words, for people."""
-    cause = first_cause(error)
-    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__

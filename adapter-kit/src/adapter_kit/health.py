@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
-from adapter_kit.causes import named
 from adapter_kit.gate import ASKED_FIRST
 from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
@@ -24,6 +23,7 @@ from chassis.database import TRANSIENT, Connection, Pool
 from chassis.database_limits import LOOP_LIMIT_S, bounded, transaction
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
+from contracts.text import error_in_words
 from contracts.text import error_in_words
 
 LOOK_EVERY_S: Final = 1.0
@@ -142,7 +142,7 @@ class Health:
             async with asyncio.timeout(PROBE_LIMIT_S):
                 return await self._provider.probe(self._endpoint)
         except Exception as error:  # noqa: BLE001 - a probe that fails in any way is news, not an accident
-            return NoAnswer(named(error))
+            return NoAnswer(error_in_words(error))
 
 
 def _jittered(seconds: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Provider = Literal["fal", "replicate"]
 PROVIDERS: tuple[Provider, ...] = ("fal", "replicate")
@@ -26,6 +26,10 @@ fails."""
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
+UNSIGNED_ZERO = AfterValidator(lambda value: value + 0.0)
+"""Makes -0.0 0.0: they are equal, and must not be told apart by how they are written. Comes after a number's limits."""
+
+
 class _Input(BaseModel):
     # In the log a newer gateway may say more; at the door the gateway refuses what it does not know.
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,11 +40,15 @@ class MusicInput(_Input):
 
     modality: Literal["music"] = "music"
     prompt: Text = Field(min_length=1, max_length=4000, description="What it should sound like.")
-    duration_s: float = Field(default=30, gt=0, le=600, allow_inf_nan=False, description="Length in seconds.")
+    duration_s: Annotated[
+        float, Field(gt=0, le=600, allow_inf_nan=False, description="Length in seconds."), UNSIGNED_ZERO
+    ] = 30
     has_vocals: bool = Field(default=False, description="Whether somebody sings.")
-    style_strength: float = Field(
-        default=0.5, ge=0, le=1, allow_inf_nan=False, description="How closely to follow the prompt, 0 to 1."
-    )
+    style_strength: Annotated[
+        float,
+        Field(ge=0, le=1, allow_inf_nan=False, description="How closely to follow the prompt, 0 to 1."),
+        UNSIGNED_ZERO,
+    ] = 0.5
     lyrics: Text | None = Field(default=None, min_length=1, max_length=10_000, description="What is sung.")
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict
 
-from contracts.generation import Provider
+from contracts.generation import UNSIGNED_ZERO, Provider
 
 RouteBy = Literal["listed", "weights", "cheapest", "fastest"]
 """What the order of the providers goes by."""
@@ -18,9 +18,9 @@ def _counts_for_somebody(weights: dict[Provider, float]) -> dict[Provider, float
     return weights
 
 
-Weight = Annotated[float, Strict(), Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Weight = Annotated[float, Strict(), Field(ge=0, le=1_000_000, allow_inf_nan=False), UNSIGNED_ZERO]
 Weights = Annotated[dict[Provider, Weight], Field(min_length=1), AfterValidator(_counts_for_somebody)]
 """How often each provider is to be the first, in proportion; one without a weight comes after those with one."""
 
-MaxCost = Annotated[float, Strict(), Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+MaxCost = Annotated[float, Strict(), Field(gt=0, le=1_000_000, allow_inf_nan=False), UNSIGNED_ZERO]
 """The most that all attempts of a job may cost together, in USD."""

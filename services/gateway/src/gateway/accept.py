@@ -18,6 +18,8 @@ from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, 
 from contracts.ids import JobId, track_id_for
 from contracts.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.routing import MaxCost, RouteBy, Weights
+from contracts.text import is_blank, stripped
+from gateway.body import not_json
 from gateway.problems import FieldProblem, Problem, SkippedProvider, shown
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -27,6 +29,9 @@ MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pat
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
 
 _JSON = re.compile(r"^application/(?:[\w.+-]+\+)?json$")
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s\";]*)", re.IGNORECASE)
+# ASCII is UTF-8.
+_UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "expected", "pattern")
 
 SEED_REQUEST: Final[dict[str, JsonValue]] = {
@@ -88,12 +93,15 @@ class TrackRequest(MusicInput):
         default=None, max_length=20, description="Your own, given back as it is."
     )
 
-    @field_validator("prompt", "lyrics")
+    @field_validator("prompt", "lyrics", mode="before")
     @classmethod
-    def _says_something(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("is blank")
-        return value
+    def _says_something(cls, value: object) -> object:
+        """The text as it goes to a provider and counts: without the blanks around it."""
+        if not isinstance(value, str) or not value or "\x00" in value:
+            return value
+        if is_blank(value):
+            raise ValueError("is blank: it has nothing but blanks and invisible characters")
+        return stripped(value)
 
     @field_validator("providers")
     @classmethod
@@ -123,8 +131,8 @@ class TrackRequest(MusicInput):
 def require_json(content_type: str | None) -> None:
     """Raises Problem unless a body of this content type can be JSON in UTF-8."""
     kind, _, parameters = (content_type or "").partition(";")
-    charset = re.search(r"charset\s*=\s*\"?([\w-]+)", parameters, re.IGNORECASE)
-    if not _JSON.match(kind.strip().lower()) or (charset and charset[1].lower() not in {"utf-8", "utf8"}):
+    charsets = [charset.lower() for charset in _CHARSET.findall(parameters)]
+    if not _JSON.match(kind.strip().lower()) or not set(charsets) <= _UTF_8:
         detail = f"the body has to be application/json in UTF-8, not {shown(content_type or 'of no declared type')}"
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
 
@@ -136,8 +144,7 @@ def parse(raw: bytes) -> TrackRequest:
     except ValidationError as error:
         details = error.errors(include_url=False)
     if details[0]["type"] == "json_invalid":
-        reason = details[0]["msg"].removeprefix("Invalid JSON: ")
-        raise Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON in UTF-8: {reason}")
+        raise not_json(raw, details[0]["msg"].removeprefix("Invalid JSON: "))
     faulty = {each["loc"][:-1] for each in details}
     # A list whose entry is refused also counts as too short; the entry's own fault says it better.
     told = [each for each in details if not (each["type"] == "too_short" and each["loc"] in faulty)]

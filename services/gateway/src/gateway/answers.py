@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from contracts.attempts import AttemptState
 from contracts.generation import Modality, Provider
 from contracts.jobs import CancelEffect, JobStatus
+from gateway.plain import Answer
 
-
-class Links(BaseModel):
+class Links(Answer):
     """Where to look next."""
 
     job: str
@@ -20,7 +20,7 @@ class Links(BaseModel):
     logs: str
 
 
-class AcceptedAnswer(BaseModel):
+class AcceptedAnswer(Answer):
     """The job that a request became; it is safe in Kafka."""
 
     job_id: str
@@ -30,7 +30,7 @@ class AcceptedAnswer(BaseModel):
     links: Links
 
 
-class ArtifactAnswer(BaseModel):
+class ArtifactAnswer(Answer):
     """One file."""
 
     name: str
@@ -42,7 +42,7 @@ class ArtifactAnswer(BaseModel):
     expired_at: datetime | None = Field(default=None, description="When the file was deleted; null: it is kept.")
 
 
-class AttemptAnswer(BaseModel):
+class AttemptAnswer(Answer):
     """One try at one provider."""
 
     id: str
@@ -66,7 +66,7 @@ class AttemptAnswer(BaseModel):
     finished_at: datetime | None
 
 
-class FailedAttempt(BaseModel):
+class FailedAttempt(Answer):
     """Why one try did not succeed."""
 
     attempt: int
@@ -76,7 +76,7 @@ class FailedAttempt(BaseModel):
     message: str | None
 
 
-class JobError(BaseModel):
+class JobError(Answer):
     """Why a job failed, with every attempt's reason."""
 
     kind: str
@@ -85,7 +85,7 @@ class JobError(BaseModel):
     attempts: list[FailedAttempt]
 
 
-class CancelAnswer(BaseModel):
+class CancelAnswer(Answer):
     """What came of a client's wish to stop a job."""
 
     effect: CancelEffect | Literal["too_late", "pending"] = Field(
@@ -94,7 +94,7 @@ class CancelAnswer(BaseModel):
     message: str = Field(description="What it means for the job and for the money.")
 
 
-class JobAnswer(BaseModel):
+class JobAnswer(Answer):
     """One job, as far as it has come."""
 
     id: str
@@ -117,14 +117,14 @@ class JobAnswer(BaseModel):
     stale: bool = Field(default=False, description="The database is away; this is what Kafka told so far.")
 
 
-class JobPage(BaseModel):
+class JobPage(Answer):
     """Some jobs, the newest first."""
 
     jobs: list[JobAnswer]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class TrackAnswer(BaseModel):
+class TrackAnswer(Answer):
     """The music that a job makes."""
 
     id: str
@@ -140,14 +140,14 @@ class TrackAnswer(BaseModel):
     stale: bool = Field(default=False, description="The database is away; this is what Kafka told so far.")
 
 
-class TrackPage(BaseModel):
+class TrackPage(Answer):
     """Some tracks, the newest first."""
 
     tracks: list[TrackAnswer]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class LogEntry(BaseModel):
+class LogEntry(Answer):
     """One thing that happened."""
 
     time: datetime
@@ -160,20 +160,20 @@ class LogEntry(BaseModel):
     message: str | None
 
 
-class JobLog(BaseModel):
+class JobLog(Answer):
     """Everything that happened to a job, in order."""
 
     entries: list[LogEntry]
 
 
-class RangeAnswer(BaseModel):
+class RangeAnswer(Answer):
     """From `min` to `max`, both included; null is open."""
 
     min: float | None = None
     max: float | None = None
 
 
-class LimitsAnswer(BaseModel):
+class LimitsAnswer(Answer):
     """What a route cannot do."""
 
     prompt_chars: RangeAnswer
@@ -184,14 +184,14 @@ class LimitsAnswer(BaseModel):
     lyrics: Literal["required", "forbidden"] | None = None
 
 
-class PriceAnswer(BaseModel):
+class PriceAnswer(Answer):
     """What a run that succeeds costs."""
 
     usd: float
     per: str
 
 
-class RouteAnswer(BaseModel):
+class RouteAnswer(Answer):
     """One provider's way to a model."""
 
     provider: Provider
@@ -203,7 +203,7 @@ class RouteAnswer(BaseModel):
     source: str
 
 
-class ModelAnswer(BaseModel):
+class ModelAnswer(Answer):
     """One model of the catalogue."""
 
     name: str
@@ -212,13 +212,13 @@ class ModelAnswer(BaseModel):
     routes: list[RouteAnswer]
 
 
-class ModelList(BaseModel):
+class ModelList(Answer):
     """The catalogue."""
 
     models: list[ModelAnswer]
 
 
-class ProviderHealth(BaseModel):
+class ProviderHealth(Answer):
     """Whether each provider accepts our key right now."""
 
     fal: Literal["ok", "fail"]

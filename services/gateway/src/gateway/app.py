@@ -30,6 +30,8 @@ from gateway.fresh import Fresh
 from gateway.health import HealthReader
 from gateway.idempotency import Fingerprints, key_chores
 from gateway.lookup import Lookup
+from gateway.methods import EveryMethod
+from gateway.plain import PlainJSON
 from gateway.present import Presenter
 from gateway.provider_reads import read_providers
 from gateway.publishing import PRODUCER_TIMEOUT_S
@@ -100,8 +102,10 @@ def api(parts: Gateway) -> FastAPI:
         description="One request becomes one job that ends well if any provider can do it.",
         docs_url=None,
         redoc_url=None,
+        default_response_class=PlainJSON,
     )
     app.state.gateway = parts
+    app.add_middleware(EveryMethod)
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry)
     problems.install(app)
     for part in (tracks, jobs, attempts, files, overview, providers, callbacks):

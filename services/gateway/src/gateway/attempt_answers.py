@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from contracts.attempts import AttemptState
 from contracts.generation import Provider
 from contracts.jobs import JobStatus
+from gateway.plain import Answer
 
 
-class OperatorsAttempt(BaseModel):
+class OperatorsAttempt(Answer):
     """One attempt, with what it takes to find its run at the provider."""
 
     id: str
@@ -39,14 +40,14 @@ class OperatorsAttempt(BaseModel):
     job_deadline_at: datetime | None
 
 
-class AttemptPage(BaseModel):
+class AttemptPage(Answer):
     """Some attempts, the newest first."""
 
     attempts: list[OperatorsAttempt]
     next_cursor: str | None = Field(description="For the next page; null on the last.")
 
 
-class ResolutionAnswer(BaseModel):
+class ResolutionAnswer(Answer):
     """The operator's verdict is safe in Kafka, and on its way to the adapter."""
 
     attempt_id: str

@@ -17,7 +17,7 @@ from contracts.ids import JobId
 from contracts.requests import CollectionRequested, ResolutionRequested
 from gateway.accept import require_json
 from gateway.attempt_answers import AttemptPage, CollectionAnswer, OperatorsAttempt, ResolutionAnswer
-from gateway.body import read_body
+from gateway.body import declared_type, not_json, read_body
 from gateway.context import TENANT, Here
 from gateway.operators import operators_attempt, what_follows
 from gateway.paging import CursorText, cursor_of, cursor_text
@@ -97,7 +97,7 @@ async def resolve_attempt(attempt_id: str, request: Request, here: Here) -> Reso
     One that counts as never accepted for want of evidence can still be found.
     """
     deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
-    require_json(request.headers.get("content-type"))
+    require_json(declared_type(request))
     verdict = parse(await read_body(request, MAX_BODY_BYTES))
     found = await here.lookup.attempt(attempt_id, TENANT)
     provider_ref = verdict.accepted or None
@@ -154,7 +154,7 @@ def parse(raw: bytes) -> Resolution:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
-        raise Problem(HTTPStatus.BAD_REQUEST, "malformed-json", "the body is not JSON in UTF-8")
+        raise not_json(raw, first["msg"].removeprefix("Invalid JSON: "))
     field = ".".join(shown(part) if isinstance(part, str) else str(part) for part in first["loc"][:3]) or "body"
     what = {
         "string_pattern_mismatch": "has to be the id of a run: 1 to 100 letters, digits, hyphens and underscores",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic.json_schema import models_json_schema
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from gateway.accept import TrackRequest
 from gateway.attempts import Resolution
-from gateway.problems import ProblemDocument
+from gateway.conditional import precondition
+from gateway.problems import Problem, ProblemDocument
 
 STATIC: Final = Path(__file__).parent / "static"
 _POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
@@ -21,14 +24,30 @@ _POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 
 
 def install(app: FastAPI) -> None:
     """Give `app` its docs page."""
+    assets = _Assets(directory=STATIC)
 
     @app.get("/docs", include_in_schema=False)
-    async def docs_page() -> FileResponse:
+    async def docs_page(request: Request) -> Response:
         """The page."""
-        return FileResponse(STATIC / "docs.html", headers={"Content-Security-Policy": _POLICY})
+        page = await assets.get_response("docs.html", request.scope)
+        page.headers["Content-Security-Policy"] = _POLICY
+        return page
 
-    app.mount("/docs/assets", StaticFiles(directory=STATIC))
+    app.mount("/docs/assets", assets)
     setattr(app, "openapi", lambda: _described(app))  # noqa: B010 - the documented way to add to FastAPI's description
+
+
+class _Assets(StaticFiles):
+    """The page's files: small, so that a Range gets the whole, and with Segue's own refusals."""
+
+    def file_response(self, full_path: Any, stat_result: Any, scope: Scope, status_code: int = 200) -> Response:
+        """The file, 304 or 412, by the ETag that it has."""
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        told = precondition(Headers(scope=scope), response.headers["etag"])
+        if told is HTTPStatus.PRECONDITION_FAILED:
+            raise Problem(told, "precondition-failed", "the file is none of those in If-Match")
+        return response
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

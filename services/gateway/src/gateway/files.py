@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from http import HTTPStatus
@@ -11,11 +11,13 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.datastructures import Headers
 
 from chassis.artifacts import STORE_ERRORS, artifact_key
 from chassis.logs import get_logger
 from contracts.attempts import Artifact
 from contracts.ids import JobId, attempt_id_for
+from gateway.conditional import asked_range, byte_range, precondition
 from gateway.context import TENANT, Here
 from gateway.problems import Problem, Responses, documented, not_found
 from gateway.state import Job, StoredArtifact
@@ -32,14 +34,17 @@ _SHOWN: Final = frozenset(
     )
 )
 """What browsers play and show by themselves, and run nothing of; all else is offered for download alone."""
-_RANGE: Final = re.compile(r"^bytes=(\d{1,15})?-(\d{1,15})?$")
 _Attempt = Annotated[int | None, Query(ge=1, le=9999, description="Of a file that came late: its attempt.")]
 _BINARY: Final[dict[str, Any]] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 _TOLD: Final[Responses] = {
     200: {"description": "Its type, size and ETag."},
-    304: {"description": "Unchanged since the ETag in If-None-Match."},
+    304: {"description": "Unchanged since an ETag in If-None-Match."},
     **documented(
-        HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.GONE,
+        HTTPStatus.PRECONDITION_FAILED,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
     ),
 }
 _ANSWERS: Final[Responses] = {
@@ -66,8 +71,8 @@ async def get_artifact(
     job = (await here.lookup.job(job_id, TENANT)).value
     artifact, attempt_id = _find(job, name, attempt)
     headers = headers_of(artifact)
-    if request.headers.get("if-none-match") in {headers["ETag"], "*"}:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
+    if _is_known(request.headers, headers["ETag"], artifact.name):
+        return _not_modified(headers)
     part = _part_of(request.headers, headers["ETag"], artifact.size_bytes)
     start, end = part or (0, artifact.size_bytes)
     headers["Content-Length"] = str(end - start)
@@ -87,40 +92,32 @@ async def head_artifact(job_id: str, name: str, request: Request, here: Here, at
     job = (await here.lookup.job(job_id, TENANT)).value
     artifact, attempt_id = _find(job, name, attempt)
     headers = headers_of(artifact)
-    if request.headers.get("if-none-match") in {headers["ETag"], "*"}:
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
+    if _is_known(request.headers, headers["ETag"], artifact.name):
+        return _not_modified(headers)
     with _asking_the_store(job_id, name):
         size = await here.store.head(artifact_key(job.job_id, attempt_id, artifact.name))
     return Response(headers=headers | {"Content-Length": str(size)})
 
 
-def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The part from start to before end that a Range header asks for; None for the whole.
-
-    What is malformed, or asks for several parts, means the whole (RFC 9110 §14.2). Raises ValueError for a part that
-    the file does not have.
-    """
-    asked = _RANGE.match(header or "")
-    if asked is None or asked[1] is asked[2] is None:
-        return None
-    if asked[1] is None:
-        length = int(asked[2])
-        start, end = max(0, size - length), size
-    else:
-        start = int(asked[1])
-        end = size if asked[2] is None else min(size, int(asked[2]) + 1)
-        if asked[2] is not None and int(asked[2]) < start:
-            return None
-    if start >= size or start >= end:
-        raise ValueError(f"no byte {start} in a file of {size}")
-    return start, end
+def _is_known(headers: Headers, etag: str, name: str) -> bool:
+    """Whether the client has the file. Raises Problem if it wants another one than this."""
+    told = precondition(headers, etag)
+    if told is HTTPStatus.PRECONDITION_FAILED:
+        detail = f"{name} has the ETag {etag}, which is none of those in If-Match"
+        raise Problem(told, "precondition-failed", detail, headers={"ETag": etag})
+    return told is HTTPStatus.NOT_MODIFIED
 
 
-def _part_of(headers: Mapping[str, str], etag: str, size: int) -> tuple[int, int] | None:
-    if headers.get("if-range", etag) != etag:
-        return None
+def _not_modified(headers: dict[str, str]) -> Response:
+    # What a cache keeps with the file is told again (RFC 9110 section 15.4.5).
+    return Response(
+        status_code=HTTPStatus.NOT_MODIFIED, headers={name: headers[name] for name in ("ETag", "Cache-Control")}
+    )
+
+
+def _part_of(headers: Headers, etag: str, size: int) -> tuple[int, int] | None:
     try:
-        return byte_range(headers.get("range"), size)
+        return byte_range(asked_range(headers, etag), size)
     except ValueError as error:
         raise Problem(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,

@@ -19,7 +19,9 @@ from gateway.problems import Problem, shown
 REMEMBER_LIMIT_S: Final = 1.5
 """The database may be away; accepting goes on without it after this."""
 
-_KEY = re.compile(r"^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$")
+MAX_KEY_CHARS: Final = 255
+
+_NOT_IN_A_KEY = re.compile(r"[^\x20-\x7e]")
 _REMEMBER = """
 INSERT INTO idempotency AS known (tenant, key, fingerprint, job_id, traceparent) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (tenant, key) DO UPDATE SET key = known.key
@@ -50,13 +52,32 @@ class FirstUse:
 
 
 def key_of(headers: Sequence[str]) -> Key:
-    """The key in a request's Idempotency-Key headers, or a new one. Raises Problem if it is not one to use."""
+    """The key in a request's Idempotency-Key headers, or a new one. Raises Problem if it is not one to use.
+
+    Blanks around it are not part of it (RFC 9110 section 5.5). Anything else is, quotation marks too: the strings of
+    RFC 8941 that draft-ietf-httpapi-idempotency-key-header asks for are taken as they are, so that no two spellings
+    become one key, and no key another one, with a new version.
+    """
     if not headers:
         return Key(str(uuid4()), given=False)
-    if len(headers) > 1 or not _KEY.match(headers[0]):
-        detail = f"Idempotency-Key has to be one value of 1 to 255 printable ASCII characters, not {shown(headers[0])}"
-        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", detail)
-    return Key(headers[0], given=True)
+    value = headers[0].strip(" \t")
+    if wrong := _wrong_with(value, len(headers)):
+        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", f"Idempotency-Key {wrong}")
+    return Key(value, given=True)
+
+
+def _wrong_with(key: str, times: int) -> str | None:
+    rule = f"it has to be one value of 1 to {MAX_KEY_CHARS} printable ASCII characters"
+    odd = _NOT_IN_A_KEY.search(key)
+    if times > 1:
+        return f"is there {times} times; {rule}"
+    if not key:
+        return f"is empty; {rule}, or be left out"
+    if odd is not None:
+        return f"has the byte 0x{ord(odd[0]):02X} as character {odd.start() + 1}; {rule}, not {shown(key)}"
+    if len(key) > MAX_KEY_CHARS:
+        return f"has {len(key)} characters; {rule}, not {shown(key)}"
+    return None
 
 
 def require_same(fingerprint: str, first: str | None) -> None:

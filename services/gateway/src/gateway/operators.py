@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.catalogue import Catalogue
 from contracts.generation import GenerationInput, Provider
+from contracts.text import printable
 from gateway.attempt_answers import OperatorsAttempt
 from gateway.state import FINAL, AttemptOfJob
 
@@ -77,7 +79,7 @@ def _look_for(found: AttemptOfJob, excerpt: str | None) -> str:
 
 
 def _excerpt(prompt: str) -> str:
-    shown = "".join(char if char.isprintable() else " " for char in prompt[: EXCERPT_CHARS + 1])
+    shown = printable(re.sub(r"\s", " ", prompt[: EXCERPT_CHARS + 1]))
     return shown if len(shown) <= EXCERPT_CHARS else shown[:EXCERPT_CHARS] + "…"
 
 

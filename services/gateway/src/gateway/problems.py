@@ -9,9 +9,11 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
+
+from contracts.text import one_line
+from gateway.plain import Answer, PlainJSON
 
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_VALUE_CHARS: Final = 100
@@ -19,7 +21,7 @@ MAX_VALUE_CHARS: Final = 100
 Responses = dict[int | str, dict[str, Any]]
 
 
-class FieldProblem(BaseModel):
+class FieldProblem(Answer):
     """One field of a request that cannot be taken."""
 
     field: str = Field(description="Where in the request, as in providers.0")
@@ -28,7 +30,7 @@ class FieldProblem(BaseModel):
     value: str | None = Field(default=None, description="What was sent, cut to 100 characters.")
 
 
-class SkippedProvider(BaseModel):
+class SkippedProvider(Answer):
     """A way to make what was asked, and why it cannot be taken."""
 
     provider: str
@@ -36,7 +38,7 @@ class SkippedProvider(BaseModel):
     reason: str
 
 
-class ProblemDocument(BaseModel):
+class ProblemDocument(Answer):
     """An error, as RFC 9457 shapes it."""
 
     model_config = ConfigDict(extra="allow")
@@ -71,7 +73,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.members = members
 
-    def response(self) -> JSONResponse:
+    def response(self) -> PlainJSON:
         """The document as it is sent."""
         document = ProblemDocument(
             type=f"urn:segue:problem:{self.kind}",
@@ -80,7 +82,7 @@ class Problem(Exception):
             detail=self.detail,
             **self.members,
         )
-        return JSONResponse(
+        return PlainJSON(
             document.model_dump(mode="json", exclude_none=True),
             self.status,
             headers=self.headers,
@@ -114,8 +116,9 @@ def shown(value: object) -> str:
     """A value of the client's as it is told back: printable, and no longer than 100 characters."""
     if isinstance(value, int) and value.bit_length() > 1000:
         return "an integer of over 300 digits"  # Python refuses to write out very long ones.
-    text = value if isinstance(value, str) else repr(value)
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: MAX_VALUE_CHARS + 1])
+    if isinstance(value, float):
+        value = value + 0.0  # -0.0 is 0.0.
+    text = one_line((value if isinstance(value, str) else repr(value))[: MAX_VALUE_CHARS + 1])
     return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"
 
 
@@ -134,12 +137,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _answer_invalid)
 
 
-async def _answer_problem(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_problem(_request: Request, error: Exception) -> PlainJSON:
     assert isinstance(error, Problem)  # noqa: S101 - it was registered for no other
     return error.response()
 
 
-async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+async def _answer_http(request: Request, error: Exception) -> PlainJSON:
     assert isinstance(error, HTTPException)  # noqa: S101 - it was registered for no other
     status = HTTPStatus(error.status_code)
     details = {
@@ -150,7 +153,7 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     return Problem(status, kind, details.get(status, status.phrase), headers=error.headers).response()
 
 
-async def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid(_request: Request, error: Exception) -> PlainJSON:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it was registered for no other
     problems = [
         FieldProblem(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from contracts.generation import Provider
+from gateway.plain import Answer
 
 Status = Literal["ok", "fail"]
 
 
-class BreakerAnswer(BaseModel):
+class BreakerAnswer(Answer):
     """Whether attempts are let through."""
 
     state: Literal["closed", "open", "half_open"] = Field(
@@ -27,7 +28,7 @@ class BreakerAnswer(BaseModel):
     openings: int = Field(description="How often it has opened since it was last well.")
 
 
-class LastError(BaseModel):
+class LastError(Answer):
     """What was last said against a provider or an endpoint, even if it is well again."""
 
     kind: str | None = Field(description="From Segue's closed list.")
@@ -35,7 +36,7 @@ class LastError(BaseModel):
     at: datetime | None
 
 
-class InFlight(BaseModel):
+class InFlight(Answer):
     """Attempts that the provider has, or may have."""
 
     total: int = 0
@@ -46,7 +47,7 @@ class InFlight(BaseModel):
     ambiguous: int = Field(default=0, description="Nobody knows yet whether the provider accepted them.")
 
 
-class Queued(BaseModel):
+class Queued(Answer):
     """Attempts that wait in Segue."""
 
     total: int = 0
@@ -54,7 +55,7 @@ class Queued(BaseModel):
     oldest_at: datetime | None = Field(default=None, description="When the one that waits longest was ordered.")
 
 
-class Recent(BaseModel):
+class Recent(Answer):
     """How the attempts went that ended within the window, as far as their events are stored."""
 
     ended: int = 0
@@ -71,7 +72,7 @@ class Recent(BaseModel):
     p95_s: float | None = Field(default=None, description="The same for 95 in a hundred.")
 
 
-class EndpointAnswer(BaseModel):
+class EndpointAnswer(Answer):
     """One endpoint of a provider."""
 
     endpoint: str = Field(description="The provider's name for the model.")
@@ -83,7 +84,7 @@ class EndpointAnswer(BaseModel):
     recent: Recent
 
 
-class ProbeAnswer(BaseModel):
+class ProbeAnswer(Answer):
     """What the provider said when it was last asked, for free, whether it takes the key."""
 
     status: Status
@@ -92,14 +93,14 @@ class ProbeAnswer(BaseModel):
     checked_at: datetime
 
 
-class CapsAnswer(BaseModel):
+class CapsAnswer(Answer):
     """What Segue lets through to the provider; null: no limit."""
 
     concurrent_runs: int | None = None
     submits_per_minute: int | None = None
 
 
-class WebhooksAnswer(BaseModel):
+class WebhooksAnswer(Answer):
     """Whether the provider calls back, from its newest attempts of the window, 500 at most."""
 
     expected: int = Field(description="Runs that have ended at the provider, and that it was to call back about.")
@@ -107,7 +108,7 @@ class WebhooksAnswer(BaseModel):
     arriving: bool | None = Field(description="Whether it did for the very last one; null where none was expected.")
 
 
-class ProviderAnswer(BaseModel):
+class ProviderAnswer(Answer):
     """One provider, with its endpoints."""
 
     provider: Provider
@@ -126,7 +127,7 @@ class ProviderAnswer(BaseModel):
     endpoints: list[EndpointAnswer]
 
 
-class ProviderList(BaseModel):
+class ProviderList(Answer):
     """How each provider does."""
 
     as_of: datetime = Field(description="When all of this was read.")

@@ -16,10 +16,11 @@ from contracts.ids import job_id_for, track_id_for
 from gateway.accept import MAX_BODY_BYTES, SEED_REQUEST, SONG_REQUEST, TrackRequest, parse, require_json, require_route
 from gateway.accept import to_message as job_requested
 from gateway.answers import AcceptedAnswer, JobAnswer, TrackAnswer, TrackPage
-from gateway.body import read_body
+from gateway.body import declared_type, read_body
 from gateway.context import TENANT, Gateway, Here
 from gateway.idempotency import Key, key_of, require_same
 from gateway.paging import CursorText, cursor_of, cursor_text
+from gateway.plain import PlainJSON
 from gateway.prefer import wait_of
 from gateway.problems import documented
 from gateway.publishing import PUBLISH_LIMIT_S, TooLate, publish_durably, too_late
@@ -44,7 +45,7 @@ _REQUEST: Final[dict[str, Any]] = {
         {
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "Makes a repeat safe: the same key and body are the same job.",
+            "description": "Makes a repeat safe: the same key and body are the same job. Quotation marks belong to it.",
             "schema": {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
             "example": "order-1042",
         },
@@ -77,7 +78,7 @@ _REFUSALS: Final = documented(
 async def create_track(request: Request, here: Here) -> Response:
     """Ask for a piece of music. The answer says which job it became; that job is safe from then on."""
     key = key_of(request.headers.getlist("idempotency-key"))
-    require_json(request.headers.get("content-type"))
+    require_json(declared_type(request))
     wanted = parse(await read_body(request, MAX_BODY_BYTES))
     require_route(wanted, here.catalogue, here.settings.music_provider)
     answer = await _accept(here, wanted, key)
@@ -148,4 +149,4 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
 
 
 def _json(status: int, answer: AcceptedAnswer | JobAnswer, headers: dict[str, str]) -> Response:
-    return Response(answer.model_dump_json(), status, headers=headers, media_type="application/json")
+    return PlainJSON(answer.model_dump(mode="json"), status, headers=headers)

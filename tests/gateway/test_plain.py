@@ -1,0 +1,155 @@
+"""Words that others wrote are harmless where the API shows them, and what is the client's own comes back as it was."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from contracts.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput
+from contracts.ids import job_id_for, track_id_for
+from contracts.requests import JobRequested
+from contracts.text import printable
+from gateway.context import TENANT
+from gateway.plain import Answer, PlainJSON
+
+SESSION = pytest.mark.asyncio(loop_scope="session")
+
+WILD = "\x1b]0;owned\x07 \x9b31mred\x9c \u202eevil\u2066\u2069 \u200bzero\ufeff \x7f\u2028 \U000e0041"
+UNSAFE = set(WILD) - set("]0;owned 31mredvilz")
+
+
+def harmless(text: str) -> bool:
+    return not UNSAFE & set(text)
+
+
+class Told(Answer):
+    word: str
+    words: list[Told] = Field(default_factory=list)
+    own: dict[str, str] = Field(default_factory=dict)
+
+
+def test_an_answers_texts_are_printable_and_the_clients_own_are_as_they_came() -> None:
+    told = Told(word=WILD, words=[Told(word="a\x1bb")], own={"k\x1b": WILD})
+    assert (told.word, told.words[0].word) == (printable(WILD), "a\N{REPLACEMENT CHARACTER}b")
+    assert told.own == {"k\x1b": WILD}
+
+
+@given(text=st.text(st.characters(exclude_categories=[]), max_size=40))
+def test_json_carries_everything_and_shows_nothing_unsafe(text: str) -> None:
+    body = PlainJSON({"k": text, text: [text]}).body
+    assert json.loads(bytes(body)) == {"k": text, text: [text]}
+    shown = bytes(body).decode()
+    assert not {char for char in shown if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"}}
+    assert not {"\u202e", "\u2066", "\u200b", "\ufeff"} & set(shown)
+    for usual in "ü深🎹":
+        assert usual.encode() in bytes(PlainJSON(usual).body)
+
+
+def failed(story: Any) -> list[Any]:
+    ids = {
+        "job_id": story.job_id,
+        "track_id": track_id_for(story.job_id),
+        "attempt_id": story.attempt(1),
+        "n": 1,
+        "provider": "fal",
+        "model": "music/minimax-2",
+        "endpoint": "fal-ai/minimax-music/v2",
+    }
+    at = [story.begin + timedelta(milliseconds=n) for n in range(5)]
+    asked = JobRequested(
+        job_id=story.job_id,
+        track_id=track_id_for(story.job_id),
+        tenant=TENANT,
+        occurred_at=at[0],
+        fingerprint="a" * 64,
+        input=MusicInput(prompt=f"warm pad {WILD}"),
+        accept_by=at[0] + timedelta(seconds=15),
+        deadline_at=at[0] + timedelta(minutes=30),
+        metadata={"order": WILD},
+    )
+    lost = {"message": WILD, "resolve_by": at[0] + timedelta(minutes=9)}
+    kind = FailureKind.AMBIGUOUS_SUBMISSION
+    return [
+        asked,
+        story.accepted(),
+        AttemptSubmitting(**ids, version=1, occurred_at=at[1]),
+        AttemptAmbiguous(**ids, version=2, occurred_at=at[2], **lost),
+        AttemptFailed(**ids, version=3, occurred_at=at[3], kind=kind, error_code=WILD, message=WILD, accepted=False),
+        story.failed().model_copy(update={"message": f"fal: {WILD}"}),
+    ]
+
+
+@SESSION
+async def test_what_a_provider_says_is_harmless_in_every_answer(world: Any, story_of: Any) -> None:
+    story = story_of(job_id_for(TENANT, "wild words"))
+    await world.store(*failed(story))
+    for path in (
+        f"/api/jobs/{story.job_id}",
+        f"/api/jobs/{story.job_id}/logs",
+        f"/api/attempts/{story.attempt(1)}",
+        "/api/attempts?ambiguous=true&limit=100",
+        "/api/jobs?limit=100",
+    ):
+        answer = await world.client.get(path)
+        assert answer.status_code == 200, answer.text
+        assert harmless(answer.text), path
+        assert "owned" in answer.text
+    job = (await world.client.get(f"/api/jobs/{story.job_id}")).json()
+    assert job["attempts"][0]["message"] == printable(WILD)
+    assert job["error"]["message"] == printable(f"fal: {WILD}")
+    assert job["metadata"] == {"order": WILD}
+    attempt = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    assert harmless(attempt["prompt"])
+    assert harmless(attempt["look_for"])
+    for entry in (await world.client.get(f"/api/jobs/{story.job_id}/logs")).json()["entries"]:
+        assert harmless(entry["message"] + (entry["error_code"] or ""))
+
+
+@SESSION
+async def test_the_clients_own_comes_back_usable(world: Any) -> None:
+    body = {"prompt": f"pad \u200d\u202e {WILD} ok", "metadata": {"order": WILD, "no\u202ete": "\x9b"}}
+    told = (await world.post(body)).json()
+    answer = await world.client.get(told["links"]["job"])
+    assert answer.json()["metadata"] == body["metadata"]
+    assert harmless(answer.text)
+    asked = world.parts.tail.known(told["job_id"])
+    assert asked.job is not None
+
+
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [
+        (lambda client: client.post("/api/tracks", json={"prompt": "x", "style_strength": WILD}), 422),
+        (lambda client: client.post("/api/tracks", json={"prompt": "x", f"a{WILD}": 1}), 422),
+        (lambda client: client.post("/api/tracks", json={"prompt": "x", "model": WILD}), 422),
+        (lambda client: client.post("/api/tracks", json={"prompt": "x", "metadata": {WILD: 1}}), 422),
+        (lambda client: client.get("/api/jobs", params={"status": WILD}), 422),
+        (lambda client: client.get("/api/jobs", params={"cursor": WILD}), 422),
+        (lambda client: client.get("/api/jobs/%1b%5b2J%c2%9b"), 404),
+        (lambda client: client.get("/api/%1b%5b2J%e2%80%ae"), 404),
+        (lambda client: client.get("/api/attempts/%c2%9b31m"), 404),
+        (lambda client: client.post("/api/tracks", content=b"{}", headers={"content-type": b"text/\x9b31m"}), 415),
+        (lambda client: client.post("/api/tracks", content=b"{}", headers={"idempotency-key": b"a\x9bb"}), 400),
+    ],
+)
+@SESSION
+async def test_a_refusal_that_quotes_what_was_sent_is_harmless(world: Any, send: Any, status: int) -> None:
+    answer = await send(world.client)
+    assert answer.status_code == status
+    assert harmless(answer.text)
+    assert harmless(json.dumps(answer.json(), ensure_ascii=False))
+
+
+@SESSION
+async def test_pages_have_nothing_of_others_in_them(world: Any) -> None:
+    for path in ("/docs", "/openapi.json", "/livez", "/readyz", "/api/models", "/api/health/providers"):
+        assert harmless((await world.client.get(path)).text), path
