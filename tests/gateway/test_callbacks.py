@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ from tests.patience import patient
 
 from chassis.callbacks import callback_url
 from chassis.http import serve_http
+from contracts.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.callbacks import CallbackReceived
 from contracts.envelope import Envelope, decode
-from contracts.ids import AttemptId, job_id_for
+from contracts.ids import AttemptId, job_id_for, job_of, track_id_for
+from contracts.message import Message
 from contracts.topics import CALLBACKS, MAX_MESSAGE_BYTES, PARTITIONS
 from gateway.app import api
 from gateway.callbacks import MAX_BODY_BYTES
@@ -229,6 +233,107 @@ async def test_forged_changed_old_and_unsigned_ones_are_refused(door: Door, atte
         assert (answer.status_code, answer.json()["type"]) == (401, "urn:segue:problem:bad-signature")
     assert await door.in_kafka(attempt) == []
     assert counted(provider, "bad-signature") >= 7
+
+
+def run_body(provider: str, run: str, **more: Any) -> bytes:
+    return json.dumps({"request_id" if provider == "fal" else "id": run, "status": "OK", **more}).encode()
+
+
+def accepted(provider: str, attempt: AttemptId, run: str | None) -> Message:
+    """What the adapter says once the provider has answered; before that, that it has asked."""
+    n = int(attempt.rpartition(".")[2])
+    ids = {"job_id": job_of(attempt), "track_id": track_id_for(job_of(attempt)), "attempt_id": attempt, "n": n}
+    of = {"provider": provider, "model": "m", "endpoint": "e", "occurred_at": datetime.now(UTC)}
+    if run is None:
+        return AttemptSubmitting.model_validate({**ids, **of, "version": 1})
+    return AttemptSubmitted.model_validate({**ids, **of, "version": 2, "provider_ref": run})
+
+
+def refused(answer: httpx.Response, kind: str) -> bool:
+    return (answer.status_code, answer.json()["type"]) == (409, f"urn:segue:problem:{kind}")
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_genuine_one_sent_to_another_attempts_address_is_refused(
+    door: Door, attempt: AttemptId, provider: str
+) -> None:
+    other = AttemptId(f"{job_id_for('default', attempt)}.1")
+    run, others = f"run-of-{attempt[:8]}", f"run-of-{other[:8]}"
+    await door.world.store(accepted(provider, attempt, run), accepted(provider, other, others))
+    before = counted(provider, "callback-of-another-attempt")
+    for _ in range(2):
+        answer = await door.signed(provider, attempt, run_body(provider, others))
+        assert refused(answer, "callback-of-another-attempt")
+    assert counted(provider, "callback-of-another-attempt") == before + 2
+    assert refused(await door.signed(provider, attempt, run_body(provider, "nobodys")), "callback-of-another-run")
+    assert counted(provider, "callback-of-another-run") >= 1
+    assert await door.in_kafka(attempt) == []
+    for address, own in ((attempt, run), (other, others)):
+        assert (await door.signed(provider, address, run_body(provider, own))).status_code == 204
+        assert len(await door.in_kafka(address)) == 1
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_one_that_overtakes_the_submits_answer_is_taken_unless_somebody_else_has_the_run(
+    door: Door, attempt: AttemptId, provider: str
+) -> None:
+    other = AttemptId(f"{job_id_for('default', attempt)}.1")
+    others = f"run-of-{other[:8]}"
+    await door.world.store(accepted(provider, attempt, None), accepted(provider, other, others))
+    assert (await door.signed(provider, attempt, run_body(provider, "who knows"))).status_code == 204
+    assert (await door.signed(provider, attempt, run_body(provider, "new"), delivery="d-2")).status_code == 204
+    assert (await door.signed(provider, attempt, b'{"status": "OK"}', delivery="d-3")).status_code == 204
+    assert refused(await door.signed(provider, attempt, run_body(provider, others)), "callback-of-another-attempt")
+    assert len(await door.in_kafka(attempt)) == 3
+
+
+async def test_a_prediction_that_repeats_another_address_is_refused_before_anything_is_known(
+    door: Door, attempt: AttemptId
+) -> None:
+    other = AttemptId(f"{job_id_for('default', attempt)}.1")
+    for address, status in ((other, 409), (attempt, 204)):
+        body = run_body("replicate", "new-run", webhook=f"https://segue.example{door.url('replicate', address)}")
+        assert (await door.signed("replicate", attempt, body)).status_code == status
+    elsewhere = run_body("replicate", "new-run", webhook="https://example.com/hook")
+    assert (await door.signed("replicate", attempt, elsewhere, delivery="d-2")).status_code == 204
+
+
+async def test_whose_run_it_is_makes_no_difference_at_another_provider(door: Door, attempt: AttemptId) -> None:
+    other = AttemptId(f"{job_id_for('default', attempt)}.1")
+    await door.world.store(accepted("replicate", other, "same-id"))
+    assert (await door.signed("fal", attempt, run_body("fal", "same-id"))).status_code == 204
+
+
+async def test_while_the_tables_are_away_the_adapter_judges(
+    signer: Signer, world_on: Any, topic_sizes: dict[str, int], attempt: AttemptId, tmp_path: Path
+) -> None:
+    async with (
+        postgres() as own,
+        kafka(topic_sizes) as cluster,
+        world_on(cluster.bootstrap_servers, own.url, tmp_path, **signer.settings()) as world,
+    ):
+        door = Door(world, signer, cluster.bootstrap_servers)
+        await world.store(accepted("fal", attempt, "known"))
+        assert (await door.signed("fal", attempt, run_body("fal", "other"))).status_code == 409
+        await own.stop("immediate")
+        assert (await door.signed("fal", attempt, run_body("fal", "other"))).status_code == 204
+        assert len(await door.in_kafka(attempt)) == 1
+        await own.start()
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_what_is_no_webhook_gets_a_definite_answer(door: Door, attempt: AttemptId, provider: str) -> None:
+    url = door.url(provider, attempt)
+    for method in ("GET", "HEAD", "PUT", "DELETE"):
+        answer = await door.world.client.request(method, url)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
+    packed = gzip.compress(b"{}")
+    headers = door.signer.headers(provider, packed) | {"content-encoding": "gzip"}
+    assert (await door.call(provider, attempt, packed, headers)).status_code == 415
+    assert "gzip" in (await door.signed(provider, attempt, packed)).json()["detail"]
+    assert "byte order mark" in (await door.signed(provider, attempt, b"\xef\xbb\xbf{}")).json()["detail"]
+    for body in (b'{"request_id": "\\ud800", "id": "\\ud800"}', b'{"request_id": "a\\u0000", "id": [1]}', b"[]", b"7"):
+        assert (await door.signed(provider, attempt, body, delivery=str(len(body)))).status_code == 204
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -45,7 +45,6 @@ from adapter_kit.searching import SEARCH_LIMIT_S, Searcher
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
 from contracts.text import error_in_words
-from contracts.text import error_in_words
 
 CALL_LIMIT_S: Final = 60.0
 T = TypeVar("T")

@@ -16,13 +16,14 @@ from chassis.telemetry import traceparent_of
 from contracts.callbacks import CallbackReceived
 from contracts.generation import PROVIDERS, Provider
 from contracts.ids import AttemptId, job_of
-from gateway.body import read_body
+from gateway.body import not_json, read_body
 from gateway.context import Gateway, Here
 from gateway.metrics import CALLBACKS
 from gateway.problems import Problem
 from gateway.publishing import PUBLISH_LIMIT_S, publish_confirmed
 from gateway.signatures import NotFresh
 from gateway.signing_keys import KeysAway
+from gateway.whose_run import about, require_own_run
 
 router = APIRouter(prefix=CALLBACKS_PATH, include_in_schema=False)
 
@@ -41,6 +42,7 @@ async def take_callback(provider: str, attempt_id: str, mac: str, request: Reque
     log = get_logger("gateway.callbacks").bind(provider=known, attempt_id=attempt_id)
     try:
         message = await _verified(here, known, AttemptId(attempt_id), request)
+        await _require_own_run(here, message)
         deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
         await publish_confirmed(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
     except Problem as problem:
@@ -91,10 +93,17 @@ def _too_old(here: Gateway, stale: NotFresh) -> Problem:
     )
 
 
+async def _require_own_run(here: Gateway, message: CallbackReceived) -> None:
+    said = about(message.provider, json.loads(message.body))
+    if said.run is not None:
+        known = await here.lookup.runs(message.provider, said.run, message.attempt_id)
+        require_own_run(said, message.attempt_id, known)
+
+
 def _json_text(body: bytes) -> str:
     try:
         text = body.decode()
         json.loads(text)
     except (ValueError, RecursionError):
-        raise Problem(HTTPStatus.BAD_REQUEST, "malformed-json", "the body is not JSON in UTF-8") from None
+        raise not_json(body, "it cannot be read as that") from None
     return text

@@ -108,6 +108,13 @@ class Lookup:
         except ReadModelAway:
             raise read_model_away("the run") from None
 
+    async def runs(self, provider: Provider, provider_ref: str, attempt_id: str) -> dict[str, str | None]:
+        """The runs of this attempt and of all that have that run; empty where nobody can be asked right now."""
+        try:
+            return await self._reads.runs(provider, provider_ref, attempt_id)
+        except ReadModelAway:
+            return {}
+
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
         """Some jobs, the newest first."""
         try:

@@ -39,6 +39,10 @@ FROM log_sink.v_attempts a JOIN log_sink.v_jobs j USING (job_id) WHERE j.tenant 
 """
 _ONE_ATTEMPT = f"{_ATTEMPTS_OF_JOBS} AND a.attempt_id = $2"
 _OF_RUN = "SELECT attempt_id FROM log_sink.v_attempts WHERE provider = $1 AND provider_ref = $2 AND attempt_id <> $3"
+_OF_RUN_OR_ADDRESS = """
+SELECT attempt_id, provider_ref FROM log_sink.v_attempts
+WHERE provider = $1 AND (provider_ref = $2 OR attempt_id = $3)
+"""
 _SOME_ATTEMPTS = f"""
 {_ATTEMPTS_OF_JOBS} AND (a.ambiguous OR NOT $2) AND ($3::text IS NULL OR a.provider = $3)
   AND ($4::timestamptz IS NULL OR (a.first_at, a.attempt_id) < ($4, $5))
@@ -136,6 +140,11 @@ class ReadModel:
         """Another attempt than this one, whose run that is."""
         rows = await self._fetch(_OF_RUN, provider, provider_ref, attempt_id)
         return rows[0]["attempt_id"] if rows else None
+
+    async def runs(self, provider: Provider, provider_ref: str, attempt_id: str) -> dict[str, str | None]:
+        """The runs of this attempt and of all attempts that have that run, as far as they are known."""
+        rows = await self._fetch(_OF_RUN_OR_ADDRESS, provider, provider_ref, attempt_id)
+        return {row["attempt_id"]: row["provider_ref"] for row in rows}
 
     async def _with_parts(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
         if not rows:
