@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chassis.database import Pool
 from contracts.attempts import AttemptAmbiguous, AttemptCancelled, AttemptFailed, AttemptSubmitting, AttemptSucceeded
 from contracts.failures import FailureKind
-from contracts.jobs import AttemptOutcome, JobCancelled
+from contracts.jobs import AttemptOutcome, JobCancelled, JobFailed
 from contracts.message import Message
 from contracts.requests import CancelRequested
 from contracts.wording import in_words
@@ -78,6 +78,68 @@ async def test_the_log_tells_it_in_order(pool: Pool, store: Store, deliver: Any,
     refusal = log[3]
     assert (refusal["event"], refusal["provider"], refusal["attempt"]) == ("attempt.failed", "fal", 1)
     assert (refusal["error_code"], refusal["track_id"]) == ("403", story.track_id)
+
+
+async def test_the_log_has_what_puts_it_in_order(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+    messages = story.messages()
+    outcomes = [
+        AttemptOutcome(attempt_id=f"{story.job_id}.{n}", n=n, provider="fal", outcome=outcome)
+        for n, outcome in ((1, "failed"), (2, "live"))
+    ]
+    ends = [
+        JobFailed(**story.job(5, "failed", 20), kind=FailureKind.EXPIRED, message="late", attempts=tuple(outcomes)),
+        JobCancelled(**story.job(6, "cancelled", 21), effect="never_sent", attempts=tuple(outcomes[:1])),
+        JobCancelled(**story.job(7, "cancelled", 22), effect="never_sent"),
+    ]
+    late = AttemptSucceeded(**story.attempt(1, 3, 60), artifacts=messages[-1].artifacts, late=True)
+    await store.store([deliver(message) for message in [*messages, *ends[:2], late]])
+    await store.store([deliver(ends[2], ce_id="another")])
+    log = await pool.fetch("SELECT event, version, answers_to, late, provider_ref FROM v_job_log ORDER BY time, seq")
+    assert [tuple(line) for line in log if line["event"].startswith("job.")] == [
+        ("job.requested", None, None, False, None),
+        ("job.accepted", 1, None, False, None),
+        ("job.rerouted", 2, 1, False, None),
+        ("job.started", 3, None, False, None),
+        ("job.succeeded", 4, 2, False, None),
+        ("job.failed", 5, None, False, None),
+        ("job.cancelled", 6, 1, False, None),
+        ("job.cancelled", 7, None, False, None),
+    ]
+    assert [tuple(line)[1:] for line in log if line["event"] == "attempt.succeeded"] == [
+        (6, None, False, "r8-1"),
+        (3, None, True, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "accepted", "cost_usd", "told"),
+    [
+        (FailureKind.RATE_LIMITED, False, None, 0.0),
+        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, None),
+        (FailureKind.MODEL_ERROR, True, None, None),
+        (FailureKind.MODEL_ERROR, True, 0.2, 0.2),
+    ],
+)
+async def test_a_failed_attempt_cost_what_its_line_in_the_log_says(
+    pool: Pool, store: Store, deliver: Any, story: Any, kind: FailureKind, *, accepted: bool,
+    cost_usd: float | None, told: float | None,
+) -> None:  # fmt: skip
+    failed = {"kind": kind, "message": "no", "accepted": accepted, "cost_usd": cost_usd}
+    await store.store([deliver(AttemptFailed(**story.attempt(1, 1, 1), **failed))])
+    assert (await one(pool, "v_attempts"))["cost_usd"] == told
+
+
+async def test_a_move_is_logged_with_the_providers_code_and_status(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    moved = story.messages()[4]
+    await store.store([deliver(moved)])
+    line = await one(pool, "v_job_log")
+    assert (line["error_code"], line["error_kind"], line["http_status"]) == (moved.kind, moved.kind, None)
+    await pool.execute("TRUNCATE events")
+    await store.store([deliver(moved.model_copy(update={"error_code": "403", "http_status": 403}))])
+    line = await one(pool, "v_job_log")
+    assert (line["error_code"], line["error_kind"], line["http_status"]) == ("403", moved.kind, 403)
 
 
 async def test_a_job_is_shown_before_its_request_has_arrived(

@@ -105,6 +105,16 @@ def after(*happenings: object, now: datetime = NOW) -> Decision:
     return decision
 
 
+def test_the_providers_code_and_status_go_with_what_the_job_says_of_an_attempt() -> None:
+    told = {"kind": FailureKind.RATE_LIMITED, "error_code": "E7", "message": "too many", "http_status": 429}
+    moved = after(requested(), said(AttemptFailed, 1, **told, accepted=False))
+    [rerouted] = [message for message in moved.messages if isinstance(message, JobRerouted)]
+    assert rerouted.model_dump(include=set(told)) == told
+    ended = after(requested((leg("fal"),)), said(AttemptFailed, 1, **told, accepted=False))
+    [over] = [message for message in ended.messages if isinstance(message, JobFailed)]
+    assert [outcome.model_dump(include=set(told)) for outcome in over.attempts] == [told]
+
+
 def test_a_request_is_accepted_and_goes_to_the_first_provider() -> None:
     decision = after(requested())
     accepted, command = decision.messages

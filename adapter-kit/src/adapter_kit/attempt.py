@@ -396,7 +396,7 @@ def _cancelling(attempt: Attempt, reason: CancelReason, now: datetime) -> Step:
     return Step(with_lease(cancelling, now), action=Cancel())
 
 
-def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:  # noqa: C901 - one flat case an outcome
+def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
     if attempt.state == "ambiguous" and attempt.claim is not None:
         return _claim_checked(attempt, attempt.claim, checked.outcome, now)
     if attempt.state == "collecting" and not attempt.outputs:

@@ -23,7 +23,6 @@ from chassis.logs import get_logger
 from contracts.attempts import Artifact
 from contracts.failures import FailureKind
 from contracts.generation import Modality
-from contracts.text import error_name
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4

@@ -24,7 +24,6 @@ from chassis.database_limits import LOOP_LIMIT_S, bounded, transaction
 from chassis.logs import get_logger
 from chassis.runtime import Runtime
 from contracts.text import error_in_words
-from contracts.text import error_in_words
 
 LOOK_EVERY_S: Final = 1.0
 """How often a replica looks whether it is its turn; what shut a gate just now is asked about at once."""

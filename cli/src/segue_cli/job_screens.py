@@ -90,7 +90,8 @@ def log_table(entries: Iterable[Mapping[str, Any]]) -> Table:
 def log_cells(entry: Mapping[str, Any], begin: datetime) -> tuple[Text, ...]:
     """One line of a log."""
     event = short(entry["event"])
-    after = f"+{(when(entry['time']) - begin).total_seconds():.3f}s"
+    # A service whose clock is behind tells of earlier times.
+    after = f"{(when(entry['time']) - begin).total_seconds():+.3f}s"
     attempt = "" if entry["attempt"] is None else str(entry["attempt"])
     return (
         Text(after, style="dim"),

@@ -43,6 +43,11 @@ def job_of(attempt_id: AttemptId) -> JobId:
     return JobId(attempt_id.rpartition(".")[0])
 
 
+def number_of(attempt_id: AttemptId) -> int:
+    """Which attempt of its job it is, from 1."""
+    return int(attempt_id.rpartition(".")[2])
+
+
 def event_id_for(subject: str, event_type: str, version: int) -> UUID:
     """The id of an event; saying the same thing again gives the same id, so consumers can drop the repeat."""
     return uuid5(EVENT_NAMESPACE, f"{subject}|{event_type}|{version}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,8 +49,14 @@ class AttemptOutcome(_Part):
     outcome: Literal["succeeded", "failed", "cancelled", "live"]
     kind: FailureKind | None = None
     error_code: str | None = None
+    http_status: int | None = Field(default=None, ge=100, le=599)
     message: str | None = Field(default=None, max_length=2000)
     cost_usd: float | None = None
+
+
+def ended_last(attempts: Sequence[AttemptOutcome]) -> int | None:
+    """Of a job's attempts the last one that has ended, from 1; None where there is none, or nobody heard of its end."""
+    return attempts[-1].n if attempts and attempts[-1].outcome != "live" else None
 
 
 class JobEvent(Message):
@@ -96,7 +103,9 @@ class JobRerouted(JobEvent):
     to_attempt_id: AttemptIdField
     to_provider: Provider
     kind: FailureKind
+    error_code: str | None = Field(default=None, max_length=200, description="The provider's own code.")
     message: str = Field(max_length=2000)
+    http_status: int | None = Field(default=None, ge=100, le=599)
     skipped: Items[SkippedRoute] = Field(default=(), description="What was passed over on the way, and why.")
     cost_usd: float | None = Field(default=None, ge=0, description="What the attempt that failed has cost.")
     price_usd: float | None = Field(default=None, ge=0, description="What the next run is expected to cost.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,9 @@ from contracts.attempts import AttemptState
 from contracts.generation import Modality, Provider
 from contracts.jobs import CancelEffect, JobStatus
 from gateway.plain import Answer
+
+ERROR_CODE: Final = "The provider's own code; where it gave none, the same as error_kind."
+
 
 class Links(Answer):
     """Where to look next."""
@@ -52,7 +55,7 @@ class AttemptAnswer(Answer):
     state: AttemptState
     provider_ref: str | None = Field(description="The provider's own id for the run.")
     error_kind: str | None = Field(description="What went wrong, from Segue's closed list.")
-    error_code: str | None = Field(description="The provider's own code.")
+    error_code: str | None = Field(description=ERROR_CODE)
     http_status: int | None = Field(description="The status with which the provider refused it.")
     message: str | None = Field(description="The provider's own words.")
     cost_usd: float | None
@@ -156,12 +159,14 @@ class LogEntry(Answer):
     job_id: str
     provider: Provider | None
     attempt: int | None
-    error_code: str | None
+    error_kind: str | None = Field(description="What went wrong, from Segue's closed list.")
+    error_code: str | None = Field(description=ERROR_CODE)
+    http_status: int | None = Field(description="The status with which the provider refused it.")
     message: str | None
 
 
 class JobLog(Answer):
-    """Everything that happened to a job, in order."""
+    """Everything that happened to a job: causes before effects, also where the services' clocks differ."""
 
     entries: list[LogEntry]
 

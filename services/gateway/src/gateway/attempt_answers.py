@@ -9,6 +9,7 @@ from pydantic import Field
 from contracts.attempts import AttemptState
 from contracts.generation import Provider
 from contracts.jobs import JobStatus
+from gateway.answers import ERROR_CODE
 from gateway.plain import Answer
 
 
@@ -26,8 +27,10 @@ class OperatorsAttempt(Answer):
     ambiguous: bool = Field(description="Whether the provider accepted it is not known; an operator may say so.")
     late: bool = Field(description="It said more after it had ended; the job goes by what it had said first.")
     provider_ref: str | None = Field(description="The provider's own id for the run.")
-    error_kind: str | None
-    message: str | None
+    error_kind: str | None = Field(description="What went wrong, from Segue's closed list.")
+    error_code: str | None = Field(description=ERROR_CODE)
+    http_status: int | None = Field(description="The status with which the provider refused it.")
+    message: str | None = Field(description="The provider's own words.")
     cost_usd: float | None
     price_usd: float | None = Field(description="What a run is expected to cost: at stake, while it is ambiguous.")
     prompt: str | None = Field(description="How the prompt begins.")
@@ -55,7 +58,7 @@ class ResolutionAnswer(Answer):
     message: str = Field(description="What follows for the job and for the money.")
 
 
-class CollectionAnswer(BaseModel):
+class CollectionAnswer(Answer):
     """The wish to fetch an output again is safe in Kafka, and on its way to the adapter."""
 
     attempt_id: str

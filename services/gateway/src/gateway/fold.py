@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from chassis.telemetry import trace_id_of
 from contracts.attempts import AttemptState
 from contracts.envelope import Envelope
 from contracts.generation import Provider
+from contracts.ids import AttemptId, number_of
 from contracts.jobs import (
     AttemptOutcome,
     JobAccepted,
@@ -20,6 +21,7 @@ from contracts.jobs import (
     JobRerouted,
     JobStarted,
     JobSucceeded,
+    ended_last,
 )
 from contracts.message import Message
 from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
@@ -140,7 +142,8 @@ def _apply(job: Job, event: JobEvent) -> Job:
             return replace(_with(job, started), provider=event.provider, started_at=at)
         case JobRerouted():
             left = _attempt(job, event.from_attempt_id, event.from_provider, "failed", at)
-            left = replace(left, kind=event.kind, message=event.message, finished_at=at)
+            left = replace(left, kind=event.kind, error_code=event.error_code, http_status=event.http_status)
+            left = replace(left, message=event.message, finished_at=at)
             entered = _attempt(job, event.to_attempt_id, event.to_provider, "queued", at)
             return replace(_with(_with(job, left), entered), provider=event.to_provider)
         case JobSucceeded():
@@ -164,8 +167,8 @@ def _apply(job: Job, event: JobEvent) -> Job:
             return job
 
 
-def _attempt(job: Job, attempt_id: str, provider: Provider, state: AttemptState, at: datetime) -> Attempt:
-    n = int(attempt_id.rpartition(".")[2])
+def _attempt(job: Job, attempt_id: AttemptId, provider: Provider, state: AttemptState, at: datetime) -> Attempt:
+    n = number_of(attempt_id)
     known = next((attempt for attempt in job.attempts if attempt.n == n), None)
     if known is not None:
         return replace(known, state=state, updated_at=at)
@@ -187,6 +190,7 @@ def _outcomes(job: Job, outcomes: tuple[AttemptOutcome, ...], at: datetime) -> J
                 attempt,
                 kind=outcome.kind,
                 error_code=outcome.error_code,
+                http_status=outcome.http_status,
                 message=outcome.message,
                 cost_usd=outcome.cost_usd,
                 finished_at=attempt.finished_at or at,
@@ -198,19 +202,40 @@ def _outcomes(job: Job, outcomes: tuple[AttemptOutcome, ...], at: datetime) -> J
 def _logged(log: tuple[LogLine, ...], message: Message, event_id: str) -> tuple[LogLine, ...]:
     if any(line.event_id == event_id for line in log):
         return log
-    provider: Provider | None = None
-    attempt_id: str | None = None
-    code: str | None = None
-    match message:
-        case JobStarted() | JobSucceeded():
-            provider, attempt_id = message.provider, message.attempt_id
-        case JobRerouted():
-            provider, attempt_id = message.to_provider, message.to_attempt_id
-            code = message.kind
-        case JobFailed():
-            code = message.kind
-        case ResolutionRequested() | CollectionRequested():
-            provider, attempt_id = message.provider, message.attempt_id
-    n = int(attempt_id.rpartition(".")[2]) if attempt_id else None
-    line = LogLine(event_id, message.occurred_at, event_name(message.TYPE), provider, n, code, in_words(message))
+    where = _place(message)
+    version = message.version if isinstance(message, JobEvent) else None
+    line = LogLine(
+        event_id=event_id,
+        time=message.occurred_at,
+        event=event_name(message.TYPE),
+        message=in_words(message),
+        version=version,
+        **where,
+    )
     return (*log[1 - MAX_LINES :], line)
+
+
+def _place(message: Message) -> dict[str, Any]:
+    """Where it happened, what went wrong, and which attempt's end it follows from."""
+    match message:
+        case JobStarted():
+            return _at(message.provider, message.attempt_id)
+        case JobSucceeded():
+            return _at(message.provider, message.attempt_id) | {"answers_to": number_of(message.attempt_id)}
+        case JobRerouted():
+            failed = {"error_kind": message.kind, "error_code": message.error_code or message.kind}
+            left = {"http_status": message.http_status, "answers_to": number_of(message.from_attempt_id)}
+            return _at(message.to_provider, message.to_attempt_id) | failed | left
+        case JobFailed():
+            return {"error_kind": message.kind, "error_code": message.kind, "answers_to": ended_last(message.attempts)}
+        case JobCancelled():
+            return {"answers_to": ended_last(message.attempts)}
+        case CollectionRequested():
+            return _at(message.provider, message.attempt_id)
+        case ResolutionRequested():
+            return _at(message.provider, message.attempt_id) | {"provider_ref": message.provider_ref}
+    return {}
+
+
+def _at(provider: Provider, attempt_id: AttemptId) -> dict[str, Any]:
+    return {"provider": provider, "attempt": number_of(attempt_id)}

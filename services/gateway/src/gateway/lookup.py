@@ -11,9 +11,10 @@ from typing import Final, Generic, TypeVar
 
 from contracts.generation import Provider
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
+from gateway.log_order import merged_log
 from gateway.problems import not_found, read_model_away
 from gateway.reads import Cursor, JobFilter, ReadModel, ReadModelAway
-from gateway.state import FINAL, AttemptOfJob, Job, LogLine, Track, merged_log, newer, track_of
+from gateway.state import FINAL, AttemptOfJob, Job, LogLine, Track, newer, track_of
 from gateway.tail import JobTail
 
 _ID: Final = re.compile(JOB_ID_PATTERN)

@@ -40,6 +40,8 @@ def operators_attempt(found: AttemptOfJob, catalogue: Catalogue) -> OperatorsAtt
         late=attempt.late,
         provider_ref=attempt.provider_ref,
         error_kind=attempt.kind,
+        error_code=attempt.code,
+        http_status=attempt.http_status,
         message=attempt.message,
         cost_usd=attempt.cost_usd,
         price_usd=_price(found, catalogue),

@@ -107,7 +107,7 @@ class Presenter:
             state=attempt.state,
             provider_ref=attempt.provider_ref,
             error_kind=attempt.kind,
-            error_code=attempt.error_code,
+            error_code=attempt.code,
             http_status=attempt.http_status,
             message=attempt.message,
             cost_usd=attempt.cost_usd,
@@ -129,7 +129,9 @@ def log_entry(line: LogLine, job_id: str, track_id: str | None) -> LogEntry:
         job_id=job_id,
         provider=line.provider,
         attempt=line.attempt,
+        error_kind=line.error_kind,
         error_code=line.error_code,
+        http_status=line.http_status,
         message=line.message,
     )
 
@@ -142,7 +144,11 @@ def _error(job: Job) -> JobError | None:
     told = [before.get(attempt.n, attempt) if attempt.late else attempt for attempt in job.attempts]
     reasons = [
         FailedAttempt(
-            attempt=each.n, provider=each.provider, kind=each.kind, error_code=each.error_code, message=each.message
+            attempt=each.n,
+            provider=each.provider,
+            kind=each.kind,
+            error_code=each.error_code or each.kind,
+            message=each.message,
         )
         for each in told
         if (each.state if isinstance(each, Attempt) else each.outcome) != "succeeded"

@@ -34,7 +34,8 @@ ORDER BY requested_at DESC, job_id DESC LIMIT $7
 _ATTEMPTS = "SELECT * FROM log_sink.v_attempts WHERE job_id = ANY($1::text[]) ORDER BY job_id, n"
 # A job's own row may come later than its attempts', from another topic; until then the attempt is nobody's.
 _ATTEMPTS_OF_JOBS = """
-SELECT a.*, j.status AS job_status, j.deadline_at, j.input
+SELECT a.*, j.status AS job_status, j.deadline_at, j.input,
+    EXISTS (SELECT FROM log_sink.v_artifacts f WHERE f.attempt_id = a.attempt_id AND f.late) AS has_late_files
 FROM log_sink.v_attempts a JOIN log_sink.v_jobs j USING (job_id) WHERE j.tenant = $1
 """
 _ONE_ATTEMPT = f"{_ATTEMPTS_OF_JOBS} AND a.attempt_id = $2"

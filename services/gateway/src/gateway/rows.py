@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import asyncpg
 
@@ -89,7 +90,7 @@ def attempt_of_job(row: Row) -> AttemptOfJob:
         job_id=row["job_id"],
         track_id=row["track_id"],
         model=row["model"],
-        attempt=attempt_of(row, ()),
+        attempt=replace(attempt_of(row, ()), late=row["late"] or row["has_late_files"]),
         first_at=row["first_at"],
         ambiguous=row["ambiguous"],
         job_status=row["job_status"],
@@ -136,6 +137,13 @@ def log_line_of(row: Row) -> LogLine:
         event=row["event"],
         provider=row["provider"],
         attempt=row["attempt"],
+        error_kind=row["error_kind"],
         error_code=row["error_code"],
+        http_status=row["http_status"],
         message=row["message"],
+        # A log-sink that is older than this gateway has not made the columns yet.
+        version=row.get("version"),
+        provider_ref=row.get("provider_ref"),
+        late=bool(row.get("late")),
+        answers_to=row.get("answers_to"),
     )

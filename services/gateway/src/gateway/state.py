@@ -57,6 +57,11 @@ class Attempt:
     finished_at: datetime | None = None
     updated_at: datetime | None = None
 
+    @property
+    def code(self) -> str | None:
+        """The provider's own code; where it gave none, what Segue calls the error."""
+        return self.error_code or self.kind
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -125,8 +130,17 @@ class LogLine:
     event: str
     provider: Provider | None = None
     attempt: int | None = None
+    error_kind: str | None = None
     error_code: str | None = None
+    http_status: int | None = None
     message: str | None = None
+    version: int | None = None
+    """Which of the job's or the attempt's events it is; None for what others asked for."""
+    provider_ref: str | None = None
+    late: bool = False
+    """The attempt had ended before."""
+    answers_to: int | None = None
+    """Of an event of the job: the attempt whose end it follows from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,19 +197,13 @@ def _attempts(stored: tuple[Attempt, ...], tailed: tuple[Attempt, ...]) -> tuple
                 state=attempt.state,
                 kind=attempt.kind or known.kind,
                 error_code=attempt.error_code or known.error_code,
+                http_status=attempt.http_status or known.http_status,
                 message=attempt.message or known.message,
                 cost_usd=known.cost_usd if attempt.cost_usd is None else attempt.cost_usd,
                 finished_at=attempt.finished_at or known.finished_at,
                 updated_at=attempt.updated_at,
             )
     return tuple(merged[n] for n in sorted(merged))
-
-
-def merged_log(stored: list[LogLine], tailed: tuple[LogLine, ...]) -> list[LogLine]:
-    """The log with each event once, in the order in which things happened."""
-    lines = {line.event_id: line for line in tailed} | {line.event_id: line for line in stored}
-    order = {event_id: n for n, event_id in enumerate([*(line.event_id for line in stored), *lines])}
-    return sorted(lines.values(), key=lambda line: (line.time, order[line.event_id]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

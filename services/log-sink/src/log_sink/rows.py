@@ -10,6 +10,7 @@ from chassis.delivery import Delivered
 from chassis.telemetry import trace_id_of
 from contracts.attempts import AttemptEvent, AttemptFailed
 from contracts.envelope import holds_nul
+from contracts.ids import AttemptId, number_of
 from contracts.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.message import Message
 from contracts.requests import CollectionRequested, ResolutionRequested
@@ -99,11 +100,12 @@ def _place(message: Message) -> dict[str, Any]:
         case AttemptEvent() | JobStarted() | JobSucceeded() | ResolutionRequested() | CollectionRequested():
             return _attempt(message.attempt_id, message.provider)
         case JobRerouted():
-            return _attempt(message.to_attempt_id, message.to_provider) | {"error_kind": message.kind}
+            found = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
+            return found | _attempt(message.to_attempt_id, message.to_provider)
         case JobFailed():
             return {"error_kind": message.kind}
     return {}
 
 
-def _attempt(attempt_id: str, provider: str) -> dict[str, Any]:
-    return {"attempt_id": attempt_id, "n": int(attempt_id.rpartition(".")[2]), "provider": provider}
+def _attempt(attempt_id: AttemptId, provider: str) -> dict[str, Any]:
+    return {"attempt_id": attempt_id, "n": number_of(attempt_id), "provider": provider}

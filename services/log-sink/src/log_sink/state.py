@@ -182,13 +182,13 @@ def _state(message: AttemptEvent) -> dict[str, Any]:
             told = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
             return ended | {"state": "cancelled"} | told
         case AttemptFailed():
-            names = ("error_code", "message", "http_status", "accepted", "cost_usd", "late")
+            names = ("error_code", "message", "http_status", "accepted", "late")
             return ended | {name: getattr(message, name) for name in names} | _failed(message)
     raise TypeError(f"no such attempt event: {message.TYPE}")
 
 
 def _failed(message: AttemptFailed) -> dict[str, Any]:
-    return {"state": "failed", "error_kind": message.kind}
+    return {"state": "failed", "error_kind": message.kind, "cost_usd": message.known_cost_usd}
 
 
 _STAGES: Final = {

@@ -20,6 +20,7 @@ def how_it_failed(event: AttemptFailed) -> dict[str, object]:
         "outcome": "failed",
         "kind": event.kind,
         "error_code": event.error_code,
+        "http_status": event.http_status,
         "message": event.message,
         "cost_usd": event.known_cost_usd,
     }

@@ -1,0 +1,139 @@
+"""A job's attempts, the list of attempts and the log tell the same of the same attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contracts.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
+from contracts.failures import FailureKind
+from contracts.ids import job_id_for, track_id_for
+from contracts.jobs import AttemptOutcome, JobFailed
+from contracts.message import Message
+from gateway.answers import AttemptAnswer
+from gateway.attempt_answers import OperatorsAttempt
+from gateway.context import TENANT
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SHARED = sorted(AttemptAnswer.model_fields.keys() & OperatorsAttempt.model_fields.keys())
+FILE = Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=4, sha256="d" * 64)
+
+
+def about(story: Any, version: int, **more: Any) -> dict[str, Any]:
+    known = {
+        "job_id": story.job_id,
+        "track_id": track_id_for(story.job_id),
+        "attempt_id": story.attempt(1),
+        "n": 1,
+        "provider": "fal",
+        "model": "music/minimax-2",
+        "endpoint": "fal-ai/minimax-music/v2",
+        "version": version,
+        "occurred_at": story.begin + timedelta(milliseconds=200 + version),
+    }
+    return known | more
+
+
+def refused(story: Any, **how: Any) -> list[Message]:
+    failed = {"kind": FailureKind.RATE_LIMITED, "message": "too many", "accepted": False, "http_status": 429}
+    return [AttemptFailed(**about(story, 1), **(failed | how))]
+
+
+def lost(story: Any) -> list[Message]:
+    return refused(story, kind=FailureKind.OUTPUT_LOST, accepted=True, cost_usd=0.2, http_status=410, provider_ref="r")
+
+
+def unclear(story: Any) -> list[Message]:
+    return refused(story, kind=FailureKind.AMBIGUOUS_SUBMISSION, http_status=None)
+
+
+def known_late(story: Any) -> list[Message]:
+    late = AttemptSucceeded(**about(story, 2), provider_ref="r", artifacts=(FILE,), cost_usd=0.2, late=True)
+    return [*unclear(story), late]
+
+
+def stopped(story: Any) -> list[Message]:
+    return [AttemptCancelled(**about(story, 1), provider_ref="r", may_have_cost=False)]
+
+
+def running(story: Any) -> list[Message]:
+    return [AttemptSubmitted(**about(story, 1), provider_ref="r")]
+
+
+def made_for_nobody(story: Any) -> list[Message]:
+    return [AttemptSucceeded(**about(story, 1), provider_ref="r", artifacts=(FILE,), cost_usd=0.2)]
+
+
+def with_a_code(story: Any) -> list[Message]:
+    return refused(story, error_code="E1001")
+
+
+Tell = Callable[[Any], list[Message]]
+TELL = [refused, with_a_code, lost, unclear, known_late, stopped, running, made_for_nobody]
+
+
+@pytest.mark.parametrize("tell", TELL, ids=lambda tell: tell.__name__)
+async def test_what_both_lists_tell_of_an_attempt_is_the_same(world: Any, story_of: Any, tell: Tell) -> None:
+    story = story_of(job_id_for(TENANT, f"agreed: {tell.__name__}"))
+    await world.store(story.accepted(), *tell(story), story.failed())
+    [in_job] = (await world.client.get(f"/api/jobs/{story.job_id}")).json()["attempts"]
+    alone = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    listed = (await world.client.get("/api/attempts?limit=100")).json()["attempts"]
+    assert {name: in_job[name] for name in SHARED} == {name: alone[name] for name in SHARED}
+    assert alone in listed
+    assert {"error_kind", "error_code", "http_status", "message", "cost_usd", "late", "state"} <= set(SHARED)
+
+
+@pytest.mark.parametrize("tell", [refused, with_a_code, lost, unclear], ids=lambda tell: tell.__name__)
+async def test_the_log_tells_the_failure_as_the_attempt_does(world: Any, story_of: Any, tell: Tell) -> None:
+    story = story_of(job_id_for(TENANT, f"logged: {tell.__name__}"))
+    await world.store(story.accepted(), *tell(story), story.failed())
+    attempt = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    log = (await world.client.get(f"/api/jobs/{story.job_id}/logs")).json()["entries"]
+    [line] = [entry for entry in log if entry["event"] == "attempt.failed"]
+    same = ("provider", "attempt", "error_kind", "error_code", "http_status")
+    assert {name: line[name] for name in same} == {name: attempt[name] for name in same}
+    assert attempt["error_code"] == ("E1001" if tell is with_a_code else attempt["error_kind"])
+    assert attempt["message"] in line["message"]
+    assert ("It cost nothing" in line["message"] or "it cost nothing" in line["message"]) == (attempt["cost_usd"] == 0)
+    error = (await world.client.get(f"/api/jobs/{story.job_id}")).json()["error"]
+    assert error["attempts"][0]["error_code"] == attempt["error_code"]
+
+
+async def test_the_tail_alone_tells_what_the_tables_do_of_a_refusal(world: Any, story_of: Any, until: Any) -> None:
+    told = (await world.post()).json()
+    story = story_of(told["job_id"])
+    failure = {"kind": FailureKind.RATE_LIMITED, "error_code": "E7", "message": "too many", "http_status": 429}
+    rerouted = story.rerouted().model_copy(update=failure)
+    outcomes = tuple(
+        AttemptOutcome(attempt_id=story.attempt(n), n=n, provider=at, outcome="failed", cost_usd=0.0, **failure)
+        for n, at in ((1, "fal"), (2, "replicate"))
+    )
+    ends = JobFailed(**story.job(3, "failed"), kind=FailureKind.NO_ROUTE, message="nobody", attempts=outcomes)
+    seen: list[Any] = []
+    for message, status in ((rerouted, "queued"), (ends, "failed")):
+        await world.say(story.accepted(), message)
+
+        async def tailed(status: str = status, version: int = message.version) -> bool:
+            job = world.parts.tail.known(story.job_id).job
+            return bool(job and (job.status, job.version) == (status, version))
+
+        await until(tailed)
+        seen.append((await world.client.get(told["links"]["job"])).json())
+    for job in seen:
+        first = job["attempts"][0]
+        assert (first["error_kind"], first["error_code"], first["http_status"]) == ("rate_limited", "E7", 429)
+    log = (await world.client.get(told["links"]["logs"])).json()["entries"]
+    [moved] = [entry for entry in log if entry["event"] == "job.rerouted"]
+    assert (moved["error_kind"], moved["error_code"], moved["http_status"]) == ("rate_limited", "E7", 429)
+    await world.store(rerouted, ends)
+    world.parts.tail._known.clear()
+    assert [moved] == [
+        entry
+        for entry in (await world.client.get(told["links"]["logs"])).json()["entries"]
+        if entry["event"] == "job.rerouted"
+    ]

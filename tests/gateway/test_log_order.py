@@ -1,0 +1,418 @@
+"""A job's log tells causes before effects, whatever the services' clocks say, from whichever source it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.attempts import (
+    Artifact,
+    AttemptAmbiguous,
+    AttemptCancelled,
+    AttemptEvent,
+    AttemptFailed,
+    AttemptProgressed,
+    AttemptSubmitted,
+    AttemptSubmitting,
+    AttemptSucceeded,
+)
+from contracts.envelope import Envelope
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput, Provider
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.jobs import (
+    AttemptOutcome,
+    JobAccepted,
+    JobCancelled,
+    JobEvent,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+    PlannedRoute,
+)
+from contracts.message import Message
+from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
+from gateway.fold import Known, event_name, fold
+from gateway.log_order import in_order, merged_log
+from gateway.state import LogLine
+from segue_cli.local.kafka import kafka
+from segue_cli.local.postgres import postgres
+
+BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)
+FILE = Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=4, sha256="d" * 64)
+CLOCKS = ("gateway", "orchestrator", "fal", "replicate")
+SKEWS = st.fixed_dictionaries({clock: st.integers(-900, 900) for clock in CLOCKS})
+Skews = dict[str, int]
+
+
+@dataclass
+class Tale:
+    """What happened to a job, as it really was: each message with its true time and with what it followed from."""
+
+    key: str = "a tale"
+    skews: Skews = field(default_factory=dict)
+    now_s: float = 0
+    told: list[Message] = field(default_factory=list)
+    true_s: list[float] = field(default_factory=list)
+    causes: list[tuple[int, int]] = field(default_factory=list)
+    versions: dict[int, int] = field(default_factory=dict)
+    outcomes: list[AttemptOutcome] = field(default_factory=list)
+
+    @property
+    def job_id(self) -> Any:
+        return job_id_for("default", self.key)
+
+    def _say(self, message: Message, clock: str, *causes: int) -> int:
+        at = BEGIN + timedelta(seconds=self.now_s + self.skews.get(clock, 0))
+        self.told.append(message.model_copy(update={"occurred_at": at}))
+        self.true_s.append(self.now_s)
+        here = len(self.told) - 1
+        self.causes += [(cause, here) for cause in causes]
+        return here
+
+    def after(self, seconds: float) -> Tale:
+        self.now_s += seconds
+        return self
+
+    @property
+    def _ids(self) -> dict[str, Any]:
+        return {"job_id": self.job_id, "occurred_at": BEGIN}
+
+    def requested(self) -> int:
+        more = {"accept_by": BEGIN + timedelta(minutes=30), "deadline_at": BEGIN + timedelta(hours=1)}
+        asked = {"tenant": "default", "fingerprint": "a" * 64, "input": MusicInput(prompt="x")}
+        return self._say(JobRequested(**self._ids, track_id=track_id_for(self.job_id), **asked, **more), "gateway")
+
+    def wish(self, cause: int) -> int:
+        return self._say(CancelRequested(**self._ids, tenant="default"), "gateway", cause)
+
+    def verdict(self, n: int, ref: str | None, cause: int) -> int:
+        of = {"attempt_id": attempt_id_for(self.job_id, n), "provider": _at(n), "provider_ref": ref}
+        return self._say(ResolutionRequested(**self._ids, tenant="default", **of), "gateway", cause)
+
+    def job(self, event: type[JobEvent], status: str, *causes: int, **more: Any) -> int:
+        self.versions[0] = self.versions.get(0, 0) + 1
+        ids = {**self._ids, "track_id": track_id_for(self.job_id), "tenant": "default"}
+        message = event.model_validate({**ids, "version": self.versions[0], "status": status, **more})
+        return self._say(message, "orchestrator", *causes)
+
+    def accepted(self, cause: int) -> int:
+        plan = [PlannedRoute(provider=_at(n), model="m", endpoint=_at(n)) for n in (1, 2)]
+        return self.job(JobAccepted, "queued", cause, plan=plan, deadline_at=BEGIN + timedelta(hours=1))
+
+    def started(self, n: int, cause: int) -> int:
+        of = {"attempt_id": attempt_id_for(self.job_id, n), "provider": _at(n)}
+        return self.job(JobStarted, "running", cause, **of)
+
+    def rerouted(self, n: int, cause: int) -> int:
+        left = {"from_attempt_id": attempt_id_for(self.job_id, n), "from_provider": _at(n)}
+        entered = {"to_attempt_id": attempt_id_for(self.job_id, n + 1), "to_provider": _at(n + 1)}
+        failure = {"kind": FailureKind.PROVIDER_ERROR, "error_code": "E1", "message": "it broke", "http_status": 500}
+        return self.job(JobRerouted, "queued", cause, **left, **entered, **failure)
+
+    def attempt(self, event: type[AttemptEvent], n: int, *causes: int, **more: Any) -> int:
+        self.versions[n] = self.versions.get(n, 0) + 1
+        ids = {**self._ids, "track_id": track_id_for(self.job_id), "attempt_id": attempt_id_for(self.job_id, n), "n": n}
+        of = {"provider": _at(n), "model": "m", "endpoint": _at(n), "version": self.versions[n]}
+        return self._say(event.model_validate({**ids, **of, **more}), _at(n), *causes)
+
+    def outcome(self, n: int, outcome: str) -> tuple[AttemptOutcome, ...]:
+        ids = {"attempt_id": attempt_id_for(self.job_id, n), "n": n, "provider": _at(n)}
+        self.outcomes.append(AttemptOutcome.model_validate({**ids, "outcome": outcome}))
+        return tuple(self.outcomes)
+
+
+def _at(n: int) -> Provider:
+    return "fal" if n % 2 else "replicate"
+
+
+FAILED = {"kind": FailureKind.PROVIDER_ERROR, "error_code": "E1", "message": "it broke", "http_status": 500}
+
+
+@dataclass
+class Teller:
+    """Draws what happens, and when: answers within 0.4 s, everything else within minutes."""
+
+    draw: st.DrawFn
+    tale: Tale
+    unsettled: list[tuple[int, int, int]] = field(default_factory=list)
+    """Attempts that have failed, with where their failure and the job's answer stand."""
+
+    def soon(self) -> Tale:
+        return self.tale.after(self.draw(st.floats(0.001, 0.4)))
+
+    def later(self) -> Tale:
+        return self.tale.after(self.draw(st.floats(0.5, 200)))
+
+    def perhaps(self) -> bool:
+        return self.draw(st.booleans())
+
+    def runs(self, n: int, ordered: int) -> int:
+        """An attempt up to where it may end."""
+        last = self.soon().attempt(AttemptSubmitting, n, ordered)
+        if self.perhaps():
+            last = self.later().attempt(AttemptProgressed, n, last, stage="throttled")
+            last = self.later().attempt(AttemptSubmitting, n, last)
+        if self.perhaps():
+            told = {"message": "no answer", "resolve_by": BEGIN + timedelta(hours=1)}
+            last = self.later().attempt(AttemptAmbiguous, n, last, **told)
+            if self.perhaps():
+                last = self.later().verdict(n, f"run-{n}", last)
+        last = self.soon().attempt(AttemptSubmitted, n, last, **ref(n))
+        if n == 1:
+            self.soon().started(n, last)
+        for _ in range(self.draw(st.integers(0, 3))):
+            last = self.later().attempt(AttemptProgressed, n, last, stage="running", **ref(n))
+        self.speak_late()
+        return last
+
+    def fails(self, n: int, last: int, *, for_good: bool) -> int:
+        """An attempt's failure, and what the job makes of it."""
+        failed = self.later().attempt(AttemptFailed, n, last, **FAILED, accepted=True, **ref(n))
+        outcomes = self.tale.outcome(n, "failed")
+        why = {"kind": FailureKind.NO_ROUTE, "message": "nobody could make it", "attempts": outcomes}
+        answer = self.soon().job(JobFailed, "failed", failed, **why) if for_good else self.soon().rerouted(n, failed)
+        self.unsettled.append((n, failed, answer))
+        return answer
+
+    def speak_late(self) -> None:
+        """What attempts may say after they have failed."""
+        for n, failed, answer in self.unsettled.copy():
+            if self.perhaps():
+                self.unsettled.remove((n, failed, answer))
+                late = {"artifacts": [FILE], "late": True}
+                self.later().attempt(AttemptSucceeded, n, failed, answer, **late, **ref(n))
+
+    def succeeds(self, n: int, last: int) -> None:
+        made = self.later().attempt(AttemptSucceeded, n, last, artifacts=[FILE], **ref(n))
+        of = {"attempt_id": attempt_id_for(self.tale.job_id, n), "provider": _at(n), "model": "m"}
+        self.soon().job(JobSucceeded, "succeeded", made, **of, artifacts=[FILE])
+
+    def is_cancelled(self, n: int, last: int, request: int) -> None:
+        wish = self.later().wish(request)
+        gone = self.soon().attempt(AttemptCancelled, n, last, wish, may_have_cost=True, **ref(n))
+        said = {"effect": "may_have_cost", "attempts": self.tale.outcome(n, "cancelled")}
+        self.soon().job(JobCancelled, "cancelled", gone, wish, **said)
+
+
+def ref(n: int) -> dict[str, Any]:
+    return {"provider_ref": f"run-{n}"}
+
+
+@st.composite
+def tales(draw: st.DrawFn, skews: st.SearchStrategy[Skews] = SKEWS) -> Tale:
+    """Jobs with one to three attempts, that succeed, fail or are cancelled, and attempts that speak up late."""
+    teller = Teller(draw, Tale(skews=draw(skews)))
+    request = teller.tale.requested()
+    ordered = teller.soon().accepted(request)
+    attempts = draw(st.integers(1, 3))
+    for n in range(1, attempts):
+        ordered = teller.fails(n, teller.runs(n, ordered), for_good=False)
+    last = teller.runs(attempts, ordered)
+    match draw(st.sampled_from(["succeeded", "failed", "cancelled"])):
+        case "succeeded":
+            teller.succeeds(attempts, last)
+        case "failed":
+            teller.fails(attempts, last, for_good=True)
+        case _:
+            teller.is_cancelled(attempts, last, request)
+    teller.speak_late()
+    return teller.tale
+
+
+def line_of(message: Message) -> LogLine:
+    """A line as the tail makes it; and as the log-sink's view does for what the tail does not read."""
+    envelope = Envelope(message, str(message.event_id), "/segue/test", None)
+    if not isinstance(message, AttemptEvent):
+        [line] = fold(Known(None), envelope).log
+        return line
+    failed = message if isinstance(message, AttemptFailed) else None
+    return LogLine(
+        event_id=envelope.event_id,
+        time=message.occurred_at,
+        event=event_name(message.TYPE),
+        provider=message.provider,
+        attempt=message.n,
+        error_kind=failed.kind if failed else None,
+        error_code=(failed.error_code or failed.kind) if failed else None,
+        http_status=failed.http_status if failed else None,
+        version=message.version,
+        provider_ref=message.provider_ref,
+        late=getattr(message, "late", False),
+    )
+
+
+def places(tale: Tale, order: Sequence[LogLine]) -> list[int]:
+    """Where each message of the tale stands in the log."""
+    where = {line.event_id: place for place, line in enumerate(order)}
+    return [where[str(message.event_id)] for message in tale.told]
+
+
+@settings(max_examples=300, deadline=None)
+@given(tale=tales(), data=st.data())
+def test_causes_come_before_effects_whatever_the_clocks_say(tale: Tale, data: st.DataObject) -> None:
+    lines = [line_of(message) for message in tale.told]
+    order = in_order(data.draw(st.permutations(lines)))
+    assert sorted(order, key=lambda line: line.event_id) == sorted(lines, key=lambda line: line.event_id)
+    at = places(tale, order)
+    for cause, effect in tale.causes:
+        assert at[cause] < at[effect], (tale.told[cause].TYPE, tale.told[effect].TYPE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tale=tales())
+def test_what_happened_a_moment_later_is_told_later(tale: Tale) -> None:
+    at = places(tale, in_order([line_of(message) for message in tale.told]))
+    # Half a minute is what a message of the gateway's may take, to which nobody answers.
+    gateway = [not isinstance(message, JobEvent | AttemptEvent) for message in tale.told]
+    for one, other in permutations(range(len(tale.told)), 2):
+        if tale.true_s[other] - tale.true_s[one] > (35 if gateway[one] or gateway[other] else 2):
+            assert at[one] < at[other]
+
+
+@settings(max_examples=200, deadline=None)
+@given(tale=tales(st.just({})), data=st.data())
+def test_where_the_clocks_agree_time_decides(tale: Tale, data: st.DataObject) -> None:
+    order = in_order(data.draw(st.permutations([line_of(message) for message in tale.told])))
+    assert [line.time for line in order] == sorted(line.time for line in order)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tale=tales(), data=st.data())
+def test_a_part_of_the_log_is_in_the_order_of_its_own_causes(tale: Tale, data: st.DataObject) -> None:
+    # That the client's wish was why the attempt was stopped, the job's end alone tells.
+    end = next(n for n, message in enumerate(tale.told) if isinstance(message, JobSucceeded | JobFailed | JobCancelled))
+    kept = {end} | data.draw(st.sets(st.sampled_from(range(len(tale.told)))))
+    order = in_order([line_of(tale.told[n]) for n in sorted(kept)])
+    where = {line.event_id: place for place, line in enumerate(order)}
+    assert len(order) == len(kept)
+    for cause, effect in tale.causes:
+        if cause in kept and effect in kept:
+            known = [where[str(tale.told[n].event_id)] for n in (cause, effect)]
+            assert known[0] < known[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(tale=tales(), data=st.data())
+def test_lines_that_contradict_themselves_are_all_told(tale: Tale, data: st.DataObject) -> None:
+    numbers = st.integers(0, 9)
+    lines = [
+        replace(line_of(message), version=data.draw(numbers), answers_to=data.draw(numbers), attempt=data.draw(numbers))
+        for message in tale.told
+    ]
+    assert {line.event_id for line in in_order(lines)} == {line.event_id for line in lines}
+
+
+def test_an_event_that_both_sources_know_is_told_once() -> None:
+    tale = Tale()
+    lines = [line_of(tale.told[n]) for n in (tale.requested(), tale.accepted(0))]
+    stored = [replace(line, message="from the tables") for line in lines[:1]]
+    assert merged_log(stored, lines) == [*stored, lines[1]]
+    assert in_order([]) == []
+
+
+def story(key: str, skews: Skews) -> Tale:
+    """fal breaks, Replicate's submit is lost and found by an operator, the client cancels, and fal speaks up late."""
+    tale = Tale(key=key, skews=skews)
+    order = tale.after(0.01).accepted(tale.requested())
+    ref = {"provider_ref": "run-1"}
+    submitted = tale.after(0.1).attempt(AttemptSubmitted, 1, tale.attempt(AttemptSubmitting, 1, order), **ref)
+    tale.after(0.01).started(1, submitted)
+    running = tale.after(5).attempt(AttemptProgressed, 1, submitted, stage="running", **ref)
+    failed = tale.after(20).attempt(AttemptFailed, 1, running, **FAILED, accepted=True, **ref)
+    tale.outcome(1, "failed")
+    order = tale.after(0.01).rerouted(1, failed)
+    posted = tale.after(0.02).attempt(AttemptSubmitting, 2, order)
+    told = {"message": "no answer", "resolve_by": BEGIN + timedelta(hours=1)}
+    lost = tale.after(30).attempt(AttemptAmbiguous, 2, posted, **told)
+    verdict = tale.after(60).verdict(2, "run-2", lost)
+    found = tale.after(0.3).attempt(AttemptSubmitted, 2, verdict, provider_ref="run-2")
+    tale.after(3).attempt(AttemptSucceeded, 1, order, artifacts=[FILE], late=True, **ref)
+    wish = tale.after(10).wish(found)
+    gone = tale.after(0.5).attempt(AttemptCancelled, 2, found, wish, may_have_cost=True, provider_ref="run-2")
+    outcomes = tale.outcome(2, "cancelled")
+    tale.after(0.01).job(JobCancelled, "cancelled", gone, effect="may_have_cost", attempts=outcomes)
+    return tale
+
+
+MINUTES = [
+    {},
+    {"orchestrator": 300},
+    {"orchestrator": -300},
+    {"fal": 420, "replicate": -420},
+    {"fal": -420, "replicate": 420},
+    {"gateway": 600, "orchestrator": -200, "fal": 30, "replicate": -90},
+]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("skews", MINUTES, ids=str)
+async def test_the_tables_and_both_together_tell_it_in_order(world: Any, until: Any, skews: Skews) -> None:
+    tale = story(f"skewed by {skews}", skews)
+    await world.store(*tale.told[::-1])
+    tables = await _log(world, tale)
+    assert [entry["event"] for entry in tables] == [event_name(message.TYPE) for message in tale.told]
+    times = [datetime.fromisoformat(entry["time"]) for entry in tables]
+    assert times == [message.occurred_at for message in tale.told], "as they were recorded"
+    said = [message for message in tale.told if not isinstance(message, AttemptEvent)]
+    await world.say(*said)
+
+    async def tailed() -> bool:
+        known = world.parts.tail.known(tale.job_id)
+        return bool(known.job and known.job.final and len(known.log) == len(said))
+
+    await until(tailed)
+    assert await _log(world, tale) == tables
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_view_tells_of_each_event_what_the_tail_does(world: Any) -> None:
+    tale = story("the same lines", {})
+    await world.store(*tale.told)
+    stored = {line.event_id: line for line in await world.parts.lookup._reads.log(tale.job_id)}
+    for message in tale.told:
+        line = line_of(message)
+        told = stored[line.event_id]
+        assert replace(told, message=None) == replace(line, message=None)
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_the_tail_alone_tells_it_in_order(
+    world_on: Any, topic_sizes: dict[str, int], tmp_path: Path, until: Any
+) -> None:
+    tale = story("alone", MINUTES[-1])
+    said = [message for message in tale.told if not isinstance(message, AttemptEvent)]
+    async with (
+        postgres() as database,
+        kafka(topic_sizes) as cluster,
+        world_on(cluster.bootstrap_servers, database.url, tmp_path) as world,
+    ):
+        # Another topic is read first.
+        await world.say(*said[::-1])
+        await until(lambda: _is_known(world, tale, len(said)), 15)
+        await database.stop("immediate")
+        log = await _log(world, tale)
+        assert [entry["event"] for entry in log if entry["event"].startswith("job.")] == [
+            event_name(message.TYPE) for message in said if not isinstance(message, ResolutionRequested)
+        ]
+        await database.start()
+
+
+async def _is_known(world: Any, tale: Tale, lines: int) -> bool:
+    return len(world.parts.tail.known(tale.job_id).log) == lines
+
+
+async def _log(world: Any, tale: Tale) -> list[dict[str, Any]]:
+    answer = await world.client.get(f"/api/jobs/{tale.job_id}/logs")
+    assert answer.status_code == 200, answer.text
+    entries: list[dict[str, Any]] = answer.json()["entries"]
+    return entries
