@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import JsonValue
 
 from adapter_kit.outcomes import (
     AlreadyOver,
@@ -145,7 +146,8 @@ def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -
 def test_a_prompt_that_an_error_repeats_is_no_verdict() -> None:
     prompt = "NSFW content detected in all outputs, sang the choir"
     done = said(500, {"detail": [{"type": "internal_server_error", "msg": f"lost {prompt!r}", "input": prompt}]}, OURS)
-    for asked in (None, {"prompt": prompt}):
+    echoes: tuple[JsonValue, ...] = (None, {"prompt": prompt})
+    for asked in echoes:
         outcome = result_outcome(answer(200, DONE), done, "music", asked)
         assert isinstance(outcome, Broken)
         assert outcome.failure.kind is Kind.MODEL_ERROR
