@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 
+from chassis.http_settings import HttpLimits
 from chassis.settings import ServiceSettings, WrongSettings, load_settings
 
 RIGHT = {"KAFKA_BOOTSTRAP_SERVERS": "a:9092, [::1]:9093", "DATABASE_URL": "postgresql://me:hunter2@db/segue"}
@@ -54,6 +55,11 @@ def test_what_is_right_is_taken_and_the_rest_has_defaults() -> None:
         ("SEGUE_DRAIN_S", "inf", "less than or equal to 3600"),
         ("SEGUE_KAFKA_SESSION_TIMEOUT_S", "1", "greater than 1"),
         ("SEGUE_KAFKA_FETCH_WAIT_MS", "soon", "should be a valid integer"),
+        ("SEGUE_MAX_CONNECTIONS", "0", "greater than or equal to 16"),
+        ("SEGUE_HEADER_TIMEOUT_S", "0", "greater than 0"),
+        ("SEGUE_IDLE_TIMEOUT_S", "nan", "than"),
+        ("SEGUE_TRUSTED_PROXIES", "10.0.0.0/8,proxy", "or none; 'proxy' is not"),
+        ("SEGUE_TRUSTED_PROXIES", "10.0.0.1/8", "'10.0.0.1/8' is not"),
         ("LOG_LEVEL", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("A_KEY", "h2", "at least 4"),
         ("HOSTS", SECRET, 'error parsing value for field "hosts"'),
@@ -73,6 +79,15 @@ def test_what_is_wrong_is_one_line_that_names_it(
     assert told in line
     assert SECRET not in line
     assert "\n" not in line
+
+
+def test_the_defaults_of_a_listener_are_those_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(Settings).http_limits == HttpLimits()
+    monkeypatch.setenv("SEGUE_TRUSTED_PROXIES", "none")
+    monkeypatch.setenv("SEGUE_MAX_HEADERS", "17")
+    limits = load_settings(Settings).http_limits
+    assert (limits.trusted, limits.headers) == ((), 17)
+    assert (limits.health.connections, limits.health.headers) == (64, 17)
 
 
 def test_all_culprits_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,7 +292,7 @@ MISDEEDS: dict[str | None, Misdeed] = {
 async def app(settings: ServiceSettings, runtime: Runtime) -> AsyncIterator[None]:
     """The toy as a service."""
     async with (
-        serve_http(health_app(runtime), settings.host, settings.port),
+        serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         toy(settings.kafka_bootstrap_servers, settings.database_url.get_secret_value(), runtime),
     ):
         yield

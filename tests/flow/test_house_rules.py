@@ -44,6 +44,7 @@ SLEEPS = {
     "chassis/src/chassis/broker.py": "at start, bounded by the caller, nothing runs yet",
     "chassis/src/chassis/database.py": "at start, bounded, nothing runs yet",
     "chassis/src/chassis/records.py": "it gives way to other tasks, and waits for nothing",
+    "chassis/src/chassis/health.py": "a task of its own, cancelled with its block: a drain is watched too",
     "chassis/src/chassis/tail.py": "a task of its own, cancelled with its block",
     "adapter-kit/src/adapter_kit/settling.py": "the answer to a paid POST is held until the database is back",
     "adapter-kit/src/adapter_kit/driver.py": "the lease renewer outlives the stop until the last call has ended",

@@ -64,7 +64,7 @@ async def adapter(
     progress = GroupProgress(settings.kafka_bootstrap_servers, CALLBACKS, runtime.service)
     await migrate(database_url, schema, adapter_kit)
     async with (
-        serve_http(health_app(runtime), settings.host, settings.port),
+        serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(database_url, schema) as pool,
         egress_client(policy) as client,
         provider_opened as provider,

@@ -7,7 +7,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from dataclasses import replace
+from typing import Final, Protocol
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,21 +18,41 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.guard import Guard, Peer
+from chassis.http_protocol import GuardedProtocol
+from chassis.http_settings import HttpLimits
+from chassis.listener import Listener, bind, places
 from chassis.logs import get_logger
-from chassis.runtime import CannotStart, Runtime
 
 SHUTDOWN_S: Final = 8
 """How long requests may go on after SIGTERM: longer than any waits for Kafka."""
 
+_LAST_WORDS_S: Final = 1.0
+_LIMITS: Final = HttpLimits()
 
-def health_routes(runtime: Runtime) -> list[Route]:
+
+class Health(Protocol):
+    """Knows how a process is."""
+
+    def unhealthy(self) -> str | None:
+        """What is dead, in words."""
+
+    def unready(self) -> str | None:
+        """Why the process should get no work right now, in words."""
+
+    def warnings(self) -> Sequence[str]:
+        """What somebody should look at, in words."""
+        ...
+
+
+def health_routes(of: Health) -> list[Route]:
     """`/livez` (restart me), `/readyz` (send me work), `/metrics` (Prometheus text)."""
 
     async def livez(_request: Request) -> Response:
-        return _verdict(runtime.unhealthy())
+        return _verdict(of.unhealthy())
 
     async def readyz(_request: Request) -> Response:
-        return _verdict(runtime.unready(), runtime.warnings())
+        return _verdict(of.unready(), of.warnings())
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -39,29 +60,40 @@ def health_routes(runtime: Runtime) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def health_app(runtime: Runtime) -> Starlette:
+def health_app(of: Health) -> Starlette:
     """The pages of a service that has no others."""
-    return Starlette(routes=health_routes(runtime))
+    return Starlette(routes=health_routes(of))
 
 
 @asynccontextmanager
-async def serve_http(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
-    """Serve `app`; yields the port. Raises CannotStart if the address is taken."""
-    listener = _listen(host, port)
-    bound: int = listener.getsockname()[1]
-    door = Door(app)
-    server = _Server(
-        uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=SHUTDOWN_S)
-    )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        get_logger("chassis.http").info("serving http", host=host, port=bound)
+async def serve_http(
+    app: ASGIApp, host: str, port: int, *, limits: HttpLimits = _LIMITS, setting: str = "SEGUE_PORT"
+) -> AsyncIterator[int]:
+    """Serve `app` within `limits`; yields the port.
+
+    Raises CannotStart, which names `setting`, if the address cannot be had.
+    """
+    sock = bind(host, port, setting)
+    bound: int = sock.getsockname()[1]
+    async with serving(app, sock, limits):
         yield bound
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[None]:
+    """Serve `app` within `limits` on a socket that listens, and close that at the end."""
+    limits = _within_open_files(limits)
+    door = Door(app)
+    server = _Server(door, sock, limits)
+    task = asyncio.create_task(server.serve())
+    host, port = sock.getsockname()[:2]
+    try:
+        get_logger("chassis.http").info("serving http", host=host, port=port, connections=limits.connections)
+        yield
     finally:
         door.closing = True
         server.should_exit = True
         await task
-        listener.close()
 
 
 class Door:
@@ -115,6 +147,47 @@ def _stopping(what: str) -> Response:
 
 
 class _Server(uvicorn.Server):
+    """uvicorn, on a listener of our own."""
+
+    def __init__(self, app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=GuardedProtocol,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                forwarded_allow_ips=[str(network) for network in limits.trusted],
+                timeout_graceful_shutdown=SHUTDOWN_S,
+            )
+        )
+        self._guard = Guard(limits, asyncio.get_running_loop().time)
+        self._listener = Listener(sock, self._guard)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
+        self.servers = [self._listener]  # type: ignore[list-item]
+        self._listener.start(self._protocol)
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        self._guard.sweep()
+        self._listener.report()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is in hand, and leave no connection behind."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:  # They were cancelled just now, and say so to their clients.
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _protocol(self, peer: Peer) -> GuardedProtocol:
+        return GuardedProtocol(self.config, self.server_state, self._guard, peer)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         # The process has one place that handles signals, and it drains more than HTTP.
@@ -122,18 +195,15 @@ class _Server(uvicorn.Server):
             yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Without the protocol spelled out, asyncio leaves Nagle's algorithm on, at 40 ms an answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise CannotStart(f"SEGUE_PORT: {host}:{port} cannot be listened on: {error.strerror}") from error
-    return listener
+def _within_open_files(limits: HttpLimits) -> HttpLimits:
+    possible = places(limits.connections)
+    if possible < limits.connections:
+        get_logger("chassis.http").warning(
+            "fewer connections than set, for the process may not open enough files",
+            connections=possible,
+            wanted=limits.connections,
+        )
+    return replace(limits, connections=possible)
 
 
 def _verdict(problem: str | None, warnings: Sequence[str] = ()) -> Response:

@@ -10,6 +10,8 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, Processor
 
+from chassis.log_limits import OutsideWarnings
+
 Logger = structlog.stdlib.BoundLogger
 
 
@@ -41,6 +43,7 @@ def configure_logs(service: str, level: str) -> None:
             ],
         )
     )
+    handler.addFilter(OutsideWarnings())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -23,3 +23,7 @@ HOUSEKEPT = Counter("segue_housekeeping_deleted_total", "Things deleted because 
 CONSUMER_LAG = Gauge("segue_consumer_lag_messages", "Messages not yet read, by partition.", ["topic", "partition"])
 TAIL_READ = Counter("segue_tail_messages_total", "Messages read by the tail.", ["topic"])
 TAIL_UNREADABLE = Counter("segue_tail_unreadable_total", "Messages the tail could not read.", ["topic"])
+HTTP_CONNECTIONS = Gauge("segue_http_connections", "Open connections of this process's listeners.")
+HTTP_TURNED_AWAY = Counter(
+    "segue_http_turned_away_total", "Connections and requests that a listener refused or ended itself.", ["reason"]
+)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -109,7 +110,16 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
         print(f"{service} cannot start: {error}", file=sys.stderr)  # noqa: T201 - for whoever starts it, before there are logs
         sys.exit(EXIT_SETTINGS)
     configure_logs(service, settings.log_level)
+    _allow_open_files()
     sys.exit(asyncio.run(_live(service, settings, app)))
+
+
+def _allow_open_files() -> None:
+    """Use what the system grants: each connection is a file, and the usual limit was made for interactive programs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # Some systems grant less than they say.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _live(service: str, settings: S, app: App[S]) -> int:

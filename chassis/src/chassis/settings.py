@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from dotenv import load_dotenv
 from pydantic import AliasChoices, AliasPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import SettingsConfigDict, SettingsError
 
+from chassis.http_settings import HttpSettings
 from contracts.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
@@ -19,7 +20,7 @@ LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY
 """Kafka may deliver again what is younger, and a job may still be under way: its rows have to answer for it."""
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(HttpSettings):
     """The settings that all services share; each service adds its few."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)

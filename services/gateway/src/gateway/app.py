@@ -15,6 +15,7 @@ import gateway
 from chassis.artifacts import ArtifactStore
 from chassis.broker import make_broker, running, watch_broker
 from chassis.database import migrate, open_pool
+from chassis.health import serve_health
 from chassis.http import health_routes, serve_http
 from chassis.logs import get_logger
 from chassis.retention import Housekeeping
@@ -49,7 +50,12 @@ _TAILED = tuple(topic for topic in TOPICS if "gateway" in topic.tails)
 @asynccontextmanager
 async def gateway_app(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[None]:
     """The gateway as a service: everything started, the API served."""
-    async with wired(settings, runtime) as parts, serve_http(api(parts), settings.host, settings.port):
+    limits = settings.http_limits
+    async with (
+        serve_health(runtime, settings.health_host, settings.health_port, limits=limits.health),
+        wired(settings, runtime) as parts,
+        serve_http(api(parts), settings.host, settings.port, limits=limits),
+    ):
         yield
 
 

@@ -18,6 +18,18 @@ class GatewaySettings(CallbackSettings):
     port: int = Field(
         default=8080, ge=0, le=65535, validation_alias="SEGUE_PORT", description="Port of the API; 0: any free one."
     )
+    health_host: str = Field(
+        default="127.0.0.1",
+        validation_alias="SEGUE_HEALTH_HOST",
+        description="Address to serve the health pages on, beside the API's.",
+    )
+    health_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="SEGUE_HEALTH_PORT",
+        description="Port of the health pages beside the API's; 0: any free one.",
+    )
     music_provider: Provider = Field(
         default="fal", validation_alias="MUSIC_PROVIDER", description="The provider tried first: fal or replicate."
     )

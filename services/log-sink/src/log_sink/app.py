@@ -36,7 +36,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     url = settings.database_url.get_secret_value()
     await migrate(url, SCHEMA, log_sink)
     async with (
-        serve_http(health_app(runtime), settings.host, settings.port),
+        serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(url, SCHEMA, max_size=4) as pool,
         _partitions(pool, runtime),
         Housekeeping(pool, runtime, SCHEMA, _chores(settings)).running(),

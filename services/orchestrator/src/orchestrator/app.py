@@ -38,7 +38,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
     await migrate(database_url, SCHEMA, orchestrator)
     async with (
-        serve_http(health_app(runtime), settings.host, settings.port),
+        serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(database_url, SCHEMA) as pool,
     ):
         outbox = Outbox(pool, broker, runtime)

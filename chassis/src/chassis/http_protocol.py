@@ -1,0 +1,247 @@
+"""One connection of a listener: what its client is waited for, how long, and how it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+from contextlib import suppress
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
+
+from chassis import http_refusals as refusals
+from chassis.guard import Guard, Peer, Wait
+from chassis.http_refusals import Refusal
+from chassis.http_requests import MeasuredRequests
+
+_RESET: Final = struct.pack("ii", 1, 0)
+_MOST_DISCARDED: Final = 1_048_576
+
+
+class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
+    """Serves a connection within the limits of its listener's guard."""
+
+    def __init__(self, config: Config, server_state: ServerState, guard: Guard, peer: Peer) -> None:
+        super().__init__(config, server_state, guard.limits)
+        self.peer = peer
+        self.waits: Wait | None = None
+        self.since = 0.0
+        self.buffered = 0
+        self._guard = guard
+        self._released = False
+        self._serving: RequestResponseCycle | None = None
+        self._last_word: Refusal | None = None
+        """To be said when what came before has been answered."""
+        self._body_since = 0.0
+        self._unread = self._discarded = 0
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is here."""
+        super().connection_made(transport)
+        # Every byte that the kernel does not take is one that the client leaves unread.
+        transport.set_write_buffer_limits(high=0)
+        self._guard.wait(self, Wait.HEADERS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        if (cycle := self._serving) is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+        self._release()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self._guard.reading
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The client has sent something."""
+        if self.over:
+            self._discard(nbytes)
+        else:
+            self.take(self._guard.reading[:nbytes])
+            self._settle()
+
+    def pause_writing(self) -> None:
+        """The client leaves an answer unread."""
+        super().pause_writing()
+        if not self.over:
+            self._unread = self.transport.get_write_buffer_size()
+            self._guard.wait(self, Wait.READ)
+            self._guard.buffer(self, self._unread)
+
+    def resume_writing(self) -> None:
+        """The client has read all there was."""
+        super().resume_writing()
+        self._settle()
+
+    # What the server says.
+
+    def on_response_complete(self) -> None:
+        """A request is answered: go on with the next one, or wait for it."""
+        self.server_state.total_requests += 1
+        self._serving = None
+        if self.transport.is_closing():
+            return
+        if self.pipeline and not self._guard.wanted:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.pipeline or self.in_body:
+            # What was sent ahead would keep the place from others; or nobody wants the rest of a body.
+            self._say(b"")
+        elif self._last_word is not None:
+            self._say(self._last_word.answer)
+        else:
+            self.flow.resume_reading()
+            self._settle()
+
+    def shutdown(self) -> None:
+        """The server stops: finish what is being worked on."""
+        if self.over and self._last_word is None:
+            self.drop()
+        else:
+            super().shutdown()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._serving = cycle
+        super()._start_asgi_task(cycle, app)
+
+    # What the guard says.
+
+    def has_sent(self) -> bool:
+        """Whether the client has sent something that was not read yet."""
+        if self.over:
+            return False
+        fd = self.transport.get_extra_info("socket").fileno()
+        return fd >= 0 and fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) != bytes(4)
+
+    def expire(self, now: float) -> bool:
+        """The client has not done what it was waited for; False if it has another term."""
+        match self.waits:
+            case Wait.HEADERS if self.head_bytes:
+                self.refuse(refusals.HEADERS_TOO_SLOW)
+            case Wait.BODY:
+                return self._expire_body(now)
+            case Wait.READ if self.transport.get_write_buffer_size() < self._unread:
+                self._unread = self.transport.get_write_buffer_size()
+                self._guard.buffer(self, self._unread)
+                return False
+            case Wait.READ:
+                self._guard.note("answer-not-read", self.peer)
+                self.drop()
+            case Wait.CLOSE:
+                self.drop()
+            case _:
+                if self.waits is Wait.HEADERS:
+                    self._guard.note("nothing-sent", self.peer)
+                self.transport.close()
+                self._end()
+        return True
+
+    def drop(self) -> None:
+        """End the connection at once, and keep nothing of it, in the kernel neither."""
+        if self.waits is not Wait.REQUEST:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.over = True
+        self.transport.abort()
+        self._release()
+
+    # How it goes on.
+
+    def refuse(self, why: Refusal) -> None:
+        """Answer with `why` after what is being worked on, and then end the connection; what was sent ahead is left."""
+        self._guard.note(why.kind, self.peer)
+        self.over = True
+        self.pipeline.clear()
+        if self.in_body and self._gives_up_body():
+            return
+        if self._serving is None:
+            self._say(why.answer)
+            return
+        self._last_word = why
+        self.flow.pause_reading()
+        self._guard.wait(self, None)
+        self._guard.buffer(self, 0)
+
+    def _settle(self) -> None:
+        """Note what the client has to do next, and what is held for it."""
+        if self.over or self.flow.write_paused or self.transport.is_closing():
+            return
+        wait, size = self._next()
+        if wait is not self.waits or (wait is Wait.BODY and self.in_new_body):
+            self._guard.wait(self, wait)
+            self.in_new_body = False
+            self._body_since = self.since
+        if size != self.buffered:
+            self._guard.buffer(self, size)
+
+    def _next(self) -> tuple[Wait | None, int]:
+        if self._serving is not None:
+            mine = self.in_body and self.cycle is self._serving
+            return (Wait.BODY, self.body_bytes) if mine else (None, 0)
+        if self.head_bytes:
+            return Wait.HEADERS, self.head_bytes
+        self._forget_request()
+        return Wait.REQUEST, 0
+
+    def _expire_body(self, now: float) -> bool:
+        if self.flow.read_paused:  # It is not the client that is slow.
+            self._body_since = now
+            return False
+        took = now - self._body_since
+        if took < self.limits.body_timeout_s and self.body_bytes >= self.limits.body_rate * took:
+            return False
+        self.refuse(refusals.BODY_TOO_SLOW)
+        return True
+
+    def _gives_up_body(self) -> bool:
+        """The application hears that the rest of a body does not come; True if that ended the connection."""
+        self.in_body = False
+        cycle = self.cycle
+        if cycle is not self._serving:
+            return False
+        cycle.disconnected, cycle.waiting_for_100_continue = True, False
+        cycle.message_event.set()
+        self._serving = None
+        if cycle.response_started:
+            self.drop()
+        return cycle.response_started
+
+    def _say(self, answer: bytes) -> None:
+        """Send a last answer, and give the client a moment to read it: closing at once would throw it away."""
+        self.over = True
+        self._last_word = None
+        self._forget_request()
+        self.pipeline.clear()
+        with suppress(OSError):  # It may be gone already.
+            self.transport.write(answer)
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._end()
+
+    def _discard(self, nbytes: int) -> None:
+        if self._serving is not None:
+            self.flow.pause_reading()
+            return
+        self._discarded += nbytes
+        if self._discarded > _MOST_DISCARDED:
+            self.drop()
+
+    def _forget_request(self) -> None:
+        """A connection that waits keeps nothing of the request before."""
+        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+
+    def _end(self) -> None:
+        self._guard.wait(self, Wait.CLOSE)
+        self._guard.buffer(self, 0)
+
+    def _release(self) -> None:
+        if not self._released:
+            self._released = True
+            self._guard.release(self)

@@ -1,0 +1,151 @@
+"""The requests of one connection as they arrive, with limits on their size and number, on uvicorn's parser.
+
+uvicorn has no limit on headers, and its parser keeps what it is fed of a header until that is complete: so bytes are
+counted before it is fed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from chassis import http_refusals as refusals
+from chassis.http_refusals import Refusal
+from chassis.http_settings import HttpLimits
+
+_FRAMING_PER_BYTE: Final = 8
+"""A body of one-byte chunks has five bytes of framing a byte (RFC 9112 section 7.1)."""
+
+
+class _Refused(Exception):
+    """Stops the parser."""
+
+
+class MeasuredRequests(HttpToolsProtocol):
+    """Parses what a client sends, and refuses what breaks a limit."""
+
+    def __init__(self, config: Config, server_state: ServerState, limits: HttpLimits) -> None:
+        super().__init__(config, server_state, {})
+        self.limits = limits
+        self.over = False
+        """Nothing more of what this client sends is parsed."""
+        self.head_bytes = 0
+        """What has arrived of the next request's headers."""
+        self.body_bytes = 0
+        """What has arrived of the latest request's body, without its framing."""
+        self.in_body = False
+        """The latest request has headers, and is not complete."""
+        self.in_new_body = False
+        """… and nobody has begun to wait for its body."""
+        self._why = refusals.MALFORMED
+        self._most_head = limits.request_line_bytes + limits.header_bytes
+        self._in_head = self._turned = False
+        self._fields = self._field_bytes = self._body_raw = 0
+
+    def refuse(self, why: Refusal) -> None:
+        """End the connection with an answer that says why. No request was taken of what has arrived since the last."""
+        raise NotImplementedError
+
+    def take(self, data: memoryview) -> None:
+        """Parse what has arrived."""
+        if self.in_body:
+            self._body_raw += len(data)
+        while data and not self.over:
+            room = len(data) if self.in_body else self._most_head - self.head_bytes
+            piece, data = data[:room], data[room:]
+            self._parse(piece)
+
+    # What the parser says.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if len(self.pipeline) >= self.limits.pipelined:
+            self._stop(refusals.TOO_MANY_PIPELINED)
+        super().on_message_begin()
+        self._in_head = True
+        self._fields = self._field_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the path and query."""
+        super().on_url(url)
+        if len(self.url) > self.limits.request_line_bytes:
+            self._stop(refusals.LINE_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which nobody reads."""
+        self._fields += 1
+        self._field_bytes += len(name) + len(value) + 4
+        if self._fields > self.limits.headers or self._field_bytes > self.limits.header_bytes:
+            self._stop(refusals.HEADERS_TOO_LARGE)
+        if not self.in_body:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """A request is there, and perhaps its body."""
+        self._in_head, self._turned = False, True
+        self.in_body = self.in_new_body = True
+        self.body_bytes = self._body_raw = 0
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self.body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self.in_body, self._turned = False, True
+        self.head_bytes = 0
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    # How it is judged.
+
+    def _parse(self, piece: memoryview) -> None:
+        self._turned = False
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._without_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.refuse(self._why)
+        else:
+            self._count(len(piece))
+
+    def _count(self, parsed: int) -> None:
+        if self.in_body:
+            if self._body_raw > self.limits.header_bytes + _FRAMING_PER_BYTE * self.body_bytes:
+                self.refuse(refusals.BODY_FRAMING)
+            return
+        self.head_bytes = int(self._in_head) if self._turned else self.head_bytes + parsed
+        if self.head_bytes >= self._most_head:
+            self.refuse(refusals.HEADERS_TOO_LARGE if self._in_head else refusals.MALFORMED)
+
+    def _without_upgrade(self, rest: memoryview) -> None:
+        """Take a request that would change the protocol as one that would not (RFC 9110 section 7.8 allows it).
+
+        Clients offer HTTP/2 like that, and the parser leaves the body of such a request to the other protocol.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT" or any(n == b"upgrade" and b"websocket" in v.lower() for n, v in self.headers):
+            self.in_body = False
+            self.refuse(refusals.NO_TUNNEL if method == b"CONNECT" else refusals.NO_UPGRADE)
+            return
+        lines = [method + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        lines += [n + b": " + v for n, v in self.headers if n not in {b"upgrade", b"connection"}]
+        if any(n == b"connection" and b"close" in v.lower() for n, v in self.headers):
+            lines.append(b"connection: close")
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parse(memoryview(b"\r\n".join([*lines, b"", b""])))
+        if rest and not self.over:
+            self._parse(rest)
+
+    def _stop(self, why: Refusal) -> NoReturn:
+        self._why = why
+        raise _Refused

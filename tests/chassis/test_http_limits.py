@@ -1,0 +1,472 @@
+"""What a listener allows its clients, over real sockets: each limit, what is answered, and what is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from chassis.http import serve_http
+from chassis.http_settings import HttpLimits
+
+SMALL = HttpLimits(
+    connections=20,
+    request_line_bytes=512,
+    header_bytes=2048,
+    headers=20,
+    pipelined=4,
+    header_timeout_s=0.5,
+    body_timeout_s=0.8,
+    body_rate=100,
+    idle_timeout_s=0.6,
+    write_timeout_s=0.8,
+    buffered_bytes=10_000_000,
+)
+PATIENT = replace(SMALL, header_timeout_s=60, body_timeout_s=60, idle_timeout_s=60, write_timeout_s=60)
+HOST = b"Host: segue\r\n"
+GET = b"GET /ok HTTP/1.1\r\n" + HOST + b"\r\n"
+POST = b"POST /echo HTTP/1.1\r\n" + HOST
+LARGE = 300 * 65_536
+WITHIN_S = 30.0
+"""For what has to happen at some time."""
+
+
+@dataclass
+class Site:
+    """An application that notes what it was asked, and waits for the test where a test wants that."""
+
+    port: int = 0
+    arrived: list[str] = field(default_factory=list)
+    cut_off: int = 0
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    held: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def app(self) -> Starlette:
+        routes = {"/ok": self._ok, "/large": self._large, "/events": self._events, "/held": self._held}
+        echo = Route("/echo", self._echo, methods=["POST"])
+        return Starlette(routes=[echo, *(Route(path, handler) for path, handler in routes.items())])
+
+    async def _ok(self, request: Request) -> Response:
+        self.arrived.append(request.url.query)
+        return PlainTextResponse("fine")
+
+    async def _echo(self, request: Request) -> Response:
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            self.cut_off += 1
+            return PlainTextResponse("the application's word")
+        self.headers = dict(request.headers)
+        return JSONResponse({"bytes": len(body)})
+
+    async def _large(self, _request: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(LARGE // 65_536):
+                yield bytes(65_536)
+
+        return StreamingResponse(pieces(), headers={"Content-Length": str(LARGE)})
+
+    async def _held(self, _request: Request) -> Response:
+        self.held += 1
+        await self.go_on.wait()
+        return PlainTextResponse("at last")
+
+    async def _events(self, _request: Request) -> Response:
+        async def ticks() -> AsyncIterator[bytes]:
+            for n in range(15):
+                yield b"data: %d\n\n" % n
+                await asyncio.sleep(0.2)
+
+        return StreamingResponse(ticks(), media_type="text/event-stream")
+
+
+@asynccontextmanager
+async def site(limits: HttpLimits = PATIENT) -> AsyncIterator[Site]:
+    made = Site()
+    async with serve_http(made.app(), "127.0.0.1", 0, limits=limits) as made.port:
+        yield made
+        made.go_on.set()
+
+
+@dataclass
+class Client:
+    """One connection, as raw as it gets."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def head(self) -> bytes:
+        async with asyncio.timeout(WITHIN_S):
+            return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def answer(self) -> bytes:
+        """One answer, its body with it."""
+        head = await self.head()
+        length = next(int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
+        async with asyncio.timeout(WITHIN_S):
+            return head + await self.reader.readexactly(length)
+
+    async def rest_or_answer(self) -> bytes:
+        """One answer, or what there was before the server closed."""
+        try:
+            return await self.answer()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b""
+
+    async def rest(self) -> bytes:
+        """Everything until the server has closed."""
+        data = b""
+        async with asyncio.timeout(WITHIN_S):
+            try:
+                while chunk := await self.reader.read(65_536):
+                    data += chunk
+            except ConnectionError:
+                pass
+        return data
+
+
+@asynccontextmanager
+async def connected(site: Site, address: str = "127.0.0.1", limit: int = 2**16) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port, local_addr=(address, 0), limit=limit)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def crowd(site: Site, size: int, sent: bytes, address: str = "127.0.0.1") -> AsyncIterator[list[Client]]:
+    """So many clients, each of which has sent this."""
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(site, address)) for _ in range(size)]
+        for client in clients:
+            client.send(sent)
+        yield clients
+
+
+async def told(site: Site, data: bytes) -> tuple[int, str]:
+    """The status of the last answer and the kind of problem in it, where the server closes after it."""
+    async with connected(site) as client:
+        client.send(data)
+        return verdict(await client.rest())
+
+
+def verdict(answers: bytes) -> tuple[int, str]:
+    last = answers[answers.rindex(b"HTTP/1.1 ") :]
+    head, _, body = last.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    problem = json.loads(body)
+    assert problem["status"] == int(head[9:12])
+    assert problem["detail"]
+    return problem["status"], problem["type"].removeprefix("urn:segue:problem:")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for lies in the server
+            await asyncio.sleep(0.01)
+
+
+async def fine(site: Site, address: str = "127.0.0.1") -> bool:
+    """Whether an ordinary request is answered."""
+    async with connected(site, address) as client:
+        client.send(GET)
+        return (await client.answer()).endswith(b"fine")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "kind"),
+    [
+        (b"GET /ok HTTP/1.1\r\nX: " + b"a" * 3000 + b"\r\n\r\n", 431, "headers-too-large"),
+        (b"GET /ok HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(25)) + b"\r\n", 431, "headers-too-large"),
+        (b"GET /ok HTTP/1.1\r\n" + b"a:b\r\n" * 400, 431, "headers-too-large"),
+        (b"GET /ok?" + b"a" * 600 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414, "request-line-too-long"),
+        (b"GET /" + b"a" * 600, 414, "request-line-too-long"),
+        (b"GET " + b" " * 5000, 431, "headers-too-large"),
+        (b"\r\n" * 5000, 400, "malformed-request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300), 400, "malformed-request"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed-request"),
+        (bytes(range(128, 256)) * 10, 400, "malformed-request"),
+        (b"GET /ok HTTP/1.1\nHost: segue\n\n", 400, "malformed-request"),
+        (b"GET /\xe4 HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "malformed-request"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed-request"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 200_000, 400, "body-framing"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nX\r\n0\r\nA: " + b"a" * 200_000, 400, "body-framing"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nX\r\n0\r\n" + b"a: b\r\n" * 30, 431, "headers-too-large"),
+        (
+            b"GET /ok HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            400,
+            "no-websocket",
+        ),
+        (b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", 501, "no-tunnel"),
+    ],
+)
+async def test_what_breaks_a_limit_is_answered_and_the_connection_closed(sent: bytes, status: int, kind: str) -> None:
+    async with site() as here:
+        assert await told(here, sent) == (status, kind)
+        assert await fine(here)
+    assert here.arrived == [""]
+
+
+async def test_sent_in_small_pieces_it_is_the_same() -> None:
+    async with site() as here, connected(here) as client:
+        client.send(b"GET /ok HTTP/1.1\r\n" + HOST + b"X: ")
+        for _ in range(300):
+            client.send(b"a" * 10)
+            await asyncio.sleep(0)
+        assert verdict(await client.rest()) == (431, "headers-too-large")
+
+
+async def test_what_is_just_within_the_limits_is_served() -> None:
+    headers = b"".join(b"X-%d: 1\r\n" % n for n in range(18))
+    async with site() as here, connected(here) as client:
+        client.send(b"GET /ok?" + b"a" * 500 + b" HTTP/1.1\r\n" + HOST + headers + b"X: " + b"b" * 1800 + b"\r\n\r\n")
+        assert (await client.answer()).endswith(b"fine")
+        client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nX\r\n" * 50_000 + b"0\r\n\r\n")
+        assert (await client.answer()).endswith(b'{"bytes":50000}')
+
+
+async def test_one_header_of_300_megabytes_is_not_taken_in() -> None:
+    taken = 0
+    async with site() as here, connected(here) as client:
+        client.send(b"GET /ok HTTP/1.1\r\nX: ")
+        try:
+            while taken < 300_000_000:
+                client.send(b"a" * 65_536)
+                await client.writer.drain()
+                taken += 65_536
+        except ConnectionError:
+            pass
+        assert taken < 20_000_000
+        assert await fine(here)
+
+
+async def test_trailers_are_not_taken_for_headers() -> None:
+    async with site() as here, connected(here) as client:
+        client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nIdempotency-Key: mine\r\n\r\n")
+        assert (await client.answer()).endswith(b'{"bytes":2}')
+        assert "idempotency-key" not in here.headers
+
+
+@pytest.mark.parametrize("drip", [b"", b"a"])
+async def test_headers_have_their_time_whole_however_they_come(drip: bytes) -> None:
+    async with site(SMALL) as here, connected(here) as client:
+        client.send(b"GET /ok HTTP/1.1\r\nX: ")
+        began = time.monotonic()
+        answer = asyncio.create_task(client.rest())
+        while not answer.done():
+            client.send(drip)
+            await asyncio.wait({answer}, timeout=0.05)
+        assert verdict(await answer) == (408, "headers-too-slow")
+        assert time.monotonic() - began >= 0.4
+
+
+async def test_the_time_of_the_next_headers_begins_with_their_first_byte() -> None:
+    async with site(replace(PATIENT, header_timeout_s=0.5)) as here, connected(here) as client:
+        client.send(GET)
+        await client.answer()
+        await asyncio.sleep(1)
+        client.send(b"GET /ok ")
+        assert verdict(await client.rest()) == (408, "headers-too-slow")
+
+
+async def test_a_connection_on_which_nothing_is_sent_is_closed_without_a_word() -> None:
+    async with site(SMALL) as here, connected(here) as client:
+        assert await client.rest() == b""
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with site(SMALL) as here, connected(here) as client:
+        client.send(GET)
+        await client.answer()
+        began = time.monotonic()
+        assert await client.rest() == b""
+        assert time.monotonic() - began >= 0.5
+
+
+@pytest.mark.parametrize("drip", [b"", b" "])
+async def test_a_body_has_its_time_and_the_application_hears_that_it_does_not_come(drip: bytes) -> None:
+    async with site(SMALL) as here, connected(here) as client:
+        client.send(POST + b"Content-Length: 5000\r\n\r\n{")
+        answer = asyncio.create_task(client.rest())
+        while not answer.done():
+            client.send(drip)
+            await asyncio.wait({answer}, timeout=0.05)
+        assert verdict(await answer) == (408, "body-too-slow")
+        await until(lambda: here.cut_off == 1)
+
+
+async def test_a_body_of_a_fair_rate_has_all_its_time() -> None:
+    async with site(replace(SMALL, body_timeout_s=4)) as here, connected(here) as client:
+        client.send(POST + b"Content-Length: 3000\r\n\r\n")
+        for _ in range(30):
+            client.send(b"a" * 100)
+            await asyncio.sleep(0.1)
+        assert (await client.answer()).endswith(b'{"bytes":3000}')
+
+
+async def test_a_client_that_waits_for_a_100_gets_it_and_has_the_bodys_time() -> None:
+    expecting = POST + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    async with site(SMALL) as here, connected(here) as client, connected(here) as silent:
+        client.send(expecting)
+        assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"{}")
+        assert (await client.answer()).endswith(b'{"bytes":2}')
+        silent.send(expecting)
+        assert verdict(await silent.rest()) == (408, "body-too-slow")
+
+
+async def test_nobody_is_waited_for_to_send_a_body_that_nobody_reads() -> None:
+    async with site() as here, connected(here) as client:
+        client.send(b"POST /nothing HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000000\r\n\r\n" + b"a" * 1000)
+        assert (await client.rest()).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_a_client_that_does_not_read_is_dropped_and_one_that_reads_slowly_is_not() -> None:
+    async with site(SMALL) as here, connected(here, limit=1) as deaf, connected(here, limit=1) as slow:
+        for client in (deaf, slow):
+            client.send(b"GET /large HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        began, got = time.monotonic(), 0
+        async with asyncio.timeout(WITHIN_S):
+            while chunk := await slow.reader.read(100_000):
+                got += len(chunk)
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - began > SMALL.write_timeout_s
+        assert got > LARGE
+        assert len(await deaf.rest()) < LARGE
+
+
+async def test_events_and_long_waits_outlive_every_limit() -> None:
+    async with site(SMALL) as here, connected(here) as events, connected(here) as waiting:
+        events.send(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\n")
+        waiting.send(b"GET /held HTTP/1.1\r\n" + HOST + b"Prefer: wait=60\r\n\r\n")
+        stream = (await events.rest()).decode()
+        assert "data: 14" in stream
+        assert stream.endswith("0\r\n\r\n")
+        here.go_on.set()
+        assert (await waiting.answer()).endswith(b"at last")
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with site() as here, connected(here) as client:
+        client.send(b"".join(b"GET /ok?%d HTTP/1.1\r\n" % n + HOST + b"\r\n" for n in range(4)))
+        for _ in range(4):
+            assert (await client.answer()).endswith(b"fine")
+    assert here.arrived == ["0", "1", "2", "3"]
+
+
+async def test_of_too_many_pipelined_requests_the_first_is_answered_and_the_rest_not_taken() -> None:
+    async with site() as here, connected(here) as client:
+        client.send(b"".join(b"GET /ok?%d HTTP/1.1\r\n" % n + HOST + b"\r\n" for n in range(3000)))
+        first = await client.answer()
+        assert first.endswith(b"fine")
+        assert verdict(await client.rest()) == (429, "too-many-pipelined")
+    assert here.arrived == ["0"]
+
+
+async def test_a_request_is_answered_although_nonsense_follows_it() -> None:
+    async with site() as here, connected(here) as client:
+        client.send(b"GET /held HTTP/1.1\r\n" + HOST + b"\r\n" + bytes(100))
+        await until(lambda: here.held == 1)
+        client.send(bytes(100_000))
+        here.go_on.set()
+        assert (await client.answer()).endswith(b"at last")
+        assert verdict(await client.rest()) == (400, "malformed-request")
+
+
+async def test_http2_is_declined_and_the_body_kept() -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    async with site() as here, connected(here) as client:
+        client.send(POST + offer + b"Content-Length: 5\r\n\r\nhello")
+        assert (await client.answer()).endswith(b'{"bytes":5}')
+        client.send(GET)
+        assert (await client.answer()).endswith(b"fine")
+
+
+HELD = b"GET /held HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+async def test_who_waits_makes_room_for_who_asks() -> None:
+    async with site() as here, crowd(here, 60, b"GET /ok "):
+        for _ in range(10):
+            assert await fine(here)
+
+
+async def test_a_kept_connection_is_not_what_makes_room() -> None:
+    async with site() as here, connected(here) as kept:
+        for _ in range(10):
+            kept.send(GET)
+            assert (await kept.answer()).endswith(b"fine")
+            async with crowd(here, 30, b"GET /ok "):
+                pass
+
+
+async def test_what_is_worked_on_is_left_alone_and_the_next_has_its_turn_after_it() -> None:
+    async with site() as here, crowd(here, SMALL.connections, HELD) as clients:
+        await until(lambda: here.held == SMALL.connections)
+        next_one = asyncio.create_task(fine(here))
+        done, _ = await asyncio.wait({next_one}, timeout=0.5)
+        assert not done
+        here.go_on.set()
+        assert await next_one
+        answers = [await client.rest_or_answer() for client in clients]
+        assert all(answer.endswith(b"at last") for answer in answers)
+
+
+async def test_one_address_cannot_have_all_places() -> None:
+    limits = replace(PATIENT, connections_per_peer=3, trusted=())
+    async with site(limits) as here, crowd(here, 3, HELD, "127.0.0.7") as clients:
+        await until(lambda: here.held == 3)
+        async with connected(here, "127.0.0.7") as one_too_many:
+            assert verdict(await one_too_many.rest()) == (429, "too-many-connections")
+        assert await fine(here, "127.0.0.8")
+        here.go_on.set()
+        for client in clients:
+            assert (await client.answer()).endswith(b"at last")
+        # Of those that wait now, the first gives way to the next of the same address.
+        assert await fine(here, "127.0.0.7")
+        closed = [asyncio.create_task(client.rest()) for client in clients]
+        done, _ = await asyncio.wait(closed, timeout=WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        assert len(done) == 1
+
+
+async def test_trusted_addresses_are_not_counted() -> None:
+    async with site(replace(PATIENT, connections_per_peer=3)) as here, crowd(here, 10, HELD):
+        await until(lambda: here.held == 10)
+        assert await fine(here)
+
+
+async def test_what_is_buffered_for_all_is_bounded() -> None:
+    begun = POST + b"Content-Length: 60000\r\n\r\n" + b"a" * 30_000
+    async with site(replace(PATIENT, buffered_bytes=300_000, connections=500)) as here, crowd(here, 30, begun) as all_:
+        await until(lambda: here.cut_off >= 20)
+        rest = b"a" * 30_000
+        for client in all_:
+            client.send(rest)
+        answers = [await client.rest_or_answer() for client in all_]
+        assert any(answer.endswith(b'{"bytes":60000}') for answer in answers)
+
+
+async def test_it_stops_at_once_although_strangers_hold_connections() -> None:
+    async with AsyncExitStack() as running:
+        here = await running.enter_async_context(site())
+        async with crowd(here, 5, b"GET /ok ") as halves, crowd(here, 5, bytes(10)):
+            began = time.monotonic()
+            await running.aclose()
+            assert time.monotonic() - began < 5
+            assert [await half.rest() for half in halves] == [b""] * 5

@@ -1,0 +1,136 @@
+"""What outsiders can cause is said once a kind and minute, with the number; everything else as it always was."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from chassis.log_limits import OutsideWarnings, Tally
+from chassis.logs import configure_logs, get_logger
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Lines:
+    """What the process has written since it was asked last."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.written = clock, io.StringIO()
+
+    def __call__(self) -> list[dict[str, Any]]:
+        said = [json.loads(line) for line in self.written.getvalue().splitlines()]
+        self.written.seek(0)
+        self.written.truncate()
+        return said
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    configure_logs("test", "INFO")
+    made = Lines(Clock())
+    [handler] = root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(made.written)
+    [limit] = handler.filters
+    assert isinstance(limit, OutsideWarnings)
+    limit._clock = made.clock
+    yield made
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
+
+
+def test_a_warning_that_outsiders_cause_is_said_once_a_minute_with_the_number(lines: Lines) -> None:
+    log = get_logger("gateway.callbacks")
+    for n in range(1000):
+        log.warning("callback not taken", reason="bad signature", attempt_id=str(n))
+    [first] = lines()
+    assert first["attempt_id"] == "0"
+    assert "suppressed" not in first
+    lines.clock.now += 61
+    log.warning("callback not taken", reason="bad signature", attempt_id="1000")
+    log.warning("callback not taken", reason="bad signature", attempt_id="1001")
+    [second] = lines()
+    assert (second["attempt_id"], second["suppressed"]) == ("1000", 999)
+
+
+def test_each_kind_is_said(lines: Lines) -> None:
+    log = get_logger("gateway")
+    for _ in range(3):
+        log.warning("one thing", reason="a")
+        log.warning("one thing", reason="b")
+        log.warning("another thing")
+        log.error("one thing", reason="a")
+        for raised in (ValueError("1"), OSError("2")):
+            log.error("a call failed", exc_info=raised)
+    assert len(lines()) == 6
+
+
+@pytest.mark.parametrize("logger", ["orchestrator", "chassis.delivery", "gatewayish"])
+def test_other_loggers_are_untouched(lines: Lines, logger: str) -> None:
+    for _ in range(3):
+        get_logger(logger).warning("attempt failed")
+    assert len(lines()) == 3
+
+
+def test_what_is_no_warning_is_untouched(lines: Lines) -> None:
+    for _ in range(3):
+        get_logger("gateway.callbacks").info("callback taken")
+    assert len(lines()) == 3
+
+
+def test_libraries_are_held_to_it_whatever_their_lines_go_on_to_say(lines: Lines) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        for n in range(500):
+            loop.call_exception_handler(
+                {"message": "socket.accept() out of system resource", "exception": OSError(24, "n"), "socket": n}
+            )
+    finally:
+        loop.close()
+    for _ in range(500):
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    assert len(lines()) == 2
+    lines.clock.now += 61
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    [again] = lines()
+    assert again["suppressed"] == 499
+
+
+def test_kinds_without_end_are_not_kept_without_end() -> None:
+    limit = OutsideWarnings()
+    for n in range(5000):
+        assert limit.filter(logging.LogRecord("gateway", logging.WARNING, "", 0, f"kind {n}", None, None))
+    assert len(limit._said) == 1000
+
+
+def test_a_tally_says_each_reason_at_once_and_then_once_a_minute(lines: Lines) -> None:
+    tally = Tally(get_logger("chassis.http"), "clients were turned away")
+    for n in range(100):
+        tally.note("malformed", f"10.0.0.{n}")
+    tally.note("too slow", "10.0.0.1")
+    tally.report(0)
+    tally.note("malformed", "10.0.0.7")
+    for now in range(1, 60):
+        tally.report(now)
+    assert [(line["reason"], line["count"], line["latest_peer"]) for line in lines()] == [
+        ("malformed", 100, "10.0.0.99"),
+        ("too slow", 1, "10.0.0.1"),
+    ]
+    tally.report(60)
+    tally.report(61)
+    assert [(line["reason"], line["count"]) for line in lines()] == [("malformed", 1)]

@@ -1,0 +1,93 @@
+"""A few hundred hostile connections of each sort, and ordinary requests beside them.
+
+`python -m tests.strangers` has thousands, who come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import psutil
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from structlog.testing import capture_logs
+from tests.strangers.clients import strangers
+from tests.strangers.sorts import SORTS
+
+from chassis.http import serve_http
+from chassis.http_settings import HttpLimits
+from chassis.metrics import HTTP_CONNECTIONS
+
+STRANGERS = 300
+LIMITS = HttpLimits(
+    connections=60,
+    header_timeout_s=1,
+    body_timeout_s=2,
+    idle_timeout_s=1,
+    write_timeout_s=1,
+    buffered_bytes=1_000_000,
+)
+WITHIN_S = 60.0
+MOST_RSS = 100_000_000
+
+
+def app() -> Starlette:
+    """What strangers ask of the gateway, in small."""
+
+    async def short(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def long(_request: Request) -> Response:
+        return Response(bytes(200_000))
+
+    async def take(request: Request) -> Response:
+        try:
+            return JSONResponse({"bytes": len(await request.body())})
+        except ClientDisconnect:
+            return Response(status_code=400)
+
+    routes = [Route("/livez", short), Route("/api/jobs", short), Route("/openapi.json", long)]
+    return Starlette(routes=[*routes, Route("/api/tracks", take, methods=["POST"])])
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_beside_strangers_everybody_is_served_and_little_is_said(sort: str) -> None:
+    process = psutil.Process()
+    before = process.memory_info().rss
+    with capture_logs() as logs:
+        async with serve_http(app(), "127.0.0.1", 0, limits=LIMITS) as port:
+            async with strangers(SORTS[sort], port, STRANGERS, again=False) as counts, asyncio.timeout(WITHIN_S):
+                while counts["opened"] < STRANGERS:  # noqa: ASYNC110 - counted by tasks
+                    await asyncio.sleep(0.01)
+                async with httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=WITHIN_S
+                ) as client:
+                    for n in range(10):
+                        close = {"Connection": "close"} if n % 2 else {}
+                        assert (await client.get("/api/jobs", headers=close)).json() == {"status": "ok"}
+                        answer = await client.post(
+                            "/api/tracks", content=b"x" * 50_000, headers={"Connection": "close"}
+                        )
+                        assert answer.json() == {"bytes": 50_000}
+                assert process.memory_info().rss - before < MOST_RSS
+            async with asyncio.timeout(WITHIN_S):
+                while HTTP_CONNECTIONS._value.get():  # noqa: ASYNC110 - counted by the server
+                    await asyncio.sleep(0.05)
+    said = [line for line in logs if line["event"] != "serving http"]
+    assert len(said) <= 6
+    assert {line["event"] for line in said} <= {"clients were turned away"}
+
+
+async def test_they_are_gone_when_their_time_is_over() -> None:
+    """Without anybody who needs their places, too."""
+    async with (
+        serve_http(app(), "127.0.0.1", 0, limits=LIMITS) as port,
+        strangers(SORTS["half-headers"], port, 40, again=False) as counts,
+        asyncio.timeout(WITHIN_S),
+    ):
+        while counts["408"] < 40:  # noqa: ASYNC110 - counted by tasks
+            await asyncio.sleep(0.01)
