@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -16,6 +17,8 @@ import pytest_asyncio
 import structlog
 from hypothesis import HealthCheck, settings
 from tests import patience
+from tests.order import UnitScheduling, slowest_first
+from tests.progress import Progress
 
 from chassis.broker import create_topics
 from contracts.topics import PARTITIONS, TOPICS
@@ -49,14 +52,23 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Scale the limit of each test."""
+    """Scale the limit of each test, and say how far a run with several workers is."""
     # A worker is given the option that its controller has scaled.
     if config.option.timeout is None:
         config.option.timeout = patience.patient(float(config.getini("timeout")))
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling | None:
+    """Of `--dist loadfile`: files, but for those that share a system."""
+    return UnitScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Scale the limits that tests set for themselves."""
+    """Sort the tests, and scale the limits that they set for themselves."""
+    slowest_first(items)
     for item in items:
         if own := item.get_closest_marker("timeout"):
             (seconds,) = own.args

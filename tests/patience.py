@@ -17,7 +17,7 @@ T = TypeVar("T")
 SETTING: Final = "SEGUE_TEST_PATIENCE"
 WITHIN_S: Final = 60.0
 """How long a condition may take on a quiet machine before it counts as never."""
-_MOST: Final = 10.0
+_MOST: Final = 5.0
 _SAMPLE_S: Final = 0.05
 
 
@@ -42,7 +42,10 @@ def patient(seconds: float) -> float:
 
 
 def measured() -> float:
-    """How much longer than on a quiet machine the same work takes here and now, from 1 to 10."""
+    """How much longer than on a quiet machine the same work takes here and now, from 1 to 5.
+
+    Not more: some limits are waited out, and all the others are wide.
+    """
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     began, used = time.monotonic(), time.thread_time()
     while time.thread_time() - used < _SAMPLE_S:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -27,8 +28,8 @@ _MARKS: Final = (
 async def read_body(request: Request, limit: int) -> bytes:
     """The body, counted as it arrives.
 
-    Raises Problem: 415 if it is declared to be compressed, 413 over `limit` bytes, 400 if it does not come whole. A body
-    that comes too slowly ends here as one that does not come whole; the listener has answered 408 then.
+    Raises Problem: 415 if it is declared to be compressed, 413 over `limit` bytes, 400 if it does not come whole. A
+    body that comes too slowly ends here as one that does not come whole; the listener has answered 408 then.
     """
     _require_plain(request)
     declared = request.headers.get("content-length", "")

@@ -1,0 +1,114 @@
+"""How tests are handed to workers, and what a run with several of them says of itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from tests import order, progress
+from tests.order import expected_s, slowest_first, unit_of
+from tests.patience import eventually
+from tests.progress import Progress
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_files_that_share_a_system_stay_together() -> None:
+    assert (
+        unit_of("tests/e2e/test_money.py::test_a[x::y]") == unit_of("tests/e2e/test_cancel.py::test_b") == "tests/e2e"
+    )
+    assert unit_of("tests/e2e/test_traces.py::test_c") == "tests/e2e/test_traces.py"
+    assert unit_of("tests/gateway/test_api.py::test_d") == "tests/gateway/test_api.py"
+
+
+def test_what_takes_longest_comes_first_and_a_file_stays_whole() -> None:
+    slow = next(unit for unit in order.SECONDS if unit.endswith(".py"))
+    ids = ["tests/z/test_many.py::a", f"{slow}::b", "tests/z/test_many.py::c", "tests/z/test_one.py::d", f"{slow}::e"]
+    items = [SimpleNamespace(nodeid=nodeid) for nodeid in ids]
+    slowest_first(cast("Any", items))
+    assert [item.nodeid for item in items] == [ids[1], ids[4], ids[0], ids[2], ids[3]]
+
+
+def test_what_is_named_as_slow_is_there() -> None:
+    assert [unit for unit in (*order.SECONDS, *order.OWN_SYSTEM) if not (ROOT / unit).exists()] == []
+
+
+def test_a_test_takes_what_it_took_or_its_part_of_what_its_file_takes() -> None:
+    slow, seconds = next((unit, s) for unit, s in order.SECONDS.items() if unit.endswith(".py"))
+    ids = [f"{slow}::a", f"{slow}::b", "tests/z/test_new.py::c"]
+    assert expected_s(ids, {ids[1]: 7.0}) == {ids[0]: seconds / 2, ids[1]: 7.0, ids[2]: order.OTHERS_S}
+
+
+class Around:
+    """As much of pytest as it uses: a cache, and a terminal."""
+
+    def __init__(self, **recorded: float) -> None:
+        self.cache, self.pluginmanager = self, self
+        self.kept: dict[str, Any] = {progress.RECORD: recorded}
+        self.lines: list[str] = []
+        self._tw = SimpleNamespace(width_of_current_line=3)
+
+    def get(self, name: str, default: Any) -> Any:
+        return self.kept.get(name, default)
+
+    def set(self, name: str, value: Any) -> None:
+        self.kept[name] = value
+
+    def getplugin(self, _name: str) -> Any:
+        return self
+
+    def write_line(self, line: str) -> None:
+        self.lines.append(line)
+
+
+IDS = [f"tests/z/test_one.py::test_{name}" for name in ("a[\n]", "b", "c")]
+
+
+def test_the_line_tells_how_far_it_is_and_what_it_is_at() -> None:
+    said = Progress(cast("Any", Around(**{IDS[0]: 20, IDS[1]: 20, IDS[2]: 40})))
+    said.pytest_xdist_node_collection_finished(IDS)
+    said.pytest_runtest_logstart(IDS[0])
+    began = said._began
+    at_first = said.line(began + 5)
+    assert re.fullmatch(r"0 of 3 tests after 0:05; running: z/test_one\.py::test_a \(\d s\)", at_first)
+    said.pytest_runtest_logfinish(IDS[0])
+    assert said.line(began + 65) == "1 of 3 tests after 1:05, about 3:15 left; running: none"
+    said.pytest_sessionfinish()
+
+
+async def test_it_is_said_again_and_again_on_lines_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    around = Around()
+    said = Progress(cast("Any", around))
+    said.pytest_xdist_node_collection_finished(IDS)
+
+    async def twice() -> bool:
+        return len(around.lines) >= 4
+
+    await eventually(twice)
+    assert around.lines[0] == around.lines[2] == ""
+    assert around.lines[1].startswith("0 of 3 tests after 0:0")
+    said.pytest_sessionfinish()
+
+
+def test_the_seconds_of_each_test_are_kept_for_the_next_run_and_told_by_folder() -> None:
+    around = Around(**{IDS[0]: 1, IDS[1]: 2})
+    said = Progress(cast("Any", around))
+    for duration in (0.5, 3.0, 0.25):
+        said.pytest_runtest_logreport(cast("Any", SimpleNamespace(nodeid=IDS[1], duration=duration)))
+    said.pytest_sessionfinish()
+    said.pytest_terminal_summary(around)
+    assert around.kept == {progress.RECORD: {IDS[0]: 1, IDS[1]: 3.75}}
+    assert around.lines == ["seconds of tests by folder: tests/z 4 s"]
+
+
+def test_a_run_without_pytests_cache_has_no_record_and_goes_on() -> None:
+    around = Around()
+    del around.cache
+    said = Progress(cast("Any", around))
+    said.pytest_xdist_node_collection_finished(IDS)
+    said.pytest_runtest_logreport(cast("Any", SimpleNamespace(nodeid=IDS[1], duration=1)))
+    said.pytest_sessionfinish()

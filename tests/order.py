@@ -1,0 +1,72 @@
+"""Which tests go to one worker together, and in which order: the slowest first, so that all workers end at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    import pytest
+
+ONE_SYSTEM: Final = "tests/e2e"
+"""Its files share one running system; another worker would have to start another one."""
+OWN_SYSTEM: Final = frozenset({"tests/e2e/test_traces.py"})
+SECONDS: Final[Mapping[str, float]] = {
+    "tests/e2e": 150,
+    "tests/cli/test_up.py": 60,
+    "tests/cli/test_demo.py": 30,
+    "tests/chassis/test_delivery.py": 30,
+    "tests/chassis/test_runtime.py": 30,
+    "tests/flow/test_paid_once.py": 21,
+    "tests/gateway/test_openapi.py": 14,
+    "tests/e2e/test_traces.py": 14,
+    "tests/cli/test_topics.py": 12,
+    "tests/cli/test_doctor.py": 10,
+    "tests/local/test_postgres.py": 8,
+}
+"""What takes long, on a quiet machine with two cores; all else takes `OTHERS_S` a test."""
+OTHERS_S: Final = 0.08
+
+
+def file_of(nodeid: str) -> str:
+    """The file that a test is in."""
+    return nodeid.partition("::")[0]
+
+
+def unit_of(nodeid: str) -> str:
+    """What a worker takes on as a whole: a file, or the files that share a system."""
+    file = file_of(nodeid)
+    return ONE_SYSTEM if file.startswith(f"{ONE_SYSTEM}/") and file not in OWN_SYSTEM else file
+
+
+def expected_s(nodeids: Iterable[str], recorded: Mapping[str, float]) -> dict[str, float]:
+    """How many seconds each test may take: as recorded, else its part of what its unit takes."""
+    ids = list(nodeids)
+    sizes = Counter(map(unit_of, ids))
+
+    def guessed(nodeid: str) -> float:
+        unit = unit_of(nodeid)
+        return SECONDS[unit] / sizes[unit] if unit in SECONDS else OTHERS_S
+
+    return {nodeid: recorded.get(nodeid, guessed(nodeid)) for nodeid in ids}
+
+
+def slowest_first(items: list[pytest.Item]) -> None:
+    """Sort in place by how long a unit takes; the same in every worker, which have to agree."""
+    sizes = Counter(unit_of(item.nodeid) for item in items)
+    takes = {unit: SECONDS.get(unit, OTHERS_S * size) for unit, size in sizes.items()}
+    items.sort(key=lambda item: (-takes[unit_of(item.nodeid)], unit_of(item.nodeid)))
+
+
+class UnitScheduling(LoadScopeScheduling):
+    """Hands out one unit after the other, in the order of the collection."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
