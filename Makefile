@@ -29,8 +29,9 @@ demo: install ## Show one job from start to end: refused by fal, made by Replica
 up: install ## Run all of Segue here until Ctrl-C; ARGS="--port 9000 --providers live"
 	@$(BIN)/segue up $(ARGS)
 
+# On a slow or busy machine SEGUE_TEST_PATIENCE=5, in the environment or here, gives every test five times as long.
 .PHONY: test
-test: install ## Run every test that needs no JVM
+test: install ## Run every test that needs no JVM; SEGUE_TEST_PATIENCE=5 on a slow machine
 	$(BIN)/pytest -m "not kafka" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check

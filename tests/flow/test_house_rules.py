@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 MOST_LINES = 350
@@ -52,6 +54,16 @@ SLEEPS = {
 }
 """Where a service's loop may sleep without listening for the stop, and why; all others use the runtime's pause."""
 
+SLEEPS_OF_TESTS = {
+    "tests/chassis/toy.py": "what the toy is told to do",
+    "tests/cli/test_demo.py": "a moment to interrupt it at",
+    "tests/cli/test_starting.py": "nothing may be said in it",
+    "tests/e2e/test_crashes.py": "the outage that is tried",
+    "tests/kafka/test_offsets.py": "the outage that is tried",
+    "tests/providers/conftest.py": "the pace of a trickle",
+}
+"""Where a test sleeps, and what for; to wait for something, it asks `tests.patience`."""
+
 # In two parts, so that this file does not break the rule it checks.
 REGISTRIES = tuple(
     ".".join(parts)
@@ -74,6 +86,8 @@ SOMEBODYS_FOLDER = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt)/\w")
 
 SERVING = ("contracts/", "chassis/", "adapter-kit/", "services/")
 ASLEEP = re.compile(r"^(asyncio|anyio|time)\.sleep$")
+WAITS = re.compile(r"^asyncio\.(timeout|wait_for)$|\.wait$")
+CLOCK = re.compile(r"\b(monotonic|perf_counter)$")
 IMPURE = re.compile(r"\b(datetime\.(now|utcnow|today)|time\.\w+|monotonic|random\.\w+|uuid[14]|open|print|getenv)$")
 TIME_OF_DAY = re.compile(r"\b(datetime\.(now|utcnow|today)|time\.time)$")
 UNBOUNDED = re.compile(r"(?:\b|_)pool\.(acquire|release|fetch\w*|execute\w*)$")
@@ -120,6 +134,43 @@ def sleeping_loops(tree: ast.AST) -> list[str]:
     return [called for loop in loops for called in calls(loop, ASLEEP)]
 
 
+def is_test(name: str) -> bool:
+    """Whether the file is one of the tests; the chaos program has a pace and limits of its own."""
+    return name.startswith("tests/") and name.endswith(".py") and not name.startswith("tests/chaos/")
+
+
+def is_number(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value != 0
+
+
+def sleeps(tree: ast.AST) -> list[str]:
+    """Sleeps for longer than a turn of the loop."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ASLEEP.search(ast.unparse(node.func))]
+    return [ast.unparse(node) for node in found if ast.unparse(node.args[0]) != "0"]
+
+
+def fixed_limits(tree: ast.AST) -> list[str]:
+    """Limits in seconds that stay the same on a slow machine, and loops that look at a clock of their own."""
+    found: list[ast.AST] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call():
+                limits = [each.value for each in node.keywords if each.arg == "timeout"]
+                limits += node.args[-1:] if WAITS.search(ast.unparse(node.func)) else []
+                found += [node] if any(map(is_number, limits)) else []
+            case ast.Compare(ops=[*_, ast.Lt() | ast.LtE()]) if calls(node, CLOCK):
+                found += [node] if is_number(node.comparators[-1]) else []
+            case ast.While():
+                found += [each for each in ast.walk(node) if isinstance(each, ast.Compare) and calls(each, CLOCK)]
+    return [ast.unparse(node) for node in found]
+
+
+def test_a_test_waits_for_conditions_and_its_limits_scale() -> None:
+    tests = [name for name in tracked() if is_test(name) and name != "tests/patience.py"]
+    assert {name: found for name in tests if name not in SLEEPS_OF_TESTS and (found := sleeps(parsed(name)))} == {}
+    assert {name: found for name in tests if (found := fixed_limits(parsed(name)))} == {}
+
+
 def test_a_module_can_be_read_in_one_sitting() -> None:
     assert {name: lines(name) for name in code() if lines(name) > LONGER.get(name, MOST_LINES)} == {}
 
@@ -127,6 +178,7 @@ def test_a_module_can_be_read_in_one_sitting() -> None:
 def test_every_exception_is_still_needed() -> None:
     assert [name for name in LONGER if lines(name) <= MOST_LINES] == []
     assert [name for name in SLEEPS if not sleeping_loops(parsed(name))] == []
+    assert [name for name in SLEEPS_OF_TESTS if not sleeps(parsed(name))] == []
 
 
 def test_a_file_is_named_for_what_it_holds() -> None:
@@ -176,4 +228,23 @@ def test_the_rules_would_notice() -> None:
     assert calls(bad, TIME_OF_DAY) == ["datetime.now"]
     assert calls(bad, READS_SETTINGS) == ["GatewaySettings"]
     assert calls(ast.parse("await self._pool.fetchrow(sql)"), UNBOUNDED) == ["self._pool.fetchrow"]
+    assert sleeps(ast.parse("await asyncio.sleep(0)")) == []
+    assert sleeps(ast.parse("time.sleep(patient(1))")) == ["time.sleep(patient(1))"]
     assert SOMEBODYS_FOLDER.findall("see " + "/ho" + "me/me/notes") != []
+
+
+@pytest.mark.parametrize(
+    ("fixed", "scaled"),
+    [
+        ("asyncio.timeout(30)", "asyncio.timeout(patient(30))"),
+        ("asyncio.wait_for(told, 5)", "asyncio.wait_for(told, patient(5))"),
+        ("process.wait(40)", "process.wait(patient(40))"),
+        ("httpx.Client(timeout=5)", "httpx.Client(timeout=patient(5))"),
+        ("time.monotonic() - began < 2", "time.monotonic() - began < patient(2)"),
+        ("0.9 < time.monotonic() - began < 4", "0.9 < time.monotonic() - began < patient(4)"),
+        ("while time.monotonic() < deadline: pass", "await eventually(condition)"),
+    ],
+)
+def test_a_limit_that_does_not_scale_would_be_noticed(fixed: str, scaled: str) -> None:
+    assert fixed_limits(ast.parse(fixed)) != []
+    assert fixed_limits(ast.parse(scaled)) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from tests import patience
@@ -58,10 +57,8 @@ async def test_a_condition_that_stays_false_is_told_with_what_was_seen() -> None
 
 
 async def test_a_condition_that_never_answers_is_ended() -> None:
-    began = time.monotonic()
     with pytest.raises(AssertionError, match=r"seen last: 'nothing'$"):
         await eventually(asyncio.Event().wait, within_s=0.2)
-    assert time.monotonic() - began < 30
 
 
 async def test_the_conditions_own_errors_are_its_own() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.patience import patient
 
 
 def test_rules_match_once_by_provider_endpoint_and_prompt(box: Any) -> None:
@@ -53,7 +54,8 @@ def test_accepted_but_unclear(box: Any, provider: str) -> None:
 def test_no_answer_in_time(box: Any, fault: dict[str, Any], accepted: int) -> None:
     box.fault("replicate", times=1, **fault)
     with pytest.raises(httpx.ReadTimeout):
-        box.replicate.post("/v1/models/google/lyria-2/predictions", json={"input": {"prompt": "Rain"}}, timeout=0.2)
+        asked = {"input": {"prompt": "Rain"}}
+        box.replicate.post("/v1/models/google/lyria-2/predictions", json=asked, timeout=patient(0.2))
     box.until(lambda: box.totals("replicate")["posts"])
     totals = box.totals("replicate")
     assert (totals["posts"], totals["accepted"]) == (1, accepted)
