@@ -74,6 +74,10 @@ FINDINGS: Final = (
                 "|prohibited)"
             ),
             "copyrighted (?:songs?|works?|materials?|content|lyrics|music|characters?|recordings?)",
+            (
+                "(?:style|voice|manner) of (?:an? |the )?(?:named|real|known|specific|living|famous|particular)"
+                " (?:artist|singer|person|musician|band|performer)s?"
+            ),
             r"(?:remove|avoid|replace) (?:\w+ ){0,2}artist names?|name of (?:an? )?(?:real |known )?artist",
         ),
         "https://elevenlabs.io/docs/cookbooks/music/quickstart",
@@ -90,6 +94,7 @@ FINDINGS: Final = (
             "Please remove artist names from your prompt",
             "The generated music was too similar to copyrighted works and has been withheld",
             "Artist names are not allowed",
+            "We cannot generate music in the style of a named artist",
         ),
         innocent=(
             "bad_prompt_embeds: wrong shape",
@@ -211,15 +216,28 @@ FINDINGS: Final = (
                 r"^\W*(?:\w+: ){0,3}(?:your|the|this) (?:input|prompt|lyrics|text) (?:was|were|is|has been) (?:rejected"
                 "|refused|declined|blocked|not accepted|filtered)"
             ),
+            r"^\W*(?:\w+: ){0,3}(?:your |the |this )?content (?:was|has been) (?:rejected|refused|declined|blocked)",
+            (
+                r"model (?:has )?(?:refused|declined) (?:to (?:\w+ ){1,2})?(?:the |your |this )?"
+                "(?:prompts?|lyrics|request|input)(?! (?:connection|stream))"
+            ),
             "rejected by (?:google|openai|bytedance|minimax|suno|udio)",
         ),
         "field report: moderation that names no reason, in the logs of a gateway",
         real=("Your input was rejected. Please try again or with a different input.",),
-        alike=("The prompt was blocked.", "Rejected by Google"),
+        alike=(
+            "The prompt was blocked.",
+            "Content was blocked",
+            "The model refused the prompt",
+            "The model declined to process your request",
+            "Rejected by Google",
+        ),
         innocent=(
             "Your input was rejected because the queue is full",
             "The prompt was blocked. The moderation service is unavailable.",
             "the input pipe was blocked",
+            "The model refused the request: connection reset by peer. The worker crashed.",
+            "the model refused the input connection",
             "Connection rejected by Google: too many requests",
         ),
         weak=True,

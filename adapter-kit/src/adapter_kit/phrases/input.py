@@ -26,6 +26,7 @@ INPUT_PHRASES: Final = (
             rf"(?:max\w*|min\w*) {FIELD} length",
             rf"max\w* (?:length )?(?:for|of) (?:the )?{FIELD} (?:is|of) \d+",
             rf"too many {UNIT} in (?:the )?{FIELD}",
+            rf"{FIELD}['\"`]?:? (?:has |have )?too many {UNIT}",
             rf"(?:ensure this value has|string should have) at (?:most|least) \d+ {UNIT}",
             rf"text\b.{{0,20}}?\bexceed\w* .{{0,30}}?\d+ ?{UNIT}",
         ),
@@ -53,6 +54,7 @@ INPUT_PHRASES: Final = (
             "lyrics length 700 > 600",
             "Maximum lyrics length is 3000",
             "too many characters in lyrics",
+            "lyrics: too many lines",
             "text exceeds the limit of 2000 characters",
         ),
         innocent=(
@@ -68,6 +70,7 @@ INPUT_PHRASES: Final = (
         (
             rf"{FIELD}(?:'s)?(?: (?:text|length|size|string))?(?: (?:is|are|was|were|has))? ?too (?:long|short|large)",
             rf"too (?:long|short) (?:a )?{FIELD}",
+            r"^\W*(?:\w+: ){0,3}text (?:is )?too (?:long|short)",
             "(?:prompt|lyrics|text|string|sequence|description|title|style|tags)_too_(?:long|short)",
             (
                 rf"{FIELD}['\"`]?(?: (?:length|size|text))?(?: \([^)]{{0,20}}\))? exceed(?:s|ed)? "
@@ -84,6 +87,7 @@ INPUT_PHRASES: Final = (
             "prompt length exceeds the limit",
             "Your text exceeds the maximum length",
             "too long a prompt",
+            "Text too long.",
         ),
         innocent=(
             "the prompt took too long to process",
@@ -176,6 +180,7 @@ INPUT_PHRASES: Final = (
                     "(?:must|should) be (?:between|at (?:least|most)|one of|less|greater|in|divisible|positive|within)",
                     "(?:must|should) be (?:an? (?:multiple|positive)|(?:<|>|≤|≥))…",
                     r"(?:must|should) be -?\d+",
+                    "(?:must|should) be (?:an? )?(?:integer|number|whole number|string|boolean)",
                     "(?:must|should) not exceed",
                     "(?:has|have) to be (?:between|at|divisible|one of)",
                     "(?:not supported|not valid|invalid|unsupported)",
@@ -195,6 +200,8 @@ INPUT_PHRASES: Final = (
         alike=(
             "duration must be between 1 and 190",
             "`duration` must be -1",
+            "seed must be an integer",
+            "Unsupported output format: opus",
             "seconds_total is out of range",
             "`height` must be divisible by 8",
             "music_length_ms should be at least 3000",

@@ -100,6 +100,7 @@ VERDICTS: Final = (
             rf"triggered (?:\w+ )?{GUARD}",
             rf"{REFUSED}[,:]? (?:due to |for |because of )?safety(?=\W*$| (?:reasons|concerns|block))",
             rf"{REFUSED}: .{{0,20}}?\b{VICE}",
+            rf"{REFUSED}: (?:\w+ )?policy(?=\W*$)",
             (
                 rf"(?:refus|block|declin|reject|withh|censor)\w* … (?:due to|because of|under|per|for) … (?:{POLICY}"
                 "|(?:policy|safety) (?:reasons?|guidelines))"
@@ -136,6 +137,8 @@ VERDICTS: Final = (
             "safety_filter_triggered",
             "Prompt has been blocked: SAFETY",
             "prompt blocked: hate speech",
+            "Blocked: harassment",
+            "Request refused: policy",
             "Sorry, this prompt can't be processed due to our content policy",
         ),
         innocent=(
@@ -157,7 +160,7 @@ VERDICTS: Final = (
                 f"|es|ed|ing)) … {POLICY}"
             ),
             rf"not (?:allowed|permitted|comply|compliant|in line)(?: \w+)?(?: under| with| by)? … {POLICY}",
-            rf"{POLICY}.{{0,20}}?\b(?:violat|breach|refus|reject|block)\w*",
+            rf"{POLICY}.{{0,20}}?\b(?:violat|breach|refus|reject|block|denied|declin)\w*",
             (
                 r"(?:prompt|content|lyrics|text|image|audio)s? (?:\w+ )?violat\w+ (?:\w+ )?(?:policy|policies"
                 "|guidelines?|rules|terms)"
@@ -189,6 +192,7 @@ VERDICTS: Final = (
             "blocked for content policy reasons: content policy violated",
             "Prompt violates policy",
             "not allowed under our content policy",
+            "Content policy: request denied",
             "content violation",
             "Prompt is against ElevenLabs terms",
             "The output may infringe a trademark",
@@ -209,7 +213,7 @@ VERDICTS: Final = (
             "moderation[ _](?:blocked|rejected|flagged|block|refused)",
             r"(?:content|prompt)[_ ]?moderat(?:ed|ion)(?=\W*$)",
             "failed: moderation",
-            f"moderation failed … {BAD}",
+            f"moderation[_ ]failed … (?:{BAD}|{VICE})",
             rf"moderation: .{{0,20}}?\b{REFUSED}",
             "(?:prompt|content|request|input|output) (?:not allowed|rejected) (?:because|by) … moderation",
         ),
@@ -223,6 +227,7 @@ VERDICTS: Final = (
         ),
         alike=(
             "Content moderation failed: NSFW content",
+            "moderation_failed: hate",
             "Prompt not allowed because advanced moderation failed",
             "content_moderation",
             "Moderation: content rejected",

@@ -22,7 +22,10 @@ TAINTED: Final = (
 BAD: Final = rf"(?:{TAINTED}|forbidden|banned|blocked|protected|illegal|restricted)"
 """What refused content is said to be, and other things, too."""
 
-VICE: Final = r"(?:hate speech|sexual|nudity|violence|violent|gore|self-harm|profanity|slurs?|obscen\w+|terrorism)"
+VICE: Final = (
+    r"(?:hate speech|sexual|nudity|violence|violent|gore|self-harm|profanity|slurs?|hate|harassment|obscen\w+"
+    "|terrorism)"
+)
 
 POLICY: Final = (
     r"(?:(?:content|usage|use|safety|community|moderation|acceptable[ -]use|platform|ai|prohibited[ -]use|google"
@@ -60,7 +63,7 @@ PARAMETER: Final = (
     r"(?:duration(?:_s|_ms|_seconds)?|seconds_total|music_length_ms|song length|audio length"
     r"|num_(?:outputs|images|inference_steps)|(?:image )?(?:width|height)|aspect[ _]ratio|resolution|ratio"
     r"|guidance(?:_scale)?|cfg(?:_scale)?|sample[ _]rate|bitrate|bpm|tempo|temperature|top_[kp]|voice(?:[_ ]id)?"
-    r"|language|output_format|audio_format|image_size|megapixels|output_quality)"
+    r"|language|seed|output[ _]format|audio[ _]format|image[ _]size|megapixels|output_quality)"
 )
 """What a caller chooses, by the names that models have for it."""
 
