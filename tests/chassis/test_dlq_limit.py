@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -128,6 +129,15 @@ async def test_without_a_message_to_probe_nothing_is_known_and_the_process_lives
     await send(embedded_kafka, [request(n, "raise") for n in range(10)])
     async with toy(embedded_kafka, database_url, runtime_for(), limit=limit()) as made:
         await until(lambda: paused(made))
+        assert made.consumer is not None
+        looked_at = made.consumer._limit
+
+        async def over() -> bool:
+            return looked_at.wait_s(time.monotonic()) == 0
+
+        await until(over)
+        assert made.runtime.unready() is not None
+        assert made.runtime.unhealthy() is None
         await send(embedded_kafka, [request(10)], partition=1)
         await until(lambda: handled(made, 10))
         await until(lambda: well(made))

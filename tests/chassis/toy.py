@@ -21,7 +21,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from faststream.kafka import KafkaBroker
 
 from chassis import runtime as lifecycle
-from chassis.broker import make_broker, running, watch_broker
+from chassis.broker import make_broker, running
+from chassis.broker_watch import watch_broker
 from chassis.database import Pool, open_pool
 from chassis.delivery import BatchConsumer, Delivered
 from chassis.http import health_app, serve_http
@@ -33,7 +34,7 @@ from contracts.envelope import Record, encode
 from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
 from contracts.jobs import JobStarted
 from contracts.requests import CancelRequested
-from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
+from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS, Topic
 
 PATIENCE = float(os.environ.get("SEGUE_TEST_PATIENCE") or 1)
 """The factor of `tests.patience`, which a process of the toy's own does not find."""
@@ -118,15 +119,22 @@ class Toy:
 
 @asynccontextmanager
 async def toy(
-    servers: str, database_url: str, runtime: Runtime, *, consuming: bool = True, mended: bool = False, **options: Any
+    servers: str,
+    database_url: str,
+    runtime: Runtime,
+    *,
+    consuming: bool = True,
+    mended: bool = False,
+    topics: Sequence[Topic] = (REQUESTS,),
+    **options: Any,
 ) -> AsyncIterator[Toy]:
-    """The toy, running in this process; `consuming` or only publishing."""
+    """The toy, running in this process; `consuming` these topics or only publishing."""
     broker = make_broker(servers, runtime.service)
     async with open_pool(database_url, "toy") as pool:
         await pool.execute(TABLES)
         made = Toy(runtime, broker, pool, Outbox(pool, broker, runtime), mended=mended)
         if consuming:
-            made.consumer = BatchConsumer(broker, runtime, (REQUESTS,), made, **options)
+            made.consumer = BatchConsumer(broker, runtime, topics, made, **options)
         async with running(broker, servers, (REQUESTS, JOBS, DEAD_LETTERS)), made.outbox.running():
             watch_broker(broker, runtime)
             runtime.started = True

@@ -23,7 +23,8 @@ from adapter_kit.searching import Searcher
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
-from chassis.broker import make_broker, running, watch_broker
+from chassis.broker import make_broker, running
+from chassis.broker_watch import watch_broker
 from chassis.callbacks import callback_url
 from chassis.consumer_lag import GroupProgress
 from chassis.database import database_name, latest_migration, migrate, open_pool

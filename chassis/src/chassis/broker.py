@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import anyio
@@ -25,6 +27,7 @@ from aiokafka.errors import (
     ProducerFenced,
     TopicAlreadyExistsError,
     UnknownProducerId,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from faststream._internal.endpoint.subscriber import SubscriberUsecase
@@ -36,12 +39,15 @@ from faststream.middlewares import AckPolicy
 from chassis.logs import get_logger
 from chassis.metadata import never_create_topics
 from chassis.records import Records, read_past_unreadable
-from chassis.runtime import CannotStart, Consuming, Runtime
+from chassis.runtime import CannotStart, Consuming
 from contracts.envelope import Record
 from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
 
 START_LIMIT_S = 30.0
 REBALANCE_TIMEOUT_S = 60
+ASK_AGAIN_S = 1.0
+METADATA_AGE_MS = 10_000
+"""How soon a group's leader learns of a topic that is back, or has more partitions, and shares it out."""
 PRODUCER_BATCH_BYTES = 256 * 1024
 """The largest batch that a producer makes of small records; larger ones go alone."""
 
@@ -55,10 +61,15 @@ PRODUCER_LOST = (
 """Refusals that a producer gets for everything from then on, until it is made anew."""
 
 
-class _Broker(KafkaBroker):
-    """A broker that remembers what its producer was refused for good."""
+class SegueBroker(KafkaBroker):
+    """A broker that remembers what its producer was refused for good, and which topics were not there."""
 
     lost: BaseException | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.missed: dict[str, float] = {}
+        """Topics that the cluster did not have, and when it was last asked (monotonic seconds)."""
 
 
 def make_broker(
@@ -71,7 +82,7 @@ def make_broker(
     """
     never_create_topics()
     read_past_unreadable()
-    return _Broker(
+    return SegueBroker(
         bootstrap_servers.split(","),
         client_id=f"segue-{service}",
         acks="all",
@@ -80,6 +91,7 @@ def make_broker(
         allow_auto_create_topics=False,
         max_request_size=MAX_MESSAGE_BYTES,
         max_batch_size=PRODUCER_BATCH_BYTES,
+        metadata_max_age_ms=METADATA_AGE_MS,
         graceful_timeout=20,
         parser=_whole_batch,
         decoder=_untouched,
@@ -213,11 +225,36 @@ async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replica
     return outcome
 
 
+async def require_known(broker: KafkaBroker, topic: str) -> None:
+    """Raises UnknownTopicOrPartitionError at once if the cluster has no such topic; asks it once a second.
+
+    The producer itself would wait for the topic for as long as its request may take, record by record, while records
+    of other topics wait behind it.
+    """
+    client = client_of(broker).client
+    missed = broker.missed if isinstance(broker, SegueBroker) else {}
+    if not client.cluster.partitions_for_topic(topic) and time.monotonic() - missed.get(topic, -inf) > ASK_AGAIN_S:
+        await client.add_topic(topic)
+        await client.force_metadata_update()
+        missed[topic] = time.monotonic()
+    if not client.cluster.partitions_for_topic(topic):
+        raise UnknownTopicOrPartitionError(topic)
+    missed.pop(topic, None)
+
+
+def missed_topics(broker: KafkaBroker, within_s: float) -> list[str]:
+    """Topics that the cluster did not have when it was last asked, within so many seconds."""
+    since = time.monotonic() - within_s
+    return [topic for topic, at in broker.missed.items() if at > since] if isinstance(broker, SegueBroker) else []
+
+
 async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None = None) -> asyncio.Future[Any]:
     """Hand a record to the producer; the future is done when all in-sync replicas have it.
 
-    `timestamp_ms` is its time, as Unix time, where the topic's brokers do not stamp it; None: this machine's.
+    `timestamp_ms` is its time, as Unix time, where the topic's brokers do not stamp it; None: this machine's. Raises
+    KafkaError if the producer does not take it, UnknownTopicOrPartitionError where there is no such topic.
     """
+    await require_known(broker, record.topic)
     future: asyncio.Future[Any] = await broker.publish(
         record.value,
         topic=record.topic,
@@ -231,7 +268,7 @@ async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None 
 
 
 def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
-    if isinstance(broker, _Broker) and not done.cancelled() and isinstance(done.exception(), PRODUCER_LOST):
+    if isinstance(broker, SegueBroker) and not done.cancelled() and isinstance(done.exception(), PRODUCER_LOST):
         broker.lost = done.exception()
 
 
@@ -241,41 +278,3 @@ async def stop_consuming(subscribers: Iterable[SubscriberUsecase[Any]]) -> None:
     for error in stops:
         if isinstance(error, Exception):
             get_logger("chassis.broker").warning("a consumer did not stop cleanly", error=repr(error))
-
-
-def watch_broker(broker: KafkaBroker, runtime: Runtime) -> None:
-    """Have the process end when a consumer, its coordinator or fetcher, or the producer has died.
-
-    None of these come back by themselves, and FastStream's ping stays true all the while.
-    """
-
-    def dead() -> str | None:
-        for subscriber in broker.subscribers:
-            if isinstance(subscriber, BatchSubscriber) and (why := _dead_consumer(subscriber)):
-                return f"{why} of {', '.join(subscriber.topic_names)}"
-        if isinstance(broker, _Broker) and broker.lost is not None:
-            return f"the producer, for good: {broker.lost!r}"
-        # Private, for want of anything public: aiokafka tells nobody that its sender has died.
-        sender = client_of(broker)._sender.sender_task if broker.config.broker_config.producer else None
-        return "the producer's sender task" if sender is not None and sender.done() else None
-
-    runtime.must_live(dead)
-    get_logger("chassis.broker").debug("watching the broker's tasks")
-
-
-def _dead_consumer(subscriber: BatchSubscriber) -> str | None:
-    consumer = subscriber.consumer
-    if not subscriber.running or consumer is None:
-        return None
-    # The loop last: it dies of the others' deaths too.
-    if _done(getattr(consumer._coordinator, "_coordination_task", None)):
-        return "the group coordinator task"
-    if _done(getattr(consumer._fetcher, "_fetch_task", None)):
-        return "the fetch task"
-    if any(task.done() for task in subscriber.tasks):
-        return "the consume loop"
-    return None
-
-
-def _done(task: asyncio.Task[Any] | None) -> bool:
-    return task is not None and task.done()

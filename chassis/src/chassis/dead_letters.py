@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from chassis.broker import PRODUCER_BATCH_BYTES, client_of
+from chassis.broker import PRODUCER_BATCH_BYTES, client_of, require_known
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES
 
@@ -59,6 +59,7 @@ class DeadLetterPublisher:
             await asyncio.gather(*map(asyncio.shield, self._sent.values()))
 
     async def _send(self, place: int, records: Sequence[Record]) -> asyncio.Future[Any]:
+        await require_known(self._broker, DEAD_LETTERS.name)
         producer = client_of(self._broker)
         partitions = sorted(await producer.partitions_for(DEAD_LETTERS.name))
         batch = producer.create_batch()

@@ -28,12 +28,13 @@ from chassis.metrics import (
     MESSAGES_HANDLED,
     MESSAGES_SKIPPED,
 )
-from chassis.offsets import commit, measure_lag, rewind
+from chassis.offsets import Offsets, measure_lag, rewind
 from chassis.polling import idle, poll
 from chassis.records import Records, Unreadable, in_turns
 from chassis.telemetry import messaging, traceparent_of
+from chassis.topic_watch import TopicWatch
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
-from contracts.topics import Topic
+from contracts.topics import DEAD_LETTERS, Topic
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -48,6 +49,7 @@ BATCH_RECORDS: Final = 1000
 EXCEEDED_LIMIT_S: Final = 600.0
 """How long the dead-letter limit may be exceeded before the process ends, so that whoever restarts it hears of it."""
 _POLL_MS: Final = 1_000
+_SETTLING_MS: Final = 100
 _STALL_S: Final = 180.0
 
 Settled = Callable[[Records], Awaitable[None]]
@@ -78,6 +80,8 @@ class BatchConsumer:
         """Where the probes since the limit was exceeded have failed: the next one is taken elsewhere, if it can be."""
         self._group = runtime.service
         self._log = get_logger("chassis.delivery").bind(group=self._group)
+        self._offsets = Offsets()
+        self._watch = TopicWatch(topics, self._group, needed=(DEAD_LETTERS,))
         self.subscriber: BatchSubscriber = batch_subscriber(
             broker, topics, self._group, runtime.consuming, self._next_batch
         )
@@ -86,8 +90,12 @@ class BatchConsumer:
         runtime.must_live(self._stalled)
         runtime.must_live(self._exceeded_for_long)
         runtime.must_be_ready(self._exceeded)
+        runtime.must_be_ready(self._watch.problem)
 
     async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
+        if not await self._positions_hold(consumer):
+            await idle(consumer, timeout_ms=_SETTLING_MS)
+            return ()
         if (wait_s := self._limit.wait_s(time.monotonic())) > 0:
             await idle(consumer, timeout_ms=min(_POLL_MS, int(wait_s * 1000) + 1))
             return ()
@@ -95,6 +103,16 @@ class BatchConsumer:
         if not records:
             self._failed_at.clear()
         return records
+
+    async def _positions_hold(self, consumer: AIOKafkaConsumer) -> bool:
+        """Whether the consumer's positions are of the topics that are there; while Kafka is away, as it was before."""
+        there = await self._watch.look(consumer, at_once=not self._offsets.checked(consumer))
+        if there is not None:
+            try:
+                await self._offsets.check(consumer, there)
+            except AWAY as error:
+                self._log.warning("offsets could not be checked; nothing is consumed before", error=repr(error))
+        return self._offsets.checked(consumer)
 
     async def _on_batch(self, records: Records) -> None:
         started = self._handling.moved_at = time.monotonic()
@@ -152,7 +170,7 @@ class BatchConsumer:
         if (settled := self._settled) is not None:
             await self._handling.retrying(lambda: settled(records))
         if (consumer := self.subscriber.consumer) is not None:
-            await commit(consumer, records)
+            await self._offsets.commit(consumer, records)
             measure_lag(consumer, records)
         _count(records, done)
 
@@ -211,7 +229,8 @@ class BatchConsumer:
 
     def _exceeded_for_long(self) -> str | None:
         since = self._limit.since
-        if since is None or time.monotonic() - since <= EXCEEDED_LIMIT_S:
+        # Without a message to probe nothing is known, and a restart would tell nobody more.
+        if since is None or not self._limit.failed_probes or time.monotonic() - since <= EXCEEDED_LIMIT_S:
             return None
         return (
             f"the handler has failed on every message for over {EXCEEDED_LIMIT_S:.0f} s ({self._handling.last_error})"

@@ -37,7 +37,7 @@ class TopicState:
     """A topic as the cluster has it now."""
 
     id: str
-    """Changes when the topic is deleted and created again."""
+    """Empty where the cluster has none. Changes when the topic is deleted and created again."""
     partitions: frozenset[int]
 
 
@@ -51,14 +51,19 @@ def never_create_topics() -> None:
 
 
 async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> Mapping[str, TopicState]:
-    """Those of the topics that exist. One request, to any broker.
+    """Those of the topics that exist. One request, to any broker. Raises KafkaError.
 
-    Raises KafkaError, or NotImplementedError from a cluster before Kafka 2.8, which has no topic ids.
+    A cluster before Kafka 2.8 knows no ids of topics; they are empty then.
     """
     node = client.get_random_node()
     if node is None:
         raise NodeNotReadyError("no broker is known")
-    response: Any = await client.send(node, _TopicsRequest(names))
+    try:
+        response: Any = await client.send(node, _TopicsRequest(names))
+    except NotImplementedError:
+        await client.force_metadata_update()
+        known = {name: client.cluster.partitions_for_topic(name) for name in names}
+        return {name: TopicState("", frozenset(numbers)) for name, numbers in known.items() if numbers}
     found: dict[str, TopicState] = {}
     for code, name, topic_id, _internal, partitions, *_ in response.topics:
         error = for_code(code)

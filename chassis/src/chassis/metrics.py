@@ -21,6 +21,11 @@ BATCH_RETRIES = Counter(
 OUTBOX_PUBLISHED = Counter("segue_outbox_published_total", "Outbox rows published.")
 HOUSEKEPT = Counter("segue_housekeeping_deleted_total", "Things deleted because they were old enough.", ["what"])
 CONSUMER_LAG = Gauge("segue_consumer_lag_messages", "Messages not yet read, by partition.", ["topic", "partition"])
+TOPIC_UNAVAILABLE = Gauge(
+    "segue_topic_unavailable",
+    "1 while a topic is missing, has too few partitions, or has partitions that no replica consumes.",
+    ["topic"],
+)
 TAIL_READ = Counter("segue_tail_messages_total", "Messages read by the tail.", ["topic"])
 TAIL_UNREADABLE = Counter("segue_tail_unreadable_total", "Messages the tail could not read.", ["topic"])
 HTTP_CONNECTIONS = Gauge("segue_http_connections", "Open connections of this process's listeners.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
-from chassis.broker import publish, stop_consuming
+from chassis.broker import missed_topics, publish, stop_consuming
 from chassis.database import TRANSIENT, Connection, Pool
 from chassis.database_limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.logs import get_logger
@@ -45,7 +45,7 @@ RETURNING id, topic, key, value, headers
 _PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
 _LEFT_BEHIND = """
 SELECT id, topic, key, value, headers FROM outbox
-WHERE created_at < now() - make_interval(secs => $1) AND id <> ALL($2::bigint[])
+WHERE created_at < now() - make_interval(secs => $1) AND id <> ALL($2::bigint[]) AND topic <> ALL($4::text[])
 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
 """
 
@@ -224,7 +224,9 @@ class Outbox:
 
     async def _relay_once(self) -> int:
         async with transaction(self._pool, PUBLISH_LIMIT_S + LOOP_LIMIT_S) as connection:
-            found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH)
+            # Rows of a topic that is missing for long would fill every batch; they are tried every other time.
+            missed = missed_topics(self._broker, RELAY_AGE_S)
+            found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH, missed)
             if not found:
                 return 0
             rows = [_row(row) for row in found]

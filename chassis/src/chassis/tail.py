@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from chassis.broker import METADATA_AGE_MS
 from chassis.logs import get_logger
+from chassis.metadata import TopicState, describe_topics, never_create_topics
 from chassis.metrics import TAIL_READ, TAIL_UNREADABLE
 from chassis.polling import poll
-from chassis.records import Records
+from chassis.records import Records, in_turns, read_past_unreadable
+from chassis.topic_watch import TopicWatch
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.topics import Topic
 
@@ -37,6 +40,10 @@ OnMessage = Callable[[Envelope], None]
 
 class TailBroken(Exception):
     """The consumer died in a way that it does not recover from by itself."""
+
+
+class TopicsChanged(Exception):
+    """There are other topics than the consumer was given, or other partitions."""
 
 
 class Tail:
@@ -60,10 +67,13 @@ class Tail:
         self._window_s = window_s
         self._now_s = now_s
         self._positions: dict[TopicPartition, int] = {}
-        self._behind: dict[TopicPartition, int] = {}
+        self._behind: Mapping[TopicPartition, int] = {}
+        self._ids: dict[str, str] = {}
+        self._names = [topic.name for topic in topics]
+        self._watch = TopicWatch(topics, group=None)
         self.caught_up = asyncio.Event()
         """Set once everything that was there at the start has been read."""
-        self._log = get_logger("chassis.tail").bind(topics=[topic.name for topic in topics])
+        self._log = get_logger("chassis.tail").bind(topics=self._names)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -71,6 +81,7 @@ class Tail:
         task = asyncio.create_task(self._live(), name="tail")
         self._runtime.must_live(lambda: "the tail" if task.done() else None)
         self._runtime.must_be_ready(lambda: None if self.caught_up.is_set() else "the tail is catching up")
+        self._runtime.must_be_ready(self._watch.problem)
         try:
             yield
         finally:
@@ -82,13 +93,16 @@ class Tail:
         while True:
             try:
                 await self._follow()
+            except TopicsChanged:
+                continue
             except (KafkaError, OSError, TimeoutError, TailBroken) as error:
                 self._log.warning("the tail lost Kafka; it goes on where it was", error=repr(error))
             await asyncio.sleep(_RETRY_S)  # Cancelled when the block that runs the tail is left.
 
     async def _follow(self) -> None:
+        never_create_topics()
+        read_past_unreadable()
         consumer = AIOKafkaConsumer(
-            *(topic.name for topic in self._topics),
             bootstrap_servers=self._bootstrap_servers.split(","),
             client_id=f"segue-{self._runtime.service}-tail",
             group_id=None,
@@ -97,18 +111,34 @@ class Tail:
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
             request_timeout_ms=10_000,
+            metadata_max_age_ms=METADATA_AGE_MS,
         )
         try:
             await consumer.start()
+            there = await describe_topics(consumer._client, self._names)
+            self._forget_earlier_topics(there)
+            # Assigned rather than subscribed: a subscription to topics that change is read anew from the start.
+            consumer.assign([TopicPartition(name, n) for name, state in there.items() for n in state.partitions])
+            await self._watch.look(consumer, at_once=True)
             await self._seek(consumer)
             while True:
+                if await self._watch.look(consumer) not in (None, there):
+                    raise TopicsChanged
                 records = await poll(consumer, timeout_ms=500, max_records=_BATCH)
-                self._take(records)
+                await self._take(records)
                 if not records:
                     _require_alive(consumer)
         finally:
             async with asyncio.timeout(5):
                 await consumer.stop()
+
+    def _forget_earlier_topics(self, there: Mapping[str, TopicState]) -> None:
+        """Positions in a topic that was deleted and created again since mean nothing: it is read whole."""
+        anew = {name for name, state in there.items() if self._ids.get(name, state.id) != state.id}
+        for partition in self._positions:
+            if partition.topic in anew:
+                self._positions[partition] = 0
+        self._ids |= {name: state.id for name, state in there.items()}
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         partitions = consumer.assignment()
@@ -118,6 +148,7 @@ class Tail:
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
         first = await consumer.beginning_offsets(partitions)
         last = await consumer.end_offsets(partitions)
+        self._behind = last
         for partition in partitions:
             at = found.get(partition)
             recent = at.offset if at is not None else max(first[partition], last[partition] - LAST_RECORDS)
@@ -126,29 +157,34 @@ class Tail:
             start = start if first[partition] <= start <= last[partition] else first[partition]
             consumer.seek(partition, start)
             self._positions[partition] = start
-            self._behind[partition] = last[partition]
         self._note_progress()
 
-    def _take(self, records: Records) -> None:
-        for record in records:
-            self._read(record)
+    async def _take(self, records: Records) -> None:
+        untaken: list[tuple[ConsumerRecord[bytes, bytes], Exception]] = []
+        async for record in in_turns(records):
+            if (error := self._read(record)) is not None:
+                untaken.append((record, error))
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
         self._note_progress()
+        if untaken:
+            first, error = untaken[0]
+            said = {"topic": first.topic, "partition": first.partition, "first_offset": first.offset}
+            self._log.error("messages were not taken by the tail", count=len(untaken), exc_info=error, **said)
 
-    def _read(self, record: ConsumerRecord[bytes, bytes]) -> None:
+    def _read(self, record: ConsumerRecord[bytes, bytes]) -> Exception | None:
         try:
             envelope = decode(record.headers, record.value)
             if isinstance(envelope, Skipped):
-                return
+                return None
             self._on_message(envelope)
         except Undecodable:
             TAIL_UNREADABLE.labels(record.topic).inc()
-            return
+            return None
         except Exception as error:  # noqa: BLE001 - one message that the reader trips over must not end the tail
             TAIL_UNREADABLE.labels(record.topic).inc()
-            self._log.error("a message was not taken by the tail", offset=record.offset, exc_info=error)
-            return
+            return error
         TAIL_READ.labels(record.topic).inc()
+        return None
 
     def _note_progress(self) -> None:
         if self.caught_up.is_set():

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 
 import gateway
 from chassis.artifacts import ArtifactStore
-from chassis.broker import make_broker, running, watch_broker
+from chassis.broker import make_broker, running
+from chassis.broker_watch import watch_broker
 from chassis.database import migrate, open_pool
 from chassis.health import serve_health
 from chassis.http import health_routes, serve_http

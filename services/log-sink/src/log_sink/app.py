@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import log_sink
 from chassis.artifacts import ArtifactStore
-from chassis.broker import make_broker, running, watch_broker
+from chassis.broker import make_broker, running
+from chassis.broker_watch import watch_broker
 from chassis.database import Pool, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
 from chassis.http import health_app, serve_http

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orchestrator
-from chassis.broker import make_broker, running, watch_broker
+from chassis.broker import make_broker, running
+from chassis.broker_watch import watch_broker
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
 from chassis.http import health_app, serve_http
