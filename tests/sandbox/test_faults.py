@@ -53,8 +53,8 @@ def test_accepted_but_unclear(box: Any, provider: str) -> None:
 )
 def test_no_answer_in_time(box: Any, fault: dict[str, Any], accepted: int) -> None:
     box.fault("replicate", times=1, **fault)
+    asked = {"input": {"prompt": "Rain"}}
     with pytest.raises(httpx.ReadTimeout):
-        asked = {"input": {"prompt": "Rain"}}
         box.replicate.post("/v1/models/google/lyria-2/predictions", json=asked, timeout=patient(0.2))
     box.until(lambda: box.totals("replicate")["posts"])
     totals = box.totals("replicate")
