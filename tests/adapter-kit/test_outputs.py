@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapter_kit.bounded_json import CUT
 from adapter_kit.outcomes import Output, OutputPending, Produced, Unreadable
 from adapter_kit.outputs import read_outputs
 
@@ -137,7 +138,7 @@ def test_a_file_in_base64_that_does_not_say_so_is_a_data_url() -> None:
     "answer",
     [
         {"audio": None, "reference_audio_url": A},
-        {"audio": None, "input": {"audio": A}, "inputs": [A]},
+        {"audio": None, "input": {"audio": A}, "inputs": [A], "reference": A},
         {"audio": {}, "request": {"song": A}, "arguments": {"audio_url": A}},
         {"audio": [], "webhook": A, "webhook_url": A, "callbackUrl": A},
         {"audio": "", "urls": {"get": A, "cancel": A, "stream": A}},
@@ -226,6 +227,12 @@ def test_a_result_in_which_nothing_can_be_found_is_kept_raw(answer: Any) -> None
     outcome = read_outputs(answer, "music", "the raw result")
     assert isinstance(outcome, Unreadable)
     assert outcome.raw == "the raw result"
+
+
+def test_a_file_that_was_too_large_to_be_read_is_ours_to_mend() -> None:
+    cut = "data:audio/wav;base64," + "QUJD" * 1000 + CUT.decode()
+    for answer in (cut, {"audio": {"url": cut}}, [A, cut]):
+        assert isinstance(read_outputs(answer, "music", "raw"), Unreadable)
 
 
 def test_a_hundred_files_are_enough() -> None:

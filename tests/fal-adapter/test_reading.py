@@ -122,6 +122,8 @@ def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) 
         # The run succeeded, and its output is not there yet.
         *((DONE, said(200, early), OutputPending) for early in EARLY),
         (DONE, said(200, "null"), OutputPending),
+        (DONE, said(202, {"status": "IN_PROGRESS"}), OutputPending),
+        (DONE, said(200, {"detail": "Request is still in progress"}), NoAnswer),
         (DONE, said(200, ""), OutputPending),
         # Somebody on the way answers in the result's place.
         (DONE, said(200, "<html>Please wait</html>"), NoAnswer),

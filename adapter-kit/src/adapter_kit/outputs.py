@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from adapter_kit.bounded_json import CUT, FILE_BYTES
 from adapter_kit.outcomes import Output, OutputPending, Produced, Unreadable
 from adapter_kit.results import KEYS, Candidate, is_aside, is_echo, links_in, plain_key
 from contracts.generation import Modality
@@ -40,6 +41,8 @@ def read_outputs(
     links = [candidate for candidate in links_in(result) if candidate.url not in given]
     for wanted in _in_order_of_preference(modality, links):
         if found := [Output(link.url, link.content_type) for link in links if wanted(link)]:
+            if any(output.url.endswith(CUT.decode()) for output in found):
+                return Unreadable(f"a file within the result is larger than {FILE_BYTES} bytes in base64", raw)
             return Produced(tuple(found[:MAX_OUTPUTS]))
     family = _FAMILY[modality]
     if _is_pending(result, family):

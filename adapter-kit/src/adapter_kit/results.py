@@ -35,7 +35,7 @@ KEYS: Final[Mapping[str, str]] = {
 """What a value is by its key alone."""
 
 _ECHO: Final = re.compile(
-    r"(inputs?|requests?|arguments|args|kwargs|params|parameters|logs?|urls|metrics|webhooks?|callbacks?|next|previous)"
+    r"(inputs?|references?|ref|prompt|requests?|arguments|args|kwargs|params|parameters|logs?|urls|metrics|webhooks?|callbacks?|next|previous)"
     r"|(input|reference|ref|source|init|initial|prompt|condition|conditioning|control|guide|original|uploaded|webhook"
     r"|callback|example)_.*"
     r"|(.*_)?(status|response|cancel|webhook|callback|poll|request|log|logs|docs|license|terms|model|schema)_(url|uri)"

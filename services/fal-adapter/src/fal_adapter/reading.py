@@ -26,6 +26,7 @@ from adapter_kit.outcomes import (
     ProviderRef,
     Running,
     Stopped,
+    Unreadable,
     Waiting,
 )
 from adapter_kit.outputs import read_outputs
@@ -114,6 +115,8 @@ def _produced(
         # A page of somebody on the way: the result is another one.
         return no_answer(done)
     outcome = read_outputs(answer.json(), modality, raw_text(answer.text), asked)
+    if isinstance(outcome, Unreadable) and STILL_IN_PROGRESS in outcome.raw.lower():
+        return no_answer(done)
     return None if failed and not isinstance(outcome, Produced) else outcome
 
 
