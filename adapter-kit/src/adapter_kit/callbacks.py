@@ -44,9 +44,15 @@ class Callbacks:
         transaction.after_commit(lambda: self._tell(called, after))
 
     def _tell(self, called: Sequence[_Called], attempts: dict[AttemptId, Attempt]) -> None:
+        unknown = [one.attempt_id for one in called if one.attempt_id not in attempts]
+        if unknown:
+            # One line, however many there are: whoever can write to the topic can write a million.
+            self._log.warning("called back about unknown attempts", count=len(unknown), attempt_id=unknown[0])
         for one in called:
             verdict = self._verdict(one, attempts.get(one.attempt_id))
             CALLBACKS_HEARD.labels(self._provider.name, verdict).inc()
+            if verdict == "unknown":
+                continue
             ref, over = (one.callback.ref.request_id, one.callback.over) if one.callback else (None, None)
             log = self._log.info if verdict == "heard" else self._log.warning
             log("called back", attempt_id=one.attempt_id, provider_ref=ref, over=over, verdict=verdict)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from adapter_kit import ledger
 from adapter_kit.happenings import Resolved
@@ -29,8 +31,15 @@ async def take_verdicts(transaction: Transaction, verdicts: Sequence[ResolveAtte
             ids = {"job_id": one.job_id, "attempt_id": one.attempt_id}
             _log.error("an operator's verdict names another attempt's run", ref=one.provider_ref, owner=owner, **ids)
     stepped = await ledger.apply(transaction, taken)
+    unknown = [attempt_id for attempt_id, _ in taken if attempt_id not in stepped]
+    if unknown:
+        # One line, however many there are: whoever can write to the topic can write a million.
+        said: dict[str, Any] = {"count": len(unknown), "attempt_id": unknown[0]}
+        transaction.after_commit(partial(_log.warning, "an operator's verdict about an unknown attempt", **said))
     for attempt_id, verdict in taken:
-        state = stepped[attempt_id].attempt.state if attempt_id in stepped else "unknown"
+        if attempt_id not in stepped:
+            continue
+        state = stepped[attempt_id].attempt.state
         ref = verdict.ref.request_id if verdict.ref else None
         transaction.after_commit(_Telling(attempt_id, ref, state))
 

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind
 from chassis.broker import batch_subscriber
 from chassis.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher
 from chassis.dlq_limit import DlqLimit, DlqLimitExceeded
-from chassis.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping
+from chassis.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, arrived_at
 from chassis.logs import get_logger
 from chassis.metrics import (
     BATCH_SECONDS,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from chassis.runtime import Runtime
 
-__all__ = ["BatchConsumer", "Delivered", "Settled"]
+__all__ = ["BatchConsumer", "Delivered", "Settled", "arrived_at"]
 
 BATCH_RECORDS: Final = 1000
 EXCEEDED_LIMIT_S: Final = 600.0

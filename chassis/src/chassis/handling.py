@@ -49,13 +49,13 @@ class Delivered:
     """The context of this service's work on it: what the message leads to belongs under it."""
     record: ConsumerRecord[bytes, bytes]
 
-    @property
-    def arrived_at(self) -> datetime | None:
-        """When the record came into the log, as it says itself; None where it says no time that there is."""
-        try:
-            return datetime.fromtimestamp(self.record.timestamp / 1000, UTC)
-        except (OverflowError, ValueError, OSError):
-            return None
+
+def arrived_at(record: ConsumerRecord[bytes, bytes]) -> datetime | None:
+    """When a record came into the log, as it says itself; None where it says no time that there is."""
+    try:
+        return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 class Handler(Protocol):

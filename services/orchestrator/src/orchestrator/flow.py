@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Final
 
 from chassis.database import TRANSIENT
 from chassis.database_limits import LOOP_LIMIT_S
-from chassis.delivery import Delivered
+from chassis.delivery import Delivered, arrived_at
 from chassis.logs import get_logger
 from chassis.outbox import Outbox, Transaction
 from chassis.runtime import Runtime
@@ -36,6 +37,8 @@ LONGEST_SLEEP_S: Final = 5.0
 LOCKED_S: Final = 0.1
 PUT_OFF_S: Final = 60.0
 STALL_S: Final = 60.0
+LEFT_ALONE: Final = "requests from before all jobs that are kept; they are left alone"
+CONFLICT: Final = "the same idempotency key came with another body; the first one stands"
 _log = get_logger("orchestrator.flow")
 
 
@@ -57,6 +60,7 @@ class Flow:
             asked = any(isinstance(delivered.message, JobRequested) for delivered in batch)
             paces = await pace.paces(transaction) if asked else {}
             changed: dict[JobId, Stored] = {}
+            odd: dict[str, list[JobId]] = {}
             for delivered in batch:
                 happening = self._happening(delivered, paces, transaction.now)
                 if happening is None:
@@ -65,8 +69,10 @@ class Flow:
                 # An attempt's events come under the job's own context, so that attempts are siblings in its trace.
                 known = changed.get(job_id) or jobs.get(job_id)
                 if known is None and self._is_over(happening, transaction.now):
+                    odd.setdefault(LEFT_ALONE, []).append(job_id)
                     continue
-                _warn_of_conflict(known, happening)
+                if _conflicts(known, happening):
+                    odd.setdefault(CONFLICT, []).append(job_id)
                 context = known.traceparent if known else delivered.traceparent
                 now_job = self._apply(transaction, known, happening, context)
                 if now_job is not None:
@@ -74,6 +80,7 @@ class Flow:
             await store.save(transaction, changed)
             await pace.learn(transaction, (delivered.message for delivered in batch))
             transaction.after_commit(self._wake.set)
+            transaction.after_commit(partial(_warn_of, odd))
 
     @asynccontextmanager
     async def timers(self) -> AsyncIterator[None]:
@@ -90,7 +97,7 @@ class Flow:
     def _happening(self, delivered: Delivered, paces: Paces, now: datetime) -> Happening | None:
         match delivered.message:
             case JobRequested() as request:
-                return self._requested(request, delivered.arrived_at or now, paces)
+                return self._requested(request, arrived_at(delivered.record) or now, paces)
             case CancelRequested():
                 return CancelAsked()
             case ResolutionRequested() as verdict:
@@ -103,10 +110,7 @@ class Flow:
                 return None
 
     def _is_over(self, happening: Happening, now: datetime) -> bool:
-        if not isinstance(happening, Requested) or not may_be_purged(happening.request, now, self._keep_rows):
-            return False
-        _log.warning("a request from before all jobs that are kept; it is left alone", job_id=happening.request.job_id)
-        return True
+        return isinstance(happening, Requested) and may_be_purged(happening.request, now, self._keep_rows)
 
     def _requested(self, request: JobRequested, arrived_at: datetime, paces: Paces) -> Requested:
         try:
@@ -171,10 +175,19 @@ class Flow:
         return f"the deadline watch has not turned for {idle_s:.0f} s" if idle_s > STALL_S else None
 
 
-def _warn_of_conflict(known: Stored | None, happening: Happening) -> None:
-    if known and isinstance(happening, Requested) and known.job.fingerprint != happening.request.fingerprint:
-        # Two replicas took the same key for different bodies in the same moment; the first in the log is the job.
-        _log.warning("the same idempotency key came with another body; the first one stands", job_id=known.job.job_id)
+def _conflicts(known: Stored | None, happening: Happening) -> bool:
+    # Two replicas took the same key for different bodies in the same moment; the first in the log is the job.
+    return (
+        known is not None
+        and isinstance(happening, Requested)
+        and known.job.fingerprint != happening.request.fingerprint
+    )
+
+
+def _warn_of(odd: Mapping[str, Sequence[JobId]]) -> None:
+    """One line for each kind, however many there are: whoever can write to the topic can write a million."""
+    for what, job_ids in odd.items():
+        _log.warning(what, count=len(job_ids), job_id=job_ids[0])
 
 
 class _Telling:

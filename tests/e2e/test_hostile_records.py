@@ -1,0 +1,168 @@
+"""Strangers write into every topic while jobs run: all jobs end well, and nothing stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from contracts.attempts import AttemptFailed
+from contracts.callbacks import CallbackReceived
+from contracts.envelope import Record, encode
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.requests import JobRequested
+from contracts.topics import ATTEMPTS, CALLBACKS, REQUESTS, TOPICS, Topic
+from orchestrator.flow import LEFT_ALONE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.conftest import System
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+
+HOSTILE = 3_000
+"""Records into each topic."""
+JOBS = 30
+LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
+CONSUMED = [topic for topic in TOPICS if topic.groups]
+
+
+def undecodable(topic: Topic) -> list[Record]:
+    """Small records of every kind that nobody can decode."""
+    known = topic.carries[0].TYPE.encode()
+    typed = (("ce_id", b"1"), ("ce_type", known), ("ce_source", b"/evil"))
+    name = known.rpartition(b".v")[0]
+    made: list[tuple[bytes, tuple[tuple[str, bytes], ...]]] = [
+        (b"{}", ()),
+        (b"{}", (("ce_type", b"\xff\xfe"), ("ce_id", b"1"))),
+        (b"\x00\x01 not json", typed),
+        (b'{"job_id": "', typed),
+        (b'{"job_id": 7, "occurred_at": []}', typed),
+        (json.dumps({"job_id": "x" * 2_000}).encode(), typed),
+        (json.dumps({name: [{}] * 200 for name in ("plan", "attempts", "artifacts", "providers")}).encode(), typed),
+        (b"{}", (("ce_id", b"1"), ("ce_type", name + b".v99"))),
+    ]
+    return [Record(topic.name, b"", value, headers) for value, headers in made]
+
+
+def absurd(topic: Topic, n: int) -> Record | None:
+    """The n-th message that can be decoded and means nothing: of nobody's job, or of one that was over long ago."""
+    job_id = job_id_for("stranger", str(n))
+    attempt_id = attempt_id_for(job_id, 1)
+    if topic is REQUESTS:
+        asked = JobRequested(
+            job_id=job_id,
+            occurred_at=LONG_AGO,
+            track_id=track_id_for(job_id),
+            tenant=f"stranger {n}",
+            fingerprint="0" * 64,
+            input=MusicInput(prompt="\u202e\x1b[31m"),
+            accept_by=LONG_AGO,
+            deadline_at=LONG_AGO,
+        )
+        return encode(asked, source="evil", traceparent=None)
+    if topic is CALLBACKS:
+        called = CallbackReceived(
+            job_id=job_id,
+            occurred_at=LONG_AGO,
+            attempt_id=attempt_id,
+            provider="fal",
+            delivery_id=str(n),
+            body="\u202e{",
+        )
+        return encode(called, source="evil", traceparent=None)
+    if topic is ATTEMPTS:
+        failed = AttemptFailed(
+            job_id=job_id,
+            occurred_at=LONG_AGO,
+            attempt_id=attempt_id,
+            track_id=track_id_for(job_id),
+            n=1,
+            provider="fal",
+            model="x",
+            endpoint="x",
+            version=1,
+            kind=FailureKind.UNKNOWN,
+            message="\u202e",
+            accepted=False,
+        )
+        return encode(failed, source="evil", traceparent=None)
+    return None
+
+
+def flood(topic: Topic, count: int) -> Iterator[tuple[Record, int | None, bool]]:
+    """Records for a topic, with the partition for those that are all to hit the same, and whether each is dead."""
+    kinds = undecodable(topic)
+    for n in range(count):
+        meant = absurd(topic, n) if n % 10 == 0 else None
+        yield meant or kinds[n % len(kinds)], 0 if n % 2 else None, meant is None
+
+
+async def strangers(servers: str, count: int) -> Counter[str]:
+    """Write so many hostile records into each topic; returns how many of each are dead letters to be."""
+    dead: Counter[str] = Counter()
+
+    async def write(topic: Topic) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=servers, linger_ms=20, max_batch_size=1 << 18) as producer:
+            last: asyncio.Future[object] | None = None
+            for record, partition, is_dead in flood(topic, count):
+                dead[topic.name] += is_dead
+                key = record.key or str(dead[topic.name]).encode()
+                last = await producer.send(
+                    topic.name, record.value, key=key, partition=partition, headers=list(record.headers)
+                )
+            if last is not None:
+                await last
+
+    await asyncio.gather(*(write(topic) for topic in CONSUMED))
+    return dead
+
+
+async def ends(servers: str, topic: Topic) -> int:
+    """How many records a topic has had."""
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+        places = [TopicPartition(topic.name, n) for n in range(6)]
+        return sum((await consumer.end_offsets(places)).values())
+
+
+@pytest_asyncio.fixture
+async def attacked(tmp_path: Path) -> AsyncIterator[System]:
+    """A system of its own on Apache Kafka, whose consumers are not given up as soon as in other tests."""
+    from tests.e2e.conftest import system_on
+
+    async with system_on("apache", tmp_path, {"SEGUE_KAFKA_SESSION_TIMEOUT_S": "30"}) as system:
+        yield system
+
+
+async def test_thousands_of_hostile_records_in_every_topic_stop_no_job(attacked: System) -> None:
+    system = attacked
+    writing = asyncio.create_task(strangers(system.kafka, HOSTILE))
+    jobs = [await system.submit(f"among strangers {n}") for n in range(JOBS)]
+    ended = [await system.ended(job, within_s=120) for job in jobs]
+    assert {job["status"] for job in ended} == {"succeeded"}
+    await system.paid_once(ended, "among strangers")
+
+    dead = await writing
+    meant = sum(dead[topic.name] * len(topic.groups) for topic in CONSUMED)
+
+    async def all_read() -> bool:
+        return not await system.lag()
+
+    await system.until("all is read", all_read, 120)
+    letters = await system.dead_letters()
+    buried = {(letter.service, letter.topic, letter.partition, letter.offset) for letter in letters}
+    assert len(buried) == meant, "each by each service that reads it, and nothing else"
+    await system.alive()
+    lines = [line for log in system.logs().values() for line in log.splitlines()]
+    assert len([line for line in lines if "put into dead letters" in line]) < meant / 20
+    assert len([line for line in lines if LEFT_ALONE in line or "unknown attempts" in line]) < meant / 100
