@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -520,7 +521,7 @@ async def test_what_may_be_paid_for_twice_is_the_clients_choice_and_else_the_set
 ) -> None:
     sent: dict[str, str] = {}
 
-    def note(_: JobTail, envelope: Envelope) -> None:
+    def note(_: JobTail, envelope: Envelope, _arrived_at: datetime) -> None:
         if isinstance(envelope.message, JobRequested):
             sent[envelope.message.job_id] = getattr(envelope.message, field)
 

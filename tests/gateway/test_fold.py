@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.envelope import Envelope
+from contracts.failures import FailureKind
 from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
 from contracts.message import Message
@@ -118,12 +119,33 @@ def test_the_newer_version_wins_and_keeps_what_only_the_other_knew(story: Any) -
     assert merged.fingerprint == "a" * 64
 
 
+def test_a_request_that_came_too_late_is_no_job_for_the_tail(story: Any) -> None:
+    tail, message = JobTail(), requested(story)
+    tail.take(envelope(message), message.accept_by + timedelta(milliseconds=1))
+    assert tail.known(story.job_id) == Known(None)
+    tail.take(envelope(message), message.accept_by)
+    assert tail.known(story.job_id).job is not None
+
+
+def test_a_job_that_is_accepted_after_it_came_too_late_once_is_well_again(story: Any) -> None:
+    late = replace_event(story.failed(), version=1, kind=FailureKind.EXPIRED)
+    again = replace_event(story.accepted(), version=2)
+    job = folded(requested(story), late, again).job
+    assert job is not None
+    assert (job.status, job.error_kind, job.error_message, job.finished_at) == ("queued", None, None, None)
+    assert not job.never_run
+
+
+def replace_event(event: Message, **fields: object) -> Message:
+    return event.model_copy(update=fields)
+
+
 def test_the_tail_forgets_the_jobs_it_heard_of_longest_ago(story: Any) -> None:
     tail = JobTail(max_jobs=2)
     ids = [job_id_for("default", str(n)) for n in range(3)]
     for job_id in ids:
         message = requested(replace(story, job_id=job_id))
-        tail.take(envelope(message))
+        tail.take(envelope(message), message.occurred_at)
     assert tail.known(ids[0]).job is None
     assert tail.job_of_track(track_id_for(ids[0])) is None
     assert tail.job_of_track(track_id_for(ids[2])) is not None

@@ -9,12 +9,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chassis.broker import METADATA_AGE_MS
+from chassis.handling import arrived_at
 from chassis.logs import get_logger
 from chassis.metadata import TopicState, describe_topics, never_create_topics
 from chassis.metrics import TAIL_READ, TAIL_UNREADABLE
@@ -35,7 +37,8 @@ LAST_RECORDS: Final = 2_000
 _BATCH: Final = 1_000
 _RETRY_S: Final = 1.0
 
-OnMessage = Callable[[Envelope], None]
+OnMessage = Callable[[Envelope, datetime | None], None]
+"""Takes a message, with the time of its record."""
 
 
 class TailBroken(Exception):
@@ -176,7 +179,7 @@ class Tail:
             envelope = decode(record.headers, record.value)
             if isinstance(envelope, Skipped):
                 return None
-            self._on_message(envelope)
+            self._on_message(envelope, arrived_at(record))
         except Undecodable:
             TAIL_UNREADABLE.labels(record.topic).inc()
             return None

@@ -22,7 +22,7 @@ READ_LIMIT_S: Final = 3.5
 """How long one request waits for Postgres, all its questions together."""
 SHARED_LIMIT_S: Final = READ_LIMIT_S + 0.5
 """How long one waits at most for a read that many share; a read that fails does so before."""
-SURE_AFTER_S: Final = 2.0
+SURE_AFTER_S: Final = 3.0
 """A server that has answered nobody for so long, while it was asked, is taken for silent."""
 ASK_AGAIN_S: Final = 1.0
 

@@ -16,7 +16,7 @@ from chassis.retention import Chore, rows_chore
 from gateway.database import Database
 from gateway.problems import Problem, shown
 
-REMEMBER_LIMIT_S: Final = 1.5
+REMEMBER_LIMIT_S: Final = 2.0
 """The database may be away; accepting goes on without it after this."""
 
 MAX_KEY_CHARS: Final = 255
@@ -105,7 +105,7 @@ class Fingerprints:
     async def remember(
         self, tenant: str, key: Key, fingerprint: str, job_id: str, traceparent: str | None
     ) -> FirstUse | None:
-        """The key's first use, which may be this one; None if the database does not answer within 1.5 s."""
+        """The key's first use, which may be this one; None if the database does not answer within 2 s."""
         try:
             async with self._database.asked(REMEMBER_LIMIT_S) as lease:
                 row = await lease.connection.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)

@@ -51,9 +51,9 @@ class Lookup:
         return Found(job)
 
     async def stored(self, job_id: str, tenant: str) -> Job | None:
-        """One job as the read model has it; None also where that does not answer within 1 s."""
+        """One job as the read model has it; None also where that does not answer within 2 s."""
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(1.5):  # Giving the connection back may take the rest.
                 return await self._reads.job(job_id, tenant)
         except (ReadModelAway, TimeoutError):
             return None

@@ -43,9 +43,8 @@ async def publish_durably(
         get_logger("gateway").warning("by Kafka's clock a request came too late", job_id=message.job_id, **told)
         raise TooLate
     headers = {name: value.decode() for name, value in record.headers}
-    gateway.tail.take(
-        Envelope(message, headers["ce_id"], headers["ce_source"], headers.get("traceparent"), len(record.value))
-    )
+    envelope = Envelope(message, headers["ce_id"], headers["ce_source"], headers.get("traceparent"), len(record.value))
+    gateway.tail.take(envelope, arrived_at or gateway.clocks.kafka_now())
 
 
 async def publish_confirmed(

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.envelope import Envelope
+from contracts.requests import JobRequested
 from gateway.fold import Known, fold
 from gateway.state import Job
 
@@ -31,8 +32,11 @@ class JobTail:
         self._job_of_track: dict[str, str] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
-    def take(self, envelope: Envelope) -> None:
-        """Learn from one message."""
+    def take(self, envelope: Envelope, arrived_at: datetime | None) -> None:
+        """Learn from one message; `arrived_at` is the time of its record by Kafka's clock, None where it says none."""
+        message = envelope.message
+        if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
+            return  # It will not be run: a repeat of it must not be taken for accepted.
         job_id = envelope.message.job_id
         known = fold(self._known.get(job_id), envelope)
         self._known[job_id] = known
