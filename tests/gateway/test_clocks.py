@@ -157,6 +157,9 @@ def test_a_clock_is_confirmed_for_a_minute() -> None:
     assert own.confirmed
     machine.pass_by(2)
     assert not own.confirmed
+    # Also by an answer that is too slow to be gone by.
+    own.learn("database", machine.wall_s, machine.steady_s - 1, machine.steady_s)
+    assert own.confirmed
 
 
 # The gateway with such a clock.

@@ -79,6 +79,7 @@ class Clocks:
         self._wall = wall
         self.steady = steady
         self._known: dict[Reference, Reading] = {}
+        self._heard_s: float | None = None
         self._said: str | None = None
         self._said_at_s = -SAID_AGAIN_S
         self._away = False
@@ -100,10 +101,11 @@ class Clocks:
     @property
     def confirmed(self) -> bool:
         """Whether another clock was heard within the last minute."""
-        return any(self.steady() - known.at_s < CONFIRMED_FOR_S for known in self._known.values())
+        return self._heard_s is not None and self.steady() - self._heard_s < CONFIRMED_FOR_S
 
     def learn(self, reference: Reference, told_s: float, sent_s: float, heard_s: float) -> None:
         """Take a time that another clock told, between two times of the steady clock."""
+        self._heard_s = heard_s
         known = self._known[reference] = better(self._known.get(reference), reading(told_s, sent_s, heard_s))
         DIFFERENCE.labels(reference).set(self._ahead_s(known))
         self._report()
