@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.chassis.users import as_nobody
 
 from chassis.artifacts import ArtifactStore, ListedFile, artifact_key
+from chassis.runtime import CannotStart
 
 
 @pytest.fixture
@@ -62,3 +65,70 @@ async def test_a_folder_goes_with_its_last_file(store: ArtifactStore, tmp_path: 
         await store.delete("jobs/a/a.1/audio.mp3")
     await put(store, "jobs/a/a.1/audio.mp3")
     assert len(await listed(store)) == 2
+
+
+@pytest.fixture
+def careless() -> Iterator[None]:
+    """An umask that leaves everything open to everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+
+
+async def test_files_and_folders_are_readable_by_their_owner_alone(tmp_path: Path, careless: None) -> None:
+    folder = tmp_path / "made" / "store"
+    await put(ArtifactStore.open(folder.as_uri(), writing=True), "jobs/a/b/c.wav")
+    assert modes(folder) == {".": 0o700, "jobs": 0o700, "jobs/a": 0o700, "jobs/a/b": 0o700, "jobs/a/b/c.wav": 0o600}
+
+
+def test_what_was_open_before_is_closed(tmp_path: Path, careless: None) -> None:
+    file = tmp_path / "store" / "jobs" / "a" / "c.wav"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    (file.parent / "elsewhere").symlink_to("/")
+    ArtifactStore.open((tmp_path / "store").as_uri())
+    told = modes(tmp_path / "store")
+    told.pop("jobs/a/elsewhere")
+    assert told == {".": 0o700, "jobs": 0o700, "jobs/a": 0o700, "jobs/a/c.wav": 0o600}
+    assert Path("/").stat().st_mode & 0o077
+
+
+def test_a_folder_that_has_other_things_in_it_stays_open(tmp_path: Path, careless: None) -> None:
+    shared = tmp_path / "shared"
+    (shared / "jobs").mkdir(parents=True)
+    (shared / "photos").mkdir()
+    ArtifactStore.open(shared.as_uri())
+    assert modes(shared) == {".": 0o777, "jobs": 0o700, "photos": 0o777}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("file:///proc/nowhere", "ARTIFACT_STORE_URL cannot be used: "),
+        ("file:///dev/null", "ARTIFACT_STORE_URL cannot be used: "),
+        ("file:relative", "ARTIFACT_STORE_URL needs an absolute path"),
+        ("file:///", "ARTIFACT_STORE_URL needs an absolute path"),
+        ("/var/lib/segue", "ARTIFACT_STORE_URL must start with one of file://, s3://"),
+        ("az://container", "ARTIFACT_STORE_URL cannot be used: "),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_told_in_one_line(url: str, told: str) -> None:
+    with pytest.raises(CannotStart) as refused:
+        ArtifactStore.open(url, writing=True)
+    assert str(refused.value).startswith(told)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_is_not_writable_is_told_where_it_is_written_to(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    folder.mkdir(mode=0o555)
+    with as_nobody(tmp_path):
+        ArtifactStore.open(folder.as_uri())
+        with pytest.raises(
+            CannotStart, match=r"^ARTIFACT_STORE_URL: .* is not for this user: Permission denied; let it"
+        ):
+            ArtifactStore.open(folder.as_uri(), writing=True)

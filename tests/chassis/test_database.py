@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import re
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from tests.chassis.toy import until
 from tests.patience import patient
 
 from chassis import database
 from chassis.database import TRANSIENT, Pool, database_name, latest_migration, migrate, open_pool
+from chassis.database_connect import refusal
 from chassis.runtime import CannotStart
-from segue_cli.local.postgres import LocalPostgres
+from segue_cli.local.postgres import LocalPostgres, postgres
 
 FIRST = "CREATE TABLE things (id int PRIMARY KEY); SELECT pg_sleep(0.2);"
 SECOND = "INSERT INTO things VALUES (1);"
@@ -104,21 +110,44 @@ async def as_stranger(url: str) -> AsyncIterator[str]:
 async def test_a_role_that_may_not_is_told(database_url: str, package: Package) -> None:
     shop = package("shop_forbidden", **{"001_things": FIRST})
     async with as_stranger(database_url) as url:
-        with pytest.raises(CannotStart, match=r"^DATABASE_URL: permission denied for database test_\d+$"):
+        told = (
+            r'^DATABASE_URL: the role "stranger" may not create schema shop in database "test_\d+"; as its owner: GRANT'
+        )
+        with pytest.raises(CannotStart, match=told):
             await migrate(url, "shop", shop)
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ("postgresql://segue:hunter2@{place}/nowhere", r'^DATABASE_URL: database "nowhere" does not exist$'),
-        ("postgresql://nobody:hunter2@{place}/postgres", r'^DATABASE_URL: role "nobody" does not exist$'),
-        ("postgresql://segue:hunter2@{place}x/postgres", r"^DATABASE_URL is malformed: ValueError$"),
+        (
+            "postgresql://segue:hunter2@{place}/nowhere",
+            r'^DATABASE_URL: database "nowhere" does not exist; create the database',
+        ),
+        (
+            "postgresql://nobody:hunter2@{place}/postgres",
+            r'^DATABASE_URL: role "nobody" does not exist; create the role',
+        ),
+        ("postgresql://segue:hunter2@{place}x/postgres", r"^DATABASE_URL: has a port that is no number"),
         (
             "postgresql://segue:hunter2@127.0.0.1:1/postgres",
-            r"no database answered within 0 s \(Connect",
+            r"no database answered at 127.0.0.1:1/postgres within 0 s \(Connect",
         ),
         ("postgresql://segue:hunter2@no-such-host.invalid/postgres", r"^DATABASE_URL: no database answered"),
+        (
+            "postgresql://segue@{place}/postgres?sslmode=require",
+            "the server does not speak TLS, which sslmode asks for$",
+        ),
+        ("postgresql://segue@{place}/postgres?sslmode=verify-ca", 'root certificate file ".*" does not exist'),
+        (
+            "postgresql://segue@{place}/postgres?options=-cwork_mem%3Dmuch",
+            'invalid value for .*"work_mem".*; correct its o',
+        ),
+        ("postgresql://segue@{place}/postgres?options=-cno_such%3D1", '"no_such"; correct its options$'),
+        (
+            "postgresql://segue:hunter2@127.0.0.1:1,127.0.0.1:2/postgres",
+            r"no database answered at 127.0.0.1:1,127.0.0.1:2/postgres within 0 s \(127.0.0.1:1: Con.*; 127.0.0.1:2: ",
+        ),
     ],
 )
 async def test_a_wrong_url_is_one_line_without_its_password(
@@ -134,8 +163,6 @@ async def test_a_wrong_url_is_one_line_without_its_password(
 
 
 async def test_it_waits_for_a_database_that_is_starting() -> None:
-    from segue_cli.local.postgres import postgres
-
     async with postgres() as server:
         await server.stop()
         waiting = asyncio.create_task(_first_answer(server))
@@ -182,7 +209,175 @@ async def answers(pool: Pool) -> bool:
         ("postgresql://me:hunter2@db.example/segue", "db.example:5432/segue"),
         ("postgresql://db:6000/segue?password=hunter2", "db:6000/segue"),
         ("postgresql:///segue", "socket:5432/segue"),
+        ("postgresql+asyncpg://me:hunter2@h1:1,[::1]:2/segue?sslmode=disable", "h1:1,[::1]:2/segue"),
     ],
 )
 def test_a_database_is_named_without_its_secrets(url: str, name: str) -> None:
     assert database_name(url) == name
+
+
+async def test_a_schema_that_an_owner_made_is_enough(database_url: str, package: Package) -> None:
+    shop = package("shop_given", **{"001_things": FIRST})
+    async with as_stranger(database_url) as url, connected(database_url) as owner:
+        await owner.execute("CREATE SCHEMA shop AUTHORIZATION stranger")
+        await migrate(url, "shop", shop)
+        assert await applied(database_url) == ["001_things.sql"]
+        await owner.execute("DROP SCHEMA shop CASCADE")
+
+
+async def test_what_a_role_lacks_in_anothers_schema_is_told_with_how_to_grant_it(
+    database_url: str, package: Package
+) -> None:
+    shop = package("shop_of_another", **{"001_things": FIRST})
+    await migrate(database_url, "shop", shop)
+    async with as_stranger(database_url) as url, connected(database_url) as owner:
+        for grant, told in (
+            ("SELECT 1", 'the role "stranger" may not use schema shop, which is of "segue"'),
+            (
+                "GRANT USAGE ON SCHEMA shop TO stranger",
+                r"may not read and write all tables of schema shop \(migrations, t",
+            ),
+            (
+                "GRANT SELECT ON ALL TABLES IN SCHEMA shop TO stranger",
+                r"schema shop \(things\); as \"segue\": GRANT SELECT, INSERT",
+            ),
+        ):
+            await owner.execute(grant)
+            with pytest.raises(CannotStart, match=f"^DATABASE_URL: .*{told}"):
+                await migrate(url, "shop", shop)
+        await owner.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA shop TO stranger")
+        await migrate(url, "shop", shop)
+        more = package(
+            "shop_of_another_later", **{"001_things": FIRST, "002_more": "ALTER TABLE things ADD COLUMN b int"}
+        )
+        with pytest.raises(
+            CannotStart, match=r"^DATABASE_URL: must be owner of table things; schema shop has to be mig"
+        ):
+            await migrate(url, "shop", more)
+        await owner.execute("DROP OWNED BY stranger")
+
+
+async def test_a_role_that_may_only_read_is_told(
+    database_url: str, package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "START_LIMIT_S", 0.3)
+    async with as_stranger(database_url) as url, connected(database_url) as owner:
+        await owner.execute("ALTER ROLE stranger SET default_transaction_read_only = on")
+        with pytest.raises(
+            CannotStart, match=r"^DATABASE_URL: the database at .* takes no writes, and Segue has to write"
+        ):
+            await migrate(url, "shop", package("shop_read_only", **{"001_things": FIRST}))
+
+
+async def test_a_full_server_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "START_LIMIT_S", 0.3)
+    async with as_stranger(database_url) as url, connected(database_url) as owner:
+        await owner.execute("ALTER ROLE stranger CONNECTION LIMIT 0")
+        with pytest.raises(CannotStart, match=r"^DATABASE_URL: .* within 0 s \(too many connections for role"):
+            async with open_pool(url, "shop"):
+                pytest.fail("it is full")
+        await owner.execute("ALTER ROLE stranger CONNECTION LIMIT 5")
+        async with open_pool(url, "shop") as pool:
+            assert await answers(pool)
+
+
+@pytest.fixture
+async def kept_server(tmp_path: Path) -> AsyncIterator[tuple[LocalPostgres, Path]]:
+    """A server of the test's own whose files it may change."""
+    for above in (tmp_path, *tmp_path.parents[:3]):
+        if above.stat().st_uid == os.geteuid():
+            above.chmod(above.stat().st_mode | 0o011)
+    async with postgres(tmp_path / "kept") as server:
+        yield server, tmp_path / "kept" / "data"
+
+
+async def test_a_wrong_password_and_a_refusal_of_pg_hba_are_told(kept_server: tuple[LocalPostgres, Path]) -> None:
+    server, data = kept_server
+    wrong = re.sub(":[^:]*@", ":hunter2@", server.url)
+    for url, told in (
+        (wrong, r'^DATABASE_URL: password authentication failed for user "segue"; correct the password$'),
+        (re.sub(":[^:]*@", "@", server.url), "^DATABASE_URL.*password"),
+    ):
+        with pytest.raises(CannotStart, match=told) as refused:
+            async with open_pool(url, "shop"):
+                pytest.fail("it has another password")
+        assert "hunter2" not in str(refused.value)
+    async with connected(server.url) as owner:
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+        await owner.execute("SELECT pg_reload_conf()")
+        told = "^DATABASE_URL: no pg_hba.conf entry for host .*, no encryption; .* let it in by pg_hba.conf"
+        await _eventually_refused(server.url, told)
+
+
+async def _eventually_refused(url: str, told: str) -> None:
+    async def refused() -> bool:
+        try:
+            async with open_pool(url, "shop"):
+                return False
+        except CannotStart as error:
+            return re.search(told, str(error)) is not None
+
+    await until(refused)
+
+
+async def test_of_several_hosts_the_first_that_takes_writes_is_used(
+    postgres_url: str, kept_server: tuple[LocalPostgres, Path]
+) -> None:
+    """As behind a failover: one host is gone, one takes no writes, one is the primary."""
+    server, _ = kept_server
+    async with connected(server.url) as owner:
+        await owner.execute("CREATE ROLE anyone SUPERUSER LOGIN PASSWORD 'hunter2'")
+        await owner.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await owner.execute("SELECT pg_reload_conf()")
+    async with connected(postgres_url) as other:
+        await other.execute("CREATE ROLE anyone SUPERUSER LOGIN PASSWORD 'hunter2'")
+        try:
+            mine, theirs = (urlsplit(url).port for url in (server.url, postgres_url))
+            url = f"postgresql://anyone:hunter2@127.0.0.1:1,127.0.0.1:{mine},127.0.0.1:{theirs}/postgres"
+            async with open_pool(url, "shop") as pool:
+                assert await pool.fetchval("SHOW port") == str(theirs)
+        finally:
+            await other.execute("DROP ROLE anyone")
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unsupported startup parameter: options",
+        'database "x" does not exist',
+        "no such user",
+        "SASL authentication failed",
+    ],
+)
+def test_what_a_pooler_refuses_for_good_is_not_waited_for(said: str) -> None:
+    assert str(refusal(asyncpg.ProtocolViolationError(said))) == f"DATABASE_URL: the connection pooler says: {said}"
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        asyncpg.ProtocolViolationError("pgbouncer cannot connect to server"),
+        asyncpg.TooManyConnectionsError("sorry, too many clients already"),
+        asyncpg.CannotConnectNowError("the database system is starting up"),
+        ConnectionResetError("gone"),
+        ssl.SSLEOFError("EOF occurred in violation of protocol"),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_may_pass_is_waited_for(passing: Exception) -> None:
+    assert refusal(passing) is None
+
+
+def test_a_certificate_that_is_not_trusted_is_told() -> None:
+    untrusted = ssl.SSLCertVerificationError("certificate verify failed: self-signed certificate")
+    assert str(refusal(untrusted)).startswith("DATABASE_URL: TLS with the server failed: ")

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 from tests.chassis import toy as toy_module
 from tests.chassis.toy import environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis.runtime import EXIT_SETTINGS, EXIT_UNHEALTHY, Runtime
+from chassis.runtime import EXIT_SETTINGS, EXIT_UNHEALTHY, CannotStart, Runtime, in_one_line, why_not
 from chassis.telemetry import make_telemetry
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS
 from segue_cli.local.kafka import kafka
@@ -167,7 +168,7 @@ async def test_a_taken_port_and_a_cluster_without_topics_are_one_line(database_u
             env = environment(cluster.bootstrap_servers, database_url, **changed)
             process = await asyncio.create_subprocess_exec(*TOY, env=env, stdout=-3, stderr=asyncio.subprocess.PIPE)
             _, err = await process.communicate()
-            assert process.returncode == 1
+            assert process.returncode == EXIT_SETTINGS
             (line,) = err.decode().splitlines()
             assert line.startswith("toy cannot start: ")
             assert told in line
@@ -188,3 +189,78 @@ def test_the_first_dead_part_is_told_and_a_failure_stays() -> None:
     runtime.fail("the second")
     dead.clear()
     assert (runtime.unhealthy(), runtime.unready(), runtime.stopping.is_set()) == ("the first", "stopping", True)
+
+
+BROKEN = """
+import asyncio, sys
+from contextlib import asynccontextmanager
+from chassis.runtime import run_service
+from chassis.settings import ServiceSettings
+
+@asynccontextmanager
+async def app(settings, runtime):
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(fail(settings.database_url.get_secret_value(), runtime))
+        if sys.argv[1] == "early":
+            await asyncio.wait([task])
+            await asyncio.sleep(0)
+        yield
+
+async def fail(url, runtime):
+    while sys.argv[1] == "late" and not runtime.started:
+        await asyncio.sleep(0)
+    raise ExceptionGroup("outer", [LookupError(f"\x1b[31mno such thing\\nat {url}")])
+
+run_service("broken", ServiceSettings, app)
+"""
+
+
+async def broken(when: str, **more: str) -> tuple[int | None, str, str]:
+    env = environment("127.0.0.1:1", "postgresql://me:hunter2@db/x", **more)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", BROKEN, when, env=env, cwd="/", stdout=pipe, stderr=pipe
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+SAID = "LookupError: \\u001b[31mno such thing; at …"
+
+
+async def test_what_nobody_foresaw_at_start_is_one_line_with_its_type_and_text() -> None:
+    code, out, err = await broken("early")
+    assert (code, err) == (1, f"broken cannot start: {SAID} (LOG_LEVEL=DEBUG logs the traceback)\n")
+    assert "Traceback" not in out
+    _, out, err = await broken("early", LOG_LEVEL="DEBUG")
+    (logged,) = [json.loads(line) for line in out.splitlines() if '"traceback"' in line]
+    assert "in fail" in logged["exception"]
+    assert err.count("\n") == 1
+    assert "hunter2" not in out + err
+
+
+async def test_what_nobody_foresaw_later_is_a_line_in_the_log() -> None:
+    code, out, err = await broken("late")
+    assert (code, err) == (EXIT_UNHEALTHY, "")
+    last = json.loads(out.splitlines()[-1])
+    assert (last["level"], last["error"]) == ("critical", SAID)
+    assert "hunter2" not in out
+
+
+def test_the_reason_is_found_in_whatever_group_it_comes() -> None:
+    mine = CannotStart("SEGUE_X: no")
+    assert why_not(ExceptionGroup("", [OSError(), ExceptionGroup("", [ValueError(), mine])])) is mine
+    assert isinstance(why_not(ExceptionGroup("", [OSError(), ValueError()])), OSError)
+    assert in_one_line(mine) == "SEGUE_X: no"
+    assert in_one_line(asyncpg.DivisionByZeroError("1/0")) == "DATABASE_URL: DivisionByZeroError: 1/0"
+    assert in_one_line(KeyError()) == "KeyError"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"), ("OTEL_BSP_MAX_QUEUE_SIZE", "many")]
+)
+async def test_opentelemetrys_own_settings_are_no_traceback(name: str, value: str) -> None:
+    code, out, err = await broken("early", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", **{name: value})
+    assert code in (1, EXIT_SETTINGS)
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,5 +109,32 @@ def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.Monke
 
 def test_an_env_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A_KEY=\xff\xfe\n")
-    with pytest.raises(WrongSettings, match=r"^\.env cannot be read: UnicodeDecodeError$"):
+    with pytest.raises(
+        WrongSettings, match=r"^\.env: A_KEY is not in UTF-8: save the file as UTF-8, and it can be read$"
+    ):
         load_settings(Settings)
+
+
+def test_what_libraries_read_by_themselves_is_bare_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "\ufeff hunter2\u200b\r\n")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token\n")
+    assert load_settings(Settings).key.get_secret_value() == SECRET
+    assert (os.environ["A_KEY"], os.environ["AWS_SESSION_TOKEN"]) == (SECRET, "token")
+
+
+def test_a_blank_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", " \u200b ")
+    assert load_settings(Settings).log_level == "INFO"
+
+
+def test_what_is_passed_over_is_noted_and_secrets_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A_KEY=sesame\nLOG_LEVEL: DEBUG\n")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hun%40ter2@db/segue?keepalives=1")
+    monkeypatch.setenv("A_KEY", "")
+    settings = load_settings(Settings)
+    passed_over = "is not of the form NAME=value, and is passed over"
+    assert settings.notes == (
+        f".env: line 2 {passed_over}",
+        "DATABASE_URL: keepalives is passed over: the driver (asyncpg) has nothing like it",
+    )
+    assert {"sesame", "hun@ter2"} <= settings.secrets()

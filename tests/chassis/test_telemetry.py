@@ -21,6 +21,7 @@ from tests.chassis.toy import QUICK, job, read, request, send, started, toy, unt
 from tests.patience import patient
 
 from chassis.http import serve_http
+from chassis.otlp import otlp_target
 from chassis.runtime import Runtime
 from chassis.telemetry import Telemetry, make_telemetry, trace_id_of
 from contracts.topics import JOBS, REQUESTS
@@ -45,7 +46,7 @@ async def collector() -> AsyncIterator[tuple[str, list[ExportTraceServiceRequest
 
 async def test_spans_arrive_at_the_collector_with_the_services_name() -> None:
     async with collector() as (url, got):
-        telemetry = make_telemetry("toy", url)
+        telemetry = make_telemetry("toy", otlp_target(url))
         with telemetry.span("work", parent=PARENT, attributes={"a": 1}):
             pass
         await asyncio.to_thread(telemetry.close)
@@ -57,7 +58,7 @@ async def test_spans_arrive_at_the_collector_with_the_services_name() -> None:
 
 
 async def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
-    telemetry = make_telemetry("toy", "http://127.0.0.1:1")
+    telemetry = make_telemetry("toy", otlp_target("http://127.0.0.1:1"))
     with telemetry.span("work"):
         pass
     began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from tests.patience import patient
@@ -26,8 +27,9 @@ GOOD = "0a1b2c3d-key-id:sesame-open-32-characters-long-x"
         ("abcdef", None, "fail", "not of the form id:secret"),
         (":abcdef", None, "fail", "not of the form id:secret"),
         ("abcdef:", None, "fail", "not of the form id:secret"),
-        (f'"{GOOD}"', None, "fail", "a blank or a quote"),
-        (f"Key {GOOD}", None, "fail", "a blank or a quote"),
+        (f'"{GOOD}"', None, "fail", "FAL_KEY: is in quotes"),
+        (f"Key {GOOD}", None, "fail", "FAL_KEY: has U+0020 SPACE as character 4 of"),
+        (None, f"{GOOD}\u200bx", "fail", "FAL_API_KEY: has U+200B ZERO WIDTH SPACE"),
     ],
 )
 def test_the_form_of_a_fal_key(key: str | None, other: str | None, verdict: str, found: str) -> None:
@@ -137,3 +139,72 @@ def test_without_an_up_there_is_no_sandbox_to_examine(shell: Any) -> None:
 def test_the_doctor_reads_the_folder_s_env_file(shell: Any) -> None:
     (shell.folder / ".env").write_text("FAL_KEY=no-colon\n")
     assert "not of the form id:secret: 8 characters" in shell.run("doctor").stdout
+
+
+RUIN = {
+    "FAL_KEY": "a:b\u200bc",
+    "REPLICATE_API_TOKEN": "r8_sesame\xe9",
+    "LOG_LEVEL": "loud",
+    "SEGUE_DRAIN_S": "-1",
+    "MUSIC_PROVIDER": "spotify",
+    "KAFKA_BOOTSTRAP_SERVERS": "no-such-host.invalid:9092",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://tempo:4317",
+    "SSL_CERT_FILE": "/nowhere.pem",
+    "HTTPS_PROXY": "socks9://x",
+    "ARTIFACT_STORE_URL": "s3://bucket",
+    "AWS_ACCESS_KEY_ID": "a\nb",
+}
+LINES = (
+    "LOG_LEVEL: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL",
+    "SEGUE_DRAIN_S: Input should be greater than 0",
+    "OTEL_EXPORTER_OTLP_ENDPOINT: is for gRPC",
+    "KAFKA_BOOTSTRAP_SERVERS: no broker answered at no-such-host.invalid:9092",
+    "AWS_ACCESS_KEY_ID: has U+000A LINE FEED as character 2 of 3",
+    "SSL_CERT_FILE or SSL_CERT_DIR cannot be used: No such file or directory",
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("postgresql://who:sesame@x@db/x", "DATABASE_URL: has more than one '@'"),
+        (
+            "postgresql://who:sesame@127.0.0.1:1,127.0.0.1:2/x",
+            "DATABASE_URL: no connection to 127.0.0.1:1,127.0.0.1:2/x: ",
+        ),
+        (
+            "postgresql://127.0.0.1/x?channel_binding=require",
+            "DATABASE_URL: channel_binding=require cannot be honoured",
+        ),
+    ],
+)
+def test_it_never_crashes_and_says_the_lines_of_the_services(shell: Any, url: str, line: str) -> None:
+    (shell.folder / ".env").write_bytes("SEGUE_HOST=größer".encode("latin-1"))
+    done = shell.run("doctor", env={**RUIN, "DATABASE_URL": url})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert "sesame" not in done.stdout
+    told = done.stdout.partition("checks failed:")[2]
+    for wanted in (*LINES, line, ".env: SEGUE_HOST is not in UTF-8"):
+        assert wanted in told
+
+
+def test_keys_are_told_as_the_services_tell_them(shell: Any) -> None:
+    told = shell.run("doctor", env={**RUIN, "SSL_CERT_FILE": ""}).stdout.partition("checks failed:")[2]
+    assert "FAL_KEY: has U+200B ZERO WIDTH SPACE as character 4 of 5" in told
+    assert "REPLICATE_API_TOKEN: has U+00E9 LATIN SMALL LETTER E WITH ACUTE as character 10 of 10" in told
+
+
+async def test_a_role_without_rights_is_told_as_a_service_tells_it(shell: Any, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("CREATE ROLE visitor LOGIN")
+        done = shell.run("doctor", env={"DATABASE_URL": database_url.replace("segue@", "visitor@")})
+    finally:
+        await connection.execute("DROP ROLE visitor")
+        await connection.close()
+    with_line = [
+        line for line in done.stdout.splitlines() if 'DATABASE_URL: the role "visitor" may not create schema' in line
+    ]
+    assert len(with_line) == 2 * 5
+    assert "GRANT CREATE ON DATABASE" in with_line[-1]

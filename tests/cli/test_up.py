@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import wave
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -59,6 +61,39 @@ def test_up_runs_jobs_survives_a_death_and_stops_clean(shell: Any, until: Any) -
     assert not env_file.exists()
 
 
+def test_its_files_are_its_owners_and_a_second_replica_is_told_that_there_is_no_room(shell: Any) -> None:
+    old = shell.folder / ".segue" / "logs" / "old.log"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    for path in (old, *list(old.parents)[:2]):
+        path.chmod(0o777)
+    before = os.umask(0)
+    up = shell.start("up", "--port", "0")
+    os.umask(before)
+    up.until("Ctrl-C stops everything")
+    assert shell.run("submit", "Rain", "--duration", "5", "-o", "rain.wav").returncode == 0
+    assert open_to_others(shell.folder / ".segue") == {}
+
+    second = shell.run("run", "orchestrator", "--port", "0", "--env-file", ".segue/up.env")
+    assert second.returncode == 78
+    (line,) = [line for line in second.stdout.splitlines() if not line.startswith("{")]
+    assert line.startswith("orchestrator cannot start: KAFKA_BOOTSTRAP_SERVERS: this is the embedded Kafka")
+    assert "rebalanc" not in (shell.folder / ".segue/logs/orchestrator.log").read_text()
+    assert shell.run("submit", "Rain", "--duration", "5", "-o", "rain.wav").returncode == 0
+    assert up.stop(signal.SIGTERM) == 0
+
+
+def open_to_others(folder: Path) -> dict[str, str]:
+    """What others than its owner may read or write; as root, they may pass to the database, which another user runs."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        mode = path.lstat().st_mode & 0o077
+        passage = 0o011 if path in (folder, folder / "postgres") and os.geteuid() == 0 else 0
+        if mode & ~passage:
+            found[str(path)] = oct(mode)
+    return found
+
+
 def _die_and_start_again(shell: Any, up: Any, told: str, until: Any) -> None:
     pid = next(int(line.split()[1]) for line in told.splitlines() if line.startswith("orchestrator "))
     os.kill(pid, signal.SIGKILL)
@@ -94,21 +129,23 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(shell: Any) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = shell.run("up", "--port", str(port))
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert f"port {port} is taken" in done.stdout
 
 
 def test_live_providers_need_their_keys(shell: Any) -> None:
     done = shell.run("up", "--port", "0", "--providers", "live", env={"FAL_KEY": "a:b"})
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "needs REPLICATE_API_TOKEN" in done.stdout
 
 
-def test_a_service_that_cannot_start_is_named_with_its_last_words(shell: Any) -> None:
-    done = shell.run("up", "--port", "0", env={"SEGUE_JOB_DEADLINE_S": "soon"})
-    assert done.returncode == 1
-    assert "gateway ended with exit code 78 before it was ready" in done.stdout
-    assert "SEGUE_JOB_DEADLINE_S" in done.stdout
+def test_a_service_that_cannot_start_is_named_with_its_line(shell: Any) -> None:
+    (shell.folder / "models.yaml").write_text("models: 3\nmore: [\n")
+    wrong = {"SEGUE_CATALOGUE": str(shell.folder / "models.yaml")}
+    done = shell.run("up", "--port", "0", env=wrong)
+    assert done.returncode == 78
+    (line,) = done.stdout.splitlines()
+    assert re.match(r"(gateway|orchestrator) cannot start: .*models.yaml:", line)
 
 
 def test_run_is_told_what_there_is(shell: Any) -> None:

@@ -30,6 +30,7 @@ from chassis.consumer_lag import GroupProgress
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
 from chassis.egress import EgressPolicy, egress_client
+from chassis.embedded import alone_where_embedded
 from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
@@ -90,6 +91,7 @@ async def adapter(
         handler = CommandHandler(name, settings, outbox, driver.wake, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
+            alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
             running(broker, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
             driver.running(),
@@ -136,6 +138,6 @@ def _egress_policy(settings: AdapterSettings) -> EgressPolicy:
 
 def _artifact_store(settings: AdapterSettings) -> ArtifactStore:
     try:
-        return ArtifactStore.open(settings.artifact_store_url)
+        return ArtifactStore.open(settings.artifact_store_url, writing=True)
     except (ValueError, OSError) as error:
         raise CannotStart(f"ARTIFACT_STORE_URL: {error}") from error

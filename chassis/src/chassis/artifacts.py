@@ -9,11 +9,14 @@ import asyncio
 import hashlib
 import os
 import re
+import stat
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from errno import EACCES
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -21,11 +24,14 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from chassis.private_files import close_file, close_folder
 from chassis.runtime import CannotStart
 
 SCHEMES: Final = ("file", "s3", "gs", "az")
 CHUNK_BYTES: Final = 256 * 1024
 LISTED_AT_ONCE: Final = 1000
+_OURS: Final = frozenset({"jobs", "doctor"})
+"""What all keys begin with."""
 _UNFINISHED: Final = re.compile(r"#\d+$")
 """How obstore names a file in a folder that is still being written."""
 
@@ -63,20 +69,45 @@ class ArtifactStore:
         self._folder = store.prefix if isinstance(store, LocalStore) else None
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """The store that `url` names; a missing folder is made. Raises CannotStart if the URL is not usable."""
+    def open(cls, url: str, *, writing: bool = False) -> Self:
+        """The store that `url` names; a missing folder is made, and closed to all but its owner.
+
+        Raises CannotStart if the URL is not usable, or a folder not writable where it is opened for `writing`.
+        """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
             raise CannotStart(f"ARTIFACT_STORE_URL must start with one of {', '.join(s + '://' for s in SCHEMES)}")
         try:
             if parts.scheme == "file":
-                if parts.netloc or not parts.path:
+                if not url.startswith("file:///") or parts.path == "/":
                     raise CannotStart("ARTIFACT_STORE_URL needs an absolute path, as in file:///var/lib/segue")
-                return cls(from_url(url, mkdir=True, automatic_cleanup=True))
+                store = cls(from_url(url, mkdir=True, automatic_cleanup=True))
+                store._prepare_folder(writing=writing)
+                return store
             return cls(from_url(url))
+        except PermissionError as error:
+            raise CannotStart(
+                f"ARTIFACT_STORE_URL: {error.filename or url} is not for this user: {error.strerror}; let it read and"
+                " write there, or name another folder"
+            ) from error
         except (BaseError, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0][:200]
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise CannotStart(f"ARTIFACT_STORE_URL cannot be used: {reason}") from error
+
+    def _prepare_folder(self, *, writing: bool) -> None:
+        folder = self._folder
+        if folder is None:
+            return
+        if writing:
+            with NamedTemporaryFile(dir=folder, prefix=".writable-"):
+                pass
+        elif not os.access(folder, os.R_OK | os.X_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), str(folder))
+        if {path.name for path in folder.iterdir()} <= _OURS and not folder.stat().st_mode & stat.S_ISVTX:
+            close_folder(folder)
+        # A folder with other things in it is somebody's who has reasons for its mode.
+        for name in _OURS:
+            close_folder(folder / name)
 
     async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
         """Write a file under `key`, replacing what was there. Raises what `source` raises; then nothing is written."""
@@ -84,6 +115,8 @@ class ArtifactStore:
         # A folder keeps no attributes beside the bytes, and refuses to be given any.
         attributes = {"Content-Type": content_type} if self._folder is None else None
         await obstore.put_async(self._store, key, measured, attributes=attributes)
+        if self._folder is not None:
+            await asyncio.to_thread(_close_up, self._folder, key)
         return StoredFile(measured.size_bytes, measured.digest.hexdigest())
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -118,6 +151,13 @@ class ArtifactStore:
         """The size in bytes. Raises FileNotFoundError."""
         meta = await obstore.head_async(self._store, key)
         return meta["size"]
+
+
+def _close_up(folder: Path, key: str) -> None:
+    """Close a file that was just written, and the folders above it, whatever the process's umask is."""
+    parts = Path(key).parts
+    for length in range(len(parts), 0, -1):
+        close_file(folder.joinpath(*parts[:length]))
 
 
 class _Measured:

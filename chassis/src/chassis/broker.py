@@ -36,6 +36,7 @@ from faststream.kafka.message import FAKE_CONSUMER
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
+from chassis.kafka_servers import why_silent
 from chassis.logs import get_logger
 from chassis.metadata import never_create_topics
 from chassis.records import Records, read_past_unreadable
@@ -168,8 +169,9 @@ async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> Non
         with anyio.fail_after(START_LIMIT_S):
             missing = {topic.name for topic in topics} - await _topics_there(bootstrap_servers)
     except (TimeoutError, OSError) as error:
+        why = await why_silent(bootstrap_servers.split(","))
         raise CannotStart(
-            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s"
+            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s ({why})"
         ) from error
     if missing:
         lacking = ", ".join(sorted(missing))

@@ -142,6 +142,20 @@ async def transaction(
         yield lease.connection
 
 
+@asynccontextmanager
+async def advisory_lock(pool: Pool, name: str) -> AsyncIterator[bool]:
+    """Try for the lock of that name, and hold it for the length of the block; yields whether we have it.
+
+    A transaction of its own holds it, so that it holds through a connection pooler as well. That transaction has no
+    snapshot, which would keep rows from being vacuumed. It takes a connection beside those that the block uses.
+    """
+    async with transaction(pool, None) as connection:
+        ours = await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext($1))", name)
+        # In the simple protocol, which also drops the portal of the query above, and with it its snapshot.
+        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield ours
+
+
 def drop_idle(pool: Pool) -> None:
     """Have every connection that nobody uses be made anew when it is next wanted."""
     # Private: the public expire_connections() closes each in a task that waits for the server, and that nobody awaits.

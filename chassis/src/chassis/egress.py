@@ -139,7 +139,7 @@ async def egress_client(
     Its requests raise EgressRefused besides httpx's errors. TLS trusts SSL_CERT_FILE or SSL_CERT_DIR if they are set
     when the client is made, else the public authorities. Raises CannotStart if these cannot be read.
     """
-    tls = _tls_context()
+    tls = tls_context()
     encrypted, plain = (
         _VettedTransport(tls, _VettedBackend(scheme, allow, resolve or resolve_host)) for scheme in ("https", "http")
     )
@@ -244,7 +244,8 @@ async def resolve_host(host: str, port: int) -> Sequence[str]:
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Trusts SSL_CERT_FILE or SSL_CERT_DIR if they are set, else the public authorities. Raises CannotStart."""
     try:
         return httpx.create_ssl_context()
     except OSError as error:

@@ -11,6 +11,7 @@ from opentelemetry import trace
 from structlog.typing import EventDict, Processor
 
 from chassis.log_limits import OutsideWarnings
+from contracts.printable import printable
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -38,8 +39,10 @@ def configure_logs(service: str, level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _untraced,
                 structlog.processors.format_exc_info,
                 structlog.processors.JSONRenderer(),
+                _printable,
             ],
         )
     )
@@ -58,6 +61,19 @@ def get_logger(name: str) -> Logger:
     """A logger for one module."""
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Takes the traceback off what OpenTelemetry logs: that traces do not arrive is no fault of the code."""
+    if str(event.get("logger", "")).startswith("opentelemetry") and (info := event.pop("exc_info", None)):
+        error = info[1] if isinstance(info, tuple) else info
+        event["error"] = f"{type(error).__name__}: {error}"
+    return event
+
+
+def _printable(_logger: Any, _method: str, line: Any) -> str:
+    """The line as it is, as a rule: JSON leaves but DEL as it was."""
+    return printable(str(line))
 
 
 class _Named:

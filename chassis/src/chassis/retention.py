@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from chassis.database import TRANSIENT, Connection, Pool
-from chassis.database_limits import bounded
+from chassis.database_limits import advisory_lock, bounded
 from chassis.logs import get_logger
 from chassis.metrics import HOUSEKEPT
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 EVERY_S: Final = 3600.0
 FIRST_AFTER_S: Final = 300.0
 BATCH: Final = 1000
-
-_LOCK: Final = "SELECT pg_try_advisory_lock(hashtext($1))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +80,11 @@ class Housekeeping:
 
     async def once(self) -> dict[str, int] | None:
         """Do all chores now; returns how many things went, or None while another replica is at it."""
-        # Whoever takes the connection next finds it unlocked: the pool resets it.
-        async with bounded(self._pool, None) as connection:
-            if not await connection.fetchval(_LOCK, self._lock):
+        async with advisory_lock(self._pool, self._lock) as ours:
+            if not ours:
                 return None
-            return {chore.what: await self._do(chore, connection) for chore in self._chores}
+            async with bounded(self._pool, None) as connection:
+                return {chore.what: await self._do(chore, connection) for chore in self._chores}
 
     async def _keep(self) -> None:
         wait_s = FIRST_AFTER_S * random.uniform(0.2, 1)

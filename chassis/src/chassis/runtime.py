@@ -8,27 +8,41 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from traceback import format_exception
 from typing import TypeVar
 
+from chassis.env_file import BadEnvironment
 from chassis.logs import configure_logs, get_logger
-from chassis.settings import ServiceSettings, WrongSettings, load_settings
+from chassis.private_files import keep_private
+from chassis.settings import ServiceSettings, load_settings
 from chassis.telemetry import Telemetry, make_telemetry
+from contracts.printable import one_line
 
 EXIT_SETTINGS = 78  # EX_CONFIG of sysexits.h: starting again does not help.
 EXIT_UNHEALTHY = 70
+EXIT_UNFORESEEN = 1
+_SECRET_CHARS = 4
 BLOCKED_LOOP_LIMIT_S = 40.0
 EXIT_MARGIN_S = 3.0
 TICK_S = 1.0
+
+_SETTING_OF = {
+    "asyncpg": "DATABASE_URL",
+    "aiokafka": "KAFKA_BOOTSTRAP_SERVERS",
+    "obstore": "ARTIFACT_STORE_URL",
+    "opentelemetry": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+"""Which setting leads to where each library's errors come from."""
 
 Check = Callable[[], str | None]
 """Looks at one part of the process; returns what is wrong with it, or None."""
 
 
 class CannotStart(Exception):
-    """Something the service needs at start is missing; the message is one line for whoever starts it."""
+    """A setting, or what it names, cannot be used; the message is one line that says which, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +117,26 @@ App = Callable[[S, Runtime], AbstractAsyncContextManager[None]]
 
 
 def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
-    """Run a service until SIGTERM or SIGINT, and exit the process: 0 after a clean drain, not 0 otherwise."""
+    """Run a service until SIGTERM or SIGINT, and exit the process: 0 after a clean drain, not 0 otherwise.
+
+    78 means that a setting is wrong, or that what it names cannot be used; stderr has one line that says which and why.
+    """
+    keep_private()
     try:
         settings = load_settings(settings_kind)
-    except WrongSettings as error:
-        print(f"{service} cannot start: {error}", file=sys.stderr)  # noqa: T201 - for whoever starts it, before there are logs
+    except BadEnvironment as error:
+        _tell(service, str(error))
         sys.exit(EXIT_SETTINGS)
     configure_logs(service, settings.log_level)
+    for note in settings.notes:
+        get_logger("chassis").warning("a setting is passed over in part", note=note)
+    try:
+        telemetry = make_telemetry(service, settings.traces)
+    except Exception as error:  # noqa: BLE001 - it reads settings of its own, and raises what it likes
+        _tell(service, f"a setting that begins with OTEL_: {in_one_line(error)}")
+        sys.exit(EXIT_SETTINGS)
     _allow_open_files()
-    sys.exit(asyncio.run(_live(service, settings, app)))
+    sys.exit(asyncio.run(_live(service, settings, telemetry, app)))
 
 
 def _allow_open_files() -> None:
@@ -122,9 +147,8 @@ def _allow_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _live(service: str, settings: S, app: App[S]) -> int:
+async def _live(service: str, settings: S, telemetry: Telemetry, app: App[S]) -> int:
     log = get_logger("chassis")
-    telemetry = make_telemetry(service, settings.otlp_endpoint)
     consuming = Consuming(settings.kafka_session_timeout_s, settings.kafka_fetch_wait_ms)
     runtime = Runtime(service, telemetry, consuming=consuming)
     _stop_on_signals(runtime)
@@ -140,11 +164,8 @@ async def _live(service: str, settings: S, app: App[S]) -> int:
         if not runtime.stopping.is_set():
             raise
         log.info("stopped while starting")
-    except (CannotStart, ExceptionGroup) as error:
-        if (reason := _why_not(error)) is None:
-            raise
-        print(f"{service} cannot start: {reason}", file=sys.stderr)  # noqa: T201 - for whoever starts it, before there are logs
-        return 1
+    except Exception as error:  # noqa: BLE001 - whatever it was, it is told in one line, and not by a traceback
+        return _ended_by(error, runtime, settings)
     finally:
         runtime.stopping.set()
         watchdog.cancel()
@@ -155,6 +176,32 @@ async def _live(service: str, settings: S, app: App[S]) -> int:
         return EXIT_UNHEALTHY
     log.info("stopped")
     return 0
+
+
+def _ended_by(error: Exception, runtime: Runtime, settings: ServiceSettings) -> int:
+    """Tell what ended the process, and return its exit code."""
+    reason = why_not(error)
+    log = get_logger("chassis")
+    log.debug("traceback", exception=_without(settings.secrets(), "".join(format_exception(error))))
+    said = _without(settings.secrets(), in_one_line(reason))
+    if runtime.started:
+        log.critical("ended by an error that nobody foresaw", error=said)
+        return EXIT_UNHEALTHY
+    if isinstance(reason, CannotStart):
+        _tell(runtime.service, said)
+        return EXIT_SETTINGS
+    _tell(runtime.service, f"{said} (LOG_LEVEL=DEBUG logs the traceback)")
+    return EXIT_UNFORESEEN
+
+
+def _tell(service: str, reason: str) -> None:
+    print(f"{service} cannot start: {one_line(reason)}", file=sys.stderr)  # noqa: T201 - for whoever starts it, beside the logs
+
+
+def _without(secrets: frozenset[str], text: str) -> str:
+    for secret in sorted((each for each in secrets if len(each) >= _SECRET_CHARS), key=len, reverse=True):
+        text = text.replace(secret, "…")
+    return text
 
 
 def _stop_on_signals(runtime: Runtime) -> None:
@@ -170,11 +217,28 @@ def _stop_on_signals(runtime: Runtime) -> None:
         loop.add_signal_handler(signum, stop)
 
 
-def _why_not(error: BaseException) -> CannotStart | None:
-    """What kept the service from starting, out of the groups that task groups make of it."""
+def why_not(error: BaseException) -> BaseException:
+    """What it was, out of the groups that task groups make of it: CannotStart, if that is in there."""
+    leaves = list(_leaves(error))
+    return next((each for each in leaves if isinstance(each, CannotStart)), leaves[0])
+
+
+def in_one_line(error: BaseException) -> str:
+    """An error that ended something: the setting that it is likely about, its type and its text."""
+    text = one_line(str(error))
+    if isinstance(error, CannotStart):
+        return text
+    library = type(error).__module__.partition(".")[0]
+    about = _SETTING_OF.get(library) or ("HTTPS_PROXY, or another proxy" if "proxy" in text.lower() else "")
+    return ": ".join(part for part in (about, type(error).__name__, text) if part)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return next((why for each in error.exceptions if (why := _why_not(each))), None)
-    return error if isinstance(error, CannotStart) else None
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 async def _watch(runtime: Runtime) -> None:

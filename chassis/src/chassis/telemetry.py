@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
+
+from chassis.otlp import OtlpTarget
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -67,13 +69,21 @@ class Telemetry:
         self._provider.shutdown()
 
 
-def make_telemetry(service: str, otlp_endpoint: str | None) -> Telemetry:
-    """The telemetry of one service; spans go to `otlp_endpoint` over OTLP/HTTP, or nowhere."""
+def make_telemetry(service: str, target: OtlpTarget | None) -> Telemetry:
+    """The telemetry of one service; spans go to `target` over OTLP/HTTP, or nowhere.
+
+    Raises what OpenTelemetry raises for its own settings, some of which it reads when it is imported.
+    """
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     provider = TracerProvider(resource=Resource.create({"service.name": service, "service.namespace": "segue"}))
-    if otlp_endpoint is not None:
-        exporter = OTLPSpanExporter(endpoint=otlp_endpoint.rstrip("/") + "/v1/traces", timeout=5)
+    if target is not None:
+        exporter = OTLPSpanExporter(endpoint=target.url, headers=target.headers, timeout=5)
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
-    return Telemetry(provider, service, exporting=otlp_endpoint is not None)
+    return Telemetry(provider, service, exporting=target is not None)
 
 
 def messaging(topic: str, operation: str) -> dict[str, AttributeValue]:

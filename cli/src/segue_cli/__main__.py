@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+from chassis.env_file import BadEnvironment
+from contracts.printable import one_line
+
+EXIT_SETTINGS: Final = 78
+"""As of a service: a setting is wrong, or what it names cannot be used."""
 
 app = typer.Typer(
     name="segue",
@@ -89,12 +98,29 @@ def doctor(
 def main() -> None:
     """Run the command line."""
     from segue_cli import artifact_commands, attempt_commands, job_commands, provider_commands
+    from segue_cli.screen import harmless_output
 
     job_commands.add_to(app)
     attempt_commands.add_to(app)
     artifact_commands.add_to(app)
     provider_commands.add_to(app)
-    app(prog_name="segue")
+    harmless_output()
+    try:
+        app(prog_name="segue")
+    except BadEnvironment as error:
+        print(f"segue: {one_line(str(error))}", file=sys.stderr)
+        sys.exit(EXIT_SETTINGS)
+    except Exception as error:  # noqa: BLE001 - the last resort: a person at a terminal gets a line, not a traceback
+        _tell_unforeseen(error)
+        sys.exit(1)
+
+
+def _tell_unforeseen(error: Exception) -> None:
+    from chassis.runtime import in_one_line, why_not
+
+    if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
+        traceback.print_exception(error)
+    print(f"segue: {in_one_line(why_not(error))} (LOG_LEVEL=DEBUG shows the traceback)", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -167,18 +167,18 @@ def _ask(found: Survey) -> None:
 
 
 def _read_settings(env_file: Path | None) -> None:
-    from dotenv import load_dotenv
-
+    from chassis.env_file import BadEnvironment
+    from chassis.settings import read_into_environment
     from segue_cli.state import FOLDER
 
     if env_file is not None:
-        if not env_file.is_file():
-            sys.exit(f"{env_file} is not there")
-        load_dotenv(env_file, override=True)
-    load_dotenv(".env")
+        if not env_file.exists():
+            raise BadEnvironment(f"{env_file} is not there")
+        read_into_environment(env_file, override=True)
+    read_into_environment(Path(".env"))
     if env_file is None and not os.environ.get("DATABASE_URL"):
         # Both from one place: files must not be looked for in one Segue's store by another one's rows.
-        load_dotenv(FOLDER / "up.env", override=True)
+        read_into_environment(FOLDER / "up.env", override=True)
 
 
 def _required(name: str) -> str:

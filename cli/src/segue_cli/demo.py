@@ -20,6 +20,8 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
+from chassis.private_files import keep_private
+from chassis.runtime import EXIT_SETTINGS
 from segue_cli import demo_screen, environment
 from segue_cli.api import Api, ApiFailed, connected
 from segue_cli.demo_verdict import Sound, answered, claims, listen
@@ -51,15 +53,14 @@ class Shown:
 
 def demo(out: Path) -> int:
     """Run it; returns 0 only if every claim held."""
+    keep_private()
     screen = console()
-    with tempfile.TemporaryDirectory(prefix="segue-demo-") as folder:
-        Path(folder).chmod(0o711)  # PostgreSQL won't run as root, and another user has to get in
-        with held(Path(folder)) as state:
-            environ = {**environment.without_settings(os.environ), "MUSIC_PROVIDER": "fal"}
-            plan = Plan(state, environ, Path(folder), throwaway=True)
-            code = run_until_told(_demo(plan, out, screen))
-            if code not in (0, INTERRUPTED):
-                demo_screen.tell_what_went_wrong(screen, state, _keep_logs(state, out))
+    with tempfile.TemporaryDirectory(prefix="segue-demo-") as folder, held(Path(folder)) as state:
+        environ = {**environment.without_settings(os.environ), "MUSIC_PROVIDER": "fal"}
+        plan = Plan(state, environ, Path(folder), throwaway=True)
+        code = run_until_told(_demo(plan, out, screen))
+        if code not in (0, INTERRUPTED, EXIT_SETTINGS):
+            demo_screen.tell_what_went_wrong(screen, state, _keep_logs(state, out))
     if code == INTERRUPTED:
         screen.print("Stopped; nothing is left running.")
     return code
@@ -76,8 +77,8 @@ async def _demo(plan: Plan, out: Path, screen: Console) -> int:
             # In a thread, so that this loop goes on reading what the processes print; it ends with the API.
             shown = await asyncio.to_thread(_show, running, out, screen)
     except (StackFailed, ApiFailed) as error:
-        screen.print(Text(str(error), style="red"))
-        return 1
+        console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
+        return error.code if isinstance(error, StackFailed) else 1
     verdict = claims(shown.job, shown.log, shown.bills, shown.sound)
     demo_screen.tell_verdict(screen, verdict, shown.bills, shown.sound, time.monotonic() - began)
     for refusal in shown.refusals:

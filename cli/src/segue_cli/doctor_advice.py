@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
+from chassis.header_values import header_fault
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 
@@ -28,7 +28,6 @@ FAL_BILLING: Final = "https://fal.ai/dashboard/billing"
 REPLICATE_TOKENS: Final = "https://replicate.com/account/api-tokens"
 REPLICATE_BILLING: Final = "https://replicate.com/account/billing"
 
-_BLANK_OR_QUOTE: Final = re.compile(r"[\s\"']")
 _TOKEN_CHARS: Final = 40
 
 _CAUSES: Final[dict[tuple[Provider, FailureKind], str]] = {
@@ -63,8 +62,9 @@ def fal_key(key: str | None, other: str | None) -> Finding:
         todo = f"Make one at {FAL_KEYS} and put FAL_KEY=id:secret into .env. `segue up` does without: it has a sandbox."
         return Finding(what, "fail", "neither FAL_KEY nor FAL_API_KEY is set", todo)
     key_id, _, secret = found.partition(":")
-    if _BLANK_OR_QUOTE.search(found):
-        return Finding(what, "fail", "has a blank or a quote in it", "Copy it again, without spaces and quotes.")
+    if fault := header_fault(found):
+        name = what if key else "FAL_API_KEY"
+        return Finding(what, "fail", f"{name}: {fault}", "Copy it again, without spaces and quotes.")
     if not key_id or not secret:
         todo = (
             f"It has two halves, id:secret, which {FAL_KEYS} shows together once. Make a new one if one half is lost."
@@ -84,8 +84,8 @@ def replicate_token(token: str | None) -> Finding:
     if not token:
         todo = f"Make one at {REPLICATE_TOKENS} and put it into .env. `segue up` does without: it has a sandbox."
         return Finding(what, "fail", "is not set", todo)
-    if _BLANK_OR_QUOTE.search(token):
-        return Finding(what, "fail", "has a blank or a quote in it", "Copy it again, without spaces and quotes.")
+    if fault := header_fault(token):
+        return Finding(what, "fail", f"{what}: {fault}", "Copy it again, without spaces and quotes.")
     if not token.startswith("r8_"):
         todo = f"Tokens start with r8_, as {REPLICATE_TOKENS} shows them."
         return Finding(what, "fail", f"does not start with r8_: {len(token)} characters", todo)

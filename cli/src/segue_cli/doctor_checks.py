@@ -13,18 +13,25 @@ from uuid import uuid4
 import asyncpg
 
 from chassis.artifacts import STORE_ERRORS, ArtifactStore
-from chassis.database import database_name, latest_migration
+from chassis.database import AT_START, is_pooled, latest_migration, missing_rights
+from chassis.database_connect import connect, refusal, said, usable_url
+from chassis.database_url import DatabaseUrl
+from chassis.egress import tls_context
 from chassis.runtime import CannotStart
+from chassis.settings import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.generation import PROVIDERS
 from contracts.topics import TOPICS
 from segue_cli.doctor_advice import Finding, fal_key, probed, replicate_token
 from segue_cli.doctor_egress import output_hosts
+from segue_cli.service_settings import problems
+from segue_cli.stack import PLACEHOLDERS
 from segue_cli.topics import BrokerAway, present_topics
 
 LIMIT_S: Final = 5.0
 SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
 """The SDKs' releases that the adapters' transport seams are made for."""
+MEND_URL: Final = "Start PostgreSQL, or mend DATABASE_URL (postgresql://user:password@host:port/name)."
 SCHEMAS: Final = {
     "orchestrator": "orchestrator",
     "fal_adapter": "adapter_kit",
@@ -36,11 +43,29 @@ SCHEMAS: Final = {
 
 _STORE_TROUBLE: Final[tuple[type[Exception], ...]] = (*STORE_ERRORS, TimeoutError)
 
+_TOLD_ELSEWHERE: Final = (
+    "FAL_KEY",
+    "FAL_API_KEY",
+    "REPLICATE_API_TOKEN",
+    "MUSIC_PROVIDER",
+    "KAFKA_",
+    "DATABASE_URL",
+    "AWS_",
+    "AZURE_",
+)
+
 Settings = Mapping[str, str]
+
+
+def import_all() -> None:
+    """Import what the checks need; fal's SDK reads its hosts from the environment meanwhile."""
+    for module in ("fal_adapter.provider", "replicate_adapter.provider", *SCHEMAS.values()):
+        import_module(module)
 
 
 async def keys(env: Settings) -> list[Finding]:
     """The form of the keys and, where that is right, whether the providers accept them."""
+    tls_context()
     fal = fal_key(env.get("FAL_KEY"), env.get("FAL_API_KEY"))
     replicate = replicate_token(env.get("REPLICATE_API_TOKEN"))
     asked = await asyncio.gather(
@@ -67,6 +92,13 @@ async def _replicate(env: Settings) -> Finding:
     url = env.get("REPLICATE_BASE_URL", REPLICATE_URL)
     async with replicate_provider(env["REPLICATE_API_TOKEN"], base_url=url) as provider:
         return probed("replicate", await provider.probe(PROBE_ENDPOINT), url)
+
+
+async def settings(env: Settings) -> list[Finding]:
+    """What services would refuse of their settings; what is missing, and what has a check of its own, is told there."""
+    wrong = [line for line in problems(env, PLACEHOLDERS) if not line.startswith(_TOLD_ELSEWHERE)]
+    todo = "Mend it in the environment or in .env: services exit with 78 until it is right."
+    return [Finding("settings", "fail", line, todo) for line in wrong]
 
 
 async def sdks(_env: Settings) -> list[Finding]:
@@ -108,29 +140,48 @@ async def broker(env: Settings) -> list[Finding]:
 
 
 async def database(env: Settings) -> list[Finding]:
-    """Whether the database answers, and how far each service's schema is migrated."""
-    url = env.get("DATABASE_URL")
-    if not url:
+    """Whether the database answers and takes us, and how far each service's schema is migrated."""
+    told = env.get("DATABASE_URL")
+    if not told:
         todo = "`segue run` needs it; `segue up` brings an embedded one."
         return [Finding("database", "warn", "DATABASE_URL is not set", todo)]
     try:
-        connection = await asyncpg.connect(url, timeout=LIMIT_S)
-    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        # What is wrong with a URL can quote it, password and all.
-        said = type(error).__name__ if isinstance(error, ValueError | asyncpg.InterfaceError) else str(error)
-        todo = "Start PostgreSQL, or mend DATABASE_URL (postgresql://user:password@host:port/name)."
-        return [Finding("database", "fail", f"no connection: {said}", todo)]
+        url = usable_url(told)
+        async with asyncio.timeout(LIMIT_S):
+            connection = await connect(url, statement_cache_size=0)
+    except CannotStart as error:
+        return [Finding("database", "fail", str(error), MEND_URL)]
+    except AT_START as error:
+        said_so = refusal(error) or f"DATABASE_URL: no connection to {url.name}: {said(error)}"
+        return [Finding("database", "fail", str(said_so), MEND_URL)]
     try:
-        release = await connection.fetchval("SHOW server_version")
-        found = [Finding("database", "ok", f"PostgreSQL {release} at {database_name(url)}")]
-        for schema, package in SCHEMAS.items():
-            newest = latest_migration(import_module(package))
-            there = await connection.fetchval("SELECT to_regclass($1)::text", f"{schema}.migrations")
-            names = await connection.fetch(f"SELECT name FROM {schema}.migrations") if there else []  # noqa: S608 - ours
-            found.append(_schema(schema, newest, {row["name"] for row in names}))
-        return found
+        notes = [Finding("database", "warn", f"DATABASE_URL: {note}") for note in url.parameters.notes]
+        return [*await _server(connection, url), *notes, *await _schemas(connection)]
     finally:
         await connection.close(timeout=5)
+
+
+async def _server(connection: asyncpg.Connection[asyncpg.Record], url: DatabaseUrl) -> list[Finding]:
+    release = await connection.fetchval("SHOW server_version")
+    found = [Finding("database", "ok", f"PostgreSQL {release} at {url.name}")]
+    if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        found = [Finding("database", "fail", "DATABASE_URL: it, or its role, takes no writes", "Name the primary.")]
+    if await is_pooled(url):
+        found.append(Finding("pooler", "ok", "a connection pooler is in between: nothing is prepared"))
+    return found
+
+
+async def _schemas(connection: asyncpg.Connection[asyncpg.Record]) -> list[Finding]:
+    found = []
+    for schema, package in SCHEMAS.items():
+        if lacking := await missing_rights(connection, schema):
+            found.append(Finding(f"schema {schema}", "fail", lacking, "Grant it, or connect as another role."))
+            continue
+        newest = latest_migration(import_module(package))
+        there = await connection.fetchval("SELECT to_regclass($1)::text", f"{schema}.migrations")
+        names = await connection.fetch(f"SELECT name FROM {schema}.migrations") if there else []  # noqa: S608 - ours
+        found.append(_schema(schema, newest, {row["name"] for row in names}))
+    return found
 
 
 def _schema(schema: str, newest: str, applied: set[str]) -> Finding:
@@ -163,6 +214,8 @@ async def artifact_store(env: Settings) -> list[Finding]:
     if not url:
         todo = "The gateway and the adapters need it, all the same one; `segue up` keeps files in .segue/artifacts."
         return [Finding(what, "warn", "ARTIFACT_STORE_URL is not set", todo)]
+    if faults := credential_faults(url, env):
+        return [Finding(what, "fail", fault, "Copy it again.") for fault in faults]
     shown, sent, key = url.partition("?")[0], b"segue doctor", f"doctor/{uuid4()}"
     try:
         async with asyncio.timeout(LIMIT_S):
@@ -185,5 +238,5 @@ async def _bytes(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-CHECKS: Final = (keys, sdks, first_provider, broker, database, catalogue, artifact_store, output_hosts)
+CHECKS: Final = (settings, keys, sdks, first_provider, broker, database, catalogue, artifact_store, output_hosts)
 """All of them, in the order in which they are told."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from dotenv import dotenv_values
+from chassis.env_file import BadEnvironment, read_env_file
+from chassis.header_values import stripped
 
 PROVIDER_SETTINGS: Final = (
     "FAL_KEY",
@@ -72,6 +73,11 @@ SETTINGS: Final = (
     "SEGUE_ARTIFACT_RETENTION_DAYS",
     "SEGUE_ROW_RETENTION_DAYS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "LOG_LEVEL",
 )
 """Everything that a service of Segue reads from its environment."""
@@ -82,18 +88,29 @@ _PRIVATE: Final = 0o600
 
 
 def given(folder: Path) -> dict[str, str]:
-    """The process's environment over the folder's `.env`, as a service started in that folder sees it."""
-    return read_env(folder / ".env") | {name: value for name, value in os.environ.items() if value}
+    """The process's environment over the folder's `.env`, as a service started in that folder sees it.
+
+    Raises BadEnvironment where that file cannot be read.
+    """
+    return read_env(folder / ".env") | around()
+
+
+def around() -> dict[str, str]:
+    """The process's environment, without what surrounds the values and what is set to nothing."""
+    return {name: bare for name, value in os.environ.items() if (bare := stripped(value))}
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The settings in an env file; none where there is no such file."""
-    return {name: value for name, value in dotenv_values(path).items() if value}
+    """The settings in an env file; none where there is no such file. Raises BadEnvironment where it cannot be read."""
+    return {name: bare for name, value in read_env_file(path).values.items() if (bare := stripped(value))}
 
 
 def write_env(path: Path, values: Mapping[str, str]) -> None:
-    """Write an env file that only its owner can read, whole or not at all; a shell can source it too."""
-    text = "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
+    """Write an env file that only its owner can read, whole or not at all; a shell can source it too.
+
+    Raises BadEnvironment for a value with a line break.
+    """
+    text = "".join(f"{name}={_quoted(name, value)}\n" for name, value in values.items())
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w", encoding="utf-8") as file:
@@ -103,11 +120,14 @@ def write_env(path: Path, values: Mapping[str, str]) -> None:
 
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without anything that steers Segue, save where its traces and logs go."""
-    kept = {"OTEL_EXPORTER_OTLP_ENDPOINT", "LOG_LEVEL"}
+    kept = {name for name in SETTINGS if name.startswith("OTEL_") or name == "LOG_LEVEL"}
     return {name: value for name, value in environ.items() if name in kept or name not in SETTINGS}
 
 
-def _quoted(value: str) -> str:
-    if "'" in value or "\n" in value:
-        raise ValueError("a setting with a quote or a line break cannot be kept in an env file")
-    return f"'{value}'"
+def _quoted(name: str, value: str) -> str:
+    if "\n" in value or "\r" in value:
+        raise BadEnvironment(f"{name}: has a line break, which an env file cannot keep: take it out")
+    if "'" not in value:
+        return f"'{value}'"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from chassis.private_files import private_opener
+from contracts.printable import printable
 from segue_cli.local.process import LineSink
 
 
@@ -43,6 +46,11 @@ class Part:
 class StackFailed(Exception):
     """Segue did not come up: the first line says which part and why, the others what it last said."""
 
+    def __init__(self, why: str, code: int = 1) -> None:
+        super().__init__(why)
+        self.code = code
+        """The exit code of the command."""
+
 
 def module_of(service: str) -> str:
     """The Python module that is a service."""
@@ -56,12 +64,13 @@ def service_again(service: str, port: int, env_file: Path) -> str:
 
 
 def log_to(path: Path) -> tuple[LineSink, Callable[[], None]]:
-    """A sink that appends lines to a file at once, and what closes it."""
-    file = path.open("a", encoding="utf-8", buffering=1)
+    """A sink that appends lines to a file at once, and what closes it; only its owner can read it."""
+    descriptor = private_opener(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
 
     def take(line: str) -> None:
         if not file.closed:
-            file.write(line + "\n")
+            file.write(printable(line) + "\n")
 
     return take, file.close
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from io import TextIOWrapper
+from typing import Any, Final, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from contracts.printable import printable
 
 SEED_REQUEST: Final = '{"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": false, "style_strength": 0.5}'
 _WIDTH_OF_FILES: Final = 160
@@ -21,15 +27,69 @@ _STATES: Final = {
 }
 
 
+class PrintableStream:
+    """A text stream to which nothing goes that a terminal would obey."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.bare = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, with control characters as their escapes."""
+        return self.bare.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
+
+
+class _Printable(RenderHook):
+    """Makes what a console draws printable, save for the console's own control codes."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Drawn(each) for each in renderables]
+
+
+class _Drawn:
+    def __init__(self, renderable: ConsoleRenderable) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in screen.render(self._renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+    def __rich_measure__(self, screen: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(screen, options, self._renderable)
+
+
+class PlainTable(Table):
+    """A table whose text cells are text, whatever is in them, and not markup."""
+
+    def add_row(self, *cells: Any, **more: Any) -> None:
+        """Add a row of text or of things to draw."""
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **more)
+
+
+def harmless_output() -> None:
+    """Have everything that this process prints from now on go through `printable`."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # Where the terminal's encoding has no such character.
+            setattr(sys, name, PrintableStream(stream))
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console; wide where it is no terminal, so that a file or a pipe gets whole lines."""
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH_OF_FILES)
+    stream = sys.stderr if stderr else sys.stdout
+    made = Console(file=getattr(stream, "bare", stream), highlight=False)
+    if not made.is_terminal:
+        made = Console(file=made.file, highlight=False, width=_WIDTH_OF_FILES)
+    made.push_render_hook(_Printable())
+    return made
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:
     """A table without lines between rows, whose cells are never cut off."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = PlainTable(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from chassis.runtime import EXIT_SETTINGS
 from contracts.topics import SERVICES
 from segue_cli.local.ports import LOOPBACK, free_port, is_free
 from segue_cli.local.process import START_LIMIT_S, Child, child
@@ -42,7 +43,7 @@ async def services(
     """
     host = environ.get("SEGUE_HOST", LOOPBACK)
     base = f"http://{LOOPBACK if host in _EVERYWHERE else host}"
-    grace_s = float(environ.get("SEGUE_DRAIN_S", _DRAIN_S)) + 5
+    grace_s = float(environ.get("SEGUE_DRAIN_S") or _DRAIN_S) + 5
     async with AsyncExitStack() as stack:
         children: list[Child] = []
         parts: list[Part] = []
@@ -70,7 +71,9 @@ def choose_ports(first: int) -> dict[str, int]:
     Raises StackFailed where `first` is taken.
     """
     if first and not is_free(first):
-        raise StackFailed(f"port {first} is taken: choose another one with --port, or stop what listens there")
+        raise StackFailed(
+            f"port {first} is taken: choose another one with --port, or stop what listens there", EXIT_SETTINGS
+        )
     wanted = range(first, first + len(SERVICES)) if first else ()
     taken = [port for port in wanted if is_free(port)]
     while len(taken) < len(SERVICES):
@@ -108,4 +111,8 @@ async def _ready(one: Child, part: Part, client: httpx.AsyncClient, starting: St
 
 
 def _failed(one: Child, part: Part, why: str) -> StackFailed:
+    if one.returncode == EXIT_SETTINGS:
+        said = (line for line in one.tail if line.startswith(f"{part.name} cannot start: "))
+        if (line := next(said, None)) is not None:
+            return StackFailed(line, EXIT_SETTINGS)
     return StackFailed("\n".join([f"{part.name} {why} (its log: {part.log})", *map(spoken, one.tail)]))

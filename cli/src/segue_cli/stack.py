@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+from chassis.private_files import private_folder
+from chassis.runtime import EXIT_SETTINGS
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli import environment
 from segue_cli.local import kafka as local_kafka
@@ -22,15 +24,23 @@ from segue_cli.local.postgres import postgres
 from segue_cli.local.postgres_programs import CannotRunHere, unprivileged
 from segue_cli.local.process import ChildFailed, child, ready_with
 from segue_cli.parts import Part, StackFailed, log_to
+from segue_cli.service_settings import problems
 from segue_cli.services import choose_ports, services
 from segue_cli.starting import Starting
-from segue_cli.state import State
+from segue_cli.state import DATABASE, State, passage
 from segue_cli.topics import BrokerAway, ensure_topics
 
 SANDBOX_KEYS: Final = {
     "FAL_KEY": "sandbox:not-a-secret",
     "REPLICATE_API_TOKEN": "r8_sandboxNotASecret00000000000000000000",
 }
+PLACEHOLDERS: Final = {
+    **SANDBOX_KEYS,
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+    "DATABASE_URL": "postgresql://127.0.0.1/segue",
+    "ARTIFACT_STORE_URL": "file:///var/lib/segue/artifacts",
+}
+"""What is put in the place of what `segue up` brings by itself, while settings are looked at."""
 EMBEDDED_KAFKA: Final = {
     # It holds back a member's next join for nearly a session, and an empty fetch for its whole time.
     "SEGUE_KAFKA_SESSION_TIMEOUT_S": "1.5",
@@ -88,20 +98,24 @@ T = TypeVar("T")
 async def stack(plan: Plan) -> AsyncIterator[Stack]:
     """Run Segue for the length of the block; then stop the services first, and last what they stand on.
 
-    Raises StackFailed.
+    Raises StackFailed, before anything starts where a setting is wrong.
     """
+    ours = {"SEGUE_PORT"} if plan.live else {"SEGUE_PORT", *environment.PROVIDER_SETTINGS}
+    given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ and name not in ours}
+    if plan.live:
+        _require_keys(plan.environ)
+    outside = {name: value for name, value in plan.environ.items() if name not in environment.SETTINGS}
+    if wrong := problems({**outside, **given}, PLACEHOLDERS):
+        raise StackFailed("; ".join(wrong), EXIT_SETTINGS)
     try:
         ports = choose_ports(plan.port)
     except NoFreePort as error:
         raise StackFailed(str(error)) from error
-    ours = {"SEGUE_PORT"} if plan.live else {"SEGUE_PORT", *environment.PROVIDER_SETTINGS}
-    given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ and name not in ours}
     async with AsyncExitStack() as brokers, AsyncExitStack() as databases, AsyncExitStack() as providers:
         grounds = await _together(
             _broker(plan, brokers), _database(plan, databases), _providers(plan, providers), _store(plan)
         )
         env = {**given, **{name: value for ground in grounds for name, value in ground.env.items()}}
-        outside = {name: value for name, value in plan.environ.items() if name not in environment.SETTINGS}
         async with services({**outside, **env}, plan.state, ports, plan.cwd, plan.starting) as running:
             env[environment.API] = running[0].address
             environment.write_env(plan.state.env_file, env)
@@ -122,8 +136,10 @@ async def _together(*work: Awaitable[T]) -> list[T]:
             started = [tasks.create_task(one(of)) for of in work]
     except ExceptionGroup as group:
         first = group.exceptions[0]
-        if isinstance(first, ChildFailed | CannotRunHere | BrokerAway | NoFreePort | StackFailed):
-            raise StackFailed(str(first)) from first
+        if isinstance(first, StackFailed):
+            raise first from None
+        if isinstance(first, ChildFailed | CannotRunHere | BrokerAway | NoFreePort):
+            raise StackFailed(str(first), EXIT_SETTINGS if isinstance(first, BrokerAway) else 1) from first
         raise
     return [task.result() for task in started]
 
@@ -164,7 +180,6 @@ async def _database(plan: Plan, stack: AsyncExitStack) -> _Ground:
 
 async def _providers(plan: Plan, stack: AsyncExitStack) -> _Ground:
     if plan.live:
-        _require_keys(plan.environ)
         return _Ground({})
     log, folder = plan.state.logs / "sandbox.log", plan.state.folder / "sandbox"
     take, close = log_to(log)
@@ -196,7 +211,7 @@ async def _providers(plan: Plan, stack: AsyncExitStack) -> _Ground:
 async def _store(plan: Plan) -> _Ground:
     if url := plan.environ.get("ARTIFACT_STORE_URL"):
         return _Ground({"ARTIFACT_STORE_URL": url})
-    plan.state.artifacts.mkdir(exist_ok=True)
+    private_folder(plan.state.artifacts)
     return _Ground({"ARTIFACT_STORE_URL": plan.state.artifacts.as_uri()})
 
 
@@ -204,13 +219,15 @@ def _require_keys(environ: Mapping[str, str]) -> None:
     lacking = [] if environ.get("FAL_KEY") or environ.get("FAL_API_KEY") else ["FAL_KEY (or FAL_API_KEY)"]
     lacking += [] if environ.get("REPLICATE_API_TOKEN") else ["REPLICATE_API_TOKEN"]
     if lacking:
-        raise StackFailed(f"--providers live needs {' and '.join(lacking)} in the environment or in .env")
+        raise StackFailed(
+            f"--providers live needs {' and '.join(lacking)} in the environment or in .env", EXIT_SETTINGS
+        )
 
 
 def _postgres_home(state: State) -> Path:
     """Where the database is kept: in our own folder, unless root has put that where no other user gets in."""
-    home = state.folder / "postgres"
-    home.mkdir(mode=0o711, exist_ok=True)
+    home = state.folder / DATABASE
+    private_folder(home, passage())
     try:
         unprivileged(home)
     except CannotRunHere:

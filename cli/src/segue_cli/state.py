@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from chassis.private_files import FOLDER as PRIVATE
+from chassis.private_files import PASSAGE, close_file, close_folder, private_folder, private_opener
+
 FOLDER: Final = Path(".segue")
+DATABASE: Final = "postgres"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +39,28 @@ class State:
         return self.folder / "artifacts"
 
 
+def passage() -> int:
+    """The mode of a folder above the database: as root we run that as another user, who has to get in."""
+    return PASSAGE if os.geteuid() == 0 else PRIVATE
+
+
 class AlreadyUp(Exception):
     """Another `segue up` has the folder; the message says which process it is."""
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[State]:
-    """Have the folder to ourselves for the length of the block. Raises AlreadyUp."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Have the folder to ourselves for the length of the block, closed to other users. Raises AlreadyUp."""
+    private_folder(folder, passage())
     state = State(folder.resolve())
-    state.logs.mkdir(exist_ok=True)
+    for each in folder.iterdir():
+        if each.is_file():
+            close_file(each)
+        elif each.name != DATABASE:  # It has a user of its own, where we are root, and is closed by PostgreSQL.
+            close_folder(each)
+    private_folder(state.logs)
     # Never deleted: whoever opened the old file would hold a lock that nobody else sees.
-    with (folder / "up.lock").open("a+") as lock:
+    with open(folder / "up.lock", "a+", opener=private_opener) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -46,6 +46,7 @@ async def ensure_topics(servers: str, replication: int | None = None) -> dict[st
 
     from chassis.broker import admin, create_topics
 
+    servers = usable_servers(servers)
     try:
         async with asyncio.timeout(LIMIT_S):
             async with admin(servers) as client:
@@ -56,8 +57,7 @@ async def ensure_topics(servers: str, replication: int | None = None) -> dict[st
             if missing:
                 outcome |= await create_topics(servers, missing, replication or min(brokers, _MOST_REPLICAS))
     except (KafkaError, OSError, TimeoutError) as error:
-        why = str(error) or "no answer"
-        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {servers}: {why}, within {LIMIT_S:.0f} s") from error
+        raise await _away(servers, LIMIT_S) from error
     if refused := {name: what for name, what in outcome.items() if what not in ("exists", "created")}:
         said = ", ".join(f"{name}: {what}" for name, what in refused.items())
         raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {servers} did not make {said}")
@@ -70,25 +70,44 @@ async def present_topics(servers: str, limit_s: float) -> set[str]:
 
     from chassis.broker import admin
 
+    servers = usable_servers(servers)
     try:
         async with asyncio.timeout(limit_s), admin(servers) as client:
             return set(await client.list_topics())
     except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {limit_s:.0f} s") from error
+        raise await _away(servers, limit_s) from error
+
+
+def usable_servers(text: str) -> str:
+    """The addresses as the client takes them. Raises BrokerAway where they are none."""
+    from chassis.kafka_servers import read_servers
+
+    try:
+        return ",".join(read_servers(text))
+    except ValueError as error:
+        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {error}") from None
+
+
+async def _away(servers: str, within_s: float) -> BrokerAway:
+    from chassis.kafka_servers import why_silent
+
+    why = await why_silent(servers.split(","))
+    return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {within_s:.0f} s ({why})")
 
 
 def topics(*, create: bool | None, replication: int | None) -> int:
     """Print the map, creating what is missing if asked to; returns the exit code."""
     from pathlib import Path
 
+    from chassis.runtime import EXIT_SETTINGS
     from segue_cli.environment import given
     from segue_cli.screen import console
 
-    out = console()
+    out, failed = console(), console(stderr=True)
     servers = given(Path.cwd()).get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers and create:
-        out.print("[red]KAFKA_BOOTSTRAP_SERVERS is not set: there is no broker to create the topics on.[/]")
-        return 1
+        failed.print("[red]KAFKA_BOOTSTRAP_SERVERS is not set: there is no broker to create the topics on.[/]")
+        return EXIT_SETTINGS
     if not servers or create is False:
         out.print(map_table())
         return 0
@@ -96,7 +115,7 @@ def topics(*, create: bool | None, replication: int | None) -> int:
         outcome = asyncio.run(ensure_topics(servers, replication))
     except BrokerAway as error:
         out.print(map_table())
-        out.print(str(error), style="red", markup=False)
-        return 1
+        failed.print(str(error), style="red", markup=False, soft_wrap=True)
+        return EXIT_SETTINGS
     out.print(map_table(outcome))
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from chassis.private_files import keep_private
 from segue_cli import environment
 from segue_cli.parts import Part, StackFailed, exit_in_words, from_here
 from segue_cli.screen import console, curl, plain_table
@@ -21,6 +22,7 @@ from segue_cli.state import FOLDER, AlreadyUp, State, held
 
 def up(*, live: bool, port: int) -> int:
     """Run until SIGINT or SIGTERM; returns the exit code: 0 after a stop that was asked for."""
+    keep_private()
     out = console()
     try:
         with held(FOLDER) as state:
@@ -51,7 +53,8 @@ async def _up(state: State, out: Console, *, live: bool, port: int) -> int:
             finally:
                 out.print("Stopping: the services first, then what they stand on …")
     except StackFailed as error:
-        out.print(Text(str(error), style="red"))
+        console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
+        return error.code
     return 1
 
 

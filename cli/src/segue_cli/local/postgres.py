@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from chassis.private_files import FOLDER, PASSAGE, private_folder
 from segue_cli.local.ports import LOOPBACK, free_port
 from segue_cli.local.postgres_programs import CannotRunHere, programs, unprivileged
 from segue_cli.local.process import Child, LineSink, child
@@ -150,9 +151,13 @@ def _write_secret(path: Path, secret: str) -> None:
         file.write(secret)
 
 
+def _passage() -> int:
+    return PASSAGE if os.geteuid() == 0 else FOLDER
+
+
 @contextmanager
 def _kept_folder(folder: Path) -> Iterator[Path]:
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    private_folder(folder, _passage())
     yield folder.resolve()
 
 
@@ -160,7 +165,7 @@ def _kept_folder(folder: Path) -> Iterator[Path]:
 def _vanishing_folder() -> Iterator[Path]:
     """A temporary folder that goes away with us; where we are killed, a shell that waits for our end removes it."""
     folder = Path(tempfile.mkdtemp(prefix="segue-postgres-")).resolve()
-    folder.chmod(0o711)
+    folder.chmod(_passage())
     after_us = 'cat >/dev/null; sleep 2; rm -rf -- "$0"'
     sweeper = subprocess.Popen(["/bin/sh", "-c", after_us, str(folder)], stdin=subprocess.PIPE, process_group=0)
     try:

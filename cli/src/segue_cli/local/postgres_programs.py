@@ -6,6 +6,8 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
+from chassis.private_files import PASSAGE, private_folder
+
 _NOBODY = 65534
 _VERSION = "pginstall18"
 
@@ -42,6 +44,8 @@ def programs(folder: Path, user: int | None) -> Path:
     if not copy.exists():
         shutil.rmtree(unfinished, ignore_errors=True)
         for part in (f"{package.name}.libs", *(f"{package.name}/{_VERSION}/{one}" for one in ("bin", "lib", "share"))):
+            # Nothing of it is a secret, and that user has to get through.
+            private_folder((unfinished / part).parent, PASSAGE)
             shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
         unfinished.rename(copy)
     return copy / package.name / _VERSION / "bin"

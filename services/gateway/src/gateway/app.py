@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 
@@ -15,7 +14,7 @@ import gateway
 from chassis.artifacts import ArtifactStore
 from chassis.broker import make_broker, running
 from chassis.broker_watch import watch_broker
-from chassis.database import migrate, open_pool
+from chassis.database import database_name, migrate, open_pool
 from chassis.health import serve_health
 from chassis.http import health_routes, serve_http
 from chassis.logs import get_logger
@@ -130,12 +129,11 @@ def _catalogue(settings: GatewaySettings) -> Catalogue:
 
 
 def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:
-    database = urlsplit(settings.database_url.get_secret_value())
     get_logger("gateway").info(
         "starting",
         default_provider=settings.music_provider,
         broker=settings.kafka_bootstrap_servers,
-        database=f"{database.hostname}:{database.port or 5432}{database.path}",
+        database=database_name(settings.database_url.get_secret_value()),
         artifact_store=settings.artifact_store_url.partition("?")[0],
         models=len(catalogue.models),
         callbacks=settings.public_url or "off",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from chassis.setting_types import HeaderSecret, HttpUrl, SigningSecret
 from chassis.settings import CallbackSettings
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.requests import LONGEST_DEADLINE_S
@@ -63,22 +64,22 @@ class GatewaySettings(CallbackSettings):
         validation_alias="SEGUE_LOST_OUTPUT_POLICY",
         description="retry_elsewhere or fail: what a job does when the output of a run that was paid for is lost.",
     )
-    fal_jwks_url: str = Field(
+    fal_jwks_url: HttpUrl = Field(
         default="https://rest.fal.ai/.well-known/jwks.json",
         validation_alias="FAL_JWKS_URL",
         description="Where the keys are that fal signs webhooks with.",
     )
-    replicate_webhook_signing_secret: SecretStr | None = Field(
+    replicate_webhook_signing_secret: SigningSecret | None = Field(
         default=None,
         validation_alias="REPLICATE_WEBHOOK_SIGNING_SECRET",
         description="What Replicate signs webhooks with, whsec_…; several, with commas between them, while it changes.",
     )
-    replicate_api_token: SecretStr | None = Field(
+    replicate_api_token: HeaderSecret | None = Field(
         default=None,
         validation_alias="REPLICATE_API_TOKEN",
         description="Replicate's API token: it fetches the signing secret where that is not set.",
     )
-    replicate_base_url: str = Field(
+    replicate_base_url: HttpUrl = Field(
         default="https://api.replicate.com",
         validation_alias="REPLICATE_BASE_URL",
         description="The base of Replicate's API, without /v1.",

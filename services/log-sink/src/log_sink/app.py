@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
-from urllib.parse import urlsplit
 
 import log_sink
 from chassis.artifacts import ArtifactStore
 from chassis.broker import make_broker, running
 from chassis.broker_watch import watch_broker
-from chassis.database import Pool, latest_migration, migrate, open_pool
+from chassis.database import Pool, database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
+from chassis.embedded import alone_where_embedded
 from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
 from chassis.retention import Chore, Housekeeping
@@ -46,12 +46,15 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         store = Store(pool)
         handler = PersistBatch(store, runtime.telemetry)
         BatchConsumer(broker, runtime, CONSUMED, handler, keep=store.quarantine, settled=store.note_read)
-        async with running(broker, settings.kafka_bootstrap_servers, (*CONSUMED, DEAD_LETTERS)):
+        async with (
+            alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
+            running(broker, settings.kafka_bootstrap_servers, (*CONSUMED, DEAD_LETTERS)),
+        ):
             watch_broker(broker, runtime)
             get_logger("log_sink").info(
                 "consuming",
                 broker=settings.kafka_bootstrap_servers,
-                database=_where(url),
+                database=database_name(url),
                 schema_version=latest_migration(log_sink),
                 topics=[topic.name for topic in CONSUMED],
                 keep_rows_days=settings.row_retention_days,
@@ -65,7 +68,7 @@ def _chores(settings: SinkSettings) -> tuple[Chore, ...]:
     keep, store_url = settings.keep_artifacts, settings.artifact_store_url
     if keep is None or store_url is None:
         return chores
-    return (*chores, expiry_chore(ArtifactStore.open(store_url), keep))
+    return (*chores, expiry_chore(ArtifactStore.open(store_url, writing=True), keep))
 
 
 @asynccontextmanager
@@ -79,8 +82,3 @@ async def _partitions(pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
         keeper.cancel()
         with suppress(asyncio.CancelledError):
             await keeper
-
-
-def _where(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'local socket'}{parts.path}"

@@ -12,7 +12,7 @@ import asyncpg
 
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, ListedFile
 from chassis.database import TRANSIENT, Connection, open_pool
-from chassis.database_limits import bounded
+from chassis.database_limits import advisory_lock, bounded
 from chassis.retention import lock_of
 from chassis.runtime import CannotStart
 from log_sink.expiry import DUE, Deleted, delete_all, expire
@@ -21,7 +21,6 @@ from log_sink.orphans import Standing, orphans_again, standings
 SCHEMA: Final = "log_sink"
 AGE_OF_ORPHANS: Final = timedelta(days=1)
 
-_LOCK: Final = "SELECT pg_try_advisory_lock(hashtext($1))"
 _DUE: Final = f"SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM artifacts WHERE {DUE}"  # noqa: S608
 _ROWS: Final = "SELECT count(*) FROM artifacts WHERE removed_at IS NULL"
 _NEWEST: Final = """
@@ -128,10 +127,11 @@ async def collection(
     """Have the store to ourselves for the length of the block. Raises CannotCollect, whatever is in the way."""
     try:
         store = ArtifactStore.open(store_url)
-        async with open_pool(database_url, SCHEMA, max_size=1) as pool, bounded(pool, None) as connection:
-            if not await connection.fetchval(_LOCK, lock_of(SCHEMA)):
+        async with open_pool(database_url, SCHEMA, max_size=2) as pool, advisory_lock(pool, lock_of(SCHEMA)) as ours:
+            if not ours:
                 raise CannotCollect("the log-sink is deleting old files right now: try again in a minute")
-            yield Collection(connection, store, keep, orphan_age)
+            async with bounded(pool, None) as connection:
+                yield Collection(connection, store, keep, orphan_age)
     except CannotStart as error:
         raise CannotCollect(str(error)) from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:

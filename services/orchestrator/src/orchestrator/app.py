@@ -10,6 +10,7 @@ from chassis.broker import make_broker, running
 from chassis.broker_watch import watch_broker
 from chassis.database import database_name, latest_migration, migrate, open_pool
 from chassis.delivery import BatchConsumer
+from chassis.embedded import alone_where_embedded
 from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
@@ -48,6 +49,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         consumer = BatchConsumer(broker, runtime, (REQUESTS, ATTEMPTS), flow)
         needed = (REQUESTS, ATTEMPTS, JOBS, *COMMANDS.values(), DEAD_LETTERS)
         async with (
+            alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
             running(broker, settings.kafka_bootstrap_servers, needed),
             outbox.running(),
             flow.timers(),

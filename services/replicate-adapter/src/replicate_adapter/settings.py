@@ -5,15 +5,16 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator
 
 from adapter_kit.settings import AdapterSettings
+from chassis.setting_types import HeaderSecret, HttpUrl
 
 
 class ReplicateSettings(AdapterSettings):
     """The Replicate adapter's own settings."""
 
-    replicate_api_token: SecretStr = Field(
+    replicate_api_token: HeaderSecret = Field(
         validation_alias="REPLICATE_API_TOKEN", description="Replicate's API token, which starts with r8_"
     )
-    replicate_base_url: str = Field(
+    replicate_base_url: HttpUrl = Field(
         default="https://api.replicate.com",
         validation_alias="REPLICATE_BASE_URL",
         description="The base of Replicate's API, without /v1.",
@@ -34,7 +35,6 @@ class ReplicateSettings(AdapterSettings):
     @field_validator("replicate_api_token")
     @classmethod
     def _is_a_token(cls, value: SecretStr) -> SecretStr:
-        token = value.get_secret_value().strip()
-        if not token.startswith("r8_"):
+        if not value.get_secret_value().startswith("r8_"):
             raise ValueError("must start with r8_, as Replicate's account page shows it")
-        return SecretStr(token)
+        return value

@@ -1,0 +1,234 @@
+"""The parameters of a database's URL: which of libpq's asyncpg knows, and what becomes of the others.
+
+Nothing that protects a connection is passed over in silence: what cannot be honoured is refused by name. libpq's own
+list: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+
+class BadDatabaseUrl(ValueError):
+    """A URL that cannot be used; the message says what is wrong, and quotes no part that may be a password."""
+
+
+SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+TLS_VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+WRITABLE: Final = ("any", "primary", "read-write")
+OURS: Final = ("search_path", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "timezone")
+"""The server's settings that each service sets itself."""
+LONGEST_CONNECT_S: Final = 30.0
+_CONNECT_S: Final = 10.0
+_NAME: Final = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+_FALSE: Final = ("0", "off", "no", "false")
+
+# fmt: off
+_PASSED_ON: Final = {
+    "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "ssl_min_protocol_version",
+    "ssl_max_protocol_version", "sslnegotiation", "passfile", "krbsrvname", "gsslib", "target_session_attrs",
+}
+_NOTED: Final = {
+    # libpq's: they tune or name a connection, and protect nothing.
+    "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslcompression",
+    "sslsni", "sslkeylogfile", "gssdelegation",
+    # Other frameworks': each service has a schema and a pool of its own.
+    "schema", "currentSchema", "connection_limit", "pool_timeout", "pool_size", "max_overflow", "socket_timeout",
+    "command_timeout",
+}
+_REFUSED: Final = {
+    "require_auth", "requirepeer", "sslcrldir", "scram_client_key", "scram_server_key", "oauth_issuer",
+    "oauth_client_id", "oauth_client_secret", "oauth_scope",
+}
+# fmt: on
+_CHOICES: Final = {
+    "sslmode": SSL_MODES,
+    "ssl_min_protocol_version": TLS_VERSIONS,
+    "ssl_max_protocol_version": TLS_VERSIONS,
+    "sslnegotiation": ("postgres", "direct"),
+    "gsslib": ("gssapi",),
+    "load_balance_hosts": ("disable", "random"),
+}
+_FILES: Final = ("sslcert", "sslkey", "sslrootcert", "sslcrl", "passfile")
+
+_ONLY: Final = {
+    "channel_binding": ("disable", "prefer"),
+    "gssencmode": ("disable", "prefer"),
+    "sslcertmode": ("allow",),
+    "replication": _FALSE,
+    "min_protocol_version": ("3.0",),
+    "max_protocol_version": ("3.0", "3.2", "latest"),
+}
+"""What asks for no more than asyncpg does; any other value asks for what it cannot do."""
+
+
+@dataclass(slots=True)
+class Parameters:
+    """What the parameters of a URL ask for."""
+
+    passed_on: dict[str, str] = field(default_factory=dict)
+    """For asyncpg, by libpq's names."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """The server's run-time settings, which can be set at any time."""
+    startup: dict[str, str] = field(default_factory=dict)
+    """What a connection has to begin with."""
+    connect_timeout_s: float = _CONNECT_S
+    shuffled: bool = False
+    pooler: bool | None = None
+    """Whether a connection pooler is in between, which gives each transaction another server; None: to be found out."""
+    system_trust: bool = False
+    """Trust the system's certificate authorities."""
+    notes: list[str] = field(default_factory=list)
+
+
+def read_parameters(given: dict[str, str]) -> Parameters:
+    """What libpq's parameters ask for, without those that say where and who. Raises BadDatabaseUrl."""
+    asked = Parameters()
+    for name, value in _without_synonyms(given).items():
+        _take(asked, name, value)
+    _check_tls(asked)
+    for name in _FILES:
+        if path := asked.passed_on.get(name):
+            _require_file(name, path)
+    return asked
+
+
+def _without_synonyms(given: dict[str, str]) -> dict[str, str]:
+    found = dict(given)
+    # libpq takes ssl=true of JDBC's URLs; ssl=MODE is how SQLAlchemy tells asyncpg. requiressl is libpq's old name.
+    for name, truth in (("ssl", ("true", "1")), ("requiressl", ("1",))):
+        if (value := found.pop(name, None)) is not None and value not in _FALSE:
+            found.setdefault("sslmode", "require" if value in truth else value)
+    # The way in which SQLAlchemy's URLs say that a pooler is in between.
+    sizes = [found.pop(name, None) for name in ("statement_cache_size", "prepared_statement_cache_size")]
+    if "0" in sizes:
+        found.setdefault("pgbouncer", "true")
+    return found
+
+
+def _take(asked: Parameters, name: str, value: str) -> None:
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise BadDatabaseUrl(f"{name} must be one of {', '.join(_CHOICES[name])}")
+    if name in _PASSED_ON:
+        asked.passed_on[name] = value
+    elif name == "connect_timeout":
+        asked.connect_timeout_s = _seconds(value)
+    elif name == "application_name":
+        asked.startup[name] = value
+    elif name == "options":
+        if (settings := _settings_in(value)) is None:
+            asked.startup[name] = value
+        else:
+            kept = {each: settings[each] for each in settings if each.lower() not in OURS}
+            asked.notes += [f"{each} in options is passed over: Segue sets its own" for each in settings.keys() - kept]
+            asked.settings |= kept
+    elif name == "load_balance_hosts":
+        asked.shuffled = value == "random"
+    elif name == "pgbouncer":
+        asked.pooler = _truth(name, value)
+    else:
+        _pass_over(asked, name, value)
+
+
+def _pass_over(asked: Parameters, name: str, value: str) -> None:
+    if name in _REFUSED or (name in _ONLY and value not in _ONLY[name]):
+        raise BadDatabaseUrl(
+            f"{name}={value[:40] if name in _ONLY else '…'} cannot be honoured by the driver (asyncpg), and connecting"
+            " without it may be unsafe: take it out, and use sslmode=verify-full with sslrootcert to know the server"
+        )
+    if name == "client_encoding" and value.lower() not in ("utf8", "utf-8", "auto", "unicode"):
+        asked.notes.append("client_encoding is passed over: Segue speaks UTF-8")
+    elif name in _NOTED:
+        asked.notes.append(f"{name} is passed over: the driver (asyncpg) has nothing like it")
+    elif name not in _ONLY and name not in ("client_encoding", "fallback_application_name"):
+        raise BadDatabaseUrl(
+            f"{_shown(name)} is no parameter that libpq knows; the server's settings go in options=-c%20name%3Dvalue"
+        )
+
+
+def _check_tls(asked: Parameters) -> None:
+    told = asked.passed_on
+    if told.get("sslrootcert") == "system":
+        # As in libpq, nothing weaker may be asked for with it.
+        if told.get("sslmode", "verify-full") != "verify-full":
+            raise BadDatabaseUrl("sslrootcert=system needs sslmode=verify-full")
+        if "sslcrl" in told:
+            raise BadDatabaseUrl("sslrootcert=system cannot be had together with sslcrl")
+        asked.system_trust = True
+        del told["sslrootcert"]
+        told.pop("sslmode", None)
+    if "sslkey" in told and "sslcert" not in told:
+        raise BadDatabaseUrl("sslkey needs sslcert, the certificate that it belongs to")
+    if told.get("target_session_attrs", "any") not in WRITABLE:
+        raise BadDatabaseUrl(f"target_session_attrs must be one of {', '.join(WRITABLE)}: Segue has to write")
+    is_encrypted = asked.system_trust or told.get("sslmode") in SSL_MODES[3:]
+    if told.get("sslnegotiation") == "direct" and not is_encrypted:
+        raise BadDatabaseUrl("sslnegotiation=direct needs sslmode=require, verify-ca or verify-full")
+
+
+def _require_file(name: str, path: str) -> None:
+    try:
+        with Path(path).open("rb"):
+            pass
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        raise BadDatabaseUrl(f"{name}: {path} cannot be read: {error.strerror}") from None
+    if name == "passfile" and mode & 0o077:
+        raise BadDatabaseUrl(f"passfile: {path} is open to others, and is not read for that: chmod 600 {path}")
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = int(value)
+    except ValueError:
+        raise BadDatabaseUrl("connect_timeout must be a whole number of seconds") from None
+    # libpq waits for ever at 0, and for at least 2 s.
+    return min(max(seconds, 2), LONGEST_CONNECT_S) if seconds > 0 else _CONNECT_S
+
+
+def _truth(name: str, value: str) -> bool:
+    if value not in ("true", "1", "on", "yes", *_FALSE):
+        raise BadDatabaseUrl(f"{name} must be true or false")
+    return value not in _FALSE
+
+
+def _settings_in(options: str) -> dict[str, str] | None:
+    """The settings in `-c name=value --name=value …`; None where it holds something else.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
+    """
+    settings: dict[str, str] = {}
+    words = _words(options)
+    while words:
+        word = words.pop(0)
+        if word == "-c" and words:
+            word = f"-c{words.pop(0)}"
+        name, is_there, value = word[2:].partition("=")
+        if word[:2] not in ("-c", "--") or not is_there or not _NAME.fullmatch(name):
+            return None
+        settings[name.replace("-", "_")] = value
+    return settings
+
+
+def _words(text: str) -> list[str]:
+    """Words between blanks; a backslash takes the next character as it is."""
+    words: list[str] = []
+    word, escaped = "", False
+    for char in text:
+        if escaped:
+            word, escaped = word + char, False
+        elif char == "\\":
+            escaped = True
+        elif char.isspace():
+            words, word = [*words, word], ""
+        else:
+            word += char
+    return [each for each in [*words, word] if each]
+
+
+def _shown(name: str) -> str:
+    """A parameter's name as far as it is one; anything else may be a part of a password."""
+    return f"{name[:40]!r}" if name.replace("_", "").isalnum() and name.isascii() else "something after the '?'"

@@ -1,0 +1,89 @@
+"""Where Kafka is: the addresses as people write them, and why none of them answers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address
+from typing import Final
+
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)://")
+_PLAIN: Final = ("kafka", "plaintext")
+_ADDRESS: Final = re.compile(r"(\[[^\[\]]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_LOOK_S: Final = 3.0
+
+
+def read_servers(text: str) -> tuple[str, ...]:
+    """The addresses in a list with commas between them, each as host:port. Raises ValueError in words."""
+    servers = tuple(_server(each) for part in text.split(",") if (each := part.strip()))
+    if not servers:
+        raise ValueError("must be host:port, or several with commas between")
+    return servers
+
+
+def _server(text: str) -> str:
+    if "@" in text:
+        raise ValueError("has an '@', and Segue logs in to no broker: give host:port alone")
+    server = text
+    if scheme := _SCHEME.match(text):
+        if scheme[1].lower() not in _PLAIN:
+            raise ValueError(
+                f"{text!a} asks for {scheme[1]}, and Segue speaks plain text to Kafka: name a listener of that kind"
+            )
+        server = text[scheme.end() :].rstrip("/")
+    found = _ADDRESS.fullmatch(server)
+    if found and 0 < int(found[2]) < 65536 and (not found[1].startswith("[") or _is_v6(found[1].strip("[]"))):
+        return server
+    if _is_v6(server) or _is_v6(server.rpartition(":")[0]):
+        raise ValueError(f"{text!a}: an IPv6 address goes in brackets, as in [::1]:9092")
+    raise ValueError(f"must be host:port, or several with commas between, and {text!a} is not")
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+async def why_silent(servers: Sequence[str]) -> str:
+    """What is found at each address, for people: no such name, nobody there, TLS, or something that is no Kafka."""
+    found = await asyncio.gather(*(_look_at(server) for server in servers))
+    return "; ".join(f"{server}: {what}" for server, what in zip(servers, found, strict=True))
+
+
+async def _look_at(server: str) -> str:
+    host, _, port = server.rpartition(":")
+    try:
+        async with asyncio.timeout(_LOOK_S):
+            if await _speaks_tls(host.strip("[]"), int(port)):
+                return "it speaks TLS, and Segue speaks plain text to Kafka: name a plain-text listener"
+    except socket.gaierror as error:
+        return f"the host name is not known ({error.strerror})"
+    except TimeoutError:
+        return "no answer: a firewall, or the wrong address"
+    except (OSError, UnicodeError) as error:
+        return "nobody listens there" if isinstance(error, ConnectionRefusedError) else str(error)
+    return "something listens there that does not answer as a Kafka broker does"
+
+
+async def _speaks_tls(host: str, port: int) -> bool:
+    """Whether a TLS handshake gets as far as to the other side's answer."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # Nothing is sent over it.
+    _, plain = await asyncio.open_connection(host, port)
+    try:
+        with suppress(ConnectionError):
+            await plain.start_tls(context, server_hostname=host, ssl_handshake_timeout=_LOOK_S / 2)
+            return True
+    except ssl.SSLError as error:
+        return error.reason != "WRONG_VERSION_NUMBER"  # An alert is TLS as well.
+    finally:
+        plain.close()
+    return False

@@ -1,0 +1,39 @@
+"""The settings of all services, looked at before any of them starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+from chassis.settings import ServiceSettings, WrongSettings, settings_of
+from contracts.topics import SERVICES
+
+KINDS: Final = {
+    "gateway": "GatewaySettings",
+    "orchestrator": "OrchestratorSettings",
+    "fal-adapter": "FalSettings",
+    "replicate-adapter": "ReplicateSettings",
+    "log-sink": "SinkSettings",
+}
+"""Each service's class of settings, in its module `settings`."""
+
+
+def settings_kind(service: str) -> type[ServiceSettings]:
+    """A service's class of settings."""
+    kind: type[ServiceSettings] = getattr(import_module(f"{service.replace('-', '_')}.settings"), KINDS[service])
+    return kind
+
+
+def problems(environ: Mapping[str, str], placeholders: Mapping[str, str]) -> list[str]:
+    """What any service would refuse in these settings, each once; `placeholders` stand in for what is not there."""
+    found: dict[str, None] = {}
+    given = {name: value for name, value in environ.items() if value}
+    if "FAL_API_KEY" in given:
+        placeholders = {name: value for name, value in placeholders.items() if name != "FAL_KEY"}
+    for service in SERVICES:
+        try:
+            settings_of(settings_kind(service), {**placeholders, **given})
+        except WrongSettings as error:
+            found.update(dict.fromkeys(error.problems))
+    return list(found)

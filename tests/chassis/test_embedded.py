@@ -1,0 +1,51 @@
+"""The embedded Kafka has room for one process of each service: a second one is told so, and the first never notices."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.chassis.toy import runtime_for
+
+from chassis.database import Pool, open_pool
+from chassis.embedded import alone_where_embedded
+from chassis.runtime import CannotStart
+from segue_cli.local.postgres import postgres
+
+
+async def test_a_second_process_is_told_and_may_come_once_the_first_has_gone(
+    embedded_kafka: str, database_url: str
+) -> None:
+    async with open_pool(database_url, "public") as one, open_pool(database_url, "public") as two:
+        async with alone_where_embedded(one, embedded_kafka, runtime_for()):
+            with pytest.raises(CannotStart, match=r"^KAFKA_BOOTSTRAP_SERVERS: .* several replicas need a real cluster"):
+                async with asyncio.timeout(15), alone_where_embedded(two, embedded_kafka, runtime_for()):
+                    pytest.fail("there is no room for it")
+            async with alone_where_embedded(two, embedded_kafka, runtime_for("another service")):
+                pass
+        async with alone_where_embedded(two, embedded_kafka, runtime_for()):
+            pass
+
+
+async def test_a_first_that_died_a_moment_ago_is_waited_for(embedded_kafka: str, database_url: str) -> None:
+    async with open_pool(database_url, "public") as one, open_pool(database_url, "public") as two:
+        first = alone_where_embedded(one, embedded_kafka, runtime_for())
+        await first.__aenter__()
+        second = asyncio.create_task(_come_and_go(two, embedded_kafka))
+        one.terminate()
+        await asyncio.wait_for(second, 15)
+        await first.__aexit__(None, None, None)
+
+
+async def _come_and_go(pool: Pool, servers: str) -> None:
+    async with alone_where_embedded(pool, servers, runtime_for()):
+        pass
+
+
+async def test_a_database_that_went_away_does_not_matter_at_the_end(embedded_kafka: str) -> None:
+    async with (
+        postgres() as server,
+        open_pool(server.url, "public") as pool,
+        alone_where_embedded(pool, embedded_kafka, runtime_for()),
+    ):
+        await server.stop("immediate")

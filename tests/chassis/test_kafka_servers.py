@@ -1,0 +1,87 @@
+"""Addresses of brokers as people write them, and what is found where none answers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from chassis.kafka_servers import read_servers, why_silent
+from sandbox.certificates import make_certificates
+from segue_cli.local.ports import free_port
+
+
+@pytest.mark.parametrize(
+    ("text", "servers"),
+    [
+        ("a:9092", ("a:9092",)),
+        (" a:9092 , b:9093,, ", ("a:9092", "b:9093")),
+        ("kafka://a:9092/", ("a:9092",)),
+        ("PLAINTEXT://a:9092,PLAINTEXT://b:9092", ("a:9092", "b:9092")),
+        ("[::1]:9092,127.0.0.1:9092", ("[::1]:9092", "127.0.0.1:9092")),
+    ],
+)
+def test_what_is_meant_is_taken(text: str, servers: tuple[str, ...]) -> None:
+    assert read_servers(text) == servers
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "must be host:port"),
+        (" , ", "must be host:port"),
+        ("localhost", "must be host:port, or several with commas between, and 'localhost' is not"),
+        ("a:9092 b:9092", "'a:9092 b:9092'"),
+        ("a:9092;b:9092", "is not"),
+        ("a:", "'a:' is not"),
+        ("a:0", "'a:0' is not"),
+        ("a:65536", "'a:65536' is not"),
+        ("::1:9092", "an IPv6 address goes in brackets"),
+        ("[nonsense]:9092", "is not"),
+        ("SSL://a:9093", "asks for SSL, and Segue speaks plain text to Kafka"),
+        ("SASL_SSL://a:9093", "asks for SASL_SSL"),
+        ("http://a:9092", "asks for http"),
+        ("kafka://me:hunter2@a:9092", "Segue logs in to no broker"),
+        ("a\u200b:9092", "'a\\u200b:9092' "),
+    ],
+)
+def test_what_is_not_is_told(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)) as raised:
+        read_servers(text)
+    assert "hunter2" not in str(raised.value)
+
+
+@asynccontextmanager
+async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Somebody who takes connections and says nothing, in plain text or over TLS."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_each_address_is_told_for_what_it_is(tmp_path: Path, embedded_kafka: str) -> None:
+    files = make_certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.cert_file, files.key_file)
+    nobody = f"127.0.0.1:{free_port()}"
+    async with listening() as silent, listening(tls) as encrypted, asyncio.timeout(15):
+        found = await why_silent([nobody, "no-such-host.invalid:9092", encrypted, silent, embedded_kafka])
+    assert f"{nobody}: nobody listens there" in found
+    assert "no-such-host.invalid:9092: the host name is not known (" in found
+    assert f"{encrypted}: it speaks TLS, and Segue speaks plain text to Kafka" in found
+    assert f"{silent}: something listens there that does not answer as a Kafka broker does" in found
+    assert f"{embedded_kafka}: something listens there" in found

@@ -1,0 +1,150 @@
+"""Every service and command says in one line which setting is wrong, and ends with 78, and without a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from chassis.runtime import EXIT_SETTINGS
+from chassis.settings import ServiceSettings, WrongSettings, settings_of
+from contracts.topics import SERVICES
+from segue_cli.environment import without_settings
+from segue_cli.service_settings import settings_kind
+from segue_cli.stack import PLACEHOLDERS
+
+SECRET = "hunter2"
+KEY = {"fal-adapter": ("FAL_KEY", "FAL_API_KEY"), "replicate-adapter": ("REPLICATE_API_TOKEN",)}
+STORES = ("gateway", "fal-adapter", "replicate-adapter", "log-sink")
+
+WRONG = [
+    (SERVICES, {"DATABASE_URL": "postgresql://me:hunter2@x@db/segue"}, "DATABASE_URL: has more than one '@'"),
+    (SERVICES, {"DATABASE_URL": "postgresql://db/x?channel_binding=require"}, "DATABASE_URL: channel_binding=require"),
+    (SERVICES, {"DATABASE_URL": "postgresql://me:hunter2@db:x/segue"}, "DATABASE_URL: has a port"),
+    (SERVICES, {"KAFKA_BOOTSTRAP_SERVERS": "localhost"}, "KAFKA_BOOTSTRAP_SERVERS: must be host:port"),
+    (SERVICES, {"KAFKA_BOOTSTRAP_SERVERS": "SASL_SSL://k:9093"}, "KAFKA_BOOTSTRAP_SERVERS: 'SASL_SSL://k:9093' asks"),
+    (SERVICES, {"OTEL_EXPORTER_OTLP_ENDPOINT": "tempo:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http://"),
+    (SERVICES, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://t:4317"}, "OTEL_EXPORTER_OTLP_ENDPOINT: has the port of gRPC"),
+    (SERVICES, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "grpc://t"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: is for gRPC"),
+    (SERVICES, {"OTEL_EXPORTER_OTLP_HEADERS": "Bearer hunter2"}, "OTEL_EXPORTER_OTLP_HEADERS: must be name=value"),
+    (SERVICES, {"LOG_LEVEL": "loud"}, "LOG_LEVEL: must be one of DEBUG"),
+    (SERVICES, {"SEGUE_PORT": "99999"}, "SEGUE_PORT: Input should be less than or equal to 65535"),
+    (SERVICES, {"SEGUE_DRAIN_S": "0"}, "SEGUE_DRAIN_S: Input should be greater than 0"),
+    (SERVICES, {"SEGUE_ROW_RETENTION_DAYS": "1"}, "SEGUE_ROW_RETENTION_DAYS: must be more than"),
+    (
+        ("gateway", "orchestrator"),
+        {"MUSIC_PROVIDER": "spotify"},
+        "MUSIC_PROVIDER: Input should be 'fal' or 'replicate'",
+    ),
+    (("gateway",), {"SEGUE_AMBIGUITY_POLICY": "maybe"}, "SEGUE_AMBIGUITY_POLICY: Input should be 'hold' or 'resubmit'"),
+    (("gateway",), {"FAL_JWKS_URL": "rest.fal.ai"}, "FAL_JWKS_URL: must begin with https:// or http://"),
+    (
+        ("gateway",),
+        {"REPLICATE_WEBHOOK_SIGNING_SECRET": "whsec_hunter2é"},
+        "REPLICATE_WEBHOOK_SIGNING_SECRET: has U+00E9",
+    ),
+    (("gateway", "replicate-adapter"), {"REPLICATE_BASE_URL": "api"}, "REPLICATE_BASE_URL: must begin with"),
+    (("gateway", "fal-adapter"), {"SEGUE_CALLBACK_SECRET": "short"}, "SEGUE_CALLBACK_SECRET: must have at least 32"),
+    (("fal-adapter",), {"SEGUE_PUBLIC_URL": "https://x\u00e9"}, "SEGUE_PUBLIC_URL: has U+00E9"),
+    (("fal-adapter",), {"FAL_RUN_HOST": "https://fal.run"}, "FAL_RUN_HOST: must be a host"),
+    (("fal-adapter",), {"FAL_KEY": "hunter2"}, "FAL_KEY: must have the form id:secret"),
+    (("replicate-adapter",), {"REPLICATE_API_TOKEN": "hunter2"}, "REPLICATE_API_TOKEN: must start with r8_"),
+    (
+        STORES,
+        {"ARTIFACT_STORE_URL": "s3://b", "AWS_SECRET_ACCESS_KEY": "hun\nhunter2"},
+        "AWS_SECRET_ACCESS_KEY: has U+000A",
+    ),
+    (
+        STORES,
+        {"ARTIFACT_STORE_URL": "az://b", "AZURE_STORAGE_ACCOUNT_KEY": "hé"},
+        "AZURE_STORAGE_ACCOUNT_KEY: has U+00E9",
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ.keys() - without_settings(os.environ).keys():
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("service", "wrong", "told"), [(service, wrong, told) for services, wrong, told in WRONG for service in services]
+)
+def test_a_wrong_setting_is_told_in_one_line(service: str, wrong: Mapping[str, str], told: str) -> None:
+    line = refused(settings_kind(service), wrong)
+    assert line.startswith(told)
+    assert SECRET not in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(("service", "name"), [(service, name) for service, names in KEY.items() for name in names])
+@pytest.mark.parametrize("inside", ["\u200b", "\n", "\r\n", "\ufeff", "\xa0", "ü", "\x1b[0m"], ids=ascii)
+def test_a_key_with_something_inside_is_told_by_name_and_place(service: str, name: str, inside: str) -> None:
+    placeholders = {other: value for other, value in PLACEHOLDERS.items() if other not in KEY["fal-adapter"]}
+    with pytest.raises(WrongSettings) as raised:
+        settings_of(settings_kind(service), {**placeholders, name: f"r8_a:b{inside}hunter2"})
+    assert str(raised.value).startswith(f"{name}: has U+{ord(inside[0]):04X} ")
+    assert f"as character 7 of {len(inside) + 13}" in str(raised.value)
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("around", [" ", "\n", "\r\n", "\ufeff", "\u200b", "\xa0", "\t"], ids=ascii)
+def test_what_surrounds_a_setting_is_no_part_of_it(around: str) -> None:
+    right = {name: f"{around}{value}{around}" for name, value in PLACEHOLDERS.items()}
+    for service in SERVICES:
+        settings = settings_of(settings_kind(service), right)
+        assert settings == settings_of(settings_kind(service), PLACEHOLDERS)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_ends_with_78_and_one_line(service: str, tmp_path: Path) -> None:
+    text = "".join(f"{name}={value}\r\n" for name, value in PLACEHOLDERS.items())
+    (tmp_path / ".env").write_bytes((text + "SEGUE_DRAIN_S=never\r\n").encode("utf-16"))
+    code, out, err = await run([sys.executable, "-m", service.replace("-", "_")], tmp_path)
+    told = "SEGUE_DRAIN_S: Input should be a valid number, unable to parse string as a number"
+    assert (code, out) == (EXIT_SETTINGS, "")
+    (line,) = err.splitlines()
+    assert line.startswith(f"{service} cannot start: {told}")
+
+
+@pytest.mark.parametrize("command", ["up", "doctor", "topics", "run orchestrator", "artifacts", "jobs"])
+async def test_an_env_file_that_cannot_be_read_is_one_line_of_each_command(command: str, tmp_path: Path) -> None:
+    (tmp_path / ".segue").mkdir()
+    for name in (".env", ".segue/up.env"):
+        (tmp_path / name).write_bytes("LOG_LEVEL=größer\n".encode("latin-1"))
+    code, out, err = await run([sys.executable, "-m", "segue_cli", *command.split()], tmp_path)
+    assert code == (1 if command == "doctor" else EXIT_SETTINGS)
+    told = [line for line in (out + err).splitlines() if "LOG_LEVEL is not in UTF-8: save the file as UTF-8" in line]
+    assert told
+    assert "Traceback" not in out + err
+    if command != "doctor":
+        assert (out, len(err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize("command", ["up --port 0", "demo"])
+async def test_what_a_service_would_refuse_is_told_before_anything_starts(command: str, tmp_path: Path) -> None:
+    wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "tempo:4318", "LOG_LEVEL": "loud"}
+    code, out, err = await run([sys.executable, "-m", "segue_cli", *command.split()], tmp_path, wrong)
+    assert (code, out) == (EXIT_SETTINGS, "")
+    (line,) = err.splitlines()
+    assert "LOG_LEVEL: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL" in line
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://" in line
+
+
+def refused(kind: type[ServiceSettings], wrong: Mapping[str, str]) -> str:
+    with pytest.raises(WrongSettings) as raised:
+        settings_of(kind, {**PLACEHOLDERS, **wrong})
+    return str(raised.value)
+
+
+async def run(argv: list[str], cwd: Path, more: Mapping[str, str] | None = None) -> tuple[int | None, str, str]:
+    env = {**without_settings(os.environ), **(more or {})}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*argv, cwd=cwd, env=env, stdout=pipe, stderr=pipe)
+    out, err = await asyncio.wait_for(process.communicate(), 90)
+    return process.returncode, out.decode(), err.decode()
