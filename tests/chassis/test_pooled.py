@@ -17,7 +17,8 @@ import adapter_kit
 import gateway
 import log_sink
 import orchestrator
-from chassis.database import Pool, advisory_lock, database_name, migrate, open_pool
+from chassis.database import Pool, database_name, migrate, open_pool
+from chassis.database_limits import advisory_lock
 from chassis.runtime import CannotStart
 
 SCHEMAS: dict[str, ModuleType] = {

@@ -195,7 +195,7 @@ def folded(batch: Sequence[Delivered]) -> None:
     """As the gateway's tail reads it."""
     tail = JobTail()
     for one in batch:
-        tail.take(Envelope(one.message, one.event_id, "", one.traceparent))
+        tail.take(Envelope(one.message, one.event_id, "", one.traceparent), None)
 
 
 async def prepare(service: ServiceName, handler: Handler, kind: str, jobs: Sequence[str]) -> None:

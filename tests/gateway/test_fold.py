@@ -156,11 +156,11 @@ def test_the_tail_holds_no_more_than_so_many_bytes_of_messages(story: Any) -> No
     ids = [job_id_for("default", str(n)) for n in range(4)]
     for job_id in ids:
         message = requested(replace(story, job_id=job_id))
-        tail.take(replace(envelope(message), size=400))
+        tail.take(replace(envelope(message), size=400), message.occurred_at)
     assert [tail.known(job_id).job is not None for job_id in ids] == [False, False, True, True]
-    tail.take(replace(envelope(requested(replace(story, job_id=ids[0]))), size=2000))
+    tail.take(replace(envelope(requested(replace(story, job_id=ids[0]))), size=2000), None)
     assert [tail.known(job_id).job is not None for job_id in ids] == [False] * 4, "it does not even fit alone"
-    tail.take(replace(envelope(requested(replace(story, job_id=ids[1]))), size=400))
+    tail.take(replace(envelope(requested(replace(story, job_id=ids[1]))), size=400), None)
     assert tail.known(ids[1]).job is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 
 import pytest
@@ -28,7 +29,7 @@ async def tail(servers: str) -> AsyncIterator[tuple[Runtime, Told]]:
     """A tail of two topics, with how often it was told of each job by each type of message."""
     runtime, told = runtime_for("tailing"), Told()
 
-    def take(envelope: Envelope) -> None:
+    def take(envelope: Envelope, arrived_at: datetime | None) -> None:
         told[envelope.message.TYPE.split(".")[2], envelope.message.job_id] += 1
 
     runtime.started = True

@@ -18,7 +18,6 @@ from adapter_kit.outcomes import Failure, NoAnswer, Unclear
 from chassis.database import TRANSIENT
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
-from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 
 
@@ -101,7 +100,7 @@ def in_plain(happening: Happening) -> Happening:
             return CancelAnswered(NoAnswer(what))
         case Searched():
             return Searched(NoAnswer(what))
-        case CollectFailed(final=final):
-            return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, what), final=final)
+        case CollectFailed(failure, final):
+            return CollectFailed(Failure(failure.kind, what), final=final)
         case _:
             return happening
