@@ -153,8 +153,12 @@ RUIN = {
     "HTTPS_PROXY": "socks9://x",
     "ARTIFACT_STORE_URL": "s3://bucket",
     "AWS_ACCESS_KEY_ID": "a\nb",
+    "SEGUE_EGRESS_ALLOW": "10.0.0.0/33",
+    "SEGUE_ROUTING": "/nowhere.yaml",
 }
 LINES = (
+    "SEGUE_EGRESS_ALLOW: '10.0.0.0/33' is neither a host name nor",
+    "SEGUE_ROUTING: /nowhere.yaml can't be read: No such file or directory",
     "LOG_LEVEL: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL",
     "SEGUE_DRAIN_S: Input should be greater than 0",
     "OTEL_EXPORTER_OTLP_ENDPOINT: is for gRPC",

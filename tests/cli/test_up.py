@@ -145,7 +145,7 @@ def test_a_service_that_cannot_start_is_named_with_its_line(shell: Any) -> None:
     done = shell.run("up", "--port", "0", env=wrong)
     assert done.returncode == 78
     (line,) = done.stdout.splitlines()
-    assert re.match(r"(gateway|orchestrator) cannot start: .*models.yaml:", line)
+    assert re.match(r"(gateway|orchestrator) cannot start: SEGUE_CATALOGUE: models.yaml:3: ", line)
 
 
 def test_run_is_told_what_there_is(shell: Any) -> None:

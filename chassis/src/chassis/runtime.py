@@ -36,6 +36,7 @@ _SETTING_OF = {
     "opentelemetry": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 """Which setting leads to where each library's errors come from."""
+_PROXY = "HTTPS_PROXY, or another proxy"
 
 Check = Callable[[], str | None]
 """Looks at one part of the process; returns what is wrong with it, or None."""
@@ -43,6 +44,12 @@ Check = Callable[[], str | None]
 
 class CannotStart(Exception):
     """A setting, or what it names, cannot be used; the message is one line that says which, why, and what to do."""
+
+
+def cannot_use(setting: str, error: Exception) -> CannotStart:
+    """What `error` says of what a setting names, with the setting before it where the text does not begin with it."""
+    text = str(error)
+    return CannotStart(text if text.startswith(setting) else f"{setting}: {text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +194,7 @@ def _ended_by(error: Exception, runtime: Runtime, settings: ServiceSettings) -> 
     if runtime.started:
         log.critical("ended by an error that nobody foresaw", error=said)
         return EXIT_UNHEALTHY
-    if isinstance(reason, CannotStart):
+    if isinstance(reason, CannotStart) or said.startswith(_PROXY):
         _tell(runtime.service, said)
         return EXIT_SETTINGS
     _tell(runtime.service, f"{said} (LOG_LEVEL=DEBUG logs the traceback)")
@@ -229,7 +236,7 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, CannotStart):
         return text
     library = type(error).__module__.partition(".")[0]
-    about = _SETTING_OF.get(library) or ("HTTPS_PROXY, or another proxy" if "proxy" in text.lower() else "")
+    about = _SETTING_OF.get(library) or (_PROXY if "proxy" in text.lower() else "")
     return ": ".join(part for part in (about, type(error).__name__, text) if part)
 
 

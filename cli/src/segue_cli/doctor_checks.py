@@ -16,12 +16,13 @@ from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.database import AT_START, is_pooled, latest_migration, missing_rights
 from chassis.database_connect import connect, refusal, said, usable_url
 from chassis.database_url import DatabaseUrl
-from chassis.egress import tls_context
-from chassis.runtime import CannotStart
+from chassis.egress import EgressPolicy, tls_context
+from chassis.runtime import CannotStart, cannot_use
 from chassis.settings import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.generation import PROVIDERS
 from contracts.topics import TOPICS
+from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor_advice import Finding, fal_key, probed, replicate_token
 from segue_cli.doctor_egress import output_hosts
 from segue_cli.service_settings import problems
@@ -203,9 +204,32 @@ async def catalogue(env: Settings) -> list[Finding]:
         path = Path(told) if told else default_catalogue_path()
         models = load_catalogue(path).models.values()
     except CatalogueError as error:
-        return [Finding("catalogue", "fail", str(error), "Mend the lines that it names; no service starts without.")]
+        told = str(cannot_use("SEGUE_CATALOGUE", error))
+        return [Finding("catalogue", "fail", told, "Mend the lines that it names; no service starts without.")]
     routes = sum(len(model.routes) for model in models)
     return [Finding("catalogue", "ok", f"{len(models)} models with {routes} routes, from {path}")]
+
+
+async def rules(env: Settings) -> list[Finding]:
+    """Whether the files and lists of rules can be read that say where jobs go and where outputs come from."""
+    found = []
+    try:
+        EgressPolicy.parse(env.get("SEGUE_EGRESS_ALLOW", ""))
+    except ValueError as error:
+        found.append(Finding("egress", "fail", f"SEGUE_EGRESS_ALLOW: {error}", "Hosts, addresses or networks."))
+    try:
+        told = env.get("SEGUE_CATALOGUE")
+        models = load_catalogue(Path(told) if told else default_catalogue_path())
+        if path := env.get("SEGUE_ROUTING"):
+            load_policies(Path(path), models)
+            found.append(Finding("routing", "ok", path))
+    except CatalogueError:
+        pass  # The catalogue has a check of its own.
+    except PolicyError as error:
+        found.append(
+            Finding("routing", "fail", str(cannot_use("SEGUE_ROUTING", error)), "Mend the lines that it names.")
+        )
+    return found
 
 
 async def artifact_store(env: Settings) -> list[Finding]:
@@ -238,5 +262,16 @@ async def _bytes(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-CHECKS: Final = (settings, keys, sdks, first_provider, broker, database, catalogue, artifact_store, output_hosts)
+CHECKS: Final = (
+    settings,
+    keys,
+    sdks,
+    first_provider,
+    broker,
+    database,
+    catalogue,
+    rules,
+    artifact_store,
+    output_hosts,
+)
 """All of them, in the order in which they are told."""

@@ -19,7 +19,7 @@ from chassis.health import serve_health
 from chassis.http import health_routes, serve_http
 from chassis.logs import get_logger
 from chassis.retention import Housekeeping
-from chassis.runtime import CannotStart, Runtime
+from chassis.runtime import Runtime, cannot_use
 from chassis.tail import Tail
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
@@ -125,7 +125,7 @@ def _catalogue(settings: GatewaySettings) -> Catalogue:
     try:
         return load_catalogue(settings.catalogue or default_catalogue_path())
     except CatalogueError as error:
-        raise CannotStart(str(error)) from None
+        raise cannot_use("SEGUE_CATALOGUE", error) from None
 
 
 def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:

@@ -15,7 +15,7 @@ from chassis.http import health_app, serve_http
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.retention import Housekeeping
-from chassis.runtime import CannotStart, Runtime
+from chassis.runtime import Runtime, cannot_use
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
 from orchestrator.flow import Flow
@@ -34,8 +34,10 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     try:
         catalogue = load_catalogue(settings.catalogue or default_catalogue_path())
         policies = load_policies(settings.routing, catalogue) if settings.routing else Policies()
-    except (CatalogueError, PolicyError) as error:
-        raise CannotStart(str(error)) from error
+    except CatalogueError as error:
+        raise cannot_use("SEGUE_CATALOGUE", error) from error
+    except PolicyError as error:
+        raise cannot_use("SEGUE_ROUTING", error) from error
     database_url = settings.database_url.get_secret_value()
     broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
     await migrate(database_url, SCHEMA, orchestrator)
