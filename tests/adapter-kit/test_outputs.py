@@ -231,7 +231,8 @@ def test_a_result_in_which_nothing_can_be_found_is_kept_raw(answer: Any) -> None
 
 def test_a_file_that_was_too_large_to_be_read_is_ours_to_mend() -> None:
     cut = "data:audio/wav;base64," + "QUJD" * 1000 + CUT.decode()
-    for answer in (cut, {"audio": {"url": cut}}, [A, cut]):
+    answers: list[Any] = [cut, {"audio": {"url": cut}}, [A, cut]]
+    for answer in answers:
         assert isinstance(read_outputs(answer, "music", "raw"), Unreadable)
 
 

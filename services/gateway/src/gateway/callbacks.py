@@ -83,7 +83,7 @@ async def _verified(here: Gateway, provider: Provider, attempt_id: AttemptId, re
 
 
 def _too_old(here: Gateway, stale: NotFresh) -> Problem:
-    if here.clocks.confirmed:
+    if here.clocks.is_confirmed():
         return Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", f"the webhook was signed {stale}, not just now")
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,

@@ -98,8 +98,7 @@ class Clocks:
         others = [self._time(reference) for reference in self._known]
         return median([self._wall(), *others]) if len(others) > 1 else (others or [self._wall()])[0]
 
-    @property
-    def confirmed(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Whether another clock was heard within the last minute."""
         return self._heard_s is not None and self.steady() - self._heard_s < CONFIRMED_FOR_S
 
