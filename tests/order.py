@@ -11,9 +11,12 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     import pytest
 
-ONE_SYSTEM: Final = "tests/e2e"
-"""Its files share one running system; another worker would have to start another one."""
-OWN_SYSTEM: Final = frozenset({"tests/e2e/test_traces.py"})
+TOGETHER: Final = ("tests/e2e", "tests/gateway")
+"""Folders whose files share something that takes long to start: another worker would have to start another one."""
+APART: Final = frozenset(
+    {"tests/e2e/test_traces.py", "tests/gateway/test_callbacks.py", "tests/gateway/test_outages.py"}
+)
+"""Files of those folders that start what they need themselves."""
 SECONDS: Final[Mapping[str, float]] = {
     "tests/e2e": 150,
     "tests/cli/test_up.py": 60,
@@ -21,9 +24,8 @@ SECONDS: Final[Mapping[str, float]] = {
     "tests/chassis/test_delivery.py": 30,
     "tests/chassis/test_runtime.py": 30,
     "tests/flow/test_paid_once.py": 21,
-    "tests/gateway/test_openapi.py": 14,
+    "tests/gateway": 40,
     "tests/e2e/test_traces.py": 14,
-    "tests/cli/test_topics.py": 12,
     "tests/cli/test_doctor.py": 10,
     "tests/local/test_postgres.py": 8,
 }
@@ -37,9 +39,10 @@ def file_of(nodeid: str) -> str:
 
 
 def unit_of(nodeid: str) -> str:
-    """What a worker takes on as a whole: a file, or the files that share a system."""
+    """What a worker takes on as a whole: a file, or a folder's files that share something."""
     file = file_of(nodeid)
-    return ONE_SYSTEM if file.startswith(f"{ONE_SYSTEM}/") and file not in OWN_SYSTEM else file
+    folder = file.rpartition("/")[0]
+    return folder if folder in TOGETHER and file not in APART else file
 
 
 def expected_s(nodeids: Iterable[str], recorded: Mapping[str, float]) -> dict[str, float]:

@@ -27,6 +27,7 @@ from tests.chassis.poison import (
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
+from chassis import outbox
 from chassis.metrics import MESSAGES_SKIPPED
 from chassis.records import MAX_BATCH_BYTES
 from contracts.envelope import Record
@@ -235,8 +236,9 @@ async def test_a_letter_waits_for_kafka(database_url: str) -> None:
 
 
 async def test_a_crash_between_the_transaction_and_its_offsets_repeats_the_batch_and_loses_no_effect(
-    embedded_kafka: str, database_url: str
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outbox, "RELAY_AGE_S", 0.4)
     await send(embedded_kafka, [request(1), request(2, "crash"), request(3)])
     toy_file = str(Path(toy_module.__file__))
     async with child(

@@ -16,12 +16,12 @@ from tests.progress import Progress
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_files_that_share_a_system_stay_together() -> None:
+def test_the_files_that_share_something_stay_together() -> None:
     assert (
         unit_of("tests/e2e/test_money.py::test_a[x::y]") == unit_of("tests/e2e/test_cancel.py::test_b") == "tests/e2e"
     )
     assert unit_of("tests/e2e/test_traces.py::test_c") == "tests/e2e/test_traces.py"
-    assert unit_of("tests/gateway/test_api.py::test_d") == "tests/gateway/test_api.py"
+    assert unit_of("tests/chassis/test_http.py::test_d") == "tests/chassis/test_http.py"
 
 
 def test_what_takes_longest_comes_first_and_a_file_stays_whole() -> None:
@@ -33,7 +33,7 @@ def test_what_takes_longest_comes_first_and_a_file_stays_whole() -> None:
 
 
 def test_what_is_named_as_slow_is_there() -> None:
-    assert [unit for unit in (*order.SECONDS, *order.OWN_SYSTEM) if not (ROOT / unit).exists()] == []
+    assert [unit for unit in (*order.SECONDS, *order.TOGETHER, *order.APART) if not (ROOT / unit).exists()] == []
 
 
 def test_a_test_takes_what_it_took_or_its_part_of_what_its_file_takes() -> None:

@@ -80,7 +80,7 @@ def test_money_is_in_the_line_of_the_log_and_not_in_the_error(story: Any) -> Non
     assert known.log[-1].message == "nobody could make it; nothing was paid"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_topics_may_be_read_in_any_order_and_repeatedly(story: Any, data: st.DataObject) -> None:
     requests: list[Message] = [requested(story)]

@@ -223,7 +223,11 @@ async def test_an_ambiguous_attempt_says_until_when_and_is_one_until_it_is_settl
     assert (row["cost_usd"], row["error_kind"]) == (0.0, None)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 async def test_any_order_any_batches_any_repeats_end_in_the_same_rows(
     pool: Pool, store: Store, deliver: Any, tell: Any, data: st.DataObject
