@@ -238,7 +238,7 @@ async def test_a_letter_waits_for_kafka(database_url: str) -> None:
 async def test_a_crash_between_the_transaction_and_its_offsets_repeats_the_batch_and_loses_no_effect(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "RELAY_AGE_S", 0.4)
+    monkeypatch.setattr("chassis.outbox.RELAY_AGE_S", 0.4)
     await send(embedded_kafka, [request(1), request(2, "crash"), request(3)])
     toy_file = str(Path(toy_module.__file__))
     async with child(

@@ -44,13 +44,13 @@ class Job:
     started_at: float | None = None
     ended_at: float | None = None
     outcome: Outcome | None = None
-    ticket: int = 0
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
     status_looks: int = 0
     result_looks: int = 0
     file_looks: int = 0
     due: asyncio.Event | None = None
     """Set to end the wait for the job's next step; None while it waits for none."""
+    ticket: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def provider(self) -> Provider:
