@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
+import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from aiokafka import ConsumerRecord
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.patience import eventually
+from tests.patience import eventually, patient
 
+import gateway
 import log_sink
 from chassis.broker import publish
 from chassis.database import migrate, open_pool
@@ -167,6 +170,18 @@ class World:
     async def post(self, body: Any = None, **headers: str) -> httpx.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.client.post("/api/tracks", json=SEED if body is None else body, headers=sent)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def limits_that_scale() -> Iterator[None]:
+    """The gateway's own limits, too: that a slow machine needs three seconds for a read is no outage."""
+    modules = [import_module(f"gateway.{found.name}") for found in pkgutil.iter_modules(gateway.__path__)]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in modules:
+            for name, value in list(vars(module).items()):
+                if name.endswith("_LIMIT_S") and isinstance(value, float):
+                    patch.setattr(module, name, patient(value))
+        yield
 
 
 @pytest.fixture(scope="session")
