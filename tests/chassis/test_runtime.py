@@ -110,7 +110,7 @@ async def test_told_to_stop_while_it_waits_for_kafka_it_stops_at_once(database_u
         await until(lambda: _answers(process))
         os.kill(process.pid, signal.SIGTERM)
         assert await ends_within(process, 10) == 0
-        assert "stopped while starting" in "".join(process.tail)
+    assert "stopped while starting" in "".join(process.tail)
 
 
 async def _answers(process: Child) -> bool:

@@ -47,8 +47,12 @@ async def logged(system: System, job_id: str, words: str) -> None:
 
 async def nothing_runs(system: System, prompt: str) -> None:
     ours = {post["request_id"] for post in await system.posts(prompt)}
-    jobs = (await system.sandbox.get("/jobs")).json()
-    assert {job["id"]: job["status"] for job in jobs if job["id"] in ours and job["ended_at"] is None} == {}
+
+    async def stopped() -> bool:
+        jobs = (await system.sandbox.get("/jobs")).json()
+        return not any(job["id"] in ours and job["ended_at"] is None for job in jobs)
+
+    await system.until(f"no run of {prompt!r} goes on at a provider", stopped)
 
 
 async def test_each_state_has_its_effect_and_the_money_agrees(system: System) -> None:

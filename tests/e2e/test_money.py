@@ -139,8 +139,12 @@ async def test_a_job_past_its_deadline_is_stopped_at_the_provider_too(system: Sy
 
 async def _nothing_runs_at_a_provider(system: System, prompt: str) -> None:
     ours = {post["request_id"] for post in await system.posts(prompt)}
-    jobs = (await system.sandbox.get("/jobs")).json()
-    assert {job["id"]: job["status"] for job in jobs if job["id"] in ours and job["ended_at"] is None} == {}
+
+    async def stopped() -> bool:
+        jobs = (await system.sandbox.get("/jobs")).json()
+        return not any(job["id"] in ours and job["ended_at"] is None for job in jobs)
+
+    await system.until(f"no run of {prompt!r} goes on at a provider", stopped)
 
 
 async def test_music_provider_names_who_is_asked_first(system: System) -> None:

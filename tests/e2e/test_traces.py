@@ -163,12 +163,16 @@ async def test_each_event_in_the_jobs_log_has_its_span_in_the_sink(told: Told) -
 async def test_the_api_and_every_log_line_name_the_same_trace(told: Told) -> None:
     job_id, trace_id = told.accepted["job_id"], told.accepted["trace_id"]
     assert (await told.system.job(job_id))["trace_id"] == trace_id
-    about = {
-        name: [json.loads(line) for line in text.splitlines() if job_id in line]
-        for name, text in told.system.logs().items()
-        if name in SERVICES
-    }
-    assert {"orchestrator", "fal-adapter", "replicate-adapter"} <= {name for name, lines in about.items() if lines}
+    about: dict[str, list[dict[str, Any]]] = {}
+
+    async def written() -> bool:
+        for name, text in told.system.logs().items():
+            if name in SERVICES:
+                # The last line may be half written.
+                about[name] = [json.loads(line) for line in text.split("\n")[:-1] if job_id in line]
+        return {"orchestrator", "fal-adapter", "replicate-adapter"} <= {name for name, lines in about.items() if lines}
+
+    await told.system.until("each has written about the job", written)
     assert {line.get("trace_id") for lines in about.values() for line in lines} == {trace_id}
 
 

@@ -21,7 +21,8 @@ START_LIMIT_S = 300.0
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 1 << 20
 _TAIL_LINES = 20
-_DRAIN_S = 2.0
+_DRAIN_S = 10.0
+"""How long a reader may take for what a dead child has left; only a grandchild that keeps the pipe makes it wait."""
 
 
 class ChildFailed(RuntimeError):
