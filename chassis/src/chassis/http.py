@@ -184,6 +184,7 @@ class _Server(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        await asyncio.sleep(0)  # They hear of it in the next turn of the loop.
 
     def _protocol(self, peer: Peer) -> GuardedProtocol:
         return GuardedProtocol(self.config, self.server_state, self._guard, peer)

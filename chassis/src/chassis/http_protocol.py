@@ -54,8 +54,8 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         if (cycle := self._serving) is not None:
             cycle.disconnected = True
             cycle.message_event.set()
-        super().connection_lost(exc)
         self._release()
+        super().connection_lost(exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -96,7 +96,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             # What was sent ahead would keep the place from others; or nobody wants the rest of a body.
             self._say(b"")
         elif self._last_word is not None:
-            self._say(self._last_word.answer)
+            self._say(self._answer(self._last_word))
         else:
             self.flow.resume_reading()
             self._settle()
@@ -162,7 +162,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         if self.in_body and self._gives_up_body():
             return
         if self._serving is None:
-            self._say(why.answer)
+            self._say(self._answer(why))
             return
         self._last_word = why
         self.flow.pause_reading()
@@ -212,6 +212,9 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         if cycle.response_started:
             self.drop()
         return cycle.response_started
+
+    def _answer(self, why: Refusal) -> bytes:
+        return why.answer(self.server_state.default_headers)
 
     def _say(self, answer: bytes) -> None:
         """Send a last answer, and give the client a moment to read it: closing at once would throw it away."""

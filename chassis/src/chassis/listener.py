@@ -138,7 +138,7 @@ class Listener:
 def _turn_away(sock: socket.socket) -> None:
     with sock:
         try:
-            sock.send(refusals.TOO_MANY_CONNECTIONS.answer)
+            sock.send(refusals.TOO_MANY_CONNECTIONS.answer())
         except OSError:
             return  # It is gone by itself.
 

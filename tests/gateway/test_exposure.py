@@ -1,0 +1,63 @@
+"""The gateway as strangers reach it: a body that does not come, and health pages beside the API."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from chassis.http import serve_http
+from chassis.http_settings import HttpLimits
+from chassis.runtime import Runtime
+from chassis.telemetry import Telemetry
+from gateway.app import api, gateway_app
+from gateway.settings import GatewaySettings
+from segue_cli.local.ports import free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_body_that_does_not_come_in_time_is_answered_and_makes_no_job(world: Any) -> None:
+    before = (await world.client.get("/api/jobs")).json()
+    async with serve_http(api(world.parts), "127.0.0.1", 0, limits=HttpLimits(body_timeout_s=0.5)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /api/tracks HTTP/1.1\r\nHost: segue\r\nContent-Type: application/json\r\n")
+        writer.write(b'Content-Length: 60\r\n\r\n{"prompt": "Warm ambient pad", "duration_s": 20')
+        answer = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"urn:segue:problem:body-too-slow" in answer
+    assert (await world.client.get("/api/jobs")).json() == before
+
+
+async def test_the_health_pages_have_a_listener_of_their_own_beside_the_apis(
+    world: Any, tmp_path: Path, until: Any
+) -> None:
+    at = {"SEGUE_PORT": free_port(), "SEGUE_HEALTH_PORT": free_port()}
+    settings = GatewaySettings(
+        KAFKA_BOOTSTRAP_SERVERS=world.parts.settings.kafka_bootstrap_servers,
+        DATABASE_URL=world.database_url,
+        ARTIFACT_STORE_URL=tmp_path.as_uri(),
+        _env_file=None,
+        **at,
+    )
+    provider = TracerProvider()
+    runtime = Runtime("gateway", Telemetry(provider, "gateway", exporting=False))
+    async with gateway_app(settings, runtime), httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        runtime.started = True
+        for port in at.values():
+
+            async def ready(port: int = port) -> bool:
+                return (await client.get(f"http://127.0.0.1:{port}/readyz")).is_success
+
+            await until(ready, 30)
+            assert (await client.get(f"http://127.0.0.1:{port}/livez")).json() == {"status": "ok"}
+            assert "segue_http_connections" in (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+        assert (await client.get(f"http://127.0.0.1:{at['SEGUE_PORT']}/api/jobs")).status_code == 200
+        assert (await client.get(f"http://127.0.0.1:{at['SEGUE_HEALTH_PORT']}/api/jobs")).status_code == 404
+        runtime.stopping.set()
+    provider.shutdown()
