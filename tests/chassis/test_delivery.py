@@ -27,7 +27,6 @@ from tests.chassis.poison import (
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis import outbox
 from chassis.metrics import MESSAGES_SKIPPED
 from chassis.records import MAX_BATCH_BYTES
 from contracts.envelope import Record

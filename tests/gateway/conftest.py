@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import time
 import pkgutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass

@@ -37,7 +37,7 @@ async def test_a_body_that_does_not_come_in_time_is_answered_and_makes_no_job(wo
 async def test_the_health_pages_have_a_listener_of_their_own_beside_the_apis(
     world: Any, tmp_path: Path, until: Any
 ) -> None:
-    at = {"SEGUE_PORT": free_port(), "SEGUE_HEALTH_PORT": free_port()}
+    at: dict[str, Any] = {"SEGUE_PORT": free_port(), "SEGUE_HEALTH_PORT": free_port()}
     settings = GatewaySettings(
         KAFKA_BOOTSTRAP_SERVERS=world.parts.settings.kafka_bootstrap_servers,
         DATABASE_URL=world.database_url,
