@@ -122,7 +122,7 @@ def poisons(story: Any) -> dict[str, bytes]:
     }
 
 
-async def test_what_no_jsonb_can_hold_is_kept_whole_and_its_neighbours_are_stored(
+async def test_what_postgres_refuses_is_kept_whole(
     pool: Pool, store: Store, deliver: Any, story: Any, tell: Any
 ) -> None:
     bad = list(poisons(story).values())

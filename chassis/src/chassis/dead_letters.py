@@ -78,12 +78,13 @@ def _batches(letters: Sequence[DeadLetter], service: str) -> Iterator[tuple[int,
     for letter in letters:
         place = letter.record.partition
         record = to_record(letter, service)
+        more = _size(record)
         size, records = open_batches.get(place, (0, []))
-        if records and size + _size(record) > PRODUCER_BATCH_BYTES - _OVERHEAD_BYTES:
+        if records and size + more > PRODUCER_BATCH_BYTES - _OVERHEAD_BYTES:
             yield place, records
             size, records = 0, []
         records.append(record)
-        open_batches[place] = (size + _size(record), records)
+        open_batches[place] = (size + more, records)
     for place, (_, records) in open_batches.items():
         yield place, records
 
@@ -139,7 +140,9 @@ def _fits(record: Record) -> bool:
 
 
 def _size(record: Record) -> int:
-    headers = sum(len(name) + len(value) + 10 for name, value in record.headers)
+    headers = 0
+    for name, value in record.headers:
+        headers += len(name) + len(value) + 10
     return len(record.key) + len(record.value) + headers + _RECORD_BYTES
 
 

@@ -58,13 +58,6 @@ def stripped(text: str) -> str:
     return text.strip(_EDGES)
 
 
-def error_name(error: BaseException) -> str:
-    """The name of an error's type; of a group of errors, that of the first error in it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return type(error).__name__
-
-
 def error_in_words(error: BaseException) -> str:
     """The name of an error's type and its text, if it has one; of a group of errors, those of the first error in it."""
     while isinstance(error, BaseExceptionGroup):

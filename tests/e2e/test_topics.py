@@ -1,0 +1,101 @@
+"""Topics deleted and created again under a running system: it says so, hears again by itself, and loses no job."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from chassis.broker import admin, create_topics
+from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, REQUESTS, SERVICES, ServiceName, Topic
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import System
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+
+NOTICED_WITHIN_S = 30
+DELETED = (COMMANDS["fal"], ATTEMPTS, REQUESTS, CALLBACKS)
+
+
+@pytest_asyncio.fixture
+async def shaken(tmp_path: Path) -> AsyncIterator[System]:
+    """A system of its own on Apache Kafka."""
+    from tests.e2e.conftest import system_on
+
+    async with system_on("apache", tmp_path, {"SEGUE_KAFKA_SESSION_TIMEOUT_S": "30"}) as system:
+        yield system
+
+
+async def unready(system: System, service: ServiceName) -> str | None:
+    """Why a service is not ready, by its own words; None where it is."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{system.parts[service].address}/readyz", timeout=10)
+    return None if answer.is_success else str(answer.json()["reason"])
+
+
+async def delete(system: System, topic: Topic) -> None:
+    async with asyncio.timeout(30), admin(system.kafka) as client:
+        await client.delete_topics([topic.name])
+        while topic.name in await client.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def create(system: System, topic: Topic) -> None:
+    assert await create_topics(system.kafka, [topic], replication=1) == {topic.name: "created"}
+
+
+def readers(topic: Topic) -> list[ServiceName]:
+    return [service for service in SERVICES if service in (*topic.groups, *topic.tails)]
+
+
+async def test_a_topic_that_is_deleted_is_missed_by_all_who_read_it_and_heard_again_by_itself(shaken: System) -> None:
+    system = shaken
+    await system.ended(await system.submit("before anything"))
+    pids = {service: system.parts[service].process.pid for service in SERVICES}
+    for topic in DELETED:
+        await delete(system, topic)
+        for service in readers(topic):
+
+            async def missed(service: ServiceName = service, topic: Topic = topic) -> bool:
+                return f"{topic.name} is missing" in str(await unready(system, service))
+
+            await system.until(f"{service} misses {topic.name}", missed, NOTICED_WITHIN_S)
+        if topic is REQUESTS:
+            asked_at = time.monotonic()
+            body = {"prompt": "while it is missing", "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
+            answer = await system.api.post("/api/tracks", json=body, headers={"Idempotency-Key": "missing"})
+            assert (answer.status_code, time.monotonic() - asked_at < 5) == (503, True)
+        await create(system, topic)
+        for service in readers(topic):
+
+            async def ready(service: ServiceName = service) -> bool:
+                return await unready(system, service) is None
+
+            await system.until(f"{service} is ready again", ready, NOTICED_WITHIN_S)
+        job = await system.ended(await system.submit(f"after {topic.name}", providers=["fal"]))
+        assert job["status"] == "succeeded"
+    job = await system.ended(await system.submit("while it is missing", key="missing"))
+    assert job["status"] == "succeeded"
+    await system.alive()
+    assert {service: system.parts[service].process.pid for service in SERVICES} == pids
+    assert not await system.dead_letters()
+
+
+async def test_a_topic_that_is_created_again_at_once_is_heard_within_half_a_minute(shaken: System) -> None:
+    system = shaken
+    await system.ended(await system.submit("before"))
+    for topic in (COMMANDS["fal"], ATTEMPTS):
+        await delete(system, topic)
+        await create(system, topic)
+        began = time.monotonic()
+        job = await system.ended(await system.submit(f"right after {topic.name}", providers=["fal"]))
+        assert job["status"] == "succeeded"
+        assert time.monotonic() - began < NOTICED_WITHIN_S
+    await system.alive()
