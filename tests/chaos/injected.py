@@ -57,7 +57,7 @@ BY_REQUEST: Final[dict[str, Fault]] = {
     "files-gone": _submit(Kind.OUTPUT_LOST, files="gone"),
     "files-html": _submit(Kind.OUTPUT_UNUSABLE, files="html"),
     "files-broken": _submit(Kind.OUTPUT_LOST, Kind.OUTPUT_UNUSABLE, files="broken"),
-    # It is asked for a few times before it is given up; with times as short as here, they may pass first.
+    # It is asked for up to the end of the fetching window; with times as short as here, they may pass first.
     "result-404": _submit(Kind.OUTPUT_LOST, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, result_404=True),
     "cancel-ignored": _submit(cancel="ignored"),
     # Its callbacks are wrong.
@@ -80,7 +80,7 @@ FOR_A_WHILE: Final[dict[str, Fault]] = {
     "no-listing": Fault([{"action": {"refuse": "internal_500"}, "on": "list"}]),
     "no-webhooks": _submit(webhook=["never"]),
 }
-TO_THE_DEADLINE: Final = frozenset({"files-broken"})
+TO_THE_DEADLINE: Final = frozenset({"files-broken", "files-gone", "files-html", "result-404"})
 """Those that are put up with for as long as the job may take, since nothing is lost as long as there is hope."""
 BY_HARM: Final = frozenset({Kind.NEVER_ACCEPTED})
 """A process that dies between intent and POST leaves an attempt that was never accepted; nothing else is excused."""

@@ -31,7 +31,7 @@ KEPT: dict[str, Mapping[str, Any]] = {
     "a link deep down": {"result": {"data": {"tracks": [{"clip": {"audio_url": "{url}"}}]}}},
     "a link with a space before it": {"result": {"audio": {"url": " {url} "}}},
     "no link but the sound itself": {"result": {"audio": {"url": WAV}}},
-    "the sound itself as the result": {"result": WAV},
+    "the sound itself under a key": {"result": {"audio": WAV}},
     "longer logs than anybody reads": {"logs_bytes": 17_000_000},
 }
 """How a run that ends well may look, and one bill is all that comes of it."""
@@ -84,7 +84,7 @@ async def test_a_cancel_that_is_refused_comes_too_late_and_the_files_are_kept(sy
         await system.api.post(f"/api/jobs/{job_id}/cancel")
         job = await system.ended(job_id)
         assert (job["status"], job["attempts"][0]["state"]) == ("succeeded", "succeeded")
-        assert (await system.api.post(f"/api/jobs/{job_id}/cancel")).json()["effect"] == "too_late"
+        assert (await system.api.post(f"/api/jobs/{job_id}/cancel")).json()["cancel"]["effect"] == "too_late"
 
 
 @pytest.mark.parametrize("policy", ["retry_elsewhere", "fail"])

@@ -88,7 +88,7 @@ class Tale:
         return {"job_id": self.job_id, "occurred_at": BEGIN}
 
     def requested(self) -> int:
-        more = {"accept_by": BEGIN + timedelta(minutes=30), "deadline_at": BEGIN + timedelta(hours=1)}
+        more = {"accept_by": BEGIN + timedelta(days=36_500), "deadline_at": BEGIN + timedelta(hours=1)}
         asked = {"tenant": "default", "fingerprint": "a" * 64, "input": MusicInput(prompt="x")}
         return self._say(JobRequested(**self._ids, track_id=track_id_for(self.job_id), **asked, **more), "gateway")
 
