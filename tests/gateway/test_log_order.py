@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.attempts import (
@@ -257,7 +257,6 @@ def places(tale: Tale, order: Sequence[LogLine]) -> list[int]:
     return [where[str(message.event_id)] for message in tale.told]
 
 
-@settings(max_examples=300, deadline=None)
 @given(tale=tales(), data=st.data())
 def test_causes_come_before_effects_whatever_the_clocks_say(tale: Tale, data: st.DataObject) -> None:
     lines = [line_of(message) for message in tale.told]
@@ -268,7 +267,6 @@ def test_causes_come_before_effects_whatever_the_clocks_say(tale: Tale, data: st
         assert at[cause] < at[effect], (tale.told[cause].TYPE, tale.told[effect].TYPE)
 
 
-@settings(max_examples=300, deadline=None)
 @given(tale=tales())
 def test_what_happened_a_moment_later_is_told_later(tale: Tale) -> None:
     at = places(tale, in_order([line_of(message) for message in tale.told]))
@@ -279,14 +277,12 @@ def test_what_happened_a_moment_later_is_told_later(tale: Tale) -> None:
             assert at[one] < at[other]
 
 
-@settings(max_examples=200, deadline=None)
 @given(tale=tales(st.just({})), data=st.data())
 def test_where_the_clocks_agree_time_decides(tale: Tale, data: st.DataObject) -> None:
     order = in_order(data.draw(st.permutations([line_of(message) for message in tale.told])))
     assert [line.time for line in order] == sorted(line.time for line in order)
 
 
-@settings(max_examples=200, deadline=None)
 @given(tale=tales(), data=st.data())
 def test_a_part_of_the_log_is_in_the_order_of_its_own_causes(tale: Tale, data: st.DataObject) -> None:
     # That the client's wish was why the attempt was stopped, the job's end alone tells.
@@ -301,7 +297,6 @@ def test_a_part_of_the_log_is_in_the_order_of_its_own_causes(tale: Tale, data: s
             assert known[0] < known[1]
 
 
-@settings(max_examples=100, deadline=None)
 @given(tale=tales(), data=st.data())
 def test_lines_that_contradict_themselves_are_all_told(tale: Tale, data: st.DataObject) -> None:
     numbers = st.integers(0, 9)

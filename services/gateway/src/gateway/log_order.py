@@ -96,9 +96,10 @@ def _around(n: int, events: Sequence[LogLine], about: Sequence[LogLine], before:
             yield line, first
         if line.event == "job.started":
             yield from ((event, line) for event in _first(events, "attempt.submitted"))
-        if line.answers_to == n and end is not None:
-            yield end, line
+        if line.answers_to == n:
             yield from ((line, event) for event in events if event.late)
+            if end is not None:
+                yield end, line
     # A job has one live attempt at most.
     if (end_before := _end_of(before)) is not None:
         yield end_before, first
