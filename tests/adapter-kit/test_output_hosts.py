@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from structlog.testing import capture_logs
+from tests.patience import patient
 
 from adapter_kit.refusals import output_hosts_checked, tell_blocked_hosts
 from chassis.egress import EgressPolicy
@@ -30,7 +31,7 @@ async def test_a_resolver_that_hangs_holds_nothing_up() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with asyncio.timeout(2), output_hosts_checked(EgressPolicy(), FAL_HOSTS, resolve):
+    async with asyncio.timeout(patient(2)), output_hosts_checked(EgressPolicy(), FAL_HOSTS, resolve):
         pass
 
 

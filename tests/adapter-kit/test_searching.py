@@ -93,10 +93,10 @@ class Progress:
         self.stale: set[str] = set()
         self.asked: list[list[str]] = []
 
-    async def heard_until(self, keys: Sequence[str]) -> dict[str, datetime | None]:
+    async def heard_until(self, keys: Sequence[str]) -> dict[str, float | None]:
         self.asked.append(list(keys))
-        now = datetime.now(UTC)
-        read = {key: now - timedelta(minutes=5) if key in self.stale else now for key in keys}
+        now = monotonic()
+        read = {key: now - 300 if key in self.stale else now for key in keys}
         return {key: None if key in self.unread else at for key, at in read.items()}
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from tests.chassis.toy import runtime_for
+from tests.patience import patient
 
 from chassis.database import Pool, open_pool
 from chassis.embedded import alone_where_embedded
@@ -19,7 +20,7 @@ async def test_a_second_process_is_told_and_may_come_once_the_first_has_gone(
     async with open_pool(database_url, "public") as one, open_pool(database_url, "public") as two:
         async with alone_where_embedded(one, embedded_kafka, runtime_for()):
             with pytest.raises(CannotStart, match=r"^KAFKA_BOOTSTRAP_SERVERS: .* several replicas need a real cluster"):
-                async with asyncio.timeout(15), alone_where_embedded(two, embedded_kafka, runtime_for()):
+                async with asyncio.timeout(patient(15)), alone_where_embedded(two, embedded_kafka, runtime_for()):
                     pytest.fail("there is no room for it")
             async with alone_where_embedded(two, embedded_kafka, runtime_for("another service")):
                 pass
@@ -33,7 +34,7 @@ async def test_a_first_that_died_a_moment_ago_is_waited_for(embedded_kafka: str,
         await first.__aenter__()
         second = asyncio.create_task(_come_and_go(two, embedded_kafka))
         one.terminate()
-        await asyncio.wait_for(second, 15)
+        await asyncio.wait_for(second, patient(15))
         await first.__aexit__(None, None, None)
 
 

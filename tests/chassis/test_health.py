@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 from tests.chassis.toy import runtime_for
+from tests.patience import patient
 
 from chassis import health
 from chassis.health import serve_health
@@ -23,7 +24,7 @@ LIMITS = HttpLimits().health
 
 def page(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=patient(20)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -36,7 +37,7 @@ async def test_they_say_what_the_loop_noted() -> None:
     runtime.must_live(lambda: dead[0] if dead else None)
 
     async def says(path: str, status: int, text: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             while True:
                 answer = await asyncio.to_thread(page, port, path)
                 if answer[0] == status and text in answer[1]:

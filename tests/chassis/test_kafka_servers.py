@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.patience import patient
 
 from chassis.kafka_servers import read_servers, why_silent
 from sandbox.certificates import make_certificates
@@ -78,7 +79,7 @@ async def test_each_address_is_told_for_what_it_is(tmp_path: Path, embedded_kafk
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(files.cert_file, files.key_file)
     nobody = f"127.0.0.1:{free_port()}"
-    async with listening() as silent, listening(tls) as encrypted, asyncio.timeout(15):
+    async with listening() as silent, listening(tls) as encrypted, asyncio.timeout(patient(15)):
         found = await why_silent([nobody, "no-such-host.invalid:9092", encrypted, silent, embedded_kafka])
     assert f"{nobody}: nobody listens there" in found
     assert "no-such-host.invalid:9092: the host name is not known (" in found

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
+from tests.patience import patient
 
 from chassis.listener import RESERVED_FILES, bind, places
 
@@ -49,14 +50,14 @@ async def short_of_files() -> AsyncIterator[tuple[int, list[str]]]:
     assert process.stdin is not None
     assert process.stdout is not None
     written: list[str] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(patient(60)):
         while not (line := (await process.stdout.readline()).decode()).strip().isdecimal():
             assert line, "it did not start"
     try:
         yield int(line), written
     finally:
         process.stdin.close()
-        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        said, _ = await asyncio.wait_for(process.communicate(), patient(60))
         written += said.decode().splitlines()
 
 
@@ -68,7 +69,7 @@ async def test_a_process_without_files_goes_on_answering_and_says_so_once() -> N
                 halves.append(socket.create_connection(("127.0.0.1", port)))
                 with suppress(ConnectionError):  # The first make room for the last.
                     halves[-1].send(b"GET /o")
-            async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=patient(60)) as client:
                 for _ in range(3):
                     assert (await client.get(f"http://127.0.0.1:{port}/ok")).text == "fine"
         finally:

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.chassis.bouncer import PROGRAM, pgbouncer
+from tests.patience import patient
 
 import adapter_kit
 import gateway
@@ -147,7 +148,7 @@ async def test_what_pgbouncer_refuses_is_told_at_once(through: str) -> None:
         (f"{through}?options=--x", "unsupported startup parameter: options"),
         (f"{through}?pgbouncer=false", "unsupported startup parameter: "),
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patient(10)):
             with pytest.raises(CannotStart, match=f"DATABASE_URL: the connection pooler says: {told}"):
                 async with open_pool(url, "shop"):
                     pytest.fail(f"{database_name(url)} is not to be used")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import pytest_asyncio
+from tests.patience import patient
 
 from chassis.broker import admin, create_topics
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, REQUESTS, SERVICES, ServiceName, Topic
@@ -36,12 +37,12 @@ async def shaken(tmp_path: Path) -> AsyncIterator[System]:
 async def unready(system: System, service: ServiceName) -> str | None:
     """Why a service is not ready, by its own words; None where it is."""
     async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"{system.parts[service].address}/readyz", timeout=10)
+        answer = await client.get(f"{system.parts[service].address}/readyz", timeout=patient(10))
     return None if answer.is_success else str(answer.json()["reason"])
 
 
 async def delete(system: System, topic: Topic) -> None:
-    async with asyncio.timeout(30), admin(system.kafka) as client:
+    async with asyncio.timeout(patient(30)), admin(system.kafka) as client:
         await client.delete_topics([topic.name])
         while topic.name in await client.list_topics():  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0.05)
@@ -71,7 +72,7 @@ async def test_a_topic_that_is_deleted_is_missed_by_all_who_read_it_and_heard_ag
             asked_at = time.monotonic()
             body = {"prompt": "while it is missing", "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
             answer = await system.api.post("/api/tracks", json=body, headers={"Idempotency-Key": "missing"})
-            assert (answer.status_code, time.monotonic() - asked_at < 5) == (503, True)
+            assert (answer.status_code, time.monotonic() - asked_at < patient(5)) == (503, True)
         await create(system, topic)
         for service in readers(topic):
 

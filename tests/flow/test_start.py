@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tests.patience import patient
 
 from chassis.runtime import EXIT_SETTINGS
 from chassis.settings import ServiceSettings, WrongSettings, settings_of
@@ -146,5 +147,5 @@ async def run(argv: list[str], cwd: Path, more: Mapping[str, str] | None = None)
     env = {**without_settings(os.environ), **(more or {})}
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*argv, cwd=cwd, env=env, stdout=pipe, stderr=pipe)
-    out, err = await asyncio.wait_for(process.communicate(), 90)
+    out, err = await asyncio.wait_for(process.communicate(), patient(90))
     return process.returncode, out.decode(), err.decode()

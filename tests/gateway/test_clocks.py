@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from tests.gateway.test_callbacks import SECRET, Signer
+from tests.patience import patient
 
 from chassis.callbacks import callback_url
 from chassis.http import serve_http
@@ -250,7 +251,7 @@ async def test_it_says_so_where_it_is_asked(
     async with gateway_with(wall, database, world_on, topic_sizes, tmp_path) as (world, _servers):
 
         async def ready() -> Any:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(patient(60)):
                 while (page := await world.client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - its tail
                     await asyncio.sleep(0.02)
             return page.json()

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
+from tests.patience import patient
 
 from chassis.http import serve_http
 from chassis.http_settings import HttpLimits
@@ -27,7 +28,7 @@ async def test_a_body_that_does_not_come_in_time_is_answered_and_makes_no_job(wo
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /api/tracks HTTP/1.1\r\nHost: segue\r\nContent-Type: application/json\r\n")
         writer.write(b'Content-Length: 60\r\n\r\n{"prompt": "Warm ambient pad", "duration_s": 20')
-        answer = await asyncio.wait_for(reader.read(), 30)
+        answer = await asyncio.wait_for(reader.read(), patient(30))
         writer.close()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"urn:segue:problem:body-too-slow" in answer
@@ -47,7 +48,7 @@ async def test_the_health_pages_have_a_listener_of_their_own_beside_the_apis(
     )
     provider = TracerProvider()
     runtime = Runtime("gateway", Telemetry(provider, "gateway", exporting=False))
-    async with gateway_app(settings, runtime), httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with gateway_app(settings, runtime), httpx.AsyncClient(trust_env=False, timeout=patient(30)) as client:
         runtime.started = True
         for port in at.values():
 

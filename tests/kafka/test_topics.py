@@ -12,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, started, toy, until
+from tests.patience import patient
 
 from chassis.broker import admin, create_topics
 from chassis.metrics import TOPIC_UNAVAILABLE
@@ -26,7 +27,7 @@ HEARD_WITHIN_S = 30
 async def delete(servers: str, *topics: Topic) -> None:
     """Delete topics, and wait until the cluster does not know them any more."""
     names = [topic.name for topic in topics]
-    async with asyncio.timeout(20), admin(servers) as client:
+    async with asyncio.timeout(patient(20)), admin(servers) as client:
         await client.delete_topics(names)
         while set(await client.list_topics()) & set(names):  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0.02)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from tests.patience import patient
 from tests.strangers.clients import MOST_SECONDS
 from tests.strangers.ordinary import Waits, asking, failures
 from tests.strangers.sorts import SORTS
@@ -81,14 +82,14 @@ async def gateway(files: int, folder: Path, **more: str) -> AsyncIterator[Runnin
             yield running
         finally:
             process.terminate()
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(patient(40)):
                 await process.wait()
 
 
 async def _until_ready(running: Running) -> None:
     import httpx
 
-    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(60):
+    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(patient(60)):
         while True:
             try:
                 if (await client.get(f"http://127.0.0.1:{running.health_port}/readyz")).is_success:
@@ -144,7 +145,7 @@ async def attack(sort: str, running: Running, options: argparse.Namespace) -> bo
         while not attacking.done():
             most = max(most, running.process.memory_info().rss)
             files = max(files, running.process.num_fds())
-            await asyncio.wait({attacking}, timeout=0.2)
+            await asyncio.wait({attacking}, timeout=patient(0.2))
     took = time.monotonic() - began
     cpu = sum(running.process.cpu_times()[:2]) - cpu
     print(f"{sort}: {dict(attacking.result())}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from time import monotonic
 from typing import Final, Protocol
 
 from adapter_kit import ledger
@@ -34,8 +34,8 @@ class _Missed:
 class CallbackProgress(Protocol):
     """How far the provider's callbacks have been read from Kafka."""
 
-    async def heard_until(self, keys: Sequence[str], /) -> Mapping[str, datetime | None]:
-        """For each job id, a time up to which all callbacks that had arrived are in the ledger; None: not known."""
+    async def heard_until(self, keys: Sequence[str], /) -> Mapping[str, float | None]:
+        """For each job id, when its callbacks so far were in the ledger, by `time.monotonic`; None: not known."""
         ...
 
 
@@ -79,13 +79,13 @@ class Searcher:
         found = without_answer(twins, NoAnswer("an attempt whose job still waits may have made the same run"))
         if wanted:
             since = min(attempt.created_at for attempt in attempts) - TAKEN_SLACK
-            began = datetime.now(UTC)
+            began = monotonic()
             found |= await self._provider.find(wanted, await ledger.taken_refs(self._pool, since))
             found |= await self._unheard(attempts, found, began)
         return found
 
     async def _unheard(
-        self, attempts: Sequence[Attempt], found: Mapping[AttemptId, FindOutcome], began: datetime
+        self, attempts: Sequence[Attempt], found: Mapping[AttemptId, FindOutcome], began: float
     ) -> dict[AttemptId, FindOutcome]:
         """No answer for those that the listing lacks while a callback about them may lie unread in Kafka.
 

@@ -7,9 +7,9 @@ silence first has to know that the group that listens is up to date.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -49,10 +49,10 @@ class GroupProgress:
         finally:
             await self._close()
 
-    async def heard_until(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
+    async def heard_until(self, keys: Sequence[str]) -> Mapping[str, float | None]:
         """For each key (a job's id), a moment up to which the group has committed all that the topic holds of it.
 
-        The moment is taken just before the end of the key's partition is read, by this machine's clock (UTC). It is
+        The moment is taken just before the end of the key's partition is read, by `time.monotonic`, in seconds. It is
         None where the committed offset is before that end, and for all keys if the cluster does not answer within 5 s.
         Raises nothing.
         """
@@ -64,7 +64,7 @@ class GroupProgress:
             await self._close()
             return dict.fromkeys(keys)
 
-    async def _ask(self, keys: Sequence[str]) -> Mapping[str, datetime | None]:
+    async def _ask(self, keys: Sequence[str]) -> Mapping[str, float | None]:
         client = await self._connected()
         numbers = client.partitions_for_topic(self._topic.name)
         if not numbers:
@@ -72,7 +72,7 @@ class GroupProgress:
         ordered = sorted(numbers)
         places = {key: TopicPartition(self._topic.name, _PARTITION_OF(key.encode(), ordered, ordered)) for key in keys}
         wanted = list(set(places.values()))
-        read_at = datetime.now(UTC)
+        read_at = time.monotonic()
         # The ends first: what is committed after that covers all that lay there at the moment.
         ends = await client.end_offsets(wanted)
         committed = dict(zip(wanted, await asyncio.gather(*map(client.committed, wanted)), strict=True))

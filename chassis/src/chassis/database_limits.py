@@ -149,11 +149,15 @@ async def advisory_lock(pool: Pool, name: str) -> AsyncIterator[bool]:
     A transaction of its own holds it, so that it holds through a connection pooler as well. That transaction has no
     snapshot, which would keep rows from being vacuumed. It takes a connection beside those that the block uses.
     """
-    async with transaction(pool, None) as connection:
-        ours = await connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext($1))", name)
+    async with leased(pool, None) as lease, lease.transaction():
+        ours = await lease.connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext($1))", name)
         # In the simple protocol, which also drops the portal of the query above, and with it its snapshot.
-        await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        yield ours
+        await lease.connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        try:
+            yield ours
+        finally:
+            # A server that is silent must not hold up whoever lets go of the lock.
+            lease.end_within(GIVE_BACK_S)
 
 
 def drop_idle(pool: Pool) -> None:
