@@ -120,7 +120,7 @@ async def test_an_output_that_our_rules_refused_is_fetched_once_they_allow_it(sy
 
 async def test_what_still_cannot_be_read_says_so(system: System, segue: Segue) -> None:
     prompt = "a result for an operator"
-    await system.fault(prompt, {"result": {"nothing": 1}}, provider="fal")
+    await system.fault(prompt, {"result": {"message": "done"}}, provider="fal")
     job = await system.ended(await system.submit(prompt, providers=["fal"]))
     status, said = await segue("attempts", "collect", f"{job['id']}.1", "--wait", "2")
     assert (status, "Its files are not stored" in said) == (4, True), said
