@@ -64,7 +64,7 @@ def made_at_once(job: Mapping[str, Any]) -> bool:
 # Processes.
 
 
-async def ended(replica: Replica, within_s: float = 45) -> int:
+async def ended(replica: Replica, within_s: float = 180) -> int:
     """How a replica ended, once it has by itself. Raises AssertionError."""
     try:
         async with asyncio.timeout(within_s):
