@@ -73,7 +73,7 @@ async def ended(replica: Replica, within_s: float = 180) -> int:
         raise AssertionError(f"{replica.name} did not end within {within_s:.0f} s") from None
 
 
-async def crashed(replica: Replica, point: str, within_s: float = 45, **settings: str) -> None:
+async def crashed(replica: Replica, point: str, within_s: float = 180, **settings: str) -> None:
     """Start a replica anew with a crash point, wait until it has died there, and start it as it was."""
     await replica.kill()
     await replica.start(point, **settings)
