@@ -125,6 +125,7 @@ def _leak_cancellation(*_: Any) -> None:
 
 
 _HANDLE: Final = "chassis.handling:Handling._handle"
+_PROCESS: Final = "chassis.delivery:BatchConsumer._process"
 _PERFORM: Final = "adapter_kit.calls:Calls.perform"
 
 POINTS: Final = {
@@ -136,10 +137,10 @@ POINTS: Final = {
     "leaked_cancellation": Point("adapter_kit.commands:CommandHandler.__call__", _before, _leak_cancellation),
     # Of everything that consumes or has an outbox.
     "before_handler_tx": Point(_HANDLE, _before),
-    "after_handler_tx": Point("chassis.delivery:commit", _before),
+    "after_handler_tx": Point("chassis.offsets:Offsets.commit", _before),
     "after_publish": Point("chassis.outbox:Outbox._settle", _before_delete),
-    "cancelled_consumer": Point(_HANDLE, _before, _cancel_consumer),
-    "dead_coordinator": Point(_HANDLE, _before, _cancel_coordinator),
+    "cancelled_consumer": Point(_PROCESS, _before, _cancel_consumer),
+    "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
     # Of the gateway, and of the log sink.
     "before_202": Point("gateway.tracks:publish_durably", _after),
     "sink_mid_batch": Point("log_sink.store:_merge", _before),
@@ -182,17 +183,22 @@ class Order:
 
 def install(order: Order) -> None:
     """Wrap the order's seam. Raises NoSuchSeam where the product has changed."""
-    point = POINTS[order.name]
-    module_name, _, path = point.seam.partition(":")
+    owner, attribute = seam(order.name)
+    setattr(owner, attribute, POINTS[order.name].wrap(vars(owner)[attribute], _counted(order)))
+
+
+def seam(name: str) -> tuple[Any, str]:
+    """The module or class that has the point's function, and the function's name there. Raises NoSuchSeam."""
+    module_name, _, path = POINTS[name].seam.partition(":")
     *owners, attribute = path.split(".")
     try:
         owner: Any = import_module(module_name)
-        for name in owners:
-            owner = getattr(owner, name)
-        original = vars(owner)[attribute]
+        for inner in owners:
+            owner = getattr(owner, inner)
+        vars(owner)[attribute]
     except (ImportError, AttributeError, KeyError) as error:
-        raise NoSuchSeam(f"{order.name}: there is no {point.seam}") from error
-    setattr(owner, attribute, point.wrap(original, _counted(order)))
+        raise NoSuchSeam(f"{name}: there is no {POINTS[name].seam}") from error
+    return owner, attribute
 
 
 def _counted(order: Order) -> Act:

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.e2e.conftest import System, system_on
 
 import crash_points
+from chassis.delivery import BatchConsumer
 from contracts.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.ids import job_id_for
 from contracts.topics import ATTEMPTS, PARTITIONS
@@ -46,6 +47,14 @@ def test_the_act_is_killing_unless_it_is_said_or_the_points_own() -> None:
     assert Order.parse("after_post") == Order("after_post", 1, crash_points.ACTS["kill"])
     assert Order.parse("after_post:3:stop") == Order("after_post", 3, crash_points.ACTS["stop"])
     assert Order.parse("dead_coordinator:2").act is POINTS["dead_coordinator"].act
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_every_seam_is_there(point: str) -> None:
+    owner, attribute = crash_points.seam(point)
+    assert asyncio.iscoroutinefunction(getattr(owner, attribute))
+    if POINTS[point].act in (crash_points._cancel_consumer, crash_points._cancel_coordinator):
+        assert owner is BatchConsumer  # What these acts take for granted.
 
 
 def test_a_seam_that_the_product_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
