@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -15,9 +16,9 @@ import pytest
 import pytest_asyncio
 from tests.chaos.proxy import Proxy
 
-from chassis import database_limits
+from chassis import database, database_limits
 from chassis.database import TRANSIENT, Connection, Pool, open_pool
-from chassis.database_limits import Silent, bounded, leased, transaction
+from chassis.database_limits import Silent, bounded, drop_idle, leased, transaction
 
 WITHIN_S = 1.0
 SLACK_S = 8.0
@@ -115,10 +116,33 @@ async def test_a_silent_server_holds_nobody_up_and_the_pool_heals(
         assert await asyncio.gather(*(answer(pool) for _ in range(4))) == [1, 1, 1, 1]
 
 
-async def answer(pool: Pool) -> int:
-    async with bounded(pool, 30) as connection:
+async def answer(pool: Pool, within_s: float = 30) -> int:
+    async with bounded(pool, within_s) as connection:
         found: int = await connection.fetchval("SELECT 1")
         return found
+
+
+async def test_a_new_connection_that_falls_silent_while_it_is_prepared_holds_nobody_up(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = database.connect
+    silence: list[Proxy] = []
+
+    async def connect_and_fall_silent(*args: Any, **more: Any) -> Any:
+        made = await connect(*args, **more)
+        for proxy in silence:
+            proxy.blackhole = True
+        return made
+
+    monkeypatch.setattr(database, "connect", connect_and_fall_silent)
+    async with behind_a_proxy(database_url) as (proxy, url), open_pool(url, "shop", max_size=1) as pool:
+        drop_idle(pool)
+        silence.append(proxy)
+        with bounded_time(), pytest.raises(Silent):
+            await answer(pool, WITHIN_S)
+        silence.clear()
+        proxy.heal()
+        assert await answer(pool) == 1
 
 
 async def test_what_was_read_counts_although_the_connection_cannot_be_given_back(

@@ -90,6 +90,8 @@ async def test_a_handler_that_does_not_stop_is_left_behind_in_time(embedded_kafk
         assert await ends_within(process, 10) == EXIT_UNHEALTHY
         assert patient(0.9) < time.monotonic() - began < patient(4)
     await said.wait_for("did not drain in time")
+    (told,) = (event for event in said.events() if str(event.get("event")).startswith("did not drain"))
+    assert "LogicSubscriber" in str(told["waiting"])
 
 
 async def test_with_kafka_away_it_ends_in_time(database_url: str) -> None:

@@ -56,6 +56,7 @@ def environment(servers: str, url: str, folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_survives_a_silent_database_and_stops_in_it(
     service: str, embedded_kafka: str, database_url: str, proxied: tuple[Proxy, str], tmp_path: Path
@@ -86,7 +87,8 @@ async def test_a_service_survives_a_silent_database_and_stops_in_it(
                 await until(asks_again)
             proxy.blackhole = True
             os.kill(process.pid, signal.SIGTERM)
-            assert await asyncio.wait_for(process.wait(), DRAIN_S + SLACK_S) == 0, lines[-5:]
+            code = await asyncio.wait_for(process.wait(), DRAIN_S + SLACK_S)
+            assert code == 0, "\n".join(lines[-5:])
     finally:
         await connection.close()
     assert [line for line in lines if "did not drain in time" in line or "Traceback" in line] == []

@@ -255,9 +255,16 @@ def _in_vain(database: DatabaseUrl, error: Exception) -> str:
 
 
 async def _prepare(connection: Connection) -> None:
-    async with connection.transaction():
+    begun = connection.transaction()
+    try:
+        await begun.start()
         for kind in ("json", "jsonb"):
             await connection.set_type_codec(kind, schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+        await begun.commit()
+    except BaseException:
+        # asyncpg would roll back and close it, and both wait for the server, which may be silent, without our limit.
+        connection.terminate()
+        raise
 
 
 async def _leave_be(_connection: Connection) -> None:

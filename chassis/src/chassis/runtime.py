@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from traceback import format_exception
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from chassis.env_file import BadEnvironment
 from chassis.logs import configure_logs, get_logger
@@ -28,6 +29,7 @@ _SECRET_CHARS = 4
 BLOCKED_LOOP_LIMIT_S = 40.0
 EXIT_MARGIN_S = 3.0
 TICK_S = 1.0
+_MOST_TOLD = 20
 
 _SETTING_OF = {
     "asyncpg": "DATABASE_URL",
@@ -272,6 +274,19 @@ async def _exit_hard_after(runtime: Runtime, drain_s: float) -> None:
     # For a loop that is blocked, and for threads that the interpreter would wait for at its end.
     faulthandler.dump_traceback_later(drain_s + EXIT_MARGIN_S, exit=True)
     await asyncio.sleep(drain_s)
-    get_logger("chassis").error("did not drain in time; exiting hard", drain_s=drain_s)
+    waiting = sorted({_where(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()})
+    get_logger("chassis").error("did not drain in time; exiting hard", drain_s=drain_s, waiting=waiting[:_MOST_TOLD])
     # Kafka's client can wait for ever in its stop while the cluster is away.
     os._exit(EXIT_UNHEALTHY)
+
+
+def _where(task: asyncio.Task[Any]) -> str:
+    """What a task does and the innermost place it waits at: `Outbox._relay at pool.py:812`."""
+    coroutine: Any = task.get_coro()
+    name, place = getattr(coroutine, "__qualname__", "?"), "?"
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+        if frame is not None:
+            place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
+    return f"{name} at {place}"
