@@ -31,8 +31,12 @@ up: install ## Run all of Segue here until Ctrl-C; ARGS="--port 9000 --providers
 
 # On a slow or busy machine SEGUE_TEST_PATIENCE=5, in the environment or here, gives every test five times as long.
 .PHONY: test
-test: install ## Run every test that needs no JVM; SEGUE_TEST_PATIENCE=5 on a slow machine
-	$(BIN)/pytest -m "not kafka" -n 2 --dist loadfile $(PYTEST_ARGS)
+test: install ## Run the tests that need neither a JVM nor the whole system; SEGUE_TEST_PATIENCE=5 on a slow machine
+	$(BIN)/pytest -m "not kafka and not e2e" -n 4 --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: test-e2e
+test-e2e: install ## Run the tests that start services, or all of Segue, as processes
+	$(BIN)/pytest -m e2e -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
 check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies

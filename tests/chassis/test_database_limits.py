@@ -16,8 +16,9 @@ import pytest
 import pytest_asyncio
 from tests.chaos.proxy import Proxy
 
-from chassis import database, database_limits
+from chassis import database_limits
 from chassis.database import TRANSIENT, Connection, Pool, open_pool
+from chassis.database_connect import connect
 from chassis.database_limits import Silent, bounded, drop_idle, leased, transaction
 
 WITHIN_S = 1.0
@@ -125,7 +126,6 @@ async def answer(pool: Pool, within_s: float = 30) -> int:
 async def test_a_new_connection_that_falls_silent_while_it_is_prepared_holds_nobody_up(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = database.connect
     silence: list[Proxy] = []
 
     async def connect_and_fall_silent(*args: Any, **more: Any) -> Any:
@@ -134,7 +134,7 @@ async def test_a_new_connection_that_falls_silent_while_it_is_prepared_holds_nob
             proxy.blackhole = True
         return made
 
-    monkeypatch.setattr(database, "connect", connect_and_fall_silent)
+    monkeypatch.setattr("chassis.database.connect", connect_and_fall_silent)
     async with behind_a_proxy(database_url) as (proxy, url), open_pool(url, "shop", max_size=1) as pool:
         drop_idle(pool)
         silence.append(proxy)
