@@ -79,7 +79,8 @@ def test_what_cannot_be_read_is_told_without_the_password(url: str, told: str) -
         ("scram_client_key=hunter2", "scram_client_key=… cannot be honoured"),
         ("oauth_client_secret=hunter2", "oauth_client_secret=… cannot be honoured"),
         ("sslmode=no-verify", "sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"),
-        ("ssl=hunter2", "sslmode must be one of"),
+        ("ssl=hunter2", "ssl must be true, false or one of disable, allow"),
+        ("requiressl=perhaps", "requiressl must be true, false or one of"),
         ("sslmode=require&sslrootcert=/nowhere", "sslrootcert: /nowhere cannot be read: No such file or directory"),
         ("sslcert=/nowhere&sslkey=/nowhere", "sslcert: /nowhere cannot be read"),
         ("sslkey=/nowhere", "sslkey needs sslcert"),
@@ -91,6 +92,10 @@ def test_what_cannot_be_read_is_told_without_the_password(url: str, told: str) -
         ("connect_timeout=soon", "connect_timeout must be a whole number of seconds"),
         ("pgbouncer=perhaps", "pgbouncer must be true or false"),
         ("passfile=/nowhere", "passfile: /nowhere cannot be read"),
+        (
+            "service=segue&servicefile=~nobody-here/x",
+            "service=segue: ~nobody-here/x is in a home directory",
+        ),
         ("service=segue&servicefile=/nowhere", "service=segue: /nowhere cannot be read: No such file or directory"),
         ("hostaddr=10.0.0.1&sslmode=verify-full", "hostaddr cannot be had together with sslmode=verify-full"),
         ("sslmoed=verify-full", "'sslmoed' is no parameter that libpq knows"),
@@ -148,6 +153,7 @@ def test_what_asks_for_nothing_is_taken_in_silence(query: str) -> None:
     [
         ("sslmode=verify-full", {"passed_on": {"sslmode": "verify-full"}}),
         ("ssl=true", {"passed_on": {"sslmode": "require"}}),
+        ("ssl=TRUE", {"passed_on": {"sslmode": "require"}}),
         ("ssl=verify-ca", {"passed_on": {"sslmode": "verify-ca"}}),
         ("requiressl=1", {"passed_on": {"sslmode": "require"}}),
         ("sslrootcert=system", {"passed_on": {}, "system_trust": True}),

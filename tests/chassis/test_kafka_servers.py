@@ -21,6 +21,7 @@ from segue_cli.local.ports import free_port
     ("text", "servers"),
     [
         ("a:9092", ("a:9092",)),
+        ("kafka.example.:9092", ("kafka.example.:9092",)),
         (" a:9092 , b:9093,, ", ("a:9092", "b:9093")),
         ("kafka://a:9092/", ("a:9092",)),
         ("PLAINTEXT://a:9092,PLAINTEXT://b:9092", ("a:9092", "b:9092")),
@@ -41,6 +42,9 @@ def test_what_is_meant_is_taken(text: str, servers: tuple[str, ...]) -> None:
         ("a:9092;b:9092", "is not"),
         ("a:", "'a:' is not"),
         ("a:0", "'a:0' is not"),
+        ("a..b:9092", "'a..b:9092' is not"),
+        (f"{'a' * 64}:9092", "is not"),
+        (f"{'a.' * 127}:9092", "is not"),
         ("a:65536", "'a:65536' is not"),
         ("::1:9092", "an IPv6 address goes in brackets"),
         ("[nonsense]:9092", "is not"),

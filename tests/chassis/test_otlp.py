@@ -62,6 +62,8 @@ def test_http_at_grpcs_port_is_believed_where_it_is_said() -> None:
     assert otlp_target("http://collector:4317", protocol="http/protobuf").url == "http://collector:4317/v1/traces"
     with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_PROTOCOL"):
         otlp_target("http://collector:4318", protocol="grpc")
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_PROTOCOL"):
+        otlp_target("http://collector:4318", protocol="http/json")
 
 
 def test_a_login_in_the_address_becomes_a_header() -> None:
@@ -82,6 +84,8 @@ def test_a_login_in_the_address_becomes_a_header() -> None:
         ("bad name=hunter2", "entry 1 is not"),
         ("a=hunter2\nb", "entry 1 has U+000A LINE FEED as character 8 of 9"),
         ("a=hunter2%0d%0ab", "entry 1 has U+000D CARRIAGE RETURN"),
+        ("a=1,Content-Length=hunter2", "entry 2 is content-length, which the sender of a request sets by itself"),
+        ("transfer-encoding=hunter2", "entry 1 is transfer-encoding"),
         ("a=%ff", "has escapes in entry 1 that are no UTF-8"),
     ],
 )

@@ -228,7 +228,13 @@ async def test_lists_go_page_by_page_and_filter(world: Any, story_of: Any) -> No
     assert (await world.client.get("/api/jobs", params={"model": "music/none"})).json()["jobs"] == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "status=done", "cursor=%00", "cursor=bm90", "model=%00"])
+EARLY = "cursor=MDAwMS0wMS0wMVQwMDowMDowMCsyMzo1OXwwMTg5MGE1ZC1hYzk2LTc3NGItYmNjZS1iMzAyMDk5YTgwNTc"
+"""A cursor whose time is before the year 1 in UTC."""
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "status=done", "cursor=%00", "cursor=bm90", EARLY, "model=%00"]
+)
 async def test_a_wrong_query_is_a_422(world: Any, query: str) -> None:
     told = problem(await world.client.get(f"/api/jobs?{query}"), 422, "invalid-request")
     assert told["errors"][0]["field"] == query.partition("=")[0]

@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from structlog.testing import capture_logs
 from tests.patience import patient
 
 from chassis.callbacks import callback_url
@@ -233,6 +234,24 @@ async def test_forged_changed_old_and_unsigned_ones_are_refused(door: Door, atte
         assert (answer.status_code, answer.json()["type"]) == (401, "urn:segue:problem:bad-signature")
     assert await door.in_kafka(attempt) == []
     assert counted(provider, "bad-signature") >= 7
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_what_a_stranger_sends_is_no_part_of_the_reason_that_is_logged(
+    door: Door, attempt: AttemptId, provider: str
+) -> None:
+    body = b'{"id": "r1"}'
+    with capture_logs() as lines:
+        for age_s in (400, 500, 600):
+            stranger = Signer().headers(provider, body, age_s=age_s)
+            assert (await door.call(provider, attempt, body, stranger)).status_code == 401
+            old = door.signer.headers(provider, body, age_s=age_s)
+            assert (await door.call(provider, attempt, body, old)).status_code == 401
+    told = [(line["reason"], line["detail"]) for line in lines if line["event"] == "callback not taken"]
+    assert len(told) == 6
+    assert {reason for reason, _ in told} == {"bad-signature"}
+    # The age is told of what the provider did sign, and not of what anybody wrote into a header.
+    assert sum("signed 4" in detail or "signed 5" in detail or "signed 6" in detail for _, detail in told) == 3
 
 
 def run_body(provider: str, run: str, **more: Any) -> bytes:

@@ -151,6 +151,15 @@ def test_the_tail_forgets_the_jobs_it_heard_of_longest_ago(story: Any) -> None:
     assert tail.job_of_track(track_id_for(ids[2])) is not None
 
 
+def test_a_word_about_an_old_job_hides_no_new_one(story: Any) -> None:
+    tail, now = JobTail(), story.begin + timedelta(hours=1)
+    old, new = (requested(replace(story, job_id=job_id_for("default", each))) for each in ("old", "new"))
+    tail.take(envelope(old), None)
+    tail.take(envelope(new.model_copy(update={"occurred_at": now})), None)
+    tail.take(envelope(CancelRequested(job_id=old.job_id, occurred_at=now, tenant="default")), None)
+    assert [job.job_id for job in tail.recent("default", now)] == [new.job_id]
+
+
 def test_the_tail_holds_no_more_than_so_many_bytes_of_messages(story: Any) -> None:
     tail = JobTail(max_bytes=1000)
     ids = [job_id_for("default", str(n)) for n in range(4)]

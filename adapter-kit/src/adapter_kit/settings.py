@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from chassis.settings import CallbackSettings
+from contracts.requests import LONGEST_DEADLINE_S
 
 
 class AdapterSettings(CallbackSettings):
@@ -37,12 +38,14 @@ class AdapterSettings(CallbackSettings):
     start_deadline_s: float | None = Field(
         default=None,
         gt=1,
+        le=LONGEST_DEADLINE_S,
         validation_alias="SEGUE_START_DEADLINE_S",
         description="Seconds in which a run has to start.",
     )
     submit_grace_s: float | None = Field(
         default=None,
         gt=0,
+        le=LONGEST_DEADLINE_S,
         validation_alias="SEGUE_SUBMIT_GRACE_S",
         description="Seconds after which a lost submit counts as never accepted; unset: derived from the route.",
     )

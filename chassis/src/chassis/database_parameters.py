@@ -100,7 +100,9 @@ def _without_synonyms(given: dict[str, str]) -> dict[str, str]:
     found = dict(given)
     # libpq takes ssl=true of JDBC's URLs; ssl=MODE is how SQLAlchemy tells asyncpg. requiressl is libpq's old name.
     for name, truth in (("ssl", ("true", "1")), ("requiressl", ("1",))):
-        if (value := found.pop(name, None)) is not None and value not in _FALSE:
+        if (value := found.pop(name, "").lower()) and value not in _FALSE:
+            if value not in (*truth, *SSL_MODES):
+                raise BadDatabaseUrl(f"{name} must be true, false or one of {', '.join(SSL_MODES)}")
             found.setdefault("sslmode", "require" if value in truth else value)
     # The way in which SQLAlchemy's URLs say that a pooler is in between.
     sizes = [found.pop(name, None) for name in ("statement_cache_size", "prepared_statement_cache_size")]

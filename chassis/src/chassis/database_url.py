@@ -181,11 +181,14 @@ def _service(name: str | None, file: str | None, environ: Mapping[str, str]) -> 
     """The parameters of a service, as libpq keeps them: https://www.postgresql.org/docs/current/libpq-pgservice.html."""
     if name is None:
         return {}
-    path = Path(file or environ.get("PGSERVICEFILE") or "~/.pg_service.conf").expanduser()
+    path = Path(file or environ.get("PGSERVICEFILE") or "~/.pg_service.conf")
     found = ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#",))
     try:
+        path = path.expanduser()
         found.read_string(path.read_text("utf-8"))
-    except (OSError, UnicodeError, RuntimeError, ServiceFileError) as error:
+    except RuntimeError:
+        raise BadDatabaseUrl(f"service={name}: {path} is in a home directory that is not known here") from None
+    except (OSError, UnicodeError, ServiceFileError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no service file"
         raise BadDatabaseUrl(f"service={name}: {path} cannot be read: {why}") from None
     if name not in found:

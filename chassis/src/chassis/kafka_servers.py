@@ -14,6 +14,8 @@ from typing import Final
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*)://")
 _PLAIN: Final = ("kafka", "plaintext")
 _ADDRESS: Final = re.compile(r"(\[[^\[\]]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_MOST_NAME_CHARS: Final = 253
+_MOST_LABEL_CHARS: Final = 63
 _LOOK_S: Final = 3.0
 
 
@@ -36,11 +38,20 @@ def _server(text: str) -> str:
             )
         server = text[scheme.end() :].rstrip("/")
     found = _ADDRESS.fullmatch(server)
-    if found and 0 < int(found[2]) < 65536 and (not found[1].startswith("[") or _is_v6(found[1].strip("[]"))):
+    if found and 0 < int(found[2]) < 65536 and _is_host(found[1]):
         return server
     if _is_v6(server) or _is_v6(server.rpartition(":")[0]):
         raise ValueError(f"{text!a}: an IPv6 address goes in brackets, as in [::1]:9092")
     raise ValueError(f"must be host:port, or several with commas between, and {text!a} is not")
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith("["):
+        return _is_v6(text.strip("[]"))
+    # The limits of RFC 1035; a longer or an empty label has no form that a resolver could be asked for.
+    return len(text) <= _MOST_NAME_CHARS and all(
+        0 < len(label) <= _MOST_LABEL_CHARS for label in text.removesuffix(".").split(".")
+    )
 
 
 def _is_v6(text: str) -> bool:

@@ -15,7 +15,11 @@ from chassis.header_values import header_fault, text_fault
 
 PATH: Final = "/v1/traces"
 _GRPC_PORT: Final = 4317
-_HTTP_PROTOCOLS: Final = ("http/protobuf", "http/json")
+_PROTOCOL: Final = "http/protobuf"
+_OF_THE_CONNECTION: Final = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive",
+     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+)  # fmt: skip
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
@@ -32,7 +36,7 @@ def otlp_target(base: str, *, exact: bool = False, headers: str = "", protocol: 
     """The receiver at a base address or, where that is `exact`, at this very one. Raises ValueError in words."""
     if fault := header_fault(base):
         raise ValueError(fault)
-    if protocol not in (None, *_HTTP_PROTOCOLS):
+    if protocol not in (None, _PROTOCOL):
         raise ValueError("cannot be used with OTEL_EXPORTER_OTLP_PROTOCOL other than http/protobuf: Segue sends HTTP")
     url = urlsplit(base)
     if url.scheme in ("grpc", "grpcs"):
@@ -43,7 +47,7 @@ def otlp_target(base: str, *, exact: bool = False, headers: str = "", protocol: 
         raise ValueError("must begin with http:// or https://, as in http://127.0.0.1:4318")
     if not url.hostname or url.port == 0:  # The port raises by itself where it is none.
         raise ValueError("names no host, as http://127.0.0.1:4318 does")
-    if url.port == _GRPC_PORT and protocol not in _HTTP_PROTOCOLS:
+    if url.port == _GRPC_PORT and protocol != _PROTOCOL:
         raise ValueError(
             "has the port of gRPC, and Segue sends OTLP over HTTP: port 4318 as a rule; if it is HTTP at 4317 all the"
             " same, set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
@@ -65,6 +69,8 @@ def otlp_headers(text: str) -> dict[str, str]:
         name, is_there, value = (each.strip() for each in part.partition("="))
         if not is_there or not name or set(name) - _TOKEN:
             raise ValueError(f"must be name=value, with commas between, and entry {position} is not")
+        if name.lower() in _OF_THE_CONNECTION:
+            raise ValueError(f"entry {position} is {name.lower()}, which the sender of a request sets by itself")
         try:
             decoded = unquote(value, errors="strict").strip()
         except UnicodeDecodeError:

@@ -39,15 +39,16 @@ async def take_callback(provider: str, attempt_id: str, mac: str, request: Reque
     if known is None or not _is_ours(here, known, attempt_id, mac):
         CALLBACKS.labels(known or "other", "wrong-address").inc()
         raise HTTPException(HTTPStatus.NOT_FOUND)
+    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
     log = get_logger("gateway.callbacks").bind(provider=known, attempt_id=attempt_id)
     try:
         message = await _verified(here, known, AttemptId(attempt_id), request)
         await _require_own_run(here, message)
-        deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
         await publish_confirmed(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
     except Problem as problem:
         CALLBACKS.labels(known, problem.kind).inc()
-        log.warning("callback not taken", reason=problem.detail)
+        # The kind alone decides which lines are of one kind: the detail has in it what a stranger sent.
+        log.warning("callback not taken", reason=problem.kind, detail=problem.detail)
         raise
     CALLBACKS.labels(known, "taken").inc()
     log.info("callback taken", job_id=message.job_id, delivery_id=message.delivery_id)

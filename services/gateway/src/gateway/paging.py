@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -35,11 +35,12 @@ def cursor_of(text: str | None) -> Cursor | None:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         at, _, identifier = raw.decode("ascii").partition("|")
         when = datetime.fromisoformat(at)
-    except (binascii.Error, ValueError):
+        in_utc = None if when.tzinfo is None else when.astimezone(UTC)
+    except (binascii.Error, ValueError, OverflowError):
         raise _not_ours(text) from None
-    if when.tzinfo is None or not _ID.match(identifier):
+    if in_utc is None or not _ID.fullmatch(identifier):
         raise _not_ours(text)
-    return Cursor(when, identifier)
+    return Cursor(in_utc, identifier)
 
 
 def _not_ours(text: str) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -29,6 +30,8 @@ class JobTail:
         self._bytes = 0
         self._bytes_of: dict[str, int] = {}
         self._known: OrderedDict[str, Known] = OrderedDict()
+        """In the order in which they were heard of last."""
+        self._heard_at: dict[str, float] = {}
         self._job_of_track: dict[str, str] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
@@ -41,6 +44,7 @@ class JobTail:
         known = fold(self._known.get(job_id), envelope)
         self._known[job_id] = known
         self._known.move_to_end(job_id)
+        self._heard_at[job_id] = time.monotonic()
         if known.job is not None:
             self._job_of_track[known.job.track_id] = job_id
         self._bytes += envelope.size
@@ -54,6 +58,7 @@ class JobTail:
     def _forget_oldest(self) -> None:
         job_id, forgotten = self._known.popitem(last=False)
         self._bytes -= self._bytes_of.pop(job_id)
+        self._heard_at.pop(job_id)
         if forgotten.job is not None:
             self._job_of_track.pop(forgotten.job.track_id, None)
 
@@ -67,13 +72,13 @@ class JobTail:
 
     def recent(self, tenant: str, now: datetime) -> Iterator[Job]:
         """A tenant's jobs of which something was heard within the last two minutes, the latest news first."""
-        for known in reversed(self._known.values()):
-            job = known.job
-            if job is None:
-                continue
-            if job.updated_at < now - RECENT:
+        earliest = time.monotonic() - RECENT.total_seconds()
+        for job_id, known in reversed(self._known.items()):
+            if self._heard_at[job_id] < earliest:
                 return
-            if job.tenant == tenant:
+            job = known.job
+            # A message about a job that ended long ago, such as what an operator found, does not update the job.
+            if job is not None and job.tenant == tenant and job.updated_at >= now - RECENT:
                 yield job
 
     async def final(self, job_id: str) -> Job:

@@ -31,7 +31,7 @@ class Verifier(Protocol):
         """The id of a webhook that the provider signed within the last minutes; None for any other.
 
         `headers` are looked up in lower case; `now_s` is Unix time. Raises KeysAway if that cannot be told now, and
-        NotFresh of one that was signed at another time, whoever signed it.
+        NotFresh of one that the provider signed at another time.
         """
         ...
 
@@ -54,11 +54,11 @@ class SignatureVerifier(Generic[K]):
         signed = self._read(headers, body)
         if signed is None:
             return None
-        signed.require_fresh(now_s)
         keys = await self._keys.current()
-        if self._fits(signed, keys) or self._fits(signed, await self._keys.newer(keys)):
-            return signed.delivery_id
-        return None
+        if not self._fits(signed, keys) and not self._fits(signed, await self._keys.newer(keys)):
+            return None
+        signed.require_fresh(now_s)
+        return signed.delivery_id
 
 
 @asynccontextmanager
