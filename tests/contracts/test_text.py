@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.text import error_in_words, is_blank, one_line, printable, stripped
+from contracts.text import error_in_words, escaped, escaped_line, is_blank, replaced, replaced_line, stripped
 
 FFFD = "\N{REPLACEMENT CHARACTER}"
 VISIBLE_FORMATS = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
@@ -26,8 +27,8 @@ VISIBLE_FORMATS = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0
     ids=ascii,
 )
 def test_what_moves_reorders_or_hides_is_replaced_visibly(char: str) -> None:
-    assert printable(f"a{char}b") == f"a{FFFD}b"
-    assert printable(char) == FFFD
+    assert replaced(f"a{char}b") == f"a{FFFD}b"
+    assert replaced(char) == FFFD
 
 
 @pytest.mark.parametrize(
@@ -42,19 +43,19 @@ def test_what_moves_reorders_or_hides_is_replaced_visibly(char: str) -> None:
     ],
 )
 def test_what_people_write_stays_as_it_is(text: str) -> None:
-    assert printable(text) == text
+    assert replaced(text) == text
 
 
 def test_escape_sequences_are_harmless_and_line_ends_are_lines() -> None:
-    told = printable("\x1b[2J\x1b]0;owned\x07 \x9b31m red\r\nnext\rover")
+    told = replaced("\x1b[2J\x1b]0;owned\x07 \x9b31m red\r\nnext\rover")
     assert told == f"{FFFD}[2J{FFFD}]0;owned{FFFD} {FFFD}31m red\nnext{FFFD}over"
-    assert one_line("a\r\nb\tc\x1b") == f"a{FFFD}b{FFFD}c{FFFD}"
+    assert replaced_line("a\r\nb\tc\x1b") == f"a{FFFD}b{FFFD}c{FFFD}"
 
 
 @given(text=st.text(st.characters(), max_size=60))
 def test_no_control_or_format_character_is_left(text: str) -> None:
-    told = printable(text)
-    assert printable(told) == told
+    told = replaced(text)
+    assert replaced(told) == told
     left = {char for char in told if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
     # The layout of Egyptian hieroglyphs is of no other script.
     left = {char for char in left - VISIBLE_FORMATS if not "\U00013430" <= char <= "\U0001345f"}
@@ -84,6 +85,7 @@ def test_a_text_of_what_can_be_seen_is_not(text: str) -> None:
 
 def test_the_blanks_around_a_text_are_not_part_of_it() -> None:
     assert stripped("\ufeff\u200b \xa0\n warm  pad \t\u3164\u2800\x07") == "warm  pad"
+    assert stripped("\u200d\ufe0fwarm\u200f") == "warm"
     # These belong to the character before them, or to the one after.
     for text in ("❤️", "क्\u200d", "\u115fᅡ", "\x00 a"):
         assert stripped(text) == text
@@ -99,3 +101,56 @@ def test_a_group_of_errors_is_called_by_what_is_in_it() -> None:
     group = ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("inner", [OverflowError("too high")])])
     assert error_in_words(group) == "OverflowError: too high"
     assert error_in_words(TimeoutError()) == "TimeoutError"
+
+
+BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "\\u001b[31mred\\u001b[0m"),
+        ("\x9b31m", "\\u009b31m"),
+        ("bell\x07", "bell\\u0007"),
+        ("paid $9\x08\x08$0", "paid $9\\u0008\\u0008$0"),
+        ("done\rfailed", "done\\u000dfailed"),
+        ("\x7f", "\\u007f"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("a\u2028b", "a\\u2028b"),
+        ("half \ud83c", "half \\ud83c"),
+    ],
+)
+def test_what_steers_a_terminal_becomes_visible(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "über, naïve, 東京",
+        "\u0633\u0644\u0627\u0645",
+        "\u0645\u06cc\u200c\u062e",
+        "👩\u200d🎤 🏴󠁧󠁢󠁥󠁮󠁧󠁿",
+        "a\tb\nc",
+        "\\u001b as text",
+    ],
+)
+def test_what_people_write_is_not_escaped(text: str) -> None:
+    assert escaped(text) == text
+
+
+@given(st.text(st.characters()))
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    left = escaped(text)
+    obeyed = {char for char in left if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} or char in BIDI}
+    assert obeyed <= {"\t", "\n"}
+    assert escaped(left) == left
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_json_stays_json_with_the_same_meaning(document: dict[str, str]) -> None:
+    assert json.loads(escaped(json.dumps(document, ensure_ascii=False))) == document
+
+
+def test_one_line_is_one() -> None:
+    assert escaped_line("  models.yaml:3: a\r\n\n models.yaml:4:\tb\n") == "models.yaml:3: a; models.yaml:4: b"

@@ -17,7 +17,7 @@ from contracts.failures import FailureKind
 from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
 from contracts.requests import JobRequested
-from contracts.text import printable
+from contracts.text import replaced
 from gateway.context import TENANT
 from gateway.plain import Answer, PlainJSON
 
@@ -39,7 +39,7 @@ class Told(Answer):
 
 def test_an_answers_texts_are_printable_and_the_clients_own_are_as_they_came() -> None:
     told = Told(word=WILD, words=[Told(word="a\x1bb")], own={"k\x1b": WILD})
-    assert (told.word, told.words[0].word) == (printable(WILD), "a\N{REPLACEMENT CHARACTER}b")
+    assert (told.word, told.words[0].word) == (replaced(WILD), "a\N{REPLACEMENT CHARACTER}b")
     assert told.own == {"k\x1b": WILD}
 
 
@@ -104,8 +104,8 @@ async def test_what_a_provider_says_is_harmless_in_every_answer(world: Any, stor
         assert harmless(answer.text), path
         assert "owned" in answer.text
     job = (await world.client.get(f"/api/jobs/{story.job_id}")).json()
-    assert job["attempts"][0]["message"] == printable(WILD)
-    assert job["error"]["message"] == printable(f"fal: {WILD}")
+    assert job["attempts"][0]["message"] == replaced(WILD)
+    assert job["error"]["message"] == replaced(f"fal: {WILD}")
     assert job["metadata"] == {"order": WILD}
     attempt = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
     assert harmless(attempt["prompt"])

@@ -13,7 +13,7 @@ import asyncpg
 from chassis.database_parameters import BadDatabaseUrl
 from chassis.database_url import DatabaseUrl, Host, read_database_url
 from chassis.runtime import CannotStart
-from contracts.printable import one_line
+from contracts.text import escaped_line
 
 NEXT_HOST: Final = (
     OSError,
@@ -98,7 +98,7 @@ def refusal(error: Exception) -> CannotStart | None:
 
 def said(error: BaseException) -> str:
     """An error in one line, without the type where its text tells enough."""
-    text = one_line(str(error))
+    text = escaped_line(str(error))
     if isinstance(error, asyncpg.PostgresError | CannotReach):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from structlog.typing import EventDict, Processor
 
 from chassis.log_limits import OutsideWarnings
-from contracts.printable import printable
+from contracts.text import escaped
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -73,7 +73,7 @@ def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _printable(_logger: Any, _method: str, line: Any) -> str:
     """The line as it is, as a rule: JSON leaves but DEL as it was."""
-    return printable(str(line))
+    return escaped(str(line))
 
 
 class _Named:

@@ -20,7 +20,7 @@ from chassis.logs import configure_logs, get_logger
 from chassis.private_files import keep_private
 from chassis.settings import ServiceSettings, load_settings
 from chassis.telemetry import Telemetry, make_telemetry
-from contracts.printable import one_line
+from contracts.text import escaped_line
 
 EXIT_SETTINGS = 78  # EX_CONFIG of sysexits.h: starting again does not help.
 EXIT_UNHEALTHY = 70
@@ -204,7 +204,7 @@ def _ended_by(error: Exception, runtime: Runtime, settings: ServiceSettings) -> 
 
 
 def _tell(service: str, reason: str) -> None:
-    print(f"{service} cannot start: {one_line(reason)}", file=sys.stderr)  # noqa: T201 - for whoever starts it, beside the logs
+    print(f"{service} cannot start: {escaped_line(reason)}", file=sys.stderr)  # noqa: T201 - for whoever starts it, beside the logs
 
 
 def _without(secrets: frozenset[str], text: str) -> str:
@@ -234,7 +234,7 @@ def why_not(error: BaseException) -> BaseException:
 
 def in_one_line(error: BaseException) -> str:
     """An error that ended something: the setting that it is likely about, its type and its text."""
-    text = one_line(str(error))
+    text = escaped_line(str(error))
     if isinstance(error, CannotStart):
         return text
     library = type(error).__module__.partition(".")[0]

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from chassis.env_file import BadEnvironment
-from contracts.printable import one_line
+from contracts.text import escaped_line
 
 EXIT_SETTINGS: Final = 78
 """As of a service: a setting is wrong, or what it names cannot be used."""
@@ -108,7 +108,7 @@ def main() -> None:
     try:
         app(prog_name="segue")
     except BadEnvironment as error:
-        print(f"segue: {one_line(str(error))}", file=sys.stderr)
+        print(f"segue: {escaped_line(str(error))}", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
     except Exception as error:  # noqa: BLE001 - the last resort: a person at a terminal gets a line, not a traceback
         _tell_unforeseen(error)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from chassis.env_file import BadEnvironment, read_env_file
 from chassis.private_files import keep_private
-from contracts.printable import one_line
+from contracts.text import escaped_line
 from segue_cli import environment
 from segue_cli.doctor_advice import Finding
 from segue_cli.screen import console, plain_table
@@ -84,7 +84,7 @@ async def _examine(out: Console, env: dict[str, str], found: list[Finding]) -> i
         out.print(f"\n[bold red]{len(failed)} of {len(found)} checks failed:[/]")
         for one in failed:
             line = one.found if one.found.startswith(_SETTING) else f"{one.what}: {one.found}"
-            out.print(Text(f"  {one_line(line)}"), soft_wrap=True)
+            out.print(Text(f"  {escaped_line(line)}"), soft_wrap=True)
         return 1
     out.print(f"\n[bold green]Nothing is wrong[/]{f', {warned} to be noted' if warned else ''}.")
     return 0

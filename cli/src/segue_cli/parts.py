@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chassis.private_files import private_opener
-from contracts.printable import printable
+from contracts.text import escaped
 from segue_cli.local.process import LineSink
 
 
@@ -70,7 +70,7 @@ def log_to(path: Path) -> tuple[LineSink, Callable[[], None]]:
 
     def take(line: str) -> None:
         if not file.closed:
-            file.write(printable(line) + "\n")
+            file.write(escaped(line) + "\n")
 
     return take, file.close
 

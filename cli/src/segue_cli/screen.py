@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from contracts.printable import printable
+from contracts.text import escaped
 
 SEED_REQUEST: Final = '{"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": false, "style_strength": 0.5}'
 _WIDTH_OF_FILES: Final = 160
@@ -35,7 +35,7 @@ class PrintableStream:
 
     def write(self, text: str) -> int:
         """Write the text, with control characters as their escapes."""
-        return self.bare.write(printable(text))
+        return self.bare.write(escaped(text))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bare, name)
@@ -54,7 +54,7 @@ class _Drawn:
 
     def __rich_console__(self, screen: Console, options: ConsoleOptions) -> RenderResult:
         for segment in screen.render(self._renderable, options):
-            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+            yield segment if segment.control else Segment(escaped(segment.text), segment.style)
 
     def __rich_measure__(self, screen: Console, options: ConsoleOptions) -> Measurement:
         return Measurement.get(screen, options, self._renderable)
@@ -69,7 +69,7 @@ class PlainTable(Table):
 
 
 def harmless_output() -> None:
-    """Have everything that this process prints from now on go through `printable`."""
+    """Have everything that this process prints from now on go through `escaped`."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.catalogue import Catalogue
 from contracts.generation import GenerationInput, Provider
-from contracts.text import printable
+from contracts.text import replaced
 from gateway.attempt_answers import OperatorsAttempt
 from gateway.state import FINAL, AttemptOfJob
 
@@ -81,7 +81,7 @@ def _look_for(found: AttemptOfJob, excerpt: str | None) -> str:
 
 
 def _excerpt(prompt: str) -> str:
-    shown = printable(re.sub(r"\s", " ", prompt[: EXCERPT_CHARS + 1]))
+    shown = replaced(re.sub(r"\s", " ", prompt[: EXCERPT_CHARS + 1]))
     return shown if len(shown) <= EXCERPT_CHARS else shown[:EXCERPT_CHARS] + "…"
 
 

@@ -8,16 +8,16 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, field_validator
 
-from contracts.text import UNPRINTABLE, printable
+from contracts.text import UNPRINTABLE, replaced
 
 
 class Answer(BaseModel):
-    """What the API answers. Its texts are `printable`; a mapping of the client's own is given back as it came."""
+    """What the API answers. Its texts are `replaced`; a mapping of the client's own is given back as it came."""
 
     @field_validator("*", mode="after")
     @classmethod
     def _is_printable(cls, value: Any) -> Any:
-        return printable(value) if isinstance(value, str) else value
+        return replaced(value) if isinstance(value, str) else value
 
 
 class PlainJSON(JSONResponse):

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from contracts.text import one_line
+from contracts.text import replaced_line
 from gateway.plain import Answer, PlainJSON
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -118,7 +118,7 @@ def shown(value: object) -> str:
         return "an integer of over 300 digits"  # Python refuses to write out very long ones.
     if isinstance(value, float):
         value = value + 0.0  # -0.0 is 0.0.
-    text = one_line((value if isinstance(value, str) else repr(value))[: MAX_VALUE_CHARS + 1])
+    text = replaced_line((value if isinstance(value, str) else repr(value))[: MAX_VALUE_CHARS + 1])
     return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"
 
 
