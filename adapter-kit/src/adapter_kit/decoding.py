@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final, Protocol
 
@@ -23,6 +24,8 @@ else:
 PIECE_BYTES: Final = 256 * 1024
 """The most that a decoder hands out at a time, however little it was given."""
 MAX_CODINGS: Final = 4
+_FED_BYTES: Final = 4096
+"""How much a decoder of parts is given at a time."""
 
 _NAMES: Final = {"x-gzip": "gzip", "x-deflate": "deflate", "zstandard": "zstd", "x-zstd": "zstd", "brotli": "br"}
 _KNOWN: Final = frozenset({"gzip", "deflate", "br", "zstd", "aws-chunked"})
@@ -81,31 +84,72 @@ def decoder_for(coding: str, head: bytes) -> Decoder:
             return _AwsChunked()
 
 
-class _Zlib:
-    def __init__(self, wbits: int) -> None:
-        self._wbits = wbits
-        self._stream = zlib.decompressobj(wbits)
+class _Parted(ABC):
+    """A body of one part after another, each with a mark at its start; what follows without one is padding."""
+
+    def __init__(self, mark: bytes | None) -> None:
+        """Without a `mark`, there is one part only."""
+        self._mark = mark
+        self._held = b""
+        self._over = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        while data or not self._stream.eof:
-            if self._stream.eof:
-                # Another member may follow; what is none is padding.
-                if self._wbits < 16 or not data.startswith(b"\x1f\x8b"):
+        # A part hands back what it leaves over as a copy: of small parts in one large piece that would be the square.
+        for at in range(0, len(data), _FED_BYTES):
+            yield from self._feed(data[at : at + _FED_BYTES])
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
+        while not self._over:
+            if self._ended():
+                data, self._held = self._held + data, b""
+                if self._mark is None or not data.startswith(self._mark):
+                    self._hold(data)
                     return
-                self._stream = zlib.decompressobj(self._wbits)
-            try:
-                plain = self._stream.decompress(data, PIECE_BYTES)
-            except zlib.error as error:
-                raise Damaged(str(error)) from error
-            data = self._stream.unconsumed_tail or self._stream.unused_data
+                self._begin()
+            plain, data = self._undo(data)
             if plain:
                 yield plain
-            elif not data:
+            elif not data and not self._ended():
                 return
 
+    def _hold(self, data: bytes) -> None:
+        # A mark may be cut in two by the end of a piece.
+        self._over = self._mark is None or not self._mark.startswith(data)
+        self._held = b"" if self._over else data
+
     def finish(self) -> None:
-        if not self._stream.eof:
+        if not self._ended():
             raise Damaged("it breaks off")
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _ended(self) -> bool: ...
+
+    @abstractmethod
+    def _undo(self, data: bytes) -> tuple[bytes, bytes]:
+        """Some of the plain bytes, and what is left of the coded ones."""
+
+
+class _Zlib(_Parted):
+    def __init__(self, wbits: int) -> None:
+        super().__init__(b"\x1f\x8b" if wbits >= 16 else None)
+        self._wbits = wbits
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stream = zlib.decompressobj(self._wbits)
+
+    def _ended(self) -> bool:
+        return self._stream.eof
+
+    def _undo(self, data: bytes) -> tuple[bytes, bytes]:
+        try:
+            plain = self._stream.decompress(data, PIECE_BYTES)
+        except zlib.error as error:
+            raise Damaged(str(error)) from error
+        return plain, self._stream.unconsumed_tail or self._stream.unused_data
 
 
 class _Brotli:
@@ -131,27 +175,23 @@ class _Brotli:
             raise Damaged("it breaks off")
 
 
-class _Zstd:
+class _Zstd(_Parted):
     def __init__(self) -> None:
+        super().__init__(b"\x28\xb5\x2f\xfd")
+        self._begin()
+
+    def _begin(self) -> None:
         self._stream = zstd.ZstdDecompressor()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        while data or not (self._stream.eof or self._stream.needs_input):
-            if self._stream.eof:
-                if not data.startswith(b"\x28\xb5\x2f\xfd"):
-                    return
-                self._stream = zstd.ZstdDecompressor()
-            try:
-                plain = self._stream.decompress(data, PIECE_BYTES)
-            except zstd.ZstdError as error:
-                raise Damaged(str(error)) from error
-            data = self._stream.unused_data if self._stream.eof else b""
-            if plain:
-                yield plain
+    def _ended(self) -> bool:
+        return self._stream.eof
 
-    def finish(self) -> None:
-        if not self._stream.eof:
-            raise Damaged("it breaks off")
+    def _undo(self, data: bytes) -> tuple[bytes, bytes]:
+        try:
+            plain = self._stream.decompress(data, PIECE_BYTES)
+        except zstd.ZstdError as error:
+            raise Damaged(str(error)) from error
+        return plain, self._stream.unused_data if self._stream.eof else b""
 
 
 class _AwsChunked:
@@ -165,32 +205,40 @@ class _AwsChunked:
         self._ended = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        self._held += data
-        while self._held and not self._ended:
+        data, at = self._held + data, 0
+        # Held is at most the length of one chunk. Handed out is at most as much as came, however many chunks it is in.
+        plain = bytearray()
+        while at < len(data) and not self._ended:
             if self._left:
-                plain, self._held = self._held[: self._left], self._held[self._left :]
-                self._left -= len(plain)
-                yield plain
-            elif not self._next_chunk():
-                return
+                taken = data[at : at + self._left]
+                self._left -= len(taken)
+                at += len(taken)
+                plain += taken
+            elif (after := self._next_chunk(data, at)) is not None:
+                at = after
+            else:
+                break
+        self._held = data[at:]
+        if plain:
+            yield bytes(plain)
 
-    def _next_chunk(self) -> bool:
-        after = self._held
+    def _next_chunk(self, data: bytes, at: int) -> int | None:
+        """Where the bytes of the chunk begin whose length is at a place; None until all of the length is there."""
         if self._begun:
-            if len(after) < 2:
-                return False
-            if not after.startswith(b"\r\n"):
+            if len(data) < at + 2:
+                return None
+            if not data.startswith(b"\r\n", at):
                 raise Damaged("a chunk longer than it says")
-            after = after[2:]
-        line = self._LINE.match(after)
+            at += 2
+        line = self._LINE.match(data, at, at + self._MAX_LINE)
         if line is None:
-            if len(after) > self._MAX_LINE or b"\n" in after:
+            if len(data) - at > self._MAX_LINE or data.find(b"\n", at, at + self._MAX_LINE) >= 0:
                 raise Damaged("no length of a chunk where one should be")
-            return False
-        self._held, self._left, self._begun = after[line.end() :], int(line[1], 16), True
+            return None
+        self._left, self._begun = int(line[1], 16), True
         # What follows the chunk of length zero is about the body, and not of it.
         self._ended = self._left == 0
-        return True
+        return line.end()
 
     def finish(self) -> None:
         if not self._ended:

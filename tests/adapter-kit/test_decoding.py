@@ -1,0 +1,70 @@
+"""Codings undone: in pieces of any size, and in a time that grows with the bytes and not with their square."""
+
+import gzip
+import random
+import sys
+import time
+
+import brotli
+import pytest
+
+from adapter_kit.decoding import Damaged, decoder_for
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PLAIN = random.Random(7).randbytes(5000)
+
+
+def aws_chunked(content: bytes, size: int) -> bytes:
+    pieces = [content[at : at + size] for at in range(0, len(content), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+CODED = {
+    "aws-chunked": aws_chunked(PLAIN, 7),
+    "gzip": b"".join(gzip.compress(PLAIN[at : at + 50]) for at in range(0, len(PLAIN), 50)),
+    "zstd": b"".join(zstd.compress(PLAIN[at : at + 50]) for at in range(0, len(PLAIN), 50)),
+    "br": brotli.compress(PLAIN),
+}
+
+
+def undone(coding: str, coded: bytes, size: int) -> bytes:
+    decoder = decoder_for(coding, coded[:64])
+    plain = b"".join(b"".join(decoder.feed(coded[at : at + size])) for at in range(0, len(coded), size))
+    decoder.finish()
+    return plain
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 64, 4096, 10_000_000])
+@pytest.mark.parametrize("coding", CODED)
+def test_pieces_of_any_size_give_the_same(coding: str, size: int) -> None:
+    assert undone(coding, CODED[coding], size) == PLAIN
+
+
+@pytest.mark.parametrize("size", [1, 4, 5000])
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize("padding", [bytes(9000), b"\x1f", b"\x28\xb5", b"\x1f\x8aXYZ"])
+def test_what_follows_the_last_part_is_padding(coding: str, size: int, padding: bytes) -> None:
+    assert undone(coding, CODED[coding] + padding, size) == PLAIN
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000])
+@pytest.mark.parametrize("broken", [b"5\r\nabcdeX\r\n", b"5\r\nabcde\r\nnone\r\n", b"5\r\nabcde\r\n" + b"1" * 3000])
+def test_a_frame_that_does_not_fit_is_told(size: int, broken: bytes) -> None:
+    with pytest.raises(Damaged):
+        undone("aws-chunked", broken, size)
+
+
+@pytest.mark.parametrize(
+    ("coding", "part"),
+    [("aws-chunked", b"1\r\nx\r\n"), ("gzip", gzip.compress(b"x")), ("zstd", zstd.compress(b"x"))],
+)
+def test_many_small_parts_take_no_longer_in_large_pieces(coding: str, part: bytes) -> None:
+    count = 1_000_000 // len(part)
+    coded = part * count + (b"0\r\n\r\n" if coding == "aws-chunked" else b"")
+    began = time.process_time()
+    assert undone(coding, coded, len(coded)) == b"x" * count
+    assert time.process_time() - began < 5
