@@ -12,8 +12,9 @@ import wave
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import brotli
 import pytest
@@ -191,13 +192,18 @@ class Kept:
         return self.store / "jobs" / JOB / ATTEMPT / name
 
     async def collect(
-        self, *urls: str, modality: Modality = "music", allow: str = "127.0.0.1", **limits: float
+        self, *urls: str, modality: Modality = "music", allow: str = "127.0.0.1", **limits: Any
+    ) -> Collected | CollectFailed:
+        return await self.collect_for(attempt(modality, urls), allow, **limits)
+
+    async def collect_for(
+        self, attempt: Attempt, allow: str = "127.0.0.1", *, store: ArtifactStore | None = None, **limits: Any
     ) -> Collected | CollectFailed:
         max_bytes, time_s = int(limits.get("max_bytes", 10_000_000)), limits.get("time_s", 60.0)
-        store = ArtifactStore.open(self.store.as_uri())
         async with egress_client(EgressPolicy.parse(allow)) as client:
+            store = store or ArtifactStore.open(self.store.as_uri())
             collector = Collector(client, store, max_bytes=max_bytes, work_dir=self.work, time_s=time_s)
-            return await collector.collect(attempt(modality, urls))
+            return await collector.collect(attempt)
 
 
 def attempt(modality: Modality, urls: tuple[str, ...]) -> Attempt:
@@ -742,3 +748,32 @@ async def test_an_output_that_is_there_a_little_later_is_had_then(kept: Kept, ea
         assert isinstance(first, CollectFailed)
         assert not first.final
         assert artifacts(await kept.collect(cdn.url("/")))
+
+
+RAW = bytes(range(128, 250)) * 200
+
+
+@pytest.mark.parametrize(
+    ("content_type", "declared", "path", "arguments", "taken"),
+    [
+        ("application/octet-stream", None, "/a", {"audio_setting": {"format": "pcm"}}, True),
+        ("audio/wav", "audio/wav", "/a.wav", {"audio_setting": {"format": "pcm"}}, True),
+        ("audio/L16;rate=44100", "application/octet-stream", "/a", {}, True),
+        ("application/octet-stream", "audio/pcm", "/a", {}, True),
+        ("application/octet-stream", None, "/a.pcm?token=1", {}, True),
+        ("application/octet-stream", None, "/a", {}, False),
+        ("audio/wav", "audio/wav", "/a.wav", {"audio_setting": {"format": "mp3"}, "prompt": "pcm"}, False),
+    ],
+)
+async def test_sound_without_a_mark_is_taken_where_it_was_asked_for_or_is_called_so(
+    kept: Kept, content_type: str, declared: str | None, path: str, arguments: dict[str, Any], taken: bool
+) -> None:
+    async with serving(always(reply(RAW, "200 OK", f"content-type: {content_type}"))) as cdn:
+        asked = replace(attempt("music", ()), outputs=(Output(cdn.url(path), declared),), arguments=arguments)
+        result = await kept.collect_for(asked)
+    if taken:
+        (artifact,) = artifacts(result)
+        assert (artifact.name, artifact.content_type) == ("audio.raw", "application/octet-stream")
+        assert kept.file("audio.raw").read_bytes() == RAW
+    else:
+        failed(result, FailureKind.OUTPUT_UNUSABLE, final=False)

@@ -14,6 +14,7 @@ from tests.patience import patient
 
 from adapter_kit.marks import text_in
 from adapter_kit.media import Media, Unusable, inspect
+from adapter_kit.raw_sound import asks_for_raw, is_named_raw
 from adapter_kit.wholeness import is_whole
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -78,10 +79,10 @@ def sample(name: str) -> bytes:
 def told(tmp_path: Path) -> Any:
     """What bytes are told to be."""
 
-    def tell(content: bytes, modality: Any = "music", declared: str | None = None) -> Media:
+    def tell(content: bytes, modality: Any = "music", declared: str | None = None, *, raw_asked: bool = False) -> Media:
         path = tmp_path / "output"
         path.write_bytes(content)
-        return inspect(path, modality, declared)
+        return inspect(path, modality, declared, raw_asked=raw_asked)
 
     return tell
 
@@ -244,6 +245,153 @@ def test_raw_sound_is_taken_on_its_provider_s_word(told: Any) -> None:
     for declared in (None, "audio/mpeg", "application/octet-stream"):
         with pytest.raises(Unusable):
             told(noise, declared=declared)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        bytes(range(128, 250)) * 20,
+        bytes(9000) + bytes(range(128, 250)) * 20,
+        b"\0\0\1\0\1\0" + bytes(range(128, 250)) * 20,
+        b"\xff\x0a" + bytes(range(128, 250)) * 20,
+        b"P1\n" + bytes(range(256)) * 20,
+        b"\x0b\x77\0\0\0" + bytes(range(128, 250)) * 20,
+    ],
+    ids=["noise", "silence first", "icon", "jxl", "pnm", "ac3"],
+)
+def test_raw_sound_is_taken_where_it_was_asked_for(told: Any, raw: bytes) -> None:
+    assert told(raw, raw_asked=True) == Media("application/octet-stream", "raw")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b'{"detail": "expired"}', "application/json"),
+        (b"<html>Please log in", "text/html"),
+        (b"PK\3\4" + bytes(60), "not media"),
+        (b"%PDF-1.7\n\0\1\2", "application/pdf"),
+        (sample("a.png"), "image/png"),
+    ],
+)
+def test_what_is_plainly_something_else_is_no_raw_sound(told: Any, content: bytes, said: str) -> None:
+    with pytest.raises(Unusable, match=said):
+        told(content, raw_asked=True)
+
+
+def test_what_bears_a_mark_is_no_raw_sound_whatever_was_asked_for(told: Any) -> None:
+    for name in ("a.wav", "a.mp3", "aac.m4a", "a.flac", "a.au"):
+        content_type, extension, seconds = KINDS[name]
+        assert told(sample(name), raw_asked=True) == Media(content_type, extension, seconds)
+    with pytest.raises(Unusable):
+        told(bytes(range(128, 250)) * 20, "image", raw_asked=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "raw"),
+    [
+        ({"audio_setting": {"format": "pcm"}}, True),
+        ({"audio_setting": {"sample_rate": 44_100, "format": "PCM "}}, True),
+        ({"output_format": "pcm_44100"}, True),
+        ({"output_format": "ulaw_8000"}, True),
+        ({"audio_format": "pcm_s16le"}, True),
+        ({"encoding": "linear16"}, True),
+        ({"codec": "s16le", "container": "raw"}, True),
+        ({"response_format": "audio/L16;rate=44100"}, True),
+        ({"audio_setting": {"format": "mp3"}}, False),
+        ({"codec": "pcm_s16le", "container": "wav"}, False),
+        ({"format": "wav"}, False),
+        ({"prompt": "pcm", "style": "raw", "title": "raw"}, False),
+        ({"output_format": "rawhide"}, False),
+        ({"format": ["pcm"], "seed": 3, "raw": True}, False),
+        ({}, False),
+    ],
+)
+def test_whether_raw_sound_was_asked_for_is_told_by_the_arguments(arguments: Any, raw: bool) -> None:
+    assert asks_for_raw(arguments) is raw
+
+
+def test_a_name_may_say_that_sound_is_raw() -> None:
+    assert is_named_raw("https://x.y/z/a.PCM?token=1")
+    assert is_named_raw("https://x.y/a.s16le")
+    assert not is_named_raw("https://x.y/pcm/a.mp3?b=a.pcm")
+    assert not is_named_raw("https://[x/a.pcm")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "opus.ogg", "aac.m4a", "opus.webm", "a.aiff", "film.mp4", "a.w64"])
+@pytest.mark.parametrize(
+    "before", [b"\r\n", b"\n", b"\0\0", b"\0", b" ", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b"\r\n" * 30], ids=repr
+)
+def test_blanks_before_a_file_are_no_part_of_it(told: Any, name: str, before: bytes) -> None:
+    assert told(before + sample(name)) == inspect(SAMPLES / name, "music")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.webp", "a.bmp", "a.avif"])
+@pytest.mark.parametrize("before", [b"\r\n", b"\0\0", b"\xef\xbb\xbf"], ids=repr)
+def test_blanks_before_a_picture_are_no_part_of_it(told: Any, name: str, before: bytes) -> None:
+    assert told(before + sample(name), "image") == inspect(SAMPLES / name, "image")
+
+
+@pytest.mark.parametrize("before", [b"\x01", b"7d04\r\n", b"--x\r\n\r\n", b"\xff\xfe\x80"], ids=repr)
+def test_stray_bytes_before_a_file_are_no_part_of_it(told: Any, before: bytes) -> None:
+    assert told(before + sample("a.wav")) == Media("audio/wav", "wav", 0.1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\r\nGIF89a is a format, and RIFF....WAVE another",
+        b"\r\n<html>Please log in",
+        b"\xef\xbb\xbfRIFF....WAVE",
+        bytes(64) + b"PK\3\4" + bytes(60),
+        b"\0\0P1\n" + bytes(60),
+        b"PK\3\4" + bytes(26) + sample("a.wav"),
+    ],
+)
+def test_what_is_not_media_is_none_behind_blanks_either(told: Any, content: bytes) -> None:
+    for modality in ("music", "image"):
+        with pytest.raises(Unusable):
+            told(content, modality)
+
+
+def boxes(content: bytes) -> dict[bytes, bytes]:
+    found, at = {}, 0
+    while at < len(content):
+        size, name = struct.unpack(">I4s", content[at : at + 8])
+        found[name] = content[at : at + size]
+        at += size
+    return found
+
+
+@pytest.mark.parametrize("name", [b"free", b"uuid", b"skip", b"wide", b"udta", b"junk", b"styp"])
+def test_a_short_last_box_that_holds_no_sound_does_not_matter(told: Any, name: bytes) -> None:
+    for content in (sample("aac.m4a"), sample("frag.mp4")):
+        assert told(content + struct.pack(">I4s", 5000, name) + b"abc").content_type == "audio/mp4"
+
+
+@pytest.mark.parametrize("missing", [1, 3, 100, 400])
+def test_a_few_bytes_less_of_the_sound_are_no_reason_to_turn_it_away(told: Any, missing: int) -> None:
+    parts = boxes(sample("aac.m4a"))
+    first = parts[b"ftyp"] + parts[b"moov"] + parts[b"mdat"]
+    assert told(first[:-missing]) == Media("audio/mp4", "m4a", 0.5)
+    assert told(sample("frag.mp4")[: -67 - missing]).content_type == "audio/mp4"
+    assert told(sample("opus.webm")[:-missing]) == Media("audio/webm", "webm", 0.508)
+
+
+def test_nor_are_a_few_bytes_of_its_index(told: Any) -> None:
+    assert told(sample("aac.m4a")[:-3]) == Media("audio/mp4", "m4a", 0.5)
+    assert told(sample("a.png")[:-3], "image") == inspect(SAMPLES / "a.png", "image")
+
+
+@pytest.mark.parametrize("left", [0.05, 0.3, 0.6, 0.85])
+def test_an_mp4_that_begins_with_its_index_may_be_cut_off_too(told: Any, left: float) -> None:
+    parts = boxes(sample("aac.m4a"))
+    index = parts[b"ftyp"] + parts[b"moov"]
+    for mdat in (parts[b"mdat"], struct.pack(">I4s", 1_000_008, b"mdat") + bytes(1_000_000)):
+        with pytest.raises(Unusable, match="cut off"):
+            told(index + mdat[: int(len(mdat) * left)])
+    with pytest.raises(Unusable, match="cut off"):
+        told(parts[b"ftyp"] + parts[b"mdat"] + parts[b"moov"][: int(len(parts[b"moov"]) * left)])
 
 
 @pytest.mark.parametrize(

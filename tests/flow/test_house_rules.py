@@ -30,6 +30,7 @@ PURE = (
     "adapter-kit/src/adapter_kit/bounded_json.py",
     "adapter-kit/src/adapter_kit/decoding.py",
     "adapter-kit/src/adapter_kit/judging.py",
+    "adapter-kit/src/adapter_kit/raw_sound.py",
     "adapter-kit/src/adapter_kit/phrases",
     "services/orchestrator/src/orchestrator/decide.py",
     "services/orchestrator/src/orchestrator/happenings.py",

@@ -14,6 +14,7 @@ from adapter_kit.download import Lost, Unreachable, download
 from adapter_kit.happenings import Collected, CollectFailed
 from adapter_kit.media import Unusable, inspect
 from adapter_kit.outcomes import Failure
+from adapter_kit.raw_sound import asks_for_raw, is_named_raw, is_raw_type
 from adapter_kit.record import Attempt
 from adapter_kit.refusals import RefusalLog
 from adapter_kit.unwrapping import TooLarge
@@ -103,7 +104,9 @@ class Collector:
     async def _store_one(self, attempt: Attempt, n: int, path: Path) -> Artifact:
         output = attempt.outputs[n - 1]
         fetched = await download(self._client, output.url, path, self._max_bytes)
-        media = await asyncio.to_thread(inspect, path, attempt.modality, output.content_type or fetched.content_type)
+        raw = is_raw_type(output.content_type) or is_raw_type(fetched.content_type) or is_named_raw(output.url)
+        raw = raw or asks_for_raw(attempt.arguments)
+        media = await asyncio.to_thread(inspect, path, attempt.modality, raw_asked=raw)
         name = f"{_stem(attempt.modality, n)}.{media.extension}"
         key = artifact_key(attempt.job_id, attempt.attempt_id, name)
         try:

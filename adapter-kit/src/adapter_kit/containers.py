@@ -58,9 +58,9 @@ def boxes_in(file: BinaryIO, start: int) -> Contents:
     indexed = False
     for box in _boxes(file, start, end, budget):
         if box.end > end:
-            if box.name in _TOP:
-                raise CutOff
-            break  # What follows the last box is none.
+            if box.name not in _NEEDED:
+                break  # A film is there without its padding, and what follows the last box is none.
+            _check_nearly_whole(box, end)
         match box.name:
             case b"ftyp" | b"styp":
                 names = _read(file, box)
@@ -68,10 +68,14 @@ def boxes_in(file: BinaryIO, start: int) -> Contents:
                 contents.brands |= {names[at : at + 4].decode("latin-1") for at in range(0, min(len(names), 256), 4)}
             case b"moov":
                 indexed = True
-                _read_movie(file, box, contents, budget)
+                _read_movie(file, _Part(box.name, box.start, min(box.end, end)), contents, budget)
+                if box.end > end and not (contents.sound or contents.picture):
+                    raise CutOff
             case b"meta":
                 indexed = True
-                contents.size = _largest(_picture_sizes(file, _Part(box.name, box.start + 4, box.end), budget))
+                contents.size = _largest(
+                    _picture_sizes(file, _Part(box.name, box.start + 4, min(box.end, end)), budget)
+                )
             case b"moof":
                 indexed = True
     if not indexed and budget.spend():
@@ -79,7 +83,19 @@ def boxes_in(file: BinaryIO, start: int) -> Contents:
     return contents
 
 
-_TOP: Final = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"meta", b"free", b"skip", b"wide", b"uuid"})
+_NEEDED: Final = frozenset({b"moov", b"moof", b"meta", b"mdat"})
+"""The boxes that a sound or a picture is made of."""
+SLIP_BYTES: Final = 4096
+SLIP_SHARE: Final = 100
+SLIP_OF_LITTLE: Final = 8
+"""Of a small part, what is missing is a slip only where it is a small share of that, too."""
+
+
+def _check_nearly_whole(part: _Part, end: int) -> None:
+    # A few bytes are a writer's slip, and no reason to turn the file away.
+    wanted, missing = part.end - part.start, part.end - end
+    if missing > min(max(SLIP_BYTES, wanted // SLIP_SHARE), wanted // SLIP_OF_LITTLE):
+        raise CutOff
 
 
 def _read_movie(file: BinaryIO, movie: _Part, contents: Contents, budget: _Budget) -> None:
@@ -144,7 +160,7 @@ def elements_in(file: BinaryIO, start: int) -> Contents:
             contents.brand = next((_read(file, each).rstrip(b"\0").decode("latin-1") for each in types), "")
         elif top.name == _SEGMENT:
             if top.end > end:
-                raise CutOff
+                _check_nearly_whole(top, end)
             _read_segment(file, top, contents, budget)
             return contents
     if not budget.spend():

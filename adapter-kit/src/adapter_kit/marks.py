@@ -15,6 +15,10 @@ import puremagic
 UNKNOWN_TYPE: Final = "application/octet-stream"
 LEAST_MARK_BYTES: Final = 4
 """A shorter mark is in every other file."""
+BLANK_BYTES: Final = 64
+"""So far on a mark is looked for, where all that is before it is blank."""
+STRAY_BYTES: Final = 16
+"""So far on a long mark is looked for, whatever is before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,9 @@ JPEG: Final = Kind("image/jpeg", "jpg")
 WEBP: Final = Kind("image/webp", "webp")
 GIF: Final = Kind("image/gif", "gif")
 BMP: Final = Kind("image/bmp", "bmp")
+AC3: Final = Kind("audio/ac3", "ac3")
+JXL: Final = Kind("image/jxl", "jxl")
+PNM: Final = Kind("image/x-portable-anymap", "pnm")
 MP4: Final = Kind("video/mp4", "mp4")
 MATROSKA: Final = Kind("video/x-matroska", "mkv")
 """Of MP4 and Matroska the tracks say what they are."""
@@ -61,7 +68,7 @@ _MARKS: Final = tuple(
         (rb"ADIF", AAC),
         (rb"MPCK|MP\+[\x07\x17\x27]", Kind("audio/x-musepack", "mpc")),
         (rb"DSD \x1c\0\0\0\0\0\0\0", Kind("audio/x-dsf", "dsf")),
-        (rb"\x0b\x77..[\x00-\xa5]", Kind("audio/ac3", "ac3")),
+        (rb"\x0b\x77..[\x00-\xa5]", AC3),
         (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", Kind("audio/x-ms-asf", "asf")),
         (rb"\x1a\x45\xdf\xa3", MATROSKA),
         (rb"....(ftyp|styp|moov|mdat|wide|pnot)", MP4),
@@ -71,13 +78,17 @@ _MARKS: Final = tuple(
         (rb"GIF8[79]a", GIF),
         (rb"BM.{4}\0{4}.{3}\0[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", BMP),
         (rb"II[*+]\0|MM\0[*+]", Kind("image/tiff", "tif")),
-        (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", Kind("image/jxl", "jxl")),
-        (rb"P[1-7][\r\n \t]", Kind("image/x-portable-anymap", "pnm")),
+        (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", JXL),
+        (rb"P[1-7][\r\n \t]", PNM),
         (rb"qoif.{8}[\x03\x04][\x00\x01]", Kind("image/qoi", "qoi")),
         (rb"#\?(RADIANCE|RGBE)\n", Kind("image/vnd.radiance", "hdr")),
         (rb"\0\0\0\x0cjP  \r\n\x87\n", Kind("image/jp2", "jp2")),
     )
 )
+SHORT_MARKED: Final = frozenset({AC3, JXL, PNM})
+"""Kinds whose marks may be in any bytes."""
+_LONG_MARKED: Final = frozenset({WAV, FLAC, OGG, AIFF, PNG, WEBP, GIF, MP4, MATROSKA})
+_BLANK: Final = re.compile(rb"(\xef\xbb\xbf|[\0\s]){0,%d}" % BLANK_BYTES)
 _TS: Final = re.compile(rb"(G.{187}){3}", re.DOTALL)
 _MEDIA_TYPE: Final = re.compile(r"(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}")
 _EXTENSION: Final = re.compile(r"\.?([a-z0-9]{1,8})")
@@ -102,6 +113,18 @@ def kind_by_mark(head: bytes) -> Kind | None:
     return next((kind for mark, kind in _MARKS if mark.match(head)), None)
 
 
+def kind_behind(head: bytes) -> tuple[Kind, int] | None:
+    """The kind whose mark is a little way into a file, behind blanks or stray bytes, and where it is."""
+    blank = _BLANK.match(head)
+    for at in range(1, BLANK_BYTES + 1):
+        kind = next((kind for mark, kind in _MARKS if mark.match(head, at)), None)
+        if kind is None or kind in SHORT_MARKED:
+            continue
+        if (blank and at <= blank.end()) or (at <= STRAY_BYTES and kind in _LONG_MARKED):
+            return kind, at
+    return None
+
+
 def rarer_kind(head: bytes) -> Kind | None:
     """A kind of media that Segue does nothing with but keep it, as puremagic's table has it."""
     if _TS.match(head):
@@ -119,7 +142,7 @@ def text_in(head: bytes) -> str | None:
     """What kind of text the bytes are; None where they are none."""
     for bom in _BOMS:
         if head.startswith(bom):
-            return text_in(head[len(bom) :]) or "text/plain" if bom == _BOMS[0] else "markup"
+            return text_in(head[len(bom) :]) if bom == _BOMS[0] else "markup"
     if _NOT_IN_TEXT.search(head):
         return None
     try:

@@ -143,10 +143,10 @@ def png_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
     for name, at, length in _png_chunks(file, start + 8):
         if name == b"IHDR":
             size = _pair(">2I", file, 8)
-        if at + length + 4 > end:
-            raise CutOff
         if name == b"IEND":
             return size
+        if at + length + 4 > end:
+            raise CutOff
     raise CutOff
 
 

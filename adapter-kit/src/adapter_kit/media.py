@@ -12,8 +12,9 @@ from typing import BinaryIO, Final, TypeVar
 from adapter_kit import marks
 from adapter_kit.containers import Contents, CutOff, boxes_in, elements_in
 from adapter_kit.frames import SEARCHED_BYTES, behind_tags, find_frames
-from adapter_kit.marks import Kind, kind_by_mark, name_of_what_is_not_media, rarer_kind, text_in
+from adapter_kit.marks import Kind, kind_behind, kind_by_mark, name_of_what_is_not_media, rarer_kind, text_in
 from adapter_kit.measures import PIXELS, SECONDS, Silent
+from adapter_kit.raw_sound import is_raw_type
 from chassis.logs import get_logger
 from contracts.generation import Modality
 
@@ -42,8 +43,10 @@ class Media:
 
 _FAMILIES: Final[dict[Modality, tuple[str, ...]]] = {"music": ("audio", "video"), "image": ("image",)}
 """What may stand for each modality. A film holds the sound that was asked for, and is kept whole."""
-_HEADERLESS: Final = re.compile(r"audio/(x-)?(raw|pcm|l8|l16|l24|basic|mulaw|alaw|pcmu|pcma|g722|g726.*)")
-"""Sound without any mark: its declared type is all that there is to know it by."""
+_NO_SOUND: Final = re.compile(
+    rb"PK\x03\x04|%PDF-|\x7fELF|\x1f\x8b\x08|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|SQLite format 3"
+)
+"""Marks of what is no media at all, and too long to be the first bytes of a sound by chance."""
 _PICTURES: Final = {
     "avif": Kind("image/avif", "avif"),
     "avis": Kind("image/avif", "avif"),
@@ -57,8 +60,10 @@ _PICTURES: Final = {
 """Brands of ISO base media files that hold still pictures."""
 
 
-def inspect(path: Path, modality: Modality, declared: str | None = None) -> Media:
+def inspect(path: Path, modality: Modality, declared: str | None = None, *, raw_asked: bool = False) -> Media:
     """What `path` holds; the type that it is `declared` to be of decides only where the bytes bear no mark.
+
+    Where sound without a header was asked for, bytes without a mark are that.
 
     A file whose kind is recognised is never turned away because it cannot be measured. Raises Unusable if it is no
     media of this modality, has nothing in it, or names more bytes than there are. Blocks.
@@ -68,7 +73,8 @@ def inspect(path: Path, modality: Modality, declared: str | None = None) -> Medi
         head = _at(file, start, HEAD_BYTES)
         if not head:
             raise Unusable("an empty file" if start == 0 else "a tag without anything behind it")
-        kind, start = _recognise(file, start, head, (declared or "").partition(";")[0].strip().lower())
+        raw = modality == "music" and (raw_asked or is_raw_type(declared))
+        kind, start = _recognise(file, start, head, raw=raw)
         try:
             return _measured(file, start, kind, modality)
         except CutOff as error:
@@ -92,17 +98,21 @@ def _at(file: BinaryIO, start: int, size: int) -> bytes:
     return file.read(size)
 
 
-def _recognise(file: BinaryIO, start: int, head: bytes, declared: str) -> tuple[Kind, int]:
-    """The kind of what begins at `start`, and where it really begins."""
-    if (kind := kind_by_mark(head)) is not None:
+def _recognise(file: BinaryIO, start: int, head: bytes, *, raw: bool) -> tuple[Kind, int]:
+    """The kind of what begins at `start`, and where it really begins; `raw` bytes may have no mark."""
+    kind = kind_by_mark(head)
+    if kind is not None and not (raw and kind in marks.SHORT_MARKED):
         return kind, start
     if (text := text_in(head)) is not None:
         raise Unusable(f"not media, but {text}")
+    if (behind := kind_behind(head)) is not None:
+        return behind[0], start + behind[1]
     if (found := find_frames(_at(file, start, SEARCHED_BYTES))) is not None:
         return found[1], start + found[0]
-    if (kind := rarer_kind(head)) is not None:
+    kind = rarer_kind(head)
+    if kind is not None and not (raw and kind.family == "image"):
         return kind, start
-    if _HEADERLESS.fullmatch(declared):
+    if raw and not _NO_SOUND.match(head):
         return Kind(marks.UNKNOWN_TYPE, "raw"), start
     raise Unusable(f"not media, but {name_of_what_is_not_media(head)}")
 
