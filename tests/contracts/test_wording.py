@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contracts.attempts import Artifact, AttemptFailed
+from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.jobs import (
@@ -187,3 +187,23 @@ def test_a_job_that_failed_says_what_was_paid(
     )
     ended = {"kind": FailureKind.NO_ROUTE, "attempts": attempts, "cost_usd": cost_usd}
     assert in_words(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_result_of_fewer_files_says_so(late: bool) -> None:
+    whole = AttemptSucceeded(
+        job_id=JOB,
+        track_id=track_id_for(JOB),
+        attempt_id=attempt_id_for(JOB, 1),
+        n=1,
+        version=4,
+        occurred_at=NOW,
+        provider="fal",
+        model="music/one",
+        endpoint="test/model",
+        artifacts=(Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),),
+        late=late,
+    )
+    missing = "1 of 2 outputs could not be had: output 2: 404"
+    assert in_words(whole.model_copy(update={"missing": missing})) == f"{in_words(whole)}; {missing}"
+    assert whole.missing is None

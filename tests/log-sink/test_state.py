@@ -10,7 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.database import Pool
-from contracts.attempts import AttemptAmbiguous, AttemptCancelled, AttemptFailed, AttemptSubmitting, AttemptSucceeded
+from contracts.attempts import (
+    AttemptAmbiguous,
+    AttemptCancelled,
+    AttemptEvent,
+    AttemptFailed,
+    AttemptSubmitting,
+    AttemptSucceeded,
+)
 from contracts.failures import FailureKind
 from contracts.jobs import AttemptOutcome, JobCancelled, JobFailed
 from contracts.message import Message
@@ -150,6 +157,16 @@ async def test_a_job_is_shown_before_its_request_has_arrived(
 
     job = await one(pool, "v_jobs")
     assert (job["requested_at"], job["provider"], job["model"]) == (accepted.occurred_at, "fal", "music/minimax-2")
+
+
+async def test_an_attempt_that_succeeded_with_fewer_files_says_so(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    *before, made = [message for message in story.messages() if isinstance(message, AttemptEvent)]
+    missing = "1 of 3 outputs could not be had: output 2: 404"
+    await store.store([deliver(message) for message in [*before, made.model_copy(update={"missing": missing})]])
+    attempt = await one(pool, "v_attempts", f"n = {made.n}")
+    assert (attempt["state"], attempt["message"]) == ("succeeded", missing)
 
 
 async def test_a_late_result_does_not_become_the_jobs(pool: Pool, store: Store, deliver: Any, story: Any) -> None:

@@ -96,6 +96,11 @@ class AttemptSucceeded(AttemptEvent):
 
     artifacts: Items[Artifact] = Field(min_length=1)
     cost_usd: float | None = Field(default=None, ge=0, description="What the run is expected to have cost.")
+    missing: str | None = Field(
+        default=None,
+        max_length=2000,
+        description="Which of the run's outputs could not be had, and why, where only some could.",
+    )
     late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
 
 

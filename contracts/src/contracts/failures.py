@@ -111,14 +111,14 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False,
     ),
     FailureKind.OUTPUT_REFUSED: FailureTraits(
-        "The run succeeded, but Segue's own settings refuse to fetch or keep its output; the run was billed. Once the "
-        "settings allow it, `segue attempts collect` fetches it.",
+        "The run succeeded, but Segue's own settings refuse to fetch or keep its output, or its network never reached "
+        "the output's host; the run was billed. Once that is mended, `segue attempts collect` fetches it.",
         False,
         False,
         False,
     ),
     FailureKind.STORE_FAILED: FailureTraits(
-        "The run succeeded, but Segue's own artifact store would not take its output; the run was billed.",
+        "The run succeeded, but Segue could not put its output into its own artifact store; the run was billed.",
         False,
         False,
         False,

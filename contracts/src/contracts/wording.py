@@ -63,7 +63,8 @@ def _of_attempt(message: Message) -> str | None:
             return message.message or _STAGES[message.stage] + _position(message.queue_position)
         case AttemptSucceeded():
             names = ", ".join(artifact.name for artifact in message.artifacts)
-            return f"late result: {names} kept on its attempt; {_GONE_ON}" if message.late else f"stored {names}"
+            kept = f"late result: {names} kept on its attempt; {_GONE_ON}" if message.late else f"stored {names}"
+            return f"{kept}; {message.missing}" if message.missing else kept
         case AttemptCancelled():
             late = f"; {_GONE_ON}" if message.late else ""
             cost = "may have cost" if message.may_have_cost else "cost nothing"

@@ -176,7 +176,8 @@ def _state(message: AttemptEvent) -> dict[str, Any]:
         case AttemptAmbiguous():
             return {"state": "ambiguous", "message": message.message, "resolve_by": message.resolve_by}
         case AttemptSucceeded():
-            return ended | {"state": "succeeded", "cost_usd": message.cost_usd, "late": message.late, "accepted": True}
+            told = {"message": message.missing, "cost_usd": message.cost_usd, "late": message.late}
+            return ended | {"state": "succeeded", "accepted": True} | told
         case AttemptCancelled():
             cost_usd = None if message.may_have_cost else 0.0
             told = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
