@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from adapter_kit.attempt import CANCEL_WATCH_S, NOT_SENT_TRIES, is_foreign, step
 from adapter_kit.happenings import (
@@ -360,6 +361,71 @@ def test_our_own_store_being_away_does_not_give_up_a_paid_output() -> None:
     worn = at(COLLECTING, tries=100)
     assert step(worn, away, NOW).attempt.state == "collecting"
     assert step(worn, away, QUEUED.deadline_at).attempt.state == "failed"
+
+
+UNREACHED = CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, "no connection to it could be made"), final=False)
+
+
+def test_a_host_that_was_never_reached_is_no_reason_to_pay_another_provider() -> None:
+    collecting = at(COLLECTING, fetch_by=WINDOW_ENDS)
+    for now in (NOW, WINDOW_ENDS, QUEUED.deadline_at - timedelta(seconds=1)):
+        collecting = step(collecting, UNREACHED, now).attempt
+        assert collecting.state == "collecting"
+    (event,) = step(collecting, UNREACHED, QUEUED.deadline_at).events
+    assert isinstance(event, AttemptFailed)
+    assert event.kind is FailureKind.OUTPUT_REFUSED
+    gone = replace(CollectFailed(GONE, final=False), reached=frozenset({1}))
+    assert step(collecting, gone, NOW).attempt.reached == frozenset({1})
+    assert step(step(collecting, gone, NOW).attempt, UNREACHED, NOW).attempt.reached == frozenset({1})
+
+
+OTHER_ARTIFACT = ARTIFACT.model_copy(update={"name": "audio-3.wav"})
+STEMS = at(COLLECTING, outputs=COLLECTING.outputs[:1] * 3, fetch_by=WINDOW_ENDS)
+
+
+def some(stored: dict[int, Artifact], missing: dict[int, str], kind: FailureKind = GONE.kind) -> CollectFailed:
+    return CollectFailed(Failure(kind, "output 2: 404"), final=False, stored=stored, missing=missing)
+
+
+def test_what_is_stored_is_kept_once_the_window_is_over_and_what_is_missing_told() -> None:
+    one_missing = some({1: ARTIFACT, 3: OTHER_ARTIFACT}, {2: "output 2: 404"})
+    again = step(STEMS, one_missing, NOW)
+    assert again.attempt.state == "collecting"
+    for kind in (GONE.kind, FailureKind.STORE_FAILED, FailureKind.OUTPUT_REFUSED):
+        over = step(again.attempt, replace(one_missing, failure=Failure(kind, "output 2: 404")), WINDOW_ENDS)
+        (event,) = over.events
+        assert isinstance(event, AttemptSucceeded)
+        assert (event.artifacts, event.cost_usd) == ((ARTIFACT, OTHER_ARTIFACT), 0.2)
+        assert event.missing == "1 of 3 outputs could not be had: output 2: 404"
+        assert (over.attempt.state, over.attempt.follow_up) == ("succeeded", None)
+
+
+def test_what_was_stored_once_is_not_lost_with_its_address() -> None:
+    first = step(STEMS, some({1: ARTIFACT}, {2: "output 2: 404", 3: "output 3: 404"}), NOW).attempt
+    second = step(first, some({3: OTHER_ARTIFACT}, {1: "output 1: 403", 2: "output 2: 403"}), NOW).attempt
+    (event,) = step(second, some({}, {n: f"output {n}: 403" for n in (1, 2, 3)}), WINDOW_ENDS).events
+    assert isinstance(event, AttemptSucceeded)
+    assert event.artifacts == (ARTIFACT, OTHER_ARTIFACT)
+    assert event.missing == "1 of 3 outputs could not be had: output 2: 403"
+
+
+def test_all_at_last_is_all_and_nothing_at_last_is_lost() -> None:
+    first = step(STEMS, some({1: ARTIFACT}, {2: "404", 3: "404"}), NOW).attempt
+    event = step(first, Collected((ARTIFACT,) * 3), WINDOW_ENDS).events[-1]
+    assert isinstance(event, AttemptSucceeded)
+    assert event.missing is None
+    (lost,) = step(STEMS, some({}, {1: "404", 2: "404", 3: "404"}), WINDOW_ENDS).events
+    assert isinstance(lost, AttemptFailed)
+
+
+def test_what_is_stored_and_reached_is_kept_with_the_attempt() -> None:
+    row = TypeAdapter(Attempt)
+    noted = step(STEMS, replace(some({1: ARTIFACT}, {2: "404"}), reached=frozenset({1, 2})), NOW).attempt
+    assert row.validate_json(row.dump_json(noted)) == noted
+    older = {
+        name: value for name, value in row.dump_python(noted, mode="json").items() if name not in ("reached", "stored")
+    }
+    assert row.validate_python(older).stored == {}
 
 
 @pytest.mark.parametrize(

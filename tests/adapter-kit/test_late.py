@@ -359,3 +359,17 @@ def test_a_verdict_that_is_older_than_the_loss_is_about_something_else() -> None
         for attempt in (AMBIGUOUS, HELD):
             assert step(attempt, Resolved(None, said_at), NOW).attempt == attempt
     assert step(AMBIGUOUS, Resolved(None, lost_at + timedelta(milliseconds=1)), NOW).attempt.state == "failed"
+
+
+def test_of_outputs_that_come_late_those_that_came_are_kept_at_the_end() -> None:
+    some = CollectFailed(
+        Failure(FailureKind.OUTPUT_LOST, "404"), final=False, stored={2: ARTIFACT}, missing={1: "output 1: 404"}
+    )
+    two = replace(COLLECTING, outputs=COLLECTING.outputs[:1] * 2)
+    assert two.follow_up_until is not None
+    again = step(two, some, NOW)
+    assert (again.events, again.attempt.state, again.attempt.follow_up) == ((), "failed", "collect")
+    (event,) = step(again.attempt, STORE_AWAY, two.follow_up_until).events
+    assert isinstance(event, AttemptSucceeded)
+    assert (event.late, event.artifacts) == (True, (ARTIFACT,))
+    assert event.missing == "1 of 2 outputs could not be had: output 1: disk full"

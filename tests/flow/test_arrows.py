@@ -92,6 +92,12 @@ HAPPENINGS: tuple[Happening, ...] = (
     Collected((Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),)),
     CollectFailed(WHY, final=True),
     CollectFailed(WHY, final=False),
+    CollectFailed(
+        WHY,
+        final=False,
+        stored={1: Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)},
+        missing={2: "gone"},
+    ),
 )
 
 

@@ -81,10 +81,20 @@ from orchestrator.job import Job, Leg
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 DEADLINE_S = 900.0
 JOB = job_id_for("default", "property")
+ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 
 RunEnd = Literal["produce", "break", "stop", "hang"]
 Oddity = Literal[
-    "none", "pending", "missing", "unreadable", "file_lost", "file_unusable", "file_refused", "store_failed"
+    "none",
+    "pending",
+    "missing",
+    "unreadable",
+    "file_lost",
+    "file_unusable",
+    "file_refused",
+    "host_unreached",
+    "one_of_two",
+    "store_failed",
 ]
 """What may be wrong with a run's result, its status or its file at one look, though the run itself is well."""
 PostFate = Literal[
@@ -224,10 +234,11 @@ class World:
                 return Searched(self._search(attempt_id, fate))
             case Collect():
                 if (kind := _FILES.get(fate.odd)) is not None:
-                    return CollectFailed(Failure(kind, "no file"), final=kind is FailureKind.OUTPUT_REFUSED)
+                    stored = {1: ARTIFACT} if fate.odd == "one_of_two" else {}
+                    return CollectFailed(Failure(kind, "no file"), final=fate.odd == "file_refused", stored=stored)
                 if fate.broken:
                     return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=False)
-                return Collected((Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),))
+                return Collected((ARTIFACT,))
 
     def call_back(self, which: int, *, named: bool) -> None:
         """The provider calls about one of its runs: at any time, any number of times, and it may not say which."""
@@ -397,6 +408,8 @@ _FILES = {
     "file_lost": FailureKind.OUTPUT_LOST,
     "file_unusable": FailureKind.OUTPUT_UNUSABLE,
     "file_refused": FailureKind.OUTPUT_REFUSED,
+    "host_unreached": FailureKind.OUTPUT_REFUSED,
+    "one_of_two": FailureKind.OUTPUT_LOST,
     "store_failed": FailureKind.STORE_FAILED,
 }
 

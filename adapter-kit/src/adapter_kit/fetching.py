@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from adapter_kit.happenings import CollectFailed
 from adapter_kit.outcomes import Failure, Unreadable
-from adapter_kit.record import MISSING_TRIES, Attempt, FollowUp, Step, failed, put_off, told
+from adapter_kit.record import MISSING_TRIES, Attempt, FollowUp, Step, failed, put_off, succeeded, told
 from contracts.attempts import AttemptProgressed
 from contracts.failures import FAILURES, FailureKind
 
@@ -76,17 +76,33 @@ def lost(attempt: Attempt, failure: Failure, now: datetime) -> Step:
 
 
 def collect_failed(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
-    """An output could not be brought into the store."""
-    failure = happened.failure
+    """An output could not be brought into the store; once the window is over, those that are there are kept."""
+    failure, attempt = happened.failure, noted(attempt, happened)
     if happened.final:
         return failed(attempt, failure, now, cost_usd=attempt.price_usd)
     # What is ours to mend is tried up to the deadline, since nobody else is paid for it.
-    until = window(attempt, now) if FAILURES[failure.kind].moves_on else attempt.deadline_at
+    ours = not FAILURES[failure.kind].moves_on and not attempt.stored
+    until = attempt.deadline_at if ours else window(attempt, now)
     if now >= until:
-        return lost(attempt, failure, now)
+        return partly(attempt, happened, now) if attempt.stored else lost(attempt, failure, now)
     if attempt.tries:
         return _again(attempt, until, now)
     return _told_again(attempt, "collecting", until, failure.message, now)
+
+
+def noted(attempt: Attempt, happened: CollectFailed) -> Attempt:
+    """The attempt with what this collection achieved: a later one may achieve less."""
+    stored = {**attempt.stored, **happened.stored}
+    return replace(attempt, reached=attempt.reached | happened.reached, stored=stored)
+
+
+def partly(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
+    """Some of its outputs are stored, and the others lost: what was paid for is kept, and what is missing told."""
+    count = len(attempt.outputs)
+    without = [n for n in range(1, count + 1) if n not in attempt.stored]
+    why = "; ".join(happened.missing.get(n, f"output {n}: {happened.failure.message}") for n in without)
+    artifacts = tuple(artifact for _, artifact in sorted(attempt.stored.items()))
+    return succeeded(attempt, artifacts, now, missing=f"{len(without)} of {count} outputs could not be had: {why}")
 
 
 def _told_again(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -107,11 +108,16 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class CollectFailed:
-    """The outputs could not be stored."""
+    """Not all outputs could be stored. Outputs are named by their number in the result, from 1 on."""
 
     failure: Failure
     final: bool
     """Trying again is in vain."""
+    reached: frozenset[int] = frozenset()
+    """Outputs whose hosts could be connected to."""
+    stored: Mapping[int, Artifact] = field(default_factory=dict)
+    missing: Mapping[int, str] = field(default_factory=dict)
+    """Why the others could not be had."""
 
 
 Happening = (

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from adapter_kit.fetching import noted, partly
 from adapter_kit.happenings import (
     CalledBack,
     Cancel,
@@ -208,7 +209,11 @@ def _heard_of_outputs(attempt: Attempt, happening: Happening, now: datetime) -> 
         case CollectFailed(failure, final=True):
             return failed(attempt, failure, now, cost_usd=attempt.price_usd)
         case CollectFailed():
-            return put_off(attempt, now)
+            again = put_off(noted(attempt, happening), now)
+            due, until = again.attempt.next_action_at, attempt.follow_up_until
+            if again.attempt.stored and (due is None or until is None or due >= until):
+                return partly(again.attempt, happening, now)
+            return again
         case _:
             return Step(attempt)
 

@@ -6,7 +6,7 @@ What may happen to it is in `attempt`, while its job waits for it, and in `late`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -88,6 +88,10 @@ class Attempt:
     claim: ProviderRef | None = None
     """The run that an operator says it is, until the provider says that it knows it."""
     outputs: tuple[Output, ...] = ()
+    reached: frozenset[int] = frozenset()
+    """Outputs, by their numbers from 1 on, whose hosts could ever be connected to."""
+    stored: Mapping[int, Artifact] = field(default_factory=dict)
+    """What came of the outputs that are in the store, while others are not."""
     fetch_by: datetime | None = None
     """End of the window for fetching the output, since the provider first said that the run finished, or is unknown."""
     stage: Literal["queued", "running"] | None = None
@@ -176,10 +180,11 @@ def cancelled(attempt: Attempt, now: datetime, *, may_have_cost: bool, follow_up
     return told(ended, AttemptCancelled, now, may_have_cost=may_have_cost, late=attempt.final)
 
 
-def succeeded(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime) -> Step:
-    """Its outputs are stored."""
+def succeeded(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime, *, missing: str | None = None) -> Step:
+    """Its outputs are stored, but for those that are `missing`."""
     ended = replace(_ended(attempt, now, None), state="succeeded", failure=None)
-    return told(ended, AttemptSucceeded, now, artifacts=artifacts, cost_usd=attempt.price_usd, late=attempt.final)
+    told_of = {"artifacts": artifacts, "cost_usd": attempt.price_usd, "late": attempt.final, "missing": missing}
+    return told(ended, AttemptSucceeded, now, **told_of)
 
 
 def _ended(attempt: Attempt, now: datetime, follow_up: FollowUp | None) -> Attempt:
