@@ -51,7 +51,7 @@ async def test_of_several_causes_the_one_counts_after_which_a_request_may_have_b
     [
         (OSError("disk"), FailureKind.STORE_FAILED, False, "(OSError)"),
         (EgressRefused("x.example", "10.0.0.1 is not a public address"), FailureKind.OUTPUT_REFUSED, True, "x.example"),
-        (KeyError("odd"), FailureKind.OUTPUT_LOST, False, "KeyError"),
+        (KeyError("odd"), FailureKind.STORE_FAILED, False, "KeyError"),
     ],
 )
 def test_a_collection_fails_by_its_cause(

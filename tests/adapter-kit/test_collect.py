@@ -5,12 +5,13 @@ import gzip
 import hashlib
 import io
 import re
+import ssl
 import struct
 import sys
 import tracemalloc
 import wave
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,12 +28,13 @@ from adapter_kit.media import Media, inspect
 from adapter_kit.outcomes import Output
 from adapter_kit.record import Attempt
 from adapter_kit.refusals import RefusalLog
-from chassis.artifacts import ArtifactStore
+from chassis.artifacts import ArtifactStore, StoredFile
 from chassis.egress import EgressPolicy, EgressRefused, egress_client
 from contracts.attempts import Artifact
 from contracts.failures import FailureKind
 from contracts.generation import Modality
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from sandbox.certificates import make_certificates
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -167,9 +169,9 @@ def cutting(content: bytes, at: int, *headers: str, cuts: int = 1, resumes: bool
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[Cdn]:
+async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Cdn]:
     cdn = Cdn(answer)
-    async with await asyncio.start_server(cdn.serve, "127.0.0.1", 0) as listener:
+    async with await asyncio.start_server(cdn.serve, "127.0.0.1", 0, ssl=tls) as listener:
         cdn.port = listener.sockets[0].getsockname()[1]
         yield cdn
 
@@ -333,10 +335,63 @@ async def test_a_line_that_keeps_breaking_is_given_up_for_now(kept: Kept) -> Non
     assert "secret" not in message
 
 
-async def test_nobody_listening_is_not_final(kept: Kept) -> None:
+async def test_a_host_that_was_never_reached_is_our_own_network_s_fault_and_the_operator_told(kept: Kept) -> None:
     async with serving(always(b"")) as cdn:
         pass
-    assert "ConnectError" in failed(await kept.collect(cdn.url("/")), FailureKind.OUTPUT_LOST, final=False)
+    with capture_logs() as logs:
+        result = await kept.collect(cdn.url("/?token=secret"))
+    message = failed(result, FailureKind.OUTPUT_REFUSED, final=False)
+    assert "no connection to 127.0.0.1 could be made (ConnectError)" in message
+    assert isinstance(result, CollectFailed)
+    assert result.reached == frozenset()
+    (line,) = [line for line in logs if line["log_level"] == "error"]
+    assert line["host"] == "127.0.0.1"
+    assert "secret" not in str(line)
+
+
+async def test_a_host_that_was_reached_before_has_lost_the_output(kept: Kept) -> None:
+    async with serving(always(b"")) as cdn:
+        pass
+    known = replace(attempt("music", (cdn.url("/"),)), reached=frozenset({1}))
+    assert "ConnectError" in failed(await kept.collect_for(known), FailureKind.OUTPUT_LOST, final=False)
+    other = replace(known, reached=frozenset({2}))
+    failed(await kept.collect_for(other), FailureKind.OUTPUT_REFUSED, final=False)
+
+
+async def test_an_unknown_name_and_a_certificate_that_is_not_trusted_are_our_network_s_fault(
+    kept: Kept, tmp_path: Path
+) -> None:
+    unknown = await kept.collect("https://files.invalid/a.wav")
+    failed(unknown, FailureKind.OUTPUT_REFUSED, final=False)
+    own = make_certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(own.cert_file, own.key_file)
+    async with serving(always(reply(wav(1))), tls) as cdn:
+        url = cdn.url("/").replace("http:", "https:")
+        result = await kept.collect(url)
+    assert cdn.asked == []
+    assert "ConnectError" in failed(result, FailureKind.OUTPUT_REFUSED, final=False)
+
+
+async def test_a_redirect_to_a_host_that_is_never_reached_reaches_nothing(kept: Kept) -> None:
+    async with serving(always(b"")) as cdn:
+        pass
+    async with serving(always(reply(b"", "302 Found", f"location: {cdn.url('/file')}"))) as front:
+        result = await kept.collect(front.url("/"))
+    failed(result, FailureKind.OUTPUT_REFUSED, final=False)
+    assert isinstance(result, CollectFailed)
+    assert result.reached == frozenset()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\nRIFF", b"nonsense", reply(b"", "404 Not Found")]
+)
+async def test_whatever_comes_of_a_connection_the_host_was_reached(kept: Kept, answer: bytes) -> None:
+    async with serving(always(answer)) as cdn:
+        result = await kept.collect(cdn.url("/"))
+    failed(result, FailureKind.OUTPUT_LOST, final=False)
+    assert isinstance(result, CollectFailed)
+    assert result.reached == frozenset({1})
 
 
 @pytest.mark.parametrize("status", [202, 204, 304, 400, 401, 402, 403, 404, 409, 410, 418, 429, 451, 500, 503])
@@ -509,6 +564,56 @@ async def test_one_final_failure_outweighs_the_others(kept: Kept) -> None:
         result = await kept.collect(*urls, max_bytes=100_000)
         assert failed(result, FailureKind.OUTPUT_REFUSED, final=True).startswith("output 3:")
         failed(await kept.collect(*urls[:2]), FailureKind.OUTPUT_LOST, final=False)
+
+
+async def test_what_is_stored_is_told_beside_what_is_missing(kept: Kept) -> None:
+    pages = {
+        "/good": reply(wav(1)),
+        "/gone": reply(b"", "404 Not Found"),
+        "/page": reply(b"<html>"),
+        "/b": reply(wav(2)),
+    }
+
+    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(pages[asked.path])
+
+    async with serving(send) as cdn:
+        result = await kept.collect(*(cdn.url(path) for path in pages))
+    failed(result, FailureKind.OUTPUT_LOST, final=False)
+    assert isinstance(result, CollectFailed)
+    assert {n: artifact.name for n, artifact in result.stored.items()} == {1: "audio.wav", 4: "audio-4.wav"}
+    assert list(result.missing) == [2, 3]
+    assert result.missing[2] == "output 2: the provider answers 404 to the request for its output"
+    assert result.missing[3] == "output 3: not media, but text/html"
+    assert result.reached == frozenset({1, 2, 3, 4})
+
+
+class SlowStore(ArtifactStore):
+    """A store that never answers."""
+
+    async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
+        await asyncio.Event().wait()
+        return await super().put_file(source, key, content_type=content_type)
+
+
+@pytest.mark.parametrize("outputs", [1, 9])
+async def test_a_store_that_hangs_is_our_own_fault_however_many_outputs_wait_for_it(kept: Kept, outputs: int) -> None:
+    store = SlowStore.open(kept.store.as_uri())
+    async with serving(always(reply(wav(1)))) as cdn:
+        asked = attempt("music", tuple(cdn.url(f"/{n}") for n in range(outputs)))
+        result = await kept.collect_for(asked, store=store, time_s=1)
+    assert "the artifact store took too long" in failed(result, FailureKind.STORE_FAILED, final=False)
+
+
+async def test_what_is_ours_to_mend_outweighs_what_the_provider_lost(kept: Kept) -> None:
+    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(wav(1)) if asked.path == "/good" else reply(b"", "404 Not Found"))
+
+    kept.store.mkdir()
+    (kept.store / "jobs").write_text("in the way of the folder")
+    async with serving(send) as cdn:
+        result = await kept.collect(cdn.url("/gone"), cdn.url("/good"))
+    assert failed(result, FailureKind.STORE_FAILED, final=False).startswith("output 2:")
 
 
 async def test_no_outputs_are_unusable(kept: Kept) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -47,6 +48,15 @@ class Unreachable(Exception):
         self.status = status
 
 
+class Unconnected(Unreachable):
+    """No connection was made to the host: of the output's own, or of one that it leads to."""
+
+    def __init__(self, host: str, error: httpx.RequestError) -> None:
+        super().__init__(f"no connection to {host or 'its host'} could be made ({type(error).__name__})")
+        self.host = host
+        self.why = str(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A file as it came, made plain."""
@@ -60,17 +70,21 @@ class _Broken(Exception):
     pass
 
 
-async def download(client: httpx.AsyncClient, url: str, path: Path, max_bytes: int) -> Fetched:
+async def download(
+    client: httpx.AsyncClient, url: str, path: Path, max_bytes: int, connected: Callable[[], None]
+) -> Fetched:
     """Write what `url` holds to `path`, without what it was compressed or framed in.
 
-    Raises Lost, Unreachable, TooLarge, Unusable (no URL, not data), EgressRefused, and OSError for `path`.
+    `connected` is called whenever there was a connection to the host that has the output. Raises Lost, Unreachable,
+    Unconnected, TooLarge, Unusable (no URL, not data), EgressRefused, and OSError for `path`.
     """
     if (head := data_url(url)) is not None:
+        connected()
         sha256 = await asyncio.to_thread(_write_data_url, url, path, max_bytes)
         return Fetched(sha256, head.content_type)
     with await asyncio.to_thread(path.open, "wb") as file:
         part = _Part(file, max_bytes)
-        await _fetch_whole(client, url, part)
+        await _fetch_whole(client, url, part, connected)
     await asyncio.to_thread(unwrap, path, part.codings, max_bytes)
     return Fetched(await asyncio.to_thread(_sha256_of, path), part.content_type)
 
@@ -124,25 +138,32 @@ class _Part:
         return self.size > 0 and not self.codings and is_whole(Path(self._file.name))
 
 
-async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part) -> None:
-    reason = ""
+async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:
+    reason, was_connected = "", False
     for tries in range(TRIES):
         if tries:
             await asyncio.sleep(PAUSE_S * 2 ** (tries - 1))
         try:
-            return await _fetch(client, url, part)
+            return await _fetch(client, url, part, connected)
         except httpx.InvalidURL as error:
             raise Unusable("an output whose address is not a URL") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            if tries + 1 == TRIES and not was_connected:
+                raise Unconnected(error.request.url.host, error) from error
+            reason = type(error).__name__
         except (httpx.RequestError, _Broken) as error:
+            was_connected = True
+            connected()
             reason = type(first_cause(error)).__name__.lstrip("_")
         if part.broke_off_here_before() and await asyncio.to_thread(part.is_whole):
             return None
     raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}")
 
 
-async def _fetch(client: httpx.AsyncClient, url: str, part: _Part) -> None:
+async def _fetch(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:
     request = client.build_request("GET", url, headers=part.headers())
     async with following(client, request) as response:
+        connected()
         if _is_complete(response, part):
             return
         async for chunk in response.aiter_raw():

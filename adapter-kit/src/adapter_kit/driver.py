@@ -175,7 +175,8 @@ class Driver:
         except asyncio.CancelledError:
             if not self._closing:
                 raise
-            interrupted = Failure(FailureKind.OUTPUT_LOST, "the download was interrupted by a restart")
+            # Ours, whenever it is: at the end of the fetching window it is no reason to pay anybody else.
+            interrupted = Failure(FailureKind.STORE_FAILED, "the download was interrupted by a restart")
             return CollectFailed(interrupted, final=False)
         finally:
             self._collecting.discard(task)

@@ -1,4 +1,4 @@
-"""Telling the operator, and nobody else, which setting would let an output through that the egress rules refuse."""
+"""Telling the operator, and nobody else, what keeps Segue from the hosts of outputs: its settings, or its network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = get_logger("adapter_kit.egress")
 
 
 class RefusalLog:
-    """Logs each refused host at once, and then once a minute."""
+    """Logs each refused or unreachable host at once, and then once a minute."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -28,18 +28,34 @@ class RefusalLog:
 
     def tell(self, error: EgressRefused) -> None:
         """Log what was refused, why, and what would allow it."""
-        now = self._clock()
-        if now < self._told.get(error.host, now - EVERY_S) + EVERY_S:
+        if not self._is_due(error.host):
             return
-        if len(self._told) >= MAX_HOSTS:
-            self._told.clear()
-        self._told[error.host] = now
         _log.error(
             "the egress rules refuse the host of a paid output: the run is billed, its job fails until this is mended",
             host=error.host,
             reason=error.reason,
             remedy=error.remedy,
         )
+
+    def tell_unconnected(self, host: str, why: str) -> None:
+        """Log that this machine cannot reach a host."""
+        if self._is_due(host):
+            _log.error(
+                "no connection to the host of a paid output: the run is billed, its job fails unless this is mended",
+                host=host,
+                reason=why,
+                remedy="let this machine resolve and reach the host on port 443; behind a proxy that opens TLS, set "
+                "SSL_CERT_FILE to its authority",
+            )
+
+    def _is_due(self, host: str) -> bool:
+        now = self._clock()
+        if now < self._told.get(host, now - EVERY_S) + EVERY_S:
+            return False
+        if len(self._told) >= MAX_HOSTS:
+            self._told.clear()
+        self._told[host] = now
+        return True
 
 
 @asynccontextmanager
