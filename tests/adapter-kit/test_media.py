@@ -378,6 +378,16 @@ def test_a_few_bytes_less_of_the_sound_are_no_reason_to_turn_it_away(told: Any, 
     assert told(sample("opus.webm")[:-missing]) == Media("audio/webm", "webm", 0.508)
 
 
+@pytest.mark.parametrize("name", ["aac.m4a", "a.3gp", "film.mp4", "alac.m4a"])
+def test_an_index_behind_a_part_of_the_wrong_length_is_found(told: Any, name: str) -> None:
+    content_type, extension, seconds = KINDS[name]
+    content, middle = sample(name), 1000
+    for slip in (content[:middle] + content[middle + 3 :], content[:middle] + b"abc" + content[middle:]):
+        assert told(slip) == Media(content_type, extension, seconds)
+    with pytest.raises(Unusable, match="cut off"):
+        told(content[: content.index(b"moov") + 40])
+
+
 def test_nor_are_a_few_bytes_of_its_index(told: Any) -> None:
     assert told(sample("aac.m4a")[:-3]) == Media("audio/mp4", "m4a", 0.5)
     assert told(sample("a.png")[:-3], "image") == inspect(SAMPLES / "a.png", "image")

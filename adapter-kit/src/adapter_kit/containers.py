@@ -68,9 +68,7 @@ def boxes_in(file: BinaryIO, start: int) -> Contents:
                 contents.brands |= {names[at : at + 4].decode("latin-1") for at in range(0, min(len(names), 256), 4)}
             case b"moov":
                 indexed = True
-                _read_movie(file, _Part(box.name, box.start, min(box.end, end)), contents, budget)
-                if box.end > end and not (contents.sound or contents.picture):
-                    raise CutOff
+                _read_movie(file, box, end, contents, budget)
             case b"meta":
                 indexed = True
                 contents.size = _largest(
@@ -79,12 +77,14 @@ def boxes_in(file: BinaryIO, start: int) -> Contents:
             case b"moof":
                 indexed = True
     if not indexed and budget.spend():
-        raise CutOff
+        _read_last_movie(file, start, end, contents, budget)
     return contents
 
 
 _NEEDED: Final = frozenset({b"moov", b"moof", b"meta", b"mdat"})
 """The boxes that a sound or a picture is made of."""
+TAIL_BYTES: Final = 4 * 1024 * 1024
+"""Within which the index is looked for that stands at the end."""
 SLIP_BYTES: Final = 4096
 SLIP_SHARE: Final = 100
 SLIP_OF_LITTLE: Final = 8
@@ -98,14 +98,29 @@ def _check_nearly_whole(part: _Part, end: int) -> None:
         raise CutOff
 
 
-def _read_movie(file: BinaryIO, movie: _Part, contents: Contents, budget: _Budget) -> None:
-    for box in _boxes(file, movie.start, movie.end, budget):
+def _read_movie(file: BinaryIO, movie: _Part, end: int, contents: Contents, budget: _Budget) -> None:
+    for box in _boxes(file, movie.start, min(movie.end, end), budget):
         if box.name == b"mvhd":
             contents.seconds = _movie_seconds(_read(file, box))
         elif box.name == b"trak":
             handlers = set(_handlers(file, box, budget))
             contents.sound |= b"soun" in handlers
             contents.picture |= b"vide" in handlers
+    if movie.end > end and not (contents.sound or contents.picture):
+        raise CutOff
+
+
+def _read_last_movie(file: BinaryIO, start: int, end: int, contents: Contents, budget: _Budget) -> None:
+    """Look for the index at the end of the file: a part that is not as long as it says hides those behind it."""
+    base = max(start, end - TAIL_BYTES)
+    file.seek(base)
+    tail = file.read(TAIL_BYTES)
+    at = tail.rfind(b"moov")
+    if at >= 4:
+        size = int.from_bytes(tail[at - 4 : at], "big")
+        _read_movie(file, _Part(b"moov", base + at + 4, base + at - 4 + size), end, contents, budget)
+    if not (contents.sound or contents.picture):
+        raise CutOff
 
 
 def _movie_seconds(header: bytes) -> float | None:
