@@ -5,16 +5,14 @@ from collections import Counter
 
 import pytest
 
-from adapter_kit.phrases.findings import FINDINGS
-from adapter_kit.phrases.input import INPUT_PHRASES
+from adapter_kit.phrases.own import OWN_PHRASES
 from adapter_kit.phrases.phrase import Phrase
-from adapter_kit.phrases.reading import kind_said, sentences_of
-from adapter_kit.phrases.service import SERVICE_PHRASES
-from adapter_kit.phrases.verdicts import VERDICTS
+from adapter_kit.phrases.reading import CALLER_PHRASES, CONTENT_PHRASES, kind_said, sentences_of
+from adapter_kit.phrases.service import NOUNS, SERVICE_PHRASES
 from contracts.failures import FAILURES, FailureKind
 
-PHRASES = (*VERDICTS, *FINDINGS, *INPUT_PHRASES, *SERVICE_PHRASES)
-KINDS = {"content": FailureKind.CONTENT_POLICY, "input": FailureKind.INVALID_INPUT, "service": None}
+PHRASES = (*CONTENT_PHRASES, *CALLER_PHRASES, *SERVICE_PHRASES, *NOUNS, *OWN_PHRASES)
+KINDS = {"content": FailureKind.CONTENT_POLICY, "input": FailureKind.INVALID_INPUT, "service": None, "own": None}
 SAID = [(phrase, text) for phrase in PHRASES for text in (*phrase.real, *phrase.alike)]
 INNOCENT = [(phrase, text) for phrase in PHRASES for text in phrase.innocent]
 
@@ -43,7 +41,7 @@ def test_every_way_of_saying_it_has_an_example(phrase: Phrase) -> None:
 
 def test_the_tables_have_their_sources_and_enough_that_was_really_said() -> None:
     assert all(phrase.source.startswith(("https://", "field report: ")) for phrase in PHRASES)
-    assert sum(len(phrase.real) for phrase in PHRASES if phrase.topic != "service") >= 60
+    assert sum(len(phrase.real) for phrase in PHRASES if phrase.topic in ("content", "input")) >= 60
     texts = Counter(text for phrase in PHRASES for text in (*phrase.real, *phrase.alike))
     assert [text for text, times in texts.items() if times > 1] == []
 
@@ -99,11 +97,70 @@ PROMPT = 'A protest song: "NSFW content detected", cried the censor; content pol
 )
 def test_what_the_caller_wrote_is_not_the_provider_s_word(said: str) -> None:
     assert kind_said([said], [PROMPT]) is None
+    assert kind_said([said + " " + PROMPT * 3_000], [PROMPT]) is None
     assert kind_said([f"{said}. Your request was blocked by our moderation system."], [PROMPT]) is KINDS["content"]
 
 
 def test_a_short_prompt_does_not_take_a_verdict_s_words_away() -> None:
     assert kind_said(["NSFW content detected in all outputs"], ["NSFW content"]) is KINDS["content"]
+
+
+FRAMES = "".join(
+    f'  File "/src/model_{n}.py", line {n}, in predict\n    raise ContentError(prompt)\n' for n in range(400)
+)
+
+
+@pytest.mark.parametrize("before", ["", "Using seed: 7\n" * 900], ids=["traceback", "log"])
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        ("ValueError: NSFW content detected in all outputs", KINDS["content"]),
+        ("ValueError: lyrics must be at most 600 characters", KINDS["input"]),
+        ("ValidationError: 1 validation error for Input\nlyrics\n  Input should be a valid string", KINDS["input"]),
+        ("NSFWContentError: image 0: " + "0.99 " * 2_000, KINDS["content"]),
+        ("RuntimeError: safety checker failed to load", None),
+        ("torch.OutOfMemoryError: CUDA out of memory", None),
+    ],
+)
+def test_the_verdict_at_a_traceback_s_end_is_read(before: str, end: str, kind: FailureKind | None) -> None:
+    said = f"{before}Traceback (most recent call last):\n{FRAMES}{end}"
+    assert kind_said([said]) is kind
+    assert kind_said([said.replace("\n", "\\n")]) is kind, "as JSON writes it"
+
+
+def test_the_code_in_a_traceback_was_not_said() -> None:
+    code = '  File "x.py", line 3, in run\n    raise ValueError("NSFW content detected in all outputs")\nKeyError: 0'
+    assert kind_said([f"Traceback (most recent call last):\n{code}"]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Your prompt contains sensitive words: crash",
+        "Your prompt 'car crash' contains violent content",
+        "The lyrics contain inappropriate content: nan",
+        "Prompt contains prohibited words: password, gpu",
+        'The prompt "my credit card invoice" was flagged by our content policy',
+        "The lyrics 'the server is busy' contain explicit content",
+        "OpenAI API error: your prompt violates our content policy (api_key=***)",
+        "Prompt contains banned words: kernel.",
+    ],
+)
+def test_what_is_quoted_or_listed_of_the_content_is_no_trouble_of_the_service(text: str) -> None:
+    assert kind_said([text]) is KINDS["content"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "content policy violation check: the worker crashed",
+        "Request rejected: unsafe content check crashed",
+        "NSFW content detected in a tensor of nan",
+        "The prompt was flagged because the API key is invalid",
+    ],
+)
+def test_trouble_beside_what_is_quoted_is_the_service_s(text: str) -> None:
+    assert kind_said([text]) is None
 
 
 def test_lines_as_json_writes_them_are_lines() -> None:

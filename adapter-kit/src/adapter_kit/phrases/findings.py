@@ -27,8 +27,11 @@ FINDINGS: Final = (
             f"{BAD} (?:{CONTENT}|words?|phrases?|terms?|language) in (?:the |your |this )?{GIVEN}",
             rf"contain(?:s|ed|ing)? (?:\w+ ){{0,2}}{VICE}",
             rf"(?:^|(?<=: ))(?:\w+ )?{BAD} (?:content|prompt)(?=\W*$)",
-            "content that is not (?:allowed|permitted|acceptable)",
-            f"(?:this|the|your) (?:content|prompt|lyrics) (?:is|are) (?:not (?:allowed|permitted|acceptable)|{BAD})",
+            "content that is not (?:allowed|permitted|acceptable|suitable)",
+            (
+                rf"(?:this|the|your) (?:content|prompt|lyrics) (?:is|are) (?:not (?:allowed|permitted|acceptable)|"
+                rf"{BAD})(?! (?:to|until|for|in|by|while)\b)"
+            ),
         ),
         "field report: the APIs of Volcengine and Alibaba, and fal's Seedance, in clients' code",
         real=(
@@ -114,7 +117,7 @@ FINDINGS: Final = (
             r"(?:\w+_)?rai[_ ](?:media[_ ])?filtered",
             r"filtered by (?:\w+ )?rai",
             "recitation check failed",
-            "content[_ ]filter(?:ed)?(?! (?:is|was|has|failed))",
+            "content[_ ]filter(?:ed)?(?! (?:is|was|has|failed|service|error|backend|api))",
             "sensitive[_ ]?(?:word|content)[_ ]?(?:error|detected)",
             "…SensitiveContentDetected",
             "RiskDetection|CopyrightViolationDetected|ContentRestricted|ResponsibleAIPolicyViolation",
@@ -124,7 +127,10 @@ FINDINGS: Final = (
             "(?:input|output)(?: (?:text|image|audio|video))? sensitive",
             r"safety\.(?:input|output)",
             "prohibited_content|image_safety|content_blocked|invalid_prompts|safety_blocked",
-            r"(?:finish|block)_?reason\W{1,6}(?:SAFETY|RECITATION|PROHIBITED_CONTENT|BLOCKLIST|SPII|IMAGE_SAFETY)",
+            (
+                r"(?:finish|block|stop)[_ ]?reason\W{1,6}(?:\w+ )?(?:SAFETY|RECITATION|PROHIBITED_CONTENT|BLOCKLIST|"
+                r"SPII|IMAGE_SAFETY)"
+            ),
             r"HARM_CATEGORY_\w+\W{1,3}(?:\w+\W)?blocked",
         ),
         "field report: error codes of MiniMax, Volcengine, Alibaba, Google, OpenAI and Runway, as clients quote them",
@@ -179,7 +185,10 @@ FINDINGS: Final = (
             r"likeness(?:es)? of (?:a |any )?(?:\w+ )?(?:real|public|famous|living|person|people|celebrit)…",
             "real (?:person|people)(?:'s)? likeness(?:es)?|(?:person|people)'s likeness",
             "intellectual property (?:concerns?|rights|violations?|restrictions?|issues?|infringement)",
-            "can(?:not|'t) (?:assist|help|comply)(?: (?:you )?with)? (?:that|this|generating|creating)",
+            (
+                "can(?:not|'t) (?:assist|help|comply)(?: (?:you )?with)? (?:that|this|generating|creating)"
+                "(?!.*\\b(?:moment|now|later|time|minutes?|currently)\\b)"
+            ),
             r"(?:do not|don't|does not) allow (?:\w+ ){0,2}(?:prompts?|content|lyrics)",
             r"can(?:not|'t) (?:create|generate|make|produce|write)\b.{0,60}?\b(?:safety|polic(?:y|ies)|guidelines)",
         ),
@@ -241,30 +250,6 @@ FINDINGS: Final = (
             "Connection rejected by Google: too many requests",
         ),
         weak=True,
-    ),
-    Phrase(
-        "content",
-        (
-            "…敏感(?:信息|内容|词)…",
-            "…内容安全…",
-            "…(?:内容|审核).{0,6}(?:违规|不合规|未通过|不通过|拒绝)…",
-            "…涉嫌违规…",
-            "…版权限制…",
-        ),
-        "field report: services in China behind gateways",
-        real=(
-            "输入内容可能包含敏感信息，请检查后重试。",  # noqa: RUF001
-            "参考图可能涉及版权限制，请修改后重试 (2039)",  # noqa: RUF001
-        ),
-        alike=(
-            "提示词审核未通过",
-            "内容安全检查未通过",
-            "提示词涉嫌违规",
-        ),
-        innocent=(
-            "未检测到敏感内容",
-            "服务器繁忙，请稍后重试",  # noqa: RUF001
-        ),
     ),
 )
 """What the content is, or holds, for which it was refused."""

@@ -174,7 +174,8 @@ INPUT_PHRASES: Final = (
         "input",
         (
             *tuple(
-                rf"{PARAMETER}['\"`]?:? (?:value |parameter )?(?:[\d.]+ )?(?:is |are |was )?{wrong}"
+                rf"{PARAMETER}['\"`]?(?:[ =:(]{{1,3}}[\d.]+\)?)?:? (?:value |parameter |field )?(?:is |are |was "
+                rf")?{wrong}"
                 for wrong in (
                     "(?:out of|not (?:with)?in) (?:the )?(?:allowed |valid |supported )?range",
                     "(?:must|should) be (?:between|at (?:least|most)|one of|less|greater|in|divisible|positive|within)",
@@ -190,7 +191,7 @@ INPUT_PHRASES: Final = (
                     "(?:greater|less|more|larger|smaller) than (?:the )?(?:max|min|limit|allowed|supported)…",
                 )
             ),
-            rf"(?:invalid|unsupported|unknown) (?:value for )?['\"`]?{PARAMETER}",
+            rf"(?:invalid|unsupported|unknown) (?:value (?:\S+ )?for )?['\"`]?{PARAMETER}",
         ),
         "https://fal.ai/docs/documentation/model-apis/errors",
         real=(
@@ -214,6 +215,9 @@ INPUT_PHRASES: Final = (
             "duration cannot be negative",
             "tempo is too high",
             "bitrate exceeds the maximum",
+            "duration=500 is out of range [5, 190]",
+            "duration (500) must be <= 190",
+            "Invalid value 500 for duration",
         ),
         innocent=(
             "sequence length must be divisible by 8",
@@ -242,6 +246,7 @@ INPUT_PHRASES: Final = (
                 rf"(?:{MEDIUM}(?= (?:from|at|url|link))|(?:provided|given|input|supplied) (?:\w+ )?(?:url|link|file))"
             ),
             r"(?:check|ensure|make sure|verify) (?:if|that|whether) the url is (?:publicly )?(?:accessible|valid)",
+            rf"invalid {MEDIUM}[ _]ur[il]",
         ),
         "field report: Seedance, Kling and Suno behind gateways, in the tests of their clients",
         real=(
@@ -257,6 +262,7 @@ INPUT_PHRASES: Final = (
             "The input image dimensions exceed the limit of 4096",
             "Unsupported audio format: expected wav or mp3",
             "Invalid reference audio",
+            "Invalid image url",
         ),
         innocent=(
             "Failed to download model weights from https://weights.example/x",

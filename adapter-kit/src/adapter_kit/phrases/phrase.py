@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, Literal
 
-Topic = Literal["content", "input", "service"]
-"""What a phrase is about: the caller's content was refused, the caller's input is not valid, a service failed."""
+Topic = Literal["content", "input", "service", "own"]
+"""What a phrase is about: the caller's content was refused, the caller's input is not valid, a service failed, or a
+limit or a file is the service's own and not the caller's."""
 
 GAP: Final = ".{0,40}?"
 """What "…" between two parts of a phrase stands for."""
@@ -33,17 +34,32 @@ class Phrase:
     innocent: tuple[str, ...] = ()
     """Texts with the same words that mean something else."""
     weak: bool = False
-    """It counts only where no phrase about a failing service is in the whole text, not just in its sentence."""
+    """It counts only where nothing in the whole text speaks against it, not just in its sentence."""
 
     def found_in(self, sentence: str) -> bool:
-        """Whether the sentence says it; a lone code is read by its words, too."""
+        """Whether the sentence says it; a code at its head is read by its words, too."""
         pattern = _compiled(self.says)
         if pattern.search(sentence) is not None:
             return True
-        return _CODE.fullmatch(sentence) is not None and pattern.search(sentence.replace("_", " ")) is not None
+        in_words = _spelt_out(sentence)
+        return in_words != sentence and pattern.search(in_words) is not None
 
 
-_CODE: Final = re.compile(r"\w+(?:\.\w+)*")
+_CODE: Final = re.compile(
+    r"\W*(?:\w+[.:] ?)*?(?P<code>[a-z]+(?:[_.-][a-z]+)+|[A-Z][A-Za-z]+(?:_\w+)*)(?=\W*$|\W{0,2}[:(])"
+)
+_HUMP: Final = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_.-]")
+_EXCEPTION: Final = re.compile(r" (?:Error|Exception)$", re.IGNORECASE)
+
+
+@lru_cache(maxsize=256)
+def _spelt_out(sentence: str) -> str:
+    """The sentence with the code that it is, or begins with, in words; a model may raise a SafetyCheckFailedError."""
+    found = _CODE.match(sentence)
+    if found is None:
+        return sentence
+    code = _EXCEPTION.sub("", _HUMP.sub(" ", found["code"]))
+    return sentence[: found.start("code")] + code + sentence[found.end("code") :]
 
 
 @cache

@@ -18,6 +18,7 @@ SERVICE_PHRASES: Final = (
             rf"{SERVICE} … (?:unavailable|not available|unreachable|offline|is down|overloaded|at capacity|busy)",
             rf"{SERVICE} … (?:(?:under|in) maintenance|timed? ?out|not responding)",
             "service_unavailable",
+            r"connections? (?:\w+ )?(?:reset|refused|aborted|closed|lost|error)|broken pipe",
         ),
         "field report: moderation that is away, in the code of several gateways",
         real=(
@@ -29,6 +30,7 @@ SERVICE_PHRASES: Final = (
             "content moderation backend is down",
             "Blocked: the moderation API is temporarily unavailable",
             "the model is under maintenance",
+            "content_filter_service: connection reset",
             "service_unavailable",
         ),
     ),
@@ -49,7 +51,8 @@ SERVICE_PHRASES: Final = (
         (
             (
                 r"(?:fail(?:ed|ure|s)?|unable|could ?n[o']t|can ?n[o']t|errors?|exception)\b.{0,20}?"
-                r"\b(?:load|initiali[sz]|import|connect|reach|call|contact|pars|decod|respond|instantiat)(?:e|ed|es|ing)?"
+                r"\b(?:load|initiali[sz]|import|connect|reach|call|contact|pars(?!e (?:string|input|value|\w+ as))"
+                r"|respond|instantiat)(?:e|ed|es|ing)?"
             ),
             "(?:unable|failed|could not) to? ?(?:check|verify|moderate|evaluate|classify|scan|review)",
         ),
@@ -91,18 +94,17 @@ SERVICE_PHRASES: Final = (
     Phrase(
         "service",
         (
-            r"(?:worker|process|runner|container|pod|node)s? (?:\w+ ){0,2}(?:died|exited|killed|lost|restarted)",
-            "crash(?:ed|es)?",
-            "segmentation fault|core dumped|out of memory|oom|device-side assert|kernel",
-            "cuda|gpus?|tensors?|dtype|nan",
+            (
+                r"(?:worker|process|runner|container|pod|node)s? (?:\w+ ){0,2}(?:died|exited|killed|lost|restarted|"
+                r"crash(?:ed|es)?)"
+            ),
+            "segmentation fault|core dumped|out of memory|device-side assert",
         ),
         "https://replicate.com/docs/reference/error-codes",
         real=("CUDA out of memory",),
         alike=(
-            "invalid input tensor shape",
             "prompt processing failed: worker crashed",
             "The model ran out of memory while running the NSFW filter. (E1001)",
-            "prompt must match the tensor at least 77 tokens",
             "the worker has died",
         ),
     ),
@@ -111,7 +113,8 @@ SERVICE_PHRASES: Final = (
         (
             "(?:rate|quota|usage|concurrency)[ -]?limit…",
             "too many requests|throttl(?:ed|ing)|capacity",
-            "quota (?:was |is |has been )?exceeded",
+            "(?:quota|tokens|monthly limit) (?:was |is |has been )?exceeded",
+            r"concurren\w+",
             "queue (?:is |was )?(?:full|too long)",
             "insufficient (?:balance|credits?|funds|quota)",
         ),
@@ -122,6 +125,7 @@ SERVICE_PHRASES: Final = (
             "MiniMax: insufficient balance (1008)",
             "Too many requests",
             "Quota exceeded",
+            "Blocked by platform rules for concurrent requests",
         ),
     ),
     Phrase(
@@ -129,13 +133,21 @@ SERVICE_PHRASES: Final = (
         (
             r"accounts? … (?:suspend|lock|disabl|block|banned|restrict|terminat|flagged)\w*(?!.*\b(?:may|might)\b)",
             r"(?:suspend|lock|disabl|block|banned|restrict|terminat)\w*\b.{0,20}?\baccount(?!.*\b(?:may|might)\b)",
-            r"(?:api|auth\w*|access)[ _-]?(?:key|token)s?",
+            (
+                r"(?:invalid|incorrect|missing|expired|revoked|wrong|bad|unknown|no) (?:\w+ ){0,2}(?:key|token|"
+                r"credentials?)"
+            ),
+            (
+                r"(?:api|auth\w*|access)[ _-]?(?:key|token)s? (?:is|was|has|not|does|lacks|invalid|missing|required|"
+                r"expired)"
+            ),
             (
                 r"(?:models?|apps?|applications?|versions?|endpoints?) (?:\S+ )?(?:is|was|were|has been|have been) "
                 r"(?:\w+ )?(?:removed|disabled|taken down|withdrawn|retired|suspended|unpublished|deprecated)"
             ),
             "organi[sz]ation(?:'s)? polic…",
             "(?:network|egress|firewall|iam|waf|cors|retry|retention|caching|scheduling|scaling|security) polic…",
+            r"(?:access|billing|payment|refund|rate|fair[ -]use|abuse|spam) (?:\w+ )?polic…",
         ),
         "field report: accounts and models that their provider has locked for reasons of its own",
         alike=(
@@ -145,22 +157,31 @@ SERVICE_PHRASES: Final = (
             "User is locked: account blocked due to a policy violation",
             "Request blocked by organization policy: constraints/gcp.restrictServiceUsage",
             "The response violates the Content Security Policy directive",
+            "Request blocked under our fair use policy",
             "Invalid API key: the request was rejected by the content policy gateway",
+            "The API key is not allowed to use this content",
         ),
     ),
     Phrase(
         "service",
         (
             (
-                r"(?:no|not|without|zero|0)\s+(?:(?:any|been|be|considered|found|detected|marked|potentially|the|a)\s+){0,2}"
-                r"(?:nsfw|flagged|sensitive|unsafe|violat\w*|blocked|moderated|inappropriate|explicit|harmful|prohibited)"
+                r"(?:no|not|without|zero|0)\s+(?:(?:any|been|be|considered|found|detected|marked|potentially|the|"
+                r"a)\s+){0,2}"
+                r"(?:nsfw|flagged|sensitive|unsafe|violat\w*|blocked|moderated|inappropriate|explicit|harmful|"
+                r"prohibited)"
             ),
             r"(?:no|0|zero) (?:images?|outputs?|prompts?|items?|files?) (?:were |was )?(?:flagged|blocked|filtered)",
             "showing the rest",
+            r"…nsfw\w*\W{1,5}false",
             r"passed (?:the |all )?(?:\w+ ){0,2}(?:check|filter|moderation|review)…",
             r"(?:disabl(?:ed?|ing)|skipp(?:ed|ing)) (?:the |\w+ )?(?:nsfw|safety|content|moderation)",
-            "…未检测到…",
-            "…没有(?:检测到)?敏感…",
+            (
+                "(?:no|0|zero|without) (?:\\w+ )?(?:profanity|copyright|violations?|hate speech|nudity|violence|"
+                "artist names?)"
+            ),
+            "…(?:未|没有|没)(?:检测到|发现|检出|命中|涉及|触发)…",
+            "…(?:没有|不含|不包含|无|未包含).{0,2}(?:敏感|违规|违禁|侵权)…",
         ),
         "https://github.com/replicate/cog-stable-diffusion/pull/24",
         real=(
@@ -170,20 +191,21 @@ SERVICE_PHRASES: Final = (
         alike=(
             "The prompt passed the content moderation check and was not flagged",
             "0 images were flagged",
+            '{"has_nsfw_concepts": [false]}',
             "skipped NSFW check",
             "未检测到敏感内容",
             "没有敏感词",
+            "No profanity detected",
         ),
     ),
     Phrase(
         "service",
         (
-            r"redact\w*",
+            r"redact\w*|mask(?:ed|ing)",
             "logs? … (?:contain|sensitive)…",
             "stack ?traces?",
             "headers? … sensitive",
             r"env(?:ironment)? var\w*",
-            "(?:secrets?|credentials?|passwords?)",
             r"copyright (?:\(c\)|©|\d{4}|notice)…",
         ),
         "field report: lines about logs and secrets among a model's own",
@@ -193,8 +215,70 @@ SERVICE_PHRASES: Final = (
             "Copyright (c) 2024 NVIDIA Corporation",
             "see the stack trace",
             "environment variable flagged as sensitive",
+        ),
+    ),
+    Phrase(
+        "service",
+        (
+            (
+                r"out of credits|(?:no|not enough|low on|add|buy|more|purchase) credits?|unpaid|invoices?|paying|pay "
+                r"(?:your|for|the)"
+            ),
+            (
+                r"(?:paid|free|premium|enterprise|current) (?:plans?|users?|tiers?|customers?|accounts?)|"
+                r"subscri(?:ption|be)\w*"
+            ),
+            r"payment (?:is|was|required|method|failed|due|received)|balance|billing",
+            r"firewall|waf|cloudflare|load balancer|scheduler|anti-?bots?|bots?|spam|fraud|ddos|captcha",
+            r"ip (?:address|range)…|(?:your|this) ip|rate limit\w*|access rules",
+            r"for (?:a |another )?retry|(?:at the|this) moment|right now|(?:in|for) your (?:region|country|area)",
+            r"administrators?|administrative|maintenance",
+        ),
+        "https://developers.cloudflare.com/support/troubleshooting/http-status-codes/4xx-client-error/",
+        real=("Request forbidden by administrative rules",),
+        alike=(
+            "The generation was stopped by our moderation: out of credits",
+            "This content is restricted to paying users",
+            "Your content is blocked until you pay your invoice",
+            "This content requires a paid plan",
+            "Output blocked: payment required",
+            "Response blocked by our firewall rules",
+            "Request was flagged as spam",
+            "Your IP is blocked by our content rules",
+            "The request was flagged for retry by our system",
+            "This content is blocked in your region",
+            "Can't help with that at the moment",
+        ),
+    ),
+    Phrase(
+        "service",
+        (
+            "…(?:服务|系统|接口|上游|网络|模型).{0,6}(?:异常|超时|繁忙|不可用|错误|故障|失败)…",
+            "…(?:余额不足|欠费|限流|频繁|并发|排队|账号|账户|密钥|配额)…",
+        ),
+        "field report: services in China behind gateways",
+        alike=("内容审核服务超时", "内容安全服务异常", "账号因违规内容被封禁", "请求过于频繁，内容被拒绝"),  # noqa: RUF001
+    ),
+)
+"""In any of these a word about content or input is no verdict on them."""
+
+NOUNS: Final = (
+    Phrase(
+        "service",
+        (
+            "crash(?:ed|es)?",
+            "oom|kernel",
+            "cuda|gpus?|tensors?|dtype|nan",
+            "secrets?|credentials?|passwords?",
+        ),
+        "https://replicate.com/docs/reference/error-codes",
+        alike=(
+            "invalid input tensor shape",
+            "prompt must match the tensor at least 77 tokens",
+            "oom while the prompt is too long",
+            "the prompt was flagged, then it crashed",
             "password contains prohibited words",
         ),
     ),
 )
-"""In any of these a word about content or input is no verdict on them."""
+"""Things of a service that a song may be about, too: they say nothing where they are quoted, or listed by a verdict."""

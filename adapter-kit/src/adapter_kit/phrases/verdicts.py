@@ -59,7 +59,10 @@ VERDICTS: Final = (
     Phrase(
         "content",
         (
-            rf"(?:flagged|detected|marked|identified|considered|classified|deemed) (?:as |to be )?(?:\w+ )?{TAINTED}",
+            (
+                rf"(?:flagged|detected|marked|identified|considered|classified|deemed) (?:as |to be )?(?:\w+ "
+                rf")?{TAINTED}(?! (?:cast|type|conversion|path|set))"
+            ),
             rf"(?:prompts?|lyrics|{CONTENT}|text|images?|audio) (?:is|are) (?:\w+ )?{TAINTED}",
             r"(?:flagged|considered|classified|deemed|is) (?:as |to be )?(?:\w+ )?(?:high[ -]risk|violating)",
             rf"{GIVEN}(?: (?:was|were|is|has been|have been))?[ _](?:flagged|censored)(?! for\b)",
@@ -84,6 +87,7 @@ VERDICTS: Final = (
             "worker flagged as unhealthy",
             "the job was flagged for a retry",
             "detected an unsupported driver",
+            "detected explicit cast failure",
             "Access to this application is forbidden for this key.",
             "This model is restricted to enterprise customers",
         ),
@@ -170,7 +174,10 @@ VERDICTS: Final = (
             "copyright (?:violation|infringement|restrictions?)",
             "infring(?:e|es|ed|ing) … (?:copyright|rights|trademark)",
         ),
-        "https://discuss.ai.google.dev/t/lyria-3-5-interactions-api-19-22-controlled-requests-rejected-with-prohibited-content-urgent-engineering-review/196393",
+        (
+            "https://discuss.ai.google.dev/t/lyria-3-5-interactions-api-19-22-controlled-requests-rejected-with-prohib"
+            "ited-content-urgent-engineering-review/196393"
+        ),
         real=(
             "This request violates our usage policies",
             (

@@ -15,7 +15,7 @@ GIVEN: Final = (
 
 TAINTED: Final = (
     r"(?:sensitive|inappropriate|prohibited|disallowed|explicit|harmful|unsafe|offensive|sexual(?:ly)?|nsfw"
-    r"|copyright(?:ed)?|abusive|hateful|violent|profane|toxic|objectionable)"
+    r"|copyright(?:ed)?|abusive|hateful|violent|profane|toxic|objectionable|obscene|extremist)"
 )
 """What only content is said to be."""
 
@@ -24,27 +24,41 @@ BAD: Final = rf"(?:{TAINTED}|forbidden|banned|blocked|protected|illegal|restrict
 
 VICE: Final = (
     r"(?:hate speech|sexual|nudity|violence|violent|gore|self-harm|profanity|slurs?|hate|harassment|obscen\w+"
-    "|terrorism)"
+    "|terrorism|racism|nud(?:e|es)|csam)"
 )
 
+_OF_CONTENT: Final = "content|usage|use|safety|community|moderation|acceptable[ -]use|ai|prohibited[ -]use"
+
 POLICY: Final = (
-    r"(?:(?:content|usage|use|safety|community|moderation|acceptable[ -]use|platform|ai|prohibited[ -]use|google"
-    r"|openai|our|their|provider)(?:'s)?[ _-](?:[a-z]+[ _-]){0,4}?(?:polic(?:y|ies)|guidelines?|standards?|rules"
-    r"|principles|guardrails?)|terms of (?:service|use)|responsible ai|guardrails?|prohibited use)"
+    rf"(?:(?:{_OF_CONTENT}|platform|google|openai|our|their|provider)(?:'s)?[ _-](?:[a-z]+[ _-]){{0,4}}?"
+    rf"(?:polic(?:y|ies)|guidelines?|standards?|principles|guardrails?)|(?:{_OF_CONTENT})[ _-](?:[a-z]+[ "
+    rf"_-]){{0,2}}?rules"
+    r"|terms of (?:service|use)|tos|responsible ai|guardrails?|prohibited use)"
 )
-"""Rules about content; "our … policies" among them."""
+"""Rules about content; "our … policies" among them, and not "our rules", which firewalls have, too."""
+
+GUARD_MODEL: Final = (
+    r"(?:(?:llama|prompt|granite|wild)[ _-]?guard(?:ian)?(?:[ _-]?\d)?|shield ?gemma|nemo[ _-]?guardrails|"
+    r"guard ?models?"
+    r"|(?:azure )?(?:ai )?content[ _-]safety)"
+)
+"""A guard by its name."""
 
 GUARD: Final = (
     rf"(?:(?:{CONTENT}|safety|moderation|nsfw|prompt|input|output|ai|google|our)[ _-](?:[a-z]+[ _-]){{0,3}}?"
-    r"(?:filters?|checkers?|checks?|systems?|moderat(?:ion|or)|review|inspection|guard(?:rail)?s?|classifiers?"
-    rf"|settings)|moderation|moderators?|recitation|risk control|guardrails?|copyright|nsfw|{POLICY})"
+    r"(?:filters?|checkers?|checks?|moderat(?:ion|or)|review|inspection|guard(?:rail)?s?|classifiers?"
+    rf"|settings)|(?:{CONTENT}|safety|moderation|nsfw|ai)[ _-](?:[a-z]+[ _-]){{0,2}}?systems?|moderation|"
+    rf"moderators?|recitation|risk control|guardrails?|copyright|nsfw|{POLICY})"
 )
-"""What watches over content."""
+"""What watches over content; "our system" alone is anything."""
 
 REFUSED: Final = (
     r"(?:flagged|blocked|rejected|refused|filtered(?: out)?|caught|stopped|denied|declined|withheld|intercepted"
     r"|removed|suppressed|moderated)"
 )
+
+WRITTEN: Final = r"(?:(?:input |text |lyrics )?prompts?|lyrics?|(?:input )?text|song description|tags)"
+"""What a caller writes, and few others do."""
 
 FIELD: Final = (
     r"(?:(?:negative[ _]|text[ _]|lyrics[ _]|input[ _])?prompts?|lyrics?|captions?|descriptions?|styles?|tags?|titles?"
