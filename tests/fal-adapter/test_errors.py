@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.judging import Evidence
+from adapter_kit.judging import Evidence, places_of
 from adapter_kit.wire import Answer
 from contracts.failures import FailureKind as Kind
 from fal_adapter.errors import FAL_ROWS, ended_without_a_run, fal_failure, run_failure
@@ -96,10 +96,29 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (422, {}, worded("no_media_generated", "This may occur for reasons including unsafe content"), Kind.MODEL_ERROR),
     (500, {}, "<html><body>This request was blocked by our content policy</body></html>", Kind.PROVIDER_ERROR),
     (400, {}, {"detail": "no such option", "input": {"prompt": "NSFW content detected"}}, Kind.UNKNOWN),
+    # What a model cannot take is so at any status; what it is refused for content is that.
+    (400, {}, listed("less_than_equal"), Kind.INVALID_INPUT),
+    (500, {}, listed("less_than_equal"), Kind.INVALID_INPUT),
+    (400, {}, listed("enum"), Kind.INVALID_INPUT),
+    (400, {}, listed("file_download_error"), Kind.INVALID_INPUT),
+    (404, {}, listed("unsupported_audio_format"), Kind.INVALID_INPUT),
+    (422, {}, worded("file_too_large", "NSFW content detected"), POLICY),
+    (404, {}, worded("voice_not_found", "nope"), Kind.INVALID_INPUT),
+    # A 422 that speaks of the service.
+    (422, {}, {"detail": "CUDA out of memory"}, Kind.PROVIDER_ERROR),
+    (422, {}, {"detail": "the server is busy"}, Kind.PROVIDER_ERROR),
+    (422, {}, {"detail": "Quota exceeded"}, Kind.PROVIDER_ERROR),
+    (422, {}, {"detail": "This model has been disabled"}, Kind.PROVIDER_ERROR),
+    (422, {}, {"detail": "timeout must be at most 60"}, Kind.INVALID_INPUT),
     # The address for callbacks is ours.
     (422, {}, {"detail": [{"loc": ["query", "fal_webhook"], "msg": "invalid URL", "type": "url"}]}, CALLBACK),
     (422, {}, {"detail": "fal_webhook must be a public HTTPS URL"}, CALLBACK),
     (400, {}, {"detail": "Invalid webhook URL"}, CALLBACK),
+    (422, {}, {"detail": [{"loc": ["query", "fal_webhook"], "msg": "no", "type": "url_parsing"}]}, CALLBACK),
+    (422, {}, worded("value_error", "Invalid webhook URL"), CALLBACK),
+    # A model may have an input of that name.
+    (422, {}, {"detail": [{"loc": ["body", "callback"], "msg": "Required", "type": "missing"}]}, Kind.INVALID_INPUT),
+    (422, {}, {"detail": [{"loc": ["body", "webhook"], "msg": "Invalid webhook", "type": "x"}]}, Kind.INVALID_INPUT),
     (500, {}, {"detail": "the webhook is not a valid URL"}, Kind.PROVIDER_ERROR),
     (413, {}, "<html>Request Entity Too Large</html>", Kind.INVALID_INPUT),
     # The account, the key, the endpoint.
@@ -109,7 +128,9 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (400, {}, {"detail": LOCKED}, Kind.INSUFFICIENT_BALANCE),
     (403, {}, {"detail": "Access to this application is forbidden for this key."}, Kind.FORBIDDEN),
     (403, {}, "<!DOCTYPE html><html><body>Sorry, you have been blocked</body></html>", Kind.UNKNOWN),
+    (403, {}, {"detail": "rate limit exceeded"}, Kind.UNKNOWN),
     (404, {}, {"detail": 'Application "x" not found'}, Kind.MODEL_NOT_FOUND),
+    (404, {}, {"detail": "nothing of that kind"}, Kind.UNKNOWN),
     (404, {}, {"detail": "The model was removed for violating our content policy"}, Kind.MODEL_NOT_FOUND),
     (410, {}, {"detail": "this model has been retired"}, Kind.MODEL_NOT_FOUND),
     (429, {"x-fal-needs-retry": "1"}, flat("concurrent_requests_limit"), Kind.RATE_LIMITED),
@@ -142,7 +163,9 @@ def test_every_row_decides_a_case() -> None:
         types += [body.get("error_type")] if isinstance(body, dict) else []
         types += [headers.get("x-fal-error-type")]
         message = body if isinstance(body, str) else str(details)
-        said = Evidence(message, status, headers, tuple(each for each in types if isinstance(each, str)))
+        places = places_of([each for each in details if isinstance(each, dict)]) if isinstance(details, list) else ()
+        own = tuple(each for each in types if isinstance(each, str))
+        said = Evidence(message, status, headers, own, fields=places)
         deciding |= {next((n for n, row in enumerate(FAL_ROWS) if row.fits(said)), None)}
     assert deciding - {None} == set(range(len(FAL_ROWS)))
 
@@ -178,17 +201,20 @@ def test_an_error_passed_on_as_an_object_keeps_its_code_and_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "kind"),
     [
-        (401, worded("invalid_api_key", "Invalid API key")),
-        (402, worded("x", "insufficient balance (1008)")),
-        (403, {"detail": "forbidden by a service of the model's"}),
-        (404, worded("not_found", "no such voice")),
-        (429, worded("rate_limit", "too many requests to the partner")),
+        (401, worded("invalid_api_key", "Invalid API key"), Kind.PROVIDER_ERROR),
+        (402, worded("x", "insufficient balance (1008)"), Kind.PROVIDER_ERROR),
+        (403, {"detail": "no permission to use the partner's model"}, Kind.PROVIDER_ERROR),
+        (404, worded("not_found", "no such model"), Kind.PROVIDER_ERROR),
+        (429, worded("rate_limit", "too many requests to the partner"), Kind.PROVIDER_ERROR),
+        # Of what no words are known, it may be one caller's doing.
+        (403, {"detail": "forbidden by a service of the model's"}, Kind.UNKNOWN),
+        (404, worded("not_found", "no such voice"), Kind.INVALID_INPUT),
     ],
 )
-def test_what_a_model_was_refused_elsewhere_says_nothing_of_our_account(status: int, body: Any) -> None:
-    assert run_failure(answer(status, {}, body), {}).kind is Kind.PROVIDER_ERROR
+def test_what_a_model_was_refused_elsewhere_says_nothing_of_our_account(status: int, body: Any, kind: Kind) -> None:
+    assert run_failure(answer(status, {}, body), {}).kind is kind
 
 
 OWN = {"x-fal-error-type": "runner_scheduling_failure", "x-fal-request-id": "1"}

@@ -20,6 +20,10 @@ POLICY, MISTAKE, CALLBACK = Kind.CONTENT_POLICY, Kind.INVALID_INPUT, Kind.CALLBA
 WEBHOOK = {"type": "format", "field": "webhook", "description": "Does not match format 'uri'"}
 API_CASES: list[tuple[int, Any, Kind]] = [
     (401, problem("Unauthenticated", "You did not pass a valid authentication token"), Kind.UNAUTHORIZED),
+    (403, problem("Forbidden", "rate limit exceeded"), Kind.UNKNOWN),
+    (404, {"detail": "nothing of that kind"}, Kind.UNKNOWN),
+    (422, {"detail": "CUDA out of memory"}, Kind.PROVIDER_ERROR),
+    (422, {"detail": "the server is busy"}, Kind.PROVIDER_ERROR),
     (402, problem("Insufficient credit", "You have insufficient credit to run this model."), Kind.INSUFFICIENT_BALANCE),
     (403, problem("Forbidden", "You do not have permission to run this model."), Kind.FORBIDDEN),
     (404, {"detail": "The requested resource could not be found.", "status": 404}, Kind.MODEL_NOT_FOUND),
@@ -34,6 +38,10 @@ API_CASES: list[tuple[int, Any, Kind]] = [
     (422, problem("Input validation failed", "", invalid_fields=[WEBHOOK]), CALLBACK),
     (422, {"detail": "- webhook_events_filter.0: must be one of start, output, logs, completed"}, CALLBACK),
     (400, problem("Bad request", "The webhook URL must be HTTPS"), CALLBACK),
+    (422, {"detail": "The request was invalid", "invalid_fields": [WEBHOOK]}, CALLBACK),
+    (422, {"detail": [{"loc": ["body", "webhook"], "msg": "no", "type": "url"}]}, CALLBACK),
+    (422, problem("Input validation failed", "- input.prompt: a song about a webhook is too long"), MISTAKE),
+    (422, {"detail": [{"loc": ["body", "input", "webhook"], "msg": "no", "type": "url"}]}, MISTAKE),
     (422, problem("Input validation failed", "- input.prompt: is required", input={"prompt": "webhook: x"}), MISTAKE),
     (422, problem("Input validation failed", "- input.webhook: is required"), MISTAKE),
     (422, problem("Input validation failed", "- input.lyrics: contains prohibited words"), POLICY),
@@ -114,7 +122,7 @@ def test_each_prediction_s_error_has_its_kind(error: Any, kind: Kind, code: str 
 
 def test_every_row_decides_a_case() -> None:
     bodies = [(body if isinstance(body, str) else json.dumps(body), status) for status, body, _ in API_CASES]
-    answers = [Evidence(body, status) for body, status in bodies]
+    answers = [*(Evidence(body, status) for body, status in bodies), *ELSE]
     errors = [Evidence(str(error)) for error, _, _ in PREDICTION_CASES]
     for rows, cases in ((API_ROWS, answers), (PREDICTION_ROWS, errors)):
         deciding = {next((n for n, row in enumerate(rows) if row.fits(case)), None) for case in cases}
@@ -126,7 +134,16 @@ def test_title_and_detail_are_the_words_and_the_title_the_code() -> None:
     assert (failure.message, failure.code) == ("Insufficient credit: Top up.", "Insufficient credit")
 
 
+ELSE = (Evidence("no", 422, fields=("webhook",)), Evidence("Not found.", 404))
 LOGS = "Using seed: 1\n100%|##########| 50/50\nTraceback (most recent call last):\n  File 'predict.py', line 9\n"
+
+
+PROGRESS = "\n".join(f" {done}%|####    | {done // 2}/50 [00:02<00:04, 12.1it/s]" for done in (8, 50, 90, 100))
+SAY_NOTHING: list[Any] = [
+    *(None, "", "Sorry", "Error running prediction", "Something went wrong", "RuntimeError", "prediction_failed"),
+    *("Internal Server Error", "Prediction failed, see logs", "Failed to generate", "Failed to generate audio"),
+    *("An unexpected error occurred", "Model error", "subprocess exited with non-zero status 1"),
+]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +153,10 @@ LOGS = "Using seed: 1\n100%|##########| 50/50\nTraceback (most recent call last)
         ("", LOGS + "ValueError: lyrics must be at most 600 characters", MISTAKE),
         ("Prediction failed.", LOGS + "Request Moderated", POLICY),
         ("exit status 1", LOGS + "Request Moderated", POLICY),
+        *((error, LOGS + "NSFW content detected\n" + PROGRESS, POLICY) for error in SAY_NOTHING),
+        *((error, LOGS + "ValueError: worker lost\n" + PROGRESS, Kind.MODEL_ERROR) for error in SAY_NOTHING),
+        ("AssertionError: shape", LOGS + "NSFW content detected", Kind.MODEL_ERROR),
+        ("Prediction interrupted; please retry (code: PA)", "NSFW content detected", Kind.PROVIDER_ERROR),
         # What says something is the error; its logs then are what led there, and no verdict.
         ("CUDA out of memory", "NSFW content detected in image 0\n", Kind.MODEL_ERROR),
         ("it fell over", LOGS + "NSFW content detected in image 0\n", Kind.MODEL_ERROR),
@@ -158,5 +179,6 @@ def test_what_the_caller_wrote_is_not_read() -> None:
     prompt = "a song about a censor who says: NSFW content detected, content policy violation"
     assert prediction_failure(f"could not sing {prompt!r}", echoed=[prompt]).kind is Kind.MODEL_ERROR
     assert prediction_failure(None, f"prompt: {prompt}\nKilled", echoed=[prompt]).kind is Kind.MODEL_ERROR
+    assert prediction_failure(None, "Using prompt: 'NSFW'\nKilled", echoed=["NSFW"]).kind is Kind.MODEL_ERROR
     said = answer(400, problem("Bad request", f"cannot parse {prompt!r}"))
     assert api_failure(said, [prompt]).kind is Kind.UNKNOWN

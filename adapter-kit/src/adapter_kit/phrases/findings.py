@@ -189,7 +189,7 @@ FINDINGS: Final = (
                 "can(?:not|'t) (?:assist|help|comply)(?: (?:you )?with)? (?:that|this|generating|creating)"
                 "(?!.*\\b(?:moment|now|later|time|minutes?|currently)\\b)"
             ),
-            r"(?:do not|don't|does not) allow (?:\w+ ){0,2}(?:prompts?|content|lyrics)",
+            r"(?:do not|don't|does not) (?:allow|permit|accept) (?:\w+ ){0,2}(?:prompts?|content|lyrics)",
             r"can(?:not|'t) (?:create|generate|make|produce|write)\b.{0,60}?\b(?:safety|polic(?:y|ies)|guidelines)",
         ),
         "field report: fal's Seedance, in the tests of its clients",

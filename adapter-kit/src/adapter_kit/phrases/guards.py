@@ -89,7 +89,10 @@ GUARDS: Final = (
         (
             r"(?:prompt|content|lyrics|nsfw)[ _](?:flagged|moderated|filtered|blocked)(?=\W*$)",
             r"(?:prompt|content|lyrics)[ _](?:blocked|rejected|refused|denied)[ _](?:by|due)[ _](?:\w+[ _]){0,2}policy",
-            r"(?:unsafe|nsfw|inappropriate|explicit|harmful|prohibited)[ _](?:prompt|content|lyrics|input)(?=\W*$|: )",
+            (
+                r"^\W*(?:\w+: )?(?:unsafe|nsfw|inappropriate|explicit|harmful|prohibited)[ _](?:prompt|content|lyrics|"
+                r"input)(?=\W*$|: )"
+            ),
             r"content (?:filtered|moderation|restricted|policy)(?=\W*$|: (?:blocked|flagged|rejected|refused))",
             r"^\W*content[ _]management[ _]policy(?=\W*$)",
             r"(?:prompt|lyrics|content)[ _](?:is[ _])?(?:unsafe|rejected|not[ _]safe)(?=\W*$)",

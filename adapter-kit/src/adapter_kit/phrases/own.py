@@ -56,7 +56,7 @@ OWN_PHRASES: Final = (
                 r"render)\w*"
             ),
             r"(?:encoder|decoder|muxer|tokenizer|resampler)s?",
-            "(?:to|in|into|from) (?:the )?(?:storage|bucket|s3|disk|cdn|cache|database)|upload of|internal",
+            "(?:to|in|into|from) (?:the |an? )?(?:internal )?(?:storage|bucket|s3|disk|cdn|cache|database)|upload of",
         ),
         "field report: models whose own output or tools failed, in the logs of predictions",
         alike=(
@@ -81,7 +81,7 @@ OWN_PHRASES: Final = (
                 r"(?:prompt|lyrics|style|text|title|description) (?:template|cache|encoder|caching|queue|server|"
                 r"service|table)s?"
             ),
-            r"(?:config|settings|cfg|env)[._]\w+|workers?|schedulers?",
+            r"(?:config|settings|cfg|env)[._]\w+|workers?|in (?:the )?scheduler",
             r"validation errors? for (?!\w*(?:input|request|params|arguments)\b)\w+",
         ),
         "field report: models that were built or loaded wrongly, in the logs of predictions",
@@ -97,7 +97,10 @@ OWN_PHRASES: Final = (
     Phrase(
         "own",
         (
-            r"(?:monthly|daily|hourly|weekly|yearly|organi[sz]ation|account|plan|tier|team|project|billing)\b…",
+            (
+                r"(?:monthly|daily|hourly|weekly|yearly|organi[sz]ation|account|(?<!composition )plan|tier|team|"
+                r"project|billing)\b…"
+            ),
             (
                 r"(?:limit|max\w*|up to|at most)\b.{0,40}?\b(?:per|a|each|this) (?:second|minute|hour|day|week|month|"
                 r"user|account|key)"

@@ -39,6 +39,10 @@ _QUOTATION: Final = re.compile(
     re.IGNORECASE,
 )
 """What is quoted of the caller's."""
+_CONSTRAINT: Final = re.compile(
+    r"\b(?:must|should|needs? to|ha(?:s|ve) to|ensure|expected|at (?:most|least))\b", re.IGNORECASE
+)
+"""What is said of a parameter, be it called `timeout`."""
 _LISTED: Final = re.compile(
     r"((?:words?|terms?|phrases?|content|language|lyrics|topics?|keywords?)): [\w ,/'\"-]{1,80}\W*$", re.IGNORECASE
 )
@@ -70,7 +74,7 @@ def kind_in(text: str) -> FailureKind | None:
 
 def speaks_of_service(text: str) -> bool:
     """Whether some sentence of what is `heard` is about a service that failed."""
-    return any(map(_speaks_of_service, sentences_of(text)))
+    return any(_speaks_of_service(said) for said in sentences_of(text) if not _CONSTRAINT.search(said))
 
 
 def heard(texts: Iterable[str], echoed: Iterable[str] = ()) -> str:

@@ -228,8 +228,8 @@ SERVICE_PHRASES: Final = (
                 r"(?:paid|free|premium|enterprise|current) (?:plans?|users?|tiers?|customers?|accounts?)|"
                 r"subscri(?:ption|be)\w*"
             ),
-            r"payment (?:is|was|required|method|failed|due|received)|balance|billing",
-            r"firewall|waf|cloudflare|load balancer|scheduler|anti-?bots?|bots?|spam|fraud|ddos|captcha",
+            r"payment (?:is|was|required|method|failed|due|received)|(?:account|your|low|credit) balance|billing",
+            r"firewall|waf|cloudflare|load balancer|by (?:the|our) scheduler|anti-?bots?|bots?|spam|fraud|ddos|captcha",
             r"ip (?:address|range)…|(?:your|this) ip|rate limit\w*|access rules",
             r"for (?:a |another )?retry|(?:at the|this) moment|right now|(?:in|for) your (?:region|country|area)",
             r"administrators?|administrative|maintenance",

@@ -14,13 +14,48 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.judging import ABOUT_CALLBACK, Evidence, Row, echoes_in, in_words, judge, listed_errors, texts_in
+from adapter_kit.judging import (
+    ABOUT_ACCESS,
+    ABOUT_CALLBACK,
+    ABOUT_MODEL,
+    Evidence,
+    Row,
+    echoes_in,
+    in_words,
+    judge,
+    listed_errors,
+    places_of,
+    texts_in,
+)
 from adapter_kit.outcomes import Failure
 from adapter_kit.phrases.reading import kind_said
 from adapter_kit.wire import Answer, words
 from contracts.failures import FailureKind
 
 _TIMEOUT_TYPE: Final = ("x-fal-request-timeout-type", "user")
+
+_ABOUT_WEBHOOK: Final = r"(?:query\.|header\.)?fal_webhook(?:\..*)?"
+"""Where the address for callbacks goes; a `webhook` in the body is an input of the model's."""
+
+CALLERS_TYPES: Final = frozenset(
+    {
+        *("greater_than", "greater_than_equal", "less_than", "less_than_equal", "multiple_of", "one_of", "enum"),
+        *("literal_error", "missing", "value_error.missing", "extra_forbidden", "feature_not_supported"),
+        *("sequence_too_short", "sequence_too_long", "too_short", "too_long", "invalid_archive"),
+        *("string_too_short", "string_too_long", "string_type", "string_pattern_mismatch"),
+        *("int_type", "int_parsing", "int_from_float", "float_type", "float_parsing", "bool_type", "bool_parsing"),
+        *("list_type", "dict_type", "url_type", "url_parsing", "url_scheme", "url_too_long"),
+        *("file_download_error", "file_too_large", "face_detection_error"),
+        *("image_too_small", "image_too_large", "image_load_error"),
+        *("unsupported_image_format", "unsupported_audio_format", "unsupported_video_format"),
+        *("audio_duration_too_long", "audio_duration_too_short", "video_duration_too_long", "video_duration_too_short"),
+        *("archive_file_count_below_minimum", "archive_file_count_exceeds_maximum"),
+    }
+)
+"""Types that fal documents for an input that a model cannot take, and Pydantic's for the same.
+
+Sources: https://fal.ai/docs/documentation/model-apis/errors, https://docs.pydantic.dev/latest/errors/validation_errors/
+"""
 
 FAL_ROWS: Final = (
     Row(FailureKind.START_TIMEOUT, status=504, header=_TIMEOUT_TYPE),
@@ -50,6 +85,8 @@ FAL_ROWS: Final = (
     Row(FailureKind.MODEL_ERROR, types=frozenset({"internal_server_error", "no_media_generated"}), yields=True),
     Row(FailureKind.CANCELLED_BY_PROVIDER, types=frozenset({"client_cancelled", "client_disconnected"})),
     Row(FailureKind.RATE_LIMITED, types=frozenset({"concurrent_requests_limit"})),
+    Row(FailureKind.CALLBACK_REFUSED, status=(400, 422), field=_ABOUT_WEBHOOK),
+    Row(FailureKind.INVALID_INPUT, types=CALLERS_TYPES, yields=True),
     Row(FailureKind.UNAUTHORIZED, status=401),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=402),
     Row(
@@ -57,12 +94,15 @@ FAL_ROWS: Final = (
     ),
     # A firewall before fal may dislike one caller's words; that says nothing of the key.
     Row(FailureKind.UNKNOWN, status=403, page=True),
-    Row(FailureKind.FORBIDDEN, status=403, yields=True),
-    Row(FailureKind.MODEL_NOT_FOUND, status=404),
+    Row(FailureKind.FORBIDDEN, status=403, says=ABOUT_ACCESS, yields=True),
+    # What is said to one caller for reasons of its own shuts the endpoint for nobody.
+    Row(FailureKind.UNKNOWN, status=403, yields=True),
+    Row(FailureKind.MODEL_NOT_FOUND, status=404, says=ABOUT_MODEL),
+    Row(FailureKind.UNKNOWN, status=404, yields=True),
     Row(FailureKind.MODEL_NOT_FOUND, status=410),
     Row(FailureKind.RATE_LIMITED, status=429),
-    Row(FailureKind.CALLBACK_REFUSED, status=422, says=ABOUT_CALLBACK),
-    Row(FailureKind.CALLBACK_REFUSED, status=400, says=ABOUT_CALLBACK),
+    Row(FailureKind.CALLBACK_REFUSED, status=(400, 422), says=ABOUT_CALLBACK, of_whole=True),
+    Row(FailureKind.PROVIDER_ERROR, status=422, of_service=True, of_whole=True, yields=True),
     Row(FailureKind.INVALID_INPUT, status=422, yields=True),
     Row(FailureKind.INVALID_INPUT, status=413),
     Row(FailureKind.INVALID_INPUT, status=400, types=frozenset({"bad_request"}), yields=True),
@@ -111,7 +151,7 @@ def fal_failure(
     details = listed_errors(document)
     types = _texts([item.get("type") for item in details])
     flat = _texts([document.get("error_type"), answer.headers.get("x-fal-error-type"), error_type])
-    said = (*texts_in(document), *texts_in(error))
+    said = (*texts_in(document, echoed), *texts_in(error, echoed))
     message = "; ".join(in_words(item) for item in details) if details else _flat_message(document)
     evidence = Evidence(
         message or "; ".join(said) or answer.text or "no words",
@@ -120,7 +160,8 @@ def fal_failure(
         (*types, *flat),
         _code_in(document),
         said=said,
-        echoed=(*echoed, *echoes_in(document)),
+        echoed=(*echoed, *echoes_in(document, echoed)),
+        fields=places_of(details),
     )
     return judge(FAL_ROWS, evidence)
 

@@ -7,18 +7,33 @@ error is mostly what the model's own code raised, so that its words count where 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.judging import ABOUT_CALLBACK, Evidence, Row, echoes_in, in_words, judge, listed_errors, texts_in
+from adapter_kit.judging import (
+    ABOUT_ACCESS,
+    ABOUT_CALLBACK,
+    ABOUT_MODEL,
+    Evidence,
+    Row,
+    echoes_in,
+    in_words,
+    judge,
+    listed_errors,
+    places_of,
+    places_said,
+    texts_in,
+)
 from adapter_kit.outcomes import Failure
 from adapter_kit.wire import Answer
 from contracts.failures import FailureKind
 
 _SENSITIVE: Final = r"\bE005\b|flagged as sensitive"
 _BILLING: Final = r"\b(?:billing|payment|insufficient credit|spend(?:ing)? limit|free time limit)\b"
+
+_ABOUT_WEBHOOK: Final = r"(?:body\.)?webhook(?:_events_filter)?(?:\..*)?"
 
 API_ROWS: Final = (
     Row(FailureKind.UNAUTHORIZED, status=401),
@@ -27,14 +42,18 @@ API_ROWS: Final = (
     Row(FailureKind.INSUFFICIENT_BALANCE, status=(400, 499), says="insufficient credit"),
     # A firewall before Replicate may dislike one caller's words; that says nothing of the token.
     Row(FailureKind.UNKNOWN, status=403, page=True),
-    Row(FailureKind.FORBIDDEN, status=403, yields=True),
-    Row(FailureKind.MODEL_NOT_FOUND, status=404),
+    Row(FailureKind.FORBIDDEN, status=403, says=ABOUT_ACCESS, yields=True),
+    # What is said to one caller for reasons of its own shuts the endpoint for nobody.
+    Row(FailureKind.UNKNOWN, status=403, yields=True),
+    Row(FailureKind.MODEL_NOT_FOUND, status=404, says=ABOUT_MODEL),
+    Row(FailureKind.UNKNOWN, status=404, yields=True),
     Row(FailureKind.MODEL_NOT_FOUND, status=410),
     Row(FailureKind.RATE_LIMITED, status=429),
     Row(FailureKind.CONTENT_POLICY, status=422, says=_SENSITIVE),
     Row(FailureKind.MODEL_NOT_FOUND, status=422, says="invalid version or not permitted"),
-    Row(FailureKind.CALLBACK_REFUSED, status=422, says=ABOUT_CALLBACK),
-    Row(FailureKind.CALLBACK_REFUSED, status=400, says=ABOUT_CALLBACK),
+    Row(FailureKind.CALLBACK_REFUSED, status=(400, 422), field=_ABOUT_WEBHOOK),
+    Row(FailureKind.CALLBACK_REFUSED, status=(400, 422), says=ABOUT_CALLBACK, of_whole=True),
+    Row(FailureKind.PROVIDER_ERROR, status=422, of_service=True, of_whole=True, yields=True),
     Row(FailureKind.INVALID_INPUT, status=422, yields=True),
     Row(FailureKind.INVALID_INPUT, status=413),
     Row(FailureKind.PROVIDER_ERROR, status=(500, 599), yields=True),
@@ -54,15 +73,35 @@ PREDICTION_ROWS: Final = (
 """What `error` says of a prediction that failed; what has no row is the model's."""
 
 LAST_LINES: Final = 3
-"""How many of a log's last lines are read where `error` says nothing: a model's exception is what it ends with."""
+"""How many of a log's last lines are read where `error` says nothing: a model's exception is what it ends with.
+
+Lines of progress bars are not counted.
+"""
+LOG_CHARS: Final = 20_000
 
 _CODE: Final = re.compile(r"\bE\d{3,4}\b")
-_SAYS_NOTHING: Final = re.compile(
-    r"\W*(?:(?:the )?(?:prediction|model|run|it|process) )?(?:has )?"
-    r"(?:failed|error|errored|unknown(?: error)?|none|null|internal error|exception"
-    r"|(?:exit(?:ed)?(?: with)?(?: (?:code|status))? \d+))?\W*",
+_NO_WORDS: Final = frozenset(
+    """
+    a an the this that it its of in on to for from with by at and or is was has have had be been not no your our
+    error errors errored exception exceptions failed fail fails failure unknown unexpected unspecified internal server
+    general generic fatal prediction predictions model run running process processing request task job inference script
+    generation generate generating generated output outputs result results create creating produce execute execution
+    music audio image images video track song media something went gone wrong occurred happened raised encountered hit
+    while during when trying could unable couldn't can't cannot complete completed finish please try again later retry
+    see check view logs log details detail more information info contact support none null exit exited status code
+    returned non zero nonzero subprocess runtime value assertion http base sorry oops
+    """.split()  # noqa: SIM905
+)
+"""Words of which an error may be made without saying anything: its logs are read then."""
+_WORD: Final = re.compile(r"[a-z']+", re.IGNORECASE)
+_CODES: Final = re.compile(r"\bE\d{3,4}\b|(?<=[a-z])(?=[A-Z](?:rror|xception))|[_-]")
+_PROGRESS: Final = re.compile(
+    r"\d ?%\||\d ?%\W*$|\b(?:it|s|[kMG]?i?B)/(?:s|it)\b|^\W*(?:step|epoch|iter\w*|progress|downloading|loading)\b.*\d"
+    r"|^[\W\d]*$",
     re.IGNORECASE,
 )
+"""A line of a progress bar, as tqdm draws it."""
+_PRINTED: Final = re.compile(r"\W*(?:\w+ ){0,2}(?:prompt|lyrics|input|text)\W+(.*)", re.IGNORECASE)
 
 
 def api_failure(answer: Answer, echoed: Sequence[str] = ()) -> Failure:
@@ -73,10 +112,16 @@ def api_failure(answer: Answer, echoed: Sequence[str] = ()) -> Failure:
     )
     fields = _invalid_fields(document)
     parts = (title, detail) if detail else (title, *fields)
-    said = (*fields, *texts_in(document))
+    said = (*fields, *texts_in(document, echoed))
     message = ": ".join(part for part in parts if part) or "; ".join(said) or answer.text or "no words"
     evidence = Evidence(
-        message, answer.status, answer.headers, code=title or None, said=said, echoed=(*echoed, *echoes_in(document))
+        message,
+        answer.status,
+        answer.headers,
+        code=title or None,
+        said=said,
+        echoed=(*echoed, *echoes_in(document, echoed)),
+        fields=_places(document, detail),
     )
     return judge(API_ROWS, evidence)
 
@@ -86,10 +131,10 @@ def prediction_failure(error: JsonValue, logs: JsonValue = None, echoed: Sequenc
 
     `echoed` is what the caller wrote, which models print, too.
     """
-    said = texts_in(error)
+    said = texts_in(error, echoed)
     message = error if isinstance(error, str) else "" if error is None else "; ".join(said) or str(error)
-    if _SAYS_NOTHING.fullmatch(message):
-        said = _last_lines(logs)
+    if _says_nothing(message):
+        said = _last_lines(logs, echoed)
         message = message.strip() or "\n".join(said[-1:])
     code = _CODE.search(message)
     evidence = Evidence(
@@ -98,9 +143,33 @@ def prediction_failure(error: JsonValue, logs: JsonValue = None, echoed: Sequenc
     return judge(PREDICTION_ROWS, evidence)
 
 
-def _last_lines(logs: JsonValue) -> tuple[str, ...]:
-    lines = [line.strip() for line in logs[-4_000:].splitlines()] if isinstance(logs, str) else []
-    return tuple([line for line in lines if line][-LAST_LINES:])
+def _says_nothing(message: str) -> bool:
+    """Whether it tells of a failure, and of nothing else."""
+    return len(message) <= 300 and all(word.lower() in _NO_WORDS for word in _WORD.findall(_CODES.sub(" ", message)))
+
+
+def _last_lines(logs: JsonValue, echoed: Sequence[str]) -> tuple[str, ...]:
+    lines = [line.strip() for line in logs[-LOG_CHARS:].splitlines()] if isinstance(logs, str) else []
+    said = [line for line in lines if line and not _PROGRESS.search(line) and not _prints(line, echoed)]
+    return tuple(said[-LAST_LINES:])
+
+
+def _prints(line: str, echoed: Sequence[str]) -> bool:
+    """Whether the model prints there what it was given, however short."""
+    printed = _PRINTED.fullmatch(line)
+    given = printed[1].strip(" '\"`") if printed else ""
+    return bool(given) and any(given in each for each in echoed)
+
+
+def _places(document: Mapping[str, JsonValue], detail: str) -> tuple[str, ...]:
+    """The fields that an answer names."""
+    listed = document.get("invalid_fields")
+    named = [item.get("field") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    return (
+        *(name for name in named if isinstance(name, str)),
+        *places_of(listed_errors(document)),
+        *places_said(detail),
+    )
 
 
 def _invalid_fields(document: dict[str, JsonValue]) -> tuple[str, ...]:

@@ -1,0 +1,145 @@
+"""How an error is read that is the same for both providers: whose words, about which field, about which address."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from adapter_kit.judging import Evidence, Row, echoes_in, judge, texts_in
+from adapter_kit.outcomes import Failure
+from adapter_kit.wire import Answer
+from contracts.failures import FailureKind as Kind
+from fal_adapter.errors import fal_failure
+from replicate_adapter.errors import api_failure
+
+ASKED = ["a calm song about rivers and hills in the spring, with a piano", "la la la"]
+POLICY, MISTAKE, UNKNOWN, CALLBACK = Kind.CONTENT_POLICY, Kind.INVALID_INPUT, Kind.UNKNOWN, Kind.CALLBACK_REFUSED
+JUDGES = pytest.mark.parametrize("judged", [fal_failure, api_failure], ids=["fal", "replicate"])
+
+
+def kind_of(judged: Callable[..., Failure], status: int, body: Any, asked: Sequence[str] = ()) -> Kind:
+    return judged(Answer(status, {}, json.dumps(body).encode()), echoed=asked).kind
+
+
+@JUDGES
+@pytest.mark.parametrize("status", [400, 403, 422, 500])
+@pytest.mark.parametrize("asked", [(), ASKED], ids=["", "asked"])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"lyrics": ["Ensure this field has no more than 600 characters."]}, MISTAKE),
+        ({"prompt": "This field may not be blank."}, MISTAKE),
+        ({"errors": {"prompt": "NSFW content detected"}}, POLICY),
+        ({"errors": {"input": {"prompt": ["Your prompt contains sensitive words"]}}}, POLICY),
+        ({"detail": {"prompt": ["Your prompt was flagged by our content policy"]}}, POLICY),
+        ({"detail": {"duration": ["Ensure this value is less than or equal to 190."]}}, MISTAKE),
+        ({"error": {"lyrics": "too long, at most 600 characters"}}, MISTAKE),
+        ({"errors": [{"field": "lyrics", "message": "must be at most 600 characters"}]}, MISTAKE),
+        ({"errors": {"reference_audio_url": ["Unable to access the provided audio URL"]}}, MISTAKE),
+        ({"message": "Validation failed", "errors": {"lyrics": ["The lyrics field is required."]}}, MISTAKE),
+    ],
+)
+def test_what_is_wrong_with_a_field_may_stand_under_its_name(
+    judged: Callable[..., Failure], status: int, asked: Sequence[str], body: Any, kind: Kind
+) -> None:
+    assert kind_of(judged, status, body, asked) is kind
+
+
+@JUDGES
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": "odd", "input": {"prompt": "NSFW content detected"}},
+        {"detail": "odd", "prompt": "NSFW content detected"},
+        {"detail": "odd", "lyrics": ["NSFW content detected, said the censor"]},
+        {"detail": {"prompt": "NSFW content detected, said..."}},
+        {"error": {"message": "odd", "input": "NSFW content detected"}},
+        {"error": "odd", "arguments": ["NSFW content detected, said the censor"]},
+        {"error": "odd", "suggested_prompt": "content that is not NSFW"},
+    ],
+)
+def test_what_was_asked_for_is_no_word_of_the_provider_s(judged: Callable[..., Failure], body: Any) -> None:
+    assert kind_of(judged, 400, body, ["NSFW content detected, said the censor"]) is UNKNOWN
+
+
+def test_a_result_s_own_lyrics_are_no_complaint() -> None:
+    assert texts_in({"audio": None, "lyrics": ["NSFW content detected"], "error": "x"}) == ("x",)
+    assert echoes_in({"lyrics": "la la", "errors": {"prompt": ["too long a prompt"]}}, ()) == ("la la",)
+
+
+@JUDGES
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "`webhook` must be a valid https URL",
+        "Invalid value for webhook",
+        "Invalid field: webhook",
+        "Webhooks must use HTTPS",
+        "HTTPS is required for webhooks",
+        "webhook host is not allowed",
+        "Webhook domain blocked",
+        "Unable to reach webhook",
+        "Could not validate webhook https://gw.example/api/callbacks/x/1",
+        "Invalid webhook_events_filter",
+        "The webhook URL resolves to a private address, which is not allowed",
+        "callback_url must be https",
+        "Webhook URL too long",
+        "Failed to verify webhook",
+    ],
+)
+def test_the_address_for_callbacks_is_ours(judged: Callable[..., Failure], status: int, words: str) -> None:
+    assert kind_of(judged, status, {"detail": words}) is CALLBACK
+    assert kind_of(judged, status, {"message": words}) is CALLBACK, "wherever it is said"
+
+
+@JUDGES
+@pytest.mark.parametrize(
+    "words",
+    ["the prompt about a webhook is too long", "lyrics must not name a webhook", "input.webhook is required"],
+)
+def test_a_caller_s_webhook_is_not(judged: Callable[..., Failure], words: str) -> None:
+    assert kind_of(judged, 422, {"detail": words}) is MISTAKE
+
+
+@JUDGES
+@pytest.mark.parametrize(
+    ("status", "words", "kind"),
+    [
+        (404, "Voice abc not found", MISTAKE),
+        (404, "The reference audio was not found", MISTAKE),
+        (404, "model input file not found", UNKNOWN),
+        (404, "nothing here", UNKNOWN),
+        (404, "Not Found", Kind.MODEL_NOT_FOUND),
+        (404, "Path /foo not found", Kind.MODEL_NOT_FOUND),
+        (404, "Model x/y does not exist", Kind.MODEL_NOT_FOUND),
+        (404, "The requested model could not be found", Kind.MODEL_NOT_FOUND),
+        (404, "No such model: x/y", Kind.MODEL_NOT_FOUND),
+        (404, "Version abc123 not found", Kind.MODEL_NOT_FOUND),
+        (403, "Prompt not allowed", POLICY),
+        (403, "rate limit exceeded", UNKNOWN),
+        (403, "Request forbidden by administrative rules", UNKNOWN),
+        (403, "Forbidden", UNKNOWN),
+        (403, "You do not have permission to perform this action.", Kind.FORBIDDEN),
+        (403, "Your API key may not use this model", Kind.FORBIDDEN),
+        (403, "This model requires an enterprise plan", Kind.FORBIDDEN),
+    ],
+)
+def test_only_what_is_said_of_all_callers_shuts_an_endpoint(
+    judged: Callable[..., Failure], status: int, words: str, kind: Kind
+) -> None:
+    assert kind_of(judged, status, {"detail": words}) is kind
+
+
+ECHO = "A protest song: NSFW content detected, cried the censor; "
+
+
+@pytest.mark.parametrize("said", [ECHO * 20_000, ECHO[:20] * 50_000, "x" + ECHO * 3_500], ids=["1M", "begins", "200k"])
+def test_a_long_message_is_read_once_and_in_part(said: str) -> None:
+    rows = [Row(Kind.FORBIDDEN, says=f"no{n}") for n in range(50)]
+    began = time.process_time()
+    failure = judge(rows, Evidence(said, 400, echoed=(ECHO * 3, *(f"{ECHO}{n}" for n in range(90)))))
+    assert failure.kind is UNKNOWN
+    assert time.process_time() - began < 1
