@@ -117,7 +117,10 @@ FINDINGS: Final = (
             r"(?:\w+_)?rai[_ ](?:media[_ ])?filtered",
             r"filtered by (?:\w+ )?rai",
             "recitation check failed",
-            "content[_ ]filter(?:ed)?(?! (?:is|was|has|failed|service|error|backend|api))",
+            (
+                r"content[_ ]filter(?:ed)?(?=\W*$|[_ ](?:triggered|violation|blocked|hit|by\b)|: (?:\w+ "
+                r"){0,2}(?:blocked|flagged|rejected|hit))"
+            ),
             "sensitive[_ ]?(?:word|content)[_ ]?(?:error|detected)",
             "…SensitiveContentDetected",
             "RiskDetection|CopyrightViolationDetected|ContentRestricted|ResponsibleAIPolicyViolation",

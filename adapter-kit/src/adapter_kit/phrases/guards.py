@@ -102,7 +102,7 @@ GUARDS: Final = (
                 r"flagged)"
             ),
             r"(?:policy|ip|copyright|content|safety)[ _-]violation(?=\W*$|: (?:prompt|lyrics|content|input))",
-            r"moderation[_ ]error\W{1,3}(?:flagged|blocked|rejected)…",
+            r"moderation[_ ](?:error|status|result|outcome|verdict)\W{1,4}(?:flagged|blocked|rejected|refused)…",
             r"(?:safety|blocked|filtered)\W{1,3}HARM_CATEGORY_\w+",
             r"status(?:_code)?\W{1,4}102[67]",
             rf"^\W*(?:\w+: )?{WRITTEN} sensitive(?=\W*$)",
@@ -123,6 +123,7 @@ GUARDS: Final = (
             "generation_blocked_by_policy",
             "Safety system: blocked",
             "moderation_error: flagged",
+            "Moderation status: rejected",
             "safety: HARM_CATEGORY_HARASSMENT",
             "music generation failed: lyrics sensitive",
             "lyrics sensitive",
@@ -144,6 +145,7 @@ GUARDS: Final = (
         (
             rf"(?:system|filter|moderator|ai|we|openai|google) (?:has |have )?flagged (?:your|the|this) {WRITTEN}",
             rf"(?:detected|found) (?:\w+ )?(?:{TAINTED}|{VICE})(?: \w+)? in (?:the |your |this )?{WRITTEN}",
+            rf"{VICE} (?:was |were )?(?:detected|found) in (?:the |your |this )?{WRITTEN}",
             r"copyright(?:ed)?(?: \w+)? (?:was |were |is )?(?:detected|found|matched|identified)",
             (
                 r"(?:match(?:es|ed)?|(?:too )?similar to|resembl\w+|identical to|reproduc\w+|infring\w+)\b.{0,20}?"
@@ -165,6 +167,7 @@ GUARDS: Final = (
         alike=(
             "The system flagged your prompt",
             "Detected profanity in lyrics.",
+            "Profanity found in text",
             "Copyright detected in lyrics",
             "Your lyrics appear to match an existing song.",
             "Artist references are not allowed in prompts",

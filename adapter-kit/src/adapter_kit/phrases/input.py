@@ -19,7 +19,9 @@ INPUT_PHRASES: Final = (
             rf"{FIELD} (?:must|should|has to|have to) be \d+ ?(?:-|\u2013|to|and) ?\d+ {UNIT}",
             rf"{FIELD}\b.{{0,20}}?\b\d+ ?{UNIT}.{{0,15}}?\b(?:max|limit|min)…",
             rf"{FIELD}\b.{{0,15}}? length (?:must|should|has to|is limited|can ?not|exceeds|may not)…\d+",
-            rf"{FIELD} length \d+ ?[>≥] ?\d+",
+            rf"{FIELD} length \d+ (?:is )?(?:[>≥]|greater|longer|more|larger) ?(?:than )?\d+",
+            rf"{FIELD}\b.{{0,30}}?\d+ {UNIT} or (?:less|fewer|more)",
+            r"text length (?:exceeds|must|is)…\d+",
             rf"length of (?:the )?{FIELD} (?:exceeds|must|is too|has to)",
             rf"\d+[ -]?{UNIT} … {FIELD} … (?:allowed|limit|max\w*|most|exceed\w*)",
             rf"(?:max\w*|at most|up to|limit)\b.{{0,20}}?\d+ ?{UNIT}\b.{{0,30}}?\b{FIELD}",
@@ -52,6 +54,9 @@ INPUT_PHRASES: Final = (
             "lyrics\n  ensure this value has at most 600 characters (type=value_error.any_str.max_length)",
             "Lyrics length must not exceed 600",
             "lyrics length 700 > 600",
+            "Prompt length 2400 is greater than 2000",
+            "lyrics must be 600 characters or less",
+            "text length exceeds 3000",
             "Maximum lyrics length is 3000",
             "too many characters in lyrics",
             "lyrics: too many lines",
@@ -68,7 +73,10 @@ INPUT_PHRASES: Final = (
     Phrase(
         "input",
         (
-            rf"{FIELD}(?:'s)?(?: (?:text|length|size|string))?(?: (?:is|are|was|were|has))? ?too (?:long|short|large)",
+            (
+                rf"{FIELD}['\"`]?(?:'s)?:?(?: (?:text|length|size|string))?(?: (?:is|are|was|were|has))? ?too (?:long|"
+                rf"short|large)"
+            ),
             rf"too (?:long|short) (?:a )?{FIELD}",
             r"^\W*(?:\w+: ){0,3}text (?:is )?too (?:long|short)",
             "(?:prompt|lyrics|text|string|sequence|description|title|style|tags)_too_(?:long|short)",
@@ -87,6 +95,7 @@ INPUT_PHRASES: Final = (
             "prompt length exceeds the limit",
             "Your text exceeds the maximum length",
             "too long a prompt",
+            "lyrics: too long",
             "Text too long.",
         ),
         innocent=(
@@ -174,11 +183,15 @@ INPUT_PHRASES: Final = (
         "input",
         (
             *tuple(
-                rf"{PARAMETER}['\"`]?(?:[ =:(]{{1,3}}[\d.]+\)?)?:? (?:value |parameter |field )?(?:is |are |was "
+                rf"{PARAMETER}['\"`]?(?:[ =:(]{{1,3}}(?:[\d.]+|'[^']{{1,30}}')\)?)?:? (?:value |parameter |field "
+                rf")?(?:is |are |was "
                 rf")?{wrong}"
                 for wrong in (
                     "(?:out of|not (?:with)?in) (?:the )?(?:allowed |valid |supported )?range",
-                    "(?:must|should) be (?:between|at (?:least|most)|one of|less|greater|in|divisible|positive|within)",
+                    (
+                        "(?:must|should) be (?:between|at (?:least|most)|one of|less|greater|lower|higher|smaller|"
+                        "larger|in|divisible|positive|within)"
+                    ),
                     "(?:must|should) be (?:an? (?:multiple|positive)|(?:<|>|≤|≥))…",
                     r"(?:must|should) be -?\d+",
                     "(?:must|should) be (?:an? )?(?:integer|number|whole number|string|boolean)",
@@ -214,6 +227,7 @@ INPUT_PHRASES: Final = (
             "voice_id is not supported",
             "duration cannot be negative",
             "tempo is too high",
+            "Language 'tlh' is not supported",
             "bitrate exceeds the maximum",
             "duration=500 is out of range [5, 190]",
             "duration (500) must be <= 190",

@@ -12,6 +12,7 @@ from adapter_kit.phrases.phrase import Phrase
 from adapter_kit.phrases.vocabulary import FIELD, MEDIUM, PARAMETER, UNIT, WRITTEN
 
 _GIVEN_MEDIUM: Final = rf"(?:reference|input|source|uploaded|provided|supplied|given)[ _](?:{MEDIUM}|voice|file)"
+_LINK: Final = rf"(?:{MEDIUM}[ _](?:url|link)|your {MEDIUM}(?: file)?)"
 _MODAL: Final = "(?:must|should|has to|have to|needs? to|can ?not|can't|may not)"
 
 SCHEMA_PHRASES: Final = (
@@ -19,7 +20,8 @@ SCHEMA_PHRASES: Final = (
         "input",
         (
             (
-                rf"^\W*(?:\w+: )?(?:no|empty|missing|blank)[ _]{WRITTEN}(?:[ _](?:was|were))?(?:[ _](?:provided|given|"
+                rf"^\W*(?:[\w ]{{1,30}}: )?(?:no|empty|missing|blank)[ _]{WRITTEN}(?:[ _](?:was|were))?(?:[ "
+                rf"_](?:provided|given|"
                 rf"supplied|specified|set))?(?=\W*$)"
             ),
             (
@@ -117,6 +119,7 @@ SCHEMA_PHRASES: Final = (
             r"(?:unsupported|invalid|unknown) (?:\w+ )?(?:format|codec):? ['\"]?(?:mp3|wav|flac|ogg|opus|pcm|aac)",
             rf"expected {PARAMETER} (?:between|at|to be|in|less|<|>)…",
             rf"{PARAMETER} exceeds? \d+",
+            r"is not a supported (?:\w+ )?(?:format|codec|language|voice|(?:sample|aspect) \w+)",
         ),
         "https://replicate.com/minimax/music-1.5/api/schema",
         alike=(
@@ -131,6 +134,7 @@ SCHEMA_PHRASES: Final = (
             "Bad value for duration",
             "format must be one of mp3, wav, pcm",
             "duration exceeds 190",
+            "mp3 is not a supported output format",
             "Unsupported format ogg",
             "Expected duration between 5 and 190, got 500",
         ),
@@ -151,7 +155,9 @@ SCHEMA_PHRASES: Final = (
             ),
             r"(?:invalid|unsupported|unknown) (?:structure|section|lyrics) tags?",
             rf"only (?:\w+(?:,| and| or)? ){{1,4}}{WRITTEN} (?:is|are) (?:supported|allowed|accepted)",
-            rf"{WRITTEN} (?:language|format) (?:is |are )?(?:not supported|unsupported|invalid|not valid)",
+            rf"{WRITTEN} (?:language|format|length) (?:is |are )?(?:not supported|unsupported|invalid|not valid)",
+            rf"{WRITTEN} (?:is not|must be|should be|has to be) (?:an? )?(?:str|string|text)\b…",
+            r"(?:composition[ _]plan|lyrics) has too many (?:sections|verses|tags)",
             (
                 rf"(?:prompt|lyrics) {_MODAL} (?:be (?:in (?:english|chinese)|a(?: valid)? string)|start|begin|"
                 rf"include|contain|have)\b…"
@@ -176,6 +182,8 @@ SCHEMA_PHRASES: Final = (
             "Invalid structure tag [foo] in the text",
             "only English lyrics are supported",
             "Lyrics language is not supported",
+            "prompt is not a string",
+            "composition_plan has too many sections",
             "Lyrics must start with a [verse] tag",
             "Lyrics should be a valid string",
             "Lyrics: maximum length is 600",
@@ -206,12 +214,14 @@ SCHEMA_PHRASES: Final = (
             ),
             r"(?:unknown|no such) voice(?! (?:model|encoder|service))",
             (
-                rf"{_GIVEN_MEDIUM}(?:[ _]url)?(?: file| clip)? (?:was |is |are |could |can ?)(?:not (?:found|"
+                rf"(?:{_GIVEN_MEDIUM}(?:[ _]url)?|{_LINK})(?: file| clip)? (?:was |is |are |could |can ?)(?:not "
+                rf"(?:found|"
                 rf"reachable|a valid \w+"
                 r"|accessible|valid|readable|supported)|not be (?:decoded|read|downloaded|opened|found|fetched)|"
                 r"corrupt\w*"
                 r"|empty|silent|invalid|unreadable|unreachable)"
             ),
+            rf"{_GIVEN_MEDIUM} (?:is |was )?(?:longer|shorter|larger|smaller) than \d+",
             (
                 r"(?:fail(?:ed|ure)?|unable|could ?n[o']t|can ?n[o']t) (?:to )?(?:download|access|fetch|retrieve|"
                 r"open|decode|read|load) "
@@ -226,6 +236,9 @@ SCHEMA_PHRASES: Final = (
             "unknown voice: foo",
             "The reference audio was not found",
             "Reference audio could not be decoded",
+            "Reference audio is longer than 60 seconds",
+            "Image URL could not be fetched",
+            "Your audio file is corrupted",
             "Could not download reference audio",
         ),
         innocent=(

@@ -54,7 +54,10 @@ SERVICE_PHRASES: Final = (
                 r"\b(?:load|initiali[sz]|import|connect|reach|call|contact|pars(?!e (?:string|input|value|\w+ as))"
                 r"|respond|instantiat)(?:e|ed|es|ing)?"
             ),
-            "(?:unable|failed|could not) to? ?(?:check|verify|moderate|evaluate|classify|scan|review)",
+            (
+                "(?:unable|failed|could not) to? ?(?:check|verify|moderate|evaluate|classify|scan|review|run|perform|"
+                "start|use)"
+            ),
         ),
         "field report: a safety checker that could not be loaded, in the code of image generators",
         real=("Safety checker failed to load from pretrained",),
@@ -63,6 +66,7 @@ SERVICE_PHRASES: Final = (
             "Unable to connect to the content moderation backend; the request was rejected",
             "Error calling moderation endpoint: the prompt was not checked",
             "Unable to check the prompt for policy violations",
+            "Unable to run content moderation",
         ),
     ),
     Phrase(

@@ -171,6 +171,10 @@ VERDICTS: Final = (
             ),
             "content violation",
             r"against (?:\w+ ){1,2}terms",
+            (
+                r"(?:prompts?|content|lyrics|text|songs?) (?:is|are|goes) against (?:our|the|their) (?:\w+ )?(?:rules|"
+                r"guidelines)"
+            ),
             "copyright (?:violation|infringement|restrictions?)",
             "infring(?:e|es|ed|ing) … (?:copyright|rights|trademark)",
         ),
@@ -202,6 +206,7 @@ VERDICTS: Final = (
             "Content policy: request denied",
             "content violation",
             "Prompt is against ElevenLabs terms",
+            "This prompt is against our rules on violence",
             "The output may infringe a trademark",
         ),
         innocent=(
