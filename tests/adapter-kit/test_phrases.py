@@ -163,6 +163,21 @@ def test_trouble_beside_what_is_quoted_is_the_service_s(text: str) -> None:
     assert kind_said([text]) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Internal error. If your prompt violates our content policy it will be rejected.",
+        "Requests that violate our usage policies may be blocked.\n503 Service Unavailable",
+        "Internal error 500. Make sure that your prompt is at most 2000 characters",
+        "This may be caused by NSFW content. It may also be a fault of the server.",
+        "Possible reasons: content policy violation, network, overload.",
+    ],
+)
+def test_what_may_be_is_not_what_has_happened(text: str) -> None:
+    assert kind_said([text]) is None
+    assert kind_said([f"{text}\nYour prompt was flagged by our content policy"]) is KINDS["content"]
+
+
 def test_lines_as_json_writes_them_are_lines() -> None:
     assert kind_said(['{"error": "step 3 of 4\\nNSFW content detected in all outputs\\nstopped"}']) is KINDS["content"]
 

@@ -135,8 +135,9 @@ async def test_throttled_says_when_to_come_back(kind: Any, raw: Any, opened: Any
         (400, FailureKind.UNKNOWN),
         (401, FailureKind.UNAUTHORIZED),
         (402, FailureKind.INSUFFICIENT_BALANCE),
-        (403, FailureKind.FORBIDDEN),
-        (404, FailureKind.MODEL_NOT_FOUND),
+        # Of these two only words about a key or a model say that everybody would be told the same.
+        (403, FailureKind.UNKNOWN),
+        (404, FailureKind.UNKNOWN),
         (409, FailureKind.UNKNOWN),
         (422, FailureKind.INVALID_INPUT),
     ],

@@ -119,7 +119,7 @@ FINDINGS: Final = (
             "recitation check failed",
             (
                 r"content[_ ]filter(?:ed)?(?=\W*$|[_ ](?:triggered|violation|blocked|hit|by\b)|: (?:\w+ "
-                r"){0,2}(?:blocked|flagged|rejected|hit))"
+                r"){0,6}(?:blocked|flagged|rejected|hit|filtered|removed))"
             ),
             "sensitive[_ ]?(?:word|content)[_ ]?(?:error|detected)",
             "…SensitiveContentDetected",

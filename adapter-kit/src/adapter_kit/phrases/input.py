@@ -204,7 +204,10 @@ INPUT_PHRASES: Final = (
                     "(?:greater|less|more|larger|smaller) than (?:the )?(?:max|min|limit|allowed|supported)…",
                 )
             ),
-            rf"(?:invalid|unsupported|unknown) (?:value (?:\S+ )?for )?['\"`]?{PARAMETER}",
+            (
+                rf"(?:invalid|unsupported|unknown) (?:value (?:\S+ )?for )?['\"`]?{PARAMETER}(?! (?:file|chunk|header|"
+                rf"index|node))"
+            ),
         ),
         "https://fal.ai/docs/documentation/model-apis/errors",
         real=(
@@ -238,6 +241,7 @@ INPUT_PHRASES: Final = (
             "batch size must be at least 1",
             "tensor a (77) must match the size of tensor b (154)",
             "the ratio of failed workers is too high",
+            "Invalid output format chunk",
             "language model failed to load",
         ),
     ),

@@ -81,7 +81,7 @@ OWN_PHRASES: Final = (
                 r"(?:prompt|lyrics|style|text|title|description) (?:template|cache|encoder|caching|queue|server|"
                 r"service|table)s?"
             ),
-            r"(?:config|settings|cfg|env)[._]\w+|workers?|in (?:the )?scheduler",
+            r"(?:config|settings|cfg|env)[._]\w+|truncated|workers?|in (?:the )?scheduler",
             r"validation errors? for (?!\w*(?:input|request|params|arguments)\b)\w+",
         ),
         "field report: models that were built or loaded wrongly, in the logs of predictions",
@@ -91,6 +91,7 @@ OWN_PHRASES: Final = (
             "1 validation error for PredictionResponse",
             "Field required: config.model_path",
             "prompt template is missing",
+            "Your input was truncated: at most 77 tokens of the prompt are read",
             "argument --seed is invalid for worker",
         ),
     ),

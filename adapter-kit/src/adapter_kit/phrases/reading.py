@@ -39,6 +39,13 @@ _QUOTATION: Final = re.compile(
     re.IGNORECASE,
 )
 """What is quoted of the caller's."""
+_SUPPOSED: Final = re.compile(
+    r"\W*(?:(?:if|when|unless) (?:your|a|any|an)\b|(?:please )?(?:make sure|ensure|note) that (?:your|prompts)\b"
+    r"|(?:requests?|prompts?|content|lyrics|inputs?) (?:that|which) .{1,80}\b(?:may|might|will|can|are|is)\b"
+    r"|possible (?:reasons|causes)|.{0,40}\b(?:may|might|can|could) (?:be caused|be due|occur|happen)\b)",
+    re.IGNORECASE,
+)
+"""A sentence about what may be, and not about what has happened."""
 _CONSTRAINT: Final = re.compile(
     r"\b(?:must|should|needs? to|ha(?:s|ve) to|ensure|expected|at (?:most|least))\b", re.IGNORECASE
 )
@@ -59,7 +66,7 @@ def kind_said(texts: Iterable[str], echoed: Iterable[str] = ()) -> FailureKind |
 
 def kind_in(text: str) -> FailureKind | None:
     """The same of what is `heard`."""
-    sentences = sentences_of(text)
+    sentences = [sentence for sentence in sentences_of(text) if not _SUPPOSED.match(sentence)]
     failed = [_speaks_of_service(sentence) for sentence in sentences]
     own = [bad or _one_of(OWN_PHRASES, sentence) is not None for bad, sentence in zip(failed, sentences, strict=True)]
     for phrases, kind, against in (

@@ -34,6 +34,7 @@ SCHEMA_PHRASES: Final = (
             ),
             rf"{FIELD}: (?:this|the) (?:field|value) (?:is required|(?:may|must|can) ?not be (?:blank|null|empty))",
             rf"{FIELD}: (?:this )?field required",
+            rf"^\W*(?:\w+: )?(?:the )?(?:model|endpoint|api) requires (?:an? )?{WRITTEN}(?=\W*$)",
             rf"{FIELD}: ensure this (?:field|value) (?:has|is)…\d",
         ),
         "https://www.django-rest-framework.org/api-guide/fields/",
@@ -49,6 +50,7 @@ SCHEMA_PHRASES: Final = (
             "prompt: This field is required.",
             "lyrics: Ensure this field has no more than 600 characters.",
             "prompt: Field required",
+            "The model requires lyrics",
         ),
         innocent=(
             "No result provided by the worker",
@@ -70,6 +72,7 @@ SCHEMA_PHRASES: Final = (
             r"none is not an allowed value|unexpected value; permitted",
             r"['\"][^'\"\n]{1,40}['\"] is not one of \[",
             r"value error, \w+ (?:must|should|can ?not)…",
+            r"^\W*(?:[\w.]+: )*-?[\d.]+ is (?:greater|less) than the (?:maximum|minimum) of -?[\d.]+",
         ),
         "https://docs.pydantic.dev/latest/errors/validation_errors/",
         real=(
@@ -90,6 +93,7 @@ SCHEMA_PHRASES: Final = (
             "'ogg' is not one of ['mp3', 'wav']",
             "1 validation error for MusicInput\nduration\n  Input should be less than or equal to 190",
             "Value error, seconds must be whole",
+            "jsonschema.exceptions.ValidationError: 500 is greater than the maximum of 190",
         ),
         innocent=(
             "1 validation error for Output\naudio\n  Field required",
@@ -117,7 +121,7 @@ SCHEMA_PHRASES: Final = (
             ),
             r"(?:format|codec) (?:must|should) be (?:one of|either|(?:mp3|wav|flac|ogg|opus|pcm|aac)\b)…",
             r"(?:unsupported|invalid|unknown) (?:\w+ )?(?:format|codec):? ['\"]?(?:mp3|wav|flac|ogg|opus|pcm|aac)",
-            rf"expected {PARAMETER} (?:between|at|to be|in|less|<|>)…",
+            rf"expect(?:ed|s) {PARAMETER} (?:between|at|to be|in|less|<|>)…",
             rf"{PARAMETER} exceeds? \d+",
             r"is not a supported (?:\w+ )?(?:format|codec|language|voice|(?:sample|aspect) \w+)",
         ),
@@ -214,13 +218,14 @@ SCHEMA_PHRASES: Final = (
             ),
             r"(?:unknown|no such) voice(?! (?:model|encoder|service))",
             (
-                rf"(?:{_GIVEN_MEDIUM}(?:[ _]url)?|{_LINK})(?: file| clip)? (?:was |is |are |could |can ?)(?:not "
+                rf"(?:{_GIVEN_MEDIUM}(?:[ _]url)?|{_LINK})(?: file| clip)?:? (?:was |is |are |could |can ?)(?:not "
                 rf"(?:found|"
                 rf"reachable|a valid \w+"
                 r"|accessible|valid|readable|supported)|not be (?:decoded|read|downloaded|opened|found|fetched)|"
                 r"corrupt\w*"
                 r"|empty|silent|invalid|unreadable|unreachable)"
             ),
+            rf"{_GIVEN_MEDIUM}: (?:unsupported|invalid|corrupt)…",
             rf"{_GIVEN_MEDIUM} (?:is |was )?(?:longer|shorter|larger|smaller) than \d+",
             (
                 r"(?:fail(?:ed|ure)?|unable|could ?n[o']t|can ?n[o']t) (?:to )?(?:download|access|fetch|retrieve|"
@@ -238,6 +243,7 @@ SCHEMA_PHRASES: Final = (
             "Reference audio could not be decoded",
             "Reference audio is longer than 60 seconds",
             "Image URL could not be fetched",
+            "input_audio: unsupported format",
             "Your audio file is corrupted",
             "Could not download reference audio",
         ),

@@ -51,7 +51,8 @@ SERVICE_PHRASES: Final = (
         (
             (
                 r"(?:fail(?:ed|ure|s)?|unable|could ?n[o']t|can ?n[o']t|errors?|exception)\b.{0,20}?"
-                r"\b(?:load|initiali[sz]|import|connect|reach|call|contact|pars(?!e (?:string|input|value|\w+ as))"
+                r"\b(?:load|initiali[sz]|import|connect|reach|(?<!api )call|contact|pars(?!e (?:string|input|"
+                r"value|\w+ as))"
                 r"|respond|instantiat)(?:e|ed|es|ing)?"
             ),
             (

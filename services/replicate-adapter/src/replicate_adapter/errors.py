@@ -33,7 +33,7 @@ from contracts.failures import FailureKind
 _SENSITIVE: Final = r"\bE005\b|flagged as sensitive"
 _BILLING: Final = r"\b(?:billing|payment|insufficient credit|spend(?:ing)? limit|free time limit)\b"
 
-_ABOUT_WEBHOOK: Final = r"(?:body\.)?webhook(?:_events_filter)?(?:\..*)?"
+_ABOUT_WEBHOOK: Final = r"(?:body\.|query\.(?:fal_)?)?webhook(?:_events_filter)?(?:\..*)?"
 
 API_ROWS: Final = (
     Row(FailureKind.UNAUTHORIZED, status=401),
