@@ -81,7 +81,10 @@ FINDINGS: Final = (
                 "(?:style|voice|manner) of (?:an? |the )?(?:named|real|known|specific|living|famous|particular)"
                 " (?:artist|singer|person|musician|band|performer)s?"
             ),
-            r"(?:remove|avoid|replace) (?:\w+ ){0,2}artist names?|name of (?:an? )?(?:real |known )?artist",
+            (
+                r"(?:remove|avoid|replace|don't use|do not use) (?:\w+ ){0,2}artist names?|name of (?:an? )?(?:real |"
+                r"known )?artist"
+            ),
         ),
         "https://elevenlabs.io/docs/cookbooks/music/quickstart",
         real=(

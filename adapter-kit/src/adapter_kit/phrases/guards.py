@@ -8,7 +8,8 @@ from adapter_kit.phrases.phrase import Phrase
 from adapter_kit.phrases.vocabulary import BAD, CONTENT, GUARD_MODEL, TAINTED, VICE, WRITTEN
 
 _CHECK: Final = (
-    rf"(?:(?:{CONTENT}|safety|prompt|lyrics|nsfw|moderation|policy|copyright|(?:input|output)(?= moderation)|ai)[ "
+    rf"(?:(?:{CONTENT}|safety|prompt|lyrics|nsfw|moderation|policy|copyright|(?:input|output|text|image|audio|"
+    rf"video)(?= moderation)|ai)[ "
     rf"_-]){{1,2}}"
     r"(?:check|review|filter|screening|moderation|inspection)s?"
 )
@@ -67,6 +68,7 @@ GUARDS: Final = (
             "safety_check_failed",
             "Content safety check did not pass",
             "content_moderation_failed",
+            "text_moderation_failed",
             "moderation check failed: hate/threatening",
             "content moderation: score 0.98 above threshold",
             "nsfw probability 0.99 exceeds threshold",
@@ -157,10 +159,14 @@ GUARDS: Final = (
                 r"|supported)|prohibited|forbidden)"
             ),
             (
-                r"(?:references?|mentions?|names?|imitates?|mimics?|impersonates?|imitat\w+|impersonat\w+) (?:to |of )?"
+                r"(?:references?|refers?|mentions?|names?|imitates?|mimics?|impersonates?|imitat\w+|impersonat\w+)"
+                r" (?:to |of )?"
                 r"(?:an? |the |any )?(?:real|existing|specific|living|known|famous|named|particular) "
                 r"(?:artists?|singers?|bands?|musicians?|people|person)"
             ),
+            r"(?:mentions?|names?|references?) (?:an? |any )artist\b…",
+            rf"{BAD} information (?:was )?(?:detected|found) in (?:the |your )?{WRITTEN}",
+            r"protected by copyright",
             r"(?:deepfakes?|impersonation|voice cloning of \w+) (?:\w+ ){0,3}(?:not (?:allowed|permitted)|prohibited)",
         ),
         "field report: music services that refuse artists' names and songs that are there, in clients' code",
@@ -172,6 +178,9 @@ GUARDS: Final = (
             "Your lyrics appear to match an existing song.",
             "Artist references are not allowed in prompts",
             "The prompt references an existing artist",
+            "The description mentions an artist, which is not allowed",
+            "Sensitive information detected in prompt",
+            "Lyrics are protected by copyright",
             "Deepfake or impersonation is not permitted",
         ),
         innocent=(

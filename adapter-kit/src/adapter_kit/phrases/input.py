@@ -118,7 +118,7 @@ INPUT_PHRASES: Final = (
                 "(?:empty|blank|null|none|missing)"
             ),
             rf"missing (?:required )?(?:field|parameter|input|property|argument|key)s?:? ['\"`]?{FIELD}",
-            rf"(?:provide|specify|enter) (?:an? |some |the )?{FIELD}",
+            rf"(?:provide|specify|enter|supply) (?:an? |some |the )?{FIELD}",
         ),
         "https://replicate.com/docs/reference/http",
         real=(
@@ -128,6 +128,7 @@ INPUT_PHRASES: Final = (
         ),
         alike=(
             "Prompt cannot be empty",
+            "You must supply lyrics",
             "'lyrics' is a required property",
             "missing required field: lyrics",
         ),
@@ -187,7 +188,7 @@ INPUT_PHRASES: Final = (
                 rf")?(?:is |are |was "
                 rf")?{wrong}"
                 for wrong in (
-                    "(?:out of|not (?:with)?in) (?:the )?(?:allowed |valid |supported )?range",
+                    "(?:out of|not (?:with)?in) (?:the )?(?:allowed |valid |supported )?(?:range|bounds)",
                     (
                         "(?:must|should) be (?:between|at (?:least|most)|one of|less|greater|lower|higher|smaller|"
                         "larger|in|divisible|positive|within)"
@@ -220,6 +221,7 @@ INPUT_PHRASES: Final = (
             "seed must be an integer",
             "Unsupported output format: opus",
             "seconds_total is out of range",
+            "cfg_scale out of bounds",
             "`height` must be divisible by 8",
             "music_length_ms should be at least 3000",
             "Invalid aspect ratio",

@@ -81,7 +81,7 @@ OWN_PHRASES: Final = (
                 r"(?:prompt|lyrics|style|text|title|description) (?:template|cache|encoder|caching|queue|server|"
                 r"service|table)s?"
             ),
-            r"(?:config|settings|cfg|env)[._]\w+|truncated|workers?|in (?:the )?scheduler",
+            r"(?:config|settings|env)[._]\w+|truncated|workers?|in (?:the )?scheduler",
             r"validation errors? for (?!\w*(?:input|request|params|arguments)\b)\w+",
         ),
         "field report: models that were built or loaded wrongly, in the logs of predictions",

@@ -151,7 +151,10 @@ SERVICE_PHRASES: Final = (
                 r"(?:\w+ )?(?:removed|disabled|taken down|withdrawn|retired|suspended|unpublished|deprecated)"
             ),
             "organi[sz]ation(?:'s)? polic…",
-            "(?:network|egress|firewall|iam|waf|cors|retry|retention|caching|scheduling|scaling|security) polic…",
+            (
+                "(?:network|egress|firewall|iam|waf|cors|retry|retention|caching|scheduling|scaling|security"
+                "|execution|sandbox|seccomp|system|pod|resource) polic…"
+            ),
             r"(?:access|billing|payment|refund|rate|fair[ -]use|abuse|spam) (?:\w+ )?polic…",
         ),
         "field report: accounts and models that their provider has locked for reasons of its own",
@@ -163,6 +166,7 @@ SERVICE_PHRASES: Final = (
             "Request blocked by organization policy: constraints/gcp.restrictServiceUsage",
             "The response violates the Content Security Policy directive",
             "Request blocked under our fair use policy",
+            "Sandbox policy violation: network access",
             "Invalid API key: the request was rejected by the content policy gateway",
             "The API key is not allowed to use this content",
         ),
