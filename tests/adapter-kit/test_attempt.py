@@ -107,6 +107,7 @@ LATER = NOW + timedelta(seconds=300)
 PENDING = step(STARTED, Checked(OutputPending("null")), NOW).attempt
 WINDOW_ENDS = NOW + timedelta(minutes=15)
 TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", tries=MISSING_TRIES - 1)
+UNTOLD = NoAnswer("HTTP 500", finished=True)
 GONE = Failure(FailureKind.OUTPUT_LOST, "404")
 REFUSED = Failure(FailureKind.OUTPUT_REFUSED, "egress")
 ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]] = [
@@ -192,6 +193,10 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("missing again", at(STARTED, tries=9, fetch_by=LATER), Checked(Missing("404")), "running", [], None, NOW),
     ("missing for good", at(STARTED, tries=9, fetch_by=NOW), Checked(Missing("404")), "failed", ["failed"], None, NOW),
     ("its output is late", STARTED, Checked(OutputPending("null")), "collecting", ["progressed"], None, NOW),
+    ("its result is not told", STARTED, Checked(UNTOLD), "collecting", ["progressed"], None, NOW),
+    ("nor later", PENDING, Checked(UNTOLD), "collecting", [], None, NOW),
+    ("nor at the end", PENDING, Checked(UNTOLD), "failed", ["failed"], None, WINDOW_ENDS),
+    ("nor after a cancel", CANCELLING, Checked(UNTOLD), "collecting", ["progressed"], None, NOW),
     ("it is asked for again", PENDING, Due(), "collecting", [], "Check", NOW),
     ("still late", PENDING, Checked(OutputPending("null")), "collecting", [], None, NOW),
     ("nothing is heard of it", PENDING, Checked(NoAnswer("502")), "collecting", [], None, NOW),
@@ -203,7 +208,7 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("lost", PENDING, Checked(OutputPending("null")), "failed", ["failed"], None, WINDOW_ENDS),
     ("lost without an answer", PENDING, Checked(NoAnswer("502")), "failed", ["failed"], None, WINDOW_ENDS),
     ("a result that cannot be read", STARTED, Checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
-    ("nor later", PENDING, Checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
+    ("unreadable later", PENDING, Checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
     ("an operator is early", PENDING, CollectWanted(), "collecting", [], None, NOW),
     ("never started", RUNNING, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=61)),
     ("ran too long", STARTED, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=121)),

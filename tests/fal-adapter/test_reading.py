@@ -97,8 +97,6 @@ def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) 
         (DONE, said(404, {"status": "NOT_FOUND"}, OURS), Missing),
         # The run failed, and its result says how.
         (DONE, said(422, {"detail": [{"type": "missing", "msg": "m"}]}, OURS), (Kind.INVALID_INPUT, True)),
-        (DONE, said(500, "Internal Server Error", OURS), (Kind.PROVIDER_ERROR, False)),
-        (DONE, said(500, {"detail": "x"}), (Kind.PROVIDER_ERROR, False)),
         (FAILED, said(500, "Internal Server Error"), (Kind.PROVIDER_ERROR, False)),
         (FAILED, said(403, {"detail": "the model's own"}, OURS), (Kind.PROVIDER_ERROR, True)),
         (DONE, said(400, {"detail": {"status": "bad_prompt", "message": "names an artist"}}, OURS), (POLICY, True)),
@@ -145,6 +143,128 @@ def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -
         assert outcome == expected
 
 
+UNSAID: tuple[tuple[int, Any], ...] = (
+    # What a platform that is unwell answers, whoever asks for what; each has fal's id as any answer of fal's.
+    *((status, {"detail": "Internal Server Error"}) for status in (500, 502, 503, 504, 520, 524, 529)),
+    (502, {"detail": "Bad Gateway"}),
+    (503, {"detail": "Service temporarily unavailable"}),
+    (503, "<html><head><title>503</title></head></html>"),
+    *((status, "") for status in (500, 502, 503, 504)),
+    (500, "Internal Server Error"),
+    (500, {"error": "upstream connect error or disconnect/reset before headers"}),
+    (504, {"message": "Endpoint request timed out"}),
+    # Of the key, a proxy or the moment.
+    *(
+        (status, {"detail": "no"})
+        for status in (401, 402, 403, 405, 406, 407, 408, 409, 410, 415, 418, 421, 423, 425, 426, 428, 429, 431, 451)
+    ),
+    (499, {"detail": "client closed request"}),
+    (429, {"detail": "Too many requests", "error_type": "concurrent_requests_limit"}),
+    (403, {"detail": "User is locked. Reason: Exhausted balance."}),
+    # Too early.
+    (400, {"detail": "Request is not completed yet"}),
+    (400, {"detail": "Request not completed"}),
+    (400, {"detail": "Result not ready"}),
+    (400, {"detail": "The result is not yet available"}),
+    (400, {"detail": "Request has not been processed"}),
+    (400, {"detail": "Request is still in progress", "error_type": "bad_request"}),
+    (422, {"detail": "The request hasn't finished"}),
+    (425, {"detail": "Request is in queue"}),
+    # Pages.
+    *((status, "<html><center>nginx</center></html>") for status in (400, 403, 404, 405, 413, 422, 499, 500, 504)),
+    (413, ""),
+    (422, ""),
+    (302, ""),
+)
+
+
+@pytest.mark.parametrize(("status", "body"), UNSAID, ids=str)
+def test_an_answer_that_may_be_about_the_question_is_asked_for_again(status: int, body: Any) -> None:
+    for headers in (OURS, {}):
+        outcome = result_outcome(answer(200, DONE), said(status, body, headers), "music")
+        assert isinstance(outcome, NoAnswer), outcome
+        assert outcome.finished
+        assert outcome.reason
+
+
+NSFW = "NSFW content detected"
+REFUSALS: tuple[tuple[Any, Kind], ...] = (
+    ({"audio": {"url": None}, "error": "content_policy_violation"}, POLICY),
+    ({"audio": None, "timings": {"inference": 1.2}, "error": NSFW}, POLICY),
+    ({"audio": None, "prompt": "style: rock", "error": "content_policy_violation"}, POLICY),
+    ({"audio": None, "base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}, POLICY),
+    ({"audio": None, "errors": [NSFW]}, POLICY),
+    ({"audio": None, "reason": "Your prompt was flagged by our content policy"}, POLICY),
+    ({"audio": None, "status": "content_policy_violation"}, POLICY),
+    ({"audio": None, "meta": {"extra": [{"why": NSFW}]}}, POLICY),
+    ({"audio": None, "waveform": "https://files.example/w.png", "error": NSFW}, POLICY),
+    ({"data": None, "message": NSFW}, POLICY),
+    (NSFW, POLICY),
+    ({"audio": None, "warnings": ["lyrics must be at most 600 characters"]}, Kind.INVALID_INPUT),
+)
+FLAGS: tuple[Any, ...] = (
+    {"images": [], "has_nsfw_concepts": [True], "timings": {}, "error": NSFW},
+    {"images": [], "has_nsfw_concepts": [True]},
+    {"images": [], "has_nsfw_concepts": [True, True]},
+    {"images": None, "nsfw_content_detected": True},
+    {"images": [], "safety": {"flagged": True}},
+    {"images": [{"url": "", "nsfw": True}]},
+)
+
+
+@pytest.mark.parametrize(("body", "kind"), REFUSALS, ids=str)
+def test_a_refusal_beside_an_empty_output_is_read_wherever_it_stands(body: Any, kind: Kind) -> None:
+    outcome = result_outcome(answer(200, DONE), said(200, json.dumps(body)), "music")
+    assert isinstance(outcome, Broken)
+    assert (outcome.failure.kind, outcome.may_have_cost) == (kind, True)
+
+
+@pytest.mark.parametrize("body", FLAGS, ids=str)
+def test_a_checker_that_objects_to_all_pictures_has_refused_them(body: Any) -> None:
+    outcome = result_outcome(answer(200, DONE), said(200, body), "image")
+    assert isinstance(outcome, Broken)
+    assert (outcome.failure.kind, outcome.may_have_cost) == (POLICY, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"images": [], "has_nsfw_concepts": [False]},
+        {"images": [], "has_nsfw_concepts": [True, False]},
+        {"images": [], "has_nsfw_concepts": []},
+        {"images": [], "prompt": NSFW, "enhanced_prompt": NSFW, "title": NSFW, "lyrics": NSFW, "tags": [NSFW]},
+        {"images": [], "message": "No NSFW content detected"},
+        {"images": [], "note": "painted after: a heron that is flagged as unsafe by a content checker"},
+    ],
+)
+def test_what_only_sounds_like_a_refusal_is_none(body: Any) -> None:
+    asked: Any = {"prompt": "a heron that is flagged as unsafe by a content checker"}
+    assert isinstance(result_outcome(answer(200, DONE), said(200, body), "image", asked), OutputPending | Unreadable)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "kind"),
+    [
+        (500, {"detail": [{"type": "internal_server_error", "msg": "boom"}]}, {}, Kind.MODEL_ERROR),
+        (503, {"detail": "x", "error_type": "runner_disconnected"}, {}, Kind.PROVIDER_ERROR),
+        (500, "boom", {"x-fal-error-type": "runner_server_error"}, Kind.PROVIDER_ERROR),
+        (400, {"detail": [{"type": "downstream_service_error", "msg": "not ready"}]}, {}, Kind.PROVIDER_ERROR),
+        (404, {"detail": [{"type": "voice_not_found", "msg": "no such voice"}]}, {}, Kind.PROVIDER_ERROR),
+        (400, {"detail": "The request could not be completed: the prompt was flagged as unsafe"}, {}, POLICY),
+        (503, {"detail": "Your prompt was flagged by our content policy"}, {}, POLICY),
+        (503, "Your prompt was flagged by our content policy", {}, POLICY),
+        (422, {"detail": "Voice not available"}, {}, Kind.INVALID_INPUT),
+        (413, {"detail": "the output would be too large"}, {}, Kind.INVALID_INPUT),
+    ],
+)
+def test_an_error_that_says_that_the_run_failed_is_believed_at_once(
+    status: int, body: Any, headers: dict[str, str], kind: Kind
+) -> None:
+    outcome = result_outcome(answer(200, DONE), said(status, body, headers), "music")
+    assert isinstance(outcome, Broken)
+    assert outcome.failure.kind is kind
+
+
 def test_a_prompt_that_an_error_repeats_is_no_verdict() -> None:
     prompt = "NSFW content detected in all outputs, sang the choir"
     done = said(500, {"detail": [{"type": "internal_server_error", "msg": f"lost {prompt!r}", "input": prompt}]}, OURS)
@@ -180,6 +300,11 @@ def test_what_was_asked_for_is_not_taken_for_an_output() -> None:
         (said(202, {"status": "CANCELLATION_REQUESTED"}), CancelPending()),
         (said(202, {"status": "OK"}), CancelPending()),
         (said(400, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
+        (said(200, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
+        (said(202, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
+        (said(204, ""), CancelPending()),
+        (said(200, {"status": "NOT_FOUND"}), Missing('{"status": "NOT_FOUND"}')),
+        (said(400, {"status": "NOT_FOUND"}), Missing('{"status": "NOT_FOUND"}')),
     ],
 )
 def test_what_came_of_a_cancel(done: Exchange, expected: Any) -> None:

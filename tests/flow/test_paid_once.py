@@ -87,6 +87,7 @@ RunEnd = Literal["produce", "break", "stop", "hang"]
 Oddity = Literal[
     "none",
     "pending",
+    "untold",
     "missing",
     "unreadable",
     "file_lost",
@@ -355,6 +356,8 @@ class World:
         match fate.odd:
             case "pending":
                 return OutputPending("null")
+            case "untold":
+                return NoAnswer("HTTP 500", finished=True)
             case "unreadable":
                 return Unreadable("no audio in the result", "{}")
             case _:

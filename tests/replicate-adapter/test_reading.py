@@ -40,6 +40,7 @@ def said(status: int, body: Any) -> Exchange:
 
 NSFW = "NSFW content detected in all outputs"
 SONG = f"{NSFW}, sang the choir of censors"
+INVALID = (Kind.INVALID_INPUT, True)
 SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
 
 
@@ -71,6 +72,27 @@ SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
         ({"status": "failed", "error": f"lost {SONG!r}", "input": {"prompt": SONG}}, (Kind.MODEL_ERROR, False)),
         ({"status": "succeeded", "output": None, "error": NSFW}, (Kind.CONTENT_POLICY, True)),
         ({"status": "succeeded", "output": URL, "error": NSFW}, Produced((Output(URL),))),
+        *(
+            ({"status": "succeeded", **refused}, (Kind.CONTENT_POLICY, True))
+            for refused in (
+                {"output": {"audio": None, "error": NSFW}},
+                {"output": {"audio": "", "errors": [{"message": NSFW}]}},
+                {"output": [None], "error": "flagged as sensitive"},
+                {"output": {"audio": ""}, "error": "flagged as sensitive"},
+                {"output": None, "logs": f"Loading\n{NSFW}"},
+                {"output": [], "logs": f"Loading\n{NSFW}\n"},
+                {"output": [], "error": "it fell over", "logs": f"Loading\n{NSFW}\n"},
+                {"output": {"audio": None, "has_nsfw_concepts": [True]}},
+                {"output": NSFW},
+                {"output": [NSFW]},
+                {"output": None, "error": NSFW, "data_removed": True},
+            )
+        ),
+        ({"status": "succeeded", "output": None, "error": "prompt is too long (max 300 chars)"}, INVALID),
+        ({"status": "succeeded", "output": None, "logs": "No NSFW content detected"}, OutputPending),
+        ({"status": "succeeded", "output": [], "logs": f"prompt: {SONG}", "input": {"prompt": SONG}}, OutputPending),
+        ({"status": "succeeded", "output": {"audio": None, "title": NSFW}}, OutputPending),
+        ({"status": "succeeded", "output": URL, "logs": NSFW}, Produced((Output(URL),))),
         ({"status": "succeeded", "output": None, "error": "it fell over"}, OutputPending),
         ({"status": "canceled"}, Stopped(may_have_cost=True)),
         ({"status": "aborted"}, Stopped(may_have_cost=False)),

@@ -368,7 +368,7 @@ def _claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, 
         case Missing():
             wrong = f"the provider does not know the run {claim.request_id}, which an operator named"
             return _ambiguous_still(replace(attempt, claim=None), wrong, now)
-        case NoAnswer():
+        case NoAnswer(finished=False):
             return put_off(attempt, now, most_s=15.0)
         case _:
             accepted = _accepted(replace(attempt, claim=None), claim, now)
@@ -410,6 +410,8 @@ def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
             return _progressed(attempt, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
         case Missing(reason):
             return _missing(attempt, reason, now)
+        case NoAnswer(reason, finished=True):
+            return output_pending(attempt, reason, now)
         case NoAnswer(_, retry_after_s):
             tries = attempt.tries + 1
             wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt.attempt_id, tries)), 30.0)

@@ -173,7 +173,7 @@ def _claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, 
             kind = attempt.failure.kind if attempt.failure else FailureKind.AMBIGUOUS_SUBMISSION
             follow_up: FollowUp | None = "search" if kind is FailureKind.AMBIGUOUS_SUBMISSION else None
             return failed(replace(attempt, claim=None), Failure(kind, wrong), now, follow_up=follow_up)
-        case NoAnswer():
+        case NoAnswer(finished=False):
             return put_off(attempt, now)
         case _:
             return _checked(replace(attempt, ref=claim, claim=None, accepted_at=now), outcome, now)

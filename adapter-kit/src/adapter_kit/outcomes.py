@@ -160,6 +160,8 @@ class NoAnswer:
 
     reason: str
     retry_after_s: float | None = None
+    finished: bool = False
+    """The provider has said that the run has finished, and it is its result that could not be had."""
 
 
 CheckOutcome = Waiting | Running | Produced | OutputPending | Unreadable | Broken | Stopped | Missing | NoAnswer

@@ -8,6 +8,7 @@ mistake.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -29,8 +30,8 @@ from adapter_kit.judging import (
 )
 from adapter_kit.outcomes import Failure
 from adapter_kit.phrases.reading import kind_said
-from adapter_kit.wire import Answer, words
-from contracts.failures import FailureKind
+from adapter_kit.wire import Answer
+from contracts.failures import FAILURES, FailureKind
 
 _TIMEOUT_TYPE: Final = ("x-fal-request-timeout-type", "user")
 
@@ -109,7 +110,14 @@ FAL_ROWS: Final = (
     Row(FailureKind.PROVIDER_ERROR, status=(500, 599), yields=True),
 )
 
-STILL_IN_PROGRESS: Final = "still in progress"
+_TOO_EARLY: Final = re.compile(
+    r"\bstill (?:in progress|in (?:the )?queue|running|processing|queued|being processed|pending)\b"
+    r"|\b(?:request|result|response|output|job|run|task|generation|prediction)s? (?:is|was|has|have|are)?\s?"
+    r"(?:not|n't|isn't|hasn't|wasn't)(?: yet)?(?: been)? "
+    r"(?:completed?|ready|finished|done|available|processed|generated)(?! (?:in|on|at|for|to|because|due)\b)"
+    r"|\b(?:request|result|response|output|job|run|task) is (?:in progress|in (?:the )?queue|processing|pending)\b",
+    re.IGNORECASE,
+)
 """How fal answers who asks for a result too early, with a 400."""
 
 ENDED_WITHOUT_A_RUN: Final = frozenset(
@@ -126,7 +134,6 @@ after the third it is not tried again, and a 5xx is not billed
 (https://fal.ai/docs/documentation/serverless/reliability/retries). The table in `docs/providers.md` has the others.
 """
 
-_ERROR_FIELDS: Final = ("error", "detail", "message")
 _OF_OTHERS: Final = frozenset(
     {
         FailureKind.UNAUTHORIZED,
@@ -175,17 +182,38 @@ def run_failure(answer: Answer, status: Mapping[str, JsonValue], echoed: Sequenc
     return replace(failure, kind=FailureKind.PROVIDER_ERROR) if failure.kind in _OF_OTHERS else failure
 
 
-def refusal_in(result: dict[str, JsonValue], echoed: Sequence[str] = ()) -> Failure | None:
-    """The caller's mistake that a result of a 200 names, in the place of any output; None where it names none."""
-    if any(_may_be_output(value) for name, value in result.items() if name not in _ERROR_FIELDS):
-        return None
-    said = texts_in([result.get(name) for name in _ERROR_FIELDS])
-    kind = kind_said(said, (*echoed, *echoes_in(result)))
-    return None if kind is None else Failure(kind, words("; ".join(said)))
+def tells_of_failure(answer: Answer, failure: Failure, echoed: Sequence[str] = ()) -> bool:
+    """Whether an error in the place of a result says itself that the run failed, of which it shows `failure`.
+
+    So does the typed list of a model, a type of fal's infrastructure with a status that fal gives it, the header of the
+    start deadline, and what names a caller's mistake. A status alone says nothing, nor does a page, nor the id that
+    every answer of fal's has: it may as well be the question that failed.
+    """
+    if is_page(answer):
+        return False
+    if is_typed_by_model(answer) or answer.headers.get(_TIMEOUT_TYPE[0]) == _TIMEOUT_TYPE[1]:
+        return True
+    document = answer.document()
+    said = texts_in(document) if document else (answer.text,)
+    if kind_said(said, (*echoed, *echoes_in(document))) is not None:
+        return FAILURES[failure.kind].callers_fault
+    if is_too_early(answer):
+        return False
+    if document and FAILURES[failure.kind].callers_fault:
+        return True
+    flat = _texts([document.get("error_type"), answer.headers.get("x-fal-error-type")])
+    return bool(flat) and (answer.status in (400, 499) or answer.status >= 500)
 
 
-def _may_be_output(value: JsonValue) -> bool:
-    return bool(value) and (isinstance(value, dict | list) or (isinstance(value, str) and ":" in value))
+def is_page(answer: Answer) -> bool:
+    """Whether the body is a page, as proxies send it."""
+    return Evidence(answer.text).is_page
+
+
+def is_too_early(answer: Answer) -> bool:
+    """Whether the answer says that the result is not there yet."""
+    said = texts_in(answer.document()) or (answer.text,)
+    return any(_TOO_EARLY.search(text[:1000]) for text in said)
 
 
 def is_typed_by_model(answer: Answer) -> bool:

@@ -6,13 +6,15 @@ A run that failed is COMPLETED like any other; what went wrong is the answer to 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final, TypeGuard
 
 from pydantic import JsonValue
 
 from adapter_kit.answers import is_definite, no_answer
-from adapter_kit.judging import strings_in
+from adapter_kit.instead import refusal_in
+from adapter_kit.judging import echoes_in, strings_in
 from adapter_kit.outcomes import (
     AlreadyOver,
     Broken,
@@ -22,22 +24,21 @@ from adapter_kit.outcomes import (
     CheckOutcome,
     Missing,
     NoAnswer,
+    OutputPending,
     Produced,
     ProviderRef,
     Running,
     Stopped,
-    Unreadable,
     Waiting,
 )
 from adapter_kit.outputs import read_outputs
 from adapter_kit.wire import Answer, Exchange, json_object, raw_text, words
-from contracts.failures import FAILURES, FailureKind
+from contracts.failures import FailureKind
 from contracts.generation import Modality
-from fal_adapter.errors import STILL_IN_PROGRESS, is_typed_by_model, refusal_in, run_failure
+from fal_adapter.errors import is_page, is_too_early, run_failure, tells_of_failure
 
 URL_NAMES: Final = ("response_url", "status_url", "cancel_url")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
-_ABOUT_THE_QUESTION: Final = frozenset({401, 408, 429})
 
 
 def is_request_id(value: JsonValue) -> TypeGuard[str]:
@@ -80,31 +81,33 @@ def status_outcome(done: Exchange) -> CheckOutcome | Answer:
 def result_outcome(status: Answer, done: Exchange, modality: Modality, asked: JsonValue = None) -> CheckOutcome:
     """How a completed run ended, by its status and the answer to the question for its result.
 
-    What was `asked` for may come back in the result, and is no output; repeated by an error, it is not fal's word.
+    That it failed is taken from what only fal or its model says: an error in the status, the typed list of a model, a
+    type of fal's own, words or a status that name the caller's mistake. Any other answer concerns the question, and is
+    no verdict: the result is asked for again. What was `asked` for may come back in the result, and is no output;
+    repeated by an error, it is not fal's word.
     """
     answer = done.answer
     if answer is None:
-        return no_answer(done)
+        return _not_told(done)
     echoed = strings_in(asked)
     said = status.document()
     failed = bool(said.get("error") or said.get("error_type"))
     if answer.ok:
         outcome = _produced(done, answer, modality, asked, failed=failed)
-        if isinstance(outcome, Produced):
-            return outcome
-        if (refusal := refusal_in(answer.document(), echoed)) is not None:
-            return Broken(refusal, may_have_cost=True)
         if outcome is not None:
             return outcome
     failure = run_failure(answer, said, echoed)
-    failed = failed or is_typed_by_model(answer) or FAILURES[failure.kind].callers_fault
-    if not failed and answer.status == HTTPStatus.NOT_FOUND:
-        return Missing(words(answer.text))
-    if not failed and _is_about_the_question(answer):
-        return no_answer(done)
+    if not failed and not tells_of_failure(answer, failure, echoed):
+        is_unknown = answer.status == HTTPStatus.NOT_FOUND and not is_page(answer)
+        return Missing(words(answer.text)) if is_unknown else _not_told(done)
     if failure.kind is FailureKind.CANCELLED_BY_PROVIDER:
         return Stopped(may_have_cost=True)
     return Broken(failure, may_have_cost=answer.status < 500)
+
+
+def _not_told(done: Exchange) -> NoAnswer:
+    """The question for the result of a run that has finished has failed, and not the run."""
+    return replace(no_answer(done), finished=True)
 
 
 def _produced(
@@ -113,22 +116,25 @@ def _produced(
     """What a result holds; None where fal said that the run failed, and it holds nothing."""
     if answer.body.strip() and not answer.is_json:
         # A page of somebody on the way: the result is another one.
-        return no_answer(done)
-    outcome = read_outputs(answer.json(), modality, raw_text(answer.text), asked)
-    if isinstance(outcome, Unreadable) and STILL_IN_PROGRESS in outcome.raw.lower():
-        return no_answer(done)
-    return None if failed and not isinstance(outcome, Produced) else outcome
+        return _not_told(done)
+    result = answer.json()
+    outcome = read_outputs(result, modality, raw_text(answer.text), asked)
+    if isinstance(outcome, Produced):
+        return outcome
+    if (refusal := refusal_in(result, [*strings_in(asked), *echoes_in(result)])) is not None:
+        return Broken(refusal, may_have_cost=True)
+    if failed:
+        return None
+    if is_too_early(answer):
+        return _not_told(done)
+    if _is_status(answer.document()):
+        return OutputPending("the result is still told as a status")
+    return outcome
 
 
-def _is_about_the_question(answer: Answer) -> bool:
-    """The question failed, not the run: it concerns the key, comes from a proxy, or the result is not there yet."""
-    if answer.status in _ABOUT_THE_QUESTION or answer.status < 400:
-        return True
-    if answer.status == HTTPStatus.FORBIDDEN:
-        return True
-    if answer.status == HTTPStatus.BAD_REQUEST and STILL_IN_PROGRESS in answer.text.lower():
-        return True
-    return answer.status >= 500 and "x-fal-request-id" not in answer.headers and "detail" not in answer.document()
+def _is_status(document: dict[str, JsonValue]) -> bool:
+    told = document.get("status")
+    return told in ("IN_QUEUE", "IN_PROGRESS") or (told == "COMPLETED" and "response_url" in document)
 
 
 def read_callback(body: str) -> Callback | None:
@@ -144,8 +150,9 @@ def cancel_outcome(done: Exchange) -> CancelOutcome:
         return no_answer(done)
     if answer.status == HTTPStatus.OK and answer.document().get("status") == "OK":
         return Stopped(may_have_cost=False)
-    if answer.ok:
-        return CancelPending()
-    if answer.status == HTTPStatus.NOT_FOUND:
+    said = answer.document().get("status") if answer.ok or is_definite(answer) else None
+    if answer.status == HTTPStatus.NOT_FOUND or said == "NOT_FOUND":
         return Missing(words(answer.text))
-    return AlreadyOver() if is_definite(answer) else no_answer(done)
+    if answer.ok and said != "ALREADY_COMPLETED":
+        return CancelPending()
+    return AlreadyOver() if answer.ok or is_definite(answer) else no_answer(done)

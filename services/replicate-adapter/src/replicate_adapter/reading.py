@@ -14,6 +14,7 @@ from typing import Final, TypeGuard
 from pydantic import JsonValue
 
 from adapter_kit.answers import is_definite, no_answer
+from adapter_kit.instead import refusal_in
 from adapter_kit.judging import echoes_in, strings_in
 from adapter_kit.outcomes import (
     AlreadyOver,
@@ -82,7 +83,7 @@ def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -
         case "processing":
             return Running()
         case "succeeded":
-            return _refused(prediction, echoed) or _produced(prediction, modality, asked)
+            return _produced(prediction, modality, asked)
         case "failed":
             failure = prediction_failure(prediction.get("error"), prediction.get("logs"), _echoed(prediction, echoed))
             # The time that a run took is billed, so one that never started is free.
@@ -99,20 +100,24 @@ def _echoed(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> tuple[st
     return (*echoed, *echoes_in({"input": prediction.get("input")}))
 
 
-def _refused(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> Broken | None:
-    """How it ended, where it tells of a caller's mistake in the place of any output."""
-    if prediction.get("output") or not prediction.get("error"):
-        return None
-    failure = prediction_failure(prediction.get("error"), echoed=_echoed(prediction, echoed))
-    return Broken(failure, may_have_cost=True) if FAILURES[failure.kind].callers_fault else None
-
-
 def _produced(prediction: dict[str, JsonValue], modality: Modality, asked: JsonValue) -> CheckOutcome:
     output = prediction.get("output")
     outcome = read_outputs(output, modality, raw_text(json.dumps(output)), [asked, prediction.get("input")])
-    if not isinstance(outcome, Produced) and prediction.get("data_removed") is True:
+    if isinstance(outcome, Produced):
+        return outcome
+    if (refused := _refusal(prediction, _echoed(prediction, strings_in(asked)))) is not None:
+        return Broken(refused, may_have_cost=True)
+    if prediction.get("data_removed") is True:
         return Broken(Failure(FailureKind.OUTPUT_LOST, "Replicate has removed the output"), may_have_cost=True)
     return outcome
+
+
+def _refusal(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> Failure | None:
+    """The caller's mistake that it names in the place of any output: in its error, its logs, or what should be it."""
+    error, logs, output = (prediction.get(name) for name in ("error", "logs", "output"))
+    told = [prediction_failure(said, logs, echoed) for said in (error, None) if said or logs]
+    refused = [failure for failure in told if FAILURES[failure.kind].callers_fault]
+    return next(iter(refused), None) or refusal_in(output, (*echoed, *echoes_in(output)))
 
 
 def read_callback(body: str) -> Callback | None:
