@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 
@@ -46,6 +49,36 @@ def test_logs_do_not_tell_the_mac() -> None:
     url = callback_url("https://segue.example", SECRET, "fal", ATTEMPT)
     told = without_mac(f'{{"webhook": "{url}", "id": 1}}')
     assert told == f'{{"webhook": "https://segue.example/api/callbacks/fal/{ATTEMPT}/***", "id": 1}}'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda url: quote(url, safe=""),
+        lambda url: quote(url, safe="").lower(),
+        lambda url: quote(quote(url, safe=""), safe=""),
+        lambda url: quote(quote(quote(url, safe=""), safe=""), safe=""),
+        lambda url: url.replace("/", "\\/"),
+        lambda url: json.dumps(url.replace("/", "\\/")),
+        lambda url: url.replace("/", "\\u002f"),
+        lambda url: url.replace("/", "&#x2F;"),
+        lambda url: url.replace("/", "&#47;"),
+        str.upper,
+    ],
+)
+def test_nor_where_the_address_is_written_as_part_of_something_else(written: Callable[[str], str]) -> None:
+    url = callback_url("https://segue.example/music", SECRET, "fal", ATTEMPT)
+    echoed = f'cannot reach https://queue.fal.run/a/b?fal_webhook={written(url)}&x=1 or "{written(url)}", sorry'
+    told = without_mac(echoed)
+    assert mac_of(url).lower() not in told.lower()
+    assert told.count("***") == 2
+    assert (told[:40], told[-7:]) == (echoed[:40], ", sorry")
+    assert f"{ATTEMPT}".lower() in told.lower()
+
+
+@pytest.mark.parametrize("text", ["/api/callbacks", "api/callbacks/fal/1/", "/api/callbacks%2f" * 5_000, "%2" * 9_000])
+def test_what_is_no_such_address_stays_as_it_is(text: str) -> None:
+    assert without_mac(text) == text
 
 
 @pytest.fixture

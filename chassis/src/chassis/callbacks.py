@@ -11,7 +11,12 @@ from contracts.ids import AttemptId
 
 CALLBACKS_PATH: Final = "/api/callbacks"
 
-_WITH_MAC: Final = re.compile(rf"({CALLBACKS_PATH}/[^/\s]+/[^/\s]+/)[0-9a-f]+")
+_SLASH: Final = r"(?:\\{0,9}/|%(?:25){0,9}2f|\\{1,9}u002f|&#(?:x2f|47);)"
+"""A slash as it stands in a URL, and as JSON, HTML or another URL, however deep, may write it."""
+_NAME: Final = rf"(?:(?!{_SLASH})\S)+"
+_WITH_MAC: Final = re.compile(
+    rf"({_SLASH.join(CALLBACKS_PATH.split('/'))}{_SLASH}{_NAME}{_SLASH}{_NAME}{_SLASH})[0-9a-f]+", re.IGNORECASE
+)
 
 
 def callback_url(public_url: str, secret: str, provider: Provider, attempt_id: AttemptId) -> str:
