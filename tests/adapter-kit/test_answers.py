@@ -95,6 +95,35 @@ def test_only_what_surely_never_left_is_not_sent(error: Exception, expected: typ
     assert type(outcome(Exchange(handed_over=False, error=error))) is NotSent
 
 
+PROBLEM = {"title": "Internal server error", "detail": "An unexpected error occurred."}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "answered"),
+    [
+        (500, PROBLEM | {"status": 500}, True),
+        (503, PROBLEM | {"status": 503}, True),
+        (500, PROBLEM | {"status": 502}, False),
+        (500, PROBLEM | {"status": "500"}, False),
+        (500, PROBLEM, False),
+        (500, {"status": 500}, False),
+        (500, {"detail": None, "status": 500}, False),
+        (500, {"message": "Internal server error"}, False),
+        (503, {"error": "service unavailable"}, False),
+        (504, {"message": "Endpoint request timed out"}, False),
+        (502, {"error": "bad gateway"}, False),
+        *((status, PROBLEM | {"status": status}, False) for status in (502, 504, 520, 522, 524, 527)),
+        (500, "<html>nginx</html>", False),
+        (500, "", False),
+    ],
+)
+def test_only_the_api_s_own_word_shows_that_it_is_done_with_a_request(status: int, body: Any, answered: bool) -> None:
+    text = body if isinstance(body, str) else json.dumps(body)
+    unclear = outcome(Exchange(handed_over=True, answer=Answer(status, {}, text.encode())))
+    assert isinstance(unclear, Unclear)
+    assert unclear.answered is answered
+
+
 async def test_what_an_sdk_raises_is_kept_and_not_raised() -> None:
     async def stumble() -> None:
         raise RecursionError("deep")

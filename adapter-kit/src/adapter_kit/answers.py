@@ -99,7 +99,17 @@ def _failed(done: Exchange, answer: Answer, failure: Failure, is_final: Callable
     """A 5xx: a caller's mistake ends the job, so that no second run is paid for; what else is final, says its table."""
     if FAILURES[failure.kind].callers_fault or is_final(answer):
         return Refused(failure)
-    return Unclear(explain(done), answered=bool(answer.document()))
+    return Unclear(explain(done), answered=_is_of_the_api(answer))
+
+
+def _is_of_the_api(answer: Answer) -> bool:
+    """Whether a 5xx is the API's own word, in problem details whose `status` is that of the answer.
+
+    With 502, 504 and 520 to 529 a proxy speaks of a request that may still be under way, whatever form it has.
+    """
+    document = answer.document()
+    own = isinstance(document.get("detail"), str) and document.get("status") == answer.status
+    return own and answer.status not in (502, 504) and not 520 <= answer.status <= 529
 
 
 def _is_of_a_proxy_without_origin(answer: Answer) -> bool:
