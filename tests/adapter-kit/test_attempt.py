@@ -259,15 +259,32 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("which says nothing of a run", TIMED_OUT, CancelAnswered(Missing("404")), "cancelling", ["progressed"], None, NOW),
     ("nor does a look", TIMED_OUT, Checked(Missing("404")), "cancelling", ["progressed"], None, NOW),
     (
-        "but where it was promised",
-        at(TIMED_OUT, cancel_taken=True),
+        "nor where a stop was promised",
+        at(TIMED_OUT, cancel_answered=True),
+        Checked(Missing("404")),
+        "cancelling",
+        ["progressed"],
+        None,
+        NOW,
+    ),
+    (
+        "nor for a start that was late",
+        at(TIMED_OUT, cancel_answered=True, cancel_reason="start_timeout"),
+        Checked(Missing("404")),
+        "cancelling",
+        ["progressed"],
+        None,
+        NOW,
+    ),
+    (
+        "but where it was asked for long",
+        at(TIMED_OUT, fetch_by=NOW),
         Checked(Missing("404")),
         "failed",
         ["failed"],
         None,
         NOW,
     ),
-    ("or asked for long", at(TIMED_OUT, fetch_by=NOW), Checked(Missing("404")), "failed", ["failed"], None, NOW),
     ("cancelled, watched", at(CANCELLING, cancel_answered=True), Due(), "cancelling", [], "Check", NOW),
     (
         "finished all the same",
@@ -470,6 +487,21 @@ def test_a_run_that_is_known_again_has_its_whole_window_later() -> None:
     assert missing.fetch_by == WINDOW_ENDS
     back = step(missing, Checked(Running()), LATER).attempt
     assert back.fetch_by is None
+
+
+@pytest.mark.parametrize("reason", ["start_timeout", "run_timeout"])
+def test_a_promise_to_stop_a_run_is_not_its_end(reason: Any) -> None:
+    promised = at(CANCELLING, cancel_reason=reason)
+    attempt, now = step(promised, CancelAnswered(CancelPending()), NOW).attempt, NOW
+    while attempt.state == "cancelling":
+        assert attempt.next_action_at is not None
+        now = attempt.next_action_at
+        looking = step(attempt, Due(), now)
+        assert looking.action == Check()
+        attempt = step(looking.attempt, Checked(Missing("404")), now).attempt
+    assert now >= WINDOW_ENDS
+    assert attempt.failure is not None
+    assert attempt.failure.kind == reason
 
 
 def test_a_cancel_leaves_a_finished_run_a_short_time_for_its_output() -> None:

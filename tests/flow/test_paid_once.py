@@ -119,8 +119,6 @@ class ProviderRun:
     end: RunEnd
     looks: int = 0
     cancelled: bool = False
-    promised: bool = False
-    """The provider has promised to stop it."""
     said_over: bool = False
     """The provider has said that it ended without a result."""
     window_ends: datetime | None = None
@@ -383,7 +381,6 @@ class World:
         if not fate.final:
             run.said_over = True
             return Stopped(may_have_cost=run.looks > 1)
-        run.promised = True
         return CancelPending()
 
     def _search(self, attempt_id: AttemptId, fate: Fate) -> FindOutcome:
@@ -638,9 +635,8 @@ def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPoli
     for run in world.runs.values():
         if run.attempt_id != attempt_id or run.said_over:
             continue
-        promised = run.promised and attempt.failure.kind in (FailureKind.START_TIMEOUT, FailureKind.RUN_TIMEOUT)
         window_over = run.window_ends is not None and world.now >= run.window_ends
-        assert promised or window_over, f"paid again though the run is well: {attempt.failure}"
+        assert window_over, f"paid again though the run is well: {attempt.failure}"
         if attempt.failure.kind in LOST_OUTPUT:
             assert policy == "retry_elsewhere", "paid again against the request's policy"
 

@@ -481,8 +481,8 @@ def _progressed(
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
     """A provider that does not know a run it accepted says nothing about how that ended: it is asked again."""
     cancelling = attempt.state == "cancelling"
-    # Where nobody else will be paid, or the provider had promised to stop it, its word is believed sooner.
-    harmless = cancelling and (attempt.cancel_taken or attempt.cancel_reason in ("client", "deadline"))
+    # Where nobody else will be paid, its word is believed sooner; a promise to stop a run is none that it has stopped.
+    harmless = cancelling and attempt.cancel_reason in ("client", "deadline")
     if harmless and attempt.tries + 1 >= MISSING_TRIES:
         return _stopped(attempt, may_have_cost=True, now=now, follow_up="watch")
     if (again := not_known(attempt, reason, now)) is not None:
@@ -552,7 +552,7 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
         case Stopped(may_have_cost):
             return _stopped(attempt, may_have_cost=may_have_cost, now=now)
         case CancelPending():
-            noted = replace(attempt, tries=0, cancel_answered=True, cancel_taken=True)
+            noted = replace(attempt, tries=0, cancel_answered=True)
             return Step(replace(noted, next_action_at=now + timedelta(seconds=1)))
         case AlreadyOver():
             return Step(with_lease(replace(attempt, tries=0, cancel_answered=True), now), action=Check())

@@ -108,8 +108,6 @@ class Attempt:
     cancel_sent_at: datetime | None = None
     cancel_answered: bool = False
     """The provider has answered the cancel, so that what is left is to see how the run ends."""
-    cancel_taken: bool = False
-    """The provider has promised to stop the run."""
     failure: Failure | None = None
     held_back: bool = False
     """It was told to wait its turn, and has said so."""
