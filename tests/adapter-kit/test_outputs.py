@@ -150,6 +150,110 @@ def test_what_was_asked_for_and_where_to_ask_are_no_outputs(answer: Any) -> None
     assert isinstance(read_outputs(answer, "music", "raw"), OutputPending)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"urls": [A]},
+        {"urls": {"audio": A}},
+        {"original_audio": A},
+        {"original_audio": C},
+        {"source_url": A},
+        {"source_audio": {"url": A}},
+        {"response_url": A},
+        {"guide_vocals": A},
+        {"control_audio": A},
+        {"web": A},
+        {"next": A},
+        {"request": {"audio": A}},
+        {"params": {"result": {"url": C, "content_type": "audio/mpeg"}}},
+        {A: True},
+        {"files": {A: {"size": 7}}},
+    ],
+    ids=str,
+)
+def test_a_link_under_a_key_of_what_is_usually_asked_for_is_taken_where_it_is_all_there_is(answer: Any) -> None:
+    assert urls(answer) in ([A], [C])
+
+
+def test_a_link_under_such_a_key_is_none_beside_any_other() -> None:
+    assert urls({"original_audio": A, "song": B}) == [B]
+    assert urls({"request": {"audio": A}, "thing": C}) == [C]
+    assert urls({"response_url": A, "clip": FILM}) == [FILM]
+
+
+@pytest.mark.parametrize("answer", [{"original_audio": B}, {"source_audio": {"url": B}}, {"request": {"audio": B}}])
+def test_where_a_file_was_given_a_link_under_such_a_key_may_be_a_copy_of_it(answer: Any) -> None:
+    assert isinstance(read_outputs(answer, "music", "raw", {"reference_audio": A}), Unreadable)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"source_url": "https://files.example/abc"},
+        {"original_image": PNG},
+        {"prompt_file": "https://files.example/abc", "seed": 7},
+        {"audio": {"id": "file-123", "status": "done"}},
+        {"audio": {"id": "file-123"}},
+        {"audio": {"name": "song.mp3", "content_type": "audio/mpeg"}},
+        {"audio": [82, 73, 70]},
+        {"audio": {"bytes": [82, 73, 70, 70], "sample_rate": 44100}},
+        {"result": {"audio": {"id": "file-123"}}, "message": "done"},
+        {"tracks": [{"id": "a", "duration": 30.5}]},
+    ],
+    ids=str,
+)
+def test_what_may_be_an_output_that_nobody_can_fetch_is_ours_to_read(answer: Any) -> None:
+    assert isinstance(read_outputs(answer, "music", "raw"), Unreadable)
+
+
+@pytest.mark.parametrize(
+    ("answer", "instead"),
+    [
+        ({"audio": None, "waveform_video": FILM}, []),
+        ({"audio": None, "file": C}, [C]),
+        ({"audio": None, "video": FILM}, [FILM]),
+        ({"audio": {"url": None}, "video": {"url": FILM}, "image": PNG}, [FILM]),
+        ({"result": {"audio": ""}, "page": C}, [C]),
+        ({"audio": [], "preview_audio": A}, []),
+        ({"audio": None, "message": f"Listen at {A}"}, []),
+        ({"audio": None, "instrumental": True, "file": C}, [C]),
+        ({"audio": {"id": "a", "status": "processing"}}, []),
+        ({"audio": {"id": "a", "url": None, "duration": 30.5}}, []),
+        ({"tracks": [{"id": "a", "audio_url": None}]}, []),
+    ],
+    ids=str,
+)
+def test_what_lies_beside_an_empty_place_for_the_output_is_not_taken_at_once(answer: Any, instead: list[str]) -> None:
+    outcome = read_outputs(answer, "music", "raw")
+    assert isinstance(outcome, OutputPending)
+    assert [output.url for output in outcome.instead] == instead
+
+
+def test_an_empty_place_is_no_reason_to_wait_where_the_output_is_elsewhere() -> None:
+    assert urls({"audio": None, "files": [A]}) == [A]
+    assert urls({"audio": None, "song": {"url": C}}) == [C]
+    assert urls({"stems": None, "vocals": None, "file": C}) == [C]
+    assert urls({"input": {"audio": None}, "file": C}) == [C]
+    assert urls({"image": None, "clip": FILM}) == [FILM]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{A},{B}", [A, B]),
+        (f"{A}, {B}", [A, B]),
+        (f"{A}|{B}", [A, B]),
+        (f"{A};{C}", [A, C]),
+        (f"{A}?sig=1,2,{B}?sig=3", [f"{A}?sig=1,2", f"{B}?sig=3"]),
+        ("https://files.example/a,b.wav", ["https://files.example/a,b.wav"]),
+        ("https://files.example/a|b.wav", ["https://files.example/a%7Cb.wav"]),
+        (f"https://x.example/mix?of={A},{B}", [f"https://x.example/mix?of={A},{B}"]),
+    ],
+)
+def test_links_that_are_joined_are_several(text: str, expected: list[str]) -> None:
+    assert urls(text) == urls({"audio": text}) == urls([text]) == expected
+
+
 def test_what_was_asked_for_is_known_by_itself_too() -> None:
     asked = {"melody": A, "voices": [{"file": B}], "style": "https://files.example/my style.wav"}
     assert urls({"melody": A, "song": C, "voice": B}, asked=asked) == [C]

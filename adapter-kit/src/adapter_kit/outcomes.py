@@ -121,6 +121,8 @@ class OutputPending:
     """The run finished well, and its output is not there yet; asking again later is right."""
 
     reason: str
+    instead: tuple[Output, ...] = ()
+    """What there is beside its empty place, and may stand for it if nothing else comes."""
 
 
 @dataclass(frozen=True, slots=True)

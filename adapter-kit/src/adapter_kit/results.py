@@ -10,7 +10,15 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.links import bare_data, family_of_link, family_of_name, family_of_type, link_in, links_within
+from adapter_kit.links import (
+    MAX_TEXT_CHARS,
+    bare_data,
+    family_of_link,
+    family_of_name,
+    family_of_type,
+    link_in,
+    links_within,
+)
 
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 20_000
@@ -56,6 +64,9 @@ _TO_ASK_AT: Final = re.compile(
     r"/api/callbacks/[^/]+/[^/]+/|//(queue\.fal(run\.com|\.run)|api\.replicate\.com/v1/predictions|stream\.replicate\.com)\b"
 )
 """Links that are ours or lead to the providers' APIs, under whatever key."""
+_CALLS: Final = frozenset({"get", "cancel", "web", "stream", "status", "response"})
+"""What `urls` are called that say where to ask; other `urls` may well be outputs."""
+_JOINED: Final = re.compile(r"\s*[,;|]\s*(?=https?://)", re.IGNORECASE)
 _TYPE_KEYS: Final = ("content_type", "mime_type", "mimetype", "mime", "media_type", "type")
 _NAME_KEYS: Final = ("file_name", "filename", "name", "path")
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")
@@ -96,7 +107,7 @@ def links_in(result: JsonValue, *, echoes: bool = False) -> list[Candidate]:
     """All links in a result, in order, each once; those under keys of what was asked for only with `echoes`."""
     found: dict[str, Candidate] = {}
     for candidate in _Walk(echoes).through(result, _Place(), 0, 0):
-        if not echoes and _TO_ASK_AT.search(candidate.url[:200]):
+        if _TO_ASK_AT.search(candidate.url[:200]):
             continue
         known = found.get(candidate.url)
         if known is None or (known.within and not candidate.within):
@@ -127,7 +138,9 @@ class _Walk:
         if isinstance(value, dict):
             for key, inner in value.items():
                 plain = plain_key(key)
-                if self._echoes or not is_echo(plain):
+                if key[:4].lower() == "http" and (link := link_in(key)) is not None:
+                    yield _judged(link, place.keys, {})
+                if self._echoes or not is_echo(plain) or (plain == "urls" and not _is_where_to_ask(inner)):
                     there = replace(place, keys=(*place.keys, plain), about=value)
                     yield from self.through(inner, there, depth + 1, nested)
         elif isinstance(value, list):
@@ -139,13 +152,29 @@ class _Walk:
             yield from self._text(value, place, depth, nested)
 
     def _text(self, text: str, place: _Place, depth: int, nested: int) -> Iterator[Candidate]:
-        if (link := link_in(text) or bare_data(text)) is not None:
+        if links := _joined(text):
+            self._groups += 1
+            for each in links:
+                yield replace(_judged(each, place.keys, place.about), group=place.group or self._groups)
+        elif (link := link_in(text) or bare_data(text)) is not None:
             yield replace(_judged(link, place.keys, place.about), group=place.group)
         elif nested < MAX_NESTED and (parsed := _parsed(text)) is not None:
             yield from self.through(parsed, place, depth + 1, nested + 1)
         else:
             for each in links_within(text):
                 yield Candidate(each, None, family_of_link(each), any(map(is_aside, place.keys)), within=True)
+
+
+def _is_where_to_ask(value: JsonValue) -> bool:
+    return isinstance(value, dict) and not _CALLS.isdisjoint(value)
+
+
+def _joined(text: str) -> list[str]:
+    """The links that a text joins with commas or the like; empty where it is anything else."""
+    parts = _JOINED.split(text) if len(text) <= MAX_TEXT_CHARS else []
+    # A link that holds another one may hold a list of them.
+    links = [link_in(part) for part in parts if part.count("://") == 1]
+    return [link for link in links if link] if len(parts) > 1 and len(links) == len(parts) and all(links) else []
 
 
 def _judged(link: str, keys: tuple[str, ...], about: Mapping[str, JsonValue]) -> Candidate:
