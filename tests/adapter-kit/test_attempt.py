@@ -107,6 +107,8 @@ LATER = NOW + timedelta(seconds=300)
 PENDING = step(STARTED, Checked(OutputPending("null")), NOW).attempt
 WINDOW_ENDS = NOW + timedelta(minutes=15)
 TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", tries=MISSING_TRIES - 1)
+SIGNED = (Output("https://files.example/a.wav?sig=2"), Output("https://files.example/b.wav?sig=2"))
+BESIDE = OutputPending("null", (Output("https://files.example/film.mp4"),))
 UNTOLD = NoAnswer("HTTP 500", finished=True)
 GONE = Failure(FailureKind.OUTPUT_LOST, "404")
 REFUSED = Failure(FailureKind.OUTPUT_REFUSED, "egress")
@@ -216,6 +218,13 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
     ("cancel while running", STARTED, CancelWanted("client"), "cancelling", [], None, NOW),
     ("stored", COLLECTING, Collected((ARTIFACT,)), "succeeded", ["progressed", "succeeded"], None, NOW),
     ("collect again", COLLECTING, Due(), "collecting", [], "Collect", NOW),
+    ("read the result anew", at(COLLECTING, tries=1), Due(), "collecting", [], "Check", NOW),
+    ("and find new links", at(COLLECTING, tries=1), Checked(Produced(SIGNED)), "collecting", [], "Collect", NOW),
+    ("or none", at(COLLECTING, tries=1), Checked(OutputPending("null")), "collecting", [], "Collect", NOW),
+    ("or no answer", at(COLLECTING, tries=1), Checked(UNTOLD), "collecting", [], "Collect", NOW),
+    ("or nobody who knows it", at(COLLECTING, tries=1), Checked(Missing("404")), "collecting", [], "Collect", NOW),
+    ("a film at first", STARTED, Checked(BESIDE), "collecting", ["progressed"], None, NOW),
+    ("a film to the end", PENDING, Checked(BESIDE), "collecting", ["progressed"], "Collect", WINDOW_ENDS),
     ("output gone", COLLECTING, CollectFailed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
     ("download cut", COLLECTING, CollectFailed(GONE, final=False), "collecting", ["progressed"], None, NOW),
     ("cut again", at(COLLECTING, tries=1), CollectFailed(GONE, final=False), "collecting", [], None, NOW),
@@ -480,6 +489,33 @@ def test_the_window_begins_once_and_the_last_try_is_at_its_end() -> None:
     assert 20 < looks < 60
     assert attempt.failure is not None
     assert (attempt.failure.kind, attempt.follow_up) == (FailureKind.OUTPUT_LOST, "watch")
+
+
+def test_links_that_expire_are_read_anew_until_the_window_is_over() -> None:
+    attempt, now, links = step(STARTED, Checked(Produced(SIGNED[:1])), NOW).attempt, NOW, [SIGNED[:1]]
+    while attempt.state == "collecting":
+        links.append((Output(f"https://files.example/a.wav?sig={len(links)}"),))
+        attempt = step(attempt, CollectFailed(GONE, final=False), now).attempt
+        if attempt.state != "collecting":
+            break
+        assert attempt.next_action_at is not None
+        now = attempt.next_action_at
+        looking = step(attempt, Due(), now)
+        assert looking.action == Check()
+        fetching = step(looking.attempt, Checked(Produced(links[-1])), now)
+        assert (fetching.action, fetching.events, fetching.attempt.outputs) == (Collect(), (), links[-1])
+        assert fetching.attempt.fetch_by == WINDOW_ENDS
+        attempt = fetching.attempt
+    assert now == WINDOW_ENDS
+    assert 20 < len(links) < 60
+    assert (attempt.failure, attempt.follow_up) == (GONE, "collect")
+
+
+def test_what_stands_for_an_output_is_fetched_once_the_window_is_over() -> None:
+    taken = step(PENDING, Checked(BESIDE), WINDOW_ENDS).attempt
+    assert taken.outputs == BESIDE.instead
+    assert step(taken, Collected((ARTIFACT,)), WINDOW_ENDS).attempt.state == "succeeded"
+    assert step(taken, CollectFailed(GONE, final=False), WINDOW_ENDS).attempt.state == "failed"
 
 
 def test_a_run_that_is_known_again_has_its_whole_window_later() -> None:

@@ -86,6 +86,7 @@ SHOWN = step(HELD, CalledBack(REF), NOW).attempt
 CLAIMED = step(HELD, Resolved(REF, NOW), NOW).attempt
 WATCHED = replace(SHOWN, cancel_answered=True)
 COLLECTING = replace(WATCHED, follow_up="collect", outputs=(Output("https://files.example/a.wav"),))
+TRIED = replace(COLLECTING, tries=1)
 SETTLED = step(replace(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
 NOTHING = Searched(NotFound(conclusive=False))
 STORE_AWAY = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
@@ -129,6 +130,17 @@ ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[s
         "Collect",
     ),
     ("an operator comes late", SHOWN, Resolved(None, NOW), ("failed", LOST), [], None),
+    ("after a failure its result is read anew", TRIED, Due(), ("failed", LOST), [], "Check"),
+    (
+        "with new links",
+        TRIED,
+        Checked(Produced((Output("https://files.example/b.wav"),))),
+        ("failed", LOST),
+        [],
+        "Collect",
+    ),
+    ("or without", TRIED, Checked(Missing("404")), ("failed", LOST), [], "Collect"),
+    ("a look from before", COLLECTING, Checked(Missing("404")), ("failed", LOST), [], None),
     ("what shows itself is stopped", SHOWN, Due(), ("failed", LOST), [], "Cancel"),
     ("stopped in time", SHOWN, CancelAnswered(Stopped(may_have_cost=False)), ("cancelled", LOST), ["cancelled"], None),
     ("not stopped at once", SHOWN, CancelAnswered(CancelPending()), ("failed", LOST), [], "Check"),

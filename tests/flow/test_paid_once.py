@@ -87,6 +87,7 @@ RunEnd = Literal["produce", "break", "stop", "hang"]
 Oddity = Literal[
     "none",
     "pending",
+    "beside",
     "untold",
     "missing",
     "unreadable",
@@ -354,6 +355,8 @@ class World:
         match fate.odd:
             case "pending":
                 return OutputPending("null")
+            case "beside":
+                return OutputPending("null", (Output("https://files.example/film.mp4"),))
             case "untold":
                 return NoAnswer("HTTP 500", finished=True)
             case "unreadable":

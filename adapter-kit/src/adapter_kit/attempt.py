@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
-from adapter_kit.fetching import collect_failed, lost, not_known, output_pending, unreadable, window
+from adapter_kit.fetching import collect_failed, lost, named_anew, not_known, output_pending, unreadable, window
 from adapter_kit.happenings import (
     CalledBack,
     Cancel,
@@ -150,7 +150,9 @@ def _due(attempt: Attempt, now: datetime) -> Step:
         case "running":
             return _watch(attempt, now)
         case "collecting":
-            return Step(with_lease(attempt, now), action=Collect() if attempt.outputs else Check())
+            # After a failed try the result is read anew: what it names may have expired, or have become more.
+            first_try = bool(attempt.outputs) and not attempt.tries
+            return Step(with_lease(attempt, now), action=Collect() if first_try else Check())
         case "cancelling":
             return _watch_cancel(attempt, now)
         case "succeeded" | "failed" | "cancelled":
@@ -399,8 +401,9 @@ def _cancelling(attempt: Attempt, reason: CancelReason, now: datetime) -> Step:
 def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
     if attempt.state == "ambiguous" and attempt.claim is not None:
         return _claim_checked(attempt, attempt.claim, checked.outcome, now)
-    if attempt.state == "collecting" and not attempt.outputs:
-        return _finished_checked(attempt, checked.outcome, now)
+    if attempt.state == "collecting":
+        seen = _result_read_anew if attempt.outputs else _finished_checked
+        return seen(attempt, checked.outcome, now)
     if attempt.state not in ("running", "cancelling"):
         return Step(attempt)
     match checked.outcome:
@@ -433,6 +436,13 @@ def _finished_checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) ->
             return _run_over(attempt, over, now)
 
 
+def _result_read_anew(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
+    """The outputs could not be fetched, and the result was read once more; they are tried again, whatever it says."""
+    if not attempt.tries:
+        return Step(attempt)  # A look from before they were known.
+    return Step(with_lease(named_anew(attempt, outcome), now), action=Collect())
+
+
 def _run_over(
     attempt: Attempt, outcome: Produced | OutputPending | Unreadable | Broken | Stopped, now: datetime
 ) -> Step:
@@ -440,8 +450,8 @@ def _run_over(
         case Produced(outputs):
             collecting = replace(attempt, state="collecting", outputs=outputs, fetch_by=window(attempt, now), tries=0)
             return told(with_lease(collecting, now), AttemptProgressed, now, Collect(), stage="collecting")
-        case OutputPending(reason):
-            return output_pending(attempt, reason, now)
+        case OutputPending(reason, instead):
+            return output_pending(attempt, reason, now, instead)
         case Unreadable():
             return unreadable(attempt, outcome, now)
         case Broken(failure, may_have_cost):

@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from adapter_kit.happenings import CollectFailed
-from adapter_kit.outcomes import Failure, Unreadable
-from adapter_kit.record import MISSING_TRIES, Attempt, FollowUp, Step, failed, put_off, succeeded, told
+from adapter_kit.happenings import Collect, CollectFailed
+from adapter_kit.outcomes import CheckOutcome, Failure, Output, Produced, Unreadable
+from adapter_kit.record import MISSING_TRIES, Attempt, FollowUp, Step, failed, put_off, succeeded, told, with_lease
 from contracts.attempts import AttemptProgressed
 from contracts.failures import FAILURES, FailureKind
 
@@ -39,11 +39,15 @@ def window(attempt: Attempt, now: datetime) -> datetime:
     return now + timedelta(seconds=min(left_s, share_s, attempt.results_kept_s))
 
 
-def output_pending(attempt: Attempt, reason: str, now: datetime) -> Step:
-    """The run finished, and its output is not there yet."""
+def output_pending(attempt: Attempt, reason: str, now: datetime, instead: tuple[Output, ...] = ()) -> Step:
+    """The run finished, and its output is not there yet; what may stand for it is taken once the window is over."""
     fetch_by = window(attempt, now)
     if now >= fetch_by:
         over = replace(attempt, cancel_answered=True)  # There is nothing left to stop.
+        if instead:
+            taken = with_lease(replace(over, state="collecting", outputs=instead, fetch_by=fetch_by, tries=0), now)
+            message = f"{reason}; what stands beside it is taken in its place"
+            return told(taken, AttemptProgressed, now, Collect(), stage="collecting", message=message)
         return lost(over, Failure(FailureKind.OUTPUT_LOST, reason), now)
     if attempt.state == "collecting":
         return _again(attempt, fetch_by, now)
@@ -94,6 +98,24 @@ def noted(attempt: Attempt, happened: CollectFailed) -> Attempt:
     """The attempt with what this collection achieved: a later one may achieve less."""
     stored = {**attempt.stored, **happened.stored}
     return replace(attempt, reached=attempt.reached | happened.reached, stored=stored)
+
+
+def named_anew(attempt: Attempt, outcome: CheckOutcome) -> Attempt:
+    """The attempt with the outputs that its result names by now: links expire, and files come late.
+
+    What is known of an output stays known where its number stands for the same file. A result that names fewer, or
+    none, is not believed.
+    """
+    if not isinstance(outcome, Produced) or len(outcome.outputs) < len(attempt.outputs):
+        return attempt
+    pairs = enumerate(zip(attempt.outputs, outcome.outputs, strict=False), start=1)
+    same = frozenset(n for n, (before, by_now) in pairs if _file(before) == _file(by_now))
+    stored = {n: artifact for n, artifact in attempt.stored.items() if n in same}
+    return replace(attempt, outputs=outcome.outputs, reached=attempt.reached & same, stored=stored)
+
+
+def _file(output: Output) -> str:
+    return output.url.partition("?")[0]
 
 
 def partly(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:

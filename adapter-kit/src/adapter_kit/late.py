@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from adapter_kit.fetching import noted, partly
+from adapter_kit.fetching import named_anew, noted, partly
 from adapter_kit.happenings import (
     CalledBack,
     Cancel,
@@ -110,7 +110,7 @@ def _due(attempt: Attempt, now: datetime) -> Step:
         case "search":
             return Step(at_work, action=Search())
         case "collect":
-            return Step(at_work, action=Collect())
+            return Step(at_work, action=Check() if attempt.tries else Collect())
         case "watch":
             return Step(at_work, action=Check() if attempt.cancel_answered else Cancel())
         case _:
@@ -214,6 +214,8 @@ def _heard_of_outputs(attempt: Attempt, happening: Happening, now: datetime) -> 
             if again.attempt.stored and (due is None or until is None or due >= until):
                 return partly(again.attempt, happening, now)
             return again
+        case Checked(outcome) if attempt.tries:
+            return Step(with_lease(named_anew(attempt, outcome), now), action=Collect())
         case _:
             return Step(attempt)
 
