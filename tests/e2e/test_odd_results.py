@@ -36,6 +36,15 @@ KEPT: dict[str, Mapping[str, Any]] = {
 }
 """How a run that ends well may look, and one bill is all that comes of it."""
 
+UNWELL: dict[str, Mapping[str, Any]] = {
+    "a 500 in JSON": {"status": 500, "body": {"detail": "Internal Server Error"}},
+    "an empty 504": {"status": 504, "body": ""},
+    "a page": {"status": 503, "body": "<html><body>nginx</body></html>", "bare": True},
+    "a 405": {"status": 405, "body": {"detail": "Method Not Allowed"}},
+    "too early": {"status": 400, "body": {"detail": "Request is not completed yet"}},
+}
+"""What fal may answer, for a while, to the question for the result of a run that ended well."""
+
 OURS: dict[str, tuple[Mapping[str, Any], str]] = {
     "nothing that could be a file": ({"result": {"message": "done"}}, "output_unreadable"),
     "a host that our rules refuse": ({"result": {"audio": {"url": "http://198.18.0.5/a.wav"}}}, "output_refused"),
@@ -57,6 +66,17 @@ async def test_an_output_that_looks_odd_is_kept_and_nobody_is_paid_again(system:
     }
     assert told == dict.fromkeys(cases, ("succeeded", [None]))
     assert bought == dict.fromkeys(cases, 1)
+
+
+async def test_a_bad_answer_to_the_question_for_a_result_is_asked_again(system: System) -> None:
+    for name, refusal in UNWELL.items():
+        await system.fault(f"unwell: {name}", {"refuse": refusal}, provider="fal", on="result", times=2)
+    prompts = [f"unwell: {name}" for name in UNWELL]
+    ids = await asyncio.gather(*(system.submit(prompt, providers=["fal", "replicate"]) for prompt in prompts))
+    jobs = await asyncio.gather(*(system.ended(job_id) for job_id in ids))
+    for prompt, job in zip(prompts, jobs, strict=True):
+        posts = [post["provider"] for post in await system.posts(prompt)]
+        assert (prompt, job["status"], posts) == (prompt, "succeeded", ["fal"])
 
 
 async def test_a_fault_of_ours_after_acceptance_ends_the_job_and_pays_nobody_else(system: System) -> None:
