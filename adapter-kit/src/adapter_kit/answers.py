@@ -52,6 +52,16 @@ def _never(_: Answer) -> bool:
     return False
 
 
+def _is_problem(answer: Answer) -> bool:
+    """Whether a 5xx is the API's own word, in problem details whose `status` is that of the answer.
+
+    With 502, 504 and 520 to 529 a proxy speaks of a request that may still be under way, whatever form it has.
+    """
+    document = answer.document()
+    own = isinstance(document.get("detail"), str) and document.get("status") == answer.status
+    return own and answer.status not in (502, 504) and not 520 <= answer.status <= 529
+
+
 def submit_outcome(
     done: Exchange,
     accepted: Callable[[Answer], ProviderRef | None],
@@ -59,10 +69,12 @@ def submit_outcome(
     *,
     path: str = "",
     is_final: Callable[[Answer], bool] = _never,
+    is_own: Callable[[Answer], bool] = _never,
 ) -> SubmitOutcome:
     """What came of a POST to `path`; what is not surely one of the others is unclear.
 
-    `is_final` says of a 5xx whether by the provider's documents no run has come of the request, nor will.
+    `is_final` says of a 5xx whether by the provider's documents no run has come of the request, nor will; `is_own`,
+    whether it is in a form of the provider's own, beside that of problem details.
     """
     answer = done.answer
     if answer is None:
@@ -80,7 +92,11 @@ def submit_outcome(
     if _is_of_a_proxy_without_origin(answer):
         return NotSent(explain(done))
     if answer.status >= 500:
-        return _failed(done, answer, failure_of(answer), is_final)
+        failure = failure_of(answer)
+        if FAILURES[failure.kind].callers_fault or is_final(answer):
+            # With a caller's mistake the job ends, so that no second run is paid for.
+            return Refused(failure)
+        return Unclear(explain(done), answered=_is_problem(answer) or is_own(answer))
     return Unclear(explain(done))
 
 
@@ -93,23 +109,6 @@ def _nameless(answer: Answer, failure: Failure) -> SubmitOutcome:
 
 def _refused(failure: Failure) -> SubmitOutcome:
     return CallbackRefused(failure) if failure.kind is FailureKind.CALLBACK_REFUSED else Refused(failure)
-
-
-def _failed(done: Exchange, answer: Answer, failure: Failure, is_final: Callable[[Answer], bool]) -> SubmitOutcome:
-    """A 5xx: a caller's mistake ends the job, so that no second run is paid for; what else is final, says its table."""
-    if FAILURES[failure.kind].callers_fault or is_final(answer):
-        return Refused(failure)
-    return Unclear(explain(done), answered=_is_of_the_api(answer))
-
-
-def _is_of_the_api(answer: Answer) -> bool:
-    """Whether a 5xx is the API's own word, in problem details whose `status` is that of the answer.
-
-    With 502, 504 and 520 to 529 a proxy speaks of a request that may still be under way, whatever form it has.
-    """
-    document = answer.document()
-    own = isinstance(document.get("detail"), str) and document.get("status") == answer.status
-    return own and answer.status not in (502, 504) and not 520 <= answer.status <= 529
 
 
 def _is_of_a_proxy_without_origin(answer: Answer) -> bool:

@@ -176,10 +176,13 @@ def fal_failure(
 def run_failure(answer: Answer, status: Mapping[str, JsonValue], echoed: Sequence[str] = ()) -> Failure:
     """The failure of an accepted run, by its status and the answer to the question for its result.
 
-    What a model was told by a service of its own, "invalid API key" say, is not told to us.
+    What a model was told by a service of its own, "invalid API key" say, is not told to us; whatever the status, its
+    words may name the caller's mistake.
     """
     failure = fal_failure(answer, status.get("error_type"), status.get("error"), echoed)
-    return replace(failure, kind=FailureKind.PROVIDER_ERROR) if failure.kind in _OF_OTHERS else failure
+    if failure.kind not in _OF_OTHERS:
+        return failure
+    return replace(failure, kind=_kind_said(answer, echoed) or FailureKind.PROVIDER_ERROR)
 
 
 def tells_of_failure(answer: Answer, failure: Failure, echoed: Sequence[str] = ()) -> bool:
@@ -193,16 +196,17 @@ def tells_of_failure(answer: Answer, failure: Failure, echoed: Sequence[str] = (
         return False
     if is_typed_by_model(answer) or answer.headers.get(_TIMEOUT_TYPE[0]) == _TIMEOUT_TYPE[1]:
         return True
-    document = answer.document()
-    said = texts_in(document) if document else (answer.text,)
-    if kind_said(said, (*echoed, *echoes_in(document))) is not None:
-        return FAILURES[failure.kind].callers_fault
-    if is_too_early(answer):
-        return False
-    if document and FAILURES[failure.kind].callers_fault:
+    early = is_too_early(answer)
+    if FAILURES[failure.kind].callers_fault and (_kind_said(answer, echoed) or (answer.document() and not early)):
         return True
-    flat = _texts([document.get("error_type"), answer.headers.get("x-fal-error-type")])
-    return bool(flat) and (answer.status in (400, 499) or answer.status >= 500)
+    flat = _texts([answer.document().get("error_type"), answer.headers.get("x-fal-error-type")])
+    return bool(flat) and not early and (answer.status in (400, 499) or answer.status >= 500)
+
+
+def _kind_said(answer: Answer, echoed: Sequence[str]) -> FailureKind | None:
+    document = answer.document()
+    said = texts_in(document) if document else () if is_page(answer) else (answer.text,)
+    return kind_said(said, (*echoed, *echoes_in(document)))
 
 
 def is_page(answer: Answer) -> bool:
@@ -227,9 +231,16 @@ def ended_without_a_run(answer: Answer) -> bool:
         # The start deadline has passed before any runner began: "never" tried again, and not billed.
         return True
     error_type = answer.document().get("error_type")
+    return is_own_word(answer) and isinstance(error_type, str) and (error_type, answer.status) in ENDED_WITHOUT_A_RUN
+
+
+def is_own_word(answer: Answer) -> bool:
+    """Whether an error has a type of fal's, which its header bears out, or at least its id."""
+    error_type = answer.document().get("error_type")
     header = answer.headers.get("x-fal-error-type")
-    is_own = header == error_type or (header is None and "x-fal-request-id" in answer.headers)
-    return is_own and isinstance(error_type, str) and (error_type, answer.status) in ENDED_WITHOUT_A_RUN
+    return isinstance(error_type, str) and (
+        header == error_type or (header is None and "x-fal-request-id" in answer.headers)
+    )
 
 
 def _code_in(document: dict[str, JsonValue]) -> str | None:

@@ -35,7 +35,7 @@ from adapter_kit.provider import LostSubmission, Run, Submission
 from adapter_kit.wire import Answer, checked_key, exchange, is_sendable
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
-from fal_adapter.errors import ended_without_a_run, fal_failure
+from fal_adapter.errors import ended_without_a_run, fal_failure, is_own_word
 from fal_adapter.listing import listing_query, read_page
 from fal_adapter.reading import (
     URL_NAMES,
@@ -95,6 +95,7 @@ class FalProvider:
             lambda answer: fal_failure(answer, echoed=strings_in(dict(submission.arguments))),
             path=submission.endpoint,
             is_final=ended_without_a_run,
+            is_own=is_own_word,
         )
         known = await self._known_all_the_same(submission.endpoint, done.answer)
         return outcome if known is None else Accepted(known)
