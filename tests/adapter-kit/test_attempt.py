@@ -511,6 +511,19 @@ def test_links_that_expire_are_read_anew_until_the_window_is_over() -> None:
     assert (attempt.failure, attempt.follow_up) == (GONE, "collect")
 
 
+@pytest.mark.parametrize(("asked_s", "wait_s"), [(None, 1.5), (0.1, 1.5), (20, 20), (4_000, 30)])
+def test_a_provider_may_ask_to_wait_before_the_next_question(asked_s: float | None, wait_s: float) -> None:
+    busy = Checked(NoAnswer("HTTP 429", asked_s, finished=True))
+    due = step(STARTED, busy, NOW).attempt.next_action_at
+    assert due is not None
+    assert due <= NOW + timedelta(seconds=wait_s)
+    assert due >= NOW + timedelta(seconds=min(asked_s or 0, 30))
+    near_the_end = WINDOW_ENDS - timedelta(seconds=3)
+    last = step(PENDING, busy, near_the_end).attempt.next_action_at
+    assert last is not None
+    assert last <= WINDOW_ENDS
+
+
 def test_what_stands_for_an_output_is_fetched_once_the_window_is_over() -> None:
     taken = step(PENDING, Checked(BESIDE), WINDOW_ENDS).attempt
     assert taken.outputs == BESIDE.instead

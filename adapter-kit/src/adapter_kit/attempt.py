@@ -413,8 +413,8 @@ def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
             return _progressed(attempt, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
         case Missing(reason):
             return _missing(attempt, reason, now)
-        case NoAnswer(reason, finished=True):
-            return output_pending(attempt, reason, now)
+        case NoAnswer(reason, retry_after_s, finished=True):
+            return output_pending(attempt, reason, now, wait_s=retry_after_s)
         case NoAnswer(_, retry_after_s):
             tries = attempt.tries + 1
             wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt.attempt_id, tries)), 30.0)
@@ -428,8 +428,8 @@ def _finished_checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) ->
     match outcome:
         case Waiting() | Running():
             return output_pending(attempt, "the provider no longer says that the run has finished", now)
-        case NoAnswer(reason):
-            return output_pending(attempt, reason, now)
+        case NoAnswer(reason, retry_after_s):
+            return output_pending(attempt, reason, now, wait_s=retry_after_s)
         case Missing(reason):
             return _missing(attempt, reason, now)
         case over:

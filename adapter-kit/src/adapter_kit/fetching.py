@@ -22,6 +22,9 @@ FETCH_SHARE: Final = 0.5
 FETCH_AT_LEAST_S: Final = 30.0
 """The shortest window, in seconds, where the job has that much time left."""
 
+LONGEST_WAIT_S: Final = 30.0
+"""How long the provider may put off a question for a result, in seconds."""
+
 
 def window(attempt: Attempt, now: datetime) -> datetime:
     """End of the fetching window; a new one begins `now` where there is none.
@@ -39,8 +42,13 @@ def window(attempt: Attempt, now: datetime) -> datetime:
     return now + timedelta(seconds=min(left_s, share_s, attempt.results_kept_s))
 
 
-def output_pending(attempt: Attempt, reason: str, now: datetime, instead: tuple[Output, ...] = ()) -> Step:
-    """The run finished, and its output is not there yet; what may stand for it is taken once the window is over."""
+def output_pending(
+    attempt: Attempt, reason: str, now: datetime, instead: tuple[Output, ...] = (), *, wait_s: float | None = None
+) -> Step:
+    """The run finished, and its output is not there yet; what may stand for it is taken once the window is over.
+
+    The provider may have asked to `wait_s` before the next question.
+    """
     fetch_by = window(attempt, now)
     if now >= fetch_by:
         over = replace(attempt, cancel_answered=True)  # There is nothing left to stop.
@@ -50,9 +58,9 @@ def output_pending(attempt: Attempt, reason: str, now: datetime, instead: tuple[
             return told(taken, AttemptProgressed, now, Collect(), stage="collecting", message=message)
         return lost(over, Failure(FailureKind.OUTPUT_LOST, reason), now)
     if attempt.state == "collecting":
-        return _again(attempt, fetch_by, now)
+        return _again(attempt, fetch_by, now, wait_s)
     collecting = replace(attempt, state="collecting", fetch_by=fetch_by, tries=0)
-    return _told_again(collecting, "collecting", fetch_by, reason, now)
+    return _told_again(collecting, "collecting", fetch_by, reason, now, wait_s)
 
 
 def unreadable(attempt: Attempt, found: Unreadable, now: datetime) -> Step:
@@ -128,15 +136,19 @@ def partly(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
 
 
 def _told_again(
-    attempt: Attempt, stage: Literal["queued", "running", "collecting"], until: datetime, reason: str, now: datetime
+    attempt: Attempt,
+    stage: Literal["queued", "running", "collecting"],
+    until: datetime,
+    reason: str,
+    now: datetime,
+    wait_s: float | None = None,
 ) -> Step:
-    again = _again(attempt, until, now)
+    again = _again(attempt, until, now, wait_s)
     return told(again.attempt, AttemptProgressed, now, stage=stage, message=reason)
 
 
-def _again(attempt: Attempt, until: datetime, now: datetime) -> Step:
+def _again(attempt: Attempt, until: datetime, now: datetime, wait_s: float | None = None) -> Step:
     again = put_off(attempt, now).attempt
-    if again.next_action_at is not None and now < until < again.next_action_at:
-        # The last try is at the end of the window.
-        again = replace(again, next_action_at=until)
-    return Step(again)
+    due = max(again.next_action_at or now, now + timedelta(seconds=min(wait_s or 0.0, LONGEST_WAIT_S)))
+    # The last try is at the end of the window.
+    return Step(replace(again, next_action_at=min(due, until) if now < until else due))
