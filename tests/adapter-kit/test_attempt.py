@@ -511,6 +511,16 @@ def test_links_that_expire_are_read_anew_until_the_window_is_over() -> None:
     assert (attempt.failure, attempt.follow_up) == (GONE, "collect")
 
 
+def test_what_is_stored_of_an_output_counts_while_its_number_is_the_same_file() -> None:
+    a, b, c = (Output(f"https://files.example/{name}.wav?sig=1") for name in "abc")
+    resigned = Output("https://files.example/a.wav?sig=2")
+    tried = at(COLLECTING, outputs=(a, b), tries=1, stored={1: ARTIFACT, 2: ARTIFACT}, reached=frozenset({1, 2}))
+    for named, kept in (((resigned, c), {1}), ((resigned, b, c), {1, 2}), ((c, a), set())):
+        anew = step(tried, Checked(Produced(named)), NOW).attempt
+        assert (anew.outputs, set(anew.stored), set(anew.reached)) == (named, kept, kept)
+    assert step(tried, Checked(Produced((resigned,))), NOW).attempt.outputs == (a, b)
+
+
 @pytest.mark.parametrize(("asked_s", "wait_s"), [(None, 1.5), (0.1, 1.5), (20, 20), (4_000, 30)])
 def test_a_provider_may_ask_to_wait_before_the_next_question(asked_s: float | None, wait_s: float) -> None:
     busy = Checked(NoAnswer("HTTP 429", asked_s, finished=True))
