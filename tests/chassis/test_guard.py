@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.guard import SETTLED_S, SHRUNK_S, Guard, Peer, Wait
+from chassis.guard import SETTLED_S, SHRUNK_S, UNREAD_S, Guard, Peer, Wait
 from chassis.http_settings import HttpLimits
 
 LIMITS = HttpLimits(connections=40, connections_per_peer=10, trusted=(ip_network("10.0.0.0/8"),), buffered_bytes=1000)
@@ -28,6 +29,7 @@ class Held:
         self.guard, self.peer = guard, peer
         self.waits: Wait | None = None
         self.since = 0.0
+        self.unread_since: float | None = None
         self.buffered = 0
         self.sent = False
         self.patience = 0
@@ -42,6 +44,9 @@ class Held:
             return False
         self.drop()
         return True
+
+    def relieve(self) -> None:
+        self.drop()
 
     def drop(self) -> None:
         assert not self.gone
@@ -104,6 +109,45 @@ def test_nobody_gives_way_who_is_worked_on_or_has_just_come_or_has_sent_somethin
     assert [each for each in fresh if each.gone] == [fresh[5]]
 
 
+def test_whoever_has_always_sent_something_gives_way_after_a_moment() -> None:
+    for waits in (Wait.HEADERS, Wait.REQUEST, Wait.BODY, Wait.READ):
+        house = House()
+        for each in house.fill(waits):
+            each.sent = True
+        began = house.clock.now
+        for n in range(10):
+            while house.enter(f"192.0.2.{n}") is None:
+                house.clock.now += SETTLED_S
+                assert house.clock.now - began < UNREAD_S + 1
+        assert len(house.inside) == 40
+
+
+def test_being_looked_at_gives_nobody_more_time() -> None:
+    house = House()
+    own = house.fill(Wait.READ)
+    for each in own:
+        each.sent = True
+    while house.clock.now - own[-1].since < LIMITS.write_timeout_s:
+        assert house.guard.full in {True, False}
+        house.clock.now += SETTLED_S
+    house.guard.sweep()
+    assert house.inside == []
+
+
+def test_what_was_sent_is_forgotten_once_it_was_read() -> None:
+    house = House()
+    busy = house.fill(Wait.REQUEST)
+    for _ in range(20):
+        for each in busy:
+            each.sent = True
+        assert house.guard.full
+        for each in busy:
+            each.sent = False
+            house.guard.wait(each, None)
+            house.guard.wait(each, Wait.REQUEST)
+        house.clock.now += UNREAD_S / 4
+
+
 def test_who_found_no_place_hears_of_the_next_one() -> None:
     house, heard = House(), []
     working = house.fill(None)
@@ -155,6 +199,22 @@ def test_a_network_of_ipv6_is_one_peer_and_a_mapped_address_is_its_own() -> None
     for _ in range(10):
         assert house.enter("192.0.2.1", None)
     assert house.enter("::ffff:192.0.2.1", None) is None
+
+
+@pytest.mark.parametrize("proxy_first", [True, False])
+def test_a_trusted_address_is_trusted_alone_and_not_its_network(proxy_first: bool) -> None:
+    # The second is also the name of the network.
+    house = House(replace(LIMITS, trusted=(ip_network("2001:db8::5/128"), ip_network("2001:db8:0:1::/128"))))
+    for proxy, stranger in {"2001:db8::5": "2001:db8::6", "2001:db8:0:1::": "2001:db8:0:1::6"}.items():
+        if proxy_first:
+            assert all(house.enter(proxy, None) for _ in range(5))
+        assert all(house.enter(stranger, None) for _ in range(10))
+        assert house.enter(stranger, None) is None
+        assert all(house.enter(proxy, None) for _ in range(5))
+        assert house.enter(stranger, None) is None
+    for each in house.inside:
+        each.drop()
+    assert not house.guard._peers
 
 
 def test_each_wait_has_its_time() -> None:

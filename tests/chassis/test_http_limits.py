@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from tests.patience import patient
 
 from chassis.http import serve_http
 from chassis.http_settings import HttpLimits
+from chassis.metrics import HTTP_CONNECTIONS
 
 SMALL = HttpLimits(
     connections=20,
@@ -36,6 +38,10 @@ PATIENT = replace(SMALL, header_timeout_s=60, body_timeout_s=60, idle_timeout_s=
 HOST = b"Host: segue\r\n"
 GET = b"GET /ok HTTP/1.1\r\n" + HOST + b"\r\n"
 POST = b"POST /echo HTTP/1.1\r\n" + HOST
+HELD = b"GET /held HTTP/1.1\r\n" + HOST + b"\r\n"
+ASKS_LARGE = b"GET /large HTTP/1.1\r\n" + HOST + b"\r\n"
+ABSOLUTE = (b"http://example.com", b"http://example.com?x=1", b"http://[::1]:80")
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 LARGE = 300 * 65_536
 WITHIN_S = 30.0
 """For what has to happen at some time."""
@@ -53,9 +59,13 @@ class Site:
     headers: dict[str, str] = field(default_factory=dict)
 
     def app(self) -> Starlette:
-        routes = {"/ok": self._ok, "/large": self._large, "/events": self._events, "/held": self._held}
+        routes = {"/": self._root, "/ok": self._ok, "/large": self._large, "/events": self._events, "/held": self._held}
         echo = Route("/echo", self._echo, methods=["POST"])
         return Starlette(routes=[echo, *(Route(path, handler) for path, handler in routes.items())])
+
+    async def _root(self, request: Request) -> Response:
+        self.arrived.append(request.url.query)
+        return PlainTextResponse("root")
 
     async def _ok(self, request: Request) -> Response:
         self.arrived.append(request.url.query)
@@ -149,10 +159,12 @@ async def connected(site: Site, address: str = "127.0.0.1", limit: int = 2**16) 
 
 
 @asynccontextmanager
-async def crowd(site: Site, size: int, sent: bytes, address: str = "127.0.0.1") -> AsyncIterator[list[Client]]:
+async def crowd(
+    site: Site, size: int, sent: bytes, address: str = "127.0.0.1", limit: int = 2**16
+) -> AsyncIterator[list[Client]]:
     """So many clients, each of which has sent this."""
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(connected(site, address)) for _ in range(size)]
+        clients = [await stack.enter_async_context(connected(site, address, limit)) for _ in range(size)]
         for client in clients:
             client.send(sent)
         yield clients
@@ -204,6 +216,12 @@ async def fine(site: Site, address: str = "127.0.0.1") -> bool:
         (bytes(range(128, 256)) * 10, 400, "malformed-request"),
         (b"GET /ok HTTP/1.1\nHost: segue\n\n", 400, "malformed-request"),
         (b"GET /\xe4 HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (b"GET http:// HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (b"GET http://?x HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (b"GET http:///ok HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (b"GET http://a:99999/ HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+        (b"POST http://a:99999/ HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 400, "malformed-request"),
+        (b"GET http://a:/ HTTP/1.1\r\n" + OFFER + b"\r\n", 400, "malformed-request"),
         (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "malformed-request"),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "malformed-request"),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 200_000, 400, "body-framing"),
@@ -390,16 +408,53 @@ async def test_a_request_is_answered_although_nonsense_follows_it() -> None:
         assert verdict(await client.rest()) == (400, "malformed-request")
 
 
-async def test_http2_is_declined_and_the_body_kept() -> None:
-    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+@pytest.mark.parametrize(
+    "bad",
+    [
+        bytes(100),
+        b"GET http://a:99999/ HTTP/1.1\r\n\r\n",
+        b"POST http://a:99999/ HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        b"GET http://a:99999/ HTTP/1.1\r\n" + OFFER + b"\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_whatever_is_wrong_with_a_request_those_before_it_have_their_own_answers(bad: bytes) -> None:
+    whole = POST + b"Content-Length: 2\r\n\r\n"
+    async with site() as here, connected(here) as client, connected(here) as halved:
+        client.send(HELD + whole + b"{}" + GET + bad + GET)
+        halved.send(whole + b"{")
+        await until(lambda: here.held == 1)
+        halved.send(b"}" + bad + GET)
+        here.go_on.set()
+        assert (await client.answer()).endswith(b"at last")
+        assert (await client.answer()).endswith(b'{"bytes":2}')
+        assert (await client.answer()).endswith(b"fine")
+        assert verdict(await client.rest()) == (400, "malformed-request")
+        assert (await halved.answer()).endswith(b'{"bytes":2}')
+        assert verdict(await halved.rest()) == (400, "malformed-request")
+    assert here.arrived == [""]
+
+
+@pytest.mark.parametrize("before", [b"", GET])
+async def test_an_absolute_address_without_a_path_asks_for_the_root(before: bytes) -> None:
     async with site() as here, connected(here) as client:
-        client.send(POST + offer + b"Content-Length: 5\r\n\r\nhello")
+        client.send(before + b"".join(b"GET %s HTTP/1.1\r\n" % url + HOST + b"\r\n" for url in ABSOLUTE))
+        answers = [await client.answer() for _ in range(len(ABSOLUTE) + bool(before))]
+        assert all(answer.endswith(b"root") for answer in answers[bool(before) :])
+        client.send(b"GET http://example.com/ok?y HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert (await client.answer()).endswith(b"fine")
+        client.send(b"GET HTTP://example.com " + b"HTTP/1.1\r\n" + OFFER + b"\r\n")
+        assert (await client.answer()).endswith(b"root")
+    assert here.arrived == [""] * bool(before) + ["", "x=1", "", "y", ""]
+
+
+async def test_http2_is_declined_and_the_body_kept() -> None:
+    async with site() as here, connected(here) as client:
+        client.send(POST + OFFER + b"Content-Length: 5\r\n\r\nhello")
         assert (await client.answer()).endswith(b'{"bytes":5}')
         client.send(GET)
         assert (await client.answer()).endswith(b"fine")
-
-
-HELD = b"GET /held HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 async def test_who_waits_makes_room_for_who_asks() -> None:
@@ -461,6 +516,78 @@ async def test_what_is_buffered_for_all_is_bounded() -> None:
             client.send(rest)
         answers = [await client.rest_or_answer() for client in all_]
         assert any(answer.endswith(b'{"bytes":60000}') for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        (GET[:-2] + b"a:\r\n" * 95 + b"\r\n") * 16,
+        (GET[:-2] + b"X: " + b"a" * 3500 + b"\r\n\r\n") * 16,
+        POST + b"Content-Length: 60001\r\n\r\n" + bytes(60_000),
+        GET[:-2] + b"X: " + b"a" * 30_000,
+        GET[:-2] + b"a:\r\n" * 95,
+    ],
+    ids=["many headers", "large headers", "half a body", "half of large headers", "half of many headers"],
+)
+async def test_what_is_sent_ahead_counts_as_what_is_buffered(ahead: bytes) -> None:
+    limits = replace(PATIENT, connections=500, headers=100, header_bytes=32_768, pipelined=16, buffered_bytes=500_000)
+    async with site(limits) as here:
+        await fine(here)
+        tracemalloc.start()
+        try:
+            async with crowd(here, 100, HELD) as clients:
+                await until(lambda: here.held == 100)
+                alone = tracemalloc.get_traced_memory()[0]
+                for client in clients:
+                    client.send(ahead)
+                    await asyncio.sleep(0.01)
+                assert tracemalloc.get_traced_memory()[0] - alone < 1_000_000
+                here.go_on.set()
+                answers = [await client.answer() for client in clients]
+                assert all(answer.endswith(b"at last") for answer in answers)
+                assert verdict(await clients[0].rest()) == (429, "too-many-pipelined")
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("rest", [b"", b"{"])
+async def test_the_body_of_a_request_sent_ahead_has_its_time_once_it_is_its_turn(rest: bytes) -> None:
+    async with site(SMALL) as here, connected(here) as client:
+        client.send(GET + POST + b"Content-Length: 5000\r\n\r\n" + rest)
+        assert (await client.answer()).endswith(b"fine")
+        assert verdict(await client.rest()) == (408, "body-too-slow")
+        await until(lambda: here.cut_off == 1)
+
+
+DEAF = {
+    "more requests": (ASKS_LARGE * 2, GET),
+    "more requests than are taken": (ASKS_LARGE, GET * 1000),
+    "half a request": (ASKS_LARGE, b"GET /"),
+    "noise at once": (ASKS_LARGE + bytes(10), b""),
+    "noise": (ASKS_LARGE, bytes(100_000)),
+    "half a body at once": (GET + POST + b"Content-Length: 5000\r\n\r\n{", b""),
+}
+
+
+@pytest.mark.parametrize(("sent", "then"), DEAF.values(), ids=DEAF)
+async def test_whoever_does_not_read_gives_way_whatever_else_it_sends(sent: bytes, then: bytes) -> None:
+    async with site() as here, crowd(here, SMALL.connections, sent, limit=1) as clients:
+        await asyncio.sleep(0.3)
+        for client in clients:
+            client.send(then)
+        for _ in range(10):
+            assert await fine(here)
+
+
+@pytest.mark.parametrize(("sent", "then"), DEAF.values(), ids=DEAF)
+async def test_whoever_does_not_read_is_dropped_in_time_whatever_else_it_sends(sent: bytes, then: bytes) -> None:
+    before = HTTP_CONNECTIONS._value.get()
+    async with site(SMALL) as here, crowd(here, SMALL.connections // 2, sent, limit=1) as clients:
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            for client in clients:
+                client.send(then)
+        await until(lambda: HTTP_CONNECTIONS._value.get() == before)
 
 
 async def test_it_stops_at_once_although_strangers_hold_connections() -> None:

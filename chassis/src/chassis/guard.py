@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
 from ipaddress import IPv6Address, ip_address
+from itertools import islice
 from typing import Final, Protocol
 
 from chassis.http_settings import HttpLimits
@@ -22,6 +23,8 @@ CLOSING_S: Final = 2.0
 """How long a client may take to read why it was turned away; until then what it sends is thrown away."""
 SETTLED_S: Final = 0.1
 """Nobody gives way before that: an ordinary client has sent its request by then."""
+UNREAD_S: Final = 1.0
+"""For so long, what a client has sent and nobody has read yet keeps its place; all there is to read is read sooner."""
 _LOOKED_AT: Final = 16
 SHRUNK_S: Final = 60.0
 _SPARE_FILES: Final = 16
@@ -39,7 +42,7 @@ class Wait(Enum):
 
 
 class Peer:
-    """The connections of one address."""
+    """The connections of one address, or of one network; those of a trusted address are a peer of their own."""
 
     __slots__ = ("address", "connections", "trusted", "waiting")
 
@@ -56,12 +59,17 @@ class Connection(Protocol):
     peer: Peer
     waits: Wait | None
     since: float
-    """When it began to wait, or was last looked at."""
+    """When it began to wait, or its present term did."""
+    unread_since: float | None
+    """When it was first found in this wait to have sent something."""
     buffered: int
     """Bytes that are counted for it."""
 
     def has_sent(self) -> bool:
         """Whether there is something from its client that this process has not come round to read."""
+
+    def relieve(self) -> None:
+        """Hold nothing that is counted any more; end it, unless a request of it is being worked on."""
 
     def expire(self, now: float) -> bool:
         """Its time is over: have it wait for something else or end it, or return False for another term."""
@@ -81,7 +89,7 @@ class Guard:
         self._count = 0
         self._places = limits.connections
         self._shrunk_at = 0.0
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[tuple[str, bool], Peer] = {}
         self._waiting: dict[Wait, OrderedDict[Connection, None]] = {wait: OrderedDict() for wait in Wait}
         self._terms = {
             Wait.CLOSE: CLOSING_S,
@@ -117,7 +125,7 @@ class Guard:
             self._drop(next(iter(peer.waiting)), "no-place-for-one-address")
         elif self._count >= self._places:
             self._make_room(peer)
-        self._peers[peer.address] = peer
+        self._peers[peer.address, peer.trusted] = peer
         peer.connections += 1
         self._count += 1
         HTTP_CONNECTIONS.inc()
@@ -142,7 +150,7 @@ class Guard:
         HTTP_CONNECTIONS.dec()
         peer.connections -= 1
         if not peer.connections:
-            self._peers.pop(peer.address, None)
+            self._peers.pop((peer.address, peer.trusted), None)
         self._tell_of_room()
 
     def wait(self, connection: Connection, what: Wait | None) -> None:
@@ -150,7 +158,7 @@ class Guard:
         if connection.waits is not None:
             del self._waiting[connection.waits][connection]
             del connection.peer.waiting[connection]
-        connection.waits = what
+        connection.waits, connection.unread_since = what, None
         if what is not None:
             connection.since = self._clock()
             self._waiting[what][connection] = None
@@ -158,7 +166,7 @@ class Guard:
             self._tell_of_room()
 
     def buffer(self, connection: Connection, size: int) -> None:
-        """Count the bytes that are held for a connection; where all together hold too many, the oldest is dropped."""
+        """Count the bytes that are held for a connection; where all together hold too many, the oldest is relieved."""
         self._buffered += size - connection.buffered
         connection.buffered = size
         if size:
@@ -166,7 +174,9 @@ class Guard:
         else:
             self._buffering.pop(connection, None)
         while self._buffered > self.limits.buffered_bytes and len(self._buffering) > 1:
-            self._drop(next(iter(self._buffering)), "too-many-bytes")
+            oldest = next(iter(self._buffering))
+            self.note("too-many-bytes", oldest.peer)
+            oldest.relieve()
 
     def note(self, reason: str, peer: Peer) -> None:
         """Count a client that was turned away."""
@@ -191,9 +201,8 @@ class Guard:
             on_room()
 
     def _peer(self, address: str) -> Peer:
-        key = _network_of(address)
-        known = self._peers.get(key)
-        return known or Peer(key, trusted=_is_in(address, self.limits))
+        key = _network_of(address), _is_in(address, self.limits)
+        return self._peers.get(key) or Peer(key[0], trusted=key[1])
 
     def _make_room(self, newcomer: Peer) -> None:
         share = self._places // (len(self._peers) + 1)
@@ -203,22 +212,27 @@ class Guard:
             self._drop(first, "no-place")
 
     def _first_to_go(self) -> Connection | None:
-        for _ in range(_LOOKED_AT):
-            first = self._longest_waiting()
-            if first is None or self._clock() - first.since < SETTLED_S:
-                return None
-            if not first.has_sent():
-                return first
-            self.wait(first, first.waits)
-        return None
-
-    def _longest_waiting(self) -> Connection | None:
-        """Of what most of them wait for, the one that has waited longest.
+        """Of what most of them wait for, the one that has waited longest, and whose client has not done its part.
 
         Strangers do mostly the same, so it is rarely an ordinary client, whose waiting is short.
         """
-        most = max(self._waiting.values(), key=len)
-        return next(iter(most), None)
+        now = self._clock()
+        for first in islice(self._most_common(), _LOOKED_AT):
+            if now - first.since < SETTLED_S:
+                return None
+            if not first.has_sent():
+                return first
+            if first.unread_since is None:
+                first.unread_since = now
+            if now - first.unread_since >= UNREAD_S:
+                return first
+        return None
+
+    def _longest_waiting(self) -> Connection | None:
+        return next(iter(self._most_common()), None)
+
+    def _most_common(self) -> OrderedDict[Connection, None]:
+        return max(self._waiting.values(), key=len)
 
     def _drop(self, connection: Connection, reason: str) -> None:
         self.note(reason, connection.peer)

@@ -8,8 +8,9 @@ import socket
 import struct
 import termios
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
@@ -31,6 +32,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         self.peer = peer
         self.waits: Wait | None = None
         self.since = 0.0
+        self.unread_since: float | None = None
         self.buffered = 0
         self._guard = guard
         self._released = False
@@ -72,15 +74,16 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The client leaves an answer unread."""
         super().pause_writing()
-        if not self.over:
-            self._unread = self.transport.get_write_buffer_size()
-            self._guard.wait(self, Wait.READ)
-            self._guard.buffer(self, self._unread)
+        self._unread = self.transport.get_write_buffer_size()
+        self._settle()
 
     def resume_writing(self) -> None:
         """The client has read all there was."""
         super().resume_writing()
-        self._settle()
+        if self._serving is not None:
+            self._settle()
+        elif not self.transport.is_closing() and self.waits is not Wait.CLOSE:
+            self._go_on()
 
     # What the server says.
 
@@ -88,18 +91,8 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         """A request is answered: go on with the next one, or wait for it."""
         self.server_state.total_requests += 1
         self._serving = None
-        if self.transport.is_closing():
-            return
-        if self.pipeline and not self._guard.wanted:
-            self._start_asgi_task(*self.pipeline.pop())
-        elif self.pipeline or self.in_body:
-            # What was sent ahead would keep the place from others; or nobody wants the rest of a body.
-            self._say(b"")
-        elif self._last_word is not None:
-            self._say(self._answer(self._last_word))
-        else:
-            self.flow.resume_reading()
-            self._settle()
+        if not self.transport.is_closing() and not self.flow.write_paused:
+            self._go_on()
 
     def shutdown(self) -> None:
         """The server stops: finish what is being worked on."""
@@ -109,6 +102,11 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self.flow.write_paused:
+            # Its answer would be held as well, and whoever does not read shall not have two.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+            return
         self._serving = cycle
         super()._start_asgi_task(cycle, app)
 
@@ -116,7 +114,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
 
     def has_sent(self) -> bool:
         """Whether the client has sent something that was not read yet."""
-        if self.over:
+        if self.over or self.waits in {Wait.READ, Wait.CLOSE}:  # That is not what is waited for.
             return False
         fd = self.transport.get_extra_info("socket").fileno()
         return fd >= 0 and fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) != bytes(4)
@@ -130,7 +128,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
                 return self._expire_body(now)
             case Wait.READ if self.transport.get_write_buffer_size() < self._unread:
                 self._unread = self.transport.get_write_buffer_size()
-                self._guard.buffer(self, self._unread)
+                self._guard.buffer(self, self._next()[1])
                 return False
             case Wait.READ:
                 self._guard.note("answer-not-read", self.peer)
@@ -144,6 +142,13 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
                 self._end()
         return True
 
+    def relieve(self) -> None:
+        """Hold nothing that is counted any more: what was sent ahead of its turn is left, or the connection ended."""
+        if self._serving is None or self.waits is not None:
+            self.drop()
+        else:
+            self._take_no_more(refusals.TOO_MANY_PIPELINED)
+
     def drop(self) -> None:
         """End the connection at once, and keep nothing of it, in the kernel neither."""
         if self.waits is not Wait.REQUEST:
@@ -155,23 +160,47 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
     # How it goes on.
 
     def refuse(self, why: Refusal) -> None:
-        """Answer with `why` after what is being worked on, and then end the connection; what was sent ahead is left."""
+        """Answer with `why` after the requests before it have been answered, and then end the connection."""
         self._guard.note(why.kind, self.peer)
+        self._take_no_more(why)
+
+    def _take_no_more(self, why: Refusal) -> None:
         self.over = True
-        self.pipeline.clear()
+        if why is refusals.TOO_MANY_PIPELINED:
+            self._forget_ahead()
+        elif self.in_body and self._is_ahead():  # It will not be complete.
+            self.pipeline.popleft()
+            self.ahead.popleft()
         if self.in_body and self._gives_up_body():
             return
-        if self._serving is None:
+        if self._serving is None and not self.pipeline:
             self._say(self._answer(why))
             return
         self._last_word = why
+        self._forget_request()
+        self.cycle = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._serving)
+        self.parser = httptools.HttpRequestParser(self)
         self.flow.pause_reading()
-        self._guard.wait(self, None)
-        self._guard.buffer(self, 0)
+        self._settle()
+
+    def _go_on(self) -> None:
+        """Take up the next request, or wait for one: the one before is answered, and the answer on its way."""
+        if self.pipeline and not self._guard.wanted:
+            self.ahead.pop()
+            self._start_asgi_task(*self.pipeline.pop())
+            self._settle()
+        elif self.pipeline or self.in_body:
+            # What was sent ahead would keep the place from others; or nobody wants the rest of a body.
+            self._say(b"")
+        elif self._last_word is not None:
+            self._say(self._answer(self._last_word))
+        else:
+            self.flow.resume_reading()
+            self._settle()
 
     def _settle(self) -> None:
         """Note what the client has to do next, and what is held for it."""
-        if self.over or self.flow.write_paused or self.transport.is_closing():
+        if self.transport.is_closing() or self.waits is Wait.CLOSE:
             return
         wait, size = self._next()
         if wait is not self.waits or (wait is Wait.BODY and self.in_new_body):
@@ -182,11 +211,14 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             self._guard.buffer(self, size)
 
     def _next(self) -> tuple[Wait | None, int]:
+        ahead = sum(self.ahead) if self.over else sum(self.ahead) + self.begun_bytes
+        if self.flow.write_paused:
+            return Wait.READ, self._unread + ahead
         if self._serving is not None:
             mine = self.in_body and self.cycle is self._serving
-            return (Wait.BODY, self.body_bytes) if mine else (None, 0)
+            return (Wait.BODY, self.request_bytes) if mine else (None, ahead)
         if self.head_bytes:
-            return Wait.HEADERS, self.head_bytes
+            return Wait.HEADERS, ahead
         self._forget_request()
         return Wait.REQUEST, 0
 
@@ -221,7 +253,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         self.over = True
         self._last_word = None
         self._forget_request()
-        self.pipeline.clear()
+        self._forget_ahead()
         with suppress(OSError):  # It may be gone already.
             self.transport.write(answer)
             self.transport.write_eof()
@@ -229,7 +261,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         self._end()
 
     def _discard(self, nbytes: int) -> None:
-        if self._serving is not None:
+        if self.waits is not Wait.CLOSE:
             self.flow.pause_reading()
             return
         self._discarded += nbytes
@@ -237,8 +269,12 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             self.drop()
 
     def _forget_request(self) -> None:
-        """A connection that waits keeps nothing of the request before."""
+        """Keep nothing of the latest request but what the pipeline and its cycle have."""
         self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+
+    def _forget_ahead(self) -> None:
+        self.pipeline.clear()
+        self.ahead.clear()
 
     def _end(self) -> None:
         self._guard.wait(self, Wait.CLOSE)

@@ -6,6 +6,7 @@ counted before it is fed.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final, NoReturn
 
 import httptools
@@ -19,6 +20,12 @@ from chassis.http_settings import HttpLimits
 
 _FRAMING_PER_BYTE: Final = 8
 """A body of one-byte chunks has five bytes of framing a byte (RFC 9112 section 7.1)."""
+REQUEST_BYTES: Final = 2500
+"""What a request takes in memory, whatever it says."""
+FIELD_BYTES: Final = 140
+"""What each of its headers takes beside its characters."""
+_MOST_AHEAD: Final = 131_072
+"""Bytes of requests that one connection may have waiting for their turn: sixteen of some thirty headers each."""
 
 
 class _Refused(Exception):
@@ -41,10 +48,22 @@ class MeasuredRequests(HttpToolsProtocol):
         """The latest request has headers, and is not complete."""
         self.in_new_body = False
         """… and nobody has begun to wait for its body."""
+        self.ahead: deque[int] = deque()
+        """What each request in the pipeline takes in memory, in its order."""
         self._why = refusals.MALFORMED
         self._most_head = limits.request_line_bytes + limits.header_bytes
         self._in_head = self._turned = False
-        self._fields = self._field_bytes = self._body_raw = 0
+        self._fields = self._field_bytes = self._body_raw = self._head_raw = 0
+
+    @property
+    def begun_bytes(self) -> int:
+        """What the headers that have begun to arrive take in memory, at most."""
+        return self._head_raw + self._fields * FIELD_BYTES if self._in_head else self.head_bytes
+
+    @property
+    def request_bytes(self) -> int:
+        """What the latest request takes in memory."""
+        return REQUEST_BYTES + self._fields * FIELD_BYTES + self._field_bytes + self.body_bytes
 
     def refuse(self, why: Refusal) -> None:
         """End the connection with an answer that says why. No request was taken of what has arrived since the last."""
@@ -63,7 +82,7 @@ class MeasuredRequests(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        if len(self.pipeline) >= self.limits.pipelined:
+        if len(self.pipeline) >= self.limits.pipelined or sum(self.ahead) >= _MOST_AHEAD:
             self._stop(refusals.TOO_MANY_PIPELINED)
         super().on_message_begin()
         self._in_head = True
@@ -87,14 +106,21 @@ class MeasuredRequests(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request is there, and perhaps its body."""
         self._in_head, self._turned = False, True
-        self.in_body = self.in_new_body = True
         self.body_bytes = self._body_raw = 0
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
+        if self.parser.should_upgrade():
+            return
+        if not self.url.startswith(b"/"):
+            self._take_absolute()
+        super().on_headers_complete()  # It raises for some addresses; then there is no request.
+        self.in_body = self.in_new_body = True
+        if self._is_ahead():
+            self.ahead.appendleft(self.request_bytes)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self.body_bytes += len(body)
+        if self._is_ahead():
+            self.ahead[0] = self.request_bytes
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -123,6 +149,7 @@ class MeasuredRequests(HttpToolsProtocol):
                 self.refuse(refusals.BODY_FRAMING)
             return
         self.head_bytes = int(self._in_head) if self._turned else self.head_bytes + parsed
+        self._head_raw = parsed if self._turned else self._head_raw + parsed
         if self.head_bytes >= self._most_head:
             self.refuse(refusals.HEADERS_TOO_LARGE if self._in_head else refusals.MALFORMED)
 
@@ -133,7 +160,6 @@ class MeasuredRequests(HttpToolsProtocol):
         """
         method = self.parser.get_method()
         if method == b"CONNECT" or any(n == b"upgrade" and b"websocket" in v.lower() for n, v in self.headers):
-            self.in_body = False
             self.refuse(refusals.NO_TUNNEL if method == b"CONNECT" else refusals.NO_UPGRADE)
             return
         lines = [method + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
@@ -145,6 +171,15 @@ class MeasuredRequests(HttpToolsProtocol):
         self._parse(memoryview(b"\r\n".join([*lines, b"", b""])))
         if rest and not self.over:
             self._parse(rest)
+
+    def _take_absolute(self) -> None:
+        """An address that names a host may have no path (RFC 9112 section 3.2.2), and means the root then."""
+        url = httptools.parse_url(self.url)
+        if not url.path:
+            self.url = b"/?" + url.query if url.query else b"/"
+
+    def _is_ahead(self) -> bool:
+        return bool(self.pipeline) and self.pipeline[0][0] is self.cycle
 
     def _stop(self, why: Refusal) -> NoReturn:
         self._why = why
