@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import time
+from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -17,9 +19,11 @@ from structlog.testing import capture_logs
 from tests.patience import patient
 
 from chassis.database import open_pool
+from chassis.http import serve_http
 from contracts.envelope import Envelope, encode
 from contracts.ids import job_id_for, track_id_for
 from contracts.requests import JobRequested
+from gateway.app import api
 from gateway.context import TENANT
 from gateway.tail import JobTail
 
@@ -259,6 +263,48 @@ async def test_waiting_ends_after_the_time_asked_for(world: Any) -> None:
     response = await world.post(prefer="wait=1")
     assert response.status_code == 202
     assert 0.9 < time.monotonic() - before < patient(4)
+
+
+async def _wait(world: Any, count: int) -> bool:
+    return bool(world.parts.waiters.now == count)
+
+
+async def test_no_more_wait_than_may_and_the_others_are_answered_at_once(
+    world: Any, story_of: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiters = world.parts.waiters
+    monkeypatch.setattr(waiters, "most", 2)
+    first = [asyncio.create_task(world.post(idempotency_key="crowded", prefer="wait=60")) for _ in range(2)]
+    await until(partial(_wait, world, 2))
+    repeats = await asyncio.gather(*(world.post(idempotency_key="crowded", prefer="wait=60") for _ in range(5)))
+    assert {response.status_code for response in repeats} == {202}
+    assert not any("preference-applied" in response.headers for response in repeats)
+    job_id = job_id_for(TENANT, "crowded")
+    cancelled = await world.client.post(f"/api/jobs/{job_id}/cancel", headers={"Prefer": "wait=60"})
+    assert cancelled.status_code == 202
+    assert "preference-applied" not in cancelled.headers
+    await world.say(*story_of(job_id).jobs())
+    assert [(await asyncio.wait_for(each, patient(60))).status_code for each in first] == [200, 200]
+    assert waiters.now == 0
+    monkeypatch.setattr(waiters, "most", 0)
+    over = await world.post(idempotency_key="crowded", prefer="wait=60")
+    assert (over.status_code, over.headers["preference-applied"]) == (200, "wait=60")
+
+
+async def test_nobody_waits_for_a_client_that_is_gone(world: Any, until: Any) -> None:
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(serve_http(api(world.parts), "127.0.0.1", 0))
+        client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=patient(60)))
+        url, prefer = f"http://127.0.0.1:{port}/api", {"Prefer": "wait=60"}
+        job_id = (await client.post(f"{url}/tracks", json=SEED)).json()["job_id"]
+        asking = [
+            asyncio.create_task(client.post(f"{url}/tracks", json=SEED, headers=prefer)),
+            asyncio.create_task(client.post(f"{url}/jobs/{job_id}/cancel", content=b"x", headers=prefer)),
+        ]
+        await until(partial(_wait, world, 2))
+        for each in asking:
+            each.cancel()
+        await until(partial(_wait, world, 0))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from chassis.broker_watch import watch_broker
 from chassis.database import database_name, migrate, open_pool
 from chassis.health import serve_health
 from chassis.http import health_routes, serve_http
+from chassis.listener import places
 from chassis.logs import get_logger
 from chassis.retention import Housekeeping
 from chassis.runtime import Runtime, cannot_use
@@ -41,6 +42,7 @@ from gateway.settings import GatewaySettings
 from gateway.tail import JobTail
 from gateway.tracing import TracedCalls
 from gateway.verifying import verifiers
+from gateway.waiting import SHARE, Waiters
 
 SCHEMA = "gateway"
 _PUBLISHED = tuple(topic for topic in TOPICS if "gateway" in topic.producers and topic.carries)
@@ -96,6 +98,7 @@ async def wired(
             providers=Fresh(partial(read_providers, database), within_s=SHARED_LIMIT_S),
             store=store,
             present=Presenter(settings.public_url or ""),
+            waiters=Waiters(max(1, places(settings.max_connections) // SHARE)),
             verifiers=webhooks,
         )
 

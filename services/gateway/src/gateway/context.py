@@ -26,6 +26,8 @@ from gateway.verifying import Verifier
 if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker
 
+    from gateway.waiting import Waiters
+
 TENANT = "default"
 """Whose jobs these are; there is one tenant until there are keys."""
 
@@ -46,6 +48,7 @@ class Gateway:
     providers: Fresh[Seen]
     store: ArtifactStore
     present: Presenter
+    waiters: Waiters
     verifiers: Mapping[Provider, Verifier]
     """Of providers' webhooks; none where callbacks are switched off."""
 

@@ -34,7 +34,8 @@ _MISSING = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 _PREFER: Final[dict[str, Any]] = {
     "name": "Prefer",
     "in": "header",
-    "description": "`wait=N`: wait for the outcome for N seconds (5 by default, at most 60).",
+    "description": "`wait=N`: wait for the outcome for N seconds (5 by default, at most 60). "
+    "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
     "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
     "example": "wait=30",
 }
@@ -85,9 +86,9 @@ async def cancel_job(job_id: str, request: Request, response: Response, here: He
     parent = traceparent_of(trace.get_current_span())
     await publish_durably(here, message, parent=parent, deadline=deadline)
     asked = wait_of(request.headers.getlist("prefer"))
-    if asked is not None:
+    waited = await ended(here, request, job_id, CANCEL_WAIT_S if asked is None else asked)
+    if asked is not None and waited.as_asked:
         response.headers["Preference-Applied"] = f"wait={asked}"
-    await ended(here, job_id, CANCEL_WAIT_S if asked is None else asked)
     found = await here.lookup.job(job_id, TENANT)
     if not found.value.final:
         response.status_code = HTTPStatus.ACCEPTED

@@ -52,7 +52,8 @@ _REQUEST: Final[dict[str, Any]] = {
         {
             "name": "Prefer",
             "in": "header",
-            "description": "`wait=N`: answer when the job has ended, after N seconds (at most 60) at the latest.",
+            "description": "`wait=N`: answer when the job has ended, after N seconds (at most 60) at the latest. "
+            "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
             "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
             "example": "wait=30",
         },
@@ -84,10 +85,11 @@ async def create_track(request: Request, here: Here) -> Response:
     answer = await _accept(here, wanted, key)
     headers = {"Location": here.present.job_url(answer.job_id), "Idempotency-Key": key.value}
     if wait := wait_of(request.headers.getlist("prefer")):
-        headers["Preference-Applied"] = f"wait={wait}"
-        job = await ended(here, answer.job_id, wait)
-        if job is not None:
-            return _json(200, here.present.job(job), headers)
+        waited = await ended(here, request, answer.job_id, wait)
+        if waited.as_asked:
+            headers["Preference-Applied"] = f"wait={wait}"
+        if waited.job is not None:
+            return _json(200, here.present.job(waited.job), headers)
     return _json(202, answer, headers)
 
 
