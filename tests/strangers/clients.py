@@ -24,6 +24,7 @@ ADDRESSES: Final = tuple(f"127.0.0.{n}" for n in range(10, 26))
 """From where they come: one has not enough ports for thousands of connections a second."""
 _CONNECTING: Final = 200
 _AGAIN_AFTER_S: Final = 0.5
+_LEAVES_AFTER_S: Final = 0.2
 
 
 class Stranger(asyncio.Protocol):
@@ -76,6 +77,8 @@ class Stranger(asyncio.Protocol):
         while self._writable and self._transport is not None and not self._transport.is_closing():
             piece = next(self._first, None)
             if piece is None:
+                if self._sort.leaves:
+                    asyncio.get_running_loop().call_later(_LEAVES_AFTER_S, self.end)
                 return
             self._transport.write(piece)
 

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 HOST = b"Host: segue\r\n"
 POST = b"POST /api/tracks HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+TRACK = b'{"prompt": "Warm ambient pad"}'
+WAITS = POST + b"Idempotency-Key: strangers\r\nPrefer: wait=60\r\nContent-Length: %d\r\n\r\n" % len(TRACK) + TRACK
+HALF = b"GET /api/jobs HTTP/1.1\r\n" + HOST + b"X-Half: "
+ABSOLUTE = (b"http://example.com", b"http://example.com?x=1", b"http://a:99999/")
 TLS_HELLO = bytes.fromhex("16030102000100 01fc0303".replace(" ", "")) + bytes(range(256)) + bytes(230)
 MOST_BYTES = 300_000_000
 _PIECE = 65_536
@@ -24,6 +28,8 @@ class Sort:
     drip: bytes = b""
     """Sent every second after that."""
     reads: bool = True
+    leaves: bool = False
+    """It goes away as soon as it has sent that, without a word."""
 
 
 def _once(data: bytes) -> Callable[[], Iterator[bytes]]:
@@ -56,6 +62,26 @@ SORTS: dict[str, Sort] = {
     "chunk-extensions": Sort(_then_for_ever(CHUNKED + b"1;", b"a")),
     "trailers": Sort(_then_for_ever(CHUNKED + b"1\r\n{\r\n0\r\n", b"a: b\r\n")),
     "slow-reader": Sort(_once((b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 10), reads=False),
+    "slow-reader-sends-more": Sort(
+        _once((b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 10),
+        drip=(b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 20,
+        reads=False,
+    ),
+    "slow-reader-of-nonsense": Sort(
+        _once(b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n" + bytes(100)), drip=bytes(100), reads=False
+    ),
+    "headers-ahead": Sort(
+        _once(WAITS + (b"GET /livez HTTP/1.1\r\n" + HOST + b"a:\r\n" * 95 + b"\r\n") * 15 + HALF), drip=b"a"
+    ),
+    "half-body-ahead": Sort(
+        _once(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n" + POST + b"Content-Length: 5000\r\n\r\n")
+    ),
+    "waiting-repeats": Sort(_once(WAITS)),
+    "waiting-repeats-that-leave": Sort(_once(WAITS), leaves=True),
+    "absolute-addresses": Sort(
+        _once(b"".join(b"GET %s HTTP/1.1\r\n" % url + HOST + b"\r\n" for url in ABSOLUTE)),
+    ),
+    "bad-address-after-a-request": Sort(_once(WAITS + b"GET http://a:99999/ HTTP/1.1\r\n" + HOST + b"\r\n")),
     "pipelining": Sort(_then_for_ever(b"", b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")),
     "garbage": Sort(_noise),
     "tls": Sort(_once(TLS_HELLO)),

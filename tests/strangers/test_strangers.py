@@ -21,6 +21,7 @@ from tests.strangers.sorts import SORTS
 from chassis.http import serve_http
 from chassis.http_settings import HttpLimits
 from chassis.metrics import HTTP_CONNECTIONS
+from gateway.waiting import SHARE, Waiters
 
 STRANGERS = 300
 LIMITS = HttpLimits(
@@ -31,12 +32,15 @@ LIMITS = HttpLimits(
     write_timeout_s=1,
     buffered_bytes=1_000_000,
 )
+HELD_S = 3.0
 WITHIN_S = 60.0
 MOST_RSS = 100_000_000
 
 
 def app() -> Starlette:
     """What strangers ask of the gateway, in small."""
+
+    waiters = Waiters(LIMITS.connections // SHARE)
 
     async def short(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -46,16 +50,22 @@ def app() -> Starlette:
 
     async def take(request: Request) -> Response:
         try:
-            return JSONResponse({"bytes": len(await request.body())})
+            body = await request.body()
         except ClientDisconnect:
             return Response(status_code=400)
+        with waiters.one_more() as may:
+            if may and "prefer" in request.headers:
+                await asyncio.sleep(HELD_S)
+        return JSONResponse({"bytes": len(body)})
 
     routes = [Route("/livez", short), Route("/api/jobs", short), Route("/openapi.json", long)]
     return Starlette(routes=[*routes, Route("/api/tracks", take, methods=["POST"])])
 
 
 @pytest.mark.parametrize("sort", SORTS)
-async def test_beside_strangers_everybody_is_served_and_little_is_said(sort: str) -> None:
+async def test_beside_strangers_everybody_is_served_and_little_is_said(
+    sort: str, caplog: pytest.LogCaptureFixture
+) -> None:
     process = psutil.Process()
     before, others = process.memory_info().rss, HTTP_CONNECTIONS._value.get()
     with capture_logs() as logs:
@@ -77,6 +87,7 @@ async def test_beside_strangers_everybody_is_served_and_little_is_said(sort: str
             async with asyncio.timeout(WITHIN_S):
                 while HTTP_CONNECTIONS._value.get() > others:  # noqa: ASYNC110 - counted by the server
                     await asyncio.sleep(0.05)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
     said = [line for line in logs if line["event"] != "serving http"]
     assert len(said) <= 6
     assert {line["event"] for line in said} <= {"clients were turned away"}
