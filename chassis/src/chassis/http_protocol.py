@@ -20,8 +20,11 @@ from chassis.guard import Guard, Peer, Wait
 from chassis.http_refusals import Refusal
 from chassis.http_requests import MeasuredRequests
 
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 _MOST_DISCARDED: Final = 1_048_576
+WHOLE_BYTES: Final = 1_048_576
+"""A body of up to so much is there before the application hears of its request: half a body costs no work then."""
 
 
 class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
@@ -37,6 +40,8 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         self._guard = guard
         self._released = False
         self._serving: RequestResponseCycle | None = None
+        self._unbegun: Any = None
+        """The application for what is being served, while its body is waited for."""
         self._last_word: Refusal | None = None
         """To be said when what came before has been answered."""
         self._body_since = 0.0
@@ -58,6 +63,10 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             cycle.message_event.set()
         self._release()
         super().connection_lost(exc)
+        # Its parts refer to each other: what they hold would be kept until the garbage is collected.
+        self._serving = self._unbegun = None
+        self._forget_request()
+        self._forget_ahead()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -108,7 +117,33 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             self.pipeline.appendleft((cycle, app))
             return
         self._serving = cycle
-        super()._start_asgi_task(cycle, app)
+        if not cycle.more_body or _declared(cycle) > WHOLE_BYTES:
+            super()._start_asgi_task(cycle, app)
+            return
+        self._unbegun = app
+        self.flow.resume_reading()
+        if cycle.waiting_for_100_continue:
+            cycle.waiting_for_100_continue = False
+            self.transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        super().on_body(body)
+        if self._unbegun is not None:
+            if len(self.cycle.body) > WHOLE_BYTES:
+                self._begin()
+            else:
+                self.flow.resume_reading()
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        super().on_message_complete()
+        if self._unbegun is not None:
+            self._begin()
+
+    def _begin(self) -> None:
+        app, self._unbegun = self._unbegun, None
+        super()._start_asgi_task(self.cycle, app)
 
     # What the guard says.
 
@@ -240,7 +275,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             return False
         cycle.disconnected, cycle.waiting_for_100_continue = True, False
         cycle.message_event.set()
-        self._serving = None
+        self._serving = self._unbegun = None
         if cycle.response_started:
             self.drop()
         return cycle.response_started
@@ -284,3 +319,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         if not self._released:
             self._released = True
             self._guard.release(self)
+
+
+def _declared(cycle: RequestResponseCycle) -> int:
+    return next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
