@@ -23,7 +23,7 @@ from chassis.http_requests import MeasuredRequests
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 _MOST_DISCARDED: Final = 1_048_576
-WHOLE_BYTES: Final = 1_048_576
+WHOLE_BYTES: Final = 262_144
 """A body of up to so much is there before the application hears of its request: half a body costs no work then."""
 
 

@@ -42,6 +42,7 @@ async def read_body(request: Request, limit: int) -> bytes:
             if len(body) > limit:
                 raise _too_large(limit)
     except ClientDisconnect:
+        body.clear()  # The error keeps this frame until the garbage is collected.
         raise Problem(HTTPStatus.BAD_REQUEST, "body-incomplete", "the body ended before its time") from None
     return bytes(body)
 
