@@ -4,7 +4,7 @@ A topic can be deleted and created again under a running consumer, or created wi
 goes on with its other topics, and every part of it is well. So each consumer knows which topics it must have, and asks
 the cluster: one request every 10 s, two where several replicas share the partitions, and every second while something
 is wrong. The group as a whole has to have every partition; a member that has none, as there are more replicas than
-partitions, is well.
+partitions, is well. A group that does not get done with sharing them out consumes nothing either.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from contracts.topics import PARTITIONS, Topic
 LOOK_EVERY_S: Final = 10.0
 LOOK_AGAIN_S: Final = 1.0
 ANSWER_LIMIT_S: Final = 5.0
+GROUP_LIMIT_S: Final = 2.0
+SHARING_LIMIT_S: Final = 30.0
+"""How long it may be unknown who has which partitions before they count as nobody's."""
 
 Partitions = AbstractSet[TopicPartition]
 
@@ -76,6 +79,8 @@ class TopicWatch:
         self._watched: AIOKafkaConsumer | None = None
         self._wrong: dict[str, str] = {}
         self._unconsumed: dict[str, str] = {}
+        self._unknown_since: float | None = None
+        """Since when nobody can say which partitions the group's members have."""
         self._log = get_logger("chassis.topics").bind(group=group)
         for name in self._names:
             TOPIC_UNAVAILABLE.labels(name).set(0)
@@ -94,7 +99,6 @@ class TopicWatch:
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 there = await describe_topics(consumer._client, self._names)
-                assigned = await self._assigned(consumer, there)
         except (KafkaError, OSError, TimeoutError) as error:
             # While Kafka is away nothing is learned of the topics; that it is away is said elsewhere.
             self._log.debug("the topics could not be looked at", error=repr(error))
@@ -104,11 +108,10 @@ class TopicWatch:
             consumer._client.force_metadata_update()
         wrong = missing(self._must_exist, there)
         if self._group is not None:
-            if assigned is not None:
-                self._unconsumed = unconsumed(self._topics, there, assigned)
+            self._unconsumed = self._not_consumed(there, await self._assigned(consumer, there, self._group))
             wrong |= too_few(self._topics, there) | {n: why for n, why in self._unconsumed.items() if n in there}
         self._note(wrong)
-        if not self._wrong:
+        if not self._wrong and self._unknown_since is None:
             self._due_at = now + LOOK_EVERY_S
         return there
 
@@ -122,24 +125,34 @@ class TopicWatch:
         if not self._names <= cluster.topics():
             self._due_at = 0.0
 
-    async def _assigned(self, consumer: AIOKafkaConsumer, there: Mapping[str, TopicState]) -> Partitions | None:
-        """The partitions that the group's members have; None while they are being shared out anew."""
+    def _not_consumed(self, there: Mapping[str, TopicState], assigned: Partitions | None) -> dict[str, str]:
+        """What is wrong with who has which partitions; as before, where that is not known and was a moment ago."""
+        if assigned is not None:
+            self._unknown_since = None
+            return unconsumed(self._topics, there, assigned)
+        now = time.monotonic()
+        if self._unknown_since is None:
+            self._unknown_since = now
+        if now - self._unknown_since < SHARING_LIMIT_S:
+            return self._unconsumed
+        why = f"is not consumed: for over {SHARING_LIMIT_S:.0f} s its group has not shared out its partitions"
+        return {topic.name: f"{topic.name} {why}" for topic in self._topics}
+
+    async def _assigned(
+        self, consumer: AIOKafkaConsumer, there: Mapping[str, TopicState], group: str
+    ) -> Partitions | None:
+        """The partitions that the group's members have; None while they are shared out anew, or nobody can say it."""
         own: Partitions = consumer.assignment()
-        every = {TopicPartition(name, number) for name, state in there.items() for number in state.partitions}
-        if self._group is None or every <= own:
+        consumed = (topic.name for topic in self._topics if topic.name in there)
+        if {TopicPartition(name, number) for name in consumed for number in there[name].partitions} <= own:
             return own
-        coordinator: Any = consumer._coordinator
-        if coordinator.coordinator_id is None:
-            return None
         try:
-            request = DescribeGroupsRequest([self._group])
-            answer: Any = await consumer._client.send(coordinator.coordinator_id, request)
-        except IncompatibleBrokerVersion:
-            return own  # The embedded cluster, whose groups have one member each.
-        ((error, _, state, _, _, members, *_),) = answer.groups
-        if error or state not in ("Stable", "Empty", "Dead"):
+            async with asyncio.timeout(GROUP_LIMIT_S):
+                return await _described(consumer, own, group)
+        except (KafkaError, OSError, TimeoutError) as error:
+            # What was learned of the topics holds all the same: without it nothing would be consumed.
+            self._log.debug("the group could not be looked at", error=repr(error))
             return None
-        return {place for *_, assignment in members for place in _decoded(assignment)}
 
     def _note(self, wrong: dict[str, str]) -> None:
         for name in wrong.keys() | self._wrong.keys():
@@ -150,6 +163,22 @@ class TopicWatch:
                 else:
                     self._log.info("a topic is as it has to be again", topic=name)
         self._wrong = wrong
+
+
+async def _described(consumer: AIOKafkaConsumer, own: Partitions, group: str) -> Partitions | None:
+    """What the group's coordinator says of its members' partitions. Raises KafkaError."""
+    coordinator: Any = consumer._coordinator
+    if coordinator.coordinator_id is None:
+        return None
+    try:
+        request = DescribeGroupsRequest([group])
+        answer: Any = await consumer._client.send(coordinator.coordinator_id, request)
+    except IncompatibleBrokerVersion:
+        return own  # The embedded cluster, whose groups have one member each.
+    ((error, _, state, _, _, members, *_),) = answer.groups
+    if error or state not in ("Stable", "Empty", "Dead"):
+        return None
+    return {place for *_, assignment in members for place in _decoded(assignment)}
 
 
 def _decoded(assignment: bytes) -> Iterable[TopicPartition]:
