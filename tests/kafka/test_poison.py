@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from functools import partial
+
 import pytest
+from aiokafka.admin import NewTopic
 from tests.chassis.poison import garbage, letter_of, original_headers, send_unreadable
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
+from tests.kafka.test_topics import delete
 
-from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
+from chassis.broker import admin
+from contracts.envelope import Record
+from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -57,3 +64,38 @@ async def test_a_record_that_the_client_cannot_read_does_not_stop_its_neighbours
     letters = await read(servers, DEAD_LETTERS.name, 2)
     assert [letter_of(record)["offset"] for record in letters] == ["2", "3"]
     assert set((await lag(servers, "toy", REQUESTS.name)).values()) == {0}
+
+
+def noise(count: int) -> bytes:
+    """Bytes that do not get fewer when they are compressed."""
+    return random.Random(count).randbytes(count)
+
+
+async def test_a_dead_letter_that_the_topic_finds_too_large_goes_in_smaller_pieces_and_holds_up_nothing(
+    servers: str, database_url: str
+) -> None:
+    """As where somebody else has made the topic, or its broker takes less than Segue's topics are made for."""
+    await delete(servers, DEAD_LETTERS)
+    async with admin(servers) as client:
+        limit = {"max.message.bytes": "20000"}
+        await client.create_topics([NewTopic(DEAD_LETTERS.name, PARTITIONS, 1, topic_configs=limit)])
+    small = [Record(REQUESTS.name, b"k", noise(3_000), ()) for _ in range(20)]
+    wide = Record(REQUESTS.name, b"wide", noise(10_000), (("big", noise(15_000)),))
+    huge = Record(REQUESTS.name, b"huge", noise(30_000), (("small", b"1"),))
+
+    async def committed() -> bool:
+        return set((await lag(servers, "narrow", REQUESTS.name)).values()) == {0}
+
+    async with toy(servers, database_url, runtime_for("narrow")) as made:
+        for n in range(2):
+            await send(servers, [request(n), *small, wide, huge, request(100 + n)])
+            await until(partial(handled, made, n, 100 + n))
+            await until(committed)
+        assert made.runtime.unhealthy() is None
+        assert made.runtime.unready() is None
+    letters = await read(servers, DEAD_LETTERS.name, 44)
+    assert len({letter_of(record)["offset"] for record in letters}) == len(letters) == 44
+    whole = [record for record in letters if "left-out" not in letter_of(record)]
+    assert {record.value for record in whole} == {record.value for record in small}
+    cut = {record.key: (record.value, letter_of(record)["left-out"]) for record in letters if record not in whole}
+    assert cut == {b"wide": (wide.value, "headers"), b"": (b"", "headers,value,key")}

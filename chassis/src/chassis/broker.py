@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
 import anyio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
+    MessageSizeTooLargeError,
     NoError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
+    RecordTooLargeError,
     TopicAlreadyExistsError,
     UnknownProducerId,
     UnknownTopicOrPartitionError,
@@ -52,6 +54,7 @@ METADATA_AGE_MS = 10_000
 PRODUCER_BATCH_BYTES = 256 * 1024
 """The largest batch that a producer makes of small records; larger ones go alone."""
 
+TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
 PRODUCER_LOST = (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -272,6 +275,26 @@ async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None 
 def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
     if isinstance(broker, SegueBroker) and not done.cancelled() and isinstance(done.exception(), PRODUCER_LOST):
         broker.lost = done.exception()
+
+
+async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: TopicPartition) -> asyncio.Future[Any]:
+    """Hand records to the producer as one batch, whatever their keys; the future is done once Kafka has them."""
+    producer = client_of(broker)
+    batch = producer.create_batch()
+    for record in records:
+        batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+    batch.close()
+    sent: asyncio.Future[Any] = await producer.send_batch(batch, place.topic, partition=place.partition)
+
+    def noticed(done: asyncio.Future[Any]) -> None:
+        _notice_loss(broker, done)
+        if not done.cancelled() and isinstance(done.exception(), TOO_LARGE):
+            # Private, for want of anything public: aiokafka counts on, and Kafka would refuse all that follows.
+            numbers: Any = producer._txn_manager
+            numbers.increment_sequence_number(place, -len(records))
+
+    sent.add_done_callback(noticed)
+    return sent
 
 
 async def stop_consuming(subscribers: Iterable[SubscriberUsecase[Any]]) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from chassis.broker import PRODUCER_BATCH_BYTES, client_of, require_known
+from aiokafka import TopicPartition
+
+from chassis.broker import PRODUCER_BATCH_BYTES, TOO_LARGE, client_of, publish_batch, require_known
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 Part = Literal["headers", "value", "key"]
 EVERYTHING: Final[tuple[Part, ...]] = ("headers", "value", "key")
+_LEAVING_OUT: Final[dict[tuple[Part, ...], tuple[Part, ...]]] = {(): ("headers",), ("headers",): EVERYTHING}
+"""What a letter goes without next, where it is too large with what it goes without now."""
 MAX_REASON_CHARS: Final = 1000
 PUBLISH_LIMIT_S: Final = 20.0
 _OVERHEAD_BYTES: Final = 1024
@@ -46,47 +50,73 @@ class DeadLetterPublisher:
 
     def __init__(self, broker: KafkaBroker, letters: Sequence[DeadLetter], service: str) -> None:
         self._broker = broker
+        self._service = service
         self._batches = list(_batches(letters, service))
-        self._sent: dict[int, asyncio.Future[Any]] = {}
 
     async def __call__(self) -> None:
-        """Publish and wait until all have arrived. Raises KafkaError, or TimeoutError after 20 s."""
+        """Publish and wait until all have arrived. Raises KafkaError, or TimeoutError after 20 s.
+
+        The topic may take less than it was made to take: what it refuses as too large goes in smaller pieces.
+        """
         async with asyncio.timeout(PUBLISH_LIMIT_S):
-            for n, (place, records) in enumerate(self._batches):
-                # One that is still under way is not sent again: the producer goes on trying through an outage.
-                if n not in self._sent or _failed(self._sent[n]):
-                    self._sent[n] = await self._send(place, records)
-            await asyncio.gather(*map(asyncio.shield, self._sent.values()))
+            while True:
+                for batch in self._batches:
+                    # One that is still under way is not sent again: the producer goes on trying through an outage.
+                    if batch.sent is None or _failed(batch.sent):
+                        batch.sent = await self._send(
+                            batch.place, [to_record(one, self._service) for one in batch.letters]
+                        )
+                under_way = [asyncio.shield(batch.sent) for batch in self._batches if batch.sent is not None]
+                outcomes = await asyncio.gather(*under_way, return_exceptions=True)
+                for error in outcomes:
+                    if isinstance(error, BaseException) and not isinstance(error, TOO_LARGE):
+                        raise error
+                refused = [isinstance(outcome, TOO_LARGE) for outcome in outcomes]
+                if not any(refused):
+                    return
+                pairs = zip(self._batches, refused, strict=True)
+                self._batches = [piece for batch, no in pairs for piece in (batch.smaller() if no else [batch])]
 
     async def _send(self, place: int, records: Sequence[Record]) -> asyncio.Future[Any]:
         await require_known(self._broker, DEAD_LETTERS.name)
-        producer = client_of(self._broker)
-        partitions = sorted(await producer.partitions_for(DEAD_LETTERS.name))
-        batch = producer.create_batch()
-        for record in records:
-            batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
-        batch.close()
+        partitions = sorted(await client_of(self._broker).partitions_for(DEAD_LETTERS.name))
         # Not by the key: it may be anything, and as long as a record may be.
         partition = partitions[place % len(partitions)]
-        sent: asyncio.Future[Any] = await producer.send_batch(batch, DEAD_LETTERS.name, partition=partition)
-        return sent
+        return await publish_batch(self._broker, records, TopicPartition(DEAD_LETTERS.name, partition))
 
 
-def _batches(letters: Sequence[DeadLetter], service: str) -> Iterator[tuple[int, list[Record]]]:
-    """The letters' records, by the partition their sources lay in, in pieces that the producer takes as one batch."""
-    open_batches: dict[int, tuple[int, list[Record]]] = {}
+@dataclass(slots=True)
+class _Batch:
+    """Letters that are sent together."""
+
+    place: int
+    letters: list[DeadLetter]
+    sent: asyncio.Future[Any] | None = None
+
+    def smaller(self) -> list[_Batch]:
+        """The same letters in two pieces; one alone goes without a part of its record. Raises what refused it."""
+        if (middle := len(self.letters) // 2) > 0:
+            return [_Batch(self.place, self.letters[:middle]), _Batch(self.place, self.letters[middle:])]
+        (letter,) = self.letters
+        if letter.left_out == EVERYTHING and self.sent is not None:
+            self.sent.result()
+        return [_Batch(self.place, [replace(letter, left_out=_LEAVING_OUT.get(letter.left_out, EVERYTHING))])]
+
+
+def _batches(letters: Sequence[DeadLetter], service: str) -> Iterator[_Batch]:
+    """The letters, by the partition their sources lay in, in pieces that the producer takes as one batch."""
+    open_batches: dict[int, tuple[int, list[DeadLetter]]] = {}
     for letter in letters:
         place = letter.record.partition
-        record = to_record(letter, service)
-        more = _size(record)
-        size, records = open_batches.get(place, (0, []))
-        if records and size + more > PRODUCER_BATCH_BYTES - _OVERHEAD_BYTES:
-            yield place, records
-            size, records = 0, []
-        records.append(record)
-        open_batches[place] = (size + more, records)
-    for place, (_, records) in open_batches.items():
-        yield place, records
+        more = _size(to_record(letter, service))
+        size, together = open_batches.get(place, (0, []))
+        if together and size + more > PRODUCER_BATCH_BYTES - _OVERHEAD_BYTES:
+            yield _Batch(place, together)
+            size, together = 0, []
+        together.append(letter)
+        open_batches[place] = (size + more, together)
+    for place, (_, together) in open_batches.items():
+        yield _Batch(place, together)
 
 
 def _failed(future: asyncio.Future[Any]) -> bool:

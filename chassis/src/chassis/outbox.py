@@ -14,9 +14,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
-from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
-from chassis.broker import missed_topics, publish, stop_consuming
+from chassis.broker import TOO_LARGE, missed_topics, publish, stop_consuming
 from chassis.database import TRANSIENT, Connection, Pool
 from chassis.database_limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.logs import get_logger
@@ -33,7 +32,6 @@ RELAY_AGE_S: Final = 5.0
 """A row this old was left by a crash, or by a publisher that could not keep up."""
 MAX_PENDING: Final = 20_000
 BATCH: Final = 2_000
-TOO_LARGE: Final = (MessageSizeTooLargeError, RecordTooLargeError)
 PUBLISH_LIMIT_S: Final = 20.0
 
 _INSERT = """
