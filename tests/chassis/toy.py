@@ -43,6 +43,7 @@ QUICK = Consuming(session_timeout_s=SESSION_S, fetch_wait_ms=20)
 TABLES = """
 CREATE SCHEMA IF NOT EXISTS toy;
 CREATE TABLE IF NOT EXISTS toy.effects (job_id text PRIMARY KEY, commits int NOT NULL, n bigserial);
+CREATE TABLE IF NOT EXISTS toy.locked ();
 CREATE TABLE IF NOT EXISTS toy.outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, topic text NOT NULL, key bytea NOT NULL, value bytea NOT NULL,
     headers jsonb NOT NULL, event_id uuid NOT NULL UNIQUE, created_at timestamptz NOT NULL DEFAULT now()
@@ -94,10 +95,14 @@ class Toy:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     mended: bool = False
     """It does as it should, whatever the reasons say."""
+    most: int = 1_000_000
+    """How many messages it can do in the time that it is given."""
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
         messages = [each.message for each in batch if isinstance(each.message, CancelRequested)]
         self.calls.append([message.reason for message in messages])
+        if len(messages) > self.most:
+            await asyncio.sleep(3600)
         async with self.outbox.transaction() as transaction:
             for message in messages:
                 if message.reason in MISDEEDS and not self.mended:
@@ -223,6 +228,10 @@ async def _wait(toy: Toy, _transaction: Transaction) -> None:
     await toy.gate.wait()
 
 
+async def _lock(_toy: Toy, transaction: Transaction) -> None:
+    await transaction.connection.execute("SET LOCAL lock_timeout = '100ms'; LOCK TABLE locked")
+
+
 async def _work(_toy: Toy, _transaction: Transaction) -> None:
     print('{"working": true}', flush=True)
     await asyncio.sleep(1)
@@ -284,6 +293,7 @@ MISDEEDS: dict[str | None, Misdeed] = {
     "nul": _nul,
     "leak": _leak,
     "wait": _wait,
+    "lock": _lock,
     "work": _work,
     "hang": _hang,
     "block": _block,

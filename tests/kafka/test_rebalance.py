@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
 
+from chassis import standing
 from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -100,3 +103,48 @@ async def test_a_batch_whose_partitions_were_lost_meanwhile_is_committed_as_far_
     assert [line for line in logs if line["log_level"] == "error"] == []
     told = [record.key for record in await read(servers, JOBS.name, 60)]
     assert sorted(key or b"" for key in told) == sorted(job(n).encode() for n in range(60))
+
+
+class Hangs(ConsumerRebalanceListener):
+    """Of a member that is alive, as its heartbeats say, and takes part in no rebalance."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        if revoked:
+            await self.over.wait()
+
+    async def on_partitions_assigned(self, assigned: object) -> None:
+        """Nothing."""
+
+
+async def test_a_group_that_does_not_get_done_with_sharing_out_says_so_and_goes_on_by_itself(
+    servers: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "POLL_LIMIT_S", 3.0)
+    hangs = Hangs()
+    async with AsyncExitStack() as stack:
+        made = await stack.enter_async_context(toy(servers, database_url, runtime_for("stuck")))
+
+        async def says(what: str) -> bool:
+            return what in str(made.runtime.unready())
+
+        async def join(listener: Hangs | None) -> AIOKafkaConsumer:
+            member = AIOKafkaConsumer(
+                bootstrap_servers=servers,
+                group_id="stuck",
+                rebalance_timeout_ms=60_000,
+                partition_assignment_strategy=(RangePartitionAssignor,),
+            )
+            member.subscribe([REQUESTS.name], listener=listener)
+            return await stack.enter_async_context(member)
+
+        hanging = await join(hangs)
+        await hanging.getmany(timeout_ms=100)
+        joining = asyncio.create_task(join(None))
+        await until(partial(says, "the group has been sharing out its partitions for"))
+        assert made.runtime.unhealthy() is None
+        hangs.over.set()
+        await joining
+        await until(partial(says, "None"))

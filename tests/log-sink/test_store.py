@@ -1,17 +1,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 
 from chassis.database import Pool
+from chassis.delivery import LogStarts
 from contracts.requests import CancelRequested
 from log_sink.store import MISSED, Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def logs_from(offset: int) -> LogStarts:
+    """Kafka's answer where every log begins at `offset`."""
+
+    async def answer(places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return dict.fromkeys(places, offset)
+
+    return answer
 
 
 async def rows(pool: Pool, query: str) -> list[tuple[Any, ...]]:
@@ -79,20 +92,47 @@ async def test_a_gap_is_revealed_and_drops_nothing(pool: Pool, store: Store, del
     def missed() -> float:
         return float(MISSED.labels("segue.requests")._value.get())
 
-    async def read(*offsets: int) -> None:
+    async def read(*offsets: int, log_start: int = 0) -> None:
         batch = [deliver(tell(f"at {offset}").requested(), offset=offset) for offset in offsets]
         await store.store(batch)
-        await store.note_read([delivered.record for delivered in batch])
+        await store.note_read([delivered.record for delivered in batch], logs_from(log_start))
 
     before = missed()
     await read(3, 4)  # the first that is ever read may be anywhere
     await read(5, 7)  # the hole was read too, it was not a message
     await read(4, 5)  # a rebalance gave it to us again
     assert missed() == before
-    await read(20, 21)
+    await read(20, 21, log_start=20)
     assert missed() == before + 12
     assert await pool.fetchval("SELECT next_offset FROM offsets") == 22
     assert await pool.fetchval("SELECT count(*) FROM events") == 6
+
+
+@pytest.mark.parametrize(("log_start", "gone"), [(0, 0), (7, 0), (9, 0), (10, 1), (12, 3), (13, 3), (500, 3)])
+async def test_offsets_that_are_no_records_are_no_gap_and_what_the_log_has_lost_is(
+    pool: Pool, store: Store, deliver: Any, tell: Any, log_start: int, gone: int
+) -> None:
+    first, later = (deliver(tell(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
+    before = MISSED.labels("segue.requests")._value.get()
+    await store.note_read([first.record], logs_from(0))
+    await store.note_read([later.record], logs_from(log_start))
+    assert MISSED.labels("segue.requests")._value.get() == before + gone
+    assert await pool.fetchval("SELECT next_offset FROM offsets") == 13
+
+
+async def test_a_gap_that_cannot_be_told_now_is_told_when_the_batch_is_noted_again(
+    pool: Pool, store: Store, deliver: Any, tell: Any
+) -> None:
+    async def away(_places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        raise KafkaConnectionError
+
+    first, later = (deliver(tell(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
+    before = MISSED.labels("segue.requests")._value.get()
+    await store.note_read([first.record], away)
+    with pytest.raises(KafkaConnectionError):
+        await store.note_read([later.record], away)
+    await store.note_read([later.record], logs_from(12))
+    assert MISSED.labels("segue.requests")._value.get() == before + 3
 
 
 async def test_a_topic_made_anew_drops_nothing_and_is_no_gap(pool: Pool, store: Store, deliver: Any, tell: Any) -> None:
@@ -103,7 +143,7 @@ async def test_a_topic_made_anew_drops_nothing_and_is_no_gap(pool: Pool, store: 
 
     for batch in (old, new, more):
         await store.store(batch)
-        await store.note_read([delivered.record for delivered in batch])
+        await store.note_read([delivered.record for delivered in batch], logs_from(0))
 
     assert await pool.fetchval("SELECT count(*) FROM events") == 18
     assert await pool.fetchval("SELECT next_offset FROM offsets") == 8

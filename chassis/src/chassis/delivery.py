@@ -1,7 +1,8 @@
 """Delivery: a batch from Kafka becomes one transaction, then a committed offset; nothing is lost in between.
 
 What cannot be decoded goes to the dead letters, and its neighbours go on: it says nothing about this service. How the
-rest is handled is in `handling.py`. Where the handler fails on most messages, consuming pauses (`dlq_limit.py`).
+rest is handled is in `handling.py`. Where the handler fails on most messages, consuming pauses (`dlq_limit.py`); where
+it is too slow, fewer are taken at a time (`pace.py`). Where nothing moves, the process is not ready (`standing.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,18 +20,21 @@ from opentelemetry.trace import SpanKind
 from chassis.broker import batch_subscriber
 from chassis.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher
 from chassis.dlq_limit import DlqLimit, DlqLimitExceeded
-from chassis.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, arrived_at
+from chassis.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
 from chassis.logs import get_logger
 from chassis.metrics import (
+    BATCH_RETRIES,
     BATCH_SECONDS,
     DEAD_LETTERED,
     DLQ_LIMIT_EXCEEDED,
     MESSAGES_HANDLED,
     MESSAGES_SKIPPED,
 )
-from chassis.offsets import Offsets, measure_lag, rewind
-from chassis.polling import idle, poll
+from chassis.offsets import Offsets, log_starts, past, rewind
+from chassis.pace import Pace
+from chassis.polling import idle, poll, positions
 from chassis.records import Records, Unreadable, in_turns
+from chassis.standing import Standing
 from chassis.telemetry import messaging, traceparent_of
 from chassis.topic_watch import TopicWatch
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
@@ -49,10 +53,13 @@ BATCH_RECORDS: Final = 1000
 EXCEEDED_LIMIT_S: Final = 600.0
 """How long the dead-letter limit may be exceeded before the process ends, so that whoever restarts it hears of it."""
 _POLL_MS: Final = 1_000
+_PROBE_MS: Final = 200
 _SETTLING_MS: Final = 100
 _STALL_S: Final = 180.0
 
-Settled = Callable[[Records], Awaitable[None]]
+LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+"""Tells where the logs of partitions begin now. Raises one of AWAY."""
+Settled = Callable[[Records, LogStarts], Awaitable[None]]
 """Told of every batch as it was read, undecodable records too, when it is dealt with and not yet committed."""
 
 
@@ -74,7 +81,11 @@ class BatchConsumer:
         self._broker = broker
         self._runtime = runtime
         self._limit = limit or DlqLimit()
-        self._handling = Handling(runtime, handler, keep, self._limit)
+        self._handling = Handling(runtime, handler, keep, self._limit, self._while_held)
+        self._pace = Pace(BATCH_RECORDS)
+        self._standing = Standing(runtime.service)
+        self._polled: Mapping[TopicPartition, int] = {}
+        """Where the last poll ended in each partition."""
         self._settled = settled
         self._failed_at: set[TopicPartition] = set()
         """Where the probes since the limit was exceeded have failed: the next one is taken elsewhere, if it can be."""
@@ -91,18 +102,38 @@ class BatchConsumer:
         runtime.must_live(self._exceeded_for_long)
         runtime.must_be_ready(self._exceeded)
         runtime.must_be_ready(self._watch.problem)
+        runtime.must_be_ready(self._not_moving)
 
     async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
         if not await self._positions_hold(consumer):
-            await idle(consumer, timeout_ms=_SETTLING_MS)
+            with self._standing.polling():
+                await idle(consumer, timeout_ms=_SETTLING_MS)
             return ()
-        if (wait_s := self._limit.wait_s(time.monotonic())) > 0:
-            await idle(consumer, timeout_ms=min(_POLL_MS, int(wait_s * 1000) + 1))
+        await self._standing.measure(consumer)
+        now = time.monotonic()
+        if (wait_s := self._limit.wait_s(now)) > 0:
+            with self._standing.polling():
+                await idle(consumer, timeout_ms=min(_POLL_MS, int(wait_s * 1000) + 1))
             return ()
-        records = await poll(consumer, timeout_ms=_POLL_MS, max_records=BATCH_RECORDS, without=self._failed_at)
+        size, aside = self._pace.turn(consumer.assignment(), now)
+        with self._standing.polling():
+            records = await poll(
+                consumer,
+                timeout_ms=_PROBE_MS if aside else _POLL_MS,
+                max_records=size,
+                without=self._failed_at | aside,
+            )
+        self._polled = positions(consumer)
         if not records:
             self._failed_at.clear()
+            # Past what is no record.
+            await self._offsets.commit(consumer, self._polled)
+        self._standing.polled(records)
         return records
+
+    async def _while_held(self) -> None:
+        if (consumer := self.subscriber.consumer) is not None:
+            await self._standing.measure(consumer, batch_in_hand=True)
 
     async def _positions_hold(self, consumer: AIOKafkaConsumer) -> bool:
         """Whether the consumer's positions are of the topics that are there; while Kafka is away, as it was before."""
@@ -120,9 +151,14 @@ class BatchConsumer:
             await (self._process(records) if self._limit.since is None else self._probe(records))
         except Stopping:
             self._rewind(records)
+        except TooSlow as slow:
+            self._rewind(records)
+            self._slower(slow)
         except AWAY as error:
             self._log.warning("still away; the batch is polled again", error=repr(error), records=len(records))
             self._rewind(records)
+            # It may be what it was given that made the database go away.
+            self._pace.too_slow(len(records))
         except Exception:  # noqa: BLE001 - FastStream would swallow it with the position already past the batch
             self._rewind(records)
             self._log.exception("the delivery itself failed; the batch is polled again")
@@ -139,8 +175,13 @@ class BatchConsumer:
             await self._finish(records[: len(done)], done)
             self._rewind(records[len(done) :])
             self._pause("the handler failed on most of the last messages; consuming pauses")
+        except TooSlow as slow:
+            await self._finish(records[: len(done)], done)
+            self._rewind(records[len(done) :])
+            self._slower(slow)
         else:
-            await self._finish(records, done)
+            await self._finish(records, done, whole=True)
+            self._pace.done(past(records))
 
     async def _probe(self, records: Records) -> None:
         """Handle one message after a pause. Records before it that are none for the handler prove nothing."""
@@ -152,7 +193,7 @@ class BatchConsumer:
         message = head[-1]
         handled = isinstance(message, Delivered) and await self._handling.probe(message)
         done = head if handled or not isinstance(message, Delivered) else head[:-1]
-        await self._finish(records[: len(done)], done)
+        await self._finish(records[: len(done)], done, whole=len(done) == len(records))
         self._rewind(records[len(done) :])
         if handled:
             self._resume()
@@ -160,19 +201,24 @@ class BatchConsumer:
             self._failed_at.add(TopicPartition(message.record.topic, message.record.partition))
             self._pause("the handler failed on the probe; consuming pauses again")
 
-    async def _finish(self, records: Records, done: Sequence[Found]) -> None:
-        """Publish the dead letters, and commit."""
+    async def _finish(self, records: Records, done: Sequence[Found], *, whole: bool = False) -> None:
+        """Publish the dead letters, and commit; a `whole` batch up to where its poll ended, past what is no record."""
         if not records:
             return
         dead = [found for found in done if isinstance(found, DeadLetter)]
         if lost := [letter for letter in dead if not letter.kept]:
             await self._bury(lost)
         if (settled := self._settled) is not None:
-            await self._handling.retrying(lambda: settled(records))
+            await self._handling.retrying(lambda: settled(records, self._log_starts))
         if (consumer := self.subscriber.consumer) is not None:
-            await self._offsets.commit(consumer, records)
-            measure_lag(consumer, records)
+            ends = past(records)
+            if await self._offsets.commit(consumer, self._polled if whole else ends):
+                self._standing.committed(ends)
         _count(records, done)
+
+    async def _log_starts(self, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        consumer = self.subscriber.consumer
+        return {} if consumer is None else await log_starts(consumer, places)
 
     async def _bury(self, dead: Sequence[DeadLetter]) -> None:
         await self._handling.retrying(DeadLetterPublisher(self._broker, dead, self._group))
@@ -207,6 +253,14 @@ class BatchConsumer:
         if (consumer := self.subscriber.consumer) is not None:
             rewind(consumer, records)
 
+    def _slower(self, slow: TooSlow) -> None:
+        BATCH_RETRIES.labels(self._group).inc()
+        self._pace.too_slow(len(slow.batch))
+        if len(slow.batch) == 1:
+            (message,) = slow.batch
+            self._pace.leave_aside(TopicPartition(message.record.topic, message.record.partition), time.monotonic())
+        self._log.warning("too slow; fewer messages are taken at a time", slow=str(slow), next=self._pace.size)
+
     def _pause(self, why: str) -> None:
         pause_s = self._limit.pause(time.monotonic(), random.uniform(0.75, 1.25))
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(1)
@@ -217,6 +271,11 @@ class BatchConsumer:
         self._failed_at.clear()
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
         self._log.info("the handler did the probe; consuming goes on")
+
+    def _not_moving(self) -> str | None:
+        why = self._standing.problem()
+        last = self._handling.last_away
+        return f"{why} (the last trouble: {last})" if why and last else why
 
     def _exceeded(self) -> str | None:
         if self._limit.since is None:

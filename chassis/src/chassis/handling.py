@@ -2,6 +2,7 @@
 
 The database or Kafka is away: the batch is held and tried again. The handler fails otherwise: the message is tried
 three times, then it is a dead letter, while its neighbours go on. It fails on most messages: DlqLimitExceeded.
+It takes longer than it may: TooSlow, and the next batch is smaller (`pace.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from chassis.database import TRANSIENT
+from chassis.database_limits import Silent
 from chassis.dead_letters import DeadLetter
 from chassis.dlq_limit import DlqLimit
 from chassis.logs import get_logger
@@ -37,6 +39,9 @@ TRIES_BEFORE_DEAD: Final = 3
 
 AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, KafkaError)
 """What is raised while the database or Kafka is away."""
+
+_SLOW: Final[tuple[type[Exception], ...]] = (TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
+"""What is raised where work takes longer than it may, on a database that answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,9 @@ class Handler(Protocol):
 Keep = Callable[[Delivered, Exception], Awaitable[bool]]
 """Offered a message its handler cannot take; returns whether it has kept it, so that it needs no dead letter."""
 
+Holding = Callable[[], Awaitable[None]]
+"""Called each time that a batch is held for a while. Raises nothing."""
+
 Found = Delivered | DeadLetter | Skipped
 """What a record turned out to be."""
 
@@ -77,7 +85,15 @@ class Stopping(Exception):
     """The process stops; the batch stays uncommitted and comes again."""
 
 
-_NOT_THE_MESSAGE: Final[tuple[type[Exception], ...]] = (Stopping, *AWAY)
+class TooSlow(Exception):
+    """The handler took longer with messages than it may, or a lock on what they change was not to be had in time."""
+
+    def __init__(self, batch: Sequence[Delivered], why: Exception) -> None:
+        super().__init__(f"{len(batch)} messages: {type(why).__name__}")
+        self.batch = batch
+
+
+_NOT_THE_MESSAGE: Final[tuple[type[Exception], ...]] = (Stopping, TooSlow, *AWAY)
 
 
 class LeakedCancellation(Exception):
@@ -87,8 +103,11 @@ class LeakedCancellation(Exception):
 class Handling:
     """Takes batches through a service's handler."""
 
-    def __init__(self, runtime: Runtime, handler: Handler, keep: Keep | None, limit: DlqLimit) -> None:
+    def __init__(
+        self, runtime: Runtime, handler: Handler, keep: Keep | None, limit: DlqLimit, holding: Holding
+    ) -> None:
         self._runtime = runtime
+        self._holding = holding
         self._handler = handler
         self._keep = keep
         self._limit = limit
@@ -97,12 +116,14 @@ class Handling:
         """When the batch in hand last moved (monotonic seconds); None while there is none."""
         self.last_error: str | None = None
         """What kind of error the handler last raised about a message."""
+        self.last_away: str | None = None
+        """What was last raised while the database or Kafka was away."""
 
     async def settle(self, found: Sequence[Found], done: list[Found]) -> None:
         """Handle records in order. Those dealt with are added to `done`, also where this raises.
 
-        Raises DlqLimitExceeded once the handler failed on most of the last messages, Stopping when the process is told
-        to stop, and one of AWAY where the database or Kafka stays away.
+        Raises DlqLimitExceeded once the handler failed on most of the last messages, TooSlow where it takes too long,
+        Stopping when the process is told to stop, and one of AWAY where the database or Kafka stays away.
         """
         batch = [one for one in found if isinstance(one, Delivered)]
         error = await self._refusal(batch) if batch else None
@@ -120,7 +141,7 @@ class Handling:
         self._limit.note([failed] * len(batch))
 
     async def probe(self, message: Delivered) -> bool:
-        """Handle one message once; returns whether that went well. Raises Stopping, or one of AWAY."""
+        """Handle one message once; returns whether that went well. Raises Stopping, TooSlow, or one of AWAY."""
         error = await self._refusal([message])
         if error is not None:
             self._failed(message, error)
@@ -137,10 +158,14 @@ class Handling:
         ):
             self.moved_at = time.monotonic()
             with attempt:
-                await work()
+                try:
+                    await work()
+                except AWAY as error:
+                    self.last_away = type(error).__name__
+                    raise
 
     async def _refusal(self, batch: Sequence[Delivered]) -> Exception | None:
-        """Why the handler does not do a batch; None once it has done it. Raises Stopping, or one of AWAY."""
+        """Why the handler does not do a batch; None once it has done it. Raises Stopping, TooSlow, or one of AWAY."""
         try:
             await self.retrying(lambda: self._handle(batch))
         except _NOT_THE_MESSAGE:
@@ -190,9 +215,22 @@ class Handling:
                 raise
             # A cancelled child would end FastStream's consume loop silently, with its partitions kept.
             raise LeakedCancellation("a cancellation leaked out of the handler") from error
+        except _SLOW as error:
+            if _says_away(error):
+                raise
+            self.last_away = type(error).__name__
+            raise TooSlow(batch, error) from error
 
     async def _hold(self, seconds: float) -> None:
         BATCH_RETRIES.labels(self._runtime.service).inc()
-        self._log.warning("the database or Kafka is away; holding the batch", wait_s=round(seconds, 2))
+        self._log.warning(
+            "the database or Kafka is away; holding the batch", wait_s=round(seconds, 2), error=self.last_away
+        )
+        await self._holding()
         if not await self._runtime.pause(seconds):
             raise Stopping
+
+
+def _says_away(error: Exception) -> bool:
+    """Whether a time-out is one of a connection: nothing answers, so that less work would take as long."""
+    return isinstance(error, Silent) or (isinstance(error, TimeoutError) and error.errno is not None)

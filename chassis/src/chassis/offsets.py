@@ -3,12 +3,15 @@
 An offset means something in one topic only. A topic that was deleted and created again starts at 0, and an offset of
 the one before would silently skip what lies below it. So each commit names the topic's id in its metadata, and a
 position that comes from an earlier topic of the same name is given up for the start: what is read twice is dropped.
+
+Not every offset is a record's: each transaction of a producer ends in a marker, which Kafka's client steps over. So
+what is committed is the consumer's position, and not the place behind the last record.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import TopicPartition
@@ -16,7 +19,6 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from chassis.logs import get_logger
 from chassis.metadata import TopicState
-from chassis.metrics import CONSUMER_LAG
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -33,6 +35,8 @@ class Offsets:
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
         self._checked: object | None = None
+        self._committed: dict[TopicPartition, int] = {}
+        """What the group has committed of the partitions that it has now."""
         self._log = get_logger("chassis.delivery")
 
     def checked(self, consumer: AIOKafkaConsumer) -> bool:
@@ -52,7 +56,11 @@ class Offsets:
         anew = {name for name, found in ids.items() if self._ids.get(name, found) != found}
         stale = {place for place in assignment.tps if place.topic in anew}
         if assignment is not self._checked:
-            stale |= await _committed_elsewhere(consumer, assignment.tps, ids)
+            committed = await _fetch_committed(consumer, assignment.tps)
+            stale |= {place for place, offset in committed.items() if _elsewhere(offset.metadata, ids.get(place.topic))}
+            self._committed = {place: offset.offset for place, offset in committed.items()}
+        for place in stale:
+            self._committed.pop(place, None)
         for place in stale & consumer.assignment():
             consumer.seek(place, 0)  # Where the log begins later, Kafka's client moves to its start.
         if stale:
@@ -63,25 +71,36 @@ class Offsets:
         self._ids |= ids
         self._checked = assignment
 
-    async def commit(self, consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
-        """Commit past `records` where the partitions are still ours; where that fails they come again."""
-        ends: dict[TopicPartition, int] = {}
-        for record in records:
-            partition = _partition(record)
-            ends[partition] = max(ends.get(partition, 0), record.offset + 1)
+    async def commit(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+        """Commit up to `ends` where the partitions are still ours; returns whether it is done.
+
+        Where it fails, what lies before them comes again after a restart, or to another replica.
+        """
         ours = {
             partition: (end, self._ids.get(partition.topic, ""))
             for partition, end in ends.items()
-            if partition in consumer.assignment()
+            if partition in consumer.assignment() and end != self._committed.get(partition, 0)
         }
         if not ours:
-            return
+            return True
         try:
             async with asyncio.timeout(COMMIT_LIMIT_S):
                 await consumer.commit(ours)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             # What was done is in the database; whoever reads the batch again drops it as seen.
             self._log.warning("offsets not committed; the batch comes again", error=repr(error))
+            return False
+        self._committed |= {partition: end for partition, (end, _) in ours.items()}
+        return True
+
+
+def past(records: Sequence[Record]) -> dict[TopicPartition, int]:
+    """The place behind the last of `records` in each partition."""
+    ends: dict[TopicPartition, int] = {}
+    for record in records:
+        partition = _partition(record)
+        ends[partition] = max(ends.get(partition, 0), record.offset + 1)
+    return ends
 
 
 def rewind(consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
@@ -95,26 +114,25 @@ def rewind(consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
             consumer.seek(partition, offset)
 
 
-def measure_lag(consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
-    """Note how much is left to read behind `records`, where the partitions are still ours."""
-    lasts = {_partition(record): record.offset for record in records}
-    for partition, last in lasts.items():
-        if partition in consumer.assignment() and (high := consumer.highwater(partition)) is not None:
-            CONSUMER_LAG.labels(partition.topic, str(partition.partition)).set(max(0, high - last - 1))
+async def log_starts(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """Where the log of each partition begins now. Raises KafkaError or TimeoutError."""
+    async with asyncio.timeout(COMMIT_LIMIT_S):
+        starts: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(places))
+    return starts
 
 
-async def _committed_elsewhere(
-    consumer: AIOKafkaConsumer, places: frozenset[TopicPartition], ids: Mapping[str, str]
-) -> set[TopicPartition]:
+async def _fetch_committed(
+    consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]
+) -> Mapping[TopicPartition, Any]:
     async with asyncio.timeout(COMMIT_LIMIT_S):
         # Private: the public call tells the offsets alone, one by one.
         coordinator: Any = consumer._coordinator
-        committed = await coordinator.fetch_committed_offsets(list(places))
-    return {
-        place
-        for place, offset in committed.items()
-        if offset.metadata and offset.metadata != ids.get(place.topic, offset.metadata)
-    }
+        committed: Mapping[TopicPartition, Any] = await coordinator.fetch_committed_offsets(list(places))
+    return committed
+
+
+def _elsewhere(committed_in: str, topic_id: str | None) -> bool:
+    return bool(committed_in and topic_id and committed_in != topic_id)
 
 
 def _assignment(consumer: AIOKafkaConsumer) -> Any:

@@ -24,7 +24,7 @@ async def poll(
 
     Nothing is taken from the partitions `without`.
     """
-    before = _positions(consumer)
+    before = positions(consumer)
     if len(before) < len(consumer.assignment()):
         timeout_ms = min(timeout_ms, _SETTLING_MS)
     wanted = before.keys() - without
@@ -44,7 +44,8 @@ async def idle(consumer: AIOKafkaConsumer, *, timeout_ms: int) -> None:
     await consumer.getmany(_NOWHERE, timeout_ms=timeout_ms)
 
 
-def _positions(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+def positions(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+    """Where the next poll goes on in each partition that has a position, past what is no record: see `offsets.py`."""
     # Private, as the public call waits for a position where there is none yet.
     subscription = consumer._subscription.subscription
     assignment = subscription.assignment if subscription is not None else None

@@ -20,7 +20,7 @@ from chassis.handling import arrived_at
 from chassis.logs import get_logger
 from chassis.metadata import TopicState, describe_topics, never_create_topics
 from chassis.metrics import TAIL_READ, TAIL_UNREADABLE
-from chassis.polling import poll
+from chassis.polling import poll, positions
 from chassis.records import Records, in_turns, read_past_unreadable
 from chassis.topic_watch import TopicWatch
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
@@ -128,7 +128,7 @@ class Tail:
                 if await self._watch.look(consumer) not in (None, there):
                     raise TopicsChanged
                 records = await poll(consumer, timeout_ms=500, max_records=_BATCH)
-                await self._take(records)
+                await self._take(records, positions(consumer))
                 if not records:
                     _require_alive(consumer)
         finally:
@@ -162,12 +162,14 @@ class Tail:
             self._positions[partition] = start
         self._note_progress()
 
-    async def _take(self, records: Records) -> None:
+    async def _take(self, records: Records, then: Mapping[TopicPartition, int]) -> None:
+        """Take what was polled; `then` is where the next poll goes on, which may be past what is no record."""
         untaken: list[tuple[ConsumerRecord[bytes, bytes], Exception]] = []
         async for record in in_turns(records):
             if (error := self._read(record)) is not None:
                 untaken.append((record, error))
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        self._positions |= then
         self._note_progress()
         if untaken:
             first, error = untaken[0]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+from aiokafka import TopicPartition
 from prometheus_client import Counter
 
 from chassis.database import Connection, Pool
 from chassis.database_limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
-from chassis.delivery import Delivered
+from chassis.delivery import Delivered, LogStarts
 from chassis.logs import get_logger
 from log_sink.rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.state import state_rows
@@ -123,25 +124,28 @@ class Store:
             "quarantined", count=len(refused), topic=topic, first_partition=partition, first_offset=offset, error=why
         )
 
-    async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
-        """Remember how far each partition was read; what is missing before the first of `records` is a gap."""
+    async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]], log_starts: LogStarts) -> None:
+        """Remember how far each partition was read; what its log has lost before the first of `records` is a gap.
+
+        An offset that is skipped and still in the log is no record: each transaction of a producer ends in a marker.
+        """
         spans = _spans(records)
         async with transaction(self._pool, LOOP_LIMIT_S) as connection:
             expected = await _lock(connection, set(spans))
             topics, partitions = zip(*spans, strict=True)
             firsts, pasts = zip(*spans.values(), strict=True)
             await connection.execute(_ADVANCE, topics, partitions, firsts, pasts)
-        for place, (first, _past) in spans.items():
-            wanted = expected[place]
-            if wanted is not None and first > wanted:
-                MISSED.labels(place[0]).inc(first - wanted)
-                self._log.warning(
-                    "a gap: these were gone before they were read",
-                    topic=place[0],
-                    partition=place[1],
-                    first_missing=wanted,
-                    next_read=first,
-                )
+            # Before it is remembered: where this fails, all of it is tried again.
+            gaps = await _gaps(spans, expected, log_starts)
+        for place, (wanted, start) in gaps.items():
+            MISSED.labels(place[0]).inc(start - wanted)
+            self._log.warning(
+                "a gap: these were gone before they were read",
+                topic=place[0],
+                partition=place[1],
+                first_missing=wanted,
+                next_read=spans[place][0],
+            )
 
 
 def _place(record: ConsumerRecord[bytes, bytes]) -> tuple[str, int, int]:
@@ -174,6 +178,22 @@ async def _merge(connection: Connection, reports: Iterable[tuple[Table, Row]]) -
         if found := rows[table.name]:
             arguments: list[list[Any]] = table.arguments(found)
             await connection.execute(upsert(table), *arguments)
+
+
+async def _gaps(
+    spans: Mapping[Partition, tuple[int, int]], expected: Mapping[Partition, int | None], log_starts: LogStarts
+) -> dict[Partition, tuple[int, int]]:
+    """Of which partitions records were gone before they were read, from which offset on and up to which."""
+    skipped = {
+        TopicPartition(*place): (wanted, first)
+        for place, (first, _past) in spans.items()
+        if (wanted := expected[place]) is not None and first > wanted
+    }
+    starts = await log_starts(skipped) if skipped else {}
+    lost = {place: (wanted, min(first, starts.get(place, 0))) for place, (wanted, first) in skipped.items()}
+    return {
+        (place.topic, place.partition): (wanted, start) for place, (wanted, start) in lost.items() if start > wanted
+    }
 
 
 def _spans(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[Partition, tuple[int, int]]:
