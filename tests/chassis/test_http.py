@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import time
@@ -127,10 +128,15 @@ async def test_answers_come_without_delay() -> None:
     assert sorted(times)[5] < 0.035, "Nagle's algorithm and delayed acknowledgement would cost 40 ms each"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-async def test_an_address_that_cannot_be_had_is_named(host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "setting"),
+    [("127.0.0.1", "SEGUE_PORT"), ("no-such-host.invalid", "SEGUE_HOST"), ("*", "SEGUE_HOST"), ("[::2]", "SEGUE_HOST")],
+)
+async def test_an_address_that_cannot_be_had_is_named(host: str, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(CannotStart, match=f"^SEGUE_PORT: {host}:{port} cannot be listened on: "):
+        with pytest.raises(
+            CannotStart, match=f"^{setting}: {re.escape(host.strip('[]'))}:{port} cannot be listened on: "
+        ):
             async with serve_http(health_app(runtime_for()), host, port):
                 pytest.fail("it can't have started")

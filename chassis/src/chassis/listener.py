@@ -39,7 +39,11 @@ def places(wanted: int) -> int:
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
-    """A socket that listens. Raises CannotStart, which names `setting`, if the address is taken."""
+    """A socket that listens.
+
+    Raises CannotStart, which names `setting`, the port's, where that is taken, and else the setting of the host.
+    """
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Without the protocol spelled out, asyncio leaves Nagle's algorithm on, at 40 ms an answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -51,7 +55,11 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise CannotStart(f"{setting}: {host}:{port} cannot be listened on: {error.strerror}") from error
+        place = f"{host}:{port} cannot be listened on: {error.strerror}"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise CannotStart(f"{setting}: {place}") from error
+        named = setting.removesuffix("_PORT") + "_HOST"
+        raise CannotStart(f"{named}: {place}; it has to be an address of this machine") from error
     return listener
 
 
