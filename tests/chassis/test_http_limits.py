@@ -513,6 +513,19 @@ async def test_what_is_worked_on_is_left_alone_and_the_next_has_its_turn_after_i
         assert all(answer.endswith(b"at last") for answer in answers)
 
 
+async def test_what_was_sent_ahead_keeps_no_place_from_those_who_wait_for_one() -> None:
+    async with site() as here, crowd(here, SMALL.connections, HELD + GET) as clients:
+        await until(lambda: here.held == SMALL.connections)
+        async with crowd(here, 5, HELD) as waiting:
+            await asyncio.sleep(0.3)
+            here.go_on.set()
+            answers = [await client.rest() for client in clients]
+            assert all(answer.endswith(b"at last") for answer in answers)
+            assert all([(await client.answer()).endswith(b"at last") for client in waiting])
+        assert await fine(here)
+    assert len(here.arrived) == 1
+
+
 async def test_one_address_cannot_have_all_places() -> None:
     limits = replace(PATIENT, connections_per_peer=3, trusted=())
     async with site(limits) as here, crowd(here, 3, HELD, "127.0.0.7") as clients:

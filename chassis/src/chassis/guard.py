@@ -104,11 +104,8 @@ class Guard:
         self._tally = Tally(get_logger("chassis.http"), "clients were turned away")
         self.on_room: Callable[[], None] | None = None
         """Called once there may be a place again; set by who found none."""
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody waits for a place."""
-        return self.on_room is not None
+        self.wanted = False
+        """Whether somebody waits for a place; noted by who accepts."""
 
     @property
     def full(self) -> bool:

@@ -107,11 +107,15 @@ class Listener:
         for _ in range(_AT_ONCE):
             if self._guard.full:
                 self._guard.on_room = self._resume
+                self._guard.wanted = True
                 self._pause(SETTLED_S)
                 return
             try:
                 sock, address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
+                self._guard.wanted = False
+                return
+            except (InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 if error.errno not in _OUT_OF:
