@@ -111,6 +111,7 @@ def api(parts: Gateway) -> FastAPI:
         description="One request becomes one job that ends well if any provider can do it.",
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         default_response_class=PlainJSON,
     )
     app.state.gateway = parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +25,17 @@ _POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 
 
 
 def install(app: FastAPI) -> None:
-    """Give `app` its docs page."""
+    """Give `app` its description, once its routes are there, and its docs page."""
     assets = _Assets(directory=STATIC)
+
+    @cache
+    def described() -> bytes:
+        return json.dumps(_described(app), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        """The description, written once: FastAPI's own route writes it anew for each request."""
+        return Response(described(), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs_page(request: Request) -> Response:
@@ -34,7 +45,6 @@ def install(app: FastAPI) -> None:
         return page
 
     app.mount("/docs/assets", assets)
-    setattr(app, "openapi", lambda: _described(app))  # noqa: B010 - the documented way to add to FastAPI's description
 
 
 class _Assets(StaticFiles):
@@ -51,12 +61,10 @@ class _Assets(StaticFiles):
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        _, added = models_json_schema(
-            [(TrackRequest, "validation"), (Resolution, "validation"), (ProblemDocument, "serialization")],
-            ref_template="#/components/schemas/{model}",
-        )
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(added["$defs"])
-        app.openapi_schema = schema
-    return app.openapi_schema
+    described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    _, added = models_json_schema(
+        [(TrackRequest, "validation"), (Resolution, "validation"), (ProblemDocument, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    described.setdefault("components", {}).setdefault("schemas", {}).update(added["$defs"])
+    return described
