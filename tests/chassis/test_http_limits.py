@@ -526,6 +526,17 @@ async def test_what_was_sent_ahead_keeps_no_place_from_those_who_wait_for_one() 
     assert len(here.arrived) == 1
 
 
+async def test_what_a_client_has_left_behind_keeps_its_place_until_it_is_done() -> None:
+    async with site() as here:
+        async with crowd(here, SMALL.connections, HELD):
+            await until(lambda: here.held == SMALL.connections)
+        next_one = asyncio.create_task(fine(here))
+        done, _ = await asyncio.wait({next_one}, timeout=patient(0.5))
+        assert not done
+        here.go_on.set()
+        assert await next_one
+
+
 async def test_one_address_cannot_have_all_places() -> None:
     limits = replace(PATIENT, connections_per_peer=3, trusted=())
     async with site(limits) as here, crowd(here, 3, HELD, "127.0.0.7") as clients:

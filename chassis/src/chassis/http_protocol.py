@@ -38,7 +38,9 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         self.unread_since: float | None = None
         self.buffered = 0
         self._guard = guard
-        self._released = False
+        self._gone = self._released = False
+        self._running = 0
+        """Requests that the application is working on."""
         self._serving: RequestResponseCycle | None = None
         self._unbegun: Any = None
         """The application for what is being served, while its body is waited for."""
@@ -61,7 +63,11 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         if (cycle := self._serving) is not None:
             cycle.disconnected = True
             cycle.message_event.set()
-        self._release()
+        self._gone = True
+        self._guard.wait(self, None)
+        self._guard.buffer(self, 0)
+        if not self._running:  # What a client has left behind keeps its place until it is done.
+            self._release()
         super().connection_lost(exc)
         # Its parts refer to each other: what they hold would be kept until the garbage is collected.
         self._serving = self._unbegun = None
@@ -118,7 +124,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             return
         self._serving = cycle
         if not cycle.more_body or _declared(cycle) > WHOLE_BYTES:
-            super()._start_asgi_task(cycle, app)
+            self._run(cycle, app)
             return
         self._unbegun = app
         self.flow.resume_reading()
@@ -143,7 +149,19 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
 
     def _begin(self) -> None:
         app, self._unbegun = self._unbegun, None
-        super()._start_asgi_task(self.cycle, app)
+        self._run(self.cycle, app)
+
+    def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._running -= 1
+                if self._gone and not self._running:
+                    self._release()
+
+        self._running += 1
+        super()._start_asgi_task(cycle, counted)
 
     # What the guard says.
 
