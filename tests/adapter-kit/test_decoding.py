@@ -61,6 +61,7 @@ def test_a_frame_that_does_not_fit_is_told(size: int, broken: bytes) -> None:
 @pytest.mark.parametrize(
     ("coding", "part"),
     [("aws-chunked", b"1\r\nx\r\n"), ("gzip", gzip.compress(b"x")), ("zstd", zstd.compress(b"x"))],
+    ids=["aws-chunked", "gzip", "zstd"],
 )
 def test_many_small_parts_take_no_longer_in_large_pieces(coding: str, part: bytes) -> None:
     count = 1_000_000 // len(part)
