@@ -45,7 +45,8 @@ os.environ.setdefault(patience.SETTING, str(patience.measured()))
 patience.patience()
 
 # The machine's load says nothing about the code: no deadlines for single examples.
-settings.register_profile("quick", max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("quick"), max_examples=200)
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 

@@ -26,7 +26,6 @@ class Progress:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._cache: pytest.Cache | None = getattr(config, "cache", None)
         self._expected: dict[str, float] = {}
         self._took: dict[str, float] = {}
         self._running: dict[str, float] = {}
@@ -61,9 +60,9 @@ class Progress:
         self._over.set()
         if self._saying is not None:
             self._saying.join()
-        if self._took and self._cache is not None:
+        if self._took and (cache := self._cache()) is not None:
             known = self._recorded() | self._took
-            self._cache.set(RECORD, {name: round(took, 3) for name, took in known.items()})
+            cache.set(RECORD, {name: round(took, 3) for name, took in known.items()})
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say where the time went."""
@@ -91,8 +90,13 @@ class Progress:
             reporter.write_line(self.line(time.monotonic()))
 
     def _recorded(self) -> dict[str, float]:
-        recorded: dict[str, float] = self._cache.get(RECORD, {}) if self._cache is not None else {}
+        cache = self._cache()
+        recorded: dict[str, float] = cache.get(RECORD, {}) if cache is not None else {}
         return recorded
+
+    def _cache(self) -> pytest.Cache | None:
+        # It comes after this plugin, and not at all with `-p no:cacheprovider`.
+        return getattr(self._config, "cache", None)
 
 
 def _short(nodeid: str) -> str:
