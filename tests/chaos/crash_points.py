@@ -137,7 +137,7 @@ POINTS: Final = {
     "leaked_cancellation": Point("adapter_kit.commands:CommandHandler.__call__", _before, _leak_cancellation),
     # Of everything that consumes or has an outbox.
     "before_handler_tx": Point(_HANDLE, _before),
-    "after_handler_tx": Point("chassis.offsets:Offsets.commit", _before),
+    "after_handler_tx": Point("chassis.delivery:BatchConsumer._finish", _before),
     "after_publish": Point("chassis.outbox:Outbox._settle", _before_delete),
     "cancelled_consumer": Point(_PROCESS, _before, _cancel_consumer),
     "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
