@@ -76,11 +76,13 @@ class Progress:
         """How far it is at this moment."""
         took = now - self._began
         whole = sum(self._expected.values())
-        share = sum(self._expected.get(name, 0) for name in self._done) / whole if whole else 0.0
+        # A copy: tests start and end on another thread while this one says how far they are.
+        done = tuple(self._done)
+        share = sum(self._expected.get(name, 0) for name in done) / whole if whole else 0.0
         left = f", about {_clock(took * (1 - share) / share)} left" if share >= _LEAST_SHARE else ""
         running = sorted(self._running.items(), key=lambda one: one[1])
         at = ", ".join(f"{_short(name)} ({now - since:.0f} s)" for name, since in running)
-        return f"{len(self._done)} of {len(self._expected)} tests after {_clock(took)}{left}; running: {at or 'none'}"
+        return f"{len(done)} of {len(self._expected)} tests after {_clock(took)}{left}; running: {at or 'none'}"
 
     def _keep_saying(self) -> None:
         reporter: Any = self._config.pluginmanager.getplugin("terminalreporter")
