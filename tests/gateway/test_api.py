@@ -67,8 +67,11 @@ async def test_another_replica_finds_it_too(world: Any, world_on: Any, until: An
         async def found() -> bool:
             return bool((await other.client.get(f"/api/jobs/{job_id}")).status_code == 200)
 
+        async def ready() -> bool:
+            return bool((await other.client.get("/readyz")).json() == {"status": "ok"})
+
         await until(found)
-        assert (await other.client.get("/readyz")).json() == {"status": "ok"}
+        await until(ready)
 
 
 async def test_the_same_key_and_body_are_the_same_answer(world: Any) -> None:
