@@ -57,6 +57,7 @@ async def ends_within(process: Child, seconds: float) -> int:
     return await asyncio.wait_for(process.wait(), patient(seconds))
 
 
+@pytest.mark.e2e
 async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
     embedded_kafka: str, database_url: str
 ) -> None:
@@ -81,6 +82,7 @@ async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
         assert await after.waiting() == 0
 
 
+@pytest.mark.e2e
 async def test_a_handler_that_does_not_stop_is_left_behind_in_time(embedded_kafka: str, database_url: str) -> None:
     async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S=str(patient(1))) as (process, said):
         await send(embedded_kafka, [request(1, "hang")])
@@ -94,6 +96,7 @@ async def test_a_handler_that_does_not_stop_is_left_behind_in_time(embedded_kafk
     assert "LogicSubscriber" in str(told["waiting"])
 
 
+@pytest.mark.e2e
 async def test_with_kafka_away_it_ends_in_time(database_url: str) -> None:
     async with kafka({topic.name: PARTITIONS for topic in TOPICS}) as cluster:
         made = running_toy(cluster.bootstrap_servers, database_url, SEGUE_DRAIN_S=str(patient(2)))
@@ -107,6 +110,7 @@ async def test_with_kafka_away_it_ends_in_time(database_url: str) -> None:
         await made.__aexit__(None, None, None)
 
 
+@pytest.mark.e2e
 async def test_told_to_stop_while_it_waits_for_kafka_it_stops_at_once(database_url: str) -> None:
     async with child(TOY, name="toy", env=environment("127.0.0.1:1", database_url)) as process:
         await until(lambda: _answers(process))
@@ -119,6 +123,7 @@ async def _answers(process: Child) -> bool:
     return any('"serving http"' in line for line in process.tail)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("misdeed", "reason"),
     [
@@ -137,6 +142,7 @@ async def test_a_process_with_a_dead_part_ends(
     assert [event["reason"] for event in said.events() if event.get("level") == "critical"] == [reason]
 
 
+@pytest.mark.e2e
 async def test_a_process_whose_loop_is_blocked_ends(embedded_kafka: str, database_url: str) -> None:
     async with running_toy(embedded_kafka, database_url) as (process, said):
         await send(embedded_kafka, [request(1, "block")])
@@ -158,6 +164,7 @@ async def test_a_wrong_environment_is_one_line_on_stderr_and_exit_78(tmp_path: P
     assert "hunter2" not in line
 
 
+@pytest.mark.e2e
 async def test_a_taken_port_and_a_cluster_without_topics_are_one_line(database_url: str) -> None:
     async with kafka({"other": 1}) as cluster:
         for changed, told in (

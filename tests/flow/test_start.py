@@ -102,6 +102,7 @@ def test_what_surrounds_a_setting_is_no_part_of_it(around: str) -> None:
         assert settings == settings_of(settings_kind(service), PLACEHOLDERS)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_ends_with_78_and_one_line(service: str, tmp_path: Path) -> None:
     text = "".join(f"{name}={value}\r\n" for name, value in PLACEHOLDERS.items())
@@ -113,6 +114,7 @@ async def test_a_service_ends_with_78_and_one_line(service: str, tmp_path: Path)
     assert line.startswith(f"{service} cannot start: {told}")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", ["up", "doctor", "topics", "run orchestrator", "artifacts", "jobs"])
 async def test_an_env_file_that_cannot_be_read_is_one_line_of_each_command(command: str, tmp_path: Path) -> None:
     (tmp_path / ".segue").mkdir()
@@ -127,6 +129,7 @@ async def test_an_env_file_that_cannot_be_read_is_one_line_of_each_command(comma
         assert (out, len(err.splitlines())) == ("", 1)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", ["up --port 0", "demo"])
 async def test_what_a_service_would_refuse_is_told_before_anything_starts(command: str, tmp_path: Path) -> None:
     wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "tempo:4318", "LOG_LEVEL": "loud"}

@@ -110,10 +110,11 @@ class Door:
         """What the topic holds about an attempt."""
         places = [TopicPartition(CALLBACKS.name, n) for n in range(PARTITIONS)]
         found: list[CallbackReceived] = []
-        async with AIOKafkaConsumer(bootstrap_servers=self.kafka, fetch_max_wait_ms=50) as consumer:
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.kafka, auto_offset_reset="earliest", fetch_max_wait_ms=50
+        ) as consumer:
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
-            await consumer.seek_to_beginning(*places)
             while any([await consumer.position(place) < ends[place] for place in places]):
                 for records in (await consumer.getmany(timeout_ms=100)).values():
                     for record in records:

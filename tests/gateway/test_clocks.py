@@ -196,10 +196,11 @@ async def gateway_with(
 async def records(servers: str, topic: Topic) -> list[ConsumerRecord[bytes, bytes]]:
     places = [TopicPartition(topic.name, n) for n in range(PARTITIONS)]
     found: list[ConsumerRecord[bytes, bytes]] = []
-    async with AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=50) as consumer:
+    async with AIOKafkaConsumer(
+        bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
+    ) as consumer:
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
-        await consumer.seek_to_beginning(*places)
         while any([await consumer.position(place) < ends[place] for place in places]):
             for some in (await consumer.getmany(timeout_ms=100)).values():
                 found += some

@@ -79,8 +79,8 @@ class Row:
 
 ROWS: Final = [
     Row(provider, **row)
-    for provider, rows in yaml.safe_load(
-        Path(__file__).with_suffix(".yaml").with_stem("odd_answers").read_text()
+    for provider, rows in yaml.load(
+        Path(__file__).with_name("odd_answers.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader
     ).items()
     for row in rows
 ]
