@@ -80,13 +80,13 @@ OBJECTS = [{"message": "step " * 10, "timestamp": "2026-01-01T00:00:00Z"}] * 100
 @pytest.mark.parametrize(
     ("parts", "complete"),
     [
-        ({"logs": LINES * 10}, True),
+        ({"logs": LINES * 3}, True),
         ({"logs": OBJECTS}, True),
         ({"metrics": list(range(2_000_000))}, False),
         ({"error": LINES}, True),
         ({"input": {"prompt": LINES}}, True),
         ({"input": {str(n): "x" * 400 for n in range(30_000)}}, False),
-        ({"logs": [[[LINES[:5_000_000]] * 10]]}, True),
+        ({"logs": [[[LINES[:5_000_000]] * 3]]}, True),
     ],
     ids=["logs", "objects", "numbers", "error", "prompt", "keys", "nested"],
 )
