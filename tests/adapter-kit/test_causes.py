@@ -11,7 +11,7 @@ from adapter_kit.causes import causes, first_cause
 from adapter_kit.collect import Collector
 from adapter_kit.wire import exchange
 from chassis.artifacts import ArtifactStore
-from chassis.egress import EgressRefused
+from chassis.http.egress import EgressRefused
 from contracts.failures import FailureKind
 
 GROUP = ExceptionGroup(

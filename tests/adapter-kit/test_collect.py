@@ -29,7 +29,7 @@ from adapter_kit.outcomes import Output
 from adapter_kit.record import Attempt
 from adapter_kit.refusals import RefusalLog
 from chassis.artifacts import ArtifactStore, StoredFile
-from chassis.egress import EgressPolicy, EgressRefused, egress_client
+from chassis.http.egress import EgressPolicy, EgressRefused, egress_client
 from contracts.attempts import Artifact
 from contracts.failures import FailureKind
 from contracts.generation import Modality

@@ -29,10 +29,10 @@ from adapter_kit.outcomes import (
     Unclear,
 )
 from adapter_kit.record import Attempt
-from chassis.database import Pool, migrate, open_pool
-from chassis.outbox import Outbox
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.kafka.outbox import Outbox
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 

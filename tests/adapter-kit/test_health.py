@@ -17,9 +17,9 @@ from adapter_kit.gate import Gate, Limits, ill
 from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.health import Health, Pace
 from adapter_kit.outcomes import Failure, KeyAccepted, KeyRefused, ProbeOutcome
-from chassis.database import Pool, migrate, open_pool
-from chassis.runtime import Runtime
-from chassis.telemetry import Telemetry
+from chassis.observability.telemetry import Telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 
 REFUSED = KeyRefused(Failure(FailureKind.UNAUTHORIZED, "401: not a key", http_status=401))

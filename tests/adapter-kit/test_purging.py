@@ -20,11 +20,11 @@ from adapter_kit.ledger import Stepped
 from adapter_kit.outcomes import Accepted, Failure, ProviderRef, Refused, SubmitOutcome
 from adapter_kit.purging import ledger_chores
 from adapter_kit.settings import AdapterSettings
-from chassis.database import Pool, migrate, open_pool
-from chassis.outbox import Outbox
-from chassis.retention import Housekeeping
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.kafka.outbox import Outbox
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.postgres.retention import Housekeeping
+from chassis.runtime.runtime import Runtime
 from contracts.commands import RunAttempt
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for

@@ -19,10 +19,10 @@ from adapter_kit.outcomes import FindOutcome, Found, NoAnswer, NotFound, Provide
 from adapter_kit.provider import LostSubmission
 from adapter_kit.record import Attempt
 from adapter_kit.searching import Searcher
-from chassis.database import Pool, migrate, open_pool
-from chassis.outbox import Outbox
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.kafka.outbox import Outbox
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.runtime.runtime import Runtime
 from contracts.ids import AttemptId, attempt_id_for, job_id_for, track_id_for
 
 NOW = datetime.now(UTC)

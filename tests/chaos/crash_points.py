@@ -124,8 +124,8 @@ def _leak_cancellation(*_: Any) -> None:
     raise asyncio.CancelledError
 
 
-_HANDLE: Final = "chassis.handling:Handling._handle"
-_PROCESS: Final = "chassis.delivery:BatchConsumer._process"
+_HANDLE: Final = "chassis.delivery.handling:Handling._handle"
+_PROCESS: Final = "chassis.delivery.consumer:BatchConsumer._process"
 _PERFORM: Final = "adapter_kit.calls:Calls.perform"
 
 POINTS: Final = {
@@ -137,8 +137,8 @@ POINTS: Final = {
     "leaked_cancellation": Point("adapter_kit.commands:CommandHandler.__call__", _before, _leak_cancellation),
     # Of everything that consumes or has an outbox.
     "before_handler_tx": Point(_HANDLE, _before),
-    "after_handler_tx": Point("chassis.delivery:BatchConsumer._finish", _before),
-    "after_publish": Point("chassis.outbox:Outbox._settle", _before_delete),
+    "after_handler_tx": Point("chassis.delivery.consumer:BatchConsumer._finish", _before),
+    "after_publish": Point("chassis.kafka.outbox:Outbox._settle", _before_delete),
     "cancelled_consumer": Point(_PROCESS, _before, _cancel_consumer),
     "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
     # Of the gateway, and of the log sink.

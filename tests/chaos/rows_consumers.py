@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
-from chassis.broker import admin
-from chassis.runtime import BLOCKED_LOOP_LIMIT_S
+from chassis.kafka.broker import admin
+from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
 from contracts.topics import TOPICS
 from fleet import Fleet, Replica
 from load import Load

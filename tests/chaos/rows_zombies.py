@@ -7,7 +7,7 @@ import random
 from time import monotonic
 from typing import Final
 
-from chassis.runtime import BLOCKED_LOOP_LIMIT_S
+from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
 from contracts.topics import ServiceName
 from fleet import Fleet, Replica
 from load import Load

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.e2e.conftest import System, system_on
 
 import crash_points
-from chassis.delivery import BatchConsumer
+from chassis.delivery.consumer import BatchConsumer
 from contracts.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.ids import job_id_for
 from contracts.topics import ATTEMPTS, PARTITIONS

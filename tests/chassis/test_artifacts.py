@@ -11,7 +11,7 @@ import pytest
 from tests.chassis.users import as_nobody
 
 from chassis.artifacts import ArtifactStore, ListedFile, artifact_key
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
 
 
 @pytest.fixture

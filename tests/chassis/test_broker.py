@@ -9,9 +9,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NodeNotReadyError
 
-from chassis import broker
-from chassis.broker import require_topics
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.kafka import broker
+from chassis.kafka.broker import require_topics
 from contracts.topics import TOPICS
 
 

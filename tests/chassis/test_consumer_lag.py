@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.chassis.toy import job, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis import consumer_lag
-from chassis.consumer_lag import GroupProgress
+from chassis.kafka import consumer_lag
+from chassis.kafka.consumer_lag import GroupProgress
 from contracts.topics import PARTITIONS, REQUESTS
 from segue_cli.local.kafka import kafka
 

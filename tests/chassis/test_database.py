@@ -19,10 +19,9 @@ import pytest
 from tests.chassis.toy import until
 from tests.patience import patient
 
-from chassis import database
-from chassis.database import TRANSIENT, Pool, database_name, latest_migration, migrate, open_pool
-from chassis.database_connect import refusal
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.postgres.connect import refusal
+from chassis.postgres.pool import TRANSIENT, Pool, database_name, latest_migration, migrate, open_pool
 from segue_cli.local.postgres import LocalPostgres, postgres
 
 FIRST = "CREATE TABLE things (id int PRIMARY KEY); SELECT pg_sleep(0.2);"
@@ -66,7 +65,7 @@ async def test_replicas_that_start_together_apply_each_file_once(database_url: s
 async def test_so_do_processes(database_url: str, package: Package, tmp_path: Path) -> None:
     package("shop_apart", **{"001_things": FIRST, "002_thing": SECOND})
     code = (
-        "import asyncio, sys; from chassis.database import migrate; import shop_apart;"
+        "import asyncio, sys; from chassis.postgres.pool import migrate; import shop_apart;"
         " asyncio.run(migrate(sys.argv[1], 'shop', shop_apart))"
     )
     starts = [asyncio.create_subprocess_exec(sys.executable, "-c", code, database_url, cwd=tmp_path) for _ in range(3)]
@@ -153,7 +152,7 @@ async def test_a_role_that_may_not_is_told(database_url: str, package: Package) 
 async def test_a_wrong_url_is_one_line_without_its_password(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, wrong: str, told: str
 ) -> None:
-    monkeypatch.setattr(database, "START_LIMIT_S", 0.3)
+    monkeypatch.setattr("chassis.postgres.pool.START_LIMIT_S", 0.3)
     url = wrong.format(place=postgres_url.partition("@")[2].partition("/")[0])
     with pytest.raises(CannotStart, match=told) as refused:
         async with open_pool(url, "shop"):
@@ -260,7 +259,7 @@ async def test_what_a_role_lacks_in_anothers_schema_is_told_with_how_to_grant_it
 async def test_a_role_that_may_only_read_is_told(
     database_url: str, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "START_LIMIT_S", 0.3)
+    monkeypatch.setattr("chassis.postgres.pool.START_LIMIT_S", 0.3)
     async with as_stranger(database_url) as url, connected(database_url) as owner:
         await owner.execute("ALTER ROLE stranger SET default_transaction_read_only = on")
         with pytest.raises(
@@ -270,7 +269,7 @@ async def test_a_role_that_may_only_read_is_told(
 
 
 async def test_a_full_server_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "START_LIMIT_S", 0.3)
+    monkeypatch.setattr("chassis.postgres.pool.START_LIMIT_S", 0.3)
     async with as_stranger(database_url) as url, connected(database_url) as owner:
         await owner.execute("ALTER ROLE stranger CONNECTION LIMIT 0")
         with pytest.raises(CannotStart, match=r"^DATABASE_URL: .* within 0 s \(too many connections for role"):

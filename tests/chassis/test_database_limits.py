@@ -16,10 +16,10 @@ import pytest
 import pytest_asyncio
 from tests.chaos.proxy import Proxy
 
-from chassis import database_limits
-from chassis.database import TRANSIENT, Connection, Pool, open_pool
-from chassis.database_connect import connect
-from chassis.database_limits import Silent, bounded, drop_idle, leased, transaction
+from chassis.postgres import limits
+from chassis.postgres.connect import connect
+from chassis.postgres.limits import Silent, bounded, drop_idle, leased, transaction
+from chassis.postgres.pool import TRANSIENT, Connection, Pool, open_pool
 
 WITHIN_S = 1.0
 SLACK_S = 8.0
@@ -134,7 +134,7 @@ async def test_a_new_connection_that_falls_silent_while_it_is_prepared_holds_nob
             proxy.blackhole = True
         return made
 
-    monkeypatch.setattr("chassis.database.connect", connect_and_fall_silent)
+    monkeypatch.setattr("chassis.postgres.pool.connect", connect_and_fall_silent)
     async with behind_a_proxy(database_url) as (proxy, url), open_pool(url, "shop", max_size=1) as pool:
         drop_idle(pool)
         silence.append(proxy)
@@ -160,7 +160,7 @@ async def test_work_without_a_limit_gets_and_gives_back_in_time(
     silenced: tuple[Proxy, Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, pool = silenced
-    monkeypatch.setattr(database_limits, "LOOP_LIMIT_S", WITHIN_S)
+    monkeypatch.setattr(limits, "LOOP_LIMIT_S", WITHIN_S)
     with bounded_time(2.0):
         async with bounded(pool, None) as connection:
             await connection.fetchval("SELECT 1")

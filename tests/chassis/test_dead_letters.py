@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.dead_letters import DeadLetter, to_record
+from chassis.delivery.dead_letters import DeadLetter, to_record
 from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES, REQUESTS
 
 

@@ -27,8 +27,8 @@ from tests.chassis.poison import (
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis.metrics import MESSAGES_SKIPPED
-from chassis.records import MAX_BATCH_BYTES
+from chassis.kafka.records import MAX_BATCH_BYTES
+from chassis.observability.metrics import MESSAGES_SKIPPED
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, JOBS, MAX_MESSAGE_BYTES, PARTITIONS, REQUESTS, TOPICS
 from segue_cli.local.kafka import kafka
@@ -243,7 +243,7 @@ async def test_a_letter_waits_for_kafka(database_url: str) -> None:
 async def test_a_crash_between_the_transaction_and_its_offsets_repeats_the_batch_and_loses_no_effect(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.outbox.RELAY_AGE_S", 0.4)
+    monkeypatch.setattr("chassis.kafka.outbox.RELAY_AGE_S", 0.4)
     await send(embedded_kafka, [request(1), request(2, "crash"), request(3)])
     toy_file = str(Path(toy_module.__file__))
     async with child(

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from chassis.egress import EgressPolicy, EgressRefused, egress_client, following, is_public
-from chassis.egress_check import blocked_hosts
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.http.egress import EgressPolicy, EgressRefused, egress_client, following, is_public
+from chassis.http.egress_check import blocked_hosts
 
 NAME = "cdn.example.com"
 

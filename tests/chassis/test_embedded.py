@@ -8,9 +8,9 @@ import pytest
 from tests.chassis.toy import runtime_for
 from tests.patience import patient
 
-from chassis.database import Pool, open_pool
-from chassis.embedded import alone_where_embedded
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.kafka.embedded import alone_where_embedded
+from chassis.postgres.pool import Pool, open_pool
 from segue_cli.local.postgres import postgres
 
 

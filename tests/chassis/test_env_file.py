@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.chassis.users import as_nobody
 
-from chassis.env_file import BadEnvironment, read_env_file
-from chassis.settings import WrongSettings, read_into_environment
+from chassis.settings.env_file import BadEnvironment, read_env_file
+from chassis.settings.service import WrongSettings, read_into_environment
 from segue_cli.environment import read_env
 
 TEXT = "# a clé\nexport SEGUE_A='x y'\nSEGUE_B=\"1\\n2\"\n\nSEGUE_C=plain # note\nSEGUE_D=\nSEGUE_E=schlüssel\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.guard import SETTLED_S, SHRUNK_S, UNREAD_S, Guard, Peer, Wait
-from chassis.http_settings import HttpLimits
+from chassis.http.guard import SETTLED_S, SHRUNK_S, UNREAD_S, Guard, Peer, Wait
+from chassis.settings.http_limits import HttpLimits
 
 LIMITS = HttpLimits(connections=40, connections_per_peer=10, trusted=(ip_network("10.0.0.0/8"),), buffered_bytes=1000)
 

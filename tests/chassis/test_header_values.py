@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.header_values import header_fault, stripped, text_fault
+from chassis.settings.header_values import header_fault, stripped, text_fault
 
 KEY = "0a1b:sesame"
 

@@ -14,10 +14,10 @@ import pytest
 from tests.chassis.toy import runtime_for
 from tests.patience import patient
 
-from chassis import health
-from chassis.health import serve_health
-from chassis.http_settings import HEALTH_CONNECTIONS, HttpLimits
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.http import health
+from chassis.http.health import serve_health
+from chassis.settings.http_limits import HEALTH_CONNECTIONS, HttpLimits
 
 LIMITS = HttpLimits().health
 

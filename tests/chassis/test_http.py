@@ -17,8 +17,8 @@ from starlette.routing import Route
 from tests.chassis.toy import runtime_for
 from tests.patience import patient
 
-from chassis.http import Door, health_app, serve_http
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.http.server import Door, health_app, serve_http
 
 
 async def test_the_pages_say_what_is_dead_and_what_is_not_ready() -> None:
@@ -77,7 +77,7 @@ async def test_it_leaves_signals_alone_and_finishes_the_request_in_hand() -> Non
 
 
 async def test_a_request_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chassis.http.SHUTDOWN_S", 1)
+    monkeypatch.setattr("chassis.http.server.SHUTDOWN_S", 1)
     arrived = asyncio.Event()
 
     async def endless(_request: Request) -> Response:

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from tests.patience import patient
 
-from chassis.http import serve_http
-from chassis.http_settings import HttpLimits
-from chassis.metrics import HTTP_CONNECTIONS
+from chassis.http.server import serve_http
+from chassis.observability.metrics import HTTP_CONNECTIONS
+from chassis.settings.http_limits import HttpLimits
 
 SMALL = HttpLimits(
     connections=20,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.patience import patient
 
-from chassis.kafka_servers import read_servers, why_silent
+from chassis.settings.kafka_servers import read_servers, why_silent
 from sandbox.certificates import make_certificates
 from segue_cli.local.ports import free_port
 

@@ -13,14 +13,14 @@ import httpx
 import pytest
 from tests.patience import patient
 
-from chassis.listener import RESERVED_FILES, bind, places
+from chassis.http.listener import RESERVED_FILES, bind, places
 
 SERVER = """
 import asyncio, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
-import chassis.http
-from chassis.http_settings import HttpLimits
-from chassis.logs import configure_logs
+import chassis.http.server
+from chassis.settings.http_limits import HttpLimits
+from chassis.observability.logs import configure_logs
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -30,9 +30,9 @@ async def ok(request):
 
 async def main():
     # More than there are files for, as where something else in the process has taken them.
-    chassis.http.places = lambda wanted: wanted
+    chassis.http.server.places = lambda wanted: wanted
     app = Starlette(routes=[Route("/ok", ok)])
-    async with chassis.http.serve_http(app, "127.0.0.1", 0, limits=HttpLimits(connections=1000)) as port:
+    async with chassis.http.server.serve_http(app, "127.0.0.1", 0, limits=HttpLimits(connections=1000)) as port:
         print(port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from chassis.log_limits import OutsideWarnings, Tally
-from chassis.logs import configure_logs, get_logger
+from chassis.observability.log_limits import OutsideWarnings, Tally
+from chassis.observability.logs import configure_logs, get_logger
 
 
 class Clock:
@@ -80,7 +80,7 @@ def test_each_kind_is_said(lines: Lines) -> None:
     assert len(lines()) == 6
 
 
-@pytest.mark.parametrize("logger", ["orchestrator", "chassis.delivery", "gatewayish"])
+@pytest.mark.parametrize("logger", ["orchestrator", "chassis.delivery.consumer", "gatewayish"])
 def test_other_loggers_are_untouched(lines: Lines, logger: str) -> None:
     for _ in range(3):
         get_logger(logger).warning("attempt failed")
@@ -119,7 +119,7 @@ def test_kinds_without_end_are_not_kept_without_end() -> None:
 
 
 def test_a_tally_says_each_reason_at_once_and_then_once_a_minute(lines: Lines) -> None:
-    tally = Tally(get_logger("chassis.http"), "clients were turned away")
+    tally = Tally(get_logger("chassis.http.server"), "clients were turned away")
     for n in range(100):
         tally.note("malformed", f"10.0.0.{n}")
     tally.note("too slow", "10.0.0.1")

@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chassis.http import serve_http
-from chassis.logs import configure_logs
-from chassis.otlp import otlp_headers, otlp_target
-from chassis.telemetry import make_telemetry
+from chassis.http.server import serve_http
+from chassis.observability.logs import configure_logs
+from chassis.observability.telemetry import make_telemetry
+from chassis.settings.otlp import otlp_headers, otlp_target
 
 
 @pytest.mark.parametrize(

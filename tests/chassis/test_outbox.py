@@ -12,8 +12,8 @@ import pytest_asyncio
 from aiokafka import ConsumerRecord
 from tests.chassis.toy import Toy, job, read, runtime_for, started, toy, until
 
-from chassis import outbox
-from chassis.database import TRANSIENT
+from chassis.kafka import outbox
+from chassis.postgres.pool import TRANSIENT
 from contracts.envelope import Envelope, decode
 from contracts.jobs import JobStarted
 from contracts.message import Message

@@ -13,12 +13,12 @@ from tests.chassis.test_dead_letters import record
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis import handling
-from chassis.database_limits import Silent
-from chassis.delivery import Delivered
-from chassis.dlq_limit import DlqLimit
-from chassis.handling import Handling, TooSlow
-from chassis.pace import Pace
+from chassis.delivery import handling
+from chassis.delivery.batch_size import Pace
+from chassis.delivery.consumer import Delivered
+from chassis.delivery.dlq_limit import DlqLimit
+from chassis.delivery.handling import Handling, TooSlow
+from chassis.postgres.limits import Silent
 from contracts.requests import CancelRequested
 from contracts.topics import DEAD_LETTERS, REQUESTS
 

@@ -18,9 +18,9 @@ import adapter_kit
 import gateway
 import log_sink
 import orchestrator
-from chassis.database import Pool, database_name, migrate, open_pool
-from chassis.database_limits import advisory_lock
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.postgres.limits import advisory_lock
+from chassis.postgres.pool import Pool, database_name, migrate, open_pool
 
 SCHEMAS: dict[str, ModuleType] = {
     "orchestrator": orchestrator,

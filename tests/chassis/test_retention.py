@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 from tests.patience import eventually
 
-from chassis import retention
-from chassis.database import Connection, Pool, open_pool
-from chassis.retention import Chore, Housekeeping, rows_chore
-from chassis.runtime import Runtime
-from chassis.settings import LEAST_ROW_RETENTION_DAYS, ServiceSettings, WrongSettings, load_settings
-from chassis.telemetry import make_telemetry
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres import retention
+from chassis.postgres.pool import Connection, Pool, open_pool
+from chassis.postgres.retention import Chore, Housekeeping, rows_chore
+from chassis.runtime.runtime import Runtime
+from chassis.settings.service import LEAST_ROW_RETENTION_DAYS, ServiceSettings, WrongSettings, load_settings
 from contracts.requests import LONGEST_DEADLINE_S
 from contracts.topics import COMMANDS, DAY_S, REQUESTS
 

@@ -19,8 +19,9 @@ from tests.chassis import toy as toy_module
 from tests.chassis.toy import environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis.runtime import EXIT_SETTINGS, EXIT_UNHEALTHY, CannotStart, Runtime, in_one_line, why_not
-from chassis.telemetry import make_telemetry
+from chassis.errors import EXIT_SETTINGS, EXIT_UNHEALTHY, CannotStart, in_one_line, why_not
+from chassis.observability.telemetry import make_telemetry
+from chassis.runtime.runtime import Runtime
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS
 from segue_cli.local.kafka import kafka
 from segue_cli.local.process import Child, child, ready_with
@@ -203,8 +204,8 @@ def test_the_first_dead_part_is_told_and_a_failure_stays() -> None:
 BROKEN = """
 import asyncio, sys
 from contextlib import asynccontextmanager
-from chassis.runtime import run_service
-from chassis.settings import ServiceSettings
+from chassis.runtime.process import run_service
+from chassis.settings.service import ServiceSettings
 
 @asynccontextmanager
 async def app(settings, runtime):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field, SecretStr
 
-from chassis.http_settings import HttpLimits
-from chassis.settings import ServiceSettings, WrongSettings, load_settings
+from chassis.settings.http_limits import HttpLimits
+from chassis.settings.service import ServiceSettings, WrongSettings, load_settings
 
 RIGHT = {"KAFKA_BOOTSTRAP_SERVERS": "a:9092, [::1]:9093", "DATABASE_URL": "postgresql://me:hunter2@db/segue"}
 SECRET = "hunter2"

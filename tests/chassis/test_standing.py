@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import REGISTRY
 from tests.chassis.toy import Toy, job, request, runtime_for, send, toy, until
 
-from chassis import standing
-from chassis.polling import poll
-from chassis.standing import Standing
+from chassis.delivery import progress
+from chassis.delivery.polling import poll
+from chassis.delivery.progress import Standing
 from contracts.envelope import Record
 from contracts.topics import REQUESTS
 from segue_cli.local.postgres import LocalPostgres, postgres
@@ -40,8 +40,8 @@ async def ready(made: Toy) -> bool:
 async def test_a_consumer_that_is_held_up_says_so_after_a_while_and_shows_what_it_has_before_it(
     embedded_kafka: str, own_postgres: LocalPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standing, "ASK_EVERY_S", 0.1)
-    monkeypatch.setattr(standing, "STANDSTILL_S", 3.0)
+    monkeypatch.setattr(progress, "ASK_EVERY_S", 0.1)
+    monkeypatch.setattr(progress, "STANDSTILL_S", 3.0)
     async with toy(embedded_kafka, own_postgres.url, runtime_for()) as made:
         await send(embedded_kafka, [request(n) for n in range(10)])
         await until(lambda: handled(made, *range(10)))
@@ -69,8 +69,8 @@ async def test_a_consumer_that_is_held_up_says_so_after_a_while_and_shows_what_i
 async def test_messages_that_are_dealt_with_one_after_the_other_are_no_standstill(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standing, "STANDSTILL_S", 0.5)
-    monkeypatch.setattr("chassis.delivery.BATCH_RECORDS", 1)
+    monkeypatch.setattr(progress, "STANDSTILL_S", 0.5)
+    monkeypatch.setattr("chassis.delivery.consumer.BATCH_RECORDS", 1)
     bad = Record(REQUESTS.name, b"key", b"garbage", ())
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
         for n in range(30):
@@ -108,6 +108,6 @@ def test_a_poll_that_does_not_return_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert stands.problem() is None
     with stands.polling():
         assert stands.problem() is None
-        monkeypatch.setattr(standing, "POLL_LIMIT_S", -1.0)
+        monkeypatch.setattr(progress, "POLL_LIMIT_S", -1.0)
         assert "the group has been sharing out its partitions" in str(stands.problem())
     assert stands.problem() is None

@@ -20,10 +20,10 @@ from starlette.routing import Route
 from tests.chassis.toy import QUICK, job, read, request, send, started, toy, until
 from tests.patience import patient
 
-from chassis.http import serve_http
-from chassis.otlp import otlp_target
-from chassis.runtime import Runtime
-from chassis.telemetry import Telemetry, make_telemetry, trace_id_of
+from chassis.http.server import serve_http
+from chassis.observability.telemetry import Telemetry, make_telemetry, trace_id_of
+from chassis.runtime.runtime import Runtime
+from chassis.settings.otlp import otlp_target
 from contracts.topics import JOBS, REQUESTS
 
 TRACE = "0123456789abcdef0123456789abcdef"

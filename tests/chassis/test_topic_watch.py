@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 from aiokafka.protocol.admin import DescribeGroupsRequest
 
-from chassis import topic_watch
-from chassis.topic_watch import TopicWatch
+from chassis.kafka import topic_watch
+from chassis.kafka.topic_watch import TopicWatch
 from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
 
 

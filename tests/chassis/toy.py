@@ -20,16 +20,17 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from faststream.kafka import KafkaBroker
 
-from chassis import runtime as lifecycle
-from chassis.broker import make_broker, running
-from chassis.broker_watch import watch_broker
-from chassis.database import Pool, open_pool
-from chassis.delivery import BatchConsumer, Delivered
-from chassis.http import health_app, serve_http
-from chassis.outbox import Outbox, Transaction
-from chassis.runtime import Consuming, Runtime, run_service
-from chassis.settings import ServiceSettings
-from chassis.telemetry import make_telemetry
+from chassis.delivery.consumer import BatchConsumer, Delivered
+from chassis.http.server import health_app, serve_http
+from chassis.kafka.broker import make_broker, running
+from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.outbox import Outbox, Transaction
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, open_pool
+from chassis.runtime import watchdog
+from chassis.runtime.process import run_service
+from chassis.runtime.runtime import Consuming, Runtime
+from chassis.settings.service import ServiceSettings
 from contracts.envelope import Record, encode
 from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
 from contracts.jobs import JobStarted
@@ -317,6 +318,6 @@ async def app(settings: ServiceSettings, runtime: Runtime) -> AsyncIterator[None
 
 
 if __name__ == "__main__":
-    lifecycle.BLOCKED_LOOP_LIMIT_S = 2 * PATIENCE
-    lifecycle.EXIT_MARGIN_S *= PATIENCE
+    watchdog.BLOCKED_LOOP_LIMIT_S = 2 * PATIENCE
+    watchdog.EXIT_MARGIN_S *= PATIENCE
     run_service(next(itertools.islice(sys.argv, 1, None)), ServiceSettings, app)

@@ -17,7 +17,7 @@ import pytest_asyncio
 import typer
 
 import log_sink
-from chassis.database import migrate
+from chassis.postgres.pool import migrate
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from segue_cli.artifact_commands import age, in_bytes
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import AliasChoices
 
-from chassis.env_file import BadEnvironment
-from chassis.settings import ServiceSettings
+from chassis.settings.env_file import BadEnvironment
+from chassis.settings.service import ServiceSettings
 from fal_adapter.settings import FalSettings
 from gateway.settings import GatewaySettings
 from log_sink.settings import SinkSettings

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tests.e2e.conftest import System, system_on
 
-from chassis.http import serve_http
+from chassis.http.server import serve_http
 from contracts.topics import SERVICES
 from segue_cli.stack import SANDBOX_KEYS
 

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from chassis.settings import ServiceSettings
+from chassis.settings.service import ServiceSettings
 from contracts.generation import PROVIDERS
 from contracts.topics import SERVICES
 

@@ -24,12 +24,12 @@ from adapter_kit.callbacks import Callbacks
 from adapter_kit.commands import CommandHandler
 from adapter_kit.hearing import Hearing
 from adapter_kit.settings import AdapterSettings
-from chassis.broker import make_broker
-from chassis.database import migrate, open_pool
-from chassis.delivery import Delivered
-from chassis.outbox import Outbox
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.delivery.consumer import Delivered
+from chassis.kafka.broker import make_broker
+from chassis.kafka.outbox import Outbox
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import migrate, open_pool
+from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.envelope import Envelope, Undecodable, decode
 from contracts.ids import job_id_for

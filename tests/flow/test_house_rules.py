@@ -44,11 +44,11 @@ PURE = (
 )
 
 SLEEPS = {
-    "chassis/src/chassis/broker.py": "at start, bounded by the caller, nothing runs yet",
-    "chassis/src/chassis/database.py": "at start, bounded, nothing runs yet",
-    "chassis/src/chassis/records.py": "it gives way to other tasks, and waits for nothing",
-    "chassis/src/chassis/health.py": "a task of its own, cancelled with its block: a drain is watched too",
-    "chassis/src/chassis/tail.py": "a task of its own, cancelled with its block",
+    "chassis/src/chassis/kafka/broker.py": "at start, bounded by the caller, nothing runs yet",
+    "chassis/src/chassis/postgres/pool.py": "at start, bounded, nothing runs yet",
+    "chassis/src/chassis/kafka/records.py": "it gives way to other tasks, and waits for nothing",
+    "chassis/src/chassis/http/health.py": "a task of its own, cancelled with its block: a drain is watched too",
+    "chassis/src/chassis/delivery/tail.py": "a task of its own, cancelled with its block",
     "adapter-kit/src/adapter_kit/settling.py": "the answer to a paid POST is held until the database is back",
     "adapter-kit/src/adapter_kit/driver.py": "the lease renewer outlives the stop until the last call has ended",
     "adapter-kit/src/adapter_kit/download.py": "a few tries, bounded by the collection's own time",
@@ -213,7 +213,7 @@ def test_a_loop_that_waits_hears_the_stop() -> None:
 
 def test_settings_are_read_in_one_place_and_passed_down() -> None:
     readers = {name: found for name in code(*SERVING) if (found := calls(parsed(name), READS_SETTINGS))}
-    assert readers.keys() == {"chassis/src/chassis/settings.py"}
+    assert readers.keys() == {"chassis/src/chassis/settings/service.py"}
 
 
 def test_no_service_goes_by_the_clock_of_its_machine() -> None:
@@ -222,7 +222,7 @@ def test_no_service_goes_by_the_clock_of_its_machine() -> None:
 
 def test_a_connection_is_taken_for_a_limited_time() -> None:
     asking = {name: found for name in code(*SERVING) if (found := calls(parsed(name), UNBOUNDED))}
-    assert asking.keys() == {"chassis/src/chassis/database_limits.py"}
+    assert asking.keys() == {"chassis/src/chassis/postgres/limits.py"}
 
 
 def test_nothing_ties_us_to_a_package_registry() -> None:

@@ -18,10 +18,10 @@ import gateway.app
 import log_sink.app
 import orchestrator.app
 import replicate_adapter.app
-from chassis.delivery import BatchConsumer
-from chassis.runtime import Runtime
-from chassis.tail import Tail
-from chassis.telemetry import make_telemetry
+from chassis.delivery.consumer import BatchConsumer
+from chassis.delivery.tail import Tail
+from chassis.observability.telemetry import make_telemetry
+from chassis.runtime.runtime import Runtime
 from contracts.topics import ADAPTERS, MESSAGE_TYPES, SERVICES, TOPICS, ServiceName, Topic
 from fal_adapter.settings import FalSettings
 from gateway.settings import GatewaySettings

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.patience import patient
 
-from chassis.runtime import EXIT_SETTINGS
-from chassis.settings import ServiceSettings, WrongSettings, settings_of
+from chassis.errors import EXIT_SETTINGS
+from chassis.settings.service import ServiceSettings, WrongSettings, settings_of
 from contracts.topics import SERVICES
 from segue_cli.environment import without_settings
 from segue_cli.service_settings import settings_kind

@@ -25,11 +25,11 @@ from tests.patience import eventually, patient
 
 import gateway
 import log_sink
-from chassis.broker import publish
-from chassis.database import migrate, open_pool
-from chassis.delivery import Delivered
-from chassis.runtime import Runtime
-from chassis.telemetry import Telemetry
+from chassis.delivery.consumer import Delivered
+from chassis.kafka.broker import publish
+from chassis.observability.telemetry import Telemetry
+from chassis.postgres.pool import migrate, open_pool
+from chassis.runtime.runtime import Runtime
 from contracts.attempts import Artifact, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.envelope import Envelope, decode, encode
 from contracts.failures import FailureKind

@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaProducer
 from structlog.testing import capture_logs
 from tests.patience import patient
 
-from chassis.database import open_pool
-from chassis.http import serve_http
+from chassis.http.server import serve_http
+from chassis.postgres.pool import open_pool
 from contracts.envelope import Envelope, encode
 from contracts.ids import job_id_for, track_id_for
 from contracts.requests import JobRequested

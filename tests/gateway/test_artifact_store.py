@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chassis.artifacts import ArtifactStore, artifact_key
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
 
 KEY = artifact_key("job", "job.1", "track.mp3")
 

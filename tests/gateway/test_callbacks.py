@@ -25,8 +25,8 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 from tests.patience import patient
 
-from chassis.callbacks import callback_url
-from chassis.http import serve_http
+from chassis.http.callback_urls import callback_url
+from chassis.http.server import serve_http
 from contracts.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.callbacks import CallbackReceived
 from contracts.envelope import Envelope, decode

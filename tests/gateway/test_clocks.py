@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from tests.gateway.test_callbacks import SECRET, Signer
 from tests.patience import patient
 
-from chassis.callbacks import callback_url
-from chassis.http import serve_http
+from chassis.http.callback_urls import callback_url
+from chassis.http.server import serve_http
 from contracts.callbacks import CallbackReceived
 from contracts.envelope import Envelope, decode
 from contracts.ids import AttemptId, attempt_id_for, job_id_for

@@ -11,10 +11,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from tests.patience import patient
 
-from chassis.http import serve_http
-from chassis.http_settings import HttpLimits
-from chassis.runtime import Runtime
-from chassis.telemetry import Telemetry
+from chassis.http.server import serve_http
+from chassis.observability.telemetry import Telemetry
+from chassis.runtime.runtime import Runtime
+from chassis.settings.http_limits import HttpLimits
 from gateway.app import api, gateway_app
 from gateway.settings import GatewaySettings
 from segue_cli.local.ports import free_port

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.patience import patient
 
-from chassis.http import serve_http
+from chassis.http.server import serve_http
 from contracts.ids import attempt_id_for, job_id_for
 from gateway.app import api
 

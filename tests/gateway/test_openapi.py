@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.patience import patient
 
-from chassis.http import serve_http
+from chassis.http.server import serve_http
 from gateway.app import api
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -17,7 +17,7 @@ from tests.patience import eventually
 
 import adapter_kit
 from adapter_kit.gate import Gate, blocked, ill, well
-from chassis.database import migrate
+from chassis.postgres.pool import migrate
 from contracts.failures import FailureKind
 from gateway.fresh import AT_MOST_OLD_S, Fresh
 from segue_cli.local.kafka import kafka

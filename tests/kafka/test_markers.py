@@ -13,10 +13,10 @@ from tests.chassis.test_standing import shown
 from tests.chassis.toy import Toy, job, lag, request, runtime_for, send, toy, until
 
 import log_sink
-from chassis.broker import admin
-from chassis.consumer_lag import GroupProgress
-from chassis.database import migrate, open_pool
-from chassis.tail import Tail
+from chassis.delivery.tail import Tail
+from chassis.kafka.broker import admin
+from chassis.kafka.consumer_lag import GroupProgress
+from chassis.postgres.pool import migrate, open_pool
 from contracts.envelope import Envelope, Record
 from contracts.topics import REQUESTS
 from log_sink.store import MISSED, Store

@@ -14,7 +14,7 @@ from tests.chassis import toy as toy_module
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, started, toy, until
 from tests.patience import patient
 
-from chassis.runtime import EXIT_UNHEALTHY
+from chassis.errors import EXIT_UNHEALTHY
 from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
 from segue_cli.local.process import child
 

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
 
-from chassis import standing
+from chassis.delivery import progress
 from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -122,7 +122,7 @@ class Hangs(ConsumerRebalanceListener):
 async def test_a_group_that_does_not_get_done_with_sharing_out_says_so_and_goes_on_by_itself(
     servers: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standing, "POLL_LIMIT_S", 3.0)
+    monkeypatch.setattr(progress, "POLL_LIMIT_S", 3.0)
     hangs = Hangs()
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(toy(servers, database_url, runtime_for("stuck")))

@@ -13,9 +13,9 @@ from aiokafka.admin import NewPartitions
 from tests.chassis.toy import job, request, runtime_for, send, started, until
 from tests.kafka.test_topics import HEARD_WITHIN_S, create, delete
 
-from chassis.broker import admin
-from chassis.runtime import Runtime
-from chassis.tail import Tail
+from chassis.delivery.tail import Tail
+from chassis.kafka.broker import admin
+from chassis.runtime.runtime import Runtime
 from contracts.envelope import Envelope, encode
 from contracts.topics import JOBS, PARTITIONS, REQUESTS
 

@@ -14,8 +14,8 @@ from aiokafka.admin import NewPartitions, NewTopic
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, started, toy, until
 from tests.patience import patient
 
-from chassis.broker import admin, create_topics
-from chassis.metrics import TOPIC_UNAVAILABLE
+from chassis.kafka.broker import admin, create_topics
+from chassis.observability.metrics import TOPIC_UNAVAILABLE
 from contracts.requests import CancelRequested
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, Topic
 

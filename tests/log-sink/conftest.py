@@ -14,8 +14,8 @@ import pytest_asyncio
 from aiokafka import ConsumerRecord
 
 import log_sink
-from chassis.database import Pool, migrate, open_pool
-from chassis.delivery import Delivered
+from chassis.delivery.consumer import Delivered
+from chassis.postgres.pool import Pool, migrate, open_pool
 from contracts.attempts import (
     Artifact,
     AttemptFailed,

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.patience import eventually, patient
 
 import log_sink
-from chassis.database import Pool, latest_migration
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, latest_migration
+from chassis.runtime.runtime import Runtime
 from contracts.envelope import Record, encode
 from contracts.topics import DEAD_LETTERS, PARTITIONS, TOPICS
 from log_sink.app import app

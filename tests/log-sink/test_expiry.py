@@ -12,11 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from chassis.artifacts import ArtifactStore, artifact_key
-from chassis.database import Pool
-from chassis.retention import Housekeeping
-from chassis.runtime import Runtime
-from chassis.settings import WrongSettings, load_settings
-from chassis.telemetry import make_telemetry
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool
+from chassis.postgres.retention import Housekeeping
+from chassis.runtime.runtime import Runtime
+from chassis.settings.service import WrongSettings, load_settings
 from log_sink import expiry
 from log_sink.expiry import Deleted, expire, expiry_chore
 from log_sink.settings import SinkSettings

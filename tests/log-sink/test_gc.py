@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from chassis.artifacts import ArtifactStore, artifact_key
-from chassis.database import Pool
-from chassis.retention import lock_of
+from chassis.postgres.pool import Pool
+from chassis.postgres.retention import lock_of
 from contracts.ids import attempt_id_for
 from log_sink.expiry import Deleted
 from log_sink.gc import CannotCollect, Survey, Tally, collection, stored_artifacts

@@ -7,8 +7,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from chassis.database import Pool
-from chassis.telemetry import Telemetry
+from chassis.observability.telemetry import Telemetry
+from chassis.postgres.pool import Pool
 from log_sink.handler import PersistBatch
 from log_sink.store import Store
 

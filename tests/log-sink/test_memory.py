@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chassis.database import Pool
+from chassis.postgres.pool import Pool
 from log_sink.store import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.database import Pool
+from chassis.postgres.pool import Pool
 from log_sink.partitions import ensure_partitions, months_wanted
 from log_sink.store import Store
 

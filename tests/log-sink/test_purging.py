@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from chassis.database import Pool
-from chassis.retention import Housekeeping
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool
+from chassis.postgres.retention import Housekeeping
+from chassis.runtime.runtime import Runtime
 from contracts.attempts import AttemptFailed
 from contracts.failures import FailureKind
 from contracts.jobs import JobFailed

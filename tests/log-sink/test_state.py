@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chassis.database import Pool
+from chassis.postgres.pool import Pool
 from contracts.attempts import (
     AttemptAmbiguous,
     AttemptCancelled,

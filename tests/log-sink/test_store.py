@@ -10,8 +10,8 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from chassis.database import Pool
-from chassis.delivery import LogStarts
+from chassis.delivery.consumer import LogStarts
+from chassis.postgres.pool import Pool
 from contracts.requests import CancelRequested
 from log_sink.store import MISSED, Store
 

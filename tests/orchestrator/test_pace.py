@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 
 import orchestrator
-from chassis.database import Pool, migrate, open_pool
-from chassis.outbox import Outbox
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.kafka.outbox import Outbox
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.runtime.runtime import Runtime
 from contracts.attempts import Artifact, AttemptEvent, AttemptSubmitted, AttemptSucceeded
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.generation import MusicInput, Provider

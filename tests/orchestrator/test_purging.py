@@ -12,11 +12,11 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 import orchestrator
-from chassis.database import Pool, migrate, open_pool
-from chassis.outbox import Outbox
-from chassis.retention import Housekeeping
-from chassis.runtime import Runtime
-from chassis.telemetry import make_telemetry
+from chassis.kafka.outbox import Outbox
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.postgres.retention import Housekeeping
+from chassis.runtime.runtime import Runtime
 from contracts.attempts import AttemptFailed
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.failures import FailureKind

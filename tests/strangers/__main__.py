@@ -28,7 +28,7 @@ from tests.strangers.ordinary import Waits, asking, failures
 from tests.strangers.sorts import SORTS
 
 import log_sink
-from chassis.database import migrate
+from chassis.postgres.pool import migrate
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli.local.kafka import kafka
 from segue_cli.local.ports import free_port

@@ -18,9 +18,9 @@ from structlog.testing import capture_logs
 from tests.strangers.clients import strangers
 from tests.strangers.sorts import SORTS
 
-from chassis.http import serve_http
-from chassis.http_settings import HttpLimits
-from chassis.metrics import HTTP_CONNECTIONS
+from chassis.http.server import serve_http
+from chassis.observability.metrics import HTTP_CONNECTIONS
+from chassis.settings.http_limits import HttpLimits
 from gateway.waiting import SHARE, Waiters
 
 STRANGERS = 300

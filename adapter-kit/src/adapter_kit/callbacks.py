@@ -12,8 +12,8 @@ from adapter_kit.metrics import CALLBACKS_HEARD
 from adapter_kit.outcomes import Callback, ProviderRef
 from adapter_kit.provider import Provider
 from adapter_kit.record import Attempt
-from chassis.logs import get_logger
-from chassis.outbox import Transaction
+from chassis.kafka.outbox import Transaction
+from chassis.observability.logs import get_logger
 from contracts.callbacks import CallbackReceived
 from contracts.ids import AttemptId
 

@@ -42,8 +42,8 @@ from adapter_kit.outcomes import (
 from adapter_kit.provider import Provider, Run, Submission
 from adapter_kit.record import LEASE_S, Attempt
 from adapter_kit.searching import SEARCH_LIMIT_S, Searcher
-from chassis.logs import get_logger
-from chassis.runtime import Runtime
+from chassis.observability.logs import get_logger
+from chassis.runtime.runtime import Runtime
 from contracts.text import error_in_words
 
 CALL_LIMIT_S: Final = 60.0

@@ -20,8 +20,8 @@ from adapter_kit.record import Attempt
 from adapter_kit.refusals import RefusalLog
 from adapter_kit.unwrapping import TooLarge
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, StoredFile, artifact_key
-from chassis.egress import EgressRefused
-from chassis.logs import get_logger
+from chassis.http.egress import EgressRefused
+from chassis.observability.logs import get_logger
 from contracts.attempts import Artifact
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Modality

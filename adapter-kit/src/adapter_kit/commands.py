@@ -11,8 +11,8 @@ from adapter_kit.happenings import CancelWanted, CollectWanted, Happening
 from adapter_kit.record import Attempt
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.verdicts import take_verdicts
-from chassis.delivery import Delivered
-from chassis.outbox import Outbox, Transaction
+from chassis.delivery.consumer import Delivered
+from chassis.kafka.outbox import Outbox, Transaction
 from contracts.callbacks import CallbackReceived
 from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.generation import Provider

@@ -19,7 +19,7 @@ from adapter_kit.decoding import codings_of
 from adapter_kit.media import Unusable
 from adapter_kit.unwrapping import TooLarge, unwrap
 from adapter_kit.wholeness import is_whole
-from chassis.egress import following
+from chassis.http.egress import following
 
 TRIES: Final = 4
 PAUSE_S: Final = 0.1

@@ -25,12 +25,12 @@ from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.outcomes import Failure
 from adapter_kit.record import LEASE_S
 from adapter_kit.settling import Settler
-from chassis.database import TRANSIENT, Pool
-from chassis.database_limits import LOOP_LIMIT_S
-from chassis.logs import get_logger
-from chassis.outbox import Outbox
-from chassis.runtime import Check, Runtime
-from chassis.telemetry import trace_id_of
+from chassis.kafka.outbox import Outbox
+from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import trace_id_of
+from chassis.postgres.limits import LOOP_LIMIT_S
+from chassis.postgres.pool import TRANSIENT, Pool
+from chassis.runtime.runtime import Check, Runtime
 from contracts.failures import FailureKind
 
 LONGEST_SLEEP_S: Final = 5.0

@@ -13,8 +13,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from adapter_kit.happenings import CalledBack, Happening, Resolved, Searched, SubmitAnswered
 from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, DUPLICATES_SUSPECTED, LATE, RESOLVED
 from adapter_kit.record import Attempt
-from chassis.logs import get_logger
-from chassis.telemetry import Telemetry, context_of
+from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import Telemetry, context_of
 from contracts.failures import FailureKind
 
 _log = get_logger("adapter_kit.ending")

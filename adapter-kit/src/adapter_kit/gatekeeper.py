@@ -32,8 +32,8 @@ from adapter_kit.gate import (
 from adapter_kit.happenings import Checked, Happening, SubmitAnswered
 from adapter_kit.outcomes import Accepted, NotSent, ProbeOutcome, Produced, SubmitOutcome, Throttled, Unclear
 from adapter_kit.record import Attempt
-from chassis.database import Connection
-from chassis.outbox import Transaction
+from chassis.kafka.outbox import Transaction
+from chassis.postgres.pool import Connection
 from contracts.failures import FAILURES, FailureKind
 
 PROVIDER: Final = ""

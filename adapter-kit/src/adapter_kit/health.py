@@ -19,10 +19,10 @@ from adapter_kit.gate import ASKED_FIRST
 from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from adapter_kit.provider import Provider
-from chassis.database import TRANSIENT, Connection, Pool
-from chassis.database_limits import LOOP_LIMIT_S, bounded, transaction
-from chassis.logs import get_logger
-from chassis.runtime import Runtime
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import LOOP_LIMIT_S, bounded, transaction
+from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.runtime import Runtime
 from contracts.text import error_in_words
 
 LOOK_EVERY_S: Final = 1.0

@@ -7,7 +7,7 @@ from adapter_kit.happenings import Checked, Happening, SubmitAnswered
 from adapter_kit.metrics import CALLBACKS_ARRIVE, DUPLICATES_SUSPECTED
 from adapter_kit.outcomes import Accepted, Broken, Produced, ProviderRef
 from adapter_kit.record import Attempt
-from chassis.logs import get_logger
+from chassis.observability.logs import get_logger
 from contracts.generation import Provider
 
 

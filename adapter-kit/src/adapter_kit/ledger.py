@@ -18,10 +18,10 @@ from adapter_kit.gatekeeper import Gatekeeper, Gates, speaks
 from adapter_kit.happenings import Action, Due, Happening, HeldBack, ShutOut
 from adapter_kit.outcomes import ProviderRef
 from adapter_kit.record import LEASE_S, Attempt, Step
-from chassis.database import Pool
-from chassis.database_limits import LOOP_LIMIT_S, bounded
-from chassis.logs import get_logger
-from chassis.outbox import Transaction
+from chassis.kafka.outbox import Transaction
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import LOOP_LIMIT_S, bounded
+from chassis.postgres.pool import Pool
 from contracts.attempts import AttemptState
 from contracts.ids import AttemptId
 

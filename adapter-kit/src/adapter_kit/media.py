@@ -15,7 +15,7 @@ from adapter_kit.frames import SEARCHED_BYTES, behind_tags, find_frames
 from adapter_kit.marks import Kind, kind_behind, kind_by_mark, name_of_what_is_not_media, rarer_kind, text_in
 from adapter_kit.measures import PIXELS, SECONDS, Silent
 from adapter_kit.raw_sound import is_raw_type
-from chassis.logs import get_logger
+from chassis.observability.logs import get_logger
 from contracts.generation import Modality
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from chassis.retention import Chore, rows_chore
+from chassis.postgres.retention import Chore, rows_chore
 
 _PURGE: Final = """
 DELETE FROM attempts WHERE attempt_id IN (

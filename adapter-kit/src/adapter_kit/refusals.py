@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Final
 
-from chassis.egress import EgressPolicy, EgressRefused, Resolve
-from chassis.egress_check import blocked_hosts
-from chassis.logs import get_logger
+from chassis.http.egress import EgressPolicy, EgressRefused, Resolve
+from chassis.http.egress_check import blocked_hosts
+from chassis.observability.logs import get_logger
 
 EVERY_S: Final = 60.0
 """How often one host is told of."""

@@ -17,7 +17,7 @@ from adapter_kit.listing import CLOCK_SKEW, WALK_S, without_answer
 from adapter_kit.outcomes import FindOutcome, NoAnswer, NotFound
 from adapter_kit.provider import LostSubmission, Provider
 from adapter_kit.record import Attempt
-from chassis.database import Pool
+from chassis.postgres.pool import Pool
 from contracts.ids import AttemptId
 
 TAKEN_SLACK: Final = 2 * CLOCK_SKEW

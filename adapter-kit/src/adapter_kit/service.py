@@ -23,19 +23,20 @@ from adapter_kit.searching import Searcher
 from adapter_kit.settings import AdapterSettings
 from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
-from chassis.broker import make_broker, running
-from chassis.broker_watch import watch_broker
-from chassis.callbacks import callback_url
-from chassis.consumer_lag import GroupProgress
-from chassis.database import database_name, latest_migration, migrate, open_pool
-from chassis.delivery import BatchConsumer
-from chassis.egress import EgressPolicy, egress_client
-from chassis.embedded import alone_where_embedded
-from chassis.http import health_app, serve_http
-from chassis.logs import get_logger
-from chassis.outbox import Outbox
-from chassis.retention import Housekeeping
-from chassis.runtime import CannotStart, Runtime
+from chassis.delivery.consumer import BatchConsumer
+from chassis.errors import CannotStart
+from chassis.http.callback_urls import callback_url
+from chassis.http.egress import EgressPolicy, egress_client
+from chassis.http.server import health_app, serve_http
+from chassis.kafka.broker import make_broker, running
+from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.consumer_lag import GroupProgress
+from chassis.kafka.embedded import alone_where_embedded
+from chassis.kafka.outbox import Outbox
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
+from chassis.postgres.retention import Housekeeping
+from chassis.runtime.runtime import Runtime
 from contracts.generation import Provider as ProviderName
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from chassis.settings import CallbackSettings
+from chassis.settings.service import CallbackSettings
 from contracts.requests import LONGEST_DEADLINE_S
 
 

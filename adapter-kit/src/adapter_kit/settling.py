@@ -15,9 +15,9 @@ from adapter_kit.gatekeeper import Gatekeeper
 from adapter_kit.happenings import CancelAnswered, Checked, CollectFailed, Happening, Searched, SubmitAnswered
 from adapter_kit.ledger import Stepped
 from adapter_kit.outcomes import Failure, NoAnswer, Unclear
-from chassis.database import TRANSIENT
-from chassis.logs import get_logger
-from chassis.outbox import Outbox
+from chassis.kafka.outbox import Outbox
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import TRANSIENT
 from contracts.ids import AttemptId
 
 

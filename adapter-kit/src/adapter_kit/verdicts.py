@@ -9,8 +9,8 @@ from typing import Any
 from adapter_kit import ledger
 from adapter_kit.happenings import Resolved
 from adapter_kit.outcomes import ProviderRef
-from chassis.logs import get_logger
-from chassis.outbox import Transaction
+from chassis.kafka.outbox import Transaction
+from chassis.observability.logs import get_logger
 from contracts.commands import ResolveAttempt
 from contracts.ids import AttemptId
 

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 from adapter_kit.answer_body import LARGE_AT_ONCE, read_body
 from adapter_kit.bounded_json import CUT
 from adapter_kit.causes import causes
-from chassis.callbacks import without_mac
+from chassis.http.callback_urls import without_mac
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """Seconds to get a connection in, at most; a quarter of an answer's time-out if that is less.

@@ -24,8 +24,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from chassis.private_files import close_file, close_folder
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.runtime.private_files import close_file, close_folder
 
 SCHEMES: Final = ("file", "s3", "gs", "az")
 CHUNK_BYTES: Final = 256 * 1024

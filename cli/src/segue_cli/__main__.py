@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from chassis.env_file import BadEnvironment
+from chassis.settings.env_file import BadEnvironment
 from contracts.text import escaped_line
 
 EXIT_SETTINGS: Final = 78
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def _tell_unforeseen(error: Exception) -> None:
-    from chassis.runtime import in_one_line, why_not
+    from chassis.errors import in_one_line, why_not
 
     if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
         traceback.print_exception(error)

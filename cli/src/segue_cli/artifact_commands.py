@@ -86,7 +86,7 @@ def gc(
     env_file: EnvFileOption = None,
 ) -> None:
     """Delete files that are old enough, and orphans: files that a collecting left behind when it was killed."""
-    from chassis.logs import configure_logs
+    from chassis.observability.logs import configure_logs
     from log_sink.gc import AGE_OF_ORPHANS, CannotCollect
     from segue_cli.screen import console
 
@@ -167,8 +167,8 @@ def _ask(found: Survey) -> None:
 
 
 def _read_settings(env_file: Path | None) -> None:
-    from chassis.env_file import BadEnvironment
-    from chassis.settings import read_into_environment
+    from chassis.settings.env_file import BadEnvironment
+    from chassis.settings.service import read_into_environment
     from segue_cli.state import FOLDER
 
     if env_file is not None:
@@ -201,7 +201,7 @@ def _kept() -> timedelta | None:
 
 
 def _where(database_url: str, store_url: str) -> str:
-    from chassis.database import database_name
+    from chassis.postgres.pool import database_name
 
     return f"Database {database_name(database_url)}, store {store_url.partition('?')[0]}"
 

@@ -20,8 +20,8 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from chassis.private_files import keep_private
-from chassis.runtime import EXIT_SETTINGS
+from chassis.errors import EXIT_SETTINGS
+from chassis.runtime.private_files import keep_private
 from segue_cli import demo_screen, environment
 from segue_cli.api import Api, ApiFailed, connected
 from segue_cli.demo_verdict import Sound, answered, claims, listen

@@ -11,8 +11,8 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from chassis.env_file import BadEnvironment, read_env_file
-from chassis.private_files import keep_private
+from chassis.runtime.private_files import keep_private
+from chassis.settings.env_file import BadEnvironment, read_env_file
 from contracts.text import escaped_line
 from segue_cli import environment
 from segue_cli.doctor_advice import Finding
@@ -92,7 +92,7 @@ async def _examine(out: Console, env: dict[str, str], found: list[Finding]) -> i
 
 async def _looked(check: Check, env: dict[str, str]) -> list[Finding]:
     """What a check found; where it fails itself, that is what was found."""
-    from chassis.runtime import in_one_line, why_not
+    from chassis.errors import in_one_line, why_not
 
     try:
         async with asyncio.timeout(_LIMIT_S):

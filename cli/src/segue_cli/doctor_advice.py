@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
-from chassis.header_values import header_fault
+from chassis.settings.header_values import header_fault
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 

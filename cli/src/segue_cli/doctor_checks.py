@@ -13,12 +13,12 @@ from uuid import uuid4
 import asyncpg
 
 from chassis.artifacts import STORE_ERRORS, ArtifactStore
-from chassis.database import AT_START, is_pooled, latest_migration, missing_rights
-from chassis.database_connect import connect, refusal, said, usable_url
-from chassis.database_url import DatabaseUrl
-from chassis.egress import EgressPolicy, tls_context
-from chassis.runtime import CannotStart, cannot_use
-from chassis.settings import credential_faults
+from chassis.errors import CannotStart, cannot_use
+from chassis.http.egress import EgressPolicy, tls_context
+from chassis.postgres.connect import connect, refusal, said, usable_url
+from chassis.postgres.pool import AT_START, is_pooled, latest_migration, missing_rights
+from chassis.settings.database_url import DatabaseUrl
+from chassis.settings.service import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.generation import PROVIDERS
 from contracts.topics import TOPICS

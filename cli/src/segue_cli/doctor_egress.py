@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from chassis.egress import EgressPolicy
-from chassis.egress_check import blocked_hosts
+from chassis.http.egress import EgressPolicy
+from chassis.http.egress_check import blocked_hosts
 from segue_cli.doctor_advice import Finding
 
 _WHAT: Final = "output hosts"

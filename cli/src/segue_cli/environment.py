@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from chassis.env_file import BadEnvironment, read_env_file
-from chassis.header_values import stripped
+from chassis.settings.env_file import BadEnvironment, read_env_file
+from chassis.settings.header_values import stripped
 
 PROVIDER_SETTINGS: Final = (
     "FAL_KEY",

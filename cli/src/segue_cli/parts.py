@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from chassis.private_files import private_opener
+from chassis.runtime.private_files import private_opener
 from contracts.text import escaped
 from segue_cli.local.process import LineSink
 

@@ -7,8 +7,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from chassis.env_file import BadEnvironment
-from chassis.settings import read_into_environment
+from chassis.settings.env_file import BadEnvironment
+from chassis.settings.service import read_into_environment
 from contracts.topics import SERVICES
 from segue_cli.parts import module_of
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
-from chassis.settings import ServiceSettings, WrongSettings, settings_of
+from chassis.settings.service import ServiceSettings, WrongSettings, settings_of
 from contracts.topics import SERVICES
 
 KINDS: Final = {

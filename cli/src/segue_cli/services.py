@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from chassis.runtime import EXIT_SETTINGS
+from chassis.errors import EXIT_SETTINGS
 from contracts.topics import SERVICES
 from segue_cli.local.ports import LOOPBACK, free_port, is_free
 from segue_cli.local.process import START_LIMIT_S, Child, child

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from chassis.private_files import private_folder
-from chassis.runtime import EXIT_SETTINGS
+from chassis.errors import EXIT_SETTINGS
+from chassis.runtime.private_files import private_folder
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli import environment
 from segue_cli.local import kafka as local_kafka

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chassis.private_files import FOLDER as PRIVATE
-from chassis.private_files import PASSAGE, close_file, close_folder, private_folder, private_opener
+from chassis.runtime.private_files import FOLDER as PRIVATE
+from chassis.runtime.private_files import PASSAGE, close_file, close_folder, private_folder, private_opener
 
 FOLDER: Final = Path(".segue")
 DATABASE: Final = "postgres"

@@ -44,7 +44,7 @@ async def ensure_topics(servers: str, replication: int | None = None) -> dict[st
     """
     from aiokafka.errors import KafkaError
 
-    from chassis.broker import admin, create_topics
+    from chassis.kafka.broker import admin, create_topics
 
     servers = usable_servers(servers)
     try:
@@ -68,7 +68,7 @@ async def present_topics(servers: str, limit_s: float) -> set[str]:
     """The names of the topics that the cluster has. Raises BrokerAway."""
     from aiokafka.errors import KafkaError
 
-    from chassis.broker import admin
+    from chassis.kafka.broker import admin
 
     servers = usable_servers(servers)
     try:
@@ -80,7 +80,7 @@ async def present_topics(servers: str, limit_s: float) -> set[str]:
 
 def usable_servers(text: str) -> str:
     """The addresses as the client takes them. Raises BrokerAway where they are none."""
-    from chassis.kafka_servers import read_servers
+    from chassis.settings.kafka_servers import read_servers
 
     try:
         return ",".join(read_servers(text))
@@ -89,7 +89,7 @@ def usable_servers(text: str) -> str:
 
 
 async def _away(servers: str, within_s: float) -> BrokerAway:
-    from chassis.kafka_servers import why_silent
+    from chassis.settings.kafka_servers import why_silent
 
     why = await why_silent(servers.split(","))
     return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {within_s:.0f} s ({why})")
@@ -99,7 +99,7 @@ def topics(*, create: bool | None, replication: int | None) -> int:
     """Print the map, creating what is missing if asked to; returns the exit code."""
     from pathlib import Path
 
-    from chassis.runtime import EXIT_SETTINGS
+    from chassis.errors import EXIT_SETTINGS
     from segue_cli.environment import given
     from segue_cli.screen import console
 

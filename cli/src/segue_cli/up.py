@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from chassis.private_files import keep_private
+from chassis.runtime.private_files import keep_private
 from segue_cli import environment
 from segue_cli.parts import Part, StackFailed, exit_in_words, from_here
 from segue_cli.screen import console, curl, plain_table

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from chassis.private_files import FOLDER, PASSAGE, private_folder
+from chassis.runtime.private_files import FOLDER, PASSAGE, private_folder
 from segue_cli.local.ports import LOOPBACK, free_port
 from segue_cli.local.postgres_programs import CannotRunHere, programs, unprivileged
 from segue_cli.local.process import Child, LineSink, child

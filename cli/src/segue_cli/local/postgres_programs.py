@@ -6,7 +6,7 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
-from chassis.private_files import PASSAGE, private_folder
+from chassis.runtime.private_files import PASSAGE, private_folder
 
 _NOBODY = 65534
 _VERSION = "pginstall18"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.runtime import run_service
+from chassis.runtime.process import run_service
 from fal_adapter.app import app
 from fal_adapter.settings import FalSettings
 

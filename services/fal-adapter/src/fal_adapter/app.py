@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from adapter_kit.gate import Limits
 from adapter_kit.service import adapter
-from chassis.runtime import Runtime
+from chassis.runtime.runtime import Runtime
 from fal_adapter.settings import FalSettings
 
 PROBE_ENDPOINT = "fal-ai/stable-audio-25/text-to-audio"

@@ -1,6 +1,6 @@
 """Starts the gateway: `python -m gateway`."""
 
-from chassis.runtime import run_service
+from chassis.runtime.process import run_service
 from gateway.app import gateway_app
 from gateway.settings import GatewaySettings
 

@@ -12,16 +12,17 @@ from fastapi import FastAPI
 
 import gateway
 from chassis.artifacts import ArtifactStore
-from chassis.broker import make_broker, running
-from chassis.broker_watch import watch_broker
-from chassis.database import database_name, migrate, open_pool
-from chassis.health import serve_health
-from chassis.http import health_routes, serve_http
-from chassis.listener import places
-from chassis.logs import get_logger
-from chassis.retention import Housekeeping
-from chassis.runtime import Runtime, cannot_use
-from chassis.tail import Tail
+from chassis.delivery.tail import Tail
+from chassis.errors import cannot_use
+from chassis.http.health import serve_health
+from chassis.http.listener import places
+from chassis.http.server import health_routes, serve_http
+from chassis.kafka.broker import make_broker, running
+from chassis.kafka.broker_watch import watch_broker
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import database_name, migrate, open_pool
+from chassis.postgres.retention import Housekeeping
+from chassis.runtime.runtime import Runtime
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
 from gateway import attempts, callbacks, docs, files, jobs, overview, problems, providers, tracks

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from opentelemetry import trace
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from chassis.telemetry import traceparent_of
+from chassis.observability.telemetry import traceparent_of
 from contracts.failures import COLLECTABLE, FailureKind
 from contracts.generation import PROVIDER_REF, Provider
 from contracts.ids import JobId

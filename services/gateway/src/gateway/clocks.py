@@ -19,10 +19,10 @@ from typing import Final, Literal
 
 from prometheus_client import Gauge
 
-from chassis.database import TRANSIENT, Pool
-from chassis.database_limits import bounded
-from chassis.logs import get_logger
-from chassis.runtime import Runtime
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import bounded
+from chassis.postgres.pool import TRANSIENT, Pool
+from chassis.runtime.runtime import Runtime
 
 TOLERANCE_S: Final = 2.0
 """A difference from another clock that is worth no words."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from chassis.artifacts import ArtifactStore
-from chassis.runtime import Runtime
+from chassis.runtime.runtime import Runtime
 from contracts.catalogue import Catalogue
 from contracts.generation import Provider
 from gateway.clocks import Clocks

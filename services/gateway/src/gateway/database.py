@@ -15,8 +15,8 @@ from typing import Final
 
 import asyncpg
 
-from chassis.database import Pool
-from chassis.database_limits import GIVE_BACK_S, Lease, Silent, leased
+from chassis.postgres.limits import GIVE_BACK_S, Lease, Silent, leased
+from chassis.postgres.pool import Pool
 
 READ_LIMIT_S: Final = 3.5
 """How long one request waits for Postgres, all its questions together."""

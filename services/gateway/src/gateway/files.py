@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import Headers
 
 from chassis.artifacts import STORE_ERRORS, artifact_key
-from chassis.logs import get_logger
+from chassis.observability.logs import get_logger
 from contracts.attempts import Artifact
 from contracts.ids import JobId, attempt_id_for
 from gateway.conditional import asked_range, byte_range, precondition

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from chassis.telemetry import trace_id_of
+from chassis.observability.telemetry import trace_id_of
 from contracts.attempts import AttemptState
 from contracts.envelope import Envelope
 from contracts.generation import Provider

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from chassis.database import TRANSIENT
+from chassis.postgres.pool import TRANSIENT
 from contracts.generation import PROVIDERS, Provider
 from contracts.topics import adapter_of
 from gateway.database import NOT_MADE, SHARED_LIMIT_S, Database

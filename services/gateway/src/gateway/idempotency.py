@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
-from chassis.database import TRANSIENT
-from chassis.logs import get_logger
-from chassis.retention import Chore, rows_chore
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import TRANSIENT
+from chassis.postgres.retention import Chore, rows_chore
 from gateway.database import Database
 from gateway.problems import Problem, shown
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from opentelemetry import trace
 
-from chassis.telemetry import traceparent_of
+from chassis.observability.telemetry import traceparent_of
 from contracts.generation import Provider, Text
 from contracts.ids import JobId
 from contracts.jobs import JobStatus

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from chassis.database import TRANSIENT
+from chassis.postgres.pool import TRANSIENT
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import PROVIDERS, Provider
 from gateway.context import Here

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from chassis.broker import publish
-from chassis.logs import get_logger
+from chassis.kafka.broker import publish
+from chassis.observability.logs import get_logger
 from contracts.envelope import Envelope, Record, encode
 from contracts.message import Message
 from contracts.requests import JobRequested

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.database import TRANSIENT
+from chassis.postgres.pool import TRANSIENT
 from contracts.generation import Provider
 from contracts.jobs import JobStatus
 from gateway.database import NOT_MADE, Database

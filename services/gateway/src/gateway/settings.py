@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
-from chassis.setting_types import HeaderSecret, HttpUrl, SigningSecret
-from chassis.settings import CallbackSettings
+from chassis.settings.service import CallbackSettings
+from chassis.settings.types import HeaderSecret, HttpUrl, SigningSecret
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.requests import LONGEST_DEADLINE_S
 from gateway.signatures import replicate_key

@@ -12,7 +12,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import JsonValue
 
-from chassis.logs import get_logger
+from chassis.observability.logs import get_logger
 from gateway.signatures import fal_keys, replicate_key
 
 MAX_AGE_S: Final = 24 * 3600.0

@@ -6,9 +6,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.callbacks import without_mac
-from chassis.logs import get_logger
-from chassis.telemetry import Telemetry
+from chassis.http.callback_urls import without_mac
+from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import Telemetry
 from gateway.database import begin_request
 from gateway.problems import internal_error
 

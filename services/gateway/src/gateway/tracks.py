@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from opentelemetry import trace
 
-from chassis.telemetry import trace_id_of, traceparent_of
+from chassis.observability.telemetry import trace_id_of, traceparent_of
 from contracts.ids import job_id_for, track_id_for
 from gateway.accept import MAX_BODY_BYTES, SEED_REQUEST, SONG_REQUEST, TrackRequest, parse, require_json, require_route
 from gateway.accept import to_message as job_requested

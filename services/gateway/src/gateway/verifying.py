@@ -8,8 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 import httpx
 
-from chassis.logs import get_logger
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.observability.logs import get_logger
 from contracts.generation import Provider
 from gateway.settings import GatewaySettings
 from gateway.signatures import (

@@ -9,15 +9,15 @@ from typing import Final
 
 import log_sink
 from chassis.artifacts import ArtifactStore
-from chassis.broker import make_broker, running
-from chassis.broker_watch import watch_broker
-from chassis.database import Pool, database_name, latest_migration, migrate, open_pool
-from chassis.delivery import BatchConsumer
-from chassis.embedded import alone_where_embedded
-from chassis.http import health_app, serve_http
-from chassis.logs import get_logger
-from chassis.retention import Chore, Housekeeping
-from chassis.runtime import Runtime
+from chassis.delivery.consumer import BatchConsumer
+from chassis.http.server import health_app, serve_http
+from chassis.kafka.broker import make_broker, running
+from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.embedded import alone_where_embedded
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import Pool, database_name, latest_migration, migrate, open_pool
+from chassis.postgres.retention import Chore, Housekeeping
+from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
 from log_sink.expiry import expiry_chore
 from log_sink.handler import PersistBatch

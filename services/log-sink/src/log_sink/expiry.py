@@ -16,9 +16,9 @@ from typing import Final
 from prometheus_client import Counter
 
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
-from chassis.database import Connection
-from chassis.logs import get_logger
-from chassis.retention import Chore
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import Connection
+from chassis.postgres.retention import Chore
 
 BYTES: Final = Counter("segue_artifacts_expired_bytes_total", "Bytes of the files that have expired.")
 FAILED: Final = Counter("segue_artifacts_not_deleted_total", "Files that have expired and could not be deleted.")

@@ -11,10 +11,10 @@ from typing import Final
 import asyncpg
 
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, ListedFile
-from chassis.database import TRANSIENT, Connection, open_pool
-from chassis.database_limits import advisory_lock, bounded
-from chassis.retention import lock_of
-from chassis.runtime import CannotStart
+from chassis.errors import CannotStart
+from chassis.postgres.limits import advisory_lock, bounded
+from chassis.postgres.pool import TRANSIENT, Connection, open_pool
+from chassis.postgres.retention import lock_of
 from log_sink.expiry import DUE, Deleted, delete_all, expire
 from log_sink.orphans import Standing, orphans_again, standings
 

@@ -9,8 +9,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind
 
-from chassis.delivery import Delivered
-from chassis.telemetry import Telemetry, context_of, messaging
+from chassis.delivery.consumer import Delivered
+from chassis.observability.telemetry import Telemetry, context_of, messaging
 from log_sink.store import Store
 
 

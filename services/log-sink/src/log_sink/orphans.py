@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from chassis.artifacts import ArtifactStore, ListedFile
-from chassis.database import Connection
+from chassis.postgres.pool import Connection
 from contracts.ids import UUID_PATTERN
 
 JOBS: Final = "jobs"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from chassis.database import TRANSIENT, Connection, Pool
-from chassis.database_limits import bounded, transaction
-from chassis.logs import get_logger
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import bounded, transaction
+from chassis.postgres.pool import TRANSIENT, Connection, Pool
 
 if TYPE_CHECKING:
-    from chassis.runtime import Runtime
+    from chassis.runtime.runtime import Runtime
 
 AHEAD: Final = 3
 """Months that exist beyond the current one."""

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from chassis.database import Connection
-from chassis.retention import Chore, rows_chore
+from chassis.postgres.pool import Connection
+from chassis.postgres.retention import Chore, rows_chore
 from log_sink.partitions import month_after, months_wanted
 
 _MONTHS: Final = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY 1"

@@ -6,8 +6,8 @@ import json
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from chassis.delivery import Delivered
-from chassis.telemetry import trace_id_of
+from chassis.delivery.consumer import Delivered
+from chassis.observability.telemetry import trace_id_of
 from contracts.attempts import AttemptEvent, AttemptFailed
 from contracts.envelope import holds_nul
 from contracts.ids import AttemptId, number_of

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from chassis.settings import ServiceSettings
+from chassis.settings.service import ServiceSettings
 
 
 class SinkSettings(ServiceSettings):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from chassis.delivery import Delivered
-from chassis.telemetry import trace_id_of
+from chassis.delivery.consumer import Delivered
+from chassis.observability.telemetry import trace_id_of
 from contracts.attempts import (
     Artifact,
     AttemptAmbiguous,

@@ -10,10 +10,10 @@ import asyncpg
 from aiokafka import TopicPartition
 from prometheus_client import Counter
 
-from chassis.database import Connection, Pool
-from chassis.database_limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
-from chassis.delivery import Delivered, LogStarts
-from chassis.logs import get_logger
+from chassis.delivery.consumer import Delivered, LogStarts
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
+from chassis.postgres.pool import Connection, Pool
 from log_sink.rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.state import state_rows
 from log_sink.tables import STATE, Row, Table, upsert

@@ -6,16 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orchestrator
-from chassis.broker import make_broker, running
-from chassis.broker_watch import watch_broker
-from chassis.database import database_name, latest_migration, migrate, open_pool
-from chassis.delivery import BatchConsumer
-from chassis.embedded import alone_where_embedded
-from chassis.http import health_app, serve_http
-from chassis.logs import get_logger
-from chassis.outbox import Outbox
-from chassis.retention import Housekeeping
-from chassis.runtime import Runtime, cannot_use
+from chassis.delivery.consumer import BatchConsumer
+from chassis.errors import cannot_use
+from chassis.http.server import health_app, serve_http
+from chassis.kafka.broker import make_broker, running
+from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.embedded import alone_where_embedded
+from chassis.kafka.outbox import Outbox
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
+from chassis.postgres.retention import Housekeeping
+from chassis.runtime.runtime import Runtime
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
 from orchestrator.flow import Flow

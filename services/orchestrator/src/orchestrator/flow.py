@@ -10,13 +10,13 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from chassis.database import TRANSIENT
-from chassis.database_limits import LOOP_LIMIT_S
-from chassis.delivery import Delivered, arrived_at
-from chassis.logs import get_logger
-from chassis.outbox import Outbox, Transaction
-from chassis.runtime import Runtime
-from chassis.telemetry import trace_id_of
+from chassis.delivery.consumer import Delivered, arrived_at
+from chassis.kafka.outbox import Outbox, Transaction
+from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import trace_id_of
+from chassis.postgres.limits import LOOP_LIMIT_S
+from chassis.postgres.pool import TRANSIENT
+from chassis.runtime.runtime import Runtime
 from contracts.attempts import AttemptEvent
 from contracts.catalogue import UnknownModel
 from contracts.ids import JobId

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from chassis.outbox import Transaction
+from chassis.kafka.outbox import Transaction
 from contracts.attempts import AttemptSubmitted, AttemptSucceeded
 from contracts.message import Message
 from orchestrator.route_order import Pace, Paces

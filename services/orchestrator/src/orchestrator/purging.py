@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from chassis.retention import Chore, rows_chore
+from chassis.postgres.retention import Chore, rows_chore
 from contracts.requests import JobRequested
 
 _PURGE: Final = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from chassis.settings import ServiceSettings
+from chassis.settings.service import ServiceSettings
 from contracts.generation import Provider
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 from pydantic import TypeAdapter
 
-from chassis.outbox import Transaction
+from chassis.kafka.outbox import Transaction
 from contracts.ids import JobId
 from orchestrator.job import Job
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.runtime import run_service
+from chassis.runtime.process import run_service
 from replicate_adapter.app import app
 from replicate_adapter.settings import ReplicateSettings
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from adapter_kit.gate import Limits
 from adapter_kit.service import adapter
-from chassis.runtime import Runtime
+from chassis.runtime.runtime import Runtime
 from replicate_adapter.output_hosts import output_hosts
 from replicate_adapter.provider import replicate_provider
 from replicate_adapter.settings import ReplicateSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator
 
 from adapter_kit.settings import AdapterSettings
-from chassis.setting_types import HeaderSecret, HttpUrl
+from chassis.settings.types import HeaderSecret, HttpUrl
 
 
 class ReplicateSettings(AdapterSettings):

@@ -1,0 +1,334 @@
+"""Delivery: a batch from Kafka becomes one transaction, then a committed offset; nothing is lost in between.
+
+What cannot be decoded goes to the dead letters, and its neighbours go on: it says nothing about this service. How the
+rest is handled is in `handling.py`. Where the handler fails on most messages, consuming pauses (`dlq_limit.py`); where
+it is too slow, fewer are taken at a time (`pace.py`). Where nothing moves, the process is not ready (`standing.py`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from aiokafka import TopicPartition
+from opentelemetry.trace import SpanKind
+
+from chassis.delivery.batch_size import Pace
+from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher
+from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
+from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
+from chassis.delivery.offsets import Offsets, log_starts, past, rewind
+from chassis.delivery.polling import idle, poll, positions
+from chassis.delivery.progress import Standing
+from chassis.kafka.broker import batch_subscriber
+from chassis.kafka.records import Records, Unreadable, in_turns
+from chassis.kafka.topic_watch import TopicWatch
+from chassis.observability.logs import get_logger
+from chassis.observability.metrics import (
+    BATCH_RETRIES,
+    BATCH_SECONDS,
+    DEAD_LETTERED,
+    DLQ_LIMIT_EXCEEDED,
+    MESSAGES_HANDLED,
+    MESSAGES_SKIPPED,
+)
+from chassis.observability.telemetry import messaging, traceparent_of
+from contracts.envelope import Envelope, Skipped, Undecodable, decode
+from contracts.topics import DEAD_LETTERS, Topic
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord
+    from faststream.kafka import KafkaBroker
+    from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+    from chassis.runtime.runtime import Runtime
+
+__all__ = ["BatchConsumer", "Delivered", "Settled", "arrived_at"]
+
+BATCH_RECORDS: Final = 1000
+EXCEEDED_LIMIT_S: Final = 600.0
+"""How long the dead-letter limit may be exceeded before the process ends, so that whoever restarts it hears of it."""
+_POLL_MS: Final = 1_000
+_PROBE_MS: Final = 200
+_SETTLING_MS: Final = 100
+_STALL_S: Final = 180.0
+
+LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+"""Tells where the logs of partitions begin now. Raises one of AWAY."""
+Settled = Callable[[Records, LogStarts], Awaitable[None]]
+"""Told of every batch as it was read, undecodable records too, when it is dealt with and not yet committed."""
+
+
+class BatchConsumer:
+    """Consumes topics in the service's own group, a batch at a time."""
+
+    def __init__(
+        self,
+        broker: KafkaBroker,
+        runtime: Runtime,
+        topics: Sequence[Topic],
+        handler: Handler,
+        *,
+        limit: DlqLimit | None = None,
+        keep: Keep | None = None,
+        settled: Settled | None = None,
+    ) -> None:
+        self.topics = tuple(topics)
+        self._broker = broker
+        self._runtime = runtime
+        self._limit = limit or DlqLimit()
+        self._handling = Handling(runtime, handler, keep, self._limit, self._while_held)
+        self._pace = Pace(BATCH_RECORDS)
+        self._standing = Standing(runtime.service)
+        self._polled: Mapping[TopicPartition, int] = {}
+        """Where the last poll ended in each partition."""
+        self._settled = settled
+        self._failed_at: set[TopicPartition] = set()
+        """Where the probes since the limit was exceeded have failed: the next one is taken elsewhere, if it can be."""
+        self._group = runtime.service
+        self._log = get_logger("chassis.delivery.consumer").bind(group=self._group)
+        self._offsets = Offsets()
+        self._watch = TopicWatch(topics, self._group, needed=(DEAD_LETTERS,))
+        self.subscriber: BatchSubscriber = batch_subscriber(
+            broker, topics, self._group, runtime.consuming, self._next_batch
+        )
+        self.subscriber(self._on_batch)
+        DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
+        runtime.must_live(self._stalled)
+        runtime.must_live(self._exceeded_for_long)
+        runtime.must_be_ready(self._exceeded)
+        runtime.must_be_ready(self._watch.problem)
+        runtime.must_be_ready(self._not_moving)
+
+    async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
+        if not await self._positions_hold(consumer):
+            with self._standing.polling():
+                await idle(consumer, timeout_ms=_SETTLING_MS)
+            return ()
+        await self._standing.measure(consumer)
+        now = time.monotonic()
+        if (wait_s := self._limit.wait_s(now)) > 0:
+            with self._standing.polling():
+                await idle(consumer, timeout_ms=min(_POLL_MS, int(wait_s * 1000) + 1))
+            return ()
+        size, aside = self._pace.turn(consumer.assignment(), now)
+        with self._standing.polling():
+            records = await poll(
+                consumer,
+                timeout_ms=_PROBE_MS if aside else _POLL_MS,
+                max_records=size,
+                without=self._failed_at | aside,
+            )
+        self._polled = positions(consumer)
+        if not records:
+            self._failed_at.clear()
+            # Past what is no record.
+            await self._offsets.commit(consumer, self._polled)
+        self._standing.polled(records)
+        return records
+
+    async def _while_held(self) -> None:
+        if (consumer := self.subscriber.consumer) is not None:
+            await self._standing.measure(consumer, batch_in_hand=True)
+
+    async def _positions_hold(self, consumer: AIOKafkaConsumer) -> bool:
+        """Whether the consumer's positions are of the topics that are there; while Kafka is away, as it was before."""
+        there = await self._watch.look(consumer, at_once=not self._offsets.checked(consumer))
+        if there is not None:
+            try:
+                await self._offsets.check(consumer, there)
+            except AWAY as error:
+                self._log.warning("offsets could not be checked; nothing is consumed before", error=repr(error))
+        return self._offsets.checked(consumer)
+
+    async def _on_batch(self, records: Records) -> None:
+        started = self._handling.moved_at = time.monotonic()
+        try:
+            await (self._process(records) if self._limit.since is None else self._probe(records))
+        except Stopping:
+            self._rewind(records)
+        except TooSlow as slow:
+            self._rewind(records)
+            self._slower(slow)
+        except AWAY as error:
+            self._log.warning("still away; the batch is polled again", error=repr(error), records=len(records))
+            self._rewind(records)
+            # It may be what it was given that made the database go away.
+            self._pace.too_slow(len(records))
+        except Exception:  # noqa: BLE001 - FastStream would swallow it with the position already past the batch
+            self._rewind(records)
+            self._log.exception("the delivery itself failed; the batch is polled again")
+            await self._runtime.pause(1)
+        finally:
+            self._handling.moved_at = None
+            BATCH_SECONDS.labels(self._group).observe(time.monotonic() - started)
+
+    async def _process(self, records: Records) -> None:
+        done: list[Found] = []
+        try:
+            await self._handling.settle([self._found(record) async for record in in_turns(records)], done)
+        except DlqLimitExceeded:
+            await self._finish(records[: len(done)], done)
+            self._rewind(records[len(done) :])
+            self._pause("the handler failed on most of the last messages; consuming pauses")
+        except TooSlow as slow:
+            await self._finish(records[: len(done)], done)
+            self._rewind(records[len(done) :])
+            self._slower(slow)
+        else:
+            await self._finish(records, done, whole=True)
+            self._pace.done(past(records))
+
+    async def _probe(self, records: Records) -> None:
+        """Handle one message after a pause. Records before it that are none for the handler prove nothing."""
+        head: list[Found] = []
+        async for record in in_turns(records):
+            head.append(self._found(record))
+            if isinstance(head[-1], Delivered):
+                break
+        message = head[-1]
+        handled = isinstance(message, Delivered) and await self._handling.probe(message)
+        done = head if handled or not isinstance(message, Delivered) else head[:-1]
+        await self._finish(records[: len(done)], done, whole=len(done) == len(records))
+        self._rewind(records[len(done) :])
+        if handled:
+            self._resume()
+        elif isinstance(message, Delivered):
+            self._failed_at.add(TopicPartition(message.record.topic, message.record.partition))
+            self._pause("the handler failed on the probe; consuming pauses again")
+
+    async def _finish(self, records: Records, done: Sequence[Found], *, whole: bool = False) -> None:
+        """Publish the dead letters, and commit; a `whole` batch up to where its poll ended, past what is no record."""
+        if not records:
+            return
+        dead = [found for found in done if isinstance(found, DeadLetter)]
+        if lost := [letter for letter in dead if not letter.kept]:
+            await self._bury(lost)
+        if (settled := self._settled) is not None:
+            await self._handling.retrying(lambda: settled(records, self._log_starts))
+        if (consumer := self.subscriber.consumer) is not None:
+            ends = past(records)
+            if await self._offsets.commit(consumer, self._polled if whole else ends):
+                self._standing.committed(ends)
+        _count(records, done)
+
+    async def _log_starts(self, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        consumer = self.subscriber.consumer
+        return {} if consumer is None else await log_starts(consumer, places)
+
+    async def _bury(self, dead: Sequence[DeadLetter]) -> None:
+        await self._handling.retrying(DeadLetterPublisher(self._broker, dead, self._group))
+        for line in _summaries(dead):
+            self._log.warning("put into dead letters", **line)
+
+    def _found(self, record: ConsumerRecord[bytes, bytes]) -> Found:
+        if isinstance(record, Unreadable):
+            return DeadLetter(record, f"Unreadable: {record.why}", 0, left_out=EVERYTHING)
+        try:
+            found = decode(record.headers, record.value)
+        except Undecodable as error:
+            return DeadLetter(record, f"{type(error).__name__}: {error}", tries=0)
+        return found if isinstance(found, Skipped) else self._delivered(record, found)
+
+    def _delivered(self, record: ConsumerRecord[bytes, bytes], found: Envelope) -> Delivered:
+        message = Delivered(found.message, found.event_id, found.traceparent, record)
+        telemetry = self._runtime.telemetry
+        if not telemetry.exporting:
+            return message
+        attributes = messaging(record.topic, "process") | {
+            "messaging.consumer.group.name": self._group,
+            "messaging.destination.partition.id": str(record.partition),
+            "messaging.kafka.offset": record.offset,
+            "messaging.message.conversation_id": found.message.job_id,
+        }
+        name = f"process {record.topic}"
+        with telemetry.span(name, parent=found.traceparent, kind=SpanKind.CONSUMER, attributes=attributes) as span:
+            return replace(message, traceparent=traceparent_of(span))
+
+    def _rewind(self, records: Records) -> None:
+        if (consumer := self.subscriber.consumer) is not None:
+            rewind(consumer, records)
+
+    def _slower(self, slow: TooSlow) -> None:
+        BATCH_RETRIES.labels(self._group).inc()
+        self._pace.too_slow(len(slow.batch))
+        if len(slow.batch) == 1:
+            (message,) = slow.batch
+            self._pace.leave_aside(TopicPartition(message.record.topic, message.record.partition), time.monotonic())
+        self._log.warning("too slow; fewer messages are taken at a time", slow=str(slow), next=self._pace.size)
+
+    def _pause(self, why: str) -> None:
+        pause_s = self._limit.pause(time.monotonic(), random.uniform(0.75, 1.25))
+        DLQ_LIMIT_EXCEEDED.labels(self._group).set(1)
+        self._log.critical(why, pause_s=round(pause_s, 1), last_error=self._handling.last_error)
+
+    def _resume(self) -> None:
+        self._limit.resume()
+        self._failed_at.clear()
+        DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
+        self._log.info("the handler did the probe; consuming goes on")
+
+    def _not_moving(self) -> str | None:
+        why = self._standing.problem()
+        last = self._handling.last_away
+        return f"{why} (the last trouble: {last})" if why and last else why
+
+    def _exceeded(self) -> str | None:
+        if self._limit.since is None:
+            return None
+        now = time.monotonic()
+        return (
+            f"the handler failed on most of the last messages ({self._handling.last_error}); consuming has paused for "
+            f"{now - self._limit.since:.0f} s, and tries one message in {self._limit.wait_s(now):.0f} s"
+        )
+
+    def _exceeded_for_long(self) -> str | None:
+        since = self._limit.since
+        # Without a message to probe nothing is known, and a restart would tell nobody more.
+        if since is None or not self._limit.failed_probes or time.monotonic() - since <= EXCEEDED_LIMIT_S:
+            return None
+        return (
+            f"the handler has failed on every message for over {EXCEEDED_LIMIT_S:.0f} s ({self._handling.last_error})"
+        )
+
+    def _stalled(self) -> str | None:
+        moved_at = self._handling.moved_at
+        if moved_at is not None and time.monotonic() - moved_at > _STALL_S:
+            return f"a batch has not moved for over {_STALL_S:.0f} s"
+        return None
+
+
+def _summaries(dead: Sequence[DeadLetter]) -> list[dict[str, str | int]]:
+    """What to log of a batch's dead letters: a line for each kind of error on each topic, the first as the example."""
+    kinds = Counter((letter.record.topic, _kind(letter)) for letter in dead)
+    firsts = {(letter.record.topic, _kind(letter)): letter for letter in reversed(dead)}
+    return [
+        {
+            "topic": topic,
+            "kind": kind,
+            "count": count,
+            "first_partition": firsts[topic, kind].record.partition,
+            "first_offset": firsts[topic, kind].record.offset,
+            "first_error": firsts[topic, kind].error,
+        }
+        for (topic, kind), count in kinds.items()
+    ]
+
+
+def _kind(letter: DeadLetter) -> str:
+    return letter.error.partition(":")[0]
+
+
+def _count(records: Records, done: Sequence[Found]) -> None:
+    for record, found in zip(records, done, strict=True):
+        match found:
+            case Skipped():
+                MESSAGES_SKIPPED.labels(record.topic).inc()
+            case DeadLetter():
+                DEAD_LETTERED.labels(record.topic).inc()
+            case Delivered():
+                MESSAGES_HANDLED.labels(record.topic).inc()

@@ -1,0 +1,145 @@
+"""Where a consumer stands: what it has dealt with is committed, what it has not is read again.
+
+An offset means something in one topic only. A topic that was deleted and created again starts at 0, and an offset of
+the one before would silently skip what lies below it. So each commit names the topic's id in its metadata, and a
+position that comes from an earlier topic of the same name is given up for the start: what is read twice is dropped.
+
+Not every offset is a record's: each transaction of a producer ends in a marker, which Kafka's client steps over. So
+what is committed is the consumer's position, and not the place behind the last record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from chassis.kafka.metadata import TopicState
+from chassis.observability.logs import get_logger
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+    Record = ConsumerRecord[bytes, bytes]
+
+COMMIT_LIMIT_S: Final = 10.0
+"""The client itself would wait for as long as Kafka is away."""
+
+
+class Offsets:
+    """The offsets of one consumer, and the ids of the topics that they are of."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, str] = {}
+        self._checked: object | None = None
+        self._committed: dict[TopicPartition, int] = {}
+        """What the group has committed of the partitions that it has now."""
+        self._log = get_logger("chassis.delivery.consumer")
+
+    def checked(self, consumer: AIOKafkaConsumer) -> bool:
+        """Whether the positions of the partitions it has now are known to be of the topics that are there now."""
+        return self._checked is not None and self._checked is _assignment(consumer)
+
+    async def check(self, consumer: AIOKafkaConsumer, there: Mapping[str, TopicState]) -> None:
+        """Go back to the start of each topic that was created again since its offsets were committed, or last checked.
+
+        To be called when partitions were assigned and whenever the cluster was asked for its topics, never beside a
+        poll. Raises KafkaError or TimeoutError.
+        """
+        assignment = _assignment(consumer)
+        if assignment is None:
+            return
+        ids = {name: state.id for name, state in there.items() if state.id}
+        anew = {name for name, found in ids.items() if self._ids.get(name, found) != found}
+        stale = {place for place in assignment.tps if place.topic in anew}
+        if assignment is not self._checked:
+            committed = await _fetch_committed(consumer, assignment.tps)
+            stale |= {place for place, offset in committed.items() if _elsewhere(offset.metadata, ids.get(place.topic))}
+            self._committed = {place: offset.offset for place, offset in committed.items()}
+        for place in stale:
+            self._committed.pop(place, None)
+        for place in stale & consumer.assignment():
+            consumer.seek(place, 0)  # Where the log begins later, Kafka's client moves to its start.
+        if stale:
+            self._log.warning(
+                "topics were deleted and created again; they are read from their start",
+                topics=sorted({place.topic for place in stale}),
+            )
+        self._ids |= ids
+        self._checked = assignment
+
+    async def commit(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+        """Commit up to `ends` where the partitions are still ours; returns whether it is done.
+
+        Where it fails, what lies before them comes again after a restart, or to another replica.
+        """
+        ours = {
+            partition: (end, self._ids.get(partition.topic, ""))
+            for partition, end in ends.items()
+            if partition in consumer.assignment() and end != self._committed.get(partition, 0)
+        }
+        if not ours:
+            return True
+        try:
+            async with asyncio.timeout(COMMIT_LIMIT_S):
+                await consumer.commit(ours)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            # What was done is in the database; whoever reads the batch again drops it as seen.
+            self._log.warning("offsets not committed; the batch comes again", error=repr(error))
+            return False
+        self._committed |= {partition: end for partition, (end, _) in ours.items()}
+        return True
+
+
+def past(records: Sequence[Record]) -> dict[TopicPartition, int]:
+    """The place behind the last of `records` in each partition."""
+    ends: dict[TopicPartition, int] = {}
+    for record in records:
+        partition = _partition(record)
+        ends[partition] = max(ends.get(partition, 0), record.offset + 1)
+    return ends
+
+
+def rewind(consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
+    """Have the next poll begin with `records` again, where the partitions are still ours."""
+    starts: dict[TopicPartition, int] = {}
+    for record in records:
+        partition = _partition(record)
+        starts[partition] = min(starts.get(partition, record.offset), record.offset)
+    for partition, offset in starts.items():
+        if partition in consumer.assignment():
+            consumer.seek(partition, offset)
+
+
+async def log_starts(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """Where the log of each partition begins now. Raises KafkaError or TimeoutError."""
+    async with asyncio.timeout(COMMIT_LIMIT_S):
+        starts: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(places))
+    return starts
+
+
+async def _fetch_committed(
+    consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]
+) -> Mapping[TopicPartition, Any]:
+    async with asyncio.timeout(COMMIT_LIMIT_S):
+        # Private: the public call tells the offsets alone, one by one.
+        coordinator: Any = consumer._coordinator
+        committed: Mapping[TopicPartition, Any] = await coordinator.fetch_committed_offsets(list(places))
+    return committed
+
+
+def _elsewhere(committed_in: str, topic_id: str | None) -> bool:
+    return bool(committed_in and topic_id and committed_in != topic_id)
+
+
+def _assignment(consumer: AIOKafkaConsumer) -> Any:
+    subscription = consumer._subscription.subscription
+    assignment = subscription.assignment if subscription is not None else None
+    return assignment if assignment is not None and assignment.active else None
+
+
+def _partition(record: Record) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)

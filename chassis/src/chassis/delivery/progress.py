@@ -1,0 +1,99 @@
+"""Where a consumer stands: how much it has before it, and for how long it has not moved."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from chassis.delivery.polling import positions
+from chassis.kafka.records import Records
+from chassis.observability.logs import get_logger
+from chassis.observability.metrics import CONSUMER_LAG
+
+STANDSTILL_S: Final = 60.0
+"""How long a message may have been there, without a commit past it, before the process gets out of service."""
+POLL_LIMIT_S: Final = 30.0
+"""How long a poll may last: it returns within seconds, unless the group does not get done with sharing out."""
+ASK_EVERY_S: Final = 10.0
+ANSWER_LIMIT_S: Final = 3.0
+
+
+class Standing:
+    """The lag of one consumer, as its metric, and whether it moves."""
+
+    def __init__(self, group: str) -> None:
+        self._stands: Mapping[TopicPartition, int] = {}
+        self._ends: Mapping[TopicPartition, int] = {}
+        self._shown: set[TopicPartition] = set()
+        self._since: dict[TopicPartition, float] = {}
+        """Since when there is something in a partition that was polled, and nothing was committed."""
+        self._polling_since: float | None = None
+        self._due_at = 0.0
+        self._log = get_logger("chassis.delivery.consumer").bind(group=group)
+
+    def problem(self) -> str | None:
+        """Why it does not move, in words."""
+        now = time.monotonic()
+        if self._polling_since is not None and now - self._polling_since > POLL_LIMIT_S:
+            return f"the group has been sharing out its partitions for {now - self._polling_since:.0f} s"
+        place = min(self._since, key=lambda each: self._since[each], default=None)
+        if place is None or now - self._since[place] <= STANDSTILL_S:
+            return None
+        stood_s = now - self._since[place]
+        return f"{place.topic} {place.partition} has messages, and none was dealt with for {stood_s:.0f} s"
+
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        """For the length of a poll."""
+        self._polling_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._polling_since = None
+
+    def polled(self, records: Records) -> None:
+        """There are messages to deal with."""
+        now = time.monotonic()
+        for place in {TopicPartition(record.topic, record.partition) for record in records}:
+            self._since.setdefault(place, now)
+
+    def committed(self, places: Iterable[TopicPartition]) -> None:
+        """Something of these partitions was dealt with."""
+        for place in places:
+            self._since.pop(place, None)
+
+    async def measure(self, consumer: AIOKafkaConsumer, *, batch_in_hand: bool = False) -> None:
+        """Show how much there is to read in each partition that the consumer has. Raises nothing."""
+        if not batch_in_hand:
+            self._stands = positions(consumer)
+        places = consumer.assignment()
+        await self._ask(consumer, places)
+        for lost in self._shown - places:
+            CONSUMER_LAG.remove(lost.topic, str(lost.partition))
+        self._shown &= places
+        self.committed(self._since.keys() - places)
+        for place in places & self._stands.keys() & consumer.assignment():
+            end = max(self._ends.get(place, 0), consumer.highwater(place) or 0)
+            lag = max(0, end - self._stands[place])
+            CONSUMER_LAG.labels(place.topic, str(place.partition)).set(lag)
+            self._shown.add(place)
+            if not lag:
+                self.committed([place])
+
+    async def _ask(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
+        # What the client itself knows is of its last fetch, and it fetches nothing while it holds messages.
+        now = time.monotonic()
+        if now < self._due_at or not places:
+            return
+        self._due_at = now + ASK_EVERY_S
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                self._ends = await consumer.end_offsets(list(places))
+        except (KafkaError, IllegalStateError, OSError, TimeoutError) as error:
+            self._log.debug("the ends of partitions are not known", error=repr(error))

@@ -1,0 +1,206 @@
+"""A tail: every replica reads all of a few topics, without a group, to answer about what has just happened.
+
+It commits nothing and dead-letters nothing: what it cannot read, the consumers that own the topic will have buried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from chassis.delivery.handling import arrived_at
+from chassis.delivery.polling import poll, positions
+from chassis.kafka.broker import METADATA_AGE_MS
+from chassis.kafka.metadata import TopicState, describe_topics, never_create_topics
+from chassis.kafka.records import Records, in_turns, read_past_unreadable
+from chassis.kafka.topic_watch import TopicWatch
+from chassis.observability.logs import get_logger
+from chassis.observability.metrics import TAIL_READ, TAIL_UNREADABLE
+from contracts.envelope import Envelope, Skipped, Undecodable, decode
+from contracts.topics import Topic
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+    from chassis.runtime.runtime import Runtime
+
+WINDOW_S: Final = 15 * 60
+LAST_RECORDS: Final = 2_000
+"""Read from each partition's end where the cluster cannot look offsets up by time, or has nothing that recent."""
+_BATCH: Final = 1_000
+_RETRY_S: Final = 1.0
+
+OnMessage = Callable[[Envelope, datetime | None], None]
+"""Takes a message, with the time of its record."""
+
+
+class TailBroken(Exception):
+    """The consumer died in a way that it does not recover from by itself."""
+
+
+class TopicsChanged(Exception):
+    """There are other topics than the consumer was given, or other partitions."""
+
+
+class Tail:
+    """Reads topics from some minutes ago, and then on and on, through every outage."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topics: Sequence[Topic],
+        on_message: OnMessage,
+        runtime: Runtime,
+        *,
+        window_s: float = WINDOW_S,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        """`now_s` is the time by the clock of the records, as Unix time."""
+        self._bootstrap_servers = bootstrap_servers
+        self._topics = topics
+        self._on_message = on_message
+        self._runtime = runtime
+        self._window_s = window_s
+        self._now_s = now_s
+        self._positions: dict[TopicPartition, int] = {}
+        self._behind: Mapping[TopicPartition, int] = {}
+        self._ids: dict[str, str] = {}
+        self._names = [topic.name for topic in topics]
+        self._watch = TopicWatch(topics, group=None)
+        self.caught_up = asyncio.Event()
+        """Set once everything that was there at the start has been read."""
+        self._log = get_logger("chassis.delivery.tail").bind(topics=self._names)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Tail for as long as the block lasts; the process is not ready before the tail has caught up once."""
+        task = asyncio.create_task(self._live(), name="tail")
+        self._runtime.must_live(lambda: "the tail" if task.done() else None)
+        self._runtime.must_be_ready(lambda: None if self.caught_up.is_set() else "the tail is catching up")
+        self._runtime.must_be_ready(self._watch.problem)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except TopicsChanged:
+                continue
+            except (KafkaError, OSError, TimeoutError, TailBroken) as error:
+                self._log.warning("the tail lost Kafka; it goes on where it was", error=repr(error))
+            await asyncio.sleep(_RETRY_S)  # Cancelled when the block that runs the tail is left.
+
+    async def _follow(self) -> None:
+        never_create_topics()
+        read_past_unreadable()
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers.split(","),
+            client_id=f"segue-{self._runtime.service}-tail",
+            group_id=None,
+            enable_auto_commit=False,
+            # For a position that the log no longer has: a topic that was made anew starts at 0.
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            request_timeout_ms=10_000,
+            metadata_max_age_ms=METADATA_AGE_MS,
+        )
+        try:
+            await consumer.start()
+            there = await describe_topics(consumer._client, self._names)
+            self._forget_earlier_topics(there)
+            # Assigned rather than subscribed: a subscription to topics that change is read anew from the start.
+            consumer.assign([TopicPartition(name, n) for name, state in there.items() for n in state.partitions])
+            await self._watch.look(consumer, at_once=True)
+            await self._seek(consumer)
+            while True:
+                if await self._watch.look(consumer) not in (None, there):
+                    raise TopicsChanged
+                records = await poll(consumer, timeout_ms=500, max_records=_BATCH)
+                await self._take(records, positions(consumer))
+                if not records:
+                    _require_alive(consumer)
+        finally:
+            async with asyncio.timeout(5):
+                await consumer.stop()
+
+    def _forget_earlier_topics(self, there: Mapping[str, TopicState]) -> None:
+        """Positions in a topic that was deleted and created again since mean nothing: it is read whole."""
+        anew = {name for name, state in there.items() if self._ids.get(name, state.id) != state.id}
+        for partition in self._positions:
+            if partition.topic in anew:
+                self._positions[partition] = 0
+        self._ids |= {name: state.id for name, state in there.items()}
+
+    async def _seek(self, consumer: AIOKafkaConsumer) -> None:
+        partitions = consumer.assignment()
+        if not partitions:
+            raise TailBroken("the topics have no partitions yet")
+        since_ms = int((self._now_s() - self._window_s) * 1000)
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        first = await consumer.beginning_offsets(partitions)
+        last = await consumer.end_offsets(partitions)
+        self._behind = last
+        for partition in partitions:
+            at = found.get(partition)
+            recent = at.offset if at is not None else max(first[partition], last[partition] - LAST_RECORDS)
+            start = self._positions.get(partition, recent)
+            # Beyond the end: the topic was made anew since, and is read whole.
+            start = start if first[partition] <= start <= last[partition] else first[partition]
+            consumer.seek(partition, start)
+            self._positions[partition] = start
+        self._note_progress()
+
+    async def _take(self, records: Records, then: Mapping[TopicPartition, int]) -> None:
+        """Take what was polled; `then` is where the next poll goes on, which may be past what is no record."""
+        untaken: list[tuple[ConsumerRecord[bytes, bytes], Exception]] = []
+        async for record in in_turns(records):
+            if (error := self._read(record)) is not None:
+                untaken.append((record, error))
+            self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        self._positions |= then
+        self._note_progress()
+        if untaken:
+            first, error = untaken[0]
+            said = {"topic": first.topic, "partition": first.partition, "first_offset": first.offset}
+            self._log.error("messages were not taken by the tail", count=len(untaken), exc_info=error, **said)
+
+    def _read(self, record: ConsumerRecord[bytes, bytes]) -> Exception | None:
+        try:
+            envelope = decode(record.headers, record.value)
+            if isinstance(envelope, Skipped):
+                return None
+            self._on_message(envelope, arrived_at(record))
+        except Undecodable:
+            TAIL_UNREADABLE.labels(record.topic).inc()
+            return None
+        except Exception as error:  # noqa: BLE001 - one message that the reader trips over must not end the tail
+            TAIL_UNREADABLE.labels(record.topic).inc()
+            return error
+        TAIL_READ.labels(record.topic).inc()
+        return None
+
+    def _note_progress(self) -> None:
+        if self.caught_up.is_set():
+            return
+        if all(self._positions[partition] >= end for partition, end in self._behind.items()):
+            self.caught_up.set()
+            self._log.info("the tail has caught up")
+
+
+def _require_alive(consumer: AIOKafkaConsumer) -> None:
+    # Private, for want of anything public: aiokafka tells nobody that its fetcher has died.
+    fetcher = consumer._fetcher
+    if fetcher is not None and fetcher._fetch_task.done():
+        raise TailBroken("the fetch task has died")

@@ -1,0 +1,111 @@
+"""The health pages on a thread, a listener and places of their own: strangers can keep nobody from them.
+
+What they say is noted in the event loop that they speak of, a few times a second; if it does not turn, they say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp
+
+from chassis.http.listener import bind
+from chassis.http.server import health_app, serving
+from chassis.runtime.runtime import Runtime
+from chassis.settings.http_limits import HttpLimits
+
+NOTED_EVERY_S: Final = 0.25
+STALE_S: Final = 20.0
+"""A loop that has not turned for so long is not just busy; the watchdog ends the process after twice that."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    unhealthy: str | None
+    unready: str | None
+    warnings: tuple[str, ...]
+    at: float
+
+
+class Verdict:
+    """What is wrong with a process, as its event loop noted it last; for another thread to read."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.note()
+
+    def note(self) -> None:
+        """Look, in the event loop."""
+        try:
+            unhealthy, unready = self._runtime.unhealthy(), self._runtime.unready()
+            warnings = tuple(self._runtime.warnings())
+        except Exception as error:  # noqa: BLE001 - a check that cannot look any more is itself a dead part
+            unhealthy = unready = f"a check of the health pages: {error!r}"
+            warnings = ()
+        self._noted = _Noted(unhealthy, unready, warnings, time.monotonic())
+
+    def unhealthy(self) -> str | None:
+        """The first dead part, in words."""
+        return self._noted.unhealthy or self._stuck()
+
+    def unready(self) -> str | None:
+        """Why the process should get no work right now, in words."""
+        return self._noted.unready or self._stuck()
+
+    def warnings(self) -> tuple[str, ...]:
+        """What somebody should look at, in words."""
+        return self._noted.warnings
+
+    def _stuck(self) -> str | None:
+        silent = time.monotonic() - self._noted.at
+        return f"the event loop has not turned for {silent:.0f} s" if silent > STALE_S else None
+
+
+@asynccontextmanager
+async def serve_health(runtime: Runtime, host: str, port: int, *, limits: HttpLimits) -> AsyncIterator[int]:
+    """Serve `/livez`, `/readyz` and `/metrics`; yields the port. Raises CannotStart if the address cannot be had."""
+    sock = bind(host, port, "SEGUE_HEALTH_PORT")
+    bound: int = sock.getsockname()[1]
+    verdict = Verdict(runtime)
+    noting = asyncio.create_task(_keep_noting(verdict))
+    try:
+        async with _served_elsewhere(health_app(verdict), sock, limits) as thread:
+            runtime.must_live(lambda: None if thread.is_alive() else "the thread of the health pages")
+            yield bound
+    finally:
+        noting.cancel()
+
+
+@asynccontextmanager
+async def _served_elsewhere(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[threading.Thread]:
+    """Serve on a thread, in an event loop of its own."""
+    running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        running.set_result((asyncio.get_running_loop(), stop))
+        async with serving(app, sock, limits):
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="health", daemon=True)
+    thread.start()
+    loop, stop = await asyncio.wrap_future(running)
+    try:
+        yield thread
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        await asyncio.to_thread(thread.join)
+
+
+async def _keep_noting(verdict: Verdict) -> None:
+    while True:
+        await asyncio.sleep(NOTED_EVERY_S)
+        verdict.note()

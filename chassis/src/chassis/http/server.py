@@ -1,0 +1,214 @@
+"""Serving HTTP inside a service: the pages a platform asks for, and uvicorn without its own signal handling."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Final, Protocol
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis.http.guard import Guard, Peer
+from chassis.http.listener import Listener, bind, places
+from chassis.http.protocol import GuardedProtocol
+from chassis.observability.logs import get_logger
+from chassis.settings.http_limits import HttpLimits
+
+SHUTDOWN_S: Final = 8
+"""How long requests may go on after SIGTERM: longer than any waits for Kafka."""
+
+_LAST_WORDS_S: Final = 1.0
+_LIMITS: Final = HttpLimits()
+
+
+class Health(Protocol):
+    """Knows how a process is."""
+
+    def unhealthy(self) -> str | None:
+        """What is dead, in words."""
+
+    def unready(self) -> str | None:
+        """Why the process should get no work right now, in words."""
+
+    def warnings(self) -> Sequence[str]:
+        """What somebody should look at, in words."""
+        ...
+
+
+def health_routes(of: Health) -> list[Route]:
+    """`/livez` (restart me), `/readyz` (send me work), `/metrics` (Prometheus text)."""
+
+    async def livez(_request: Request) -> Response:
+        return _verdict(of.unhealthy())
+
+    async def readyz(_request: Request) -> Response:
+        return _verdict(of.unready(), of.warnings())
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def health_app(of: Health) -> Starlette:
+    """The pages of a service that has no others."""
+    return Starlette(routes=health_routes(of))
+
+
+@asynccontextmanager
+async def serve_http(
+    app: ASGIApp, host: str, port: int, *, limits: HttpLimits = _LIMITS, setting: str = "SEGUE_PORT"
+) -> AsyncIterator[int]:
+    """Serve `app` within `limits`; yields the port.
+
+    Raises CannotStart, which names `setting`, if the address cannot be had.
+    """
+    sock = bind(host, port, setting)
+    bound: int = sock.getsockname()[1]
+    async with serving(app, sock, limits):
+        yield bound
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[None]:
+    """Serve `app` within `limits` on a socket that listens, and close that at the end."""
+    limits = _within_open_files(limits)
+    door = Door(app)
+    server = _Server(door, sock, limits)
+    task = asyncio.create_task(server.serve())
+    host, port = sock.getsockname()[:2]
+    try:
+        get_logger("chassis.http.server").info("serving http", host=host, port=port, connections=limits.connections)
+        yield
+    finally:
+        door.closing = True
+        server.should_exit = True
+        await task
+
+
+class Door:
+    """An app that turns requests away once the service is being stopped.
+
+    A connection that was accepted as the server closed is kept, and clients go on using it: what comes on it late would
+    be cut off half done, with a bare 500.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and self.closing:
+            await _stopping("this replica is being stopped, and nothing of this request was taken")(
+                scope, receive, send
+            )
+            return
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not self.closing or begun or scope["type"] != "http":
+                raise
+            # Cut off at the very end: the process stops, so it does no harm that this task goes on for one answer.
+            await _stopping("this replica is being stopped, and whether this request was taken is not known")(
+                scope, receive, send
+            )
+
+
+def _stopping(what: str) -> Response:
+    return JSONResponse(
+        {
+            "type": "urn:segue:problem:stopping",
+            "title": "This replica is being stopped",
+            "status": 503,
+            "detail": f"{what}; repeat it, with the same Idempotency-Key if it had one",
+        },
+        status_code=503,
+        headers={"Retry-After": "1", "Connection": "close"},
+        media_type="application/problem+json",
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, on a listener of our own."""
+
+    def __init__(self, app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=GuardedProtocol,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                forwarded_allow_ips=[str(network) for network in limits.trusted],
+                timeout_graceful_shutdown=SHUTDOWN_S,
+            )
+        )
+        self._guard = Guard(limits, asyncio.get_running_loop().time)
+        self._listener = Listener(sock, self._guard)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
+        self.servers = [self._listener]  # type: ignore[list-item]
+        self._listener.start(self._protocol)
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        self._guard.sweep()
+        self._listener.report()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is in hand, and leave no connection behind."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:  # They were cancelled just now, and say so to their clients.
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # They hear of it in the next turn of the loop.
+
+    def _protocol(self, peer: Peer) -> GuardedProtocol:
+        return GuardedProtocol(self.config, self.server_state, self._guard, peer)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # The process has one place that handles signals, and it drains more than HTTP.
+        with contextlib.nullcontext():
+            yield
+
+
+def _within_open_files(limits: HttpLimits) -> HttpLimits:
+    possible = places(limits.connections)
+    if possible < limits.connections:
+        get_logger("chassis.http.server").warning(
+            "fewer connections than set, for the process may not open enough files",
+            connections=possible,
+            wanted=limits.connections,
+        )
+    return replace(limits, connections=possible)
+
+
+def _verdict(problem: str | None, warnings: Sequence[str] = ()) -> Response:
+    told = {"warnings": list(warnings)} if warnings else {}
+    if problem is None:
+        return JSONResponse({"status": "ok", **told})
+    return JSONResponse({"status": "fail", "reason": problem, **told}, status_code=503)

@@ -1,0 +1,306 @@
+"""The one place that makes a Kafka broker, and disarms what its defaults would lose.
+
+FastStream 0.7.8 and aiokafka 0.14 out of the box acknowledge first, read from the latest offset, create topics of one
+partition, and drop a whole batch for one header that is not UTF-8. None of that is left on here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from math import inf
+from typing import Any
+
+import anyio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    MessageSizeTooLargeError,
+    NoError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    RecordTooLargeError,
+    TopicAlreadyExistsError,
+    UnknownProducerId,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from faststream._internal.endpoint.subscriber import SubscriberUsecase
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+from faststream.middlewares import AckPolicy
+
+from chassis.errors import CannotStart
+from chassis.kafka.metadata import never_create_topics
+from chassis.kafka.records import Records, read_past_unreadable
+from chassis.observability.logs import get_logger
+from chassis.runtime.runtime import Consuming
+from chassis.settings.kafka_servers import why_silent
+from contracts.envelope import Record
+from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
+
+START_LIMIT_S = 30.0
+REBALANCE_TIMEOUT_S = 60
+ASK_AGAIN_S = 1.0
+METADATA_AGE_MS = 10_000
+"""How soon a group's leader learns of a topic that is back, or has more partitions, and shares it out."""
+PRODUCER_BATCH_BYTES = 256 * 1024
+"""The largest batch that a producer makes of small records; larger ones go alone."""
+
+TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
+PRODUCER_LOST = (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    UnknownProducerId,
+)
+"""Refusals that a producer gets for everything from then on, until it is made anew."""
+
+
+class SegueBroker(KafkaBroker):
+    """A broker that remembers what its producer was refused for good, and which topics were not there."""
+
+    lost: BaseException | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.missed: dict[str, float] = {}
+        """Topics that the cluster did not have, and when it was last asked (monotonic seconds)."""
+
+
+def make_broker(
+    bootstrap_servers: str, service: str, *, idempotent: bool = True, request_timeout_s: float = 10
+) -> KafkaBroker:
+    """A broker that acknowledges nothing by itself and publishes to all in-sync replicas.
+
+    An idempotent producer waits through an outage; the other kind gives up after `request_timeout_s`, though what it
+    gave up on may still arrive.
+    """
+    never_create_topics()
+    read_past_unreadable()
+    return SegueBroker(
+        bootstrap_servers.split(","),
+        client_id=f"segue-{service}",
+        acks="all",
+        enable_idempotence=idempotent,
+        request_timeout_ms=int(request_timeout_s * 1000),
+        allow_auto_create_topics=False,
+        max_request_size=MAX_MESSAGE_BYTES,
+        max_batch_size=PRODUCER_BATCH_BYTES,
+        metadata_max_age_ms=METADATA_AGE_MS,
+        graceful_timeout=20,
+        parser=_whole_batch,
+        decoder=_untouched,
+        apply_types=False,
+        logger=logging.getLogger("chassis.faststream"),
+        log_level=logging.DEBUG,
+    )
+
+
+def client_of(broker: KafkaBroker) -> AIOKafkaProducer:
+    """The producer below a broker that was started."""
+    # Private, for want of anything public.
+    producer: Any = broker.config.broker_config.producer
+    client: AIOKafkaProducer = producer._producer.producer
+    return client
+
+
+NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
+"""Waits for the next records, for a second or so; none is an answer, too."""
+
+
+def batch_subscriber(
+    broker: KafkaBroker, topics: Iterable[Topic], group: str, consuming: Consuming, next_batch: NextBatch
+) -> BatchSubscriber:
+    """A subscriber that hands over raw batches, from the earliest record, and commits nothing by itself."""
+    subscriber = broker.subscriber(
+        *(topic.name for topic in topics),
+        group_id=group,
+        batch=True,
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.MANUAL,
+        session_timeout_ms=int(consuming.session_timeout_s * 1000),
+        heartbeat_interval_ms=int(min(consuming.session_timeout_s / 5, 3) * 1000),
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_S * 1000,
+        # Range gives one member the same partition of every topic, so one replica sees all of a job.
+        partition_assignment_strategy=(RangePartitionAssignor,),
+        fetch_max_wait_ms=consuming.fetch_wait_ms,
+        no_reply=True,
+    )
+    # A join is answered only when every other member has joined too: the producer's time-out would give up on it early.
+    joining_s = REBALANCE_TIMEOUT_S + 15
+    subscriber._connection_args = {**subscriber._connection_args, "request_timeout_ms": joining_s * 1000}
+    # After an empty poll FastStream sleeps for as long as it has just polled, deaf to what arrives.
+    setattr(subscriber, "get_msg", next_batch)  # noqa: B010 - the seam mypy would call a method assignment
+    return subscriber
+
+
+async def _whole_batch(records: Records | ConsumerRecord[bytes, bytes]) -> KafkaMessage:
+    # FastStream's own parser decodes every header as UTF-8 and loses the batch where one is not.
+    return KafkaMessage(body=b"", raw_message=records, headers={}, consumer=FAKE_CONSUMER)
+
+
+async def _untouched(message: KafkaMessage) -> Any:
+    return message.raw_message
+
+
+@asynccontextmanager
+async def running(broker: KafkaBroker, bootstrap_servers: str, topics: Iterable[Topic]) -> AsyncIterator[None]:
+    """Start the broker's producer, and its consumers when the block is left to run.
+
+    Raises CannotStart if no broker answers, or if a topic is missing.
+    """
+    await require_topics(bootstrap_servers, topics)
+    try:
+        await broker.start()
+        yield
+    finally:
+        await broker.stop()
+
+
+async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
+    """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
+    try:
+        with anyio.fail_after(START_LIMIT_S):
+            missing = {topic.name for topic in topics} - await _topics_there(bootstrap_servers)
+    except (TimeoutError, OSError) as error:
+        why = await why_silent(bootstrap_servers.split(","))
+        raise CannotStart(
+            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s ({why})"
+        ) from error
+    if missing:
+        lacking = ", ".join(sorted(missing))
+        raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
+
+
+async def _topics_there(bootstrap_servers: str) -> set[str]:
+    while True:
+        try:
+            async with admin(bootstrap_servers) as client:
+                return set(await client.list_topics())
+        except KafkaError:  # The broker that was asked went away, and others have not.
+            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
+
+
+@asynccontextmanager
+async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client; waits for a broker. The caller bounds the time."""
+    while True:
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
+        try:
+            await client.start()
+        except BaseException as error:
+            await client.close()
+            if not isinstance(error, KafkaError):
+                raise
+            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
+        else:
+            break
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:
+    """Create what is missing; returns what happened to each topic: "created", "exists", or the cluster's refusal."""
+    async with admin(bootstrap_servers) as client:
+        there = set(await client.list_topics())
+        outcome = {topic.name: "exists" for topic in topics if topic.name in there}
+        missing = [
+            NewTopic(topic.name, PARTITIONS, replication, topic_configs=topic.config_for(replication))
+            for topic in topics
+            if topic.name not in there
+        ]
+        if not missing:
+            return outcome
+        response = await client.create_topics(missing)
+    for answer in response.to_object()["topic_errors"]:
+        error = for_code(answer["error_code"])
+        taken = {NoError: "created", TopicAlreadyExistsError: "exists"}
+        outcome[answer["topic"]] = taken.get(error, error.__name__)
+    return outcome
+
+
+async def require_known(broker: KafkaBroker, topic: str) -> None:
+    """Raises UnknownTopicOrPartitionError at once if the cluster has no such topic; asks it once a second.
+
+    The producer itself would wait for the topic for as long as its request may take, record by record, while records
+    of other topics wait behind it.
+    """
+    client = client_of(broker).client
+    missed = broker.missed if isinstance(broker, SegueBroker) else {}
+    if not client.cluster.partitions_for_topic(topic) and time.monotonic() - missed.get(topic, -inf) > ASK_AGAIN_S:
+        await client.add_topic(topic)
+        await client.force_metadata_update()
+        missed[topic] = time.monotonic()
+    if not client.cluster.partitions_for_topic(topic):
+        raise UnknownTopicOrPartitionError(topic)
+    missed.pop(topic, None)
+
+
+def missed_topics(broker: KafkaBroker, within_s: float) -> list[str]:
+    """Topics that the cluster did not have when it was last asked, within so many seconds."""
+    since = time.monotonic() - within_s
+    return [topic for topic, at in broker.missed.items() if at > since] if isinstance(broker, SegueBroker) else []
+
+
+async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None = None) -> asyncio.Future[Any]:
+    """Hand a record to the producer; the future is done when all in-sync replicas have it.
+
+    `timestamp_ms` is its time, as Unix time, where the topic's brokers do not stamp it; None: this machine's. Raises
+    KafkaError if the producer does not take it, UnknownTopicOrPartitionError where there is no such topic.
+    """
+    await require_known(broker, record.topic)
+    future: asyncio.Future[Any] = await broker.publish(
+        record.value,
+        topic=record.topic,
+        key=record.key,
+        headers={name: value.decode() for name, value in record.headers},
+        timestamp_ms=timestamp_ms,
+        no_confirm=True,
+    )
+    future.add_done_callback(lambda done: _notice_loss(broker, done))
+    return future
+
+
+def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
+    if isinstance(broker, SegueBroker) and not done.cancelled() and isinstance(done.exception(), PRODUCER_LOST):
+        broker.lost = done.exception()
+
+
+async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: TopicPartition) -> asyncio.Future[Any]:
+    """Hand records to the producer as one batch, whatever their keys; the future is done once Kafka has them."""
+    producer = client_of(broker)
+    batch = producer.create_batch()
+    for record in records:
+        batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+    batch.close()
+    sent: asyncio.Future[Any] = await producer.send_batch(batch, place.topic, partition=place.partition)
+
+    def noticed(done: asyncio.Future[Any]) -> None:
+        _notice_loss(broker, done)
+        if not done.cancelled() and isinstance(done.exception(), TOO_LARGE):
+            # Private, for want of anything public: aiokafka counts on, and Kafka would refuse all that follows.
+            numbers: Any = producer._txn_manager
+            numbers.increment_sequence_number(place, -len(records))
+
+    sent.add_done_callback(noticed)
+    return sent
+
+
+async def stop_consuming(subscribers: Iterable[SubscriberUsecase[Any]]) -> None:
+    """Take nothing more and let what is in hand be finished and committed; the producer stays."""
+    stops = await asyncio.gather(*(subscriber.stop() for subscriber in subscribers), return_exceptions=True)
+    for error in stops:
+        if isinstance(error, Exception):
+            get_logger("chassis.kafka.broker").warning("a consumer did not stop cleanly", error=repr(error))

@@ -1,0 +1,117 @@
+"""How far a consumer group has got, as the cluster tells it: whether it has consumed up to a given moment.
+
+What an unread record would say cannot be concluded from silence. Whoever wants to conclude something from a topic's
+silence first has to know that the group that listens is up to date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.partitioner import DefaultPartitioner
+
+from chassis.kafka.metadata import never_create_topics
+from chassis.observability.logs import get_logger
+from contracts.topics import Topic
+
+ANSWER_LIMIT_S: Final = 5.0
+_CLOSE_LIMIT_S: Final = 2.0
+"""The client itself would wait for as long as Kafka is away."""
+_UNUSED_S: Final = 60.0
+_PARTITION_OF: Final = DefaultPartitioner()
+"""The producers' own: Java's murmur2, https://kafka.apache.org/documentation/#producerconfigs_partitioner.class"""
+
+
+class GroupProgress:
+    """Tells whether a consumer group has consumed a topic up to now. Reads nothing and joins nothing."""
+
+    def __init__(self, bootstrap_servers: str, topic: Topic, group: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic
+        self._group = group
+        self._client: AIOKafkaConsumer | None = None
+        self._asking = asyncio.Lock()
+        self._close_unused: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._log = get_logger("chassis.kafka.consumer_lag").bind(topic=topic.name, group=group)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Allow questions for as long as the block lasts. A connection is made by the first one, within its 5 s."""
+        try:
+            yield
+        finally:
+            await self._close()
+
+    async def heard_until(self, keys: Sequence[str]) -> Mapping[str, float | None]:
+        """For each key (a job's id), a moment up to which the group has committed all that the topic holds of it.
+
+        The moment is taken just before the end of the key's partition is read, by `time.monotonic`, in seconds. It is
+        None where the committed offset is before that end, and for all keys if the cluster does not answer within 5 s.
+        Raises nothing.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S), self._asking:
+                return await self._ask(keys)
+        except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes, and each means: not known
+            self._log.warning("a group's progress is not known", error=repr(error))
+            await self._close()
+            return dict.fromkeys(keys)
+
+    async def _ask(self, keys: Sequence[str]) -> Mapping[str, float | None]:
+        client = await self._connected()
+        numbers = client.partitions_for_topic(self._topic.name)
+        if not numbers:
+            raise UnknownTopicOrPartitionError(self._topic.name)
+        ordered = sorted(numbers)
+        places = {key: TopicPartition(self._topic.name, _PARTITION_OF(key.encode(), ordered, ordered)) for key in keys}
+        wanted = list(set(places.values()))
+        read_at = time.monotonic()
+        # The ends first: what is committed after that covers all that lay there at the moment.
+        ends = await client.end_offsets(wanted)
+        committed = dict(zip(wanted, await asyncio.gather(*map(client.committed, wanted)), strict=True))
+        # An offset beyond the end is of a topic that was deleted and made anew: it says nothing about this one.
+        later = await client.end_offsets(wanted)
+        reached = {place for place in wanted if ends[place] <= (committed[place] or 0) <= later[place]}
+        return {key: read_at if place in reached else None for key, place in places.items()}
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        if self._close_unused is not None:
+            self._close_unused.cancel()
+        self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
+        if self._client is None:
+            never_create_topics()
+            self._client = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap_servers.split(","),
+                client_id=f"segue-{self._group}-progress",
+                group_id=self._group,
+                enable_auto_commit=False,
+                request_timeout_ms=int(ANSWER_LIMIT_S * 1000),
+            )
+            await self._client.start()
+        # Private, for want of anything public. Asked each time: a partition that is added changes where a key lies.
+        client = self._client._client
+        client.set_topics([self._topic.name])
+        await client.force_metadata_update()
+        return self._client
+
+    def _on_unused(self) -> None:
+        self._closing = asyncio.create_task(self._close())
+
+    async def _close(self) -> None:
+        if self._close_unused is not None:
+            self._close_unused.cancel()
+        client, self._client = self._client, None
+        if client is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_LIMIT_S):
+                await client.stop()
+        except Exception as error:  # noqa: BLE001 - nothing of it is needed any more
+            self._log.debug("a connection was not closed cleanly", error=repr(error))

@@ -1,0 +1,250 @@
+"""The outbox: what a transaction says is published if and only if it commits, at once, or after a crash by the relay.
+
+A row is deleted when every in-sync replica has its record. A crash between the two publishes it again, which is
+harmless: every consumer drops what it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from chassis.kafka.broker import TOO_LARGE, missed_topics, publish, stop_consuming
+from chassis.observability.logs import get_logger
+from chassis.observability.metrics import OUTBOX_PUBLISHED
+from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
+from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from contracts.envelope import Record, encode
+from contracts.message import Message
+
+if TYPE_CHECKING:
+    from faststream.kafka import KafkaBroker
+
+    from chassis.runtime.runtime import Runtime
+
+RELAY_AGE_S: Final = 5.0
+"""A row this old was left by a crash, or by a publisher that could not keep up."""
+MAX_PENDING: Final = 20_000
+BATCH: Final = 2_000
+PUBLISH_LIMIT_S: Final = 20.0
+
+_INSERT = """
+INSERT INTO outbox (topic, key, value, headers, event_id)
+SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[])
+ON CONFLICT (event_id) DO NOTHING
+RETURNING id, topic, key, value, headers
+"""
+_PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
+_LEFT_BEHIND = """
+SELECT id, topic, key, value, headers FROM outbox
+WHERE created_at < now() - make_interval(secs => $1) AND id <> ALL($2::bigint[]) AND topic <> ALL($4::text[])
+ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+"""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One Postgres transaction, with what it says to the world and whom it wakes once it is committed."""
+
+    connection: Connection
+    now: datetime
+    _messages: list[tuple[Message, str | None]] = field(default_factory=list)
+    _after: list[Callable[[], None]] = field(default_factory=list)
+
+    def emit(self, message: Message, traceparent: str | None) -> None:
+        """Publish `message` once the transaction is committed."""
+        self._messages.append((message, traceparent))
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the transaction is committed."""
+        self._after.append(callback)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: int
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What became of rows, by their ids, with the first error that may not last."""
+
+    done: list[int]
+    never: list[int]
+    failed: Exception | None
+
+
+class Outbox:
+    """A service's outbox: transactions that emit, the publisher, and the relay."""
+
+    def __init__(self, pool: Pool, broker: KafkaBroker, runtime: Runtime) -> None:
+        self._pool = pool
+        self._broker = broker
+        self._runtime = runtime
+        self._pending: list[_Row] = []
+        self._in_flight: set[int] = set()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._log = get_logger("chassis.kafka.outbox")
+
+    @asynccontextmanager
+    async def transaction(self, within_s: float = TRANSACTION_LIMIT_S) -> AsyncIterator[Transaction]:
+        """A transaction on the pool; what it emits is committed with it and published right after.
+
+        Raises TimeoutError if all of it has not been done in `within_s`, or in 5 s once the process stops.
+        """
+        if self._runtime.stopping.is_set():
+            within_s = min(within_s, STOPPING_LIMIT_S)
+        async with leased(self._pool, within_s) as lease:
+            async with lease.transaction():
+                begun = Transaction(lease.connection, await lease.connection.fetchval("SELECT now()"))
+                yield begun
+                rows = await self._insert(lease.connection, begun._messages)
+            self._hand_over(rows)
+            for callback in begun._after:
+                callback()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Publish and relay for as long as the block lasts; on leaving, publish what is still pending.
+
+        The broker's consumers are stopped first, so that what their last batch says goes out too.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            publisher = tasks.create_task(self._publish_pending())
+            relay = tasks.create_task(self._relay())
+            self._runtime.must_live(lambda: "the outbox publisher" if publisher.done() else None)
+            self._runtime.must_live(lambda: "the outbox relay" if relay.done() else None)
+            try:
+                yield
+            finally:
+                relay.cancel()
+                await stop_consuming(self._broker.subscribers)
+                await self._drain()
+                publisher.cancel()
+
+    async def _insert(self, connection: Connection, messages: list[tuple[Message, str | None]]) -> list[_Row]:
+        if not messages:
+            return []
+        records = [self._record(message, traceparent) for message, traceparent in messages]
+        inserted = await connection.fetch(
+            _INSERT,
+            [record.topic for record in records],
+            [record.key for record in records],
+            [record.value for record in records],
+            [{name: value.decode() for name, value in record.headers} for record in records],
+            [message.event_id for message, _ in messages],
+        )
+        return [_row(row) for row in inserted]
+
+    def _record(self, message: Message, traceparent: str | None) -> Record:
+        telemetry = self._runtime.telemetry
+        unsent = encode(message, source=self._runtime.service, traceparent=None)
+        sent = telemetry.sent(unsent.topic, parent=traceparent, job_id=message.job_id, event_type=message.TYPE)
+        return encode(message, source=self._runtime.service, traceparent=sent)
+
+    def _hand_over(self, rows: list[_Row]) -> None:
+        if len(self._pending) + len(rows) > MAX_PENDING:
+            return  # Kafka is away; the rows are safe where they are, and the relay takes them later.
+        self._pending.extend(rows)
+        if rows:
+            self._in_flight.update(row.id for row in rows)
+            self._idle.clear()
+            self._wake.set()
+
+    async def _publish_pending(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                rows, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+                try:
+                    await self._publish(rows)
+                except Exception as error:  # noqa: BLE001 - whatever it was, the rows stay and the relay tries again
+                    self._log.warning("publishing failed; the relay tries again", rows=len(rows), error=repr(error))
+                    await self._runtime.pause(0.5)
+                finally:
+                    self._in_flight.difference_update(row.id for row in rows)
+                    if not self._in_flight:
+                        self._idle.set()
+
+    async def _publish(self, rows: list[_Row]) -> None:
+        sent = await self._send(rows)
+        async with bounded(self._pool, LOOP_LIMIT_S) as connection:
+            await self._settle(sent, connection)
+        if sent.failed is not None:
+            raise sent.failed
+
+    async def _send(self, rows: Sequence[_Row]) -> _Sent:
+        futures: list[asyncio.Future[Any] | Exception] = []
+        for row in rows:
+            try:
+                futures.append(await publish(self._broker, row.record))
+            except Exception as error:  # noqa: BLE001 - one row's refusal is no reason to hold up the others
+                futures.append(error)
+        async with asyncio.timeout(PUBLISH_LIMIT_S):
+            sent = [future for future in futures if not isinstance(future, Exception)]
+            await asyncio.gather(*sent, return_exceptions=True)
+        outcomes = [future if isinstance(future, Exception) else future.exception() for future in futures]
+        told = list(zip((row.id for row in rows), outcomes, strict=True))
+        wrong = (outcome for outcome in outcomes if isinstance(outcome, Exception))
+        return _Sent(
+            done=[row_id for row_id, outcome in told if outcome is None],
+            never=[row_id for row_id, outcome in told if isinstance(outcome, TOO_LARGE)],
+            failed=next((outcome for outcome in wrong if not isinstance(outcome, TOO_LARGE)), None),
+        )
+
+    async def _settle(self, sent: _Sent, connection: Connection) -> None:
+        """Delete the rows that arrived; one that Kafka can never take stays, for people to look at, in nobody's way."""
+        await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", sent.done)
+        OUTBOX_PUBLISHED.inc(len(sent.done))
+        if sent.never:
+            self._log.critical("Kafka can never take these rows; they are parked in the outbox", ids=sent.never)
+            await connection.execute(_PARK, sent.never)
+
+    async def _relay(self) -> None:
+        while await self._runtime.pause(RELAY_AGE_S / 2):
+            try:
+                while await self._relay_once() == BATCH:
+                    pass
+            except TRANSIENT as error:
+                self._log.warning("the relay waits for the database", error=repr(error))
+            except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes; the rows stay
+                self._log.warning("the relay could not publish; it tries again", error=repr(error))
+
+    async def _relay_once(self) -> int:
+        async with transaction(self._pool, PUBLISH_LIMIT_S + LOOP_LIMIT_S) as connection:
+            # Rows of a topic that is missing for long would fill every batch; they are tried every other time.
+            missed = missed_topics(self._broker, RELAY_AGE_S)
+            found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH, missed)
+            if not found:
+                return 0
+            rows = [_row(row) for row in found]
+            sent = await self._send(rows)
+            await self._settle(sent, connection)
+            if sent.failed is not None:
+                # What did arrive is deleted all the same: the transaction ends well, and the rest is tried again.
+                self._log.warning("the relay could not publish all; it tries again", error=repr(sent.failed))
+                return 0
+            self._log.info("relayed what was left behind", rows=len(rows))
+            return len(rows)
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await self._idle.wait()
+        except TimeoutError:
+            self._log.warning("left for the relay of the next start", rows=len(self._in_flight))
+
+
+def _row(row: asyncpg.Record) -> _Row:
+    headers = tuple((name, value.encode()) for name, value in row["headers"].items())
+    return _Row(row["id"], Record(row["topic"], row["key"], row["value"], headers))

@@ -1,0 +1,189 @@
+"""Whether the topics that a service consumes are there, whole, and consumed by somebody.
+
+A topic can be deleted and created again under a running consumer, or created with too few partitions; its group then
+goes on with its other topics, and every part of it is well. So each consumer knows which topics it must have, and asks
+the cluster: one request every 10 s, two where several replicas share the partitions, and every second while something
+is wrong. The group as a whole has to have every partition; a member that has none, as there are more replicas than
+partitions, is well. A group that does not get done with sharing them out consumes nothing either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.coordinator.protocol import ConsumerProtocol
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
+from aiokafka.protocol.admin import DescribeGroupsRequest
+
+from chassis.kafka.metadata import TopicState, describe_topics
+from chassis.observability.logs import get_logger
+from chassis.observability.metrics import TOPIC_UNAVAILABLE
+from contracts.topics import PARTITIONS, Topic
+
+LOOK_EVERY_S: Final = 10.0
+LOOK_AGAIN_S: Final = 1.0
+ANSWER_LIMIT_S: Final = 5.0
+GROUP_LIMIT_S: Final = 2.0
+SHARING_LIMIT_S: Final = 30.0
+"""How long it may be unknown who has which partitions before they count as nobody's."""
+
+Partitions = AbstractSet[TopicPartition]
+
+
+def missing(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[str, str]:
+    """Which topics the cluster does not have, by their names."""
+    return {
+        topic.name: f"{topic.name} is missing; `segue topics` creates it"
+        for topic in topics
+        if topic.name not in there or not there[topic.name].partitions
+    }
+
+
+def too_few(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[str, str]:
+    """Which topics have fewer partitions than the map says, by their names."""
+    counts = {topic.name: len(there[topic.name].partitions) for topic in topics if topic.name in there}
+    return {
+        name: f"{name} has {count} of {PARTITIONS} partitions; kafka-topics.sh --alter adds the others"
+        for name, count in counts.items()
+        if 0 < count < PARTITIONS
+    }
+
+
+def unconsumed(topics: Iterable[Topic], there: Mapping[str, TopicState], assigned: Partitions) -> dict[str, str]:
+    """Which topics have partitions that no member of the group has, by their names."""
+    wrong: dict[str, str] = {}
+    for topic in topics:
+        numbers = there[topic.name].partitions if topic.name in there else frozenset()
+        if nobodys := [number for number in sorted(numbers) if TopicPartition(topic.name, number) not in assigned]:
+            wrong[topic.name] = f"{topic.name} is not consumed: no replica has partitions {_listed(nobodys)}"
+    return wrong
+
+
+class TopicWatch:
+    """Looks after the topics of one consumer. The loop that polls it asks, so that nothing happens beside a poll.
+
+    Without a group the consumer assigns itself all partitions that there are, and only whole topics can be missing.
+    """
+
+    def __init__(self, topics: Sequence[Topic], group: str | None, *, needed: Sequence[Topic] = ()) -> None:
+        self._topics = tuple(topics)
+        self._must_exist = (*topics, *needed)
+        self._names = frozenset(topic.name for topic in self._must_exist)
+        self._group = group
+        self._due_at = 0.0
+        self._watched: AIOKafkaConsumer | None = None
+        self._wrong: dict[str, str] = {}
+        self._unconsumed: dict[str, str] = {}
+        self._unknown_since: float | None = None
+        """Since when nobody can say which partitions the group's members have."""
+        self._log = get_logger("chassis.topics").bind(group=group)
+        for name in self._names:
+            TOPIC_UNAVAILABLE.labels(name).set(0)
+
+    def problem(self) -> str | None:
+        """What is wrong with the topics, in words."""
+        return "; ".join(self._wrong.values()) or None
+
+    async def look(self, consumer: AIOKafkaConsumer, *, at_once: bool = False) -> Mapping[str, TopicState] | None:
+        """Ask the cluster if it is time to; returns its topics, or None where nothing was learned."""
+        self._listen(consumer)
+        now = time.monotonic()
+        if now < self._due_at and not at_once:
+            return None
+        self._due_at = now + LOOK_AGAIN_S
+        try:
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                there = await describe_topics(consumer._client, self._names)
+        except (KafkaError, OSError, TimeoutError) as error:
+            # While Kafka is away nothing is learned of the topics; that it is away is said elsewhere.
+            self._log.debug("the topics could not be looked at", error=repr(error))
+            return None
+        if not there.keys() <= consumer._client.cluster.topics():
+            # It is back: the group's leader shares it out as soon as its own client knows.
+            consumer._client.force_metadata_update()
+        wrong = missing(self._must_exist, there)
+        if self._group is not None:
+            self._unconsumed = self._not_consumed(there, await self._assigned(consumer, there, self._group))
+            wrong |= too_few(self._topics, there) | {n: why for n, why in self._unconsumed.items() if n in there}
+        self._note(wrong)
+        if not self._wrong and self._unknown_since is None:
+            self._due_at = now + LOOK_EVERY_S
+        return there
+
+    def _listen(self, consumer: AIOKafkaConsumer) -> None:
+        if consumer is not self._watched:
+            self._watched = consumer
+            consumer._client.cluster.add_listener(self._on_metadata)
+
+    def _on_metadata(self, cluster: Any) -> None:
+        # The client asks at once when a broker no longer knows a partition.
+        if not self._names <= cluster.topics():
+            self._due_at = 0.0
+
+    def _not_consumed(self, there: Mapping[str, TopicState], assigned: Partitions | None) -> dict[str, str]:
+        """What is wrong with who has which partitions; as before, where that is not known and was a moment ago."""
+        if assigned is not None:
+            self._unknown_since = None
+            return unconsumed(self._topics, there, assigned)
+        now = time.monotonic()
+        if self._unknown_since is None:
+            self._unknown_since = now
+        if now - self._unknown_since < SHARING_LIMIT_S:
+            return self._unconsumed
+        why = f"is not consumed: for over {SHARING_LIMIT_S:.0f} s its group has not shared out its partitions"
+        return {topic.name: f"{topic.name} {why}" for topic in self._topics}
+
+    async def _assigned(
+        self, consumer: AIOKafkaConsumer, there: Mapping[str, TopicState], group: str
+    ) -> Partitions | None:
+        """The partitions that the group's members have; None while they are shared out anew, or nobody can say it."""
+        own: Partitions = consumer.assignment()
+        consumed = (topic.name for topic in self._topics if topic.name in there)
+        if {TopicPartition(name, number) for name in consumed for number in there[name].partitions} <= own:
+            return own
+        try:
+            async with asyncio.timeout(GROUP_LIMIT_S):
+                return await _described(consumer, own, group)
+        except (KafkaError, OSError, TimeoutError) as error:
+            # What was learned of the topics holds all the same: without it nothing would be consumed.
+            self._log.debug("the group could not be looked at", error=repr(error))
+            return None
+
+    def _note(self, wrong: dict[str, str]) -> None:
+        for name in wrong.keys() | self._wrong.keys():
+            TOPIC_UNAVAILABLE.labels(name).set(int(name in wrong))
+            if wrong.get(name) != self._wrong.get(name):
+                if name in wrong:
+                    self._log.error("a topic is not as it has to be", topic=name, reason=wrong[name])
+                else:
+                    self._log.info("a topic is as it has to be again", topic=name)
+        self._wrong = wrong
+
+
+async def _described(consumer: AIOKafkaConsumer, own: Partitions, group: str) -> Partitions | None:
+    """What the group's coordinator says of its members' partitions. Raises KafkaError."""
+    coordinator: Any = consumer._coordinator
+    if coordinator.coordinator_id is None:
+        return None
+    try:
+        request = DescribeGroupsRequest([group])
+        answer: Any = await consumer._client.send(coordinator.coordinator_id, request)
+    except IncompatibleBrokerVersion:
+        return own  # The embedded cluster, whose groups have one member each.
+    ((error, _, state, _, _, members, *_),) = answer.groups
+    if error or state not in ("Stable", "Empty", "Dead"):
+        return None
+    return {place for *_, assignment in members for place in _decoded(assignment)}
+
+
+def _decoded(assignment: bytes) -> Iterable[TopicPartition]:
+    return ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions() if assignment else ()
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

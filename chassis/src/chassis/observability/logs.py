@@ -1,0 +1,92 @@
+"""Structured logs: one JSON object a line on stdout, with the job, attempt and trace it belongs to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+from structlog.typing import EventDict, Processor
+
+from chassis.observability.log_limits import OutsideWarnings
+from contracts.text import escaped
+
+Logger = structlog.stdlib.BoundLogger
+
+
+def configure_logs(service: str, level: str) -> None:
+    """Send this process's logs, those of libraries too, to stdout as JSON lines."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+        _Named(service),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _untraced,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+                _printable,
+            ],
+        )
+    )
+    handler.addFilter(OutsideWarnings())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # These speak of every request or every heartbeat; what matters in them is said by Segue's own lines.
+    for noisy in ("httpx", "httpcore", "uvicorn", "aiokafka"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # It warns at every start that topics are not made by themselves, which is how it should be.
+    logging.getLogger("chassis.faststream").setLevel(logging.ERROR)
+
+
+def get_logger(name: str) -> Logger:
+    """A logger for one module."""
+    logger: Logger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Takes the traceback off what OpenTelemetry logs: that traces do not arrive is no fault of the code."""
+    if str(event.get("logger", "")).startswith("opentelemetry") and (info := event.pop("exc_info", None)):
+        error = info[1] if isinstance(info, tuple) else info
+        event["error"] = f"{type(error).__name__}: {error}"
+    return event
+
+
+def _printable(_logger: Any, _method: str, line: Any) -> str:
+    """The line as it is, as a rule: JSON leaves but DEL as it was."""
+    return escaped(str(line))
+
+
+class _Named:
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        event["service"] = self._service
+        return event
+
+
+def _add_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid and "trace_id" not in event:
+        event["trace_id"] = format(context.trace_id, "032x")
+    return event

@@ -1,0 +1,114 @@
+"""One trace per job: spans with the current OpenTelemetry messaging names, and the context that travels in messages.
+
+Names follow semantic conventions 1.44 (messaging). Time a job spends waiting is in no span: the W3C context is stored
+with every row that waits, and picked up from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from chassis.settings.otlp import OtlpTarget
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+_W3C = TraceContextTextMapPropagator()
+
+
+class Telemetry:
+    """This service's tracer, handed to whoever makes spans."""
+
+    def __init__(self, provider: TracerProvider, service: str, *, exporting: bool) -> None:
+        self._provider = provider
+        self.service = service
+        self.exporting = exporting
+        """Whether anybody receives the spans; work done for spans alone can be left out otherwise."""
+        self.tracer: Tracer = provider.get_tracer("segue")
+
+    @contextmanager
+    def span(
+        self,
+        name: str,
+        *,
+        parent: str | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        links: tuple[Link, ...] = (),
+    ) -> Iterator[Span]:
+        """A current span under `parent` (a traceparent), or under the current one where that is None."""
+        with self.tracer.start_as_current_span(
+            name, context=context_of(parent), kind=kind, attributes=attributes, links=links
+        ) as span:
+            yield span
+
+    def sent(self, topic: str, *, parent: str | None, job_id: str, event_type: str) -> str | None:
+        """Record that a message is sent to `topic`; returns the traceparent that travels with it."""
+        if not self.exporting and parent is not None:
+            return parent
+        span = self.tracer.start_span(
+            f"send {topic}",
+            context=context_of(parent),
+            kind=SpanKind.PRODUCER,
+            attributes=messaging(topic, "send") | {"messaging.message.conversation_id": job_id, "ce.type": event_type},
+        )
+        span.end()
+        return traceparent_of(span)
+
+    def close(self) -> None:
+        """Send what is left. Blocks for up to 5 seconds."""
+        self._provider.force_flush(5_000)
+        self._provider.shutdown()
+
+
+def make_telemetry(service: str, target: OtlpTarget | None) -> Telemetry:
+    """The telemetry of one service; spans go to `target` over OTLP/HTTP, or nowhere.
+
+    Raises what OpenTelemetry raises for its own settings, some of which it reads when it is imported.
+    """
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service, "service.namespace": "segue"}))
+    if target is not None:
+        exporter = OTLPSpanExporter(endpoint=target.url, headers=target.headers, timeout=5)
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+    return Telemetry(provider, service, exporting=target is not None)
+
+
+def messaging(topic: str, operation: str) -> dict[str, AttributeValue]:
+    """The attributes that every messaging span carries."""
+    return {
+        "messaging.system": "kafka",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": topic,
+    }
+
+
+def context_of(traceparent: str | None) -> Context | None:
+    """The context that a traceparent names; None, meaning the current one, where there is none."""
+    return None if traceparent is None else _W3C.extract({"traceparent": traceparent})
+
+
+def traceparent_of(span: Span) -> str | None:
+    """The W3C traceparent of a span."""
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, context=trace.set_span_in_context(span))
+    return carrier.get("traceparent")
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The trace id (32 hex digits) within a traceparent, or None where it is malformed."""
+    span = trace.get_current_span(context_of(traceparent)).get_span_context() if traceparent else None
+    return format(span.trace_id, "032x") if span is not None and span.is_valid else None

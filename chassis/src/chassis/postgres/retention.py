@@ -1,0 +1,119 @@
+"""Housekeeping: what a service deletes once it is old enough, hour by hour and in small pieces.
+
+One replica at a time does a service's chores, under an advisory lock. Each batch is a transaction of its own, so a pass
+that is stopped or killed anywhere has done nothing by half, and the next one goes on from there.
+
+A row may go only when nothing that can still arrive depends on it. Kafka may deliver again whatever it still holds, so
+rows are kept for longer than it holds anything that is consumed, and for longer than twice the time that a client may
+give a job. `SEGUE_ROW_RETENTION_DAYS` is refused below that. What is replayed from further back, from a topic that
+somebody keeps for longer, must be harmless by itself; the modules that purge say why it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from chassis.observability.logs import get_logger
+from chassis.observability.metrics import HOUSEKEPT
+from chassis.postgres.limits import advisory_lock, bounded
+from chassis.postgres.pool import TRANSIENT, Connection, Pool
+
+if TYPE_CHECKING:
+    from chassis.runtime.runtime import Runtime
+
+EVERY_S: Final = 3600.0
+FIRST_AFTER_S: Final = 300.0
+BATCH: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """One kind of thing to delete."""
+
+    what: str
+    """In the plural, for metrics and logs."""
+    batches: Callable[[Connection], AsyncGenerator[int, None]]
+    """Deletes batch after batch, and tells of each how many there were."""
+
+
+def rows_chore(what: str, statement: str, keep: timedelta) -> Chore:
+    """Deletes rows by `statement`: a DELETE that takes how long rows are kept, $1, and how many may go at once, $2."""
+
+    async def batches(connection: Connection) -> AsyncGenerator[int, None]:
+        deleted = BATCH
+        while deleted == BATCH:
+            deleted = int((await connection.execute(statement, keep, BATCH)).rpartition(" ")[2])
+            yield deleted
+
+    return Chore(what, batches)
+
+
+class Housekeeping:
+    """A service's chores, done again and again."""
+
+    def __init__(self, pool: Pool, runtime: Runtime, schema: str, chores: Sequence[Chore]) -> None:
+        """`schema` names the lock: replicas that share it take turns."""
+        self._pool = pool
+        self._runtime = runtime
+        self._lock = lock_of(schema)
+        self._chores = chores
+        self._log = get_logger("chassis.postgres.retention")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep house for as long as the block lasts."""
+        keeper = asyncio.create_task(self._keep())
+        stopping = self._runtime.stopping
+        self._runtime.must_live(lambda: "the housekeeping" if keeper.done() and not stopping.is_set() else None)
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+
+    async def once(self) -> dict[str, int] | None:
+        """Do all chores now; returns how many things went, or None while another replica is at it."""
+        async with advisory_lock(self._pool, self._lock) as ours:
+            if not ours:
+                return None
+            async with bounded(self._pool, None) as connection:
+                return {chore.what: await self._do(chore, connection) for chore in self._chores}
+
+    async def _keep(self) -> None:
+        wait_s = FIRST_AFTER_S * random.uniform(0.2, 1)
+        while await self._runtime.pause(wait_s):
+            wait_s = EVERY_S * random.uniform(0.9, 1.1)
+            try:
+                done = await self.once()
+            except TRANSIENT as error:
+                self._log.warning("housekeeping waits for the database", error=repr(error))
+                continue
+            if done and any(done.values()):
+                self._log.info("old things deleted", **done)
+
+    async def _do(self, chore: Chore, connection: Connection) -> int:
+        total = 0
+        try:
+            async with aclosing(chore.batches(connection)) as batches:
+                async for done in batches:
+                    HOUSEKEPT.labels(chore.what).inc(done)
+                    total += done
+                    if self._runtime.stopping.is_set():
+                        break
+        except TRANSIENT:
+            raise
+        except Exception:  # noqa: BLE001 - a chore that cannot be done must not end the service that has it
+            self._log.exception("a chore cannot be done", chore=chore.what)
+        return total
+
+
+def lock_of(schema: str) -> str:
+    """The name of the advisory lock under which a schema's chores are done."""
+    return f"segue.housekeeping.{schema}"

@@ -1,0 +1,128 @@
+"""How a process lives: it starts, is ready, serves until told to stop, drains within a limit, and is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from traceback import format_exception
+from typing import Final, TypeVar
+
+from chassis.errors import EXIT_SETTINGS, EXIT_UNFORESEEN, EXIT_UNHEALTHY, PROXY, CannotStart, in_one_line, why_not
+from chassis.observability.logs import configure_logs, get_logger
+from chassis.observability.telemetry import Telemetry, make_telemetry
+from chassis.runtime.private_files import keep_private
+from chassis.runtime.runtime import Consuming, Runtime
+from chassis.runtime.watchdog import exit_hard_after, watch
+from chassis.settings.env_file import BadEnvironment
+from chassis.settings.service import ServiceSettings, load_settings
+from contracts.text import escaped_line
+
+_SECRET_CHARS: Final = 4
+
+S = TypeVar("S", bound=ServiceSettings)
+App = Callable[[S, Runtime], AbstractAsyncContextManager[None]]
+
+
+def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
+    """Run a service until SIGTERM or SIGINT, and exit the process: 0 after a clean drain, not 0 otherwise.
+
+    78 means that a setting is wrong, or that what it names cannot be used; stderr has one line that says which and why.
+    """
+    keep_private()
+    try:
+        settings = load_settings(settings_kind)
+    except BadEnvironment as error:
+        _tell(service, str(error))
+        sys.exit(EXIT_SETTINGS)
+    configure_logs(service, settings.log_level)
+    for note in settings.notes:
+        get_logger("chassis").warning("a setting is passed over in part", note=note)
+    try:
+        telemetry = make_telemetry(service, settings.traces)
+    except Exception as error:  # noqa: BLE001 - it reads settings of its own, and raises what it likes
+        _tell(service, f"a setting that begins with OTEL_: {in_one_line(error)}")
+        sys.exit(EXIT_SETTINGS)
+    _allow_open_files()
+    sys.exit(asyncio.run(_live(service, settings, telemetry, app)))
+
+
+def _allow_open_files() -> None:
+    """Use what the system grants: each connection is a file, and the usual limit was made for interactive programs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # Some systems grant less than they say.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _live(service: str, settings: S, telemetry: Telemetry, app: App[S]) -> int:
+    log = get_logger("chassis")
+    consuming = Consuming(settings.kafka_session_timeout_s, settings.kafka_fetch_wait_ms)
+    runtime = Runtime(service, telemetry, consuming=consuming)
+    _stop_on_signals(runtime)
+    watchdog = asyncio.create_task(watch(runtime))
+    limit = asyncio.create_task(exit_hard_after(runtime, settings.drain_s))
+    try:
+        async with app(settings, runtime):
+            runtime.started = True
+            log.info("ready")
+            await runtime.stopping.wait()
+            log.info("stopping", drain_s=settings.drain_s)
+    except asyncio.CancelledError:
+        if not runtime.stopping.is_set():
+            raise
+        log.info("stopped while starting")
+    except Exception as error:  # noqa: BLE001 - whatever it was, it is told in one line, and not by a traceback
+        return _ended_by(error, runtime, settings)
+    finally:
+        runtime.stopping.set()
+        watchdog.cancel()
+        await asyncio.to_thread(telemetry.close)
+        limit.cancel()
+    if runtime.failure is not None:
+        log.error("stopped as unhealthy", reason=runtime.failure)
+        return EXIT_UNHEALTHY
+    log.info("stopped")
+    return 0
+
+
+def _ended_by(error: Exception, runtime: Runtime, settings: ServiceSettings) -> int:
+    """Tell what ended the process, and return its exit code."""
+    reason = why_not(error)
+    log = get_logger("chassis")
+    log.debug("traceback", exception=_without(settings.secrets(), "".join(format_exception(error))))
+    said = _without(settings.secrets(), in_one_line(reason))
+    if runtime.started:
+        log.critical("ended by an error that nobody foresaw", error=said)
+        return EXIT_UNHEALTHY
+    if isinstance(reason, CannotStart) or said.startswith(PROXY):
+        _tell(runtime.service, said)
+        return EXIT_SETTINGS
+    _tell(runtime.service, f"{said} (LOG_LEVEL=DEBUG logs the traceback)")
+    return EXIT_UNFORESEEN
+
+
+def _tell(service: str, reason: str) -> None:
+    print(f"{service} cannot start: {escaped_line(reason)}", file=sys.stderr)  # noqa: T201 - for whoever starts it, beside the logs
+
+
+def _without(secrets: frozenset[str], text: str) -> str:
+    for secret in sorted((each for each in secrets if len(each) >= _SECRET_CHARS), key=len, reverse=True):
+        text = text.replace(secret, "…")
+    return text
+
+
+def _stop_on_signals(runtime: Runtime) -> None:
+    serving = asyncio.current_task()
+
+    def stop() -> None:
+        if serving is not None and not runtime.started and not runtime.stopping.is_set():
+            serving.cancel()  # Nothing is in hand yet, and what a start waits for may never come.
+        runtime.stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop)

@@ -1,0 +1,85 @@
+"""Where traces go, and with which headers, as OpenTelemetry's own settings say it. Pure.
+
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from chassis.settings.header_values import header_fault, text_fault
+
+PATH: Final = "/v1/traces"
+_GRPC_PORT: Final = 4317
+_PROTOCOL: Final = "http/protobuf"
+_OF_THE_CONNECTION: Final = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive",
+     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+)  # fmt: skip
+_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpTarget:
+    """An OTLP receiver over HTTP."""
+
+    url: str
+    """The whole address that spans are sent to."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def otlp_target(base: str, *, exact: bool = False, headers: str = "", protocol: str | None = None) -> OtlpTarget:
+    """The receiver at a base address or, where that is `exact`, at this very one. Raises ValueError in words."""
+    if fault := header_fault(base):
+        raise ValueError(fault)
+    if protocol not in (None, _PROTOCOL):
+        raise ValueError("cannot be used with OTEL_EXPORTER_OTLP_PROTOCOL other than http/protobuf: Segue sends HTTP")
+    url = urlsplit(base)
+    if url.scheme in ("grpc", "grpcs"):
+        raise ValueError(
+            "is for gRPC, and Segue sends OTLP over HTTP: http://host:4318 where the receiver has that too"
+        )
+    if url.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://, as in http://127.0.0.1:4318")
+    if not url.hostname or url.port == 0:  # The port raises by itself where it is none.
+        raise ValueError("names no host, as http://127.0.0.1:4318 does")
+    if url.port == _GRPC_PORT and protocol != _PROTOCOL:
+        raise ValueError(
+            "has the port of gRPC, and Segue sends OTLP over HTTP: port 4318 as a rule; if it is HTTP at 4317 all the"
+            " same, set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
+        )
+    if url.query or url.fragment:
+        raise ValueError("must have neither a query nor a fragment")
+    path = url.path if exact else f"{url.path.rstrip('/').removesuffix(PATH)}{PATH}"
+    login, _, place = url.netloc.rpartition("@")
+    told = {**({"authorization": _basic(login)} if login else {}), **otlp_headers(headers)}
+    return OtlpTarget(urlunsplit((url.scheme, place, path, "", "")), told)
+
+
+def otlp_headers(text: str) -> dict[str, str]:
+    """The headers in a list of `name=value` with commas between, percent-encoded. Raises ValueError, quoting none."""
+    headers: dict[str, str] = {}
+    for position, part in enumerate(text.split(","), start=1):
+        if not part.strip():
+            continue
+        name, is_there, value = (each.strip() for each in part.partition("="))
+        if not is_there or not name or set(name) - _TOKEN:
+            raise ValueError(f"must be name=value, with commas between, and entry {position} is not")
+        if name.lower() in _OF_THE_CONNECTION:
+            raise ValueError(f"entry {position} is {name.lower()}, which the sender of a request sets by itself")
+        try:
+            decoded = unquote(value, errors="strict").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"has escapes in entry {position} that are no UTF-8") from None
+        if fault := text_fault(decoded):
+            raise ValueError(f"entry {position} {fault}")
+        headers[name.lower()] = decoded
+    return headers
+
+
+def _basic(login: str) -> str:
+    return f"Basic {base64.b64encode(unquote(login).encode()).decode()}"

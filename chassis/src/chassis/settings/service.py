@@ -1,0 +1,296 @@
+"""What every service reads from its environment, and how a wrong setting is told: one line that names it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import SettingsConfigDict, SettingsError
+
+from chassis.settings.database_url import read_database_url
+from chassis.settings.env_file import BadEnvironment, read_env_file
+from chassis.settings.header_values import header_fault, stripped
+from chassis.settings.http_limits import HttpSettings
+from chassis.settings.otlp import OtlpTarget, otlp_headers, otlp_target
+from chassis.settings.types import KafkaServers, SigningSecret
+from contracts.requests import LONGEST_DEADLINE_S
+from contracts.topics import DAY_S, TOPICS
+
+_REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS if topic.groups)
+LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY_S
+"""Kafka may deliver again what is younger, and a job may still be under way: its rows have to answer for it."""
+
+_CREDENTIAL: Final = re.compile(r"(?:AWS|AZURE)_\w*(?:KEY|ID|TOKEN|SECRET|ACCOUNT_NAME|REGION|ENDPOINT|URL\w*)")
+_CLOUDS: Final = {"s3": "AWS_", "az": "AZURE_"}
+"""By which names each kind of store looks for its credentials; Google's are in files."""
+
+
+class ServiceSettings(HttpSettings):
+    """The settings that all services share; each service adds its few."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    kafka_bootstrap_servers: KafkaServers = Field(
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1, description="host:port of one broker or several."
+    )
+    kafka_session_timeout_s: float = Field(
+        default=30,
+        gt=1,
+        le=300,
+        validation_alias="SEGUE_KAFKA_SESSION_TIMEOUT_S",
+        description="Seconds without a heartbeat after which Kafka gives a consumer's partitions to another.",
+    )
+    kafka_fetch_wait_ms: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        validation_alias="SEGUE_KAFKA_FETCH_WAIT_MS",
+        description="How long a broker may hold an empty fetch; Kafka answers as soon as there is something.",
+    )
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user@host:port/name")
+    # The two that the endpoints are judged by come before them.
+    otlp_protocol: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        description="http/protobuf: the endpoint is HTTP although its port is 4317.",
+    )
+    otlp_headers: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
+        description="Headers sent with traces: name=value, with commas between.",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where traces go; unset: nowhere."
+    )
+    otlp_traces_endpoint: str | None = Field(
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        description="The whole address of traces, in the place of the one that is made of OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    log_level: str = Field(default="INFO", validation_alias="LOG_LEVEL")
+    host: str = Field(default="127.0.0.1", validation_alias="SEGUE_HOST", description="Address to listen on.")
+    port: int = Field(
+        default=0, ge=0, le=65535, validation_alias="SEGUE_PORT", description="Port of the HTTP pages; 0: any free one."
+    )
+    drain_s: float = Field(
+        default=25,
+        gt=0,
+        le=3600,
+        validation_alias="SEGUE_DRAIN_S",
+        description="Seconds to finish work in after SIGTERM.",
+    )
+    row_retention_days: float = Field(
+        default=90,
+        le=36_500,
+        allow_inf_nan=False,
+        validation_alias="SEGUE_ROW_RETENTION_DAYS",
+        description="Days for which the rows of what has ended are kept.",
+    )
+
+    @property
+    def keep_rows(self) -> timedelta:
+        """How long the rows of what has ended are kept."""
+        return timedelta(days=self.row_retention_days)
+
+    @field_validator("row_retention_days")
+    @classmethod
+    def _outlives_replays(cls, value: float) -> float:
+        if value <= LEAST_ROW_RETENTION_DAYS:
+            least = f"{LEAST_ROW_RETENTION_DAYS:g}"
+            raise ValueError(
+                f"must be more than {least}: Kafka may deliver for that long again what the rows answer for"
+            )
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        level = value.upper()
+        if level not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError("must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return level
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        read_database_url(value.get_secret_value())
+        return value
+
+    @field_validator("otlp_headers")
+    @classmethod
+    def _are_headers(cls, value: SecretStr) -> SecretStr:
+        otlp_headers(value.get_secret_value())
+        return value
+
+    @field_validator("otlp_endpoint", "otlp_traces_endpoint")
+    @classmethod
+    def _is_a_receiver(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            otlp_target(value, protocol=info.data.get("otlp_protocol"))
+        return value
+
+    @property
+    def traces(self) -> OtlpTarget | None:
+        """Where traces go; None: nowhere."""
+        url = self.otlp_traces_endpoint or self.otlp_endpoint
+        if url is None:
+            return None
+        exact, headers = self.otlp_traces_endpoint is not None, self.otlp_headers.get_secret_value()
+        return otlp_target(url, exact=exact, headers=headers, protocol=self.otlp_protocol)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What in the settings was passed over, in words."""
+        database = read_database_url(self.database_url.get_secret_value())
+        return (*self._notes, *(f"DATABASE_URL: {note}" for note in database.parameters.notes))
+
+    def secrets(self) -> frozenset[str]:
+        """What must never be told, the database's password among it."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
+        return frozenset({*found, read_database_url(self.database_url.get_secret_value()).password or ""} - {""})
+
+
+MIN_SECRET_CHARS: Final = 32
+
+
+class CallbackSettings(ServiceSettings):
+    """What the services share that make or answer the addresses which providers call back."""
+
+    public_url: str | None = Field(
+        default=None,
+        validation_alias="SEGUE_PUBLIC_URL",
+        description="Where this API is reached from outside, as in https://host.",
+    )
+    callback_secret: SigningSecret | None = Field(
+        default=None,
+        validation_alias="SEGUE_CALLBACK_SECRET",
+        validate_default=True,
+        description="What signs the addresses that providers call back; the same for the gateway and the adapters.",
+    )
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_safe_to_call(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if fault := header_fault(value):
+            raise ValueError(fault)
+        try:
+            url = urlsplit(value)
+            plain = url.scheme == "http" and _is_loopback(url.hostname or "")
+            fine = (url.scheme == "https" or plain) and url.hostname and url.port != 0
+        except ValueError:
+            fine = False
+        if not fine or url.query or url.fragment or url.username is not None:
+            raise ValueError("must be https://host, or http:// at this machine's own loopback address")
+        return value.rstrip("/")
+
+    @field_validator("callback_secret")
+    @classmethod
+    def _is_there_and_long(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and info.data.get("public_url") is not None:
+            raise ValueError("has to be set where SEGUE_PUBLIC_URL is")
+        if value is not None and len(value.get_secret_value()) < MIN_SECRET_CHARS:
+            raise ValueError(f"must have at least {MIN_SECRET_CHARS} characters")
+        return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class WrongSettings(BadEnvironment):
+    """The settings of a service are not what it needs."""
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load_settings(kind: type[S]) -> S:
+    """Read the settings from the environment and `.env`. Raises WrongSettings."""
+    notes = read_into_environment(Path(".env"))
+    for name in (*_names(kind), *filter(_CREDENTIAL.fullmatch, os.environ)):
+        # Libraries read some of them by themselves, and get them without what surrounds them, too.
+        if (value := os.environ.get(name)) is not None and (bare := stripped(value)) != value:
+            os.environ[name] = bare
+    settings = settings_of(kind, os.environ)
+    settings._notes = notes
+    return settings
+
+
+def read_into_environment(path: Path, *, override: bool = False) -> tuple[str, ...]:
+    """Set what the file holds and the environment does not, or all of it; returns what was passed over in the file.
+
+    Libraries read some of it themselves: SSL_CERT_FILE, FAL_RUN_HOST, REPLICATE_BASE_URL. Raises WrongSettings.
+    """
+    try:
+        file = read_env_file(path)
+    except BadEnvironment as error:
+        raise WrongSettings(*error.problems) from None
+    for name, value in file.values.items():
+        if override or not os.environ.get(name):
+            os.environ[name] = value
+    return file.notes
+
+
+def settings_of(kind: type[S], environ: Mapping[str, str]) -> S:
+    """The settings in `environ`; what it lacks comes from the process's own environment. Raises WrongSettings."""
+    told: dict[str, Any] = {name: bare for name in _names(kind) if (bare := stripped(environ.get(name, "")))}
+    try:
+        settings = kind(**told)
+    except SettingsError as error:
+        raise WrongSettings(str(error)) from None
+    except ValidationError as error:
+        # Inputs are left out: a mistyped key is still a secret.
+        problems = (_problem(kind, e["loc"], e["type"], e["msg"]) for e in error.errors(include_input=False))
+        raise WrongSettings(*problems) from None
+    if faults := credential_faults(getattr(settings, "artifact_store_url", None), environ):
+        raise WrongSettings(*faults)
+    return settings
+
+
+def _names(kind: type[ServiceSettings]) -> set[str]:
+    return {alias for field in kind.model_fields.values() for alias in _aliases(field.validation_alias)}
+
+
+def credential_faults(store_url: str | None, environ: Mapping[str, str]) -> list[str]:
+    """What is wrong with the credentials that the artifact store's library reads from the environment by itself."""
+    cloud = _CLOUDS.get((store_url or "").partition("://")[0])
+    wanted = (name for name in sorted(environ) if cloud and name.startswith(cloud) and _CREDENTIAL.fullmatch(name))
+    return [f"{name}: {fault}" for name in wanted if (fault := header_fault(stripped(environ[name])))]
+
+
+def _problem(kind: type[S], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
+    name = str(loc[0]) if loc else "environment"
+    if name in kind.model_fields:  # What is wrong is the default.
+        name = next(iter(_aliases(kind.model_fields[name].validation_alias)), name)
+    described = {alias: f.description for f in kind.model_fields.values() for alias in _aliases(f.validation_alias)}
+    hint = f" ({described[name]})" if described.get(name) else ""
+    what = "is not set" if error_type == "missing" else message.removeprefix("Value error, ")
+    return f"{name} {what}{hint}" if error_type == "missing" else f"{name}: {what}{hint}"
+
+
+def _aliases(alias: str | AliasPath | AliasChoices | None) -> list[str]:
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return [choice for choice in choices if isinstance(choice, str)]

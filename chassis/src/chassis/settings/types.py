@@ -1,0 +1,59 @@
+"""The kinds of settings that several services have: what may be in one, and how it is told that it may not."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, SecretStr
+
+from chassis.settings.header_values import header_fault, text_fault
+from chassis.settings.kafka_servers import read_servers
+
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?")
+
+
+def _sendable(value: SecretStr) -> SecretStr:
+    if fault := header_fault(value.get_secret_value()):
+        raise ValueError(fault)
+    return value
+
+
+def _typable(value: SecretStr) -> SecretStr:
+    if fault := text_fault(value.get_secret_value()):
+        raise ValueError(fault)
+    return value
+
+
+def _http_url(value: str) -> str:
+    if fault := header_fault(value):
+        raise ValueError(fault)
+    try:
+        url = urlsplit(value)
+        fine = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError("must begin with https:// or http:// and name a host")
+    return value
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError("must be a host, or host:port, without https:// and without a path")
+    return value
+
+
+def _servers(value: str) -> str:
+    return ",".join(read_servers(value))
+
+
+HeaderSecret = Annotated[SecretStr, AfterValidator(_sendable)]
+"""A key or token that is sent in a header: visible ASCII."""
+SigningSecret = Annotated[SecretStr, AfterValidator(_typable)]
+"""A secret that is signed with: visible ASCII, and blanks."""
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HostName = Annotated[str, AfterValidator(_host)]
+KafkaServers = Annotated[str, AfterValidator(_servers)]
+"""host:port of one broker or several, with commas between."""
