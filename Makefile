@@ -44,8 +44,8 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 	$(BIN)/ruff check .
 	.ci/types
 	$(BIN)/lint-imports
-	$(BIN)/python -m contracts.generate --check
-	$(BIN)/python -m contracts.diagram --check
+	$(BIN)/python -m contracts.documents.generate --check
+	$(BIN)/python -m contracts.documents.diagram --check
 	$(BIN)/vulture
 	.ci/dependencies
 
@@ -65,8 +65,8 @@ chaos-short: install ## The five minutes of it that fit into every run
 
 .PHONY: docs
 docs: install ## Write the schemas, the AsyncAPI document and the README's diagram from the contracts
-	$(BIN)/python -m contracts.generate
-	$(BIN)/python -m contracts.diagram
+	$(BIN)/python -m contracts.documents.generate
+	$(BIN)/python -m contracts.documents.diagram
 
 .PHONY: lock
 lock: $(UV) ## Resolve anew, and write requirements.lock

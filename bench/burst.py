@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from bench.ground import Ground, ground, options, table
 
 from contracts.envelope import Envelope, decode
-from contracts.jobs import JobCancelled, JobFailed, JobSucceeded
+from contracts.messages.jobs import JobCancelled, JobFailed, JobSucceeded
 from contracts.topics import JOBS
 
 PATIENCE_S = 300.0

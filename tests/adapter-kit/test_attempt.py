@@ -56,9 +56,9 @@ from adapter_kit.outcomes import (
 from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
 from adapter_kit.record import LEASE_S, MISSING_TRIES, Attempt
 from adapter_kit.silence import shown_by
-from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "attempt")

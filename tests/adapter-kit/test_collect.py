@@ -30,10 +30,10 @@ from adapter_kit.record import Attempt
 from adapter_kit.refusals import RefusalLog
 from chassis.artifacts import ArtifactStore, StoredFile
 from chassis.http.egress import EgressPolicy, EgressRefused, egress_client
-from contracts.attempts import Artifact
 from contracts.failures import FailureKind
 from contracts.generation import Modality
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import Artifact
 from sandbox.certificates import make_certificates
 
 if sys.version_info >= (3, 14):

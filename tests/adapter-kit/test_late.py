@@ -43,9 +43,9 @@ from adapter_kit.outcomes import (
 )
 from adapter_kit.record import FOLLOW_UP_S, MISSING_TRIES, Attempt
 from adapter_kit.silence import DEAF_AFTER_S, heard, shown_by
-from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "late")

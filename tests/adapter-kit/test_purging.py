@@ -25,9 +25,9 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.postgres.retention import Housekeeping
 from chassis.runtime.runtime import Runtime
-from contracts.commands import RunAttempt
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.commands import RunAttempt
 
 KEEP = timedelta(days=90)
 KEEPER = Gatekeeper(Limits(), open_s=5)

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-from contracts.attempts import AttemptSubmitted
+from contracts.messages.attempts import AttemptSubmitted
 from contracts.topics import DEAD_LETTERS
 from fleet import Fleet
 from load import Load

@@ -13,8 +13,8 @@ from time import monotonic
 from typing import Any, Final
 
 from adapter_kit.gate import THRESHOLD
-from contracts.attempts import AttemptFailed, AttemptSubmitting
 from contracts.failures import FailureKind
+from contracts.messages.attempts import AttemptFailed, AttemptSubmitting
 from fleet import Fleet
 from load import Load
 from looking import PROVIDERS, SIGKILLED, Book, Counts, count, ended, fetch, kinds, made_at_once, now, over, until

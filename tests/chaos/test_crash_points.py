@@ -22,8 +22,8 @@ from tests.e2e.conftest import System, system_on
 
 import crash_points
 from chassis.delivery.consumer import BatchConsumer
-from contracts.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.ids import job_id_for
+from contracts.messages.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.topics import ATTEMPTS, PARTITIONS
 from crash_points import POINTS, NoSuchSeam, Order, Point
 from gateway.context import TENANT

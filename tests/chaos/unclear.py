@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from contracts.attempts import AttemptAmbiguous
+from contracts.messages.attempts import AttemptAmbiguous
 from fleet import Fleet
 from looking import PROVIDERS, Book, fetch, until
 

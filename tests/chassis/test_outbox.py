@@ -15,8 +15,8 @@ from tests.chassis.toy import Toy, job, read, runtime_for, started, toy, until
 from chassis.kafka import outbox
 from chassis.postgres.pool import TRANSIENT
 from contracts.envelope import Envelope, decode
-from contracts.jobs import JobStarted
-from contracts.message import Message
+from contracts.messages.base import Message
+from contracts.messages.jobs import JobStarted
 from contracts.topics import JOBS, PARTITIONS, TOPICS
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import LocalPostgres, postgres

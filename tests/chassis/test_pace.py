@@ -19,7 +19,7 @@ from chassis.delivery.consumer import Delivered
 from chassis.delivery.dlq_limit import DlqLimit
 from chassis.delivery.handling import Handling, TooSlow
 from chassis.postgres.limits import Silent
-from contracts.requests import CancelRequested
+from contracts.messages.requests import CancelRequested
 from contracts.topics import DEAD_LETTERS, REQUESTS
 
 PLACES = [TopicPartition("t", n) for n in range(3)]

@@ -16,7 +16,7 @@ from chassis.postgres.pool import Connection, Pool, open_pool
 from chassis.postgres.retention import Chore, Housekeeping, rows_chore
 from chassis.runtime.runtime import Runtime
 from chassis.settings.service import LEAST_ROW_RETENTION_DAYS, ServiceSettings, WrongSettings, load_settings
-from contracts.requests import LONGEST_DEADLINE_S
+from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import COMMANDS, DAY_S, REQUESTS
 
 KEEP = timedelta(days=30)

@@ -33,8 +33,8 @@ from chassis.runtime.runtime import Consuming, Runtime
 from chassis.settings.service import ServiceSettings
 from contracts.envelope import Record, encode
 from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import JobStarted
-from contracts.requests import CancelRequested
+from contracts.messages.jobs import JobStarted
+from contracts.messages.requests import CancelRequested
 from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS, Topic
 
 PATIENCE = float(os.environ.get("SEGUE_TEST_PATIENCE") or 1)

@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from contracts import generation, routing
+from contracts import generation
+from contracts.messages import routing
 from gateway.accept import parse
 from segue_cli import submit_options
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from contracts.documents.generate import repository
 from contracts.envelope import Envelope, decode
-from contracts.generate import repository
-from contracts.message import Message
+from contracts.messages.base import Message
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from contracts.generate import repository
+from contracts.documents.generate import repository
 from contracts.topics import MESSAGE_TYPES, SERVICES, TOPICS
 
 

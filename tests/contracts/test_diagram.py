@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from contracts.diagram import flow_diagram, with_diagram
-from contracts.generate import repository
+from contracts.documents.diagram import flow_diagram, with_diagram
+from contracts.documents.generate import repository
 from contracts.topics import TOPICS
 
 

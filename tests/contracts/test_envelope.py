@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.attempts import AttemptFailed, AttemptSucceeded
 from contracts.envelope import Envelope, Skipped, Undecodable, UnknownMajor, decode, encode
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import JobSucceeded
-from contracts.requests import JobRequested
+from contracts.messages.attempts import AttemptFailed, AttemptSucceeded
+from contracts.messages.jobs import JobSucceeded
+from contracts.messages.requests import JobRequested
 from contracts.topics import MAX_MESSAGE_BYTES, MESSAGE_TYPES
 
 JOB = job_id_for("default", "key-1")

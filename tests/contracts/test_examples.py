@@ -7,9 +7,9 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
 
+from contracts.documents.generate import repository
 from contracts.envelope import encode
-from contracts.generate import repository
-from contracts.message import Message
+from contracts.messages.base import Message
 from contracts.topics import MESSAGE_TYPES, TOPICS, topic_for
 
 

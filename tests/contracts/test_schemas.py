@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from contracts.generate import repository, stale, write
-from contracts.schemas import Schema, breaking_changes, schema_of
+from contracts.documents.generate import repository, stale, write
+from contracts.documents.schemas import Schema, breaking_changes, schema_of
 from contracts.topics import MESSAGE_TYPES
 
 OLD: Schema = {
@@ -127,7 +127,7 @@ def test_a_schema_that_contains_itself_is_compared() -> None:
 
 
 def test_the_committed_files_are_what_the_code_generates() -> None:
-    assert stale(repository()) == [], "run: python -m contracts.generate"
+    assert stale(repository()) == [], "run: python -m contracts.documents.generate"
 
 
 def test_stale_files_are_noticed_and_mended(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from contracts.commands import CancelAttempt, ResolveAttempt, RunAttempt
 from contracts.generation import PROVIDERS, Provider
-from contracts.message import Message
+from contracts.messages.base import Message
+from contracts.messages.commands import CancelAttempt, ResolveAttempt, RunAttempt
 from contracts.topics import (
     COMMANDS,
     DAY_S,

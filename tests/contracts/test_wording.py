@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from contracts.attempts import Artifact, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import (
+from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded
+from contracts.messages.jobs import (
     AttemptOutcome,
     JobAccepted,
     JobFailed,
@@ -20,7 +20,7 @@ from contracts.jobs import (
     PlannedRoute,
     SkippedRoute,
 )
-from contracts.wording import in_dollars, in_words
+from contracts.messages.wording import in_dollars, in_words
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "wording")

@@ -15,13 +15,13 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from contracts.attempts import AttemptFailed
-from contracts.callbacks import CallbackReceived
 from contracts.envelope import Record, encode
 from contracts.failures import FailureKind
 from contracts.generation import MusicInput
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.requests import JobRequested
+from contracts.messages.attempts import AttemptFailed
+from contracts.messages.callbacks import CallbackReceived
+from contracts.messages.requests import JobRequested
 from contracts.topics import ATTEMPTS, CALLBACKS, REQUESTS, TOPICS, Topic
 from orchestrator.flow import LEFT_ALONE
 

@@ -15,7 +15,7 @@ import pytest_asyncio
 from contracts.envelope import encode
 from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
-from contracts.requests import JobRequested
+from contracts.messages.requests import JobRequested
 from contracts.topics import TOPICS
 
 if TYPE_CHECKING:

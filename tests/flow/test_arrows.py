@@ -47,9 +47,9 @@ from adapter_kit.outcomes import (
     Waiting,
 )
 from adapter_kit.record import Attempt, CancelReason
-from contracts.attempts import Artifact, AttemptState
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import Artifact, AttemptState
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "arrows")

@@ -64,14 +64,14 @@ from adapter_kit.outcomes import (
     Waiting,
 )
 from adapter_kit.record import Attempt, Step
-from contracts.attempts import Artifact, AttemptEvent, AttemptSubmitting
-from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.failures import LOST_OUTPUT, FailureKind
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, Provider
 from contracts.ids import AttemptId, job_id_for, track_id_for
-from contracts.jobs import JobEvent
-from contracts.message import Message
-from contracts.requests import CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitting
+from contracts.messages.base import Message
+from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
+from contracts.messages.jobs import JobEvent
+from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator.decide import decide
 from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Requested, Ruled
 from orchestrator.happenings import Due as JobDue

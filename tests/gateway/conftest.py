@@ -30,12 +30,12 @@ from chassis.kafka.broker import publish
 from chassis.observability.telemetry import Telemetry
 from chassis.postgres.pool import migrate, open_pool
 from chassis.runtime.runtime import Runtime
-from contracts.attempts import Artifact, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.envelope import Envelope, decode, encode
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import JobAccepted, JobFailed, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
-from contracts.message import Message
+from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSubmitted, AttemptSucceeded
+from contracts.messages.base import Message
+from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
 from contracts.topics import PARTITIONS, TOPICS
 from gateway.app import api, wired
 from gateway.context import TENANT, Gateway

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from contracts.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import job_id_for, track_id_for
-from contracts.jobs import AttemptOutcome, JobFailed
-from contracts.message import Message
+from contracts.messages.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
+from contracts.messages.base import Message
+from contracts.messages.jobs import AttemptOutcome, JobFailed
 from gateway.answers import AttemptAnswer
 from gateway.attempt_answers import OperatorsAttempt
 from gateway.context import TENANT

@@ -22,7 +22,7 @@ from chassis.http.server import serve_http
 from chassis.postgres.pool import open_pool
 from contracts.envelope import Envelope, encode
 from contracts.ids import job_id_for, track_id_for
-from contracts.requests import JobRequested
+from contracts.messages.requests import JobRequested
 from gateway.app import api
 from gateway.context import TENANT
 from gateway.tail import JobTail

@@ -27,11 +27,11 @@ from tests.patience import patient
 
 from chassis.http.callback_urls import callback_url
 from chassis.http.server import serve_http
-from contracts.attempts import AttemptSubmitted, AttemptSubmitting
-from contracts.callbacks import CallbackReceived
 from contracts.envelope import Envelope, decode
 from contracts.ids import AttemptId, job_id_for, job_of, track_id_for
-from contracts.message import Message
+from contracts.messages.attempts import AttemptSubmitted, AttemptSubmitting
+from contracts.messages.base import Message
+from contracts.messages.callbacks import CallbackReceived
 from contracts.topics import CALLBACKS, MAX_MESSAGE_BYTES, PARTITIONS
 from gateway.app import api
 from gateway.callbacks import MAX_BODY_BYTES

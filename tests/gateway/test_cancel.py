@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from contracts.attempts import AttemptAmbiguous
 from contracts.failures import FailureKind
 from contracts.ids import job_id_for, track_id_for
-from contracts.jobs import AttemptOutcome, CancelEffect, JobCancelled, JobFailed
-from contracts.requests import CancelRequested
+from contracts.messages.attempts import AttemptAmbiguous
+from contracts.messages.jobs import AttemptOutcome, CancelEffect, JobCancelled, JobFailed
+from contracts.messages.requests import CancelRequested
 from gateway.cancelling import cancel_answer
 from gateway.context import TENANT
 from gateway.state import Attempt, Job

@@ -20,10 +20,10 @@ from tests.patience import patient
 
 from chassis.http.callback_urls import callback_url
 from chassis.http.server import serve_http
-from contracts.callbacks import CallbackReceived
 from contracts.envelope import Envelope, decode
 from contracts.ids import AttemptId, attempt_id_for, job_id_for
-from contracts.requests import CancelRequested, JobRequested
+from contracts.messages.callbacks import CallbackReceived
+from contracts.messages.requests import CancelRequested, JobRequested
 from contracts.topics import CALLBACKS, PARTITIONS, REQUESTS, Topic
 from gateway import clocks
 from gateway.clocks import Clocks, Reading, better, reading

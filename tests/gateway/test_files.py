@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contracts.attempts import Artifact
+from contracts.messages.attempts import Artifact
 from gateway.conditional import byte_range
 from gateway.files import headers_of
 

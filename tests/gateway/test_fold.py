@@ -13,8 +13,8 @@ from contracts.envelope import Envelope
 from contracts.failures import FailureKind
 from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
-from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested
+from contracts.messages.base import Message
+from contracts.messages.requests import CancelRequested, JobRequested
 from gateway.fold import MAX_LINES, Known, fold
 from gateway.state import newer
 from gateway.tail import JobTail

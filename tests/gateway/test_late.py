@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from contracts.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSucceeded
 from contracts.failures import FailureKind
 from contracts.ids import track_id_for
-from contracts.jobs import AttemptOutcome, JobCancelled, JobFailed
-from contracts.message import Message
-from contracts.wording import in_words
+from contracts.messages.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSucceeded
+from contracts.messages.base import Message
+from contracts.messages.jobs import AttemptOutcome, JobCancelled, JobFailed
+from contracts.messages.wording import in_words
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

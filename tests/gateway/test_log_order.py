@@ -13,7 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.attempts import (
+from contracts.envelope import Envelope
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput, Provider
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import (
     Artifact,
     AttemptAmbiguous,
     AttemptCancelled,
@@ -24,11 +28,8 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.envelope import Envelope
-from contracts.failures import FailureKind
-from contracts.generation import MusicInput, Provider
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import (
+from contracts.messages.base import Message
+from contracts.messages.jobs import (
     AttemptOutcome,
     JobAccepted,
     JobCancelled,
@@ -39,8 +40,7 @@ from contracts.jobs import (
     JobSucceeded,
     PlannedRoute,
 )
-from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested, ResolutionRequested
+from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
 from gateway.fold import Known, event_name, fold
 from gateway.log_order import in_order, merged_log
 from gateway.state import LogLine

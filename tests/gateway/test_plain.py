@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from contracts.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting
 from contracts.failures import FailureKind
 from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
-from contracts.requests import JobRequested
+from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting
+from contracts.messages.requests import JobRequested
 from contracts.text import replaced
 from gateway.context import TENANT
 from gateway.plain import Answer, PlainJSON

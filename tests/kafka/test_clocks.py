@@ -16,7 +16,7 @@ from tests.chassis.toy import read, until
 from tests.gateway.conftest import World, world_on
 
 from contracts.envelope import Envelope, decode
-from contracts.jobs import JobAccepted, JobFailed
+from contracts.messages.jobs import JobAccepted, JobFailed
 from contracts.topics import JOBS, REQUESTS
 from gateway.clocks import Clocks
 from segue_cli.local.process import child

@@ -16,7 +16,7 @@ from tests.patience import patient
 
 from chassis.kafka.broker import admin, create_topics
 from chassis.observability.metrics import TOPIC_UNAVAILABLE
-from contracts.requests import CancelRequested
+from contracts.messages.requests import CancelRequested
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, Topic
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -16,7 +16,11 @@ from aiokafka import ConsumerRecord
 import log_sink
 from chassis.delivery.consumer import Delivered
 from chassis.postgres.pool import Pool, migrate, open_pool
-from contracts.attempts import (
+from contracts.envelope import Envelope, decode, encode
+from contracts.failures import FailureKind
+from contracts.generation import MusicInput
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import (
     Artifact,
     AttemptFailed,
     AttemptProgressed,
@@ -24,13 +28,9 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.envelope import Envelope, decode, encode
-from contracts.failures import FailureKind
-from contracts.generation import MusicInput
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import JobAccepted, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
-from contracts.message import Message
-from contracts.requests import JobRequested
+from contracts.messages.base import Message
+from contracts.messages.jobs import JobAccepted, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
+from contracts.messages.requests import JobRequested
 from log_sink.store import Store
 
 BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)

@@ -11,9 +11,9 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool
 from chassis.postgres.retention import Housekeeping
 from chassis.runtime.runtime import Runtime
-from contracts.attempts import AttemptFailed
 from contracts.failures import FailureKind
-from contracts.jobs import JobFailed
+from contracts.messages.attempts import AttemptFailed
+from contracts.messages.jobs import JobFailed
 from log_sink.partitions import ensure_partitions
 from log_sink.purging import log_chores, over
 from log_sink.store import Store

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.postgres.pool import Pool
-from contracts.attempts import (
+from contracts.failures import FailureKind
+from contracts.messages.attempts import (
     AttemptAmbiguous,
     AttemptCancelled,
     AttemptEvent,
@@ -18,11 +19,10 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.failures import FailureKind
-from contracts.jobs import AttemptOutcome, JobCancelled, JobFailed
-from contracts.message import Message
-from contracts.requests import CancelRequested
-from contracts.wording import in_words
+from contracts.messages.base import Message
+from contracts.messages.jobs import AttemptOutcome, JobCancelled, JobFailed
+from contracts.messages.requests import CancelRequested
+from contracts.messages.wording import in_words
 from log_sink.app import CONSUMED
 from log_sink.store import Store
 from log_sink.tables import STATE

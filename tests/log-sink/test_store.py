@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from chassis.delivery.consumer import LogStarts
 from chassis.postgres.pool import Pool
-from contracts.requests import CancelRequested
+from contracts.messages.requests import CancelRequested
 from log_sink.store import MISSED, Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

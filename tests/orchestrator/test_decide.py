@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contracts.attempts import (
+from contracts.failures import FAILURES, FailureKind
+from contracts.generation import LostOutputPolicy, MusicInput, Provider
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import (
     Artifact,
     AttemptAmbiguous,
     AttemptCancelled,
@@ -18,14 +21,19 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
-from contracts.failures import FAILURES, FailureKind
-from contracts.generation import LostOutputPolicy, MusicInput, Provider
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import JobAccepted, JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded
-from contracts.message import Message
-from contracts.requests import CollectionRequested, JobRequested, ResolutionRequested
-from contracts.wording import in_words
+from contracts.messages.base import Message
+from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
+from contracts.messages.jobs import (
+    JobAccepted,
+    JobCancelled,
+    JobEvent,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+)
+from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.wording import in_words
 from orchestrator.decide import DEADLINE_GRACE_S, Decision, decide
 from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
 from orchestrator.job import Leg

@@ -16,13 +16,13 @@ from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
-from contracts.attempts import Artifact, AttemptEvent, AttemptSubmitted, AttemptSucceeded
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.generation import MusicInput, Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.message import Message
-from contracts.requests import JobRequested
-from contracts.routing import RouteBy
+from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitted, AttemptSucceeded
+from contracts.messages.base import Message
+from contracts.messages.requests import JobRequested
+from contracts.messages.routing import RouteBy
 from orchestrator.flow import Flow
 from orchestrator.pace import MEMORY
 from orchestrator.policy import Policies

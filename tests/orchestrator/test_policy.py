@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import Catalogue, default_catalogue_path, load_catalogue
-from contracts.generate import repository
-from contracts.requests import JobRequested
+from contracts.documents.generate import repository
+from contracts.messages.requests import JobRequested
 from orchestrator.policy import Policies, Policy
 from orchestrator.policy_file import PolicyError, load_policies
 

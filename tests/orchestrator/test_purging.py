@@ -17,13 +17,13 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.postgres.retention import Housekeeping
 from chassis.runtime.runtime import Runtime
-from contracts.attempts import AttemptFailed
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.failures import FailureKind
 from contracts.generation import MusicInput
 from contracts.ids import JobId, attempt_id_for, job_id_for, track_id_for
-from contracts.message import Message
-from contracts.requests import CancelRequested, JobRequested
+from contracts.messages.attempts import AttemptFailed
+from contracts.messages.base import Message
+from contracts.messages.requests import CancelRequested, JobRequested
 from orchestrator.flow import Flow
 from orchestrator.policy import Policies
 from orchestrator.purging import job_chores

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.attempts import AttemptEvent, AttemptFailed, AttemptSucceeded
-from contracts.commands import RunAttempt
 from contracts.failures import FailureKind
 from contracts.generation import AmbiguityPolicy, MusicInput, Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
-from contracts.requests import JobRequested
+from contracts.messages.attempts import AttemptEvent, AttemptFailed, AttemptSucceeded
+from contracts.messages.commands import RunAttempt
+from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
+from contracts.messages.requests import JobRequested
 from orchestrator.decide import Decision, decide
 from orchestrator.happenings import Attempted, Due, Requested
 from orchestrator.job import Job, Leg

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.catalogue import Price, Route
 from contracts.generation import MusicInput, Provider
-from contracts.routing import RouteBy
+from contracts.messages.routing import RouteBy
 from orchestrator.policy import Rules, Said
 from orchestrator.route_order import Pace, Paces, in_order
 

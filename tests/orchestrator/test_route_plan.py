@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import UnknownModel, default_catalogue_path, load_catalogue
-from contracts.requests import JobRequested
+from contracts.messages.requests import JobRequested
 from orchestrator.policy import Policies, Policy
 from orchestrator.route_plan import RoutePlan, Routing
 

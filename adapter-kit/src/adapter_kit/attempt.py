@@ -86,14 +86,14 @@ from adapter_kit.record import (
     with_lease,
 )
 from adapter_kit.silence import heard, shown_by
-from contracts.attempts import (
+from contracts.failures import FailureKind
+from contracts.messages.attempts import (
     Artifact,
     AttemptAmbiguous,
     AttemptProgressed,
     AttemptSubmitted,
     AttemptSubmitting,
 )
-from contracts.failures import FailureKind
 
 NOT_SENT_TRIES: Final = 3
 LONGEST_QUEUE: Final = 1_000_000

@@ -14,8 +14,8 @@ from adapter_kit.provider import Provider
 from adapter_kit.record import Attempt
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
-from contracts.callbacks import CallbackReceived
 from contracts.ids import AttemptId
+from contracts.messages.callbacks import CallbackReceived
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from adapter_kit.unwrapping import TooLarge
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, StoredFile, artifact_key
 from chassis.http.egress import EgressRefused
 from chassis.observability.logs import get_logger
-from contracts.attempts import Artifact
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Modality
+from contracts.messages.attempts import Artifact
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4

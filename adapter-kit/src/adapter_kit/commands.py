@@ -13,10 +13,10 @@ from adapter_kit.settings import AdapterSettings
 from adapter_kit.verdicts import take_verdicts
 from chassis.delivery.consumer import Delivered
 from chassis.kafka.outbox import Outbox, Transaction
-from contracts.callbacks import CallbackReceived
-from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.generation import Provider
 from contracts.ids import AttemptId
+from contracts.messages.callbacks import CallbackReceived
+from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 
 GRACE_MARGIN_S = 60.0
 

@@ -14,8 +14,8 @@ from typing import Final, Literal
 from adapter_kit.happenings import Collect, CollectFailed
 from adapter_kit.outcomes import CheckOutcome, Failure, Output, Produced, Unreadable
 from adapter_kit.record import MISSING_TRIES, Attempt, FollowUp, Step, failed, put_off, succeeded, told, with_lease
-from contracts.attempts import AttemptProgressed
 from contracts.failures import FAILURES, FailureKind
+from contracts.messages.attempts import AttemptProgressed
 
 FETCH_SHARE: Final = 0.5
 """The window's share of the time that the job has left; the rest is for the next provider."""

@@ -15,7 +15,7 @@ from adapter_kit.outcomes import (
     ProviderRef,
     SubmitOutcome,
 )
-from contracts.attempts import Artifact
+from contracts.messages.attempts import Artifact
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import LOOP_LIMIT_S, bounded
 from chassis.postgres.pool import Pool
-from contracts.attempts import AttemptState
 from contracts.ids import AttemptId
+from contracts.messages.attempts import AttemptState
 
 _BODY: Final = TypeAdapter(Attempt)
 

@@ -15,7 +15,10 @@ from pydantic import JsonValue
 from adapter_kit.happenings import Action
 from adapter_kit.outcomes import Failure, Output, ProviderRef
 from adapter_kit.pace import backoff_s
-from contracts.attempts import (
+from contracts.failures import COLLECTABLE, FailureKind
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Modality, Provider
+from contracts.ids import AttemptId, JobId, TrackId
+from contracts.messages.attempts import (
     Artifact,
     AttemptCancelled,
     AttemptEvent,
@@ -23,9 +26,6 @@ from contracts.attempts import (
     AttemptState,
     AttemptSucceeded,
 )
-from contracts.failures import COLLECTABLE, FailureKind
-from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Modality, Provider
-from contracts.ids import AttemptId, JobId, TrackId
 
 FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from chassis.settings.service import CallbackSettings
-from contracts.requests import LONGEST_DEADLINE_S
+from contracts.messages.requests import LONGEST_DEADLINE_S
 
 
 class AdapterSettings(CallbackSettings):

@@ -11,8 +11,8 @@ from adapter_kit.happenings import Resolved
 from adapter_kit.outcomes import ProviderRef
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
-from contracts.commands import ResolveAttempt
 from contracts.ids import AttemptId
+from contracts.messages.commands import ResolveAttempt
 
 _log = get_logger("adapter_kit.verdicts")
 

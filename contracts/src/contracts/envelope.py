@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from contracts.message import Message
+from contracts.messages.base import Message
 from contracts.topics import MAX_MESSAGE_BYTES, MESSAGE_TYPES, topic_for
 
 SPEC_VERSION: Final = "1.0"

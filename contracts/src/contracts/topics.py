@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from contracts.attempts import (
+from contracts.generation import PROVIDERS, Provider
+from contracts.messages.attempts import (
     AttemptAmbiguous,
     AttemptCancelled,
     AttemptFailed,
@@ -14,12 +15,11 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.callbacks import CallbackReceived
-from contracts.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
-from contracts.generation import PROVIDERS, Provider
-from contracts.jobs import JobAccepted, JobCancelled, JobFailed, JobRerouted, JobStarted, JobSucceeded
-from contracts.message import Message
-from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.base import Message
+from contracts.messages.callbacks import CallbackReceived
+from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
+from contracts.messages.jobs import JobAccepted, JobCancelled, JobFailed, JobRerouted, JobStarted, JobSucceeded
+from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 
 ServiceName = Literal["gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink"]
 SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")

@@ -25,7 +25,7 @@ from chassis.observability.metrics import BATCH_RETRIES
 from chassis.postgres.limits import Silent
 from chassis.postgres.pool import TRANSIENT
 from contracts.envelope import Skipped
-from contracts.message import Message
+from contracts.messages.base import Message
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord

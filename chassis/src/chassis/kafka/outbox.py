@@ -21,7 +21,7 @@ from chassis.observability.metrics import OUTBOX_PUBLISHED
 from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from contracts.envelope import Record, encode
-from contracts.message import Message
+from contracts.messages.base import Message
 
 if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker

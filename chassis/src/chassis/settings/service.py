@@ -29,7 +29,7 @@ from chassis.settings.header_values import header_fault, stripped
 from chassis.settings.http_limits import HttpSettings
 from chassis.settings.otlp import OtlpTarget, otlp_headers, otlp_target
 from chassis.settings.types import KafkaServers, SigningSecret
-from contracts.requests import LONGEST_DEADLINE_S
+from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
 _REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS if topic.groups)

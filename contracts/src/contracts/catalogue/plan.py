@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 
 from contracts.catalogue.route import Route
 from contracts.generation import GenerationInput, Modality, MusicInput, Provider
-from contracts.jobs import SkippedRoute
+from contracts.messages.jobs import SkippedRoute
 
 Ask = Literal["instrumental", "vocals_with_lyrics", "vocals_without_lyrics", "image"]
 ASKS: Final[tuple[Ask, ...]] = get_args(Ask)

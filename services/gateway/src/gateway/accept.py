@@ -16,8 +16,8 @@ from pydantic_core import ErrorDetails
 from contracts.catalogue import Catalogue, UnknownModel
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, Provider, Text
 from contracts.ids import JobId, track_id_for
-from contracts.requests import LONGEST_DEADLINE_S, JobRequested
-from contracts.routing import MaxCost, RouteBy, Weights
+from contracts.messages.requests import LONGEST_DEADLINE_S, JobRequested
+from contracts.messages.routing import MaxCost, RouteBy, Weights
 from contracts.text import is_blank, stripped
 from gateway.body import not_json
 from gateway.problems import FieldProblem, Problem, SkippedProvider, shown

@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from contracts.attempts import AttemptState
 from contracts.generation import Modality, Provider
-from contracts.jobs import CancelEffect, JobStatus
+from contracts.messages.attempts import AttemptState
+from contracts.messages.jobs import CancelEffect, JobStatus
 from gateway.plain import Answer
 
 ERROR_CODE: Final = "The provider's own code; where it gave none, the same as error_kind."

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from pydantic import Field
 
-from contracts.attempts import AttemptState
 from contracts.generation import Provider
-from contracts.jobs import JobStatus
+from contracts.messages.attempts import AttemptState
+from contracts.messages.jobs import JobStatus
 from gateway.answers import ERROR_CODE
 from gateway.plain import Answer
 

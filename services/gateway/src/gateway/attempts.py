@@ -14,7 +14,7 @@ from chassis.observability.telemetry import traceparent_of
 from contracts.failures import COLLECTABLE, FailureKind
 from contracts.generation import PROVIDER_REF, Provider
 from contracts.ids import JobId
-from contracts.requests import CollectionRequested, ResolutionRequested
+from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from gateway.accept import require_json
 from gateway.attempt_answers import AttemptPage, CollectionAnswer, OperatorsAttempt, ResolutionAnswer
 from gateway.body import declared_type, not_json, read_body

@@ -13,9 +13,9 @@ from opentelemetry import trace
 from chassis.http.callback_urls import CALLBACKS_PATH, mac_is_right
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import traceparent_of
-from contracts.callbacks import CallbackReceived
 from contracts.generation import PROVIDERS, Provider
 from contracts.ids import AttemptId, job_of
+from contracts.messages.callbacks import CallbackReceived
 from gateway.body import not_json, read_body
 from gateway.context import Gateway, Here
 from gateway.metrics import CALLBACKS

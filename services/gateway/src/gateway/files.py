@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 
 from chassis.artifacts import STORE_ERRORS, artifact_key
 from chassis.observability.logs import get_logger
-from contracts.attempts import Artifact
 from contracts.ids import JobId, attempt_id_for
+from contracts.messages.attempts import Artifact
 from gateway.conditional import asked_range, byte_range, precondition
 from gateway.context import TENANT, Here
 from gateway.problems import Problem, Responses, documented, not_found

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from chassis.observability.telemetry import trace_id_of
-from contracts.attempts import AttemptState
 from contracts.envelope import Envelope
 from contracts.generation import Provider
 from contracts.ids import AttemptId, number_of
-from contracts.jobs import (
+from contracts.messages.attempts import AttemptState
+from contracts.messages.base import Message
+from contracts.messages.jobs import (
     AttemptOutcome,
     JobAccepted,
     JobCancelled,
@@ -23,9 +24,8 @@ from contracts.jobs import (
     JobSucceeded,
     ended_last,
 )
-from contracts.message import Message
-from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
-from contracts.wording import in_words
+from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.wording import in_words
 from gateway.state import Attempt, Job, LogLine
 
 _STATE_OF: Final[Mapping[str, AttemptState]] = {

@@ -12,8 +12,8 @@ from opentelemetry import trace
 from chassis.observability.telemetry import traceparent_of
 from contracts.generation import Provider, Text
 from contracts.ids import JobId
-from contracts.jobs import JobStatus
-from contracts.requests import CancelRequested
+from contracts.messages.jobs import JobStatus
+from contracts.messages.requests import CancelRequested
 from gateway.answers import JobAnswer, JobLog, JobPage
 from gateway.cancelling import cancel_answer
 from gateway.context import TENANT, Here

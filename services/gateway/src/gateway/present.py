@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from contracts.attempts import Artifact
 from contracts.failures import FAILURES, FailureKind
+from contracts.messages.attempts import Artifact
 from gateway.answers import (
     AcceptedAnswer,
     ArtifactAnswer,

@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 from chassis.kafka.broker import publish
 from chassis.observability.logs import get_logger
 from contracts.envelope import Envelope, Record, encode
-from contracts.message import Message
-from contracts.requests import JobRequested
+from contracts.messages.base import Message
+from contracts.messages.requests import JobRequested
 from gateway.context import Gateway
 from gateway.problems import Problem
 

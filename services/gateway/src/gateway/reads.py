@@ -11,7 +11,7 @@ import asyncpg
 
 from chassis.postgres.pool import TRANSIENT
 from contracts.generation import Provider
-from contracts.jobs import JobStatus
+from contracts.messages.jobs import JobStatus
 from gateway.database import NOT_MADE, Database
 from gateway.rows import attempt_of_job, by_job, job_of, log_line_of, track_of_row
 from gateway.state import AttemptOfJob, Job, LogLine, Track

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import asyncpg
 
-from contracts.jobs import AttemptOutcome
+from contracts.messages.jobs import AttemptOutcome
 from gateway.state import Attempt, AttemptOfJob, Job, LogLine, StoredArtifact, Track
 
 Row = asyncpg.Record

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from chassis.settings.service import CallbackSettings
 from chassis.settings.types import HeaderSecret, HttpUrl, SigningSecret
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
-from contracts.requests import LONGEST_DEADLINE_S
+from contracts.messages.requests import LONGEST_DEADLINE_S
 from gateway.signatures import replicate_key
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from contracts.attempts import Artifact, AttemptState
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.ids import AttemptId, JobId, attempt_id_for
-from contracts.jobs import AttemptOutcome, CancelEffect, JobStatus, PlannedRoute
+from contracts.messages.attempts import Artifact, AttemptState
+from contracts.messages.jobs import AttemptOutcome, CancelEffect, JobStatus, PlannedRoute
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 FINAL_ATTEMPT: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})

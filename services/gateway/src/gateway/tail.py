@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.envelope import Envelope
-from contracts.requests import JobRequested
+from contracts.messages.requests import JobRequested
 from gateway.fold import Known, fold
 from gateway.state import Job
 

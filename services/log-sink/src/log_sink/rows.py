@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from chassis.delivery.consumer import Delivered
 from chassis.observability.telemetry import trace_id_of
-from contracts.attempts import AttemptEvent, AttemptFailed
 from contracts.envelope import holds_nul
 from contracts.ids import AttemptId, number_of
-from contracts.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
-from contracts.message import Message
-from contracts.requests import CollectionRequested, ResolutionRequested
-from contracts.wording import in_words
+from contracts.messages.attempts import AttemptEvent, AttemptFailed
+from contracts.messages.base import Message
+from contracts.messages.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
+from contracts.messages.requests import CollectionRequested, ResolutionRequested
+from contracts.messages.wording import in_words
 from log_sink.tables import Row
 
 EVENT_COLUMNS: Final = {

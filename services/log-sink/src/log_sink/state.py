@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chassis.delivery.consumer import Delivered
 from chassis.observability.telemetry import trace_id_of
-from contracts.attempts import (
+from contracts.messages.attempts import (
     Artifact,
     AttemptAmbiguous,
     AttemptCancelled,
@@ -19,8 +19,16 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.jobs import JobAccepted, JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded
-from contracts.requests import CancelRequested, JobRequested
+from contracts.messages.jobs import (
+    JobAccepted,
+    JobCancelled,
+    JobEvent,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+)
+from contracts.messages.requests import CancelRequested, JobRequested
 from log_sink.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
 

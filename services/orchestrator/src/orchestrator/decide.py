@@ -11,11 +11,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
-from contracts.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSubmitted, AttemptSucceeded
-from contracts.commands import CancelAttempt, RunAttempt
 from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
 from contracts.ids import attempt_id_for
-from contracts.jobs import (
+from contracts.messages.attempts import (
+    AttemptCancelled,
+    AttemptEvent,
+    AttemptFailed,
+    AttemptSubmitted,
+    AttemptSucceeded,
+)
+from contracts.messages.base import Message
+from contracts.messages.commands import CancelAttempt, RunAttempt
+from contracts.messages.jobs import (
     AttemptOutcome,
     CancelEffect,
     JobAccepted,
@@ -27,7 +34,6 @@ from contracts.jobs import (
     JobSucceeded,
     PlannedRoute,
 )
-from contracts.message import Message
 from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Happening, Requested, Ruled
 from orchestrator.job import Job
 from orchestrator.operators import collect_command, resolve_command

@@ -17,12 +17,12 @@ from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S
 from chassis.postgres.pool import TRANSIENT
 from chassis.runtime.runtime import Runtime
-from contracts.attempts import AttemptEvent
 from contracts.catalogue import UnknownModel
 from contracts.ids import JobId
-from contracts.jobs import JobEvent, JobFailed, JobRerouted
-from contracts.message import Message
-from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.attempts import AttemptEvent
+from contracts.messages.base import Message
+from contracts.messages.jobs import JobEvent, JobFailed, JobRerouted
+from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator import pace, store
 from orchestrator.decide import Decision, decide
 from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Happening, Requested, Ruled

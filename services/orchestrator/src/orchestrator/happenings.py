@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from contracts.attempts import AttemptEvent
-from contracts.jobs import SkippedRoute
-from contracts.requests import CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.attempts import AttemptEvent
+from contracts.messages.jobs import SkippedRoute
+from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator.job import Leg
 
 

@@ -13,7 +13,7 @@ from contracts.catalogue import Route
 from contracts.failures import FailureKind
 from contracts.generation import AmbiguityPolicy, GenerationInput, LostOutputPolicy, Modality, Provider
 from contracts.ids import JobId, TrackId
-from contracts.jobs import AttemptOutcome, JobStatus, SkippedRoute
+from contracts.messages.jobs import AttemptOutcome, JobStatus, SkippedRoute
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 

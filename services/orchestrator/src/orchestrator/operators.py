@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contracts.commands import CollectAttempt, ResolveAttempt
 from contracts.ids import AttemptId
-from contracts.requests import CollectionRequested, ResolutionRequested
+from contracts.messages.commands import CollectAttempt, ResolveAttempt
+from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from orchestrator.job import Job
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from contracts.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSucceeded
-from contracts.jobs import AttemptOutcome
+from contracts.messages.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSucceeded
+from contracts.messages.jobs import AttemptOutcome
 from orchestrator.job import Job
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from chassis.kafka.outbox import Transaction
-from contracts.attempts import AttemptSubmitted, AttemptSucceeded
-from contracts.message import Message
+from contracts.messages.attempts import AttemptSubmitted, AttemptSucceeded
+from contracts.messages.base import Message
 from orchestrator.route_order import Pace, Paces
 
 MEMORY: Final = 20

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Final, Generic, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field
 
 from contracts.generation import Provider
-from contracts.requests import JobRequested
-from contracts.routing import MaxCost, RouteBy, Weights
+from contracts.messages.requests import JobRequested
+from contracts.messages.routing import MaxCost, RouteBy, Weights
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from chassis.postgres.retention import Chore, rows_chore
-from contracts.requests import JobRequested
+from contracts.messages.requests import JobRequested
 
 _PURGE: Final = """
 WITH gone AS (

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.attempts import AttemptFailed
 from contracts.failures import FailureKind
-from contracts.jobs import AttemptOutcome, SkippedRoute
-from contracts.wording import in_dollars
+from contracts.messages.attempts import AttemptFailed
+from contracts.messages.jobs import AttemptOutcome, SkippedRoute
+from contracts.messages.wording import in_dollars
 from orchestrator.job import Job, Leg
 
 RETRY_S: Final = 5.0

@@ -9,7 +9,7 @@ from math import inf, log
 
 from contracts.catalogue import Route
 from contracts.generation import GenerationInput, Provider
-from contracts.wording import in_dollars
+from contracts.messages.wording import in_dollars
 from orchestrator.policy import Rules
 
 Routes = tuple[Route, ...]

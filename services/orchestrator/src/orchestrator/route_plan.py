@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from contracts.catalogue import Catalogue, Model, Route, sifted
 from contracts.generation import GenerationInput, Provider
-from contracts.jobs import SkippedRoute
-from contracts.requests import JobRequested
-from contracts.wording import in_dollars
+from contracts.messages.jobs import SkippedRoute
+from contracts.messages.requests import JobRequested
+from contracts.messages.wording import in_dollars
 from orchestrator.job import Leg, leg_of
 from orchestrator.policy import BY_REQUEST, Policies, Rules
 from orchestrator.route_choice import too_dear

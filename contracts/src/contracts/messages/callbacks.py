@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from contracts.generation import Provider
 from contracts.ids import EVENT_NAMESPACE, AttemptId
-from contracts.message import AttemptIdField, Message, require_own_attempt
+from contracts.messages.base import AttemptIdField, Message, require_own_attempt
 
 
 class CallbackReceived(Message):

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from contracts.generation import PROVIDER_REF, AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Message, Timestamp, TrackIdField, require_own_attempt
+from contracts.messages.base import AttemptIdField, Message, Timestamp, TrackIdField, require_own_attempt
 
 
 class _Command(Message):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.attempts import (
+from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
+from contracts.messages.attempts import (
     AttemptAmbiguous,
     AttemptCancelled,
     AttemptFailed,
@@ -13,8 +14,8 @@ from contracts.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
-from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
-from contracts.jobs import (
+from contracts.messages.base import Message
+from contracts.messages.jobs import (
     JobAccepted,
     JobCancelled,
     JobFailed,
@@ -24,8 +25,7 @@ from contracts.jobs import (
     PlannedRoute,
     SkippedRoute,
 )
-from contracts.message import Message
-from contracts.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 
 
 def in_words(message: Message) -> str:

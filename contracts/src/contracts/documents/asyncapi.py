@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from contracts.envelope import CONTENT_TYPE, SPEC_VERSION
-from contracts.message import Message
+from contracts.messages.base import Message
 from contracts.topics import MESSAGE_TYPES, PARTITIONS, SERVICES, TOPICS, ServiceName, Topic
 
 Json = dict[str, Any]

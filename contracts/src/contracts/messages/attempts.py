@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
+from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
 
 AttemptState = Literal[
     "queued", "submitting", "running", "collecting", "cancelling", "ambiguous", "succeeded", "failed", "cancelled"

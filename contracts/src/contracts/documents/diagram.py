@@ -1,4 +1,4 @@
-"""`python -m contracts.diagram` draws the map into the README; `--check` fails if what is there is stale."""
+"""`python -m contracts.documents.diagram` draws the map into the README; `--check` fails if what is there is stale."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from contracts.generate import repository
+from contracts.documents.generate import repository
 from contracts.topics import SERVICES, TOPICS, Topic
 
-BEGIN: Final = "<!-- the map, drawn by python -m contracts.diagram -->"
+BEGIN: Final = "<!-- the map, drawn by python -m contracts.documents.diagram -->"
 END: Final = "<!-- the end of the map -->"
 
 
@@ -46,7 +46,7 @@ def _edges(topic: Topic) -> Iterator[str]:
 
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m contracts.diagram", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m contracts.documents.diagram", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the diagram is stale")
     check = parser.parse_args().check
     readme = repository() / "README.md"

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.attempts import Artifact
 from contracts.failures import FailureKind
 from contracts.generation import Provider, Text
-from contracts.message import AttemptIdField, Items, Message, Timestamp, TrackIdField
+from contracts.messages.attempts import Artifact
+from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, LostOutputPolicy, Provider, Text
 from contracts.ids import AttemptId
-from contracts.message import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
-from contracts.routing import MaxCost, RouteBy, Weights
+from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
+from contracts.messages.routing import MaxCost, RouteBy, Weights
 
 LONGEST_DEADLINE_S: Final = 86_400
 """The most time that a client may give a job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from contracts.message import Message
+from contracts.messages.base import Message
 
 Schema = dict[str, Any]
 
