@@ -6,10 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from adapter_kit.answers import explain, no_answer, submit_outcome
-from adapter_kit.outcomes import Failure, NotSent, ProviderRef, Unclear
-from adapter_kit.patience import retry_after_s
-from adapter_kit.wire import MAX_PAGE_CHARS, MAX_WORDS, Answer, Exchange, exchange, words
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.responses import explain, no_answer, submit_outcome
+from adapter_kit.http.retry_after import retry_after_s
+from adapter_kit.http.sanitize import MAX_PAGE_CHARS, MAX_WORDS, words
+from adapter_kit.http.transport import Exchange, exchange
+from adapter_kit.port.outcomes import Failure, NotSent, ProviderRef, Unclear
 from contracts.failures import FailureKind
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt import CANCEL_WATCH_S, NOT_SENT_TRIES, is_foreign, step
-from adapter_kit.happenings import (
+from adapter_kit.attempt.backoff import backoff_s, next_look_s, poll_interval_s
+from adapter_kit.attempt.inputs import (
     CalledBack,
     Cancel,
     CancelAnswered,
@@ -29,7 +29,10 @@ from adapter_kit.happenings import (
     ShutOut,
     SubmitAnswered,
 )
-from adapter_kit.outcomes import (
+from adapter_kit.attempt.machine import CANCEL_WATCH_S, NOT_SENT_TRIES, is_foreign, step
+from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt
+from adapter_kit.attempt.resolution import shown_by
+from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
@@ -53,9 +56,6 @@ from adapter_kit.outcomes import (
     Unreadable,
     Waiting,
 )
-from adapter_kit.pace import backoff_s, next_look_s, poll_interval_s
-from adapter_kit.record import LEASE_S, MISSING_TRIES, Attempt
-from adapter_kit.silence import shown_by
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded

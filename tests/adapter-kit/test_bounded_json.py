@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapter_kit import bounded_json
-from adapter_kit.bounded_json import BoundedJson
+from adapter_kit.http import bounded_json
+from adapter_kit.http.bounded_json import BoundedJson
 
 TEXT = st.text(max_size=40) | st.sampled_from(['"', "\\", '\\\\"', "\u00e9\U0001f600", "\x00\n\t", "a" * 200])
 VALUES = st.recursive(

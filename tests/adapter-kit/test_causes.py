@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from adapter_kit.causes import causes, first_cause
-from adapter_kit.collect import Collector
-from adapter_kit.wire import exchange
+from adapter_kit.artifacts.collector import Collector
+from adapter_kit.http.causes import causes, first_cause
+from adapter_kit.http.transport import exchange
 from chassis.artifacts import ArtifactStore
 from chassis.http.egress import EgressRefused
 from contracts.failures import FailureKind

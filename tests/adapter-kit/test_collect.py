@@ -22,12 +22,12 @@ import pytest
 from mutagen.ogg import OggPage
 from structlog.testing import capture_logs
 
-from adapter_kit.collect import Collector
-from adapter_kit.happenings import Collected, CollectFailed
-from adapter_kit.media import Media, inspect
-from adapter_kit.outcomes import Output
-from adapter_kit.record import Attempt
-from adapter_kit.refusals import RefusalLog
+from adapter_kit.artifacts.collector import Collector
+from adapter_kit.artifacts.egress_advice import RefusalLog
+from adapter_kit.attempt.inputs import Collected, CollectFailed
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.media.inspect import Media, inspect
+from adapter_kit.port.outcomes import Output
 from chassis.artifacts import ArtifactStore, StoredFile
 from chassis.http.egress import EgressPolicy, EgressRefused, egress_client
 from contracts.failures import FailureKind

@@ -8,7 +8,7 @@ import time
 import brotli
 import pytest
 
-from adapter_kit.decoding import Damaged, decoder_for
+from adapter_kit.http.decoding import Damaged, decoder_for
 
 if sys.version_info >= (3, 14):
     from compression import zstd

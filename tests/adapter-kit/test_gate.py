@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_kit.gate import (
+from adapter_kit.breaker.policy import (
     ASKED_WITHIN_S,
     KEPT_SHUT_S,
     OPEN_AT_MOST_S,
@@ -30,7 +30,7 @@ from adapter_kit.gate import (
     throttled,
     well,
 )
-from adapter_kit.outcomes import Failure, KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
+from adapter_kit.port.outcomes import Failure, KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from contracts.failures import FAILURES, FailureKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

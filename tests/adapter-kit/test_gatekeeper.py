@@ -11,12 +11,13 @@ import pytest
 import pytest_asyncio
 
 import adapter_kit
-from adapter_kit import ledger
-from adapter_kit.gate import THRESHOLD, Limits
-from adapter_kit.gatekeeper import Gatekeeper
-from adapter_kit.happenings import Post, SubmitAnswered
-from adapter_kit.ledger import Stepped
-from adapter_kit.outcomes import (
+from adapter_kit.attempt.inputs import Post, SubmitAnswered
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.breaker.policy import THRESHOLD, Limits
+from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.engine import ledger
+from adapter_kit.engine.ledger import Stepped
+from adapter_kit.port.outcomes import (
     Accepted,
     CallbackRefused,
     Failure,
@@ -28,7 +29,6 @@ from adapter_kit.outcomes import (
     Throttled,
     Unclear,
 )
-from adapter_kit.record import Attempt
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool

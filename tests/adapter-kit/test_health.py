@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 from tests.patience import patient
 
 import adapter_kit
-from adapter_kit.gate import Gate, Limits, ill
-from adapter_kit.gatekeeper import Gatekeeper
-from adapter_kit.health import Health, Pace
-from adapter_kit.outcomes import Failure, KeyAccepted, KeyRefused, ProbeOutcome
+from adapter_kit.breaker.policy import Gate, Limits, ill
+from adapter_kit.breaker.probe import Health, Pace
+from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.port.outcomes import Failure, KeyAccepted, KeyRefused, ProbeOutcome
 from chassis.observability.telemetry import Telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime

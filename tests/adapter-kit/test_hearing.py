@@ -8,10 +8,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from adapter_kit.happenings import Checked, Happening, SubmitAnswered
-from adapter_kit.hearing import Hearing, said_of_callbacks
-from adapter_kit.outcomes import Accepted, Broken, Failure, NoAnswer, Output, Produced, ProviderRef, Running, Stopped
-from adapter_kit.record import Attempt
+from adapter_kit.attempt.inputs import Checked, Happening, SubmitAnswered
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.engine.callback_monitor import Hearing, said_of_callbacks
+from adapter_kit.port.outcomes import (
+    Accepted,
+    Broken,
+    Failure,
+    NoAnswer,
+    Output,
+    Produced,
+    ProviderRef,
+    Running,
+    Stopped,
+)
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.judging import Evidence, Row, echoes_in, judge, texts_in
-from adapter_kit.outcomes import Failure
-from adapter_kit.wire import Answer
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.error_rules import Evidence, Row, echoes_in, judge, texts_in
+from adapter_kit.port.outcomes import Failure
 from contracts.failures import FailureKind as Kind
 from fal_adapter.errors import fal_failure
 from replicate_adapter.errors import api_failure

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.attempt import LAST_LOOK_S, step
-from adapter_kit.happenings import (
+from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
     Checked,
@@ -22,7 +21,10 @@ from adapter_kit.happenings import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.outcomes import (
+from adapter_kit.attempt.machine import LAST_LOOK_S, step
+from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
+from adapter_kit.attempt.resolution import DEAF_AFTER_S, heard, shown_by
+from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
@@ -41,8 +43,6 @@ from adapter_kit.outcomes import (
     Unclear,
     Unreadable,
 )
-from adapter_kit.record import FOLLOW_UP_S, MISSING_TRIES, Attempt
-from adapter_kit.silence import DEAF_AFTER_S, heard, shown_by
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from adapter_kit import listing
-from adapter_kit.listing import MAX_PAGES, Listed, Page, assign, may_be, of_about_the_same_time, time_in, walk
-from adapter_kit.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
-from adapter_kit.provider import LostSubmission
+from adapter_kit.port import listing
+from adapter_kit.port.listing import MAX_PAGES, Listed, Page, assign, may_be, of_about_the_same_time, time_in, walk
+from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
+from adapter_kit.port.provider import LostSubmission
 from contracts.ids import AttemptId
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

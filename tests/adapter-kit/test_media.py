@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.patience import patient
 
-from adapter_kit.marks import text_in
-from adapter_kit.media import Media, Unusable, inspect
-from adapter_kit.raw_sound import asks_for_raw, is_named_raw
-from adapter_kit.wholeness import is_whole
+from adapter_kit.media.inspect import Media, Unusable, inspect
+from adapter_kit.media.integrity import is_whole
+from adapter_kit.media.magic import text_in
+from adapter_kit.media.raw_sound import asks_for_raw, is_named_raw
 
 SAMPLES = Path(__file__).parent / "samples"
 KINDS = {

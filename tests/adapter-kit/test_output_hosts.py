@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.patience import patient
 
-from adapter_kit.refusals import output_hosts_checked, tell_blocked_hosts
+from adapter_kit.artifacts.egress_advice import output_hosts_checked, tell_blocked_hosts
 from chassis.http.egress import EgressPolicy
 from fal_adapter.output_hosts import OUTPUT_HOSTS as FAL_HOSTS
 from fal_adapter.output_hosts import output_hosts as fal_hosts

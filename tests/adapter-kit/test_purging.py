@@ -11,14 +11,14 @@ import pytest
 import pytest_asyncio
 
 import adapter_kit
-from adapter_kit import ledger
-from adapter_kit.commands import CommandHandler
-from adapter_kit.gate import Limits
-from adapter_kit.gatekeeper import Gatekeeper
-from adapter_kit.happenings import Post, SubmitAnswered
-from adapter_kit.ledger import Stepped
-from adapter_kit.outcomes import Accepted, Failure, ProviderRef, Refused, SubmitOutcome
-from adapter_kit.purging import ledger_chores
+from adapter_kit.attempt.inputs import Post, SubmitAnswered
+from adapter_kit.breaker.policy import Limits
+from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.engine import ledger
+from adapter_kit.engine.command_handler import CommandHandler
+from adapter_kit.engine.ledger import Stepped
+from adapter_kit.engine.retention import ledger_chores
+from adapter_kit.port.outcomes import Accepted, Failure, ProviderRef, Refused, SubmitOutcome
 from adapter_kit.settings import AdapterSettings
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry

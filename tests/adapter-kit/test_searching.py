@@ -14,11 +14,11 @@ import pytest_asyncio
 from tests.patience import patient
 
 import adapter_kit
-from adapter_kit import ledger
-from adapter_kit.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
-from adapter_kit.provider import LostSubmission
-from adapter_kit.record import Attempt
-from adapter_kit.searching import Searcher
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.engine import ledger
+from adapter_kit.engine.reconciler import Searcher
+from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
+from adapter_kit.port.provider import LostSubmission
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool

@@ -64,7 +64,7 @@ def _after(original: Coroutine, act: Act) -> Coroutine:
 
 
 def _before_post(original: Coroutine, act: Act) -> Coroutine:
-    from adapter_kit.happenings import Post
+    from adapter_kit.attempt.inputs import Post
 
     @wraps(original)
     async def perform(calls: Any, attempt: Any, action: Any, *rest: Any) -> Any:
@@ -76,7 +76,7 @@ def _before_post(original: Coroutine, act: Act) -> Coroutine:
 
 
 def _after_post(original: Coroutine, act: Act) -> Coroutine:
-    from adapter_kit.happenings import Post
+    from adapter_kit.attempt.inputs import Post
 
     @wraps(original)
     async def perform(calls: Any, attempt: Any, action: Any, *rest: Any) -> Any:
@@ -89,7 +89,7 @@ def _after_post(original: Coroutine, act: Act) -> Coroutine:
 
 
 def _after_outcome(original: Coroutine, act: Act) -> Coroutine:
-    from adapter_kit.happenings import SubmitAnswered
+    from adapter_kit.attempt.inputs import SubmitAnswered
 
     @wraps(original)
     async def apply(transaction: Any, happenings: Any, *rest: Any) -> Any:
@@ -126,15 +126,17 @@ def _leak_cancellation(*_: Any) -> None:
 
 _HANDLE: Final = "chassis.delivery.handling:Handling._handle"
 _PROCESS: Final = "chassis.delivery.consumer:BatchConsumer._process"
-_PERFORM: Final = "adapter_kit.calls:Calls.perform"
+_PERFORM: Final = "adapter_kit.engine.actions:Calls.perform"
 
 POINTS: Final = {
     # Of an adapter.
     "after_intent": Point(_PERFORM, _before_post),
     "after_post": Point(_PERFORM, _after_post),
-    "after_outcome_tx": Point("adapter_kit.ledger:apply", _after_outcome),
+    "after_outcome_tx": Point("adapter_kit.engine.ledger:apply", _after_outcome),
     "mid_collect": Point("chassis.artifacts:ArtifactStore.put_file", _after),
-    "leaked_cancellation": Point("adapter_kit.commands:CommandHandler.__call__", _before, _leak_cancellation),
+    "leaked_cancellation": Point(
+        "adapter_kit.engine.command_handler:CommandHandler.__call__", _before, _leak_cancellation
+    ),
     # Of everything that consumes or has an outbox.
     "before_handler_tx": Point(_HANDLE, _before),
     "after_handler_tx": Point("chassis.delivery.consumer:BatchConsumer._finish", _before),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from adapter_kit.record import LEASE_S
+from adapter_kit.attempt.model import LEASE_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from time import monotonic
 from typing import Any, Final
 
-from adapter_kit.gate import THRESHOLD
+from adapter_kit.breaker.policy import THRESHOLD
 from contracts.failures import FailureKind
 from contracts.messages.attempts import AttemptFailed, AttemptSubmitting
 from fleet import Fleet

@@ -8,7 +8,7 @@ from typing import Final
 
 import httpx
 
-from chassis.http.callback_urls import callback_url
+from contracts.callback_urls import callback_url
 from contracts.ids import AttemptId
 from fleet import Fleet
 from load import Load

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from adapter_kit.settings import AdapterSettings
-from chassis.http.callback_urls import callback_url, mac_is_right, without_mac
 from chassis.settings.service import WrongSettings, load_settings
+from contracts.callback_urls import callback_url, mac_is_right, without_mac
 from contracts.ids import AttemptId
 
 SECRET = "a secret of thirty-two characters"

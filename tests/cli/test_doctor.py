@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.patience import patient
 
-from adapter_kit.outcomes import Failure, KeyRefused, NoAnswer
+from adapter_kit.port.outcomes import Failure, KeyRefused, NoAnswer
 from contracts.failures import FailureKind
 from segue_cli.doctor_advice import fal_key, probed, replicate_token
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.outcomes import Callback, ProviderRef
+from adapter_kit.port.outcomes import Callback, ProviderRef
 from fal_adapter.reading import read_callback
 
 ID = "764cabcf-b745-4b3e-ae38-1200304cf45b"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.judging import Evidence, places_of
-from adapter_kit.wire import Answer
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.error_rules import Evidence, places_of
 from contracts.failures import FailureKind as Kind
 from fal_adapter.errors import FAL_ROWS, ended_without_a_run, fal_failure, run_failure
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.listing import Page
-from adapter_kit.outcomes import NoAnswer
-from adapter_kit.provider import LostSubmission
-from adapter_kit.wire import Answer, Exchange
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.transport import Exchange
+from adapter_kit.port.listing import Page
+from adapter_kit.port.outcomes import NoAnswer
+from adapter_kit.port.provider import LostSubmission
 from contracts.ids import AttemptId
 from fal_adapter.listing import listing_query, next_cursor, read_page
 

@@ -7,7 +7,9 @@ import httpx
 import pytest
 from pydantic import JsonValue
 
-from adapter_kit.outcomes import (
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.transport import Exchange
+from adapter_kit.port.outcomes import (
     AlreadyOver,
     Broken,
     CancelPending,
@@ -21,7 +23,6 @@ from adapter_kit.outcomes import (
     Unreadable,
     Waiting,
 )
-from adapter_kit.wire import Answer, Exchange
 from contracts.failures import FailureKind as Kind
 from fal_adapter.reading import cancel_outcome, ref_of, result_outcome, status_outcome
 from fal_adapter.transport import origin, sdk_version

@@ -10,8 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from adapter_kit.attempt import step
-from adapter_kit.happenings import (
+from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
     CancelWanted,
@@ -23,7 +22,9 @@ from adapter_kit.happenings import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.outcomes import (
+from adapter_kit.attempt.machine import step
+from adapter_kit.attempt.model import Attempt, CancelReason
+from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
@@ -46,7 +47,6 @@ from adapter_kit.outcomes import (
     Unreadable,
     Waiting,
 )
-from adapter_kit.record import Attempt, CancelReason
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptState

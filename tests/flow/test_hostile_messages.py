@@ -20,9 +20,9 @@ from aiokafka import ConsumerRecord
 import adapter_kit
 import log_sink
 import orchestrator
-from adapter_kit.callbacks import Callbacks
-from adapter_kit.commands import CommandHandler
-from adapter_kit.hearing import Hearing
+from adapter_kit.engine.callback_monitor import Hearing
+from adapter_kit.engine.callbacks import Callbacks
+from adapter_kit.engine.command_handler import CommandHandler
 from adapter_kit.settings import AdapterSettings
 from chassis.delivery.consumer import Delivered
 from chassis.kafka.broker import make_broker

@@ -14,8 +14,7 @@ from typing import Literal, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter_kit.attempt import step
-from adapter_kit.happenings import (
+from adapter_kit.attempt.inputs import (
     Action,
     CalledBack,
     Cancel,
@@ -35,7 +34,9 @@ from adapter_kit.happenings import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.outcomes import (
+from adapter_kit.attempt.machine import step
+from adapter_kit.attempt.model import Attempt, Step
+from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
@@ -63,7 +64,6 @@ from adapter_kit.outcomes import (
     Unreadable,
     Waiting,
 )
-from adapter_kit.record import Attempt, Step
 from contracts.failures import LOST_OUTPUT, FailureKind
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, Provider
 from contracts.ids import AttemptId, job_id_for, track_id_for

@@ -25,8 +25,8 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 from tests.patience import patient
 
-from chassis.http.callback_urls import callback_url
 from chassis.http.server import serve_http
+from contracts.callback_urls import callback_url
 from contracts.envelope import Envelope, decode
 from contracts.ids import AttemptId, job_id_for, job_of, track_id_for
 from contracts.messages.attempts import AttemptSubmitted, AttemptSubmitting

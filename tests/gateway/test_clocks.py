@@ -18,8 +18,8 @@ from structlog.testing import capture_logs
 from tests.gateway.test_callbacks import SECRET, Signer
 from tests.patience import patient
 
-from chassis.http.callback_urls import callback_url
 from chassis.http.server import serve_http
+from contracts.callback_urls import callback_url
 from contracts.envelope import Envelope, decode
 from contracts.ids import AttemptId, attempt_id_for, job_id_for
 from contracts.messages.callbacks import CallbackReceived

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from tests.patience import eventually
 
 import adapter_kit
-from adapter_kit.gate import Gate, blocked, ill, well
+from adapter_kit.breaker.policy import Gate, blocked, ill, well
 from chassis.postgres.pool import migrate
 from contracts.failures import FailureKind
 from gateway.fresh import AT_MOST_OLD_S, Fresh

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from tests.patience import eventually, patient
 
-from adapter_kit.outcomes import FindOutcome
-from adapter_kit.provider import LostSubmission, Provider, Submission
+from adapter_kit.port.outcomes import FindOutcome
+from adapter_kit.port.provider import LostSubmission, Provider, Submission
 from contracts.ids import AttemptId
 from fal_adapter.provider import fal_provider
 from replicate_adapter.provider import replicate_provider

@@ -9,8 +9,8 @@ from typing import Any
 import brotli
 import pytest
 
-from adapter_kit.bounded_json import SIDE_BYTES
-from adapter_kit.outcomes import (
+from adapter_kit.http.bounded_json import SIDE_BYTES
+from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
@@ -25,7 +25,7 @@ from adapter_kit.outcomes import (
     Stopped,
     Unclear,
 )
-from adapter_kit.provider import LostSubmission, Run
+from adapter_kit.port.provider import LostSubmission, Run
 from contracts.ids import AttemptId
 
 LINE = 'step 1/50: é "quoted" \\ \n'
@@ -181,7 +181,7 @@ async def test_a_key_in_a_large_answer_is_masked_also_where_it_is_cut(kind: Any,
 async def test_a_bomb_among_answers_is_not_unpacked_without_end(
     kind: Any, raw: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapter_kit.answer_body.MOST_BYTES", 20_000_000)
+    monkeypatch.setattr("adapter_kit.http.body.MOST_BYTES", 20_000_000)
     bomb = gzip.compress(b'{"logs": "' + b"x" * 100_000_000, compresslevel=1)
     async with raw(answer(bomb, "content-encoding: gzip")) as server, opened(server.port) as provider:
         assert isinstance(await provider.submit(kind.submission()), Unclear)
@@ -190,7 +190,7 @@ async def test_a_bomb_among_answers_is_not_unpacked_without_end(
 async def test_the_name_of_a_run_is_read_from_an_answer_without_end(
     kind: Any, raw: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapter_kit.answer_body.MOST_BYTES", 5_000_000)
+    monkeypatch.setattr("adapter_kit.http.body.MOST_BYTES", 5_000_000)
     begun = b'{"request_id": "abc", "id": "abc", "logs": "' + b"x" * 5_000_000
     endless = answer(begun).replace(b"content-length: ", b"content-length: 9")
     async with raw(endless, trickle=b"x" * 100_000) as server, opened(server.port) as provider:

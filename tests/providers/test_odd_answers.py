@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from adapter_kit.outcomes import (
+from adapter_kit.port.outcomes import (
     Accepted,
     Broken,
     Callback,
@@ -29,7 +29,7 @@ from adapter_kit.outcomes import (
     Unreadable,
     Waiting,
 )
-from adapter_kit.provider import Run
+from adapter_kit.port.provider import Run
 from contracts.failures import FAILURES, FailureKind
 from contracts.ids import AttemptId
 from fal_adapter.reading import read_callback as read_fal

@@ -12,7 +12,7 @@ import fal_client.client as fal_sdk
 import pytest
 from tests.patience import patient
 
-from adapter_kit.outcomes import (
+from adapter_kit.port.outcomes import (
     Accepted,
     CallbackRefused,
     KeyAccepted,
@@ -24,7 +24,7 @@ from adapter_kit.outcomes import (
     Throttled,
     Unclear,
 )
-from adapter_kit.provider import LostSubmission, Run
+from adapter_kit.port.provider import LostSubmission, Run
 from contracts.failures import FAILURES, FailureKind
 from contracts.ids import AttemptId
 from replicate_adapter.provider import replicate_provider

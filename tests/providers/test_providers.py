@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from tests.patience import patient
 
-from adapter_kit.outcomes import (
+from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
     Broken,
@@ -27,7 +27,7 @@ from adapter_kit.outcomes import (
     Unclear,
     Waiting,
 )
-from adapter_kit.provider import LostSubmission, Run
+from adapter_kit.port.provider import LostSubmission, Run
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from adapter_kit.judging import Evidence
-from adapter_kit.wire import Answer
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.error_rules import Evidence
 from contracts.failures import FailureKind as Kind
 from replicate_adapter.errors import API_ROWS, PREDICTION_ROWS, api_failure, prediction_failure
 

@@ -7,10 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from adapter_kit.listing import Page
-from adapter_kit.outcomes import NoAnswer
-from adapter_kit.provider import LostSubmission
-from adapter_kit.wire import Answer, Exchange
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.transport import Exchange
+from adapter_kit.port.listing import Page
+from adapter_kit.port.outcomes import NoAnswer
+from adapter_kit.port.provider import LostSubmission
 from contracts.ids import AttemptId
 from replicate_adapter.listing import first_page, name_in_list, next_page, read_page
 

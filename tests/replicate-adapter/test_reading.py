@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from adapter_kit.outcomes import (
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.transport import Exchange
+from adapter_kit.port.outcomes import (
     AlreadyOver,
     Broken,
     CancelPending,
@@ -20,7 +22,6 @@ from adapter_kit.outcomes import (
     Unreadable,
     Waiting,
 )
-from adapter_kit.wire import Answer, Exchange
 from contracts.failures import FailureKind as Kind
 from replicate_adapter.reading import cancel_outcome, check_outcome, ref_of
 from replicate_adapter.transport import sdk_version

@@ -6,26 +6,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import adapter_kit
-from adapter_kit.callbacks import Callbacks
-from adapter_kit.calls import CallbackUrl, Calls
-from adapter_kit.collect import Collector
-from adapter_kit.commands import CommandHandler
-from adapter_kit.driver import Driver
-from adapter_kit.gate import PROBE_LEASE_S, Limits
-from adapter_kit.gatekeeper import Gatekeeper
-from adapter_kit.health import Health, Pace
-from adapter_kit.hearing import Hearing
-from adapter_kit.provider import Provider
-from adapter_kit.purging import ledger_chores
-from adapter_kit.record import Attempt
-from adapter_kit.refusals import output_hosts_checked
-from adapter_kit.searching import Searcher
+from adapter_kit.artifacts.collector import Collector
+from adapter_kit.artifacts.egress_advice import output_hosts_checked
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.breaker.policy import PROBE_LEASE_S, Limits
+from adapter_kit.breaker.probe import Health, Pace
+from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.engine.actions import CallbackUrl, Calls
+from adapter_kit.engine.callback_monitor import Hearing
+from adapter_kit.engine.callbacks import Callbacks
+from adapter_kit.engine.claim_loop import Driver
+from adapter_kit.engine.command_handler import CommandHandler
+from adapter_kit.engine.outcome_writer import Settler
+from adapter_kit.engine.reconciler import Searcher
+from adapter_kit.engine.retention import ledger_chores
+from adapter_kit.port.provider import Provider
 from adapter_kit.settings import AdapterSettings
-from adapter_kit.settling import Settler
 from chassis.artifacts import ArtifactStore
 from chassis.delivery.consumer import BatchConsumer
 from chassis.errors import CannotStart
-from chassis.http.callback_urls import callback_url
 from chassis.http.egress import EgressPolicy, egress_client
 from chassis.http.server import health_app, serve_http
 from chassis.kafka.broker import make_broker, running
@@ -37,6 +36,7 @@ from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import Housekeeping
 from chassis.runtime.runtime import Runtime
+from contracts.callback_urls import callback_url
 from contracts.generation import Provider as ProviderName
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
 

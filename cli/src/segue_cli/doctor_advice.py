@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
-from adapter_kit.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
+from adapter_kit.port.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from chassis.settings.header_values import header_fault
 from contracts.failures import FailureKind
 from contracts.generation import Provider

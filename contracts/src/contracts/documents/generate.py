@@ -1,4 +1,4 @@
-"""`python -m contracts.documents.generate` writes the JSON Schemas and the AsyncAPI document; `--check` fails on drift."""
+"""`python -m contracts.documents.generate` writes the schemas and the AsyncAPI document; `--check` fails on drift."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.judging import (
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.error_rules import (
     ABOUT_ACCESS,
     ABOUT_CALLBACK,
     ABOUT_MODEL,
@@ -28,9 +29,8 @@ from adapter_kit.judging import (
     places_of,
     texts_in,
 )
-from adapter_kit.outcomes import Failure
 from adapter_kit.phrases.reading import kind_said
-from adapter_kit.wire import Answer
+from adapter_kit.port.outcomes import Failure
 from contracts.failures import FAILURES, FailureKind
 
 _TIMEOUT_TYPE: Final = ("x-fal-request-timeout-type", "user")

@@ -13,10 +13,12 @@ from uuid import uuid4
 
 from fal_client import AsyncRequestHandle
 
-from adapter_kit.answers import probe_outcome, submit_outcome
-from adapter_kit.judging import strings_in
-from adapter_kit.listing import Page, of_about_the_same_time, walk, without_answer
-from adapter_kit.outcomes import (
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.error_rules import strings_in
+from adapter_kit.http.responses import probe_outcome, submit_outcome
+from adapter_kit.http.transport import checked_key, exchange, is_sendable
+from adapter_kit.port.listing import Page, of_about_the_same_time, walk, without_answer
+from adapter_kit.port.outcomes import (
     Accepted,
     Callback,
     CancelOutcome,
@@ -31,8 +33,7 @@ from adapter_kit.outcomes import (
     SubmitOutcome,
     Waiting,
 )
-from adapter_kit.provider import LostSubmission, Run, Submission
-from adapter_kit.wire import Answer, checked_key, exchange, is_sendable
+from adapter_kit.port.provider import LostSubmission, Run, Submission
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 from fal_adapter.errors import ended_without_a_run, fal_failure, is_own_word

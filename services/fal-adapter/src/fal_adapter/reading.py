@@ -12,10 +12,12 @@ from typing import Final, TypeGuard
 
 from pydantic import JsonValue
 
-from adapter_kit.answers import is_definite, no_answer
-from adapter_kit.instead import refusal_in
-from adapter_kit.judging import echoes_in, strings_in
-from adapter_kit.outcomes import (
+from adapter_kit.http.answer import Answer, json_object
+from adapter_kit.http.error_rules import echoes_in, strings_in
+from adapter_kit.http.responses import is_definite, no_answer
+from adapter_kit.http.sanitize import raw_text, words
+from adapter_kit.http.transport import Exchange
+from adapter_kit.port.outcomes import (
     AlreadyOver,
     Broken,
     Callback,
@@ -31,8 +33,8 @@ from adapter_kit.outcomes import (
     Stopped,
     Waiting,
 )
-from adapter_kit.outputs import read_outputs
-from adapter_kit.wire import Answer, Exchange, json_object, raw_text, words
+from adapter_kit.results.outputs import read_outputs
+from adapter_kit.results.refusals import refusal_in
 from contracts.failures import FailureKind
 from contracts.generation import Modality
 from fal_adapter.errors import is_page, is_too_early, run_failure, tells_of_failure

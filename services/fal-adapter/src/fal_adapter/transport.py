@@ -11,7 +11,7 @@ import httpx
 from fal_client import AsyncClient
 from fal_client import client as sdk
 
-from adapter_kit.wire import Wire
+from adapter_kit.http.transport import Wire
 
 
 class FalClient(AsyncClient):

@@ -10,9 +10,9 @@ from typing import Final
 from fastapi import APIRouter, HTTPException, Request, Response
 from opentelemetry import trace
 
-from chassis.http.callback_urls import CALLBACKS_PATH, mac_is_right
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import traceparent_of
+from contracts.callback_urls import CALLBACKS_PATH, mac_is_right
 from contracts.generation import PROVIDERS, Provider
 from contracts.ids import AttemptId, job_of
 from contracts.messages.callbacks import CallbackReceived

@@ -6,9 +6,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.http.callback_urls import without_mac
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import Telemetry
+from contracts.callback_urls import without_mac
 from gateway.database import begin_request
 from gateway.problems import internal_error
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from chassis.http.callback_urls import CALLBACKS_PATH
+from contracts.callback_urls import CALLBACKS_PATH
 from contracts.generation import Provider
 from gateway.problems import Problem, shown
 

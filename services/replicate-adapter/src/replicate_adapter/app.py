@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from adapter_kit.gate import Limits
+from adapter_kit.breaker.policy import Limits
 from adapter_kit.service import adapter
 from chassis.runtime.runtime import Runtime
 from replicate_adapter.output_hosts import output_hosts

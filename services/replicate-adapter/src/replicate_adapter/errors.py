@@ -12,7 +12,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.judging import (
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.error_rules import (
     ABOUT_ACCESS,
     ABOUT_CALLBACK,
     ABOUT_MODEL,
@@ -26,8 +27,7 @@ from adapter_kit.judging import (
     places_said,
     texts_in,
 )
-from adapter_kit.outcomes import Failure
-from adapter_kit.wire import Answer
+from adapter_kit.port.outcomes import Failure
 from contracts.failures import FailureKind
 
 _SENSITIVE: Final = r"\bE005\b|flagged as sensitive"

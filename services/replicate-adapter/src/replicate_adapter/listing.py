@@ -8,11 +8,12 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import JsonValue
 
-from adapter_kit.answers import no_answer
-from adapter_kit.listing import Listed, Page, time_in, window
-from adapter_kit.outcomes import NoAnswer
-from adapter_kit.provider import LostSubmission
-from adapter_kit.wire import Answer, Exchange
+from adapter_kit.http.answer import Answer
+from adapter_kit.http.responses import no_answer
+from adapter_kit.http.transport import Exchange
+from adapter_kit.port.listing import Listed, Page, time_in, window
+from adapter_kit.port.outcomes import NoAnswer
+from adapter_kit.port.provider import LostSubmission
 from replicate_adapter.reading import ref_in
 
 _LIST: Final = "/v1/predictions"

@@ -13,10 +13,11 @@ from typing import Final, Literal
 
 from replicate.prediction import Predictions
 
-from adapter_kit.answers import probe_outcome, submit_outcome
-from adapter_kit.judging import strings_in
-from adapter_kit.listing import Page, of_about_the_same_time, walk
-from adapter_kit.outcomes import (
+from adapter_kit.http.error_rules import strings_in
+from adapter_kit.http.responses import probe_outcome, submit_outcome
+from adapter_kit.http.transport import checked_key, exchange, is_sendable
+from adapter_kit.port.listing import Page, of_about_the_same_time, walk
+from adapter_kit.port.outcomes import (
     Callback,
     CancelOutcome,
     CheckOutcome,
@@ -27,8 +28,7 @@ from adapter_kit.outcomes import (
     Refused,
     SubmitOutcome,
 )
-from adapter_kit.provider import LostSubmission, Run, Submission
-from adapter_kit.wire import checked_key, exchange, is_sendable
+from adapter_kit.port.provider import LostSubmission, Run, Submission
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 from replicate_adapter.errors import api_failure

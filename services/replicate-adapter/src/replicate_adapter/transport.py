@@ -9,7 +9,7 @@ from importlib.metadata import version
 import httpx
 from replicate.client import Client
 
-from adapter_kit.wire import Wire
+from adapter_kit.http.transport import Wire
 
 
 class ReplicateClient(Client):

@@ -1,0 +1,237 @@
+"""One output brought from a provider to a file on this machine: bounded, hashed, and resumed when the line breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import httpx
+
+from adapter_kit.artifacts.unwrapping import TooLarge, unwrap
+from adapter_kit.http.causes import first_cause
+from adapter_kit.http.decoding import codings_of
+from adapter_kit.media.inspect import Unusable
+from adapter_kit.media.integrity import is_whole
+from adapter_kit.results.data_urls import NotData, data_in, data_url
+from chassis.http.egress import following
+
+TRIES: Final = 4
+PAUSE_S: Final = 0.1
+"""Seconds to wait after the first break; doubles with each."""
+FRAMING_BYTES: Final = 1024 * 1024
+"""How much longer than the output itself its coding may make it."""
+
+_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_BODIES: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
+"""Answers whose body is the whole of what was asked for."""
+
+
+class Lost(Exception):
+    """The provider answers, and does not have the output: not yet, or not any more."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the provider answers {status} to the request for its output")
+        self.status = status
+
+
+class Unreachable(Exception):
+    """The output could not be had now; later it may."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Unconnected(Unreachable):
+    """No connection was made to the host: of the output's own, or of one that it leads to."""
+
+    def __init__(self, host: str, error: httpx.RequestError) -> None:
+        super().__init__(f"no connection to {host or 'its host'} could be made ({type(error).__name__})")
+        self.host = host
+        self.why = str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file as it came, made plain."""
+
+    sha256: str
+    content_type: str | None
+    """What the sender calls it."""
+
+
+class _Broken(Exception):
+    pass
+
+
+async def download(
+    client: httpx.AsyncClient, url: str, path: Path, max_bytes: int, connected: Callable[[], None]
+) -> Fetched:
+    """Write what `url` holds to `path`, without what it was compressed or framed in.
+
+    `connected` is called whenever there was a connection to the host that has the output. Raises Lost, Unreachable,
+    Unconnected, TooLarge, Unusable (no URL, not data), EgressRefused, and OSError for `path`.
+    """
+    if (head := data_url(url)) is not None:
+        connected()
+        sha256 = await asyncio.to_thread(_write_data_url, url, path, max_bytes)
+        return Fetched(sha256, head.content_type)
+    with await asyncio.to_thread(path.open, "wb") as file:
+        part = _Part(file, max_bytes)
+        await _fetch_whole(client, url, part, connected)
+    await asyncio.to_thread(unwrap, path, part.codings, max_bytes)
+    return Fetched(await asyncio.to_thread(_sha256_of, path), part.content_type)
+
+
+class _Part:
+    """What has come so far, and what is needed to ask for the rest."""
+
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self._given_up: set[tuple[int, bytes]] = set()
+        self.start_over()
+
+    def start_over(self, headers: httpx.Headers | None = None, total: int | None = None) -> None:
+        headers = headers or httpx.Headers()
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.total = total
+        self.content_type: str | None = headers.get("content-type")
+        self.codings = codings_of(headers.get("content-encoding", ""))
+        # What is compressed on the way may be so in another way the next time: it cannot be glued together.
+        self.validator = None if self.codings else _validator(headers)
+
+    def append(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size > self._max_bytes + (FRAMING_BYTES if self.codings else 0):
+            raise TooLarge(self._max_bytes)
+        self._digest.update(chunk)
+        self._file.write(chunk)
+
+    def headers(self) -> dict[str, str]:
+        # Compressed bytes could neither be resumed nor counted before they are unpacked.
+        plain = {"accept-encoding": "identity"}
+        if self.size and self.validator:
+            return plain | {"range": f"bytes={self.size}-", "if-range": self.validator}
+        return plain
+
+    def broke_off_here_before(self) -> bool:
+        """Whether the very same bytes came once before, and no more."""
+        so_far = (self.size, self._digest.digest())
+        if so_far in self._given_up:
+            return True
+        self._given_up.add(so_far)
+        return False
+
+    def is_whole(self) -> bool:
+        """Whether it is by its own account, where what was said of its length is not to be believed."""
+        self._file.flush()
+        return self.size > 0 and not self.codings and is_whole(Path(self._file.name))
+
+
+async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:
+    reason, was_connected = "", False
+    for tries in range(TRIES):
+        if tries:
+            await asyncio.sleep(PAUSE_S * 2 ** (tries - 1))
+        try:
+            return await _fetch(client, url, part, connected)
+        except httpx.InvalidURL as error:
+            raise Unusable("an output whose address is not a URL") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            if tries + 1 == TRIES and not was_connected:
+                raise Unconnected(error.request.url.host, error) from error
+            reason = type(error).__name__
+        except (httpx.RequestError, _Broken) as error:
+            was_connected = True
+            connected()
+            reason = type(first_cause(error)).__name__.lstrip("_")
+        if part.broke_off_here_before() and await asyncio.to_thread(part.is_whole):
+            return None
+    raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}")
+
+
+async def _fetch(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:
+    request = client.build_request("GET", url, headers=part.headers())
+    async with following(client, request) as response:
+        connected()
+        if _is_complete(response, part):
+            return
+        async for chunk in response.aiter_raw():
+            await asyncio.to_thread(part.append, chunk)
+    if part.total not in (None, part.size):
+        raise _Broken
+
+
+def _is_complete(response: httpx.Response, part: _Part) -> bool:
+    """Whether all is there already. Raises unless the body that follows is the output, or the rest of it."""
+    status = response.status_code
+    if status in (408, 425, 429) or status >= 500:
+        raise Unreachable(f"the provider answers {status} to the request for its output", status)
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if part.size and response.headers.get("content-range", "").strip() == f"bytes */{part.size}":
+            return True
+        part.start_over()
+        raise _Broken
+    if status == HTTPStatus.PARTIAL_CONTENT:
+        _begin_part(response, part)
+    elif status in _BODIES:
+        part.start_over(response.headers, _length(response.headers))
+    else:
+        raise Lost(status)
+    return False
+
+
+def _begin_part(response: httpx.Response, part: _Part) -> None:
+    """Take a 206 for the rest of what is there, or, where nothing is, for its beginning or the whole of it."""
+    told = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
+    start, total = (int(told[1]), told[3]) if told else (0, "*")
+    known = int(total) if total != "*" else None
+    if part.size and told and start == part.size and known in (None, part.total):
+        return
+    if part.size or start:
+        part.start_over()
+        raise _Broken
+    part.start_over(response.headers, known)
+
+
+def _length(headers: httpx.Headers) -> int | None:
+    length = headers.get("content-length", "")
+    # Of a body in chunks the chunks tell where it ends (RFC 9112 §6.3).
+    return int(length) if length.isdecimal() and "transfer-encoding" not in headers else None
+
+
+def _validator(headers: httpx.Headers) -> str | None:
+    etag: str | None = headers.get("etag")
+    last_modified: str | None = headers.get("last-modified")
+    # A weak one holds for files that are alike, not the same.
+    return etag if etag and not etag.startswith("W/") else last_modified
+
+
+def _write_data_url(url: str, path: Path, max_bytes: int) -> str:
+    # Escaped or in base64, a byte takes at most three characters, so a longer text cannot fit.
+    if len(url) > 3 * max_bytes + 4096:
+        raise TooLarge(max_bytes)
+    try:
+        content = data_in(url)
+    except NotData as error:
+        raise Unusable(str(error)) from error
+    if len(content) > max_bytes:
+        raise TooLarge(max_bytes)
+    path.write_bytes(content)
+    unwrap(path, [], max_bytes)
+    return _sha256_of(path)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,164 @@
+"""Fetching: how long the output of a run that its provider finished is asked for, before it counts as lost. Pure.
+
+The run is paid for. One look at its result is no verdict: a file may appear a little later than the word that it is
+there, and an answer of 404 may come from a replica that lags behind. Until the end of the fetching window the output is
+asked for again, with growing pauses. Only then is it lost, and only then may another provider be paid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from adapter_kit.attempt.inputs import Collect, CollectFailed
+from adapter_kit.attempt.model import (
+    MISSING_TRIES,
+    Attempt,
+    FollowUp,
+    Step,
+    failed,
+    put_off,
+    succeeded,
+    told,
+    with_lease,
+)
+from adapter_kit.port.outcomes import CheckOutcome, Failure, Output, Produced, Unreadable
+from contracts.failures import FAILURES, FailureKind
+from contracts.messages.attempts import AttemptProgressed
+
+FETCH_SHARE: Final = 0.5
+"""The window's share of the time that the job has left; the rest is for the next provider."""
+FETCH_AT_LEAST_S: Final = 30.0
+"""The shortest window, in seconds, where the job has that much time left."""
+
+LONGEST_WAIT_S: Final = 30.0
+"""How long the provider may put off a question for a result, in seconds."""
+
+
+def window(attempt: Attempt, now: datetime) -> datetime:
+    """End of the fetching window; a new one begins `now` where there is none.
+
+    It is half the time up to the job's deadline, or all of it where no other provider may be paid, and at most as long
+    as the provider keeps the result. A job that is being cancelled waits for the shortest window only.
+    """
+    if attempt.fetch_by is not None:
+        return attempt.fetch_by
+    left_s = max(0.0, (attempt.deadline_at - now).total_seconds())
+    if attempt.cancel_reason in ("client", "deadline"):
+        share_s = FETCH_AT_LEAST_S
+    else:
+        share_s = left_s if attempt.lost_output_policy == "fail" else max(FETCH_AT_LEAST_S, left_s * FETCH_SHARE)
+    return now + timedelta(seconds=min(left_s, share_s, attempt.results_kept_s))
+
+
+def output_pending(
+    attempt: Attempt, reason: str, now: datetime, instead: tuple[Output, ...] = (), *, wait_s: float | None = None
+) -> Step:
+    """The run finished, and its output is not there yet; what may stand for it is taken once the window is over.
+
+    The provider may have asked to `wait_s` before the next question.
+    """
+    fetch_by = window(attempt, now)
+    if now >= fetch_by:
+        over = replace(attempt, cancel_answered=True)  # There is nothing left to stop.
+        if instead:
+            taken = with_lease(replace(over, state="collecting", outputs=instead, fetch_by=fetch_by, tries=0), now)
+            message = f"{reason}; what stands beside it is taken in its place"
+            return told(taken, AttemptProgressed, now, Collect(), stage="collecting", message=message)
+        return lost(over, Failure(FailureKind.OUTPUT_LOST, reason), now)
+    if attempt.state == "collecting":
+        return _again(attempt, fetch_by, now, wait_s)
+    collecting = replace(attempt, state="collecting", fetch_by=fetch_by, tries=0)
+    return _told_again(collecting, "collecting", fetch_by, reason, now, wait_s)
+
+
+def unreadable(attempt: Attempt, found: Unreadable, now: datetime) -> Step:
+    """The run finished with a result that Segue cannot read: nobody else is paid until a person has looked."""
+    failure = Failure(FailureKind.OUTPUT_UNREADABLE, f"{found.reason}: {found.raw}")
+    return failed(attempt, failure, now, cost_usd=attempt.price_usd)
+
+
+def not_known(attempt: Attempt, reason: str, now: datetime) -> Step | None:
+    """The provider does not know the run: it is asked again; None once the window is over."""
+    fetch_by = window(attempt, now)
+    if now >= fetch_by and attempt.tries + 1 >= MISSING_TRIES:
+        return None
+    asking = replace(attempt, fetch_by=fetch_by)
+    if attempt.fetch_by is None:
+        unknown = f"the provider does not know the run, and is asked again: {reason}"
+        return _told_again(asking, attempt.stage or "queued", fetch_by, unknown, now)
+    return _again(asking, fetch_by, now)
+
+
+def lost(attempt: Attempt, failure: Failure, now: datetime) -> Step:
+    """The window is over. What the provider shows of the run later is still kept."""
+    follow_up: FollowUp = "collect" if attempt.outputs else "watch"
+    return failed(attempt, failure, now, cost_usd=attempt.price_usd, follow_up=follow_up)
+
+
+def collect_failed(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
+    """An output could not be brought into the store; once the window is over, those that are there are kept."""
+    failure, attempt = happened.failure, noted(attempt, happened)
+    if happened.final:
+        return failed(attempt, failure, now, cost_usd=attempt.price_usd)
+    # What is ours to mend is tried up to the deadline, since nobody else is paid for it.
+    ours = not FAILURES[failure.kind].moves_on and not attempt.stored
+    until = attempt.deadline_at if ours else window(attempt, now)
+    if now >= until:
+        return partly(attempt, happened, now) if attempt.stored else lost(attempt, failure, now)
+    if attempt.tries:
+        return _again(attempt, until, now)
+    return _told_again(attempt, "collecting", until, failure.message, now)
+
+
+def noted(attempt: Attempt, happened: CollectFailed) -> Attempt:
+    """The attempt with what this collection achieved: a later one may achieve less."""
+    stored = {**attempt.stored, **happened.stored}
+    return replace(attempt, reached=attempt.reached | happened.reached, stored=stored)
+
+
+def named_anew(attempt: Attempt, outcome: CheckOutcome) -> Attempt:
+    """The attempt with the outputs that its result names by now: links expire, and files come late.
+
+    What is known of an output stays known where its number stands for the same file. A result that names fewer, or
+    none, is not believed.
+    """
+    if not isinstance(outcome, Produced) or len(outcome.outputs) < len(attempt.outputs):
+        return attempt
+    pairs = enumerate(zip(attempt.outputs, outcome.outputs, strict=False), start=1)
+    same = frozenset(n for n, (before, by_now) in pairs if _file(before) == _file(by_now))
+    stored = {n: artifact for n, artifact in attempt.stored.items() if n in same}
+    return replace(attempt, outputs=outcome.outputs, reached=attempt.reached & same, stored=stored)
+
+
+def _file(output: Output) -> str:
+    return output.url.partition("?")[0]
+
+
+def partly(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
+    """Some of its outputs are stored, and the others lost: what was paid for is kept, and what is missing told."""
+    count = len(attempt.outputs)
+    without = [n for n in range(1, count + 1) if n not in attempt.stored]
+    why = "; ".join(happened.missing.get(n, f"output {n}: {happened.failure.message}") for n in without)
+    artifacts = tuple(artifact for _, artifact in sorted(attempt.stored.items()))
+    return succeeded(attempt, artifacts, now, missing=f"{len(without)} of {count} outputs could not be had: {why}")
+
+
+def _told_again(
+    attempt: Attempt,
+    stage: Literal["queued", "running", "collecting"],
+    until: datetime,
+    reason: str,
+    now: datetime,
+    wait_s: float | None = None,
+) -> Step:
+    again = _again(attempt, until, now, wait_s)
+    return told(again.attempt, AttemptProgressed, now, stage=stage, message=reason)
+
+
+def _again(attempt: Attempt, until: datetime, now: datetime, wait_s: float | None = None) -> Step:
+    again = put_off(attempt, now).attempt
+    due = max(again.next_action_at or now, now + timedelta(seconds=min(wait_s or 0.0, LONGEST_WAIT_S)))
+    # The last try is at the end of the window.
+    return Step(replace(again, next_action_at=min(due, until) if now < until else due))

@@ -1,0 +1,167 @@
+"""What can happen to an attempt, and what there may be to do about it: the vocabulary of the attempt machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from adapter_kit.port.outcomes import (
+    CancelOutcome,
+    CheckOutcome,
+    Failure,
+    FindOutcome,
+    ProviderRef,
+    SubmitOutcome,
+)
+from contracts.messages.attempts import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Its `next_action_at` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """The provider is well, but may not be asked before `until`."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShutOut:
+    """The provider is known to be unwell; it may be asked at `until`."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWanted:
+    """The orchestrator wants it stopped."""
+
+    reason: Literal["client", "deadline"]
+
+
+@dataclass(frozen=True, slots=True)
+class CalledBack:
+    """The provider called: there is something to see. What it is, is asked of the provider itself."""
+
+    ref: ProviderRef | None = None
+    """The run it called about, where it said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAnswered:
+    """What came of the POST of the given submission."""
+
+    submission: int
+    outcome: SubmitOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the provider says of the run."""
+
+    outcome: CheckOutcome
+    callbacks_arrive: bool = False
+    """The provider's callbacks were reaching us of late, so that looking again is only a backstop."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAnswered:
+    """What the provider says to the cancel."""
+
+    outcome: CancelOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the provider's listing says about a lost submit."""
+
+    outcome: FindOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An operator says what became of a lost submit."""
+
+    ref: ProviderRef | None
+    """The run it is; None: there is none."""
+    said_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CollectWanted:
+    """An operator wants the output of a paid run fetched again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The outputs are in the artifact store."""
+
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectFailed:
+    """Not all outputs could be stored. Outputs are named by their number in the result, from 1 on."""
+
+    failure: Failure
+    final: bool
+    """Trying again is in vain."""
+    reached: frozenset[int] = frozenset()
+    """Outputs whose hosts could be connected to."""
+    stored: Mapping[int, Artifact] = field(default_factory=dict)
+    missing: Mapping[int, str] = field(default_factory=dict)
+    """Why the others could not be had."""
+
+
+Happening = (
+    Due
+    | HeldBack
+    | ShutOut
+    | CancelWanted
+    | CalledBack
+    | SubmitAnswered
+    | Checked
+    | CancelAnswered
+    | Searched
+    | Resolved
+    | CollectWanted
+    | Collected
+    | CollectFailed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """POST the run, once, while the lease is surely held; never otherwise."""
+
+    submission: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Ask how the run stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask for the run to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Look for the run in the provider's listing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Copy the outputs into the artifact store."""
+
+
+Action = Post | Check | Cancel | Search | Collect

@@ -1,0 +1,35 @@
+"""Silence: what a provider's listing, where a lost submit is not to be found, says about it. Pure.
+
+A listing that shows every run at once proves at once that there is none. Any other proves it at the end of the grace,
+in which an accepted run must have shown itself; and for as long as the listing could not be asked, the grace is longer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from adapter_kit.attempt.model import Attempt
+
+CONCLUSIVE_AFTER_S: Final = 10.0
+"""How long a complete listing may lag behind an accepted POST."""
+DEAF_AFTER_S: Final = 45.0
+"""A listing that is asked every 15 s or so, and has not answered for longer than this, was not to be heard."""
+
+
+def heard(attempt: Attempt, now: datetime) -> Attempt:
+    """The attempt once the listing has answered: what it kept silent before counts as deafness, if it was long."""
+    silent_s = (now - (attempt.heard_at or now)).total_seconds()
+    return replace(attempt, heard_at=now, deaf_s=attempt.deaf_s + (silent_s if silent_s > DEAF_AFTER_S else 0.0))
+
+
+def shown_by(attempt: Attempt, *, conclusive: bool) -> datetime | None:
+    """When a run that the provider accepted is in its listing for sure; None of what was never submitted."""
+    if attempt.submit_started_at is None or attempt.resolve_by is None:
+        return None
+    if conclusive:
+        # Having answered, the provider is done with the POST; else it may be under way for all of its time.
+        latest = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s)
+        return (attempt.submit_answered_at or latest) + timedelta(seconds=CONCLUSIVE_AFTER_S)
+    return attempt.resolve_by + timedelta(seconds=attempt.deaf_s)

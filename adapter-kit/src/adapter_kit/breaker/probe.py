@@ -1,0 +1,160 @@
+"""Health: whether the provider answers and takes the key, asked for free, and kept where the gateway reads it.
+
+One replica asks at a time: more often while a gate is shut for something that the answer has to do with. What paid runs
+say of the provider is in its gates, and outweighs a probe: one that is content with the key knows nothing of the
+balance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, assert_never
+
+from adapter_kit.breaker.policy import ASKED_FIRST
+from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.port.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
+from adapter_kit.port.provider import Provider
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import LOOP_LIMIT_S, bounded, transaction
+from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.runtime import Runtime
+from contracts.text import error_in_words
+
+LOOK_EVERY_S: Final = 1.0
+"""How often a replica looks whether it is its turn; what shut a gate just now is asked about at once."""
+PROBE_LIMIT_S: Final = 10.0
+TURN_S: Final = PROBE_LIMIT_S + 5.0
+JITTER: Final = 0.1
+
+_AT_ONCE = """
+INSERT INTO free_probe (provider, held_until, next_at) VALUES ($1, now(), now())
+ON CONFLICT (provider) DO UPDATE SET next_at = now()
+"""
+_TAKE_TURN = """
+UPDATE free_probe SET held_until = now() + make_interval(secs => $2)
+WHERE provider = $1 AND held_until <= now() AND (next_at <= now() OR EXISTS (
+    SELECT FROM gates
+    WHERE body ->> 'state' = 'open' AND body ->> 'asked_at' IS NULL AND body ->> 'shut_for' = ANY($3)
+))
+RETURNING now() AS taken_at, held_until
+"""
+_END_TURN = """
+UPDATE free_probe SET held_until = now(), next_at = now() + make_interval(secs => $3)
+WHERE provider = $1 AND held_until = $2 RETURNING now()
+"""
+_NEXT_IN = "UPDATE free_probe SET next_at = now() + make_interval(secs => $2) WHERE provider = $1"
+_WRITE = """
+INSERT INTO health AS h (provider, status, error, since, checked_at, concurrent_runs, submits_per_minute)
+VALUES ($1, $2, $3, now(), now(), $4, $5)
+ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.error, checked_at = now(),
+    concurrent_runs = excluded.concurrent_runs, submits_per_minute = excluded.submits_per_minute,
+    since = CASE WHEN h.status = excluded.status THEN h.since ELSE now() END
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many seconds lie between two free probes."""
+
+    every_s: float
+    shut_every_s: float
+    """While a gate is shut for something that the answer has to do with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    taken_at: datetime
+    held_until: datetime
+
+
+class Health:
+    """Probes the provider, tells the gates, and writes what it said."""
+
+    def __init__(
+        self, provider: Provider, pool: Pool, runtime: Runtime, probe_endpoint: str, keeper: Gatekeeper, pace: Pace
+    ) -> None:
+        self._provider = provider
+        self._pool = pool
+        self._runtime = runtime
+        self._endpoint = probe_endpoint
+        self._keeper = keeper
+        self._pace = pace
+        self._log = get_logger("adapter_kit.breaker.probe")
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Probe and write for as long as the block lasts."""
+        async with asyncio.TaskGroup() as tasks:
+            watcher = tasks.create_task(self._watch())
+            self._runtime.must_live(lambda: "the provider's health watch" if watcher.done() else None)
+            try:
+                yield
+            finally:
+                watcher.cancel()
+
+    async def _watch(self) -> None:
+        told = False
+        while True:
+            try:
+                if not told:
+                    # A restart may have brought another key.
+                    async with bounded(self._pool, LOOP_LIMIT_S) as connection:
+                        await connection.execute(_AT_ONCE, self._provider.name)
+                    told = True
+                await self.look()
+            except TRANSIENT as problem:
+                self._log.warning("health not written", error=repr(problem))
+            if not await self._runtime.pause(_jittered(LOOK_EVERY_S)):
+                return
+
+    async def look(self) -> bool:
+        """Probe, if it is due and no other replica does; whether it was."""
+        kinds = [kind.value for kind in ASKED_FIRST]
+        async with bounded(self._pool, LOOP_LIMIT_S) as connection:
+            row = await connection.fetchrow(_TAKE_TURN, self._provider.name, TURN_S, kinds)
+        if row is None:
+            return False
+        turn = _Turn(row["taken_at"], row["held_until"])
+        outcome = await self._probe()
+        async with transaction(self._pool, LOOP_LIMIT_S) as connection:
+            return await self._write(connection, turn, outcome)
+
+    async def _write(self, connection: Connection, turn: _Turn, outcome: ProbeOutcome) -> bool:
+        name = self._provider.name
+        now = await connection.fetchval(_END_TURN, name, turn.held_until, _jittered(self._pace.every_s))
+        if now is None:
+            return False  # It took so long that another replica has asked since.
+        if await self._keeper.learn_for_free(connection, outcome, turn.taken_at, now):
+            await connection.execute(_NEXT_IN, name, _jittered(self._pace.shut_every_s))
+        error, limits = _said(outcome), self._keeper.limits
+        caps = limits.concurrent, limits.per_minute
+        await connection.execute(_WRITE, name, "fail" if error else "ok", error, *caps)
+        return True
+
+    async def _probe(self) -> ProbeOutcome:
+        try:
+            async with asyncio.timeout(PROBE_LIMIT_S):
+                return await self._provider.probe(self._endpoint)
+        except Exception as error:  # noqa: BLE001 - a probe that fails in any way is news, not an accident
+            return NoAnswer(error_in_words(error))
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(1 - JITTER, 1 + JITTER)
+
+
+def _said(outcome: ProbeOutcome) -> str | None:
+    match outcome:
+        case KeyAccepted():
+            return None
+        case KeyRefused(failure):
+            return failure.message
+        case NoAnswer(reason):
+            return reason
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,61 @@
+"""Hearing: whether the provider's callbacks reach us, as this process sees it; while they do, looking is a backstop."""
+
+from __future__ import annotations
+
+from adapter_kit.attempt.inputs import Checked, Happening, SubmitAnswered
+from adapter_kit.attempt.machine import is_foreign
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.metrics import CALLBACKS_ARRIVE, DUPLICATES_SUSPECTED
+from adapter_kit.port.outcomes import Accepted, Broken, Produced, ProviderRef
+from chassis.observability.logs import get_logger
+from contracts.generation import Provider
+
+
+class Hearing:
+    """What callbacks, and endings without one, have told so far. Until the first callback it relies on none."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._log = get_logger("adapter_kit.engine.callback_monitor")
+        self.callbacks_arrive = False
+        CALLBACKS_ARRIVE.labels(provider).set(0)
+
+    def heard(self) -> None:
+        """A callback arrived."""
+        self._now(arrive=True)
+
+    def note(self, attempt: Attempt, happening: Happening) -> None:
+        """Learn from what happened to `attempt`, as it is since then."""
+        arrived = said_of_callbacks(attempt, happening)
+        if arrived is not None:
+            self._now(arrive=arrived)
+        if isinstance(happening, SubmitAnswered) and isinstance(happening.outcome, Accepted):
+            self.suspect(attempt, happening.outcome.ref)
+
+    def suspect(self, attempt: Attempt, ref: ProviderRef | None) -> bool:
+        """Whether `ref` is a second run in the attempt's name; if so, it is told and counted."""
+        if ref is None or not is_foreign(attempt, ref):
+            return False
+        DUPLICATES_SUSPECTED.labels(self._provider).inc()
+        known = attempt.ref.request_id if attempt.ref else None
+        ids = {"job_id": attempt.job_id, "attempt_id": attempt.attempt_id}
+        self._log.error("the provider has another run of this attempt", ref=ref.request_id, known=known, **ids)
+        return True
+
+    def _now(self, *, arrive: bool) -> None:
+        if arrive == self.callbacks_arrive:
+            return
+        self.callbacks_arrive = arrive
+        CALLBACKS_ARRIVE.labels(self._provider).set(arrive)
+        if arrive:
+            self._log.info("callbacks arrive; polling thins out", provider=self._provider)
+        else:
+            self._log.warning("a run ended without a callback; polling as usual", provider=self._provider)
+
+
+def said_of_callbacks(attempt: Attempt, happening: Happening) -> bool | None:
+    """What a run's end says: the provider had called back, or it had to be asked; None where nothing is said."""
+    if not attempt.expects_callback or not isinstance(happening, Checked):
+        return None
+    # A run that is stopped on request need not be called back about.
+    return attempt.called_back if isinstance(happening.outcome, Produced | Broken) else None

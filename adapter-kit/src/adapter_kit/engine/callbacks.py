@@ -1,0 +1,74 @@
+"""What providers call back about: which of our runs it is, and that there is something to see. No more is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adapter_kit.attempt.inputs import CalledBack
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.engine import ledger
+from adapter_kit.engine.callback_monitor import Hearing
+from adapter_kit.metrics import CALLBACKS_HEARD
+from adapter_kit.port.outcomes import Callback, ProviderRef
+from adapter_kit.port.provider import Provider
+from chassis.kafka.outbox import Transaction
+from chassis.observability.logs import get_logger
+from contracts.ids import AttemptId
+from contracts.messages.callbacks import CallbackReceived
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    attempt_id: AttemptId
+    callback: Callback | None
+    ref: ProviderRef | None
+    """The run, unless another attempt has it."""
+
+
+class Callbacks:
+    """Takes verified webhooks into the ledger, in the transaction of the batch that brought them."""
+
+    def __init__(self, provider: Provider, hearing: Hearing) -> None:
+        self._provider = provider
+        self._hearing = hearing
+        self._log = get_logger("adapter_kit.engine.callbacks")
+
+    async def take(self, transaction: Transaction, received: Sequence[CallbackReceived]) -> None:
+        """Step each attempt that was called about. Repeats, and callbacks of what is over, change nothing."""
+        read = [(one.attempt_id, self._provider.read_callback(one.body)) for one in received]
+        owners = await ledger.owners(transaction, [callback.ref for _, callback in read if callback is not None])
+        called = [_called(attempt_id, callback, owners) for attempt_id, callback in read]
+        stepped = await ledger.apply(transaction, [(one.attempt_id, CalledBack(one.ref)) for one in called])
+        after = {attempt_id: each.attempt for attempt_id, each in stepped.items()}
+        transaction.after_commit(lambda: self._tell(called, after))
+
+    def _tell(self, called: Sequence[_Called], attempts: dict[AttemptId, Attempt]) -> None:
+        unknown = [one.attempt_id for one in called if one.attempt_id not in attempts]
+        if unknown:
+            # One line, however many there are: whoever can write to the topic can write a million.
+            self._log.warning("called back about unknown attempts", count=len(unknown), attempt_id=unknown[0])
+        for one in called:
+            verdict = self._verdict(one, attempts.get(one.attempt_id))
+            CALLBACKS_HEARD.labels(self._provider.name, verdict).inc()
+            if verdict == "unknown":
+                continue
+            ref, over = (one.callback.ref.request_id, one.callback.over) if one.callback else (None, None)
+            log = self._log.info if verdict == "heard" else self._log.warning
+            log("called back", attempt_id=one.attempt_id, provider_ref=ref, over=over, verdict=verdict)
+
+    def _verdict(self, one: _Called, attempt: Attempt | None) -> str:
+        if attempt is None:
+            return "unknown"
+        self._hearing.heard()
+        if self._hearing.suspect(attempt, one.ref):
+            return "foreign"
+        if one.callback is None:
+            return "unreadable"
+        return "heard" if one.ref is not None else "swapped"
+
+
+def _called(attempt_id: AttemptId, callback: Callback | None, owners: dict[str, AttemptId]) -> _Called:
+    # Of two runs with the same input, a listing may have given each attempt the other's: one each is as right.
+    ours = callback is not None and owners.get(callback.ref.request_id, attempt_id) == attempt_id
+    return _Called(attempt_id, callback, callback.ref if callback is not None and ours else None)

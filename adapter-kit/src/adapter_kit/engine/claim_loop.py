@@ -1,0 +1,222 @@
+"""The driver: takes due attempts from the ledger, does the one action each asks for, and tells what came of it.
+
+Every row with a time on it is somebody's to do. The driver sleeps until the earliest of those times, or until a handler
+in this process wakes it. It claims no more than it has free calls for, renews its leases while it works, and may die at
+any point: the rows come due again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Final
+
+import structlog
+
+from adapter_kit.attempt.inputs import Action, Collect, CollectFailed, Happening
+from adapter_kit.attempt.model import LEASE_S
+from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.engine import ledger
+from adapter_kit.engine.actions import Calls
+from adapter_kit.engine.ledger import Lease, Stepped
+from adapter_kit.engine.outcome_writer import Settler
+from adapter_kit.engine.telemetry import tell_of_end
+from adapter_kit.metrics import CALLS_IN_FLIGHT
+from adapter_kit.port.outcomes import Failure
+from chassis.kafka.outbox import Outbox
+from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import trace_id_of
+from chassis.postgres.limits import LOOP_LIMIT_S
+from chassis.postgres.pool import TRANSIENT, Pool
+from chassis.runtime.runtime import Check, Runtime
+from contracts.failures import FailureKind
+
+LONGEST_SLEEP_S: Final = 5.0
+LOCKED_S: Final = 0.1
+RENEW_S: Final = LEASE_S / 4
+STALL_S: Final = 60.0
+
+
+class Driver:
+    """Drives every attempt of one provider; any number of replicas may run."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        settler: Settler,
+        outbox: Outbox,
+        pool: Pool,
+        runtime: Runtime,
+        *,
+        concurrency: int,
+        keeper: Gatekeeper,
+    ) -> None:
+        self._calls = calls
+        self._settler = settler
+        self._outbox = outbox
+        self._pool = pool
+        self._runtime = runtime
+        self._free = concurrency
+        self._keeper = keeper
+        self._held: dict[Lease, float] = {}
+        self._collecting: set[asyncio.Task[Happening]] = set()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._turned_at = monotonic()
+        self._log = get_logger("adapter_kit.engine.claim_loop")
+
+    def wake(self) -> None:
+        """Look for due attempts now."""
+        self._wake.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Drive for as long as the block lasts; on leaving, finish the calls that are in flight."""
+        async with asyncio.TaskGroup() as keepers:
+            writer = keepers.create_task(self._settler.run())
+            renewer = keepers.create_task(self._renew_forever())
+            try:
+                async with asyncio.TaskGroup() as calls:
+                    claimer = calls.create_task(self._claim_forever(calls))
+                    for task, name in ((writer, "ledger writer"), (renewer, "lease renewer"), (claimer, "claim loop")):
+                        self._runtime.must_live(_finished(task, name))
+                    self._runtime.must_live(self._stalled)
+                    try:
+                        yield
+                    finally:
+                        self._close()
+            finally:
+                renewer.cancel()
+                writer.cancel()
+
+    def _close(self) -> None:
+        # The claim loop is asked, not cancelled: a claim cut off at its commit would be a POST nobody sends.
+        self._closing = True
+        self._wake.set()
+        for task in self._collecting:
+            task.cancel()
+
+    async def _claim_forever(self, calls: asyncio.TaskGroup) -> None:
+        while not self._closing:
+            self._wake.clear()
+            self._turned_at = monotonic()
+            try:
+                sleep_s = await self._claim_once(calls)
+            except TRANSIENT as error:
+                self._log.warning("the claim loop waits for the database", error=repr(error))
+                sleep_s = 0.5
+            await self._sleep(sleep_s)
+
+    async def _claim_once(self, calls: asyncio.TaskGroup) -> float:
+        if self._free <= 0:
+            return LONGEST_SLEEP_S  # A call that ends wakes the loop.
+        before = monotonic()
+        async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
+            claimed = await ledger.claim(transaction, self._free, self._keeper)
+            full = len(claimed) == self._free
+            idle = not claimed
+            next_s = None if full else await ledger.seconds_to_next(transaction)
+        for stepped in claimed:
+            self._tell_if_ended(stepped)
+            if stepped.action is not None:
+                self._free -= 1
+                self._held[_lease(stepped)] = before
+                calls.create_task(self._drive(stepped))
+        CALLS_IN_FLIGHT.set(len(self._held))
+        if full:
+            return 0.0
+        # What is due and was not claimed is locked by somebody: no reason to ask for it without a pause.
+        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(LOCKED_S if idle else 0.0, next_s))
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _drive(self, stepped: Stepped) -> None:
+        """Do the action, tell the ledger, and go on for as long as that leads to another."""
+        current: Stepped | None = stepped
+        with structlog.contextvars.bound_contextvars(**_log_context(stepped)):
+            try:
+                while current is not None and current.action is not None:
+                    current = await self._step(current, current.action)
+            except Exception:  # noqa: BLE001 - the lease runs out, and the row is due again for whoever claims it
+                self._log.exception("driving failed")
+            finally:
+                self._free += 1
+                self._wake.set()
+
+    async def _step(self, current: Stepped, action: Action) -> Stepped | None:
+        lease = _lease(current)
+        self._held.setdefault(lease, monotonic())
+        try:
+            happening = await self._act(current, action)
+            after = await self._settler.settle(current.attempt.attempt_id, happening)
+        finally:
+            self._held.pop(lease, None)
+        if after is not None:
+            self._calls.learn(after.attempt, happening)
+            self._tell_if_ended(after)
+        return after
+
+    async def _act(self, current: Stepped, action: Action) -> Happening:
+        lease = _lease(current)
+        call = self._calls.perform(current.attempt, action, current.traceparent, lambda: self._held.get(lease, 0.0))
+        if not isinstance(action, Collect):
+            return await call
+        task = asyncio.create_task(call)
+        self._collecting.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+            # Ours, whenever it is: at the end of the fetching window it is no reason to pay anybody else.
+            interrupted = Failure(FailureKind.STORE_FAILED, "the download was interrupted by a restart")
+            return CollectFailed(interrupted, final=False)
+        finally:
+            self._collecting.discard(task)
+
+    def _tell_if_ended(self, stepped: Stepped) -> None:
+        if stepped.ended:
+            tell_of_end(stepped.attempt, stepped.traceparent, self._runtime.telemetry)
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)  # Cancelled by the driver when the last call has ended.
+            if not self._held:
+                continue
+            before = monotonic()
+            try:
+                kept = await ledger.renew(self._pool, list(self._held))
+            except TRANSIENT as error:
+                self._log.warning("leases not renewed", error=repr(error))
+                continue
+            self._held.update({lease: before for lease in kept if lease in self._held})
+
+    def _stalled(self) -> str | None:
+        idle_s = monotonic() - self._turned_at
+        return f"the claim loop has not turned for {idle_s:.0f} s" if idle_s > STALL_S and self._free > 0 else None
+
+
+def _lease(stepped: Stepped) -> Lease:
+    return stepped.attempt.attempt_id, stepped.attempt.state
+
+
+def _finished(task: asyncio.Task[None], name: str) -> Check:
+    return lambda: f"the {name} has ended" if task.done() else None
+
+
+def _log_context(stepped: Stepped) -> dict[str, object]:
+    attempt = stepped.attempt
+    return {
+        "job_id": attempt.job_id,
+        "track_id": attempt.track_id,
+        "attempt": attempt.n,
+        "provider": attempt.provider,
+        "trace_id": trace_id_of(stepped.traceparent),
+    }

@@ -1,0 +1,117 @@
+"""Commands and callbacks become rows in the ledger; nothing waits for a provider here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from adapter_kit.attempt.inputs import CancelWanted, CollectWanted, Happening
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.engine import ledger
+from adapter_kit.engine.callbacks import Callbacks
+from adapter_kit.engine.resolutions import take_verdicts
+from adapter_kit.settings import AdapterSettings
+from chassis.delivery.consumer import Delivered
+from chassis.kafka.outbox import Outbox, Transaction
+from contracts.generation import Provider
+from contracts.ids import AttemptId
+from contracts.messages.callbacks import CallbackReceived
+from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
+
+GRACE_MARGIN_S = 60.0
+
+
+class CommandHandler:
+    """Handles a batch of segue.commands.<provider> and segue.callbacks in one transaction."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        settings: AdapterSettings,
+        outbox: Outbox,
+        wake: Callable[[], None],
+        callbacks: Callbacks,
+        *,
+        results_kept_s: float,
+    ) -> None:
+        """`results_kept_s`: for how many seconds the provider keeps the result of a finished run."""
+        self._provider = provider
+        self._settings = settings
+        self._outbox = outbox
+        self._wake = wake
+        self._callbacks = callbacks
+        self._results_kept_s = results_kept_s
+
+    async def __call__(self, batch: Sequence[Delivered], /) -> None:
+        """Write what the batch asks for, and wake the driver once it is committed."""
+        async with self._outbox.transaction() as transaction:
+            await self._write(transaction, batch)
+            transaction.after_commit(self._wake)
+
+    async def _write(self, transaction: Transaction, batch: Sequence[Delivered]) -> None:
+        wanted: list[tuple[Attempt, str | None]] = []
+        asked: list[tuple[AttemptId, Happening]] = []
+        called: list[CallbackReceived] = []
+        verdicts: list[ResolveAttempt] = []
+        for delivered in batch:
+            match delivered.message:
+                case RunAttempt() as command if command.provider == self._provider:
+                    attempt = attempt_from(command, self._settings, transaction.now, self._results_kept_s)
+                    wanted.append((attempt, delivered.traceparent))
+                case CancelAttempt(attempt_id=attempt_id, provider=self._provider, reason=reason):
+                    asked.append((attempt_id, CancelWanted(reason)))
+                case CollectAttempt(attempt_id=attempt_id, provider=self._provider):
+                    asked.append((attempt_id, CollectWanted()))
+                case CallbackReceived(provider=self._provider) as callback:
+                    called.append(callback)
+                case ResolveAttempt(provider=self._provider) as verdict:
+                    verdicts.append(verdict)
+                case _:
+                    continue  # segue.callbacks carries both providers' webhooks.
+        await self._apply(transaction, wanted, asked, called, verdicts)
+
+    async def _apply(
+        self,
+        transaction: Transaction,
+        wanted: Sequence[tuple[Attempt, str | None]],
+        asked: Sequence[tuple[AttemptId, Happening]],
+        called: Sequence[CallbackReceived],
+        verdicts: Sequence[ResolveAttempt],
+    ) -> None:
+        if wanted:
+            await ledger.create(transaction, wanted)
+        if asked:
+            await ledger.apply(transaction, asked)
+        if called:
+            await self._callbacks.take(transaction, called)
+        if verdicts:
+            await take_verdicts(transaction, verdicts)
+
+
+def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, results_kept_s: float) -> Attempt:
+    """The attempt that a command asks for, due at once."""
+    start_within_s = settings.start_deadline_s or command.start_within_s
+    derived_grace_s = start_within_s + command.run_within_s + GRACE_MARGIN_S
+    return Attempt(
+        attempt_id=command.attempt_id,
+        job_id=command.job_id,
+        track_id=command.track_id,
+        n=command.n,
+        provider=command.provider,
+        model=command.model,
+        endpoint=command.endpoint,
+        modality=command.modality,
+        arguments=command.arguments,
+        price_usd=command.price_usd,
+        deadline_at=command.deadline_at,
+        ambiguity_policy=command.ambiguity_policy,
+        lost_output_policy=command.lost_output_policy,
+        results_kept_s=results_kept_s,
+        submit_timeout_s=settings.submit_timeout_s,
+        start_within_s=start_within_s,
+        run_within_s=command.run_within_s,
+        grace_s=settings.submit_grace_s or derived_grace_s,
+        created_at=now,
+        expects_callback=settings.public_url is not None,
+        next_action_at=now,
+    )

@@ -1,0 +1,245 @@
+"""The ledger: attempts in Postgres, changed only by `step`, under a row lock, their events in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import asyncpg
+from pydantic import TypeAdapter
+
+from adapter_kit.attempt.inputs import Action, Due, Happening, HeldBack, ShutOut
+from adapter_kit.attempt.machine import step
+from adapter_kit.attempt.model import LEASE_S, Attempt, Step
+from adapter_kit.breaker.policy import Admitted, Held, Shut
+from adapter_kit.breaker.store import Gatekeeper, Gates, speaks
+from adapter_kit.engine.telemetry import tell_of_ambiguity, tell_of_late
+from adapter_kit.port.outcomes import ProviderRef
+from chassis.kafka.outbox import Transaction
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import LOOP_LIMIT_S, bounded
+from chassis.postgres.pool import Pool
+from contracts.ids import AttemptId
+from contracts.messages.attempts import AttemptState
+
+_BODY: Final = TypeAdapter(Attempt)
+
+PUT_OFF_S: Final = 60.0
+_log = get_logger("adapter_kit.engine.ledger")
+
+Lease = tuple[AttemptId, AttemptState]
+"""A lease: on which attempt, and the state in which it was taken."""
+
+_CREATE = """
+INSERT INTO attempts (attempt_id, job_id, state, version, next_action_at, traceparent, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::text[], $7::text[]::jsonb[])
+ON CONFLICT (attempt_id) DO NOTHING
+"""
+_LOCK = """
+SELECT body::text, traceparent, next_action_at FROM attempts
+WHERE attempt_id = ANY($1) ORDER BY attempt_id FOR UPDATE
+"""
+_CLAIM = """
+SELECT body::text, traceparent, next_action_at FROM attempts
+WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+_SAVE = """
+UPDATE attempts SET state = new.state, version = new.version, next_action_at = new.next_action_at,
+    provider_ref = new.provider_ref, body = new.body::jsonb, updated_at = now()
+FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[])
+    AS new (attempt_id, state, version, next_action_at, provider_ref, body)
+WHERE attempts.attempt_id = new.attempt_id
+"""
+_RENEW = """
+UPDATE attempts SET next_action_at = now() + make_interval(secs => $2)
+WHERE attempt_id IN (
+    SELECT attempt_id FROM attempts WHERE (attempt_id, state) IN (SELECT * FROM unnest($1::text[], $3::text[]))
+    AND next_action_at > now() FOR UPDATE SKIP LOCKED
+)
+RETURNING attempt_id, state
+"""
+_PUT_OFF = """
+UPDATE attempts SET next_action_at = now() + make_interval(secs => $2) WHERE attempt_id = ANY($1)
+"""
+_SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
+_OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = ANY($1)"
+_TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1"
+_WITH_LIVE_TWINS = """
+SELECT late.attempt_id FROM attempts AS late WHERE late.attempt_id = ANY($1) AND EXISTS (
+    SELECT FROM attempts AS live
+    WHERE live.next_action_at IS NOT NULL AND live.state IN ('submitting', 'ambiguous')
+    AND live.body ->> 'endpoint' = late.body ->> 'endpoint' AND live.body -> 'arguments' = late.body -> 'arguments'
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """An attempt after a step that is now in the ledger."""
+
+    attempt: Attempt
+    traceparent: str | None
+    """The job's trace context, under which everything about the attempt belongs."""
+    action: Action | None
+    ended: bool
+    """This very step made it final."""
+
+
+async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str | None]]) -> None:
+    """Write new attempts with their trace contexts; those the ledger has already are left as they are.
+
+    Raises asyncpg.UniqueViolationError if another attempt of the same job is live: one must end before the next begins.
+    """
+    rows = list(attempts)
+    await transaction.connection.execute(
+        _CREATE,
+        [a.attempt_id for a, _ in rows],
+        [a.job_id for a, _ in rows],
+        [a.state for a, _ in rows],
+        [a.version for a, _ in rows],
+        [a.next_action_at for a, _ in rows],
+        [traceparent for _, traceparent in rows],
+        [_dump(a) for a, _ in rows],
+    )
+
+
+async def apply(
+    transaction: Transaction, happenings: Sequence[tuple[AttemptId, Happening]], keeper: Gatekeeper | None = None
+) -> dict[AttemptId, Stepped]:
+    """Step each attempt through what happened to it, in order; unknown attempts are left out of the answer."""
+    locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in happenings}))
+    current = {known.attempt.attempt_id: known for known in map(_load, locked)}
+    spoken: list[tuple[Attempt, Happening, Attempt]] = []
+    for attempt_id, happening in happenings:
+        if (known := current.get(attempt_id)) is not None:
+            after = current[attempt_id] = _advance(transaction, known, happening)
+            if speaks(known.attempt, happening, after.attempt):
+                spoken.append((known.attempt, happening, after.attempt))
+    await _save(transaction, current.values())
+    if spoken and keeper is not None:
+        gates = await keeper.gates(transaction, {after.endpoint for _, _, after in spoken})
+        for before, happening, then in spoken:
+            gates.hear(before, happening, then, transaction.now)
+        await gates.save(transaction)
+    return current
+
+
+async def claim(transaction: Transaction, limit: int, keeper: Gatekeeper) -> list[Stepped]:
+    """Take up to `limit` attempts that are due and step them; no two replicas get the same one.
+
+    Those that want to be submitted pass the gates first.
+    """
+    claimed = [_load(row) for row in await transaction.connection.fetch(_CLAIM, limit)]
+    wanted = {known.attempt.endpoint for known in claimed if known.attempt.state == "queued"}
+    gates = await keeper.gates(transaction, wanted) if wanted else None
+    stepped, stuck = _advance_each(transaction, claimed, gates)
+    await _save(transaction, stepped)
+    if stuck:
+        await transaction.connection.execute(_PUT_OFF, stuck, PUT_OFF_S)
+    if gates is not None:
+        await gates.save(transaction)
+    return stepped
+
+
+def _advance_each(
+    transaction: Transaction, claimed: Iterable[Stepped], gates: Gates | None
+) -> tuple[list[Stepped], list[AttemptId]]:
+    stepped: list[Stepped] = []
+    stuck: list[AttemptId] = []
+    for known in claimed:
+        try:
+            stepped.append(_advance(transaction, known, _turn(known.attempt, gates, transaction.now)))
+        except Exception:  # noqa: BLE001 - a row that no step can be made of must not hold up all others
+            _log.exception("no step can be made of an attempt; it is put off", attempt_id=known.attempt.attempt_id)
+            stuck.append(known.attempt.attempt_id)
+    return stepped, stuck
+
+
+def _turn(attempt: Attempt, gates: Gates | None, now: datetime) -> Happening:
+    if gates is None or attempt.state != "queued" or now >= attempt.deadline_at:
+        return Due()
+    match gates.admit(attempt.endpoint, now):
+        case Admitted():
+            return Due()
+        case Held(until, reason):
+            return HeldBack(until, reason)
+        case Shut(until, reason):
+            return ShutOut(until, reason)
+
+
+async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
+    """Keep the leases on these attempts for another while; those already lost are not in the answer.
+
+    A lease is for an action in one state: whoever POSTs loses it when a callback takes the attempt further.
+    """
+    ids, states = [attempt_id for attempt_id, _ in held], [state for _, state in held]
+    # There has to be time for another try before the leases run out.
+    async with bounded(pool, LEASE_S / 3) as connection:
+        rows = await connection.fetch(_RENEW, ids, LEASE_S, states)
+    return frozenset((AttemptId(row["attempt_id"]), row["state"]) for row in rows)
+
+
+async def seconds_to_next(transaction: Transaction) -> float | None:
+    """How long until the next attempt is due; None if none is waiting."""
+    seconds: float | None = await transaction.connection.fetchval(_SECONDS_TO_NEXT)
+    return seconds
+
+
+async def owners(transaction: Transaction, refs: Iterable[ProviderRef]) -> dict[str, AttemptId]:
+    """Which attempts have these runs, by the provider's ids; those that none has are left out."""
+    rows = await transaction.connection.fetch(_OWNERS, [ref.request_id for ref in refs])
+    return {row["provider_ref"]: AttemptId(row["attempt_id"]) for row in rows}
+
+
+async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
+    """The provider's ids, of runs made after `since`, that belong to attempts."""
+    async with bounded(pool, LOOP_LIMIT_S) as connection:
+        rows = await connection.fetch(_TAKEN, since)
+    return frozenset(row["provider_ref"] for row in rows)
+
+
+async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
+    """Those of the ended attempts whose input another one has asked for, too, that is not known to be accepted."""
+    if not late:
+        return frozenset()
+    async with bounded(pool, LOOP_LIMIT_S) as connection:
+        rows = await connection.fetch(_WITH_LIVE_TWINS, late)
+    return frozenset(AttemptId(row["attempt_id"]) for row in rows)
+
+
+def _advance(transaction: Transaction, known: Stepped, happening: Happening) -> Stepped:
+    result: Step = step(known.attempt, happening, transaction.now)
+    for event in result.events:
+        transaction.emit(event, known.traceparent)
+    transaction.after_commit(partial(tell_of_ambiguity, known.attempt, happening, result.attempt))
+    transaction.after_commit(partial(tell_of_late, known.attempt, result.attempt))
+    ended = known.ended or (result.attempt.final and not known.attempt.final)
+    return Stepped(result.attempt, known.traceparent, result.action or known.action, ended=ended)
+
+
+async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
+    attempts = [s.attempt for s in stepped]
+    if not attempts:
+        return
+    await transaction.connection.execute(
+        _SAVE,
+        [a.attempt_id for a in attempts],
+        [a.state for a in attempts],
+        [a.version for a in attempts],
+        [a.next_action_at for a in attempts],
+        [a.ref.request_id if a.ref else None for a in attempts],
+        [_dump(a) for a in attempts],
+    )
+
+
+def _dump(attempt: Attempt) -> str:
+    return _BODY.dump_json(attempt).decode()
+
+
+def _load(row: asyncpg.Record) -> Stepped:
+    # The column is the authority: renewing a lease writes it alone.
+    attempt = replace(_BODY.validate_json(row["body"]), next_action_at=row["next_action_at"])
+    return Stepped(attempt, row["traceparent"], action=None, ended=False)

@@ -1,0 +1,106 @@
+"""Settling: what came of many calls at once is told to the ledger in one transaction at a time.
+
+While one transaction is on its way the next outcomes gather, so a lone outcome waits for nothing and a flood of them
+shares its commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, Happening, Searched, SubmitAnswered
+from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.engine import ledger
+from adapter_kit.engine.ledger import Stepped
+from adapter_kit.port.outcomes import Failure, NoAnswer, Unclear
+from chassis.kafka.outbox import Outbox
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import TRANSIENT
+from contracts.ids import AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    attempt_id: AttemptId
+    happening: Happening
+    answer: asyncio.Future[Stepped | None]
+
+
+class Settler:
+    """The one writer of outcomes in this process."""
+
+    def __init__(self, outbox: Outbox, keeper: Gatekeeper) -> None:
+        self._outbox = outbox
+        self._keeper = keeper
+        self._waiting: list[_Told] = []
+        self._news = asyncio.Event()
+        self._log = get_logger("adapter_kit.engine.outcome_writer")
+
+    async def settle(self, attempt_id: AttemptId, happening: Happening) -> Stepped | None:
+        """The attempt after `happening`, once that is committed; None if the ledger cannot take it."""
+        answer: asyncio.Future[Stepped | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Told(attempt_id, happening, answer))
+        self._news.set()
+        return await answer
+
+    async def run(self) -> None:
+        """Write outcomes until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            told, self._waiting = self._waiting, []
+            if told:
+                await self._write(told)
+
+    async def _write(self, told: Sequence[_Told]) -> None:
+        wait_s = 0.1
+        while True:
+            try:
+                await self._write_once(told)
+            except TRANSIENT as error:
+                # An answer to a paid POST is worth waiting for: it is held until the database is back.
+                self._log.warning("outcomes wait for the database", outcomes=len(told), error=repr(error))
+                await asyncio.sleep(wait_s)
+                wait_s = min(2.0, wait_s * 2)
+            except Exception:  # noqa: BLE001 - one outcome that cannot be written must not hold up the others
+                if len(told) > 1:
+                    for one in told:
+                        await self._write([one])
+                    return
+                self._log.exception("an outcome cannot be written", attempt_id=told[0].attempt_id)
+                plainer = replace(told[0], happening=in_plain(told[0].happening))
+                if plainer == told[0]:
+                    # The row stays as it is, comes due again, and is resolved as any lost outcome is.
+                    told[0].answer.set_result(None)
+                    return
+                told = [plainer]
+            else:
+                return
+
+    async def _write_once(self, told: Sequence[_Told]) -> None:
+        async with self._outbox.transaction() as transaction:
+            happened = [(one.attempt_id, one.happening) for one in told]
+            stepped = await ledger.apply(transaction, happened, self._keeper)
+        for one in told:
+            if not one.answer.done():
+                one.answer.set_result(stepped.get(one.attempt_id))
+
+
+def in_plain(happening: Happening) -> Happening:
+    """The same, without anything that a provider said; for a happening that cannot be written as it is."""
+    what = "what the provider said could not be kept"
+    match happening:
+        case SubmitAnswered(submission):
+            return SubmitAnswered(submission, Unclear(what))
+        case Checked():
+            return Checked(NoAnswer(what))
+        case CancelAnswered():
+            return CancelAnswered(NoAnswer(what))
+        case Searched():
+            return Searched(NoAnswer(what))
+        case CollectFailed(failure, final):
+            return CollectFailed(Failure(failure.kind, what), final=final)
+        case _:
+            return happening

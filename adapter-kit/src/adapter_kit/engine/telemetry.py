@@ -1,0 +1,101 @@
+"""What is told of an attempt once it is over: a log line, a count, and its span.
+
+A run may take minutes and outlive its process, so its span is written afterwards, from the times in the ledger.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from adapter_kit.attempt.inputs import CalledBack, Happening, Resolved, Searched, SubmitAnswered
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, DUPLICATES_SUSPECTED, LATE, RESOLVED
+from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import Telemetry, context_of
+from contracts.failures import FailureKind
+
+_log = get_logger("adapter_kit.engine.telemetry")
+
+
+def tell_of_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) -> None:
+    """Log, count and trace an attempt that is over."""
+    if attempt.ended_at is None:
+        return
+    kind = attempt.failure.kind.value if attempt.failure else ""
+    ATTEMPTS_ENDED.labels(attempt.provider, attempt.state, kind).inc()
+    began = attempt.submit_started_at or attempt.created_at
+    ATTEMPT_SECONDS.labels(attempt.provider, attempt.state).observe((attempt.ended_at - began).total_seconds())
+    said = {"message": attempt.failure.message, "error_code": attempt.failure.code} if attempt.failure else {}
+    _log.info(
+        "attempt ended",
+        job_id=attempt.job_id,
+        track_id=attempt.track_id,
+        attempt=attempt.n,
+        provider=attempt.provider,
+        state=attempt.state,
+        kind=kind or None,
+        **said,
+    )
+    _write_span(attempt, traceparent, began, attempt.ended_at, telemetry)
+
+
+def tell_of_ambiguity(before: Attempt, happening: Happening, after: Attempt) -> None:
+    """Count the attempt if nobody knows any more whether it was accepted, or if somebody knows again, and how."""
+    if before.state != "ambiguous" and after.state == "ambiguous":
+        AMBIGUOUS.labels(after.provider).inc()
+    elif before.state == "ambiguous" and after.state != "ambiguous":
+        verdict = after.failure.kind.value if after.failure else after.state
+        RESOLVED.labels(after.provider, _RUNGS.get(type(happening), "time"), verdict).inc()
+
+
+def tell_of_late(before: Attempt, after: Attempt) -> None:
+    """Log and count what is learned of an attempt after its end."""
+    if not before.final or before == after:
+        return
+    ids = {"job_id": after.job_id, "track_id": after.track_id, "attempt": after.n, "provider": after.provider}
+    ref = after.ref.request_id if after.ref else None
+    if before.ref is None and after.ref is not None:
+        _log.warning("a run that was given up as lost is there after all", provider_ref=ref, **ids)
+        if before.failure is not None and before.failure.kind is FailureKind.NEVER_ACCEPTED:
+            # Its job has gone on to the next provider: this is the double bill that all else is there to prevent.
+            DUPLICATES_SUSPECTED.labels(after.provider).inc()
+    if after.version > before.version:
+        kind = after.failure.kind.value if after.failure else ""
+        LATE.labels(after.provider, after.state, kind).inc()
+        _log.warning("learned late how an attempt ended", state=after.state, kind=kind, provider_ref=ref, **ids)
+
+
+_RUNGS: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer", Resolved: "operator"}
+
+
+def _write_span(
+    attempt: Attempt, traceparent: str | None, began: datetime, ended: datetime, telemetry: Telemetry
+) -> None:
+    span = telemetry.tracer.start_span(
+        f"generate_content {attempt.endpoint}",
+        context=context_of(traceparent),
+        kind=SpanKind.CLIENT,
+        start_time=_nanoseconds(began),
+        attributes={
+            "gen_ai.operation.name": "generate_content",
+            "gen_ai.provider.name": attempt.provider,
+            "gen_ai.request.model": attempt.endpoint,
+            "segue.job.id": attempt.job_id,
+            "segue.attempt.id": attempt.attempt_id,
+            "segue.attempt.number": attempt.n,
+            "segue.attempt.state": attempt.state,
+        },
+    )
+    if attempt.ref is not None:
+        span.set_attribute("gen_ai.response.id", attempt.ref.request_id)
+    if attempt.failure is not None:
+        span.set_attribute("error.type", attempt.failure.kind.value)
+        span.set_status(Status(StatusCode.ERROR, attempt.failure.message[:200]))
+    span.end(_nanoseconds(ended))
+
+
+def _nanoseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000) * 1_000

@@ -1,0 +1,101 @@
+"""The body of a provider's answer, read in a bounded way: unpacked, whatever its header says, and cut down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from adapter_kit.http.bounded_json import BoundedJson
+from adapter_kit.http.decoding import MAX_CODINGS, Damaged, coding_of, codings_of, decoder_for
+
+WHOLE_BYTES: Final = 1024 * 1024
+"""Up to here an answer is kept as it came."""
+MOST_BYTES: Final = 256 * 1024 * 1024
+"""What is longer is not read to its end."""
+LARGE_AT_ONCE: Final = 4
+"""How many larger ones are read at a time: each may take tens of megabytes."""
+_HEAD_BYTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body, unpacked; `complete` as long as nothing that counts was left out."""
+
+    content: bytes
+    complete: bool = True
+
+
+async def read_body(response: httpx.Response, large: asyncio.Semaphore, more_time: Callable[[], None]) -> Body:
+    """Read a streamed answer to its end. Raises httpx's errors.
+
+    A large one is read while `large` is held, and `more_time` is called for it once.
+    """
+    pieces = _unpacked(response.aiter_raw(), codings_of(response.headers.get("content-encoding", "")))
+    async with aclosing(pieces):
+        start = bytearray()
+        async for piece in pieces:
+            start += piece
+            if len(start) > WHOLE_BYTES:
+                break
+        else:
+            return Body(bytes(start))
+        if bytes(start.lstrip()[:1]) not in (b"{", b"["):
+            # A page, or noise: the first of it is more than anybody reads.
+            return Body(bytes(start[:WHOLE_BYTES]), complete=False)
+        more_time()
+        async with large:
+            return await _cut_down(bytes(start), pieces)
+
+
+async def _cut_down(start: bytes, pieces: AsyncIterator[bytes]) -> Body:
+    json, read = BoundedJson(), len(start)
+    json.feed(start)
+    async for piece in pieces:
+        json.feed(piece)
+        read += len(piece)
+        if read > MOST_BYTES:
+            return Body(json.finish(cut_short=True), complete=False)
+    return Body(json.finish(), json.complete)
+
+
+async def _unpacked(pieces: AsyncIterator[bytes], named: list[str], layer: int = 0) -> AsyncGenerator[bytes]:
+    head = b""
+    async for piece in pieces:
+        head += piece
+        if len(head) >= _HEAD_BYTES:
+            break
+    coding = _coding(head, named) if layer < MAX_CODINGS else None
+    if coding is None:
+        yield head
+        async for piece in pieces:
+            yield piece
+        return
+    left = [each for each in named if each != coding]
+    async for piece in _unpacked(_decoded(coding, head, pieces), left, layer + 1):
+        yield piece
+
+
+def _coding(head: bytes, named: list[str]) -> str | None:
+    """What the answer really is packed in: a header that says so while JSON or a page follows is wrong."""
+    if not head or head.lstrip()[:1] in (b"{", b"[", b"<", b'"'):
+        return None
+    coding = coding_of(head, named)
+    return None if coding == "aws-chunked" and coding not in named else coding
+
+
+async def _decoded(coding: str, head: bytes, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    decoder = decoder_for(coding, head)
+    try:
+        for plain in decoder.feed(head):
+            yield plain
+        async for piece in pieces:
+            for plain in decoder.feed(piece):
+                yield plain
+        decoder.finish()
+    except Damaged as error:
+        raise httpx.DecodingError(f"{coding} that cannot be unpacked: {error}") from error

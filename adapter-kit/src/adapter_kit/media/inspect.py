@@ -1,0 +1,183 @@
+"""What a file that a provider returned really is: told from its bytes, whatever its name and headers say."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, TypeVar
+
+from adapter_kit.media import magic
+from adapter_kit.media.containers import Contents, CutOff, boxes_in, elements_in
+from adapter_kit.media.frames import SEARCHED_BYTES, behind_tags, find_frames
+from adapter_kit.media.magic import Kind, kind_behind, kind_by_mark, name_of_what_is_not_media, rarer_kind, text_in
+from adapter_kit.media.measures import PIXELS, SECONDS, Silent
+from adapter_kit.media.raw_sound import is_raw_type
+from chassis.observability.logs import get_logger
+from contracts.generation import Modality
+
+T = TypeVar("T")
+_log = get_logger("adapter_kit.media.inspect")
+
+HEAD_BYTES: Final = 4096
+LONGEST_S: Final = 30 * 86_400.0
+"""A longer sound is a lie of its header."""
+
+
+class Unusable(Exception):
+    """What came is not the media asked for; the text says what it is instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file of a known kind, measured where that can be done: audio in seconds, images in pixels."""
+
+    content_type: str
+    extension: str
+    duration_s: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+_FAMILIES: Final[dict[Modality, tuple[str, ...]]] = {"music": ("audio", "video"), "image": ("image",)}
+"""What may stand for each modality. A film holds the sound that was asked for, and is kept whole."""
+_NO_SOUND: Final = re.compile(
+    rb"PK\x03\x04|%PDF-|\x7fELF|\x1f\x8b\x08|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|SQLite format 3"
+)
+"""Marks of what is no media at all, and too long to be the first bytes of a sound by chance."""
+_PICTURES: Final = {
+    "avif": Kind("image/avif", "avif"),
+    "avis": Kind("image/avif", "avif"),
+    "heic": Kind("image/heic", "heic"),
+    "heix": Kind("image/heic", "heic"),
+    "mif1": Kind("image/heif", "heif"),
+    "heim": Kind("image/heic", "heic"),
+    "hevc": Kind("image/heic", "heic"),
+    "msf1": Kind("image/heif", "heif"),
+}
+"""Brands of ISO base media files that hold still pictures."""
+
+
+def inspect(path: Path, modality: Modality, declared: str | None = None, *, raw_asked: bool = False) -> Media:
+    """What `path` holds; the type that it is `declared` to be of decides only where the bytes bear no mark.
+
+    Where sound without a header was asked for, bytes without a mark are that.
+
+    A file whose kind is recognised is never turned away because it cannot be measured. Raises Unusable if it is no
+    media of this modality, has nothing in it, or names more bytes than there are. Blocks.
+    """
+    with path.open("rb") as file:
+        start = behind_tags(lambda at, size: _at(file, at, size))
+        head = _at(file, start, HEAD_BYTES)
+        if not head:
+            raise Unusable("an empty file" if start == 0 else "a tag without anything behind it")
+        raw = modality == "music" and (raw_asked or is_raw_type(declared))
+        kind, start = _recognise(file, start, head, raw=raw)
+        try:
+            return _measured(file, start, kind, modality)
+        except CutOff as error:
+            raise Unusable(f"{kind.content_type} that is cut off") from error
+        except Silent as error:
+            raise Unusable("audio without any sound in it") from error
+
+
+def is_media(head: bytes) -> bool:
+    """Whether a file that begins with `head` bears the mark of media, whatever it may be wrapped in."""
+    return head.startswith(b"ID3") or kind_by_mark(head) is not None or _stream_at_once(head)
+
+
+def _stream_at_once(head: bytes) -> bool:
+    found = find_frames(head)
+    return found is not None and found[0] == 0
+
+
+def _at(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(start)
+    return file.read(size)
+
+
+def _recognise(file: BinaryIO, start: int, head: bytes, *, raw: bool) -> tuple[Kind, int]:
+    """The kind of what begins at `start`, and where it really begins; `raw` bytes may have no mark."""
+    kind = kind_by_mark(head)
+    if kind is not None and not (raw and kind in magic.SHORT_MARKED):
+        return kind, start
+    if (text := text_in(head)) is not None:
+        raise Unusable(f"not media, but {text}")
+    if (behind := kind_behind(head)) is not None:
+        return behind[0], start + behind[1]
+    if (found := find_frames(_at(file, start, SEARCHED_BYTES))) is not None:
+        return found[1], start + found[0]
+    kind = rarer_kind(head)
+    if kind is not None and not (raw and kind.family == "image"):
+        return kind, start
+    if raw and not _NO_SOUND.match(head):
+        return Kind(magic.UNKNOWN_TYPE, "raw"), start
+    raise Unusable(f"not media, but {name_of_what_is_not_media(head)}")
+
+
+def _measured(file: BinaryIO, start: int, kind: Kind, modality: Modality) -> Media:
+    contents = None
+    if kind in (magic.MP4, magic.MATROSKA):
+        contents = _tolerant(boxes_in if kind == magic.MP4 else elements_in, file, start) or Contents()
+        kind = _kind_by_contents(kind, contents)
+        if modality == "music" and contents.picture and not contents.sound:
+            raise Unusable(f"{kind.content_type} without any sound in it")
+    allowed = _FAMILIES[modality]
+    if kind.family not in allowed and kind.content_type != magic.UNKNOWN_TYPE:
+        raise Unusable(f"not {allowed[0]}/* but {kind.content_type}")
+    if modality == "image":
+        measure = PIXELS.get(kind)
+        size = _tolerant(measure, file, start) if measure else contents.size if contents else None
+        width, height = _visible(size)
+        return Media(kind.content_type, kind.extension, width=width, height=height)
+    seconds_of = SECONDS.get(kind)
+    seconds = _tolerant(seconds_of, file, start) if seconds_of else contents.seconds if contents else None
+    return Media(kind.content_type, kind.extension, duration_s=_audible(seconds))
+
+
+def _kind_by_contents(kind: Kind, contents: Contents) -> Kind:
+    if kind == magic.MATROSKA:
+        web = contents.brand == "webm"
+        if contents.sound and not contents.picture:
+            return Kind("audio/webm", "webm") if web else Kind("audio/x-matroska", "mka")
+        return Kind("video/webm", "webm") if web else kind
+    brand = contents.brand
+    if not contents.sound and not contents.picture:
+        still = next((name for name in (brand, *sorted(contents.brands)) if name in _PICTURES), None)
+        if still is not None:
+            return _PICTURES[still]
+    if brand == "qt  ":
+        return Kind("video/quicktime", "mov")
+    only_sound = contents.sound or brand in ("M4A ", "M4B ", "M4P ")
+    family = "audio" if only_sound and not contents.picture else "video"
+    if brand.startswith("3g"):
+        return Kind(f"{family}/3gpp", "3gp")
+    return Kind("audio/mp4", "m4a") if family == "audio" else kind
+
+
+def _tolerant(measure: Callable[[BinaryIO, int], T | None], file: BinaryIO, start: int) -> T | None:
+    try:
+        return measure(file, start)
+    except (CutOff, Silent, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - hostile bytes make parsers fail in any way, and the kind is known
+        _log.info("a file cannot be measured; it is kept all the same", error=type(error).__name__)
+        return None
+
+
+def _audible(seconds: float | None) -> float | None:
+    if seconds is None or not math.isfinite(seconds) or seconds > LONGEST_S:
+        return None
+    if seconds <= 0:
+        raise Silent
+    return round(seconds, 3) or None
+
+
+def _visible(size: tuple[int, int] | None) -> tuple[int, int] | tuple[None, None]:
+    if size is None or max(size) >= 2**31:
+        return None, None
+    if min(size) < 1:
+        raise Unusable(f"an image of {size[0]} by {size[1]} pixels")
+    return size
