@@ -9,7 +9,7 @@ import pytest
 from adapter_kit.http.answer import Answer
 from adapter_kit.http.responses import explain, no_answer, submit_outcome
 from adapter_kit.http.retry_after import retry_after_s
-from adapter_kit.http.sanitize import MAX_PAGE_CHARS, MAX_WORDS, words
+from adapter_kit.http.sanitize import MAX_PAGE_CHARS, MAX_WORDS, sanitize
 from adapter_kit.http.transport import Exchange, exchange
 from adapter_kit.port.outcomes import Failure, NotSent, ProviderRef, Unclear
 from contracts.failures import FailureKind
@@ -156,5 +156,5 @@ CLOUDFLARE = """<!DOCTYPE html><html lang="en"><head><title>api | 502: Bad gatew
     ],
 )
 def test_what_is_shown_of_what_a_provider_said(said: str, told: str) -> None:
-    assert words(said) == told
+    assert sanitize(said) == told
     assert explain(Exchange(answer=Answer(502, {}, said.encode("utf-8", "replace")))) == f"HTTP 502: {told[:500]}"

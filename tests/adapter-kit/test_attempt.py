@@ -9,29 +9,25 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.backoff import backoff_s, next_look_s, poll_interval_s
 from adapter_kit.attempt.inputs import (
     CalledBack,
-    Cancel,
     CancelAnswered,
     CancelWanted,
-    Check,
     Checked,
-    Collect,
     Collected,
     CollectFailed,
     CollectWanted,
     Due,
-    Happening,
-    Post,
-    Search,
+    Input,
     Searched,
     ShutOut,
     SubmitAnswered,
 )
 from adapter_kit.attempt.machine import CANCEL_WATCH_S, NOT_SENT_TRIES, is_foreign, step
 from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt
-from adapter_kit.attempt.resolution import shown_by
+from adapter_kit.attempt.resolution import proven_absent_at
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -112,7 +108,7 @@ BESIDE = OutputPending("null", (Output("https://files.example/film.mp4"),))
 UNTOLD = NoAnswer("HTTP 500", finished=True)
 GONE = Failure(FailureKind.OUTPUT_LOST, "404")
 REFUSED = Failure(FailureKind.OUTPUT_REFUSED, "egress")
-ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]] = [
+ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("the intent", QUEUED, Due(), "submitting", ["submitting"], "Post", NOW),
     ("too late to send", QUEUED, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
     ("cancelled unsent", QUEUED, CancelWanted("client"), "cancelled", ["cancelled"], None, NOW),
@@ -318,12 +314,12 @@ ROWS: list[tuple[str, Attempt, Happening, str, list[str], str | None, datetime]]
 
 
 @pytest.mark.parametrize(
-    ("attempt", "happening", "state", "events", "action", "now"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
+    ("attempt", "input_", "state", "events", "action", "now"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
 )
 def test_transitions(
-    attempt: Attempt, happening: Happening, state: str, events: list[str], action: str | None, now: datetime
+    attempt: Attempt, input_: Input, state: str, events: list[str], action: str | None, now: datetime
 ) -> None:
-    result = step(attempt, happening, now)
+    result = step(attempt, input_, now)
     assert result.attempt.state == state
     assert [event.TYPE.split(".")[2] for event in result.events] == events
     assert (type(result.action).__name__ if result.action else None) == action
@@ -350,7 +346,7 @@ def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> N
 
 
 @pytest.mark.parametrize(
-    ("attempt", "happening", "kind"),
+    ("attempt", "input_", "kind"),
     [
         (
             at(CANCELLING, cancel_reason="start_timeout"),
@@ -372,8 +368,8 @@ def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> N
         (COLLECTING, CollectFailed(REFUSED, final=True), FailureKind.OUTPUT_REFUSED),
     ],
 )
-def test_what_an_ending_is_called(attempt: Attempt, happening: Happening, kind: FailureKind) -> None:
-    (event,) = step(attempt, happening, NOW).events
+def test_what_an_ending_is_called(attempt: Attempt, input_: Input, kind: FailureKind) -> None:
+    (event,) = step(attempt, input_, NOW).events
     assert isinstance(event, AttemptFailed)
     assert event.kind is kind
 
@@ -662,7 +658,7 @@ def test_a_refused_callback_costs_one_more_submit_and_no_provider() -> None:
 
 def shown_not_to_be(attempt: Attempt) -> float:
     """Seconds from the submit to the moment in which a complete listing's silence is proof."""
-    shown = shown_by(attempt, conclusive=True)
+    shown = proven_absent_at(attempt, conclusive=True)
     assert shown is not None
     return (shown - NOW).total_seconds()
 

@@ -1,4 +1,4 @@
-"""The gate, by table and by property."""
+"""The breaker, by table and by property."""
 
 from __future__ import annotations
 
@@ -16,72 +16,72 @@ from adapter_kit.breaker.policy import (
     PROBE_LEASE_S,
     THRESHOLD,
     Admitted,
-    Gate,
+    Breaker,
     Held,
+    LastError,
     Limits,
-    Said,
     Shut,
     admit,
     blocked,
-    ill,
     probe_accepted,
     probe_over,
     probed,
+    record_failure,
+    record_success,
     throttled,
-    well,
 )
 from adapter_kit.port.outcomes import Failure, KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from contracts.failures import FAILURES, FailureKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FREE = Limits()
-FRESH = Gate("", NOW)
-TRIPPING = [kind for kind in FailureKind if FAILURES[kind].trips_breaker]
+FRESH = Breaker("", NOW)
+TRIPPING = [kind for kind in FailureKind if FAILURES[kind].breaker]
 
 
 def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def opened(kind: FailureKind = FailureKind.INSUFFICIENT_BALANCE) -> Gate:
-    return ill(FRESH, kind, "no credit", NOW)
+def opened(kind: FailureKind = FailureKind.INSUFFICIENT_BALANCE) -> Breaker:
+    return record_failure(FRESH, kind, "no credit", NOW)
 
 
 def refused(kind: FailureKind) -> KeyRefused:
     return KeyRefused(Failure(kind, "still no"))
 
 
-def asked(gate: Gate) -> Gate:
-    """The gate once the free probe had nothing to say."""
-    return probed(gate, NoAnswer("down"), gate.opened_at or NOW, gate.open_until or NOW)
+def asked(breaker: Breaker) -> Breaker:
+    """The breaker once the free probe had nothing to say."""
+    return probed(breaker, NoAnswer("down"), breaker.opened_at or NOW, breaker.open_until or NOW)
 
 
-def due(gate: Gate) -> datetime:
-    assert gate.open_until is not None
-    return gate.open_until
+def due(breaker: Breaker) -> datetime:
+    assert breaker.open_until is not None
+    return breaker.open_until
 
 
 def test_a_well_gate_admits() -> None:
     assert isinstance(admit(FRESH, FREE, 10_000, NOW), Admitted)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FailureKind if not FAILURES[kind].trips_breaker])
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if FAILURES[kind].breaker is None])
 def test_what_says_nothing_about_the_provider_never_opens_it(kind: FailureKind) -> None:
-    gate = FRESH
+    breaker = FRESH
     for _ in range(100):
-        gate = ill(gate, kind, "x", NOW)
-    assert gate == FRESH
+        breaker = record_failure(breaker, kind, "x", NOW)
+    assert breaker == FRESH
 
 
 def test_it_opens_after_enough_failures_in_a_row() -> None:
-    gate = FRESH
+    breaker = FRESH
     for _ in range(THRESHOLD - 1):
-        gate = ill(gate, FailureKind.PROVIDER_ERROR, "500", NOW)
-        assert gate.state == "closed"
-    gate = well(gate, NOW)
+        breaker = record_failure(breaker, FailureKind.PROVIDER_ERROR, "500", NOW)
+        assert breaker.state == "closed"
+    breaker = record_success(breaker, NOW)
     for _ in range(THRESHOLD):
-        gate = ill(gate, FailureKind.PROVIDER_ERROR, "500", NOW)
-    assert gate.state == "open"
+        breaker = record_failure(breaker, FailureKind.PROVIDER_ERROR, "500", NOW)
+    assert breaker.state == "open"
 
 
 def test_an_empty_account_opens_it_at_once() -> None:
@@ -92,56 +92,56 @@ def test_an_empty_account_opens_it_at_once() -> None:
 
 
 def test_one_probe_at_a_time_and_its_lease_frees() -> None:
-    gate = asked(opened())
-    assert gate.open_until is not None
-    probe = admit(gate, FREE, 0, gate.open_until)
+    breaker = asked(opened())
+    assert breaker.open_until is not None
+    probe = admit(breaker, FREE, 0, breaker.open_until)
     assert isinstance(probe, Admitted)
-    assert probe.gate.state == "half_open"
-    assert isinstance(admit(probe.gate, FREE, 0, gate.open_until), Shut)
-    lost = gate.open_until + timedelta(seconds=PROBE_LEASE_S)
-    assert isinstance(admit(probe.gate, FREE, 0, lost), Admitted)
+    assert probe.breaker.state == "half_open"
+    assert isinstance(admit(probe.breaker, FREE, 0, breaker.open_until), Shut)
+    lost = breaker.open_until + timedelta(seconds=PROBE_LEASE_S)
+    assert isinstance(admit(probe.breaker, FREE, 0, lost), Admitted)
 
 
 def test_the_probes_success_closes_it_and_its_failure_doubles_the_wait() -> None:
-    gate = asked(opened())
-    assert gate.open_until is not None
-    probe = admit(gate, FREE, 0, gate.open_until)
+    breaker = asked(opened())
+    assert breaker.open_until is not None
+    probe = admit(breaker, FREE, 0, breaker.open_until)
     assert isinstance(probe, Admitted)
-    assert well(probe.gate, gate.open_until).state == "closed"
-    again = ill(probe.gate, FailureKind.PROVIDER_ERROR, "500", gate.open_until)
+    assert record_success(probe.breaker, breaker.open_until).state == "closed"
+    again = record_failure(probe.breaker, FailureKind.PROVIDER_ERROR, "500", breaker.open_until)
     assert again.state == "open"
     assert again.open_until is not None
-    assert again.since == gate.since
-    assert (again.open_until - gate.open_until).total_seconds() >= 2 * OPEN_S
+    assert again.since == breaker.since
+    assert (again.open_until - breaker.open_until).total_seconds() >= 2 * OPEN_S
 
 
 def test_failures_of_what_was_under_way_do_not_prolong_an_opening() -> None:
-    gate = opened()
-    assert ill(gate, FailureKind.UNREACHABLE, "reset", later(1)).open_until == gate.open_until
+    breaker = opened()
+    assert record_failure(breaker, FailureKind.UNREACHABLE, "reset", later(1)).open_until == breaker.open_until
 
 
 def test_the_wait_is_bounded() -> None:
-    gate, now = FRESH, NOW
+    breaker, now = FRESH, NOW
     for _ in range(30):
-        gate = ill(gate, FailureKind.UNAUTHORIZED, "401", now)
-        assert gate.open_until is not None
-        assert (gate.open_until - now).total_seconds() <= OPEN_AT_MOST_S * 1.25
-        now = gate.open_until
+        breaker = record_failure(breaker, FailureKind.UNAUTHORIZED, "401", now)
+        assert breaker.open_until is not None
+        assert (breaker.open_until - now).total_seconds() <= OPEN_AT_MOST_S * 1.25
+        now = breaker.open_until
 
 
 def test_patience_asked_for_is_kept() -> None:
-    gate = blocked(blocked(FRESH, later(30)), later(10))
-    held = admit(gate, FREE, 0, NOW)
+    breaker = blocked(blocked(FRESH, later(30)), later(10))
+    held = admit(breaker, FREE, 0, NOW)
     assert isinstance(held, Held)
     assert held.until == later(30)
-    assert isinstance(admit(gate, FREE, 0, later(30)), Admitted)
+    assert isinstance(admit(breaker, FREE, 0, later(30)), Admitted)
 
 
 def test_a_throttling_is_told_and_not_held_against_the_provider() -> None:
-    gate = throttled(FRESH, "resets in ~30s", NOW)
-    assert gate.last_error == Said(FailureKind.RATE_LIMITED, "resets in ~30s", NOW)
-    assert (gate.state, gate.failures, gate.error) == ("closed", 0, None)
-    assert isinstance(admit(gate, FREE, 0, NOW), Admitted)
+    breaker = throttled(FRESH, "resets in ~30s", NOW)
+    assert breaker.last_error == LastError(FailureKind.RATE_LIMITED, "resets in ~30s", NOW)
+    assert (breaker.state, breaker.failures, breaker.error) == ("closed", 0, None)
+    assert isinstance(admit(breaker, FREE, 0, NOW), Admitted)
 
 
 def test_a_full_provider_holds_and_does_not_shut() -> None:
@@ -151,16 +151,16 @@ def test_a_full_provider_holds_and_does_not_shut() -> None:
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=80), st.integers(1, 600))
 def test_the_rate_is_never_exceeded(waits: list[float], per_minute: int) -> None:
-    gate, now, sent = FRESH, NOW, []
+    breaker, now, sent = FRESH, NOW, []
     for wait in waits:
         now += timedelta(seconds=wait)
-        verdict = admit(gate, Limits(per_minute=per_minute), 0, now)
+        verdict = admit(breaker, Limits(per_minute=per_minute), 0, now)
         if isinstance(verdict, Held):
             assert now < verdict.until <= now + timedelta(seconds=60 / per_minute + 0.01)
             now = verdict.until + timedelta(milliseconds=1)
-            verdict = admit(gate, Limits(per_minute=per_minute), 0, now)
+            verdict = admit(breaker, Limits(per_minute=per_minute), 0, now)
         assert isinstance(verdict, Admitted)
-        gate = verdict.gate
+        breaker = verdict.breaker
         sent.append(now)
     for i, first in enumerate(sent):
         within = [at for at in sent[i:] if at < first + timedelta(minutes=1)]
@@ -190,8 +190,8 @@ FREE_PROBES: list[tuple[FailureKind, ProbeOutcome, str]] = [
 
 @pytest.mark.parametrize(("shut_for", "said", "then"), FREE_PROBES)
 def test_what_a_free_probe_means_to_a_gate_that_is_shut(shut_for: FailureKind, said: ProbeOutcome, then: str) -> None:
-    gate = opened(shut_for)
-    after = probed(gate, said, later(1), later(2))
+    breaker = opened(shut_for)
+    after = probed(breaker, said, later(1), later(2))
     assert after.state == "open"
     match then:
         case "due":
@@ -201,14 +201,14 @@ def test_what_a_free_probe_means_to_a_gate_that_is_shut(shut_for: FailureKind, s
             assert after.last_error is not None
             assert (after.error, after.last_error.at) == ("still no", later(2))
         case _:
-            assert (due(after), after.error) == (due(gate), "no credit")
+            assert (due(after), after.error) == (due(breaker), "no credit")
 
 
-def unreachable() -> Gate:
-    gate = FRESH
+def unreachable() -> Breaker:
+    breaker = FRESH
     for _ in range(THRESHOLD):
-        gate = ill(gate, FailureKind.UNREACHABLE, "no route", NOW)
-    return gate
+        breaker = record_failure(breaker, FailureKind.UNREACHABLE, "no route", NOW)
+    return breaker
 
 
 def test_a_provider_that_answers_again_is_due_whatever_it_answers_about_the_key() -> None:
@@ -219,53 +219,53 @@ def test_a_provider_that_answers_again_is_due_whatever_it_answers_about_the_key(
 @pytest.mark.parametrize("said", [CONTENT, UNAUTHORIZED, NO_BALANCE, NOTHING])
 def test_a_free_probe_says_nothing_to_an_open_door_nor_while_a_paid_one_is_under_way(said: ProbeOutcome) -> None:
     assert probed(FRESH, said, NOW, NOW) == FRESH
-    gate = asked(opened(FailureKind.UNAUTHORIZED))
-    probe = admit(gate, FREE, 0, due(gate))
+    breaker = asked(opened(FailureKind.UNAUTHORIZED))
+    probe = admit(breaker, FREE, 0, due(breaker))
     assert isinstance(probe, Admitted)
-    assert probed(probe.gate, said, due(gate), due(gate)) == probe.gate
+    assert probed(probe.breaker, said, due(breaker), due(breaker)) == probe.breaker
 
 
 def test_what_was_asked_before_the_gate_was_shut_says_nothing_about_it() -> None:
-    gate = opened(FailureKind.UNAUTHORIZED)
-    assert probed(gate, CONTENT, later(-1), later(1)) == gate
+    breaker = opened(FailureKind.UNAUTHORIZED)
+    assert probed(breaker, CONTENT, later(-1), later(1)) == breaker
 
 
 def test_a_paid_probe_waits_for_the_free_one_for_a_while() -> None:
-    gate = opened()
-    assert isinstance(admit(gate, FREE, 0, due(gate)), Shut)
-    assert isinstance(admit(asked(gate), FREE, 0, due(gate)), Admitted)
-    assert isinstance(admit(gate, FREE, 0, due(gate) + timedelta(seconds=ASKED_WITHIN_S)), Admitted)
+    breaker = opened()
+    assert isinstance(admit(breaker, FREE, 0, due(breaker)), Shut)
+    assert isinstance(admit(asked(breaker), FREE, 0, due(breaker)), Admitted)
+    assert isinstance(admit(breaker, FREE, 0, due(breaker) + timedelta(seconds=ASKED_WITHIN_S)), Admitted)
     of_the_model = opened(FailureKind.MODEL_NOT_FOUND)
     assert isinstance(admit(of_the_model, FREE, 0, due(of_the_model)), Admitted)
 
 
 def test_a_content_free_probe_that_a_paid_one_belies_is_not_believed_until_it_was_refused() -> None:
-    gate = probed(opened(FailureKind.UNAUTHORIZED), CONTENT, later(1), later(1))
-    paid = admit(gate, FREE, 0, later(1))
+    breaker = probed(opened(FailureKind.UNAUTHORIZED), CONTENT, later(1), later(1))
+    paid = admit(breaker, FREE, 0, later(1))
     assert isinstance(paid, Admitted)
-    gate = ill(paid.gate, FailureKind.UNAUTHORIZED, "401", later(2))
-    assert due(probed(gate, CONTENT, later(3), later(3))) == due(gate)
-    gate = probed(gate, UNAUTHORIZED, later(4), later(4))
-    assert due(probed(gate, CONTENT, later(5), later(5))) == later(5)
+    breaker = record_failure(paid.breaker, FailureKind.UNAUTHORIZED, "401", later(2))
+    assert due(probed(breaker, CONTENT, later(3), later(3))) == due(breaker)
+    breaker = probed(breaker, UNAUTHORIZED, later(4), later(4))
+    assert due(probed(breaker, CONTENT, later(5), later(5))) == later(5)
 
 
 def test_a_run_that_is_the_probe_keeps_others_out_until_it_is_over() -> None:
-    gate = opened(FailureKind.MODEL_NOT_FOUND)
-    begin = due(gate)
-    probe = admit(gate, FREE, 0, begin)
+    breaker = opened(FailureKind.MODEL_NOT_FOUND)
+    begin = due(breaker)
+    probe = admit(breaker, FREE, 0, begin)
     assert isinstance(probe, Admitted)
-    long_run = probe_accepted(probe.gate, begin, begin + timedelta(seconds=300))
+    long_run = probe_accepted(probe.breaker, begin, begin + timedelta(seconds=300))
     at = begin + timedelta(seconds=299)
     assert isinstance(admit(long_run, FREE, 0, at), Shut)
-    assert probe_over(long_run, later(-60), at) == long_run  # It was sent before the gate was shut.
+    assert probe_over(long_run, later(-60), at) == long_run  # It was sent before the breaker was shut.
     assert isinstance(admit(probe_over(long_run, begin, at), FREE, 0, at), Admitted)
 
 
 def test_what_was_last_said_is_known_after_it_is_well_again() -> None:
-    gate = well(opened(), later(9))
-    assert gate.error is None
-    assert gate.last_error is not None
-    assert (gate.last_error.kind, gate.last_error.at) == (FailureKind.INSUFFICIENT_BALANCE, NOW)
+    breaker = record_success(opened(), later(9))
+    assert breaker.error is None
+    assert breaker.last_error is not None
+    assert (breaker.last_error.kind, breaker.last_error.at) == (FailureKind.INSUFFICIENT_BALANCE, NOW)
 
 
 SAID = st.sampled_from([CONTENT, UNAUTHORIZED, FORBIDDEN, NO_BALANCE, NOTHING])
@@ -277,70 +277,70 @@ STORY = st.lists(
 )
 
 
-def happens(gate: Gate, chapter: Chapter, now: datetime) -> Gate:
-    """What becomes of a gate to which something happens."""
+def happens(breaker: Breaker, chapter: Chapter, now: datetime) -> Breaker:
+    """What becomes of a breaker to which something happens."""
     what, kind, said, _ = chapter
     match what:
         case "well":
-            return well(gate, now)
+            return record_success(breaker, now)
         case "ill":
-            return ill(gate, kind, "x", now)
+            return record_failure(breaker, kind, "x", now)
         case "free":
-            return probed(gate, said, now, now)
+            return probed(breaker, said, now, now)
         case "over":
-            return probe_over(gate, gate.probe_at, now)
+            return probe_over(breaker, breaker.probe_at, now)
         case _:
-            verdict = admit(gate, FREE, 0, now)
-            return verdict.gate if isinstance(verdict, Admitted) else gate
+            verdict = admit(breaker, FREE, 0, now)
+            return verdict.breaker if isinstance(verdict, Admitted) else breaker
 
 
 @given(STORY)
 def test_it_always_opens_again_by_itself(story: list[Chapter]) -> None:
-    gate, now = FRESH, NOW
+    breaker, now = FRESH, NOW
     for chapter in story:
         now += timedelta(seconds=chapter[3])
-        gate = happens(gate, chapter, now)
+        breaker = happens(breaker, chapter, now)
     much_later = now + timedelta(seconds=OPEN_AT_MOST_S * 2)
-    assert isinstance(admit(gate, FREE, 0, much_later), Admitted)
+    assert isinstance(admit(breaker, FREE, 0, much_later), Admitted)
 
 
 @given(STORY)
 def test_never_two_paid_probes_at_a_time_and_no_free_one_closes_a_gate(story: list[Chapter]) -> None:
-    gate, now = FRESH, NOW
+    breaker, now = FRESH, NOW
     under_way_until: datetime | None = None
     for chapter in story:
         now += timedelta(seconds=chapter[3])
-        before, gate = gate, happens(gate, chapter, now)
+        before, breaker = breaker, happens(breaker, chapter, now)
         what = chapter[0]
         if what == "free":
-            assert (gate.state == "closed") == (before.state == "closed")
-            assert before.state != "half_open" or under_way_until is None or now >= under_way_until or gate == before
-        if what == "admit" and before.state != "closed" and gate != before:
+            assert (breaker.state == "closed") == (before.state == "closed")
+            assert before.state != "half_open" or under_way_until is None or now >= under_way_until or breaker == before
+        if what == "admit" and before.state != "closed" and breaker != before:
             assert under_way_until is None or now >= under_way_until
             under_way_until = now + timedelta(seconds=PROBE_LEASE_S)
-        if what in ("well", "over") or gate.state != "half_open":
+        if what in ("well", "over") or breaker.state != "half_open":
             under_way_until = None
 
 
 @given(STORY, st.floats(0, KEPT_SHUT_S - 1))
 def test_a_refused_key_spends_no_paid_probe(story: list[Chapter], wait: float) -> None:
-    gate, now = FRESH, NOW
+    breaker, now = FRESH, NOW
     for chapter in story:
         now += timedelta(seconds=chapter[3])
-        gate = happens(gate, chapter, now)
-    gate = ill(well(gate, now), FailureKind.UNAUTHORIZED, "401", now)
-    gate = probed(gate, UNAUTHORIZED, now, now)
-    assert isinstance(admit(gate, FREE, 0, now + timedelta(seconds=wait)), Shut)
+        breaker = happens(breaker, chapter, now)
+    breaker = record_failure(record_success(breaker, now), FailureKind.UNAUTHORIZED, "401", now)
+    breaker = probed(breaker, UNAUTHORIZED, now, now)
+    assert isinstance(admit(breaker, FREE, 0, now + timedelta(seconds=wait)), Shut)
 
 
 @given(STORY)
 def test_a_free_probe_hurries_one_paid_probe_until_it_is_refused_or_the_gate_closes(story: list[Chapter]) -> None:
-    gate, now, hurried = FRESH, NOW, False
+    breaker, now, hurried = FRESH, NOW, False
     for chapter in story:
         now += timedelta(seconds=chapter[3])
-        before, gate = gate, happens(gate, chapter, now)
-        if chapter[0] == "free" and before.open_until != gate.open_until and gate.open_until == now:
+        before, breaker = breaker, happens(breaker, chapter, now)
+        if chapter[0] == "free" and before.open_until != breaker.open_until and breaker.open_until == now:
             assert not hurried
             hurried = True
-        elif gate.state == "closed" or (chapter[0] == "free" and gate.error == "still no" and before != gate):
-            hurried = gate.hurried
+        elif breaker.state == "closed" or (chapter[0] == "free" and breaker.error == "still no" and before != breaker):
+            hurried = breaker.hurried

@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 
 import adapter_kit
-from adapter_kit.attempt.inputs import Post, SubmitAnswered
+from adapter_kit.attempt.actions import Post
+from adapter_kit.attempt.inputs import SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import THRESHOLD, Limits
-from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.ledger import Stepped
 from adapter_kit.port.outcomes import (
@@ -36,7 +37,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 
-FREE = Gatekeeper(Limits(), open_s=5)
+FREE = BreakerStore(Limits(), open_s=5)
 NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", http_status=403)
 
 
@@ -86,23 +87,23 @@ async def queue(
         await ledger.create(transaction, [(attempt, None) for attempt in attempts])
 
 
-async def claim(outbox: Outbox, keeper: Gatekeeper = FREE) -> list[Stepped]:
+async def claim(outbox: Outbox, breakers: BreakerStore = FREE) -> list[Stepped]:
     async with outbox.transaction() as transaction:
-        return await ledger.claim(transaction, 100, keeper)
+        return await ledger.claim(transaction, 100, breakers)
 
 
-async def answer(outbox: Outbox, stepped: Stepped, outcome: Any, keeper: Gatekeeper = FREE) -> Stepped:
+async def answer(outbox: Outbox, stepped: Stepped, outcome: Any, breakers: BreakerStore = FREE) -> Stepped:
     attempt = stepped.attempt
     async with outbox.transaction() as transaction:
-        happening = SubmitAnswered(attempt.submissions, outcome)
-        after = await ledger.apply(transaction, [(attempt.attempt_id, happening)], keeper)
+        input_ = SubmitAnswered(attempt.submissions, outcome)
+        after = await ledger.apply(transaction, [(attempt.attempt_id, input_)], breakers)
     return after[attempt.attempt_id]
 
 
-async def asked_for_free(outbox: Outbox, keeper: Gatekeeper, outcome: ProbeOutcome) -> bool:
+async def asked_for_free(outbox: Outbox, breakers: BreakerStore, outcome: ProbeOutcome) -> bool:
     async with outbox.transaction() as transaction:
         now = transaction.now
-        return await keeper.learn_for_free(transaction.connection, outcome, now, now)
+        return await breakers.record_probe(transaction.connection, outcome, now, now)
 
 
 async def test_an_empty_account_shuts_the_provider_for_everybody(outbox: Outbox) -> None:
@@ -169,7 +170,7 @@ async def test_an_endpoint_that_answers_nothing_clear_is_not_given_more(outbox: 
 
 
 async def test_what_was_shut_opens_for_one_probe_and_closes_on_its_success(outbox: Outbox) -> None:
-    eager = Gatekeeper(Limits(), open_s=0.000_001)
+    eager = BreakerStore(Limits(), open_s=0.000_001)
     await queue(outbox, ["first"])
     (first,) = await claim(outbox, eager)
     await answer(outbox, first, Refused(NO_CREDIT), eager)
@@ -184,7 +185,7 @@ async def test_what_was_shut_opens_for_one_probe_and_closes_on_its_success(outbo
 
 
 async def test_a_full_provider_makes_the_rest_wait_here(outbox: Outbox) -> None:
-    two = Gatekeeper(Limits(concurrent=2), open_s=5)
+    two = BreakerStore(Limits(concurrent=2), open_s=5)
     await queue(outbox, [f"job-{n}" for n in range(5)])
     claimed = await claim(outbox, two)
     assert sorted(stepped.attempt.state for stepped in claimed) == ["queued"] * 3 + ["submitting"] * 2
@@ -224,9 +225,9 @@ async def test_the_health_that_the_gateway_reads_follows_the_gate(outbox: Outbox
 RETIRED = Failure(FailureKind.MODEL_NOT_FOUND, "no such app", http_status=404)
 
 
-async def probing(outbox: Outbox, pool: Pool, lease_s: float = 60) -> tuple[Gatekeeper, Stepped]:
+async def probing(outbox: Outbox, pool: Pool, lease_s: float = 60) -> tuple[BreakerStore, Stepped]:
     """An endpoint that was shut, and the one attempt that is let through to it."""
-    eager = Gatekeeper(Limits(), open_s=0.000_001, probe_lease_s=lease_s)
+    eager = BreakerStore(Limits(), open_s=0.000_001, probe_lease_s=lease_s)
     await queue(outbox, ["first"])
     (first,) = await claim(outbox, eager)
     await answer(outbox, first, Refused(RETIRED), eager)
@@ -236,9 +237,9 @@ async def probing(outbox: Outbox, pool: Pool, lease_s: float = 60) -> tuple[Gate
     return eager, probe
 
 
-async def is_let_through(outbox: Outbox, keeper: Gatekeeper, name: str) -> bool:
+async def is_let_through(outbox: Outbox, breakers: BreakerStore, name: str) -> bool:
     await queue(outbox, [name])
-    (one,) = await claim(outbox, keeper)
+    (one,) = await claim(outbox, breakers)
     return isinstance(one.action, Post)
 
 

@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 from tests.patience import patient
 
 import adapter_kit
-from adapter_kit.breaker.policy import Gate, Limits, ill
-from adapter_kit.breaker.probe import Health, Pace
-from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.breaker.policy import Breaker, Limits, record_failure
+from adapter_kit.breaker.probe import CredentialProbe, ProbeInterval
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.port.outcomes import Failure, KeyAccepted, KeyRefused, ProbeOutcome
 from chassis.observability.telemetry import Telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
@@ -23,7 +23,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 
 REFUSED = KeyRefused(Failure(FailureKind.UNAUTHORIZED, "401: not a key", http_status=401))
-KEEPER = Gatekeeper(Limits(concurrent=2, per_minute=6), open_s=300)
+KEEPER = BreakerStore(Limits(concurrent=2, per_minute=6), open_s=300)
 
 
 class Asked:
@@ -57,14 +57,18 @@ def provider() -> Asked:
     return Asked()
 
 
-def replica(provider: Asked, pool: Pool, *, every_s: float = 3_600, shut_every_s: float = 3_600) -> Health:
+def replica(provider: Asked, pool: Pool, *, every_s: float = 3_600, shut_every_s: float = 3_600) -> CredentialProbe:
     runtime = Runtime("fal-adapter", Telemetry(TracerProvider(), "fal-adapter", exporting=False))
-    return Health(cast("Any", provider), pool, runtime, "test/model", KEEPER, Pace(every_s, shut_every_s))
+    return CredentialProbe(
+        cast("Any", provider), pool, runtime, "test/model", KEEPER, ProbeInterval(every_s, shut_every_s)
+    )
 
 
 async def shut(pool: Pool, kind: FailureKind = FailureKind.UNAUTHORIZED, scope: str = "") -> None:
     now = await pool.fetchval("SELECT now()")
-    body = TypeAdapter(Gate).dump_python(ill(Gate(scope, now), kind, "401", now, open_s=300), mode="json")
+    body = TypeAdapter(Breaker).dump_python(
+        record_failure(Breaker(scope, now), kind, "401", now, open_s=300), mode="json"
+    )
     await pool.execute("INSERT INTO gates (scope, body) VALUES ($1, $2)", scope, body)
 
 

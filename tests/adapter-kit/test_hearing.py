@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from adapter_kit.attempt.inputs import Checked, Happening, SubmitAnswered
+from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.engine.callback_monitor import Hearing, said_of_callbacks
+from adapter_kit.engine.callback_monitor import CallbackMonitor, callbacks_arriving
 from adapter_kit.port.outcomes import (
     Accepted,
     Broken,
@@ -26,7 +26,7 @@ from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-JOB = job_id_for("default", "hearing")
+JOB = job_id_for("default", "callback_monitor")
 REF = ProviderRef("run-1", {})
 ENDED = Attempt(
     attempt_id=attempt_id_for(JOB, 1),
@@ -56,7 +56,7 @@ BROKEN = Checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_h
 
 
 @pytest.mark.parametrize(
-    ("attempt", "happening", "said"),
+    ("attempt", "input_", "said"),
     [
         (ENDED, PRODUCED, False),
         (ENDED, BROKEN, False),
@@ -69,18 +69,18 @@ BROKEN = Checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_h
         (ENDED, SubmitAnswered(1, Accepted(REF)), None),
     ],
 )
-def test_what_an_ending_says_of_callbacks(attempt: Attempt, happening: Happening, *, said: bool | None) -> None:
-    assert said_of_callbacks(attempt, happening) is said
+def test_what_an_ending_says_of_callbacks(attempt: Attempt, input_: Input, *, said: bool | None) -> None:
+    assert callbacks_arriving(attempt, input_) is said
 
 
 def test_polling_thins_out_with_the_first_callback_and_is_back_when_one_stays_away() -> None:
-    hearing = Hearing("fal")
-    story = [hearing.callbacks_arrive]
-    hearing.heard()
-    story.append(hearing.callbacks_arrive)
+    callback_monitor = CallbackMonitor("fal")
+    story = [callback_monitor.callbacks_arrive]
+    callback_monitor.heard()
+    story.append(callback_monitor.callbacks_arrive)
     for attempt in (ENDED, CALLED):
-        hearing.note(attempt, PRODUCED)
-        story.append(hearing.callbacks_arrive)
+        callback_monitor.note(attempt, PRODUCED)
+        story.append(callback_monitor.callbacks_arrive)
     assert story == [False, True, False, True]
 
 
@@ -89,13 +89,13 @@ def suspected() -> float:
 
 
 def test_a_second_run_is_counted_whoever_tells_of_it() -> None:
-    hearing = Hearing("replicate")
+    callback_monitor = CallbackMonitor("replicate")
     before = suspected()
-    assert not hearing.suspect(ENDED, REF)
-    assert not hearing.suspect(ENDED, None)
-    hearing.note(ENDED, SubmitAnswered(1, Accepted(REF)))
+    assert not callback_monitor.suspect(ENDED, REF)
+    assert not callback_monitor.suspect(ENDED, None)
+    callback_monitor.note(ENDED, SubmitAnswered(1, Accepted(REF)))
     assert suspected() == before
-    assert hearing.suspect(ENDED, ProviderRef("run-2", {}))
-    hearing.note(ENDED, SubmitAnswered(1, Accepted(ProviderRef("run-2", {}))))
-    hearing.note(replace(ENDED, state="failed", ref=None), SubmitAnswered(1, Accepted(REF)))
+    assert callback_monitor.suspect(ENDED, ProviderRef("run-2", {}))
+    callback_monitor.note(ENDED, SubmitAnswered(1, Accepted(ProviderRef("run-2", {}))))
+    callback_monitor.note(replace(ENDED, state="failed", ref=None), SubmitAnswered(1, Accepted(REF)))
     assert suspected() == before + 3

@@ -16,14 +16,14 @@ from adapter_kit.attempt.inputs import (
     CollectFailed,
     CollectWanted,
     Due,
-    Happening,
+    Input,
     Resolved,
     Searched,
     SubmitAnswered,
 )
 from adapter_kit.attempt.machine import LAST_LOOK_S, step
 from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
-from adapter_kit.attempt.resolution import DEAF_AFTER_S, heard, shown_by
+from adapter_kit.attempt.resolution import DEAF_AFTER_S, listing_answered, proven_absent_at
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -104,7 +104,7 @@ def kind_of(attempt: Attempt) -> FailureKind | None:
 
 
 LOST, NEVER = FailureKind.AMBIGUOUS_SUBMISSION, FailureKind.NEVER_ACCEPTED
-ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[str], str | None]] = [
+ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str], str | None]] = [
     ("a callback shows it", HELD, CalledBack(REF), ("failed", LOST), [], None),
     ("a callback shows what was ruled out", RULED_OUT, CalledBack(REF), ("failed", NEVER), [], None),
     ("the lost answer comes", HELD, SubmitAnswered(1, Accepted(REF)), ("failed", LOST), [], None),
@@ -218,12 +218,12 @@ ROWS: list[tuple[str, Attempt, Happening, tuple[str, FailureKind | None], list[s
 
 
 @pytest.mark.parametrize(
-    ("attempt", "happening", "end", "events", "action"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
+    ("attempt", "input_", "end", "events", "action"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
 )
 def test_after_the_end(
-    attempt: Attempt, happening: Happening, end: tuple[str, FailureKind | None], events: list[str], action: str | None
+    attempt: Attempt, input_: Input, end: tuple[str, FailureKind | None], events: list[str], action: str | None
 ) -> None:
-    result = step(attempt, happening, NOW)
+    result = step(attempt, input_, NOW)
     assert (result.attempt.state, kind_of(result.attempt)) == end
     assert [event.TYPE.split(".")[2] for event in result.events] == events
     assert all(getattr(event, "late", False) for event in result.events)
@@ -232,8 +232,8 @@ def test_after_the_end(
 
 def test_what_an_attempt_ended_as_is_told_as_it_ended_and_not_as_late() -> None:
     for attempt in (AMBIGUOUS, CANCELLING, replace(RUNNING, state="collecting")):
-        happening: Any = STORE_AWAY if attempt.state == "collecting" else Due()
-        assert [getattr(event, "late", None) for event in step(attempt, happening, NOW).events] == [False]
+        input_: Any = STORE_AWAY if attempt.state == "collecting" else Due()
+        assert [getattr(event, "late", None) for event in step(attempt, input_, NOW).events] == [False]
 
 
 def test_a_late_result_has_its_cost_and_a_run_that_never_was_has_none() -> None:
@@ -273,11 +273,11 @@ def test_looks_at_what_nobody_waits_for_become_rare() -> None:
 def test_silence_counts_only_for_as_long_as_the_listing_could_be_heard() -> None:
     by = NOW + timedelta(seconds=240)
     attempt = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, heard_at=NOW)
-    usual = heard(attempt, NOW + timedelta(seconds=DEAF_AFTER_S))
-    assert (usual.deaf_s, shown_by(usual, conclusive=False)) == (0.0, by)
-    deaf = heard(attempt, NOW + timedelta(seconds=100))
-    assert (deaf.deaf_s, shown_by(deaf, conclusive=False)) == (100, by + timedelta(seconds=100))
-    assert shown_by(deaf, conclusive=True) == NOW + timedelta(seconds=40), "a complete list needs no grace"
+    usual = listing_answered(attempt, NOW + timedelta(seconds=DEAF_AFTER_S))
+    assert (usual.deaf_s, proven_absent_at(usual, conclusive=False)) == (0.0, by)
+    deaf = listing_answered(attempt, NOW + timedelta(seconds=100))
+    assert (deaf.deaf_s, proven_absent_at(deaf, conclusive=False)) == (100, by + timedelta(seconds=100))
+    assert proven_absent_at(deaf, conclusive=True) == NOW + timedelta(seconds=40), "a complete list needs no grace"
 
 
 def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() -> None:

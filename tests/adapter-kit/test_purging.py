@@ -11,26 +11,27 @@ import pytest
 import pytest_asyncio
 
 import adapter_kit
-from adapter_kit.attempt.inputs import Post, SubmitAnswered
+from adapter_kit.attempt.actions import Post
+from adapter_kit.attempt.inputs import SubmitAnswered
 from adapter_kit.breaker.policy import Limits
-from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.command_handler import CommandHandler
 from adapter_kit.engine.ledger import Stepped
-from adapter_kit.engine.retention import ledger_chores
+from adapter_kit.engine.retention import retention_tasks
 from adapter_kit.port.outcomes import Accepted, Failure, ProviderRef, Refused, SubmitOutcome
 from adapter_kit.settings import AdapterSettings
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
-from chassis.postgres.retention import Housekeeping
+from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.commands import RunAttempt
 
 KEEP = timedelta(days=90)
-KEEPER = Gatekeeper(Limits(), open_s=5)
+KEEPER = BreakerStore(Limits(), open_s=5)
 REFUSED = Refused(Failure(FailureKind.INVALID_INPUT, "no such field", http_status=422))
 
 
@@ -91,7 +92,9 @@ async def end(outbox: Outbox, stepped: Stepped, outcome: SubmitOutcome = REFUSED
 
 
 async def purge(pool: Pool) -> int:
-    house = Housekeeping(pool, Runtime("fal-adapter", make_telemetry("x", None)), "fal_adapter", ledger_chores(KEEP))
+    house = RetentionWorker(
+        pool, Runtime("fal-adapter", make_telemetry("x", None)), "fal_adapter", retention_tasks(KEEP)
+    )
     done = await house.once()
     assert done is not None
     return done["attempts"]

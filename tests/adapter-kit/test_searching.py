@@ -16,7 +16,7 @@ from tests.patience import patient
 import adapter_kit
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
-from adapter_kit.engine.reconciler import Searcher
+from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
 from adapter_kit.port.provider import LostSubmission
 from chassis.kafka.outbox import Outbox
@@ -107,8 +107,8 @@ def progress() -> Progress:
 
 
 @pytest.fixture
-def searcher(pool: Pool, listing: Listing, progress: Progress) -> Searcher:
-    return Searcher(cast("Any", listing), pool, progress)
+def reconciler(pool: Pool, listing: Listing, progress: Progress) -> Reconciler:
+    return Reconciler(cast("Any", listing), pool, progress)
 
 
 async def keep(pool: Pool, *attempts: Attempt) -> None:
@@ -121,33 +121,35 @@ async def keep(pool: Pool, *attempts: Attempt) -> None:
                 await transaction.connection.execute(set_ref, one.attempt_id, one.ref.request_id)
 
 
-async def test_what_is_missed_while_a_walk_is_under_way_shares_the_next(searcher: Searcher, listing: Listing) -> None:
+async def test_what_is_missed_while_a_walk_is_under_way_shares_the_next(
+    reconciler: Reconciler, listing: Listing
+) -> None:
     async with asyncio.timeout(patient(60)), asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(searcher.search(attempt("first")))
+        first = tasks.create_task(reconciler.search(attempt("first")))
         await listing.begun.wait()
-        others = [tasks.create_task(searcher.search(attempt(str(n)))) for n in range(50)]
+        others = [tasks.create_task(reconciler.search(attempt(str(n)))) for n in range(50)]
         await asyncio.sleep(0)
         listing.may_end.set()
     assert [len(walk) for walk in listing.walks] == [1, 50]
     assert {each.result() for each in (first, *others)} == {NotFound(conclusive=True)}
 
 
-async def test_a_walk_that_is_cut_short_leaves_nobody_waiting(searcher: Searcher, listing: Listing) -> None:
+async def test_a_walk_that_is_cut_short_leaves_nobody_waiting(reconciler: Reconciler, listing: Listing) -> None:
     async with asyncio.timeout(patient(60)):
-        leader = asyncio.create_task(searcher.search(attempt("leader")))
+        leader = asyncio.create_task(reconciler.search(attempt("leader")))
         await listing.begun.wait()
         leader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leader
         listing.may_end.set()
-        assert await searcher.search(attempt("next")) == NotFound(conclusive=True)
+        assert await reconciler.search(attempt("next")) == NotFound(conclusive=True)
 
 
-async def test_a_walk_that_raises_is_no_answer_to_those_who_share_it(searcher: Searcher, listing: Listing) -> None:
+async def test_a_walk_that_raises_is_no_answer_to_those_who_share_it(reconciler: Reconciler, listing: Listing) -> None:
     async with asyncio.timeout(patient(60)):
-        first = asyncio.create_task(searcher.search(attempt("first")))
+        first = asyncio.create_task(reconciler.search(attempt("first")))
         await listing.begun.wait()
-        both = [asyncio.create_task(searcher.search(attempt(name))) for name in "ab"]
+        both = [asyncio.create_task(reconciler.search(attempt(name))) for name in "ab"]
         await asyncio.sleep(0)
         listing.error = RuntimeError("a bug")
         listing.may_end.set()
@@ -155,10 +157,10 @@ async def test_a_walk_that_raises_is_no_answer_to_those_who_share_it(searcher: S
     assert [type(each) for each in told] == [RuntimeError, RuntimeError, NoAnswer]
 
 
-async def test_what_has_its_attempt_is_nobody_elses(searcher: Searcher, listing: Listing, pool: Pool) -> None:
+async def test_what_has_its_attempt_is_nobody_elses(reconciler: Reconciler, listing: Listing, pool: Pool) -> None:
     await keep(pool, attempt("has one", state="running", ref=ProviderRef("theirs", {})), attempt("has none"))
     listing.may_end.set()
-    await searcher.search(attempt("lost"))
+    await reconciler.search(attempt("lost"))
     assert listing.taken == {"theirs"}
 
 
@@ -174,36 +176,36 @@ async def test_what_has_its_attempt_is_nobody_elses(searcher: Searcher, listing:
     ],
 )
 async def test_what_nobody_waits_for_takes_no_run_from_a_job_that_waits(
-    searcher: Searcher, listing: Listing, pool: Pool, twin: dict[str, Any], asked: bool
+    reconciler: Reconciler, listing: Listing, pool: Pool, twin: dict[str, Any], asked: bool
 ) -> None:
     late = attempt("late", state="failed", follow_up="search")
     await keep(pool, late, attempt("twin", **({"arguments": late.arguments} | twin)))
     listing.may_end.set()
-    told = await searcher.search(late)
+    told = await reconciler.search(late)
     assert isinstance(told, NotFound) is asked
     assert [[one.late for one in walk] for walk in listing.walks] == ([[True]] if asked else [])
 
 
-async def test_what_was_never_submitted_is_not_looked_for(searcher: Searcher, listing: Listing) -> None:
-    assert isinstance(await searcher.search(attempt("unsent", submit_started_at=None)), NoAnswer)
+async def test_what_was_never_submitted_is_not_looked_for(reconciler: Reconciler, listing: Listing) -> None:
+    assert isinstance(await reconciler.search(attempt("unsent", submit_started_at=None)), NoAnswer)
     assert listing.walks == []
 
 
 async def test_silence_is_not_believed_while_a_callback_may_lie_unread(
-    searcher: Searcher, listing: Listing, progress: Progress
+    reconciler: Reconciler, listing: Listing, progress: Progress
 ) -> None:
     listing.may_end.set()
     unread, stale, read, uncalled = (
         attempt(name, expects_callback=name != "uncalled") for name in ("unread", "stale", "read", "uncalled")
     )
     progress.unread, progress.stale = {unread.job_id, uncalled.job_id}, {stale.job_id}
-    outcomes = await asyncio.gather(*(searcher.search(one) for one in (unread, stale, read, uncalled)))
+    outcomes = await asyncio.gather(*(reconciler.search(one) for one in (unread, stale, read, uncalled)))
     assert [type(outcome).__name__ for outcome in outcomes] == ["NoAnswer", "NoAnswer", "NotFound", "NotFound"]
     assert all(uncalled.job_id not in keys for keys in progress.asked), "nobody calls back about it"
 
 
 async def test_what_the_listing_shows_needs_no_callback(
-    searcher: Searcher, listing: Listing, progress: Progress, monkeypatch: pytest.MonkeyPatch
+    reconciler: Reconciler, listing: Listing, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def find(lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
         return {one.attempt_id: Found(ProviderRef("run-1", {})) for one in lost}
@@ -211,5 +213,5 @@ async def test_what_the_listing_shows_needs_no_callback(
     monkeypatch.setattr(listing, "find", find)
     one = attempt("shown", expects_callback=True)
     progress.unread = {one.job_id}
-    assert isinstance(await searcher.search(one), Found)
+    assert isinstance(await reconciler.search(one), Found)
     assert progress.asked == []

@@ -64,7 +64,7 @@ def _after(original: Coroutine, act: Act) -> Coroutine:
 
 
 def _before_post(original: Coroutine, act: Act) -> Coroutine:
-    from adapter_kit.attempt.inputs import Post
+    from adapter_kit.attempt.actions import Post
 
     @wraps(original)
     async def perform(calls: Any, attempt: Any, action: Any, *rest: Any) -> Any:
@@ -76,7 +76,7 @@ def _before_post(original: Coroutine, act: Act) -> Coroutine:
 
 
 def _after_post(original: Coroutine, act: Act) -> Coroutine:
-    from adapter_kit.attempt.inputs import Post
+    from adapter_kit.attempt.actions import Post
 
     @wraps(original)
     async def perform(calls: Any, attempt: Any, action: Any, *rest: Any) -> Any:
@@ -126,7 +126,7 @@ def _leak_cancellation(*_: Any) -> None:
 
 _HANDLE: Final = "chassis.delivery.handling:Handling._handle"
 _PROCESS: Final = "chassis.delivery.consumer:BatchConsumer._process"
-_PERFORM: Final = "adapter_kit.engine.actions:Calls.perform"
+_PERFORM: Final = "adapter_kit.engine.executor:ActionExecutor.perform"
 
 POINTS: Final = {
     # Of an adapter.

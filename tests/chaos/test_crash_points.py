@@ -60,8 +60,8 @@ def test_every_seam_is_there(point: str) -> None:
 def test_a_seam_that_the_product_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for seam in (
         "adapter_kit.nothing:x",
-        "adapter_kit.engine.actions:Nothing.perform",
-        "adapter_kit.engine.actions:Calls.nothing",
+        "adapter_kit.engine.executor:Nothing.perform",
+        "adapter_kit.engine.executor:ActionExecutor.nothing",
     ):
         monkeypatch.setitem(POINTS, "after_post", Point(seam, crash_points._before))
         with pytest.raises(NoSuchSeam, match="after_post"):

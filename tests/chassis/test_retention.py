@@ -13,7 +13,7 @@ from tests.patience import eventually
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres import retention
 from chassis.postgres.pool import Connection, Pool, open_pool
-from chassis.postgres.retention import Chore, Housekeeping, rows_chore
+from chassis.postgres.retention import RetentionTask, RetentionWorker, delete_rows_task
 from chassis.runtime.runtime import Runtime
 from chassis.settings.service import LEAST_ROW_RETENTION_DAYS, ServiceSettings, WrongSettings, load_settings
 from contracts.messages.requests import LONGEST_DEADLINE_S
@@ -47,12 +47,12 @@ async def left(pool: Pool) -> int:
     return int(await pool.fetchval("SELECT count(*) FROM things"))
 
 
-def things(keep: timedelta = KEEP) -> Chore:
-    return rows_chore("things", DELETE, keep)
+def things(keep: timedelta = KEEP) -> RetentionTask:
+    return delete_rows_task("things", DELETE, keep)
 
 
-def chore(what: str, batches: Callable[[Connection], AsyncGenerator[int, None]]) -> Chore:
-    return Chore(what, batches)
+def chore(what: str, batches: Callable[[Connection], AsyncGenerator[int, None]]) -> RetentionTask:
+    return RetentionTask(what, batches)
 
 
 async def test_what_is_old_goes_in_pieces_and_the_rest_stays(
@@ -61,7 +61,7 @@ async def test_what_is_old_goes_in_pieces_and_the_rest_stays(
     monkeypatch.setattr(retention, "BATCH", 10)
     await make(pool, 25, days=31)
     await make(pool, 7, days=29)
-    house = Housekeeping(pool, runtime, "toy", [things()])
+    house = RetentionWorker(pool, runtime, "toy", [things()])
     assert await house.once() == {"things": 25}
     assert await left(pool) == 7
     assert await house.once() == {"things": 0}
@@ -75,9 +75,12 @@ async def test_one_replica_at_a_time(pool: Pool, runtime: Runtime) -> None:
         await go_on.wait()
         yield 1
 
-    first = asyncio.create_task(Housekeeping(pool, runtime, "toy", [chore("slow", slow)]).once())
+    first = asyncio.create_task(RetentionWorker(pool, runtime, "toy", [chore("slow", slow)]).once())
     await begun.wait()
-    second, other = Housekeeping(pool, runtime, "toy", [things()]), Housekeeping(pool, runtime, "else", [things()])
+    second, other = (
+        RetentionWorker(pool, runtime, "toy", [things()]),
+        RetentionWorker(pool, runtime, "else", [things()]),
+    )
     assert await second.once() is None
     assert await other.once() == {"things": 0}
     go_on.set()
@@ -87,8 +90,8 @@ async def test_one_replica_at_a_time(pool: Pool, runtime: Runtime) -> None:
 
 async def test_a_chore_that_cannot_be_done_does_not_keep_others_from_theirs(pool: Pool, runtime: Runtime) -> None:
     await make(pool, 3, days=31)
-    broken = rows_chore("broken", "DELETE FROM nothing WHERE $1::interval IS NULL AND $2::int = 0", KEEP)
-    house = Housekeeping(pool, runtime, "toy", [broken, things()])
+    broken = delete_rows_task("broken", "DELETE FROM nothing WHERE $1::interval IS NULL AND $2::int = 0", KEEP)
+    house = RetentionWorker(pool, runtime, "toy", [broken, things()])
     assert await house.once() == {"broken": 0, "things": 3}
 
 
@@ -98,7 +101,7 @@ async def test_a_stop_is_heard_between_two_pieces(
     monkeypatch.setattr(retention, "BATCH", 10)
     await make(pool, 25, days=31)
     runtime.stopping.set()
-    assert await Housekeeping(pool, runtime, "toy", [things()]).once() == {"things": 10}
+    assert await RetentionWorker(pool, runtime, "toy", [things()]).once() == {"things": 10}
 
 
 async def test_it_goes_on_by_itself_outlives_the_database_and_ends_with_its_block(
@@ -119,7 +122,7 @@ async def test_it_goes_on_by_itself_outlives_the_database_and_ends_with_its_bloc
     async def tried_again_and_gone() -> bool:
         return len(tries) > 1 and await left(pool) == 0
 
-    async with Housekeeping(pool, runtime, "toy", [chore("shaky", shaky), things()]).running():
+    async with RetentionWorker(pool, runtime, "toy", [chore("shaky", shaky), things()]).running():
         await eventually(tried_again_and_gone)
         assert runtime.unhealthy() is None
 

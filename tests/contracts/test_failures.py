@@ -24,7 +24,7 @@ def test_a_callers_mistake_costs_once_and_is_no_sign_of_sickness(kind: FailureKi
     traits = FAILURES[kind]
     if traits.callers_fault:
         assert not traits.moves_on
-        assert not traits.trips_breaker
+        assert traits.breaker is None
 
 
 def test_only_the_input_and_its_content_are_the_callers_fault() -> None:

@@ -18,7 +18,7 @@ from adapter_kit.attempt.inputs import (
     Collected,
     CollectFailed,
     Due,
-    Happening,
+    Input,
     Searched,
     SubmitAnswered,
 )
@@ -57,7 +57,7 @@ REF = ProviderRef("run-1", {})
 WHY = Failure(FailureKind.PROVIDER_ERROR, "it broke")
 MOMENTS = [BEGAN + timedelta(seconds=after_s) for after_s in (1, 60, 400, 2_000, 20_000)]
 
-HAPPENINGS: tuple[Happening, ...] = (
+HAPPENINGS: tuple[Input, ...] = (
     Due(),
     CalledBack(),
     CalledBack(REF),
@@ -137,8 +137,8 @@ def attempts() -> Iterator[Attempt]:
 def test_the_document_draws_the_arrows_that_the_machine_takes() -> None:
     taken = {
         (attempt.state, after.state)
-        for attempt, happening, now in product(attempts(), HAPPENINGS, MOMENTS)
-        if (after := step(attempt, happening, now).attempt).state != attempt.state
+        for attempt, input_, now in product(attempts(), HAPPENINGS, MOMENTS)
+        if (after := step(attempt, input_, now).attempt).state != attempt.state
     }
     text = (Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text(encoding="utf-8")
     drawn = set(re.findall(r"^ {4}([a-z]+) --> ([a-z]+)$", text, re.MULTILINE))

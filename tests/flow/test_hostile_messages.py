@@ -20,7 +20,7 @@ from aiokafka import ConsumerRecord
 import adapter_kit
 import log_sink
 import orchestrator
-from adapter_kit.engine.callback_monitor import Hearing
+from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.callbacks import Callbacks
 from adapter_kit.engine.command_handler import CommandHandler
 from adapter_kit.settings import AdapterSettings
@@ -173,7 +173,7 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         given = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": database_url}
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))
-        callbacks = Callbacks(fal, Hearing("fal"))
+        callbacks = Callbacks(fal, CallbackMonitor("fal"))
         made["fal-adapter"] = CommandHandler("fal", settings, outbox, lambda: None, callbacks, results_kept_s=3_600)
         made["log-sink"] = Store(log).store
         yield made

@@ -14,23 +14,18 @@ from typing import Literal, get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter_kit.attempt.actions import Action, Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.inputs import (
-    Action,
     CalledBack,
-    Cancel,
     CancelAnswered,
     CancelWanted,
-    Check,
     Checked,
-    Collect,
     Collected,
     CollectFailed,
     CollectWanted,
     Due,
-    Happening,
-    Post,
+    Input,
     Resolved,
-    Search,
     Searched,
     SubmitAnswered,
 )
@@ -75,7 +70,7 @@ from contracts.messages.requests import CollectionRequested, JobRequested, Resol
 from orchestrator.decide import decide
 from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Requested, Ruled
 from orchestrator.happenings import Due as JobDue
-from orchestrator.happenings import Happening as JobHappening
+from orchestrator.happenings import Input as JobHappening
 from orchestrator.job import Job, Leg
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -220,7 +215,7 @@ class World:
 
     # The providers and the store.
 
-    def answer(self, attempt_id: AttemptId, action: Action, fate: Fate) -> Happening | None:
+    def answer(self, attempt_id: AttemptId, action: Action, fate: Fate) -> Input | None:
         attempt = self.ledger[attempt_id]
         match action:
             case Post(submission):
@@ -245,8 +240,8 @@ class World:
         run_id = list(self.runs)[which % len(self.runs)]
         self._happen(self.runs[run_id].attempt_id, CalledBack(ProviderRef(run_id, {}) if named else None))
 
-    def settle(self, attempt_id: AttemptId, happening: Happening) -> None:
-        self._happen(attempt_id, happening)
+    def settle(self, attempt_id: AttemptId, input_: Input) -> None:
+        self._happen(attempt_id, input_)
 
     # Below: the plumbing of the above.
 
@@ -278,23 +273,23 @@ class World:
             expects_callback=True,
         )
 
-    def _happen(self, attempt_id: AttemptId, happening: Happening) -> None:
+    def _happen(self, attempt_id: AttemptId, input_: Input) -> None:
         before = self.ledger[attempt_id]
-        result = step(before, happening, self.now)
+        result = step(before, input_, self.now)
         check_step(before, result)
         self.ledger[attempt_id] = result.attempt
         self.log.extend(result.events)
         if result.action is not None:
             self.in_hand.append((attempt_id, result.action))
 
-    def _decide(self, happening: JobHappening) -> None:
+    def _decide(self, input_: JobHappening) -> None:
         before = self.job
-        decision = decide(before, happening, self.now)
+        decision = decide(before, input_, self.now)
         after = decision.job
         if before is not None and before.final:
             assert after is not None
             assert replace(after, attempts=before.attempts) == before, "a final job changed"
-            assert isinstance(happening, Ruled | CollectAsked) or not decision.messages, "a final job spoke"
+            assert isinstance(input_, Ruled | CollectAsked) or not decision.messages, "a final job spoke"
         if after is not None:
             assert after.final or after.next_action_at is not None, "a job waits for nothing"
             assert sum(a.outcome == "live" for a in after.attempts) <= 1
@@ -508,14 +503,14 @@ def _act(world: World, index: int, fate: Fate) -> None:
         # The driver never POSTs once its lease may be over; a lease is for one state.
         world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up", held_up=True)))
         return
-    happening = world.answer(attempt_id, action, fate)
+    input_ = world.answer(attempt_id, action, fate)
     if isinstance(action, Post) and fate.called and world.runs:
         world.call_back(-1, named=True)  # Before the POST's own answer is heard.
-    if happening is None or fate.lost:
+    if input_ is None or fate.lost:
         return
-    world.settle(attempt_id, happening)
+    world.settle(attempt_id, input_)
     if fate.twice:
-        world.settle(attempt_id, happening)
+        world.settle(attempt_id, input_)
 
 
 def finish(world: World) -> None:

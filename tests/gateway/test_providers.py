@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from tests.patience import eventually
 
 import adapter_kit
-from adapter_kit.breaker.policy import Gate, blocked, ill, well
+from adapter_kit.breaker.policy import Breaker, blocked, record_failure, record_success
 from chassis.postgres.pool import migrate
 from contracts.failures import FailureKind
 from gateway.fresh import AT_MOST_OLD_S, Fresh
@@ -26,7 +26,7 @@ from segue_cli.local.postgres import postgres
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REFUSED = "401: Authentication is required to access this application."
-GATE = TypeAdapter(Gate)
+GATE = TypeAdapter(Breaker)
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Adapters:
             provider, status, error,
         )  # fmt: skip
 
-    async def gate(self, provider: str, gate: Gate) -> None:
+    async def gate(self, provider: str, gate: Breaker) -> None:
         await self.connection.execute(
             f"INSERT INTO {provider}_adapter.gates (scope, body) VALUES ($1, $2)"  # noqa: S608 - ours
             " ON CONFLICT (scope) DO UPDATE SET body = excluded.body",
@@ -101,7 +101,7 @@ async def test_a_gate_that_opens_and_closes_shows_within_a_second(world: Any, ad
 
     await asked_again(world, 5, lambda: says("ok"))
     now = datetime.now(UTC)
-    shut = ill(Gate("", now - timedelta(minutes=5)), FailureKind.UNAUTHORIZED, REFUSED, now, open_s=60)
+    shut = record_failure(Breaker("", now - timedelta(minutes=5)), FailureKind.UNAUTHORIZED, REFUSED, now, open_s=60)
     await adapters.gate("fal", shut)
     await asked_again(world, 1, lambda: says("fail"))
     assert await short(world) == {"fal": "fail", "replicate": "ok", "fal_error": REFUSED, "replicate_error": None}
@@ -115,7 +115,7 @@ async def test_a_gate_that_opens_and_closes_shows_within_a_second(world: Any, ad
         "since": now, "retry_at": shut.open_until, "ill since": now,
     }  # fmt: skip
     assert (told["breaker"]["state"], told["breaker"]["openings"]) == ("open", 1)
-    await adapters.gate("fal", well(shut, now + timedelta(seconds=1)))
+    await adapters.gate("fal", record_success(shut, now + timedelta(seconds=1)))
     await asked_again(world, 1, lambda: says("ok"))
     told = await long(world)
     assert (told["breaker"]["state"], told["breaker"]["retry_at"]) == ("closed", None)
@@ -136,9 +136,11 @@ async def test_a_key_that_the_free_probe_saw_refused_shows_within_a_second(world
 
 async def test_an_endpoint_that_is_shut_says_so_and_its_provider_is_well(world: Any, adapters: Adapters) -> None:
     now = datetime.now(UTC)
-    await adapters.gate("fal", Gate("", now))
-    await adapters.gate("fal", ill(Gate("gone/model", now), FailureKind.MODEL_NOT_FOUND, "404: no such app", now))
-    patient = blocked(Gate("slow/model", now), now + timedelta(seconds=30))
+    await adapters.gate("fal", Breaker("", now))
+    await adapters.gate(
+        "fal", record_failure(Breaker("gone/model", now), FailureKind.MODEL_NOT_FOUND, "404: no such app", now)
+    )
+    patient = blocked(Breaker("slow/model", now), now + timedelta(seconds=30))
     await adapters.gate("fal", patient)
     world.parts.providers._known = None
     told = await long(world)

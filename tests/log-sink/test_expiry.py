@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from chassis.artifacts import ArtifactStore, artifact_key
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool
-from chassis.postgres.retention import Housekeeping
+from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from chassis.settings.service import WrongSettings, load_settings
 from log_sink import expiry
@@ -160,7 +160,9 @@ async def test_the_sinks_housekeeping_does_it(
     pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any
 ) -> None:
     await make(pool, store, files, deliver, story)
-    house = Housekeeping(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", [expiry_chore(files, KEEP)])
+    house = RetentionWorker(
+        pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", [expiry_chore(files, KEEP)]
+    )
     assert await house.once() == {"artifacts": 2}
     assert await there(files) == set()
 

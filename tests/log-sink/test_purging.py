@@ -9,7 +9,7 @@ import pytest
 
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool
-from chassis.postgres.retention import Housekeeping
+from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 from contracts.messages.attempts import AttemptFailed
@@ -25,7 +25,7 @@ STATE = ("jobs", "tracks", "attempts", "artifacts")
 
 
 async def purge(pool: Pool, keep: timedelta = KEEP) -> dict[str, int]:
-    house = Housekeeping(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", log_chores(keep))
+    house = RetentionWorker(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", log_chores(keep))
     done = await house.once()
     assert done is not None
     return done

@@ -105,11 +105,11 @@ def names(messages: tuple[Message, ...]) -> list[str]:
     return [type(message).__name__ for message in messages]
 
 
-def after(*happenings: object, now: datetime = NOW) -> Decision:
+def after(*inputs: object, now: datetime = NOW) -> Decision:
     """The last decision of a story."""
     decision = Decision(None)
-    for happening in happenings:
-        decision = decide(decision.job, happening, now)  # type: ignore[arg-type]  # a story is told in any happenings
+    for input_ in inputs:
+        decision = decide(decision.job, input_, now)  # type: ignore[arg-type]  # a story is told in any inputs
     return decision
 
 
@@ -247,8 +247,8 @@ def test_what_an_attempt_left_behind_says_changes_nothing() -> None:
 
 def test_a_final_job_never_changes() -> None:
     done = after(requested(), said(AttemptSucceeded, artifacts=(ARTIFACT,))).job
-    for happening in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due(), requested()):
-        assert decide(done, happening, NOW) == Decision(done)
+    for input_ in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due(), requested()):
+        assert decide(done, input_, NOW) == Decision(done)
 
 
 def test_a_cancel_is_sent_once_and_awaits_the_attempts_word() -> None:
@@ -399,8 +399,8 @@ def test_past_the_deadline_no_further_provider_is_tried() -> None:
 
 
 def test_a_job_nobody_asked_for_is_not_made_by_news_of_it() -> None:
-    for happening in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due()):
-        assert decide(None, happening, NOW) == Decision(None)
+    for input_ in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due()):
+        assert decide(None, input_, NOW) == Decision(None)
 
 
 def unavailable(n: int, retry_s: float = 10) -> Attempted:

@@ -15,7 +15,7 @@ import orchestrator
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
-from chassis.postgres.retention import Housekeeping
+from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.failures import FailureKind
@@ -97,7 +97,7 @@ async def said(pool: Pool) -> list[str]:
 
 
 async def purge(pool: Pool, runtime: Runtime) -> int:
-    done = await Housekeeping(pool, runtime, "orchestrator", job_chores(KEEP)).once()
+    done = await RetentionWorker(pool, runtime, "orchestrator", job_chores(KEEP)).once()
     assert done is not None
     return done["jobs"]
 

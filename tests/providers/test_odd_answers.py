@@ -100,7 +100,7 @@ def test_there_are_fifty_of_each_and_each_says_where_it_is_from(provider: str) -
 def test_a_row_agrees_with_what_its_kind_does(row: Row) -> None:
     traits = FAILURES[FailureKind(row.expect)]
     assert row.moves_on is traits.moves_on
-    assert not (traits.callers_fault and traits.trips_breaker)
+    assert not (traits.callers_fault and traits.breaker)
 
 
 def arguments(row: Row) -> dict[str, Any]:

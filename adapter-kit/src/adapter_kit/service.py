@@ -10,16 +10,16 @@ from adapter_kit.artifacts.collector import Collector
 from adapter_kit.artifacts.egress_advice import output_hosts_checked
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import PROBE_LEASE_S, Limits
-from adapter_kit.breaker.probe import Health, Pace
-from adapter_kit.breaker.store import Gatekeeper
-from adapter_kit.engine.actions import CallbackUrl, Calls
-from adapter_kit.engine.callback_monitor import Hearing
+from adapter_kit.breaker.probe import CredentialProbe, ProbeInterval
+from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.callbacks import Callbacks
-from adapter_kit.engine.claim_loop import Driver
+from adapter_kit.engine.claim_loop import ClaimLoop
 from adapter_kit.engine.command_handler import CommandHandler
-from adapter_kit.engine.outcome_writer import Settler
-from adapter_kit.engine.reconciler import Searcher
-from adapter_kit.engine.retention import ledger_chores
+from adapter_kit.engine.executor import ActionExecutor, CallbackUrl
+from adapter_kit.engine.outcome_writer import OutcomeWriter
+from adapter_kit.engine.reconciler import Reconciler
+from adapter_kit.engine.retention import retention_tasks
 from adapter_kit.port.provider import Provider
 from adapter_kit.settings import AdapterSettings
 from chassis.artifacts import ArtifactStore
@@ -34,7 +34,7 @@ from chassis.kafka.embedded import alone_where_embedded
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
-from chassis.postgres.retention import Housekeeping
+from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.callback_urls import callback_url
 from contracts.generation import Provider as ProviderName
@@ -74,21 +74,21 @@ async def adapter(
         progress.running(),
     ):
         outbox = Outbox(pool, broker, runtime)
-        hearing = Hearing(name)
-        calls = Calls(
+        callback_monitor = CallbackMonitor(name)
+        calls = ActionExecutor(
             provider,
             Collector(client, store, max_bytes=settings.max_output_mb * 1024 * 1024),
             runtime,
-            searcher=Searcher(provider, pool, progress),
+            reconciler=Reconciler(provider, pool, progress),
             callback_url=_callback_url(settings),
-            hearing=hearing,
+            callback_monitor=callback_monitor,
         )
-        keeper = Gatekeeper(limits, settings.breaker_open_s, _probe_lease_s(settings))
-        pace = Pace(settings.probe_every_s, settings.probe_shut_every_s)
-        health = Health(provider, pool, runtime, probe_endpoint, keeper, pace)
-        settler = Settler(outbox, keeper)
-        driver = Driver(calls, settler, outbox, pool, runtime, concurrency=settings.concurrency, keeper=keeper)
-        callbacks = Callbacks(provider, hearing)
+        breakers = BreakerStore(limits, settings.breaker_open_s, _probe_lease_s(settings))
+        pace = ProbeInterval(settings.probe_every_s, settings.probe_shut_every_s)
+        health = CredentialProbe(provider, pool, runtime, probe_endpoint, breakers, pace)
+        writer = OutcomeWriter(outbox, breakers)
+        driver = ClaimLoop(calls, writer, outbox, pool, runtime, concurrency=settings.concurrency, breakers=breakers)
+        callbacks = Callbacks(provider, callback_monitor)
         handler = CommandHandler(name, settings, outbox, driver.wake, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
@@ -98,7 +98,7 @@ async def adapter(
             driver.running(),
             health.watched(),
             output_hosts_checked(policy, output_hosts),
-            Housekeeping(pool, runtime, schema, ledger_chores(settings.keep_rows)).running(),
+            RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
         ):
             watch_broker(broker, runtime)
             get_logger("adapter_kit").info(

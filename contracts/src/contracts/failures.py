@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class FailureKind(StrEnum):
@@ -43,133 +43,170 @@ class FailureKind(StrEnum):
         return cls.UNRECOGNISED if isinstance(value, str) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailureTraits:
-    """What a kind means for the job, for the provider's breaker, and for the caller."""
+    """What a kind means for the job, for the provider's circuit breaker, for the money, and for the caller."""
 
-    meaning: str
+    meaning: str = field(kw_only=False)
     """One sentence for people: what happened and what it means for the money."""
-    moves_on: bool
+    moves_on: bool = False
     """The job may be tried at the next provider: this attempt can neither deliver nor cost any more."""
-    trips_breaker: bool
-    """It says something about the provider's health, rather than about this one job."""
-    callers_fault: bool
+    callers_fault: bool = False
     """The request itself is at fault; another provider would be asked in vain."""
+    breaker: Literal["provider", "endpoint"] | None = None
+    """Which circuit breaker counts it. None: it says nothing about the provider's health."""
+    opens_at_once: bool = False
+    """One failure is enough to open the breaker: the next request would be told the same."""
+    probed_first: bool = False
+    """While it keeps a breaker open, the free credential probe is asked before a paid run is spent as the probe."""
+    probe_clears: bool = False
+    """A successful credential probe speaks against it. Of a balance, a credential probe knows nothing."""
+    probe_confirms: bool = False
+    """A credential probe that fails with it keeps the breaker open. It may be forbidden what runs are not."""
+    output_lost: bool = False
+    """The output of a paid run is lost: whether another provider is paid is the job's `lost_output_policy`."""
+    collectable: bool = False
+    """The run was paid for, and its output may still be had from the provider: an operator can ask for it again."""
+    run_may_exist: bool = False
+    """The provider said nothing of the submit: a run may show itself after the attempt has ended."""
 
 
 FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     FailureKind.INVALID_INPUT: FailureTraits(
-        "The provider refused the input as invalid; the request has to change.", False, False, True
+        "The provider refused the input as invalid; the request has to change.",
+        callers_fault=True,
     ),
     FailureKind.CONTENT_POLICY: FailureTraits(
-        "The provider's content policy refused the prompt or the result; the request has to change.", False, False, True
+        "The provider's content policy refused the prompt or the result; the request has to change.",
+        callers_fault=True,
     ),
     FailureKind.UNAUTHORIZED: FailureTraits(
-        "The provider does not accept the key; nothing was billed.", True, True, False
+        "The provider does not accept the key; nothing was billed.",
+        moves_on=True,
+        breaker="provider",
+        opens_at_once=True,
+        probed_first=True,
+        probe_clears=True,
+        probe_confirms=True,
     ),
-    FailureKind.FORBIDDEN: FailureTraits("The key may not use this model; nothing was billed.", True, True, False),
+    FailureKind.FORBIDDEN: FailureTraits(
+        "The key may not use this model; nothing was billed.",
+        moves_on=True,
+        breaker="endpoint",
+        opens_at_once=True,
+        probed_first=True,
+        probe_clears=True,
+    ),
     FailureKind.INSUFFICIENT_BALANCE: FailureTraits(
-        "The provider's account has no credit left; nothing was billed.", True, True, False
+        "The provider's account has no credit left; nothing was billed.",
+        moves_on=True,
+        breaker="provider",
+        opens_at_once=True,
+        probed_first=True,
+        probe_confirms=True,
     ),
     FailureKind.MODEL_NOT_FOUND: FailureTraits(
         "The provider does not know the endpoint; the catalogue's route needs mending. Nothing was billed.",
-        True,
-        True,
-        False,
+        moves_on=True,
+        breaker="endpoint",
+        opens_at_once=True,
     ),
     FailureKind.UNAVAILABLE: FailureTraits(
-        "The provider is known to be unwell at the moment, so nothing was sent to it.", True, False, False
+        "The provider is known to be unwell at the moment, so nothing was sent to it.",
+        moves_on=True,
     ),
     FailureKind.RATE_LIMITED: FailureTraits(
-        "The provider kept throttling until the attempt's time was over; nothing was billed.", True, False, False
+        "The provider kept throttling until the attempt's time was over; nothing was billed.",
+        moves_on=True,
     ),
     FailureKind.UNREACHABLE: FailureTraits(
-        "The provider could not be reached; the request was never delivered.", True, True, False
+        "The provider could not be reached; the request was never delivered.",
+        moves_on=True,
+        breaker="provider",
+        probed_first=True,
+        probe_clears=True,
     ),
-    FailureKind.PROVIDER_ERROR: FailureTraits("The provider's infrastructure failed.", True, True, False),
+    FailureKind.PROVIDER_ERROR: FailureTraits(
+        "The provider's infrastructure failed.",
+        moves_on=True,
+        breaker="endpoint",
+    ),
     FailureKind.MODEL_ERROR: FailureTraits(
-        "The model failed while it ran; the provider may bill the time it took.", True, False, False
+        "The model failed while it ran; the provider may bill the time it took.",
+        moves_on=True,
     ),
     FailureKind.START_TIMEOUT: FailureTraits(
-        "The provider did not start the run in time; nothing was billed.", True, True, False
+        "The provider did not start the run in time; nothing was billed.",
+        moves_on=True,
+        breaker="endpoint",
     ),
     FailureKind.RUN_TIMEOUT: FailureTraits(
-        "The run took longer than its route allows and was stopped; the time may be billed.", True, True, False
+        "The run took longer than its route allows and was stopped; the time may be billed.",
+        moves_on=True,
+        breaker="endpoint",
     ),
-    FailureKind.CANCELLED_BY_PROVIDER: FailureTraits("The provider stopped the run on its own.", True, True, False),
+    FailureKind.CANCELLED_BY_PROVIDER: FailureTraits(
+        "The provider stopped the run on its own.",
+        moves_on=True,
+        breaker="endpoint",
+    ),
     FailureKind.OUTPUT_LOST: FailureTraits(
-        "The run succeeded, but its output is gone at the provider; the run was billed.", True, True, False
+        "The run succeeded, but its output is gone at the provider; the run was billed.",
+        moves_on=True,
+        breaker="endpoint",
+        output_lost=True,
+        collectable=True,
     ),
     FailureKind.OUTPUT_UNUSABLE: FailureTraits(
-        "The run succeeded, but what it returned is not the media asked for; the run was billed.", True, False, False
+        "The run succeeded, but what it returned is not the media asked for; the run was billed.",
+        moves_on=True,
+        output_lost=True,
+        collectable=True,
     ),
     FailureKind.OUTPUT_UNREADABLE: FailureTraits(
         "The run succeeded, but Segue finds no output in its result, which is kept with the attempt; the run was "
         "billed. No other provider is paid until a person has looked.",
-        False,
-        False,
-        False,
+        collectable=True,
     ),
     FailureKind.OUTPUT_REFUSED: FailureTraits(
         "The run succeeded, but Segue's own settings refuse to fetch or keep its output, or its network never reached "
         "the output's host; the run was billed. Once that is mended, `segue attempts collect` fetches it.",
-        False,
-        False,
-        False,
+        collectable=True,
     ),
     FailureKind.STORE_FAILED: FailureTraits(
         "The run succeeded, but Segue could not put its output into its own artifact store; the run was billed.",
-        False,
-        False,
-        False,
+        collectable=True,
     ),
     FailureKind.CALLBACK_REFUSED: FailureTraits(
         "The provider found fault with the address at which Segue wants to be called back, which is no fault of the "
         "request; SEGUE_PUBLIC_URL has to be checked.",
-        True,
-        False,
-        False,
+        moves_on=True,
     ),
     FailureKind.NEVER_ACCEPTED: FailureTraits(
         "The submit's answer was lost, and the provider never showed the run within the grace; it was not accepted.",
-        True,
-        False,
-        False,
+        moves_on=True,
+        run_may_exist=True,
     ),
     FailureKind.AMBIGUOUS_SUBMISSION: FailureTraits(
         "Whether the provider accepted the run could not be found out; it is not submitted again, so that nobody "
         "pays twice. Look for it in the provider's own list of runs.",
-        False,
-        False,
-        False,
+        run_may_exist=True,
     ),
     FailureKind.EXPIRED: FailureTraits(
-        "The deadline passed before the job was done; what its attempts cost stands with them.", False, False, False
+        "The deadline passed before the job was done; what its attempts cost stands with them.",
     ),
     FailureKind.NO_ROUTE: FailureTraits(
-        "No provider can do what was asked, or none is left to try.", False, False, False
+        "No provider can do what was asked, or none is left to try.",
     ),
     FailureKind.UNRECOGNISED: FailureTraits(
         "A newer service named a kind that this one does not know; whether another provider may be tried is not known.",
-        False,
-        False,
-        False,
     ),
     # Whoever asks in a way that the provider answers so says nothing about how it does for others.
     FailureKind.UNKNOWN: FailureTraits(
         "The provider answered something Segue does not know; the raw answer is kept with the attempt.",
-        True,
-        False,
-        False,
+        moves_on=True,
     ),
 }
 
-LOST_OUTPUT: Final = frozenset({FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE})
-"""The output of a paid run is lost: whether another provider is paid for it is the job's `lost_output_policy`."""
-
-COLLECTABLE: Final = LOST_OUTPUT | {
-    FailureKind.OUTPUT_UNREADABLE,
-    FailureKind.OUTPUT_REFUSED,
-    FailureKind.STORE_FAILED,
-}
-"""The run was paid for, and its output may still be had from the provider: an operator can ask for it again."""
+LOST_OUTPUT: Final = frozenset(kind for kind, traits in FAILURES.items() if traits.output_lost)
+COLLECTABLE: Final = frozenset(kind for kind, traits in FAILURES.items() if traits.collectable)

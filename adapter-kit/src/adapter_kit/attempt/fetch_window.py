@@ -11,16 +11,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from adapter_kit.attempt.inputs import Collect, CollectFailed
+from adapter_kit.attempt.actions import Collect
+from adapter_kit.attempt.inputs import CollectFailed
 from adapter_kit.attempt.model import (
     MISSING_TRIES,
     Attempt,
     FollowUp,
     Step,
     failed,
-    put_off,
+    reschedule,
     succeeded,
-    told,
+    with_event,
     with_lease,
 )
 from adapter_kit.port.outcomes import CheckOutcome, Failure, Output, Produced, Unreadable
@@ -65,7 +66,7 @@ def output_pending(
         if instead:
             taken = with_lease(replace(over, state="collecting", outputs=instead, fetch_by=fetch_by, tries=0), now)
             message = f"{reason}; what stands beside it is taken in its place"
-            return told(taken, AttemptProgressed, now, Collect(), stage="collecting", message=message)
+            return with_event(taken, AttemptProgressed, now, Collect(), stage="collecting", message=message)
         return lost(over, Failure(FailureKind.OUTPUT_LOST, reason), now)
     if attempt.state == "collecting":
         return _again(attempt, fetch_by, now, wait_s)
@@ -154,11 +155,11 @@ def _told_again(
     wait_s: float | None = None,
 ) -> Step:
     again = _again(attempt, until, now, wait_s)
-    return told(again.attempt, AttemptProgressed, now, stage=stage, message=reason)
+    return with_event(again.attempt, AttemptProgressed, now, stage=stage, message=reason)
 
 
 def _again(attempt: Attempt, until: datetime, now: datetime, wait_s: float | None = None) -> Step:
-    again = put_off(attempt, now).attempt
+    again = reschedule(attempt, now).attempt
     due = max(again.next_action_at or now, now + timedelta(seconds=min(wait_s or 0.0, LONGEST_WAIT_S)))
     # The last try is at the end of the window.
     return Step(replace(again, next_action_at=min(due, until) if now < until else due))

@@ -12,38 +12,34 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from adapter_kit.attempt.actions import Cancel, Check, Collect, Search
 from adapter_kit.attempt.fetch_window import named_anew, noted, partly
 from adapter_kit.attempt.inputs import (
     CalledBack,
-    Cancel,
     CancelAnswered,
-    Check,
     Checked,
-    Collect,
     Collected,
     CollectFailed,
     CollectWanted,
     Due,
-    Happening,
+    Input,
     Resolved,
-    Search,
     Searched,
     SubmitAnswered,
 )
 from adapter_kit.attempt.model import (
     FOLLOW_UP_S,
-    LOST,
     MISSING_TRIES,
     Attempt,
     FollowUp,
     Step,
     cancelled,
     failed,
-    put_off,
+    reschedule,
     succeeded,
     with_lease,
 )
-from adapter_kit.attempt.resolution import heard, shown_by
+from adapter_kit.attempt.resolution import listing_answered, proven_absent_at
 from adapter_kit.port.outcomes import (
     Accepted,
     Broken,
@@ -62,7 +58,7 @@ from adapter_kit.port.outcomes import (
     Unreadable,
     Waiting,
 )
-from contracts.failures import COLLECTABLE, FailureKind
+from contracts.failures import FAILURES, FailureKind
 
 LOOK_AT_MOST_EVERY_S: Final = 5.0
 LOOK_AT_LEAST_EVERY_S: Final = 300.0
@@ -72,27 +68,27 @@ NO_RUN: Final = "the provider's listing does not show the run, though it would h
 SAID_SO: Final = "an operator looked at the provider, and says that it never accepted the run"
 
 
-def step_late(attempt: Attempt, happening: Happening, now: datetime) -> Step:
+def step_late(attempt: Attempt, input_: Input, now: datetime) -> Step:
     """The ended attempt after `happening`. Pure; raises nothing."""
     if not attempt.unsettled:
         return Step(attempt)
-    match happening:
+    match input_:
         case Due():
             return _due(attempt, now)
         case CalledBack(ref):
             return _shown(attempt, ref, now)
         case SubmitAnswered(outcome=Accepted(ref)):
             return _shown(attempt, ref, now)
-        case Resolved(ref) if not is_outdated(happening, attempt):
+        case Resolved(ref) if not is_outdated(input_, attempt):
             return _ruled_out(attempt, now) if ref is None else _claimed(attempt, ref, now)
         case CollectWanted():
             return _collect_wanted(attempt, now)
         case Searched(outcome) if attempt.follow_up == "search":
             return _searched(attempt, outcome, now)
         case _ if attempt.follow_up == "watch":
-            return _heard_of_run(attempt, happening, now)
+            return _heard_of_run(attempt, input_, now)
         case _ if attempt.follow_up == "collect":
-            return _heard_of_outputs(attempt, happening, now)
+            return _heard_of_outputs(attempt, input_, now)
         case _:
             return Step(attempt)
 
@@ -122,14 +118,14 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
         case Found(ref):
             return _shown(attempt, ref, now)
         case NotFound(conclusive):
-            listened = heard(attempt, now)
-            shown = shown_by(listened, conclusive=conclusive)
+            listened = listing_answered(attempt, now)
+            shown = proven_absent_at(listened, conclusive=conclusive)
             if shown is not None and now >= shown:
                 return failed(listened, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
             again = now + timedelta(seconds=LISTEN_EVERY_S)
             return Step(replace(listened, next_action_at=min(again, shown or again)))
         case NoAnswer():
-            return put_off(attempt, now, most_s=LISTEN_EVERY_S)
+            return reschedule(attempt, now, most_s=LISTEN_EVERY_S)
         case _:
             assert_never(outcome)
 
@@ -150,7 +146,7 @@ def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
 
 def _collect_wanted(attempt: Attempt, now: datetime) -> Step:
     """An operator has mended what kept the output away: the run is looked at, and its output fetched."""
-    if attempt.ref is None or attempt.failure is None or attempt.failure.kind not in COLLECTABLE:
+    if attempt.ref is None or attempt.failure is None or not FAILURES[attempt.failure.kind].collectable:
         return Step(attempt)
     until = now + timedelta(seconds=FOLLOW_UP_S)
     looked_at = replace(attempt, cancel_answered=True, follow_up="watch", follow_up_until=until)
@@ -174,7 +170,7 @@ def _claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, 
             follow_up: FollowUp | None = "search" if kind is FailureKind.AMBIGUOUS_SUBMISSION else None
             return failed(replace(attempt, claim=None), Failure(kind, wrong), now, follow_up=follow_up)
         case NoAnswer(finished=False):
-            return put_off(attempt, now)
+            return reschedule(attempt, now)
         case _:
             return _checked(replace(attempt, ref=claim, claim=None, accepted_at=now), outcome, now)
 
@@ -186,12 +182,12 @@ def _ruled_out(attempt: Attempt, now: datetime) -> Step:
     return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, SAID_SO), now)
 
 
-def _heard_of_run(attempt: Attempt, happening: Happening, now: datetime) -> Step:
-    match happening:
+def _heard_of_run(attempt: Attempt, input_: Input, now: datetime) -> Step:
+    match input_:
         case CancelAnswered(Stopped(may_have_cost)):
             return cancelled(attempt, now, may_have_cost=may_have_cost)
         case CancelAnswered(NoAnswer()):
-            return put_off(attempt, now)
+            return reschedule(attempt, now)
         case CancelAnswered():
             return Step(with_lease(replace(attempt, cancel_answered=True, tries=0), now), action=Check())
         case Checked(outcome) if attempt.ref is None and attempt.claim is not None:
@@ -202,17 +198,17 @@ def _heard_of_run(attempt: Attempt, happening: Happening, now: datetime) -> Step
             return Step(attempt)
 
 
-def _heard_of_outputs(attempt: Attempt, happening: Happening, now: datetime) -> Step:
-    match happening:
+def _heard_of_outputs(attempt: Attempt, input_: Input, now: datetime) -> Step:
+    match input_:
         case Collected(artifacts):
             return succeeded(attempt, artifacts, now)
         case CollectFailed(failure, final=True):
             return failed(attempt, failure, now, cost_usd=attempt.price_usd)
         case CollectFailed():
-            again = put_off(noted(attempt, happening), now)
+            again = reschedule(noted(attempt, input_), now)
             due, until = again.attempt.next_action_at, attempt.follow_up_until
             if again.attempt.stored and (due is None or until is None or due >= until):
-                return partly(again.attempt, happening, now)
+                return partly(again.attempt, input_, now)
             return again
         case Checked(outcome) if attempt.tries:
             return Step(with_lease(named_anew(attempt, outcome), now), action=Collect())
@@ -240,17 +236,17 @@ def _checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
         case Stopped(may_have_cost):
             return cancelled(attempt, now, may_have_cost=may_have_cost)
         case NoAnswer():
-            return put_off(attempt, now)
+            return reschedule(attempt, now)
         case _:
             assert_never(outcome)
 
 
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
     """The provider does not know the run; of one whose submit was lost, it is at least known that there was a run."""
-    if attempt.failure is None or attempt.failure.kind not in LOST:
+    if attempt.failure is None or not FAILURES[attempt.failure.kind].run_may_exist:
         return _look_again(attempt, now)
     if attempt.tries + 1 < MISSING_TRIES:
-        return put_off(attempt, now)
+        return reschedule(attempt, now)
     gone = Failure(FailureKind.OUTPUT_LOST, reason)
     return failed(attempt, gone, now, cost_usd=attempt.price_usd, follow_up="watch")
 

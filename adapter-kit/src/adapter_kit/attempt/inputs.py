@@ -1,4 +1,4 @@
-"""What can happen to an attempt, and what there may be to do about it: the vocabulary of the attempt machine."""
+"""The inputs of the attempt machine: what can happen to an attempt."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class CollectFailed:
     """Why the others could not be had."""
 
 
-Happening = (
+Input = (
     Due
     | HeldBack
     | ShutOut
@@ -135,33 +135,3 @@ Happening = (
     | Collected
     | CollectFailed
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """POST the run, once, while the lease is surely held; never otherwise."""
-
-    submission: int
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Ask how the run stands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Ask for the run to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """Look for the run in the provider's listing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """Copy the outputs into the artifact store."""
-
-
-Action = Post | Check | Cancel | Search | Collect

@@ -21,6 +21,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
+from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.backoff import backoff_s, next_look_s, poll_interval_s
 from adapter_kit.attempt.fetch_window import (
     collect_failed,
@@ -34,21 +35,16 @@ from adapter_kit.attempt.fetch_window import (
 from adapter_kit.attempt.follow_up import NO_RUN, SAID_SO, is_outdated, step_late
 from adapter_kit.attempt.inputs import (
     CalledBack,
-    Cancel,
     CancelAnswered,
     CancelWanted,
-    Check,
     Checked,
-    Collect,
     Collected,
     CollectFailed,
     CollectWanted,
     Due,
-    Happening,
     HeldBack,
-    Post,
+    Input,
     Resolved,
-    Search,
     Searched,
     ShutOut,
     SubmitAnswered,
@@ -61,12 +57,12 @@ from adapter_kit.attempt.model import (
     Step,
     cancelled,
     failed,
-    put_off,
+    reschedule,
     succeeded,
-    told,
+    with_event,
     with_lease,
 )
-from adapter_kit.attempt.resolution import heard, shown_by
+from adapter_kit.attempt.resolution import listing_answered, proven_absent_at
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -114,15 +110,15 @@ CANCEL_WATCH_S: Final = 60.0
 """How long after its cancel, and at least up to the deadline, the job waits to hear how its run ended."""
 
 
-def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa: C901 - one flat case a happening
+def step(attempt: Attempt, input_: Input, now: datetime) -> Step:  # noqa: C901 - one flat case a input_
     """The attempt after `happening`, with what to publish and what to do. Pure; raises nothing."""
     if attempt.final:
-        return step_late(attempt, happening, now)
-    match happening:
+        return step_late(attempt, input_, now)
+    match input_:
         case Due():
             return _due(attempt, now)
         case HeldBack() | ShutOut():
-            return _not_admitted(attempt, happening, now)
+            return _not_admitted(attempt, input_, now)
         case CancelWanted(reason):
             return _cancel_wanted(attempt, reason, now)
         case CalledBack(ref):
@@ -130,21 +126,21 @@ def step(attempt: Attempt, happening: Happening, now: datetime) -> Step:  # noqa
         case SubmitAnswered(submission, outcome):
             return _submit_answered(attempt, submission, outcome, now)
         case Checked():
-            return _checked(attempt, happening, now)
+            return _checked(attempt, input_, now)
         case CancelAnswered(outcome):
             return _cancel_answered(attempt, outcome, now)
         case Searched(outcome):
             return _searched(attempt, outcome, now)
         case Resolved():
-            return _resolved(attempt, happening, now)
+            return _resolved(attempt, input_, now)
         case Collected(artifacts):
             return _collected(attempt, artifacts, now)
         case CollectFailed():
-            return collect_failed(attempt, happening, now) if attempt.state == "collecting" else Step(attempt)
+            return collect_failed(attempt, input_, now) if attempt.state == "collecting" else Step(attempt)
         case CollectWanted():
             return Step(attempt)  # Its output is still being fetched, or may still come.
         case _:
-            assert_never(happening)
+            assert_never(input_)
 
 
 def _due(attempt: Attempt, now: datetime) -> Step:
@@ -180,7 +176,7 @@ def _submit(attempt: Attempt, now: datetime) -> Step:
         submit_started_at=now,
         submit_answered_at=None,
     )
-    return told(with_lease(submitting, now), AttemptSubmitting, now, Post(submission))
+    return with_event(with_lease(submitting, now), AttemptSubmitting, now, Post(submission))
 
 
 def _not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -> Step:
@@ -197,7 +193,7 @@ def _not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) 
     held = replace(attempt, next_action_at=min(verdict.until, give_up_at, attempt.deadline_at), held_back=True)
     if attempt.held_back:
         return Step(held)
-    return told(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
+    return with_event(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
 
 
 def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, now: datetime) -> Step:
@@ -225,9 +221,9 @@ def _submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, 
 def _accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
     running = replace(attempt, ref=ref, accepted_at=now, tries=0, resolve_by=None)
     if attempt.cancel_reason is not None:
-        return told(replace(running, state="cancelling", next_action_at=now), AttemptSubmitted, now)
+        return with_event(replace(running, state="cancelling", next_action_at=now), AttemptSubmitted, now)
     due = now + timedelta(seconds=poll_interval_s(0))
-    return told(replace(running, state="running", next_action_at=due), AttemptSubmitted, now)
+    return with_event(replace(running, state="running", next_action_at=due), AttemptSubmitted, now)
 
 
 def _called_back(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
@@ -289,7 +285,7 @@ def _back_to_queue(
     if attempt.cancel_reason is not None:
         return cancelled(attempt, now, may_have_cost=False)
     queued = replace(attempt, state="queued", tries=tries, next_action_at=again, resolve_by=None)
-    return told(queued, AttemptProgressed, now, stage=stage, message=message)
+    return with_event(queued, AttemptProgressed, now, stage=stage, message=message)
 
 
 def _ambiguous(attempt: Attempt, reason: str, now: datetime) -> Step:
@@ -304,12 +300,12 @@ def _ambiguous(attempt: Attempt, reason: str, now: datetime) -> Step:
         tries=0,
         next_action_at=min(now + timedelta(seconds=1), resolve_by),
     )
-    return told(ambiguous, AttemptAmbiguous, now, message=reason, resolve_by=resolve_by)
+    return with_event(ambiguous, AttemptAmbiguous, now, message=reason, resolve_by=resolve_by)
 
 
 def _ambiguous_still(attempt: Attempt, reason: str, now: datetime) -> Step:
     due = replace(attempt, next_action_at=now + timedelta(seconds=1))
-    return told(due, AttemptAmbiguous, now, message=reason, resolve_by=attempt.resolve_by or now)
+    return with_event(due, AttemptAmbiguous, now, message=reason, resolve_by=attempt.resolve_by or now)
 
 
 def _resolve(attempt: Attempt, now: datetime) -> Step:
@@ -341,7 +337,7 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
         case Found(ref):
             return _accepted(attempt, ref, now)
         case NotFound(conclusive):
-            return _not_listed(heard(attempt, now), shown_by(attempt, conclusive=conclusive), now)
+            return _not_listed(listing_answered(attempt, now), proven_absent_at(attempt, conclusive=conclusive), now)
         case NoAnswer():
             # Without the listing silence says nothing: the window stays open up to the job's deadline.
             return _listen_again(attempt, _held_until(attempt, now), now)
@@ -349,15 +345,15 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
             assert_never(outcome)
 
 
-def _not_listed(attempt: Attempt, shown_by: datetime | None, now: datetime) -> Step:
-    if shown_by is not None and now >= shown_by:
+def _not_listed(attempt: Attempt, proven_absent_at: datetime | None, now: datetime) -> Step:
+    if proven_absent_at is not None and now >= proven_absent_at:
         return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
     # The moment in which silence becomes an answer is a good one to listen.
-    return _listen_again(attempt, min(shown_by or now, _held_until(attempt, now)), now)
+    return _listen_again(attempt, min(proven_absent_at or now, _held_until(attempt, now)), now)
 
 
 def _listen_again(attempt: Attempt, at_last: datetime, now: datetime) -> Step:
-    again = put_off(attempt, now, most_s=15.0).attempt
+    again = reschedule(attempt, now, most_s=15.0).attempt
     if again.next_action_at is None or not now < at_last < again.next_action_at:
         return Step(again)
     return Step(replace(again, next_action_at=at_last))
@@ -379,7 +375,7 @@ def _claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, 
             wrong = f"the provider does not know the run {claim.request_id}, which an operator named"
             return _ambiguous_still(replace(attempt, claim=None), wrong, now)
         case NoAnswer(finished=False):
-            return put_off(attempt, now, most_s=15.0)
+            return reschedule(attempt, now, most_s=15.0)
         case _:
             accepted = _accepted(replace(attempt, claim=None), claim, now)
             return replace(accepted, attempt=replace(accepted.attempt, next_action_at=now))
@@ -457,7 +453,7 @@ def _run_over(
     match outcome:
         case Produced(outputs):
             collecting = replace(attempt, state="collecting", outputs=outputs, fetch_by=window(attempt, now), tries=0)
-            return told(with_lease(collecting, now), AttemptProgressed, now, Collect(), stage="collecting")
+            return with_event(with_lease(collecting, now), AttemptProgressed, now, Collect(), stage="collecting")
         case OutputPending(reason, instead):
             return output_pending(attempt, reason, now, instead)
         case Unreadable():
@@ -493,7 +489,7 @@ def _progressed(
     moved = replace(moved, next_action_at=now + timedelta(seconds=wait_s))
     if (attempt.stage, attempt.queue_position) == (stage, position):
         return Step(moved)
-    return told(moved, AttemptProgressed, now, stage=stage, queue_position=position)
+    return with_event(moved, AttemptProgressed, now, stage=stage, queue_position=position)
 
 
 def _missing(attempt: Attempt, reason: str, now: datetime) -> Step:
@@ -577,7 +573,7 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
         case Missing(reason):
             return _missing(attempt, reason, now)
         case NoAnswer():
-            return put_off(attempt, now, most_s=30.0)
+            return reschedule(attempt, now, most_s=30.0)
         case _:
             assert_never(outcome)
 
@@ -585,6 +581,6 @@ def _cancel_answered(attempt: Attempt, outcome: CancelOutcome, now: datetime) ->
 def _collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime) -> Step:
     if attempt.state != "collecting":
         return Step(attempt)
-    stored = told(attempt, AttemptProgressed, now, stage="stored")
+    stored = with_event(attempt, AttemptProgressed, now, stage="stored")
     done = succeeded(stored.attempt, artifacts, now)
     return replace(done, events=stored.events + done.events)

@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 from pydantic import JsonValue
 
+from adapter_kit.attempt.actions import Action
 from adapter_kit.attempt.backoff import backoff_s
-from adapter_kit.attempt.inputs import Action
 from adapter_kit.port.outcomes import Failure, Output, ProviderRef
-from contracts.failures import COLLECTABLE, FailureKind
+from contracts.failures import FAILURES, FailureKind
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId, JobId, TrackId
 from contracts.messages.attempts import (
@@ -36,9 +36,6 @@ FOLLOW_UP_S: Final = 3_600.0
 FOLLOW_UP_FIRST_S: Final = 5.0
 MISSING_TRIES: Final = 4
 """How often in a row the provider has to say that it does not know a run, before that is believed."""
-LOST: Final = frozenset({FailureKind.AMBIGUOUS_SUBMISSION, FailureKind.NEVER_ACCEPTED})
-"""Ends of which the provider said nothing: a run may show itself all the same."""
-
 CancelReason = Literal["client", "deadline", "start_timeout", "run_timeout"]
 FollowUp = Literal["search", "watch", "collect"]
 """What is still being done about an attempt that has ended: to find its run, learn how it ends, fetch its outputs."""
@@ -149,7 +146,7 @@ def failed(
         http_status=status if status is not None and 100 <= status <= 599 else None,
     )
     ended = replace(_ended(attempt, now, follow_up), state="failed", failure=failure)
-    return told(
+    return with_event(
         replace(ended, unsettled=ended.unsettled or _may_still_deliver(ended, failure.kind)),
         AttemptFailed,
         now,
@@ -165,7 +162,8 @@ def failed(
 
 
 def _may_still_deliver(ended: Attempt, kind: FailureKind) -> bool:
-    return kind in LOST if ended.ref is None else kind in COLLECTABLE
+    traits = FAILURES[kind]
+    return traits.run_may_exist if ended.ref is None else traits.collectable
 
 
 def _cost_unsent(kind: FailureKind) -> float | None:
@@ -175,14 +173,14 @@ def _cost_unsent(kind: FailureKind) -> float | None:
 def cancelled(attempt: Attempt, now: datetime, *, may_have_cost: bool, follow_up: FollowUp | None = None) -> Step:
     """It was stopped. A `follow_up` goes on after that, where the provider has not confirmed it."""
     ended = replace(_ended(attempt, now, follow_up), state="cancelled")
-    return told(ended, AttemptCancelled, now, may_have_cost=may_have_cost, late=attempt.final)
+    return with_event(ended, AttemptCancelled, now, may_have_cost=may_have_cost, late=attempt.final)
 
 
 def succeeded(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime, *, missing: str | None = None) -> Step:
     """Its outputs are stored, but for those that are `missing`."""
     ended = replace(_ended(attempt, now, None), state="succeeded", failure=None)
     told_of = {"artifacts": artifacts, "cost_usd": attempt.price_usd, "late": attempt.final, "missing": missing}
-    return told(ended, AttemptSucceeded, now, **told_of)
+    return with_event(ended, AttemptSucceeded, now, **told_of)
 
 
 def _ended(attempt: Attempt, now: datetime, follow_up: FollowUp | None) -> Attempt:
@@ -199,7 +197,7 @@ def _ended(attempt: Attempt, now: datetime, follow_up: FollowUp | None) -> Attem
     )
 
 
-def told(
+def with_event(
     attempt: Attempt, event: type[AttemptEvent], now: datetime, action: Action | None = None, /, **said: object
 ) -> Step:
     """The attempt with one more event that says so, and what to do."""
@@ -227,7 +225,7 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:2000]
 
 
-def put_off(attempt: Attempt, now: datetime, most_s: float = 60.0) -> Step:
+def reschedule(attempt: Attempt, now: datetime, most_s: float = 60.0) -> Step:
     """The current step went wrong once more; it is due again after a longer wait, of at most about `most_s` seconds."""
     tries = attempt.tries + 1
     wait_s = min(most_s, backoff_s(attempt.attempt_id, tries))

@@ -18,13 +18,13 @@ DEAF_AFTER_S: Final = 45.0
 """A listing that is asked every 15 s or so, and has not answered for longer than this, was not to be heard."""
 
 
-def heard(attempt: Attempt, now: datetime) -> Attempt:
+def listing_answered(attempt: Attempt, now: datetime) -> Attempt:
     """The attempt once the listing has answered: what it kept silent before counts as deafness, if it was long."""
     silent_s = (now - (attempt.heard_at or now)).total_seconds()
     return replace(attempt, heard_at=now, deaf_s=attempt.deaf_s + (silent_s if silent_s > DEAF_AFTER_S else 0.0))
 
 
-def shown_by(attempt: Attempt, *, conclusive: bool) -> datetime | None:
+def proven_absent_at(attempt: Attempt, *, conclusive: bool) -> datetime | None:
     """When a run that the provider accepted is in its listing for sure; None of what was never submitted."""
     if attempt.submit_started_at is None or attempt.resolve_by is None:
         return None

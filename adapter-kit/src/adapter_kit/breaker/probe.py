@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
-from adapter_kit.breaker.policy import ASKED_FIRST
-from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.port.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from adapter_kit.port.provider import Provider
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import LOOP_LIMIT_S, bounded, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.runtime import Runtime
+from contracts.failures import FAILURES
 from contracts.text import error_in_words
 
 LOOK_EVERY_S: Final = 1.0
@@ -58,7 +58,7 @@ ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ProbeInterval:
     """How many seconds lie between two free probes."""
 
     every_s: float
@@ -72,17 +72,23 @@ class _Turn:
     held_until: datetime
 
 
-class Health:
+class CredentialProbe:
     """Probes the provider, tells the gates, and writes what it said."""
 
     def __init__(
-        self, provider: Provider, pool: Pool, runtime: Runtime, probe_endpoint: str, keeper: Gatekeeper, pace: Pace
+        self,
+        provider: Provider,
+        pool: Pool,
+        runtime: Runtime,
+        probe_endpoint: str,
+        breakers: BreakerStore,
+        pace: ProbeInterval,
     ) -> None:
         self._provider = provider
         self._pool = pool
         self._runtime = runtime
         self._endpoint = probe_endpoint
-        self._keeper = keeper
+        self._breakers = breakers
         self._pace = pace
         self._log = get_logger("adapter_kit.breaker.probe")
 
@@ -114,7 +120,7 @@ class Health:
 
     async def look(self) -> bool:
         """Probe, if it is due and no other replica does; whether it was."""
-        kinds = [kind.value for kind in ASKED_FIRST]
+        kinds = [kind.value for kind, traits in FAILURES.items() if traits.probed_first]
         async with bounded(self._pool, LOOP_LIMIT_S) as connection:
             row = await connection.fetchrow(_TAKE_TURN, self._provider.name, TURN_S, kinds)
         if row is None:
@@ -129,9 +135,9 @@ class Health:
         now = await connection.fetchval(_END_TURN, name, turn.held_until, _jittered(self._pace.every_s))
         if now is None:
             return False  # It took so long that another replica has asked since.
-        if await self._keeper.learn_for_free(connection, outcome, turn.taken_at, now):
+        if await self._breakers.record_probe(connection, outcome, turn.taken_at, now):
             await connection.execute(_NEXT_IN, name, _jittered(self._pace.shut_every_s))
-        error, limits = _said(outcome), self._keeper.limits
+        error, limits = _said(outcome), self._breakers.limits
         caps = limits.concurrent, limits.per_minute
         await connection.execute(_WRITE, name, "fail" if error else "ok", error, *caps)
         return True

@@ -1,4 +1,4 @@
-"""The gatekeeper: the gates' rows, locked while attempts pass them or tell how the provider did."""
+"""The breakers' rows: locked while attempts pass them, or report how the provider did."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt.inputs import Checked, Happening, SubmitAnswered
+from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import (
-    OF_THE_ACCOUNT,
     OPEN_AT_MOST_S,
     PROBE_LEASE_S,
     Admitted,
-    Gate,
+    Breaker,
     Held,
     Limits,
     Shut,
     admit,
+    awaits_probe,
     blocked,
-    ill,
     is_probe,
     probe_accepted,
     probe_over,
     probed,
+    record_failure,
+    record_success,
     throttled,
-    wants_asking,
-    well,
 )
 from adapter_kit.port.outcomes import Accepted, NotSent, ProbeOutcome, Produced, SubmitOutcome, Throttled, Unclear
 from chassis.kafka.outbox import Transaction
@@ -37,9 +36,9 @@ from chassis.postgres.pool import Connection
 from contracts.failures import FAILURES, FailureKind
 
 PROVIDER: Final = ""
-"""The scope of the gate for the provider as a whole."""
+"""The scope of the breaker for the provider as a whole."""
 
-_BODY: Final = TypeAdapter(Gate)
+_BODY: Final = TypeAdapter(Breaker)
 _MAKE = """
 INSERT INTO gates (scope, body) SELECT scope, jsonb_build_object('scope', scope, 'since', now())
 FROM unnest($1::text[]) AS scope ON CONFLICT (scope) DO NOTHING
@@ -57,15 +56,15 @@ WHERE next_action_at IS NOT NULL AND state IN ('submitting', 'ambiguous', 'runni
 
 
 @dataclass(frozen=True, slots=True)
-class Gatekeeper:
-    """How strict the gates of this provider are."""
+class BreakerStore:
+    """Loads, locks and saves the breakers of one provider, with the limits that they enforce."""
 
     limits: Limits
     open_s: float
     probe_lease_s: float = PROBE_LEASE_S
 
-    async def gates(self, transaction: Transaction, endpoints: Iterable[str]) -> Gates:
-        """The provider's gate and those of the endpoints, locked until the transaction ends."""
+    async def lock(self, transaction: Transaction, endpoints: Iterable[str]) -> LockedBreakers:
+        """The provider's breaker and those of the endpoints, locked until the transaction ends."""
         scopes = sorted({PROVIDER, *endpoints})
         connection = transaction.connection
         await connection.execute(_MAKE, scopes)
@@ -74,93 +73,95 @@ class Gatekeeper:
         if self.limits.concurrent is not None:
             under_way = await connection.fetchval(_UNDER_WAY)
         found = (_BODY.validate_json(row["body"]) for row in rows)
-        return Gates(self, under_way, {gate.scope: gate for gate in found})
+        return LockedBreakers(self, under_way, {breaker.scope: breaker for breaker in found})
 
-    async def learn_for_free(
+    async def record_probe(
         self, connection: Connection, outcome: ProbeOutcome, sent_at: datetime, now: datetime
     ) -> bool:
-        """Tell the shut gates what a free probe said; whether one of them wants to hear more before long."""
+        """Tell the shut breakers what a free probe said; whether one of them wants to hear more before long."""
         shut = [_BODY.validate_json(row["body"]) for row in await connection.fetch(_LOCK_SHUT)]
-        after = [probed(gate, outcome, sent_at, now) for gate in shut]
+        after = [probed(breaker, outcome, sent_at, now) for breaker in shut]
         await _save(connection, [new for old, new in zip(shut, after, strict=True) if new != old])
-        return any(map(wants_asking, after))
+        return any(map(awaits_probe, after))
 
 
 @dataclass(slots=True)
-class Gates:
-    """Some gates, in hand."""
+class LockedBreakers:
+    """Breakers locked by this transaction."""
 
-    _keeper: Gatekeeper
+    _store: BreakerStore
     _under_way: int
-    _known: dict[str, Gate]
+    _known: dict[str, Breaker]
     _changed: set[str] = field(default_factory=set)
 
     def admit(self, endpoint: str, now: datetime) -> Admitted | Held | Shut:
-        """Whether one more run may be asked for there; if so, both gates have counted it."""
-        lease_s = self._keeper.probe_lease_s
+        """Whether one more run may be asked for there; if so, both breakers have counted it."""
+        lease_s = self._store.probe_lease_s
         own = admit(self._known[endpoint], Limits(), 0, now, lease_s=lease_s)
         if not isinstance(own, Admitted):
             return own
-        limits = self._keeper.limits
+        limits = self._store.limits
         provider = admit(self._known[PROVIDER], limits, self._under_way, now, lease_s=lease_s)
         if not isinstance(provider, Admitted):
             return provider
         self._under_way += 1
-        self._put(own.gate)
-        self._put(provider.gate)
+        self._replace(own.breaker)
+        self._replace(provider.breaker)
         return provider
 
-    def hear(self, before: Attempt, happening: Happening, after: Attempt, now: datetime) -> None:
+    def record(self, before: Attempt, input_: Input, after: Attempt, now: datetime) -> None:
         """Learn from what happened to an attempt."""
-        match happening:
+        match input_:
             case SubmitAnswered(outcome=outcome):
-                self._hear_answer(before, outcome, after, now)
+                self._record_answer(before, outcome, after, now)
             case Checked(outcome=Produced()):
-                self._put(well(self._known[after.endpoint], now))
+                self._replace(record_success(self._known[after.endpoint], now))
         failure = after.failure
         if failure is not None and FAILURES[failure.kind].callers_fault and not before.final:
             # It read the request well enough to find fault with it.
-            self._put(well(self._known[after.endpoint], now))
-            self._put(well(self._known[PROVIDER], now))
+            self._replace(record_success(self._known[after.endpoint], now))
+            self._replace(record_success(self._known[PROVIDER], now))
         elif failure is not None and not before.final:
-            scope = PROVIDER if failure.kind in OF_THE_ACCOUNT else after.endpoint
-            self._put(ill(self._known[scope], failure.kind, failure.message, now, open_s=self._keeper.open_s))
+            scope = PROVIDER if FAILURES[failure.kind].breaker == "provider" else after.endpoint
+            self._replace(
+                record_failure(self._known[scope], failure.kind, failure.message, now, open_s=self._store.open_s)
+            )
         if _without_verdict(before, after):
             for scope in (PROVIDER, after.endpoint):
-                self._put(probe_over(self._known[scope], before.submit_started_at, now))
+                self._replace(probe_over(self._known[scope], before.submit_started_at, now))
 
-    def _hear_answer(self, before: Attempt, outcome: SubmitOutcome, after: Attempt, now: datetime) -> None:
+    def _record_answer(self, before: Attempt, outcome: SubmitOutcome, after: Attempt, now: datetime) -> None:
         provider, own = self._known[PROVIDER], self._known[after.endpoint]
         match outcome:
             case Accepted():
-                self._put(well(provider, now))
+                self._replace(record_success(provider, now))
                 ends_by = now + timedelta(seconds=after.start_within_s + after.run_within_s + PROBE_LEASE_S)
-                self._put(probe_accepted(own, before.submit_started_at, ends_by))
+                self._replace(probe_accepted(own, before.submit_started_at, ends_by))
             case Throttled(failure, retry_after_s):
                 told = throttled(provider, failure.message, now)
                 patience_s = min(retry_after_s or 0.0, OPEN_AT_MOST_S)
-                self._put(blocked(told, now + timedelta(seconds=patience_s)) if patience_s else told)
+                self._replace(blocked(told, now + timedelta(seconds=patience_s)) if patience_s else told)
             case NotSent(reason, held_up=False) if is_probe(provider, before.submit_started_at):
                 # The one that was to show whether the provider is well did not even get through.
-                self._put(ill(provider, FailureKind.UNREACHABLE, reason, now, open_s=self._keeper.open_s))
+                self._replace(record_failure(provider, FailureKind.UNREACHABLE, reason, now, open_s=self._store.open_s))
             case Unclear(reason) if before.state == "submitting":
                 # Whatever became of it, a provider that answers nothing clear should not be given more.
                 lost = f"no clear answer to a submit: {reason}"
-                self._put(ill(own, FailureKind.PROVIDER_ERROR, lost, now, open_s=self._keeper.open_s))
+                self._replace(record_failure(own, FailureKind.PROVIDER_ERROR, lost, now, open_s=self._store.open_s))
 
     async def save(self, transaction: Transaction) -> None:
         """Write what has changed."""
         await _save(transaction.connection, [self._known[scope] for scope in sorted(self._changed)])
 
-    def _put(self, gate: Gate) -> None:
-        if gate != self._known[gate.scope]:
-            self._known[gate.scope] = gate
-            self._changed.add(gate.scope)
+    def _replace(self, breaker: Breaker) -> None:
+        if breaker != self._known[breaker.scope]:
+            self._known[breaker.scope] = breaker
+            self._changed.add(breaker.scope)
 
 
-def speaks(before: Attempt, happening: Happening, after: Attempt) -> bool:
-    """Whether what happened says anything to the gates, so that they have to be locked for it."""
-    match happening:
+def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:
+    """Whether what happened says anything to the breakers, so that they have to be locked for it."""
+    match input_:
         case SubmitAnswered(outcome=Accepted() | Throttled() | Unclear()) | Checked(outcome=Produced()):
             return True
     if _without_verdict(before, after):
@@ -168,18 +169,18 @@ def speaks(before: Attempt, happening: Happening, after: Attempt) -> bool:
     if after.failure is None or before.final:
         return False
     traits = FAILURES[after.failure.kind]
-    return traits.trips_breaker or traits.callers_fault
+    return traits.breaker is not None or traits.callers_fault
 
 
 def _without_verdict(before: Attempt, after: Attempt) -> bool:
-    """Whether a run is over in a way that may have left a gate without an answer."""
+    """Whether a run is over in a way that may have left a breaker without an answer."""
     back = before.state in ("submitting", "ambiguous") and after.state == "queued"
     return back or (
         not before.final and after.state in ("failed", "cancelled") and before.submit_started_at is not None
     )
 
 
-async def _save(connection: Connection, changed: Sequence[Gate]) -> None:
+async def _save(connection: Connection, changed: Sequence[Breaker]) -> None:
     if changed:
-        bodies = [_BODY.dump_json(gate).decode() for gate in changed]
-        await connection.execute(_SAVE, [gate.scope for gate in changed], bodies)
+        bodies = [_BODY.dump_json(breaker).decode() for breaker in changed]
+        await connection.execute(_SAVE, [breaker.scope for breaker in changed], bodies)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapter_kit.attempt.inputs import Checked, Happening, SubmitAnswered
+from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.machine import is_foreign
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.metrics import CALLBACKS_ARRIVE, DUPLICATES_SUSPECTED
@@ -11,7 +11,7 @@ from chassis.observability.logs import get_logger
 from contracts.generation import Provider
 
 
-class Hearing:
+class CallbackMonitor:
     """What callbacks, and endings without one, have told so far. Until the first callback it relies on none."""
 
     def __init__(self, provider: Provider) -> None:
@@ -24,13 +24,13 @@ class Hearing:
         """A callback arrived."""
         self._now(arrive=True)
 
-    def note(self, attempt: Attempt, happening: Happening) -> None:
+    def note(self, attempt: Attempt, input_: Input) -> None:
         """Learn from what happened to `attempt`, as it is since then."""
-        arrived = said_of_callbacks(attempt, happening)
+        arrived = callbacks_arriving(attempt, input_)
         if arrived is not None:
             self._now(arrive=arrived)
-        if isinstance(happening, SubmitAnswered) and isinstance(happening.outcome, Accepted):
-            self.suspect(attempt, happening.outcome.ref)
+        if isinstance(input_, SubmitAnswered) and isinstance(input_.outcome, Accepted):
+            self.suspect(attempt, input_.outcome.ref)
 
     def suspect(self, attempt: Attempt, ref: ProviderRef | None) -> bool:
         """Whether `ref` is a second run in the attempt's name; if so, it is told and counted."""
@@ -53,9 +53,9 @@ class Hearing:
             self._log.warning("a run ended without a callback; polling as usual", provider=self._provider)
 
 
-def said_of_callbacks(attempt: Attempt, happening: Happening) -> bool | None:
+def callbacks_arriving(attempt: Attempt, input_: Input) -> bool | None:
     """What a run's end says: the provider had called back, or it had to be asked; None where nothing is said."""
-    if not attempt.expects_callback or not isinstance(happening, Checked):
+    if not attempt.expects_callback or not isinstance(input_, Checked):
         return None
     # A run that is stopped on request need not be called back about.
-    return attempt.called_back if isinstance(happening.outcome, Produced | Broken) else None
+    return attempt.called_back if isinstance(input_.outcome, Produced | Broken) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from adapter_kit.attempt.inputs import CalledBack
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
-from adapter_kit.engine.callback_monitor import Hearing
+from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.metrics import CALLBACKS_HEARD
 from adapter_kit.port.outcomes import Callback, ProviderRef
 from adapter_kit.port.provider import Provider
@@ -29,9 +29,9 @@ class _Called:
 class Callbacks:
     """Takes verified webhooks into the ledger, in the transaction of the batch that brought them."""
 
-    def __init__(self, provider: Provider, hearing: Hearing) -> None:
+    def __init__(self, provider: Provider, callback_monitor: CallbackMonitor) -> None:
         self._provider = provider
-        self._hearing = hearing
+        self._callback_monitor = callback_monitor
         self._log = get_logger("adapter_kit.engine.callbacks")
 
     async def take(self, transaction: Transaction, received: Sequence[CallbackReceived]) -> None:
@@ -60,8 +60,8 @@ class Callbacks:
     def _verdict(self, one: _Called, attempt: Attempt | None) -> str:
         if attempt is None:
             return "unknown"
-        self._hearing.heard()
-        if self._hearing.suspect(attempt, one.ref):
+        self._callback_monitor.heard()
+        if self._callback_monitor.suspect(attempt, one.ref):
             return "foreign"
         if one.callback is None:
             return "unreadable"

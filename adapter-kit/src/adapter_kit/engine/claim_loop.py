@@ -15,14 +15,15 @@ from typing import Final
 
 import structlog
 
-from adapter_kit.attempt.inputs import Action, Collect, CollectFailed, Happening
+from adapter_kit.attempt.actions import Action, Collect
+from adapter_kit.attempt.inputs import CollectFailed, Input
 from adapter_kit.attempt.model import LEASE_S
-from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
-from adapter_kit.engine.actions import Calls
+from adapter_kit.engine.executor import ActionExecutor
 from adapter_kit.engine.ledger import Lease, Stepped
-from adapter_kit.engine.outcome_writer import Settler
-from adapter_kit.engine.telemetry import tell_of_end
+from adapter_kit.engine.outcome_writer import OutcomeWriter
+from adapter_kit.engine.telemetry import report_end
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.port.outcomes import Failure
 from chassis.kafka.outbox import Outbox
@@ -39,29 +40,29 @@ RENEW_S: Final = LEASE_S / 4
 STALL_S: Final = 60.0
 
 
-class Driver:
+class ClaimLoop:
     """Drives every attempt of one provider; any number of replicas may run."""
 
     def __init__(
         self,
-        calls: Calls,
-        settler: Settler,
+        calls: ActionExecutor,
+        writer: OutcomeWriter,
         outbox: Outbox,
         pool: Pool,
         runtime: Runtime,
         *,
         concurrency: int,
-        keeper: Gatekeeper,
+        breakers: BreakerStore,
     ) -> None:
         self._calls = calls
-        self._settler = settler
+        self._writer = writer
         self._outbox = outbox
         self._pool = pool
         self._runtime = runtime
         self._free = concurrency
-        self._keeper = keeper
+        self._breakers = breakers
         self._held: dict[Lease, float] = {}
-        self._collecting: set[asyncio.Task[Happening]] = set()
+        self._collecting: set[asyncio.Task[Input]] = set()
         self._wake = asyncio.Event()
         self._closing = False
         self._turned_at = monotonic()
@@ -75,7 +76,7 @@ class Driver:
     async def running(self) -> AsyncIterator[None]:
         """Drive for as long as the block lasts; on leaving, finish the calls that are in flight."""
         async with asyncio.TaskGroup() as keepers:
-            writer = keepers.create_task(self._settler.run())
+            writer = keepers.create_task(self._writer.run())
             renewer = keepers.create_task(self._renew_forever())
             try:
                 async with asyncio.TaskGroup() as calls:
@@ -114,7 +115,7 @@ class Driver:
             return LONGEST_SLEEP_S  # A call that ends wakes the loop.
         before = monotonic()
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
-            claimed = await ledger.claim(transaction, self._free, self._keeper)
+            claimed = await ledger.claim(transaction, self._free, self._breakers)
             full = len(claimed) == self._free
             idle = not claimed
             next_s = None if full else await ledger.seconds_to_next(transaction)
@@ -154,16 +155,16 @@ class Driver:
         lease = _lease(current)
         self._held.setdefault(lease, monotonic())
         try:
-            happening = await self._act(current, action)
-            after = await self._settler.settle(current.attempt.attempt_id, happening)
+            input_ = await self._act(current, action)
+            after = await self._writer.settle(current.attempt.attempt_id, input_)
         finally:
             self._held.pop(lease, None)
         if after is not None:
-            self._calls.learn(after.attempt, happening)
+            self._calls.learn(after.attempt, input_)
             self._tell_if_ended(after)
         return after
 
-    async def _act(self, current: Stepped, action: Action) -> Happening:
+    async def _act(self, current: Stepped, action: Action) -> Input:
         lease = _lease(current)
         call = self._calls.perform(current.attempt, action, current.traceparent, lambda: self._held.get(lease, 0.0))
         if not isinstance(action, Collect):
@@ -183,7 +184,7 @@ class Driver:
 
     def _tell_if_ended(self, stepped: Stepped) -> None:
         if stepped.ended:
-            tell_of_end(stepped.attempt, stepped.traceparent, self._runtime.telemetry)
+            report_end(stepped.attempt, stepped.traceparent, self._runtime.telemetry)
 
     async def _renew_forever(self) -> None:
         while True:

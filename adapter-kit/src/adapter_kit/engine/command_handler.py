@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from adapter_kit.attempt.inputs import CancelWanted, CollectWanted, Happening
+from adapter_kit.attempt.inputs import CancelWanted, CollectWanted, Input
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callbacks import Callbacks
-from adapter_kit.engine.resolutions import take_verdicts
+from adapter_kit.engine.resolutions import take_resolutions
 from adapter_kit.settings import AdapterSettings
 from chassis.delivery.consumer import Delivered
 from chassis.kafka.outbox import Outbox, Transaction
@@ -50,7 +50,7 @@ class CommandHandler:
 
     async def _write(self, transaction: Transaction, batch: Sequence[Delivered]) -> None:
         wanted: list[tuple[Attempt, str | None]] = []
-        asked: list[tuple[AttemptId, Happening]] = []
+        asked: list[tuple[AttemptId, Input]] = []
         called: list[CallbackReceived] = []
         verdicts: list[ResolveAttempt] = []
         for delivered in batch:
@@ -74,7 +74,7 @@ class CommandHandler:
         self,
         transaction: Transaction,
         wanted: Sequence[tuple[Attempt, str | None]],
-        asked: Sequence[tuple[AttemptId, Happening]],
+        asked: Sequence[tuple[AttemptId, Input]],
         called: Sequence[CallbackReceived],
         verdicts: Sequence[ResolveAttempt],
     ) -> None:
@@ -85,7 +85,7 @@ class CommandHandler:
         if called:
             await self._callbacks.take(transaction, called)
         if verdicts:
-            await take_verdicts(transaction, verdicts)
+            await take_resolutions(transaction, verdicts)
 
 
 def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, results_kept_s: float) -> Attempt:

@@ -11,12 +11,13 @@ from typing import Final
 import asyncpg
 from pydantic import TypeAdapter
 
-from adapter_kit.attempt.inputs import Action, Due, Happening, HeldBack, ShutOut
+from adapter_kit.attempt.actions import Action
+from adapter_kit.attempt.inputs import Due, HeldBack, Input, ShutOut
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import LEASE_S, Attempt, Step
 from adapter_kit.breaker.policy import Admitted, Held, Shut
-from adapter_kit.breaker.store import Gatekeeper, Gates, speaks
-from adapter_kit.engine.telemetry import tell_of_ambiguity, tell_of_late
+from adapter_kit.breaker.store import BreakerStore, LockedBreakers, concerns_breaker
+from adapter_kit.engine.telemetry import report_ambiguity, report_late
 from adapter_kit.port.outcomes import ProviderRef
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
@@ -107,61 +108,61 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
 
 
 async def apply(
-    transaction: Transaction, happenings: Sequence[tuple[AttemptId, Happening]], keeper: Gatekeeper | None = None
+    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input]], breakers: BreakerStore | None = None
 ) -> dict[AttemptId, Stepped]:
     """Step each attempt through what happened to it, in order; unknown attempts are left out of the answer."""
-    locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in happenings}))
+    locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
     current = {known.attempt.attempt_id: known for known in map(_load, locked)}
-    spoken: list[tuple[Attempt, Happening, Attempt]] = []
-    for attempt_id, happening in happenings:
+    spoken: list[tuple[Attempt, Input, Attempt]] = []
+    for attempt_id, input_ in inputs:
         if (known := current.get(attempt_id)) is not None:
-            after = current[attempt_id] = _advance(transaction, known, happening)
-            if speaks(known.attempt, happening, after.attempt):
-                spoken.append((known.attempt, happening, after.attempt))
+            after = current[attempt_id] = _advance(transaction, known, input_)
+            if concerns_breaker(known.attempt, input_, after.attempt):
+                spoken.append((known.attempt, input_, after.attempt))
     await _save(transaction, current.values())
-    if spoken and keeper is not None:
-        gates = await keeper.gates(transaction, {after.endpoint for _, _, after in spoken})
-        for before, happening, then in spoken:
-            gates.hear(before, happening, then, transaction.now)
-        await gates.save(transaction)
+    if spoken and breakers is not None:
+        locked_breakers = await breakers.lock(transaction, {after.endpoint for _, _, after in spoken})
+        for before, input_, then in spoken:
+            locked_breakers.record(before, input_, then, transaction.now)
+        await locked_breakers.save(transaction)
     return current
 
 
-async def claim(transaction: Transaction, limit: int, keeper: Gatekeeper) -> list[Stepped]:
+async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) -> list[Stepped]:
     """Take up to `limit` attempts that are due and step them; no two replicas get the same one.
 
-    Those that want to be submitted pass the gates first.
+    Those that want to be submitted pass the breakers first.
     """
     claimed = [_load(row) for row in await transaction.connection.fetch(_CLAIM, limit)]
     wanted = {known.attempt.endpoint for known in claimed if known.attempt.state == "queued"}
-    gates = await keeper.gates(transaction, wanted) if wanted else None
-    stepped, stuck = _advance_each(transaction, claimed, gates)
+    locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
+    stepped, stuck = _advance_each(transaction, claimed, locked_breakers)
     await _save(transaction, stepped)
     if stuck:
         await transaction.connection.execute(_PUT_OFF, stuck, PUT_OFF_S)
-    if gates is not None:
-        await gates.save(transaction)
+    if locked_breakers is not None:
+        await locked_breakers.save(transaction)
     return stepped
 
 
 def _advance_each(
-    transaction: Transaction, claimed: Iterable[Stepped], gates: Gates | None
+    transaction: Transaction, claimed: Iterable[Stepped], locked_breakers: LockedBreakers | None
 ) -> tuple[list[Stepped], list[AttemptId]]:
     stepped: list[Stepped] = []
     stuck: list[AttemptId] = []
     for known in claimed:
         try:
-            stepped.append(_advance(transaction, known, _turn(known.attempt, gates, transaction.now)))
+            stepped.append(_advance(transaction, known, _turn(known.attempt, locked_breakers, transaction.now)))
         except Exception:  # noqa: BLE001 - a row that no step can be made of must not hold up all others
             _log.exception("no step can be made of an attempt; it is put off", attempt_id=known.attempt.attempt_id)
             stuck.append(known.attempt.attempt_id)
     return stepped, stuck
 
 
-def _turn(attempt: Attempt, gates: Gates | None, now: datetime) -> Happening:
-    if gates is None or attempt.state != "queued" or now >= attempt.deadline_at:
+def _turn(attempt: Attempt, locked_breakers: LockedBreakers | None, now: datetime) -> Input:
+    if locked_breakers is None or attempt.state != "queued" or now >= attempt.deadline_at:
         return Due()
-    match gates.admit(attempt.endpoint, now):
+    match locked_breakers.admit(attempt.endpoint, now):
         case Admitted():
             return Due()
         case Held(until, reason):
@@ -210,12 +211,12 @@ async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[At
     return frozenset(AttemptId(row["attempt_id"]) for row in rows)
 
 
-def _advance(transaction: Transaction, known: Stepped, happening: Happening) -> Stepped:
-    result: Step = step(known.attempt, happening, transaction.now)
+def _advance(transaction: Transaction, known: Stepped, input_: Input) -> Stepped:
+    result: Step = step(known.attempt, input_, transaction.now)
     for event in result.events:
         transaction.emit(event, known.traceparent)
-    transaction.after_commit(partial(tell_of_ambiguity, known.attempt, happening, result.attempt))
-    transaction.after_commit(partial(tell_of_late, known.attempt, result.attempt))
+    transaction.after_commit(partial(report_ambiguity, known.attempt, input_, result.attempt))
+    transaction.after_commit(partial(report_late, known.attempt, result.attempt))
     ended = known.ended or (result.attempt.final and not known.attempt.final)
     return Stepped(result.attempt, known.traceparent, result.action or known.action, ended=ended)
 

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, Happening, Searched, SubmitAnswered
-from adapter_kit.breaker.store import Gatekeeper
+from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, Input, Searched, SubmitAnswered
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.ledger import Stepped
 from adapter_kit.port.outcomes import Failure, NoAnswer, Unclear
@@ -24,24 +24,24 @@ from contracts.ids import AttemptId
 @dataclass(frozen=True, slots=True)
 class _Told:
     attempt_id: AttemptId
-    happening: Happening
+    input_: Input
     answer: asyncio.Future[Stepped | None]
 
 
-class Settler:
+class OutcomeWriter:
     """The one writer of outcomes in this process."""
 
-    def __init__(self, outbox: Outbox, keeper: Gatekeeper) -> None:
+    def __init__(self, outbox: Outbox, breakers: BreakerStore) -> None:
         self._outbox = outbox
-        self._keeper = keeper
+        self._breakers = breakers
         self._waiting: list[_Told] = []
         self._news = asyncio.Event()
         self._log = get_logger("adapter_kit.engine.outcome_writer")
 
-    async def settle(self, attempt_id: AttemptId, happening: Happening) -> Stepped | None:
+    async def settle(self, attempt_id: AttemptId, input_: Input) -> Stepped | None:
         """The attempt after `happening`, once that is committed; None if the ledger cannot take it."""
         answer: asyncio.Future[Stepped | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Told(attempt_id, happening, answer))
+        self._waiting.append(_Told(attempt_id, input_, answer))
         self._news.set()
         return await answer
 
@@ -70,7 +70,7 @@ class Settler:
                         await self._write([one])
                     return
                 self._log.exception("an outcome cannot be written", attempt_id=told[0].attempt_id)
-                plainer = replace(told[0], happening=in_plain(told[0].happening))
+                plainer = replace(told[0], input_=storable(told[0].input_))
                 if plainer == told[0]:
                     # The row stays as it is, comes due again, and is resolved as any lost outcome is.
                     told[0].answer.set_result(None)
@@ -81,17 +81,17 @@ class Settler:
 
     async def _write_once(self, told: Sequence[_Told]) -> None:
         async with self._outbox.transaction() as transaction:
-            happened = [(one.attempt_id, one.happening) for one in told]
-            stepped = await ledger.apply(transaction, happened, self._keeper)
+            happened = [(one.attempt_id, one.input_) for one in told]
+            stepped = await ledger.apply(transaction, happened, self._breakers)
         for one in told:
             if not one.answer.done():
                 one.answer.set_result(stepped.get(one.attempt_id))
 
 
-def in_plain(happening: Happening) -> Happening:
+def storable(input_: Input) -> Input:
     """The same, without anything that a provider said; for a happening that cannot be written as it is."""
     what = "what the provider said could not be kept"
-    match happening:
+    match input_:
         case SubmitAnswered(submission):
             return SubmitAnswered(submission, Unclear(what))
         case Checked():
@@ -103,4 +103,4 @@ def in_plain(happening: Happening) -> Happening:
         case CollectFailed(failure, final):
             return CollectFailed(Failure(failure.kind, what), final=final)
         case _:
-            return happening
+            return input_

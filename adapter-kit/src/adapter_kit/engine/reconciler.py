@@ -39,7 +39,7 @@ class CallbackProgress(Protocol):
         ...
 
 
-class Searcher:
+class Reconciler:
     """Looks for lost submits of one provider."""
 
     def __init__(self, provider: Provider, pool: Pool, callbacks: CallbackProgress) -> None:

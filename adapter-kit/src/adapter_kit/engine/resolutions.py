@@ -17,7 +17,7 @@ from contracts.messages.commands import ResolveAttempt
 _log = get_logger("adapter_kit.engine.resolutions")
 
 
-async def take_verdicts(transaction: Transaction, verdicts: Sequence[ResolveAttempt]) -> None:
+async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveAttempt]) -> None:
     """Step each attempt by what an operator says of it; a run that another attempt has is not given away."""
     refs = [ProviderRef(one.provider_ref, {}) for one in verdicts if one.provider_ref is not None]
     owners = await ledger.owners(transaction, refs)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from chassis.postgres.retention import Chore, rows_chore
+from chassis.postgres.retention import RetentionTask, delete_rows_task
 
 _PURGE: Final = """
 DELETE FROM attempts WHERE attempt_id IN (
@@ -30,6 +30,6 @@ DELETE FROM attempts WHERE attempt_id IN (
 """
 
 
-def ledger_chores(keep: timedelta) -> tuple[Chore, ...]:
+def retention_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
     """What an adapter deletes of its own."""
-    return (rows_chore("attempts", _PURGE, keep),)
+    return (delete_rows_task("attempts", _PURGE, keep),)

@@ -10,7 +10,7 @@ from typing import Final
 
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from adapter_kit.attempt.inputs import CalledBack, Happening, Resolved, Searched, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, Input, Resolved, Searched, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, DUPLICATES_SUSPECTED, LATE, RESOLVED
 from chassis.observability.logs import get_logger
@@ -20,7 +20,7 @@ from contracts.failures import FailureKind
 _log = get_logger("adapter_kit.engine.telemetry")
 
 
-def tell_of_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) -> None:
+def report_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) -> None:
     """Log, count and trace an attempt that is over."""
     if attempt.ended_at is None:
         return
@@ -42,16 +42,16 @@ def tell_of_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry)
     _write_span(attempt, traceparent, began, attempt.ended_at, telemetry)
 
 
-def tell_of_ambiguity(before: Attempt, happening: Happening, after: Attempt) -> None:
+def report_ambiguity(before: Attempt, input_: Input, after: Attempt) -> None:
     """Count the attempt if nobody knows any more whether it was accepted, or if somebody knows again, and how."""
     if before.state != "ambiguous" and after.state == "ambiguous":
         AMBIGUOUS.labels(after.provider).inc()
     elif before.state == "ambiguous" and after.state != "ambiguous":
         verdict = after.failure.kind.value if after.failure else after.state
-        RESOLVED.labels(after.provider, _RUNGS.get(type(happening), "time"), verdict).inc()
+        RESOLVED.labels(after.provider, _RUNGS.get(type(input_), "time"), verdict).inc()
 
 
-def tell_of_late(before: Attempt, after: Attempt) -> None:
+def report_late(before: Attempt, after: Attempt) -> None:
     """Log and count what is learned of an attempt after its end."""
     if not before.final or before == after:
         return

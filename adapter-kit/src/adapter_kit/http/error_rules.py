@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.http.sanitize import words
+from adapter_kit.http.sanitize import sanitize
 from adapter_kit.phrases.reading import heard, kind_in, speaks_of_service
 from adapter_kit.phrases.vocabulary import FIELD, PARAMETER
 from adapter_kit.port.outcomes import Failure
@@ -177,7 +177,7 @@ def judge(rows: Sequence[Row], evidence: Evidence) -> Failure:
     if row is None or row.yields:
         kind = evidence.kind_said or kind
     code = evidence.code or next(iter(evidence.types), None)
-    return Failure(kind, words(evidence.message), words(code)[:200] if code else None, evidence.status)
+    return Failure(kind, sanitize(evidence.message), sanitize(code)[:200] if code else None, evidence.status)
 
 
 def listed_errors(document: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
@@ -186,7 +186,7 @@ def listed_errors(document: Mapping[str, JsonValue]) -> list[dict[str, JsonValue
     return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
 
 
-def in_words(error: Mapping[str, JsonValue]) -> str:
+def describe(error: Mapping[str, JsonValue]) -> str:
     """A single error of such a list in one line, with the place that it is about."""
     place, said = error.get("loc"), error.get("msg") or error.get("type")
     where = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""

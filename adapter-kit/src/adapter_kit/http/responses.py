@@ -11,7 +11,7 @@ import httpx
 
 from adapter_kit.http.answer import Answer
 from adapter_kit.http.retry_after import retry_after_s
-from adapter_kit.http.sanitize import words
+from adapter_kit.http.sanitize import sanitize
 from adapter_kit.http.transport import Exchange
 from adapter_kit.port.outcomes import (
     Accepted,
@@ -106,7 +106,7 @@ def _nameless(answer: Answer, failure: Failure) -> SubmitOutcome:
     """A 2xx without a run: a caller's mistake ends the job, so that no second run is paid for."""
     if FAILURES[failure.kind].callers_fault:
         return Refused(failure)
-    return Unclear(f"HTTP {answer.status} that names no run: {words(answer.text)[:500]}")
+    return Unclear(f"HTTP {answer.status} that names no run: {sanitize(answer.text)[:500]}")
 
 
 def _refused(failure: Failure) -> SubmitOutcome:
@@ -129,7 +129,7 @@ def _moved(answer: Answer, path: str) -> Failure | None:
     same_request = answer.status in _SAME_REQUEST_ELSEWHERE and bool(location)
     if not same_request and not (answer.status in _ELSEWHERE and _is_same_path(location, path)):
         return None
-    to = words(location.partition("?")[0])[:300]
+    to = sanitize(location.partition("?")[0])[:300]
     message = f"HTTP {answer.status}: it has moved to {to}; a paid request is not sent on, and nothing was accepted"
     return Failure(FailureKind.UNREACHABLE, message, http_status=answer.status)
 
@@ -171,7 +171,7 @@ def probe_outcome(done: Exchange, failure_of: Callable[[Answer], Failure]) -> Pr
 def explain(done: Exchange) -> str:
     """One line on how an exchange went, for people."""
     if done.answer is not None:
-        return f"HTTP {done.answer.status}: {words(done.answer.text)[:500]}"
+        return f"HTTP {done.answer.status}: {sanitize(done.answer.text)[:500]}"
     if isinstance(done.error, TimeoutError):
         return "no answer in time"
-    return words(f"{type(done.error).__name__}: {done.error}") if done.error else "no request was sent"
+    return sanitize(f"{type(done.error).__name__}: {done.error}") if done.error else "no request was sent"

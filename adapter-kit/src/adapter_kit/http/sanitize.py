@@ -13,7 +13,7 @@ MAX_PAGE_CHARS: Final = 20_000
 """How much of a page is read for its words."""
 
 
-def words(text: str) -> str:
+def sanitize(text: str) -> str:
     """What a provider or a library said, fit to be stored and shown: bounded, without NUL and lone surrogates.
 
     Providers echo where they were told to call back; what signs those addresses is left out. Of a page, as proxies send

@@ -75,7 +75,7 @@ async def exchange(call: Awaitable[object], within_s: float, headers: Mapping[st
     return done
 
 
-class Wire(httpx.AsyncBaseTransport):
+class RecordingTransport(httpx.AsyncBaseTransport):
     """Sends each request once, reads its answer to the end, and notes both in the exchange under way.
 
     A POST gets a connection of its own: the other end may close a kept one at the moment it is used again, and then

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from adapter_kit.http.error_rules import MOST_DEPTH, texts_in
-from adapter_kit.http.sanitize import words
+from adapter_kit.http.sanitize import sanitize
 from adapter_kit.phrases.reading import kind_said
 from adapter_kit.port.outcomes import Failure
 from adapter_kit.results.files import plain_key
@@ -33,9 +33,9 @@ def refusal_in(result: JsonValue, echoed: Sequence[str] = ()) -> Failure | None:
     """
     said = texts_in(_without_what_was_made_up(result, 0))
     if (kind := kind_said(said, echoed)) is not None:
-        return Failure(kind, words("; ".join(said)))
+        return Failure(kind, sanitize("; ".join(said)))
     flag = _objection(result, 0)
-    return None if flag is None else Failure(FailureKind.CONTENT_POLICY, f"{words(flag)} is true of all outputs")
+    return None if flag is None else Failure(FailureKind.CONTENT_POLICY, f"{sanitize(flag)} is true of all outputs")
 
 
 def _without_what_was_made_up(value: JsonValue, depth: int) -> JsonValue:

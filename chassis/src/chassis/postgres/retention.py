@@ -33,7 +33,7 @@ BATCH: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Chore:
+class RetentionTask:
     """One kind of thing to delete."""
 
     what: str
@@ -42,7 +42,7 @@ class Chore:
     """Deletes batch after batch, and tells of each how many there were."""
 
 
-def rows_chore(what: str, statement: str, keep: timedelta) -> Chore:
+def delete_rows_task(what: str, statement: str, keep: timedelta) -> RetentionTask:
     """Deletes rows by `statement`: a DELETE that takes how long rows are kept, $1, and how many may go at once, $2."""
 
     async def batches(connection: Connection) -> AsyncGenerator[int, None]:
@@ -51,13 +51,13 @@ def rows_chore(what: str, statement: str, keep: timedelta) -> Chore:
             deleted = int((await connection.execute(statement, keep, BATCH)).rpartition(" ")[2])
             yield deleted
 
-    return Chore(what, batches)
+    return RetentionTask(what, batches)
 
 
-class Housekeeping:
+class RetentionWorker:
     """A service's chores, done again and again."""
 
-    def __init__(self, pool: Pool, runtime: Runtime, schema: str, chores: Sequence[Chore]) -> None:
+    def __init__(self, pool: Pool, runtime: Runtime, schema: str, chores: Sequence[RetentionTask]) -> None:
         """`schema` names the lock: replicas that share it take turns."""
         self._pool = pool
         self._runtime = runtime
@@ -98,7 +98,7 @@ class Housekeeping:
             if done and any(done.values()):
                 self._log.info("old things deleted", **done)
 
-    async def _do(self, chore: Chore, connection: Connection) -> int:
+    async def _do(self, chore: RetentionTask, connection: Connection) -> int:
         total = 0
         try:
             async with aclosing(chore.batches(connection)) as batches:

@@ -22,8 +22,8 @@ from adapter_kit.http.error_rules import (
     ABOUT_MODEL,
     Evidence,
     Row,
+    describe,
     echoes_in,
-    in_words,
     judge,
     listed_errors,
     places_of,
@@ -159,7 +159,7 @@ def fal_failure(
     types = _texts([item.get("type") for item in details])
     flat = _texts([document.get("error_type"), answer.headers.get("x-fal-error-type"), error_type])
     said = (*texts_in(document, echoed), *texts_in(error, echoed))
-    message = "; ".join(in_words(item) for item in details) if details else _flat_message(document)
+    message = "; ".join(describe(item) for item in details) if details else _flat_message(document)
     evidence = Evidence(
         message or "; ".join(said) or answer.text or "no words",
         answer.status,

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from adapter_kit.http.answer import Answer, json_object
 from adapter_kit.http.error_rules import echoes_in, strings_in
 from adapter_kit.http.responses import is_definite, no_answer
-from adapter_kit.http.sanitize import raw_text, words
+from adapter_kit.http.sanitize import raw_text, sanitize
 from adapter_kit.http.transport import Exchange
 from adapter_kit.port.outcomes import (
     AlreadyOver,
@@ -64,7 +64,7 @@ def status_outcome(done: Exchange) -> CheckOutcome | Answer:
     if answer is None:
         return no_answer(done)
     if answer.status == HTTPStatus.NOT_FOUND:
-        return Missing(words(answer.text))
+        return Missing(sanitize(answer.text))
     if not answer.ok:
         return no_answer(done)
     document = answer.document()
@@ -77,7 +77,7 @@ def status_outcome(done: Exchange) -> CheckOutcome | Answer:
         case "COMPLETED":
             return answer
         case unknown:
-            return NoAnswer(words(f"unknown status: {unknown!r}"))
+            return NoAnswer(sanitize(f"unknown status: {unknown!r}"))
 
 
 def result_outcome(status: Answer, done: Exchange, modality: Modality, asked: JsonValue = None) -> CheckOutcome:
@@ -101,7 +101,7 @@ def result_outcome(status: Answer, done: Exchange, modality: Modality, asked: Js
     failure = run_failure(answer, said, echoed)
     if not failed and not tells_of_failure(answer, failure, echoed):
         is_unknown = answer.status == HTTPStatus.NOT_FOUND and not is_page(answer)
-        return Missing(words(answer.text)) if is_unknown else _not_told(done)
+        return Missing(sanitize(answer.text)) if is_unknown else _not_told(done)
     if failure.kind is FailureKind.CANCELLED_BY_PROVIDER:
         return Stopped(may_have_cost=True)
     return Broken(failure, may_have_cost=answer.status < 500)
@@ -154,7 +154,7 @@ def cancel_outcome(done: Exchange) -> CancelOutcome:
         return Stopped(may_have_cost=False)
     said = answer.document().get("status") if answer.ok or is_definite(answer) else None
     if answer.status == HTTPStatus.NOT_FOUND or said == "NOT_FOUND":
-        return Missing(words(answer.text))
+        return Missing(sanitize(answer.text))
     if answer.ok and said != "ALREADY_COMPLETED":
         return CancelPending()
     return AlreadyOver() if answer.ok or is_definite(answer) else no_answer(done)

@@ -11,7 +11,7 @@ import httpx
 from fal_client import AsyncClient
 from fal_client import client as sdk
 
-from adapter_kit.http.transport import Wire
+from adapter_kit.http.transport import RecordingTransport
 
 
 class FalClient(AsyncClient):
@@ -31,7 +31,7 @@ class FalClient(AsyncClient):
 async def fal_client(key: str, submit_timeout_s: float, ask_timeout_s: float) -> AsyncIterator[FalClient]:
     """A client for one event loop. Switches off the SDK's retries for the whole process, for they repeat paid POSTs."""
     sdk.MAX_ATTEMPTS = 1
-    wire = Wire((key, key.rpartition(":")[2]), submit_timeout_s, ask_timeout_s)
+    wire = RecordingTransport((key, key.rpartition(":")[2]), submit_timeout_s, ask_timeout_s)
     headers = {"Authorization": f"Key {key}", "User-Agent": sdk.USER_AGENT}
     # The SDK's own way to fal's second domain stays: it takes it only where no connection could be made.
     async with httpx.AsyncClient(transport=sdk.AsyncBackupDomainTransport(transport=wire), headers=headers) as http:

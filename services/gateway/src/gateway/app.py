@@ -21,7 +21,7 @@ from chassis.kafka.broker import make_broker, running
 from chassis.kafka.broker_watch import watch_broker
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, migrate, open_pool
-from chassis.postgres.retention import Housekeeping
+from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
@@ -81,7 +81,7 @@ async def wired(
         verifiers(settings) as webhooks,
         running(broker, servers, (*_PUBLISHED, *_TAILED)),
         Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp()).running(),
-        Housekeeping(pool, runtime, SCHEMA, key_chores(settings.keep_rows)).running(),
+        RetentionWorker(pool, runtime, SCHEMA, key_chores(settings.keep_rows)).running(),
     ):
         watch_broker(broker, runtime)
         database = Database(pool)

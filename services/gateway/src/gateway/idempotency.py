@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import TRANSIENT
-from chassis.postgres.retention import Chore, rows_chore
+from chassis.postgres.retention import RetentionTask, delete_rows_task
 from gateway.database import Database
 from gateway.problems import Problem, shown
 
@@ -90,9 +90,9 @@ def require_same(fingerprint: str, first: str | None) -> None:
         )
 
 
-def key_chores(keep: timedelta) -> tuple[Chore, ...]:
+def key_chores(keep: timedelta) -> tuple[RetentionTask, ...]:
     """What the gateway deletes of its own. A key that has gone still names its job, which the read model keeps."""
-    return (rows_chore("idempotency_keys", _PURGE, keep),)
+    return (delete_rows_task("idempotency_keys", _PURGE, keep),)
 
 
 class Fingerprints:

@@ -144,7 +144,7 @@ def _recent(ends: Iterable[Any], seconds: list[float] | None) -> Recent:
         if row["state"] == "failed":
             kinds[row["error_kind"] or FailureKind.UNKNOWN] += row["attempts"]
     succeeded, failed = states["succeeded"], states["failed"]
-    speaking = sum(attempts for kind, attempts in kinds.items() if FAILURES[FailureKind(kind)].trips_breaker)
+    speaking = sum(attempts for kind, attempts in kinds.items() if FAILURES[FailureKind(kind)].breaker)
     return Recent(
         ended=succeeded + failed + states["cancelled"],
         succeeded=succeeded,

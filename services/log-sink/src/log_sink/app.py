@@ -16,7 +16,7 @@ from chassis.kafka.broker_watch import watch_broker
 from chassis.kafka.embedded import alone_where_embedded
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import Pool, database_name, latest_migration, migrate, open_pool
-from chassis.postgres.retention import Chore, Housekeeping
+from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
 from log_sink.expiry import expiry_chore
@@ -40,7 +40,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(url, SCHEMA, max_size=4) as pool,
         _partitions(pool, runtime),
-        Housekeeping(pool, runtime, SCHEMA, _chores(settings)).running(),
+        RetentionWorker(pool, runtime, SCHEMA, _chores(settings)).running(),
     ):
         broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
         store = Store(pool)
@@ -63,7 +63,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
             yield
 
 
-def _chores(settings: SinkSettings) -> tuple[Chore, ...]:
+def _chores(settings: SinkSettings) -> tuple[RetentionTask, ...]:
     chores = log_chores(settings.keep_rows)
     keep, store_url = settings.keep_artifacts, settings.artifact_store_url
     if keep is None or store_url is None:

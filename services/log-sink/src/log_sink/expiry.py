@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import Connection
-from chassis.postgres.retention import Chore
+from chassis.postgres.retention import RetentionTask
 
 BYTES: Final = Counter("segue_artifacts_expired_bytes_total", "Bytes of the files that have expired.")
 FAILED: Final = Counter("segue_artifacts_not_deleted_total", "Files that have expired and could not be deleted.")
@@ -65,14 +65,14 @@ class Deleted:
         return Deleted(self.files + other.files, self.size_bytes + other.size_bytes, self.failed + other.failed)
 
 
-def expiry_chore(store: ArtifactStore, keep: timedelta) -> Chore:
+def expiry_chore(store: ArtifactStore, keep: timedelta) -> RetentionTask:
     """Deletes the files that are older than `keep`."""
 
     async def batches(connection: Connection) -> AsyncGenerator[int, None]:
         async for batch in expire(connection, store, keep):
             yield batch.files
 
-    return Chore("artifacts", batches)
+    return RetentionTask("artifacts", batches)
 
 
 async def expire(connection: Connection, store: ArtifactStore, keep: timedelta | None) -> AsyncGenerator[Deleted, None]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from chassis.postgres.pool import Connection
-from chassis.postgres.retention import Chore, rows_chore
+from chassis.postgres.retention import RetentionTask, delete_rows_task
 from log_sink.partitions import month_after, months_wanted
 
 _MONTHS: Final = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY 1"
@@ -32,7 +32,7 @@ DELETE FROM quarantine WHERE (topic, kafka_partition, kafka_offset, digest) IN (
 """
 
 
-def log_chores(keep: timedelta) -> tuple[Chore, ...]:
+def log_chores(keep: timedelta) -> tuple[RetentionTask, ...]:
     """What the log sink deletes of its own rows."""
 
     async def months(connection: Connection) -> AsyncGenerator[int, None]:
@@ -42,9 +42,9 @@ def log_chores(keep: timedelta) -> tuple[Chore, ...]:
             yield 1
 
     return (
-        Chore("months_of_events", months),
-        rows_chore("events", _ASTRAY, keep),
-        rows_chore("quarantined", _QUARANTINE, keep),
+        RetentionTask("months_of_events", months),
+        delete_rows_task("events", _ASTRAY, keep),
+        delete_rows_task("quarantined", _QUARANTINE, keep),
     )
 
 

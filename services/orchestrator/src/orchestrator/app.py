@@ -15,7 +15,7 @@ from chassis.kafka.embedded import alone_where_embedded
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
-from chassis.postgres.retention import Housekeeping
+from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
@@ -56,7 +56,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
             running(broker, settings.kafka_bootstrap_servers, needed),
             outbox.running(),
             flow.timers(),
-            Housekeeping(pool, runtime, SCHEMA, job_chores(settings.keep_rows)).running(),
+            RetentionWorker(pool, runtime, SCHEMA, job_chores(settings.keep_rows)).running(),
         ):
             watch_broker(broker, runtime)
             get_logger("orchestrator").info(

@@ -34,7 +34,7 @@ from contracts.messages.jobs import (
     JobSucceeded,
     PlannedRoute,
 )
-from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Happening, Requested, Ruled
+from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Input, Requested, Ruled
 from orchestrator.job import Job
 from orchestrator.operators import collect_command, resolve_command
 from orchestrator.outcomes import after_the_end, how_it_failed, learned, with_outcome
@@ -54,19 +54,19 @@ class Decision:
     messages: tuple[Message, ...] = ()
 
 
-def decide(job: Job | None, happening: Happening, now: datetime) -> Decision:
+def decide(job: Job | None, input_: Input, now: datetime) -> Decision:
     """What follows from what happened to the job; None where there is no such job yet."""
-    if isinstance(happening, Requested):
-        return _requested(job, happening, now)
-    if isinstance(happening, Ruled):
-        return _passed_on(job, resolve_command(job, happening.verdict))
-    if isinstance(happening, CollectAsked):
-        return _passed_on(job, collect_command(job, happening.request))
+    if isinstance(input_, Requested):
+        return _requested(job, input_, now)
+    if isinstance(input_, Ruled):
+        return _passed_on(job, resolve_command(job, input_.verdict))
+    if isinstance(input_, CollectAsked):
+        return _passed_on(job, collect_command(job, input_.request))
     if job is None:
         return Decision(None)
     if job.final:
-        return Decision(after_the_end(job, happening.event) if isinstance(happening, Attempted) else job)
-    match happening:
+        return Decision(after_the_end(job, input_.event) if isinstance(input_, Attempted) else job)
+    match input_:
         case CancelAsked():
             return _cancel_asked(job, now)
         case Attempted(event):
@@ -74,7 +74,7 @@ def decide(job: Job | None, happening: Happening, now: datetime) -> Decision:
         case Due():
             return _due(job, now)
         case _:
-            assert_never(happening)
+            assert_never(input_)
 
 
 def _requested(job: Job | None, asked: Requested, now: datetime) -> Decision:

@@ -25,7 +25,7 @@ from contracts.messages.jobs import JobEvent, JobFailed, JobRerouted
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator import pace, store
 from orchestrator.decide import Decision, decide
-from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Happening, Requested, Ruled
+from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Input, Requested, Ruled
 from orchestrator.metrics import JOBS_ENDED, REROUTED
 from orchestrator.purging import may_be_purged
 from orchestrator.route_order import Paces
@@ -62,19 +62,19 @@ class Flow:
             changed: dict[JobId, Stored] = {}
             odd: dict[str, list[JobId]] = {}
             for delivered in batch:
-                happening = self._happening(delivered, paces, transaction.now)
-                if happening is None:
+                input_ = self._happening(delivered, paces, transaction.now)
+                if input_ is None:
                     continue
                 job_id = delivered.message.job_id
                 # An attempt's events come under the job's own context, so that attempts are siblings in its trace.
                 known = changed.get(job_id) or jobs.get(job_id)
-                if known is None and self._is_over(happening, transaction.now):
+                if known is None and self._is_over(input_, transaction.now):
                     odd.setdefault(LEFT_ALONE, []).append(job_id)
                     continue
-                if _conflicts(known, happening):
+                if _conflicts(known, input_):
                     odd.setdefault(CONFLICT, []).append(job_id)
                 context = known.traceparent if known else delivered.traceparent
-                now_job = self._apply(transaction, known, happening, context)
+                now_job = self._apply(transaction, known, input_, context)
                 if now_job is not None:
                     changed[job_id] = now_job
             await store.save(transaction, changed)
@@ -94,7 +94,7 @@ class Flow:
             finally:
                 watcher.cancel()
 
-    def _happening(self, delivered: Delivered, paces: Paces, now: datetime) -> Happening | None:
+    def _happening(self, delivered: Delivered, paces: Paces, now: datetime) -> Input | None:
         match delivered.message:
             case JobRequested() as request:
                 return self._requested(request, arrived_at(delivered.record) or now, paces)
@@ -109,8 +109,8 @@ class Flow:
             case _:
                 return None
 
-    def _is_over(self, happening: Happening, now: datetime) -> bool:
-        return isinstance(happening, Requested) and may_be_purged(happening.request, now, self._keep_rows)
+    def _is_over(self, input_: Input, now: datetime) -> bool:
+        return isinstance(input_, Requested) and may_be_purged(input_.request, now, self._keep_rows)
 
     def _requested(self, request: JobRequested, arrived_at: datetime, paces: Paces) -> Requested:
         try:
@@ -120,10 +120,10 @@ class Flow:
         return Requested(request, plan.legs, plan.skipped, None, arrived_at, plan.because, plan.max_cost_usd)
 
     def _apply(
-        self, transaction: Transaction, known: Stored | None, happening: Happening, context: str | None
+        self, transaction: Transaction, known: Stored | None, input_: Input, context: str | None
     ) -> Stored | None:
         before = known.job if known else None
-        decision: Decision = decide(before, happening, transaction.now)
+        decision: Decision = decide(before, input_, transaction.now)
         for message in decision.messages:
             transaction.emit(message, context)
             transaction.after_commit(_Telling(message, context))
@@ -175,13 +175,9 @@ class Flow:
         return f"the deadline watch has not turned for {idle_s:.0f} s" if idle_s > STALL_S else None
 
 
-def _conflicts(known: Stored | None, happening: Happening) -> bool:
+def _conflicts(known: Stored | None, input_: Input) -> bool:
     # Two replicas took the same key for different bodies in the same moment; the first in the log is the job.
-    return (
-        known is not None
-        and isinstance(happening, Requested)
-        and known.job.fingerprint != happening.request.fingerprint
-    )
+    return known is not None and isinstance(input_, Requested) and known.job.fingerprint != input_.request.fingerprint
 
 
 def _warn_of(odd: Mapping[str, Sequence[JobId]]) -> None:

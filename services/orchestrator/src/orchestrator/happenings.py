@@ -58,4 +58,4 @@ class CollectAsked:
     request: CollectionRequested
 
 
-Happening = Requested | CancelAsked | Attempted | Due | Ruled | CollectAsked
+Input = Requested | CancelAsked | Attempted | Due | Ruled | CollectAsked

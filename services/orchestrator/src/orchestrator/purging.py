@@ -15,7 +15,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from chassis.postgres.retention import Chore, rows_chore
+from chassis.postgres.retention import RetentionTask, delete_rows_task
 from contracts.messages.requests import JobRequested
 
 _PURGE: Final = """
@@ -31,9 +31,9 @@ DELETE FROM jobs USING gone WHERE jobs.job_id = gone.job_id
 """
 
 
-def job_chores(keep: timedelta) -> tuple[Chore, ...]:
+def job_chores(keep: timedelta) -> tuple[RetentionTask, ...]:
     """What the orchestrator deletes of its own."""
-    return (rows_chore("jobs", _PURGE, keep),)
+    return (delete_rows_task("jobs", _PURGE, keep),)
 
 
 def may_be_purged(request: JobRequested, now: datetime, keep: timedelta) -> bool:

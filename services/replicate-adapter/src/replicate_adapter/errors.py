@@ -19,8 +19,8 @@ from adapter_kit.http.error_rules import (
     ABOUT_MODEL,
     Evidence,
     Row,
+    describe,
     echoes_in,
-    in_words,
     judge,
     listed_errors,
     places_of,
@@ -177,4 +177,4 @@ def _invalid_fields(document: dict[str, JsonValue]) -> tuple[str, ...]:
     listed = document.get("invalid_fields")
     fields = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     named = [[text for name in ("field", "description") if isinstance(text := item.get(name), str)] for item in fields]
-    return (*(": ".join(texts) for texts in named if texts), *map(in_words, listed_errors(document)))
+    return (*(": ".join(texts) for texts in named if texts), *map(describe, listed_errors(document)))

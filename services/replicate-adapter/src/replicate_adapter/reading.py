@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from adapter_kit.http.answer import Answer, json_object
 from adapter_kit.http.error_rules import echoes_in, strings_in
 from adapter_kit.http.responses import is_definite, no_answer
-from adapter_kit.http.sanitize import raw_text, words
+from adapter_kit.http.sanitize import raw_text, sanitize
 from adapter_kit.http.transport import Exchange
 from adapter_kit.port.outcomes import (
     AlreadyOver,
@@ -75,7 +75,7 @@ def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -
     if answer is None:
         return no_answer(done)
     if answer.status == HTTPStatus.NOT_FOUND:
-        return Missing(words(answer.text))
+        return Missing(sanitize(answer.text))
     if not answer.ok:
         return no_answer(done)
     prediction = answer.document()
@@ -95,7 +95,7 @@ def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -
         case "aborted":
             return Stopped(may_have_cost=False)
         case unknown:
-            return NoAnswer(words(f"unknown status: {unknown!r}"))
+            return NoAnswer(sanitize(f"unknown status: {unknown!r}"))
 
 
 def _echoed(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def cancel_outcome(done: Exchange) -> CancelOutcome:
     if answer is None:
         return no_answer(done)
     if answer.status == HTTPStatus.NOT_FOUND:
-        return Missing(words(answer.text))
+        return Missing(sanitize(answer.text))
     if not answer.ok:
         return AlreadyOver() if is_definite(answer) else no_answer(done)
     match answer.document().get("status"):

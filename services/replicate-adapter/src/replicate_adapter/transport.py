@@ -9,7 +9,7 @@ from importlib.metadata import version
 import httpx
 from replicate.client import Client
 
-from adapter_kit.http.transport import Wire
+from adapter_kit.http.transport import RecordingTransport
 
 
 class ReplicateClient(Client):
@@ -33,7 +33,7 @@ async def replicate_client(
 ) -> AsyncIterator[ReplicateClient]:
     """A client for one event loop."""
     headers = {"Authorization": f"Bearer {token}", "User-Agent": f"replicate-python/{sdk_version()}"}
-    wire = Wire((token,), submit_timeout_s, ask_timeout_s)
+    wire = RecordingTransport((token,), submit_timeout_s, ask_timeout_s)
     async with httpx.AsyncClient(transport=wire, base_url=base_url, headers=headers) as http:
         yield ReplicateClient(http)
 

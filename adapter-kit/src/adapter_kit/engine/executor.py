@@ -10,23 +10,11 @@ from typing import Final, TypeVar, assert_never
 from opentelemetry.trace import SpanKind
 
 from adapter_kit.artifacts.collector import Collector
-from adapter_kit.attempt.inputs import (
-    Action,
-    Cancel,
-    CancelAnswered,
-    Check,
-    Checked,
-    Collect,
-    CollectFailed,
-    Happening,
-    Post,
-    Search,
-    Searched,
-    SubmitAnswered,
-)
+from adapter_kit.attempt.actions import Action, Cancel, Check, Collect, Post, Search
+from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, Input, Searched, SubmitAnswered
 from adapter_kit.attempt.model import LEASE_S, Attempt
-from adapter_kit.engine.callback_monitor import Hearing
-from adapter_kit.engine.reconciler import SEARCH_LIMIT_S, Searcher
+from adapter_kit.engine.callback_monitor import CallbackMonitor
+from adapter_kit.engine.reconciler import SEARCH_LIMIT_S, Reconciler
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.port.outcomes import (
     Accepted,
@@ -52,7 +40,7 @@ CallbackUrl = Callable[[Attempt], str | None]
 HeldAt = Callable[[], float]
 
 
-class Calls:
+class ActionExecutor:
     """The provider's port and the collector, as actions."""
 
     def __init__(
@@ -61,19 +49,19 @@ class Calls:
         collector: Collector,
         runtime: Runtime,
         *,
-        searcher: Searcher,
+        reconciler: Reconciler,
         callback_url: CallbackUrl,
-        hearing: Hearing,
+        callback_monitor: CallbackMonitor,
     ) -> None:
         self._provider = provider
         self._collector = collector
         self._runtime = runtime
-        self._searcher = searcher
+        self._reconciler = reconciler
         self._callback_url = callback_url
-        self._hearing = hearing
-        self._log = get_logger("adapter_kit.engine.actions")
+        self._callback_monitor = callback_monitor
+        self._log = get_logger("adapter_kit.engine.executor")
 
-    async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: HeldAt) -> Happening:
+    async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: HeldAt) -> Input:
         """Do `action`; `held_at` tells when, by the monotonic clock, the attempt's lease was last surely held."""
         name = type(action).__name__.lower()
         attributes = {
@@ -91,16 +79,16 @@ class Calls:
         finally:
             CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
 
-    def learn(self, attempt: Attempt, happening: Happening) -> None:
+    def learn(self, attempt: Attempt, input_: Input) -> None:
         """Draw what there is to learn about the provider from what happened to `attempt`, as it is since then."""
-        self._hearing.note(attempt, happening)
+        self._callback_monitor.note(attempt, input_)
 
-    async def _ask(self, attempt: Attempt, action: Action, held_at: HeldAt) -> Happening:
+    async def _ask(self, attempt: Attempt, action: Action, held_at: HeldAt) -> Input:
         match action:
             case Post(submission):
                 return SubmitAnswered(submission, await self._post(attempt, held_at))
             case Search():
-                return Searched(await self._bounded(self._searcher.search(attempt), SEARCH_LIMIT_S))
+                return Searched(await self._bounded(self._reconciler.search(attempt), SEARCH_LIMIT_S))
             case Collect():
                 collected = await self._collector.collect(attempt)
                 if isinstance(collected, CollectFailed):
@@ -117,7 +105,7 @@ class Calls:
                     self._log.warning("output_not_there_yet", reason=state.reason)
                 elif isinstance(state, Unreadable):
                     self._log.error("result_not_readable", reason=state.reason, raw=state.raw)
-                return Checked(state, self._hearing.callbacks_arrive)
+                return Checked(state, self._callback_monitor.callbacks_arrive)
             case Cancel():
                 run = _run(attempt)
                 outcome = Missing("no reference") if run is None else await self._bounded(self._provider.cancel(run))
