@@ -55,7 +55,7 @@ def lines() -> Iterator[Lines]:
 
 
 def test_a_warning_that_outsiders_cause_is_said_once_a_minute_with_the_number(lines: Lines) -> None:
-    log = get_logger("gateway.callbacks")
+    log = get_logger("gateway.api.callbacks")
     for n in range(1000):
         log.warning("callback not taken", reason="bad signature", attempt_id=str(n))
     [first] = lines()
@@ -89,7 +89,7 @@ def test_other_loggers_are_untouched(lines: Lines, logger: str) -> None:
 
 def test_what_is_no_warning_is_untouched(lines: Lines) -> None:
     for _ in range(3):
-        get_logger("gateway.callbacks").info("callback taken")
+        get_logger("gateway.api.callbacks").info("callback taken")
     assert len(lines()) == 3
 
 

@@ -23,7 +23,7 @@ from contracts.messages.attempts import AttemptFailed
 from contracts.messages.callbacks import CallbackReceived
 from contracts.messages.requests import JobRequested
 from contracts.topics import ATTEMPTS, CALLBACKS, REQUESTS, TOPICS, Topic
-from orchestrator.flow import LEFT_ALONE
+from orchestrator.handler import LEFT_ALONE
 
 if TYPE_CHECKING:
     from pathlib import Path

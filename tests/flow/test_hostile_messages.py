@@ -35,11 +35,11 @@ from contracts.envelope import Envelope, Undecodable, decode
 from contracts.ids import job_id_for
 from contracts.topics import MESSAGE_TYPES, TOPICS, ServiceName
 from fal_adapter.provider import fal_provider
-from gateway.tail import JobTail
+from gateway.queries.tail import JobTail
 from log_sink.store import Store
-from orchestrator.flow import Flow
-from orchestrator.policy import Policies
-from orchestrator.route_plan import Routing
+from orchestrator.handler import Flow
+from orchestrator.routing.planning import Routing
+from orchestrator.routing.policy import Policies
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 KEEP = timedelta(days=90)

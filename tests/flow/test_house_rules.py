@@ -30,15 +30,8 @@ PURE = (
     "adapter-kit/src/adapter_kit/http/error_rules.py",
     "adapter-kit/src/adapter_kit/http/sanitize.py",
     "adapter-kit/src/adapter_kit/media/raw_sound.py",
-    "services/orchestrator/src/orchestrator/decide.py",
-    "services/orchestrator/src/orchestrator/happenings.py",
-    "services/orchestrator/src/orchestrator/job.py",
-    "services/orchestrator/src/orchestrator/operators.py",
-    "services/orchestrator/src/orchestrator/outcomes.py",
-    "services/orchestrator/src/orchestrator/policy.py",
-    "services/orchestrator/src/orchestrator/route_choice.py",
-    "services/orchestrator/src/orchestrator/route_order.py",
-    "services/orchestrator/src/orchestrator/route_plan.py",
+    "services/orchestrator/src/orchestrator/decisions",
+    "services/orchestrator/src/orchestrator/routing",
 )
 
 SLEEPS = {

@@ -67,11 +67,11 @@ from contracts.messages.base import Message
 from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.messages.jobs import JobEvent
 from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
-from orchestrator.decide import decide
-from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Requested, Ruled
-from orchestrator.happenings import Due as JobDue
-from orchestrator.happenings import Input as JobHappening
-from orchestrator.job import Job, Leg
+from orchestrator.decisions.decide import decide
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, Ruled
+from orchestrator.decisions.inputs import Due as JobDue
+from orchestrator.decisions.inputs import Input as JobHappening
+from orchestrator.decisions.job import Job, Leg
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 DEADLINE_S = 900.0

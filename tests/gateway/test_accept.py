@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.ids import job_id_for
 from contracts.text import is_blank, stripped
-from gateway.accept import TrackRequest, parse, require_json, require_route, to_message
-from gateway.problems import Problem
+from gateway.http.problems import Problem
+from gateway.intake.track_request import TrackRequest, parse, require_json, require_route, to_message
 
 CATALOGUE = load_catalogue(default_catalogue_path())
 

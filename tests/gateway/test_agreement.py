@@ -13,9 +13,9 @@ from contracts.ids import job_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.jobs import AttemptOutcome, JobFailed
-from gateway.answers import AttemptAnswer
-from gateway.attempt_answers import OperatorsAttempt
 from gateway.context import TENANT
+from gateway.views.attempt_schemas import OperatorsAttempt
+from gateway.views.schemas import AttemptAnswer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

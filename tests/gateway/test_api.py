@@ -25,7 +25,7 @@ from contracts.ids import job_id_for, track_id_for
 from contracts.messages.requests import JobRequested
 from gateway.app import api
 from gateway.context import TENANT
-from gateway.tail import JobTail
+from gateway.queries.tail import JobTail
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

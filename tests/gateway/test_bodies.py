@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from contracts.ids import job_id_for
-from gateway.accept import parse
 from gateway.context import TENANT
-from gateway.idempotency import key_of
-from gateway.problems import Problem
+from gateway.http.problems import Problem
+from gateway.intake.idempotency import key_of
+from gateway.intake.track_request import parse
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -15,9 +15,9 @@ from contracts.ids import job_id_for, track_id_for
 from contracts.messages.attempts import AttemptAmbiguous
 from contracts.messages.jobs import AttemptOutcome, CancelEffect, JobCancelled, JobFailed
 from contracts.messages.requests import CancelRequested
-from gateway.cancelling import cancel_answer
 from gateway.context import TENANT
-from gateway.state import Attempt, Job
+from gateway.queries.model import Attempt, Job
+from gateway.views.cancellation import cancel_answer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,7 +28,7 @@ WAIT_S = 60
 
 @pytest.fixture
 def waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.jobs.CANCEL_WAIT_S", WAIT_S)
+    monkeypatch.setattr("gateway.api.jobs.CANCEL_WAIT_S", WAIT_S)
 
 
 def job(status: str, *attempts: Attempt, **more: Any) -> Job:

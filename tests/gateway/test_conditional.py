@@ -7,7 +7,7 @@ from http import HTTPStatus
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.conditional import asked_range, byte_range, precondition
+from gateway.http.conditional import asked_range, byte_range, precondition
 
 ETAG = '"abc"'
 UNCHANGED, FAILED = HTTPStatus.NOT_MODIFIED, HTTPStatus.PRECONDITION_FAILED

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contracts.messages.attempts import Artifact
-from gateway.conditional import byte_range
-from gateway.files import headers_of
+from gateway.api.artifacts import headers_of
+from gateway.http.conditional import byte_range
 
 
 @pytest.mark.parametrize(

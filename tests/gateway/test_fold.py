@@ -15,9 +15,9 @@ from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
-from gateway.fold import MAX_LINES, Known, fold
-from gateway.state import newer
-from gateway.tail import JobTail
+from gateway.queries.model import newer
+from gateway.queries.projection import MAX_LINES, Known, fold
+from gateway.queries.tail import JobTail
 
 TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 

@@ -41,9 +41,9 @@ from contracts.messages.jobs import (
     PlannedRoute,
 )
 from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
-from gateway.fold import Known, event_name, fold
-from gateway.log_order import in_order, merged_log
-from gateway.state import LogLine
+from gateway.queries.log_order import in_order, merged_log
+from gateway.queries.model import LogLine
+from gateway.queries.projection import Known, event_name, fold
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import postgres
 

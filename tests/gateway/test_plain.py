@@ -19,7 +19,7 @@ from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, Attempt
 from contracts.messages.requests import JobRequested
 from contracts.text import replaced
 from gateway.context import TENANT
-from gateway.plain import Answer, PlainJSON
+from gateway.http.plain import Answer, PlainJSON
 
 SESSION = pytest.mark.asyncio(loop_scope="session")
 

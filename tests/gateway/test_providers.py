@@ -19,7 +19,7 @@ import adapter_kit
 from adapter_kit.breaker.policy import Breaker, blocked, record_failure, record_success
 from chassis.postgres.pool import migrate
 from contracts.failures import FailureKind
-from gateway.fresh import AT_MOST_OLD_S, Fresh
+from gateway.queries.single_flight import AT_MOST_OLD_S, SingleFlight
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import postgres
 
@@ -236,7 +236,7 @@ async def test_a_flood_of_questions_is_one_read() -> None:
         await go_on.wait()
         return reads
 
-    fresh = Fresh(read, within_s=60)
+    fresh = SingleFlight(read, within_s=60)
     flood = [asyncio.create_task(fresh.get()) for _ in range(100)]
     await asyncio.sleep(0)
     go_on.set()
@@ -253,7 +253,7 @@ async def test_a_flood_waits_for_one_failure_and_no_longer_than_it_may() -> None
         await go_on.wait()
         raise OSError("away")
 
-    fresh = Fresh(read, within_s=60)
+    fresh = SingleFlight(read, within_s=60)
     flood = [asyncio.create_task(fresh.get()) for _ in range(100)]
     await asyncio.sleep(0)
     go_on.set()
@@ -263,7 +263,7 @@ async def test_a_flood_waits_for_one_failure_and_no_longer_than_it_may() -> None
         await fresh.get()
     assert reads == 2
     go_on.clear()
-    hasty = Fresh(read, within_s=0.1)
+    hasty = SingleFlight(read, within_s=0.1)
     outcomes = await asyncio.gather(*(hasty.get() for _ in range(100)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {TimeoutError}
 
@@ -274,6 +274,6 @@ async def test_what_was_read_before_is_not_told_for_long() -> None:
     async def read() -> int:
         return next(reads)
 
-    now = Fresh(read, within_s=60, at_most_old_s=-1)
+    now = SingleFlight(read, within_s=60, at_most_old_s=-1)
     assert [await now.get(), await now.get()] == [0, 1]
     assert AT_MOST_OLD_S <= 0.5

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import JsonValue
 
-from gateway.signatures import (
+from gateway.signatures.schemes import (
     NotFresh,
     Signed,
     fal_fits,

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from gateway.signing_keys import FAILURE_FLOOR_S, MAX_AGE_S, REFETCH_FLOOR_S, KeysAway, SigningKeys
+from gateway.signatures.keys import FAILURE_FLOOR_S, MAX_AGE_S, REFETCH_FLOOR_S, KeysAway, SigningKeys
 
 
 class Published:

@@ -17,8 +17,8 @@ from chassis.postgres.pool import Pool
 from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from chassis.settings.service import WrongSettings, load_settings
-from log_sink import expiry
-from log_sink.expiry import Deleted, expire, expiry_chore
+from log_sink.retention import artifact_expiry
+from log_sink.retention.artifact_expiry import Deleted, expire, expiry_chore
 from log_sink.settings import SinkSettings
 from log_sink.store import Store
 
@@ -115,7 +115,7 @@ async def test_a_repeated_event_brings_nothing_back(
 async def test_two_at_once_get_in_nobodys_way(
     pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expiry, "BATCH", 3)
+    monkeypatch.setattr(artifact_expiry, "BATCH", 3)
     for n in range(8):
         await make(pool, store, files, deliver, tell(f"job {n}"))
     both = await asyncio.gather(run(pool, files), run(pool, files))
@@ -128,7 +128,7 @@ async def test_two_at_once_get_in_nobodys_way(
 async def test_a_file_that_cannot_be_deleted_keeps_no_other_from_going(
     pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(expiry, "BATCH", 2)
+    monkeypatch.setattr(artifact_expiry, "BATCH", 2)
     [first, *_] = await make(pool, store, files, deliver, tell("first"))
     for n in range(3):
         await make(pool, store, files, deliver, tell(f"job {n}"))
@@ -147,7 +147,7 @@ async def test_a_file_that_cannot_be_deleted_keeps_no_other_from_going(
 async def test_a_store_that_deletes_nothing_is_left_for_later(
     pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(expiry, "BATCH", 2)
+    monkeypatch.setattr(artifact_expiry, "BATCH", 2)
     for n in range(3):
         for key in await make(pool, store, files, deliver, tell(f"job {n}")):
             (tmp_path / "store" / key).unlink()

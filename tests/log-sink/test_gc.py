@@ -15,8 +15,8 @@ from chassis.artifacts import ArtifactStore, artifact_key
 from chassis.postgres.pool import Pool
 from chassis.postgres.retention import lock_of
 from contracts.ids import attempt_id_for
-from log_sink.expiry import Deleted
-from log_sink.gc import CannotCollect, Survey, Tally, collection, stored_artifacts
+from log_sink.retention.artifact_expiry import Deleted
+from log_sink.retention.artifact_gc import CannotCollect, Survey, Tally, collection, stored_artifacts
 from log_sink.store import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chassis.postgres.pool import Pool
-from log_sink.partitions import ensure_partitions, months_wanted
+from log_sink.retention.partitions import ensure_partitions, months_wanted
 from log_sink.store import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

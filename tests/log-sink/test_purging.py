@@ -14,8 +14,8 @@ from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.jobs import JobFailed
-from log_sink.partitions import ensure_partitions
-from log_sink.purging import log_chores, over
+from log_sink.retention.partitions import ensure_partitions
+from log_sink.retention.rows import log_chores, over
 from log_sink.store import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

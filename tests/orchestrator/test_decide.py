@@ -34,9 +34,9 @@ from contracts.messages.jobs import (
 )
 from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
 from contracts.messages.wording import in_words
-from orchestrator.decide import DEADLINE_GRACE_S, Decision, decide
-from orchestrator.happenings import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
-from orchestrator.job import Leg
+from orchestrator.decisions.decide import DEADLINE_GRACE_S, Decision, decide
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
+from orchestrator.decisions.job import Leg
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)

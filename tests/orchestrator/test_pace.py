@@ -23,11 +23,11 @@ from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitted
 from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
-from orchestrator.flow import Flow
-from orchestrator.pace import MEMORY
-from orchestrator.policy import Policies
-from orchestrator.route_order import Pace
-from orchestrator.route_plan import Routing
+from orchestrator.handler import Flow
+from orchestrator.latency import MEMORY
+from orchestrator.routing.ordering import Pace
+from orchestrator.routing.planning import Routing
+from orchestrator.routing.policy import Policies
 
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 ENDPOINTS: dict[Provider, str] = {

@@ -10,8 +10,8 @@ import pytest
 from contracts.catalogue import Catalogue, default_catalogue_path, load_catalogue
 from contracts.documents.generate import repository
 from contracts.messages.requests import JobRequested
-from orchestrator.policy import Policies, Policy
 from orchestrator.policy_file import PolicyError, load_policies
+from orchestrator.routing.policy import Policies, Policy
 
 CATALOGUE: Catalogue = load_catalogue(default_catalogue_path())
 MODEL = "music/stable-audio-2.5"

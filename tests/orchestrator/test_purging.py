@@ -24,10 +24,10 @@ from contracts.ids import JobId, attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
-from orchestrator.flow import Flow
-from orchestrator.policy import Policies
-from orchestrator.purging import job_chores
-from orchestrator.route_plan import Routing
+from orchestrator.handler import Flow
+from orchestrator.retention import job_chores
+from orchestrator.routing.planning import Routing
+from orchestrator.routing.policy import Policies
 
 KEEP = timedelta(days=90)
 

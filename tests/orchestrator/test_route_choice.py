@@ -16,10 +16,10 @@ from contracts.messages.attempts import AttemptEvent, AttemptFailed, AttemptSucc
 from contracts.messages.commands import RunAttempt
 from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
 from contracts.messages.requests import JobRequested
-from orchestrator.decide import Decision, decide
-from orchestrator.happenings import Attempted, Due, Requested
-from orchestrator.job import Job, Leg
-from orchestrator.route_choice import spent_usd, too_dear
+from orchestrator.decisions.decide import Decision, decide
+from orchestrator.decisions.failover import spent_usd, too_dear
+from orchestrator.decisions.inputs import Attempted, Due, Requested
+from orchestrator.decisions.job import Job, Leg
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "ceiling")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from contracts.catalogue import Price, Route
 from contracts.generation import MusicInput, Provider
 from contracts.messages.routing import RouteBy
-from orchestrator.policy import Rules, Said
-from orchestrator.route_order import Pace, Paces, in_order
+from orchestrator.routing.ordering import Pace, Paces, in_order
+from orchestrator.routing.policy import Rules, Said
 
 PAD = MusicInput(prompt="a warm ambient pad", duration_s=20)
 JOB = "7d193d61-40a9-5489-906a-2be74ad3f732"

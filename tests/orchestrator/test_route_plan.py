@@ -8,8 +8,8 @@ import pytest
 
 from contracts.catalogue import UnknownModel, default_catalogue_path, load_catalogue
 from contracts.messages.requests import JobRequested
-from orchestrator.policy import Policies, Policy
-from orchestrator.route_plan import RoutePlan, Routing
+from orchestrator.routing.planning import RoutePlan, Routing
+from orchestrator.routing.policy import Policies, Policy
 
 CATALOGUE = load_catalogue(default_catalogue_path())
 SONG = {"modality": "music", "prompt": "a slow country ballad", "has_vocals": True, "lyrics": "The porch light hums"}

@@ -21,7 +21,7 @@ from tests.strangers.sorts import SORTS
 from chassis.http.server import serve_http
 from chassis.observability.metrics import HTTP_CONNECTIONS
 from chassis.settings.http_limits import HttpLimits
-from gateway.waiting import SHARE, Waiters
+from gateway.queries.await_completion import SHARE, CompletionWaiters
 
 STRANGERS = 300
 LIMITS = HttpLimits(
@@ -40,7 +40,7 @@ MOST_RSS = 100_000_000
 def app() -> Starlette:
     """What strangers ask of the gateway, in small."""
 
-    waiters = Waiters(LIMITS.connections // SHARE)
+    waiters = CompletionWaiters(LIMITS.connections // SHARE)
 
     async def short(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})

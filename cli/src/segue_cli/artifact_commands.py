@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from log_sink.expiry import Deleted
-    from log_sink.gc import Survey
+    from log_sink.retention.artifact_expiry import Deleted
+    from log_sink.retention.artifact_gc import Survey
 
 RETENTION: Final = "SEGUE_ARTIFACT_RETENTION_DAYS"
 LEAST_AGE: Final = timedelta(hours=1)
@@ -53,7 +53,7 @@ def artifacts(
     """List the newest files, and say how much all of them take."""
     if context.invoked_subcommand is not None:
         return
-    from log_sink.gc import CannotCollect, stored_artifacts
+    from log_sink.retention.artifact_gc import CannotCollect, stored_artifacts
     from segue_cli.screen import console, plain_table
 
     _read_settings(env_file)
@@ -87,7 +87,7 @@ def gc(
 ) -> None:
     """Delete files that are old enough, and orphans: files that a collecting left behind when it was killed."""
     from chassis.observability.logs import configure_logs
-    from log_sink.gc import AGE_OF_ORPHANS, CannotCollect
+    from log_sink.retention.artifact_gc import AGE_OF_ORPHANS, CannotCollect
     from segue_cli.screen import console
 
     configure_logs("segue", "WARNING")
@@ -125,7 +125,7 @@ def in_bytes(size: int) -> str:
 
 
 async def _survey(database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta) -> Survey:
-    from log_sink.gc import collection
+    from log_sink.retention.artifact_gc import collection
 
     async with collection(database_url, store_url, keep, orphan_age) as store:
         return await store.survey()
@@ -134,14 +134,14 @@ async def _survey(database_url: str, store_url: str, keep: timedelta | None, orp
 async def _delete(
     database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta, found: Survey
 ) -> tuple[Deleted, Deleted]:
-    from log_sink.gc import collection
+    from log_sink.retention.artifact_gc import collection
 
     async with collection(database_url, store_url, keep, orphan_age) as store:
         return await store.delete(found)
 
 
 def _what_would_go(found: Survey, keep: timedelta | None, orphan_age: timedelta) -> object:
-    from log_sink.gc import Tally
+    from log_sink.retention.artifact_gc import Tally
     from segue_cli.screen import plain_table
 
     old = f"older than {_days(keep)}" if keep else f"old enough: {RETENTION} is not set"

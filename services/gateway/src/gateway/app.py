@@ -25,25 +25,26 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
-from gateway import attempts, callbacks, docs, files, jobs, overview, problems, providers, tracks
+from gateway.api import artifacts, attempts, callbacks, catalogue, docs, jobs, providers, tracks
 from gateway.clocks import Clocks
 from gateway.context import Gateway
-from gateway.database import SHARED_LIMIT_S, Database
-from gateway.fresh import Fresh
-from gateway.health import HealthReader
-from gateway.idempotency import Fingerprints, key_chores
-from gateway.lookup import Lookup
-from gateway.methods import EveryMethod
-from gateway.plain import PlainJSON
-from gateway.present import Presenter
-from gateway.provider_reads import read_providers
-from gateway.publishing import PRODUCER_TIMEOUT_S
-from gateway.reads import ReadModel
+from gateway.http import problems
+from gateway.http.methods import EveryMethod
+from gateway.http.plain import PlainJSON
+from gateway.http.tracing import TracedCalls
+from gateway.intake.idempotency import Fingerprints, key_chores
+from gateway.intake.publisher import PRODUCER_TIMEOUT_S
+from gateway.queries.await_completion import SHARE, CompletionWaiters
+from gateway.queries.database import SHARED_LIMIT_S, Database
+from gateway.queries.lookup import Lookup
+from gateway.queries.provider_health import HealthReader
+from gateway.queries.provider_status import read_providers
+from gateway.queries.read_model import ReadModel
+from gateway.queries.single_flight import SingleFlight
+from gateway.queries.tail import JobTail
 from gateway.settings import GatewaySettings
-from gateway.tail import JobTail
-from gateway.tracing import TracedCalls
-from gateway.verifying import verifiers
-from gateway.waiting import SHARE, Waiters
+from gateway.signatures.verifier import verifiers
+from gateway.views.jobs import Presenter
 
 SCHEMA = "gateway"
 _PUBLISHED = tuple(topic for topic in TOPICS if "gateway" in topic.producers and topic.carries)
@@ -96,10 +97,10 @@ async def wired(
             lookup=Lookup(tail, ReadModel(database)),
             fingerprints=Fingerprints(database),
             health=HealthReader(database),
-            providers=Fresh(partial(read_providers, database), within_s=SHARED_LIMIT_S),
+            providers=SingleFlight(partial(read_providers, database), within_s=SHARED_LIMIT_S),
             store=store,
             present=Presenter(settings.public_url or ""),
-            waiters=Waiters(max(1, places(settings.max_connections) // SHARE)),
+            waiters=CompletionWaiters(max(1, places(settings.max_connections) // SHARE)),
             verifiers=webhooks,
         )
 
@@ -119,7 +120,7 @@ def api(parts: Gateway) -> FastAPI:
     app.add_middleware(EveryMethod)
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry)
     problems.install(app)
-    for part in (tracks, jobs, attempts, files, overview, providers, callbacks):
+    for part in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
         app.include_router(part.router)
     app.router.routes.extend(health_routes(parts.runtime))
     docs.install(app)

@@ -13,20 +13,20 @@ from chassis.runtime.runtime import Runtime
 from contracts.catalogue import Catalogue
 from contracts.generation import Provider
 from gateway.clocks import Clocks
-from gateway.fresh import Fresh
-from gateway.health import HealthReader
-from gateway.idempotency import Fingerprints
-from gateway.lookup import Lookup
-from gateway.present import Presenter
-from gateway.provider_reads import Seen
+from gateway.intake.idempotency import Fingerprints
+from gateway.queries.lookup import Lookup
+from gateway.queries.provider_health import HealthReader
+from gateway.queries.provider_status import Seen
+from gateway.queries.single_flight import SingleFlight
+from gateway.queries.tail import JobTail
 from gateway.settings import GatewaySettings
-from gateway.tail import JobTail
-from gateway.verifying import Verifier
+from gateway.signatures.verifier import Verifier
+from gateway.views.jobs import Presenter
 
 if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker
 
-    from gateway.waiting import Waiters
+    from gateway.queries.await_completion import CompletionWaiters
 
 TENANT = "default"
 """Whose jobs these are; there is one tenant until there are keys."""
@@ -45,10 +45,10 @@ class Gateway:
     lookup: Lookup
     fingerprints: Fingerprints
     health: HealthReader
-    providers: Fresh[Seen]
+    providers: SingleFlight[Seen]
     store: ArtifactStore
     present: Presenter
-    waiters: Waiters
+    waiters: CompletionWaiters
     verifiers: Mapping[Provider, Verifier]
     """Of providers' webhooks; none where callbacks are switched off."""
 
@@ -58,4 +58,4 @@ def _gateway(request: Request) -> Gateway:
     return gateway
 
 
-Here = Annotated[Gateway, Depends(_gateway)]
+GatewayDep = Annotated[Gateway, Depends(_gateway)]

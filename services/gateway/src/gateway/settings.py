@@ -10,7 +10,7 @@ from chassis.settings.service import CallbackSettings
 from chassis.settings.types import HeaderSecret, HttpUrl, SigningSecret
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.messages.requests import LONGEST_DEADLINE_S
-from gateway.signatures import replicate_key
+from gateway.signatures.schemes import replicate_key
 
 
 class GatewaySettings(CallbackSettings):

@@ -19,10 +19,10 @@ from chassis.postgres.pool import Pool, database_name, latest_migration, migrate
 from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
-from log_sink.expiry import expiry_chore
 from log_sink.handler import PersistBatch
-from log_sink.partitions import ensure_partitions, keep_partitions
-from log_sink.purging import log_chores
+from log_sink.retention.artifact_expiry import expiry_chore
+from log_sink.retention.partitions import ensure_partitions, keep_partitions
+from log_sink.retention.rows import log_chores
 from log_sink.settings import SinkSettings
 from log_sink.store import Store
 

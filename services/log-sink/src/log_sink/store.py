@@ -14,9 +14,9 @@ from chassis.delivery.consumer import Delivered, LogStarts
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
 from chassis.postgres.pool import Connection, Pool
-from log_sink.rows import EVENT_COLUMNS, event_row, fits_jsonb
-from log_sink.state import state_rows
-from log_sink.tables import STATE, Row, Table, upsert
+from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
+from log_sink.projection.state import state_rows
+from log_sink.projection.tables import STATE, Row, Table, upsert
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord

@@ -19,11 +19,11 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
-from orchestrator.flow import Flow
-from orchestrator.policy import Policies
+from orchestrator.handler import Flow
 from orchestrator.policy_file import PolicyError, load_policies
-from orchestrator.purging import job_chores
-from orchestrator.route_plan import Routing
+from orchestrator.retention import job_chores
+from orchestrator.routing.planning import Routing
+from orchestrator.routing.policy import Policies
 from orchestrator.settings import OrchestratorSettings
 
 SCHEMA = "orchestrator"

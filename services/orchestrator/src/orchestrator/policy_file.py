@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from contracts.catalogue import Catalogue
 from contracts.catalogue.reporting import Located, in_words, report
 from contracts.catalogue.yaml_lines import Problem, parse
-from orchestrator.policy import NOTHING, Policies, Policy
+from orchestrator.routing.policy import NOTHING, Policies, Policy
 
 
 class PolicyError(Exception):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from chassis.kafka.outbox import Transaction
 from contracts.ids import JobId
-from orchestrator.job import Job
+from orchestrator.decisions.job import Job
 
 _BODY: Final = TypeAdapter(Job)
 

@@ -1,0 +1,80 @@
+"""`/api/models` and `/api/health/providers`: what can be asked for, and who is well enough to make it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import APIRouter
+
+from contracts.catalogue import Limits, Range, Route
+from gateway.context import GatewayDep
+from gateway.http.problems import documented, read_model_away
+from gateway.queries.provider_health import HealthUnknown
+from gateway.views.schemas import (
+    LimitsAnswer,
+    ModelAnswer,
+    ModelList,
+    PriceAnswer,
+    ProviderHealth,
+    RangeAnswer,
+    RouteAnswer,
+)
+
+router = APIRouter(prefix="/api", tags=["overview"])
+
+
+@router.get("/models")
+async def list_models(here: GatewayDep) -> ModelList:
+    """The catalogue: each model with its routes, their limits and prices."""
+    models = [
+        ModelAnswer(
+            name=model.name,
+            title=model.title,
+            modality=model.modality,
+            routes=[_route(route, model.ignored_by(route)) for route in model.routes],
+        )
+        for model in here.catalogue.models.values()
+    ]
+    return ModelList(models=models)
+
+
+@router.get("/health/providers", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+async def provider_health(here: GatewayDep) -> ProviderHealth:
+    """Whether each provider accepts our key. It costs nothing at the providers."""
+    try:
+        wrong = await here.health.problems()
+    except HealthUnknown:
+        raise read_model_away("whether the providers accept our key") from None
+    return ProviderHealth(
+        fal="fail" if wrong["fal"] else "ok",
+        replicate="fail" if wrong["replicate"] else "ok",
+        fal_error=wrong["fal"],
+        replicate_error=wrong["replicate"],
+    )
+
+
+def _route(route: Route, ignores: tuple[str, ...]) -> RouteAnswer:
+    return RouteAnswer(
+        provider=route.provider,
+        endpoint=route.endpoint,
+        substitute=route.substitute,
+        ignores=list(ignores),
+        limits=_limits(route.limits),
+        price=None if route.price is None else PriceAnswer(usd=route.price.usd, per=route.price.per),
+        source=route.source,
+    )
+
+
+def _limits(limits: Limits) -> LimitsAnswer:
+    return LimitsAnswer(
+        prompt_chars=_range(limits.prompt_chars),
+        duration_s=_range(limits.duration_s),
+        lyrics_chars=_range(limits.lyrics_chars),
+        num_images=_range(limits.num_images),
+        vocals=limits.vocals,
+        lyrics=limits.lyrics,
+    )
+
+
+def _range(limits: Range) -> RangeAnswer:
+    return RangeAnswer(min=limits.min, max=limits.max)

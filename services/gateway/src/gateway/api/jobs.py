@@ -1,0 +1,95 @@
+"""`/api/jobs`: what became of requests, step by step; and stopping them."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from opentelemetry import trace
+
+from chassis.observability.telemetry import traceparent_of
+from contracts.generation import Provider, Text
+from contracts.ids import JobId
+from contracts.messages.jobs import JobStatus
+from contracts.messages.requests import CancelRequested
+from gateway.context import TENANT, GatewayDep
+from gateway.http.pagination import CursorText, cursor_of, cursor_text
+from gateway.http.prefer import wait_of
+from gateway.http.problems import documented
+from gateway.intake.publisher import PUBLISH_LIMIT_S, publish_and_tail
+from gateway.queries.await_completion import ended
+from gateway.queries.read_model import JobFilter
+from gateway.views.cancellation import cancel_answer
+from gateway.views.jobs import log_entry
+from gateway.views.schemas import JobAnswer, JobLog, JobPage
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+CANCEL_WAIT_S: Final = 5
+"""How long a cancel waits for its outcome, where the client does not say."""
+
+_MISSING = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_PREFER: Final[dict[str, Any]] = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=N`: wait for the outcome for N seconds (5 by default, at most 60). "
+    "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
+    "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
+    "example": "wait=30",
+}
+
+
+@router.get("", responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE))
+async def list_jobs(
+    here: GatewayDep,
+    status: JobStatus | None = None,
+    provider: Provider | None = None,
+    model: Annotated[Text | None, Query(max_length=200)] = None,
+    cursor: CursorText = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> JobPage:
+    """The jobs, the newest first."""
+    wanted = JobFilter(status=status, provider=provider, model=model)
+    found = await here.lookup.jobs(TENANT, wanted, cursor_of(cursor), limit, here.clocks.now())
+    after = cursor_text(found[-1].requested_at, found[-1].job_id) if len(found) == limit else None
+    return JobPage(jobs=[here.present.job(job) for job in found], next_cursor=after)
+
+
+@router.get("/{job_id}", responses=_MISSING)
+async def get_job(job_id: str, here: GatewayDep) -> JobAnswer:
+    """One job: its status, its attempts, its files, its cost."""
+    found = await here.lookup.job(job_id, TENANT)
+    return here.present.job(found.value, stale=found.stale)
+
+
+@router.get("/{job_id}/logs", responses=_MISSING)
+async def get_job_log(job_id: str, here: GatewayDep) -> JobLog:
+    """Everything that happened to a job and its attempts, in order."""
+    job, lines = await here.lookup.log(job_id, TENANT)
+    return JobLog(entries=[log_entry(line, job.job_id, job.track_id) for line in lines])
+
+
+@router.post(
+    "/{job_id}/cancel",
+    responses={202: {"model": JobAnswer, "description": "What comes of it is not known yet."}, **_MISSING},
+    openapi_extra={"parameters": [_PREFER]},
+)
+async def cancel_job(job_id: str, request: Request, response: Response, here: GatewayDep) -> JobAnswer:
+    """Stop a job, as far as its provider allows, and say what came of it; repeating that is harmless."""
+    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
+    found = await here.lookup.job(job_id, TENANT)
+    if found.value.final:
+        return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
+    message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=here.clocks.now(), tenant=TENANT)
+    parent = traceparent_of(trace.get_current_span())
+    await publish_and_tail(here, message, parent=parent, deadline=deadline)
+    asked = wait_of(request.headers.getlist("prefer"))
+    waited = await ended(here, request, job_id, CANCEL_WAIT_S if asked is None else asked)
+    if asked is not None and waited.as_asked:
+        response.headers["Preference-Applied"] = f"wait={asked}"
+    found = await here.lookup.job(job_id, TENANT)
+    if not found.value.final:
+        response.status_code = HTTPStatus.ACCEPTED
+    return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))

@@ -1,0 +1,1 @@
+"""HTTP as the gateway speaks it: problem documents, bodies, pages, conditions, and the span of each call."""

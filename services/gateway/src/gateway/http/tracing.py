@@ -1,0 +1,55 @@
+"""One server span for each API call, under the caller's trace where it brings one; and the last net for what breaks."""
+
+from __future__ import annotations
+
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import Telemetry
+from contracts.callback_urls import without_mac
+from gateway.http.problems import internal_error
+from gateway.queries.database import begin_request
+
+
+class TracedCalls:
+    """ASGI middleware around the whole API; pages that a platform asks for every second make no spans."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+            await self._app(scope, receive, send)
+            return
+        begin_request()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        path = without_mac(scope["path"])
+        attributes = {"http.request.method": scope["method"], "url.path": path, "url.scheme": scope["scheme"]}
+        # None would mean the current span: uvicorn may run a call in the context of an earlier one on its connection.
+        parent = Headers(scope=scope).get("traceparent", "")
+        with self._telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
+            try:
+                await self._app(scope, receive, watched)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the client gets a 500 and the log the rest
+                span.record_exception(error)
+                get_logger("gateway").error("a call failed", path=path, exc_info=error)
+                if status == 0:
+                    await internal_error().response()(scope, receive, watched)
+            route = getattr(scope.get("route"), "path", None)
+            if route is not None:
+                span.update_name(f"{scope['method']} {route}")
+                span.set_attribute("http.route", route)
+            span.set_attribute("http.response.status_code", status)
+            if status >= 500:
+                span.set_status(Status(StatusCode.ERROR))

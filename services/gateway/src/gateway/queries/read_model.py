@@ -1,0 +1,163 @@
+"""What Postgres knows: the log-sink's read model, through the views it made for others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from chassis.postgres.pool import TRANSIENT
+from contracts.generation import Provider
+from contracts.messages.jobs import JobStatus
+from gateway.queries.database import NOT_MADE, Database
+from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
+from gateway.queries.rows import attempt_of_job, by_job, job_of, log_line_of, track_of_row
+
+AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, *NOT_MADE)
+
+_JOB_COLUMNS = """
+job_id, track_id, tenant, status, model, provider, attempt_id, version, error, cost_usd, fingerprint, metadata,
+requested_at, started_at, finished_at, deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
+"""
+# The columns are a constant of this module; everything that clients say travels as a parameter.
+_ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE job_id = $1 AND tenant = $2 AND track_id IS NOT NULL"  # noqa: S608
+_JOBS = f"""
+SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs
+WHERE tenant = $1 AND track_id IS NOT NULL
+  AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR provider = $3) AND ($4::text IS NULL OR model = $4)
+  AND ($5::timestamptz IS NULL OR (requested_at, job_id) < ($5, $6))
+ORDER BY requested_at DESC, job_id DESC LIMIT $7
+"""  # noqa: S608
+_ATTEMPTS = "SELECT * FROM log_sink.v_attempts WHERE job_id = ANY($1::text[]) ORDER BY job_id, n"
+# A job's own row may come later than its attempts', from another topic; until then the attempt is nobody's.
+_ATTEMPTS_OF_JOBS = """
+SELECT a.*, j.status AS job_status, j.deadline_at, j.input,
+    EXISTS (SELECT FROM log_sink.v_artifacts f WHERE f.attempt_id = a.attempt_id AND f.late) AS has_late_files
+FROM log_sink.v_attempts a JOIN log_sink.v_jobs j USING (job_id) WHERE j.tenant = $1
+"""
+_ONE_ATTEMPT = f"{_ATTEMPTS_OF_JOBS} AND a.attempt_id = $2"
+_OF_RUN = "SELECT attempt_id FROM log_sink.v_attempts WHERE provider = $1 AND provider_ref = $2 AND attempt_id <> $3"
+_OF_RUN_OR_ADDRESS = """
+SELECT attempt_id, provider_ref FROM log_sink.v_attempts
+WHERE provider = $1 AND (provider_ref = $2 OR attempt_id = $3)
+"""
+_SOME_ATTEMPTS = f"""
+{_ATTEMPTS_OF_JOBS} AND (a.ambiguous OR NOT $2) AND ($3::text IS NULL OR a.provider = $3)
+  AND ($4::timestamptz IS NULL OR (a.first_at, a.attempt_id) < ($4, $5))
+ORDER BY a.first_at DESC, a.attempt_id DESC LIMIT $6
+"""
+_ARTIFACTS = "SELECT * FROM log_sink.v_artifacts WHERE job_id = ANY($1::text[]) ORDER BY attempt_id, name"
+_LOG = "SELECT * FROM log_sink.v_job_log WHERE job_id = $1 ORDER BY time, seq"
+_TRACK_COLUMNS = (
+    "track_id, job_id, status, provider, model, artifact_name, duration_s, created_at, finished_at, updated_at, "
+    "expired_at"
+)
+_ONE_TRACK = f"SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks WHERE track_id = $1 AND tenant = $2"  # noqa: S608
+_TRACKS = f"""
+SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks
+WHERE tenant = $1 AND coalesce(modality, 'music') = 'music'
+  AND ($2::timestamptz IS NULL OR (created_at, track_id) < ($2, $3))
+ORDER BY created_at DESC, track_id DESC LIMIT $4
+"""  # noqa: S608
+
+
+class ReadModelAway(Exception):
+    """Postgres cannot be asked right now; nothing follows about what it would have said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the last page ended: the next one starts below it."""
+
+    at: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list."""
+
+    status: JobStatus | None = None
+    provider: Provider | None = None
+    model: str | None = None
+
+    def takes(self, job: Job) -> bool:
+        """Whether the job belongs in the list."""
+        asked = (self.status, self.provider, self.model)
+        told = (job.status, job.provider, job.model)
+        return all(wanted is None or wanted == value for wanted, value in zip(asked, told, strict=True))
+
+
+class ReadModel:
+    """Questions to the read model. Each raises ReadModelAway when Postgres does not answer in the request's time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def job(self, job_id: str, tenant: str) -> Job | None:
+        """One job, with its attempts and files."""
+        rows = await self._fetch(_ONE_JOB, job_id, tenant)
+        found = await self._with_parts(rows)
+        return found[0] if found else None
+
+    async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int) -> list[Job]:
+        """Some jobs, the newest first."""
+        at, last_id = (below.at, below.id) if below else (None, None)
+        return await self._with_parts(
+            await self._fetch(_JOBS, tenant, wanted.status, wanted.provider, wanted.model, at, last_id, limit)
+        )
+
+    async def log(self, job_id: str) -> list[LogLine]:
+        """A job's log."""
+        return [log_line_of(row) for row in await self._fetch(_LOG, job_id)]
+
+    async def track(self, track_id: str, tenant: str) -> Track | None:
+        """One track."""
+        rows = await self._fetch(_ONE_TRACK, track_id, tenant)
+        return track_of_row(rows[0]) if rows else None
+
+    async def tracks(self, tenant: str, below: Cursor | None, limit: int) -> list[Track]:
+        """Some tracks, the newest first."""
+        at, last_id = (below.at, below.id) if below else (None, None)
+        return [track_of_row(row) for row in await self._fetch(_TRACKS, tenant, at, last_id, limit)]
+
+    async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob | None:
+        """One attempt."""
+        rows = await self._fetch(_ONE_ATTEMPT, tenant, attempt_id)
+        return attempt_of_job(rows[0]) if rows else None
+
+    async def attempts(
+        self, tenant: str, provider: Provider | None, below: Cursor | None, limit: int, *, ambiguous: bool
+    ) -> list[AttemptOfJob]:
+        """Some attempts, the newest first; only those of which nobody knows whether they were accepted, if wanted."""
+        at, last_id = (below.at, below.id) if below else (None, None)
+        rows = await self._fetch(_SOME_ATTEMPTS, tenant, ambiguous, provider, at, last_id, limit)
+        return [attempt_of_job(row) for row in rows]
+
+    async def other_of_run(self, provider: Provider, provider_ref: str, attempt_id: str) -> str | None:
+        """Another attempt than this one, whose run that is."""
+        rows = await self._fetch(_OF_RUN, provider, provider_ref, attempt_id)
+        return rows[0]["attempt_id"] if rows else None
+
+    async def runs(self, provider: Provider, provider_ref: str, attempt_id: str) -> dict[str, str | None]:
+        """The runs of this attempt and of all attempts that have that run, as far as they are known."""
+        rows = await self._fetch(_OF_RUN_OR_ADDRESS, provider, provider_ref, attempt_id)
+        return {row["attempt_id"]: row["provider_ref"] for row in rows}
+
+    async def _with_parts(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
+        if not rows:
+            return []
+        ids = [row["job_id"] for row in rows]
+        attempts = by_job(await self._fetch(_ATTEMPTS, ids))
+        artifacts = by_job(await self._fetch(_ARTIFACTS, ids))
+        return [job_of(row, attempts[row["job_id"]], artifacts[row["job_id"]]) for row in rows]
+
+    async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        try:
+            async with self._database.asked() as lease:
+                return await lease.connection.fetch(sql, *arguments)
+        except AWAY as error:
+            raise ReadModelAway(type(error).__name__) from error

@@ -1,0 +1,90 @@
+"""The jobs of the last minutes, as Kafka tells them: so that a GET right after a 202 finds its job on any replica."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from contracts.envelope import Envelope
+from contracts.messages.requests import JobRequested
+from gateway.queries.model import Job
+from gateway.queries.projection import Known, fold
+
+MAX_JOBS: Final = 50_000
+MAX_BYTES: Final = 128 * 1024 * 1024
+"""Of messages' bodies. An ordinary job has two or three kilobytes of them; a hostile one may have megabytes."""
+RECENT: Final = timedelta(minutes=2)
+"""How far the read model may lag behind and a list still be complete."""
+
+
+class JobTail:
+    """What the tail knows of the jobs that it heard of last: of `max_jobs`, and `max_bytes` of messages, at most."""
+
+    def __init__(self, max_jobs: int = MAX_JOBS, max_bytes: int = MAX_BYTES) -> None:
+        self._max_jobs = max_jobs
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._bytes_of: dict[str, int] = {}
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        """In the order in which they were heard of last."""
+        self._heard_at: dict[str, float] = {}
+        self._job_of_track: dict[str, str] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+
+    def take(self, envelope: Envelope, arrived_at: datetime | None) -> None:
+        """Learn from one message; `arrived_at` is the time of its record by Kafka's clock, None where it says none."""
+        message = envelope.message
+        if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
+            return  # It will not be run: a repeat of it must not be taken for accepted.
+        job_id = envelope.message.job_id
+        known = fold(self._known.get(job_id), envelope)
+        self._known[job_id] = known
+        self._known.move_to_end(job_id)
+        self._heard_at[job_id] = time.monotonic()
+        if known.job is not None:
+            self._job_of_track[known.job.track_id] = job_id
+        self._bytes += envelope.size
+        self._bytes_of[job_id] = self._bytes_of.get(job_id, 0) + envelope.size
+        while len(self._known) > self._max_jobs or self._bytes > self._max_bytes:
+            self._forget_oldest()
+        changed = self._changed.pop(job_id, None)
+        if changed is not None:
+            changed.set()
+
+    def _forget_oldest(self) -> None:
+        job_id, forgotten = self._known.popitem(last=False)
+        self._bytes -= self._bytes_of.pop(job_id)
+        self._heard_at.pop(job_id)
+        if forgotten.job is not None:
+            self._job_of_track.pop(forgotten.job.track_id, None)
+
+    def known(self, job_id: str) -> Known:
+        """What is known of a job, which may be nothing."""
+        return self._known.get(job_id) or Known(None)
+
+    def job_of_track(self, track_id: str) -> Job | None:
+        """The job that makes this track."""
+        return self.known(self._job_of_track.get(track_id, "")).job
+
+    def recent(self, tenant: str, now: datetime) -> Iterator[Job]:
+        """A tenant's jobs of which something was heard within the last two minutes, the latest news first."""
+        earliest = time.monotonic() - RECENT.total_seconds()
+        for job_id, known in reversed(self._known.items()):
+            if self._heard_at[job_id] < earliest:
+                return
+            job = known.job
+            # A message about a job that ended long ago, such as what an operator found, does not update the job.
+            if job is not None and job.tenant == tenant and job.updated_at >= now - RECENT:
+                yield job
+
+    async def final(self, job_id: str) -> Job:
+        """The job once it has ended; waits for it without a limit of its own."""
+        while True:
+            job = self.known(job_id).job
+            if job is not None and job.final:
+                return job
+            await self._changed.setdefault(job_id, asyncio.Event()).wait()

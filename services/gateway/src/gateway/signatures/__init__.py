@@ -1,0 +1,1 @@
+"""Whether a webhook is from the provider, and about the attempt at whose address it came."""

@@ -1,0 +1,105 @@
+"""The keys that providers sign webhooks with: fetched, kept for a day at most, and fetched anew when one seems new."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
+from typing import Final, Generic, TypeVar
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import JsonValue
+
+from chassis.observability.logs import get_logger
+from gateway.signatures.schemes import fal_keys, replicate_key
+
+MAX_AGE_S: Final = 24 * 3600.0
+REFETCH_FLOOR_S: Final = 10.0
+"""Between two fetches that unknown keys led to; who signs with keys of his own must not make us ask all the time."""
+FAILURE_FLOOR_S: Final = 1.0
+FETCH_LIMIT_S: Final = 5.0
+MAX_DOCUMENT_BYTES: Final = 64 * 1024
+
+K = TypeVar("K")
+Fetch = Callable[[], Awaitable[tuple[K, ...]]]
+"""Gets all keys that are valid now. Raises what httpx raises, TimeoutError or ValueError."""
+
+
+class KeysAway(Exception):
+    """The keys cannot be had right now, so nobody can say whether a signature is right."""
+
+
+class SigningKeys(Generic[K]):
+    """One provider's keys."""
+
+    def __init__(self, fetch: Fetch[K], clock: Callable[[], float] = monotonic) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._keys: tuple[K, ...] = ()
+        self._fetched_at = self._renewed_at = self._failed_at = float("-inf")
+
+    async def current(self) -> tuple[K, ...]:
+        """The keys as last fetched, which is a day ago at most. Raises KeysAway."""
+        async with self._turn:
+            if self._clock() - self._fetched_at > MAX_AGE_S:
+                await self._renew()
+            return self._keys
+
+    async def newer(self, than: tuple[K, ...]) -> tuple[K, ...]:
+        """The keys published since `than`; none if there are none, or if it is too early to ask. Raises KeysAway."""
+        async with self._turn:
+            if self._keys == than and self._clock() - self._renewed_at >= REFETCH_FLOOR_S:
+                self._renewed_at = self._clock()
+                await self._renew()
+            return self._keys if self._keys != than else ()
+
+    async def _renew(self) -> None:
+        if self._clock() - self._failed_at < FAILURE_FLOOR_S:
+            raise KeysAway("they could not be fetched a moment ago")
+        try:
+            async with asyncio.timeout(FETCH_LIMIT_S):
+                self._keys = await self._fetch()
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
+            self._failed_at = self._clock()
+            get_logger("gateway.signatures.keys").warning("signing keys not fetched", error=repr(error))
+            raise KeysAway(repr(error)) from error
+        self._fetched_at = self._clock()
+
+
+def fetch_fal(client: httpx.AsyncClient, jwks_url: str) -> Fetch[Ed25519PublicKey]:
+    """Gets fal's public keys from its JWKS."""
+
+    async def fetch() -> tuple[Ed25519PublicKey, ...]:
+        return fal_keys(await _document(client, jwks_url, {}))
+
+    return fetch
+
+
+def fetch_replicate(client: httpx.AsyncClient, base_url: str, token: str) -> Fetch[bytes]:
+    """Gets the account's signing secret from Replicate; `base_url` is without /v1."""
+    url = f"{base_url.rstrip('/')}/v1/webhooks/default/secret"
+
+    async def fetch() -> tuple[bytes, ...]:
+        document = await _document(client, url, {"Authorization": f"Bearer {token}"})
+        secret = document.get("key") if isinstance(document, dict) else None
+        return (replicate_key(secret if isinstance(secret, str) else ""),)
+
+    return fetch
+
+
+async def _document(client: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -> JsonValue:
+    body = bytearray()
+    async with client.stream("GET", url, headers=headers) as response:
+        response.raise_for_status()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_DOCUMENT_BYTES:
+                raise ValueError("the answer is too large")
+    try:
+        document: JsonValue = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("the answer is nested too deep") from error
+    return document

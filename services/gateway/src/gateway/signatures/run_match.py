@@ -1,0 +1,66 @@
+"""Which run a provider's webhook is about, and whether that is the run of the attempt at whose address it came. Pure.
+
+The MAC proves the address, and the provider's signature the body. What ties the one to the other is in the body alone:
+without a look at it, a genuine webhook could be sent to every address that somebody has learned of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from pydantic import JsonValue
+
+from contracts.callback_urls import CALLBACKS_PATH
+from contracts.generation import Provider
+from gateway.http.problems import Problem, shown
+
+_ID: Final = re.compile(r"[!-~]{1,300}")
+_ID_IN_BODY: Final[Mapping[Provider, str]] = {
+    # Its gateway_request_id is another one for each of fal's own tries:
+    # https://fal.ai/docs/documentation/model-apis/inference/webhooks
+    "fal": "request_id",
+    # https://replicate.com/docs/topics/webhooks
+    "replicate": "id",
+}
+_ADDRESS: Final = re.compile(rf"{CALLBACKS_PATH}/[a-z]+/([^/\s]+)/")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a webhook's body says of itself."""
+
+    run: str | None
+    """The provider's id of the run; None where the body names none."""
+    attempt_id: str | None
+    """The attempt whose address the run was given, where the body repeats it, as Replicate's predictions may."""
+
+
+def about(provider: Provider, body: JsonValue) -> About:
+    """What a webhook's body is about."""
+    told = body if isinstance(body, dict) else {}
+    run, webhook = told.get(_ID_IN_BODY[provider]), told.get("webhook")
+    address = _ADDRESS.search(webhook) if provider == "replicate" and isinstance(webhook, str) else None
+    named = run if isinstance(run, str) and _ID.fullmatch(run) else None
+    return About(named, address[1] if address else None)
+
+
+def require_own_run(said: About, attempt_id: str, known: Mapping[str, str | None]) -> None:
+    """Raises Problem (409) if the body, or `known`, the runs of attempts, shows that the run is not this attempt's.
+
+    Where the attempt's run is not known yet, and nobody else has this one, it may be: webhooks overtake answers.
+    """
+    own = known.get(attempt_id)
+    if said.run is None or own == said.run:
+        return
+    elsewhere = said.attempt_id is not None and said.attempt_id != attempt_id
+    run = f"the run {shown(said.run)} is"
+    if elsewhere or said.run in known.values():
+        detail = f"{run} another attempt's, and this address takes only what is about its own"
+        raise Problem(HTTPStatus.CONFLICT, "callback-of-another-attempt", detail)
+    if own is not None:
+        detail = f"{run} not the one that this attempt has, and this address takes only what is about that"
+        raise Problem(HTTPStatus.CONFLICT, "callback-of-another-run", detail)

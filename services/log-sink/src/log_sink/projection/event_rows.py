@@ -1,0 +1,111 @@
+"""From a message to its row in the append-only log. Pure."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from chassis.delivery.consumer import Delivered
+from chassis.observability.telemetry import trace_id_of
+from contracts.envelope import holds_nul
+from contracts.ids import AttemptId, number_of
+from contracts.messages.attempts import AttemptEvent, AttemptFailed
+from contracts.messages.base import Message
+from contracts.messages.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
+from contracts.messages.requests import CollectionRequested, ResolutionRequested
+from contracts.messages.wording import in_words
+from log_sink.projection.tables import Row
+
+EVENT_COLUMNS: Final = {
+    "event_id": "text",
+    "type": "text",
+    "occurred_at": "timestamptz",
+    "topic": "text",
+    "kafka_partition": "integer",
+    "kafka_offset": "bigint",
+    "job_id": "text",
+    "track_id": "text",
+    "attempt_id": "text",
+    "n": "integer",
+    "provider": "text",
+    "error_kind": "text",
+    "error_code": "text",
+    "http_status": "integer",
+    "message": "text",
+    "trace_id": "text",
+    "data": "text",
+}
+"""The columns of `events` that a message fills, with the types they are handed over as."""
+
+
+_DIGITS_BEFORE_THE_POINT: Final = 131_072
+_DIGITS_BEHIND_THE_POINT: Final = 16_383
+
+
+class _TooBig(Exception):
+    pass
+
+
+def fits_jsonb(body: bytes) -> bool:
+    """Whether PostgreSQL's jsonb can hold a body that could be decoded, fields unknown to this version included.
+
+    It holds no NUL, and numbers of so many digits: https://www.postgresql.org/docs/current/datatype-json.html and
+    https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-NUMERIC-TABLE
+    """
+    if holds_nul(body):
+        return False
+    try:
+        json.loads(body, parse_float=_checked, parse_int=_checked)
+    except _TooBig:
+        return False
+    return True
+
+
+def _checked(number: str) -> None:
+    try:
+        value = Decimal(number)
+    except InvalidOperation:  # An exponent that even Decimal does not know.
+        raise _TooBig from None
+    exponent = value.as_tuple().exponent
+    if value.adjusted() >= _DIGITS_BEFORE_THE_POINT or not isinstance(exponent, int):
+        raise _TooBig
+    if -exponent > _DIGITS_BEHIND_THE_POINT:
+        raise _TooBig
+
+
+def event_row(delivered: Delivered) -> Row:
+    """The message as a row of the append-only log; `data` is its body as it came, unknown fields included."""
+    message, record = delivered.message, delivered.record
+    return {
+        "event_id": delivered.event_id,
+        "type": message.TYPE,
+        "occurred_at": message.occurred_at,
+        "topic": record.topic,
+        "kafka_partition": record.partition,
+        "kafka_offset": record.offset,
+        "job_id": message.job_id,
+        "track_id": getattr(message, "track_id", None),
+        "message": in_words(message),
+        "trace_id": trace_id_of(delivered.traceparent),
+        "data": (record.value or b"").decode(),
+    } | _place(message)
+
+
+def _place(message: Message) -> dict[str, Any]:
+    match message:
+        case AttemptFailed():
+            found = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
+            return found | _attempt(message.attempt_id, message.provider)
+        case AttemptEvent() | JobStarted() | JobSucceeded() | ResolutionRequested() | CollectionRequested():
+            return _attempt(message.attempt_id, message.provider)
+        case JobRerouted():
+            found = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
+            return found | _attempt(message.to_attempt_id, message.to_provider)
+        case JobFailed():
+            return {"error_kind": message.kind}
+    return {}
+
+
+def _attempt(attempt_id: AttemptId, provider: str) -> dict[str, Any]:
+    return {"attempt_id": attempt_id, "n": number_of(attempt_id), "provider": provider}

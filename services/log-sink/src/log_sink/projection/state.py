@@ -1,0 +1,211 @@
+"""What an event reports about the current state of its job, track, attempt and artifacts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from chassis.delivery.consumer import Delivered
+from chassis.observability.telemetry import trace_id_of
+from contracts.messages.attempts import (
+    Artifact,
+    AttemptAmbiguous,
+    AttemptCancelled,
+    AttemptEvent,
+    AttemptFailed,
+    AttemptProgressed,
+    AttemptSubmitted,
+    AttemptSubmitting,
+    AttemptSucceeded,
+)
+from contracts.messages.jobs import (
+    JobAccepted,
+    JobCancelled,
+    JobEvent,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+)
+from contracts.messages.requests import CancelRequested, JobRequested
+from log_sink.projection.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
+
+
+def state_rows(delivered: Delivered) -> Iterator[tuple[Table, Row]]:
+    """What the message reports about the current state; merged by the tables' rules, in any order."""
+    message, trace_id = delivered.message, trace_id_of(delivered.traceparent)
+    match message:
+        case JobRequested():
+            yield JOBS, _requested(message) | {"trace_id": trace_id}
+            yield TRACKS, _track(message, 0, "queued") | _asked(message)
+        case CancelRequested():
+            yield JOBS, _cancel_asked(message)
+        case JobEvent():
+            yield JOBS, _job(message) | {"trace_id": trace_id}
+            yield TRACKS, _track(message, message.version, message.status) | _made(message)
+        case AttemptEvent():
+            yield ATTEMPTS, _attempted(message) | {"trace_id": trace_id}
+    if isinstance(message, JobSucceeded | AttemptSucceeded):
+        for artifact in message.artifacts:
+            ids = {"attempt_id": message.attempt_id, "job_id": message.job_id}
+            yield ARTIFACTS, ids | artifact.model_dump() | {"made_at": message.occurred_at}
+
+
+def _requested(message: JobRequested) -> dict[str, Any]:
+    return {
+        "job_id": message.job_id,
+        "track_id": message.track_id,
+        "tenant": message.tenant,
+        "requested_model": message.model,
+        "providers": message.providers,
+        "input": message.input.model_dump(mode="json"),
+        "fingerprint": message.fingerprint,
+        "metadata": message.metadata,
+        "origin": message.origin,
+        "first_at": message.occurred_at,
+        "updated_at": message.occurred_at,
+        "version": 0,
+        "status": "queued",
+        "plan_version": 0,
+        "deadline_at": message.deadline_at,
+    } | _asked(message)
+
+
+def _cancel_asked(message: CancelRequested) -> dict[str, Any]:
+    return {
+        "job_id": message.job_id,
+        "tenant": message.tenant,
+        "version": 0,
+        "status": "queued",
+        "first_at": message.occurred_at,
+        "updated_at": message.occurred_at,
+        "cancel_asked_at": message.occurred_at,
+    }
+
+
+def _asked(message: JobRequested) -> dict[str, Any]:
+    return {"modality": message.input.modality, "requested_at": message.occurred_at}
+
+
+def _job(message: JobEvent) -> dict[str, Any]:
+    return {
+        "job_id": message.job_id,
+        "track_id": message.track_id,
+        "tenant": message.tenant,
+        "version": message.version,
+        "status": message.status,
+        "first_at": message.occurred_at,
+        "updated_at": message.occurred_at,
+        "finished_at": _ended(message),
+    } | _told(message)
+
+
+def _told(message: JobEvent) -> dict[str, Any]:
+    match message:
+        case JobAccepted():
+            plan = [route.model_dump(mode="json") for route in message.plan]
+            return {
+                "plan_version": message.version,
+                "plan": plan,
+                "skipped": [route.model_dump(mode="json") for route in message.skipped],
+                "planned_model": plan[0]["model"] if plan else None,
+                "deadline_at": message.deadline_at,
+            } | ({"placed_version": message.version, "provider": plan[0]["provider"]} if plan else {})
+        case JobStarted():
+            return _placed(message, message.attempt_id, message.provider) | {"started_at": message.occurred_at}
+        case JobRerouted():
+            return _placed(message, message.to_attempt_id, message.to_provider)
+        case JobSucceeded():
+            return _placed(message, message.attempt_id, message.provider) | {"cost_usd": message.cost_usd}
+        case JobFailed():
+            error = message.model_dump(mode="json", include={"kind", "message", "attempts"})
+            return {"error": error, "cost_usd": message.cost_usd}
+        case JobCancelled():
+            return {"cancel_effect": message.effect, "cost_usd": message.cost_usd}
+    return {}
+
+
+def _placed(message: JobEvent, attempt_id: str, provider: str) -> dict[str, Any]:
+    return {"placed_version": message.version, "attempt_id": attempt_id, "provider": provider}
+
+
+def _ended(message: JobEvent) -> datetime | None:
+    return message.occurred_at if message.status in {"succeeded", "failed", "cancelled"} else None
+
+
+def _track(message: JobRequested | JobEvent, version: int, status: str) -> dict[str, Any]:
+    return {
+        "track_id": message.track_id,
+        "job_id": message.job_id,
+        "tenant": message.tenant,
+        "version": version,
+        "status": status,
+        "first_at": message.occurred_at,
+        "updated_at": message.occurred_at,
+    }
+
+
+def _made(message: JobEvent) -> dict[str, Any]:
+    ended = {"finished_at": _ended(message)}
+    if not isinstance(message, JobSucceeded):
+        return ended
+    main = next((a for a in message.artifacts if _playable(a)), message.artifacts[0])
+    return ended | {
+        "attempt_id": message.attempt_id,
+        "provider": message.provider,
+        "model": message.model,
+        "artifact_name": main.name,
+        "content_type": main.content_type,
+        "duration_s": main.duration_s,
+    }
+
+
+def _playable(artifact: Artifact) -> bool:
+    return artifact.content_type.startswith("audio/")
+
+
+def _attempted(message: AttemptEvent) -> dict[str, Any]:
+    same = ("attempt_id", "job_id", "track_id", "n", "provider", "model", "endpoint", "version", "provider_ref")
+    times = {"first_at": message.occurred_at, "updated_at": message.occurred_at}
+    return {name: getattr(message, name) for name in same} | times | _state(message)
+
+
+def _state(message: AttemptEvent) -> dict[str, Any]:
+    ended = {"finished_at": message.occurred_at}
+    match message:
+        case AttemptSubmitting():
+            return {"state": "submitting", "submitting_at": message.occurred_at}
+        case AttemptSubmitted():
+            return {"state": "running", "submitted_at": message.occurred_at}
+        case AttemptProgressed():
+            found = {"queue_position": message.queue_position, "message": message.message}
+            return found | {"state": _STAGES[message.stage]}
+        case AttemptAmbiguous():
+            return {"state": "ambiguous", "message": message.message, "resolve_by": message.resolve_by}
+        case AttemptSucceeded():
+            told = {"message": message.missing, "cost_usd": message.cost_usd, "late": message.late}
+            return ended | {"state": "succeeded", "accepted": True} | told
+        case AttemptCancelled():
+            cost_usd = None if message.may_have_cost else 0.0
+            told = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
+            return ended | {"state": "cancelled"} | told
+        case AttemptFailed():
+            names = ("error_code", "message", "http_status", "accepted", "late")
+            return ended | {name: getattr(message, name) for name in names} | _failed(message)
+    raise TypeError(f"no such attempt event: {message.TYPE}")
+
+
+def _failed(message: AttemptFailed) -> dict[str, Any]:
+    return {"state": "failed", "error_kind": message.kind, "cost_usd": message.known_cost_usd}
+
+
+_STAGES: Final = {
+    # Neither of the first two reached the provider's queue: the attempt waits here to be sent again.
+    "throttled": "queued",
+    "unreachable": "queued",
+    "queued": "running",
+    "running": "running",
+    "collecting": "collecting",
+    "stored": "collecting",
+}

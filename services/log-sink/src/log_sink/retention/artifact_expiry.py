@@ -1,0 +1,115 @@
+"""Expiring artifacts: files that are old enough are deleted from the store, and their rows say since when.
+
+The row is marked first, so nobody is sent to a file that may be gone; then the file is deleted; then the row says so. A
+process that dies in between leaves marked rows, and whoever comes next deletes their files again, which is harmless
+where there are none any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from prometheus_client import Counter
+
+from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
+from chassis.observability.logs import get_logger
+from chassis.postgres.pool import Connection
+from chassis.postgres.retention import RetentionTask
+
+BYTES: Final = Counter("segue_artifacts_expired_bytes_total", "Bytes of the files that have expired.")
+FAILED: Final = Counter("segue_artifacts_not_deleted_total", "Files that have expired and could not be deleted.")
+
+BATCH: Final = 200
+DELETES_AT_ONCE: Final = 8
+DELETE_LIMIT_S: Final = 30.0
+_log = get_logger("log_sink.retention.artifact_expiry")
+
+DUE: Final = "removed_at IS NULL AND (expired_at IS NOT NULL OR made_at < now() - $1::interval)"
+"""Which rows' files are to be deleted, where $1 is how long they are kept; null: only what was begun."""
+_EXPIRE: Final = f"""
+UPDATE artifacts SET expired_at = coalesce(expired_at, now()),
+    kept_days = coalesce(kept_days, extract(epoch FROM $1::interval) / 86400)
+WHERE (attempt_id, name) IN (
+    SELECT attempt_id, name FROM artifacts
+    WHERE {DUE} AND ($2::text IS NULL OR (made_at, attempt_id, name) > (
+        SELECT made_at, attempt_id, name FROM artifacts WHERE attempt_id = $2 AND name = $3))
+    ORDER BY made_at, attempt_id, name LIMIT $4 FOR UPDATE
+)
+RETURNING made_at, attempt_id, name, job_id, size_bytes
+"""  # noqa: S608 - made of the names in this module only
+# Both lock their rows in the same order, for two may be at it: the service, and somebody with `segue artifacts gc`.
+_REMOVED: Final = """
+WITH gone AS (
+    SELECT attempt_id, name FROM artifacts
+    WHERE (attempt_id, name) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+    ORDER BY made_at, attempt_id, name FOR UPDATE
+)
+UPDATE artifacts SET removed_at = now() FROM gone
+WHERE (artifacts.attempt_id, artifacts.name) = (gone.attempt_id, gone.name)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What came of deleting some files."""
+
+    files: int = 0
+    size_bytes: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Deleted) -> Deleted:
+        return Deleted(self.files + other.files, self.size_bytes + other.size_bytes, self.failed + other.failed)
+
+
+def expiry_chore(store: ArtifactStore, keep: timedelta) -> RetentionTask:
+    """Deletes the files that are older than `keep`."""
+
+    async def batches(connection: Connection) -> AsyncGenerator[int, None]:
+        async for batch in expire(connection, store, keep):
+            yield batch.files
+
+    return RetentionTask("artifacts", batches)
+
+
+async def expire(connection: Connection, store: ArtifactStore, keep: timedelta | None) -> AsyncGenerator[Deleted, None]:
+    """Delete the files that are older than `keep`, batch after batch; None finishes only what was begun.
+
+    A file that cannot be deleted is passed over; a store that deletes none at all is left for later.
+    """
+    last: tuple[str | None, str | None] = (None, None)
+    while rows := await connection.fetch(_EXPIRE, keep, *last, BATCH):
+        rows = sorted(rows, key=lambda row: (row["made_at"], row["attempt_id"], row["name"]))
+        last = (rows[-1]["attempt_id"], rows[-1]["name"])
+        gone = await delete_all(store, [artifact_key(row["job_id"], row["attempt_id"], row["name"]) for row in rows])
+        removed = [row for row, is_gone in zip(rows, gone, strict=True) if is_gone]
+        await connection.execute(_REMOVED, [row["attempt_id"] for row in removed], [row["name"] for row in removed])
+        batch = Deleted(len(removed), sum(row["size_bytes"] for row in removed), len(rows) - len(removed))
+        BYTES.inc(batch.size_bytes)
+        FAILED.inc(batch.failed)
+        _log.info("artifacts expired", files=batch.files, bytes=batch.size_bytes, failed=batch.failed)
+        yield batch
+        if not removed:
+            return
+
+
+async def delete_all(store: ArtifactStore, keys: Sequence[str]) -> list[bool]:
+    """Delete files, and tell of each whether it is gone; one that was not there is."""
+    gate = asyncio.Semaphore(DELETES_AT_ONCE)
+
+    async def delete(key: str) -> bool:
+        try:
+            async with gate, asyncio.timeout(DELETE_LIMIT_S):
+                await store.delete(key)
+        except FileNotFoundError:
+            return True
+        except STORE_ERRORS as error:
+            # Its text may quote the store's credentials.
+            _log.warning("a file cannot be deleted", key=key, error=type(error).__name__)
+            return False
+        return True
+
+    return await asyncio.gather(*(delete(key) for key in keys))

@@ -1,0 +1,158 @@
+"""Collecting garbage in the artifact store by hand: what there is, what would go, and its going."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from chassis.artifacts import STORE_ERRORS, ArtifactStore, ListedFile
+from chassis.errors import CannotStart
+from chassis.postgres.limits import advisory_lock, bounded
+from chassis.postgres.pool import TRANSIENT, Connection, open_pool
+from chassis.postgres.retention import lock_of
+from log_sink.retention.artifact_expiry import DUE, Deleted, delete_all, expire
+from log_sink.retention.orphans import Standing, orphans_again, standings
+
+SCHEMA: Final = "log_sink"
+AGE_OF_ORPHANS: Final = timedelta(days=1)
+
+_DUE: Final = f"SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM artifacts WHERE {DUE}"  # noqa: S608
+_ROWS: Final = "SELECT count(*) FROM artifacts WHERE removed_at IS NULL"
+_NEWEST: Final = """
+SELECT job_id, attempt_id, name, size_bytes, content_type, made_at, expired_at FROM artifacts
+ORDER BY made_at DESC, attempt_id DESC, name LIMIT $1
+"""
+_TOTALS: Final = """
+SELECT count(*) FILTER (WHERE expired_at IS NULL) AS kept,
+    coalesce(sum(size_bytes) FILTER (WHERE expired_at IS NULL), 0)::bigint AS kept_bytes,
+    count(*) FILTER (WHERE expired_at IS NOT NULL) AS expired
+FROM artifacts
+"""
+
+
+class CannotCollect(Exception):
+    """Nothing was deleted; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many files, and their bytes."""
+
+    files: int = 0
+    size_bytes: int = 0
+
+    def plus(self, file: ListedFile) -> Tally:
+        """With one more."""
+        return Tally(self.files + 1, self.size_bytes + file.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What there is in the store, and what would go."""
+
+    due: Tally
+    """Files that are old enough, by their rows."""
+    orphans: tuple[ListedFile, ...]
+    standing: Mapping[Standing, Tally]
+    """All files of jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """A file as the read model knows it."""
+
+    job_id: str
+    attempt_id: str
+    name: str
+    size_bytes: int
+    content_type: str
+    made_at: datetime
+    expired_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All files that the read model knows."""
+
+    kept: Tally
+    expired: int
+
+
+class Collection:
+    """The artifact store and the rows about it, for whoever holds the lock of the log sink's housekeeping."""
+
+    def __init__(self, connection: Connection, store: ArtifactStore, keep: timedelta | None, orphan_age: timedelta):
+        self._connection = connection
+        self._store = store
+        self._keep = keep
+        self._orphan_age = orphan_age
+
+    async def survey(self) -> Survey:
+        """Look at everything, change nothing. Raises CannotCollect where the store is clearly not the rows' own."""
+        tallies: dict[Standing, Tally] = {}
+        orphans: list[ListedFile] = []
+        async for files in standings(self._connection, self._store, self._orphan_age):
+            for file, standing in files:
+                tallies[standing] = tallies.get(standing, Tally()).plus(file)
+            orphans += [file for file, standing in files if standing == "orphan"]
+        rows = await self._connection.fetchval(_ROWS)
+        if rows and "kept" not in tallies:
+            raise CannotCollect(
+                f"none of the {rows} files that the database knows is in this store: is it the right one?"
+            )
+        due = await self._connection.fetchrow(_DUE, self._keep)
+        return Survey(Tally(*due) if due else Tally(), tuple(orphans), tallies)
+
+    async def delete(self, found: Survey) -> tuple[Deleted, Deleted]:
+        """Delete what is old enough, and the orphans that were found and still are; returns what came of each."""
+        expired, swept = Deleted(), Deleted()
+        async for batch in expire(self._connection, self._store, self._keep):
+            expired += batch
+        async for files in orphans_again(self._connection, self._store, self._orphan_age, found.orphans):
+            gone = await delete_all(self._store, [file.key for file in files])
+            size = sum(file.size_bytes for file, is_gone in zip(files, gone, strict=True) if is_gone)
+            swept += Deleted(sum(gone), size, len(gone) - sum(gone))
+        return expired, swept
+
+
+@asynccontextmanager
+async def collection(
+    database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta = AGE_OF_ORPHANS
+) -> AsyncIterator[Collection]:
+    """Have the store to ourselves for the length of the block. Raises CannotCollect, whatever is in the way."""
+    try:
+        store = ArtifactStore.open(store_url)
+        async with open_pool(database_url, SCHEMA, max_size=2) as pool, advisory_lock(pool, lock_of(SCHEMA)) as ours:
+            if not ours:
+                raise CannotCollect("the log-sink is deleting old files right now: try again in a minute")
+            async with bounded(pool, None) as connection:
+                yield Collection(connection, store, keep, orphan_age)
+    except CannotStart as error:
+        raise CannotCollect(str(error)) from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise CannotCollect("DATABASE_URL: the log-sink has not made its tables there yet; start it first") from error
+    except TRANSIENT as error:
+        raise CannotCollect(f"DATABASE_URL or ARTIFACT_STORE_URL went away: {type(error).__name__}") from error
+    except STORE_ERRORS as error:
+        raise CannotCollect(f"ARTIFACT_STORE_URL cannot be read: {type(error).__name__}") from error
+
+
+async def stored_artifacts(database_url: str, limit: int) -> tuple[Sequence[StoredArtifact], Totals]:
+    """The newest files that the read model knows, and how many there are in all. Raises CannotCollect."""
+    try:
+        async with open_pool(database_url, SCHEMA, max_size=1) as pool, bounded(pool, None) as connection:
+            rows = await connection.fetch(_NEWEST, limit)
+            totals = await connection.fetchrow(_TOTALS)
+    except CannotStart as error:
+        raise CannotCollect(str(error)) from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise CannotCollect("DATABASE_URL: the log-sink has not made its tables there yet; start it first") from error
+    except TRANSIENT as error:
+        raise CannotCollect(f"DATABASE_URL: {type(error).__name__}") from error
+    kept = Tally(totals["kept"], totals["kept_bytes"]) if totals else Tally()
+    return [StoredArtifact(*row) for row in rows], Totals(kept, totals["expired"] if totals else 0)

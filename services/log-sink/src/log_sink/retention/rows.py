@@ -1,0 +1,56 @@
+"""Purging the log: events that are old enough go month by month; what is true now stays.
+
+Jobs, tracks, attempts and artifacts are kept: files are found by them, repeated idempotency keys meet them, and their
+versions keep an event that is replayed after its first telling was purged from changing how something ended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from chassis.postgres.pool import Connection
+from chassis.postgres.retention import RetentionTask, delete_rows_task
+from log_sink.retention.partitions import month_after, months_wanted
+
+_MONTHS: Final = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY 1"
+_MONTH: Final = re.compile(r"^events_([0-9]{4})_([0-9]{2})$")
+# Events whose month had no partition: they came late, or from a clock that was wrong.
+_ASTRAY: Final = """
+DELETE FROM events_default WHERE (event_id, occurred_at) IN (
+    SELECT event_id, occurred_at FROM events_default
+    WHERE occurred_at < now() - $1::interval AND stored_at < now() - $1::interval LIMIT $2
+)
+"""
+_QUARANTINE: Final = """
+DELETE FROM quarantine WHERE (topic, kafka_partition, kafka_offset, digest) IN (
+    SELECT topic, kafka_partition, kafka_offset, digest FROM quarantine
+    WHERE quarantined_at < now() - $1::interval ORDER BY quarantined_at LIMIT $2
+)
+"""
+
+
+def log_chores(keep: timedelta) -> tuple[RetentionTask, ...]:
+    """What the log sink deletes of its own rows."""
+
+    async def months(connection: Connection) -> AsyncGenerator[int, None]:
+        now = await connection.fetchval("SELECT now()")
+        for name in over([row[0] for row in await connection.fetch(_MONTHS)], now, keep):
+            await connection.execute(f"DROP TABLE {name}")
+            yield 1
+
+    return (
+        RetentionTask("months_of_events", months),
+        delete_rows_task("events", _ASTRAY, keep),
+        delete_rows_task("quarantined", _QUARANTINE, keep),
+    )
+
+
+def over(partitions: list[str], now: datetime, keep: timedelta) -> list[str]:
+    """Which of the partitions hold only what is older than `keep`, and are not made anew as soon as they are gone."""
+    first_wanted = months_wanted(now)[0]
+    found = ((name, match) for name in partitions if (match := _MONTH.match(name)))
+    months = ((name, datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)) for name, match in found)
+    return [name for name, month in months if month < first_wanted and month_after(month) <= now - keep]
