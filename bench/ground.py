@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from segue_cli.environment import SANDBOX, without_settings
 from segue_cli.local.process import child, ready_with
-from segue_cli.stack import Plan, stack
-from segue_cli.state import held
+from segue_cli.stack.environment import SANDBOX, without_settings
+from segue_cli.stack.folder import held
+from segue_cli.stack.run import Plan, stack
 
 LAUNCHER = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
 CLUSTERS = ("embedded", "apache")

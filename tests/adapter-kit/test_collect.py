@@ -34,7 +34,7 @@ from contracts.failures import FailureKind
 from contracts.generation import Modality
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import Artifact
-from sandbox.certificates import make_certificates
+from sandbox.http.certificates import make_certificates
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -22,7 +22,7 @@ from fleet import fleet_on
 from report import Totals, report
 from row import Row
 from run import Result, Run
-from segue_cli.signals import run_until_told
+from segue_cli.stack.signals import run_until_told
 
 HERE = Path(__file__).parent
 

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from chassis.kafka.broker import admin
 from segue_cli.local.process import Child, child, ready_with
-from segue_cli.parts import log_to
+from segue_cli.stack.components import log_to
 
 LAUNCHER = Path(__file__).parents[2] / "deploy" / "kafka" / "kafka.py"
 GONE_WITHIN_S = 10.0

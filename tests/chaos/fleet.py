@@ -21,12 +21,12 @@ from brokers import Brokers, brokers_on
 from contracts.topics import ADAPTERS, SERVICES, ServiceName
 from extent import SHORT, Extent
 from ground import catalogue_in, database_on, providers_on
-from segue_cli.environment import without_settings, write_env
 from segue_cli.local.ports import LOOPBACK, free_port
 from segue_cli.local.postgres import LocalPostgres
 from segue_cli.local.process import Child, child
-from segue_cli.parts import log_to
-from segue_cli.topics import ensure_topics
+from segue_cli.stack.components import log_to
+from segue_cli.stack.environment import without_settings, write_env
+from segue_cli.stack.topics import ensure_topics
 
 HERE = Path(__file__).parent
 SPARES = {"gateway": 1, "log-sink": 1}

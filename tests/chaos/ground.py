@@ -9,8 +9,8 @@ from pathlib import Path
 from contracts.catalogue import default_catalogue_path
 from segue_cli.local.postgres import LocalPostgres, postgres
 from segue_cli.local.process import child, ready_with
-from segue_cli.parts import log_to
-from segue_cli.stack import LOOPBACK_HOSTS, SANDBOX_KEYS
+from segue_cli.stack.components import log_to
+from segue_cli.stack.run import LOOPBACK_HOSTS, SANDBOX_KEYS
 
 RUN_LIMIT_S = 6
 """How long a run may take. It is part of the time after which silence is evidence, so no grace here may be shorter."""

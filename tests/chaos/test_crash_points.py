@@ -27,9 +27,9 @@ from contracts.messages.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.topics import ATTEMPTS, PARTITIONS
 from crash_points import POINTS, NoSuchSeam, Order, Point
 from gateway.context import TENANT
-from segue_cli.environment import without_settings
 from segue_cli.local.process import Child, child
-from segue_cli.parts import log_to
+from segue_cli.stack.components import log_to
+from segue_cli.stack.environment import without_settings
 
 LAUNCHER = Path(crash_points.__file__)
 UNHEALTHY = 70

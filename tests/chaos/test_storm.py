@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from contracts.topics import SERVICES
 from injected import BY_REQUEST, FOR_A_WHILE, TO_THE_DEADLINE, by_request, for_a_while
-from sandbox.faults import Rule
+from sandbox.runs.faults import Rule
 from storm import plan
 from wishes import HOPELESS_S, wish
 

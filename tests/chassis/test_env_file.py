@@ -11,7 +11,7 @@ from tests.chassis.users import as_nobody
 
 from chassis.settings.env_file import BadEnvironment, read_env_file
 from chassis.settings.service import WrongSettings, read_into_environment
-from segue_cli.environment import read_env
+from segue_cli.stack.environment import read_env
 
 TEXT = "# a clé\nexport SEGUE_A='x y'\nSEGUE_B=\"1\\n2\"\n\nSEGUE_C=plain # note\nSEGUE_D=\nSEGUE_E=schlüssel\n"
 VALUES = {"SEGUE_A": "x y", "SEGUE_B": "1\n2", "SEGUE_C": "plain", "SEGUE_E": "schlüssel"}

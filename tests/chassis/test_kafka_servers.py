@@ -13,7 +13,7 @@ import pytest
 from tests.patience import patient
 
 from chassis.settings.kafka_servers import read_servers, why_silent
-from sandbox.certificates import make_certificates
+from sandbox.http.certificates import make_certificates
 from segue_cli.local.ports import free_port
 
 

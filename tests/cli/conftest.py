@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.patience import eventually_sync, patient
 
-from segue_cli.environment import without_settings
+from segue_cli.stack.environment import without_settings
 
 SEGUE = [sys.executable, "-m", "segue_cli"]
 FAL_KEY = "0a1b2c3d-key-id:sesame-open-32-characters-long-x"

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from segue_cli.api import address, problem_in_words
+from segue_cli.commands.api import address, problem_in_words
 
 
 def answer(status: int, **document: Any) -> httpx.Response:

@@ -19,7 +19,7 @@ import typer
 import log_sink
 from chassis.postgres.pool import migrate
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from segue_cli.artifact_commands import age, in_bytes
+from segue_cli.commands.artifacts import age, in_bytes
 
 JOB = job_id_for("default", "a job")
 MADE = f"jobs/{JOB}/{attempt_id_for(JOB, 2)}/audio.mp3"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from segue_cli.attempt_screens import attempts_list, told_apart
+from segue_cli.views.attempts import attempts_list, told_apart
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 JOB = "c1b0c5a4-8a3e-5f51-9a5d-0d7a6f1d2f3e"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from segue_cli.demo_verdict import Sound, claims
+from segue_cli.demo.verdict import Sound, claims
 
 PLAYED = Sound(Path("pad.wav"), 20.0, "ab")
 JOB: dict[str, Any] = {

@@ -11,7 +11,7 @@ from tests.patience import patient
 
 from adapter_kit.port.outcomes import Failure, KeyRefused, NoAnswer
 from contracts.failures import FailureKind
-from segue_cli.doctor_advice import fal_key, probed, replicate_token
+from segue_cli.doctor.advice import fal_key, probed, replicate_token
 
 GOOD = "0a1b2c3d-key-id:sesame-open-32-characters-long-x"
 

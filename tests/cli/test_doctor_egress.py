@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from segue_cli.doctor_egress import output_hosts
+from segue_cli.doctor.egress import output_hosts
 
 KEYS = {"FAL_KEY": "id:secret", "REPLICATE_API_TOKEN": "r8_x"}
 

@@ -13,7 +13,7 @@ from gateway.settings import GatewaySettings
 from log_sink.settings import SinkSettings
 from orchestrator.settings import OrchestratorSettings
 from replicate_adapter.settings import ReplicateSettings
-from segue_cli.environment import SETTINGS, read_env, without_settings, write_env
+from segue_cli.stack.environment import SETTINGS, read_env, without_settings, write_env
 
 KINDS = (GatewaySettings, OrchestratorSettings, FalSettings, ReplicateSettings, SinkSettings)
 EXAMPLE = Path(__file__).parents[2] / ".env.example"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from segue_cli.provider_screen import providers_screen
+from segue_cli.views.providers import providers_screen
 
 CLOSED = {
     "state": "closed", "since": "2026-01-01T10:00:00Z", "retry_at": None, "blocked_until": None, "failures": 0,

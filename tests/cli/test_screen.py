@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from rich.text import Text
 
-from segue_cli.job_screens import job_screen, jobs_table, log_line, log_table
-from segue_cli.parts import log_to
-from segue_cli.screen import console, plain_table
+from segue_cli.stack.components import log_to
+from segue_cli.views.console import console, plain_table
+from segue_cli.views.jobs import job_screen, jobs_table, log_line, log_table
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m pay\x08\x08 \r\u202eevil\u2066 \x7f [red]x[/red] [/nonsense]"
 AT = datetime(2026, 1, 1, tzinfo=UTC).isoformat()

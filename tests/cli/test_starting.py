@@ -11,15 +11,15 @@ import pytest
 from rich.console import Console
 from tests.patience import eventually
 
-from segue_cli import starting
 from segue_cli.local.process import START_LIMIT_S, ChildFailed, child, ready_with
-from segue_cli.starting import Starting, told
+from segue_cli.stack import progress
+from segue_cli.stack.progress import Starting, told
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "EVERY_S", 0.01)
-    monkeypatch.setattr(starting, "LINE_EVERY_S", 0.02)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.02)
 
 
 @pytest.mark.usefixtures("quick")

@@ -12,7 +12,7 @@ import pytest
 from contracts import generation
 from contracts.messages import routing
 from gateway.intake.track_request import parse
-from segue_cli import submit_options
+from segue_cli.commands import submit_options
 
 JOB = "c1b0c5a4-8a3e-5f51-9a5d-0d7a6f1d2f3e"
 

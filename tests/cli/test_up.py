@@ -16,7 +16,7 @@ import httpx
 import pytest
 from tests.patience import patient
 
-from segue_cli.environment import read_env
+from segue_cli.stack.environment import read_env
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -25,12 +25,12 @@ from tests.patience import eventually, patient
 
 from contracts.catalogue import default_catalogue_path
 from contracts.topics import DEAD_LETTERS, PARTITIONS, SERVICES, TOPICS
-from segue_cli.environment import SANDBOX, read_env, without_settings, write_env
 from segue_cli.local.postgres import LocalPostgres
 from segue_cli.local.process import child, ready_with
-from segue_cli.parts import Part, log_to
-from segue_cli.stack import Plan, Stack, stack
-from segue_cli.state import held
+from segue_cli.stack.components import Part, log_to
+from segue_cli.stack.environment import SANDBOX, read_env, without_settings, write_env
+from segue_cli.stack.folder import held
+from segue_cli.stack.run import Plan, Stack, stack
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from tests.e2e.conftest import System, system_on
 
 from chassis.http.server import serve_http
 from contracts.topics import SERVICES
-from segue_cli.stack import SANDBOX_KEYS
+from segue_cli.stack.run import SANDBOX_KEYS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 

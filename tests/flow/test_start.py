@@ -14,9 +14,9 @@ from tests.patience import patient
 from chassis.errors import EXIT_SETTINGS
 from chassis.settings.service import ServiceSettings, WrongSettings, settings_of
 from contracts.topics import SERVICES
-from segue_cli.environment import without_settings
-from segue_cli.service_settings import settings_kind
-from segue_cli.stack import PLACEHOLDERS
+from segue_cli.stack.environment import without_settings
+from segue_cli.stack.run import PLACEHOLDERS
+from segue_cli.stack.service_settings import settings_kind
 
 SECRET = "hunter2"
 KEY = {"fal-adapter": ("FAL_KEY", "FAL_API_KEY"), "replicate-adapter": ("REPLICATE_API_TOKEN",)}

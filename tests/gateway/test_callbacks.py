@@ -35,7 +35,7 @@ from contracts.messages.callbacks import CallbackReceived
 from contracts.topics import CALLBACKS, MAX_MESSAGE_BYTES, PARTITIONS
 from gateway.api.callbacks import MAX_BODY_BYTES
 from gateway.app import api
-from sandbox.signing import Keys, fal_headers, replicate_headers
+from sandbox.http.signing import Keys, fal_headers, replicate_headers
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import LocalPostgres, postgres
 

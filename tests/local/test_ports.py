@@ -9,8 +9,8 @@ import pytest
 from contracts.topics import SERVICES
 from segue_cli.local import ports
 from segue_cli.local.ports import LOOPBACK, NoFreePort, free_port, is_free
-from segue_cli.parts import StackFailed
-from segue_cli.services import choose_ports
+from segue_cli.stack.components import StackFailed
+from segue_cli.stack.services import choose_ports
 
 
 def test_a_free_port_is_none_that_an_outgoing_connection_gets() -> None:

@@ -21,7 +21,7 @@ from adapter_kit.port.provider import LostSubmission, Provider, Submission
 from contracts.ids import AttemptId
 from fal_adapter.provider import fal_provider
 from replicate_adapter.provider import replicate_provider
-from sandbox.certificates import Certificates, make_certificates
+from sandbox.http.certificates import Certificates, make_certificates
 
 T = TypeVar("T")
 FAL_KEY = "11111111-key-id:22222222-key-secret"

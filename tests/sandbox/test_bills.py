@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.bills import attempt_of
-from sandbox.endpoints import find_endpoint
+from sandbox.models.endpoints import find_endpoint
+from sandbox.runs.bills import attempt_of
 
 
 def test_memory_and_disk_agree(box: Any) -> None:

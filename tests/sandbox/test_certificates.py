@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox.certificates import make_certificates
+from sandbox.http.certificates import make_certificates
 
 
 def test_a_second_start_keeps_what_clients_trust(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The API's port; 0 takes any free one.")] = 8080,
 ) -> None:
     """Start all of Segue here, and keep it running until Ctrl-C."""
-    from segue_cli import up as command
+    from segue_cli.commands import up as command
 
     raise typer.Exit(command.up(live=providers is Providers.LIVE, port=port))
 
@@ -54,9 +54,9 @@ def run(
     env_file: Annotated[Path | None, typer.Option(help="More settings, as in .segue/up.env.")] = None,
 ) -> None:
     """Run one service, as a pod would, with nothing embedded."""
-    from segue_cli import running
+    from segue_cli.commands import run_service
 
-    running.run(service, port=port, env_file=env_file)
+    run_service.run(service, port=port, env_file=env_file)
 
 
 @app.command()
@@ -64,7 +64,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder that the audio file goes to.")] = Path("segue-demo"),
 ) -> None:
     """Show a job that fal refuses and Replicate makes, from start to end, and check every claim."""
-    from segue_cli import demo as command
+    from segue_cli.demo import command
 
     raise typer.Exit(command.demo(out))
 
@@ -79,7 +79,7 @@ def topics(
     ] = None,
 ) -> None:
     """Print the topic map, and create the topics on KAFKA_BOOTSTRAP_SERVERS."""
-    from segue_cli import topics as command
+    from segue_cli.stack import topics as command
 
     raise typer.Exit(command.topics(create=create, replication=replication))
 
@@ -90,20 +90,20 @@ def doctor(
     env_file: Annotated[Path | None, typer.Option(help="Check with the settings of this file.")] = None,
 ) -> None:
     """Check everything that Segue needs, spending nothing, and say how to mend what is wrong."""
-    from segue_cli import doctor as command
+    from segue_cli.doctor import command
 
     raise typer.Exit(command.doctor(sandbox=sandbox, env_file=env_file))
 
 
 def main() -> None:
     """Run the command line."""
-    from segue_cli import artifact_commands, attempt_commands, job_commands, provider_commands
-    from segue_cli.screen import harmless_output
+    from segue_cli.commands import artifacts, attempts, jobs, providers
+    from segue_cli.views.console import harmless_output
 
-    job_commands.add_to(app)
-    attempt_commands.add_to(app)
-    artifact_commands.add_to(app)
-    provider_commands.add_to(app)
+    jobs.add_to(app)
+    attempts.add_to(app)
+    artifacts.add_to(app)
+    providers.add_to(app)
     harmless_output()
     try:
         app(prog_name="segue")

@@ -10,21 +10,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from sandbox.bills import Bills
-from sandbox.certificates import make_certificates
 from sandbox.control import Control
-from sandbox.desk import Desk
-from sandbox.fal import Fal, fal_http_error
-from sandbox.fal_platform import FalPlatform
-from sandbox.faults import Faults
-from sandbox.files import Files
-from sandbox.job import Job
-from sandbox.jobs import Jobs
-from sandbox.replicate import Replicate, replicate_http_error
-from sandbox.replicate_documents import prediction
-from sandbox.serving import Site, bind, serving
+from sandbox.fal.api import Fal, fal_http_error
+from sandbox.fal.platform import FalPlatform
+from sandbox.http.certificates import make_certificates
+from sandbox.http.serving import Site, bind, serving
+from sandbox.http.signing import Keys
+from sandbox.replicate.api import Replicate, replicate_http_error
+from sandbox.replicate.documents import prediction
+from sandbox.runs.bills import Bills
+from sandbox.runs.faults import Faults
+from sandbox.runs.files import Files
+from sandbox.runs.intake import Desk
+from sandbox.runs.job import Job
+from sandbox.runs.progress import Jobs
 from sandbox.settings import Settings
-from sandbox.signing import Keys
 from sandbox.webhooks import Webhooks
 
 

@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from sandbox.bills import Bills
-from sandbox.fal_documents import status_code
-from sandbox.faults import Faults, Rule
-from sandbox.job import Job
-from sandbox.jobs import Jobs
-from sandbox.replies import Reply
-from sandbox.serving import render
+from sandbox.fal.documents import status_code
+from sandbox.http.responses import Reply
+from sandbox.http.serving import render
+from sandbox.http.signing import Keys
+from sandbox.runs.bills import Bills
+from sandbox.runs.faults import Faults, Rule
+from sandbox.runs.job import Job
+from sandbox.runs.progress import Jobs
 from sandbox.settings import Settings
-from sandbox.signing import Keys
 from sandbox.times import iso
 
 _RULES = TypeAdapter(list[Rule])

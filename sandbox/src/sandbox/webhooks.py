@@ -14,11 +14,11 @@ from typing import Any, Literal
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sandbox.fal_documents import webhook_document
-from sandbox.faults import WebhookFault
-from sandbox.job import Job
+from sandbox.fal.documents import webhook_document
+from sandbox.http.signing import Keys, fal_headers, replicate_headers
+from sandbox.runs.faults import WebhookFault
+from sandbox.runs.job import Job
 from sandbox.settings import Settings
-from sandbox.signing import Keys, fal_headers, replicate_headers
 
 _LOG = logging.getLogger(__name__)
 _STALE_S = 3_600

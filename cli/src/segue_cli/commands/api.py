@@ -1,0 +1,173 @@
+"""Segue's REST API from the client's side, and its refusals as sentences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urljoin
+
+import httpx
+
+from segue_cli.stack import environment
+from segue_cli.stack.folder import FOLDER
+
+DEFAULT: Final = "http://127.0.0.1:8080"
+TIMEOUT_S: Final = 30.0
+FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
+
+_REPEAT: Final = "The job may exist all the same. Repeating it with the same key is safe and bills once: --key {key}"
+_NOT_TAKEN: Final = "Nothing was taken on and nothing will be billed."
+_MEANINGS: Final[dict[str, str]] = {
+    "invalid-request": f"{_NOT_TAKEN} Change the request and send it again.",
+    "malformed-json": _NOT_TAKEN,
+    "unknown-model": f"{_NOT_TAKEN} {{api}}/api/models lists what there is.",
+    "no-route": f"{_NOT_TAKEN} No provider can do what was asked; the reasons are above.",
+    "body-too-large": _NOT_TAKEN,
+    "invalid-idempotency-key": _NOT_TAKEN,
+    "idempotency-key-reused": "The earlier job with this key goes on unchanged; nothing new was taken on.",
+    "not-confirmed": _REPEAT,
+    "read-model-away": "Jobs go on all the same; only looking at them does not work right now.",
+    "artifact-expired": "The job and what is known of it stay; only the file is gone.",
+    "artifact-store-away": "The file is not lost; try again in a moment.",
+    "attempt-not-ambiguous": "Nothing was changed.",
+    "attempt-not-found": "Nothing was changed.",
+    "run-of-another-attempt": "Nothing was changed. Look again at the provider: which run is this attempt's own?",
+    "job-not-found": "No such job was ever taken on here; nothing was billed for it.",
+}
+
+
+class ApiFailed(Exception):
+    """The API refused, or could not be reached; the text is for the person at the terminal."""
+
+
+def address(option: str | None, folder: Path = FOLDER) -> str:
+    """Where the API is: as told, or SEGUE_API, or where `segue up` runs in this folder, or the default."""
+    told = option or os.environ.get(environment.API) or environment.read_env(folder / "up.env").get(environment.API)
+    return (told or DEFAULT).rstrip("/")
+
+
+class Api:
+    """The calls that the command line makes; all raise ApiFailed."""
+
+    def __init__(self, base: str, client: httpx.Client) -> None:
+        self.base = base
+        self._client = client
+
+    def submit(self, request: Mapping[str, Any], key: str) -> dict[str, Any]:
+        """Ask for a track; `key` makes a repeat the same job."""
+        return self._json("POST", "/api/tracks", key=key, json=dict(request), headers={"Idempotency-Key": key})
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """One job."""
+        return self._json("GET", f"/api/jobs/{quote(job_id, safe='')}")
+
+    def jobs(self, limit: int, status: str | None) -> list[dict[str, Any]]:
+        """The newest jobs."""
+        asked = {"limit": limit, **({"status": status} if status else {})}
+        found: list[dict[str, Any]] = self._json("GET", "/api/jobs", params=asked)["jobs"]
+        return found
+
+    def log(self, job_id: str) -> list[dict[str, Any]]:
+        """What happened to a job so far, in order."""
+        entries: list[dict[str, Any]] = self._json("GET", f"/api/jobs/{quote(job_id, safe='')}/logs")["entries"]
+        return entries
+
+    def cancel(self, job_id: str, wait_s: int) -> dict[str, Any]:
+        """Stop a job, wait so many seconds for what comes of it, and return the job."""
+        headers, timeout = {"Prefer": f"wait={wait_s}"}, wait_s + TIMEOUT_S
+        return self._json("POST", f"/api/jobs/{quote(job_id, safe='')}/cancel", headers=headers, timeout=timeout)
+
+    def attempts(self, limit: int, provider: str | None, *, ambiguous: bool) -> list[dict[str, Any]]:
+        """The newest attempts."""
+        asked = {"limit": limit, "ambiguous": ambiguous, **({"provider": provider} if provider else {})}
+        found: list[dict[str, Any]] = self._json("GET", "/api/attempts", params=asked)["attempts"]
+        return found
+
+    def attempt(self, attempt_id: str) -> dict[str, Any]:
+        """One attempt."""
+        return self._json("GET", f"/api/attempts/{quote(attempt_id, safe='')}")
+
+    def resolve(self, attempt_id: str, accepted: str | None) -> dict[str, Any]:
+        """Say that an attempt was accepted as this run, or never was; returns what follows from that."""
+        verdict = {"never_accepted": True} if accepted is None else {"accepted": accepted}
+        return self._json("POST", f"/api/attempts/{quote(attempt_id, safe='')}/resolve", json=verdict)
+
+    def collect(self, attempt_id: str) -> dict[str, Any]:
+        """Ask for an attempt's output to be fetched again; returns what follows from that."""
+        return self._json("POST", f"/api/attempts/{quote(attempt_id, safe='')}/collect")
+
+    def providers(self) -> dict[str, Any]:
+        """How each provider does."""
+        return self._json("GET", "/api/providers")
+
+    def download(self, url: str, to: Path) -> int:
+        """Write one of the API's files to `to`, whole or not at all; returns its size in bytes."""
+        to.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = to.with_name(f".{to.name}.part")
+        try:
+            with self._client.stream("GET", urljoin(self.base, url)) as answer, unfinished.open("wb") as file:
+                if not answer.is_success:
+                    answer.read()
+                    raise ApiFailed(problem_in_words(answer, self.base))
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
+        except httpx.HTTPError as error:
+            unfinished.unlink(missing_ok=True)
+            raise ApiFailed(unreachable(self.base, error)) from error
+        unfinished.replace(to)
+        return to.stat().st_size
+
+    def _json(self, method: str, path: str, *, key: str = "", **rest: Any) -> dict[str, Any]:
+        try:
+            answer = self._client.request(method, self.base + path, **rest)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ApiFailed(unreachable(self.base, error, key=key)) from error
+        if not answer.is_success:
+            raise ApiFailed(problem_in_words(answer, self.base, key=key))
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise ApiFailed(f"{self.base} answered, but not as Segue's API does: is another program there?")
+        return document
+
+
+@contextmanager
+def connected(base: str) -> Iterator[Api]:
+    """The API at `base`, for the length of the block."""
+    with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+        yield Api(base, client)
+
+
+def problem_in_words(answer: httpx.Response, api: str, *, key: str = "") -> str:
+    """A refusal: what it was, each field that is wrong, and what it means for the job and for the money."""
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or "title" not in document:
+        return f"{api} answered {answer.status_code} {answer.reason_phrase}, but not as Segue's API does"
+    lines = [f"{document['title']} ({answer.status_code}): {document.get('detail', '')}"]
+    errors = document.get("errors") or []
+    lines += [f"  {each['field']}: {each['problem']}" for each in errors if len(errors) > 1]
+    lines += [f"  {each['provider']} {each['model']}: {each['reason']}" for each in document.get("routes") or []]
+    kind = str(document.get("type", "")).rpartition(":")[2]
+    if meaning := _MEANINGS.get(kind):
+        lines.append(meaning.format(api=api, key=document.get("idempotency_key") or key))
+    return "\n".join(lines)
+
+
+def unreachable(api: str, error: Exception, *, key: str = "") -> str:
+    """No answer at all: what to do, and whether something may have been taken on."""
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return f"No Segue answers at {api} ({error}). Start one with `segue up`, or say where it is with --api."
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return f"{api} is not the address of an API: {error}"
+    words = f"{api} was reached, but gave no answer ({type(error).__name__})."
+    if key:
+        words += " " + _REPEAT.format(key=key)
+    return words

@@ -1,0 +1,137 @@
+"""`segue attempts`: single tries at providers, and an operator's word on those whose fate nobody knows."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from segue_cli.commands.jobs import PENDING, POLL_S, ApiOption, at_api
+
+if TYPE_CHECKING:
+    from segue_cli.commands.api import Api
+
+NOT_CONFIRMED: Final = 2
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the commands part of `segue`."""
+    attempts = typer.Typer(rich_markup_mode=None)
+    attempts.callback(invoke_without_command=True)(list_attempts)
+    attempts.command()(resolve)
+    attempts.command()(collect)
+    app.add_typer(attempts, name="attempts")
+
+
+def list_attempts(
+    context: typer.Context,
+    ambiguous: Annotated[
+        bool, typer.Option("--ambiguous", help="Only those of which nobody knows whether they were accepted.")
+    ] = False,
+    provider: Annotated[str | None, typer.Option(help="Only this provider's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="As the API tells them.")] = False,
+    api: ApiOption = None,
+) -> None:
+    """List single attempts, the newest first, or say what became of one whose submit was lost."""
+    if context.invoked_subcommand is not None:
+        return
+    from segue_cli.views.attempts import attempts_list
+    from segue_cli.views.console import console
+
+    with at_api(api) as segue:
+        found = segue.attempts(limit, provider, ambiguous=ambiguous)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    elif found:
+        console().print(attempts_list(found, datetime.now(UTC)))
+    else:
+        print("Of every attempt it is known what became of it." if ambiguous else "No attempts yet.")
+
+
+def resolve(
+    attempt_id: Annotated[str, typer.Argument(metavar="ATTEMPT", help="The attempt's id: its job's, a dot, a number.")],
+    accepted: Annotated[
+        str | None, typer.Option(metavar="REF", help="It runs at the provider, or did, under this id.")
+    ] = None,
+    never_accepted: Annotated[
+        bool, typer.Option("--never-accepted", help="It is nowhere at the provider, and nothing was billed.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether you are sure.")] = False,
+    wait: Annotated[int, typer.Option(min=0, max=3600, help="Seconds to wait for what becomes of it.")] = 60,
+    api: ApiOption = None,
+) -> None:
+    """Say what became of an attempt whose submit was lost, as you found it at the provider.
+
+    With --accepted its run is looked after, and what it makes is kept; with --never-accepted its job may be tried, and
+    paid for, elsewhere. The exit status is 0 where it is known what became of it, 4 where it is not known in time, 2
+    where you did not confirm it, and 1 where the API refused or did not answer.
+    """
+    from segue_cli.views.attempts import told_apart
+
+    if (accepted is None) is not never_accepted:
+        raise typer.BadParameter("say one of --accepted REF and --never-accepted")
+    with at_api(api) as segue:
+        before = segue.attempt(attempt_id)
+        if never_accepted and not yes and not _sure(before):
+            print("Nothing was changed.")
+            raise typer.Exit(NOT_CONFIRMED)
+        print(segue.resolve(attempt_id, accepted)["message"], flush=True)
+        after = _settled(segue, before, wait)
+    settled = _is_settled(after, before)
+    print(told_apart(after, settled=settled))
+    raise typer.Exit(0 if settled else PENDING)
+
+
+def collect(
+    attempt_id: Annotated[str, typer.Argument(metavar="ATTEMPT", help="The attempt's id: its job's, a dot, a number.")],
+    wait: Annotated[int, typer.Option(min=0, max=3600, help="Seconds to wait for the files.")] = 60,
+    api: ApiOption = None,
+) -> None:
+    """Fetch the output of a paid run again, after what had prevented it is mended.
+
+    Nothing is paid for. The files are kept on the attempt; its job stays as it ended. The exit status is 0 where the
+    files are stored, 4 where they are not yet, and 1 where the API refused or did not answer.
+    """
+    from segue_cli.views.attempts import told_apart
+
+    with at_api(api) as segue:
+        before = segue.attempt(attempt_id)
+        print(segue.collect(attempt_id)["message"], flush=True)
+        deadline = time.monotonic() + wait
+        while (after := segue.attempt(attempt_id))["state"] != "succeeded" and time.monotonic() < deadline:
+            if after["message"] != before["message"]:
+                break
+            time.sleep(POLL_S)
+    if after["state"] == "succeeded":
+        print(told_apart(after, settled=True))
+        return
+    print(f"Its files are not stored: {after['message']}\nSegue goes on trying for an hour, where that can help.")
+    raise typer.Exit(PENDING)
+
+
+def _sure(attempt: dict[str, Any]) -> bool:
+    if attempt["look_for"]:
+        print(f"You looked for {attempt['look_for']}")
+    return typer.confirm(f"{attempt['provider']} never accepted it, and the job may be paid for elsewhere?")
+
+
+def _settled(segue: Api, before: dict[str, Any], within_s: float) -> dict[str, Any]:
+    """The attempt once it is known what became of it, or after `within_s`; each state on the way is printed."""
+    deadline = time.monotonic() + within_s
+    state = before["state"]
+    while not _is_settled(now := segue.attempt(before["id"]), before) and time.monotonic() < deadline:
+        if now["state"] != state:
+            state = now["state"]
+            print(f"  {state}", flush=True)
+        time.sleep(POLL_S)
+    return now
+
+
+def _is_settled(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether it has ended, and not as it had before anybody said anything."""
+    ended = not now["ambiguous"] and now["finished_at"] is not None
+    return ended and now["finished_at"] != before["finished_at"]

@@ -1,0 +1,208 @@
+"""`segue submit`, `jobs`, `job`, `logs` and `cancel`: the REST API from a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from uuid import uuid4
+
+import typer
+
+from segue_cli.commands.submit_options import (
+    AmbiguityPolicyOption,
+    DeadlineOption,
+    LostOutputPolicyOption,
+    MaxCostOption,
+    ProviderOption,
+    RouteByOption,
+    SameModelOnlyOption,
+    finite,
+)
+
+if TYPE_CHECKING:
+    from segue_cli.commands.api import Api
+
+POLL_S: Final = 0.25
+TOO_LATE: Final = 3
+PENDING: Final = 4
+_CANCEL_STATUS: Final = {"too_late": TOO_LATE, "pending": PENDING}
+
+ApiOption = Annotated[str | None, typer.Option("--api", help="The API's address; also SEGUE_API.")]
+JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the commands part of `segue`."""
+    for command in (submit, jobs, job, logs, cancel):
+        app.command()(command)
+
+
+def submit(
+    prompt: Annotated[str, typer.Argument(help="What it should sound like.")],
+    duration: Annotated[float | None, typer.Option(callback=finite, help="Length in seconds.")] = None,
+    vocals: Annotated[bool | None, typer.Option("--vocals/--instrumental", help="Whether somebody sings.")] = None,
+    lyrics: Annotated[str | None, typer.Option(help="What is sung; @FILE reads a file.")] = None,
+    style: Annotated[float | None, typer.Option(callback=finite, help="How closely to follow it, 0 to 1.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model of the catalogue.")] = None,
+    provider: ProviderOption = None,
+    route_by: RouteByOption = None,
+    max_cost: MaxCostOption = None,
+    same_model_only: SameModelOnlyOption = None,
+    deadline: DeadlineOption = None,
+    ambiguity_policy: AmbiguityPolicyOption = None,
+    lost_output_policy: LostOutputPolicyOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, and fetch the file.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where the file goes; implies --wait.")] = None,
+    key: Annotated[str | None, typer.Option(help="The Idempotency-Key of an earlier try, to repeat it.")] = None,
+    api: ApiOption = None,
+) -> None:
+    """Ask for a track."""
+    sung = vocals if vocals is not None else (True if lyrics else None)
+    said: dict[str, Any] = {
+        "prompt": prompt,
+        "duration_s": duration,
+        "has_vocals": sung,
+        "lyrics": _read(Path(lyrics[1:])) if lyrics and lyrics.startswith("@") else lyrics,
+        "style_strength": style,
+        "model": model,
+        "providers": provider or None,
+        "route_by": route_by,
+        "max_cost_usd": max_cost,
+        "same_model_only": same_model_only,
+        "deadline_s": deadline,
+        "ambiguity_policy": ambiguity_policy,
+        "lost_output_policy": lost_output_policy,
+    }
+    request = {name: value for name, value in said.items() if value is not None}
+    with at_api(api) as segue:
+        accepted = segue.submit(request, key or str(uuid4()))
+        print(f"job {accepted['job_id']}", flush=True)
+        if not wait and out is None:
+            print(f"Follow it with:  segue logs {accepted['job_id']} --follow")
+            return
+        raise typer.Exit(_wait_and_fetch(segue, accepted["job_id"], out))
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    api: ApiOption = None,
+) -> None:
+    """List the newest jobs."""
+    from segue_cli.views.console import console
+    from segue_cli.views.jobs import jobs_table
+
+    with at_api(api) as segue:
+        found = segue.jobs(limit, status)
+    console().print(jobs_table(found, datetime.now(UTC)) if found else "No jobs yet.")
+
+
+def job(job_id: JobArgument, api: ApiOption = None) -> None:
+    """Show one job: its status, its attempts, its files, its cost."""
+    from segue_cli.views.console import console
+    from segue_cli.views.jobs import job_screen
+
+    with at_api(api) as segue:
+        console().print(job_screen(segue.job(job_id), segue.base))
+
+
+def logs(
+    job_id: JobArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    api: ApiOption = None,
+) -> None:
+    """Show what happened to a job, in order."""
+    from segue_cli.commands.follow import follow_log
+    from segue_cli.views.console import console
+    from segue_cli.views.jobs import log_line, log_table, when
+
+    out = console()
+    with at_api(api) as segue:
+        if not follow:
+            out.print(log_table(segue.log(job_id)))
+            return
+        begin: datetime | None = None
+        for entry in follow_log(segue, job_id):
+            begin = begin or when(entry["time"])
+            out.print(log_line(entry, begin), soft_wrap=True)
+
+
+def cancel(
+    job_id: JobArgument,
+    wait: Annotated[int, typer.Option(min=0, max=60, help="Seconds to wait for what comes of it.")] = 10,
+    api: ApiOption = None,
+) -> None:
+    """Stop a job, and say what that means for it and for the money.
+
+    The exit status is 0 where it was stopped, 3 where that came too late, 4 where it is not known yet, and 1 where the
+    API refused or did not answer. Repeating it is harmless.
+    """
+    with at_api(api) as segue:
+        found = segue.cancel(job_id, wait)
+    outcome = found["cancel"]
+    print(f"job {found['id']}: {found['status']} ({outcome['effect']})")
+    print(outcome["message"])
+    if outcome["effect"] == "pending":
+        print(f"Watch it with:  segue logs {found['id']} --follow")
+    raise typer.Exit(_CANCEL_STATUS.get(outcome["effect"], 0))
+
+
+@contextmanager
+def at_api(option: str | None) -> Iterator[Api]:
+    """The API; its refusals end the command with a sentence on stderr and exit code 1."""
+    from segue_cli.commands.api import ApiFailed, address, connected
+
+    try:
+        with connected(address(option)) as segue:
+            yield segue
+    except ApiFailed as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _wait_and_fetch(segue: Api, job_id: str, out: Path | None) -> int:
+    from segue_cli.views.console import console
+    from segue_cli.views.jobs import job_screen
+
+    screen = console()
+    try:
+        found = _ended(segue, job_id)
+    except KeyboardInterrupt:
+        print(f"\nThe job goes on. Look at it with:  segue job {job_id}")
+        return 130
+    if found["status"] != "succeeded":
+        screen.print(job_screen(found, segue.base))
+        return 1
+    for n, artifact in enumerate(found["artifacts"]):
+        to = out if out is not None and n == 0 else (out.parent if out else Path()) / f"{job_id[:8]}-{artifact['name']}"
+        size = segue.download(artifact["url"], to)
+        print(f"{to}  ({size:,} bytes, made by {found['provider']})")
+    return 0
+
+
+def _ended(segue: Api, job_id: str) -> dict[str, Any]:
+    from segue_cli.commands.api import FINAL
+    from segue_cli.views.console import console
+
+    began = time.monotonic()
+    with console(stderr=True).status("queued") as line:
+        while (found := segue.job(job_id))["status"] not in FINAL:
+            where = f" at {found['provider']}" if found["provider"] else ""
+            place = f", {found['queue_position']} ahead" if found["queue_position"] is not None else ""
+            tries = f", attempt {len(found['attempts'])}" if len(found["attempts"]) > 1 else ""
+            line.update(f"{found['status']}{where}{tries}{place}  {time.monotonic() - began:.0f} s")
+            time.sleep(POLL_S)
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        sys.exit(f"--lyrics @{path}: {why}; nothing was sent")

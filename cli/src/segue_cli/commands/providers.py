@@ -1,0 +1,82 @@
+"""`segue providers`: how each provider does, once or every second."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from segue_cli.commands.api import Api
+
+EVERY_S: Final = 1.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make the command part of `segue`."""
+    app.command()(providers)
+
+
+def providers(
+    as_json: Annotated[bool, typer.Option("--json", help="As the API tells it; with --watch, one line each.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")] = False,
+    api: Annotated[str | None, typer.Option("--api", help="The API's address; also SEGUE_API.")] = None,
+) -> None:
+    """Show how the providers do: breaker, errors, latency, what is in flight and what waits."""
+    from segue_cli.commands.api import ApiFailed, address, connected
+
+    try:
+        with connected(address(api)) as segue:
+            if not watch:
+                _show(segue.providers(), as_json=as_json)
+            elif as_json:
+                _follow(segue)
+            else:
+                _watch(segue)
+    except ApiFailed as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _show(document: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    from segue_cli.views.console import console
+    from segue_cli.views.providers import providers_screen
+
+    console().print(providers_screen(document))
+
+
+def _follow(segue: Api) -> None:
+    while True:
+        print(json.dumps(segue.providers()), flush=True)
+        time.sleep(EVERY_S)
+
+
+def _watch(segue: Api) -> None:
+    from rich.console import Group, RenderableType
+    from rich.live import Live
+    from rich.text import Text
+
+    from segue_cli.commands.api import ApiFailed
+    from segue_cli.views.console import console
+    from segue_cli.views.providers import providers_screen
+
+    drawn: RenderableType = Text()
+    with Live(console=console(), auto_refresh=False, vertical_overflow="visible") as screen:
+        while True:
+            try:
+                document = segue.providers()
+            except ApiFailed as error:
+                # A gateway that is started anew is what one watches for: what was known stays on the screen.
+                screen.update(Group(drawn, Text(str(error), style="red")), refresh=True)
+            else:
+                drawn = providers_screen(document)
+                screen.update(drawn, refresh=True)
+            time.sleep(EVERY_S)

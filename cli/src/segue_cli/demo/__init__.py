@@ -1,0 +1,1 @@
+"""`segue demo`: one job from start to end, and the check of every claim."""

@@ -1,0 +1,1 @@
+"""`segue doctor`: checks of everything that Segue needs. None spends anything."""

@@ -1,0 +1,277 @@
+"""What the doctor looks at: each check takes the settings and returns what it found; none spends anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import asyncpg
+
+from chassis.artifacts import STORE_ERRORS, ArtifactStore
+from chassis.errors import CannotStart, cannot_use
+from chassis.http.egress import EgressPolicy, tls_context
+from chassis.postgres.connect import connect, refusal, said, usable_url
+from chassis.postgres.pool import AT_START, is_pooled, latest_migration, missing_rights
+from chassis.settings.database_url import DatabaseUrl
+from chassis.settings.service import credential_faults
+from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
+from contracts.generation import PROVIDERS
+from contracts.topics import TOPICS
+from orchestrator.policy_file import PolicyError, load_policies
+from segue_cli.doctor.advice import Finding, fal_key, probed, replicate_token
+from segue_cli.doctor.egress import output_hosts
+from segue_cli.stack.run import PLACEHOLDERS
+from segue_cli.stack.service_settings import problems
+from segue_cli.stack.topics import BrokerAway, present_topics
+
+LIMIT_S: Final = 5.0
+SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
+"""The SDKs' releases that the adapters' transport seams are made for."""
+MEND_URL: Final = "Start PostgreSQL, or mend DATABASE_URL (postgresql://user:password@host:port/name)."
+SCHEMAS: Final = {
+    "orchestrator": "orchestrator",
+    "fal_adapter": "adapter_kit",
+    "replicate_adapter": "adapter_kit",
+    "log_sink": "log_sink",
+    "gateway": "gateway",
+}
+"""Each service's schema, and the package that brings its migrations."""
+
+_STORE_TROUBLE: Final[tuple[type[Exception], ...]] = (*STORE_ERRORS, TimeoutError)
+
+_TOLD_ELSEWHERE: Final = (
+    "FAL_KEY",
+    "FAL_API_KEY",
+    "REPLICATE_API_TOKEN",
+    "MUSIC_PROVIDER",
+    "KAFKA_",
+    "DATABASE_URL",
+    "AWS_",
+    "AZURE_",
+)
+
+Settings = Mapping[str, str]
+
+
+def import_all() -> None:
+    """Import what the checks need; fal's SDK reads its hosts from the environment meanwhile."""
+    for module in ("fal_adapter.provider", "replicate_adapter.provider", *SCHEMAS.values()):
+        import_module(module)
+
+
+async def keys(env: Settings) -> list[Finding]:
+    """The form of the keys and, where that is right, whether the providers accept them."""
+    tls_context()
+    fal = fal_key(env.get("FAL_KEY"), env.get("FAL_API_KEY"))
+    replicate = replicate_token(env.get("REPLICATE_API_TOKEN"))
+    asked = await asyncio.gather(
+        *([_fal(env)] if fal.verdict != "fail" else []),
+        *([_replicate(env)] if replicate.verdict != "fail" else []),
+    )
+    return [fal, replicate, *asked]
+
+
+async def _fal(env: Settings) -> Finding:
+    # The SDK reads its hosts from the environment when it is imported.
+    from fal_adapter.app import PROBE_ENDPOINT
+    from fal_adapter.provider import FAL_API_URL, fal_provider
+
+    url = env.get("FAL_API_URL", FAL_API_URL)
+    async with fal_provider(env.get("FAL_KEY") or env["FAL_API_KEY"], api_url=url) as provider:
+        return probed("fal", await provider.probe(PROBE_ENDPOINT), url)
+
+
+async def _replicate(env: Settings) -> Finding:
+    from replicate_adapter.app import PROBE_ENDPOINT
+    from replicate_adapter.provider import REPLICATE_URL, replicate_provider
+
+    url = env.get("REPLICATE_BASE_URL", REPLICATE_URL)
+    async with replicate_provider(env["REPLICATE_API_TOKEN"], base_url=url) as provider:
+        return probed("replicate", await provider.probe(PROBE_ENDPOINT), url)
+
+
+async def settings(env: Settings) -> list[Finding]:
+    """What services would refuse of their settings; what is missing, and what has a check of its own, is told there."""
+    wrong = [line for line in problems(env, PLACEHOLDERS) if not line.startswith(_TOLD_ELSEWHERE)]
+    todo = "Mend it in the environment or in .env: services exit with 78 until it is right."
+    return [Finding("settings", "fail", line, todo) for line in wrong]
+
+
+async def sdks(_env: Settings) -> list[Finding]:
+    """The versions of the providers' SDKs."""
+    return [_sdk(name, version(name), supported) for name, supported in SDKS.items()]
+
+
+def _sdk(name: str, installed: str, supported: str) -> Finding:
+    if installed.startswith(f"{supported}."):
+        return Finding(f"{name} (SDK)", "ok", installed)
+    todo = f"The adapter is made for {supported}.x: install what requirements.lock says."
+    return Finding(f"{name} (SDK)", "warn", installed, todo)
+
+
+async def first_provider(env: Settings) -> list[Finding]:
+    """Which provider is tried first for music."""
+    name = env.get("MUSIC_PROVIDER", "fal")
+    if name in PROVIDERS:
+        return [Finding("MUSIC_PROVIDER", "ok", name if "MUSIC_PROVIDER" in env else f"not set: {name}")]
+    return [Finding("MUSIC_PROVIDER", "fail", f"{name!r} is no provider", f"One of {', '.join(PROVIDERS)}.")]
+
+
+async def broker(env: Settings) -> list[Finding]:
+    """Whether a broker answers, and has the topics."""
+    servers = env.get("KAFKA_BOOTSTRAP_SERVERS")
+    if not servers:
+        todo = "`segue run` needs it; `segue up` brings an embedded one."
+        return [Finding("broker", "warn", "KAFKA_BOOTSTRAP_SERVERS is not set", todo)]
+    try:
+        present = await present_topics(servers, LIMIT_S)
+    except BrokerAway as error:
+        todo = "Start the broker, or mend KAFKA_BOOTSTRAP_SERVERS (host:port, several by commas)."
+        return [Finding("broker", "fail", str(error), todo)]
+    missing = [topic.name for topic in TOPICS if topic.name not in present]
+    found = [Finding("broker", "ok", servers)]
+    if missing:
+        return [*found, Finding("topics", "fail", f"missing: {', '.join(missing)}", "Create them: segue topics")]
+    return [*found, Finding("topics", "ok", f"all {len(TOPICS)} are there")]
+
+
+async def database(env: Settings) -> list[Finding]:
+    """Whether the database answers and takes us, and how far each service's schema is migrated."""
+    told = env.get("DATABASE_URL")
+    if not told:
+        todo = "`segue run` needs it; `segue up` brings an embedded one."
+        return [Finding("database", "warn", "DATABASE_URL is not set", todo)]
+    try:
+        url = usable_url(told)
+        async with asyncio.timeout(LIMIT_S):
+            connection = await connect(url, statement_cache_size=0)
+    except CannotStart as error:
+        return [Finding("database", "fail", str(error), MEND_URL)]
+    except AT_START as error:
+        said_so = refusal(error) or f"DATABASE_URL: no connection to {url.name}: {said(error)}"
+        return [Finding("database", "fail", str(said_so), MEND_URL)]
+    try:
+        notes = [Finding("database", "warn", f"DATABASE_URL: {note}") for note in url.parameters.notes]
+        return [*await _server(connection, url), *notes, *await _schemas(connection)]
+    finally:
+        await connection.close(timeout=5)
+
+
+async def _server(connection: asyncpg.Connection[asyncpg.Record], url: DatabaseUrl) -> list[Finding]:
+    release = await connection.fetchval("SHOW server_version")
+    found = [Finding("database", "ok", f"PostgreSQL {release} at {url.name}")]
+    if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        found = [Finding("database", "fail", "DATABASE_URL: it, or its role, takes no writes", "Name the primary.")]
+    if await is_pooled(url):
+        found.append(Finding("pooler", "ok", "a connection pooler is in between: nothing is prepared"))
+    return found
+
+
+async def _schemas(connection: asyncpg.Connection[asyncpg.Record]) -> list[Finding]:
+    found = []
+    for schema, package in SCHEMAS.items():
+        if lacking := await missing_rights(connection, schema):
+            found.append(Finding(f"schema {schema}", "fail", lacking, "Grant it, or connect as another role."))
+            continue
+        newest = latest_migration(import_module(package))
+        there = await connection.fetchval("SELECT to_regclass($1)::text", f"{schema}.migrations")
+        names = await connection.fetch(f"SELECT name FROM {schema}.migrations") if there else []  # noqa: S608 - ours
+        found.append(_schema(schema, newest, {row["name"] for row in names}))
+    return found
+
+
+def _schema(schema: str, newest: str, applied: set[str]) -> Finding:
+    what = f"schema {schema}"
+    latest = max(applied, default=None)
+    if latest is None:
+        return Finding(what, "warn", "not there yet", "Its service makes it when it first starts.")
+    if latest < newest:
+        return Finding(what, "warn", f"at {latest}, this code brings {newest}", "Its service migrates when it starts.")
+    if latest > newest:
+        return Finding(what, "fail", f"at {latest}, this code knows {newest}", "The database is of a newer release.")
+    return Finding(what, "ok", latest)
+
+
+async def catalogue(env: Settings) -> list[Finding]:
+    """Whether the catalogue can be read."""
+    try:
+        told = env.get("SEGUE_CATALOGUE")
+        path = Path(told) if told else default_catalogue_path()
+        models = load_catalogue(path).models.values()
+    except CatalogueError as error:
+        told = str(cannot_use("SEGUE_CATALOGUE", error))
+        return [Finding("catalogue", "fail", told, "Mend the lines that it names; no service starts without.")]
+    routes = sum(len(model.routes) for model in models)
+    return [Finding("catalogue", "ok", f"{len(models)} models with {routes} routes, from {path}")]
+
+
+async def rules(env: Settings) -> list[Finding]:
+    """Whether the files and lists of rules can be read that say where jobs go and where outputs come from."""
+    found = []
+    try:
+        EgressPolicy.parse(env.get("SEGUE_EGRESS_ALLOW", ""))
+    except ValueError as error:
+        found.append(Finding("egress", "fail", f"SEGUE_EGRESS_ALLOW: {error}", "Hosts, addresses or networks."))
+    try:
+        told = env.get("SEGUE_CATALOGUE")
+        models = load_catalogue(Path(told) if told else default_catalogue_path())
+        if path := env.get("SEGUE_ROUTING"):
+            load_policies(Path(path), models)
+            found.append(Finding("routing", "ok", path))
+    except CatalogueError:
+        pass  # The catalogue has a check of its own.
+    except PolicyError as error:
+        found.append(
+            Finding("routing", "fail", str(cannot_use("SEGUE_ROUTING", error)), "Mend the lines that it names.")
+        )
+    return found
+
+
+async def artifact_store(env: Settings) -> list[Finding]:
+    """Whether the artifact store takes, gives back and drops a small file."""
+    what, url = "artifact store", env.get("ARTIFACT_STORE_URL")
+    if not url:
+        todo = "The gateway and the adapters need it, all the same one; `segue up` keeps files in .segue/artifacts."
+        return [Finding(what, "warn", "ARTIFACT_STORE_URL is not set", todo)]
+    if faults := credential_faults(url, env):
+        return [Finding(what, "fail", fault, "Copy it again.") for fault in faults]
+    shown, sent, key = url.partition("?")[0], b"segue doctor", f"doctor/{uuid4()}"
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            store = ArtifactStore.open(url)
+            await store.put_file(_bytes(sent), key, content_type="text/plain")
+            got = b"".join([chunk async for chunk in await store.get(key)])
+            await store.delete(key)
+    except CannotStart as error:
+        return [Finding(what, "fail", str(error), "file:///path, s3://bucket, gs://bucket or az://container.")]
+    except _STORE_TROUBLE as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        todo = "Check that it exists, and that we may write, read and delete there."
+        return [Finding(what, "fail", f"{shown}: {why}", todo)]
+    if got != sent:
+        return [Finding(what, "fail", f"{shown} gave back something else than it was given", "Use another store.")]
+    return [Finding(what, "ok", f"{shown}: written, read and deleted a small file")]
+
+
+async def _bytes(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+CHECKS: Final = (
+    settings,
+    keys,
+    sdks,
+    first_provider,
+    broker,
+    database,
+    catalogue,
+    rules,
+    artifact_store,
+    output_hosts,
+)
+"""All of them, in the order in which they are told."""

@@ -1,0 +1,102 @@
+"""`segue doctor`: looks at everything that Segue needs, spends nothing, tells no secret, and says how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from chassis.runtime.private_files import keep_private
+from chassis.settings.env_file import BadEnvironment, read_env_file
+from contracts.text import escaped_line
+from segue_cli.doctor.advice import Finding
+from segue_cli.stack import environment
+from segue_cli.stack.folder import FOLDER
+from segue_cli.views.console import console, plain_table
+
+_LIMIT_S: Final = 60.0
+_SETTING: Final = tuple(environment.SETTINGS)
+Check = Callable[[Mapping[str, str]], Awaitable[list[Finding]]]
+_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(*, sandbox: bool, env_file: Path | None) -> int:
+    """Run all checks; returns 1 if one fails."""
+    keep_private()
+    out = console()
+    told = FOLDER / "up.env" if sandbox else env_file
+    if told is not None and not told.exists():
+        why = "no `segue up` runs in this folder" if sandbox else f"{told} is not there"
+        out.print(Text(why[0].upper() + why[1:] + ".", style="red"))
+        return 1
+    env, found = _settings(told)
+    for name in environment.SETTINGS:
+        os.environ.pop(name, None)
+    # The SDKs and TLS read some of it themselves.
+    os.environ.update({name: value for name, value in env.items() if name in environment.SETTINGS})
+    code = asyncio.run(_examine(out, env, found))
+    if told is None and (FOLDER / "up.env").is_file():
+        out.print("\nA `segue up` runs in this folder: `segue doctor --sandbox` looks at that one.")
+    return code
+
+
+def _settings(told: Path | None) -> tuple[dict[str, str], list[Finding]]:
+    """The settings to check with, and what is wrong with the files that they come from."""
+    found: list[Finding] = []
+
+    def held_in(path: Path) -> dict[str, str]:
+        try:
+            found.extend(Finding(path.name, "warn", note) for note in read_env_file(path).notes)
+            return environment.read_env(path)
+        except BadEnvironment as error:
+            found.append(Finding(path.name, "fail", str(error), "Nothing of it is read, by any service."))
+            return {}
+
+    env = held_in(Path(".env")) | environment.around()
+    if told is not None:
+        # Of the providers nothing is left over: a key of one set must not go to the host of another.
+        env = {name: value for name, value in env.items() if name not in environment.PROVIDER_SETTINGS}
+        env |= held_in(told)
+    return env, found
+
+
+async def _examine(out: Console, env: dict[str, str], found: list[Finding]) -> int:
+    with out.status("Looking …"):
+        from segue_cli.doctor.checks import CHECKS, import_all
+
+        # Before the checks, which have limits and would wait for it.
+        import_all()
+        for several in await asyncio.gather(*(_looked(check, env) for check in CHECKS)):
+            found += several
+    table = plain_table("", "check", "found", "what to do")
+    for one in found:
+        style = _STYLES[one.verdict]
+        table.add_row(Text(one.verdict, style=style), one.what, one.found, one.todo)
+    out.print(table)
+    failed = [one for one in found if one.verdict == "fail"]
+    warned = sum(one.verdict == "warn" for one in found)
+    if failed:
+        out.print(f"\n[bold red]{len(failed)} of {len(found)} checks failed:[/]")
+        for one in failed:
+            line = one.found if one.found.startswith(_SETTING) else f"{one.what}: {one.found}"
+            out.print(Text(f"  {escaped_line(line)}"), soft_wrap=True)
+        return 1
+    out.print(f"\n[bold green]Nothing is wrong[/]{f', {warned} to be noted' if warned else ''}.")
+    return 0
+
+
+async def _looked(check: Check, env: dict[str, str]) -> list[Finding]:
+    """What a check found; where it fails itself, that is what was found."""
+    from chassis.errors import in_one_line, why_not
+
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            return await check(env)
+    except Exception as error:  # noqa: BLE001 - the other checks go on, whatever is wrong with this one
+        said = in_one_line(why_not(error))
+        return [Finding(check.__name__.replace("_", " "), "fail", f"cannot be looked at: {said}", "")]

@@ -1,0 +1,50 @@
+"""Whether the outputs of the real providers could be fetched: what the doctor says of the egress rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from chassis.http.egress import EgressPolicy
+from chassis.http.egress_check import blocked_hosts
+from segue_cli.doctor.advice import Finding
+
+_WHAT: Final = "output hosts"
+
+
+async def output_hosts(env: Mapping[str, str]) -> list[Finding]:
+    """Whether the hosts that the providers keep outputs at have addresses which the egress rules allow.
+
+    Of a provider without a key, and of the sandbox, there is nothing to fetch.
+    """
+    hosts = _hosts(env)
+    if not hosts:
+        return []
+    try:
+        policy = EgressPolicy.parse(env.get("SEGUE_EGRESS_ALLOW", ""))
+    except ValueError as error:
+        todo = "Hosts, addresses or networks, with commas between them."
+        return [Finding("SEGUE_EGRESS_ALLOW", "fail", str(error), todo)]
+    blocked = await blocked_hosts(policy, hosts)
+    if not blocked:
+        return [Finding(_WHAT, "ok", f"{', '.join(hosts)}: none is refused")]
+    return [
+        Finding(
+            _WHAT,
+            "warn",
+            f"{one.host}: {one.reason}",
+            f"Runs would be paid for whose outputs cannot be fetched. To mend it: {one.remedy}.",
+        )
+        for one in blocked
+    ]
+
+
+def _hosts(env: Mapping[str, str]) -> tuple[str, ...]:
+    # fal's SDK reads its hosts from the environment when it is imported.
+    from fal_adapter.output_hosts import output_hosts as of_fal
+    from replicate_adapter.output_hosts import output_hosts as of_replicate
+    from replicate_adapter.provider import REPLICATE_URL
+
+    fal = of_fal() if env.get("FAL_KEY") or env.get("FAL_API_KEY") else ()
+    base_url = env.get("REPLICATE_BASE_URL", REPLICATE_URL)
+    return fal + (of_replicate(base_url) if env.get("REPLICATE_API_TOKEN") else ())

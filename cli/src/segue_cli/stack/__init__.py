@@ -1,0 +1,1 @@
+"""All of Segue on one machine: its settings, its folder, its processes, and the topics on the broker."""

@@ -1,0 +1,121 @@
+"""The topic map as people read it, and on the broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from contracts.topics import DAY_S, PARTITIONS, TOPICS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LIMIT_S: Final = 10.0
+_MOST_REPLICAS: Final = 3
+
+
+class BrokerAway(Exception):
+    """No broker answered, or it would not make a topic; one line that names the setting."""
+
+
+def map_table(outcome: Mapping[str, str] | None = None) -> Table:
+    """The map; with what happened to each topic where something was asked of a broker."""
+    from rich.table import Table
+
+    table = Table(title=f"Topics, {PARTITIONS} partitions each, keyed by job_id", title_justify="left")
+    for column in ("topic", "carries", "from", "to", "retention"):
+        table.add_column(column, overflow="fold")
+    if outcome is not None:
+        table.add_column("on the broker")
+    for topic in TOPICS:
+        carries = "\n".join(kind.TYPE for kind in topic.carries) or topic.purpose
+        readers = [*topic.groups, *(f"{name} (tail)" for name in topic.tails)]
+        row = [topic.name, carries, "\n".join(topic.producers), "\n".join(readers) or "segue dlq"]
+        row.append(f"{topic.retention_s // DAY_S} days")
+        table.add_row(*row, *([outcome.get(topic.name, "")] if outcome is not None else []), end_section=True)
+    return table
+
+
+async def ensure_topics(servers: str, replication: int | None = None) -> dict[str, str]:
+    """Create what the cluster lacks; what became of each topic: "exists" or "created". Raises BrokerAway.
+
+    `replication` None: as many replicas as there are brokers, at most three.
+    """
+    from aiokafka.errors import KafkaError
+
+    from chassis.kafka.broker import admin, create_topics
+
+    servers = usable_servers(servers)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            async with admin(servers) as client:
+                present = set(await client.list_topics())
+                brokers = len((await client.describe_cluster())["brokers"])
+            missing = [topic for topic in TOPICS if topic.name not in present]
+            outcome = {topic.name: "exists" for topic in TOPICS}
+            if missing:
+                outcome |= await create_topics(servers, missing, replication or min(brokers, _MOST_REPLICAS))
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise await _away(servers, LIMIT_S) from error
+    if refused := {name: what for name, what in outcome.items() if what not in ("exists", "created")}:
+        said = ", ".join(f"{name}: {what}" for name, what in refused.items())
+        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {servers} did not make {said}")
+    return outcome
+
+
+async def present_topics(servers: str, limit_s: float) -> set[str]:
+    """The names of the topics that the cluster has. Raises BrokerAway."""
+    from aiokafka.errors import KafkaError
+
+    from chassis.kafka.broker import admin
+
+    servers = usable_servers(servers)
+    try:
+        async with asyncio.timeout(limit_s), admin(servers) as client:
+            return set(await client.list_topics())
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise await _away(servers, limit_s) from error
+
+
+def usable_servers(text: str) -> str:
+    """The addresses as the client takes them. Raises BrokerAway where they are none."""
+    from chassis.settings.kafka_servers import read_servers
+
+    try:
+        return ",".join(read_servers(text))
+    except ValueError as error:
+        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {error}") from None
+
+
+async def _away(servers: str, within_s: float) -> BrokerAway:
+    from chassis.settings.kafka_servers import why_silent
+
+    why = await why_silent(servers.split(","))
+    return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {within_s:.0f} s ({why})")
+
+
+def topics(*, create: bool | None, replication: int | None) -> int:
+    """Print the map, creating what is missing if asked to; returns the exit code."""
+    from pathlib import Path
+
+    from chassis.errors import EXIT_SETTINGS
+    from segue_cli.stack.environment import given
+    from segue_cli.views.console import console
+
+    out, failed = console(), console(stderr=True)
+    servers = given(Path.cwd()).get("KAFKA_BOOTSTRAP_SERVERS")
+    if not servers and create:
+        failed.print("[red]KAFKA_BOOTSTRAP_SERVERS is not set: there is no broker to create the topics on.[/]")
+        return EXIT_SETTINGS
+    if not servers or create is False:
+        out.print(map_table())
+        return 0
+    try:
+        outcome = asyncio.run(ensure_topics(servers, replication))
+    except BrokerAway as error:
+        out.print(map_table())
+        failed.print(str(error), style="red", markup=False, soft_wrap=True)
+        return EXIT_SETTINGS
+    out.print(map_table(outcome))
+    return 0

@@ -1,0 +1,1 @@
+"""The models that both providers offer: what they accept, and the files that they make."""
