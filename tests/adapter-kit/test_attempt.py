@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.backoff import backoff_s, next_look_s, poll_interval_s
+from adapter_kit.attempt.cancelling import CANCEL_WATCH_S
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -25,9 +26,10 @@ from adapter_kit.attempt.inputs import (
     ShutOut,
     SubmitAnswered,
 )
-from adapter_kit.attempt.machine import CANCEL_WATCH_S, NOT_SENT_TRIES, is_foreign, step
+from adapter_kit.attempt.machine import is_foreign, step
 from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt
 from adapter_kit.attempt.resolution import proven_absent_at
+from adapter_kit.attempt.submitting import NOT_SENT_TRIES
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from adapter_kit.attempt.ambiguous import LAST_LOOK_S
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -21,7 +22,7 @@ from adapter_kit.attempt.inputs import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.attempt.machine import LAST_LOOK_S, step
+from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
 from adapter_kit.attempt.resolution import DEAF_AFTER_S, listing_answered, proven_absent_at
 from adapter_kit.port.outcomes import (

@@ -34,7 +34,8 @@ from contracts.messages.jobs import (
 )
 from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
 from contracts.messages.wording import in_words
-from orchestrator.decisions.decide import DEADLINE_GRACE_S, Decision, decide
+from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
+from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
 from orchestrator.decisions.job import Leg
 

@@ -16,7 +16,8 @@ from contracts.messages.attempts import AttemptEvent, AttemptFailed, AttemptSucc
 from contracts.messages.commands import RunAttempt
 from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
 from contracts.messages.requests import JobRequested
-from orchestrator.decisions.decide import Decision, decide
+from orchestrator.decisions.decide import decide
+from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.failover import spent_usd, too_dear
 from orchestrator.decisions.inputs import Attempted, Due, Requested
 from orchestrator.decisions.job import Job, Leg

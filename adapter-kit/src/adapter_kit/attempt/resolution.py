@@ -10,12 +10,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from adapter_kit.attempt.inputs import Resolved
 from adapter_kit.attempt.model import Attempt
 
 CONCLUSIVE_AFTER_S: Final = 10.0
 """How long a complete listing may lag behind an accepted POST."""
 DEAF_AFTER_S: Final = 45.0
 """A listing that is asked every 15 s or so, and has not answered for longer than this, was not to be heard."""
+NO_RUN: Final = "the provider's listing does not show the run, though it would have by now"
+SAID_SO: Final = "an operator looked at the provider, and says that it never accepted the run"
 
 
 def listing_answered(attempt: Attempt, now: datetime) -> Attempt:
@@ -33,3 +36,8 @@ def proven_absent_at(attempt: Attempt, *, conclusive: bool) -> datetime | None:
         latest = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s)
         return (attempt.submit_answered_at or latest) + timedelta(seconds=CONCLUSIVE_AFTER_S)
     return attempt.resolve_by + timedelta(seconds=attempt.deaf_s)
+
+
+def is_outdated(verdict: Resolved, attempt: Attempt) -> bool:
+    """Whether the submit was not lost yet when an operator looked, so that the verdict cannot be about it."""
+    return attempt.resolve_by is None or verdict.said_at <= attempt.resolve_by - timedelta(seconds=attempt.grace_s)

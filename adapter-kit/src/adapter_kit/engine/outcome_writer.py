@@ -39,7 +39,7 @@ class OutcomeWriter:
         self._log = get_logger("adapter_kit.engine.outcome_writer")
 
     async def settle(self, attempt_id: AttemptId, input_: Input) -> Stepped | None:
-        """The attempt after `happening`, once that is committed; None if the ledger cannot take it."""
+        """The attempt after the input, once that is committed; None if the ledger cannot take it."""
         answer: asyncio.Future[Stepped | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Told(attempt_id, input_, answer))
         self._news.set()
@@ -89,7 +89,7 @@ class OutcomeWriter:
 
 
 def storable(input_: Input) -> Input:
-    """The same, without anything that a provider said; for a happening that cannot be written as it is."""
+    """The input without the texts of the provider, for one that PostgreSQL cannot store as it is."""
     what = "what the provider said could not be kept"
     match input_:
         case SubmitAnswered(submission):

@@ -24,7 +24,8 @@ from contracts.messages.base import Message
 from contracts.messages.jobs import JobEvent, JobFailed, JobRerouted
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator import latency, store
-from orchestrator.decisions.decide import Decision, decide
+from orchestrator.decisions.decide import decide
+from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Input, Requested, Ruled
 from orchestrator.metrics import JOBS_ENDED, REROUTED
 from orchestrator.retention import may_be_purged
@@ -62,7 +63,7 @@ class Flow:
             changed: dict[JobId, Stored] = {}
             odd: dict[str, list[JobId]] = {}
             for delivered in batch:
-                input_ = self._happening(delivered, paces, transaction.now)
+                input_ = self._input_of(delivered, paces, transaction.now)
                 if input_ is None:
                     continue
                 job_id = delivered.message.job_id
@@ -94,7 +95,7 @@ class Flow:
             finally:
                 watcher.cancel()
 
-    def _happening(self, delivered: Delivered, paces: Paces, now: datetime) -> Input | None:
+    def _input_of(self, delivered: Delivered, paces: Paces, now: datetime) -> Input | None:
         match delivered.message:
             case JobRequested() as request:
                 return self._requested(request, arrived_at(delivered.record) or now, paces)

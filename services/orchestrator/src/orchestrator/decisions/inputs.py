@@ -1,4 +1,4 @@
-"""What happens to a job: the happenings that `decide` answers."""
+"""The inputs of `decide`: what can happen to a job."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from adapter_kit.attempt.model import (
 )
 from adapter_kit.port.outcomes import CheckOutcome, Failure, Output, Produced, Unreadable
 from contracts.failures import FAILURES, FailureKind
-from contracts.messages.attempts import AttemptProgressed
+from contracts.messages.attempts import Artifact, AttemptProgressed
 
 FETCH_SHARE: Final = 0.5
 """The window's share of the time that the job has left; the rest is for the next provider."""
@@ -163,3 +163,12 @@ def _again(attempt: Attempt, until: datetime, now: datetime, wait_s: float | Non
     due = max(again.next_action_at or now, now + timedelta(seconds=min(wait_s or 0.0, LONGEST_WAIT_S)))
     # The last try is at the end of the window.
     return Step(replace(again, next_action_at=min(due, until) if now < until else due))
+
+
+def collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime) -> Step:
+    """Every output is in the artifact store."""
+    if attempt.state != "collecting":
+        return Step(attempt)
+    stored = with_event(attempt, AttemptProgressed, now, stage="stored")
+    done = succeeded(stored.attempt, artifacts, now)
+    return replace(done, events=stored.events + done.events)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Search
-from adapter_kit.attempt.fetch_window import named_anew, noted, partly
+from adapter_kit.attempt.collecting import named_anew, noted, partly
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -39,7 +39,7 @@ from adapter_kit.attempt.model import (
     succeeded,
     with_lease,
 )
-from adapter_kit.attempt.resolution import listing_answered, proven_absent_at
+from adapter_kit.attempt.resolution import NO_RUN, SAID_SO, is_outdated, listing_answered, proven_absent_at
 from adapter_kit.port.outcomes import (
     Accepted,
     Broken,
@@ -64,12 +64,10 @@ LOOK_AT_MOST_EVERY_S: Final = 5.0
 LOOK_AT_LEAST_EVERY_S: Final = 300.0
 LISTEN_EVERY_S: Final = 30.0
 """How often a listing is asked for what nobody waits for: often enough not to count as deaf to it."""
-NO_RUN: Final = "the provider's listing does not show the run, though it would have by now"
-SAID_SO: Final = "an operator looked at the provider, and says that it never accepted the run"
 
 
 def step_late(attempt: Attempt, input_: Input, now: datetime) -> Step:
-    """The ended attempt after `happening`. Pure; raises nothing."""
+    """The ended attempt after the input. Pure; raises nothing."""
     if not attempt.unsettled:
         return Step(attempt)
     match input_:
@@ -91,11 +89,6 @@ def step_late(attempt: Attempt, input_: Input, now: datetime) -> Step:
             return _heard_of_outputs(attempt, input_, now)
         case _:
             return Step(attempt)
-
-
-def is_outdated(verdict: Resolved, attempt: Attempt) -> bool:
-    """Whether the submit was not lost yet when an operator looked, so that the verdict cannot be about it."""
-    return attempt.resolve_by is None or verdict.said_at <= attempt.resolve_by - timedelta(seconds=attempt.grace_s)
 
 
 def _due(attempt: Attempt, now: datetime) -> Step:

@@ -1,0 +1,108 @@
+"""What an event of an attempt means for its job. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
+from contracts.messages.attempts import (
+    AttemptCancelled,
+    AttemptEvent,
+    AttemptFailed,
+    AttemptSubmitted,
+    AttemptSucceeded,
+)
+from contracts.messages.jobs import (
+    AttemptOutcome,
+    CancelEffect,
+    JobStarted,
+    JobSucceeded,
+)
+from orchestrator.decisions.attempt_outcomes import how_it_failed, learned, with_outcome
+from orchestrator.decisions.decision import Decision, job_cancelled, job_failed, with_event
+from orchestrator.decisions.failover import nowhere_to_go, passed_over, resubmitting, within_ceiling
+from orchestrator.decisions.job import Job
+from orchestrator.decisions.order import reroute
+
+MOST_ATTEMPTS: Final = 1_000
+
+
+def attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
+    """An event of an attempt: of the live one it decides the job, of any other it changes what is known of its cost."""
+    live = job.live_attempt
+    if live is None or live.attempt_id != event.attempt_id:
+        return Decision(learned(job, event))
+    match event:
+        case AttemptSubmitted() if job.state == "queued":
+            running = replace(job, state="running")
+            return with_event(running, JobStarted, now, attempt_id=live.attempt_id, provider=live.provider)
+        case AttemptSucceeded():
+            return _succeeded(job, live, event, now)
+        case AttemptFailed():
+            return _attempt_failed(job, live, event, now)
+        case AttemptCancelled():
+            return _attempt_cancelled(job, live, event, now)
+        case _:
+            return Decision(job)
+
+
+def _succeeded(job: Job, live: AttemptOutcome, event: AttemptSucceeded, now: datetime) -> Decision:
+    closed = with_outcome(job, live, outcome="succeeded", cost_usd=event.cost_usd)
+    return with_event(
+        replace(closed, state="succeeded", next_action_at=None),
+        JobSucceeded,
+        now,
+        attempt_id=live.attempt_id,
+        provider=live.provider,
+        model=event.model,
+        artifacts=event.artifacts,
+        cost_usd=closed.cost_usd,
+    )
+
+
+def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: datetime) -> Decision:
+    closed = with_outcome(job, live, **how_it_failed(event))
+    if job.cancel_requested:
+        return job_cancelled(closed, _effect_of_failing(event), now)
+    if event.kind is FailureKind.AMBIGUOUS_SUBMISSION and job.ambiguity_policy == "resubmit":
+        closed = resubmitting(closed)
+    elif event.kind in LOST_OUTPUT and job.lost_output_policy == "fail":
+        kept = f"{live.provider}: {event.message}; no other provider is paid for it (lost_output_policy: fail)"
+        return job_failed(closed, event.kind, kept, now)
+    elif not FAILURES[event.kind].moves_on:
+        return job_failed(closed, event.kind, f"{live.provider}: {event.message}", now)
+    if event.kind is FailureKind.UNAVAILABLE:
+        closed = passed_over(closed, event, now)
+    if now >= job.deadline_at:
+        return job_failed(closed, FailureKind.EXPIRED, f"the deadline passed; {nowhere_to_go(closed)}", now)
+    closed = within_ceiling(closed)
+    if closed.ahead:
+        return reroute(closed, now)
+    if closed.unwell and closed.ordered < MOST_ATTEMPTS:
+        # Everybody who could do it is unwell: that is a reason to wait, not to fail.
+        return Decision(replace(closed, state="queued", next_action_at=min(closed.retry_at or now, closed.deadline_at)))
+    return job_failed(closed, FailureKind.NO_ROUTE, nowhere_to_go(closed), now)
+
+
+def _effect_of_failing(event: AttemptFailed) -> CancelEffect:
+    """What a cancel came to where the attempt failed before it could be stopped."""
+    # Nobody knows of an ambiguous submit whether it was sent, and so whether it was billed.
+    if event.kind is FailureKind.AMBIGUOUS_SUBMISSION:
+        return "may_have_cost"
+    if not event.accepted:
+        return "never_sent"
+    return "cancelled_free" if event.known_cost_usd == 0 else "may_have_cost"
+
+
+def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, now: datetime) -> Decision:
+    cost_usd = None if event.may_have_cost else 0.0
+    closed = with_outcome(job, live, outcome="cancelled", message=event.message, cost_usd=cost_usd)
+    if job.cancel_requested:
+        never_sent = event.provider_ref is None
+        effect: CancelEffect = (
+            "may_have_cost" if event.may_have_cost else "never_sent" if never_sent else "cancelled_free"
+        )
+        return job_cancelled(closed, effect, now)
+    return job_failed(closed, FailureKind.EXPIRED, "the job's deadline passed; its attempt was stopped", now)

@@ -1,0 +1,77 @@
+"""Ordering an attempt at the next candidate. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from contracts.ids import attempt_id_for
+from contracts.messages.commands import RunAttempt
+from contracts.messages.jobs import (
+    AttemptOutcome,
+    JobRerouted,
+)
+from orchestrator.decisions.decision import Decision, with_event
+from orchestrator.decisions.job import Job
+
+
+def order_next(job: Job, now: datetime) -> Decision:
+    """Order an attempt at the next leg."""
+    n = job.ordered + 1
+    at_leg, *ahead = job.ahead
+    leg = job.legs[at_leg]
+    attempt_id = attempt_id_for(job.job_id, n)
+    live = AttemptOutcome(attempt_id=attempt_id, n=n, provider=leg.provider, outcome="live")
+    command = RunAttempt(
+        job_id=job.job_id,
+        occurred_at=now,
+        attempt_id=attempt_id,
+        provider=leg.provider,
+        track_id=job.track_id,
+        n=n,
+        model=leg.model,
+        endpoint=leg.endpoint,
+        arguments=dict(leg.arguments),
+        modality=leg.modality,
+        start_within_s=leg.start_within_s,
+        run_within_s=leg.run_within_s,
+        price_usd=leg.price_usd,
+        deadline_at=job.deadline_at,
+        ambiguity_policy=job.ambiguity_policy,
+        lost_output_policy=job.lost_output_policy,
+    )
+    ordered = replace(
+        job,
+        ordered=n,
+        attempts=(*job.attempts, live),
+        at_leg=at_leg,
+        ahead=tuple(ahead),
+        next_action_at=job.deadline_at,
+    )
+    return Decision(ordered, (command,))
+
+
+def reroute(job: Job, now: datetime) -> Decision:
+    """Order the next attempt, and say from where to where."""
+    last = job.attempts[-1]
+    ordered = order_next(replace(job, untold=()), now)
+    live = ordered.job.live_attempt if ordered.job else None
+    if ordered.job is None or live is None:
+        return ordered
+    rerouted = with_event(
+        ordered.job,
+        JobRerouted,
+        now,
+        from_attempt_id=last.attempt_id,
+        from_provider=last.provider,
+        to_attempt_id=live.attempt_id,
+        to_provider=live.provider,
+        kind=last.kind,
+        error_code=last.error_code,
+        message=last.message,
+        http_status=last.http_status,
+        skipped=job.untold,
+        cost_usd=last.cost_usd,
+        price_usd=ordered.job.leg.price_usd,
+    )
+    return Decision(rerouted.job, ordered.messages + rerouted.messages)
