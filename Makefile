@@ -35,7 +35,7 @@ test: install ## Run the tests that need neither a JVM nor the whole system; SEG
 	$(BIN)/pytest -m "not kafka and not e2e" -n 4 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-e2e
-test-e2e: install ## Run the tests that start services, or all of Segue, as processes
+test-e2e: install ## Run the tests that start commands, services, or all of Segue, as processes
 	$(BIN)/pytest -m e2e -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check

@@ -22,6 +22,14 @@ FAL_KEY = "0a1b2c3d-key-id:sesame-open-32-characters-long-x"
 TOKEN = "r8_" + "t" * 37
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs commands as processes is a test of a whole, wherever in these files it stands."""
+    for item in items:
+        if {"shell", "place"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.e2e)
+
+
 @dataclass
 class Shell:
     """A folder to run commands in, without any setting of the machine's."""

@@ -93,7 +93,6 @@ async def place(tmp_path: Path, database_url: str) -> AsyncIterator[Place]:
         await connection.close()
 
 
-@pytest.mark.e2e
 async def test_looking_asking_and_deleting(place: Place) -> None:
     listed = await place.segue()
     assert listed.code == 0
