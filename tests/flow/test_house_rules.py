@@ -48,15 +48,15 @@ SLEEPS = {
 
 SLEEPS_OF_TESTS = {
     "tests/chassis/toy.py": "what the toy is told to do",
-    "tests/cli/test_demo.py": "a moment to interrupt it at",
-    "tests/cli/test_starting.py": "nothing may be said in it",
+    "tests/cli/demo/test_demo.py": "a moment to interrupt it at",
+    "tests/cli/stack/test_starting.py": "nothing may be said in it",
     "tests/e2e/test_crashes.py": "the outage that is tried",
-    "tests/chassis/test_health.py": "a loop of its own around a condition",
+    "tests/chassis/http/test_health.py": "a loop of its own around a condition",
     "tests/e2e/test_topics.py": "a loop of its own around a condition",
     "tests/flow/test_silent_database.py": "a loop of its own around a condition",
     "tests/gateway/test_clocks.py": "a loop of its own around a condition",
     "tests/kafka/test_topics.py": "a loop of its own around a condition",
-    "tests/chassis/test_http_limits.py": "the pace of a client",
+    "tests/chassis/http/test_http_limits.py": "the pace of a client",
     "tests/strangers/__main__.py": "the pace of a client",
     "tests/strangers/clients.py": "the pace of a client",
     "tests/strangers/ordinary.py": "the pace of a client",
@@ -170,7 +170,7 @@ def fixed_limits(tree: ast.AST) -> list[str]:
 def test_a_test_waits_for_conditions_and_its_limits_scale() -> None:
     tests = [name for name in tracked() if is_test(name) and name != "tests/patience.py"]
     assert {name: found for name in tests if name not in SLEEPS_OF_TESTS and (found := sleeps(parsed(name)))} == {}
-    loops = {"tests/chassis/test_health.py", "tests/flow/test_silent_database.py"}
+    loops = {"tests/chassis/http/test_health.py", "tests/flow/test_silent_database.py"}
     assert {name: found for name in tests if name not in loops and (found := fixed_limits(parsed(name)))} == {}
 
 

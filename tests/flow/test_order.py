@@ -21,7 +21,7 @@ def test_the_files_that_share_something_stay_together() -> None:
         unit_of("tests/e2e/test_money.py::test_a[x::y]") == unit_of("tests/e2e/test_cancel.py::test_b") == "tests/e2e"
     )
     assert unit_of("tests/e2e/test_traces.py::test_c") == "tests/e2e/test_traces.py"
-    assert unit_of("tests/chassis/test_http.py::test_d") == "tests/chassis/test_http.py"
+    assert unit_of("tests/chassis/http/test_server.py::test_d") == "tests/chassis/http/test_server.py"
 
 
 def test_what_takes_longest_comes_first_and_a_file_stays_whole() -> None:

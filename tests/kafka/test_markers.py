@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
-from tests.chassis.test_standing import shown
+from tests.chassis.delivery.test_progress import shown
 from tests.chassis.toy import Toy, job, lag, request, runtime_for, send, toy, until
 
 import log_sink

@@ -30,7 +30,7 @@ from log_sink.store import Store
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)
-EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
+EXAMPLES = Path(__file__).parents[3] / "contracts" / "examples"
 
 
 async def one(pool: Pool, view: str, where: str = "true") -> dict[str, Any]:

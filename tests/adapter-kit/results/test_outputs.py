@@ -125,7 +125,7 @@ def test_links_are_read_as_people_write_them(written: str, fetched: str) -> None
 
 
 def test_a_file_in_base64_that_does_not_say_so_is_a_data_url() -> None:
-    samples = Path(__file__).parent / "samples"
+    samples = Path(__file__).parents[1] / "media" / "samples"
     for name in ("a.mp3", "a.flac", "opus.ogg"):
         code = base64.b64encode((samples / name).read_bytes()).decode()
         (url,) = urls({"audio": code, "id": "x" * 300})

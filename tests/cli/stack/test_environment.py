@@ -16,7 +16,7 @@ from replicate_adapter.settings import ReplicateSettings
 from segue_cli.stack.environment import SETTINGS, read_env, without_settings, write_env
 
 KINDS = (GatewaySettings, OrchestratorSettings, FalSettings, ReplicateSettings, SinkSettings)
-EXAMPLE = Path(__file__).parents[2] / ".env.example"
+EXAMPLE = Path(__file__).parents[3] / ".env.example"
 
 
 def names(kind: type[ServiceSettings]) -> set[str]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 from aiokafka import TopicPartition
-from tests.chassis.test_dead_letters import record
+from tests.chassis.delivery.test_dead_letters import record
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
