@@ -58,7 +58,9 @@ class GroupProgress:
         """
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S), self._asking:
-                return await self._ask(keys)
+                reached = await self._ask(keys)
+                self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
+                return reached
         except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes, and each means: not known
             self._log.warning("a group's progress is not known", error=repr(error))
             await self._close()
@@ -84,7 +86,6 @@ class GroupProgress:
     async def _connected(self) -> AIOKafkaConsumer:
         if self._close_unused is not None:
             self._close_unused.cancel()
-        self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
         if self._client is None:
             never_create_topics()
             self._client = AIOKafkaConsumer(
