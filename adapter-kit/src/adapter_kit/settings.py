@@ -61,7 +61,7 @@ class AdapterSettings(CallbackSettings):
         ge=1,
         le=30,
         validation_alias="SEGUE_PROBE_EVERY_S",
-        description="Seconds between two free questions whether the provider takes the key.",
+        description="Interval between credential probes, in seconds.",
     )
     probe_shut_every_s: float = Field(
         default=5,

@@ -1,4 +1,4 @@
-"""Housekeeping on a real PostgreSQL: in pieces, one replica at a time, and never in the service's way."""
+"""Retention on a real PostgreSQL: in pieces, one replica at a time, and never in the service's way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs outlive the provider: each is fetched, looked into, measured, and kept in Segue's own store."""
+"""The collector: each output is fetched, inspected, measured, and put into Segue's own store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling the operator, and nobody else, what keeps Segue from the hosts of outputs: its settings, or its network."""
+"""Reports to operators what keeps Segue from the hosts of outputs: its settings, or its network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of an attempt after its end: results that come late, and submits of which one learns only later.
+"""After the end of an attempt: results that come late, and submits whose outcome is learned only later.
 
 Its job has ended or gone elsewhere, and nothing here changes that. But a run that was given up without the provider's
 last word may still cost and deliver: it is looked after for a while, is listened for always, and an operator may say

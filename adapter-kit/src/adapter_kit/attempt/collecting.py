@@ -1,4 +1,4 @@
-"""Fetching: how long the output of a run that its provider finished is asked for, before it counts as lost. Pure.
+"""Collecting: for how long the output of a finished run is fetched before it counts as lost. Pure.
 
 The run is paid for. One look at its result is no verdict: a file may appear a little later than the word that it is
 there, and an answer of 404 may come from a replica that lags behind. Until the end of the fetching window the output is

@@ -1,6 +1,6 @@
-"""The attempt as a record: everything Segue knows about one, and the shapes that every step of it takes.
+"""The attempt as a record, and the shapes that every step of it takes.
 
-What may happen to it is in `attempt`, while its job waits for it, and in `late`, once it has ended.
+What may happen to it is in the module of its state, while its job waits for it, and in `closed`, once it has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from contracts.messages.attempts import (
 FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
 
 LEASE_S: Final = 15.0
-"""How long an action is its taker's, who renews it while at work; when it ends, another replica takes over."""
+"""Lease duration in seconds. The holder renews it; when it ends, another replica takes over."""
 FOLLOW_UP_S: Final = 3_600.0
 """How long an attempt that ended without its provider's last word is looked after."""
 FOLLOW_UP_FIRST_S: Final = 5.0
@@ -96,7 +96,7 @@ class Attempt:
     tries: int = 0
     """How many times in a row the current step has gone wrong."""
     resolve_by: datetime | None = None
-    """When silence about a lost submit becomes an answer, had the listing been there to be asked all the time."""
+    """Resolution deadline of a lost submit, listing downtime not counted."""
     heard_at: datetime | None = None
     """When the listing last answered about it."""
     deaf_s: float = 0.0
@@ -107,7 +107,7 @@ class Attempt:
     """The provider has answered the cancel, so that what is left is to see how the run ends."""
     failure: Failure | None = None
     held_back: bool = False
-    """It was told to wait its turn, and has said so."""
+    """Throttling has already been reported."""
     unsettled: bool = False
     """It ended without its provider's last word: what shows itself later still counts, though not for its job."""
     follow_up: FollowUp | None = None

@@ -1,4 +1,4 @@
-"""Silence: what a provider's listing, where a lost submit is not to be found, says about it. Pure.
+"""What a provider's listing proves when it does not show a lost submit. Pure.
 
 A listing that shows every run at once proves at once that there is none. Any other proves it at the end of the grace,
 in which an accepted run must have shown itself; and for as long as the listing could not be asked, the grace is longer.

@@ -2,7 +2,7 @@
 
 A breaker, a rate and a cap on concurrent runs, in one row that all replicas share. The breaker is fed only by failures
 that say something about the provider; it opens for a time that doubles with every opening, lets one leased probe
-through, and closes on that probe's success. A replica that dies with the probe in hand loses the lease with it.
+through, and closes on that probe's success. When a replica dies during its probe, the lease runs out.
 
 The probe is a paid run. Beside it the provider is asked for free whether it takes the key: that goes first, keeps a
 breaker shut whose key is refused, and makes one due whose key is taken again. It never closes one by itself.
@@ -75,7 +75,7 @@ class Breaker:
     hurried: bool = False
     """A content free probe has made it due before its time; it is not believed twice."""
     blocked_until: datetime | None = None
-    """The provider asked for patience until then."""
+    """The provider sent Retry-After: nothing is submitted before then."""
     tokens: float | None = None
     tokens_at: datetime | None = None
     error: str | None = None
@@ -114,7 +114,7 @@ def admit(
     if (shut_until := _shut_until(breaker, now)) is not None:
         return Shut(shut_until, breaker.error or "it failed too often")
     if breaker.blocked_until is not None and now < breaker.blocked_until:
-        return Held(breaker.blocked_until, "the provider asked for patience")
+        return Held(breaker.blocked_until, "the provider sent Retry-After")
     if limits.concurrent is not None and in_flight >= limits.concurrent:
         return Held(now + timedelta(seconds=FULL_WAIT_S), f"{in_flight} runs are under way, as many as it takes")
     taken = _take_token(breaker, limits, now)
@@ -203,7 +203,7 @@ def record_failure(
 
 
 def blocked(breaker: Breaker, until: datetime) -> Breaker:
-    """The provider asked for patience."""
+    """The provider sent Retry-After."""
     return replace(breaker, blocked_until=max(until, breaker.blocked_until or until))
 
 

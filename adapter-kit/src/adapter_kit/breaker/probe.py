@@ -1,4 +1,4 @@
-"""Health: whether the provider answers and takes the key, asked for free, and kept where the gateway reads it.
+"""The credential probe: whether the provider answers and takes the key, asked for free, and kept for the gateway.
 
 One replica asks at a time: more often while a gate is shut for something that the answer has to do with. What paid runs
 say of the provider is in its gates, and outweighs a probe: one that is content with the key knows nothing of the

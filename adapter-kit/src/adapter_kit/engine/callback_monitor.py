@@ -1,4 +1,4 @@
-"""Hearing: whether the provider's callbacks reach us, as this process sees it; while they do, looking is a backstop."""
+"""The callback monitor: whether the provider's callbacks arrive; while they do, polling is a backstop."""
 
 from __future__ import annotations
 

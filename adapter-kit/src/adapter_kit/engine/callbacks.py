@@ -1,4 +1,4 @@
-"""What providers call back about: which of our runs it is, and that there is something to see. No more is believed."""
+"""Callbacks of providers: each becomes an input of its attempt. What it says of the run is not believed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The driver: takes due attempts from the ledger, does the one action each asks for, and tells what came of it.
+"""The claim loop: claims due attempts in the ledger, has the action of each performed, and hands on its outcome.
 
-Every row with a time on it is somebody's to do. The driver sleeps until the earliest of those times, or until a handler
+Rows can be claimed once they are due. The claim loop sleeps until the earliest of those times, or until a handler
 in this process wakes it. It claims no more than it has free calls for, renews its leases while it works, and may die at
 any point: the rows come due again.
 """

@@ -1,4 +1,4 @@
-"""Calls: does the one action that a step asked for, at the provider or the store, and says what came of it."""
+"""The action executor: performs the one action that a step asked for, at the provider or the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settling: what came of many calls at once is told to the ledger in one transaction at a time.
+"""The outcome writer: the outcomes of many calls go to the ledger in one transaction at a time.
 
 While one transaction is on its way the next outcomes gather, so a lone outcome waits for nothing and a flood of them
 shares its commits.

@@ -1,4 +1,4 @@
-"""Searching: all submits that are missed at a time are looked for together, in one walk through the provider's listing.
+"""The reconciler: looks for all submits that are missed at a time in one walk through the provider's listing.
 
 A provider that loses answers loses many, and each would otherwise read the same long list, until the provider refuses
 to show it. While one walk is under way the next submits gather, so a lone one waits for nothing.

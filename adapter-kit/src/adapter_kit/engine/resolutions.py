@@ -1,4 +1,4 @@
-"""Operators' verdicts on lost submits, taken into the ledger."""
+"""Resolutions: what operators say about lost submits, taken into the ledger."""
 
 from __future__ import annotations
 

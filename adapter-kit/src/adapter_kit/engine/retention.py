@@ -1,4 +1,4 @@
-"""Purging the ledger: attempts that ended long ago go, and cannot come back to be paid for again.
+"""Retention of the ledger: attempts that ended long ago go, and cannot come back to be paid for again.
 
 Whether a POST may be sent is decided by an attempt's row, so the row must outlive every chance that its command is
 delivered again. It does, twice over. Rows are kept for longer than Kafka holds commands. And a row goes only when its

@@ -1,4 +1,4 @@
-"""What is told of an attempt once it is over: a log line, a count, and its span.
+"""What is reported of an attempt once it is over: a log line, a count, and its span.
 
 A run may take minutes and outlive its process, so its span is written afterwards, from the times in the ledger.
 """

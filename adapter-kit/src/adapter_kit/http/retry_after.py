@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone: by a header, by a field of its answer, or in words. Pure."""
+"""How long a provider asks to be left alone: by a header, by a field of its response, or in words. Pure."""
 
 from __future__ import annotations
 

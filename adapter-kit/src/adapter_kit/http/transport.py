@@ -1,4 +1,4 @@
-"""The seam under a provider's SDK: its HTTP requests go out here, once each, and what came of them is kept as it was.
+"""The HTTP transport below a provider's SDK: sends each request once, and records the exchange as it was.
 
 An SDK retries, hides headers and stumbles over answers that it does not expect. Segue therefore lets it make the calls,
 and judges the exchange that really took place.

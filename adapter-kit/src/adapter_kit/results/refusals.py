@@ -1,4 +1,4 @@
-"""What the result of a finished run says in the place of an output: that the caller's request was refused. Pure."""
+"""A refusal in the place of an output: what a finished run's result says instead of naming files. Pure."""
 
 from __future__ import annotations
 

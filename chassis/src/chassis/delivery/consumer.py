@@ -155,7 +155,7 @@ class BatchConsumer:
             self._rewind(records)
             self._slower(slow)
         except AWAY as error:
-            self._log.warning("still away; the batch is polled again", error=repr(error), records=len(records))
+            self._log.warning("dependency unavailable; the batch is retried", error=repr(error), records=len(records))
             self._rewind(records)
             # It may be what it was given that made the database go away.
             self._pace.too_slow(len(records))

@@ -113,7 +113,7 @@ class Handling:
         self._limit = limit
         self._log = get_logger("chassis.delivery.consumer").bind(group=runtime.service)
         self.moved_at: float | None = None
-        """When the batch in hand last moved (monotonic seconds); None while there is none."""
+        """When the current batch last made progress (monotonic seconds); None while there is none."""
         self.last_error: str | None = None
         """What kind of error the handler last raised about a message."""
         self.last_away: str | None = None

@@ -184,7 +184,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is in hand, and leave no connection behind."""
+        """Finish the requests under way, and close every connection."""
         await super().shutdown(sockets)
         if self.server_state.tasks:  # They were cancelled just now, and say so to their clients.
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)

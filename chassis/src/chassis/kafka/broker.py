@@ -299,7 +299,7 @@ async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: T
 
 
 async def stop_consuming(subscribers: Iterable[SubscriberUsecase[Any]]) -> None:
-    """Take nothing more and let what is in hand be finished and committed; the producer stays."""
+    """Stop fetching, and let the current batches be finished and committed; the producer stays."""
     stops = await asyncio.gather(*(subscriber.stop() for subscriber in subscribers), return_exceptions=True)
     for error in stops:
         if isinstance(error, Exception):

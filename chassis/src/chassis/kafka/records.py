@@ -90,7 +90,7 @@ _WHY: Final[dict[type[Exception], str]] = {
 
 
 class _Batches:
-    """aiokafka's batches, with the one in hand."""
+    """aiokafka's batches, the current one first."""
 
     def __init__(self, batches: Any) -> None:
         self._batches = batches

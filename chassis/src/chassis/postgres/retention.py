@@ -1,4 +1,4 @@
-"""Housekeeping: what a service deletes once it is old enough, hour by hour and in small pieces.
+"""Retention: what a service deletes once it is old enough, hour by hour and in small pieces.
 
 One replica at a time does a service's chores, under an advisory lock. Each batch is a transaction of its own, so a pass
 that is stopped or killed anywhere has done nothing by half, and the next one goes on from there.
@@ -67,10 +67,10 @@ class RetentionWorker:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep house for as long as the block lasts."""
+        """Run the retention tasks for as long as the block lasts."""
         keeper = asyncio.create_task(self._keep())
         stopping = self._runtime.stopping
-        self._runtime.must_live(lambda: "the housekeeping" if keeper.done() and not stopping.is_set() else None)
+        self._runtime.must_live(lambda: "the retention worker" if keeper.done() and not stopping.is_set() else None)
         try:
             yield
         finally:
@@ -93,7 +93,7 @@ class RetentionWorker:
             try:
                 done = await self.once()
             except TRANSIENT as error:
-                self._log.warning("housekeeping waits for the database", error=repr(error))
+                self._log.warning("retention waits for the database", error=repr(error))
                 continue
             if done and any(done.values()):
                 self._log.info("old things deleted", **done)

@@ -120,7 +120,7 @@ def _stop_on_signals(runtime: Runtime) -> None:
 
     def stop() -> None:
         if serving is not None and not runtime.started and not runtime.stopping.is_set():
-            serving.cancel()  # Nothing is in hand yet, and what a start waits for may never come.
+            serving.cancel()  # No work has begun, and what a start waits for may never come.
         runtime.stopping.set()
 
     loop = asyncio.get_running_loop()

@@ -37,7 +37,7 @@ class Runtime:
         self.started = False
 
     def must_live(self, check: Check) -> None:
-        """End the process, so that it is started anew, when `check` finds something dead."""
+        """End the process, to be restarted, when `check` finds that a component has failed."""
         self._vital.append(check)
 
     def must_be_ready(self, check: Check) -> None:

@@ -25,7 +25,7 @@ async def watch(runtime: Runtime) -> None:
         # A loop that no longer turns cannot watch itself: re-arming this timer is its sign of life.
         faulthandler.dump_traceback_later(BLOCKED_LOOP_LIMIT_S, exit=True)
         if runtime.started and (why := _what_is_dead(runtime)):
-            log.critical("a part of this process is dead; exiting, so that it is started anew", reason=why)
+            log.critical("a component failed; the process exits and is restarted", reason=why)
             runtime.fail(why)
         if not await runtime.pause(TICK_S):
             return

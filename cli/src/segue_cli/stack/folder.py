@@ -50,7 +50,7 @@ class AlreadyUp(Exception):
 
 @contextmanager
 def held(folder: Path) -> Iterator[State]:
-    """Have the folder to ourselves for the length of the block, closed to other users. Raises AlreadyUp."""
+    """Lock the folder for the length of the block, closed to other users. Raises AlreadyUp."""
     private_folder(folder, passage())
     state = State(folder.resolve())
     for each in folder.iterdir():

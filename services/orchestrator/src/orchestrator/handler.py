@@ -1,4 +1,4 @@
-"""The flow: batches of requests and attempt events, and the timers, each through `decide` into one transaction."""
+"""The handler: batches of requests and attempt events, and the timers, each through `decide` into one transaction."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class News:
 
 
 def verdict(provider: Provider, news: News | None, now: datetime) -> str | None:
-    """What is wrong with the provider, in words; None if it is well. No news for 60 s is bad news.
+    """What is wrong with the provider, in words; None if it is well. A probe older than 60 s counts as failed.
 
     `now` is the database's, as is the time of the news.
     """

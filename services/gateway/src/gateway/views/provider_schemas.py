@@ -23,7 +23,7 @@ class BreakerAnswer(Answer):
     retry_at: datetime | None = Field(
         description="When it will be asked again: from then on the next attempt passes as the probe. Null while closed."
     )
-    blocked_until: datetime | None = Field(description="The provider asked for patience until then; attempts wait.")
+    blocked_until: datetime | None = Field(description="The provider sent Retry-After: attempts wait until then.")
     failures: int = Field(description="Failures in a row that say something about the provider.")
     openings: int = Field(description="How often it has opened since it was last well.")
 

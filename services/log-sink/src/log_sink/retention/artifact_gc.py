@@ -84,7 +84,7 @@ class Totals:
 
 
 class Collection:
-    """The artifact store and the rows about it, for whoever holds the lock of the log sink's housekeeping."""
+    """The artifact store and the rows about it, for the holder of the retention lock."""
 
     def __init__(self, connection: Connection, store: ArtifactStore, keep: timedelta | None, orphan_age: timedelta):
         self._connection = connection
@@ -124,7 +124,7 @@ class Collection:
 async def collection(
     database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta = AGE_OF_ORPHANS
 ) -> AsyncIterator[Collection]:
-    """Have the store to ourselves for the length of the block. Raises CannotCollect, whatever is in the way."""
+    """Hold the retention lock for the length of the block. Raises CannotCollect, whatever is in the way."""
     try:
         store = ArtifactStore.open(store_url)
         async with open_pool(database_url, SCHEMA, max_size=2) as pool, advisory_lock(pool, lock_of(SCHEMA)) as ours:
