@@ -21,7 +21,7 @@ from tests import patience
 from tests.order import UnitScheduling, slowest_first
 from tests.progress import Progress
 
-from chassis.kafka.broker import create_topics
+from chassis.kafka.topics import create_topics
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli.local.kafka import cluster
 from segue_cli.local.postgres import postgres

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from chassis.kafka.broker import admin
+from chassis.kafka.topics import admin
 from segue_cli.local.process import Child, child, ready_with
 from segue_cli.stack.components import log_to
 

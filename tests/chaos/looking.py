@@ -17,7 +17,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.kafka.broker import admin
+from chassis.kafka.topics import admin
 from contracts.topics import PARTITIONS, TOPICS, ServiceName, Topic
 from fleet import Fleet, Replica
 from load import FINAL, Load, Request

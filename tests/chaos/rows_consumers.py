@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
-from chassis.kafka.broker import admin
+from chassis.kafka.topics import admin
 from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
 from contracts.topics import TOPICS
 from fleet import Fleet, Replica

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from tests.patience import patient
 
-from chassis.kafka.broker import admin, create_topics
+from chassis.kafka.topics import admin, create_topics
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, REQUESTS, SERVICES, ServiceName, Topic
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest_asyncio
 from tests.patience import eventually
 
-from chassis.kafka.broker import admin, create_topics
+from chassis.kafka.topics import admin, create_topics
 from contracts.topics import TOPICS
 
 

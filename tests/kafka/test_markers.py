@@ -14,8 +14,8 @@ from tests.chassis.toy import Toy, job, lag, request, runtime_for, send, toy, un
 
 import log_sink
 from chassis.delivery.tail import Tail
-from chassis.kafka.broker import admin
 from chassis.kafka.consumer_lag import GroupProgress
+from chassis.kafka.topics import admin
 from chassis.postgres.pool import migrate, open_pool
 from contracts.envelope import Envelope, Record
 from contracts.topics import REQUESTS

@@ -11,7 +11,7 @@ from tests.chassis.poison import garbage, letter_of, original_headers, send_unre
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
 from tests.kafka.test_topics import delete
 
-from chassis.kafka.broker import admin
+from chassis.kafka.topics import admin
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
 

@@ -14,7 +14,7 @@ from tests.chassis.toy import job, request, runtime_for, send, started, until
 from tests.kafka.test_topics import HEARD_WITHIN_S, create, delete
 
 from chassis.delivery.tail import Tail
-from chassis.kafka.broker import admin
+from chassis.kafka.topics import admin
 from chassis.runtime.runtime import Runtime
 from contracts.envelope import Envelope, encode
 from contracts.topics import JOBS, PARTITIONS, REQUESTS

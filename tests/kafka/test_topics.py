@@ -14,7 +14,7 @@ from aiokafka.admin import NewPartitions, NewTopic
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, started, toy, until
 from tests.patience import patient
 
-from chassis.kafka.broker import admin, create_topics
+from chassis.kafka.topics import admin, create_topics
 from chassis.observability.metrics import TOPIC_UNAVAILABLE
 from contracts.messages.requests import CancelRequested
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, Topic

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 
@@ -11,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.patience import patient
 
 from segue_cli.local.kafka import LocalKafka, kafka
+from segue_cli.local.ports import free_port, is_free
 from segue_cli.local.process import ChildFailed, child, ready_with
 
 TOPICS = {"orders": 3, "answers": 1}
@@ -100,8 +100,7 @@ asyncio.run(main())
 
 
 async def test_ports_of_our_choice_outlive_a_restart() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = next(port for port in iter(free_port, 0) if is_free(port + 1))
     for _ in range(2):
         async with kafka({"orders": 2}, brokers=2, port=port) as cluster:
             assert cluster.bootstrap_servers == f"127.0.0.1:{port},127.0.0.1:{port + 1}"

@@ -11,7 +11,6 @@ import pytest
 import structlog
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, toy, until
 
-from chassis.delivery import consumer
 from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
 from chassis.observability.metrics import DLQ_LIMIT_EXCEEDED
 from contracts.topics import DEAD_LETTERS, REQUESTS
@@ -126,7 +125,7 @@ async def test_whoever_restarts_processes_hears_of_a_limit_that_stays_exceeded(
     async with toy(embedded_kafka, database_url, runtime_for(), limit=limit()) as made:
         await until(lambda: paused(made))
         assert made.runtime.unhealthy() is None
-        monkeypatch.setattr(consumer, "EXCEEDED_LIMIT_S", 0.1)
+        monkeypatch.setattr("chassis.delivery.dlq_limit.EXCEEDED_LIMIT_S", 0.1)
 
         async def unhealthy() -> bool:
             return made.runtime.unhealthy() is not None
@@ -138,7 +137,7 @@ async def test_whoever_restarts_processes_hears_of_a_limit_that_stays_exceeded(
 async def test_without_a_message_to_probe_nothing_is_known_and_the_process_lives_on(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "EXCEEDED_LIMIT_S", 0.0)
+    monkeypatch.setattr("chassis.delivery.dlq_limit.EXCEEDED_LIMIT_S", 0.0)
     await send(embedded_kafka, [request(n, "raise") for n in range(10)])
     async with toy(embedded_kafka, database_url, runtime_for(), limit=limit()) as made:
         await until(lambda: paused(made))

@@ -10,8 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import NodeNotReadyError
 
 from chassis.errors import CannotStart
-from chassis.kafka import broker
-from chassis.kafka.broker import require_topics
+from chassis.kafka.topics import require_topics
 from contracts.topics import TOPICS
 
 
@@ -38,6 +37,6 @@ async def test_a_topic_that_is_not_there_is_named_with_what_makes_it(embedded_ka
 
 
 async def test_where_no_broker_answers_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "START_LIMIT_S", 0.3)
+    monkeypatch.setattr("chassis.kafka.topics.START_LIMIT_S", 0.3)
     with pytest.raises(CannotStart, match=r"^KAFKA_BOOTSTRAP_SERVERS: no broker answered at "):
         await require_topics("127.0.0.1:9", TOPICS)

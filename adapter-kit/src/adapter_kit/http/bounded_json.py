@@ -8,7 +8,6 @@ are too long lose their ends, and all that is around them stays as it is.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from adapter_kit.http.json_bytes import (
@@ -21,6 +20,7 @@ from adapter_kit.http.json_bytes import (
     UNITS,
     whole_characters,
 )
+from adapter_kit.http.json_parts import Container, Text
 
 TEXT_BYTES: Final = 256 * 1024
 """Of a text so much is kept: more than any input that Segue sends, which is compared with what comes back."""
@@ -43,38 +43,6 @@ _LIST_DEPTH: Final = 3
 _FILE: Final = re.compile(rb"\s{0,8}(data:|[A-Za-z0-9+/_-]{200})", re.IGNORECASE)
 
 
-@dataclass(slots=True)
-class _Container:
-    """An object or a list that has not been closed yet."""
-
-    closer: bytes
-    limit: int
-    """No part is begun once so many bytes have been kept in all."""
-    side: bool
-    parts: int = 0
-    wants_key: bool = False
-    key: bytes = b""
-    due: bytes = b""
-    """What its last member needs to be one."""
-
-
-@dataclass(slots=True)
-class _Text:
-    """The text that is being read."""
-
-    starts_at: int
-    """Where in what is kept its content begins."""
-    room: int
-    """How many more bytes of it are kept."""
-    is_key: bool
-    skipped: bool
-    room_for_file: bool = False
-    """It may turn out to be a file, which gets more room."""
-    cut: bool = False
-    file: bool = False
-    """It is a file in base64, and counts as such."""
-
-
 class BoundedJson:
     """Takes JSON in pieces, and gives it back cut down. What is no JSON comes out as something that is none either."""
 
@@ -83,8 +51,8 @@ class BoundedJson:
         """Nothing that counts was left out of a list or an object; texts may have been shortened all the same."""
         self._kept = bytearray()
         self._files = 0
-        self._stack: list[_Container] = []
-        self._text: _Text | None = None
+        self._stack: list[Container] = []
+        self._text: Text | None = None
         self._literal_from: int | None = None
         self._skipping: int | None = None
         """Of what is left out, up to the end of its container: how many more containers are open in there."""
@@ -157,7 +125,7 @@ class BoundedJson:
                 limit = min(limit, used + SIDE_BYTES)
             self._kept += opener
             closer = b"}" if opener == b"{" else b"]"
-            self._stack.append(_Container(closer, limit, side, wants_key=opener == b"{"))
+            self._stack.append(Container(closer, limit, side, wants_key=opener == b"{"))
         elif self._skipping is not None:
             self._skipping += 1
 
@@ -214,7 +182,7 @@ class BoundedJson:
         container.parts += 1
         return True
 
-    def _is_side(self, parent: _Container) -> bool:
+    def _is_side(self, parent: Container) -> bool:
         names = _SIDE_IN_LISTS if len(self._stack) >= _LIST_DEPTH else _SIDE
         return parent.key in names
 
@@ -227,19 +195,19 @@ class BoundedJson:
         container = self._stack[-1] if self._stack else None
         is_key = container is not None and container.wants_key and self._skipping is None
         if self._skipping is not None or not self._begin_part():
-            self._text = _Text(0, 0, is_key=False, skipped=True)
+            self._text = Text(0, 0, is_key=False, skipped=True)
             return
         self._kept += b'"'
         side = container is not None and (container.side or self._is_side(container))
         room = MAX_KEY_BYTES if is_key else SIDE_BYTES if side else self._room(container)
-        self._text = _Text(len(self._kept), room, is_key, skipped=False, room_for_file=not is_key and not side)
+        self._text = Text(len(self._kept), room, is_key, skipped=False, room_for_file=not is_key and not side)
 
-    def _room(self, container: _Container | None) -> int:
+    def _room(self, container: Container | None) -> int:
         if container is None:
             return TEXT_BYTES
         return max(SIDE_BYTES, min(TEXT_BYTES, container.limit - self._used()))
 
-    def _content(self, data: bytes, at: int, text: _Text) -> int:
+    def _content(self, data: bytes, at: int, text: Text) -> int:
         found = UNITS.match(data, at)
         end = found.end() if found else at
         if end > at and not text.skipped:
@@ -257,7 +225,7 @@ class BoundedJson:
             self._kept += data[end : end + 2]
         return end + 2
 
-    def _keep_content(self, data: bytes, at: int, end: int, text: _Text) -> None:
+    def _keep_content(self, data: bytes, at: int, end: int, text: Text) -> None:
         if end - at > text.room and text.room_for_file:
             self._take_for_file(data, at, text)
         fits = end
@@ -270,7 +238,7 @@ class BoundedJson:
             self._files += fits - at
         text.room = 0 if text.cut else text.room - (fits - at)
 
-    def _take_for_file(self, data: bytes, at: int, text: _Text) -> None:
+    def _take_for_file(self, data: bytes, at: int, text: Text) -> None:
         text.room_for_file = False
         so_far = bytes(self._kept[text.starts_at : text.starts_at + 256])
         if _FILE.match(so_far + data[at : at + 256 - len(so_far)]) and self._files < FILE_BYTES:
@@ -278,7 +246,7 @@ class BoundedJson:
             self._files += len(self._kept) - text.starts_at
             text.room = FILE_BYTES - self._files
 
-    def _end_text(self, text: _Text) -> None:
+    def _end_text(self, text: Text) -> None:
         self._text = None
         if text.skipped:
             return

@@ -10,6 +10,7 @@ from adapter_kit.phrases.chinese import CHINESE_CONTENT, CHINESE_INPUT
 from adapter_kit.phrases.findings import FINDINGS
 from adapter_kit.phrases.guards import GUARDS
 from adapter_kit.phrases.input import INPUT_PHRASES
+from adapter_kit.phrases.input_media import INPUT_MEDIA_PHRASES
 from adapter_kit.phrases.own import OWN_PHRASES
 from adapter_kit.phrases.phrase import Phrase
 from adapter_kit.phrases.schema import SCHEMA_PHRASES
@@ -18,7 +19,7 @@ from adapter_kit.phrases.verdicts import VERDICTS
 from contracts.failures import FailureKind
 
 CONTENT_PHRASES: Final = (*VERDICTS, *GUARDS, *FINDINGS, *CHINESE_CONTENT)
-CALLER_PHRASES: Final = (*INPUT_PHRASES, *SCHEMA_PHRASES, *CHINESE_INPUT)
+CALLER_PHRASES: Final = (*INPUT_PHRASES, *INPUT_MEDIA_PHRASES, *SCHEMA_PHRASES, *CHINESE_INPUT)
 MAX_CHARS: Final = 3_000
 """How much is read of a text, and twice as much of all of them, beside what repeats the caller's; begin and end."""
 MAX_ECHOED_CHARS: Final = 100_000

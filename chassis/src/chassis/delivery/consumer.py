@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -18,7 +17,7 @@ from aiokafka import TopicPartition
 from opentelemetry.trace import SpanKind
 
 from chassis.delivery.batch_size import Pace
-from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher
+from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher, summaries
 from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
 from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
 from chassis.delivery.offsets import Offsets, log_starts, past, rewind
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchConsumer", "Delivered", "Settled", "arrived_at"]
 
 BATCH_RECORDS: Final = 1000
-EXCEEDED_LIMIT_S: Final = 600.0
 """How long the dead-letter limit may be exceeded before the process ends, so that whoever restarts it hears of it."""
 _POLL_MS: Final = 1_000
 _PROBE_MS: Final = 200
@@ -222,7 +220,7 @@ class BatchConsumer:
 
     async def _bury(self, dead: Sequence[DeadLetter]) -> None:
         await self._handling.retrying(DeadLetterPublisher(self._broker, dead, self._group))
-        for line in _summaries(dead):
+        for line in summaries(dead):
             self._log.warning("put into dead letters", **line)
 
     def _found(self, record: ConsumerRecord[bytes, bytes]) -> Found:
@@ -278,49 +276,16 @@ class BatchConsumer:
         return f"{why} (the last trouble: {last})" if why and last else why
 
     def _exceeded(self) -> str | None:
-        if self._limit.since is None:
-            return None
-        now = time.monotonic()
-        return (
-            f"the handler failed on most of the last messages ({self._handling.last_error}); consuming has paused for "
-            f"{now - self._limit.since:.0f} s, and tries one message in {self._limit.wait_s(now):.0f} s"
-        )
+        return self._limit.problem(time.monotonic(), self._handling.last_error)
 
     def _exceeded_for_long(self) -> str | None:
-        since = self._limit.since
-        # Without a message to probe nothing is known, and a restart would tell nobody more.
-        if since is None or not self._limit.failed_probes or time.monotonic() - since <= EXCEEDED_LIMIT_S:
-            return None
-        return (
-            f"the handler has failed on every message for over {EXCEEDED_LIMIT_S:.0f} s ({self._handling.last_error})"
-        )
+        return self._limit.failure(time.monotonic(), self._handling.last_error)
 
     def _stalled(self) -> str | None:
         moved_at = self._handling.moved_at
         if moved_at is not None and time.monotonic() - moved_at > _STALL_S:
             return f"a batch has not moved for over {_STALL_S:.0f} s"
         return None
-
-
-def _summaries(dead: Sequence[DeadLetter]) -> list[dict[str, str | int]]:
-    """What to log of a batch's dead letters: a line for each kind of error on each topic, the first as the example."""
-    kinds = Counter((letter.record.topic, _kind(letter)) for letter in dead)
-    firsts = {(letter.record.topic, _kind(letter)): letter for letter in reversed(dead)}
-    return [
-        {
-            "topic": topic,
-            "kind": kind,
-            "count": count,
-            "first_partition": firsts[topic, kind].record.partition,
-            "first_offset": firsts[topic, kind].record.offset,
-            "first_error": firsts[topic, kind].error,
-        }
-        for (topic, kind), count in kinds.items()
-    ]
-
-
-def _kind(letter: DeadLetter) -> str:
-    return letter.error.partition(":")[0]
 
 
 def _count(records: Records, done: Sequence[Found]) -> None:

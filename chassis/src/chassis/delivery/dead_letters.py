@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -178,3 +179,24 @@ def _size(record: Record) -> int:
 
 def _printable(text: str) -> str:
     return text[:MAX_REASON_CHARS].encode("utf-8", "replace").decode()
+
+
+def summaries(dead: Sequence[DeadLetter]) -> list[dict[str, str | int]]:
+    """What to log of a batch's dead letters: a line for each kind of error on each topic, the first as the example."""
+    kinds = Counter((letter.record.topic, _kind(letter)) for letter in dead)
+    firsts = {(letter.record.topic, _kind(letter)): letter for letter in reversed(dead)}
+    return [
+        {
+            "topic": topic,
+            "kind": kind,
+            "count": count,
+            "first_partition": firsts[topic, kind].record.partition,
+            "first_offset": firsts[topic, kind].record.offset,
+            "first_error": firsts[topic, kind].error,
+        }
+        for (topic, kind), count in kinds.items()
+    ]
+
+
+def _kind(letter: DeadLetter) -> str:
+    return letter.error.partition(":")[0]

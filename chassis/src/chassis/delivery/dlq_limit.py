@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+EXCEEDED_LIMIT_S = 600.0
+
 
 class DlqLimitExceeded(Exception):
     """The handler failed on most of the last messages."""
@@ -78,3 +80,19 @@ class DlqLimit:
     def resume(self) -> None:
         """The probe was handled: take messages as usual. Exceeded again soon, the pauses go on growing."""
         self.since = None
+
+    def problem(self, now: float, last_error: str | None) -> str | None:
+        """Why the process is not ready, in words; None while the limit is not exceeded."""
+        if self.since is None:
+            return None
+        return (
+            f"the handler failed on most of the last messages ({last_error}); consuming has paused for "
+            f"{now - self.since:.0f} s, and tries one message in {self.wait_s(now):.0f} s"
+        )
+
+    def failure(self, now: float, last_error: str | None) -> str | None:
+        """Why the process should end, in words: probes have failed for `EXCEEDED_LIMIT_S` seconds."""
+        # Without a message to probe nothing is known, and a restart would change nothing.
+        if self.since is None or not self.failed_probes or now - self.since <= EXCEEDED_LIMIT_S:
+            return None
+        return f"the handler has failed on every message for over {EXCEEDED_LIMIT_S:.0f} s ({last_error})"

@@ -287,14 +287,6 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         if self._discarded > _MOST_DISCARDED:
             self.drop()
 
-    def _forget_request(self) -> None:
-        """Keep nothing of the latest request but what the pipeline and its cycle have."""
-        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
-
-    def _forget_ahead(self) -> None:
-        self.pipeline.clear()
-        self.ahead.clear()
-
     def _end(self) -> None:
         self._guard.wait(self, Wait.CLOSE)
         self._guard.buffer(self, 0)

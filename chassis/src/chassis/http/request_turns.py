@@ -123,6 +123,14 @@ class RequestsInTurn(MeasuredRequests):
         self._running += 1
         super()._start_asgi_task(cycle, counted)
 
+    def _forget_request(self) -> None:
+        """Keep nothing of the latest request but what the pipeline and its cycle have."""
+        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
+
+    def _forget_ahead(self) -> None:
+        self.pipeline.clear()
+        self.ahead.clear()
+
     def _release(self) -> None:
         """Nothing of this connection is worked on any more."""
         raise NotImplementedError

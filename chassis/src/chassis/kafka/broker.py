@@ -14,23 +14,17 @@ from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
-import anyio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
-    KafkaError,
     MessageSizeTooLargeError,
-    NoError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
     RecordTooLargeError,
-    TopicAlreadyExistsError,
     UnknownProducerId,
     UnknownTopicOrPartitionError,
-    for_code,
 )
 from faststream._internal.endpoint.subscriber import SubscriberUsecase
 from faststream.kafka import KafkaBroker, KafkaMessage
@@ -38,16 +32,14 @@ from faststream.kafka.message import FAKE_CONSUMER
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
-from chassis.errors import CannotStart
 from chassis.kafka.metadata import never_create_topics
 from chassis.kafka.records import Records, read_past_unreadable
+from chassis.kafka.topics import require_topics
 from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Consuming
-from chassis.settings.kafka_servers import why_silent
 from contracts.envelope import Record
-from contracts.topics import MAX_MESSAGE_BYTES, PARTITIONS, Topic
+from contracts.topics import MAX_MESSAGE_BYTES, Topic
 
-START_LIMIT_S = 30.0
 REBALANCE_TIMEOUT_S = 60
 ASK_AGAIN_S = 1.0
 METADATA_AGE_MS = 10_000
@@ -165,70 +157,6 @@ async def running(broker: KafkaBroker, bootstrap_servers: str, topics: Iterable[
         yield
     finally:
         await broker.stop()
-
-
-async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
-    """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
-    try:
-        with anyio.fail_after(START_LIMIT_S):
-            missing = {topic.name for topic in topics} - await _topics_there(bootstrap_servers)
-    except (TimeoutError, OSError) as error:
-        why = await why_silent(bootstrap_servers.split(","))
-        raise CannotStart(
-            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s ({why})"
-        ) from error
-    if missing:
-        lacking = ", ".join(sorted(missing))
-        raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
-
-
-async def _topics_there(bootstrap_servers: str) -> set[str]:
-    while True:
-        try:
-            async with admin(bootstrap_servers) as client:
-                return set(await client.list_topics())
-        except KafkaError:  # The broker that was asked went away, and others have not.
-            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
-
-
-@asynccontextmanager
-async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client; waits for a broker. The caller bounds the time."""
-    while True:
-        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
-        try:
-            await client.start()
-        except BaseException as error:
-            await client.close()
-            if not isinstance(error, KafkaError):
-                raise
-            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
-        else:
-            break
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:
-    """Create what is missing; returns what happened to each topic: "created", "exists", or the cluster's refusal."""
-    async with admin(bootstrap_servers) as client:
-        there = set(await client.list_topics())
-        outcome = {topic.name: "exists" for topic in topics if topic.name in there}
-        missing = [
-            NewTopic(topic.name, PARTITIONS, replication, topic_configs=topic.config_for(replication))
-            for topic in topics
-            if topic.name not in there
-        ]
-        if not missing:
-            return outcome
-        response = await client.create_topics(missing)
-    for answer in response.to_object()["topic_errors"]:
-        error = for_code(answer["error_code"])
-        taken = {NoError: "created", TopicAlreadyExistsError: "exists"}
-        outcome[answer["topic"]] = taken.get(error, error.__name__)
-    return outcome
 
 
 async def require_known(broker: KafkaBroker, topic: str) -> None:

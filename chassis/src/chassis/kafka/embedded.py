@@ -14,7 +14,7 @@ from typing import Final
 from aiokafka.errors import KafkaError
 
 from chassis.errors import CannotStart
-from chassis.kafka.broker import START_LIMIT_S, admin, require_topics
+from chassis.kafka.topics import START_LIMIT_S, admin, require_topics
 from chassis.postgres.limits import advisory_lock
 from chassis.postgres.pool import TRANSIENT, Pool
 from chassis.runtime.runtime import Runtime

@@ -44,7 +44,7 @@ async def ensure_topics(servers: str, replication: int | None = None) -> dict[st
     """
     from aiokafka.errors import KafkaError
 
-    from chassis.kafka.broker import admin, create_topics
+    from chassis.kafka.topics import admin, create_topics
 
     servers = usable_servers(servers)
     try:
@@ -68,7 +68,7 @@ async def present_topics(servers: str, limit_s: float) -> set[str]:
     """The names of the topics that the cluster has. Raises BrokerAway."""
     from aiokafka.errors import KafkaError
 
-    from chassis.kafka.broker import admin
+    from chassis.kafka.topics import admin
 
     servers = usable_servers(servers)
     try:

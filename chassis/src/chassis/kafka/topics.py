@@ -1,0 +1,86 @@
+"""The topics of the cluster: required at start, created where they are missing, and the admin client for both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import anyio
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from chassis.errors import CannotStart
+from chassis.settings.kafka_servers import why_silent
+from contracts.topics import PARTITIONS, Topic
+
+START_LIMIT_S = 30.0
+
+
+async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
+    """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
+    try:
+        with anyio.fail_after(START_LIMIT_S):
+            missing = {topic.name for topic in topics} - await _topics_there(bootstrap_servers)
+    except (TimeoutError, OSError) as error:
+        why = await why_silent(bootstrap_servers.split(","))
+        raise CannotStart(
+            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s ({why})"
+        ) from error
+    if missing:
+        lacking = ", ".join(sorted(missing))
+        raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
+
+
+async def _topics_there(bootstrap_servers: str) -> set[str]:
+    while True:
+        try:
+            async with admin(bootstrap_servers) as client:
+                return set(await client.list_topics())
+        except KafkaError:  # The broker that was asked went away, and others have not.
+            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
+
+
+@asynccontextmanager
+async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client; waits for a broker. The caller bounds the time."""
+    while True:
+        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
+        try:
+            await client.start()
+        except BaseException as error:
+            await client.close()
+            if not isinstance(error, KafkaError):
+                raise
+            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
+        else:
+            break
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:
+    """Create what is missing; returns what happened to each topic: "created", "exists", or the cluster's refusal."""
+    async with admin(bootstrap_servers) as client:
+        there = set(await client.list_topics())
+        outcome = {topic.name: "exists" for topic in topics if topic.name in there}
+        missing = [
+            NewTopic(topic.name, PARTITIONS, replication, topic_configs=topic.config_for(replication))
+            for topic in topics
+            if topic.name not in there
+        ]
+        if not missing:
+            return outcome
+        response = await client.create_topics(missing)
+    for answer in response.to_object()["topic_errors"]:
+        error = for_code(answer["error_code"])
+        taken = {NoError: "created", TopicAlreadyExistsError: "exists"}
+        outcome[answer["topic"]] = taken.get(error, error.__name__)
+    return outcome
