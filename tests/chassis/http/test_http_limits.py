@@ -18,7 +18,6 @@ from starlette.routing import Route
 from tests.patience import patient
 
 from chassis.http.server import serve_http
-from chassis.http.turns import WORKED_ON
 from chassis.observability.metrics import HTTP_CONNECTIONS
 from chassis.settings.http_limits import HttpLimits
 
@@ -558,28 +557,6 @@ async def test_one_address_cannot_have_all_places() -> None:
 async def test_trusted_addresses_are_not_counted() -> None:
     async with site(replace(PATIENT, connections_per_peer=3)) as here, crowd(here, 10, HELD):
         await until(lambda: here.held == 10)
-        assert await fine(here)
-
-
-@pytest.mark.parametrize("forwarded", [False, True], ids=["themselves", "through a proxy"])
-async def test_who_asks_too_much_at_once_is_turned_away_and_the_next_client_is_not(forwarded: bool) -> None:
-    def by(client: bytes) -> bytes:
-        return GET[:-2] + b"X-Forwarded-For: " + client + b"\r\n\r\n" if forwarded else GET
-
-    async with site(replace(PATIENT, connections=500)) as here, crowd(here, 200, by(b"192.0.2.7")) as greedy:
-        async with crowd(here, 3, by(b"192.0.2.8"), "127.0.0.1" if forwarded else "127.0.0.8") as others:
-            assert all([(await client.answer()).endswith(b"fine") for client in others])
-        answers = [await client.answer() for client in greedy]
-    away = [answer for answer in answers if not answer.endswith(b"fine")]
-    assert 0 < len(away) < 100
-    assert {verdict(answer) for answer in away} == {(503, "too-many-requests-wait")}
-    assert all(b"retry-after: " in answer for answer in away)
-    assert len(here.arrived) == 203 - len(away)
-
-
-async def test_what_takes_long_keeps_nobody_else_from_being_begun() -> None:
-    async with site(replace(PATIENT, connections=200)) as here, crowd(here, 3 * WORKED_ON, HELD):
-        await until(lambda: here.held == 3 * WORKED_ON)
         assert await fine(here)
 
 

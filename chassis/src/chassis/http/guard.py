@@ -198,7 +198,7 @@ class Guard:
             on_room()
 
     def _peer(self, address: str) -> Peer:
-        key = network_of(address), _is_in(address, self.limits)
+        key = _network_of(address), _is_in(address, self.limits)
         return self._peers.get(key) or Peer(key[0], trusted=key[1])
 
     def _make_room(self, newcomer: Peer) -> None:
@@ -236,7 +236,7 @@ class Guard:
         connection.drop()
 
 
-def network_of(address: str) -> str:
+def _network_of(address: str) -> str:
     """What is counted as one peer: an IPv4 address, or the /64 network that one customer gets in IPv6."""
     if ":" not in address:
         return address

@@ -8,7 +8,7 @@ import socket
 import struct
 import termios
 from contextlib import suppress
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -18,23 +18,32 @@ from uvicorn.server import ServerState
 from chassis.http import refusals
 from chassis.http.guard import Guard, Peer, Wait
 from chassis.http.refusals import Refusal
-from chassis.http.request_turns import RequestsInTurn
-from chassis.http.turns import Turns
+from chassis.http.requests import MeasuredRequests
 
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 _MOST_DISCARDED: Final = 1_048_576
+WHOLE_BYTES: Final = 262_144
+"""A body of up to so much is there before the application hears of its request: half a body costs no work then."""
 
 
-class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
+class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
     """Serves a connection within the limits of its listener's guard."""
 
-    def __init__(self, config: Config, server_state: ServerState, guard: Guard, turns: Turns, peer: Peer) -> None:
-        super().__init__(config, server_state, guard, turns, peer)
+    def __init__(self, config: Config, server_state: ServerState, guard: Guard, peer: Peer) -> None:
+        super().__init__(config, server_state, guard.limits)
+        self.peer = peer
         self.waits: Wait | None = None
         self.since = 0.0
         self.unread_since: float | None = None
         self.buffered = 0
-        self._released = False
+        self._guard = guard
+        self._gone = self._released = False
+        self._running = 0
+        """Requests that the application is working on."""
+        self._serving: RequestResponseCycle | None = None
+        self._unbegun: Any = None
+        """The application for what is being served, while its body is waited for."""
         self._last_word: Refusal | None = None
         """To be said when what came before has been answered."""
         self._body_since = 0.0
@@ -55,14 +64,13 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self._gone = True
-        self._leave_turns()
         self._guard.wait(self, None)
         self._guard.buffer(self, 0)
         if not self._running:  # What a client has left behind keeps its place until it is done.
             self._release()
         super().connection_lost(exc)
         # Its parts refer to each other: what they hold would be kept until the garbage is collected.
-        self._serving = None
+        self._serving = self._unbegun = None
         self._forget_request()
         self._forget_ahead()
 
@@ -108,6 +116,53 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         else:
             super().shutdown()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self.flow.write_paused:
+            # Its answer would be held as well, and whoever does not read shall not have two.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+            return
+        self._serving = cycle
+        if not cycle.more_body or _declared(cycle) > WHOLE_BYTES:
+            self._run(cycle, app)
+            return
+        self._unbegun = app
+        self.flow.resume_reading()
+        if cycle.waiting_for_100_continue:
+            cycle.waiting_for_100_continue = False
+            self.transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        super().on_body(body)
+        if self._unbegun is not None:
+            if len(self.cycle.body) > WHOLE_BYTES:
+                self._begin()
+            else:
+                self.flow.resume_reading()
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        super().on_message_complete()
+        if self._unbegun is not None:
+            self._begin()
+
+    def _begin(self) -> None:
+        app, self._unbegun = self._unbegun, None
+        self._run(self.cycle, app)
+
+    def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._running -= 1
+                if self._gone and not self._running:
+                    self._release()
+
+        self._running += 1
+        super()._start_asgi_task(cycle, counted)
+
     # What the guard says.
 
     def has_sent(self) -> bool:
@@ -144,9 +199,6 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         """Hold nothing that is counted any more: what was sent ahead of its turn is left, or the connection ended."""
         if self._serving is None or self.waits is not None:
             self.drop()
-        elif self._in_turn_as is not None:
-            self._leave_turns()
-            self.turn_away()
         else:
             self._take_no_more(refusals.TOO_MANY_PIPELINED)
 
@@ -155,23 +207,8 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         if self.waits is not Wait.REQUEST:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.over = True
-        self._leave_turns()
         self.transport.abort()
         self._release()
-
-    # What the turns say.
-
-    def begin(self) -> None:
-        """It is the turn of what is being served."""
-        super().begin()
-        self._settle()
-
-    def turn_away(self) -> None:
-        """Too many requests wait for their turn."""
-        self._guard.note(refusals.BUSY.kind, self.peer)
-        self._unbegun = self._in_turn_as = self._serving = None
-        self.in_body = False
-        self._say(self._answer(refusals.BUSY))
 
     # How it goes on.
 
@@ -232,9 +269,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
             return Wait.READ, self._unread + ahead
         if self._serving is not None:
             mine = self.in_body and self.cycle is self._serving
-            if mine:
-                return Wait.BODY, self.request_bytes
-            return None, ahead if self._in_turn_as is None else ahead + self._in_turn_bytes
+            return (Wait.BODY, self.request_bytes) if mine else (None, ahead)
         if self.head_bytes:
             return Wait.HEADERS, ahead
         self._forget_request()
@@ -258,8 +293,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
             return False
         cycle.disconnected, cycle.waiting_for_100_continue = True, False
         cycle.message_event.set()
-        self._leave_turns()
-        self._serving = None
+        self._serving = self._unbegun = None
         if cycle.response_started:
             self.drop()
         return cycle.response_started
@@ -295,3 +329,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         if not self._released:
             self._released = True
             self._guard.release(self)
+
+
+def _declared(cycle: RequestResponseCycle) -> int:
+    return next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
