@@ -8,7 +8,7 @@ import socket
 import struct
 import termios
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -18,16 +18,13 @@ from uvicorn.server import ServerState
 from chassis.http import refusals
 from chassis.http.guard import Guard, Peer, Wait
 from chassis.http.refusals import Refusal
-from chassis.http.requests import MeasuredRequests
+from chassis.http.whole_requests import WholeRequests
 
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 _MOST_DISCARDED: Final = 1_048_576
-WHOLE_BYTES: Final = 262_144
-"""A body of up to so much is there before the application hears of its request: half a body costs no work then."""
 
 
-class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
+class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
     """Serves a connection within the limits of its listener's guard."""
 
     def __init__(self, config: Config, server_state: ServerState, guard: Guard, peer: Peer) -> None:
@@ -38,12 +35,7 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         self.unread_since: float | None = None
         self.buffered = 0
         self._guard = guard
-        self._gone = self._released = False
-        self._running = 0
-        """Requests that the application is working on."""
-        self._serving: RequestResponseCycle | None = None
-        self._unbegun: Any = None
-        """The application for what is being served, while its body is waited for."""
+        self._released = False
         self._last_word: Refusal | None = None
         """To be said when what came before has been answered."""
         self._body_since = 0.0
@@ -115,53 +107,6 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
             self.drop()
         else:
             super().shutdown()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self.flow.write_paused:
-            # Its answer would be held as well, and whoever does not read shall not have two.
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, app))
-            return
-        self._serving = cycle
-        if not cycle.more_body or _declared(cycle) > WHOLE_BYTES:
-            self._run(cycle, app)
-            return
-        self._unbegun = app
-        self.flow.resume_reading()
-        if cycle.waiting_for_100_continue:
-            cycle.waiting_for_100_continue = False
-            self.transport.write(_CONTINUE)
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        super().on_body(body)
-        if self._unbegun is not None:
-            if len(self.cycle.body) > WHOLE_BYTES:
-                self._begin()
-            else:
-                self.flow.resume_reading()
-
-    def on_message_complete(self) -> None:
-        """The request is complete."""
-        super().on_message_complete()
-        if self._unbegun is not None:
-            self._begin()
-
-    def _begin(self) -> None:
-        app, self._unbegun = self._unbegun, None
-        self._run(self.cycle, app)
-
-    def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
-        async def counted(scope: Any, receive: Any, send: Any) -> None:
-            try:
-                await app(scope, receive, send)
-            finally:
-                self._running -= 1
-                if self._gone and not self._running:
-                    self._release()
-
-        self._running += 1
-        super()._start_asgi_task(cycle, counted)
 
     # What the guard says.
 
@@ -329,7 +274,3 @@ class GuardedProtocol(MeasuredRequests, asyncio.BufferedProtocol):
         if not self._released:
             self._released = True
             self._guard.release(self)
-
-
-def _declared(cycle: RequestResponseCycle) -> int:
-    return next((int(value) for name, value in cycle.scope["headers"] if name == b"content-length"), 0)
