@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEMBERS := contracts chassis adapter-kit services/gateway services/orchestrator services/fal-adapter \
-	services/replicate-adapter services/log-sink sandbox cli
+	services/replicate-adapter services/log-sink sandbox cli chaos
 
 PYTHON ?= python3
 # A uv of our own, in .tools, where there is none.
@@ -57,11 +57,11 @@ test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Mav
 
 .PHONY: chaos
 chaos: install ## Prove the promises: faults on a real cluster, and a checker; ROUNDS=20 JOBS=500 KILLS=25 SEED=1 ROWS=all FULL=1
-	$(BIN)/python tests/chaos $(CHAOS_ARGS)
+	$(BIN)/python -m chaos $(CHAOS_ARGS)
 
 .PHONY: chaos-short
 chaos-short: install ## The five minutes of it that fit into every run
-	$(BIN)/python tests/chaos --rows 3,4,6 --rounds 1 --jobs 150 --kills 8 $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m chaos --rows 3,4,6 --rounds 1 --jobs 150 --kills 8 $(if $(SEED),--seed $(SEED))
 
 .PHONY: docs
 docs: install ## Write the schemas, the AsyncAPI document and the README's diagram from the contracts

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from checker import check
+from chaos.checks.checker import check
+from chaos.evidence.model import DeadLetter, Event, Evidence, Tables, Told, Window
 from contracts.ids import attempt_id_for, job_id_for
-from evidence import DeadLetter, Event, Evidence, Tables, Told, Window
 
 NOON = 1_800_000_000.0
 TOKEN = "t-0001"

@@ -19,13 +19,14 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.e2e.conftest import System, system_on
+from tests.patience import patient
 
-import crash_points
+from chaos import crash_points
+from chaos.crash_points import POINTS, NoSuchSeam, Order, Point
 from chassis.delivery.consumer import BatchConsumer
 from contracts.ids import job_id_for
 from contracts.messages.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.topics import ATTEMPTS, PARTITIONS
-from crash_points import POINTS, NoSuchSeam, Order, Point
 from gateway.context import TENANT
 from segue_cli.local.process import Child, child
 from segue_cli.stack.components import log_to
@@ -76,7 +77,7 @@ def test_the_launcher_refuses_a_wrong_point_before_it_starts_anything() -> None:
             env={"PATH": os.defpath, **env},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=patient(30),
             check=False,
         )
         assert (done.returncode, "'nowhere' is no crash point" in done.stderr) == (1, True)

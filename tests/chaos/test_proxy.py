@@ -9,8 +9,9 @@ from contextlib import suppress
 
 import pytest
 import pytest_asyncio
+from tests.patience import patient
 
-from proxy import Proxy, Trap
+from chaos.cluster.proxy import Proxy, Trap
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -62,7 +63,7 @@ async def said(connection: Connection, line: bytes, within_s: float = 5) -> byte
 
 
 async def reaches(echo: Echo, line: bytes) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         while line not in echo.heard:  # noqa: ASYNC110 - the echo has nobody to tell
             await asyncio.sleep(0.01)
 
@@ -111,7 +112,7 @@ async def test_a_reset_is_a_reset_and_not_an_end(proxy: Proxy, connection: Conne
 async def test_half_a_connection_still_hears_the_answer(proxy: Proxy, connection: Connection, echo: Echo) -> None:
     await said(connection, b"hello\n")
     proxy.half_close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(patient(5)):
         assert await connection[0].read() == b"bye\n"
 
 

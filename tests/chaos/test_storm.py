@@ -3,11 +3,11 @@
 import random
 from itertools import pairwise
 
+from chaos.load.faults import BY_REQUEST, FOR_A_WHILE, TO_THE_DEADLINE, by_request, for_a_while
+from chaos.load.requests import HOPELESS_S, wish
+from chaos.load.storm import plan
 from contracts.topics import SERVICES
-from injected import BY_REQUEST, FOR_A_WHILE, TO_THE_DEADLINE, by_request, for_a_while
 from sandbox.runs.faults import Rule
-from storm import plan
-from wishes import HOPELESS_S, wish
 
 KILLS = 36
 JOBS = 600

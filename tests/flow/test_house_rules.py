@@ -48,6 +48,7 @@ SLEEPS = {
 
 SLEEPS_OF_TESTS = {
     "tests/chassis/toy.py": "what the toy is told to do",
+    "tests/chaos/test_proxy.py": "the pace of a client",
     "tests/cli/demo/test_demo.py": "a moment to interrupt it at",
     "tests/cli/stack/test_starting.py": "nothing may be said in it",
     "tests/e2e/test_crashes.py": "the outage that is tried",
@@ -137,8 +138,8 @@ def sleeping_loops(tree: ast.AST) -> list[str]:
 
 
 def is_test(name: str) -> bool:
-    """Whether the file is one of the tests; the chaos program has a pace and limits of its own."""
-    return name.startswith("tests/") and name.endswith(".py") and not name.startswith("tests/chaos/")
+    """Whether the file is one of the tests."""
+    return name.startswith("tests/") and name.endswith(".py")
 
 
 def is_number(node: ast.expr | None) -> bool:

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import pytest_asyncio
-from tests.chaos.proxy import Proxy
 
+from chaos.cluster.proxy import Proxy
 from contracts.topics import SERVICES
 from segue_cli.local.process import child
 

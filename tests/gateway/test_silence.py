@@ -15,8 +15,8 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from tests.chaos.proxy import Proxy
 
+from chaos.cluster.proxy import Proxy
 from contracts.ids import attempt_id_for, job_id_for
 from gateway.context import TENANT
 from gateway.queries import database, provider_health

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import pytest_asyncio
-from tests.chaos.proxy import Proxy
 
+from chaos.cluster.proxy import Proxy
 from chassis.postgres import limits
 from chassis.postgres.connect import connect
 from chassis.postgres.limits import Silent, bounded, drop_idle, leased, transaction

@@ -1,0 +1,134 @@
+"""Proves Segue's promises, or shows where they break: a real cluster, all services, faults from a seed, and a checker.
+
+Exit code 1: something was violated; the report and the console say what, and how to run it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from chaos.checks.checker import Violation
+from chaos.cluster.fleet import fleet_on
+from chaos.cluster.scale import FULL, SHORT
+from chaos.report import Totals, report
+from chaos.rows import consumers, crashes, database, events, providers, webhooks, zombies
+from chaos.rows.base import Row
+from chaos.run import Result, Run
+from segue_cli.stack.signals import run_until_told
+
+
+def rows() -> dict[int, Row]:
+    """Every row of the fault matrix that there is."""
+    found: dict[int, Row] = {}
+    for module in (crashes, zombies, consumers, database, providers, webhooks, events):
+        found |= module.ROWS
+    return dict(sorted(found.items()))
+
+
+def chosen(names: str) -> list[Row]:
+    """The rows that are named: `all`, `none`, or numbers with commas between them."""
+    if names == "none":
+        return []
+    known = rows()
+    if names == "all":
+        return list(known.values())
+    numbers = [int(one) for one in names.split(",")]
+    if unknown := [n for n in numbers if n not in known]:
+        sys.exit(f"there is no row {unknown[0]}: one of {', '.join(map(str, known))}")
+    return [known[n] for n in numbers]
+
+
+def say(line: str) -> None:
+    """One line on the console, at once, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def told(result: Result) -> None:
+    """What came of one row or storm."""
+    say(f"{result.name} ({result.title}): {'clean' if result.clean else 'NOT CLEAN'} after {result.took_s:.0f} s")
+    for line in result.seen:
+        say(f"  {line}")
+    if result.clean:
+        return
+    say(f"  again: python -m chaos {result.again}")
+    for what in [*([result.wrong] if result.wrong else []), *map(str, result.violations[:20])]:
+        say(f"  ! {what}")
+    for act in result.acts:
+        say(f"  | {act}")
+
+
+async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) -> int:
+    """Run everything that was asked for; the exit code."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="segue-chaos-") as name:
+        folder = Path(name) / "fleet"
+        say("starting three brokers, Postgres, both providers, and all services")
+        async with fleet_on(folder, {}, FULL if options.full else SHORT) as fleet:
+            say(f"all are ready after {time.monotonic() - began:.0f} s")
+            done = Run(fleet, audit, say)
+            for work in planned(done, which, options):
+                started = time.monotonic()
+                result = await work
+                result.took_s = time.monotonic() - started
+                told(result)
+                write(done, options, began)
+            overall = await done.everything()
+            write(done, options, began, overall)
+            shutil.copy(fleet.bills_file, audit / "bills.jsonl")
+            clean = all(one.clean for one in done.results) and not overall
+            if not clean:
+                shutil.copytree(folder / "logs", audit / "logs")
+    for violation in overall:
+        say(f"! over the whole run: {violation}")
+    say(f"{'clean' if clean else 'NOT CLEAN'}: {options.report}, and what it was made from in {audit}")
+    return 0 if clean else 1
+
+
+def planned(done: Run, which: Sequence[Row], options: argparse.Namespace) -> Iterator[Coroutine[Any, Any, Result]]:
+    """First the rows, then the storms, each announced."""
+    for row in which:
+        say(f"row {row.number}: {row.title}")
+        yield done.row(row, options.seed)
+    for n in range(options.rounds):
+        say(f"storm {n + 1} of {options.rounds}: {options.jobs} jobs, {options.kills} kills")
+        yield done.storm(options.seed + n, options.jobs, options.kills, options.rate)
+
+
+def write(done: Run, options: argparse.Namespace, began: float, overall: Sequence[Violation] = ()) -> None:
+    """The report of all that was done so far: should the rest not come to be, there is at least that."""
+    took_s = time.monotonic() - began
+    totals = Totals(options.seed, took_s, done.kills, done.faults, done.rungs.total(), overall)
+    options.report.write_text(report(done.results, done.evidence, totals))
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=2, help="storms (2)")
+    parser.add_argument("--jobs", type=int, default=500, help="requests in each storm (500)")
+    parser.add_argument("--kills", type=int, default=25, help="kills in each storm (25)")
+    parser.add_argument("--rate", type=float, default=8.0, help="requests a second (8)")
+    parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000, help="of the first storm (the time)")
+    parser.add_argument("--rows", default="all", help="of the fault matrix: all, none, or 1,2,3 (all)")
+    parser.add_argument("--full", action="store_true", help="rows as long and as large as the matrix has them")
+    parser.add_argument("--report", type=Path, default=Path("chaos-report.md"), help="where it goes (chaos-report.md)")
+    options = parser.parse_args()
+    which = chosen(options.rows)
+    audit = options.report.resolve().parent / "chaos-audit"
+    shutil.rmtree(audit, ignore_errors=True)
+    audit.mkdir(parents=True)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # Of brokers that are away it has a lot to say.
+    say(f"seed {options.seed}")
+    return run_until_told(run(options, which, audit))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

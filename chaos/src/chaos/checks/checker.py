@@ -1,0 +1,160 @@
+"""Whether Segue kept its promises: a pure judgement over what clients, bills, events and tables say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from chaos.checks.endings import wrong_endings
+from chaos.checks.money import paid_twice
+from chaos.evidence.joined import FINAL, AttemptFile, JobFile, Joined, join, token_in
+from chaos.evidence.model import Evidence
+
+Kind = Literal["lost", "paid_twice", "stuck", "phantom", "wrong_ending", "gap", "dead_letter"]
+KINDS: Final[tuple[Kind, ...]] = ("lost", "paid_twice", "stuck", "phantom", "wrong_ending", "gap", "dead_letter")
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken promise, with what shows it."""
+
+    kind: Kind
+    subject: str
+    """The job or attempt, or what else it is about."""
+    evidence: str
+    token: str | None = None
+
+
+def check(evidence: Evidence, *, dead_letters: bool = False) -> list[Violation]:
+    """All violations that the evidence shows; `dead_letters` says that some were meant to be."""
+    joined = join(evidence)
+    found = [*_global(evidence, joined, dead_letters=dead_letters)]
+    stored = {row["event_id"] for row in evidence.tables.log}
+    for job in joined.jobs.values():
+        told: list[tuple[Kind, str, str]] = [
+            *(("lost", job.job_id, what) for what in _lost(job, stored)),
+            *(("paid_twice", subject, what) for subject, what in paid_twice(job, joined.endings)),
+            *(("stuck", subject, what) for subject, what in _stuck(job)),
+            *(("phantom", subject, what) for subject, what in _phantoms(job)),
+            *(("wrong_ending", subject, what) for subject, what in wrong_endings(job, evidence.windows)),
+            *(("gap", subject, what) for subject, what in _gaps(job)),
+        ]
+        found += [Violation(kind, subject, what, job.token) for kind, subject, what in told]
+    return found
+
+
+def _global(evidence: Evidence, joined: Joined, *, dead_letters: bool) -> Iterator[Violation]:
+    """What concerns no one job."""
+    for what in evidence.tables.unfinished:
+        yield Violation("stuck", "the tables", what)
+    for stray in joined.strays:
+        yield Violation("phantom", str(stray["request_id"]), "a POST that names no attempt", token_in(stray["input"]))
+    for token, ids in joined.tokens.items():
+        if len(ids) > 1:
+            yield Violation("phantom", token, f"one key became {len(ids)} jobs: {sorted(ids)}", token)
+    asked = {one.token for one in evidence.told}
+    for job in joined.jobs.values():
+        if job.token not in asked and not job.told:
+            yield Violation("phantom", job.job_id, "a job that nobody asked for", job.token)
+    yield from _of_the_sink(evidence)
+    for letter in () if dead_letters else evidence.dead_letters:
+        yield Violation(
+            "dead_letter", letter.key, f"{letter.service} buried a record of {letter.topic}: {letter.error}"
+        )
+
+
+def _of_the_sink(evidence: Evidence) -> Iterator[Violation]:
+    for place, end in evidence.ends.items():
+        if evidence.tables.next_offsets.get(place, 0) != end:
+            read = evidence.tables.next_offsets.get(place, 0)
+            yield Violation("gap", f"{place[0]}/{place[1]}", f"the log-sink stands at {read} of {end}")
+    stored = Counter(row["event_id"] for row in evidence.tables.log)
+    for event_id in (one for one, times in stored.items() if times > 1):
+        yield Violation("gap", event_id, f"the log-sink has stored this event {stored[event_id]} times")
+
+
+def _lost(job: JobFile, stored: set[str]) -> Iterator[str]:
+    if job.accepted:
+        if not job.requested:
+            yield "a client was told 202, and segue.requests does not have it"
+        if not job.ends:
+            yield "a client was told 202, and no event says how it ended"
+        if job.row is None:
+            yield "a client was told 202, and the read model has no row of it"
+    for told in job.told:
+        if told.status == 404:
+            yield f"{told.asked} of a job that was accepted was answered 404"
+    events = [*job.requested, *job.events, *(one for attempt in job.attempts.values() for one in attempt.events)]
+    missing = sorted({one.type for one in events if one.event_id not in stored})
+    if missing:
+        yield f"the log-sink has not stored: {', '.join(missing)}"
+    yield from (what for attempt in job.in_order() for what in _lost_attempt(attempt))
+
+
+def _lost_attempt(attempt: AttemptFile) -> Iterator[str]:
+    if attempt.ordered is not None and attempt.ledger is None:
+        yield f"{attempt.attempt_id} was ordered, and no ledger has it"
+    if attempt.ledger is not None and attempt.row is None:
+        yield f"{attempt.attempt_id} is in a ledger, and the read model has no row of it"
+
+
+def _stuck(job: JobFile) -> Iterator[tuple[str, str]]:
+    if job.row is not None and job.row["status"] not in FINAL:
+        yield job.job_id, f"the read model says that it is {job.row['status']}"
+    if job.decided is not None and job.decided["state"] not in FINAL:
+        yield job.job_id, f"the orchestrator has it as {job.decided['state']}"
+    for attempt in job.in_order():
+        if attempt.ledger is not None and attempt.ledger["state"] not in FINAL:
+            yield attempt.attempt_id, f"the ledger has it as {attempt.ledger['state']}"
+        if attempt.ordered is not None and attempt.ordered["live"]:
+            yield attempt.attempt_id, "the orchestrator takes it for live"
+
+
+def _phantoms(job: JobFile) -> Iterator[tuple[str, str]]:
+    if not job.requested and (job.row or job.decided):
+        yield job.job_id, "a job without a request"
+    for attempt in job.in_order():
+        if attempt.ordered is None:
+            yield attempt.attempt_id, "an attempt that the orchestrator did not order"
+        yield from ((attempt.attempt_id, what) for what in _of_nobody(attempt))
+    for artifact in job.artifacts:
+        made = job.attempts.get(artifact["attempt_id"])
+        if made is None or made.last is None or made.last.type != "attempt.succeeded":
+            yield artifact["attempt_id"], f"the artifact {artifact['name']} of an attempt that did not succeed"
+
+
+def _of_nobody(attempt: AttemptFile) -> Iterator[str]:
+    """Bills that their attempt does not know, and runs that nobody billed."""
+    refs = {bill["request_id"] for bill in attempt.bills}
+    known = attempt.ledger["provider_ref"] if attempt.ledger is not None else None
+    held = attempt.last is not None and attempt.last.data.get("kind") == "ambiguous_submission"
+    for ref in sorted(refs - {known}) if not held else ():
+        yield f"a bill for the run {ref}, while its attempt knows {known or 'of none'}"
+    if known is not None and known not in refs:
+        yield f"it claims the run {known}, which its provider has not accepted for it"
+
+
+def _gaps(job: JobFile) -> Iterator[tuple[str, str]]:
+    numbers = [attempt.n for attempt in job.in_order() if attempt.row is not None]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield job.job_id, f"its attempts are numbered {numbers}"
+    if (what := _uneven([one.data["version"] for one in job.events], job.row)) is not None:
+        yield job.job_id, what
+    for attempt in job.in_order():
+        if (what := _uneven([one.data["version"] for one in attempt.events], attempt.row)) is not None:
+            yield attempt.attempt_id, what
+
+
+def _uneven(versions: list[int], row: object) -> str | None:
+    """What is wrong with the versions of one subject's events, and of its row."""
+    counted = Counter(versions)
+    if sorted(counted) != list(range(1, len(counted) + 1)):
+        return f"its events have the versions {sorted(counted)}"
+    if twice := sorted(version for version, times in counted.items() if times > 1):
+        return f"different events have the same version {twice}"
+    stored = row["version"] if isinstance(row, dict) else None
+    if stored is not None and versions and stored != max(versions):
+        return f"the read model has version {stored} of {max(versions)}"
+    return None

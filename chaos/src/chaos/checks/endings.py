@@ -1,0 +1,190 @@
+"""Whether every job ended as all sides say, and for a reason that was there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from chaos.evidence.joined import FINAL, AttemptFile, JobFile
+from chaos.evidence.model import Told, Window
+from chaos.load.faults import excused
+from contracts.failures import FAILURES, FailureKind
+
+ANSWERS: Final[dict[str, frozenset[int | None]]] = {
+    "post": frozenset({202, 503, None}),
+    "repeat": frozenset({202, 503, None}),
+    # Where the database was away at the first request, only the orchestrator knows that it was another one.
+    "conflict": frozenset({202, 422, 503, None}),
+    "cancel": frozenset({200, 202, 409, 503, None}),
+    "page": frozenset({200, 503, None}),
+    "job": frozenset({200, 404, 503, None}),
+    "artifact": frozenset({200, 503, None}),
+}
+"""What a client may be told; a 404 of a job is lost, and judged as that."""
+AFTERMATH_S: Final = 30.0
+"""How long after a fault was mended an attempt may still end by it: the time in which a lost answer is settled."""
+THROTTLED: Final = 429
+UNASKED: Final = frozenset({"unavailable", "unreachable", "expired"})
+SHORT_DEADLINE_S: Final = 100.0
+"""A deadline shorter than this may pass because of faults; the usual one may not."""
+TELLING: Final = {"job.succeeded": "succeeded", "job.failed": "failed", "job.cancelled": "cancelled"}
+
+
+def wrong_endings(job: JobFile, windows: Sequence[Window]) -> Iterator[tuple[str, str]]:
+    """What is wrong with how a job and its attempts ended: subject and evidence."""
+    for told in job.told:
+        if told.status not in ANSWERS[told.asked]:
+            yield job.job_id, f"{told.asked} was answered {told.status}: {_brief(told)}"
+    for attempt in job.in_order():
+        yield from ((attempt.attempt_id, what) for what in _attempt(attempt))
+    if not job.ends:
+        return
+    yield from ((job.job_id, what) for what in _changed(job))
+    yield from ((job.job_id, what) for what in _disagreement(job))
+    match TELLING[job.ends[-1].type]:
+        case "succeeded":
+            yield from ((job.job_id, what) for what in _success(job))
+        case "failed":
+            yield from ((job.job_id, what) for what in _failure(job, windows))
+        case "cancelled" if not any(one.asked == "cancel" for one in job.told):
+            yield job.job_id, "cancelled, and no client asked for it"
+
+
+def _changed(job: JobFile) -> Iterator[str]:
+    """An end is an end, save for one: expired unsent, and then accepted in time when it was asked for again."""
+    ends = [TELLING[one.type] for one in job.ends]
+    revived = [one for one in job.ends[:-1] if not _unsent(one.data)]
+    if revived:
+        yield f"it ended more than once: {ends}"
+    told = [str(one.body["status"]) for one in job.told if one.asked in ("page", "job") and one.status == 200]
+    if job.accepted and not any(one.asked == "job" and one.status == 200 for one in job.told):
+        yield "at the end its client could not look it up"
+    final = [status for status in told if status in FINAL]
+    if len(set(final)) > 1 and revived:
+        yield f"clients were told of different ends: {final}"
+    if final and final[-1] != ends[-1]:
+        yield f"the last event says {ends[-1]}, and the last client was told {final[-1]}"
+    if told and told[-1] not in FINAL:
+        yield f"at the end a client was told that it is {told[-1]}"
+
+
+def _unsent(end: Any) -> bool:
+    return end.get("kind") == "expired" and not end.get("attempts")
+
+
+def _disagreement(job: JobFile) -> Iterator[str]:
+    status = TELLING[job.ends[-1].type]
+    if job.row is not None and job.row["status"] != status:
+        yield f"the last event says {status}, the read model {job.row['status']}"
+    if job.decided is not None and job.decided["state"] != status:
+        yield f"the last event says {status}, the orchestrator {job.decided['state']}"
+
+
+def _success(job: JobFile) -> Iterator[str]:
+    end = job.ends[-1].data
+    made = job.attempts.get(end["attempt_id"])
+    if made is None or made.end is None or made.end.type != "attempt.succeeded":
+        yield f"it succeeded by {end['attempt_id']}, which did not"
+    elif not made.bills:
+        yield f"it succeeded by {end['attempt_id']}, which nobody was paid for"
+    said = {one["name"]: (one["sha256"], one["size_bytes"]) for one in end["artifacts"]}
+    rows = {
+        one["name"]: (one["sha256"], one["size_bytes"])
+        for one in job.artifacts
+        if one["attempt_id"] == end["attempt_id"]
+    }
+    got = {
+        one.body["name"]: (one.body["sha256"], one.body["size_bytes"])
+        for one in job.told
+        if one.asked == "artifact" and one.status == 200
+    }
+    if not said:
+        yield "it succeeded without an artifact"
+    if rows != said:
+        yield f"its event names the artifacts {said}, the read model {rows}"
+    if got != said:
+        yield f"its event names the artifacts {said}, and its client got {got}"
+
+
+def _failure(job: JobFile, windows: Sequence[Window]) -> Iterator[str]:
+    end = job.ends[-1]
+    kind = end.data["kind"]
+    words = tuple(job.wish.get("faults", ()))
+    for attempt in job.in_order():
+        if (what := _unexcused(job, attempt, words, windows)) is not None:
+            yield f"failed with {kind}: {what}"
+    live = [one.attempt_id for one in job.in_order() if one.end is None]
+    if live:
+        yield f"failed with {kind} while {live} had not ended"
+    if kind == "expired" and not _may_expire(job, words, windows):
+        yield f"expired although its deadline was far and nothing held it up: {end.data['message']}"
+    if kind not in ("expired", "no_route") and not any(
+        one.end and one.end.data.get("kind") == kind for one in job.in_order()
+    ):
+        yield f"failed with {kind}, which none of its attempts did"
+    if kind == "no_route" and not job.attempts:
+        yield f"no way was found for it: {end.data['message']}"
+
+
+def _may_expire(job: JobFile, words: Sequence[str], windows: Sequence[Window]) -> bool:
+    if _unsent(job.ends[-1].data) and any(one.asked == "post" and one.status != 202 for one in job.told):
+        return True  # It came into the log too late, and its client was not told otherwise.
+    if _away_all_the_time(job, windows):
+        return True
+    wish = job.wish.get("fields", {})
+    deadline_s = wish.get("deadline_s")
+    return bool(deadline_s is not None and deadline_s < SHORT_DEADLINE_S and (words or windows or deadline_s < 15))
+
+
+def _away_all_the_time(job: JobFile, windows: Sequence[Window]) -> bool:
+    """Whether its providers could not be reached from its request to its deadline, and no POST got to them."""
+    kinds = {one.end.data.get("kind") for one in job.attempts.values() if one.end is not None}
+    if job.deadline_at is None or not job.requested or not kinds <= UNASKED:
+        return False
+    if any(one.posts for one in job.attempts.values()):
+        return False
+    began, ended = min(one.at for one in job.requested).timestamp(), job.deadline_at.timestamp()
+    away = [one for one in windows if FailureKind.UNREACHABLE in one.explains]
+    return any(one.began <= began and ended <= one.ended for one in away)
+
+
+def _unexcused(job: JobFile, attempt: AttemptFile, words: Sequence[str], windows: Sequence[Window]) -> str | None:
+    """What is wrong with why an attempt failed, if something is."""
+    end = attempt.end
+    if end is None or end.type != "attempt.failed":
+        return None
+    kind = FailureKind(end.data["kind"])
+    began = min([one.at.timestamp() for one in attempt.events])
+    ended = end.at.timestamp()
+    then = [one for one in windows if one.began < ended and one.ended + AFTERMATH_S > began]
+    if kind is FailureKind.UNAVAILABLE and all(post["status"] == THROTTLED for post in attempt.posts):
+        return None  # Nothing was asked, or it was put off and not asked again: nothing was paid, and the job goes on.
+    if kind is FailureKind.UNREACHABLE and not attempt.posts:
+        return None  # True, by the book: no POST came.
+    if kind is FailureKind.AMBIGUOUS_SUBMISSION and job.deadline_at is not None and end.at >= job.deadline_at:
+        return None  # There was no time left to find out; it is held, and nobody pays again.
+    if kind is FailureKind.EXPIRED:
+        return None  # The job's own end is judged by its deadline.
+    if excused(kind, attempt.provider, words, then):
+        return None
+    blamed = ", ".join([*words, *(one.fault for one in then)]) or "nothing"
+    return f"{attempt.attempt_id} at {attempt.provider} ended as {kind} ({end.data['message']!r}); wrong was: {blamed}"
+
+
+def _attempt(attempt: AttemptFile) -> Iterator[str]:
+    last = attempt.last
+    if last is None:
+        return
+    state = last.type.removeprefix("attempt.")
+    for name, said in (("read model", attempt.row), ("ledger", attempt.ledger)):
+        now = said["state"] if said is not None else state
+        if now != state:
+            yield f"its last event says {state}, the {name} {now}"
+    if last.type == "attempt.failed" and FailureKind(last.data["kind"]) not in FAILURES:
+        yield f"it failed with {last.data['kind']}, which is no kind"
+    if last.type == "attempt.failed" and last.data["accepted"] and not attempt.bills:
+        yield "it says that it was accepted, and the provider has no bill of it"
+
+
+def _brief(told: Told) -> str:
+    return str(dict(told.body))[:300]

@@ -1,0 +1,141 @@
+"""The three brokers under the chaos: each can be killed, frozen and started again on its port with its data."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from chassis.kafka.topics import admin
+from segue_cli.local.process import Child, child, ready_with
+from segue_cli.stack.components import log_to
+
+LAUNCHER = Path(__file__).resolve().parents[4] / "deploy" / "kafka" / "kafka.py"
+GONE_WITHIN_S = 10.0
+READY_WITHIN_S = 90.0
+
+
+class Broker:
+    """One broker. Its first process is the launcher's child; those after it are ours."""
+
+    def __init__(self, row: Mapping[str, Any], count: Callable[[str], None]) -> None:
+        self.name = f"broker-{row['id']}"
+        self.id, self.port, self.dir = int(row["id"]), int(row["port"]), Path(row["dir"])
+        self.pid = int(row["pid"])
+        self._argv: list[str] = list(row["start"])
+        self._count = count
+        self._ours: Child | None = None
+        self._stack = AsyncExitStack()
+        self._up = True
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a process."""
+        return self._up and (self._ours is None or self._ours.returncode is None)
+
+    async def kill(self) -> None:
+        """SIGKILL it, and wait until it is gone."""
+        self._count("SIGKILL broker")
+        await self._end(signal.SIGKILL)
+
+    async def term(self) -> None:
+        """Ask it to hand its partitions over and to stop; wait until it is gone."""
+        self._count("SIGTERM broker")
+        await self._end(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Freeze it."""
+        self._count("SIGSTOP broker")
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Let it go on."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+    async def start(self) -> None:
+        """Start it again where it was; harmless while it runs. Does not wait until it is ready."""
+        if self.running:
+            self.cont()
+            return
+        await self._stack.aclose()
+        take, close = log_to(self.dir / "broker.log")
+        self._stack.callback(close)
+        self._ours = await self._stack.enter_async_context(child(self._argv, name=self.name, on_line=take))
+        self.pid, self._up = self._ours.pid, True
+
+    async def close(self) -> None:
+        """End what was started here."""
+        if self._ours is not None:
+            self.cont()
+            await self._ours.stop(signal.SIGKILL)
+        await self._stack.aclose()
+
+    async def _end(self, sig: signal.Signals) -> None:
+        os.kill(self.pid, sig)
+        self.cont()
+        if self._ours is not None:
+            await self._ours.stop(sig, grace_s=GONE_WITHIN_S)
+        else:
+            await self._gone()
+        self._up = False
+
+    async def _gone(self) -> None:
+        deadline = asyncio.get_running_loop().time() + GONE_WITHIN_S
+        while Path(f"/proc/{self.pid}").exists():  # noqa: ASYNC240 - the launcher reaps it, and tells nobody
+            if asyncio.get_running_loop().time() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+            await asyncio.sleep(0.05)
+
+
+class Brokers:
+    """All of them."""
+
+    def __init__(self, servers: str, members: list[Broker]) -> None:
+        self.servers = servers
+        self.members = members
+
+    def __iter__(self) -> Iterator[Broker]:
+        return iter(self.members)
+
+    def __getitem__(self, n: int) -> Broker:
+        return self.members[n]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    async def known(self) -> int:
+        """How many of them the cluster knows to be up; 0 while it does not answer."""
+        try:
+            async with asyncio.timeout(5), admin(self.servers) as client:
+                return len((await client.describe_cluster())["brokers"])
+        except (KafkaError, OSError, TimeoutError):
+            return 0
+
+    async def whole(self) -> None:
+        """Start those that are down, and wait until the cluster knows them all. Raises TimeoutError."""
+        for one in self.members:
+            await one.start()
+        async with asyncio.timeout(READY_WITHIN_S):
+            while await self.known() < len(self.members):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def brokers_on(count: Callable[[str], None], how_many: int = 3) -> AsyncIterator[Brokers]:
+    """A real Apache Kafka in a folder that goes away; `count` is told of every signal sent to a broker."""
+    argv = [sys.executable, str(LAUNCHER), "--brokers", str(how_many)]
+    async with child(argv, name="kafka", ready=ready_with("brokers"), ready_within_s=180) as launcher:
+        members = [Broker(row, count) for row in launcher.ready["brokers"]]
+        try:
+            yield Brokers(launcher.ready["bootstrap_servers"], members)
+        finally:
+            for one in members:
+                await one.close()

@@ -1,0 +1,189 @@
+"""All of Segue with spares, on three brokers, and a hand on every process of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+from chaos.cluster.brokers import Brokers, brokers_on
+from chaos.cluster.environment import catalogue_in, database_on, providers_on
+from chaos.cluster.replica import POLL_S, Replica
+from chaos.cluster.scale import SHORT, Extent
+from contracts.topics import ADAPTERS, SERVICES, ServiceName
+from segue_cli.local.postgres import LocalPostgres
+from segue_cli.stack.topics import ensure_topics
+
+SPARES = {"gateway": 1, "log-sink": 1}
+"""How many of each service run; two where nothing is said."""
+SETTINGS = {
+    "MUSIC_PROVIDER": "fal",
+    "SEGUE_KAFKA_SESSION_TIMEOUT_S": "6",
+    "SEGUE_KAFKA_FETCH_WAIT_MS": "100",
+    "SEGUE_SUBMIT_TIMEOUT_S": "2",
+    "SEGUE_START_DEADLINE_S": "6",
+    "SEGUE_SUBMIT_GRACE_S": "15",
+    "SEGUE_JOB_DEADLINE_S": "180",
+    "SEGUE_BREAKER_OPEN_S": "0.2",
+    "SEGUE_CALLBACK_SECRET": "0123456789abcdef0123456789abcdef",
+}
+SANDBOX_SETTINGS = {
+    "queue_s": 0.05,
+    "run_s": 0.2,
+    "fal_webhook_retries_s": [1, 2, 4, 8],
+    "replicate_webhook_retries_s": [1, 2, 4, 8],
+}
+WHOLE_WITHIN_S = 120.0
+SHUT_UNTIL = (
+    "SELECT body ->> 'open_until' AS opens, body ->> 'probe_until' AS probed, body ->> 'state' AS state FROM {}"
+)
+
+
+class Fleet:
+    """Everything that runs; `tally` counts each signal that was sent, by name and target."""
+
+    def __init__(
+        self,
+        folder: Path,
+        env: dict[str, str],
+        brokers: Brokers,
+        database: LocalPostgres,
+        clients: Sequence[httpx.AsyncClient],
+        tally: Counter[str],
+        extent: Extent,
+    ) -> None:
+        self.folder, self.env, self.brokers, self.postgres, self.tally = folder, env, brokers, database, tally
+        self.pages, self.sandbox = clients
+        self.extent = extent
+        self.api: httpx.AsyncClient
+        self.bills_file: Path
+        self.members: list[Replica] = []
+        self._named: Counter[str] = Counter()
+
+    def replicas(self, service: ServiceName) -> list[Replica]:
+        """The replicas of one service, those that are down too."""
+        return [one for one in self.members if one.service == service]
+
+    def replica(self, name: str) -> Replica:
+        """The replica of this name, as in `fal-adapter-1`."""
+        return next(one for one in self.members if one.name == name)
+
+    def add(self, service: ServiceName) -> Replica:
+        """One replica more; it is not started yet."""
+        self._named[service] += 1
+        one = Replica(self, service, f"{service}-{self._named[service]}")
+        self.members.append(one)
+        return one
+
+    async def remove(self, replica: Replica) -> None:
+        """One replica fewer: it is told to stop, and is no part of the fleet any more."""
+        await replica.term()
+        await replica.close()
+        self.members.remove(replica)
+
+    async def faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Add rules by which the providers misbehave, behind those in force."""
+        (await self.sandbox.post("/faults", json=list(rules))).raise_for_status()
+
+    async def well(self) -> None:
+        """Have both providers behave, and wait until no gate turns attempts away because they did not."""
+        (await self.sandbox.put("/faults", json=[])).raise_for_status()
+        deadline = time.monotonic() + WHOLE_WITHIN_S
+        while shut := await self._shut_gates():
+            assert time.monotonic() < deadline, f"these gates did not open within {WHOLE_WITHIN_S:.0f} s: {shut}"
+            await asyncio.sleep(POLL_S)
+
+    async def whole(self) -> None:
+        """Bring every broker, the database and every replica back up, and wait until all are ready."""
+        await asyncio.gather(self.brokers.whole(), self.postgres.start())
+        deadline = time.monotonic() + WHOLE_WITHIN_S
+        while unready := await self._unready():
+            waiting = ", ".join(one.name for one in unready)
+            assert time.monotonic() < deadline, f"not ready within {WHOLE_WITHIN_S:.0f} s: {waiting}"
+            await asyncio.sleep(POLL_S)
+
+    @asynccontextmanager
+    async def supervised(self) -> AsyncIterator[None]:
+        """Start again whatever ends without being told to, as an orchestrator of containers would."""
+
+        async def watch() -> None:
+            while True:
+                for one in self.members:
+                    if one.wanted and not one.running:
+                        self.tally[f"exit {one.returncode} {one.service}"] += 1
+                        await one.start()
+                await asyncio.sleep(0.5)
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+
+    async def _unready(self) -> list[Replica]:
+        for one in self.members:
+            one.cont()
+            if not one.running:
+                await one.start()
+        ready = await asyncio.gather(*(one.is_ready() for one in self.members))
+        return [one for one, is_ready in zip(self.members, ready, strict=True) if not is_ready]
+
+    async def _shut_gates(self) -> list[str]:
+        connection = await asyncpg.connect(self.env["DATABASE_URL"])
+        try:
+            tables = [f"{adapter.replace('-', '_')}.gates" for adapter in ADAPTERS]
+            rows = [row for table in tables for row in await connection.fetch(SHUT_UNTIL.format(table))]
+        finally:
+            await connection.close()
+        now = datetime.now(UTC)
+        times = [row["opens"] if row["state"] == "open" else row["probed"] for row in rows if row["state"] != "closed"]
+        return [at for at in times if at is not None and datetime.fromisoformat(at) > now]
+
+
+@asynccontextmanager
+async def fleet_on(folder: Path, settings: Mapping[str, str], extent: Extent = SHORT) -> AsyncIterator[Fleet]:
+    """Run all of it for the length of the block, which begins when every replica is ready."""
+    (folder / "logs").mkdir(parents=True)
+    tally: Counter[str] = Counter()
+
+    def count(what: str) -> None:
+        tally[what] += 1
+
+    async with AsyncExitStack() as stack:
+        brokers = await stack.enter_async_context(brokers_on(count))
+        database = await database_on(folder, stack)
+        env = {**SETTINGS, "SEGUE_CATALOGUE": str(catalogue_in(folder)), "DATABASE_URL": database.url}
+        env |= {"KAFKA_BOOTSTRAP_SERVERS": brokers.servers, "ARTIFACT_STORE_URL": (folder / "artifacts").as_uri()}
+        given, sandbox_url, bills = await providers_on(folder, stack)
+        env |= given
+        pages = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=2))
+        sandbox = await stack.enter_async_context(httpx.AsyncClient(base_url=sandbox_url, trust_env=False, timeout=30))
+        (await sandbox.patch("/settings", json=SANDBOX_SETTINGS)).raise_for_status()
+        await ensure_topics(brokers.servers)
+        fleet = Fleet(folder, env, brokers, database, [pages, sandbox], tally, extent)
+        fleet.bills_file = bills
+        stack.push_async_callback(_end_all, fleet)
+        for service in SERVICES:
+            for _ in range(SPARES.get(service, 2)):
+                fleet.add(service)
+        gateway = fleet.replica("gateway-1").address
+        env |= {"SEGUE_PUBLIC_URL": gateway, **settings}
+        fleet.api = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=gateway, trust_env=False, timeout=30, limits=httpx.Limits(max_connections=100))
+        )
+        await fleet.whole()
+        yield fleet
+
+
+async def _end_all(fleet: Fleet) -> None:
+    await asyncio.gather(*(one.close() for one in fleet.members))

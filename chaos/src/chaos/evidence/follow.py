@@ -1,0 +1,81 @@
+"""Follows jobs from the request to the bill: `python -m chaos.evidence.follow TOKEN|JOB…`, or `--random 20`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+Line = tuple[float, str, str]
+SHOWN: Final = (
+    "n", "provider", "stage", "kind", "message", "provider_ref", "accepted", "effect", "cost_usd", "deadline_at",
+)  # fmt: skip
+
+
+def entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one on each line; none where there is no such file."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+
+def stories(folder: Path) -> tuple[dict[str, list[Line]], dict[str, str]]:
+    """By job: what happened, each thing once; and which job each token became."""
+    lines: dict[str, set[Line]] = defaultdict(set)
+    jobs: dict[str, str] = {}
+    for told in entries(folder / "client.jsonl"):
+        if told["job_id"] is not None:
+            jobs[told["token"]] = told["job_id"]
+            words = f"{told['asked']} -> {told['status']} {told['body'].get('status', '')}"
+            lines[told["job_id"]].add((told["at"], "client", f"{words} {_wish(told['body'])}".rstrip()))
+    for event in entries(folder / "events.jsonl"):
+        if "job_id" in event:
+            at = datetime.fromisoformat(event["at"]).timestamp()
+            lines[event["job_id"]].add((at, "event", f"{event['type']} {_shown(event['data'])}".rstrip()))
+    runs: dict[str, str] = {}
+    for bill in entries(folder / "bills.jsonl"):
+        if bill["event"] == "post" and bill["attempt_id"]:
+            job_id, _, n = bill["attempt_id"].rpartition(".")
+            runs[bill["request_id"]] = job_id
+            verdict = f"accepted as {bill['request_id']}" if bill["accepted"] else "not accepted"
+            what = f"attempt {n} POSTed to {bill['provider']} {bill['endpoint']}: {verdict}, HTTP {bill['status']}"
+            lines[job_id].add((bill["at"], "bill", what))
+        elif bill["event"] != "post" and bill["request_id"] in runs:
+            what = f"{bill['request_id']} {bill['event']}: {bill['outcome']}, {bill['billed_usd']} USD"
+            lines[runs[bill["request_id"]]].add((bill["at"], "bill", what))
+    return {job_id: sorted(told) for job_id, told in lines.items()}, jobs
+
+
+def _wish(body: Mapping[str, Any]) -> str:
+    wish = body.get("wish")
+    return "" if wish is None else f"{json.dumps(wish['fields'])} {' '.join(f'<{one}>' for one in wish['faults'])}"
+
+
+def _shown(data: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={data[name]}" for name in SHOWN if data.get(name) is not None)
+
+
+def main() -> None:
+    """Parse the command line and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", nargs="*", help="tokens, as in s7-0042, or job ids")
+    parser.add_argument("--random", type=int, default=0, metavar="N", help="so many others")
+    parser.add_argument("--audit", type=Path, default=Path("chaos-audit"), help="the folder (chaos-audit)")
+    options = parser.parse_args()
+    told, jobs = stories(options.audit)
+    tokens = {job_id: token for token, job_id in jobs.items()}
+    picked = random.sample(sorted(jobs), min(options.random, len(jobs)))
+    for name in [*options.which, *picked]:
+        job_id = jobs.get(name, name)
+        print(f"\n{tokens.get(job_id, '?')}  {job_id}")
+        for at, side, what in told.get(job_id, []):
+            print(f"  {datetime.fromtimestamp(at, UTC):%H:%M:%S.%f}  {side:6}  {what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The evidence put in order: all that is known of one job, of one attempt, in one place."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from chaos.evidence.model import Event, Evidence, Told
+
+FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
+ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled"})
+_TOKEN: Final = re.compile(r"\[([a-z0-9-]+-[0-9]{4,})\]")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class AttemptFile:
+    """One attempt: what was ordered, what the ledger and the read model say, its events, and its POSTs."""
+
+    attempt_id: str
+    ordered: Row | None = None
+    ledger: Row | None = None
+    row: Row | None = None
+    events: list[Event] = field(default_factory=list)
+    posts: list[Row] = field(default_factory=list)
+
+    @property
+    def n(self) -> int:
+        """Which try it is."""
+        return int(self.attempt_id.rpartition(".")[2])
+
+    @property
+    def bills(self) -> list[Row]:
+        """The POSTs that the provider accepted."""
+        return [post for post in self.posts if post["accepted"]]
+
+    @property
+    def end(self) -> Event | None:
+        """The first event that said that it is over."""
+        return next((one for one in self.events if one.type in _OVER), None)
+
+    @property
+    def last(self) -> Event | None:
+        """The last event that said that it is over: a late one, where there was one."""
+        return next((one for one in reversed(self.events) if one.type in _OVER), None)
+
+    @property
+    def provider(self) -> str:
+        """Where it went, as far as anything says so."""
+        known = self.ordered or self.row or next(iter(self.posts), None) or {}
+        return str(known.get("provider", "?"))
+
+
+_OVER: Final = frozenset({"attempt.succeeded", "attempt.failed", "attempt.cancelled"})
+
+
+@dataclass(slots=True)
+class JobFile:
+    """One job."""
+
+    job_id: str
+    token: str | None = None
+    told: list[Told] = field(default_factory=list)
+    requested: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    """Of segue.jobs, each version once, in order."""
+    row: Row | None = None
+    decided: Row | None = None
+    artifacts: list[Row] = field(default_factory=list)
+    attempts: dict[str, AttemptFile] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a client was told 202."""
+        return any(one.status == 202 and one.asked in ("post", "repeat") for one in self.told)
+
+    @property
+    def ends(self) -> list[Event]:
+        """What was said of its end, in order."""
+        return [one for one in self.events if one.type in ENDS]
+
+    @property
+    def wish(self) -> Row:
+        """What its client asked for; empty where nothing was asked."""
+        return next((one.body["wish"] for one in self.told if "wish" in one.body), {})
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        """When it has to be over; None where no request says so."""
+        said = next((one.data["deadline_at"] for one in self.requested if "deadline_at" in one.data), None)
+        return None if said is None else datetime.fromisoformat(said)
+
+    def in_order(self) -> list[AttemptFile]:
+        """Its attempts, the first one first."""
+        return sorted(self.attempts.values(), key=lambda one: one.n)
+
+
+@dataclass(slots=True)
+class Joined:
+    """Everything by job, and what belongs to none."""
+
+    jobs: dict[str, JobFile]
+    strays: list[Row]
+    """Bills without an attempt's name."""
+    endings: dict[str, Row]
+    """How accepted runs ended at the provider, by its id."""
+    tokens: dict[str, set[str]]
+    """The job ids that each token was told."""
+
+
+def join(evidence: Evidence) -> Joined:
+    """Put it in order."""
+    joined = Joined({}, [], {}, defaultdict(set))
+    for entry in evidence.bills:
+        if entry["event"] != "post":
+            joined.endings[entry["request_id"]] = entry
+        elif entry["attempt_id"] is None:
+            joined.strays.append(entry)
+        else:
+            _attempt(joined, entry["attempt_id"]).posts.append(entry)
+    _join_events(joined, evidence.events)
+    _join_told(joined, evidence.told)
+    _join_tables(joined, evidence)
+    return joined
+
+
+def token_in(texts: object) -> str | None:
+    """The token in a prompt, wherever in a document it stands."""
+    return next((found[1] for text in _strings(texts) if (found := _TOKEN.search(text))), None)
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _strings(one)
+
+
+def _job(joined: Joined, job_id: str) -> JobFile:
+    return joined.jobs.setdefault(job_id, JobFile(job_id))
+
+
+def _attempt(joined: Joined, attempt_id: str) -> AttemptFile:
+    job = _job(joined, attempt_id.rpartition(".")[0])
+    return job.attempts.setdefault(attempt_id, AttemptFile(attempt_id))
+
+
+def _join_told(joined: Joined, told: Sequence[Told]) -> None:
+    # Whoever got no job's id asked for one all the same, and the log may have it.
+    by_token = {job.token: job.job_id for job in joined.jobs.values() if job.token}
+    for one in told:
+        job_id = one.job_id or by_token.get(one.token)
+        if job_id is None:
+            continue
+        if one.status == 202 and one.asked in ("post", "repeat"):
+            joined.tokens[one.token].add(job_id)
+        _job(joined, job_id).told.append(one)
+
+
+def _join_events(joined: Joined, events: Iterable[Event]) -> None:
+    """Each event once, whatever was published again; the order is that of the versions."""
+    seen: set[str] = set()
+    for one in sorted(events, key=lambda event: (event.job_id, event.data.get("version") or 0, event.at)):
+        if one.event_id in seen:
+            continue
+        seen.add(one.event_id)
+        if one.type == "job.requested":
+            job = _job(joined, one.job_id)
+            job.requested.append(one)
+            job.token = token_in(one.data.get("input"))
+        elif one.attempt_id is not None and one.type != "attempt.resolution_requested":
+            _attempt(joined, one.attempt_id).events.append(one)
+        elif one.topic == "segue.jobs":
+            _job(joined, one.job_id).events.append(one)
+
+
+def _join_tables(joined: Joined, evidence: Evidence) -> None:
+    tables = evidence.tables
+    for row in tables.jobs:
+        _job(joined, row["job_id"]).row = row
+    for row in tables.decided:
+        _job(joined, row["job_id"]).decided = row
+    for row in tables.artifacts:
+        _job(joined, row["job_id"]).artifacts.append(row)
+    for row in tables.attempts:
+        _attempt(joined, row["attempt_id"]).row = row
+    for row in tables.ledger:
+        _attempt(joined, row["attempt_id"]).ledger = row
+    for row in tables.ordered:
+        _attempt(joined, row["attempt_id"]).ordered = row

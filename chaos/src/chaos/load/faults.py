@@ -1,0 +1,107 @@
+"""The faults that providers are given, as data: what each does, and which failure kinds it can explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chaos.evidence.model import Window
+from contracts.failures import FailureKind as Kind
+
+PROVIDERS: Final = ("fal", "replicate")
+_NO_MEDIA: Final = {"status": 500, "error": "nothing came of it", "error_type": "no_media_generated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What one provider does wrong, request by request or for a while."""
+
+    rules: Sequence[Mapping[str, Any]]
+    """The sandbox's, without provider and prompt."""
+    explains: frozenset[Kind] = frozenset()
+    """How an attempt may end because of it; empty: it has to end well all the same."""
+    only: str | None = None
+    """The one provider that it makes sense for."""
+
+
+def _submit(*explains: Kind, only: str | None = None, times: int | None = None, **action: Any) -> Fault:
+    rule: dict[str, Any] = {"action": action} | ({"times": times} if times else {})
+    return Fault([rule], frozenset(explains), only)
+
+
+BY_REQUEST: Final[dict[str, Fault]] = {
+    # The provider has the run, and its answer is lost.
+    "accept-drop": _submit(accept_then="drop"),
+    "accept-hang": _submit(accept_then="hang"),
+    "accept-502": _submit(accept_then="502"),
+    "accept-garbled": _submit(accept_then="malformed_json"),
+    "accept-slowly": _submit(delay_s=4),
+    # It does not have the run, and says nothing that could be relied on.
+    "refuse-drop": _submit(Kind.NEVER_ACCEPTED, refuse="drop"),
+    "refuse-hang": _submit(Kind.NEVER_ACCEPTED, refuse="hang"),
+    "refuse-500": _submit(Kind.NEVER_ACCEPTED, Kind.PROVIDER_ERROR, refuse="nginx_502"),
+    # It says no.
+    "refuse-policy": _submit(Kind.CONTENT_POLICY, refuse="content_policy"),
+    "refuse-input": _submit(Kind.INVALID_INPUT, refuse="validation"),
+    # The run ends badly.
+    "no-media": _submit(Kind.MODEL_ERROR, only="fal", fail=_NO_MEDIA),
+    "out-of-memory": _submit(Kind.MODEL_ERROR, only="replicate", fail="out_of_memory"),
+    "stuck-queue": _submit(Kind.START_TIMEOUT, stuck_queue=True),
+    # What fal's run would last longer than its route declares is the one case in which its silence is no evidence.
+    "run-too-long": _submit(Kind.RUN_TIMEOUT, only="fal", run_s=9),
+    # Replicate itself ends it at the time that it was told, and does not say that this was why.
+    "never-finish": _submit(Kind.RUN_TIMEOUT, Kind.CANCELLED_BY_PROVIDER, only="replicate", never_finish=True),
+    # Heard of only after the time that it was given, it may as well have been that which ended it.
+    "aborted": _submit(Kind.CANCELLED_BY_PROVIDER, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, end_as="aborted"),
+    "files-gone": _submit(Kind.OUTPUT_LOST, files="gone"),
+    "files-html": _submit(Kind.OUTPUT_UNUSABLE, files="html"),
+    "files-broken": _submit(Kind.OUTPUT_LOST, Kind.OUTPUT_UNUSABLE, files="broken"),
+    # It is asked for up to the end of the fetching window; with times as short as here, they may pass first.
+    "result-404": _submit(Kind.OUTPUT_LOST, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, result_404=True),
+    "cancel-ignored": _submit(cancel="ignored"),
+    # Its callbacks are wrong.
+    **{f"webhook-{how}": _submit(webhook=[how]) for how in ("never", "late", "duplicate", "forged", "stale", "null")},
+    "webhook-oversize": _submit(webhook=["oversize"]),
+}
+
+FOR_A_WHILE: Final[dict[str, Fault]] = {
+    "lost-answers": _submit(accept_then="drop"),
+    "502-after-accept": _submit(accept_then="502"),
+    "slow": _submit(run_s=2.0, queue_s=1.0),
+    "throttled": _submit(Kind.RATE_LIMITED, refuse="rate_limited", times=6),
+    "hard-down": Fault(
+        [{"action": {"refuse": "nginx_503"}, "on": on} for on in ("submit", "status", "result", "cancel", "list")],
+        frozenset({Kind.NEVER_ACCEPTED, Kind.PROVIDER_ERROR}),
+    ),
+    "no-credit": _submit(Kind.INSUFFICIENT_BALANCE, refuse="balance"),
+    "key-refused": _submit(Kind.UNAUTHORIZED, refuse="unauthorized"),
+    "deaf-polls": Fault([{"action": {"refuse": "internal_500"}, "on": on} for on in ("status", "result")]),
+    "no-listing": Fault([{"action": {"refuse": "internal_500"}, "on": "list"}]),
+    "no-webhooks": _submit(webhook=["never"]),
+}
+TO_THE_DEADLINE: Final = frozenset({"files-broken", "files-gone", "files-html", "result-404"})
+"""Those that are put up with for as long as the job may take, since nothing is lost as long as there is hope."""
+BY_HARM: Final = frozenset({Kind.NEVER_ACCEPTED})
+"""A process that dies between intent and POST leaves an attempt that was never accepted; nothing else is excused."""
+
+
+def for_a_while(whiles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rules for what is wrong with each provider now, by the fault's name."""
+    return [{"provider": one, **rule} for one, name in whiles.items() for rule in FOR_A_WHILE[name].rules]
+
+
+def by_request() -> list[dict[str, Any]]:
+    """The rules by which a word in the prompt makes any provider, or the one that it is meant for, misbehave."""
+    return [
+        {"prompt_contains": f"<{name}>", **rule} | ({"provider": fault.only} if fault.only else {})
+        for name, fault in BY_REQUEST.items()
+        for rule in fault.rules
+    ]
+
+
+def excused(kind: Kind, provider: str, words: Sequence[str], windows: Sequence[Window]) -> bool:
+    """Whether a failure of this kind follows from the words in a prompt, or from what was wrong at that time."""
+    if any(BY_REQUEST[word].only in (None, provider) and kind in BY_REQUEST[word].explains for word in words):
+        return True
+    return any(one.provider in (None, provider) and kind in one.explains for one in windows)

@@ -1,0 +1,79 @@
+"""What clients ask for, and the words in a prompt by which a provider misbehaves for that one request."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chaos.load.faults import BY_REQUEST, TO_THE_DEADLINE
+
+LYRICS: Final = "The porch light hums, the road is long"
+HOPELESS_S: Final = 25
+REPEATED, CONTRADICTED, CANCELLED = 0.06, 0.01, 0.04
+ORDERS: Final[tuple[tuple[list[str] | None, float], ...]] = (
+    (None, 4),
+    (["fal", "replicate"], 2),
+    (["replicate", "fal"], 4),
+    (["fal"], 1),
+    (["replicate"], 1),
+)
+KINDS: Final[tuple[tuple[Mapping[str, Any], float], ...]] = (
+    ({"duration_s": 2, "has_vocals": False}, 8),
+    ({"duration_s": 1, "has_vocals": False, "model": "music/stable-audio-2.5"}, 3),
+    ({"duration_s": 5, "has_vocals": False, "model": "music/elevenlabs"}, 1),
+    ({"duration_s": 10, "has_vocals": False, "model": "music/lyria-2"}, 0.5),
+    ({"duration_s": 2, "has_vocals": True, "lyrics": LYRICS}, 1),
+    ({"duration_s": 2, "has_vocals": True, "lyrics": LYRICS, "model": "music/minimax-1.5"}, 1),
+)
+DEADLINES_S: Final[tuple[tuple[float | None, float], ...]] = ((None, 9), (90, 1), (8, 0.3))
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One request as its client means it."""
+
+    words: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    """The names of per-request faults, which stand in the prompt as well."""
+    repeated: bool = False
+    contradicted: bool = False
+    """Asked again with the same key for something else."""
+    cancelled: bool = False
+
+    def body(self, token: str) -> dict[str, Any]:
+        """What is POSTed. The token stands wherever a provider's own prompt may be made from."""
+        words = " ".join([self.words, f"[{token}]", *(f"<{fault}>" for fault in self.faults)])
+        body = {"duration_s": 2, "has_vocals": False, "style_strength": 0.5, **self.fields, "prompt": words}
+        if "lyrics" in body:
+            body["lyrics"] = f"{body['lyrics']} {words}"
+        return body | {"metadata": {"chaos": token}}
+
+
+def wish(rng: random.Random, faulty: float) -> Wish:
+    """Draw one."""
+    fields = dict(_one_of(rng, KINDS))
+    if (providers := _one_of(rng, ORDERS)) is not None:
+        fields["providers"] = providers
+    if (deadline_s := _one_of(rng, DEADLINES_S)) is not None:
+        fields["deadline_s"] = deadline_s
+    spoilt = rng.random() < faulty
+    name = rng.choice(sorted(BY_REQUEST))
+    if spoilt and name in TO_THE_DEADLINE:
+        fields["deadline_s"] = HOPELESS_S
+    dice = [rng.random() for _ in range(3)]
+    return Wish(
+        rng.choice(("a warm pad", "slow strings", "rain on a tin roof", "a far bell")),
+        fields,
+        (name,) if spoilt else (),
+        repeated=dice[0] < REPEATED,
+        contradicted=dice[1] < CONTRADICTED,
+        cancelled=dice[2] < CANCELLED,
+    )
+
+
+def _one_of(rng: random.Random, weighted: tuple[tuple[Any, float], ...]) -> Any:
+    values, weights = zip(*weighted, strict=True)
+    return rng.choices(values, weights)[0]

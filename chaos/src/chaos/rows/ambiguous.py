@@ -1,0 +1,108 @@
+"""The attempts of whose submit nobody knew, and what has become of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from chaos.cluster.fleet import Fleet
+from chaos.rows.probes import PROVIDERS, Book, fetch, until
+from contracts.messages.attempts import AttemptAmbiguous
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """An attempt of whose submit nobody knew, and what has become of it."""
+
+    attempt_id: str
+    state: str
+    kind: str | None
+    ref: str | None
+    posts: int
+
+    @property
+    def never_sent(self) -> bool:
+        """Whether its provider never had it."""
+        return self.posts == 0
+
+
+_AMBIGUOUS: Final = """
+SELECT attempt_id, provider FROM log_sink.events WHERE type = $1 AND stored_at >= $2 AND provider = ANY($3)
+"""
+_LEDGER: Final = """
+SELECT attempt_id, state, body -> 'failure' ->> 'kind' AS kind, provider_ref FROM {}_adapter.attempts
+WHERE attempt_id = ANY($1)
+"""
+
+
+async def resolved(
+    fleet: Fleet,
+    book: Book,
+    since: datetime,
+    enough: Callable[[list[Ambiguous]], bool],
+    *,
+    providers: Iterable[str] = PROVIDERS,
+    within_s: float = 55,
+) -> list[Ambiguous]:
+    """The attempts that became ambiguous since then, once there are enough of them and each is resolved.
+
+    Raises AssertionError if one was sent twice, is bound to a run that is not its own, or died without being certain.
+    """
+
+    result: list[Ambiguous] = []
+
+    async def settled() -> bool:
+        told = await fetch(fleet, _AMBIGUOUS, AttemptAmbiguous.TYPE, since, list(providers))
+        result.clear()
+        for provider in providers:
+            ids = list({row["attempt_id"] for row in told if row["provider"] == provider})
+            rows = await fetch(fleet, _LEDGER.format(provider), ids)
+            result.extend(_ambiguous(row, book) for row in rows)
+        return enough(result) and not any(one.state in ("submitting", "ambiguous") for one in result)
+
+    await until("every ambiguous attempt is resolved", settled, within_s)
+    for one in result:
+        posts = book.posts().get(one.attempt_id, [])
+        taken = [post["request_id"] for post in posts if post["accepted"]]
+        assert len(taken) <= 1, f"paid twice: {one}"
+        assert one.ref in (None, *taken), f"bound to another's run: {one}, {taken}"
+        assert one.ref or not taken or one.kind == "ambiguous_submission", f"a paid run was given up: {one}, {taken}"
+    return result
+
+
+async def all_bound(fleet: Fleet, book: Book, within_s: float = 55) -> tuple[int, int]:
+    """How many attempts were POSTed, and how many runs accepted, once each such run is bound to its attempt."""
+
+    taken: dict[str, str] = {}
+
+    async def bound() -> bool:
+        posts = [(one, post) for one, posts in book.posts().items() for post in posts if post["accepted"]]
+        taken.update({one: post["request_id"] for one, post in posts})
+        rows = [row for name in PROVIDERS for row in await fetch(fleet, _LEDGER.format(name), list(taken))]
+        return {row["attempt_id"]: row["provider_ref"] for row in rows} == taken
+
+    await until("every run that was accepted is bound to its attempt", bound, within_s)
+    return book.once(), len(taken)
+
+
+def _ambiguous(row: asyncpg.Record, book: Book) -> Ambiguous:
+    posts = book.posts().get(row["attempt_id"], [])
+    return Ambiguous(row["attempt_id"], row["state"], row["kind"], row["provider_ref"], len(posts))
+
+
+def in_words(found: Iterable[Ambiguous]) -> str:
+    """What became of them, counted."""
+    every = list(found)
+    bound = sum(one.ref is not None for one in every)
+    never = [one for one in every if one.kind == "never_accepted"]
+    unsent = sum(one.never_sent for one in never)
+    others = Counter(one.kind or one.state for one in every if one.ref is None and one not in never)
+    return (
+        f"{len(every)} attempts ambiguous: {bound} bound to their run, {len(never)} never accepted "
+        f"({unsent} of them never sent), others {dict(others)}; no attempt accepted twice"
+    )

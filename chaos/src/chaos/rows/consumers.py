@@ -1,0 +1,126 @@
+"""Rows 18 and 32: groups lose their offsets, and consumers their minds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, Final
+
+from aiokafka.protocol.admin import DeleteGroupsRequest
+
+from chaos.cluster.fleet import Fleet
+from chaos.cluster.replica import Replica
+from chaos.load.clients import Load
+from chaos.rows.ambiguous import all_bound
+from chaos.rows.base import GAPS, RATE, TWICE, Row
+from chaos.rows.probes import GROUPS, Book, Counts, caught_up, count, ended, ends, fetch, now, over, until
+from chassis.kafka.topics import admin
+from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
+from contracts.topics import TOPICS
+
+FINISHED: Final = """
+SELECT j.job_id, j.version FROM log_sink.jobs j WHERE j.status IN ('succeeded', 'failed', 'cancelled')
+"""
+
+
+async def _offsets_lost(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    began, book = await now(fleet), Book(fleet)
+    down = [one for group in GROUPS for one in fleet.replicas(group)]
+    async with load.running(RATE):
+        await load.all_asked(20)
+        before = {row["job_id"]: row["version"] for row in await fetch(fleet, FINISHED)}
+        await asyncio.gather(*(one.term() for one in down))
+        events = sum((await ends(fleet, *(topic for topic in TOPICS if topic.groups))).values())
+        await _delete(fleet, GROUPS)
+        counts = await Counts.of(fleet, "log-sink")
+        posted = {one: len(posts) for one, posts in book.posts().items()}
+        await asyncio.gather(*(one.start() for one in down))
+        await asyncio.gather(*(one.ready() for one in down))
+    assert not await load.drain(90)
+    await caught_up(fleet, 90)
+    after = {row["job_id"]: row["version"] for row in await fetch(fleet, FINISHED)}
+    changed = {job_id: version for job_id, version in before.items() if after.get(job_id) != version}
+    assert not changed, f"jobs that were over changed: {changed}"
+    again = {one for one, posts in book.posts().items() if len(posts) > posted.get(one, 1)}
+    assert not again, f"POSTed again: {again}"
+    assert not await count(fleet, TWICE, began)
+    assert not await count(fleet, GAPS)
+    repeated = int(await counts.since("segue_sink_repeated_total"))
+    posts, taken = await all_bound(fleet, book)
+    return [
+        f"{len(GROUPS)} groups deleted; {events} records in their topics read again, {repeated} dropped by the sink",
+        f"{len(before)} jobs that were over are as they were; {taken} runs of {posts} attempts POSTed, none again",
+    ]
+
+
+async def _delete(fleet: Fleet, groups: Sequence[str]) -> None:
+    async with admin(fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as client:
+        for group in groups:
+
+            async def gone(group: str = group) -> bool:
+                node = await client.find_coordinator(group)
+                answer: Any = await client._send_request_to_node(node, DeleteGroupsRequest([group]))
+                return [code for _, code in answer.results] == [0]
+
+            await until(f"the group {group} is deleted", gone)
+
+
+WATCHDOG_S: Final = 60.0
+
+
+async def _lost_minds(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    book = Book(fleet)
+    fal, replicate = fleet.replicas("fal-adapter"), fleet.replicas("replicate-adapter")
+    leaking = fal[1]
+    ways = {
+        fal[0]: "cancelled_consumer",
+        replicate[0]: "dead_coordinator",
+        fleet.replica("orchestrator-1"): f"before_handler_tx:{rng.randint(1, 3)}:block",
+    }
+    async with load.running(RATE):
+        await leaking.kill()
+        await leaking.start("leaked_cancellation")
+        took = dict(zip(ways, await asyncio.gather(*(_exits(one, at) for one, at in ways.items())), strict=True))
+        assert leaking.running, f"{leaking.name} ended of a cancellation that leaked out of a handler"
+        assert "leaked_cancellation" in leaking.log.read_text(), "no cancellation leaked"
+        await asyncio.gather(*(one.start() for one in ways))
+        await asyncio.gather(*(one.ready() for one in ways))
+        resumed = await load.submit("after it")
+        assert (await over(load, resumed))["status"] == "succeeded"
+    assert not await load.drain(60)
+    posts, taken = await all_bound(fleet, book)
+    said = ", ".join(f"{one.name} ({at.partition(':')[0]}) {took[one]:.0f} s" for one, at in ways.items())
+    return [
+        f"exited by their own watchdogs after: {said} (a blocked loop's limit is {BLOCKED_LOOP_LIMIT_S:.0f} s)",
+        f"{leaking.name} lived through a cancellation that leaked out of its handler",
+        f"work resumed: {len(load.requests)} jobs ended; {taken} runs of {posts} attempts POSTed, none twice",
+    ]
+
+
+async def _exits(replica: Replica, point: str) -> float:
+    """Start a replica with a misbehaviour; the seconds from that to the end that its watchdog made."""
+    await replica.kill()
+    begun_at = replica.log.stat().st_size
+    await replica.start(point)
+
+    async def begun() -> bool:
+        with replica.log.open("rb") as log:
+            log.seek(begun_at)
+            return b'"event": "crash point"' in log.read()
+
+    await until(f"{replica.name} misbehaves", begun)
+    began = monotonic()
+    code = await ended(replica, WATCHDOG_S)
+    assert code != 0, f"{replica.name} ended as if all were well"
+    return monotonic() - began
+
+
+ROWS = {
+    row.number: row
+    for row in (
+        Row(18, "Offsets of all groups lost", "read again from the beginning; nothing is done again", _offsets_lost),
+        Row(32, "Cancelled, blocked and dead consumers", "the watchdog exits within 60 s, work resumes", _lost_minds),
+    )
+}

@@ -1,0 +1,119 @@
+"""Rows 19 and 21: the database crashes, or is lost in the moment in which an answer to a POST is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from itertools import product
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from chaos.cluster.fleet import Fleet
+from chaos.cluster.proxy import Proxy, Trap
+from chaos.load.clients import Load
+from chaos.rows.ambiguous import all_bound, in_words, resolved
+from chaos.rows.base import RATE, Row
+from chaos.rows.probes import Book, Counts, ends, now, until
+from contracts.messages.attempts import AttemptSubmitted
+from contracts.topics import DEAD_LETTERS
+
+
+async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    book, dead = Book(fleet), await ends(fleet, DEAD_LETTERS)
+    pids = {one.name: one.pid for one in fleet.members}
+    counts = await Counts.of(fleet, "gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
+    # Runs that finish, and call back, while the database is away.
+    await fleet.faults([{"prompt_contains": "finishes meanwhile", "action": {"run_s": 4}}])
+    async with load.running(RATE):
+        slow = [
+            await load.submit("finishes meanwhile", providers=[name, other]) for name, other in ORDERS for _ in (1, 2)
+        ]
+
+        async def posted() -> bool:
+            return all(book.of_job(one.job_id) for one in slow)
+
+        await until("runs are under way", posted)
+        called = await counts.since("segue_callbacks_total", outcome="taken")
+        accepted = _accepted(load)
+        await fleet.postgres.stop("immediate")
+        await asyncio.sleep(fleet.extent.database_away_s + rng.uniform(0, 3))  # The time itself is the fault.
+        called = await counts.since("segue_callbacks_total", outcome="taken") - called
+        accepted = _accepted(load) - accepted
+        await fleet.postgres.start()
+    assert not await load.drain(60)
+    assert accepted, "no request was accepted without the database"
+    assert called, "no callback was taken without the database"
+    assert {one.name: one.pid for one in fleet.members if one.running} == pids, "a process ended"
+    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
+    retried = int(await counts.since("segue_batch_retries_total"))
+    posts, taken = await all_bound(fleet, book)
+    return [
+        f"PostgreSQL crashed for {fleet.extent.database_away_s:.0f} s and more; no dead letter, no process ended",
+        f"meanwhile {accepted} requests and {called:.0f} callbacks were taken, and batches held {retried} times",
+        f"all {len(load.requests)} jobs ended; {taken} runs of {posts} attempts POSTed, each bound, none twice",
+    ]
+
+
+ORDERS: Final = (("fal", "replicate"), ("replicate", "fal"))
+
+
+def _accepted(load: Load) -> int:
+    return sum(one.job_id is not None for one in load.requests)
+
+
+def _through(proxy: Proxy, url: str) -> str:
+    parts = urlsplit(url)
+    login = parts.netloc.rpartition("@")[0]
+    return urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{proxy.listens_at}"))
+
+
+async def _commit_cut(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    began, book = await now(fleet), Book(fleet)
+    adapter, other = fleet.replicas("fal-adapter")
+    url = fleet.env["DATABASE_URL"]
+    port = urlsplit(url).port
+    assert port is not None
+    seen: list[str] = []
+    await fleet.faults([{"prompt_contains": "answered once", "action": {"webhook": ["never"]}}])
+    try:
+        async with Proxy("127.0.0.1", port).running() as proxy:
+            await asyncio.gather(adapter.kill(), other.kill())
+            settings = {"DATABASE_URL": _through(proxy, url)}
+            await adapter.start(**settings)
+            await adapter.ready()
+            async with load.running(RATE / 2):
+                for lost, die in product(("COMMIT", "the answer to COMMIT"), (False, True)):
+                    await _caught(load, proxy, delivered=lost != "COMMIT")
+                    if die:
+                        await adapter.kill()
+                        await adapter.start(**settings)
+                        await adapter.ready()
+                    seen.append(f"{lost} lost{' and adapter killed' if die else ''}")
+            assert not await load.drain(60)
+    finally:
+        # Whoever heals the fleet starts what is down, not what was started with other settings.
+        await adapter.kill()
+        await asyncio.gather(adapter.start(), other.start())
+    found = await resolved(fleet, book, began, bool)
+    posts, taken = await all_bound(fleet, book)
+    return [
+        f"connection to the database reset with the answer to a POST on it, 4 times: {', '.join(seen)}",
+        f"{in_words(found)}; {taken} runs of {posts} attempts POSTed, each bound, none twice",
+    ]
+
+
+async def _caught(load: Load, proxy: Proxy, *, delivered: bool) -> None:
+    """Have the transaction that writes down an answer to a POST lose its connection."""
+    trap = proxy.trap = Trap((AttemptSubmitted.TYPE.encode(), b"COMMIT"), delivered=delivered)
+    await load.submit("answered once", providers=["fal", "replicate"])
+    async with asyncio.timeout(30):
+        await trap.sprung.wait()
+
+
+ROWS = {
+    row.number: row
+    for row in (
+        Row(19, "PostgreSQL crashes", "consumers hold, no dead letters; callbacks wait in Kafka", _crash),
+        Row(21, "PostgreSQL lost between POST and commit", "resolved either way; 1 POST", _commit_cut),
+    )
+}

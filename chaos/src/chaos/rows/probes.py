@@ -1,0 +1,252 @@
+"""What rows look at while they run: the book of bills, the tables, the metrics, and how processes stand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import asyncpg
+import httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from chaos.cluster.fleet import Fleet
+from chaos.cluster.replica import Replica
+from chaos.load.clients import FINAL, Load, Request
+from chassis.kafka.topics import admin
+from contracts.topics import PARTITIONS, TOPICS, ServiceName, Topic
+
+T = TypeVar("T")
+POLL_S: Final = 0.2
+PROVIDERS: Final = ("fal", "replicate")
+SIGKILLED: Final = -9
+
+
+async def until(what: str, found: Callable[[], Awaitable[T]], within_s: float = 45) -> T:
+    """The first true thing that is found. Raises AssertionError."""
+    deadline = time.monotonic() + within_s
+    while not (thing := await found()):
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
+        await asyncio.sleep(POLL_S)
+    return thing
+
+
+async def over(load: Load, request: Request, within_s: float = 75) -> dict[str, Any]:
+    """The job of a request with all its attempts, once the log says of each how it ended."""
+    await load.ended(request, within_s)
+
+    async def whole() -> dict[str, Any] | None:
+        job = await load.job(request)
+        return job if job and all(each["state"] in FINAL for each in job["attempts"]) else None
+
+    job = await until(f"the log is complete about {request.token}", whole)
+    assert job is not None
+    return job
+
+
+def kinds(job: Mapping[str, Any]) -> list[str | None]:
+    """Why each attempt of a job failed, if it did; those that never reached their provider are left out."""
+    every = [attempt["error_kind"] for attempt in job["attempts"]]
+    return [kind for kind in every if kind not in ("unreachable", "unavailable")]
+
+
+def made_at_once(job: Mapping[str, Any]) -> bool:
+    """Whether the first provider that had the job made it."""
+    return job["status"] == "succeeded" and kinds(job) == [None]
+
+
+# Processes.
+
+
+async def ended(replica: Replica, within_s: float = 180) -> int:
+    """How a replica ended, once it has by itself. Raises AssertionError."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await replica.wait()
+    except TimeoutError:
+        raise AssertionError(f"{replica.name} did not end within {within_s:.0f} s") from None
+
+
+async def crashed(replica: Replica, point: str, within_s: float = 180, **settings: str) -> None:
+    """Start a replica anew with a crash point, wait until it has died there, and start it as it was."""
+    await replica.kill()
+    await replica.start(point, **settings)
+    assert (code := await ended(replica, within_s)) == SIGKILLED, f"{replica.name} ended with {code} at {point}"
+    await replica.start()
+
+
+async def stands_still(replica: Replica, within_s: float = 45) -> None:
+    """Wait until a replica has stopped itself."""
+
+    async def stopped() -> bool:
+        with suppress(OSError):
+            stat = await asyncio.to_thread(Path(f"/proc/{replica.pid}/stat").read_text)
+            return stat.rpartition(") ")[2].startswith("T")
+        return False
+
+    await until(f"{replica.name} stands still", stopped, within_s)
+
+
+# The book of bills.
+
+
+class Book:
+    """The POSTs that providers have booked since this was made."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._path = fleet.bills_file
+        self._at = self._path.stat().st_size
+        self._posts: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+
+    def posts(self) -> Mapping[str, list[Mapping[str, Any]]]:
+        """By attempt, in order."""
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._at += len(whole) + len(newline)
+        for entry in map(json.loads, whole.splitlines()):
+            if entry["event"] == "post":
+                self._posts[entry["attempt_id"]].append(entry)
+        return self._posts
+
+    def of_job(self, job_id: str | None) -> list[Mapping[str, Any]]:
+        """Those for one job, in order."""
+        mine = [
+            post for attempt_id, posts in self.posts().items() if attempt_id.startswith(f"{job_id}.") for post in posts
+        ]
+        return sorted(mine, key=lambda post: float(post["at"]))
+
+    def once(self) -> int:
+        """How many attempts were POSTed. Raises AssertionError if one was accepted twice."""
+        twice = {one: len(posts) for one, posts in self.posts().items() if sum(post["accepted"] for post in posts) > 1}
+        assert not twice, f"accepted more than once: {twice}"
+        return len(self._posts)
+
+
+# The tables.
+
+
+async def fetch(fleet: Fleet, sql: str, *args: object) -> list[asyncpg.Record]:
+    """The rows of a query."""
+    connection = await asyncpg.connect(fleet.env["DATABASE_URL"])
+    try:
+        return await connection.fetch(sql, *args)
+    finally:
+        await connection.close()
+
+
+async def count(fleet: Fleet, sql: str, *args: object) -> int:
+    """The one number of a query."""
+    return int((await fetch(fleet, sql, *args))[0][0])
+
+
+async def now(fleet: Fleet) -> datetime:
+    """The database's time, which is that of all timers."""
+    at = (await fetch(fleet, "SELECT now()"))[0][0]
+    assert isinstance(at, datetime)
+    return at.astimezone(UTC)
+
+
+# The metrics.
+
+
+class Counts:
+    """What the processes of some services have counted since this was made. One that dies takes its counts along."""
+
+    def __init__(self, fleet: Fleet, services: Iterable[ServiceName]) -> None:
+        self._fleet, self._services = fleet, tuple(services)
+        self._before: Mapping[tuple[str, int], list[Any]] = {}
+
+    @classmethod
+    async def of(cls, fleet: Fleet, *services: ServiceName) -> Self:
+        """Begin to count."""
+        counts = cls(fleet, services)
+        counts._before = await counts._read()
+        return counts
+
+    async def since(self, name: str, **labels: str) -> float:
+        """How much more there is of one metric."""
+        total = 0.0
+        for process, samples in (await self._read()).items():
+            total += _sum(samples, name, labels) - _sum(self._before.get(process, []), name, labels)
+        return total
+
+    async def by(self, name: str, label: str) -> dict[str, int]:
+        """How much more there is of one metric for each value of a label."""
+        samples = [one for found in (await self._read()).values() for one in found if one.name == name]
+        values = sorted({one.labels[label] for one in samples if label in one.labels})
+        counted = {value: int(await self.since(name, **{label: value})) for value in values}
+        return {value: n for value, n in counted.items() if n}
+
+    async def _read(self) -> dict[tuple[str, int], list[Any]]:
+        found: dict[tuple[str, int], list[Any]] = {}
+        for replica in self._fleet.members:
+            if replica.service in self._services and replica.running:
+                with suppress(httpx.HTTPError):
+                    page = await self._fleet.pages.get(f"{replica.address}/metrics")
+                    families = text_string_to_metric_families(page.text)
+                    found[replica.name, replica.pid] = [one for family in families for one in family.samples]
+        return found
+
+
+def _sum(samples: Iterable[Any], name: str, labels: Mapping[str, str]) -> float:
+    return sum(float(one.value) for one in samples if one.name == name and labels.items() <= one.labels.items())
+
+
+# The topics.
+
+
+async def ends(fleet: Fleet, *topics: Topic) -> dict[TopicPartition, int]:
+    """Where each partition of some topics ends."""
+    places = [TopicPartition(topic.name, n) for topic in topics for n in range(PARTITIONS)]
+    async with AIOKafkaConsumer(bootstrap_servers=fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as consumer:
+        return dict(await consumer.end_offsets(places))
+
+
+async def repeats(fleet: Fleet, since: Mapping[TopicPartition, int]) -> int:
+    """How many records that were put into partitions since then repeat the event of another one."""
+    seen: set[bytes] = set()
+    again = 0
+    servers = fleet.env["KAFKA_BOOTSTRAP_SERVERS"]
+    async with AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=50) as consumer:
+        consumer.assign(list(since))
+        for place, offset in since.items():
+            consumer.seek(place, offset)
+        end = await consumer.end_offsets(list(since))
+        while any([await consumer.position(place) < end[place] for place in since]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                ids = [value for record in records for name, value in record.headers if name == "ce_id"]
+                again += len(ids) - len({*ids} - seen)
+                seen.update(ids)
+    return again
+
+
+GROUPS: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
+
+
+async def backlog(fleet: Fleet) -> dict[str, int]:
+    """How many records each group has not committed yet, where it is not none."""
+    last = await ends(fleet, *TOPICS)
+    behind: Counter[str] = Counter()
+    async with admin(fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as client:
+        for group in GROUPS:
+            committed = await client.list_consumer_group_offsets(group)
+            for place, end in last.items():
+                if group in next(topic for topic in TOPICS if topic.name == place.topic).groups:
+                    done = committed.get(place)
+                    behind[group] += end - (done.offset if done else 0)
+    return {group: n for group, n in behind.items() if n}
+
+
+async def caught_up(fleet: Fleet, within_s: float = 60) -> None:
+    async def nothing_left() -> bool:
+        return not await backlog(fleet)
+
+    await until("every group has read and committed everything", nothing_left, within_s)
