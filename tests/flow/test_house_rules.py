@@ -17,6 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 MOST_LINES = 300
 MOST_MODULES = 12
 
+RETIRED = re.compile(
+    r"\b(Gatekeeper|Gates|Settler|Searcher|Hearing|Happening|happenings?|[Cc]hores?|Housekeeping|[Ff]use|Burial|Door|Blown"
+    r"|publish_(?:confirmed|durably)|put_off_s|tell_of_\w+)\b"
+)
+"""Names that the code had before it took the field's: one thing has one name (ARCHITECTURE, "Glossary")."""
+
 PURE = (
     "contracts/src/contracts",
     "adapter-kit/src/adapter_kit/attempt",
@@ -177,6 +183,11 @@ def test_a_test_waits_for_conditions_and_its_limits_scale() -> None:
 
 def test_a_module_can_be_read_in_one_sitting() -> None:
     assert {name: lines(name) for name in code() if lines(name) > MOST_LINES} == {}
+
+
+def test_no_retired_name_comes_back() -> None:
+    named = {name: sorted(set(RETIRED.findall((ROOT / name).read_text(encoding="utf-8")))) for name in code()}
+    assert {name: found for name, found in named.items() if found} == {}
 
 
 def test_a_folder_can_be_taken_in_at_a_glance() -> None:

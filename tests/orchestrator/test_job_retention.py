@@ -25,7 +25,7 @@ from contracts.messages.attempts import AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
 from orchestrator.handler import Flow
-from orchestrator.retention import job_chores
+from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 
@@ -97,7 +97,7 @@ async def said(pool: Pool) -> list[str]:
 
 
 async def purge(pool: Pool, runtime: Runtime) -> int:
-    done = await RetentionWorker(pool, runtime, "orchestrator", job_chores(KEEP)).once()
+    done = await RetentionWorker(pool, runtime, "orchestrator", job_tasks(KEEP)).once()
     assert done is not None
     return done["jobs"]
 

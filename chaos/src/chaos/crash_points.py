@@ -92,9 +92,9 @@ def _after_outcome(original: Coroutine, act: Act) -> Coroutine:
     from adapter_kit.attempt.inputs import SubmitAnswered
 
     @wraps(original)
-    async def apply(transaction: Any, happenings: Any, *rest: Any) -> Any:
-        stepped = await original(transaction, happenings, *rest)
-        if any(isinstance(happening, SubmitAnswered) for _, happening in happenings):
+    async def apply(transaction: Any, inputs: Any, *rest: Any) -> Any:
+        stepped = await original(transaction, inputs, *rest)
+        if any(isinstance(input_, SubmitAnswered) for _, input_ in inputs):
             # What is called after the commit is called before the publisher gets its turn.
             transaction.after_commit(partial(act, transaction))
         return stepped

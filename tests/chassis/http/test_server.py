@@ -18,7 +18,7 @@ from tests.chassis.toy import runtime_for
 from tests.patience import patient
 
 from chassis.errors import CannotStart
-from chassis.http.server import Door, health_app, serve_http
+from chassis.http.server import ShutdownGate, health_app, serve_http
 
 
 async def test_the_pages_say_what_is_dead_and_what_is_not_ready() -> None:
@@ -103,7 +103,7 @@ async def test_what_comes_while_it_is_being_stopped_is_turned_away_whole() -> No
         taken.append(1)
         return PlainTextResponse("done")
 
-    door = Door(Starlette(routes=[Route("/", take, methods=["POST"])]))
+    door = ShutdownGate(Starlette(routes=[Route("/", take, methods=["POST"])]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://segue") as client:
         assert (await client.post("/")).text == "done"
         door.closing = True

@@ -51,7 +51,7 @@ def things(keep: timedelta = KEEP) -> RetentionTask:
     return delete_rows_task("things", DELETE, keep)
 
 
-def chore(what: str, batches: Callable[[Connection], AsyncGenerator[int, None]]) -> RetentionTask:
+def task(what: str, batches: Callable[[Connection], AsyncGenerator[int, None]]) -> RetentionTask:
     return RetentionTask(what, batches)
 
 
@@ -75,7 +75,7 @@ async def test_one_replica_at_a_time(pool: Pool, runtime: Runtime) -> None:
         await go_on.wait()
         yield 1
 
-    first = asyncio.create_task(RetentionWorker(pool, runtime, "toy", [chore("slow", slow)]).once())
+    first = asyncio.create_task(RetentionWorker(pool, runtime, "toy", [task("slow", slow)]).once())
     await begun.wait()
     second, other = (
         RetentionWorker(pool, runtime, "toy", [things()]),
@@ -88,7 +88,7 @@ async def test_one_replica_at_a_time(pool: Pool, runtime: Runtime) -> None:
     assert await second.once() == {"things": 0}
 
 
-async def test_a_chore_that_cannot_be_done_does_not_keep_others_from_theirs(pool: Pool, runtime: Runtime) -> None:
+async def test_a_task_that_fails_does_not_keep_others_from_theirs(pool: Pool, runtime: Runtime) -> None:
     await make(pool, 3, days=31)
     broken = delete_rows_task("broken", "DELETE FROM nothing WHERE $1::interval IS NULL AND $2::int = 0", KEEP)
     house = RetentionWorker(pool, runtime, "toy", [broken, things()])
@@ -122,7 +122,7 @@ async def test_it_goes_on_by_itself_outlives_the_database_and_ends_with_its_bloc
     async def tried_again_and_gone() -> bool:
         return len(tries) > 1 and await left(pool) == 0
 
-    async with RetentionWorker(pool, runtime, "toy", [chore("shaky", shaky), things()]).running():
+    async with RetentionWorker(pool, runtime, "toy", [task("shaky", shaky), things()]).running():
         await eventually(tried_again_and_gone)
         assert runtime.unhealthy() is None
 

@@ -18,7 +18,7 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from chassis.settings.service import WrongSettings, load_settings
 from log_sink.retention import artifact_expiry
-from log_sink.retention.artifact_expiry import Deleted, expire, expiry_chore
+from log_sink.retention.artifact_expiry import Deleted, artifact_expiry_task, expire
 from log_sink.settings import SinkSettings
 from log_sink.store import Store
 
@@ -161,7 +161,7 @@ async def test_the_sinks_housekeeping_does_it(
 ) -> None:
     await make(pool, store, files, deliver, story)
     house = RetentionWorker(
-        pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", [expiry_chore(files, KEEP)]
+        pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", [artifact_expiry_task(files, KEEP)]
     )
     assert await house.once() == {"artifacts": 2}
     assert await there(files) == set()

@@ -15,7 +15,7 @@ from contracts.failures import FailureKind
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.jobs import JobFailed
 from log_sink.retention.partitions import ensure_partitions
-from log_sink.retention.rows import log_chores, over
+from log_sink.retention.rows import log_tasks, over
 from log_sink.store import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,7 +25,7 @@ STATE = ("jobs", "tracks", "attempts", "artifacts")
 
 
 async def purge(pool: Pool, keep: timedelta = KEEP) -> dict[str, int]:
-    house = RetentionWorker(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", log_chores(keep))
+    house = RetentionWorker(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", log_tasks(keep))
     done = await house.once()
     assert done is not None
     return done

@@ -196,7 +196,7 @@ def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now:
         case "submitting" | "ambiguous":
             return Step(replace(attempt, cancel_reason=reason))
         case "running":
-            # Due at once, for the driver to act: who tells of the wish only writes it down.
+            # Due at once, for the claim loop to act: the command handler only writes it down.
             return Step(replace(attempt, state="cancelling", cancel_reason=reason, tries=0, next_action_at=now))
         case "collecting":
             # The run is over and paid for: its output is still worth a short wait.

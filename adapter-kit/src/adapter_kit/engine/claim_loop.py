@@ -188,7 +188,7 @@ class ClaimLoop:
 
     async def _renew_forever(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_S)  # Cancelled by the driver when the last call has ended.
+            await asyncio.sleep(RENEW_S)  # Cancelled when the last call has ended.
             if not self._held:
                 continue
             before = monotonic()

@@ -43,7 +43,7 @@ class CommandHandler:
         self._results_kept_s = results_kept_s
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
-        """Write what the batch asks for, and wake the driver once it is committed."""
+        """Write what the batch asks for, and wake the claim loop once it is committed."""
         async with self._outbox.transaction() as transaction:
             await self._write(transaction, batch)
             transaction.after_commit(self._wake)

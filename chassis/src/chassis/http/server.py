@@ -83,20 +83,20 @@ async def serve_http(
 async def serving(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[None]:
     """Serve `app` within `limits` on a socket that listens, and close that at the end."""
     limits = _within_open_files(limits)
-    door = Door(app)
-    server = _Server(door, sock, limits)
+    gate = ShutdownGate(app)
+    server = _Server(gate, sock, limits)
     task = asyncio.create_task(server.serve())
     host, port = sock.getsockname()[:2]
     try:
         get_logger("chassis.http.server").info("serving http", host=host, port=port, connections=limits.connections)
         yield
     finally:
-        door.closing = True
+        gate.closing = True
         server.should_exit = True
         await task
 
 
-class Door:
+class ShutdownGate:
     """An app that turns requests away once the service is being stopped.
 
     A connection that was accepted as the server closed is kept, and clients go on using it: what comes on it late would

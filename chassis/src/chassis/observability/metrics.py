@@ -19,7 +19,9 @@ BATCH_RETRIES = Counter(
     "segue_batch_retries_total", "Batches tried again because the database or Kafka was away.", ["group"]
 )
 OUTBOX_PUBLISHED = Counter("segue_outbox_published_total", "Outbox rows published.")
-HOUSEKEPT = Counter("segue_housekeeping_deleted_total", "Things deleted because they were old enough.", ["what"])
+RETENTION_DELETED = Counter(
+    "segue_housekeeping_deleted_total", "Things deleted because they were old enough.", ["what"]
+)
 CONSUMER_LAG = Gauge("segue_consumer_lag_messages", "Messages not yet read, by partition.", ["topic", "partition"])
 TOPIC_UNAVAILABLE = Gauge(
     "segue_topic_unavailable",

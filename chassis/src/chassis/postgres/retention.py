@@ -1,7 +1,7 @@
 """Retention: what a service deletes once it is old enough, hour by hour and in small pieces.
 
-One replica at a time does a service's chores, under an advisory lock. Each batch is a transaction of its own, so a pass
-that is stopped or killed anywhere has done nothing by half, and the next one goes on from there.
+One replica at a time runs a service's retention tasks, under an advisory lock. Each batch is a transaction of its own,
+so a pass that is stopped or killed anywhere has done nothing by half, and the next one goes on from there.
 
 A row may go only when nothing that can still arrive depends on it. Kafka may deliver again whatever it still holds, so
 rows are kept for longer than it holds anything that is consumed, and for longer than twice the time that a client may
@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from chassis.observability.logs import get_logger
-from chassis.observability.metrics import HOUSEKEPT
+from chassis.observability.metrics import RETENTION_DELETED
 from chassis.postgres.limits import advisory_lock, bounded
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 
@@ -55,38 +55,38 @@ def delete_rows_task(what: str, statement: str, keep: timedelta) -> RetentionTas
 
 
 class RetentionWorker:
-    """A service's chores, done again and again."""
+    """Runs a service's retention tasks again and again."""
 
-    def __init__(self, pool: Pool, runtime: Runtime, schema: str, chores: Sequence[RetentionTask]) -> None:
+    def __init__(self, pool: Pool, runtime: Runtime, schema: str, tasks: Sequence[RetentionTask]) -> None:
         """`schema` names the lock: replicas that share it take turns."""
         self._pool = pool
         self._runtime = runtime
         self._lock = lock_of(schema)
-        self._chores = chores
+        self._tasks = tasks
         self._log = get_logger("chassis.postgres.retention")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the retention tasks for as long as the block lasts."""
-        keeper = asyncio.create_task(self._keep())
+        worker = asyncio.create_task(self._run())
         stopping = self._runtime.stopping
-        self._runtime.must_live(lambda: "the retention worker" if keeper.done() and not stopping.is_set() else None)
+        self._runtime.must_live(lambda: "the retention worker" if worker.done() and not stopping.is_set() else None)
         try:
             yield
         finally:
-            keeper.cancel()
+            worker.cancel()
             with suppress(asyncio.CancelledError):
-                await keeper
+                await worker
 
     async def once(self) -> dict[str, int] | None:
-        """Do all chores now; returns how many things went, or None while another replica is at it."""
+        """Run all tasks now; returns how many things were deleted, or None while another replica is at it."""
         async with advisory_lock(self._pool, self._lock) as ours:
             if not ours:
                 return None
             async with bounded(self._pool, None) as connection:
-                return {chore.what: await self._do(chore, connection) for chore in self._chores}
+                return {task.what: await self._do(task, connection) for task in self._tasks}
 
-    async def _keep(self) -> None:
+    async def _run(self) -> None:
         wait_s = FIRST_AFTER_S * random.uniform(0.2, 1)
         while await self._runtime.pause(wait_s):
             wait_s = EVERY_S * random.uniform(0.9, 1.1)
@@ -98,22 +98,22 @@ class RetentionWorker:
             if done and any(done.values()):
                 self._log.info("old things deleted", **done)
 
-    async def _do(self, chore: RetentionTask, connection: Connection) -> int:
+    async def _do(self, task: RetentionTask, connection: Connection) -> int:
         total = 0
         try:
-            async with aclosing(chore.batches(connection)) as batches:
+            async with aclosing(task.batches(connection)) as batches:
                 async for done in batches:
-                    HOUSEKEPT.labels(chore.what).inc(done)
+                    RETENTION_DELETED.labels(task.what).inc(done)
                     total += done
                     if self._runtime.stopping.is_set():
                         break
         except TRANSIENT:
             raise
-        except Exception:  # noqa: BLE001 - a chore that cannot be done must not end the service that has it
-            self._log.exception("a chore cannot be done", chore=chore.what)
+        except Exception:  # noqa: BLE001 - a task that fails must not end the service that has it
+            self._log.exception("a retention task failed", task=task.what)
         return total
 
 
 def lock_of(schema: str) -> str:
-    """The name of the advisory lock under which a schema's chores are done."""
+    """The name of the advisory lock under which a schema's retention tasks run."""
     return f"segue.housekeeping.{schema}"

@@ -32,7 +32,7 @@ from gateway.http import problems
 from gateway.http.methods import EveryMethod
 from gateway.http.plain import PlainJSON
 from gateway.http.tracing import TracedCalls
-from gateway.intake.idempotency import Fingerprints, key_chores
+from gateway.intake.idempotency import Fingerprints, key_tasks
 from gateway.intake.publisher import PRODUCER_TIMEOUT_S
 from gateway.queries.await_completion import SHARE, CompletionWaiters
 from gateway.queries.database import SHARED_LIMIT_S, Database
@@ -82,7 +82,7 @@ async def wired(
         verifiers(settings) as webhooks,
         running(broker, servers, (*_PUBLISHED, *_TAILED)),
         Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp()).running(),
-        RetentionWorker(pool, runtime, SCHEMA, key_chores(settings.keep_rows)).running(),
+        RetentionWorker(pool, runtime, SCHEMA, key_tasks(settings.keep_rows)).running(),
     ):
         watch_broker(broker, runtime)
         database = Database(pool)

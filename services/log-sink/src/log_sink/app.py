@@ -20,9 +20,9 @@ from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
 from log_sink.handler import PersistBatch
-from log_sink.retention.artifact_expiry import expiry_chore
+from log_sink.retention.artifact_expiry import artifact_expiry_task
 from log_sink.retention.partitions import ensure_partitions, keep_partitions
-from log_sink.retention.rows import log_chores
+from log_sink.retention.rows import log_tasks
 from log_sink.settings import SinkSettings
 from log_sink.store import Store
 
@@ -40,7 +40,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(url, SCHEMA, max_size=4) as pool,
         _partitions(pool, runtime),
-        RetentionWorker(pool, runtime, SCHEMA, _chores(settings)).running(),
+        RetentionWorker(pool, runtime, SCHEMA, _tasks(settings)).running(),
     ):
         broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
         store = Store(pool)
@@ -63,22 +63,24 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
             yield
 
 
-def _chores(settings: SinkSettings) -> tuple[RetentionTask, ...]:
-    chores = log_chores(settings.keep_rows)
+def _tasks(settings: SinkSettings) -> tuple[RetentionTask, ...]:
+    tasks = log_tasks(settings.keep_rows)
     keep, store_url = settings.keep_artifacts, settings.artifact_store_url
     if keep is None or store_url is None:
-        return chores
-    return (*chores, expiry_chore(ArtifactStore.open(store_url, writing=True), keep))
+        return tasks
+    return (*tasks, artifact_expiry_task(ArtifactStore.open(store_url, writing=True), keep))
 
 
 @asynccontextmanager
 async def _partitions(pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
     await ensure_partitions(pool)
-    keeper = asyncio.create_task(keep_partitions(pool, runtime))
-    runtime.must_live(lambda: "the keeper of partitions" if keeper.done() and not runtime.stopping.is_set() else None)
+    partitions = asyncio.create_task(keep_partitions(pool, runtime))
+    runtime.must_live(
+        lambda: "the partition maintenance" if partitions.done() and not runtime.stopping.is_set() else None
+    )
     try:
         yield
     finally:
-        keeper.cancel()
+        partitions.cancel()
         with suppress(asyncio.CancelledError):
-            await keeper
+            await partitions

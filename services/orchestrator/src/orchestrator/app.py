@@ -21,7 +21,7 @@ from contracts.catalogue import CatalogueError, default_catalogue_path, load_cat
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
 from orchestrator.handler import Flow
 from orchestrator.policy_file import PolicyError, load_policies
-from orchestrator.retention import job_chores
+from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 from orchestrator.settings import OrchestratorSettings
@@ -56,7 +56,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
             running(broker, settings.kafka_bootstrap_servers, needed),
             outbox.running(),
             flow.timers(),
-            RetentionWorker(pool, runtime, SCHEMA, job_chores(settings.keep_rows)).running(),
+            RetentionWorker(pool, runtime, SCHEMA, job_tasks(settings.keep_rows)).running(),
         ):
             watch_broker(broker, runtime)
             get_logger("orchestrator").info(

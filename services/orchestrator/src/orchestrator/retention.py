@@ -31,7 +31,7 @@ DELETE FROM jobs USING gone WHERE jobs.job_id = gone.job_id
 """
 
 
-def job_chores(keep: timedelta) -> tuple[RetentionTask, ...]:
+def job_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
     """What the orchestrator deletes of its own."""
     return (delete_rows_task("jobs", _PURGE, keep),)
 

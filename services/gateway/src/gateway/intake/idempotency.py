@@ -90,7 +90,7 @@ def require_same(fingerprint: str, first: str | None) -> None:
         )
 
 
-def key_chores(keep: timedelta) -> tuple[RetentionTask, ...]:
+def key_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
     """What the gateway deletes of its own. A key that has gone still names its job, which the read model keeps."""
     return (delete_rows_task("idempotency_keys", _PURGE, keep),)
 

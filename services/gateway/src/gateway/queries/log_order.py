@@ -84,8 +84,8 @@ def _pairs(lines: Sequence[LogLine]) -> Iterator[Pair]:
     for n, events in attempts.items():
         yield from _around(n, events, about[n], attempts.get(n - 1, ()))
         yield from _of_verdicts(events, [line for line in verdicts if line.attempt == n])
-    wishes = [line for line in lines if line.event == "job.cancel_requested"]
-    yield from _of_wishes(wishes, job, attempts)
+    cancels = [line for line in lines if line.event == "job.cancel_requested"]
+    yield from _of_cancels(cancels, job, attempts)
 
 
 def _around(n: int, events: Sequence[LogLine], about: Sequence[LogLine], before: Sequence[LogLine]) -> Iterator[Pair]:
@@ -115,16 +115,16 @@ def _of_verdicts(events: Sequence[LogLine], verdicts: Sequence[LogLine]) -> Iter
                 yield verdict, event
 
 
-def _of_wishes(
-    wishes: Sequence[LogLine], job: Sequence[LogLine], attempts: Mapping[int, Sequence[LogLine]]
+def _of_cancels(
+    cancels: Sequence[LogLine], job: Sequence[LogLine], attempts: Mapping[int, Sequence[LogLine]]
 ) -> Iterator[Pair]:
     """A job is cancelled, and its attempt, because its client asked for it."""
-    for line in job if wishes else ():
+    for line in job if cancels else ():
         if line.event == "job.cancelled":
             end = _end_of(attempts.get(line.answers_to or 0, ()))
-            yield from ((wish, line) for wish in wishes)
+            yield from ((cancel, line) for cancel in cancels)
             if end is not None and end.event == "attempt.cancelled":
-                yield from ((wish, end) for wish in wishes)
+                yield from ((cancel, end) for cancel in cancels)
 
 
 def _clocks(pairs: Iterable[Pair]) -> dict[str, timedelta]:

@@ -65,7 +65,7 @@ class Deleted:
         return Deleted(self.files + other.files, self.size_bytes + other.size_bytes, self.failed + other.failed)
 
 
-def expiry_chore(store: ArtifactStore, keep: timedelta) -> RetentionTask:
+def artifact_expiry_task(store: ArtifactStore, keep: timedelta) -> RetentionTask:
     """Deletes the files that are older than `keep`."""
 
     async def batches(connection: Connection) -> AsyncGenerator[int, None]:

@@ -32,7 +32,7 @@ DELETE FROM quarantine WHERE (topic, kafka_partition, kafka_offset, digest) IN (
 """
 
 
-def log_chores(keep: timedelta) -> tuple[RetentionTask, ...]:
+def log_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
     """What the log sink deletes of its own rows."""
 
     async def months(connection: Connection) -> AsyncGenerator[int, None]:
