@@ -14,7 +14,7 @@ from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, t
 from tests.patience import patient
 
 from chassis.delivery import handling
-from chassis.delivery.batch_size import Pace
+from chassis.delivery.batch_size import BatchSize
 from chassis.delivery.consumer import Delivered
 from chassis.delivery.dlq_limit import DlqLimit
 from chassis.delivery.handling import Handling, TooSlow
@@ -103,7 +103,7 @@ async def test_what_is_too_slow_and_what_is_away(monkeypatch: pytest.MonkeyPatch
 
 
 def test_fewer_are_taken_after_a_batch_that_was_too_slow_and_more_after_each_that_was_not() -> None:
-    pace = Pace(1000)
+    pace = BatchSize(1000)
     sizes = []
     for count in (1000, 250, 62, 15, 3, 1, 1):
         pace.too_slow(count)
@@ -119,7 +119,7 @@ def test_fewer_are_taken_after_a_batch_that_was_too_slow_and_more_after_each_tha
 
 @pytest.mark.parametrize("most", [1, 2, 7, 10, 100, 700])
 def test_what_can_be_done_in_time_is_found_and_kept_to(most: int) -> None:
-    pace, done, slow = Pace(1000), 0, 0
+    pace, done, slow = BatchSize(1000), 0, 0
     for _ in range(2000):
         size, _aside = pace.turn(ALL, 0)
         if size > most:
@@ -133,7 +133,7 @@ def test_what_can_be_done_in_time_is_found_and_kept_to(most: int) -> None:
 
 
 def test_a_partition_that_was_left_aside_is_tried_alone_after_growing_pauses() -> None:
-    pace, now, waits = Pace(100), 0.0, []
+    pace, now, waits = BatchSize(100), 0.0, []
     for _ in range(6):
         pace.leave_aside(PLACES[1], now)
         left = now
@@ -150,7 +150,7 @@ def test_a_partition_that_was_left_aside_is_tried_alone_after_growing_pauses() -
 
 
 def test_when_one_partition_goes_on_the_others_that_were_left_aside_are_tried_at_once_and_lost_ones_forgotten() -> None:
-    pace = Pace(100)
+    pace = BatchSize(100)
     for place in PLACES:
         pace.leave_aside(place, 0)
     assert pace.turn(ALL, 1) == (100, ALL)

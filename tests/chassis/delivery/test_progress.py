@@ -12,7 +12,7 @@ from tests.chassis.toy import Toy, job, request, runtime_for, send, toy, until
 
 from chassis.delivery import progress
 from chassis.delivery.polling import poll
-from chassis.delivery.progress import Standing
+from chassis.delivery.progress import ConsumerProgress
 from contracts.envelope import Record
 from contracts.topics import REQUESTS
 from segue_cli.local.postgres import LocalPostgres, postgres
@@ -85,7 +85,7 @@ async def test_only_the_partitions_that_it_has_are_shown(embedded_kafka: str) ->
     await send(embedded_kafka, [request(n) for n in range(7)], partition=1)
     zero, one = (TopicPartition(REQUESTS.name, n) for n in range(2))
     async with AIOKafkaConsumer(bootstrap_servers=embedded_kafka, auto_offset_reset="earliest") as consumer:
-        stands = Standing("toy")
+        stands = ConsumerProgress("toy")
         consumer.assign([zero, one])
         for place in (zero, one):
             assert await consumer.position(place) == 0
@@ -104,7 +104,7 @@ async def test_only_the_partitions_that_it_has_are_shown(embedded_kafka: str) ->
 
 
 def test_a_poll_that_does_not_return_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    stands = Standing("toy")
+    stands = ConsumerProgress("toy")
     assert stands.problem() is None
     with stands.polling():
         assert stands.problem() is None

@@ -124,7 +124,7 @@ def resolved(attempt: Attempt, verdict: Resolved, now: datetime) -> Step:
 
 
 def claim_checked(attempt: Attempt, claim: ProviderRef, outcome: CheckOutcome, now: datetime) -> Step:
-    """Believe an operator once the provider knows the run; a slip of the pen must not cost anything."""
+    """Accept an operator's resolution once the provider knows the run, so that a typing error costs nothing."""
     match outcome:
         case Missing():
             wrong = f"the provider does not know the run {claim.request_id}, which an operator named"

@@ -6,7 +6,7 @@ from zlib import crc32
 
 
 def poll_interval_s(age_s: float, *, backstop: bool = False) -> float:
-    """Seconds between two looks at a run of this age: often at first, then a tenth of what it took so far.
+    """Seconds between two checks of a run of this age: short at first, then a tenth of its age.
 
     As a `backstop` to callbacks that arrive: no more often than every 15 s, and no less often than every 30 s.
     """
@@ -15,7 +15,7 @@ def poll_interval_s(age_s: float, *, backstop: bool = False) -> float:
 
 
 def next_look_s(age_s: float, start_left_s: float | None, *, backstop: bool) -> float:
-    """Seconds to the next look at a run; `start_left_s` is what is left to one that is not known to have started."""
+    """Seconds to the next check of a run; `start_left_s` is what is left to one that is not known to have started."""
     usual_s = poll_interval_s(age_s)
     if not backstop:
         return usual_s

@@ -124,7 +124,7 @@ def _searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
 
 
 def _shown(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
-    """There is something to see of its run; one that shows itself only now is stopped first."""
+    """The run has become known; one that becomes known only now is stopped first."""
     known = attempt.ref or ref
     foreign = ref is not None and known is not None and known.request_id != ref.request_id
     if known is None or foreign or attempt.outputs:

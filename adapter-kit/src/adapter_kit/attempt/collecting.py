@@ -114,7 +114,7 @@ def collect_failed(attempt: Attempt, happened: CollectFailed, now: datetime) -> 
 
 
 def noted(attempt: Attempt, happened: CollectFailed) -> Attempt:
-    """The attempt with what this collection achieved: a later one may achieve less."""
+    """The attempt with the files that this collection stored: a later one may store fewer."""
     stored = {**attempt.stored, **happened.stored}
     return replace(attempt, reached=attempt.reached | happened.reached, stored=stored)
 
@@ -138,7 +138,7 @@ def _file(output: Output) -> str:
 
 
 def partly(attempt: Attempt, happened: CollectFailed, now: datetime) -> Step:
-    """Some of its outputs are stored, and the others lost: what was paid for is kept, and what is missing told."""
+    """Some outputs are stored and the others lost: the attempt succeeds, and its event names those missing."""
     count = len(attempt.outputs)
     without = [n for n in range(1, count + 1) if n not in attempt.stored]
     why = "; ".join(happened.missing.get(n, f"output {n}: {happened.failure.message}") for n in without)

@@ -25,7 +25,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """The provider is well, but may not be asked before `until`."""
+    """A rate or a concurrency limit is reached; the attempt waits until `until`."""
 
     until: datetime
     reason: str
@@ -33,7 +33,7 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True)
 class ShutOut:
-    """The provider is known to be unwell; it may be asked at `until`."""
+    """The breaker is open; the provider may be asked again at `until`."""
 
     until: datetime
     reason: str
@@ -48,7 +48,7 @@ class CancelWanted:
 
 @dataclass(frozen=True, slots=True)
 class CalledBack:
-    """The provider called: there is something to see. What it is, is asked of the provider itself."""
+    """A callback came in. What it reports is read from the provider, never from the callback."""
 
     ref: ProviderRef | None = None
     """The run it called about, where it said so."""
@@ -56,7 +56,7 @@ class CalledBack:
 
 @dataclass(frozen=True, slots=True)
 class SubmitAnswered:
-    """What came of the POST of the given submission."""
+    """The outcome of the POST of the given submission."""
 
     submission: int
     outcome: SubmitOutcome

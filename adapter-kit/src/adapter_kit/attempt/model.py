@@ -121,7 +121,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows from what happened."""
+    """The result of a step: the attempt after it, the events to publish, and at most one action."""
 
     attempt: Attempt
     events: tuple[AttemptEvent, ...] = ()
@@ -200,7 +200,7 @@ def _ended(attempt: Attempt, now: datetime, follow_up: FollowUp | None) -> Attem
 def with_event(
     attempt: Attempt, event: type[AttemptEvent], now: datetime, action: Action | None = None, /, **said: object
 ) -> Step:
-    """The attempt with one more event that says so, and what to do."""
+    """The attempt one version later, with the event that reports it and the next action."""
     newer = replace(attempt, version=attempt.version + 1)
     happened = event.model_validate(
         {
@@ -226,7 +226,7 @@ def _storable(text: str) -> str:
 
 
 def reschedule(attempt: Attempt, now: datetime, most_s: float = 60.0) -> Step:
-    """The current step went wrong once more; it is due again after a longer wait, of at most about `most_s` seconds."""
+    """The current step failed again; it is due after a longer wait, of at most about `most_s` seconds."""
     tries = attempt.tries + 1
     wait_s = min(most_s, backoff_s(attempt.attempt_id, tries))
     return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))

@@ -22,7 +22,7 @@ SAID_SO: Final = "an operator looked at the provider, and says that it never acc
 
 
 def listing_answered(attempt: Attempt, now: datetime) -> Attempt:
-    """The attempt once the listing has answered: what it kept silent before counts as deafness, if it was long."""
+    """The attempt once the listing has answered: a long time without an answer before counts as downtime."""
     silent_s = (now - (attempt.heard_at or now)).total_seconds()
     return replace(attempt, heard_at=now, deaf_s=attempt.deaf_s + (silent_s if silent_s > DEAF_AFTER_S else 0.0))
 

@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LastError:
-    """What was said against a provider, and when."""
+    """The last error that a breaker counted, and when."""
 
     kind: FailureKind
     message: str
@@ -86,14 +86,14 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Go on; the breaker has counted it."""
+    """The run may be submitted; the breaker has counted it."""
 
     breaker: Breaker
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Wait until then: the provider is well, but has enough to do."""
+    """Wait until then: a rate or a concurrency limit is reached."""
 
     until: datetime
     reason: str
@@ -101,7 +101,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Shut:
-    """The provider is not well; it may be asked again at that time."""
+    """The breaker is open; the provider may be asked again at that time."""
 
     until: datetime
     reason: str
@@ -110,7 +110,7 @@ class Shut:
 def admit(
     breaker: Breaker, limits: Limits, in_flight: int, now: datetime, *, lease_s: float = PROBE_LEASE_S
 ) -> Admitted | Held | Shut:
-    """Whether one more run may be asked for; one that is let through as the probe has a lease of `lease_s`."""
+    """Whether one more run may be submitted; one that passes as the probe has a lease of `lease_s` seconds."""
     if (shut_until := _shut_until(breaker, now)) is not None:
         return Shut(shut_until, breaker.error or "it failed too often")
     if breaker.blocked_until is not None and now < breaker.blocked_until:
@@ -152,7 +152,7 @@ def _take_token(breaker: Breaker, limits: Limits, now: datetime) -> Breaker | He
 
 
 def record_success(breaker: Breaker, now: datetime) -> Breaker:
-    """A run was accepted or went well: the breaker closes."""
+    """A run was accepted or finished: the breaker closes."""
     if breaker.state == "closed":
         return replace(breaker, failures=0, error=None) if breaker.failures else breaker
     return replace(
@@ -175,7 +175,7 @@ def record_success(breaker: Breaker, now: datetime) -> Breaker:
 def record_failure(
     breaker: Breaker, kind: FailureKind, message: str, now: datetime, *, open_s: float = OPEN_S
 ) -> Breaker:
-    """Something failed in a way that says something about the provider: enough of it opens the breaker.
+    """Count a failure of a kind that has a breaker; enough of them in a row open it.
 
     `open_s` is how long the first opening lasts, in seconds.
     """
@@ -208,17 +208,17 @@ def blocked(breaker: Breaker, until: datetime) -> Breaker:
 
 
 def throttled(breaker: Breaker, message: str, now: datetime) -> Breaker:
-    """The provider said that it was asked too often: worth telling, and nothing against its health."""
+    """Record a 429: it is shown as the last error, and does not count as a failure."""
     return replace(breaker, last_error=LastError(FailureKind.RATE_LIMITED, message[:500], now))
 
 
 def awaits_probe(breaker: Breaker) -> bool:
-    """Whether a free probe may have news for this breaker."""
+    """Whether the result of a credential probe concerns this breaker."""
     return breaker.state != "closed" and breaker.shut_for is not None and FAILURES[breaker.shut_for].probed_first
 
 
 def probed(breaker: Breaker, outcome: ProbeOutcome, sent_at: datetime, now: datetime) -> Breaker:
-    """What a free probe means to a breaker that is shut; while a paid one is under way, nothing."""
+    """Apply the result of a credential probe to an open breaker; while a paid probe is under way, it has no effect."""
     if breaker.shut_for is None or not awaits_probe(breaker):
         return breaker
     if breaker.probe_until is not None and now < breaker.probe_until:
@@ -249,7 +249,7 @@ def probe_accepted(breaker: Breaker, sent_at: datetime | None, until: datetime) 
 
 
 def probe_over(breaker: Breaker, sent_at: datetime | None, now: datetime) -> Breaker:
-    """What was sent then is over without a verdict; if it was the probe, the next one may go."""
+    """The run that was sent then ended without a verdict; if it was the probe, the next one may go."""
     return replace(breaker, probe_until=now) if is_probe(breaker, sent_at) else breaker
 
 

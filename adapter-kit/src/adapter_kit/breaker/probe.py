@@ -59,7 +59,7 @@ ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.
 
 @dataclass(frozen=True, slots=True)
 class ProbeInterval:
-    """How many seconds lie between two free probes."""
+    """Seconds between two credential probes."""
 
     every_s: float
     shut_every_s: float
@@ -73,7 +73,7 @@ class _Turn:
 
 
 class CredentialProbe:
-    """Probes the provider, tells the gates, and writes what it said."""
+    """Probes the provider, updates its breakers, and stores the result."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class CredentialProbe:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Probe and write for as long as the block lasts."""
+        """Send probes for as long as the block lasts."""
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(self._watch())
             self._runtime.must_live(lambda: "the provider's health watch" if watcher.done() else None)
@@ -119,7 +119,7 @@ class CredentialProbe:
                 return
 
     async def look(self) -> bool:
-        """Probe, if it is due and no other replica does; whether it was."""
+        """Send a probe if one is due and no other replica sends it; returns whether it was due."""
         kinds = [kind.value for kind, traits in FAILURES.items() if traits.probed_first]
         async with bounded(self._pool, LOOP_LIMIT_S) as connection:
             row = await connection.fetchrow(_TAKE_TURN, self._provider.name, TURN_S, kinds)

@@ -78,7 +78,7 @@ class BreakerStore:
     async def record_probe(
         self, connection: Connection, outcome: ProbeOutcome, sent_at: datetime, now: datetime
     ) -> bool:
-        """Tell the shut breakers what a free probe said; whether one of them wants to hear more before long."""
+        """Apply the result of a credential probe to the open breakers; returns whether one awaits another soon."""
         shut = [_BODY.validate_json(row["body"]) for row in await connection.fetch(_LOCK_SHUT)]
         after = [probed(breaker, outcome, sent_at, now) for breaker in shut]
         await _save(connection, [new for old, new in zip(shut, after, strict=True) if new != old])
@@ -95,7 +95,7 @@ class LockedBreakers:
     _changed: set[str] = field(default_factory=set)
 
     def admit(self, endpoint: str, now: datetime) -> Admitted | Held | Shut:
-        """Whether one more run may be asked for there; if so, both breakers have counted it."""
+        """Whether one more run may be submitted at the endpoint; if so, both breakers have counted it."""
         lease_s = self._store.probe_lease_s
         own = admit(self._known[endpoint], Limits(), 0, now, lease_s=lease_s)
         if not isinstance(own, Admitted):
@@ -110,7 +110,7 @@ class LockedBreakers:
         return provider
 
     def record(self, before: Attempt, input_: Input, after: Attempt, now: datetime) -> None:
-        """Learn from what happened to an attempt."""
+        """Record what the input and its effect on an attempt say about the provider."""
         match input_:
             case SubmitAnswered(outcome=outcome):
                 self._record_answer(before, outcome, after, now)
@@ -160,7 +160,7 @@ class LockedBreakers:
 
 
 def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:
-    """Whether what happened says anything to the breakers, so that they have to be locked for it."""
+    """Whether an input has an effect on the breakers, so that they have to be locked for it."""
     match input_:
         case SubmitAnswered(outcome=Accepted() | Throttled() | Unclear()) | Checked(outcome=Produced()):
             return True

@@ -12,7 +12,7 @@ from contracts.generation import Provider
 
 
 class CallbackMonitor:
-    """What callbacks, and endings without one, have told so far. Until the first callback it relies on none."""
+    """Whether callbacks arrive, concluded from those that came and from runs that ended without one; false at first."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -25,7 +25,7 @@ class CallbackMonitor:
         self._now(arrive=True)
 
     def note(self, attempt: Attempt, input_: Input) -> None:
-        """Learn from what happened to `attempt`, as it is since then."""
+        """Take into account what happened to `attempt`, which is the attempt after it."""
         arrived = callbacks_arriving(attempt, input_)
         if arrived is not None:
             self._now(arrive=arrived)
@@ -33,7 +33,7 @@ class CallbackMonitor:
             self.suspect(attempt, input_.outcome.ref)
 
     def suspect(self, attempt: Attempt, ref: ProviderRef | None) -> bool:
-        """Whether `ref` is a second run in the attempt's name; if so, it is told and counted."""
+        """Whether `ref` is a second run of the attempt; if so, it is logged and counted."""
         if ref is None or not is_foreign(attempt, ref):
             return False
         DUPLICATES_SUSPECTED.labels(self._provider).inc()

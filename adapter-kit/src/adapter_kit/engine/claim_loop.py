@@ -74,7 +74,7 @@ class ClaimLoop:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Drive for as long as the block lasts; on leaving, finish the calls that are in flight."""
+        """Run the loop for as long as the block lasts; on leaving, finish the calls that are in flight."""
         async with asyncio.TaskGroup() as keepers:
             writer = keepers.create_task(self._writer.run())
             renewer = keepers.create_task(self._renew_forever())
@@ -139,7 +139,7 @@ class ClaimLoop:
             return
 
     async def _drive(self, stepped: Stepped) -> None:
-        """Do the action, tell the ledger, and go on for as long as that leads to another."""
+        """Perform the action, write its outcome, and repeat while that leads to another action."""
         current: Stepped | None = stepped
         with structlog.contextvars.bound_contextvars(**_log_context(stepped)):
             try:

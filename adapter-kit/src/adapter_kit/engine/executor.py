@@ -62,7 +62,7 @@ class ActionExecutor:
         self._log = get_logger("adapter_kit.engine.executor")
 
     async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: HeldAt) -> Input:
-        """Do `action`; `held_at` tells when, by the monotonic clock, the attempt's lease was last surely held."""
+        """Perform `action`; `held_at` returns when the lease was last known to be held (monotonic seconds)."""
         name = type(action).__name__.lower()
         attributes = {
             "segue.job.id": attempt.job_id,
@@ -80,7 +80,7 @@ class ActionExecutor:
             CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
 
     def learn(self, attempt: Attempt, input_: Input) -> None:
-        """Draw what there is to learn about the provider from what happened to `attempt`, as it is since then."""
+        """Update what is known of the provider by what happened to `attempt`, which is the attempt after it."""
         self._callback_monitor.note(attempt, input_)
 
     async def _ask(self, attempt: Attempt, action: Action, held_at: HeldAt) -> Input:

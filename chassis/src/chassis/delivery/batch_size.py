@@ -27,7 +27,7 @@ class _Aside:
 
 
 @dataclass(slots=True)
-class Pace:
+class BatchSize:
     """How many messages the next poll takes, and where."""
 
     most: int = 1000

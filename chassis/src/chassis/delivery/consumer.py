@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import TopicPartition
 from opentelemetry.trace import SpanKind
 
-from chassis.delivery.batch_size import Pace
+from chassis.delivery.batch_size import BatchSize
 from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher, summaries
 from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
 from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
 from chassis.delivery.offsets import Offsets, log_starts, past, rewind
 from chassis.delivery.polling import idle, poll, positions
-from chassis.delivery.progress import Standing
+from chassis.delivery.progress import ConsumerProgress
 from chassis.kafka.broker import batch_subscriber
 from chassis.kafka.records import Records, Unreadable, in_turns
 from chassis.kafka.topic_watch import TopicWatch
@@ -80,8 +80,8 @@ class BatchConsumer:
         self._runtime = runtime
         self._limit = limit or DlqLimit()
         self._handling = Handling(runtime, handler, keep, self._limit, self._while_held)
-        self._pace = Pace(BATCH_RECORDS)
-        self._standing = Standing(runtime.service)
+        self._batch_size = BatchSize(BATCH_RECORDS)
+        self._progress = ConsumerProgress(runtime.service)
         self._polled: Mapping[TopicPartition, int] = {}
         """Where the last poll ended in each partition."""
         self._settled = settled
@@ -104,17 +104,17 @@ class BatchConsumer:
 
     async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
         if not await self._positions_hold(consumer):
-            with self._standing.polling():
+            with self._progress.polling():
                 await idle(consumer, timeout_ms=_SETTLING_MS)
             return ()
-        await self._standing.measure(consumer)
+        await self._progress.measure(consumer)
         now = time.monotonic()
         if (wait_s := self._limit.wait_s(now)) > 0:
-            with self._standing.polling():
+            with self._progress.polling():
                 await idle(consumer, timeout_ms=min(_POLL_MS, int(wait_s * 1000) + 1))
             return ()
-        size, aside = self._pace.turn(consumer.assignment(), now)
-        with self._standing.polling():
+        size, aside = self._batch_size.turn(consumer.assignment(), now)
+        with self._progress.polling():
             records = await poll(
                 consumer,
                 timeout_ms=_PROBE_MS if aside else _POLL_MS,
@@ -126,12 +126,12 @@ class BatchConsumer:
             self._failed_at.clear()
             # Past what is no record.
             await self._offsets.commit(consumer, self._polled)
-        self._standing.polled(records)
+        self._progress.polled(records)
         return records
 
     async def _while_held(self) -> None:
         if (consumer := self.subscriber.consumer) is not None:
-            await self._standing.measure(consumer, batch_in_hand=True)
+            await self._progress.measure(consumer, batch_in_hand=True)
 
     async def _positions_hold(self, consumer: AIOKafkaConsumer) -> bool:
         """Whether the consumer's positions are of the topics that are there; while Kafka is away, as it was before."""
@@ -156,7 +156,7 @@ class BatchConsumer:
             self._log.warning("dependency unavailable; the batch is retried", error=repr(error), records=len(records))
             self._rewind(records)
             # It may be what it was given that made the database go away.
-            self._pace.too_slow(len(records))
+            self._batch_size.too_slow(len(records))
         except Exception:  # noqa: BLE001 - FastStream would swallow it with the position already past the batch
             self._rewind(records)
             self._log.exception("the delivery itself failed; the batch is polled again")
@@ -179,7 +179,7 @@ class BatchConsumer:
             self._slower(slow)
         else:
             await self._finish(records, done, whole=True)
-            self._pace.done(past(records))
+            self._batch_size.done(past(records))
 
     async def _probe(self, records: Records) -> None:
         """Handle one message after a pause. Records before it that are none for the handler prove nothing."""
@@ -211,7 +211,7 @@ class BatchConsumer:
         if (consumer := self.subscriber.consumer) is not None:
             ends = past(records)
             if await self._offsets.commit(consumer, self._polled if whole else ends):
-                self._standing.committed(ends)
+                self._progress.committed(ends)
         _count(records, done)
 
     async def _log_starts(self, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -253,11 +253,13 @@ class BatchConsumer:
 
     def _slower(self, slow: TooSlow) -> None:
         BATCH_RETRIES.labels(self._group).inc()
-        self._pace.too_slow(len(slow.batch))
+        self._batch_size.too_slow(len(slow.batch))
         if len(slow.batch) == 1:
             (message,) = slow.batch
-            self._pace.leave_aside(TopicPartition(message.record.topic, message.record.partition), time.monotonic())
-        self._log.warning("too slow; fewer messages are taken at a time", slow=str(slow), next=self._pace.size)
+            self._batch_size.leave_aside(
+                TopicPartition(message.record.topic, message.record.partition), time.monotonic()
+            )
+        self._log.warning("too slow; fewer messages are taken at a time", slow=str(slow), next=self._batch_size.size)
 
     def _pause(self, why: str) -> None:
         pause_s = self._limit.pause(time.monotonic(), random.uniform(0.75, 1.25))
@@ -271,7 +273,7 @@ class BatchConsumer:
         self._log.info("the handler did the probe; consuming goes on")
 
     def _not_moving(self) -> str | None:
-        why = self._standing.problem()
+        why = self._progress.problem()
         last = self._handling.last_away
         return f"{why} (the last trouble: {last})" if why and last else why
 

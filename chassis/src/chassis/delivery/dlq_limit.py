@@ -57,7 +57,7 @@ class DlqLimit:
             self._grown = 0
 
     def pause(self, now: float, jitter: float) -> float:
-        """Take nothing for a while; returns for how many seconds: twice as many each time, up to the longest pause.
+        """Pause consuming; returns for how many seconds: twice as many each time, up to the longest pause.
 
         `jitter` is a factor around 1, so that replicas don't probe all at once.
         """

@@ -40,7 +40,7 @@ async def poll(
 
 
 async def idle(consumer: AIOKafkaConsumer, *, timeout_ms: int) -> None:
-    """Take nothing for a while, and stay a member of the group: Kafka's client leaves it if it is not polled."""
+    """Poll without fetching, to stay a member of the group: Kafka's client leaves it if it is not polled."""
     await consumer.getmany(_NOWHERE, timeout_ms=timeout_ms)
 
 

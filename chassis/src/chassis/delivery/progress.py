@@ -24,8 +24,8 @@ ASK_EVERY_S: Final = 10.0
 ANSWER_LIMIT_S: Final = 3.0
 
 
-class Standing:
-    """The lag of one consumer, as its metric, and whether it moves."""
+class ConsumerProgress:
+    """The lag of one consumer, and for how long it has made no progress."""
 
     def __init__(self, group: str) -> None:
         self._stands: Mapping[TopicPartition, int] = {}
@@ -38,7 +38,7 @@ class Standing:
         self._log = get_logger("chassis.delivery.consumer").bind(group=group)
 
     def problem(self) -> str | None:
-        """Why it does not move, in words."""
+        """Why the consumer makes no progress; None while it does."""
         now = time.monotonic()
         if self._polling_since is not None and now - self._polling_since > POLL_LIMIT_S:
             return f"the group has been sharing out its partitions for {now - self._polling_since:.0f} s"
@@ -50,7 +50,7 @@ class Standing:
 
     @contextmanager
     def polling(self) -> Iterator[None]:
-        """For the length of a poll."""
+        """A poll is under way for the length of the block."""
         self._polling_since = time.monotonic()
         try:
             yield
@@ -64,7 +64,7 @@ class Standing:
             self._since.setdefault(place, now)
 
     def committed(self, places: Iterable[TopicPartition]) -> None:
-        """Something of these partitions was dealt with."""
+        """Offsets of these partitions were committed."""
         for place in places:
             self._since.pop(place, None)
 

@@ -50,7 +50,7 @@ ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
 
 @dataclass(slots=True)
 class Transaction:
-    """One Postgres transaction, with what it says to the world and whom it wakes once it is committed."""
+    """One PostgreSQL transaction, with the messages to publish and the callbacks to run once it is committed."""
 
     connection: Connection
     now: datetime

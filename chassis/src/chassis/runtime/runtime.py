@@ -49,15 +49,15 @@ class Runtime:
         self._warnings.append(check)
 
     def warnings(self) -> list[str]:
-        """What somebody should look at, in words."""
+        """The messages of all checks that warn."""
         return [why for check in self._warnings if (why := check())]
 
     def unhealthy(self) -> str | None:
-        """The first dead part, in words."""
+        """The message of the first check that found a failed component; None if there is none."""
         return self.failure or next((why for check in self._vital if (why := check())), None)
 
     def unready(self) -> str | None:
-        """Why the process should get no work right now, in words."""
+        """Why the process is not ready; None if it is."""
         if not self.started:
             return "starting"
         if self.stopping.is_set():
