@@ -285,9 +285,8 @@ class BatchConsumer:
 
     def _stalled(self) -> str | None:
         moved_at = self._handling.moved_at
-        if moved_at is not None and time.monotonic() - moved_at > _STALL_S:
-            return f"a batch has not moved for over {_STALL_S:.0f} s"
-        return None
+        stalled = moved_at is not None and time.monotonic() - moved_at > _STALL_S
+        return f"a batch has not moved for over {_STALL_S:.0f} s" if stalled else None
 
 
 def _count(records: Records, done: Sequence[Found]) -> None:
