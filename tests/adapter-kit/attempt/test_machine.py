@@ -683,3 +683,25 @@ def test_an_answer_to_one_submit_says_nothing_of_the_next() -> None:
     died = step(again, Due(), NOW + timedelta(seconds=16)).attempt
     assert died.state == "ambiguous"
     assert shown_not_to_be(died) == 40
+
+
+@pytest.mark.parametrize("answered_before", [False, True])
+def test_the_grace_is_longer_by_an_outage_of_the_listing_also_where_that_ends_after_it(answered_before: bool) -> None:
+    lost = step(SUBMITTING, answered(Unclear("no answer in time")), NOW).attempt
+    absent = Searched(NotFound(conclusive=False))
+    if answered_before:
+        lost = step(lost, absent, NOW).attempt
+    assert lost.resolve_by is not None
+    outage_s = (lost.resolve_by - NOW).total_seconds() + 1
+    back_at = NOW + timedelta(seconds=outage_s)
+    away = step(lost, Searched(NoAnswer("away")), back_at - timedelta(seconds=1)).attempt
+    back = step(away, absent, back_at)
+    assert (back.attempt.state, back.events) == ("ambiguous", ())
+    over_at = lost.resolve_by + timedelta(seconds=outage_s)
+    asked = back.attempt
+    while (due := asked.next_action_at) is not None and due < over_at:
+        asked = step(asked, absent, due).attempt
+        assert asked.state == "ambiguous"
+    [failed] = step(asked, absent, over_at).events
+    assert isinstance(failed, AttemptFailed)
+    assert failed.kind is FailureKind.NEVER_ACCEPTED

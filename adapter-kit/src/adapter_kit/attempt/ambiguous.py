@@ -91,7 +91,8 @@ def searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
         case Found(ref):
             return accepted(attempt, ref, now)
         case NotFound(conclusive):
-            return _not_listed(listing_answered(attempt, now), proven_absent_at(attempt, conclusive=conclusive), now)
+            answered = listing_answered(attempt, now)
+            return _not_listed(answered, proven_absent_at(answered, conclusive=conclusive), now)
         case NoAnswer():
             # Without the listing silence says nothing: the window stays open up to the job's deadline.
             return _listen_again(attempt, _held_until(attempt, now), now)
@@ -99,11 +100,11 @@ def searched(attempt: Attempt, outcome: FindOutcome, now: datetime) -> Step:
             assert_never(outcome)
 
 
-def _not_listed(attempt: Attempt, proven_absent_at: datetime | None, now: datetime) -> Step:
-    if proven_absent_at is not None and now >= proven_absent_at:
+def _not_listed(attempt: Attempt, absent_at: datetime | None, now: datetime) -> Step:
+    if absent_at is not None and now >= absent_at:
         return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
     # The moment in which silence becomes an answer is a good one to listen.
-    return _listen_again(attempt, min(proven_absent_at or now, _held_until(attempt, now)), now)
+    return _listen_again(attempt, min(absent_at or now, _held_until(attempt, now)), now)
 
 
 def _listen_again(attempt: Attempt, at_last: datetime, now: datetime) -> Step:
