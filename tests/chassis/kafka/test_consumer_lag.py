@@ -107,3 +107,26 @@ async def test_a_connection_that_nobody_uses_is_closed(embedded_kafka: str, monk
 
         await until(closed)
         assert None not in (await progress.heard_until(KEYS)).values()
+
+
+async def test_so_is_one_whose_question_was_given_up(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_lag, "_UNUSED_S", 0.05)
+    progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+    asked = asyncio.Event()
+
+    async def hang(_keys: object) -> dict[str, float | None]:
+        await progress._connected()
+        asked.set()
+        return await asyncio.Future[dict[str, float | None]]()
+
+    monkeypatch.setattr(progress, "_ask", hang)
+    async with progress.running():
+        question = asyncio.create_task(progress.heard_until(KEYS))
+        await asked.wait()
+        question.cancel()
+        await asyncio.gather(question, return_exceptions=True)
+
+        async def closed() -> bool:
+            return progress._client is None
+
+        await until(closed)

@@ -58,9 +58,10 @@ class GroupProgress:
         """
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S), self._asking:
-                reached = await self._ask(keys)
-                self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
-                return reached
+                try:
+                    return await self._ask(keys)
+                finally:  # Also where the caller is cancelled, and asks no more.
+                    self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
         except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes, and each means: not known
             self._log.warning("a group's progress is not known", error=repr(error))
             await self._close()
