@@ -71,7 +71,7 @@ from orchestrator.decisions.decide import decide
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, Ruled
 from orchestrator.decisions.inputs import Due as JobDue
 from orchestrator.decisions.inputs import Input as JobHappening
-from orchestrator.decisions.job import Job, Leg
+from orchestrator.decisions.job import Candidate, Job
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 DEADLINE_S = 900.0
@@ -207,8 +207,8 @@ class World:
             ambiguity_policy=ambiguity_policy,
             lost_output_policy=lost_output_policy,
         )
-        legs = (_leg("fal"), _leg("replicate"))
-        self._decide(Requested(request, legs, (), None, BEGIN))
+        candidates = (_candidate("fal"), _candidate("replicate"))
+        self._decide(Requested(request, candidates, (), None, BEGIN))
 
     def cancel(self) -> None:
         self._decide(CancelAsked())
@@ -639,8 +639,8 @@ def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPoli
             assert policy == "retry_elsewhere", "paid again against the request's policy"
 
 
-def _leg(provider: Provider) -> Leg:
-    return Leg(
+def _candidate(provider: Provider) -> Candidate:
+    return Candidate(
         provider=provider,
         model="music/test",
         endpoint="test/model",

@@ -12,11 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 import pytest_asyncio
-from pydantic import TypeAdapter
 from tests.patience import eventually
 
 import adapter_kit
 from adapter_kit.breaker.policy import Breaker, blocked, record_failure, record_success
+from adapter_kit.breaker.store import PROVIDER, save
 from chassis.postgres.pool import migrate
 from contracts.failures import FailureKind
 from gateway.queries.single_flight import AT_MOST_OLD_S, SingleFlight
@@ -26,7 +26,6 @@ from segue_cli.local.postgres import postgres
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REFUSED = "401: Authentication is required to access this application."
-GATE = TypeAdapter(Breaker)
 
 
 @dataclass
@@ -43,17 +42,21 @@ class Adapters:
         )  # fmt: skip
 
     async def gate(self, provider: str, gate: Breaker) -> None:
-        await self.connection.execute(
-            f"INSERT INTO {provider}_adapter.gates (scope, body) VALUES ($1, $2)"  # noqa: S608 - ours
-            " ON CONFLICT (scope) DO UPDATE SET body = excluded.body",
-            gate.scope, GATE.dump_json(gate).decode(),
-        )  # fmt: skip
+        async with self.connection.transaction():
+            await self.connection.execute(f"SET LOCAL search_path TO {provider}_adapter")
+            await self.connection.execute(
+                "INSERT INTO breakers (scope, since) VALUES ($1, $2) ON CONFLICT DO NOTHING", gate.scope, gate.since
+            )
+            await save(self.connection, [gate])
 
-    async def attempt(self, provider: str, name: str, state: str, due: bool = True, **body: Any) -> None:
+    async def attempt(self, provider: str, name: str, state: str, due: bool = True, **columns: Any) -> None:
+        columns = {"endpoint": "test/model", **columns}
+        values = ", ".join(f"${n}" for n in range(4, 4 + len(columns)))
         await self.connection.execute(
-            f"INSERT INTO {provider}_adapter.attempts (attempt_id, job_id, state, version, next_action_at, body)"  # noqa: S608 - ours
-            " VALUES ($1, $1, $2, 1, CASE WHEN $3 THEN now() END, $4)",
-            name, state, due, TypeAdapter(dict[str, Any]).dump_json({"endpoint": "test/model", **body}).decode(),
+            f"INSERT INTO {provider}_adapter.attempts (attempt_id, job_id, state, version, next_action_at, deadline_at,"  # noqa: S608 - ours
+            f" arguments_hash, body, {', '.join(columns)})"
+            f" VALUES ($1, $1, $2, 1, CASE WHEN $3 THEN now() END, now(), '', '{{}}', {values})",
+            name, state, due, *columns.values(),
         )  # fmt: skip
 
 
@@ -101,7 +104,9 @@ async def test_a_gate_that_opens_and_closes_shows_within_a_second(world: Any, ad
 
     await asked_again(world, 5, lambda: says("ok"))
     now = datetime.now(UTC)
-    shut = record_failure(Breaker("", now - timedelta(minutes=5)), FailureKind.UNAUTHORIZED, REFUSED, now, open_s=60)
+    shut = record_failure(
+        Breaker(PROVIDER, now - timedelta(minutes=5)), FailureKind.UNAUTHORIZED, REFUSED, now, open_s=60
+    )
     await adapters.gate("fal", shut)
     await asked_again(world, 1, lambda: says("fail"))
     assert await short(world) == {"fal": "fail", "replicate": "ok", "fal_error": REFUSED, "replicate_error": None}
@@ -136,7 +141,7 @@ async def test_a_key_that_the_free_probe_saw_refused_shows_within_a_second(world
 
 async def test_an_endpoint_that_is_shut_says_so_and_its_provider_is_well(world: Any, adapters: Adapters) -> None:
     now = datetime.now(UTC)
-    await adapters.gate("fal", Breaker("", now))
+    await adapters.gate("fal", Breaker(PROVIDER, now))
     await adapters.gate(
         "fal", record_failure(Breaker("gone/model", now), FailureKind.MODEL_NOT_FOUND, "404: no such app", now)
     )
@@ -157,7 +162,7 @@ async def test_an_endpoint_that_is_shut_says_so_and_its_provider_is_well(world: 
 
 async def test_what_is_in_flight_and_what_waits_is_counted_with_the_caps(world: Any, adapters: Adapters) -> None:
     for n, state in enumerate(("submitting", "running", "running", "ambiguous", "queued", "queued")):
-        await adapters.attempt("fal", f"live-{n}", state, held_back=n == 5)
+        await adapters.attempt("fal", f"live-{n}", state, throttling_reported=n == 5)
     await adapters.attempt("fal", "elsewhere", "cancelling", endpoint="other/model")
     await adapters.attempt("fal", "over", "succeeded", due=False)
     await adapters.attempt("fal", "late", "failed")
@@ -174,7 +179,11 @@ async def test_what_is_in_flight_and_what_waits_is_counted_with_the_caps(world: 
 
 
 async def test_whether_webhooks_are_heard_of_late(world: Any, adapters: Adapters) -> None:
-    expected: dict[str, Any] = {"expects_callback": True, "accepted_at": "2026-01-01T00:00:00Z", "called_back": False}
+    expected: dict[str, Any] = {
+        "expects_callback": True,
+        "accepted_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "called_back": False,
+    }
     await adapters.attempt("fal", "polled", "succeeded", due=False, **expected)
     await adapters.attempt("fal", "stopped", "failed", due=False, **expected, cancel_reason="client")
     await adapters.attempt("fal", "refused", "failed", due=False, **expected | {"accepted_at": None})

@@ -107,8 +107,8 @@ async def grow_old(pool: Pool, days: int) -> None:
     await pool.execute(
         """
         UPDATE jobs SET updated_at = updated_at - make_interval(days => $1),
-            body = jsonb_set(body, '{deadline_at}',
-                             to_jsonb((body ->> 'deadline_at')::timestamptz - make_interval(days => $1)))
+            deadline_at = deadline_at - make_interval(days => $1),
+            body = jsonb_set(body, '{deadline_at}', to_jsonb(deadline_at - make_interval(days => $1)))
         """,
         days,
     )

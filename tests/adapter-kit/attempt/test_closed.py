@@ -24,7 +24,7 @@ from adapter_kit.attempt.inputs import (
 )
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
-from adapter_kit.attempt.resolution import DEAF_AFTER_S, listing_answered, proven_absent_at
+from adapter_kit.attempt.resolution import DOWN_AFTER_S, listing_answered, proven_absent_at
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -273,17 +273,19 @@ def test_looks_at_what_nobody_waits_for_become_rare() -> None:
 
 def test_silence_counts_only_for_as_long_as_the_listing_could_be_heard() -> None:
     by = NOW + timedelta(seconds=240)
-    attempt = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, heard_at=NOW)
-    usual = listing_answered(attempt, NOW + timedelta(seconds=DEAF_AFTER_S))
-    assert (usual.deaf_s, proven_absent_at(usual, conclusive=False)) == (0.0, by)
+    attempt = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, listing_answered_at=NOW)
+    usual = listing_answered(attempt, NOW + timedelta(seconds=DOWN_AFTER_S))
+    assert (usual.listing_downtime_s, proven_absent_at(usual, conclusive=False)) == (0.0, by)
     deaf = listing_answered(attempt, NOW + timedelta(seconds=100))
-    assert (deaf.deaf_s, proven_absent_at(deaf, conclusive=False)) == (100, by + timedelta(seconds=100))
+    assert (deaf.listing_downtime_s, proven_absent_at(deaf, conclusive=False)) == (100, by + timedelta(seconds=100))
     assert proven_absent_at(deaf, conclusive=True) == NOW + timedelta(seconds=40), "a complete list needs no grace"
 
 
 def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
-    lost = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, heard_at=by, tries=50)
+    lost = replace(
+        AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=by, tries=50
+    )
     assert step(lost, NOTHING, by - timedelta(seconds=3)).attempt.next_action_at == by
     asked = step(lost, Due(), by)
     assert type(asked.action).__name__ == "Search"
@@ -293,13 +295,15 @@ def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() 
 @pytest.mark.parametrize("policy", ["hold", "resubmit"])
 def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(policy: Any) -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=30)
-    lost = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, heard_at=NOW, tries=50)
+    lost = replace(
+        AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=NOW, tries=50
+    )
     for silence in (NOTHING, Searched(NoAnswer("502"))):
         again = step(replace(lost, ambiguity_policy=policy), silence, deadline - timedelta(seconds=3)).attempt
         assert again.next_action_at == deadline
     held = step(replace(lost, ambiguity_policy=policy), Due(), deadline).attempt
     assert (held.state, kind_of(held), held.follow_up) == ("failed", LOST, "search")
-    held = replace(held, heard_at=by - timedelta(seconds=30))
+    held = replace(held, listing_answered_at=by - timedelta(seconds=30))
     assert step(held, NOTHING, by - timedelta(seconds=1)).attempt.next_action_at == by
     settled = step(held, NOTHING, by)
     (event,) = settled.events
@@ -310,7 +314,9 @@ def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(po
 
 def test_a_search_that_nobody_waits_for_comes_to_an_end() -> None:
     by, deadline = NOW + timedelta(seconds=780), NOW + timedelta(seconds=30)
-    lost = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, heard_at=NOW, tries=50)
+    lost = replace(
+        AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=NOW, tries=50
+    )
     attempt, now = step(lost, Due(), deadline).attempt, deadline
     while attempt.next_action_at is not None:
         now = attempt.next_action_at

@@ -666,14 +666,14 @@ def shown_not_to_be(attempt: Attempt) -> float:
 
 
 def test_a_provider_that_has_answered_is_not_waited_for_as_if_it_had_not() -> None:
-    heard_at = NOW + timedelta(seconds=2)
+    listing_answered_at = NOW + timedelta(seconds=2)
     lost = step(SUBMITTING, answered(Unclear("no answer in time")), NOW + timedelta(seconds=30)).attempt
-    told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), heard_at).attempt
-    proxy = step(SUBMITTING, answered(Unclear("HTTP 502 of a proxy")), heard_at).attempt
+    told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), listing_answered_at).attempt
+    proxy = step(SUBMITTING, answered(Unclear("HTTP 502 of a proxy")), listing_answered_at).attempt
     assert [shown_not_to_be(each) for each in (lost, told, proxy)] == [40, 12, 40]
     silent = Searched(NotFound(conclusive=True))
-    assert step(told, silent, heard_at + timedelta(seconds=9)).attempt.state == "ambiguous"
-    assert step(told, silent, heard_at + timedelta(seconds=10)).attempt.state == "failed"
+    assert step(told, silent, listing_answered_at + timedelta(seconds=9)).attempt.state == "ambiguous"
+    assert step(told, silent, listing_answered_at + timedelta(seconds=10)).attempt.state == "failed"
 
 
 def test_an_answer_to_one_submit_says_nothing_of_the_next() -> None:

@@ -35,7 +35,7 @@ from contracts.failures import FAILURES, FailureKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FREE = Limits()
-FRESH = Breaker("", NOW)
+FRESH = Breaker("provider", NOW)
 TRIPPING = [kind for kind in FailureKind if FAILURES[kind].breaker]
 
 

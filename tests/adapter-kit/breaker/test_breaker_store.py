@@ -260,7 +260,7 @@ async def test_a_probe_that_tells_nothing_makes_room_at_once(outbox: Outbox, poo
     assert not await is_let_through(outbox, eager, "behind")
     throttled = Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), 3_600)
     assert (await answer(outbox, probe, throttled, eager)).attempt.state == "failed"
-    await pool.execute("UPDATE gates SET body = body || '{\"blocked_until\": null}'")
+    await pool.execute("UPDATE breakers SET blocked_until = NULL")
     assert await is_let_through(outbox, eager, "next")
 
 
@@ -281,7 +281,7 @@ async def test_a_probe_that_could_not_be_sent_shuts_the_provider_again(
     (first,) = await claim(outbox)
     await answer(outbox, first, Refused(NO_CREDIT))
     await asked_for_free(outbox, FREE, KeyAccepted())
-    await pool.execute("UPDATE gates SET body = body || jsonb_build_object('open_until', now())")
+    await pool.execute("UPDATE breakers SET open_until = now()")
     await queue(outbox, ["probe"])
     (probe,) = await claim(outbox)
     assert isinstance(probe.action, Post)

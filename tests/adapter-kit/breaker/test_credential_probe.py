@@ -9,13 +9,12 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from opentelemetry.sdk.trace import TracerProvider
-from pydantic import TypeAdapter
 from tests.patience import patient
 
 import adapter_kit
 from adapter_kit.breaker.policy import Breaker, Limits, record_failure
 from adapter_kit.breaker.probe import CredentialProbe, ProbeInterval
-from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.breaker.store import PROVIDER, BreakerStore, save
 from adapter_kit.port.outcomes import Failure, KeyAccepted, KeyRefused, ProbeOutcome
 from chassis.observability.telemetry import Telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
@@ -64,12 +63,11 @@ def replica(provider: Asked, pool: Pool, *, every_s: float = 3_600, shut_every_s
     )
 
 
-async def shut(pool: Pool, kind: FailureKind = FailureKind.UNAUTHORIZED, scope: str = "") -> None:
+async def shut(pool: Pool, kind: FailureKind = FailureKind.UNAUTHORIZED, scope: str = PROVIDER) -> None:
     now = await pool.fetchval("SELECT now()")
-    body = TypeAdapter(Breaker).dump_python(
-        record_failure(Breaker(scope, now), kind, "401", now, open_s=300), mode="json"
-    )
-    await pool.execute("INSERT INTO gates (scope, body) VALUES ($1, $2)", scope, body)
+    await pool.execute("INSERT INTO breakers (scope, since) VALUES ($1, $2)", scope, now)
+    async with pool.acquire() as connection:
+        await save(connection, [record_failure(Breaker(scope, now), kind, "401", now, open_s=300)])
 
 
 async def gate(pool: Pool) -> Any:

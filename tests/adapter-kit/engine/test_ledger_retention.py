@@ -105,8 +105,8 @@ async def grow_old(pool: Pool, days: int) -> None:
     await pool.execute(
         """
         UPDATE attempts SET updated_at = updated_at - make_interval(days => $1),
-            body = jsonb_set(body, '{deadline_at}',
-                             to_jsonb((body ->> 'deadline_at')::timestamptz - make_interval(days => $1)))
+            deadline_at = deadline_at - make_interval(days => $1),
+            body = jsonb_set(body, '{deadline_at}', to_jsonb(deadline_at - make_interval(days => $1)))
         """,
         days,
     )
@@ -167,6 +167,7 @@ async def test_only_what_ended_long_ago_goes(pool: Pool, outbox: Outbox, handler
     await pool.execute(
         """
         UPDATE attempts SET updated_at = now() - interval '91 days', next_action_at = now(),
+            deadline_at = now() - interval '91 days',
             body = jsonb_set(body, '{deadline_at}', to_jsonb(now() - interval '91 days')) WHERE job_id = $1
         """,
         job_id_for("default", "followed up"),

@@ -37,7 +37,7 @@ from contracts.messages.wording import in_words
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
-from orchestrator.decisions.job import Leg
+from orchestrator.decisions.job import Candidate
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
@@ -46,8 +46,8 @@ JOB = job_id_for("default", "decide")
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 
 
-def leg(provider: Provider) -> Leg:
-    return Leg(
+def candidate(provider: Provider) -> Candidate:
+    return Candidate(
         provider=provider,
         model="music/test",
         endpoint=f"{provider}/model",
@@ -60,11 +60,11 @@ def leg(provider: Provider) -> Leg:
     )
 
 
-BOTH = (leg("fal"), leg("replicate"))
+BOTH = (candidate("fal"), candidate("replicate"))
 
 
 def requested(
-    legs: tuple[Leg, ...] = BOTH,
+    candidates: tuple[Candidate, ...] = BOTH,
     arrived_at: datetime = NOW,
     fingerprint: str = "0" * 64,
     lost_output_policy: LostOutputPolicy = "retry_elsewhere",
@@ -80,7 +80,7 @@ def requested(
         deadline_at=DEADLINE,
         lost_output_policy=lost_output_policy,
     )
-    return Requested(request, legs, (), None, arrived_at)
+    return Requested(request, candidates, (), None, arrived_at)
 
 
 def said(event: type[AttemptEvent], n: int = 1, /, **more: object) -> Attempted:
@@ -119,7 +119,7 @@ def test_the_providers_code_and_status_go_with_what_the_job_says_of_an_attempt()
     moved = after(requested(), said(AttemptFailed, 1, **told, accepted=False))
     [rerouted] = [message for message in moved.messages if isinstance(message, JobRerouted)]
     assert rerouted.model_dump(include=set(told)) == told
-    ended = after(requested((leg("fal"),)), said(AttemptFailed, 1, **told, accepted=False))
+    ended = after(requested((candidate("fal"),)), said(AttemptFailed, 1, **told, accepted=False))
     [over] = [message for message in ended.messages if isinstance(message, JobFailed)]
     assert [outcome.model_dump(include=set(told)) for outcome in over.attempts] == [told]
 
@@ -161,7 +161,7 @@ def test_another_body_under_the_same_key_never_revives_a_late_request() -> None:
 
 
 def test_a_request_nobody_can_do_says_why() -> None:
-    decision = after(replace(requested(legs=()), problem="no model 'x' in the catalogue"))
+    decision = after(replace(requested(candidates=()), problem="no model 'x' in the catalogue"))
     assert names(decision.messages) == ["JobAccepted", "JobFailed"]
     last = decision.messages[-1]
     assert isinstance(last, JobFailed)
@@ -358,7 +358,7 @@ def test_what_an_attempt_says_after_its_job_ended_is_learned_and_changes_nothing
 def test_a_lost_output_is_paid_for_again_and_the_log_tells_both_costs(kind: FailureKind) -> None:
     moved = after(requested(), failed(kind, accepted=True, cost_usd=0.2))
     rerouted = next(message for message in moved.messages if isinstance(message, JobRerouted))
-    assert (rerouted.cost_usd, rerouted.price_usd) == (0.2, moved.job.leg.price_usd if moved.job else None)
+    assert (rerouted.cost_usd, rerouted.price_usd) == (0.2, moved.job.candidate.price_usd if moved.job else None)
     assert "the lost output cost $0.20" in in_words(rerouted)
     assert "makes it again for" in in_words(rerouted)
 
@@ -405,7 +405,7 @@ def test_a_job_nobody_asked_for_is_not_made_by_news_of_it() -> None:
 
 
 def unavailable(n: int, retry_s: float = 10) -> Attempted:
-    more = {"kind": FailureKind.UNAVAILABLE, "message": "unwell", "accepted": False}
+    more = {"kind": FailureKind.UNAVAILABLE, "message": "unavailable", "accepted": False}
     provider = ("fal", "replicate")[(n - 1) % 2]
     return said(AttemptFailed, n, provider=provider, retry_at=NOW + timedelta(seconds=retry_s), **more)
 

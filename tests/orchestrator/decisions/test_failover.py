@@ -20,7 +20,7 @@ from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.failover import spent_usd, too_dear
 from orchestrator.decisions.inputs import Attempted, Due, Requested
-from orchestrator.decisions.job import Job, Leg
+from orchestrator.decisions.job import Candidate, Job
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "ceiling")
@@ -45,8 +45,8 @@ def test_the_figures_are_told(price: float | None, ceiling: float | None, spent:
     assert too_dear(price, ceiling, spent) == told
 
 
-def leg(provider: Provider, usd: float | None, endpoint: str = "test/model") -> Leg:
-    return Leg(
+def candidate(provider: Provider, usd: float | None, endpoint: str = "test/model") -> Candidate:
+    return Candidate(
         provider=provider,
         model="music/test",
         endpoint=endpoint,
@@ -60,7 +60,7 @@ def leg(provider: Provider, usd: float | None, endpoint: str = "test/model") -> 
 
 
 def begun(
-    *legs: Leg,
+    *candidates: Candidate,
     ceiling: float | None,
     deadline_s: float = 1800,
     policy: AmbiguityPolicy = "hold",
@@ -77,7 +77,7 @@ def begun(
         deadline_at=NOW + timedelta(seconds=deadline_s),
         ambiguity_policy=policy,
     )
-    return decide(None, Requested(request, legs, skipped, None, NOW, "the listed order", ceiling), NOW)
+    return decide(None, Requested(request, candidates, skipped, None, NOW, "the listed order", ceiling), NOW)
 
 
 def ended(
@@ -92,9 +92,9 @@ def ended(
         "attempt_id": attempt_id_for(JOB, number),
         "track_id": track_id_for(JOB),
         "n": number,
-        "provider": job.leg.provider,
+        "provider": job.candidate.provider,
         "model": "music/test",
-        "endpoint": job.leg.endpoint,
+        "endpoint": job.candidate.endpoint,
         "version": 3,
     }
     return Attempted(event.model_validate(common | said | more))
@@ -104,7 +104,7 @@ def failed(before: Decision, **more: object) -> Decision:
     return decide(before.job, ended(before.job, **more), NOW)  # type: ignore[arg-type]  # fields of an event by name
 
 
-FAL, REPLICATE = leg("fal", 0.08), leg("replicate", 0.10)
+FAL, REPLICATE = candidate("fal", 0.08), candidate("replicate", 0.10)
 
 
 def test_what_a_failed_attempt_cost_leaves_less_for_the_next() -> None:
@@ -147,7 +147,11 @@ def test_a_lost_submit_that_is_sent_again_counts_with_the_whole_price() -> None:
 
 
 def test_a_route_skipped_on_the_way_is_told_with_the_reroute() -> None:
-    first, dear, cheap = leg("fal", 0.08), leg("replicate", 0.10, "dear"), leg("replicate", 0.05, "cheap")
+    first, dear, cheap = (
+        candidate("fal", 0.08),
+        candidate("replicate", 0.10, "dear"),
+        candidate("replicate", 0.05, "cheap"),
+    )
     decision = failed(begun(first, dear, cheap, ceiling=0.15), cost_usd=0.08)
     command, rerouted = decision.messages
     assert isinstance(command, RunAttempt)
@@ -157,22 +161,22 @@ def test_a_route_skipped_on_the_way_is_told_with_the_reroute() -> None:
         ("dear", "$0.10 would pass the ceiling of $0.15 after $0.08 spent")
     ]
     assert decision.job is not None
-    assert decision.job.untold == ()
+    assert decision.job.unreported == ()
 
 
 def test_a_provider_waited_for_is_not_asked_once_it_is_too_dear() -> None:
-    # fal is unwell; replicate is asked, and costs so much in vain that fal can no longer be paid for.
-    unwell = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
-    decision = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **unwell), cost_usd=0.10)
+    # fal is unavailable; replicate is asked, and costs so much in vain that fal can no longer be paid for.
+    unavailable = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
+    decision = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **unavailable), cost_usd=0.10)
     (event,) = decision.messages
     assert isinstance(event, JobFailed)
     assert "skipped fal: $0.08 would pass the ceiling of $0.15 after $0.10 spent" in event.message
 
 
 def test_a_cost_that_is_known_late_is_counted_when_the_waiting_ends() -> None:
-    unwell = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
+    unavailable = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
     refused = {"kind": FailureKind.NEVER_ACCEPTED, "accepted": False, "cost_usd": 0.0}
-    waiting = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **refused), **unwell)
+    waiting = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **refused), **unavailable)
     assert waiting.job is not None
     assert waiting.job.live_attempt is None
     artifact = {"name": "a.wav", "content_type": "audio/wav", "size_bytes": 1, "sha256": "0" * 64}
@@ -219,8 +223,8 @@ NEVER_SENT = (FailureKind.UNAVAILABLE, FailureKind.UNREACHABLE)
     st.lists(fates, max_size=40),
 )
 def test_no_story_sends_past_the_ceiling(prices: list[float], ceiling: float, story: list[Fate]) -> None:
-    legs = [leg("fal" if n % 2 else "replicate", usd, f"test/{n}") for n, usd in enumerate(prices)]
-    affordable = [each for each in legs if too_dear(each.price_usd, ceiling) is None]
+    candidates = [candidate("fal" if n % 2 else "replicate", usd, f"test/{n}") for n, usd in enumerate(prices)]
+    affordable = [each for each in candidates if too_dear(each.price_usd, ceiling) is None]
     decision = begun(*affordable, ceiling=ceiling, deadline_s=80_000, policy="resubmit")
     really_spent, now = 0.0, NOW
     for fate in [None, *story]:
@@ -244,7 +248,7 @@ def as_told(job: Job, fate: Fate) -> tuple[Attempted, float]:
     """How the live attempt is said to have ended, and what it really cost."""
     ambiguous = fate.kind is FailureKind.AMBIGUOUS_SUBMISSION
     accepted = fate.accepted and not ambiguous and fate.kind not in NEVER_SENT
-    cost = (job.leg.price_usd or 0.0) * fate.share if accepted or ambiguous else 0.0
+    cost = (job.candidate.price_usd or 0.0) * fate.share if accepted or ambiguous else 0.0
     known = None if ambiguous or (accepted and not fate.told) else cost
     return ended(job, kind=fate.kind, accepted=accepted, cost_usd=known), cost
 

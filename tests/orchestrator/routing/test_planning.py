@@ -33,7 +33,7 @@ def plan(policies: Policies | None = None, /, **said: Any) -> RoutePlan:
 
 
 def providers(made: RoutePlan) -> list[str]:
-    return [leg.provider for leg in made.legs]
+    return [candidate.provider for candidate in made.candidates]
 
 
 def reasons(made: RoutePlan) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def test_a_route_above_the_ceiling_is_left_out_with_the_figures() -> None:
 
 def test_a_route_without_a_price_is_left_out_under_a_ceiling() -> None:
     made = plan(model="music/lyria-2", max_cost_usd=100.0)
-    assert made.legs == ()
+    assert made.candidates == ()
     why = "nobody knows its price, so it may pass the ceiling of $100.00"
     assert reasons(made) == [("fal", why), ("replicate", why)]
     assert providers(plan(model="music/lyria-2")) == ["fal", "replicate"]
@@ -77,7 +77,9 @@ def test_a_route_without_a_price_is_left_out_under_a_ceiling() -> None:
 
 def test_a_request_without_a_model_gets_the_first_it_can_pay_for() -> None:
     made = plan(max_cost_usd=0.17)
-    assert [(leg.provider, leg.model) for leg in made.legs] == [("replicate", "music/elevenlabs")]
+    assert [(candidate.provider, candidate.model) for candidate in made.candidates] == [
+        ("replicate", "music/elevenlabs")
+    ]
     assert [provider for provider, _ in reasons(made)] == ["fal", "replicate", "fal"]
 
 

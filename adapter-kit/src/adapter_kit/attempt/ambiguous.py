@@ -47,8 +47,8 @@ def answer_lost(attempt: Attempt, reason: str, now: datetime) -> Step:
         state="ambiguous",
         resolve_by=resolve_by,
         claim=None,
-        heard_at=now,
-        deaf_s=0.0,
+        listing_answered_at=now,
+        listing_downtime_s=0.0,
         tries=0,
         next_action_at=min(now + timedelta(seconds=1), resolve_by),
     )

@@ -97,16 +97,16 @@ class Attempt:
     """How many times in a row the current step has gone wrong."""
     resolve_by: datetime | None = None
     """Resolution deadline of a lost submit, listing downtime not counted."""
-    heard_at: datetime | None = None
+    listing_answered_at: datetime | None = None
     """When the listing last answered about it."""
-    deaf_s: float = 0.0
+    listing_downtime_s: float = 0.0
     """For how long the listing gave no answer, by which the wait for it is longer."""
     cancel_reason: CancelReason | None = None
     cancel_sent_at: datetime | None = None
     cancel_answered: bool = False
     """The provider has answered the cancel, so that what is left is to see how the run ends."""
     failure: Failure | None = None
-    held_back: bool = False
+    throttling_reported: bool = False
     """Throttling has already been reported."""
     unsettled: bool = False
     """It ended without its provider's last word: what shows itself later still counts, though not for its job."""

@@ -15,7 +15,7 @@ from adapter_kit.attempt.model import Attempt
 
 CONCLUSIVE_AFTER_S: Final = 10.0
 """How long a complete listing may lag behind an accepted POST."""
-DEAF_AFTER_S: Final = 45.0
+DOWN_AFTER_S: Final = 45.0
 """A listing that is asked every 15 s or so, and has not answered for longer than this, was not to be heard."""
 NO_RUN: Final = "the provider's listing does not show the run, though it would have by now"
 SAID_SO: Final = "an operator looked at the provider, and says that it never accepted the run"
@@ -23,8 +23,12 @@ SAID_SO: Final = "an operator looked at the provider, and says that it never acc
 
 def listing_answered(attempt: Attempt, now: datetime) -> Attempt:
     """The attempt once the listing has answered: a long time without an answer before counts as downtime."""
-    silent_s = (now - (attempt.heard_at or now)).total_seconds()
-    return replace(attempt, heard_at=now, deaf_s=attempt.deaf_s + (silent_s if silent_s > DEAF_AFTER_S else 0.0))
+    silent_s = (now - (attempt.listing_answered_at or now)).total_seconds()
+    return replace(
+        attempt,
+        listing_answered_at=now,
+        listing_downtime_s=attempt.listing_downtime_s + (silent_s if silent_s > DOWN_AFTER_S else 0.0),
+    )
 
 
 def proven_absent_at(attempt: Attempt, *, conclusive: bool) -> datetime | None:
@@ -35,7 +39,7 @@ def proven_absent_at(attempt: Attempt, *, conclusive: bool) -> datetime | None:
         # Having answered, the provider is done with the POST; else it may be under way for all of its time.
         latest = attempt.submit_started_at + timedelta(seconds=attempt.submit_timeout_s)
         return (attempt.submit_answered_at or latest) + timedelta(seconds=CONCLUSIVE_AFTER_S)
-    return attempt.resolve_by + timedelta(seconds=attempt.deaf_s)
+    return attempt.resolve_by + timedelta(seconds=attempt.listing_downtime_s)
 
 
 def is_outdated(verdict: Resolved, attempt: Attempt) -> bool:

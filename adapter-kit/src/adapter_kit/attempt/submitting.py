@@ -71,8 +71,10 @@ def not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -
         waited = Failure(FailureKind.RATE_LIMITED, f"not sent within {attempt.start_within_s:g} s: {verdict.reason}")
         return failed(attempt, waited, now)
     give_up_at = attempt.created_at + timedelta(seconds=attempt.start_within_s)
-    held = replace(attempt, next_action_at=min(verdict.until, give_up_at, attempt.deadline_at), held_back=True)
-    if attempt.held_back:
+    held = replace(
+        attempt, next_action_at=min(verdict.until, give_up_at, attempt.deadline_at), throttling_reported=True
+    )
+    if attempt.throttling_reported:
         return Step(held)
     return with_event(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
 

@@ -53,7 +53,7 @@ class Breaker:
     """The state of one breaker."""
 
     scope: str
-    """An endpoint; empty for the provider as a whole."""
+    """An endpoint, or `provider` for the provider as a whole."""
     since: datetime
     """Since when the provider has been well, or not."""
     state: Literal["closed", "open", "half_open"] = "closed"

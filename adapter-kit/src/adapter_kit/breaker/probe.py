@@ -38,8 +38,7 @@ ON CONFLICT (provider) DO UPDATE SET next_at = now()
 _TAKE_TURN = """
 UPDATE free_probe SET held_until = now() + make_interval(secs => $2)
 WHERE provider = $1 AND held_until <= now() AND (next_at <= now() OR EXISTS (
-    SELECT FROM gates
-    WHERE body ->> 'state' = 'open' AND body ->> 'asked_at' IS NULL AND body ->> 'shut_for' = ANY($3)
+    SELECT FROM breakers WHERE state = 'open' AND asked_at IS NULL AND shut_for = ANY($3)
 ))
 RETURNING now() AS taken_at, held_until
 """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from pydantic import TypeAdapter
+import asyncpg
 
 from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
@@ -17,6 +17,7 @@ from adapter_kit.breaker.policy import (
     Admitted,
     Breaker,
     Held,
+    LastError,
     Limits,
     Shut,
     admit,
@@ -35,19 +36,26 @@ from chassis.kafka.outbox import Transaction
 from chassis.postgres.pool import Connection
 from contracts.failures import FAILURES, FailureKind
 
-PROVIDER: Final = ""
-"""The scope of the breaker for the provider as a whole."""
+PROVIDER: Final = "provider"
+"""The scope of the breaker for the provider as a whole; that of an endpoint has its name, which has a slash."""
 
-_BODY: Final = TypeAdapter(Breaker)
 _MAKE = """
-INSERT INTO gates (scope, body) SELECT scope, jsonb_build_object('scope', scope, 'since', now())
-FROM unnest($1::text[]) AS scope ON CONFLICT (scope) DO NOTHING
+INSERT INTO breakers (scope, since) SELECT scope, now() FROM unnest($1::text[]) AS scope ON CONFLICT (scope) DO NOTHING
 """
-_LOCK = "SELECT body::text FROM gates WHERE scope = ANY($1) ORDER BY scope FOR UPDATE"
-_LOCK_SHUT = "SELECT body::text FROM gates WHERE body ->> 'state' <> 'closed' ORDER BY scope FOR UPDATE"
+_LOCK = "SELECT * FROM breakers WHERE scope = ANY($1) ORDER BY scope FOR UPDATE"
+_LOCK_SHUT = "SELECT * FROM breakers WHERE state <> 'closed' ORDER BY scope FOR UPDATE"
 _SAVE = """
-UPDATE gates SET body = new.body::jsonb, updated_at = now()
-FROM unnest($1::text[], $2::text[]) AS new (scope, body) WHERE gates.scope = new.scope
+UPDATE breakers SET since = new.since, state = new.state, failures = new.failures, openings = new.openings,
+    opened_at = new.opened_at, open_until = new.open_until, shut_for = new.shut_for, probe_at = new.probe_at,
+    probe_until = new.probe_until, asked_at = new.asked_at, hurried = new.hurried, blocked_until = new.blocked_until,
+    tokens = new.tokens, tokens_at = new.tokens_at, error = new.error, last_error_kind = new.last_error_kind,
+    last_error = new.last_error, last_error_at = new.last_error_at, updated_at = now()
+FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::int[], $5::int[], $6::timestamptz[], $7::timestamptz[],
+    $8::text[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bool[], $13::timestamptz[],
+    $14::float8[], $15::timestamptz[], $16::text[], $17::text[], $18::text[], $19::timestamptz[])
+    AS new (scope, since, state, failures, openings, opened_at, open_until, shut_for, probe_at, probe_until, asked_at,
+            hurried, blocked_until, tokens, tokens_at, error, last_error_kind, last_error, last_error_at)
+WHERE breakers.scope = new.scope
 """
 _UNDER_WAY = """
 SELECT count(*) FROM attempts
@@ -72,16 +80,15 @@ class BreakerStore:
         under_way = 0
         if self.limits.concurrent is not None:
             under_way = await connection.fetchval(_UNDER_WAY)
-        found = (_BODY.validate_json(row["body"]) for row in rows)
-        return LockedBreakers(self, under_way, {breaker.scope: breaker for breaker in found})
+        return LockedBreakers(self, under_way, {breaker.scope: breaker for breaker in map(_load, rows)})
 
     async def record_probe(
         self, connection: Connection, outcome: ProbeOutcome, sent_at: datetime, now: datetime
     ) -> bool:
         """Apply the result of a credential probe to the open breakers; returns whether one awaits another soon."""
-        shut = [_BODY.validate_json(row["body"]) for row in await connection.fetch(_LOCK_SHUT)]
+        shut = [_load(row) for row in await connection.fetch(_LOCK_SHUT)]
         after = [probed(breaker, outcome, sent_at, now) for breaker in shut]
-        await _save(connection, [new for old, new in zip(shut, after, strict=True) if new != old])
+        await save(connection, [new for old, new in zip(shut, after, strict=True) if new != old])
         return any(map(awaits_probe, after))
 
 
@@ -151,7 +158,7 @@ class LockedBreakers:
 
     async def save(self, transaction: Transaction) -> None:
         """Write what has changed."""
-        await _save(transaction.connection, [self._known[scope] for scope in sorted(self._changed)])
+        await save(transaction.connection, [self._known[scope] for scope in sorted(self._changed)])
 
     def _replace(self, breaker: Breaker) -> None:
         if breaker != self._known[breaker.scope]:
@@ -180,7 +187,23 @@ def _without_verdict(before: Attempt, after: Attempt) -> bool:
     )
 
 
-async def _save(connection: Connection, changed: Sequence[Breaker]) -> None:
+async def save(connection: Connection, changed: Sequence[Breaker]) -> None:
+    """Write breakers whose rows exist."""
     if changed:
-        bodies = [_BODY.dump_json(breaker).decode() for breaker in changed]
-        await connection.execute(_SAVE, [breaker.scope for breaker in changed], bodies)
+        await connection.execute(_SAVE, *map(list, zip(*map(_dump, changed), strict=True)))
+
+
+def _dump(breaker: Breaker) -> tuple[object, ...]:
+    """The row of a breaker, in the order of `_SAVE`; its last error has three columns."""
+    last = breaker.last_error
+    columns = tuple(getattr(breaker, each.name) for each in fields(Breaker) if each.name != "last_error")
+    return (*columns, *((last.kind, last.message, last.at) if last is not None else (None, None, None)))
+
+
+def _load(row: asyncpg.Record) -> Breaker:
+    kind, shut_for = row["last_error_kind"], row["shut_for"]
+    return replace(
+        Breaker(**{each.name: row[each.name] for each in fields(Breaker)}),
+        shut_for=None if shut_for is None else FailureKind(shut_for),
+        last_error=None if kind is None else LastError(FailureKind(kind), row["last_error"], row["last_error_at"]),
+    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 import asyncpg
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from adapter_kit.attempt.actions import Action
 from adapter_kit.attempt.inputs import Due, HeldBack, Input, ShutOut
@@ -27,6 +27,7 @@ from contracts.ids import AttemptId
 from contracts.messages.attempts import AttemptState
 
 _BODY: Final = TypeAdapter(Attempt)
+_ARGUMENTS: Final = TypeAdapter(Mapping[str, JsonValue])
 
 PUT_OFF_S: Final = 60.0
 _log = get_logger("adapter_kit.engine.ledger")
@@ -35,8 +36,13 @@ Lease = tuple[AttemptId, AttemptState]
 """A lease: on which attempt, and the state in which it was taken."""
 
 _CREATE = """
-INSERT INTO attempts (attempt_id, job_id, state, version, next_action_at, traceparent, body)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::text[], $7::text[]::jsonb[])
+INSERT INTO attempts (attempt_id, job_id, state, version, next_action_at, traceparent, endpoint, deadline_at,
+    expects_callback, arguments_hash, body)
+SELECT attempt_id, job_id, state, version, next_action_at, traceparent, endpoint, deadline_at, expects_callback,
+    sha256(convert_to(arguments::text, 'UTF8')), body
+FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::text[], $7::text[],
+    $8::timestamptz[], $9::bool[], $10::text[]::jsonb[], $11::text[]::jsonb[]) AS new (attempt_id, job_id, state,
+    version, next_action_at, traceparent, endpoint, deadline_at, expects_callback, arguments, body)
 ON CONFLICT (attempt_id) DO NOTHING
 """
 _LOCK = """
@@ -49,9 +55,13 @@ WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP L
 """
 _SAVE = """
 UPDATE attempts SET state = new.state, version = new.version, next_action_at = new.next_action_at,
-    provider_ref = new.provider_ref, body = new.body::jsonb, updated_at = now()
-FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[])
-    AS new (attempt_id, state, version, next_action_at, provider_ref, body)
+    provider_ref = new.provider_ref, accepted_at = new.accepted_at, called_back = new.called_back,
+    cancel_reason = new.cancel_reason, failure_kind = new.failure_kind,
+    throttling_reported = new.throttling_reported, body = new.body::jsonb, updated_at = now()
+FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::bool[],
+    $8::text[], $9::text[], $10::bool[], $11::text[])
+    AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, called_back, cancel_reason,
+            failure_kind, throttling_reported, body)
 WHERE attempts.attempt_id = new.attempt_id
 """
 _RENEW = """
@@ -72,7 +82,7 @@ _WITH_LIVE_TWINS = """
 SELECT late.attempt_id FROM attempts AS late WHERE late.attempt_id = ANY($1) AND EXISTS (
     SELECT FROM attempts AS live
     WHERE live.next_action_at IS NOT NULL AND live.state IN ('submitting', 'ambiguous')
-    AND live.body ->> 'endpoint' = late.body ->> 'endpoint' AND live.body -> 'arguments' = late.body -> 'arguments'
+    AND live.endpoint = late.endpoint AND live.arguments_hash = late.arguments_hash
 )
 """
 
@@ -103,6 +113,10 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
         [a.version for a, _ in rows],
         [a.next_action_at for a, _ in rows],
         [traceparent for _, traceparent in rows],
+        [a.endpoint for a, _ in rows],
+        [a.deadline_at for a, _ in rows],
+        [a.expects_callback for a, _ in rows],
+        [_ARGUMENTS.dump_json(a.arguments).decode() for a, _ in rows],
         [_dump(a) for a, _ in rows],
     )
 
@@ -232,6 +246,11 @@ async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
         [a.version for a in attempts],
         [a.next_action_at for a in attempts],
         [a.ref.request_id if a.ref else None for a in attempts],
+        [a.accepted_at for a in attempts],
+        [a.called_back for a in attempts],
+        [a.cancel_reason for a in attempts],
+        [a.failure.kind if a.failure else None for a in attempts],
+        [a.throttling_reported for a in attempts],
         [_dump(a) for a in attempts],
     )
 

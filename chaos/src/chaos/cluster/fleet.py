@@ -42,9 +42,9 @@ SANDBOX_SETTINGS = {
     "replicate_webhook_retries_s": [1, 2, 4, 8],
 }
 WHOLE_WITHIN_S = 120.0
-SHUT_UNTIL = (
-    "SELECT body ->> 'open_until' AS opens, body ->> 'probe_until' AS probed, body ->> 'state' AS state FROM {}"
-)
+SHUT_UNTIL = """
+SELECT CASE state WHEN 'open' THEN open_until ELSE probe_until END AS until FROM {} WHERE state <> 'closed'
+"""
 
 
 class Fleet:
@@ -141,13 +141,12 @@ class Fleet:
     async def _shut_gates(self) -> list[str]:
         connection = await asyncpg.connect(self.env["DATABASE_URL"])
         try:
-            tables = [f"{adapter.replace('-', '_')}.gates" for adapter in ADAPTERS]
+            tables = [f"{adapter.replace('-', '_')}.breakers" for adapter in ADAPTERS]
             rows = [row for table in tables for row in await connection.fetch(SHUT_UNTIL.format(table))]
         finally:
             await connection.close()
         now = datetime.now(UTC)
-        times = [row["opens"] if row["state"] == "open" else row["probed"] for row in rows if row["state"] != "closed"]
-        return [at for at in times if at is not None and datetime.fromisoformat(at) > now]
+        return [row["until"].isoformat() for row in rows if row["until"] is not None and row["until"] > now]
 
 
 @asynccontextmanager

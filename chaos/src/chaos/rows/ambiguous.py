@@ -35,7 +35,7 @@ _AMBIGUOUS: Final = """
 SELECT attempt_id, provider FROM log_sink.events WHERE type = $1 AND stored_at >= $2 AND provider = ANY($3)
 """
 _LEDGER: Final = """
-SELECT attempt_id, state, body -> 'failure' ->> 'kind' AS kind, provider_ref FROM {}_adapter.attempts
+SELECT attempt_id, state, failure_kind AS kind, provider_ref FROM {}_adapter.attempts
 WHERE attempt_id = ANY($1)
 """
 

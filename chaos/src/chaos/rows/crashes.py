@@ -96,7 +96,7 @@ async def _after_intent(fleet: Fleet, load: Load, rng: random.Random) -> list[st
     moved = await count(fleet, MOVED, jobs)
     return [
         in_words(found),
-        f"{len(unsent)} died between intent and POST: 0 POSTs for them; {moved} of their jobs went on to the next leg",
+        f"{len(unsent)} died between intent and POST: 0 POSTs for them; {moved} of their jobs went on to another",
     ]
 
 
@@ -275,7 +275,7 @@ ROWS = {
         Row(
             3,
             "Adapter killed after the intent, before the POST",
-            "ambiguous, grace, never accepted, next leg; 0 POSTs",
+            "ambiguous, grace, never accepted, next candidate; 0 POSTs",
             _after_intent,
         ),
         Row(

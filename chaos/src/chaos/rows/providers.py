@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -104,7 +103,7 @@ LONGEST_SHUT_S: Final = 150
 """A gate that opens for a second at first is shut for 75 s at most, and half open for 60 s."""
 UNDER_WAY: Final = timedelta(seconds=1)
 """What had passed the gate when it shut is sent within this."""
-GATE: Final = "SELECT body FROM fal_adapter.gates WHERE scope = ''"
+BREAKER: Final = "SELECT * FROM fal_adapter.breakers WHERE scope = 'provider'"
 SUBMITS: Final = """
 SELECT attempt_id, type, occurred_at FROM log_sink.events
 WHERE provider = 'fal' AND type LIKE 'segue.attempt.%' AND occurred_at >= $1 ORDER BY attempt_id, occurred_at, seq
@@ -116,9 +115,8 @@ WHERE type = $1 AND provider = 'fal' AND error_kind = $2 AND occurred_at BETWEEN
 
 
 async def _gate(fleet: Fleet) -> dict[str, Any]:
-    rows = await fetch(fleet, GATE)
-    body: dict[str, Any] = json.loads(rows[0]["body"]) if rows else {}
-    return {"state": "closed", "openings": 0, **body}
+    rows = await fetch(fleet, BREAKER)
+    return {"state": "closed", "openings": 0, **(rows[0] if rows else {})}
 
 
 async def _gate_is(fleet: Fleet, what: str, holds: Callable[[dict[str, Any]], bool], within_s: float) -> dict[str, Any]:
@@ -160,7 +158,7 @@ async def _shut_probed_and_freed(fleet: Fleet, proxy: Proxy, settings: dict[str,
     proxy.refuse = True
     proxy.reset_all()
     gate = await _gate_is(fleet, "shuts", lambda gate: gate["state"] == "open", 40)
-    shut_at = datetime.fromisoformat(gate["since"])
+    shut_at = gate["since"]
     await _gate_is(fleet, "has let probes through", lambda gate: gate["openings"] >= OPENINGS, 40)
     await asyncio.sleep(max(0.0, fleet.extent.provider_down_s - (monotonic() - down)))  # The time itself is the fault.
     down_s = monotonic() - down

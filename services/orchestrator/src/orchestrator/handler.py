@@ -118,7 +118,7 @@ class Flow:
             plan = self._routing.plan(request, paces)
         except UnknownModel as error:
             return Requested(request, (), (), str(error), arrived_at)
-        return Requested(request, plan.legs, plan.skipped, None, arrived_at, plan.because, plan.max_cost_usd)
+        return Requested(request, plan.candidates, plan.skipped, None, arrived_at, plan.because, plan.max_cost_usd)
 
     def _apply(
         self, transaction: Transaction, known: Stored | None, input_: Input, context: str | None

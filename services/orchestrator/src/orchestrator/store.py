@@ -23,8 +23,9 @@ SELECT body::text, traceparent, next_action_at FROM jobs
 WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _SAVE = """
-INSERT INTO jobs (job_id, state, version, next_action_at, traceparent, body)
-SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[]::jsonb[])
+INSERT INTO jobs (job_id, state, version, next_action_at, traceparent, deadline_at, body)
+SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[],
+    $7::text[]::jsonb[])
 ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, version = excluded.version,
     next_action_at = excluded.next_action_at, body = excluded.body, updated_at = now()
 """
@@ -82,6 +83,7 @@ async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> Non
         [s.job.version for s in stored],
         [s.job.next_action_at for s in stored],
         [s.traceparent for s in stored],
+        [s.job.deadline_at for s in stored],
         [_BODY.dump_json(s.job).decode() for s in stored],
     )
     attempts = [(attempt, s.job) for s in stored for attempt in s.job.attempts]

@@ -78,10 +78,10 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
     if now >= job.deadline_at:
         return job_failed(closed, FailureKind.EXPIRED, f"the deadline passed; {nowhere_to_go(closed)}", now)
     closed = within_ceiling(closed)
-    if closed.ahead:
+    if closed.remaining:
         return reroute(closed, now)
-    if closed.unwell and closed.ordered < MOST_ATTEMPTS:
-        # Everybody who could do it is unwell: that is a reason to wait, not to fail.
+    if closed.unavailable and closed.ordered < MOST_ATTEMPTS:
+        # Everybody who could do it is unavailable: that is a reason to wait, not to fail.
         return Decision(replace(closed, state="queued", next_action_at=min(closed.retry_at or now, closed.deadline_at)))
     return job_failed(closed, FailureKind.NO_ROUTE, nowhere_to_go(closed), now)
 

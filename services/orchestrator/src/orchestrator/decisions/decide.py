@@ -93,10 +93,12 @@ def _unheard(job: Job, live: AttemptOutcome, now: datetime) -> Decision:
 
 
 def _try_the_unwell_again(job: Job, now: datetime) -> Decision:
-    if now >= job.deadline_at or not job.unwell:
+    if now >= job.deadline_at or not job.unavailable:
         return job_failed(job, FailureKind.EXPIRED, f"the deadline passed; {nowhere_to_go(job)}", now)
-    again = within_ceiling(replace(job, ahead=job.unwell, unwell=(), retry_at=None))
-    return reroute(again, now) if again.ahead else job_failed(again, FailureKind.NO_ROUTE, nowhere_to_go(again), now)
+    again = within_ceiling(replace(job, remaining=job.unavailable, unavailable=(), retry_at=None))
+    return (
+        reroute(again, now) if again.remaining else job_failed(again, FailureKind.NO_ROUTE, nowhere_to_go(again), now)
+    )
 
 
 def _passed_on(job: Job | None, command: Message | None) -> Decision:

@@ -8,7 +8,7 @@ from datetime import datetime
 from contracts.messages.attempts import AttemptEvent
 from contracts.messages.jobs import SkippedRoute
 from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
-from orchestrator.decisions.job import Leg
+from orchestrator.decisions.job import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +16,14 @@ class Requested:
     """A client asked for the job."""
 
     request: JobRequested
-    legs: tuple[Leg, ...]
+    candidates: tuple[Candidate, ...]
     skipped: tuple[SkippedRoute, ...]
     problem: str | None
     """Why there is no plan at all, in words."""
     arrived_at: datetime
     """When the request reached the log."""
     because: str | None = None
-    """Why the legs are in this order, in words."""
+    """Why the candidates are in this order, in words."""
     max_cost_usd: float | None = None
 
 

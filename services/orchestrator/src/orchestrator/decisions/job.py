@@ -19,7 +19,7 @@ FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelle
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class Candidate:
     """One provider the job may go to, with the request in that provider's terms."""
 
     provider: Provider
@@ -45,19 +45,19 @@ class Job:
     created_at: datetime
     ambiguity_policy: AmbiguityPolicy = "hold"
     lost_output_policy: LostOutputPolicy = "retry_elsewhere"
-    legs: tuple[Leg, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
     """Where it may go, in order."""
-    ahead: tuple[int, ...] = ()
-    """Which legs are still to be tried, by their place in `legs`."""
-    unwell: tuple[int, ...] = ()
-    """Which legs were passed over because their provider was unwell; they are tried again when it may be better."""
-    at_leg: int = 0
+    remaining: tuple[int, ...] = ()
+    """Which candidates are still to be tried, by their place in `candidates`."""
+    unavailable: tuple[int, ...] = ()
+    """Which candidates were passed over because their provider was unavailable; they may be tried again later."""
+    current: int = 0
     """Where the last attempt went."""
     retry_at: datetime | None = None
-    """When the first of the unwell providers may be asked again."""
+    """When the first of the unavailable providers may be asked again."""
     skipped: tuple[SkippedRoute, ...] = ()
     """Where it may not go, and why."""
-    untold: tuple[SkippedRoute, ...] = ()
+    unreported: tuple[SkippedRoute, ...] = ()
     """Those of them that were skipped since the job last said where it goes."""
     max_cost_usd: float | None = None
     """The most that its attempts may cost together."""
@@ -66,7 +66,7 @@ class Job:
     """How many events the job has had."""
     next_action_at: datetime | None = None
     attempts: tuple[AttemptOutcome, ...] = ()
-    """Its attempts, without the earlier refusals of a provider that is still unwell; only the last may be live."""
+    """Its attempts, without the earlier refusals of a provider that is still unavailable; only the last may be live."""
     ordered: int = 0
     """How many attempts it has had."""
     cancel_requested: bool = False
@@ -79,9 +79,9 @@ class Job:
         return self.state in FINAL
 
     @property
-    def leg(self) -> Leg:
+    def candidate(self) -> Candidate:
         """Where the last attempt went."""
-        return self.legs[self.at_leg]
+        return self.candidates[self.current]
 
     @property
     def live_attempt(self) -> AttemptOutcome | None:
@@ -97,9 +97,9 @@ class Job:
         return round(sum(known), 6) if known and len(known) == len(costs) else None
 
 
-def leg_of(route: Route, given: GenerationInput) -> Leg:
+def candidate_of(route: Route, given: GenerationInput) -> Candidate:
     """The route with the request in its provider's terms."""
-    return Leg(
+    return Candidate(
         provider=route.provider,
         model=route.model,
         endpoint=route.endpoint,

@@ -16,26 +16,26 @@ from orchestrator.decisions.job import Job
 
 
 def order_next(job: Job, now: datetime) -> Decision:
-    """Order an attempt at the next leg."""
+    """Order an attempt at the next candidate."""
     n = job.ordered + 1
-    at_leg, *ahead = job.ahead
-    leg = job.legs[at_leg]
+    current, *remaining = job.remaining
+    candidate = job.candidates[current]
     attempt_id = attempt_id_for(job.job_id, n)
-    live = AttemptOutcome(attempt_id=attempt_id, n=n, provider=leg.provider, outcome="live")
+    live = AttemptOutcome(attempt_id=attempt_id, n=n, provider=candidate.provider, outcome="live")
     command = RunAttempt(
         job_id=job.job_id,
         occurred_at=now,
         attempt_id=attempt_id,
-        provider=leg.provider,
+        provider=candidate.provider,
         track_id=job.track_id,
         n=n,
-        model=leg.model,
-        endpoint=leg.endpoint,
-        arguments=dict(leg.arguments),
-        modality=leg.modality,
-        start_within_s=leg.start_within_s,
-        run_within_s=leg.run_within_s,
-        price_usd=leg.price_usd,
+        model=candidate.model,
+        endpoint=candidate.endpoint,
+        arguments=dict(candidate.arguments),
+        modality=candidate.modality,
+        start_within_s=candidate.start_within_s,
+        run_within_s=candidate.run_within_s,
+        price_usd=candidate.price_usd,
         deadline_at=job.deadline_at,
         ambiguity_policy=job.ambiguity_policy,
         lost_output_policy=job.lost_output_policy,
@@ -44,8 +44,8 @@ def order_next(job: Job, now: datetime) -> Decision:
         job,
         ordered=n,
         attempts=(*job.attempts, live),
-        at_leg=at_leg,
-        ahead=tuple(ahead),
+        current=current,
+        remaining=tuple(remaining),
         next_action_at=job.deadline_at,
     )
     return Decision(ordered, (command,))
@@ -54,7 +54,7 @@ def order_next(job: Job, now: datetime) -> Decision:
 def reroute(job: Job, now: datetime) -> Decision:
     """Order the next attempt, and say from where to where."""
     last = job.attempts[-1]
-    ordered = order_next(replace(job, untold=()), now)
+    ordered = order_next(replace(job, unreported=()), now)
     live = ordered.job.live_attempt if ordered.job else None
     if ordered.job is None or live is None:
         return ordered
@@ -70,8 +70,8 @@ def reroute(job: Job, now: datetime) -> Decision:
         error_code=last.error_code,
         message=last.message,
         http_status=last.http_status,
-        skipped=job.untold,
+        skipped=job.unreported,
         cost_usd=last.cost_usd,
-        price_usd=ordered.job.leg.price_usd,
+        price_usd=ordered.job.candidate.price_usd,
     )
     return Decision(rerouted.job, ordered.messages + rerouted.messages)

@@ -32,8 +32,8 @@ def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
         created_at=now,
         ambiguity_policy=request.ambiguity_policy,
         lost_output_policy=request.lost_output_policy,
-        legs=asked.legs,
-        ahead=tuple(range(len(asked.legs))),
+        candidates=asked.candidates,
+        remaining=tuple(range(len(asked.candidates))),
         skipped=asked.skipped,
         max_cost_usd=asked.max_cost_usd,
         version=job.version if job else 0,
@@ -43,12 +43,17 @@ def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
         late = "acceptance deadline" if not in_time else "deadline"
         return job_failed(fresh, FailureKind.EXPIRED, f"the request arrived after its {late}; nothing was sent", now)
     planned = tuple(
-        PlannedRoute(provider=leg.provider, model=leg.model, endpoint=leg.endpoint, substitute=leg.substitute)
-        for leg in fresh.legs
+        PlannedRoute(
+            provider=candidate.provider,
+            model=candidate.model,
+            endpoint=candidate.endpoint,
+            substitute=candidate.substitute,
+        )
+        for candidate in fresh.candidates
     )
     where = {"plan": planned, "skipped": fresh.skipped, "because": asked.because}
     accepted = with_event(fresh, JobAccepted, now, **where, deadline_at=fresh.deadline_at)
-    if accepted.job is None or not fresh.legs:
+    if accepted.job is None or not fresh.candidates:
         return then(accepted, job_failed(accepted.job or fresh, FailureKind.NO_ROUTE, _no_route(asked), now))
     return then(accepted, order_next(accepted.job, now))
 

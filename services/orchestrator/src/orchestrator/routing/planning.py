@@ -11,7 +11,7 @@ from contracts.messages.jobs import SkippedRoute
 from contracts.messages.requests import JobRequested
 from contracts.messages.wording import in_dollars
 from orchestrator.decisions.failover import too_dear
-from orchestrator.decisions.job import Leg, leg_of
+from orchestrator.decisions.job import Candidate, candidate_of
 from orchestrator.routing.ordering import Paces, in_order
 from orchestrator.routing.policy import BY_REQUEST, Policies, Rules
 
@@ -20,7 +20,7 @@ from orchestrator.routing.policy import BY_REQUEST, Policies, Rules
 class RoutePlan:
     """Where a job may go, in order, where it may not, and why."""
 
-    legs: tuple[Leg, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
     skipped: tuple[SkippedRoute, ...] = ()
     because: str | None = None
     """Why the order is this one, in words."""
@@ -44,8 +44,8 @@ class Routing:
             skipped += unfit
             if fit:
                 routes, why = in_order(fit, rules, request.input, request.job_id, paces)
-                legs = tuple(leg_of(route, request.input) for route in routes)
-                return RoutePlan(legs, skipped, f"{why}{_ceiling(rules)}"[:1000], rules.max_cost_usd.value)
+                candidates = tuple(candidate_of(route, request.input) for route in routes)
+                return RoutePlan(candidates, skipped, f"{why}{_ceiling(rules)}"[:1000], rules.max_cost_usd.value)
         return RoutePlan(skipped=skipped)
 
 
