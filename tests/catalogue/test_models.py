@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import Catalogue, Route
-from contracts.generation import PROVIDERS, ImageInput, MusicInput, Provider
+from contracts.generation import PROVIDERS, Provider
+from contracts.modalities.image import ImageInput
+from contracts.modalities.music import MusicInput
 
 PROMPT = "Warm ambient pad"
 LYRICS = "[verse] Slow light over the water"

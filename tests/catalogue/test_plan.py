@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from contracts.catalogue import ASKS, Ask, Catalogue, Plan, UnknownModel, ask_of
-from contracts.generation import ImageInput, MusicInput, Provider
+from contracts.catalogue import ASKS, Catalogue, Plan, UnknownModel, ask_of
+from contracts.generation import Provider
+from contracts.modalities.image import ImageInput
+from contracts.modalities.music import MusicInput
+from contracts.modalities.spec import Ask
 
 Asked = MusicInput | ImageInput
 

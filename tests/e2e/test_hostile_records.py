@@ -17,11 +17,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from contracts.envelope import Record, encode
 from contracts.failures import FailureKind
-from contracts.generation import MusicInput
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.callbacks import CallbackReceived
 from contracts.messages.requests import JobRequested
+from contracts.modalities.music import MusicInput
 from contracts.topics import ATTEMPTS, CALLBACKS, REQUESTS, TOPICS, Topic
 from orchestrator.handler import LEFT_ALONE
 

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 
 from contracts.envelope import encode
-from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
 from contracts.messages.requests import JobRequested
+from contracts.modalities.music import MusicInput
 from contracts.topics import TOPICS
 
 if TYPE_CHECKING:

@@ -60,13 +60,14 @@ from adapter_kit.port.outcomes import (
     Waiting,
 )
 from contracts.failures import LOST_OUTPUT, FailureKind
-from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, Provider
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.ids import AttemptId, job_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitting
 from contracts.messages.base import Message
 from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.messages.jobs import JobEvent
 from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
+from contracts.modalities.music import MusicInput
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, Ruled
 from orchestrator.decisions.inputs import Due as JobDue

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from contracts.failures import FailureKind
-from contracts.generation import MusicInput
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting, AttemptSucceeded
 from contracts.messages.requests import JobRequested
+from contracts.modalities.music import MusicInput
 from gateway.context import TENANT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
-from contracts.generation import MusicInput, Provider
+from contracts.generation import Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import (
     Artifact,
@@ -41,6 +41,7 @@ from contracts.messages.jobs import (
     PlannedRoute,
 )
 from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
+from contracts.modalities.music import MusicInput
 from gateway.queries.log_order import in_order, merged_log
 from gateway.queries.model import LogLine
 from gateway.queries.projection import Known, event_name, fold

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from contracts.failures import FailureKind
-from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
 from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting
 from contracts.messages.requests import JobRequested
+from contracts.modalities.music import MusicInput
 from contracts.text import replaced
 from gateway.context import TENANT
 from gateway.http.plain import Answer, PlainJSON

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
-from contracts.generation import MusicInput
 from contracts.ids import job_id_for, track_id_for
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
+from contracts.modalities.music import MusicInput
 from gateway.queries.model import newer
 from gateway.queries.projection import MAX_LINES, Known, fold
 from gateway.queries.tail import JobTail

@@ -18,7 +18,6 @@ from chassis.delivery.consumer import Delivered
 from chassis.postgres.pool import Pool, migrate, open_pool
 from contracts.envelope import Envelope, decode, encode
 from contracts.failures import FailureKind
-from contracts.generation import MusicInput
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import (
     Artifact,
@@ -31,6 +30,7 @@ from contracts.messages.attempts import (
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobAccepted, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
 from contracts.messages.requests import JobRequested
+from contracts.modalities.music import MusicInput
 from log_sink.store import Store
 
 BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)

@@ -19,11 +19,11 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.failures import FailureKind
-from contracts.generation import MusicInput
 from contracts.ids import JobId, attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
+from contracts.modalities.music import MusicInput
 from orchestrator.handler import Flow
 from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing

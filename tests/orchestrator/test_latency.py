@@ -17,12 +17,13 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
-from contracts.generation import MusicInput, Provider
+from contracts.generation import Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
+from contracts.modalities.music import MusicInput
 from orchestrator.handler import Flow
 from orchestrator.latency import MEMORY
 from orchestrator.routing.ordering import Pace

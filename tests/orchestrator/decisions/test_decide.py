@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from contracts.failures import FAILURES, FailureKind
-from contracts.generation import LostOutputPolicy, MusicInput, Provider
+from contracts.generation import LostOutputPolicy, Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import (
     Artifact,
@@ -34,6 +34,7 @@ from contracts.messages.jobs import (
 )
 from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
 from contracts.messages.wording import in_words
+from contracts.modalities.music import MusicInput
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled

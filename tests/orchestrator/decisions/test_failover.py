@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.failures import FailureKind
-from contracts.generation import AmbiguityPolicy, MusicInput, Provider
+from contracts.generation import AmbiguityPolicy, Provider
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import AttemptEvent, AttemptFailed, AttemptSucceeded
 from contracts.messages.commands import RunAttempt
 from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
 from contracts.messages.requests import JobRequested
+from contracts.modalities.music import MusicInput
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.failover import spent_usd, too_dear

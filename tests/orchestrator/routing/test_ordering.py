@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.catalogue import Price, Route
-from contracts.generation import MusicInput, Provider
+from contracts.generation import Provider
 from contracts.messages.routing import RouteBy
+from contracts.modalities.music import MusicInput
 from orchestrator.routing.ordering import Pace, Paces, in_order
 from orchestrator.routing.policy import Rules, Said
 

@@ -23,8 +23,8 @@ from chassis.artifacts import STORE_ERRORS, ArtifactStore, StoredFile, artifact_
 from chassis.http.egress import EgressRefused
 from chassis.observability.logs import get_logger
 from contracts.failures import FAILURES, FailureKind
-from contracts.generation import Modality
 from contracts.messages.attempts import Artifact
+from contracts.modalities import MODALITIES
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4
@@ -124,7 +124,7 @@ class Collector:
         raw = is_raw_type(output.content_type) or is_raw_type(fetched.content_type) or is_named_raw(output.url)
         raw = raw or asks_for_raw(attempt.arguments)
         media = await asyncio.to_thread(inspect, path, attempt.modality, raw_asked=raw)
-        name = f"{_stem(attempt.modality, n)}.{media.extension}"
+        name = f"{MODALITIES[attempt.modality].named(n)}.{media.extension}"
         run.storing.add(n)
         stored = await self._put(path, artifact_key(attempt.job_id, attempt.attempt_id, name), media.content_type)
         run.storing.discard(n)
@@ -170,9 +170,3 @@ class _Miss:
     def rank(self) -> tuple[bool, bool]:
         """The lower, the more it says about all: what is ours to mend comes before what the provider lost."""
         return not self.final, FAILURES[self.failure.kind].moves_on
-
-
-def _stem(modality: Modality, n: int) -> str:
-    if modality == "image":
-        return f"image-{n}"
-    return "audio" if n == 1 else f"audio-{n}"

@@ -16,7 +16,8 @@ from adapter_kit.media.magic import Kind, kind_behind, kind_by_mark, name_of_wha
 from adapter_kit.media.measures import PIXELS, SECONDS, Silent
 from adapter_kit.media.raw_sound import is_raw_type
 from chassis.observability.logs import get_logger
-from contracts.generation import Modality
+from contracts.modalities import MODALITIES
+from contracts.modalities.spec import Modality, ModalitySpec
 
 T = TypeVar("T")
 _log = get_logger("adapter_kit.media.inspect")
@@ -41,8 +42,6 @@ class Media:
     height: int | None = None
 
 
-_FAMILIES: Final[dict[Modality, tuple[str, ...]]] = {"music": ("audio", "video"), "image": ("image",)}
-"""What may stand for each modality. A film holds the sound that was asked for, and is kept whole."""
 _NO_SOUND: Final = re.compile(
     rb"PK\x03\x04|%PDF-|\x7fELF|\x1f\x8b\x08|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|SQLite format 3"
 )
@@ -68,15 +67,16 @@ def inspect(path: Path, modality: Modality, declared: str | None = None, *, raw_
     A file whose kind is recognised is never turned away because it cannot be measured. Raises Unusable if it is no
     media of this modality, has nothing in it, or names more bytes than there are. Blocks.
     """
+    spec = MODALITIES[modality]
     with path.open("rb") as file:
         start = behind_tags(lambda at, size: _at(file, at, size))
         head = _at(file, start, HEAD_BYTES)
         if not head:
             raise Unusable("an empty file" if start == 0 else "a tag without anything behind it")
-        raw = modality == "music" and (raw_asked or is_raw_type(declared))
+        raw = spec.takes_raw and (raw_asked or is_raw_type(declared))
         kind, start = _recognise(file, start, head, raw=raw)
         try:
-            return _measured(file, start, kind, modality)
+            return _measured(file, start, kind, spec)
         except CutOff as error:
             raise Unusable(f"{kind.content_type} that is cut off") from error
         except Silent as error:
@@ -117,17 +117,17 @@ def _recognise(file: BinaryIO, start: int, head: bytes, *, raw: bool) -> tuple[K
     raise Unusable(f"not media, but {name_of_what_is_not_media(head)}")
 
 
-def _measured(file: BinaryIO, start: int, kind: Kind, modality: Modality) -> Media:
+def _measured(file: BinaryIO, start: int, kind: Kind, spec: ModalitySpec) -> Media:
     contents = None
     if kind in (magic.MP4, magic.MATROSKA):
         contents = _tolerant(boxes_in if kind == magic.MP4 else elements_in, file, start) or Contents()
         kind = _kind_by_contents(kind, contents)
-        if modality == "music" and contents.picture and not contents.sound:
+        if spec.family == "audio" and contents.picture and not contents.sound:
             raise Unusable(f"{kind.content_type} without any sound in it")
-    allowed = _FAMILIES[modality]
-    if kind.family not in allowed and kind.content_type != magic.UNKNOWN_TYPE:
-        raise Unusable(f"not {allowed[0]}/* but {kind.content_type}")
-    if modality == "image":
+    # A film holds the sound that was asked for, and is kept whole.
+    if kind.family not in (spec.family, spec.stands_in) and kind.content_type != magic.UNKNOWN_TYPE:
+        raise Unusable(f"not {spec.family}/* but {kind.content_type}")
+    if spec.family == "image":
         measure = PIXELS.get(kind)
         size = _tolerant(measure, file, start) if measure else contents.size if contents else None
         width, height = _visible(size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -11,14 +11,12 @@ from pydantic import JsonValue
 from adapter_kit.http.bounded_json import CUT, FILE_BYTES
 from adapter_kit.port.outcomes import Output, OutputPending, Produced, Unreadable
 from adapter_kit.results.files import KEYS, Candidate, is_aside, is_echo, links_in, plain_key
-from contracts.generation import Modality
+from contracts.modalities import MODALITIES
+from contracts.modalities.spec import Modality
 
 MAX_OUTPUTS: Final = 100
 MOST_DEPTH: Final = 20
 
-_FAMILY: Final[Mapping[Modality, str]] = {"music": "audio", "image": "image"}
-_MAY_STAND_FOR: Final[Mapping[Modality, str | None]] = {"music": "video", "image": None}
-"""A film has sound in it."""
 _ABOUT: Final = """
     prompt negative_prompt enhanced_prompt revised_prompt lyrics text_prompt seed seeds status state stage id request_id
     version model title tags genre style format codec content_type mime_type mimetype mime media_type type file_name
@@ -46,7 +44,7 @@ def read_outputs(
     whatever lies beside it, as it is where it says nothing at all. Any other without a file is unreadable, and its
     `raw` text kept.
     """
-    family = _FAMILY[modality]
+    family = MODALITIES[modality].family
     given = {candidate.url for candidate in links_in(asked, echoes=True)}
     links = [candidate for candidate in links_in(result) if candidate.url not in given]
     awaited = _is_awaited(list(_places(result, family, 0)))
@@ -74,7 +72,7 @@ def _output(link: Candidate) -> Output:
 
 
 def _in_order_of_preference(modality: Modality, links: Sequence[Candidate]) -> Iterator[Callable[[Candidate], bool]]:
-    family, other = _FAMILY[modality], _MAY_STAND_FOR[modality]
+    family, other = MODALITIES[modality].family, MODALITIES[modality].stands_in
     for wanted in (family, other):
         alone = partial(_is_main, family=wanted)
         groups = frozenset(link.group for link in links if link.group is not None and alone(link))

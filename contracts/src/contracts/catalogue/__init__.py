@@ -2,13 +2,12 @@
 
 from contracts.catalogue.load import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.catalogue.mapping import Argument
-from contracts.catalogue.plan import ASKS, Ask, Catalogue, Model, Plan, UnknownModel, ask_of, sifted
+from contracts.catalogue.plan import ASKS, Catalogue, Model, Plan, UnknownModel, ask_of, sifted
 from contracts.catalogue.route import Limits, Price, Range, Route
 
 __all__ = [
     "ASKS",
     "Argument",
-    "Ask",
     "Catalogue",
     "CatalogueError",
     "Limits",

@@ -11,16 +11,14 @@ from pydantic import ConfigDict, Field
 
 from contracts.catalogue import yaml_lines
 from contracts.catalogue.mapping import Argument, Number
-from contracts.catalogue.plan import ASKS, Ask
+from contracts.catalogue.plan import ASKS
 from contracts.catalogue.reporting import Located
-from contracts.catalogue.route import LIMITS_OF, PRICED_PER, UNLIMITED, Limits, Price, Range, Route
-from contracts.generation import Modality, Provider
+from contracts.catalogue.route import UNLIMITED, Limits, Price, Range, Route
+from contracts.generation import Provider
+from contracts.modalities import MODALITIES
+from contracts.modalities.spec import Ask, Feature, Modality, ModalitySpec
 
-MUST_MATTER: Final[dict[Modality, tuple[str, ...]]] = {
-    "music": ("prompt", "has_vocals", "lyrics"),
-    "image": ("prompt", "num_images", "aspect_ratio"),
-}
-"""Fields that a route may not pass over in silence: it sends them, or its limits leave no doubt about them."""
+_NAMES: Final = "|".join(MODALITIES)
 
 NEVER_SENT: Final = {("fal", "sync_mode"): "returns data URIs instead of files"}
 
@@ -72,18 +70,13 @@ class CatalogueFile:
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
-    models: Annotated[dict[Annotated[str, Field(pattern=r"^(music|image)/[a-z0-9][a-z0-9.-]*$")], Any], Field()]
+    models: Annotated[dict[Annotated[str, Field(pattern=rf"^({_NAMES})/[a-z0-9][a-z0-9.-]*$")], Any], Field()]
     defaults: dict[Ask, tuple[str, ...]] = field(default_factory=dict)
 
 
 def modality_of(name: str) -> Modality | None:
     """What a model makes, by its name; None if the name does not say."""
-    match name.partition("/")[0]:
-        case "music":
-            return "music"
-        case "image":
-            return "image"
-    return None
+    return next((modality for modality in MODALITIES if modality == name.partition("/")[0]), None)
 
 
 def route_problems(
@@ -96,21 +89,24 @@ def route_problems(
         if why := NEVER_SENT.get((provider, name)):
             yield (*where, "input", name), f"{name} is never sent to {provider}: it {why}"
     limited = {each.name for each in fields(Limits) if getattr(route.limits, each.name) not in (None, Range())}
-    for name in sorted(limited - LIMITS_OF[modality]):
+    spec = MODALITIES[modality]
+    for name in sorted(limited - spec.limits.keys()):
         yield (*where, "limits", name), f"the limit {name} means nothing for {modality}"
-    if route.price is not None and route.price.per not in PRICED_PER[modality]:
+    if route.price is not None and route.price.per not in spec.priced_per:
         yield (*where, "price", "per"), f"{modality} has no price per {route.price.per}"
-    for name in MUST_MATTER[modality]:
-        if name not in _heard(route):
+    for name in spec.must_matter:
+        if name not in _heard(route, spec):
             yield where, f"{name} would be ignored in silence: 'input' has to take it or 'limits' to rule it out"
 
 
-def _heard(route: RouteEntry) -> set[str | None]:
+def _heard(route: RouteEntry, spec: ModalitySpec) -> set[str | None]:
     heard = {argument.field for argument in route.input.values()}
-    if route.limits.vocals is not None:
-        heard.add("has_vocals")
-    if route.limits.lyrics == "forbidden":
-        heard.add("lyrics")
+    for name, rule in spec.limits.items():
+        need = getattr(route.limits, name)
+        # A text that is required may be any; a switch that is required can only be on.
+        switch = isinstance(rule, Feature) and spec.input.model_fields[rule.field].annotation is bool
+        if need == "forbidden" or (need == "required" and switch):
+            heard.add(rule.field)
     return heard
 
 
@@ -123,5 +119,5 @@ def default_problems(file: CatalogueFile) -> Iterator[Located]:
             where = ("defaults", ask, index)
             if name not in file.models:
                 yield where, f"defaults: no model {name!r} in this file"
-            elif modality_of(name) != ("image" if ask == "image" else "music"):
+            elif (modality := modality_of(name)) is None or ask not in MODALITIES[modality].asks:
                 yield where, f"defaults: {name!r} is not for {ask}"

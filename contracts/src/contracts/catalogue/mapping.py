@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, ClassVar, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, JsonValue, Strict
+from pydantic import AllowInfNan, ConfigDict, Field, JsonValue, Strict
 
-from contracts.generation import GenerationInput, ImageInput, Modality, MusicInput
+from contracts.generation import GenerationInput
+from contracts.modalities import MODALITIES
+from contracts.modalities.spec import Modality
 
 Number = Annotated[float, Strict(), AllowInfNan(False)]
-
-INPUTS: Final[dict[Modality, type[BaseModel]]] = {"music": MusicInput, "image": ImageInput}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class FieldKinds:
 
 def input_fields(modality: Modality) -> dict[str, FieldKinds]:
     """The fields of a modality's input that a mapping may take from."""
-    fields = INPUTS[modality].model_fields
+    fields = MODALITIES[modality].input.model_fields
     return {name: _kinds(info.annotation) for name, info in fields.items() if name != "modality"}
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from contracts.catalogue.route import Route
-from contracts.generation import GenerationInput, Modality, MusicInput, Provider
+from contracts.generation import GenerationInput, Provider
 from contracts.messages.jobs import SkippedRoute
+from contracts.modalities import MODALITIES
+from contracts.modalities.spec import Ask, Modality
 
-Ask = Literal["instrumental", "vocals_with_lyrics", "vocals_without_lyrics", "image"]
 ASKS: Final[tuple[Ask, ...]] = get_args(Ask)
-
-OPTIONAL: Final[dict[Modality, tuple[str, ...]]] = {"music": ("duration_s", "style_strength"), "image": ("seed",)}
-"""Fields that a route may do without; all others it sends, or limits."""
 
 
 class UnknownModel(Exception):
@@ -40,7 +38,7 @@ class Model:
 
     def ignored_by(self, route: Route) -> tuple[str, ...]:
         """Fields of a request that make no difference on this route, so that a client can be told."""
-        return tuple(name for name in OPTIONAL[self.modality] if name not in route.sends)
+        return tuple(name for name in MODALITIES[self.modality].optional if name not in route.sends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +96,7 @@ class Catalogue:
 
 def ask_of(given: GenerationInput) -> Ask:
     """Which of the default orders a request falls under."""
-    if not isinstance(given, MusicInput):
-        return "image"
-    if not given.has_vocals:
-        return "instrumental"
-    return "vocals_without_lyrics" if given.lyrics is None else "vocals_with_lyrics"
+    return MODALITIES[given.modality].ask_of(given)
 
 
 def sifted(

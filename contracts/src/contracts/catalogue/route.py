@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
@@ -10,7 +9,9 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from contracts.catalogue.mapping import Argument, Number
-from contracts.generation import GenerationInput, Modality, MusicInput, Provider
+from contracts.generation import GenerationInput, Provider
+from contracts.modalities import MODALITIES
+from contracts.modalities.spec import Measure, PriceUnit
 
 Need = Literal["required", "forbidden"]
 
@@ -47,31 +48,16 @@ class Limits:
 
     def why_not(self, given: GenerationInput) -> Iterator[str]:
         """Every limit that the request exceeds, in words."""
-        yield from self.prompt_chars.why_not("prompt", len(given.prompt), "characters")
-        if not isinstance(given, MusicInput):
-            yield from self.num_images.why_not("num_images", given.num_images, "images")
-            return
-        yield from self.duration_s.why_not("duration", given.duration_s, "seconds")
-        if self.vocals == "required" and not given.has_vocals:
-            yield "makes only music with vocals"
-        if self.vocals == "forbidden" and given.has_vocals:
-            yield "makes only music without vocals"
-        if given.lyrics is None:
-            if self.lyrics == "required":
-                yield "needs lyrics"
-        elif self.lyrics == "forbidden":
-            yield "takes no lyrics"
-        else:
-            yield from self.lyrics_chars.why_not("lyrics", len(given.lyrics), "characters")
+        for name, rule in MODALITIES[given.modality].limits.items():
+            limit = getattr(self, name)
+            if isinstance(rule, Measure):
+                size = rule.of(given)
+                yield from () if size is None else limit.why_not(rule.said, size, rule.unit)
+            elif limit is not None and (why := rule.why_not(given, limit)) is not None:
+                yield why
 
 
 UNLIMITED: Final = Limits()
-
-LIMITS_OF: Final[dict[Modality, frozenset[str]]] = {
-    "music": frozenset({"prompt_chars", "duration_s", "lyrics_chars", "vocals", "lyrics"}),
-    "image": frozenset({"prompt_chars", "num_images"}),
-}
-"""Which limits mean anything for a modality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,26 +67,12 @@ class Price:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     usd: Annotated[Number, Field(ge=0)]
-    per: Literal["run", "image", "minute", "1000_s"]
-    """`minute`: of the audio asked for, each one begun; `1000_s`: of the audio asked for, in proportion."""
+    per: PriceUnit
 
     def of(self, given: GenerationInput) -> float:
         """The cost of this request in USD."""
-        return round(self.usd * self._units(given), 6)
-
-    def _units(self, given: GenerationInput) -> float:
-        if isinstance(given, MusicInput):
-            if self.per == "minute":
-                return math.ceil(given.duration_s / 60)
-            return given.duration_s / 1000 if self.per == "1000_s" else 1
-        return given.num_images if self.per == "image" else 1
-
-
-PRICED_PER: Final[dict[Modality, frozenset[str]]] = {
-    "music": frozenset({"run", "minute", "1000_s"}),
-    "image": frozenset({"run", "image"}),
-}
-"""Which units a modality can be priced in."""
+        quantity = MODALITIES[given.modality].priced_per.get(self.per)
+        return round(self.usd * (1 if quantity is None else quantity.of(given)), 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

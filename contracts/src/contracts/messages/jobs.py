@@ -8,9 +8,10 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.failures import FailureKind
-from contracts.generation import Provider, Text
+from contracts.generation import Provider
 from contracts.messages.attempts import Artifact
 from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField
+from contracts.modalities.fields import Text
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 

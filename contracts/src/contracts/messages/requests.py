@@ -7,10 +7,11 @@ from zlib import crc32
 
 from pydantic import Field, model_validator
 
-from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, LostOutputPolicy, Provider, Text
+from contracts.generation import PROVIDER_REF, AmbiguityPolicy, GenerationInput, LostOutputPolicy, Provider
 from contracts.ids import AttemptId
 from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
 from contracts.messages.routing import MaxCost, RouteBy, Weights
+from contracts.modalities.fields import Text
 
 LONGEST_DEADLINE_S: Final = 86_400
 """The most time that a client may give a job."""

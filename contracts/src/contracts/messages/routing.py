@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict
 
-from contracts.generation import UNSIGNED_ZERO, Provider
+from contracts.generation import Provider
+from contracts.modalities.fields import UNSIGNED_ZERO
 
 RouteBy = Literal["listed", "weights", "cheapest", "fastest"]
 """What the order of the providers goes by."""

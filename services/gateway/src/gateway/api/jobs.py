@@ -10,10 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 from opentelemetry import trace
 
 from chassis.observability.telemetry import traceparent_of
-from contracts.generation import Provider, Text
+from contracts.generation import Provider
 from contracts.ids import JobId
 from contracts.messages.jobs import JobStatus
 from contracts.messages.requests import CancelRequested
+from contracts.modalities.fields import Text
 from gateway.context import TENANT, GatewayDep
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.prefer import wait_of

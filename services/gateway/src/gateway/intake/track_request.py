@@ -14,10 +14,12 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from contracts.catalogue import Catalogue, UnknownModel
-from contracts.generation import AmbiguityPolicy, LostOutputPolicy, MusicInput, Provider, Text
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.ids import JobId, track_id_for
 from contracts.messages.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.messages.routing import MaxCost, RouteBy, Weights
+from contracts.modalities.fields import Text
+from contracts.modalities.music import MusicInput
 from contracts.text import is_blank, stripped
 from gateway.http.bodies import not_json
 from gateway.http.problems import FieldProblem, Problem, SkippedProvider, shown

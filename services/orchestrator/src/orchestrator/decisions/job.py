@@ -11,9 +11,10 @@ from pydantic import JsonValue
 
 from contracts.catalogue import Route
 from contracts.failures import FailureKind
-from contracts.generation import AmbiguityPolicy, GenerationInput, LostOutputPolicy, Modality, Provider
+from contracts.generation import AmbiguityPolicy, GenerationInput, LostOutputPolicy, Provider
 from contracts.ids import JobId, TrackId
 from contracts.messages.jobs import AttemptOutcome, JobStatus, SkippedRoute
+from contracts.modalities.spec import Modality
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 
