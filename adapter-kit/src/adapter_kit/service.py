@@ -96,7 +96,7 @@ async def adapter(
             running(broker, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
             driver.running(),
-            health.watched(),
+            health.running(),
             output_hosts_checked(policy, output_hosts),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
         ):

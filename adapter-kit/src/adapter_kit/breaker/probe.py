@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
@@ -21,6 +20,7 @@ from adapter_kit.port.provider import Provider
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import LOOP_LIMIT_S, bounded, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FAILURES
 from contracts.text import error_in_words
@@ -91,18 +91,11 @@ class CredentialProbe:
         self._pace = pace
         self._log = get_logger("adapter_kit.breaker.probe")
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Send probes for as long as the block lasts."""
-        async with asyncio.TaskGroup() as tasks:
-            watcher = tasks.create_task(self._watch())
-            self._runtime.must_live(lambda: "the provider's health watch" if watcher.done() else None)
-            try:
-                yield
-            finally:
-                watcher.cancel()
+        return background(self._runtime, "the credential probe", self._run())
 
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         told = False
         while True:
             try:

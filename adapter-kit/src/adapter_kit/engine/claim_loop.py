@@ -31,7 +31,8 @@ from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S
 from chassis.postgres.pool import TRANSIENT, Pool
-from chassis.runtime.runtime import Check, Runtime
+from chassis.runtime.background import background
+from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 
 LONGEST_SLEEP_S: Final = 5.0
@@ -75,22 +76,14 @@ class ClaimLoop:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the loop for as long as the block lasts; on leaving, finish the calls that are in flight."""
-        async with asyncio.TaskGroup() as keepers:
-            writer = keepers.create_task(self._writer.run())
-            renewer = keepers.create_task(self._renew_forever())
-            try:
-                async with asyncio.TaskGroup() as calls:
-                    claimer = calls.create_task(self._claim_forever(calls))
-                    for task, name in ((writer, "ledger writer"), (renewer, "lease renewer"), (claimer, "claim loop")):
-                        self._runtime.must_live(_finished(task, name))
-                    self._runtime.must_live(self._stalled)
-                    try:
-                        yield
-                    finally:
-                        self._close()
-            finally:
-                renewer.cancel()
-                writer.cancel()
+        self._runtime.must_live(self._stalled)
+        async with (
+            background(self._runtime, "the outcome writer", self._writer.run()),
+            background(self._runtime, "the lease renewer", self._renew_forever()),
+            asyncio.TaskGroup() as calls,
+            background(self._runtime, "the claim loop", self._claim_forever(calls), finish=self._close),
+        ):
+            yield
 
     def _close(self) -> None:
         # The claim loop is asked, not cancelled: a claim cut off at its commit would be a POST nobody sends.
@@ -206,10 +199,6 @@ class ClaimLoop:
 
 def _lease(stepped: Stepped) -> Lease:
     return stepped.attempt.attempt_id, stepped.attempt.state
-
-
-def _finished(task: asyncio.Task[None], name: str) -> Check:
-    return lambda: f"the {name} has ended" if task.done() else None
 
 
 def _log_context(stepped: Stepped) -> dict[str, object]:

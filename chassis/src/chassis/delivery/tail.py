@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ from chassis.kafka.records import Records, in_turns, read_past_unreadable
 from chassis.kafka.topic_watch import TopicWatch
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import TAIL_READ, TAIL_UNREADABLE
+from chassis.runtime.background import background
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.topics import Topic
 
@@ -81,16 +82,10 @@ class Tail:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Tail for as long as the block lasts; the process is not ready before the tail has caught up once."""
-        task = asyncio.create_task(self._live(), name="tail")
-        self._runtime.must_live(lambda: "the tail" if task.done() else None)
         self._runtime.must_be_ready(lambda: None if self.caught_up.is_set() else "the tail is catching up")
         self._runtime.must_be_ready(self._watch.problem)
-        try:
+        async with background(self._runtime, "the tail", self._live()):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _live(self) -> None:
         while True:

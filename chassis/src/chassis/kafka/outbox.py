@@ -20,6 +20,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
 from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.background import background
 from contracts.envelope import Record, encode
 from contracts.messages.base import Message
 
@@ -118,18 +119,13 @@ class Outbox:
 
         The broker's consumers are stopped first, so that what their last batch says goes out too.
         """
-        async with asyncio.TaskGroup() as tasks:
-            publisher = tasks.create_task(self._publish_pending())
-            relay = tasks.create_task(self._relay())
-            self._runtime.must_live(lambda: "the outbox publisher" if publisher.done() else None)
-            self._runtime.must_live(lambda: "the outbox relay" if relay.done() else None)
+        async with background(self._runtime, "the outbox publisher", self._publish_pending()):
             try:
-                yield
+                async with background(self._runtime, "the outbox relay", self._relay()):
+                    yield
             finally:
-                relay.cancel()
                 await stop_consuming(self._broker.subscribers)
                 await self._drain()
-                publisher.cancel()
 
     async def _insert(self, connection: Connection, messages: list[tuple[Message, str | None]]) -> list[_Row]:
         if not messages:

@@ -11,10 +11,9 @@ somebody keeps for longer, must be harmless by itself; the modules that purge sa
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -23,6 +22,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.metrics import RETENTION_DELETED
 from chassis.postgres.limits import advisory_lock, bounded
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.background import background
 
 if TYPE_CHECKING:
     from chassis.runtime.runtime import Runtime
@@ -65,18 +65,9 @@ class RetentionWorker:
         self._tasks = tasks
         self._log = get_logger("chassis.postgres.retention")
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Run the retention tasks for as long as the block lasts."""
-        worker = asyncio.create_task(self._run())
-        stopping = self._runtime.stopping
-        self._runtime.must_live(lambda: "the retention worker" if worker.done() and not stopping.is_set() else None)
-        try:
-            yield
-        finally:
-            worker.cancel()
-            with suppress(asyncio.CancelledError):
-                await worker
+        return background(self._runtime, "the retention worker", self._run())
 
     async def once(self) -> dict[str, int] | None:
         """Run all tasks now; returns how many things were deleted, or None while another replica is at it."""

@@ -8,10 +8,9 @@ that is wrong, or is set while jobs come in, changes nothing. It is reported.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
@@ -22,6 +21,7 @@ from prometheus_client import Gauge
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import bounded
 from chassis.postgres.pool import TRANSIENT, Pool
+from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 
 TOLERANCE_S: Final = 2.0
@@ -122,17 +122,9 @@ class Clocks:
     async def watched(self, pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
         """Ask the database for its time, now and for as long as the block lasts."""
         await self._measure(pool)
-        watcher = asyncio.create_task(self._watch(pool, runtime))
-        runtime.must_live(
-            lambda: "the watch of the clock" if watcher.done() and not runtime.stopping.is_set() else None
-        )
         runtime.warns(self.complaint)
-        try:
+        async with background(runtime, "the clock watch", self._watch(pool, runtime)):
             yield
-        finally:
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
 
     async def _watch(self, pool: Pool, runtime: Runtime) -> None:
         while await runtime.pause(MEASURE_EVERY_S):

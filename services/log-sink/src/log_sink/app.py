@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 import log_sink
@@ -15,13 +14,13 @@ from chassis.kafka.broker import make_broker, running
 from chassis.kafka.broker_watch import watch_broker
 from chassis.kafka.embedded import alone_where_embedded
 from chassis.observability.logs import get_logger
-from chassis.postgres.pool import Pool, database_name, latest_migration, migrate, open_pool
+from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
 from log_sink.handler import PersistBatch
 from log_sink.retention.artifact_expiry import artifact_expiry_task
-from log_sink.retention.partitions import ensure_partitions, keep_partitions
+from log_sink.retention.partitions import partitions_kept
 from log_sink.retention.rows import log_tasks
 from log_sink.settings import SinkSettings
 from log_sink.store import Store
@@ -39,7 +38,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(url, SCHEMA, max_size=4) as pool,
-        _partitions(pool, runtime),
+        partitions_kept(pool, runtime),
         RetentionWorker(pool, runtime, SCHEMA, _tasks(settings)).running(),
     ):
         broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
@@ -69,18 +68,3 @@ def _tasks(settings: SinkSettings) -> tuple[RetentionTask, ...]:
     if keep is None or store_url is None:
         return tasks
     return (*tasks, artifact_expiry_task(ArtifactStore.open(store_url, writing=True), keep))
-
-
-@asynccontextmanager
-async def _partitions(pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
-    await ensure_partitions(pool)
-    partitions = asyncio.create_task(keep_partitions(pool, runtime))
-    runtime.must_live(
-        lambda: "the partition maintenance" if partitions.done() and not runtime.stopping.is_set() else None
-    )
-    try:
-        yield
-    finally:
-        partitions.cancel()
-        with suppress(asyncio.CancelledError):
-            await partitions

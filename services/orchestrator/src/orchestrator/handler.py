@@ -16,6 +16,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S
 from chassis.postgres.pool import TRANSIENT
+from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import UnknownModel
 from contracts.ids import JobId
@@ -86,14 +87,9 @@ class Flow:
     @asynccontextmanager
     async def timers(self) -> AsyncIterator[None]:
         """Watch the deadlines for as long as the block lasts."""
-        async with asyncio.TaskGroup() as tasks:
-            watcher = tasks.create_task(self._watch_deadlines())
-            self._runtime.must_live(lambda: "the deadline watch" if watcher.done() else None)
-            self._runtime.must_live(self._stalled)
-            try:
-                yield
-            finally:
-                watcher.cancel()
+        self._runtime.must_live(self._stalled)
+        async with background(self._runtime, "the deadline watch", self._watch_deadlines()):
+            yield
 
     def _input_of(self, delivered: Delivered, paces: Paces, now: datetime) -> Input | None:
         match delivered.message:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import bounded, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.background import background
 
 if TYPE_CHECKING:
     from chassis.runtime.runtime import Runtime
@@ -60,13 +63,21 @@ async def _make(connection: Connection, name: str, month: datetime) -> None:
     await connection.execute(f"ALTER TABLE events ATTACH PARTITION {name} FOR VALUES {span}")
 
 
-async def keep_partitions(pool: Pool, runtime: Runtime) -> None:
-    """Make partitions ahead of need for as long as the service runs; until one is made, the default holds its rows."""
+@asynccontextmanager
+async def partitions_kept(pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
+    """Make the partitions that are missing, then, for as long as the block lasts, the next ones ahead of need."""
+    await ensure_partitions(pool)
+    async with background(runtime, "the partition maintenance", _keep(pool, runtime)):
+        yield
+
+
+async def _keep(pool: Pool, runtime: Runtime) -> None:
     log = get_logger("log_sink.retention.partitions")
     while await runtime.pause(EVERY_S):
         try:
             made = await ensure_partitions(pool)
         except TRANSIENT as error:
+            # Until a partition is made, the default partition holds its rows.
             log.warning("partitions wait for the database", error=repr(error))
             continue
         if made:

@@ -1,0 +1,43 @@
+"""Background tasks: work that a service does beside its requests and messages for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from chassis.runtime.runtime import Runtime
+
+
+@asynccontextmanager
+async def background(
+    runtime: Runtime, name: str, work: Coroutine[Any, Any, None], *, finish: Callable[[], None] | None = None
+) -> AsyncIterator[None]:
+    """Run `work` for as long as the block lasts; its end before that ends the process as unhealthy.
+
+    At the end of the block the work is cancelled. Where `finish` is given, it is called instead, and the work ends by
+    itself. Work may also end once the process stops. Raises at the end of the block what the work has raised.
+    """
+    task = asyncio.create_task(work, name=name)
+    runtime.must_live(lambda: _ended(task) if task.done() and not runtime.stopping.is_set() else None)
+    try:
+        yield
+    finally:
+        if finish is None:
+            task.cancel()
+        else:
+            finish()
+        try:
+            # Awaiting the task itself would take a cancellation of this block for the task's own.
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        if not task.cancelled():
+            task.result()
+
+
+def _ended(task: asyncio.Task[None]) -> str:
+    # The type alone: the text of an error may hold a secret, and is logged without it when the process ends.
+    error = None if task.cancelled() else task.exception()
+    return f"{task.get_name()} has ended" + (f" ({type(error).__name__})" if error else "")
