@@ -37,9 +37,10 @@ from contracts.topics import MESSAGE_TYPES, TOPICS, ServiceName
 from fal_adapter.provider import fal_provider
 from gateway.queries.tail import JobTail
 from log_sink.store import Store
-from orchestrator.handler import Flow
+from orchestrator.handler import JobHandler
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
+from orchestrator.timers import Timers
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
 KEEP = timedelta(days=90)
@@ -169,7 +170,7 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         broker = make_broker("127.0.0.1:9", "test")
         runtime = runtime_of("orchestrator")
         routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-        made["orchestrator"] = Flow(Outbox(jobs, broker, runtime), routing, runtime, KEEP)
+        made["orchestrator"] = JobHandler(Outbox(jobs, broker, runtime), routing, KEEP, lambda: None)
         given = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": database_url}
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))
@@ -177,6 +178,15 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         made["fal-adapter"] = CommandHandler("fal", settings, outbox, lambda: None, callbacks, results_kept_s=3_600)
         made["log-sink"] = Store(log).store
         yield made
+
+
+@pytest_asyncio.fixture
+async def timers(database_url: str, handlers: dict[ServiceName, Handler]) -> AsyncIterator[Timers]:
+    """The orchestrator's timers, on the jobs of its handler."""
+    assert "orchestrator" in handlers
+    runtime = runtime_of("orchestrator")
+    async with open_pool(database_url, "orchestrator", max_size=2) as jobs:
+        yield Timers(Outbox(jobs, make_broker("127.0.0.1:9", "test"), runtime), runtime)
 
 
 async def refused(handler: Handler, batch: Sequence[tuple[str, Delivered]]) -> dict[str, str]:
@@ -224,13 +234,12 @@ async def test_no_handler_raises_over_what_a_message_says(kind: str, handlers: d
 
 @pytest.mark.parametrize("kind", ["segue.job.requested.v1", "segue.attempt.failed.v1"])
 async def test_what_waits_for_a_time_that_a_stranger_has_set_is_decided_all_the_same(
-    kind: str, handlers: dict[ServiceName, Handler]
+    kind: str, handlers: dict[ServiceName, Handler], timers: Timers
 ) -> None:
     batch = list(hostile(kind))
-    flow = handlers["orchestrator"]
-    assert isinstance(flow, Flow)
-    await prepare("orchestrator", flow, kind, [one.message.job_id for _, one in batch])
-    await flow([one for _, one in batch])
+    handler = handlers["orchestrator"]
+    await prepare("orchestrator", handler, kind, [one.message.job_id for _, one in batch])
+    await handler([one for _, one in batch])
     with structlog.testing.capture_logs() as logs:
-        await flow._due_once()
+        await timers.decide_due()
     assert [line for line in logs if line["log_level"] == "error"] == []

@@ -24,7 +24,7 @@ from contracts.messages.attempts import AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
 from contracts.modalities.music import MusicInput
-from orchestrator.handler import Flow
+from orchestrator.handler import JobHandler
 from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
@@ -45,11 +45,11 @@ def runtime() -> Runtime:
 
 
 @pytest.fixture
-def flow(pool: Pool, runtime: Runtime) -> Flow:
+def handler(pool: Pool, runtime: Runtime) -> JobHandler:
     # Nothing is published here: what is said stays in the outbox, where these tests read it.
     outbox = Outbox(pool, cast("Any", None), runtime)
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-    return Flow(outbox, routing, runtime, KEEP)
+    return JobHandler(outbox, routing, KEEP, lambda: None)
 
 
 def request(name: str, now: datetime) -> JobRequested:
@@ -67,12 +67,12 @@ def request(name: str, now: datetime) -> JobRequested:
     )
 
 
-async def deliver(flow: Flow, message: Message, arrived_at: datetime) -> None:
+async def deliver(handler: JobHandler, message: Message, arrived_at: datetime) -> None:
     record = SimpleNamespace(timestamp=arrived_at.timestamp() * 1000)
-    await flow([cast("Any", SimpleNamespace(message=message, traceparent=None, record=record))])
+    await handler([cast("Any", SimpleNamespace(message=message, traceparent=None, record=record))])
 
 
-async def end(flow: Flow, job_id: JobId, now: datetime) -> None:
+async def end(handler: JobHandler, job_id: JobId, now: datetime) -> None:
     refused = AttemptFailed(
         job_id=job_id,
         track_id=track_id_for(job_id),
@@ -87,7 +87,7 @@ async def end(flow: Flow, job_id: JobId, now: datetime) -> None:
         message="no such field",
         accepted=False,
     )
-    await deliver(flow, refused, now)
+    await deliver(handler, refused, now)
 
 
 async def said(pool: Pool) -> list[str]:
@@ -118,14 +118,16 @@ async def jobs(pool: Pool) -> set[str]:
     return {row["job_id"] for row in await pool.fetch("SELECT job_id FROM jobs")}
 
 
-async def test_finished_jobs_go_with_their_attempts_and_others_stay(pool: Pool, runtime: Runtime, flow: Flow) -> None:
+async def test_finished_jobs_go_with_their_attempts_and_others_stay(
+    pool: Pool, runtime: Runtime, handler: JobHandler
+) -> None:
     now = await pool.fetchval("SELECT now()")
     for name in ("old", "live"):
-        await deliver(flow, request(name, now), now)
-    await end(flow, job_id_for("default", "old"), now)
+        await deliver(handler, request(name, now), now)
+    await end(handler, job_id_for("default", "old"), now)
     await grow_old(pool, 91)
-    await deliver(flow, request("young", now), now)
-    await end(flow, job_id_for("default", "young"), now)
+    await deliver(handler, request("young", now), now)
+    await end(handler, job_id_for("default", "young"), now)
 
     assert await purge(pool, runtime) == 1
     assert await jobs(pool) == {job_id_for("default", name) for name in ("live", "young")}
@@ -134,43 +136,43 @@ async def test_finished_jobs_go_with_their_attempts_and_others_stay(pool: Pool, 
 
 
 async def test_a_request_replayed_after_its_job_was_purged_tells_no_second_story(
-    pool: Pool, runtime: Runtime, flow: Flow
+    pool: Pool, runtime: Runtime, handler: JobHandler
 ) -> None:
     now = await pool.fetchval("SELECT now()")
     job_id = job_id_for("default", "a")
-    await deliver(flow, request("a", now), now)
-    await end(flow, job_id, now)
+    await deliver(handler, request("a", now), now)
+    await end(handler, job_id, now)
     assert await said(pool) == ["segue.job.accepted.v1", "segue.attempt.run.v1", "segue.job.failed.v1"]
     await grow_old(pool, 91)
     assert await purge(pool, runtime) == 1
 
     then = now - timedelta(days=91)
     with capture_logs() as logged:
-        await deliver(flow, request("a", then), then)
+        await deliver(handler, request("a", then), then)
     assert [line["job_id"] for line in logged if line["log_level"] == "warning"] == [job_id]
     # Not even where the log's own time is that of the replay.
-    await deliver(flow, request("a", then), now)
-    await deliver(flow, CancelRequested(job_id=job_id, occurred_at=then, tenant="default"), then)
-    await end(flow, job_id, then)
+    await deliver(handler, request("a", then), now)
+    await deliver(handler, CancelRequested(job_id=job_id, occurred_at=then, tenant="default"), then)
+    await end(handler, job_id, then)
     assert await said(pool) == []
     assert await jobs(pool) == set()
 
 
 async def test_a_request_that_no_row_can_have_answered_for_is_told_that_it_came_too_late(
-    pool: Pool, flow: Flow
+    pool: Pool, handler: JobHandler
 ) -> None:
     now = await pool.fetchval("SELECT now()")
     then = now - timedelta(days=80)
-    await deliver(flow, request("waited in Kafka for weeks", then), then)
+    await deliver(handler, request("waited in Kafka for weeks", then), then)
     assert await said(pool) == ["segue.job.failed.v1"]
 
 
-async def test_a_job_that_is_kept_answers_for_its_request_however_old(pool: Pool, flow: Flow) -> None:
+async def test_a_job_that_is_kept_answers_for_its_request_however_old(pool: Pool, handler: JobHandler) -> None:
     now = await pool.fetchval("SELECT now()")
-    await deliver(flow, request("kept", now), now)
-    await end(flow, job_id_for("default", "kept"), now)
+    await deliver(handler, request("kept", now), now)
+    await end(handler, job_id_for("default", "kept"), now)
     await said(pool)
     then = now - timedelta(days=91)
-    await deliver(flow, request("kept", then), then)
+    await deliver(handler, request("kept", then), then)
     assert await said(pool) == []
     assert await jobs(pool) == {job_id_for("default", "kept")}

@@ -24,7 +24,7 @@ from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
 from contracts.modalities.music import MusicInput
-from orchestrator.handler import Flow
+from orchestrator.handler import JobHandler
 from orchestrator.latency import MEMORY
 from orchestrator.routing.ordering import Pace
 from orchestrator.routing.planning import Routing
@@ -45,17 +45,17 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def flow(pool: Pool) -> Flow:
+def handler(pool: Pool) -> JobHandler:
     # Nothing is published here: what is said stays in the outbox, where these tests read it.
     runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-    return Flow(Outbox(pool, cast("Any", None), runtime), routing, runtime, timedelta(days=90))
+    return JobHandler(Outbox(pool, cast("Any", None), runtime), routing, timedelta(days=90), lambda: None)
 
 
-async def deliver(flow: Flow, *messages: Message) -> None:
+async def deliver(handler: JobHandler, *messages: Message) -> None:
     now = datetime.now(UTC)
     record = SimpleNamespace(timestamp=now.timestamp() * 1000)
-    await flow([cast("Any", SimpleNamespace(message=each, traceparent=None, record=record)) for each in messages])
+    await handler([cast("Any", SimpleNamespace(message=each, traceparent=None, record=record)) for each in messages])
 
 
 def request(name: str, provider: Provider | None = None, route_by: RouteBy | None = None) -> JobRequested:
@@ -93,11 +93,11 @@ def told(event: type[AttemptEvent], name: str, provider: Provider, at_s: float, 
     )
 
 
-async def run(flow: Flow, name: str, provider: Provider, seconds: float) -> None:
+async def run(handler: JobHandler, name: str, provider: Provider, seconds: float) -> None:
     """One job from its request to its end, an event a batch."""
-    await deliver(flow, request(name, provider))
-    await deliver(flow, told(AttemptSubmitted, name, provider, 0))
-    await deliver(flow, told(AttemptSucceeded, name, provider, seconds))
+    await deliver(handler, request(name, provider))
+    await deliver(handler, told(AttemptSubmitted, name, provider, 0))
+    await deliver(handler, told(AttemptSucceeded, name, provider, seconds))
 
 
 async def known(pool: Pool) -> dict[Provider, Pace]:
@@ -114,47 +114,47 @@ async def because(pool: Pool, name: str) -> str:
     return str(text)
 
 
-async def test_jobs_go_to_the_route_that_was_faster(pool: Pool, flow: Flow) -> None:
-    await deliver(flow, request("unknown", route_by="fastest"))
+async def test_jobs_go_to_the_route_that_was_faster(pool: Pool, handler: JobHandler) -> None:
+    await deliver(handler, request("unknown", route_by="fastest"))
     assert await because(pool, "unknown") == (
         "fastest first, but none of these was timed yet: the listed order, as the request asks"
     )
-    await run(flow, "slow", "fal", 30)
-    await run(flow, "quick", "replicate", 12)
-    await deliver(flow, request("steered", route_by="fastest"))
+    await run(handler, "slow", "fal", 30)
+    await run(handler, "quick", "replicate", 12)
+    await deliver(handler, request("steered", route_by="fastest"))
     assert await because(pool, "steered") == (
         "fastest first: replicate 12 s over 1 run, fal 30 s over 1, as the request asks"
     )
 
 
-async def test_a_first_few_runs_count_alike(pool: Pool, flow: Flow) -> None:
+async def test_a_first_few_runs_count_alike(pool: Pool, handler: JobHandler) -> None:
     for n, seconds in enumerate((10, 20, 60)):
-        await run(flow, f"job-{n}", "fal", seconds)
+        await run(handler, f"job-{n}", "fal", seconds)
     assert await known(pool) == {"fal": Pace(30, 3)}
 
 
-async def test_later_ones_push_the_earlier_out(pool: Pool, flow: Flow) -> None:
+async def test_later_ones_push_the_earlier_out(pool: Pool, handler: JobHandler) -> None:
     await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
-    await run(flow, "job", "fal", 30)
+    await run(handler, "job", "fal", 30)
     assert await known(pool) == {"fal": Pace(10 + 20 / MEMORY, 100_001)}
 
 
-async def test_a_batch_counts_as_its_runs_one_by_one(pool: Pool, flow: Flow) -> None:
+async def test_a_batch_counts_as_its_runs_one_by_one(pool: Pool, handler: JobHandler) -> None:
     await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
     names = [f"job-{n}" for n in range(30)]
-    await deliver(flow, *(request(name, "fal") for name in names))
-    await deliver(flow, *(told(AttemptSubmitted, name, "fal", 0) for name in names))
-    await deliver(flow, *(told(AttemptSucceeded, name, "fal", 30) for name in names))
+    await deliver(handler, *(request(name, "fal") for name in names))
+    await deliver(handler, *(told(AttemptSubmitted, name, "fal", 0) for name in names))
+    await deliver(handler, *(told(AttemptSucceeded, name, "fal", 30) for name in names))
     assert await known(pool) == {"fal": Pace(round(30 - 20 * (1 - 1 / MEMORY) ** 30, 6), 100_030)}
 
 
-async def test_a_run_that_begins_and_ends_in_one_batch_is_timed_too(pool: Pool, flow: Flow) -> None:
-    await deliver(flow, request("job", "fal"))
-    await deliver(flow, told(AttemptSubmitted, "job", "fal", 5), told(AttemptSucceeded, "job", "fal", 9))
+async def test_a_run_that_begins_and_ends_in_one_batch_is_timed_too(pool: Pool, handler: JobHandler) -> None:
+    await deliver(handler, request("job", "fal"))
+    await deliver(handler, told(AttemptSubmitted, "job", "fal", 5), told(AttemptSucceeded, "job", "fal", 9))
     assert await known(pool) == {"fal": Pace(4, 1)}
 
 
-async def test_repeats_count_once(pool: Pool, flow: Flow) -> None:
+async def test_repeats_count_once(pool: Pool, handler: JobHandler) -> None:
     story: Sequence[Message] = [
         request("job", "fal"),
         told(AttemptSubmitted, "job", "fal", 0),
@@ -162,7 +162,7 @@ async def test_repeats_count_once(pool: Pool, flow: Flow) -> None:
     ]
     for _ in range(2):
         for message in story:
-            await deliver(flow, message, message)
+            await deliver(handler, message, message)
     assert await known(pool) == {"fal": Pace(8, 1)}
 
 
@@ -175,11 +175,13 @@ async def test_repeats_count_once(pool: Pool, flow: Flow) -> None:
     ],
     ids=["never seen to begin", "told late", "of nobody's job"],
 )
-async def test_what_says_nothing_of_the_pace_is_not_counted(pool: Pool, flow: Flow, events: list[AttemptEvent]) -> None:
-    await deliver(flow, request("job", "fal"), *events)
+async def test_what_says_nothing_of_the_pace_is_not_counted(
+    pool: Pool, handler: JobHandler, events: list[AttemptEvent]
+) -> None:
+    await deliver(handler, request("job", "fal"), *events)
     assert await known(pool) == {}
 
 
-async def test_clocks_that_disagree_make_no_run_shorter_than_nothing(pool: Pool, flow: Flow) -> None:
-    await run(flow, "job", "fal", -3)
+async def test_clocks_that_disagree_make_no_run_shorter_than_nothing(pool: Pool, handler: JobHandler) -> None:
+    await run(handler, "job", "fal", -3)
     assert await known(pool) == {"fal": Pace(0, 1)}

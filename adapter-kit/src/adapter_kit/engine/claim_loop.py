@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -29,16 +30,14 @@ from adapter_kit.port.outcomes import Failure
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
+from chassis.postgres.due_rows import Claimed, DueRows
 from chassis.postgres.limits import LOOP_LIMIT_S
 from chassis.postgres.pool import TRANSIENT, Pool
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 
-LONGEST_SLEEP_S: Final = 5.0
-LOCKED_S: Final = 0.1
 RENEW_S: Final = LEASE_S / 4
-STALL_S: Final = 60.0
 
 
 class ClaimLoop:
@@ -64,54 +63,38 @@ class ClaimLoop:
         self._breakers = breakers
         self._held: dict[Lease, float] = {}
         self._collecting: set[asyncio.Task[Input]] = set()
-        self._wake = asyncio.Event()
+        self._due = DueRows(runtime, "the claim loop")
         self._closing = False
-        self._turned_at = monotonic()
         self._log = get_logger("adapter_kit.engine.claim_loop")
 
     def wake(self) -> None:
         """Look for due attempts now."""
-        self._wake.set()
+        self._due.wake()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the loop for as long as the block lasts; on leaving, finish the calls that are in flight."""
-        self._runtime.must_live(self._stalled)
         async with (
             background(self._runtime, "the outcome writer", self._writer.run()),
             background(self._runtime, "the lease renewer", self._renew_forever()),
             asyncio.TaskGroup() as calls,
-            background(self._runtime, "the claim loop", self._claim_forever(calls), finish=self._close),
         ):
-            yield
-
-    def _close(self) -> None:
-        # The claim loop is asked, not cancelled: a claim cut off at its commit would be a POST nobody sends.
-        self._closing = True
-        self._wake.set()
-        for task in self._collecting:
-            task.cancel()
-
-    async def _claim_forever(self, calls: asyncio.TaskGroup) -> None:
-        while not self._closing:
-            self._wake.clear()
-            self._turned_at = monotonic()
             try:
-                sleep_s = await self._claim_once(calls)
-            except TRANSIENT as error:
-                self._log.warning("the claim loop waits for the database", error=repr(error))
-                sleep_s = 0.5
-            await self._sleep(sleep_s)
+                async with self._due.running(partial(self._claim, calls)):
+                    yield
+            finally:
+                self._closing = True
+                for task in self._collecting:
+                    task.cancel()
 
-    async def _claim_once(self, calls: asyncio.TaskGroup) -> float:
+    async def _claim(self, calls: asyncio.TaskGroup) -> Claimed:
         if self._free <= 0:
-            return LONGEST_SLEEP_S  # A call that ends wakes the loop.
+            return Claimed(some=False, next_s=None)  # A call that ends wakes the loop.
         before = monotonic()
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             claimed = await ledger.claim(transaction, self._free, self._breakers)
             full = len(claimed) == self._free
-            idle = not claimed
-            next_s = None if full else await ledger.seconds_to_next(transaction)
+            next_s = 0.0 if full else await ledger.seconds_to_next(transaction)
         for stepped in claimed:
             self._tell_if_ended(stepped)
             if stepped.action is not None:
@@ -119,17 +102,7 @@ class ClaimLoop:
                 self._held[_lease(stepped)] = before
                 calls.create_task(self._drive(stepped))
         CALLS_IN_FLIGHT.set(len(self._held))
-        if full:
-            return 0.0
-        # What is due and was not claimed is locked by somebody: no reason to ask for it without a pause.
-        return LONGEST_SLEEP_S if next_s is None else min(LONGEST_SLEEP_S, max(LOCKED_S if idle else 0.0, next_s))
-
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+        return Claimed(some=bool(claimed), next_s=next_s)
 
     async def _drive(self, stepped: Stepped) -> None:
         """Perform the action, write its outcome, and repeat while that leads to another action."""
@@ -142,7 +115,7 @@ class ClaimLoop:
                 self._log.exception("driving failed")
             finally:
                 self._free += 1
-                self._wake.set()
+                self._due.wake()
 
     async def _step(self, current: Stepped, action: Action) -> Stepped | None:
         lease = _lease(current)
@@ -191,10 +164,6 @@ class ClaimLoop:
                 self._log.warning("leases not renewed", error=repr(error))
                 continue
             self._held.update({lease: before for lease in kept if lease in self._held})
-
-    def _stalled(self) -> str | None:
-        idle_s = monotonic() - self._turned_at
-        return f"the claim loop has not turned for {idle_s:.0f} s" if idle_s > STALL_S and self._free > 0 else None
 
 
 def _lease(stepped: Stepped) -> Lease:

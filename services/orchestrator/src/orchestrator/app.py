@@ -19,12 +19,13 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
-from orchestrator.handler import Flow
+from orchestrator.handler import JobHandler
 from orchestrator.policy_file import PolicyError, load_policies
 from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.timers import Timers
 
 SCHEMA = "orchestrator"
 
@@ -48,14 +49,15 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     ):
         outbox = Outbox(pool, broker, runtime)
         routing = Routing(catalogue, policies, settings.music_provider)
-        flow = Flow(outbox, routing, runtime, settings.keep_rows)
-        consumer = BatchConsumer(broker, runtime, (REQUESTS, ATTEMPTS), flow)
+        timers = Timers(outbox, runtime)
+        handler = JobHandler(outbox, routing, settings.keep_rows, timers.wake)
+        consumer = BatchConsumer(broker, runtime, (REQUESTS, ATTEMPTS), handler)
         needed = (REQUESTS, ATTEMPTS, JOBS, *COMMANDS.values(), DEAD_LETTERS)
         async with (
             alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
             running(broker, settings.kafka_bootstrap_servers, needed),
             outbox.running(),
-            flow.timers(),
+            timers.running(),
             RetentionWorker(pool, runtime, SCHEMA, job_tasks(settings.keep_rows)).running(),
         ):
             watch_broker(broker, runtime)
