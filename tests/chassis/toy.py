@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -22,8 +22,7 @@ from faststream.kafka import KafkaBroker
 
 from chassis.delivery.consumer import BatchConsumer, Delivered
 from chassis.http.server import health_app, serve_http
-from chassis.kafka.broker import make_broker, running
-from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.broker import connected, make_broker
 from chassis.kafka.outbox import Outbox, Transaction
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, open_pool
@@ -141,8 +140,11 @@ async def toy(
         made = Toy(runtime, broker, pool, Outbox(pool, broker, runtime), mended=mended)
         if consuming:
             made.consumer = BatchConsumer(broker, runtime, topics, made, **options)
-        async with running(broker, servers, (REQUESTS, JOBS, DEAD_LETTERS)), made.outbox.running():
-            watch_broker(broker, runtime)
+        async with (
+            connected(broker, runtime, servers, (REQUESTS, JOBS, DEAD_LETTERS)),
+            made.outbox.running(),
+            made.consumer.running() if made.consumer else nullcontext(),
+        ):
             runtime.started = True
             try:
                 yield made

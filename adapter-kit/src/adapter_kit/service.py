@@ -27,8 +27,7 @@ from chassis.delivery.consumer import BatchConsumer
 from chassis.errors import CannotStart
 from chassis.http.egress import EgressPolicy, egress_client
 from chassis.http.server import health_app, serve_http
-from chassis.kafka.broker import make_broker, running
-from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.broker import connected, make_broker
 from chassis.kafka.consumer_lag import GroupProgress
 from chassis.kafka.embedded import alone_where_embedded
 from chassis.kafka.outbox import Outbox
@@ -93,14 +92,14 @@ async def adapter(
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
             alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
-            running(broker, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
+            connected(broker, runtime, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
+            consumer.running(),
             driver.running(),
             health.running(),
             output_hosts_checked(policy, output_hosts),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
         ):
-            watch_broker(broker, runtime)
             get_logger("adapter_kit").info(
                 "started",
                 sdk=sdk,
@@ -109,7 +108,7 @@ async def adapter(
                 schema=f"{schema}/{latest_migration(adapter_kit)}",
                 artifacts=settings.artifact_store_url,
                 callbacks=settings.public_url or "off: polling",
-                topics=[topic.name for topic in consumer.topics],
+                topics=[topic.name for topic in topics],
             )
             yield
 

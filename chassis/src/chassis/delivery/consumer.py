@@ -2,14 +2,15 @@
 
 What cannot be decoded goes to the dead letters, and its neighbours go on: it says nothing about this service. How the
 rest is handled is in `handling.py`. Where the handler fails on most messages, consuming pauses (`dlq_limit.py`); where
-it is too slow, fewer are taken at a time (`pace.py`). Where nothing moves, the process is not ready (`standing.py`).
+it is too slow, fewer are taken at a time (`batch_size.py`); where nothing moves, the process is not ready.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +24,8 @@ from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling,
 from chassis.delivery.offsets import Offsets, log_starts, past, rewind
 from chassis.delivery.polling import idle, poll, positions
 from chassis.delivery.progress import ConsumerProgress
-from chassis.kafka.broker import batch_subscriber
 from chassis.kafka.records import Records, Unreadable, in_turns
+from chassis.kafka.subscriber import batch_subscriber, subscribed
 from chassis.kafka.topic_watch import TopicWatch
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import (
@@ -42,14 +43,12 @@ from contracts.topics import DEAD_LETTERS, Topic
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
     from faststream.kafka import KafkaBroker
-    from faststream.kafka.subscriber.usecase import BatchSubscriber
 
     from chassis.runtime.runtime import Runtime
 
 __all__ = ["BatchConsumer", "Delivered", "Settled", "arrived_at"]
 
 BATCH_RECORDS: Final = 1000
-"""How long the dead-letter limit may be exceeded before the process ends, so that whoever restarts it hears of it."""
 _POLL_MS: Final = 1_000
 _PROBE_MS: Final = 200
 _SETTLING_MS: Final = 100
@@ -75,7 +74,6 @@ class BatchConsumer:
         keep: Keep | None = None,
         settled: Settled | None = None,
     ) -> None:
-        self.topics = tuple(topics)
         self._broker = broker
         self._runtime = runtime
         self._limit = limit or DlqLimit()
@@ -91,16 +89,18 @@ class BatchConsumer:
         self._log = get_logger("chassis.delivery.consumer").bind(group=self._group)
         self._offsets = Offsets()
         self._watch = TopicWatch(topics, self._group, needed=(DEAD_LETTERS,))
-        self.subscriber: BatchSubscriber = batch_subscriber(
-            broker, topics, self._group, runtime.consuming, self._next_batch
-        )
-        self.subscriber(self._on_batch)
+        self.subscriber = batch_subscriber(broker, topics, runtime, self._next_batch, self._on_batch)
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
-        runtime.must_live(self._stalled)
-        runtime.must_live(self._exceeded_for_long)
-        runtime.must_be_ready(self._exceeded)
-        runtime.must_be_ready(self._watch.problem)
-        runtime.must_be_ready(self._not_moving)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Consume for as long as the block lasts; on leaving, finish and commit the batch in hand."""
+        for failed in (self._stalled, self._exceeded_for_long):
+            self._runtime.must_live(failed)
+        for unready in (self._exceeded, self._watch.problem, self._not_moving):
+            self._runtime.must_be_ready(unready)
+        async with subscribed(self.subscriber, self._runtime):
+            yield
 
     async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
         if not await self._positions_hold(consumer):

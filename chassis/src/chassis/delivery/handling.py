@@ -2,7 +2,7 @@
 
 The database or Kafka is away: the batch is held and tried again. The handler fails otherwise: the message is tried
 three times, then it is a dead letter, while its neighbours go on. It fails on most messages: DlqLimitExceeded.
-It takes longer than it may: TooSlow, and the next batch is smaller (`pace.py`).
+It takes longer than it may: TooSlow, and the next batch is smaller (`batch_size.py`).
 """
 
 from __future__ import annotations

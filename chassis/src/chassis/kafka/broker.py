@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -26,21 +25,16 @@ from aiokafka.errors import (
     UnknownProducerId,
     UnknownTopicOrPartitionError,
 )
-from faststream._internal.endpoint.subscriber import SubscriberUsecase
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
-from faststream.kafka.subscriber.usecase import BatchSubscriber
-from faststream.middlewares import AckPolicy
 
 from chassis.kafka.metadata import never_create_topics
 from chassis.kafka.records import Records, read_past_unreadable
 from chassis.kafka.topics import require_topics
-from chassis.observability.logs import get_logger
-from chassis.runtime.runtime import Consuming
+from chassis.runtime.runtime import Runtime
 from contracts.envelope import Record
 from contracts.topics import MAX_MESSAGE_BYTES, Topic
 
-REBALANCE_TIMEOUT_S = 60
 ASK_AGAIN_S = 1.0
 METADATA_AGE_MS = 10_000
 """How soon a group's leader learns of a topic that is back, or has more partitions, and shares it out."""
@@ -106,36 +100,6 @@ def client_of(broker: KafkaBroker) -> AIOKafkaProducer:
     return client
 
 
-NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
-"""Waits for the next records, for a second or so; none is an answer, too."""
-
-
-def batch_subscriber(
-    broker: KafkaBroker, topics: Iterable[Topic], group: str, consuming: Consuming, next_batch: NextBatch
-) -> BatchSubscriber:
-    """A subscriber that hands over raw batches, from the earliest record, and commits nothing by itself."""
-    subscriber = broker.subscriber(
-        *(topic.name for topic in topics),
-        group_id=group,
-        batch=True,
-        auto_offset_reset="earliest",
-        ack_policy=AckPolicy.MANUAL,
-        session_timeout_ms=int(consuming.session_timeout_s * 1000),
-        heartbeat_interval_ms=int(min(consuming.session_timeout_s / 5, 3) * 1000),
-        rebalance_timeout_ms=REBALANCE_TIMEOUT_S * 1000,
-        # Range gives one member the same partition of every topic, so one replica sees all of a job.
-        partition_assignment_strategy=(RangePartitionAssignor,),
-        fetch_max_wait_ms=consuming.fetch_wait_ms,
-        no_reply=True,
-    )
-    # A join is answered only when every other member has joined too: the producer's time-out would give up on it early.
-    joining_s = REBALANCE_TIMEOUT_S + 15
-    subscriber._connection_args = {**subscriber._connection_args, "request_timeout_ms": joining_s * 1000}
-    # After an empty poll FastStream sleeps for as long as it has just polled, deaf to what arrives.
-    setattr(subscriber, "get_msg", next_batch)  # noqa: B010 - the seam mypy would call a method assignment
-    return subscriber
-
-
 async def _whole_batch(records: Records | ConsumerRecord[bytes, bytes]) -> KafkaMessage:
     # FastStream's own parser decodes every header as UTF-8 and loses the batch where one is not.
     return KafkaMessage(body=b"", raw_message=records, headers={}, consumer=FAKE_CONSUMER)
@@ -146,17 +110,29 @@ async def _untouched(message: KafkaMessage) -> Any:
 
 
 @asynccontextmanager
-async def running(broker: KafkaBroker, bootstrap_servers: str, topics: Iterable[Topic]) -> AsyncIterator[None]:
-    """Start the broker's producer, and its consumers when the block is left to run.
+async def connected(
+    broker: KafkaBroker, runtime: Runtime, bootstrap_servers: str, topics: Iterable[Topic]
+) -> AsyncIterator[None]:
+    """Have the broker's producer connected for as long as the block lasts; its early death ends the process.
 
     Raises CannotStart if no broker answers, or if a topic is missing.
     """
     await require_topics(bootstrap_servers, topics)
     try:
-        await broker.start()
+        await broker.connect()
+        runtime.must_live(lambda: _dead_producer(broker))
         yield
     finally:
         await broker.stop()
+
+
+def _dead_producer(broker: KafkaBroker) -> str | None:
+    """Which part of the producer has died for good: it does not come back, and FastStream's ping stays true."""
+    if isinstance(broker, SegueBroker) and broker.lost is not None:
+        return f"the producer, for good: {broker.lost!r}"
+    # Private, for want of anything public: aiokafka tells nobody that its sender has died.
+    sender = client_of(broker)._sender.sender_task if broker.config.broker_config.producer else None
+    return "the producer's sender task" if sender is not None and sender.done() else None
 
 
 async def require_known(broker: KafkaBroker, topic: str) -> None:
@@ -224,11 +200,3 @@ async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: T
 
     sent.add_done_callback(noticed)
     return sent
-
-
-async def stop_consuming(subscribers: Iterable[SubscriberUsecase[Any]]) -> None:
-    """Stop fetching, and let the current batches be finished and committed; the producer stays."""
-    stops = await asyncio.gather(*(subscriber.stop() for subscriber in subscribers), return_exceptions=True)
-    for error in stops:
-        if isinstance(error, Exception):
-            get_logger("chassis.kafka.broker").warning("a consumer did not stop cleanly", error=repr(error))

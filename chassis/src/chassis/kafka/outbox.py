@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from chassis.kafka.broker import TOO_LARGE, missed_topics, publish, stop_consuming
+from chassis.kafka.broker import TOO_LARGE, missed_topics, publish
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
 from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
@@ -117,14 +117,13 @@ class Outbox:
     async def running(self) -> AsyncIterator[None]:
         """Publish and relay for as long as the block lasts; on leaving, publish what is still pending.
 
-        The broker's consumers are stopped first, so that what their last batch says goes out too.
+        Consumers run inside the block, so that what their last batch says goes out too.
         """
         async with background(self._runtime, "the outbox publisher", self._publish_pending()):
             try:
                 async with background(self._runtime, "the outbox relay", self._relay()):
                     yield
             finally:
-                await stop_consuming(self._broker.subscribers)
                 await self._drain()
 
     async def _insert(self, connection: Connection, messages: list[tuple[Message, str | None]]) -> list[_Row]:

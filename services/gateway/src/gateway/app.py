@@ -17,8 +17,7 @@ from chassis.errors import cannot_use
 from chassis.http.health import serve_health
 from chassis.http.listener import places
 from chassis.http.server import health_routes, serve_http
-from chassis.kafka.broker import make_broker, running
-from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.broker import connected, make_broker
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, migrate, open_pool
 from chassis.postgres.retention import RetentionWorker
@@ -80,11 +79,10 @@ async def wired(
         open_pool(database_url, SCHEMA) as pool,
         clocks.watched(pool, runtime),
         verifiers(settings) as webhooks,
-        running(broker, servers, (*_PUBLISHED, *_TAILED)),
+        connected(broker, runtime, servers, (*_PUBLISHED, *_TAILED)),
         Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp()).running(),
         RetentionWorker(pool, runtime, SCHEMA, key_tasks(settings.keep_rows)).running(),
     ):
-        watch_broker(broker, runtime)
         database = Database(pool)
         _say_what_runs(settings, catalogue)
         yield Gateway(

@@ -10,8 +10,7 @@ import log_sink
 from chassis.artifacts import ArtifactStore
 from chassis.delivery.consumer import BatchConsumer
 from chassis.http.server import health_app, serve_http
-from chassis.kafka.broker import make_broker, running
-from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.broker import connected, make_broker
 from chassis.kafka.embedded import alone_where_embedded
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
@@ -44,12 +43,12 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
         store = Store(pool)
         handler = PersistBatch(store, runtime.telemetry)
-        BatchConsumer(broker, runtime, CONSUMED, handler, keep=store.quarantine, settled=store.note_read)
+        consumer = BatchConsumer(broker, runtime, CONSUMED, handler, keep=store.quarantine, settled=store.note_read)
         async with (
             alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
-            running(broker, settings.kafka_bootstrap_servers, (*CONSUMED, DEAD_LETTERS)),
+            connected(broker, runtime, settings.kafka_bootstrap_servers, (*CONSUMED, DEAD_LETTERS)),
+            consumer.running(),
         ):
-            watch_broker(broker, runtime)
             get_logger("log_sink").info(
                 "consuming",
                 broker=settings.kafka_bootstrap_servers,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import orchestrator
 from chassis.delivery.consumer import BatchConsumer
 from chassis.errors import cannot_use
 from chassis.http.server import health_app, serve_http
-from chassis.kafka.broker import make_broker, running
-from chassis.kafka.broker_watch import watch_broker
+from chassis.kafka.broker import connected, make_broker
 from chassis.kafka.embedded import alone_where_embedded
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
@@ -27,7 +27,9 @@ from orchestrator.routing.policy import Policies
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.timers import Timers
 
-SCHEMA = "orchestrator"
+SCHEMA: Final = "orchestrator"
+CONSUMED: Final = (REQUESTS, ATTEMPTS)
+NEEDED: Final = (*CONSUMED, JOBS, *COMMANDS.values(), DEAD_LETTERS)
 
 
 @asynccontextmanager
@@ -51,16 +53,15 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         routing = Routing(catalogue, policies, settings.music_provider)
         timers = Timers(outbox, runtime)
         handler = JobHandler(outbox, routing, settings.keep_rows, timers.wake)
-        consumer = BatchConsumer(broker, runtime, (REQUESTS, ATTEMPTS), handler)
-        needed = (REQUESTS, ATTEMPTS, JOBS, *COMMANDS.values(), DEAD_LETTERS)
+        consumer = BatchConsumer(broker, runtime, CONSUMED, handler)
         async with (
             alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
-            running(broker, settings.kafka_bootstrap_servers, needed),
+            connected(broker, runtime, settings.kafka_bootstrap_servers, NEEDED),
             outbox.running(),
+            consumer.running(),
             timers.running(),
             RetentionWorker(pool, runtime, SCHEMA, job_tasks(settings.keep_rows)).running(),
         ):
-            watch_broker(broker, runtime)
             get_logger("orchestrator").info(
                 "started",
                 music_provider=settings.music_provider,
@@ -69,6 +70,6 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
                 broker=settings.kafka_bootstrap_servers,
                 database=database_name(database_url),
                 schema=f"{SCHEMA}/{latest_migration(orchestrator)}",
-                topics=[topic.name for topic in consumer.topics],
+                topics=[topic.name for topic in CONSUMED],
             )
             yield
