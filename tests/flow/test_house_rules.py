@@ -139,8 +139,12 @@ def calls(tree: ast.AST, wanted: re.Pattern[str]) -> list[str]:
 
 
 def sleeping_loops(tree: ast.AST) -> list[str]:
-    loops = (node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For | ast.AsyncFor))
-    return [called for loop in loops for called in calls(loop, ASLEEP)]
+    """What sleeps in a loop, or between two tries, and hears no stop."""
+    nodes = list(ast.walk(tree))
+    loops = (node for node in nodes if isinstance(node, ast.While | ast.For | ast.AsyncFor))
+    retries = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "retry")
+    deaf = ["retry" for call in retries if all(given.arg != "sleep" for given in call.keywords)]
+    return [called for loop in loops for called in calls(loop, ASLEEP)] + deaf
 
 
 def is_test(name: str) -> bool:
@@ -249,6 +253,8 @@ def test_nothing_names_a_folder_of_one_machine() -> None:
 def test_the_rules_would_notice() -> None:
     bad = ast.parse("while True:\n    await asyncio.sleep(datetime.now())\n    GatewaySettings(port=1)")
     assert sleeping_loops(bad) == ["asyncio.sleep"]
+    assert sleeping_loops(ast.parse("await retry(work, OSError, pause_s=1)")) == ["retry"]
+    assert sleeping_loops(ast.parse("await retry(work, OSError, pause_s=1, sleep=self._hold)")) == []
     assert calls(bad, IMPURE) == ["datetime.now"]
     assert calls(bad, TIME_OF_DAY) == ["datetime.now"]
     assert calls(bad, READS_SETTINGS) == ["GatewaySettings"]

@@ -14,22 +14,24 @@ from typing import BinaryIO, Final
 import httpx
 
 from adapter_kit.artifacts.unwrapping import TooLarge, unwrap
-from adapter_kit.http.causes import first_cause
 from adapter_kit.http.decoding import codings_of
 from adapter_kit.media.inspect import Unusable
 from adapter_kit.media.integrity import is_whole
 from adapter_kit.results.data_urls import NotData, data_in, data_url
 from chassis.http.egress import following
+from chassis.runtime.retry import retry
 
 TRIES: Final = 4
 PAUSE_S: Final = 0.1
 """Seconds to wait after the first break; doubles with each."""
+LONGEST_PAUSE_S: Final = 1.0
 FRAMING_BYTES: Final = 1024 * 1024
 """How much longer than the output itself its coding may make it."""
 
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _BODIES: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
 """Answers whose body is the whole of what was asked for."""
+_NO_CONNECTION: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class Lost(Exception):
@@ -139,25 +141,28 @@ class _Part:
 
 
 async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:
-    reason, was_connected = "", False
-    for tries in range(TRIES):
-        if tries:
-            await asyncio.sleep(PAUSE_S * 2 ** (tries - 1))
+    was_connected = False
+
+    async def fetch() -> None:
+        nonlocal was_connected
         try:
-            return await _fetch(client, url, part, connected)
-        except httpx.InvalidURL as error:
-            raise Unusable("an output whose address is not a URL") from error
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            if tries + 1 == TRIES and not was_connected:
-                raise Unconnected(error.request.url.host, error) from error
-            reason = type(error).__name__
+            await _fetch(client, url, part, connected)
         except (httpx.RequestError, _Broken) as error:
-            was_connected = True
-            connected()
-            reason = type(first_cause(error)).__name__.lstrip("_")
-        if part.broke_off_here_before() and await asyncio.to_thread(part.is_whole):
-            return None
-    raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}")
+            if not isinstance(error, _NO_CONNECTION):
+                was_connected = True
+                connected()
+            if not (part.broke_off_here_before() and await asyncio.to_thread(part.is_whole)):
+                raise
+
+    try:
+        await retry(fetch, (httpx.RequestError, _Broken), pause_s=PAUSE_S, longest_pause_s=LONGEST_PAUSE_S, tries=TRIES)
+    except httpx.InvalidURL as error:
+        raise Unusable("an output whose address is not a URL") from error
+    except (httpx.RequestError, _Broken) as error:
+        if isinstance(error, _NO_CONNECTION) and not was_connected:
+            raise Unconnected(error.request.url.host, error) from error
+        reason = type(error).__name__.lstrip("_")
+        raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}") from error
 
 
 async def _fetch(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:

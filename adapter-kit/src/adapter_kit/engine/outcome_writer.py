@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, Input, Searched, SubmitAnswered
 from adapter_kit.breaker.store import BreakerStore
@@ -18,6 +19,7 @@ from adapter_kit.port.outcomes import Failure, NoAnswer, Unclear
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import TRANSIENT
+from chassis.runtime.retry import retry
 from contracts.ids import AttemptId
 
 
@@ -55,29 +57,25 @@ class OutcomeWriter:
                 await self._write(told)
 
     async def _write(self, told: Sequence[_Told]) -> None:
-        wait_s = 0.1
-        while True:
-            try:
-                await self._write_once(told)
-            except TRANSIENT as error:
-                # An answer to a paid POST is worth waiting for: it is held until the database is back.
-                self._log.warning("outcomes wait for the database", outcomes=len(told), error=repr(error))
-                await asyncio.sleep(wait_s)
-                wait_s = min(2.0, wait_s * 2)
-            except Exception:  # noqa: BLE001 - one outcome that cannot be written must not hold up the others
-                if len(told) > 1:
-                    for one in told:
-                        await self._write([one])
-                    return
-                self._log.exception("an outcome cannot be written", attempt_id=told[0].attempt_id)
-                plainer = replace(told[0], input_=storable(told[0].input_))
-                if plainer == told[0]:
-                    # The row stays as it is, comes due again, and is resolved as any lost outcome is.
-                    told[0].answer.set_result(None)
-                    return
-                told = [plainer]
-            else:
+        def waits(error: BaseException) -> None:
+            self._log.warning("outcomes wait for the database", outcomes=len(told), error=repr(error))
+
+        try:
+            # An answer to a paid POST is worth waiting for: it is held until the database is back.
+            write = partial(self._write_once, told)
+            await retry(write, TRANSIENT, pause_s=0.1, longest_pause_s=2.0, on_error=waits)
+        except Exception:  # noqa: BLE001 - one outcome that cannot be written must not hold up the others
+            if len(told) > 1:
+                for one in told:
+                    await self._write([one])
                 return
+            self._log.exception("an outcome cannot be written", attempt_id=told[0].attempt_id)
+            plainer = replace(told[0], input_=storable(told[0].input_))
+            if plainer != told[0]:
+                await self._write([plainer])
+            else:
+                # The row stays as it is, comes due again, and is resolved as any lost outcome is.
+                told[0].answer.set_result(None)
 
     async def _write_once(self, told: Sequence[_Told]) -> None:
         async with self._outbox.transaction() as transaction:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import asyncpg
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from chassis.delivery.dead_letters import DeadLetter
 from chassis.delivery.dlq_limit import DlqLimit
@@ -24,6 +23,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.metrics import BATCH_RETRIES
 from chassis.postgres.limits import Silent
 from chassis.postgres.pool import TRANSIENT
+from chassis.runtime.retry import retry
 from contracts.envelope import Skipped
 from contracts.messages.base import Message
 
@@ -149,20 +149,16 @@ class Handling:
 
     async def retrying(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work`, again and again with growing pauses while the database or Kafka is away, for up to 2 minutes."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(AWAY),
-            wait=wait_random_exponential(multiplier=0.2, max=10),
-            stop=stop_after_delay(HOLD_S),
-            sleep=self._hold,
-            reraise=True,
-        ):
+
+        async def tried() -> None:
             self.moved_at = time.monotonic()
-            with attempt:
-                try:
-                    await work()
-                except AWAY as error:
-                    self.last_away = type(error).__name__
-                    raise
+            try:
+                await work()
+            except AWAY as error:
+                self.last_away = type(error).__name__
+                raise
+
+        await retry(tried, AWAY, pause_s=0.2, longest_pause_s=10, random_pauses=True, within_s=HOLD_S, sleep=self._hold)
 
     async def _refusal(self, batch: Sequence[Delivered]) -> Exception | None:
         """Why the handler does not do a batch; None once it has done it. Raises Stopping, TooSlow, or one of AWAY."""

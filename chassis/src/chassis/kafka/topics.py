@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -16,54 +15,53 @@ from aiokafka.errors import (
 )
 
 from chassis.errors import CannotStart
+from chassis.runtime.retry import retry
 from chassis.settings.kafka_servers import why_silent
 from contracts.topics import PARTITIONS, Topic
 
 START_LIMIT_S = 30.0
+PAUSE_S = 0.2
+"""Between two tries: where the broker that was asked went away, another may be there."""
 
 
 async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
     """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
     try:
         with anyio.fail_after(START_LIMIT_S):
-            missing = {topic.name for topic in topics} - await _topics_there(bootstrap_servers)
+            there = await retry(lambda: _topics_there(bootstrap_servers), KafkaError, pause_s=PAUSE_S)
     except (TimeoutError, OSError) as error:
         why = await why_silent(bootstrap_servers.split(","))
         raise CannotStart(
             f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s ({why})"
         ) from error
-    if missing:
+    if missing := {topic.name for topic in topics} - there:
         lacking = ", ".join(sorted(missing))
         raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
 
 
 async def _topics_there(bootstrap_servers: str) -> set[str]:
-    while True:
-        try:
-            async with admin(bootstrap_servers) as client:
-                return set(await client.list_topics())
-        except KafkaError:  # The broker that was asked went away, and others have not.
-            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
+    async with admin(bootstrap_servers) as client:
+        return set(await client.list_topics())
 
 
 @asynccontextmanager
 async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client; waits for a broker. The caller bounds the time."""
-    while True:
-        client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
-        try:
-            await client.start()
-        except BaseException as error:
-            await client.close()
-            if not isinstance(error, KafkaError):
-                raise
-            await asyncio.sleep(0.2)  # Bounded by the caller; nothing is running yet.
-        else:
-            break
+    client = await retry(lambda: _started(bootstrap_servers), KafkaError, pause_s=PAUSE_S)
     try:
         yield client
     finally:
         await client.close()
+
+
+async def _started(bootstrap_servers: str) -> AIOKafkaAdminClient:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
+    try:
+        await client.start()
+    except BaseException:
+        await client.close()
+        raise
+    return client
 
 
 async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:

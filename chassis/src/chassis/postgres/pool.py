@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -18,6 +17,7 @@ from chassis.errors import CannotStart
 from chassis.observability.logs import get_logger
 from chassis.postgres.connect import connect, refusal, said, usable_url
 from chassis.postgres.pooler import pooled_connection
+from chassis.runtime.retry import retry
 from chassis.settings.database_url import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -237,16 +237,18 @@ async def is_pooled(database: DatabaseUrl) -> bool:
 
 
 async def _connected(open_: Callable[[], Awaitable[T]], database: DatabaseUrl) -> T:
-    deadline = time.monotonic() + START_LIMIT_S
-    while True:
+    async def opened() -> T:
         try:
             return await open_()
         except AT_START as error:
             if (why := refusal(error)) is not None:
                 raise why from error
-            if not isinstance(error, TRANSIENT) or time.monotonic() > deadline:
-                raise CannotStart(f"DATABASE_URL: {_in_vain(database, error)}") from error
-            await asyncio.sleep(0.2)  # Nothing is running yet that a stop would have to interrupt.
+            raise
+
+    try:
+        return await retry(opened, TRANSIENT, pause_s=0.2, within_s=START_LIMIT_S)
+    except AT_START as error:
+        raise CannotStart(f"DATABASE_URL: {_in_vain(database, error)}") from error
 
 
 def _in_vain(database: DatabaseUrl, error: Exception) -> str:

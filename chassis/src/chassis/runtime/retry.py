@@ -1,0 +1,59 @@
+"""Retries: work is done again, after a pause, while what it depends on is unavailable."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_random_exponential,
+)
+
+T = TypeVar("T")
+
+
+async def retry(
+    work: Callable[[], Awaitable[T]],
+    errors: type[Exception] | tuple[type[Exception], ...],
+    *,
+    pause_s: float,
+    longest_pause_s: float | None = None,
+    random_pauses: bool = False,
+    tries: int = sys.maxsize,
+    within_s: float = inf,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    on_error: Callable[[BaseException], None] | None = None,
+) -> T:
+    """Do `work` until it raises none of `errors`; returns what it returns.
+
+    Each pause is `pause_s` seconds or, with `longest_pause_s`, twice as long as the one before, up to that; with
+    `random_pauses` these are upper bounds. `sleep` waits for a pause; what it raises ends the retries. `on_error` is
+    called with each error that a pause follows. Raises the last error after so many tries, or once `within_s` seconds
+    have passed since the first began, and every other error at once.
+    """
+    wait = wait_random_exponential if random_pauses else wait_exponential
+
+    def tell(state: RetryCallState) -> None:
+        if on_error is not None and state.outcome is not None and (error := state.outcome.exception()) is not None:
+            on_error(error)
+
+    async def done() -> T:
+        return await work()  # tenacity awaits only what it can tell is a coroutine function, which a lambda is not.
+
+    return await AsyncRetrying(
+        retry=retry_if_exception_type(errors),
+        wait=wait(multiplier=pause_s, max=longest_pause_s or pause_s),
+        stop=stop_after_attempt(tries) | stop_after_delay(within_s),
+        sleep=sleep,
+        before_sleep=tell,
+        reraise=True,
+    )(done)
