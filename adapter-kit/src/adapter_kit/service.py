@@ -84,19 +84,21 @@ async def adapter(
         )
         breakers = BreakerStore(limits, settings.breaker_open_s, _probe_lease_s(settings))
         pace = ProbeInterval(settings.probe_every_s, settings.probe_shut_every_s)
-        health = CredentialProbe(provider, pool, runtime, probe_endpoint, breakers, pace)
+        probe = CredentialProbe(provider, pool, runtime, probe_endpoint, breakers, pace)
         writer = OutcomeWriter(outbox, breakers)
-        driver = ClaimLoop(calls, writer, outbox, pool, runtime, concurrency=settings.concurrency, breakers=breakers)
+        claim_loop = ClaimLoop(
+            calls, writer, outbox, pool, runtime, concurrency=settings.concurrency, breakers=breakers
+        )
         callbacks = Callbacks(provider, callback_monitor)
-        handler = CommandHandler(name, settings, outbox, driver.wake, callbacks, results_kept_s=results_kept_s)
+        handler = CommandHandler(name, settings, outbox, claim_loop.wake, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
             alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
             connected(broker, runtime, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
             consumer.running(),
-            driver.running(),
-            health.running(),
+            claim_loop.running(),
+            probe.running(),
             output_hosts_checked(policy, output_hosts),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
         ):

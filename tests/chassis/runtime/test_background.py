@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from chassis.observability.telemetry import make_telemetry
 from chassis.runtime.background import background
@@ -70,9 +71,10 @@ async def test_a_failure_is_told_by_its_type_and_raised_at_the_end_of_the_block(
             await asyncio.sleep(0)
             told.append(runtime.unhealthy())
 
-    with pytest.raises(LookupError, match="hunter2"):
+    with capture_logs() as logs, pytest.raises(LookupError, match="hunter2"):
         await block()
     assert told == ["the pump has ended (LookupError)"]
+    assert [(line["log_level"], line["task"]) for line in logs] == [("error", "the pump")]
 
 
 async def test_a_cancellation_that_nobody_asked_for_is_an_early_end(runtime: Runtime) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Runtime
 
 
@@ -20,6 +21,8 @@ async def background(
     itself. Work may also end once the process stops. Raises at the end of the block what the work has raised.
     """
     task = asyncio.create_task(work, name=name)
+    # At once: the end of the block may never come, where others wait for what this work would have done.
+    task.add_done_callback(_log_failure)
     runtime.must_live(lambda: _ended(task) if task.done() and not runtime.stopping.is_set() else None)
     try:
         yield
@@ -37,7 +40,11 @@ async def background(
             task.result()
 
 
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        get_logger("chassis.background").error("a background task failed", task=task.get_name(), exc_info=error)
+
+
 def _ended(task: asyncio.Task[None]) -> str:
-    # The type alone: the text of an error may hold a secret, and is logged without it when the process ends.
     error = None if task.cancelled() else task.exception()
     return f"{task.get_name()} has ended" + (f" ({type(error).__name__})" if error else "")
