@@ -160,7 +160,7 @@ class World:
         """Publish as the orchestrator would, in order."""
         for message in messages:
             record = encode(message, source="orchestrator", traceparent=TRACEPARENT)
-            await (await publish(self.parts.broker, record))
+            await (await publish(self.parts.publisher.broker, record))
 
     async def store(self, *messages: Message) -> None:
         """Have the log-sink store messages, as if it had consumed them."""

@@ -269,13 +269,13 @@ async def test_waiting_ends_after_the_time_asked_for(world: Any) -> None:
 
 
 async def _wait(world: Any, count: int) -> bool:
-    return bool(world.parts.waiters.now == count)
+    return bool(world.parts.completion.waiters.now == count)
 
 
 async def test_no_more_wait_than_may_and_the_others_are_answered_at_once(
     world: Any, story_of: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiters = world.parts.waiters
+    waiters = world.parts.completion.waiters
     monkeypatch.setattr(waiters, "most", 2)
     first = [asyncio.create_task(world.post(idempotency_key="crowded", prefer="wait=60")) for _ in range(2)]
     await until(partial(_wait, world, 2))

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from contracts.ids import job_id_for
+from gateway.api.errors import problem_of
 from gateway.context import TENANT
+from gateway.http.json_body import parse_json
 from gateway.http.problems import Problem
+from gateway.intake.errors import InvalidIdempotencyKey
 from gateway.intake.idempotency import key_of
-from gateway.intake.track_request import parse
+from gateway.intake.track_request import TrackRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -122,9 +125,10 @@ async def test_blanks_round_a_key_are_not_part_of_it(world: Any, key: str) -> No
     ],
 )
 async def test_a_key_that_is_none_is_told_why(keys: list[str], named: str) -> None:
-    with pytest.raises(Problem, match=named) as caught:
+    with pytest.raises(InvalidIdempotencyKey, match=named) as caught:
         key_of(keys)
-    assert (caught.value.status, caught.value.kind) == (400, "invalid-idempotency-key")
+    problem = problem_of(caught.value)
+    assert (problem.status, problem.kind) == (400, "invalid-idempotency-key")
 
 
 async def test_a_quoted_key_is_another_one() -> None:
@@ -158,7 +162,7 @@ async def test_a_quoted_key_is_another_one() -> None:
 async def test_a_text_of_invisible_characters_is_blank(field: str, blank: str) -> None:
     body = {"prompt": "x", "has_vocals": True, field: blank}
     with pytest.raises(Problem) as caught:
-        parse(json.dumps(body).encode())
+        parse_json(TrackRequest, json.dumps(body).encode())
     [fault] = caught.value.members["errors"]
     assert (caught.value.status, fault.field) == (422, field)
     assert "is blank" in fault.problem
@@ -166,13 +170,13 @@ async def test_a_text_of_invisible_characters_is_blank(field: str, blank: str) -
 
 async def test_limits_count_what_is_sent() -> None:
     around = {"prompt": " \n\u200b" + "x" * 4000 + "\u3000 ", "has_vocals": True, "lyrics": "\ufeffla la\n"}
-    wanted = parse(json.dumps(around).encode())
+    wanted = parse_json(TrackRequest, json.dumps(around).encode())
     assert (wanted.prompt, wanted.lyrics) == ("x" * 4000, "la la")
     assert wanted.music().prompt == "x" * 4000
     with pytest.raises(Problem) as caught:
-        parse(json.dumps({"prompt": " " + "x" * 4001}).encode())
+        parse_json(TrackRequest, json.dumps({"prompt": " " + "x" * 4001}).encode())
     assert caught.value.members["errors"][0].limit == {"max_length": 4000}
-    same = parse(json.dumps(around | {"prompt": "x" * 4000}).encode())
+    same = parse_json(TrackRequest, json.dumps(around | {"prompt": "x" * 4000}).encode())
     assert same.fingerprint() == wanted.fingerprint()
 
 
@@ -192,7 +196,7 @@ async def test_limits_count_what_is_sent() -> None:
     ],
 )
 async def test_a_number_is_the_same_however_it_is_spelled(one: str, other: str) -> None:
-    first, second = (parse(f'{{"prompt": "x", {spelled}}}'.encode()) for spelled in (one, other))
+    first, second = (parse_json(TrackRequest, f'{{"prompt": "x", {spelled}}}'.encode()) for spelled in (one, other))
     assert first.fingerprint() == second.fingerprint()
     assert "-0" not in first.model_dump_json(exclude_unset=True)
 
@@ -210,7 +214,7 @@ async def test_a_repeat_with_minus_zero_is_the_same_request(world: Any) -> None:
 async def test_what_is_no_number_is_refused_by_the_name_of_its_field(field: str, number: str) -> None:
     value = f'{{"fal": {number}}}' if field == "weights" else number
     with pytest.raises(Problem) as caught:
-        parse(f'{{"prompt": "x", "{field}": {value}}}'.encode())
+        parse_json(TrackRequest, f'{{"prompt": "x", "{field}": {value}}}'.encode())
     [fault] = caught.value.members["errors"]
     assert (caught.value.status, fault.field.partition(".")[0]) == (422, field)
     assert fault.value in {"nan", "inf", "-inf"}
@@ -219,6 +223,6 @@ async def test_what_is_no_number_is_refused_by_the_name_of_its_field(field: str,
 @pytest.mark.parametrize("number", ["-0.0", "-0", "0e9"])
 async def test_minus_zero_is_below_every_limit_that_zero_is(number: str) -> None:
     with pytest.raises(Problem) as caught:
-        parse(f'{{"prompt": "x", "duration_s": {number}}}'.encode())
+        parse_json(TrackRequest, f'{{"prompt": "x", "duration_s": {number}}}'.encode())
     [fault] = caught.value.members["errors"]
     assert (fault.limit, fault.value) == ({"gt": 0.0}, "0" if number == "-0" else "0.0")

@@ -19,8 +19,8 @@ import pytest_asyncio
 from chaos.cluster.proxy import Proxy
 from contracts.ids import attempt_id_for, job_id_for
 from gateway.context import TENANT
-from gateway.queries import database, provider_health
-from gateway.queries.read_model import ReadModelAway
+from gateway.queries import database, provider_status
+from gateway.queries.errors import ReadModelUnavailable
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import LocalPostgres, postgres
 
@@ -107,8 +107,8 @@ async def test_each_read_says_in_time_that_it_cannot_be_told_and_is_told_again_a
 
     before = await statuses()
     # Nothing that was read before is told.
-    monkeypatch.setattr(provider_health, "STALE_AFTER", timedelta(0))
-    for fresh in (world.parts.providers, world.parts.health._fresh):
+    monkeypatch.setattr(provider_status, "STALE_AFTER", timedelta(0))
+    for fresh in (world.parts.providers._fresh, world.parts.health._fresh):
         monkeypatch.setattr(fresh, "_at_most_old_s", -1)
     proxy.blackhole = True
     first = dict(zip(READS, await asyncio.gather(*map(asked, READS)), strict=True))
@@ -205,7 +205,7 @@ async def test_health_is_told_as_it_was_for_a_minute_and_then_is_unknown(
     assert (shown.status_code, shown.json()["fal"]) == (200, "fail")
     assert shown.json()["fal_error"].startswith("no news from fal-adapter yet (as of ")
     assert shown.json()["fal_error"].endswith(" s ago: the database is away)")
-    monkeypatch.setattr(provider_health, "STALE_AFTER", timedelta(0))
+    monkeypatch.setattr(provider_status, "STALE_AFTER", timedelta(0))
     unknown = await world.client.get("/api/health/providers")
     assert await told(unknown) == AWAY
     assert int(unknown.headers["retry-after"]) > 0
@@ -221,5 +221,5 @@ async def test_a_request_waits_for_the_database_once_and_not_for_each_question(
     database.begin_request()
     with in_time(database.READ_LIMIT_S):
         for _ in range(5):
-            with pytest.raises(ReadModelAway):
+            with pytest.raises(ReadModelUnavailable):
                 await world.parts.lookup._reads.log(UNKNOWN)

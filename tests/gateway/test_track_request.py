@@ -13,15 +13,18 @@ from hypothesis import strategies as st
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.ids import job_id_for
 from contracts.text import is_blank, stripped
+from gateway.api.errors import problem_of
+from gateway.http.json_body import parse_json, require_json
 from gateway.http.problems import Problem
-from gateway.intake.track_request import TrackRequest, parse, require_json, require_route, to_message
+from gateway.intake.errors import ModelNotFound, NoRoute
+from gateway.intake.track_request import TrackRequest, require_route, to_message
 
 CATALOGUE = load_catalogue(default_catalogue_path())
 
 
 def fault(body: dict[str, Any]) -> Problem:
     with pytest.raises(Problem) as caught:
-        parse(json.dumps(body).encode())
+        parse_json(TrackRequest, json.dumps(body).encode())
     return caught.value
 
 
@@ -72,7 +75,7 @@ def test_a_wrong_field_is_named_with_its_limit_and_its_value(
 
 def test_a_number_too_long_to_be_written_out_is_refused_too() -> None:
     with pytest.raises(Problem) as caught:
-        parse(b'{"prompt": "x", "duration_s": 1' + b"0" * 5000 + b"}")
+        parse_json(TrackRequest, b'{"prompt": "x", "duration_s": 1' + b"0" * 5000 + b"}")
     assert caught.value.status == 400
 
 
@@ -102,14 +105,14 @@ def test_many_faults_are_told_in_part() -> None:
 )
 def test_what_is_not_json_is_a_400(raw: bytes) -> None:
     with pytest.raises(Problem) as caught:
-        parse(raw)
+        parse_json(TrackRequest, raw)
     assert (caught.value.status, caught.value.kind) == (400, "malformed-json")
 
 
 @pytest.mark.parametrize("raw", [b"null", b"[]", b'"x"', b"3", b'{"prompt": "x", "duration_s": NaN}', b"NaN"])
 def test_json_of_another_shape_is_a_422(raw: bytes) -> None:
     with pytest.raises(Problem) as caught:
-        parse(raw)
+        parse_json(TrackRequest, raw)
     assert caught.value.status == 422
 
 
@@ -128,17 +131,18 @@ def test_other_content_types_are_a_415(declared: str | None) -> None:
 
 
 def test_an_unknown_model_is_told_with_its_neighbours() -> None:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(ModelNotFound) as caught:
         require_route(TrackRequest(prompt="x", model="music/minimx-2"), CATALOGUE, "fal")
-    assert caught.value.kind == "unknown-model"
-    assert "music/minimax-2" in caught.value.detail
+    problem = problem_of(caught.value)
+    assert problem.kind == "unknown-model"
+    assert "music/minimax-2" in problem.detail
 
 
 def test_what_nobody_can_make_is_told_with_each_routes_reason() -> None:
     wanted = TrackRequest(prompt="a long one", duration_s=20, has_vocals=True, lyrics="la" * 4500)
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(NoRoute) as caught:
         require_route(wanted, CATALOGUE, "fal")
-    routes = caught.value.members["routes"]
+    routes = problem_of(caught.value).members["routes"]
     assert {route.provider for route in routes} == {"fal", "replicate"}
     assert all("lyrics 9000 >" in route.reason for route in routes)
 
@@ -152,15 +156,15 @@ def test_a_request_for_the_same_model_only_is_refused_where_another_would_stand_
         providers=("replicate",),
     )
     require_route(song, CATALOGUE, "fal")
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(NoRoute) as caught:
         require_route(song.model_copy(update={"same_model_only": True}), CATALOGUE, "fal")
-    assert "another model stands in" in caught.value.detail
+    assert "another model stands in" in problem_of(caught.value).detail
 
 
 def test_what_steers_the_route_travels_with_the_request() -> None:
     steering = {"route_by": "weights", "weights": {"fal": 3.0}, "max_cost_usd": 0.5, "same_model_only": False}
     said = {"providers": ["replicate", "fal"], **steering}
-    wanted = parse(json.dumps({"prompt": "x", **said}).encode())
+    wanted = parse_json(TrackRequest, json.dumps({"prompt": "x", **said}).encode())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     job_id = job_id_for("default", "steered")
     message = to_message(wanted, job_id, "default", now=now, accept_by=now, deadline_s=60)
@@ -198,12 +202,14 @@ def test_the_fingerprint_is_the_requests_not_the_spellings(
     keys = list(body)
     order.shuffle(keys)
     other = {key: float(body[key]) if key == "duration_s" else body[key] for key in keys} | {"deadline_s": None}
-    first = parse(json.dumps(body).encode()).fingerprint()
-    assert parse(json.dumps(other, indent=indent, ensure_ascii=ascii_).encode()).fingerprint() == first
+    first = parse_json(TrackRequest, json.dumps(body).encode()).fingerprint()
+    assert (
+        parse_json(TrackRequest, json.dumps(other, indent=indent, ensure_ascii=ascii_).encode()).fingerprint() == first
+    )
 
 
 @given(one=Bodies, other=Bodies)
 def test_different_requests_have_different_fingerprints(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    first, second = (parse(json.dumps(body).encode()).fingerprint() for body in (one, other))
+    first, second = (parse_json(TrackRequest, json.dumps(body).encode()).fingerprint() for body in (one, other))
     assert (first == second) == same

@@ -144,7 +144,7 @@ POINTS: Final = {
     "cancelled_consumer": Point(_PROCESS, _before, _cancel_consumer),
     "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
     # Of the gateway, and of the log sink.
-    "before_202": Point("gateway.api.tracks:publish_and_tail", _after),
+    "before_202": Point("gateway.intake.publisher:Publisher.publish_and_tail", _after),
     "sink_mid_batch": Point("log_sink.store:_merge", _before),
 }
 

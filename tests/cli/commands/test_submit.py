@@ -11,7 +11,8 @@ import pytest
 
 from contracts import generation
 from contracts.messages import routing
-from gateway.intake.track_request import parse
+from gateway.http.json_body import parse_json
+from gateway.intake.track_request import TrackRequest
 from segue_cli.commands import submit_options
 
 JOB = "c1b0c5a4-8a3e-5f51-9a5d-0d7a6f1d2f3e"
@@ -76,7 +77,7 @@ def test_each_flag_is_the_field_that_the_api_takes_and_what_is_not_said_is_left_
     done = shell.run("submit", "Rain", *flags, "--api", taker.address)
     assert done.returncode == 0, done.stdout
     [body] = taker.bodies
-    assert parse(body).model_dump(exclude_unset=True) == {"prompt": "Rain", **said}
+    assert parse_json(TrackRequest, body).model_dump(exclude_unset=True) == {"prompt": "Rain", **said}
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -23,8 +22,9 @@ from chassis.postgres.pool import database_name, migrate, open_pool
 from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
+from contracts.generation import Provider
 from contracts.topics import TOPICS
-from gateway.api import artifacts, attempts, callbacks, catalogue, docs, jobs, providers, tracks
+from gateway.api import artifacts, attempts, callbacks, catalogue, docs, errors, jobs, providers, tracks
 from gateway.clocks import Clocks
 from gateway.context import Gateway
 from gateway.http import problems
@@ -32,17 +32,15 @@ from gateway.http.methods import EveryMethod
 from gateway.http.plain import PlainJSON
 from gateway.http.tracing import TracedCalls
 from gateway.intake.idempotency import Fingerprints, key_tasks
-from gateway.intake.publisher import PRODUCER_TIMEOUT_S
-from gateway.queries.await_completion import SHARE, CompletionWaiters
-from gateway.queries.database import SHARED_LIMIT_S, Database
+from gateway.intake.publisher import PRODUCER_TIMEOUT_S, Publisher
+from gateway.queries.await_completion import SHARE, Completion, CompletionWaiters
+from gateway.queries.database import Database, begin_request
 from gateway.queries.lookup import Lookup
-from gateway.queries.provider_health import HealthReader
-from gateway.queries.provider_status import read_providers
+from gateway.queries.provider_status import HealthReader, ProviderStatusReader
 from gateway.queries.read_model import ReadModel
-from gateway.queries.single_flight import SingleFlight
 from gateway.queries.tail import JobTail
 from gateway.settings import GatewaySettings
-from gateway.signatures.verifier import verifiers
+from gateway.signatures.verifier import Verifier, verifiers
 from gateway.views.jobs import Presenter
 
 SCHEMA = "gateway"
@@ -78,27 +76,29 @@ async def wired(
     async with (
         open_pool(database_url, SCHEMA) as pool,
         clocks.watched(pool, runtime),
-        verifiers(settings) as webhooks,
+        _verifiers(settings) as webhooks,
         connected(broker, runtime, servers, (*_PUBLISHED, *_TAILED)),
         Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp()).running(),
         RetentionWorker(pool, runtime, SCHEMA, key_tasks(settings.keep_rows)).running(),
     ):
         database = Database(pool)
+        lookup = Lookup(tail, ReadModel(database))
+        waiters = CompletionWaiters(max(1, places(settings.max_connections) // SHARE))
         _say_what_runs(settings, catalogue)
         yield Gateway(
             settings=settings,
             runtime=runtime,
             catalogue=catalogue,
-            broker=broker,
             clocks=clocks,
             tail=tail,
-            lookup=Lookup(tail, ReadModel(database)),
+            lookup=lookup,
+            publisher=Publisher(broker, runtime.telemetry, clocks, tail),
+            completion=Completion(lookup, tail, runtime.stopping, waiters),
             fingerprints=Fingerprints(database),
             health=HealthReader(database),
-            providers=SingleFlight(partial(read_providers, database), within_s=SHARED_LIMIT_S),
+            providers=ProviderStatusReader(database),
             store=store,
             present=Presenter(settings.public_url or ""),
-            waiters=CompletionWaiters(max(1, places(settings.max_connections) // SHARE)),
             verifiers=webhooks,
         )
 
@@ -116,8 +116,9 @@ def api(parts: Gateway) -> FastAPI:
     )
     app.state.gateway = parts
     app.add_middleware(EveryMethod)
-    app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry)
+    app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request)
     problems.install(app)
+    errors.install(app)
     for part in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
         app.include_router(part.router)
     app.router.routes.extend(health_routes(parts.runtime))
@@ -130,6 +131,19 @@ def _catalogue(settings: GatewaySettings) -> Catalogue:
         return load_catalogue(settings.catalogue or default_catalogue_path())
     except CatalogueError as error:
         raise cannot_use("SEGUE_CATALOGUE", error) from None
+
+
+def _verifiers(settings: GatewaySettings) -> AbstractAsyncContextManager[Mapping[Provider, Verifier]]:
+    """Those of the providers' webhooks; none where callbacks are switched off."""
+    if settings.public_url is None:
+        return nullcontext({})
+    token = settings.replicate_api_token
+    return verifiers(
+        settings.fal_jwks_url,
+        settings.replicate_base_url,
+        None if token is None else token.get_secret_value(),
+        settings.replicate_signing_keys(),
+    )
 
 
 def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:

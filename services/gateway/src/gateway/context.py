@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, Request
 
@@ -14,19 +15,14 @@ from contracts.catalogue import Catalogue
 from contracts.generation import Provider
 from gateway.clocks import Clocks
 from gateway.intake.idempotency import Fingerprints
+from gateway.intake.publisher import PUBLISH_LIMIT_S, Publisher
+from gateway.queries.await_completion import Completion
 from gateway.queries.lookup import Lookup
-from gateway.queries.provider_health import HealthReader
-from gateway.queries.provider_status import Seen
-from gateway.queries.single_flight import SingleFlight
+from gateway.queries.provider_status import HealthReader, ProviderStatusReader
 from gateway.queries.tail import JobTail
 from gateway.settings import GatewaySettings
 from gateway.signatures.verifier import Verifier
 from gateway.views.jobs import Presenter
-
-if TYPE_CHECKING:
-    from faststream.kafka import KafkaBroker
-
-    from gateway.queries.await_completion import CompletionWaiters
 
 TENANT = "default"
 """Whose jobs these are; there is one tenant until there are keys."""
@@ -39,23 +35,29 @@ class Gateway:
     settings: GatewaySettings
     runtime: Runtime
     catalogue: Catalogue
-    broker: KafkaBroker
     clocks: Clocks
     tail: JobTail
     lookup: Lookup
+    publisher: Publisher
+    completion: Completion
     fingerprints: Fingerprints
     health: HealthReader
-    providers: SingleFlight[Seen]
+    providers: ProviderStatusReader
     store: ArtifactStore
     present: Presenter
-    waiters: CompletionWaiters
     verifiers: Mapping[Provider, Verifier]
     """Of providers' webhooks; none where callbacks are switched off."""
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
+async def _publish_deadline() -> float:
+    return asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
+
+
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
+PublishDeadline = Annotated[float, Depends(_publish_deadline)]
+"""When a message of this call has to be in Kafka, by the loop's clock; from when this parameter is resolved."""

@@ -19,7 +19,8 @@ from contracts.ids import JobId, attempt_id_for
 from contracts.messages.attempts import Artifact
 from gateway.context import TENANT, GatewayDep
 from gateway.http.conditional import asked_range, byte_range, precondition
-from gateway.http.problems import Problem, Responses, documented, not_found
+from gateway.http.problems import Problem, Responses, documented
+from gateway.queries.errors import NotFound
 from gateway.queries.model import Job, StoredArtifact
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
@@ -137,7 +138,7 @@ def _find(job: Job, name: str, n: int | None) -> tuple[Artifact, str]:
         found, attempt_id = next(late, ()), attempt_id_for(JobId(job.job_id), n)
     artifact = next((each for each in found if each.name == name), None)
     if artifact is None or attempt_id is None:
-        raise not_found("artifact", name)
+        raise NotFound("artifact", name)
     if isinstance(artifact, StoredArtifact) and artifact.expired_at is not None:
         raise _gone(artifact, artifact.expired_at)
     return artifact, attempt_id
@@ -165,7 +166,7 @@ def _asking_the_store(job_id: str, name: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         get_logger("gateway").error("a file is missing in the artifact store", job_id=job_id, name=name)
-        raise not_found("artifact", name) from None
+        raise NotFound("artifact", name) from None
     except STORE_ERRORS as error:
         get_logger("gateway").warning("the artifact store is away", job_id=job_id, error=repr(error))
         raise _store_away() from error

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
-from fastapi import APIRouter, Query, Request
-from opentelemetry import trace
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import ErrorDetails
 
-from chassis.observability.telemetry import traceparent_of
 from contracts.failures import COLLECTABLE, FailureKind
 from contracts.generation import PROVIDER_REF, Provider
 from contracts.ids import JobId
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
-from gateway.context import TENANT, GatewayDep
-from gateway.http.bodies import declared_type, not_json, read_body
+from gateway.context import TENANT, GatewayDep, PublishDeadline
+from gateway.http.json_body import field_name, json_body
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
-from gateway.http.problems import FieldProblem, Problem, documented, shown
-from gateway.intake.publisher import PUBLISH_LIMIT_S, publish_and_tail
-from gateway.intake.track_request import require_json
+from gateway.http.problems import FieldProblem, Problem, documented
 from gateway.queries.model import AttemptOfJob
+from gateway.text import shown
 from gateway.views.attempt_schemas import AttemptPage, CollectionAnswer, OperatorsAttempt, ResolutionAnswer
 from gateway.views.attempts import operators_attempt, what_follows
 
@@ -60,12 +58,15 @@ class Resolution(BaseModel):
         return self
 
 
-_REQUEST: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{Resolution.__name__}"}}},
-    }
-}
+def _first_fault(_model: type[BaseModel], errors: Sequence[ErrorDetails]) -> list[FieldProblem]:
+    # A verdict is one field: more faults than the first would only repeat that.
+    first = errors[0]
+    problem = {
+        "string_pattern_mismatch": "has to be the id of a run: 1 to 100 letters, digits, hyphens and underscores",
+        "extra_forbidden": "there is no such field; there is accepted, never_accepted",
+    }.get(first["type"], str(first.get("ctx", {}).get("error", first["msg"])))
+    value = shown(first["input"]) if isinstance(first["input"], str) else None
+    return [FieldProblem(field=field_name(first["loc"][:3]), problem=problem, value=value)]
 
 
 @router.get("", responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE))
@@ -90,15 +91,17 @@ async def get_attempt(attempt_id: str, here: GatewayDep) -> OperatorsAttempt:
     return operators_attempt(await here.lookup.attempt(attempt_id, TENANT), here.catalogue)
 
 
-@router.post("/{attempt_id}/resolve", status_code=202, responses=_REFUSALS, openapi_extra=_REQUEST)
-async def resolve_attempt(attempt_id: str, request: Request, here: GatewayDep) -> ResolutionAnswer:
+@router.post("/{attempt_id}/resolve", status_code=202, responses=_REFUSALS)
+async def resolve_attempt(
+    attempt_id: str,
+    here: GatewayDep,
+    deadline: PublishDeadline,
+    verdict: Annotated[Resolution, json_body(Resolution, MAX_BODY_BYTES, faults=_first_fault)],
+) -> ResolutionAnswer:
     """Say what became of a submit whose answer was lost: it runs under this id, or it was never accepted.
 
     One that counts as never accepted for want of evidence can still be found.
     """
-    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
-    require_json(declared_type(request))
-    verdict = parse(await read_body(request, MAX_BODY_BYTES))
     found = await here.lookup.attempt(attempt_id, TENANT)
     provider_ref = verdict.accepted or None
     if not found.ambiguous and not (provider_ref and found.attempt.kind == FailureKind.NEVER_ACCEPTED):
@@ -114,7 +117,7 @@ async def resolve_attempt(attempt_id: str, request: Request, here: GatewayDep) -
         provider=found.attempt.provider,
         provider_ref=provider_ref,
     )
-    await publish_and_tail(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
+    await here.publisher.publish_and_tail(message, deadline)
     return ResolutionAnswer(attempt_id=found.attempt_id, job_id=found.job_id, message=what_follows(found, provider_ref))
 
 
@@ -123,12 +126,11 @@ async def resolve_attempt(attempt_id: str, request: Request, here: GatewayDep) -
     status_code=202,
     responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-async def collect_attempt(attempt_id: str, here: GatewayDep) -> CollectionAnswer:
+async def collect_attempt(attempt_id: str, here: GatewayDep, deadline: PublishDeadline) -> CollectionAnswer:
     """Fetch the output of a paid run again, after what had prevented it is mended. Nothing is paid for.
 
     What is fetched is kept on the attempt; its job stays as it ended.
     """
-    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
     found = await here.lookup.attempt(attempt_id, TENANT)
     attempt = found.attempt
     if attempt.state != "failed" or attempt.kind not in COLLECTABLE or not attempt.provider_ref:
@@ -142,27 +144,9 @@ async def collect_attempt(attempt_id: str, here: GatewayDep) -> CollectionAnswer
         attempt_id=found.attempt_id,
         provider=attempt.provider,
     )
-    await publish_and_tail(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
+    await here.publisher.publish_and_tail(message, deadline)
     told = f"{attempt.provider} is asked for the output of its run {attempt.provider_ref} again; nothing is paid for."
     return CollectionAnswer(attempt_id=found.attempt_id, job_id=found.job_id, message=told)
-
-
-def parse(raw: bytes) -> Resolution:
-    """The verdict in a body. Raises Problem: 400 if it is not JSON, 422 if it is not one verdict."""
-    try:
-        return Resolution.model_validate_json(raw, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-    if first["type"] == "json_invalid":
-        raise not_json(raw, first["msg"].removeprefix("Invalid JSON: "))
-    field = ".".join(shown(part) if isinstance(part, str) else str(part) for part in first["loc"][:3]) or "body"
-    what = {
-        "string_pattern_mismatch": "has to be the id of a run: 1 to 100 letters, digits, hyphens and underscores",
-        "extra_forbidden": "there is no such field; there is accepted, never_accepted",
-    }.get(first["type"], str(first.get("ctx", {}).get("error", first["msg"])))
-    value = shown(first["input"]) if isinstance(first["input"], str) else None
-    fault = FieldProblem(field=field, problem=what, value=value)
-    raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", f"{field}: {what}", errors=[fault])
 
 
 def _what_it_is(found: AttemptOfJob) -> str:

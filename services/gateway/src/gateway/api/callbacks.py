@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from http import HTTPStatus
 from typing import Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from opentelemetry import trace
 
 from chassis.observability.logs import get_logger
-from chassis.observability.telemetry import traceparent_of
 from contracts.callback_urls import CALLBACKS_PATH, mac_is_right
 from contracts.generation import PROVIDERS, Provider
 from contracts.ids import AttemptId, job_of
 from contracts.messages.callbacks import CallbackReceived
-from gateway.context import Gateway, GatewayDep
-from gateway.http.bodies import not_json, read_body
+from gateway.api.errors import problem_of
+from gateway.context import Gateway, GatewayDep, PublishDeadline
+from gateway.http.bodies import read_body
+from gateway.http.json_body import not_json
 from gateway.http.problems import Problem
-from gateway.intake.publisher import PUBLISH_LIMIT_S, publish_message
 from gateway.metrics import CALLBACKS
-from gateway.signatures.keys import KeysAway
 from gateway.signatures.run_match import about, require_own_run
 from gateway.signatures.schemes import NotFresh
 
@@ -33,19 +30,21 @@ MAX_DELIVERY_ID_CHARS: Final = 300
 
 
 @router.post("/{provider}/{attempt_id}/{mac}", status_code=204)
-async def take_callback(provider: str, attempt_id: str, mac: str, request: Request, here: GatewayDep) -> Response:
+async def take_callback(
+    provider: str, attempt_id: str, mac: str, request: Request, here: GatewayDep, deadline: PublishDeadline
+) -> Response:
     """Take a webhook: 204 once Kafka has it, and 503, upon which providers send it again, where that is not sure."""
     known = next((each for each in PROVIDERS if each == provider), None)
     if known is None or not _is_ours(here, known, attempt_id, mac):
         CALLBACKS.labels(known or "other", "wrong-address").inc()
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
     log = get_logger("gateway.api.callbacks").bind(provider=known, attempt_id=attempt_id)
     try:
         message = await _verified(here, known, AttemptId(attempt_id), request)
         await _require_own_run(here, message)
-        await publish_message(here, message, parent=traceparent_of(trace.get_current_span()), deadline=deadline)
-    except Problem as problem:
+        await here.publisher.publish(message, deadline)
+    except Exception as error:
+        problem = problem_of(error)
         CALLBACKS.labels(known, problem.kind).inc()
         # The kind alone decides which lines are of one kind: the detail has in it what a stranger sent.
         log.warning("callback not taken", reason=problem.kind, detail=problem.detail)
@@ -65,10 +64,6 @@ async def _verified(here: Gateway, provider: Provider, attempt_id: AttemptId, re
     body = await read_body(request, MAX_BODY_BYTES)
     try:
         delivery_id = await here.verifiers[provider].delivery_id(request.headers, body, here.clocks.outside_s())
-    except KeysAway as error:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE, "signing-keys-away", "the signature cannot be checked right now"
-        ) from error
     except NotFresh as stale:
         raise _too_old(here, stale) from None
     if delivery_id is None:

@@ -8,8 +8,7 @@ from fastapi import APIRouter
 
 from contracts.catalogue import Limits, Range, Route
 from gateway.context import GatewayDep
-from gateway.http.problems import documented, read_model_away
-from gateway.queries.provider_health import HealthUnknown
+from gateway.http.problems import documented
 from gateway.views.schemas import (
     LimitsAnswer,
     ModelAnswer,
@@ -41,10 +40,7 @@ async def list_models(here: GatewayDep) -> ModelList:
 @router.get("/health/providers", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
 async def provider_health(here: GatewayDep) -> ProviderHealth:
     """Whether each provider accepts our key. It costs nothing at the providers."""
-    try:
-        wrong = await here.health.problems()
-    except HealthUnknown:
-        raise read_model_away("whether the providers accept our key") from None
+    wrong = await here.health.problems()
     return ProviderHealth(
         fal="fail" if wrong["fal"] else "ok",
         replicate="fail" if wrong["replicate"] else "ok",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from gateway.api.attempts import Resolution
 from gateway.http.conditional import precondition
+from gateway.http.json_body import JsonBody
 from gateway.http.problems import Problem, ProblemDocument
-from gateway.intake.track_request import TrackRequest
 
 STATIC: Final = Path(__file__).parents[1] / "static"
 _POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
@@ -62,9 +64,23 @@ class _Assets(StaticFiles):
 
 def _described(app: FastAPI) -> dict[str, Any]:
     described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    _, added = models_json_schema(
-        [(TrackRequest, "validation"), (Resolution, "validation"), (ProblemDocument, "serialization")],
+    bodies = list(_json_bodies(app))
+    schemas, added = models_json_schema(
+        [*((body.model, "validation") for _, body in bodies), (ProblemDocument, "serialization")],
         ref_template="#/components/schemas/{model}",
     )
+    for path, body in bodies:
+        content: dict[str, Any] = {"schema": schemas[body.model, "validation"]}
+        if body.examples:
+            content["examples"] = body.examples
+        described["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"application/json": content}}
     described.setdefault("components", {}).setdefault("schemas", {}).update(added["$defs"])
     return described
+
+
+def _json_bodies(app: FastAPI) -> Iterator[tuple[str, JsonBody[BaseModel]]]:
+    """The path of each POST with a body, and what reads it. FastAPI describes only what it reads by itself."""
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute) and route.path_format is not None:
+            readers = (getattr(each.call, "__self__", None) for each in route.dependant.dependencies)
+            yield from ((route.path_format, body) for body in readers if isinstance(body, JsonBody))

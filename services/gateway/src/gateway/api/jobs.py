@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
-from opentelemetry import trace
 
-from chassis.observability.telemetry import traceparent_of
 from contracts.generation import Provider
 from contracts.ids import JobId
 from contracts.messages.jobs import JobStatus
 from contracts.messages.requests import CancelRequested
 from contracts.modalities.fields import Text
-from gateway.context import TENANT, GatewayDep
+from gateway.context import TENANT, GatewayDep, PublishDeadline
+from gateway.http.bodies import disconnected
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.prefer import wait_of
 from gateway.http.problems import documented
-from gateway.intake.publisher import PUBLISH_LIMIT_S, publish_and_tail
-from gateway.queries.await_completion import ended
 from gateway.queries.read_model import JobFilter
 from gateway.views.cancellation import cancel_answer
 from gateway.views.jobs import log_entry
@@ -77,17 +74,18 @@ async def get_job_log(job_id: str, here: GatewayDep) -> JobLog:
     responses={202: {"model": JobAnswer, "description": "What comes of it is not known yet."}, **_MISSING},
     openapi_extra={"parameters": [_PREFER]},
 )
-async def cancel_job(job_id: str, request: Request, response: Response, here: GatewayDep) -> JobAnswer:
+async def cancel_job(
+    job_id: str, request: Request, response: Response, here: GatewayDep, deadline: PublishDeadline
+) -> JobAnswer:
     """Stop a job, as far as its provider allows, and say what came of it; repeating that is harmless."""
-    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
     found = await here.lookup.job(job_id, TENANT)
     if found.value.final:
         return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
     message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=here.clocks.now(), tenant=TENANT)
-    parent = traceparent_of(trace.get_current_span())
-    await publish_and_tail(here, message, parent=parent, deadline=deadline)
+    await here.publisher.publish_and_tail(message, deadline)
     asked = wait_of(request.headers.getlist("prefer"))
-    waited = await ended(here, request, job_id, CANCEL_WAIT_S if asked is None else asked)
+    wait_s = CANCEL_WAIT_S if asked is None else asked
+    waited = await here.completion.ended(job_id, TENANT, wait_s, partial(disconnected, request))
     if asked is not None and waited.as_asked:
         response.headers["Preference-Applied"] = f"wait={asked}"
     found = await here.lookup.job(job_id, TENANT)

@@ -10,13 +10,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from chassis.postgres.pool import TRANSIENT
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import PROVIDERS, Provider
 from gateway.context import GatewayDep
-from gateway.http.problems import documented, read_model_away
-from gateway.queries.provider_health import News, verdict
-from gateway.queries.provider_status import WINDOW_S, Rows, Seen
+from gateway.http.problems import documented
+from gateway.queries.provider_status import WINDOW_S, News, Rows, Seen, verdict
 from gateway.views.provider_schemas import (
     BreakerAnswer,
     CapsAnswer,
@@ -40,10 +38,7 @@ async def list_providers(here: GatewayDep) -> ProviderList:
 
     True to within a second, and free: it is read from what the adapters and the log-sink have written.
     """
-    try:
-        return overview(await here.providers.get())
-    except TRANSIENT:
-        raise read_model_away("how the providers do") from None
+    return overview(await here.providers.read())
 
 
 def overview(seen: Seen) -> ProviderList:

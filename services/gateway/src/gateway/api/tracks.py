@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from opentelemetry import trace
+from pydantic import JsonValue
 
 from chassis.observability.telemetry import trace_id_of, traceparent_of
 from contracts.ids import job_id_for, track_id_for
-from gateway.context import TENANT, Gateway, GatewayDep
-from gateway.http.bodies import declared_type, read_body
+from gateway.context import TENANT, Gateway, GatewayDep, PublishDeadline
+from gateway.http.bodies import disconnected
+from gateway.http.json_body import json_body
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.plain import PlainJSON
 from gateway.http.prefer import wait_of
 from gateway.http.problems import documented
+from gateway.intake.errors import ArrivedTooLate
 from gateway.intake.idempotency import Key, key_of, require_same
-from gateway.intake.publisher import PUBLISH_LIMIT_S, TooLate, publish_and_tail, too_late
-from gateway.intake.track_request import (
-    MAX_BODY_BYTES,
-    SEED_REQUEST,
-    SONG_REQUEST,
-    TrackRequest,
-    parse,
-    require_json,
-    require_route,
-)
+from gateway.intake.track_request import MAX_BODY_BYTES, SEED_REQUEST, SONG_REQUEST, TrackRequest, require_route
 from gateway.intake.track_request import to_message as job_requested
-from gateway.queries.await_completion import ended
 from gateway.views.schemas import AcceptedAnswer, JobAnswer, TrackAnswer, TrackPage
 
 router = APIRouter(prefix="/api/tracks", tags=["tracks"])
 
-_REQUEST: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": f"#/components/schemas/{TrackRequest.__name__}"},
-                "examples": {
-                    "instrumental": {"summary": "A warm pad, nobody sings", "value": SEED_REQUEST},
-                    "song": {"summary": "A song, Replicate first", "value": SONG_REQUEST},
-                },
-            }
-        },
-    },
+_EXAMPLES: Final[dict[str, JsonValue]] = {
+    "instrumental": {"summary": "A warm pad, nobody sings", "value": SEED_REQUEST},
+    "song": {"summary": "A song, Replicate first", "value": SONG_REQUEST},
+}
+_HEADERS: Final[dict[str, Any]] = {
     "parameters": [
         {
             "name": "Idempotency-Key",
@@ -77,23 +62,30 @@ _REFUSALS: Final = documented(
 )
 
 
+async def _key(request: Request) -> Key:
+    return key_of(request.headers.getlist("idempotency-key"))
+
+
 @router.post(
     "",
     status_code=202,
     response_model=AcceptedAnswer,
     responses={200: {"model": JobAnswer, "description": "With `Prefer: wait`: the job has ended."}, **_REFUSALS},
-    openapi_extra=_REQUEST,
+    openapi_extra=_HEADERS,
 )
-async def create_track(request: Request, here: GatewayDep) -> Response:
+async def create_track(
+    request: Request,
+    here: GatewayDep,
+    key: Annotated[Key, Depends(_key)],
+    wanted: Annotated[TrackRequest, json_body(TrackRequest, MAX_BODY_BYTES, examples=_EXAMPLES)],
+    deadline: PublishDeadline,
+) -> Response:
     """Ask for a piece of music. The answer says which job it became; that job is safe from then on."""
-    key = key_of(request.headers.getlist("idempotency-key"))
-    require_json(declared_type(request))
-    wanted = parse(await read_body(request, MAX_BODY_BYTES))
     require_route(wanted, here.catalogue, here.settings.music_provider)
-    answer = await _accept(here, wanted, key)
+    answer = await _accept(here, wanted, key, deadline)
     headers = {"Location": here.present.job_url(answer.job_id), "Idempotency-Key": key.value}
     if wait := wait_of(request.headers.getlist("prefer")):
-        waited = await ended(here, request, answer.job_id, wait)
+        waited = await here.completion.ended(answer.job_id, TENANT, wait, partial(disconnected, request))
         if waited.as_asked:
             headers["Preference-Applied"] = f"wait={wait}"
         if waited.job is not None:
@@ -119,8 +111,7 @@ async def get_track(track_id: str, here: GatewayDep) -> TrackAnswer:
     return here.present.track(found.value, stale=found.stale)
 
 
-async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnswer:
-    deadline = asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
+async def _accept(here: Gateway, wanted: TrackRequest, key: Key, deadline: float) -> AcceptedAnswer:
     fingerprint = wanted.fingerprint()
     job_id = job_id_for(TENANT, key.value)
     track_id = track_id_for(job_id)
@@ -141,7 +132,7 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
         # A repeat of what was answered 503 goes into the trace that the first try began.
         parent = first.traceparent if first else parent
     # The first one may teach us Kafka's clock; the second is then in time, and a request that came late is no obstacle.
-    for _ in range(2):
+    for is_last in (False, True):
         message = job_requested(
             wanted,
             job_id,
@@ -152,10 +143,13 @@ async def _accept(here: Gateway, wanted: TrackRequest, key: Key) -> AcceptedAnsw
             ambiguity_policy=here.settings.ambiguity_policy,
             lost_output_policy=here.settings.lost_output_policy,
         )
-        with suppress(TooLate):
-            await publish_and_tail(here, message, parent=parent, deadline=deadline, key=key.value)
-            return here.present.accepted(job_id, track_id, trace_id_of(parent))
-    raise too_late(key.value)
+        try:
+            await here.publisher.publish_and_tail(message, deadline, parent=parent, key=key.value)
+            break
+        except ArrivedTooLate:
+            if is_last:
+                raise
+    return here.present.accepted(job_id, track_id, trace_id_of(parent))
 
 
 def _json(status: int, answer: AcceptedAnswer | JobAnswer, headers: dict[str, str]) -> Response:

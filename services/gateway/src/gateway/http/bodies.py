@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from gateway.http.problems import Problem, shown
-
-# The longer ones first: a byte order mark of UTF-32 begins as one of UTF-16 does.
-_MARKS: Final = (
-    (b"\xef\xbb\xbf", "it starts with a byte order mark of UTF-8 (EF BB BF), which has no place in JSON"),
-    (b"\xff\xfe\x00\x00", "it starts with a byte order mark of UTF-32 (FF FE 00 00)"),
-    (b"\x00\x00\xfe\xff", "it starts with a byte order mark of UTF-32 (00 00 FE FF)"),
-    (b"\xff\xfe", "it starts with a byte order mark of UTF-16 (FF FE)"),
-    (b"\xfe\xff", "it starts with a byte order mark of UTF-16 (FE FF)"),
-    (b"\x1f\x8b", "it is compressed with gzip"),
-    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd"),
-    (b"\x78\x01", "it is compressed with deflate"),
-    (b"\x78\x9c", "it is compressed with deflate"),
-    (b"\x78\xda", "it is compressed with deflate"),
-)
+from gateway.http.problems import Problem
+from gateway.text import shown
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -47,17 +33,10 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def declared_type(request: Request) -> str:
-    """What the body is declared to be; all of it, where a request says that twice."""
-    return ", ".join(request.headers.getlist("content-type"))
-
-
-def not_json(raw: bytes, reason: str) -> Problem:
-    """The body is not JSON in UTF-8, for this reason; what it starts with may say it better."""
-    told = next((what for start, what in _MARKS if raw.startswith(start)), None)
-    if told is None and b"\x00" in raw[:4]:
-        told = "it looks like UTF-16 or UTF-32 (every other byte is 0)"
-    return Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON in UTF-8: {told or reason}")
+async def disconnected(request: Request) -> None:
+    """Wait until the client is gone. What is left of the body is dropped."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _require_plain(request: Request) -> None:

@@ -12,8 +12,8 @@ from typing import Annotated, Final
 from fastapi import Query
 
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
-from gateway.http.problems import FieldProblem, Problem, shown
-from gateway.queries.read_model import Cursor
+from gateway.http.problems import FieldProblem, Problem
+from gateway.text import shown
 
 CursorText = Annotated[
     str | None, Query(max_length=200, description="The `next_cursor` of the page before; unset: the first page.")
@@ -27,8 +27,8 @@ def cursor_text(at: datetime, identifier: str) -> str:
     return base64.urlsafe_b64encode(f"{at.isoformat()}|{identifier}".encode()).decode().rstrip("=")
 
 
-def cursor_of(text: str | None) -> Cursor | None:
-    """The place that a cursor names. Raises Problem if it is not one that the API gave."""
+def cursor_of(text: str | None) -> tuple[datetime, str] | None:
+    """The time and the id that a cursor names. Raises Problem if it is not one that the API gave."""
     if text is None:
         return None
     try:
@@ -40,7 +40,7 @@ def cursor_of(text: str | None) -> Cursor | None:
         raise _not_ours(text) from None
     if in_utc is None or not _ID.fullmatch(identifier):
         raise _not_ours(text)
-    return Cursor(in_utc, identifier)
+    return in_utc, identifier
 
 
 def _not_ours(text: str) -> Problem:

@@ -12,11 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from contracts.text import replaced_line
 from gateway.http.plain import Answer, PlainJSON
+from gateway.text import shown
 
 MEDIA_TYPE: Final = "application/problem+json"
-MAX_VALUE_CHARS: Final = 100
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -90,36 +89,11 @@ class Problem(Exception):
         )
 
 
-def not_found(what: str, identifier: str) -> Problem:
-    """There is no such thing."""
-    return Problem(HTTPStatus.NOT_FOUND, f"{what}-not-found", f"there is no {what} {shown(identifier)}")
-
-
-def read_model_away(what: str) -> Problem:
-    """The database does not answer, so `what` cannot be told."""
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "read-model-away",
-        f"the database is away, so {what} cannot be looked up right now; nothing is lost",
-        headers={"Retry-After": "2"},
-    )
-
-
 def internal_error() -> Problem:
     """Something broke in here; what it was is in the logs, under the trace id, and nowhere else."""
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "the gateway failed on this request; its log says why"
     )
-
-
-def shown(value: object) -> str:
-    """A value of the client's as it is told back: printable, and no longer than 100 characters."""
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return "an integer of over 300 digits"  # Python refuses to write out very long ones.
-    if isinstance(value, float):
-        value = value + 0.0  # -0.0 is 0.0.
-    text = replaced_line((value if isinstance(value, str) else repr(value))[: MAX_VALUE_CHARS + 1])
-    return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "…"
 
 
 def documented(*statuses: HTTPStatus) -> Responses:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,22 +12,23 @@ from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import Telemetry
 from contracts.callback_urls import without_mac
 from gateway.http.problems import internal_error
-from gateway.queries.database import begin_request
 
 
 class TracedCalls:
     """ASGI middleware around the whole API; pages that a platform asks for every second make no spans."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, begin: Callable[[], None]) -> None:
+        """`begin` is called in the context of each call, before it is served."""
         self._app = app
         self._telemetry = telemetry
+        self._begin = begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http" or not scope["path"].startswith("/api/"):
             await self._app(scope, receive, send)
             return
-        begin_request()
+        self._begin()
         status = 0
 
         async def watched(message: Message) -> None:

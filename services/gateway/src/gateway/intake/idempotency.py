@@ -6,15 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
 
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import TRANSIENT
 from chassis.postgres.retention import RetentionTask, delete_rows_task
-from gateway.http.problems import Problem, shown
+from gateway.intake.errors import IdempotencyKeyReused, InvalidIdempotencyKey
 from gateway.queries.database import Database
+from gateway.text import shown
 
 REMEMBER_LIMIT_S: Final = 2.0
 """The database may be away; accepting goes on without it after this."""
@@ -52,7 +52,7 @@ class FirstUse:
 
 
 def key_of(headers: Sequence[str]) -> Key:
-    """The key in a request's Idempotency-Key headers, or a new one. Raises Problem if it is not one to use.
+    """The key in a request's Idempotency-Key headers, or a new one. Raises InvalidIdempotencyKey.
 
     Blanks around it are not part of it (RFC 9110 section 5.5). Anything else is, quotation marks too: the strings of
     RFC 8941 that draft-ietf-httpapi-idempotency-key-header asks for are taken as they are, so that no two spellings
@@ -62,7 +62,7 @@ def key_of(headers: Sequence[str]) -> Key:
         return Key(str(uuid4()), given=False)
     value = headers[0].strip(" \t")
     if wrong := _wrong_with(value, len(headers)):
-        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-idempotency-key", f"Idempotency-Key {wrong}")
+        raise InvalidIdempotencyKey(f"Idempotency-Key {wrong}")
     return Key(value, given=True)
 
 
@@ -81,13 +81,9 @@ def _wrong_with(key: str, times: int) -> str | None:
 
 
 def require_same(fingerprint: str, first: str | None) -> None:
-    """Raises Problem if the key was first used for another body."""
+    """Raises IdempotencyKeyReused if the key was first used for another body."""
     if first is not None and first != fingerprint:
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "idempotency-key-reused",
-            "this Idempotency-Key was already used for another request body; use a new key for a new request",
-        )
+        raise IdempotencyKeyReused
 
 
 def key_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:

@@ -1,17 +1,13 @@
-"""What a request has to be before it becomes a job: pure, from bytes to a message, with every refusal in words."""
+"""What a request for music has to be before it becomes a job, and the message that makes it one. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationInfo, field_validator
 
 from contracts.catalogue import Catalogue, UnknownModel
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
@@ -21,20 +17,12 @@ from contracts.messages.routing import MaxCost, RouteBy, Weights
 from contracts.modalities.fields import Text
 from contracts.modalities.music import MusicInput
 from contracts.text import is_blank, stripped
-from gateway.http.bodies import not_json
-from gateway.http.problems import FieldProblem, Problem, SkippedProvider, shown
+from gateway.intake.errors import ModelNotFound, NoRoute
 
 MAX_BODY_BYTES: Final = 256 * 1024
-MAX_ERRORS: Final = 20
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
-
-_JSON = re.compile(r"^application/(?:[\w.+-]+\+)?json$")
-_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s\";]*)", re.IGNORECASE)
-# ASCII is UTF-8.
-_UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-_LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "expected", "pattern")
 
 SEED_REQUEST: Final[dict[str, JsonValue]] = {
     "prompt": "Warm ambient pad",
@@ -130,50 +118,16 @@ class TrackRequest(MusicInput):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def require_json(content_type: str | None) -> None:
-    """Raises Problem unless a body of this content type can be JSON in UTF-8."""
-    kind, _, parameters = (content_type or "").partition(";")
-    charsets = [charset.lower() for charset in _CHARSET.findall(parameters)]
-    if not _JSON.match(kind.strip().lower()) or not set(charsets) <= _UTF_8:
-        detail = f"the body has to be application/json in UTF-8, not {shown(content_type or 'of no declared type')}"
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
-
-
-def parse(raw: bytes) -> TrackRequest:
-    """The request in a body. Raises Problem: 400 if it is not JSON, 422 with each field's fault if it is wrong."""
-    try:
-        return TrackRequest.model_validate_json(raw, strict=True)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-    if details[0]["type"] == "json_invalid":
-        raise not_json(raw, details[0]["msg"].removeprefix("Invalid JSON: "))
-    faulty = {each["loc"][:-1] for each in details}
-    # A list whose entry is refused also counts as too short; the entry's own fault says it better.
-    told = [each for each in details if not (each["type"] == "too_short" and each["loc"] in faulty)]
-    problems = [_field_problem(each) for each in told[:MAX_ERRORS]]
-    first = f"{problems[0].field}: {problems[0].problem}"
-    raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", first, errors=problems)
-
-
 def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) -> None:
-    """Raises Problem, with each route's reason, unless some provider can do what is asked."""
+    """Raises NoRoute unless some provider can do what is asked, and ModelNotFound."""
     try:
         plan = catalogue.plan(
             request.music(), request.model, request.providers, first, same_model_only=bool(request.same_model_only)
         )
     except UnknownModel as error:
-        fault = FieldProblem(field="model", problem=str(error), value=shown(request.model))
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "unknown-model", str(error), errors=[fault]) from None
-    if plan.routes:
-        return
-    routes = [SkippedProvider(provider=each.provider, model=each.model, reason=each.reason) for each in plan.skipped]
-    detail = "; ".join(f"{each.model} at {each.provider}: {each.reason}" for each in routes)
-    raise Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        "no-route",
-        f"nothing can do what is asked: {detail or 'the providers named have no route to the model'}",
-        routes=routes,
-    )
+        raise ModelNotFound(request.model, str(error)) from None
+    if not plan.routes:
+        raise NoRoute(plan.skipped)
 
 
 def to_message(
@@ -207,26 +161,3 @@ def to_message(
         lost_output_policy=request.lost_output_policy or lost_output_policy,
         metadata=request.metadata or {},
     )
-
-
-def _field_problem(error: ErrorDetails) -> FieldProblem:
-    context: Mapping[str, Any] = error.get("ctx") or {}
-    kind = error["type"]
-    limit = {name: context[name] for name in _LIMITS if isinstance(context.get(name), str | int | float)}
-    where = [part for part in error["loc"] if part != "[key]"][:6]
-    field = ".".join(shown(part) if isinstance(part, str) else str(part) for part in where)
-    match kind:
-        case "extra_forbidden":
-            problem = f"there is no such field; there is {', '.join(sorted(TrackRequest.model_fields))}"
-        case "string_pattern_mismatch":
-            problem, limit = "must not contain NUL characters", {}
-        case "value_error":
-            problem = str(context.get("error", error["msg"]))
-        case "missing":
-            problem = "is required"
-        case _:
-            problem = re.sub(r"^(Input|String|Tuple|Dictionary) should", "should", error["msg"])
-    given = error["input"]
-    # A whole object is not repeated: it may be large, and the field's name says enough.
-    value = None if kind == "missing" or isinstance(given, dict | list) else shown(given)
-    return FieldProblem(field=field or "body", problem=problem, limit=limit or None, value=value)

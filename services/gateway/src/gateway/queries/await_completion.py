@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from fastapi import Request
-
-from gateway.context import TENANT, Gateway
+from gateway.queries.lookup import Lookup
 from gateway.queries.model import Job
+from gateway.queries.tail import JobTail
 
 SHARE: Final = 4
 """Of the listener's places, one in so many may be held by requests that wait: that costs their clients nothing."""
@@ -45,35 +44,41 @@ class Waited:
     """False if it was not waited for, since too many wait already."""
 
 
-async def ended(here: Gateway, request: Request, job_id: str, wait_s: float) -> Waited:
-    """The job once it has ended, unless that takes longer, or the gateway stops. Raises Problem if it is lost.
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The ends of jobs, for those who wait for one."""
 
-    Nobody waits for a client that is gone.
-    """
-    until = asyncio.get_running_loop().time() + wait_s
-    job = (await here.lookup.job(job_id, TENANT)).value
-    if job.final:
-        return Waited(job, as_asked=True)
-    if wait_s <= 0:
-        return Waited(None, as_asked=True)
-    with here.waiters.one_more() as may:
-        if not may or not await _ends(here, request, job_id, until):
-            return Waited(None, as_asked=may)
-    return Waited((await here.lookup.job(job_id, TENANT)).value, as_asked=True)
+    lookup: Lookup
+    tail: JobTail
+    stopping: asyncio.Event
+    """Set when the process is to stop: nobody is kept waiting then."""
+    waiters: CompletionWaiters
 
+    async def ended(
+        self, job_id: str, tenant: str, wait_s: float, gone: Callable[[], Coroutine[None, None, None]]
+    ) -> Waited:
+        """The job once it has ended, unless that takes longer than `wait_s`, or the process stops.
 
-async def _ends(here: Gateway, request: Request, job_id: str, until: float) -> bool:
-    final = asyncio.create_task(here.tail.final(job_id))
-    others = {asyncio.create_task(here.runtime.stopping.wait()), asyncio.create_task(_gone(request))}
-    try:
-        left_s = max(0.0, until - asyncio.get_running_loop().time())
-        await asyncio.wait({final, *others}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        return final.done()
-    finally:
-        for task in (final, *others):
-            task.cancel()
+        `gone` returns when nobody waits for the answer any more. Raises NotFound and ReadModelUnavailable.
+        """
+        until = asyncio.get_running_loop().time() + wait_s
+        job = (await self.lookup.job(job_id, tenant)).value
+        if job.final:
+            return Waited(job, as_asked=True)
+        if wait_s <= 0:
+            return Waited(None, as_asked=True)
+        with self.waiters.one_more() as may:
+            if not may or not await self._ends(job_id, until, gone):
+                return Waited(None, as_asked=may)
+        return Waited((await self.lookup.job(job_id, tenant)).value, as_asked=True)
 
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass  # It is a body that nobody asked for.
+    async def _ends(self, job_id: str, until: float, gone: Callable[[], Coroutine[None, None, None]]) -> bool:
+        final = asyncio.create_task(self.tail.final(job_id))
+        others = {asyncio.create_task(self.stopping.wait()), asyncio.create_task(gone())}
+        try:
+            left_s = max(0.0, until - asyncio.get_running_loop().time())
+            await asyncio.wait({final, *others}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            return final.done()
+        finally:
+            for task in (final, *others):
+                task.cancel()

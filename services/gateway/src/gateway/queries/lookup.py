@@ -11,10 +11,10 @@ from typing import Final, Generic, TypeVar
 
 from contracts.generation import Provider
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
-from gateway.http.problems import not_found, read_model_away
+from gateway.queries.errors import NotFound, ReadModelUnavailable
 from gateway.queries.log_order import merged_log
 from gateway.queries.model import FINAL, AttemptOfJob, Job, LogLine, Track, newer, track_of
-from gateway.queries.read_model import Cursor, JobFilter, ReadModel, ReadModelAway
+from gateway.queries.read_model import Cursor, JobFilter, ReadModel
 from gateway.queries.tail import JobTail
 
 _ID: Final = re.compile(JOB_ID_PATTERN)
@@ -31,7 +31,10 @@ class Found(Generic[T]):
 
 
 class Lookup:
-    """Jobs and tracks as both sources together tell them; raises Problem where there is none, or where that is open."""
+    """Jobs, tracks and attempts as the tail and the read model together tell them.
+
+    A question for one thing raises NotFound if there is none; any raises ReadModelUnavailable if that is not known.
+    """
 
     def __init__(self, tail: JobTail, reads: ReadModel) -> None:
         self._tail = tail
@@ -40,14 +43,16 @@ class Lookup:
     async def job(self, job_id: str, tenant: str) -> Found[Job]:
         """One job."""
         if not _ID.match(job_id):
-            raise not_found("job", job_id)
+            raise NotFound("job", job_id)
         tailed = _own(self._tail.known(job_id).job, tenant)
         try:
             job = newer(await self._reads.job(job_id, tenant), tailed)
-        except ReadModelAway:
-            return Found(_or_away(tailed, "job"), stale=True)
+        except ReadModelUnavailable:
+            if tailed is None:
+                raise
+            return Found(tailed, stale=True)
         if job is None:
-            raise not_found("job", job_id)
+            raise NotFound("job", job_id)
         return Found(job)
 
     async def stored(self, job_id: str, tenant: str) -> Job | None:
@@ -55,7 +60,7 @@ class Lookup:
         try:
             async with asyncio.timeout(1.5):  # Giving the connection back may take the rest.
                 return await self._reads.job(job_id, tenant)
-        except (ReadModelAway, TimeoutError):
+        except (ReadModelUnavailable, TimeoutError):
             return None
 
     async def log(self, job_id: str, tenant: str) -> tuple[Job, list[LogLine]]:
@@ -64,65 +69,54 @@ class Lookup:
         tailed = self._tail.known(job_id).log
         try:
             return job, merged_log(await self._reads.log(job_id), tailed)
-        except ReadModelAway:
+        except ReadModelUnavailable:
             return job, merged_log([], tailed)
 
     async def track(self, track_id: str, tenant: str) -> Found[Track]:
         """One track."""
         if not _ID.match(track_id):
-            raise not_found("track", track_id)
+            raise NotFound("track", track_id)
         job = _own(self._tail.job_of_track(track_id), tenant)
         tailed = None if job is None else track_of(job)
         try:
             track = _newer_track(await self._reads.track(track_id, tenant), tailed)
-        except ReadModelAway:
-            return Found(_or_away(tailed, "track"), stale=True)
+        except ReadModelUnavailable:
+            if tailed is None:
+                raise
+            return Found(tailed, stale=True)
         if track is None:
-            raise not_found("track", track_id)
+            raise NotFound("track", track_id)
         return Found(track)
 
     async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob:
         """One attempt, as the read model has it."""
         if not _ATTEMPT_ID.match(attempt_id):
-            raise not_found("attempt", attempt_id)
-        try:
-            found = await self._reads.attempt(attempt_id, tenant)
-        except ReadModelAway:
-            raise read_model_away("this attempt") from None
+            raise NotFound("attempt", attempt_id)
+        found = await self._reads.attempt(attempt_id, tenant)
         if found is None:
-            raise not_found("attempt", attempt_id)
+            raise NotFound("attempt", attempt_id)
         return found
 
     async def attempts(
         self, tenant: str, provider: Provider | None, below: Cursor | None, limit: int, *, ambiguous: bool
     ) -> list[AttemptOfJob]:
         """Some attempts, the newest first, as the read model has them."""
-        try:
-            return await self._reads.attempts(tenant, provider, below, limit, ambiguous=ambiguous)
-        except ReadModelAway:
-            raise read_model_away("the list of attempts") from None
+        return await self._reads.attempts(tenant, provider, below, limit, ambiguous=ambiguous)
 
     async def other_of_run(self, attempt: AttemptOfJob, provider_ref: str) -> str | None:
         """Another attempt than this one, of any tenant, whose run at the provider that is."""
-        try:
-            return await self._reads.other_of_run(attempt.attempt.provider, provider_ref, attempt.attempt_id)
-        except ReadModelAway:
-            raise read_model_away("the run") from None
+        return await self._reads.other_of_run(attempt.attempt.provider, provider_ref, attempt.attempt_id)
 
     async def runs(self, provider: Provider, provider_ref: str, attempt_id: str) -> dict[str, str | None]:
         """The runs of this attempt and of all that have that run; empty where nobody can be asked right now."""
         try:
             return await self._reads.runs(provider, provider_ref, attempt_id)
-        except ReadModelAway:
+        except ReadModelUnavailable:
             return {}
 
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
         """Some jobs, the newest first."""
-        try:
-            stored = await self._reads.jobs(tenant, wanted, below, limit)
-        except ReadModelAway:
-            raise read_model_away("the list of jobs") from None
-        merged = {job.job_id: job for job in stored}
+        merged = {job.job_id: job for job in await self._reads.jobs(tenant, wanted, below, limit)}
         for tailed in self._tail.recent(tenant, now):
             job = newer(merged.get(tailed.job_id), tailed)
             if job is not None:
@@ -132,11 +126,7 @@ class Lookup:
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> list[Track]:
         """Some tracks, the newest first."""
-        try:
-            stored = await self._reads.tracks(tenant, below, limit)
-        except ReadModelAway:
-            raise read_model_away("the list of tracks") from None
-        merged = {track.track_id: track for track in stored}
+        merged = {track.track_id: track for track in await self._reads.tracks(tenant, below, limit)}
         for job in self._tail.recent(tenant, now):
             track = _newer_track(merged.get(job.track_id), track_of(job))
             if track is not None:
@@ -145,7 +135,7 @@ class Lookup:
 
 
 def _page(things: Iterable[T], key: Callable[[T], tuple[datetime, str]], below: Cursor | None, limit: int) -> list[T]:
-    left = (thing for thing in things if below is None or key(thing) < (below.at, below.id))
+    left = (thing for thing in things if below is None or key(thing) < below)
     return sorted(left, key=key, reverse=True)[:limit]
 
 
@@ -157,9 +147,3 @@ def _newer_track(stored: Track | None, tailed: Track | None) -> Track | None:
 
 def _own(job: Job | None, tenant: str) -> Job | None:
     return job if job is not None and job.tenant == tenant else None
-
-
-def _or_away(value: T | None, what: str) -> T:
-    if value is None:
-        raise read_model_away(f"this {what}")
-    return value

@@ -13,6 +13,7 @@ from chassis.postgres.pool import TRANSIENT
 from contracts.generation import Provider
 from contracts.messages.jobs import JobStatus
 from gateway.queries.database import NOT_MADE, Database
+from gateway.queries.errors import ReadModelUnavailable
 from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
 from gateway.queries.rows import attempt_of_job, by_job, job_of, log_line_of, track_of_row
 
@@ -64,16 +65,8 @@ ORDER BY created_at DESC, track_id DESC LIMIT $4
 """  # noqa: S608
 
 
-class ReadModelAway(Exception):
-    """Postgres cannot be asked right now; nothing follows about what it would have said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where the last page ended: the next one starts below it."""
-
-    at: datetime
-    id: str
+Cursor = tuple[datetime, str]
+"""Where the last page ended, as the time and the id of its last row: the next one starts below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,72 +85,76 @@ class JobFilter:
 
 
 class ReadModel:
-    """Questions to the read model. Each raises ReadModelAway when Postgres does not answer in the request's time."""
+    """Questions to the read model. Each raises ReadModelUnavailable if PostgreSQL does not answer in time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def job(self, job_id: str, tenant: str) -> Job | None:
         """One job, with its attempts and files."""
-        rows = await self._fetch(_ONE_JOB, job_id, tenant)
-        found = await self._with_parts(rows)
+        rows = await self._fetch("this job", _ONE_JOB, job_id, tenant)
+        found = await self._with_parts("this job", rows)
         return found[0] if found else None
 
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int) -> list[Job]:
         """Some jobs, the newest first."""
-        at, last_id = (below.at, below.id) if below else (None, None)
+        at, last_id = below or (None, None)
+        subject = "the list of jobs"
+        conditions = (wanted.status, wanted.provider, wanted.model)
         return await self._with_parts(
-            await self._fetch(_JOBS, tenant, wanted.status, wanted.provider, wanted.model, at, last_id, limit)
+            subject, await self._fetch(subject, _JOBS, tenant, *conditions, at, last_id, limit)
         )
 
     async def log(self, job_id: str) -> list[LogLine]:
         """A job's log."""
-        return [log_line_of(row) for row in await self._fetch(_LOG, job_id)]
+        return [log_line_of(row) for row in await self._fetch("the job's log", _LOG, job_id)]
 
     async def track(self, track_id: str, tenant: str) -> Track | None:
         """One track."""
-        rows = await self._fetch(_ONE_TRACK, track_id, tenant)
+        rows = await self._fetch("this track", _ONE_TRACK, track_id, tenant)
         return track_of_row(rows[0]) if rows else None
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int) -> list[Track]:
         """Some tracks, the newest first."""
-        at, last_id = (below.at, below.id) if below else (None, None)
-        return [track_of_row(row) for row in await self._fetch(_TRACKS, tenant, at, last_id, limit)]
+        at, last_id = below or (None, None)
+        rows = await self._fetch("the list of tracks", _TRACKS, tenant, at, last_id, limit)
+        return [track_of_row(row) for row in rows]
 
     async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob | None:
         """One attempt."""
-        rows = await self._fetch(_ONE_ATTEMPT, tenant, attempt_id)
+        rows = await self._fetch("this attempt", _ONE_ATTEMPT, tenant, attempt_id)
         return attempt_of_job(rows[0]) if rows else None
 
     async def attempts(
         self, tenant: str, provider: Provider | None, below: Cursor | None, limit: int, *, ambiguous: bool
     ) -> list[AttemptOfJob]:
         """Some attempts, the newest first; only those of which nobody knows whether they were accepted, if wanted."""
-        at, last_id = (below.at, below.id) if below else (None, None)
-        rows = await self._fetch(_SOME_ATTEMPTS, tenant, ambiguous, provider, at, last_id, limit)
+        at, last_id = below or (None, None)
+        subject = "the list of attempts"
+        rows = await self._fetch(subject, _SOME_ATTEMPTS, tenant, ambiguous, provider, at, last_id, limit)
         return [attempt_of_job(row) for row in rows]
 
     async def other_of_run(self, provider: Provider, provider_ref: str, attempt_id: str) -> str | None:
         """Another attempt than this one, whose run that is."""
-        rows = await self._fetch(_OF_RUN, provider, provider_ref, attempt_id)
+        rows = await self._fetch("the run", _OF_RUN, provider, provider_ref, attempt_id)
         return rows[0]["attempt_id"] if rows else None
 
     async def runs(self, provider: Provider, provider_ref: str, attempt_id: str) -> dict[str, str | None]:
         """The runs of this attempt and of all attempts that have that run, as far as they are known."""
-        rows = await self._fetch(_OF_RUN_OR_ADDRESS, provider, provider_ref, attempt_id)
+        rows = await self._fetch("the run", _OF_RUN_OR_ADDRESS, provider, provider_ref, attempt_id)
         return {row["attempt_id"]: row["provider_ref"] for row in rows}
 
-    async def _with_parts(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
+    async def _with_parts(self, subject: str, rows: Sequence[asyncpg.Record]) -> list[Job]:
         if not rows:
             return []
         ids = [row["job_id"] for row in rows]
-        attempts = by_job(await self._fetch(_ATTEMPTS, ids))
-        artifacts = by_job(await self._fetch(_ARTIFACTS, ids))
+        attempts = by_job(await self._fetch(subject, _ATTEMPTS, ids))
+        artifacts = by_job(await self._fetch(subject, _ARTIFACTS, ids))
         return [job_of(row, attempts[row["job_id"]], artifacts[row["job_id"]]) for row in rows]
 
-    async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+    async def _fetch(self, subject: str, sql: str, *arguments: object) -> list[asyncpg.Record]:
         try:
             async with self._database.asked() as lease:
                 return await lease.connection.fetch(sql, *arguments)
         except AWAY as error:
-            raise ReadModelAway(type(error).__name__) from error
+            raise ReadModelUnavailable(subject) from error

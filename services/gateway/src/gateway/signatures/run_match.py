@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from pydantic import JsonValue
 
 from contracts.callback_urls import CALLBACKS_PATH
 from contracts.generation import Provider
-from gateway.http.problems import Problem, shown
 
 _ID: Final = re.compile(r"[!-~]{1,300}")
 _ID_IN_BODY: Final[Mapping[Provider, str]] = {
@@ -27,6 +25,16 @@ _ID_IN_BODY: Final[Mapping[Provider, str]] = {
     "replicate": "id",
 }
 _ADDRESS: Final = re.compile(rf"{CALLBACKS_PATH}/[a-z]+/([^/\s]+)/")
+
+
+class RunMismatch(Exception):
+    """A webhook is about another run than its address."""
+
+    def __init__(self, run: str, *, of_another_attempt: bool) -> None:
+        """`run` is the provider's id of the run; it is known to be another attempt's, or only not this one's."""
+        super().__init__(f"the webhook is about the run {run}")
+        self.run = run
+        self.of_another_attempt = of_another_attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +57,13 @@ def about(provider: Provider, body: JsonValue) -> About:
 
 
 def require_own_run(said: About, attempt_id: str, known: Mapping[str, str | None]) -> None:
-    """Raises Problem (409) if the body, or `known`, the runs of attempts, shows that the run is not this attempt's.
+    """Raises RunMismatch if the body, or `known`, the runs of attempts, shows that the run is not this attempt's.
 
     Where the attempt's run is not known yet, and nobody else has this one, it may be: webhooks overtake answers.
     """
     own = known.get(attempt_id)
     if said.run is None or own == said.run:
         return
-    elsewhere = said.attempt_id is not None and said.attempt_id != attempt_id
-    run = f"the run {shown(said.run)} is"
-    if elsewhere or said.run in known.values():
-        detail = f"{run} another attempt's, and this address takes only what is about its own"
-        raise Problem(HTTPStatus.CONFLICT, "callback-of-another-attempt", detail)
-    if own is not None:
-        detail = f"{run} not the one that this attempt has, and this address takes only what is about that"
-        raise Problem(HTTPStatus.CONFLICT, "callback-of-another-run", detail)
+    elsewhere = said.run in known.values() or said.attempt_id not in (None, attempt_id)
+    if elsewhere or own is not None:
+        raise RunMismatch(said.run, of_another_attempt=elsewhere)

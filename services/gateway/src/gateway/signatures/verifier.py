@@ -11,7 +11,6 @@ import httpx
 from chassis.errors import CannotStart
 from chassis.observability.logs import get_logger
 from contracts.generation import Provider
-from gateway.settings import GatewaySettings
 from gateway.signatures.keys import Fetch, SigningKeys, fetch_fal, fetch_replicate
 from gateway.signatures.schemes import (
     Signed,
@@ -62,37 +61,35 @@ class SignatureVerifier(Generic[K]):
 
 
 @asynccontextmanager
-async def verifiers(settings: GatewaySettings) -> AsyncIterator[Mapping[Provider, Verifier]]:
-    """A verifier for each provider; none where callbacks are switched off. Raises CannotStart."""
-    if settings.public_url is None:
-        yield {}
-        return
+async def verifiers(
+    fal_jwks_url: str, replicate_base_url: str, replicate_api_token: str | None, replicate_keys: tuple[bytes, ...]
+) -> AsyncIterator[Mapping[Provider, Verifier]]:
+    """A verifier for each provider. Without `replicate_keys` the token fetches them. Raises CannotStart."""
     try:
         client = httpx.AsyncClient(timeout=5)
     except OSError as error:
         raise CannotStart(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}") from error
     async with client:
-        fal = SigningKeys(fetch_fal(client, settings.fal_jwks_url))
-        replicate = SigningKeys(_replicate_keys(client, settings))
+        if replicate_api_token is not None and not replicate_keys:
+            replicate = fetch_replicate(client, replicate_base_url, replicate_api_token)
+        else:
+            replicate = _given(replicate_keys)
         yield {
-            "fal": SignatureVerifier(fal_signed, fal_fits, fal),
-            "replicate": SignatureVerifier(replicate_signed, replicate_fits, replicate),
+            "fal": SignatureVerifier(fal_signed, fal_fits, SigningKeys(fetch_fal(client, fal_jwks_url))),
+            "replicate": SignatureVerifier(replicate_signed, replicate_fits, SigningKeys(replicate)),
         }
 
 
-def _replicate_keys(client: httpx.AsyncClient, settings: GatewaySettings) -> Fetch[bytes]:
-    given = settings.replicate_signing_keys()
-    if not given and settings.replicate_api_token is not None:
-        return fetch_replicate(client, settings.replicate_base_url, settings.replicate_api_token.get_secret_value())
-    if not given:
+def _given(keys: tuple[bytes, ...]) -> Fetch[bytes]:
+    if not keys:
         get_logger("gateway").warning(
             "Replicate's callbacks cannot be verified, and are refused: "
             "neither REPLICATE_WEBHOOK_SIGNING_SECRET nor REPLICATE_API_TOKEN is set"
         )
 
     async def fetch() -> tuple[bytes, ...]:
-        if not given:
+        if not keys:
             raise ValueError("neither a signing secret nor a token is set")
-        return given
+        return keys
 
     return fetch

@@ -1,0 +1,138 @@
+"""A JSON body as a parameter of a call: read within its limit and validated by its model, each fault in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, Generic, TypeVar
+
+from fastapi import Request, params
+from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.http.bodies import read_body
+from gateway.http.problems import FieldProblem, Problem
+from gateway.text import shown
+
+MAX_ERRORS: Final = 20
+
+_JSON: Final = re.compile(r"^application/(?:[\w.+-]+\+)?json$")
+_CHARSET: Final = re.compile(r"charset\s*=\s*\"?([^\s\";]*)", re.IGNORECASE)
+# ASCII is UTF-8.
+_UTF_8: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+_NO_NUL: Final = r"^[^\x00]*$"
+_LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "expected", "pattern")
+# The longer ones first: a byte order mark of UTF-32 begins as one of UTF-16 does.
+_MARKS: Final = (
+    (b"\xef\xbb\xbf", "it starts with a byte order mark of UTF-8 (EF BB BF), which has no place in JSON"),
+    (b"\xff\xfe\x00\x00", "it starts with a byte order mark of UTF-32 (FF FE 00 00)"),
+    (b"\x00\x00\xfe\xff", "it starts with a byte order mark of UTF-32 (00 00 FE FF)"),
+    (b"\xff\xfe", "it starts with a byte order mark of UTF-16 (FF FE)"),
+    (b"\xfe\xff", "it starts with a byte order mark of UTF-16 (FE FF)"),
+    (b"\x1f\x8b", "it is compressed with gzip"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd"),
+    (b"\x78\x01", "it is compressed with deflate"),
+    (b"\x78\x9c", "it is compressed with deflate"),
+    (b"\x78\xda", "it is compressed with deflate"),
+)
+
+M = TypeVar("M", bound=BaseModel)
+Faults = Callable[[type[BaseModel], Sequence[ErrorDetails]], list[FieldProblem]]
+"""What is wrong with the fields of a body, from what pydantic finds wrong with it; never empty."""
+
+
+def json_body(
+    model: type[M],
+    max_bytes: int,
+    *,
+    faults: Faults | None = None,
+    examples: Mapping[str, JsonValue] | None = None,
+) -> params.Depends:
+    """The dependency that is a request's body as `model`; the API's description says so.
+
+    It raises Problem: 415 of another content type than JSON's, 413 over `max_bytes`, 400 if the body is not JSON, and
+    422 with what `faults` finds. `examples` are OpenAPI's, by their names.
+    """
+    return params.Depends(JsonBody(model, max_bytes, faults or field_faults, examples or {}).read)
+
+
+class JsonBody(Generic[M]):
+    """How a call reads its body."""
+
+    def __init__(self, model: type[M], max_bytes: int, faults: Faults, examples: Mapping[str, JsonValue]) -> None:
+        self.model = model
+        self.examples = examples
+        self._max_bytes = max_bytes
+        self._faults = faults
+
+    async def read(self, request: Request) -> M:
+        """The body of a request. Raises Problem."""
+        # All that is declared, where a request says it twice.
+        require_json(", ".join(request.headers.getlist("content-type")))
+        return parse_json(self.model, await read_body(request, self._max_bytes), self._faults)
+
+
+def require_json(content_type: str | None) -> None:
+    """Raises Problem (415) unless a body of this content type can be JSON in UTF-8."""
+    kind, _, parameters = (content_type or "").partition(";")
+    charsets = [charset.lower() for charset in _CHARSET.findall(parameters)]
+    if not _JSON.match(kind.strip().lower()) or not set(charsets) <= _UTF_8:
+        detail = f"the body has to be application/json in UTF-8, not {shown(content_type or 'of no declared type')}"
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
+
+
+def field_faults(model: type[BaseModel], errors: Sequence[ErrorDetails]) -> list[FieldProblem]:
+    """Each field's fault with the limit it broke and its value, 20 at most."""
+    faulty = {each["loc"][:-1] for each in errors}
+    # A list whose entry is refused also counts as too short; the entry's own fault says it better.
+    told = [each for each in errors if not (each["type"] == "too_short" and each["loc"] in faulty)]
+    return [_fault(model, each) for each in told[:MAX_ERRORS]]
+
+
+def parse_json(model: type[M], raw: bytes, faults: Faults = field_faults) -> M:
+    """The model in a body. Raises Problem: 400 if it is not JSON, 422 with what `faults` finds if it is not valid."""
+    try:
+        return model.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    if errors[0]["type"] == "json_invalid":
+        raise not_json(raw, errors[0]["msg"].removeprefix("Invalid JSON: "))
+    found = faults(model, errors)
+    first = f"{found[0].field}: {found[0].problem}"
+    raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", first, errors=found)
+
+
+def not_json(raw: bytes, reason: str) -> Problem:
+    """The body is not JSON in UTF-8, for this reason, or for what its first bytes show."""
+    told = next((what for start, what in _MARKS if raw.startswith(start)), None)
+    if told is None and b"\x00" in raw[:4]:
+        told = "it looks like UTF-16 or UTF-32 (every other byte is 0)"
+    return Problem(HTTPStatus.BAD_REQUEST, "malformed-json", f"the body is not JSON in UTF-8: {told or reason}")
+
+
+def field_name(loc: Sequence[int | str]) -> str:
+    """A place in a body, as in providers.0; "body" for the whole."""
+    return ".".join(shown(part) if isinstance(part, str) else str(part) for part in loc) or "body"
+
+
+def _fault(model: type[BaseModel], error: ErrorDetails) -> FieldProblem:
+    context: Mapping[str, Any] = error.get("ctx") or {}
+    kind = error["type"]
+    limit = {name: context[name] for name in _LIMITS if isinstance(context.get(name), str | int | float)}
+    match kind:
+        case "extra_forbidden":
+            problem = f"there is no such field; there is {', '.join(sorted(model.model_fields))}"
+        case "string_pattern_mismatch" if context.get("pattern") == _NO_NUL:
+            problem, limit = "must not contain NUL characters", {}
+        case "value_error":
+            problem = str(context.get("error", error["msg"]))
+        case "missing":
+            problem = "is required"
+        case _:
+            problem = re.sub(r"^(Input|String|Tuple|Dictionary) should", "should", error["msg"])
+    given = error["input"]
+    # A whole object is not repeated: it may be large, and the field's name says enough.
+    value = None if kind == "missing" or isinstance(given, dict | list) else shown(given)
+    field = field_name([part for part in error["loc"] if part != "[key]"][:6])
+    return FieldProblem(field=field, problem=problem, limit=limit or None, value=value)
