@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from contracts.generation import Provider
 from contracts.ids import JobId
@@ -16,7 +16,7 @@ from contracts.modalities.fields import Text
 from gateway.context import TENANT, GatewayDep, PublishDeadline
 from gateway.http.bodies import disconnected
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
-from gateway.http.prefer import wait_of
+from gateway.http.prefer import Prefer, wait_of
 from gateway.http.problems import documented
 from gateway.queries.read_model import JobFilter
 from gateway.views.cancellation import cancel_answer
@@ -29,14 +29,15 @@ CANCEL_WAIT_S: Final = 5
 """How long a cancel waits for its outcome, where the client does not say."""
 
 _MISSING = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
-_PREFER: Final[dict[str, Any]] = {
-    "name": "Prefer",
-    "in": "header",
-    "description": "`wait=N`: wait for the outcome for N seconds (5 by default, at most 60). "
-    "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
-    "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
-    "example": "wait=30",
-}
+_Prefer = Annotated[
+    Prefer,
+    Header(
+        alias="Prefer",
+        default_factory=list,
+        description="`wait=N`: wait for the outcome for N seconds (5 by default, at most 60). "
+        "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
+    ),
+]
 
 
 @router.get("", responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE))
@@ -72,10 +73,14 @@ async def get_job_log(job_id: str, here: GatewayDep) -> JobLog:
 @router.post(
     "/{job_id}/cancel",
     responses={202: {"model": JobAnswer, "description": "What comes of it is not known yet."}, **_MISSING},
-    openapi_extra={"parameters": [_PREFER]},
 )
 async def cancel_job(
-    job_id: str, request: Request, response: Response, here: GatewayDep, deadline: PublishDeadline
+    job_id: str,
+    request: Request,
+    response: Response,
+    here: GatewayDep,
+    deadline: PublishDeadline,
+    prefer: _Prefer,
 ) -> JobAnswer:
     """Stop a job, as far as its provider allows, and say what came of it; repeating that is harmless."""
     found = await here.lookup.job(job_id, TENANT)
@@ -83,7 +88,7 @@ async def cancel_job(
         return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
     message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=here.clocks.now(), tenant=TENANT)
     await here.publisher.publish_and_tail(message, deadline)
-    asked = wait_of(request.headers.getlist("prefer"))
+    asked = wait_of(prefer)
     wait_s = CANCEL_WAIT_S if asked is None else asked
     waited = await here.completion.ended(job_id, TENANT, wait_s, partial(disconnected, request))
     if asked is not None and waited.as_asked:

@@ -6,11 +6,11 @@ import asyncio
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from opentelemetry import trace
-from pydantic import JsonValue
+from pydantic import JsonValue, WithJsonSchema
 
 from chassis.observability.telemetry import trace_id_of, traceparent_of
 from contracts.ids import job_id_for, track_id_for
@@ -19,7 +19,7 @@ from gateway.http.bodies import disconnected
 from gateway.http.json_body import json_body
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.plain import PlainJSON
-from gateway.http.prefer import wait_of
+from gateway.http.prefer import Prefer, wait_of
 from gateway.http.problems import documented
 from gateway.intake.errors import ArrivedTooLate
 from gateway.intake.idempotency import Key, key_of, require_same
@@ -33,25 +33,24 @@ _EXAMPLES: Final[dict[str, JsonValue]] = {
     "instrumental": {"summary": "A warm pad, nobody sings", "value": SEED_REQUEST},
     "song": {"summary": "A song, Replicate first", "value": SONG_REQUEST},
 }
-_HEADERS: Final[dict[str, Any]] = {
-    "parameters": [
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "description": "Makes a repeat safe: the same key and body are the same job. Quotation marks belong to it.",
-            "schema": {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
-            "example": "order-1042",
-        },
-        {
-            "name": "Prefer",
-            "in": "header",
-            "description": "`wait=N`: answer when the job has ended, after N seconds (at most 60) at the latest. "
-            "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
-            "schema": {"type": "string", "pattern": "^wait=[0-9]{1,2}$"},
-            "example": "wait=30",
-        },
-    ],
-}
+_Keys = Annotated[
+    list[str],
+    WithJsonSchema({"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$", "examples": ["order-1042"]}),
+    Header(
+        alias="Idempotency-Key",
+        default_factory=list,
+        description="Makes a repeat safe: the same key and body are the same job. Quotation marks belong to it.",
+    ),
+]
+_Prefer = Annotated[
+    Prefer,
+    Header(
+        alias="Prefer",
+        default_factory=list,
+        description="`wait=N`: answer when the job has ended, after N seconds (at most 60) at the latest. "
+        "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
+    ),
+]
 _REFUSALS: Final = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_TIMEOUT,
@@ -62,8 +61,8 @@ _REFUSALS: Final = documented(
 )
 
 
-async def _key(request: Request) -> Key:
-    return key_of(request.headers.getlist("idempotency-key"))
+async def _key(keys: _Keys) -> Key:
+    return key_of(keys)
 
 
 @router.post(
@@ -71,7 +70,6 @@ async def _key(request: Request) -> Key:
     status_code=202,
     response_model=AcceptedAnswer,
     responses={200: {"model": JobAnswer, "description": "With `Prefer: wait`: the job has ended."}, **_REFUSALS},
-    openapi_extra=_HEADERS,
 )
 async def create_track(
     request: Request,
@@ -79,12 +77,13 @@ async def create_track(
     key: Annotated[Key, Depends(_key)],
     wanted: Annotated[TrackRequest, json_body(TrackRequest, MAX_BODY_BYTES, examples=_EXAMPLES)],
     deadline: PublishDeadline,
+    prefer: _Prefer,
 ) -> Response:
     """Ask for a piece of music. The answer says which job it became; that job is safe from then on."""
     require_route(wanted, here.catalogue, here.settings.music_provider)
     answer = await _accept(here, wanted, key, deadline)
     headers = {"Location": here.present.job_url(answer.job_id), "Idempotency-Key": key.value}
-    if wait := wait_of(request.headers.getlist("prefer")):
+    if wait := wait_of(prefer):
         waited = await here.completion.ended(answer.job_id, TENANT, wait, partial(disconnected, request))
         if waited.as_asked:
             headers["Preference-Applied"] = f"wait={wait}"

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import WithJsonSchema
 
 MAX_WAIT_S: Final = 60
+Prefer = Annotated[
+    list[str], WithJsonSchema({"type": "string", "pattern": "^wait=[0-9]{1,2}$", "examples": ["wait=30"]})
+]
+"""The values of a request's Prefer headers; the API's description says what they are good for."""
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
