@@ -175,7 +175,7 @@ class World:
 @pytest.fixture(scope="session", autouse=True)
 def limits_that_scale() -> Iterator[None]:
     """The gateway's own limits, too: that a slow machine needs three seconds for a read is no outage."""
-    modules = [import_module(f"gateway.{found.name}") for found in pkgutil.iter_modules(gateway.__path__)]
+    modules = [import_module(found.name) for found in pkgutil.walk_packages(gateway.__path__, "gateway.")]
     with pytest.MonkeyPatch.context() as patch:
         for module in modules:
             for name, value in list(vars(module).items()):
