@@ -139,10 +139,10 @@ def _verifiers(settings: GatewaySettings) -> AbstractAsyncContextManager[Mapping
         return nullcontext({})
     token = settings.replicate_api_token
     return verifiers(
-        settings.fal_jwks_url,
-        settings.replicate_base_url,
-        None if token is None else token.get_secret_value(),
-        settings.replicate_signing_keys(),
+        fal_jwks_url=settings.fal_jwks_url,
+        replicate_base_url=settings.replicate_base_url,
+        replicate_api_token=None if token is None else token.get_secret_value(),
+        replicate_keys=settings.replicate_signing_keys(),
     )
 
 

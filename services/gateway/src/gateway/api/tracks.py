@@ -74,6 +74,7 @@ async def _key(keys: _Keys) -> Key:
 async def create_track(
     request: Request,
     here: GatewayDep,
+    # In the order in which they are checked: what is wrong with the key is told first.
     key: Annotated[Key, Depends(_key)],
     wanted: Annotated[TrackRequest, json_body(TrackRequest, MAX_BODY_BYTES, examples=_EXAMPLES)],
     deadline: PublishDeadline,

@@ -1,4 +1,4 @@
-"""Putting a message into Kafka before the client hears that it was taken."""
+"""Publishing a message before its client is told that it was taken."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker
 
 PUBLISH_LIMIT_S: Final = 4.5
-"""From a request's arrival to its 503, all in."""
+"""How long a call may take until Kafka has confirmed its message; after that the client is told to repeat it."""
 PRODUCER_TIMEOUT_S: Final = 4.2
 """After this the producer itself gives up, so that nothing arrives in Kafka much later than the client was told."""
 

@@ -62,7 +62,7 @@ class SignatureVerifier(Generic[K]):
 
 @asynccontextmanager
 async def verifiers(
-    fal_jwks_url: str, replicate_base_url: str, replicate_api_token: str | None, replicate_keys: tuple[bytes, ...]
+    *, fal_jwks_url: str, replicate_base_url: str, replicate_api_token: str | None, replicate_keys: tuple[bytes, ...]
 ) -> AsyncIterator[Mapping[Provider, Verifier]]:
     """A verifier for each provider. Without `replicate_keys` the token fetches them. Raises CannotStart."""
     try:
