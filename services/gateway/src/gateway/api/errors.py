@@ -1,4 +1,4 @@
-"""How the errors of the queries, the intake and the signatures are answered: each as a problem document."""
+"""How errors are answered: those of the queries, the intake and the signatures, each as a problem document."""
 
 from __future__ import annotations
 

@@ -105,15 +105,9 @@ def documented(*statuses: HTTPStatus) -> Responses:
 
 
 def install(app: FastAPI) -> None:
-    """Have `app` answer every error as a problem."""
-    app.add_exception_handler(Problem, _answer_problem)
+    """Have `app` answer the errors of Starlette and FastAPI as problems."""
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
-
-
-async def _answer_problem(_request: Request, error: Exception) -> PlainJSON:
-    assert isinstance(error, Problem)  # noqa: S101 - it was registered for no other
-    return error.response()
 
 
 async def _answer_http(request: Request, error: Exception) -> PlainJSON:
