@@ -5,7 +5,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-MEMBERS := contracts chassis adapter-kit services/gateway services/orchestrator services/fal-adapter \
+MEMBERS := contracts read-model chassis adapter-kit services/gateway services/orchestrator services/fal-adapter \
 	services/replicate-adapter services/log-sink sandbox cli chaos
 
 PYTHON ?= python3

@@ -25,6 +25,7 @@ RETIRED = re.compile(
 
 PURE = (
     "contracts/src/contracts",
+    "read-model/src/read_model",
     "adapter-kit/src/adapter_kit/attempt",
     "adapter-kit/src/adapter_kit/port",
     "adapter-kit/src/adapter_kit/phrases",
@@ -93,7 +94,7 @@ REGISTRIES = tuple(
 SOMEBODYS_FOLDER = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt)/\w")
 
 
-SERVING = ("contracts/", "chassis/", "adapter-kit/", "services/")
+SERVING = ("contracts/", "read-model/", "chassis/", "adapter-kit/", "services/")
 ASLEEP = re.compile(r"^(asyncio|anyio|time)\.sleep$")
 WAITS = re.compile(r"^asyncio\.(timeout|wait_for)$|\.wait$")
 CLOCK = re.compile(r"\b(monotonic|perf_counter)$")

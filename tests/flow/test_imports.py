@@ -11,6 +11,7 @@ from tests.patience import patient
 
 PACKAGES = (
     "contracts",
+    "read_model",
     "chassis",
     "adapter_kit",
     "gateway",

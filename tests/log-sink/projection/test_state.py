@@ -24,8 +24,8 @@ from contracts.messages.jobs import AttemptOutcome, JobCancelled, JobFailed
 from contracts.messages.requests import CancelRequested
 from contracts.messages.wording import in_words
 from log_sink.app import CONSUMED
-from log_sink.projection.tables import STATE
 from log_sink.store import Store
+from read_model.tables import STATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -16,7 +16,8 @@ from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transacti
 from chassis.postgres.pool import Connection, Pool
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.state import state_rows
-from log_sink.projection.tables import STATE, Row, Table, upsert
+from log_sink.projection.upsert import arguments, upsert
+from read_model.tables import STATE, Row, Table
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -176,8 +177,7 @@ async def _merge(connection: Connection, reports: Iterable[tuple[Table, Row]]) -
         rows[table.name].append(row)
     for table in STATE:
         if found := rows[table.name]:
-            arguments: list[list[Any]] = table.arguments(found)
-            await connection.execute(upsert(table), *arguments)
+            await connection.execute(upsert(table), *arguments(table, found))
 
 
 async def _gaps(

@@ -15,7 +15,7 @@ from contracts.messages.base import Message
 from contracts.messages.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import in_words
-from log_sink.projection.tables import Row
+from read_model.tables import Row
 
 EVENT_COLUMNS: Final = {
     "event_id": "text",

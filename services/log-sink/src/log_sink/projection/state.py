@@ -29,7 +29,7 @@ from contracts.messages.jobs import (
     JobSucceeded,
 )
 from contracts.messages.requests import CancelRequested, JobRequested
-from log_sink.projection.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
+from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
 
 def state_rows(delivered: Delivered) -> Iterator[tuple[Table, Row]]:
