@@ -12,12 +12,13 @@ from prometheus_client import Counter
 
 from chassis.delivery.consumer import Delivered, LogStarts
 from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
 from chassis.postgres.pool import Connection, Pool
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
-from log_sink.projection.state import state_rows
 from log_sink.projection.upsert import arguments, upsert
-from read_model.tables import STATE, Row, Table
+from read_model.reports import reports
+from read_model.tables import STATE, Row
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -98,7 +99,7 @@ class Store:
             fresh = [d for d in batch if first[d.event_id] is d and d.event_id not in known]
             if fresh:
                 await _insert(connection, [event_row(delivered) for delivered in fresh])
-                await _merge(connection, (report for delivered in fresh for report in state_rows(delivered)))
+                await _merge(connection, fresh)
         for delivered in fresh:
             STORED.labels(delivered.record.topic).inc()
         new = {id(delivered) for delivered in fresh}
@@ -171,10 +172,11 @@ async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
     await connection.execute(_INSERT, *([row.get(name) for row in rows] for name in EVENT_COLUMNS))
 
 
-async def _merge(connection: Connection, reports: Iterable[tuple[Table, Row]]) -> None:
+async def _merge(connection: Connection, batch: Iterable[Delivered]) -> None:
     rows: dict[str, list[Row]] = {table.name: [] for table in STATE}
-    for table, row in reports:
-        rows[table.name].append(row)
+    for delivered in batch:
+        for table, row in reports(delivered.message, trace_id_of(delivered.traceparent)):
+            rows[table.name].append(row)
     for table in STATE:
         if found := rows[table.name]:
             await connection.execute(upsert(table), *arguments(table, found))

@@ -1,1 +1,1 @@
-"""How events become rows: the log of every event, and the current state of jobs, attempts and tracks."""
+"""How events become rows: those of the log of all events, and the SQL that merges what the read model reports."""

@@ -1,4 +1,4 @@
-"""What an event reports about the current state of its job, track, attempt and artifacts. Pure."""
+"""What an event reports about the current state of its job, track, attempt and artifacts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from chassis.delivery.consumer import Delivered
-from chassis.observability.telemetry import trace_id_of
 from contracts.messages.attempts import (
     Artifact,
     AttemptAmbiguous,
@@ -19,6 +17,7 @@ from contracts.messages.attempts import (
     AttemptSubmitting,
     AttemptSucceeded,
 )
+from contracts.messages.base import Message
 from contracts.messages.jobs import (
     JobAccepted,
     JobCancelled,
@@ -32,9 +31,11 @@ from contracts.messages.requests import CancelRequested, JobRequested
 from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
 
-def state_rows(delivered: Delivered) -> Iterator[tuple[Table, Row]]:
-    """What the message reports about the current state; merged by the tables' rules, in any order."""
-    message, trace_id = delivered.message, trace_id_of(delivered.traceparent)
+def reports(message: Message, trace_id: str | None) -> Iterator[tuple[Table, Row]]:
+    """The rows that a message reports, each with its table; nothing where it says nothing about the current state.
+
+    `trace_id` is that of the message, 32 hexadecimal digits.
+    """
     match message:
         case JobRequested():
             yield JOBS, _requested(message) | {"trace_id": trace_id}
@@ -58,7 +59,7 @@ def _requested(message: JobRequested) -> dict[str, Any]:
         "track_id": message.track_id,
         "tenant": message.tenant,
         "requested_model": message.model,
-        "providers": message.providers,
+        "providers": None if message.providers is None else list(message.providers),
         "input": message.input.model_dump(mode="json"),
         "fingerprint": message.fingerprint,
         "metadata": message.metadata,
