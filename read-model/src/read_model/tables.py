@@ -28,9 +28,9 @@ class Column:
     by: str = "version"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A table of current state: one row for each key."""
+    """A table of current state: one row for each key. Each table is equal to itself only, so that it is a fast key."""
 
     name: str
     keys: tuple[str, ...]

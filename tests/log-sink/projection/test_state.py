@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chassis.delivery.consumer import Delivered
+from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.pool import Pool
 from contracts.failures import FailureKind
 from contracts.messages.attempts import (
@@ -16,15 +18,18 @@ from contracts.messages.attempts import (
     AttemptCancelled,
     AttemptEvent,
     AttemptFailed,
+    AttemptProgressed,
     AttemptSubmitting,
     AttemptSucceeded,
 )
 from contracts.messages.base import Message
-from contracts.messages.jobs import AttemptOutcome, JobCancelled, JobFailed
+from contracts.messages.jobs import AttemptOutcome, JobAccepted, JobCancelled, JobFailed
 from contracts.messages.requests import CancelRequested
 from contracts.messages.wording import in_words
 from log_sink.app import CONSUMED
 from log_sink.store import Store
+from read_model.merge import State, with_reports
+from read_model.reports import reports
 from read_model.tables import STATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -268,6 +273,63 @@ async def test_any_order_any_batches_any_repeats_end_in_the_same_rows(
     cuts = sorted(data.draw(st.lists(st.integers(0, len(shuffled)), max_size=5)))
     batches = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(shuffled)], strict=True)]
     assert await outcome(batches) == await outcome([[message] for message in told])
+
+
+def ends(story: Any) -> list[Message]:
+    """How else its job may end or go on, and what else its attempts may say."""
+    outcomes = tuple(
+        AttemptOutcome(attempt_id=f"{story.job_id}.{n}", n=n, provider="fal", outcome="failed", cost_usd=0.1)
+        for n in (1, 2)
+    )
+    lost = {"message": "no answer", "resolve_by": BEGIN + timedelta(minutes=9)}
+    expired = {"kind": FailureKind.EXPIRED, "message": "too late"}
+    return [
+        JobFailed(**story.job(5, "failed", 20), **expired, attempts=outcomes, cost_usd=0.2),
+        JobCancelled(**story.job(6, "cancelled", -20), effect="may_have_cost", attempts=outcomes),
+        JobAccepted(**story.job(7, "queued", 30), plan=(), deadline_at=BEGIN + timedelta(hours=1)),
+        AttemptAmbiguous(**story.attempt(1, 5, 70), **lost),
+        AttemptProgressed(**story.attempt(1, 6, 1), stage="unreachable", message="no route"),
+        # The same request published again, later.
+        story.requested().model_copy(update={"occurred_at": BEGIN - timedelta(seconds=9), "deadline_at": BEGIN}),
+    ]
+
+
+def in_memory(batch: list[Delivered]) -> State:
+    """The tables as the read model's merge makes them of the same messages."""
+    first = {delivered.event_id: delivered for delivered in reversed(batch)}
+    state: State = {}
+    for delivered in batch:
+        if first[delivered.event_id] is delivered:
+            state = with_reports(state, reports(delivered.message, trace_id_of(delivered.traceparent)))
+    return state
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+async def test_the_merge_in_memory_and_the_tables_agree_on_every_column(
+    pool: Pool, store: Store, deliver: Any, tell: Any, data: st.DataObject
+) -> None:
+    stories = [tell(name) for name in ("one", "two")]
+    messages = [each for story in stories for each in [*story.messages(), *asked_and_late(story), *ends(story)]]
+    messages.append(tell("three").requested(model="music/minimax-2", providers=("replicate", "fal")))
+    # Whoever sends it, each may come with a trace of its own.
+    traces = st.sampled_from([None, *(f"00-{n}{'0' * 31}-0123456789abcdef-01" for n in (1, 2))])
+    told = data.draw(st.lists(st.tuples(st.sampled_from(messages), traces), max_size=60))
+    batch = [deliver(message, traceparent=trace) for message, trace in told]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(batch)), max_size=8)))
+    await pool.execute("TRUNCATE events, jobs, attempts, tracks, artifacts")
+    for first, past in zip([0, *cuts], [*cuts, len(batch)], strict=True):
+        await store.store(batch[first:past])
+    expected = in_memory(batch)
+    for table in STATE:
+        names = [*table.keys, *(column.name for column in table.columns)]
+        rows = await pool.fetch(f"SELECT {', '.join(names)} FROM {table.name}")  # noqa: S608
+        found = {tuple(row[name] for name in table.keys): dict(row) for row in rows}
+        assert found == expected.get(table, {})
 
 
 async def test_every_type_the_sink_reads_has_words() -> None:
