@@ -13,6 +13,7 @@ from contracts.ids import job_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.jobs import AttemptOutcome, JobFailed
+from contracts.messages.requests import CancelRequested
 from gateway.context import TENANT
 from gateway.views.attempt_schemas import OperatorsAttempt
 from gateway.views.schemas import AttemptAnswer
@@ -137,3 +138,19 @@ async def test_the_tail_alone_tells_what_the_tables_do_of_a_refusal(world: Any, 
         for entry in (await world.client.get(told["links"]["logs"])).json()["entries"]
         if entry["event"] == "job.rerouted"
     ]
+
+
+async def test_a_cancel_of_which_the_tail_tells_shows_with_a_job_of_which_the_tables_tell(
+    world: Any, story_of: Any, until: Any
+) -> None:
+    story = story_of(job_id_for(TENANT, "a cancel alone"))
+    await world.store(story.accepted())
+    await world.say(CancelRequested(job_id=story.job_id, tenant=TENANT, occurred_at=story.begin))
+
+    async def heard() -> bool:
+        return bool(world.parts.tail.known(story.job_id).log)
+
+    await until(heard)
+    assert world.parts.tail.known(story.job_id).job is None
+    job = (await world.client.get(f"/api/jobs/{story.job_id}")).json()
+    assert (job["status"], job["cancel"]["effect"]) == ("queued", "pending")

@@ -34,7 +34,7 @@ def waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
 def job(status: str, *attempts: Attempt, **more: Any) -> Job:
     job_id = job_id_for(TENANT, "in words")
     ids = {"job_id": job_id, "track_id": track_id_for(job_id), "tenant": TENANT}
-    known: Any = {**ids, "version": 1, "requested_at": NOW, "updated_at": NOW, "status": status, "attempts": attempts}
+    known: Any = {**ids, "version": 1, "requested_at": NOW, "status": status, "attempts": attempts}
     return Job(**known | more)
 
 

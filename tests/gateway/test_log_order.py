@@ -234,7 +234,7 @@ def line_of(message: Message) -> LogLine:
     """A line as the tail makes it; and as the log-sink's view does for what the tail does not read."""
     envelope = Envelope(message, str(message.event_id), "/segue/test", None)
     if not isinstance(message, AttemptEvent):
-        [line] = fold(Known(None), envelope).log
+        [line] = fold(Known(), envelope).log
         return line
     failed = message if isinstance(message, AttemptFailed) else None
     return LogLine(

@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from read_model.tables import Column, Row, Table
+from read_model.tables import Row, Table
 
-State = Mapping[Table, Mapping[tuple[str, ...], Row]]
-"""Rows in memory, by their table and their key."""
+State = Mapping[tuple[Table, str], Row]
+"""Rows in memory, by their table and their key; a key of several columns has a slash between them."""
 
 
 def with_reports(state: State, reports: Iterable[tuple[Table, Row]]) -> State:
-    """The state that results from merging reports into `state`, in their order; `state` itself does not change."""
-    after = {table: dict(rows) for table, rows in state.items()}
+    """The state that results from merging reports into `state`, in their order; `state` itself does not change.
+
+    Each row of it has a value for each column of its table, which may be None, and what else the reports say: a value
+    that belongs to no column stays as it was reported first.
+    """
+    after = dict(state)
     for table, row in reports:
-        rows = after.setdefault(table, {})
-        key = tuple(row[name] for name in table.keys)
-        rows[key] = merged(table, rows.get(key, {}), row)
+        place = table, "/".join([row[name] for name in table.keys])
+        old = after.get(place)
+        after[place] = dict.fromkeys(table.names) | dict(row) if old is None else _merged(table, old, row)
     return after
 
 
-def merged(table: Table, old: Row, new: Row) -> dict[str, Any]:
-    """One row of a table from two with the same key, with a value for each column; either row may lack columns.
-
-    `old` is the row that was there first: where a column keeps the first value that is known, it is that of `old`.
-    Values that belong to no column of the table stay too, those of `old` first.
-    """
-    return {**new, **old} | {column.name: _merged(column, old, new) for column in table.columns}
+def joined(old: State, new: State) -> State:
+    """The state that results from merging the rows of `new` into `old`."""
+    return with_reports(old, ((table, row) for (table, _), row in new.items()))
 
 
-def _merged(column: Column, old: Row, new: Row) -> Any:
-    before, after = old.get(column.name), new.get(column.name)
-    if column.rule == "latest":
-        version, newer = old.get(column.by), new.get(column.by)
-        return after if version is None or (newer is not None and newer > version) else before
-    if before is None or after is None:
-        return after if before is None else before
-    match column.rule:
+def rows_of(state: State, table: Table) -> dict[str, Row]:
+    """The rows of one table by their keys, in the order in which they were first reported."""
+    return {key: row for (of, key), row in state.items() if of is table}
+
+
+def row_of(state: State, table: Table) -> Row | None:
+    """The row of a table that was reported first; None where there is none."""
+    return next((row for (of, _), row in state.items() if of is table), None)
+
+
+def _merged(table: Table, old: Row, new: Row) -> Row:
+    row = {**new, **old}
+    for column in table.columns:
+        before, after = old[column.name], new.get(column.name)
+        if column.rule == "latest":
+            version, newer = old[column.by], new.get(column.by)
+            if version is None or (newer is not None and newer > version):
+                row[column.name] = after
+        elif after is not None:
+            row[column.name] = after if before is None else _of_both(column.rule, before, after)
+    return row
+
+
+def _of_both(rule: Literal["once", "earliest", "highest"], before: Any, after: Any) -> Any:
+    match rule:
         case "once":
             return before
         case "earliest":

@@ -36,8 +36,14 @@ class Table:
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names, without the keys."""
+        return tuple(column.name for column in self.columns)
 
-def _columns(rule: Rule, names_and_types: str, by: str = "version") -> list[Column]:
+
+def columns(rule: Rule, names_and_types: str, by: str = "version") -> list[Column]:
+    """Columns with one rule, from text such as `status:text cost_usd:float8`."""
     pairs = (pair.split(":") for pair in names_and_types.split())
     return [Column(name, kind, rule, by) for name, kind in pairs]
 
@@ -46,46 +52,46 @@ JOBS: Final = Table(
     "jobs",
     ("job_id",),
     (
-        *_columns("once", "track_id:text tenant:text requested_model:text providers:jsonb modality:text input:jsonb"),
-        *_columns("once", "fingerprint:text metadata:jsonb origin:text requested_at:timestamptz trace_id:text"),
-        *_columns("earliest", "first_at:timestamptz started_at:timestamptz cancel_asked_at:timestamptz"),
-        *_columns("highest", "version:bigint plan_version:bigint placed_version:bigint updated_at:timestamptz"),
-        *_columns("latest", "plan:jsonb skipped:jsonb planned_model:text deadline_at:timestamptz", "plan_version"),
-        *_columns("latest", "provider:text attempt_id:text", "placed_version"),
-        *_columns("latest", "status:text error:jsonb cancel_effect:text cost_usd:float8 finished_at:timestamptz"),
+        *columns("once", "track_id:text tenant:text requested_model:text providers:jsonb modality:text input:jsonb"),
+        *columns("once", "fingerprint:text metadata:jsonb origin:text requested_at:timestamptz trace_id:text"),
+        *columns("earliest", "first_at:timestamptz started_at:timestamptz cancel_asked_at:timestamptz"),
+        *columns("highest", "version:bigint plan_version:bigint placed_version:bigint updated_at:timestamptz"),
+        *columns("latest", "plan:jsonb skipped:jsonb planned_model:text deadline_at:timestamptz", "plan_version"),
+        *columns("latest", "provider:text attempt_id:text", "placed_version"),
+        *columns("latest", "status:text error:jsonb cancel_effect:text cost_usd:float8 finished_at:timestamptz"),
     ),
 )
 ATTEMPTS: Final = Table(
     "attempts",
     ("attempt_id",),
     (
-        *_columns("once", "job_id:text track_id:text n:integer provider:text model:text endpoint:text"),
-        *_columns("once", "provider_ref:text trace_id:text"),
-        *_columns("earliest", "first_at:timestamptz submitting_at:timestamptz submitted_at:timestamptz"),
-        *_columns("highest", "version:bigint updated_at:timestamptz"),
-        *_columns("latest", "state:text error_kind:text error_code:text message:text http_status:integer"),
-        *_columns("latest", "accepted:boolean late:boolean cost_usd:float8 queue_position:bigint"),
-        *_columns("latest", "resolve_by:timestamptz finished_at:timestamptz"),
+        *columns("once", "job_id:text track_id:text n:integer provider:text model:text endpoint:text"),
+        *columns("once", "provider_ref:text trace_id:text"),
+        *columns("earliest", "first_at:timestamptz submitting_at:timestamptz submitted_at:timestamptz"),
+        *columns("highest", "version:bigint updated_at:timestamptz"),
+        *columns("latest", "state:text error_kind:text error_code:text message:text http_status:integer"),
+        *columns("latest", "accepted:boolean late:boolean cost_usd:float8 queue_position:bigint"),
+        *columns("latest", "resolve_by:timestamptz finished_at:timestamptz"),
     ),
 )
 TRACKS: Final = Table(
     "tracks",
     ("track_id",),
     (
-        *_columns("once", "job_id:text tenant:text modality:text requested_at:timestamptz"),
-        *_columns("earliest", "first_at:timestamptz"),
-        *_columns("highest", "version:bigint updated_at:timestamptz"),
-        *_columns("latest", "status:text attempt_id:text provider:text model:text artifact_name:text"),
-        *_columns("latest", "content_type:text duration_s:float8 finished_at:timestamptz"),
+        *columns("once", "job_id:text tenant:text modality:text requested_at:timestamptz"),
+        *columns("earliest", "first_at:timestamptz"),
+        *columns("highest", "version:bigint updated_at:timestamptz"),
+        *columns("latest", "status:text attempt_id:text provider:text model:text artifact_name:text"),
+        *columns("latest", "content_type:text duration_s:float8 finished_at:timestamptz"),
     ),
 )
 ARTIFACTS: Final = Table(
     "artifacts",
     ("attempt_id", "name"),
     (
-        *_columns("once", "job_id:text content_type:text size_bytes:bigint sha256:text"),
-        *_columns("once", "duration_s:float8 width:integer height:integer"),
-        *_columns("earliest", "made_at:timestamptz"),
+        *columns("once", "job_id:text content_type:text size_bytes:bigint sha256:text"),
+        *columns("once", "duration_s:float8 width:integer height:integer"),
+        *columns("earliest", "made_at:timestamptz"),
     ),
 )
 STATE: Final = (JOBS, TRACKS, ATTEMPTS, ARTIFACTS)

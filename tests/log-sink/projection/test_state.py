@@ -28,7 +28,7 @@ from contracts.messages.requests import CancelRequested
 from contracts.messages.wording import in_words
 from log_sink.app import CONSUMED
 from log_sink.store import Store
-from read_model.merge import State, with_reports
+from read_model.merge import State, rows_of, with_reports
 from read_model.reports import reports
 from read_model.tables import STATE
 
@@ -326,10 +326,10 @@ async def test_the_merge_in_memory_and_the_tables_agree_on_every_column(
         await store.store(batch[first:past])
     expected = in_memory(batch)
     for table in STATE:
-        names = [*table.keys, *(column.name for column in table.columns)]
+        names = [*table.keys, *table.names]
         rows = await pool.fetch(f"SELECT {', '.join(names)} FROM {table.name}")  # noqa: S608
-        found = {tuple(row[name] for name in table.keys): dict(row) for row in rows}
-        assert found == expected.get(table, {})
+        found = {"/".join(row[name] for name in table.keys): dict(row) for row in rows}
+        assert found == rows_of(expected, table)
 
 
 async def test_every_type_the_sink_reads_has_words() -> None:

@@ -130,7 +130,7 @@ def _part_of(headers: Headers, etag: str, size: int) -> tuple[int, int] | None:
         ) from None
 
 
-def _find(job: Job, name: str, n: int | None) -> tuple[Artifact, str]:
+def _find(job: Job, name: str, n: int | None) -> tuple[StoredArtifact, str]:
     if n is None:
         found, attempt_id = job.artifacts, job.artifacts_of
     else:
@@ -139,7 +139,7 @@ def _find(job: Job, name: str, n: int | None) -> tuple[Artifact, str]:
     artifact = next((each for each in found if each.name == name), None)
     if artifact is None or attempt_id is None:
         raise NotFound("artifact", name)
-    if isinstance(artifact, StoredArtifact) and artifact.expired_at is not None:
+    if artifact.expired_at is not None:
         raise _gone(artifact, artifact.expired_at)
     return artifact, attempt_id
 

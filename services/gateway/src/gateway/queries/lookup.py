@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from contracts.generation import Provider
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
 from gateway.queries.errors import NotFound, ReadModelUnavailable
 from gateway.queries.log_order import merged_log
-from gateway.queries.model import FINAL, AttemptOfJob, Job, LogLine, Track, newer, track_of
+from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
+from gateway.queries.projection import Known
 from gateway.queries.read_model import Cursor, JobFilter, ReadModel
+from gateway.queries.rows import job_of, track_of
 from gateway.queries.tail import JobTail
+from read_model.merge import State, joined, row_of
+from read_model.tables import JOBS, TRACKS, Row, Table
 
 _ID: Final = re.compile(JOB_ID_PATTERN)
 _ATTEMPT_ID: Final = re.compile(ATTEMPT_ID_PATTERN)
+_MUSIC: Final = frozenset({None, "music"})
+"""Until its request has arrived, a track's modality is not known."""
 T = TypeVar("T")
 
 
@@ -44,13 +51,13 @@ class Lookup:
         """One job."""
         if not _ID.match(job_id):
             raise NotFound("job", job_id)
-        tailed = _own(self._tail.known(job_id).job, tenant)
+        tailed = _own(self._tail.known(job_id), tenant)
         try:
-            job = newer(await self._reads.job(job_id, tenant), tailed)
+            job = job_of(joined(await self._reads.job(job_id, tenant), tailed))
         except ReadModelUnavailable:
-            if tailed is None:
+            if (tailed_job := job_of(tailed)) is None:
                 raise
-            return Found(tailed, stale=True)
+            return Found(tailed_job, stale=True)
         if job is None:
             raise NotFound("job", job_id)
         return Found(job)
@@ -59,7 +66,7 @@ class Lookup:
         """One job as the read model has it; None also where that does not answer within 2 s."""
         try:
             async with asyncio.timeout(1.5):  # Giving the connection back may take the rest.
-                return await self._reads.job(job_id, tenant)
+                return job_of(await self._reads.job(job_id, tenant))
         except (ReadModelUnavailable, TimeoutError):
             return None
 
@@ -76,14 +83,13 @@ class Lookup:
         """One track."""
         if not _ID.match(track_id):
             raise NotFound("track", track_id)
-        job = _own(self._tail.job_of_track(track_id), tenant)
-        tailed = None if job is None else track_of(job)
+        tailed = _own(self._tail.of_track(track_id), tenant)
         try:
-            track = _newer_track(await self._reads.track(track_id, tenant), tailed)
+            track = track_of(joined(await self._reads.track(track_id, tenant), tailed))
         except ReadModelUnavailable:
-            if tailed is None:
+            if (tailed_track := track_of(tailed)) is None:
                 raise
-            return Found(tailed, stale=True)
+            return Found(tailed_track, stale=True)
         if track is None:
             raise NotFound("track", track_id)
         return Found(track)
@@ -116,34 +122,35 @@ class Lookup:
 
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
         """Some jobs, the newest first."""
-        merged = {job.job_id: job for job in await self._reads.jobs(tenant, wanted, below, limit)}
-        for tailed in self._tail.recent(tenant, now):
-            job = newer(merged.get(tailed.job_id), tailed)
-            if job is not None:
-                merged[tailed.job_id] = job
-        taken = (job for job in merged.values() if wanted.takes(job))
-        return _page(taken, lambda job: (job.requested_at, job.job_id), below, limit)
+        stored = await self._reads.jobs(tenant, wanted, below, limit)
+        jobs = map(job_of, _newest(JOBS, stored, self._tail.recent(tenant, now), below))
+        return list(islice((job for job in jobs if job is not None and wanted.takes(job)), limit))
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> list[Track]:
         """Some tracks, the newest first."""
-        merged = {track.track_id: track for track in await self._reads.tracks(tenant, below, limit)}
-        for job in self._tail.recent(tenant, now):
-            track = _newer_track(merged.get(job.track_id), track_of(job))
-            if track is not None:
-                merged[job.track_id] = track
-        return _page(merged.values(), lambda track: (track.created_at, track.track_id), below, limit)
+        stored = await self._reads.tracks(tenant, below, limit)
+        tracks = map(track_of, _newest(TRACKS, stored, self._tail.recent(tenant, now), below))
+        return list(islice((track for track in tracks if track is not None and track.modality in _MUSIC), limit))
 
 
-def _page(things: Iterable[T], key: Callable[[T], tuple[datetime, str]], below: Cursor | None, limit: int) -> list[T]:
-    left = (thing for thing in things if below is None or key(thing) < below)
-    return sorted(left, key=key, reverse=True)[:limit]
+def _newest(
+    table: Table, stored: Mapping[str, State], tailed: Iterable[tuple[Row, State]], below: Cursor | None
+) -> list[State]:
+    """What both sources know of each row of a table, the newest first."""
+    states = dict(stored)
+    for job, state in tailed:
+        key = job[table.keys[0]]
+        states[key] = joined(stored[key], state) if key in stored else state
+    placed = []
+    for key, state in states.items():
+        row = state.get((table, key))
+        at = None if row is None else (row["requested_at"] or row["first_at"], key)
+        if at is not None and (below is None or at < below):
+            placed.append((at, state))
+    return [state for _, state in sorted(placed, key=lambda each: each[0], reverse=True)]
 
 
-def _newer_track(stored: Track | None, tailed: Track | None) -> Track | None:
-    if stored is None or tailed is None:
-        return stored or tailed
-    return stored if stored.status in FINAL else tailed
-
-
-def _own(job: Job | None, tenant: str) -> Job | None:
-    return job if job is not None and job.tenant == tenant else None
+def _own(known: Known, tenant: str) -> State:
+    """The rows that are known of a job, where it is the tenant's."""
+    row = row_of(known.state, JOBS)
+    return known.state if row is not None and row["tenant"] == tenant else {}

@@ -1,9 +1,9 @@
-"""What the gateway knows of a job, whether the tail or the read model told it."""
+"""Jobs, attempts and tracks as the gateway answers them, made from rows of the read model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.ids import AttemptId, JobId, attempt_id_for
 from contracts.messages.attempts import Artifact, AttemptState
-from contracts.messages.jobs import AttemptOutcome, CancelEffect, JobStatus, PlannedRoute
+from contracts.messages.jobs import AttemptOutcome, CancelEffect, JobStatus
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 FINAL_ATTEMPT: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
@@ -24,11 +24,6 @@ class StoredArtifact(Artifact):
     """When it was deleted; None: it is kept."""
     kept_days: float | None = None
     """The rule by which it was."""
-
-
-def expired_at(artifact: Artifact) -> datetime | None:
-    """When a file was deleted; None where it is kept."""
-    return artifact.expired_at if isinstance(artifact, StoredArtifact) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +43,13 @@ class Attempt:
     cost_usd: float | None = None
     late: bool = False
     """It said more after it had ended; the job goes by what it had said first."""
-    late_artifacts: tuple[Artifact, ...] = ()
+    late_artifacts: tuple[StoredArtifact, ...] = ()
     """Files it made that are not the job's result."""
     resolve_by: datetime | None = None
     """When silence about a lost submit becomes an answer."""
     submitting_at: datetime | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
-    updated_at: datetime | None = None
 
     @property
     def code(self) -> str | None:
@@ -73,15 +67,13 @@ class Job:
     status: JobStatus
     version: int
     requested_at: datetime
-    updated_at: datetime
     model: str | None = None
     provider: Provider | None = None
     deadline_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    plan: tuple[PlannedRoute, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[StoredArtifact, ...] = ()
     artifacts_of: str | None = None
     """The attempt whose folder in the store the artifacts lie in."""
     cost_usd: float | None = None
@@ -161,51 +153,6 @@ class AttemptOfJob:
     """What its client asked for; empty where that is not known yet."""
 
 
-def newer(stored: Job | None, tailed: Job | None) -> Job | None:
-    """What both together know: the newer version, with the attempts as the read model tells them where it can."""
-    if stored is None or tailed is None:
-        return stored or tailed
-    attempts = _attempts(stored.attempts, tailed.attempts)
-    # Whoever has not seen the request itself goes by what came of it, which is later.
-    requested_at = min(stored.requested_at, tailed.requested_at)
-    cancel_asked_at = stored.cancel_asked_at or tailed.cancel_asked_at
-    if tailed.version <= stored.version:
-        return replace(stored, attempts=attempts, requested_at=requested_at, cancel_asked_at=cancel_asked_at)
-    return replace(
-        tailed,
-        requested_at=requested_at,
-        model=tailed.model or stored.model,
-        deadline_at=tailed.deadline_at or stored.deadline_at,
-        started_at=tailed.started_at or stored.started_at,
-        metadata=tailed.metadata or stored.metadata,
-        fingerprint=tailed.fingerprint or stored.fingerprint,
-        trace_id=tailed.trace_id or stored.trace_id,
-        cancel_asked_at=cancel_asked_at,
-        attempts=attempts,
-    )
-
-
-def _attempts(stored: tuple[Attempt, ...], tailed: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    merged = {attempt.n: attempt for attempt in stored}
-    for attempt in tailed:
-        known = merged.get(attempt.n)
-        if known is None:
-            merged[attempt.n] = attempt
-        elif attempt.state in FINAL_ATTEMPT and known.state not in FINAL_ATTEMPT:
-            merged[attempt.n] = replace(
-                known,
-                state=attempt.state,
-                kind=attempt.kind or known.kind,
-                error_code=attempt.error_code or known.error_code,
-                http_status=attempt.http_status or known.http_status,
-                message=attempt.message or known.message,
-                cost_usd=known.cost_usd if attempt.cost_usd is None else attempt.cost_usd,
-                finished_at=attempt.finished_at or known.finished_at,
-                updated_at=attempt.updated_at,
-            )
-    return tuple(merged[n] for n in sorted(merged))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
     """The music a job makes; who made it and the file are known once it is made."""
@@ -214,6 +161,7 @@ class Track:
     job_id: str
     status: JobStatus
     created_at: datetime
+    modality: str | None = None
     provider: Provider | None = None
     model: str | None = None
     artifact_name: str | None = None
@@ -221,22 +169,3 @@ class Track:
     expired_at: datetime | None = None
     """When its file was deleted; None: it is kept."""
     finished_at: datetime | None = None
-
-
-def track_of(job: Job) -> Track:
-    """A job's track, as far as the job tells."""
-    made = job.status == "succeeded"
-    files = job.artifacts if made else ()
-    file = next((each for each in files if each.content_type.startswith("audio/")), files[0] if files else None)
-    return Track(
-        track_id=job.track_id,
-        job_id=job.job_id,
-        status=job.status,
-        created_at=job.requested_at,
-        provider=job.provider if made else None,
-        model=job.model if made else None,
-        artifact_name=file.name if file else None,
-        duration_s=file.duration_s if file else None,
-        expired_at=expired_at(file) if file else None,
-        finished_at=job.finished_at,
-    )

@@ -7,30 +7,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import asyncpg
-
 from chassis.postgres.pool import TRANSIENT
 from contracts.generation import Provider
 from contracts.messages.jobs import JobStatus
 from gateway.queries.database import NOT_MADE, Database
 from gateway.queries.errors import ReadModelUnavailable
-from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
-from gateway.queries.rows import attempt_of_job, by_job, job_of, log_line_of, track_of_row
+from gateway.queries.model import AttemptOfJob, Job, LogLine
+from gateway.queries.rows import attempt_of_job, log_line_of
+from read_model.merge import State, with_reports
+from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
 AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, *NOT_MADE)
 
 _JOB_COLUMNS = """
-job_id, track_id, tenant, status, model, provider, attempt_id, version, error, cost_usd, fingerprint, metadata,
-requested_at, started_at, finished_at, deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
+job_id, track_id, tenant, status, requested_model, planned_model, plan, provider, attempt_id, version, plan_version,
+placed_version, error, cost_usd, fingerprint, metadata, asked_at AS requested_at, first_at, started_at, finished_at,
+deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
 """
 # The columns are a constant of this module; everything that clients say travels as a parameter.
 _ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE job_id = $1 AND tenant = $2 AND track_id IS NOT NULL"  # noqa: S608
 _JOBS = f"""
-SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs
+SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs j
 WHERE tenant = $1 AND track_id IS NOT NULL
   AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR provider = $3) AND ($4::text IS NULL OR model = $4)
   AND ($5::timestamptz IS NULL OR (requested_at, job_id) < ($5, $6))
-ORDER BY requested_at DESC, job_id DESC LIMIT $7
+ORDER BY j.requested_at DESC, job_id DESC LIMIT $7
 """  # noqa: S608
 _ATTEMPTS = "SELECT * FROM log_sink.v_attempts WHERE job_id = ANY($1::text[]) ORDER BY job_id, n"
 # A job's own row may come later than its attempts', from another topic; until then the attempt is nobody's.
@@ -52,10 +53,10 @@ ORDER BY a.first_at DESC, a.attempt_id DESC LIMIT $6
 """
 _ARTIFACTS = "SELECT * FROM log_sink.v_artifacts WHERE job_id = ANY($1::text[]) ORDER BY attempt_id, name"
 _LOG = "SELECT * FROM log_sink.v_job_log WHERE job_id = $1 ORDER BY time, seq"
-_TRACK_COLUMNS = (
-    "track_id, job_id, status, provider, model, artifact_name, duration_s, created_at, finished_at, updated_at, "
-    "expired_at"
-)
+_TRACK_COLUMNS = """
+track_id, job_id, tenant, modality, status, version, provider, model, attempt_id, artifact_name, content_type,
+duration_s, asked_at AS requested_at, first_at, finished_at, updated_at, expired_at
+"""
 _ONE_TRACK = f"SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks WHERE track_id = $1 AND tenant = $2"  # noqa: S608
 _TRACKS = f"""
 SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks
@@ -90,14 +91,13 @@ class ReadModel:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def job(self, job_id: str, tenant: str) -> Job | None:
-        """One job, with its attempts and files."""
-        rows = await self._fetch("this job", _ONE_JOB, job_id, tenant)
-        found = await self._with_parts("this job", rows)
-        return found[0] if found else None
+    async def job(self, job_id: str, tenant: str) -> State:
+        """The rows of one job, with those of its attempts and files; empty where there is none."""
+        jobs = await self._with_parts("this job", await self._fetch("this job", _ONE_JOB, job_id, tenant))
+        return jobs.get(job_id, {})
 
-    async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int) -> list[Job]:
-        """Some jobs, the newest first."""
+    async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int) -> dict[str, State]:
+        """The rows of some jobs by their ids, the newest first."""
         at, last_id = below or (None, None)
         subject = "the list of jobs"
         conditions = (wanted.status, wanted.provider, wanted.model)
@@ -109,16 +109,16 @@ class ReadModel:
         """A job's log."""
         return [log_line_of(row) for row in await self._fetch("the job's log", _LOG, job_id)]
 
-    async def track(self, track_id: str, tenant: str) -> Track | None:
-        """One track."""
+    async def track(self, track_id: str, tenant: str) -> State:
+        """The row of one track; empty where there is none."""
         rows = await self._fetch("this track", _ONE_TRACK, track_id, tenant)
-        return track_of_row(rows[0]) if rows else None
+        return with_reports({}, [(TRACKS, row) for row in rows])
 
-    async def tracks(self, tenant: str, below: Cursor | None, limit: int) -> list[Track]:
-        """Some tracks, the newest first."""
+    async def tracks(self, tenant: str, below: Cursor | None, limit: int) -> dict[str, State]:
+        """The rows of some tracks by their ids, the newest first."""
         at, last_id = below or (None, None)
         rows = await self._fetch("the list of tracks", _TRACKS, tenant, at, last_id, limit)
-        return [track_of_row(row) for row in rows]
+        return {row["track_id"]: with_reports({}, [(TRACKS, row)]) for row in rows}
 
     async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob | None:
         """One attempt."""
@@ -144,17 +144,16 @@ class ReadModel:
         rows = await self._fetch("the run", _OF_RUN_OR_ADDRESS, provider, provider_ref, attempt_id)
         return {row["attempt_id"]: row["provider_ref"] for row in rows}
 
-    async def _with_parts(self, subject: str, rows: Sequence[asyncpg.Record]) -> list[Job]:
-        if not rows:
-            return []
-        ids = [row["job_id"] for row in rows]
-        attempts = by_job(await self._fetch(subject, _ATTEMPTS, ids))
-        artifacts = by_job(await self._fetch(subject, _ARTIFACTS, ids))
-        return [job_of(row, attempts[row["job_id"]], artifacts[row["job_id"]]) for row in rows]
+    async def _with_parts(self, subject: str, jobs: Sequence[Row]) -> dict[str, State]:
+        parts: dict[str, list[tuple[Table, Row]]] = {row["job_id"]: [(JOBS, row)] for row in jobs}
+        for table, sql in ((ATTEMPTS, _ATTEMPTS), (ARTIFACTS, _ARTIFACTS)) if jobs else ():
+            for row in await self._fetch(subject, sql, list(parts)):
+                parts[row["job_id"]].append((table, row))
+        return {job_id: with_reports({}, rows) for job_id, rows in parts.items()}
 
-    async def _fetch(self, subject: str, sql: str, *arguments: object) -> list[asyncpg.Record]:
+    async def _fetch(self, subject: str, sql: str, *arguments: object) -> list[Row]:
         try:
             async with self._database.asked() as lease:
-                return await lease.connection.fetch(sql, *arguments)
+                return [dict(row) for row in await lease.connection.fetch(sql, *arguments)]
         except AWAY as error:
             raise ReadModelUnavailable(subject) from error

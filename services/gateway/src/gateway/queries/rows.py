@@ -1,50 +1,48 @@
-"""How the read model's rows become what the gateway works with."""
+"""How the read model's rows, PostgreSQL's and the tail's, become what the gateway works with. Pure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-import asyncpg
-
 from contracts.messages.jobs import AttemptOutcome
-from gateway.queries.model import Attempt, AttemptOfJob, Job, LogLine, StoredArtifact, Track
-
-Row = asyncpg.Record
-
-
-def by_job(rows: Iterable[Row]) -> defaultdict[str, list[Row]]:
-    """The rows of each job."""
-    grouped: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[row["job_id"]].append(row)
-    return grouped
+from gateway.queries.model import FINAL, FINAL_ATTEMPT, Attempt, AttemptOfJob, Job, LogLine, StoredArtifact, Track
+from read_model.implied import IMPLIED
+from read_model.merge import State, row_of, rows_of
+from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row
 
 
-def job_of(row: Row, attempts: Sequence[Row], artifacts: Sequence[Row]) -> Job:
-    """A job, with its attempts and files."""
+def job_row(state: State) -> Row | None:
+    """The job's own row; None where nothing but a request to cancel it was reported."""
+    row = row_of(state, JOBS)
+    return None if row is None or row["track_id"] is None else row
+
+
+def job_of(state: State) -> Job | None:
+    """The job that the rows of `state` are about; None where nothing but a request to cancel it was reported."""
+    row = job_row(state)
+    if row is None:
+        return None
     error = row["error"] or {}
-    made = [each for each in artifacts if each["attempt_id"] == row["attempt_id"] and row["status"] == "succeeded"]
+    files = [file for _, file in sorted(rows_of(state, ARTIFACTS).items())]
+    own = [file for file in files if row["status"] == "succeeded" and file["attempt_id"] == row["attempt_id"]]
     return Job(
         job_id=row["job_id"],
         track_id=row["track_id"],
         tenant=row["tenant"],
         status=row["status"],
         version=row["version"],
-        requested_at=row["requested_at"],
-        updated_at=row["updated_at"],
-        model=row["model"],
+        requested_at=row["requested_at"] or row["first_at"],
+        model=row["planned_model"] if row["requested_model"] is None else row["requested_model"],
         provider=row["provider"],
         deadline_at=row["deadline_at"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         attempts=tuple(
-            attempt_of(each, [file for file in artifacts if file["attempt_id"] == each["attempt_id"]])
-            for each in attempts
+            attempt_of(each, [file for file in files if _is_late(file, each, row)]) for each in _attempts(state, row)
         ),
-        artifacts=tuple(_artifact(each) for each in made),
-        artifacts_of=row["attempt_id"] if made else None,
+        artifacts=tuple(_artifact(each) for each in own),
+        artifacts_of=row["attempt_id"] if own else None,
         cost_usd=row["cost_usd"],
         error_kind=error.get("kind"),
         error_message=error.get("message"),
@@ -57,29 +55,50 @@ def job_of(row: Row, attempts: Sequence[Row], artifacts: Sequence[Row]) -> Job:
     )
 
 
-def attempt_of(row: Row, artifacts: Sequence[Row]) -> Attempt:
-    """An attempt; of its files it keeps those that are not its job's."""
-    # What comes late is not the job's, even while the job is still under way elsewhere.
-    late = [each for each in artifacts if each["late"] or row["late"]]
+def _is_late(file: Row, attempt: Row, job: Row) -> bool:
+    """Whether a file is the attempt's and came too late for its job, even while the job is under way elsewhere."""
+    if file["attempt_id"] != attempt["attempt_id"]:
+        return False
+    made_the_job = job["status"] == "succeeded" and job["attempt_id"] == attempt["attempt_id"]
+    return bool(attempt.get("late")) or (job["status"] in FINAL and not made_the_job)
+
+
+def _attempts(state: State, job: Row) -> list[Row]:
+    """The attempts in the order of their numbers, including those that only the job's events report.
+
+    Where the job's events report the end of an attempt and the attempt's own do not yet, it has ended as the job's say.
+    """
+    rows = rows_of(state, ATTEMPTS)
+    for key, implied in rows_of(state, IMPLIED).items():
+        known = rows.get(key)
+        if known is None:
+            routes = (route for route in job["plan"] or () if route["provider"] == implied["provider"])
+            rows[key] = {**implied, "endpoint": next((route["endpoint"] for route in routes), None)}
+        elif implied["state"] in FINAL_ATTEMPT and known["state"] not in FINAL_ATTEMPT:
+            rows[key] = {**known, **{name: value for name, value in implied.items() if value is not None}}
+    return sorted(rows.values(), key=lambda row: row["n"])
+
+
+def attempt_of(row: Row, late_artifacts: Iterable[Row] = ()) -> Attempt:
+    """An attempt, with those of its files that are not its job's; the row may lack what only its own events tell."""
     return Attempt(
         n=row["n"],
         provider=row["provider"],
         state=row["state"],
         endpoint=row["endpoint"],
-        provider_ref=row["provider_ref"],
-        queue_position=row["queue_position"],
+        provider_ref=row.get("provider_ref"),
+        queue_position=row.get("queue_position"),
         kind=row["error_kind"],
         error_code=row["error_code"],
         http_status=row["http_status"],
         message=row["message"],
         cost_usd=row["cost_usd"],
-        late=row["late"],
-        late_artifacts=tuple(_artifact(each) for each in late),
-        resolve_by=row["resolve_by"],
-        submitting_at=row["submitting_at"],
-        submitted_at=row["submitted_at"],
+        late=bool(row.get("late")),
+        late_artifacts=tuple(_artifact(each) for each in late_artifacts),
+        resolve_by=row.get("resolve_by"),
+        submitting_at=row.get("submitting_at"),
+        submitted_at=row.get("submitted_at"),
         finished_at=row["finished_at"],
-        updated_at=row["updated_at"],
     )
 
 
@@ -90,7 +109,7 @@ def attempt_of_job(row: Row) -> AttemptOfJob:
         job_id=row["job_id"],
         track_id=row["track_id"],
         model=row["model"],
-        attempt=replace(attempt_of(row, ()), late=row["late"] or row["has_late_files"]),
+        attempt=replace(attempt_of(row), late=row["late"] or row["has_late_files"]),
         first_at=row["first_at"],
         ambiguous=row["ambiguous"],
         job_status=row["job_status"],
@@ -108,23 +127,27 @@ def _artifact(row: Row) -> StoredArtifact:
         duration_s=row["duration_s"],
         width=row["width"],
         height=row["height"],
-        expired_at=row["expired_at"],
-        kept_days=row["kept_days"],
+        expired_at=row.get("expired_at"),
+        kept_days=row.get("kept_days"),
     )
 
 
-def track_of_row(row: Row) -> Track:
-    """A track."""
+def track_of(state: State) -> Track | None:
+    """The track that the rows of `state` are about; None where none was reported."""
+    row = row_of(state, TRACKS)
+    if row is None:
+        return None
     return Track(
         track_id=row["track_id"],
         job_id=row["job_id"],
         status=row["status"],
-        created_at=row["created_at"],
+        created_at=row["requested_at"] or row["first_at"],
+        modality=row["modality"],
         provider=row["provider"],
         model=row["model"],
         artifact_name=row["artifact_name"],
         duration_s=row["duration_s"],
-        expired_at=row["expired_at"],
+        expired_at=row.get("expired_at"),
         finished_at=row["finished_at"],
     )
 

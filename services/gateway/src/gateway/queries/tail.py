@@ -13,6 +13,9 @@ from contracts.envelope import Envelope
 from contracts.messages.requests import JobRequested
 from gateway.queries.model import Job
 from gateway.queries.projection import Known, fold
+from gateway.queries.rows import job_row
+from read_model.merge import State
+from read_model.tables import Row
 
 MAX_JOBS: Final = 50_000
 MAX_BYTES: Final = 128 * 1024 * 1024
@@ -41,12 +44,12 @@ class JobTail:
         if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
             return  # It will not be run: a repeat of it must not be taken for accepted.
         job_id = envelope.message.job_id
-        known = fold(self._known.get(job_id), envelope)
+        known = fold(self.known(job_id), envelope)
         self._known[job_id] = known
         self._known.move_to_end(job_id)
         self._heard_at[job_id] = time.monotonic()
-        if known.job is not None:
-            self._job_of_track[known.job.track_id] = job_id
+        if (row := job_row(known.state)) is not None:
+            self._job_of_track[row["track_id"]] = job_id
         self._bytes += envelope.size
         self._bytes_of[job_id] = self._bytes_of.get(job_id, 0) + envelope.size
         while len(self._known) > self._max_jobs or self._bytes > self._max_bytes:
@@ -59,27 +62,30 @@ class JobTail:
         job_id, forgotten = self._known.popitem(last=False)
         self._bytes -= self._bytes_of.pop(job_id)
         self._heard_at.pop(job_id)
-        if forgotten.job is not None:
-            self._job_of_track.pop(forgotten.job.track_id, None)
+        if (row := job_row(forgotten.state)) is not None:
+            self._job_of_track.pop(row["track_id"], None)
 
     def known(self, job_id: str) -> Known:
         """What is known of a job, which may be nothing."""
-        return self._known.get(job_id) or Known(None)
+        return self._known.get(job_id) or Known()
 
-    def job_of_track(self, track_id: str) -> Job | None:
-        """The job that makes this track."""
-        return self.known(self._job_of_track.get(track_id, "")).job
+    def of_track(self, track_id: str) -> Known:
+        """What is known of the job that makes this track, which may be nothing."""
+        return self.known(self._job_of_track.get(track_id, ""))
 
-    def recent(self, tenant: str, now: datetime) -> Iterator[Job]:
-        """A tenant's jobs of which something was heard within the last two minutes, the latest news first."""
+    def recent(self, tenant: str, now: datetime) -> Iterator[tuple[Row, State]]:
+        """A tenant's jobs of which something was heard within the last two minutes, the latest first.
+
+        Each is its own row, and the state with all of its rows.
+        """
         earliest = time.monotonic() - RECENT.total_seconds()
         for job_id, known in reversed(self._known.items()):
             if self._heard_at[job_id] < earliest:
                 return
-            job = known.job
+            row = job_row(known.state)
             # A message about a job that ended long ago, such as what an operator found, does not update the job.
-            if job is not None and job.tenant == tenant and job.updated_at >= now - RECENT:
-                yield job
+            if row is not None and row["tenant"] == tenant and row["updated_at"] >= now - RECENT:
+                yield row, known.state
 
     async def final(self, job_id: str) -> Job:
         """The job once it has ended; waits for it without a limit of its own."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from contracts.failures import FAILURES, FailureKind
-from contracts.messages.attempts import Artifact
-from gateway.queries.model import Attempt, Job, LogLine, Track, expired_at
+from gateway.queries.model import Attempt, Job, LogLine, StoredArtifact, Track
 from gateway.views.cancellation import cancel_told
 from gateway.views.schemas import (
     AcceptedAnswer,
@@ -87,7 +86,7 @@ class Presenter:
         late = f"?attempt={attempt}" if attempt else ""
         return f"{self.job_url(job_id)}/artifacts/{quote(name, safe='')}{late}"
 
-    def _artifact(self, job_id: str, artifact: Artifact, attempt: int | None = None) -> ArtifactAnswer:
+    def _artifact(self, job_id: str, artifact: StoredArtifact, attempt: int | None = None) -> ArtifactAnswer:
         return ArtifactAnswer(
             name=artifact.name,
             url=self._artifact_url(job_id, artifact.name, attempt),
@@ -95,7 +94,7 @@ class Presenter:
             size_bytes=artifact.size_bytes,
             sha256=artifact.sha256,
             duration_s=artifact.duration_s,
-            expired_at=expired_at(artifact),
+            expired_at=artifact.expired_at,
         )
 
     def _attempt(self, job: Job, attempt: Attempt) -> AttemptAnswer:

@@ -19,7 +19,7 @@ def arguments(table: Table, rows: Sequence[Row]) -> list[list[Any]]:
 @cache
 def upsert(table: Table) -> str:
     """The statement that merges any number of reports, several of one key too, into a table."""
-    names = [*table.keys, *(column.name for column in table.columns)]
+    names = [*table.keys, *table.names]
     # asyncpg would take an array of JSON lists for one of two dimensions.
     types = ["text" if column.type == "jsonb" else column.type for column in table.columns]
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(["text"] * len(table.keys) + types, 1))
