@@ -46,6 +46,7 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 	$(BIN)/lint-imports
 	$(BIN)/python -m contracts.documents.generate --check
 	$(BIN)/python -m contracts.documents.diagram --check
+	$(BIN)/python docs/reference.py --check
 	$(BIN)/vulture
 	.ci/dependencies
 
@@ -64,9 +65,10 @@ chaos-short: install ## The five minutes of it that fit into every run
 	$(BIN)/python -m chaos --rows 3,4,6 --rounds 1 --jobs 150 --kills 8 $(if $(SEED),--seed $(SEED))
 
 .PHONY: docs
-docs: install ## Write the schemas, the AsyncAPI document and the README's diagram from the contracts
+docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md
 	$(BIN)/python -m contracts.documents.generate
 	$(BIN)/python -m contracts.documents.diagram
+	$(BIN)/python docs/reference.py
 
 .PHONY: lock
 lock: $(UV) ## Resolve anew, and write requirements.lock

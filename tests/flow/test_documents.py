@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -92,3 +94,9 @@ def test_what_a_document_names_is_there(document: Path) -> None:
 def functions(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_the_reference_documents_are_up_to_date() -> None:
+    command = [sys.executable, "docs/reference.py", "--check"]
+    checked = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (checked.stdout, checked.returncode) == ("", 0)

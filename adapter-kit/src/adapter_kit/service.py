@@ -20,6 +20,7 @@ from adapter_kit.engine.executor import ActionExecutor, CallbackUrl
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.engine.retention import retention_tasks
+from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.provider import Provider
 from adapter_kit.settings import AdapterSettings
 from chassis.artifacts import ArtifactStore
@@ -103,7 +104,7 @@ async def adapter(
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
         ):
             get_logger("adapter_kit").info(
-                "started",
+                AttemptEvent.ADAPTER_STARTED,
                 sdk=sdk,
                 broker=settings.kafka_bootstrap_servers,
                 database=database_name(database_url),

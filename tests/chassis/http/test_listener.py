@@ -14,6 +14,7 @@ import pytest
 from tests.patience import patient
 
 from chassis.http.listener import RESERVED_FILES, bind, places
+from chassis.observability.log_events import HttpEvent
 
 SERVER = """
 import asyncio, resource, sys
@@ -75,7 +76,7 @@ async def test_a_process_without_files_goes_on_answering_and_says_so_once() -> N
         finally:
             for half in halves:
                 half.close()
-    short = [line for line in written if "for want of files" in line]
+    short = [line for line in written if HttpEvent.ACCEPT_FAILED in line]
     assert len(short) == 1
     assert "EMFILE" in short[0]
     assert len(written) < 10

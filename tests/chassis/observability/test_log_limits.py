@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import structlog
 
+from chassis.observability.log_events import DeliveryEvent, HttpEvent
 from chassis.observability.log_limits import OutsideWarnings, Tally
 from chassis.observability.logs import configure_logs, get_logger
+from gateway.log_events import GatewayEvent
 
 
 class Clock:
@@ -57,13 +59,13 @@ def lines() -> Iterator[Lines]:
 def test_a_warning_that_outsiders_cause_is_said_once_a_minute_with_the_number(lines: Lines) -> None:
     log = get_logger("gateway.api.callbacks")
     for n in range(1000):
-        log.warning("callback not taken", reason="bad signature", attempt_id=str(n))
+        log.warning(GatewayEvent.CALLBACK_REJECTED, reason="bad signature", attempt_id=str(n))
     [first] = lines()
     assert first["attempt_id"] == "0"
     assert "suppressed" not in first
     lines.clock.now += 61
-    log.warning("callback not taken", reason="bad signature", attempt_id="1000")
-    log.warning("callback not taken", reason="bad signature", attempt_id="1001")
+    log.warning(GatewayEvent.CALLBACK_REJECTED, reason="bad signature", attempt_id="1000")
+    log.warning(GatewayEvent.CALLBACK_REJECTED, reason="bad signature", attempt_id="1001")
     [second] = lines()
     assert (second["attempt_id"], second["suppressed"]) == ("1000", 999)
 
@@ -71,25 +73,25 @@ def test_a_warning_that_outsiders_cause_is_said_once_a_minute_with_the_number(li
 def test_each_kind_is_said(lines: Lines) -> None:
     log = get_logger("gateway")
     for _ in range(3):
-        log.warning("one thing", reason="a")
-        log.warning("one thing", reason="b")
-        log.warning("another thing")
-        log.error("one thing", reason="a")
+        log.warning(GatewayEvent.CLOCK_DIFFERS, reason="a")
+        log.warning(GatewayEvent.CLOCK_DIFFERS, reason="b")
+        log.warning(GatewayEvent.DATABASE_CLOCK_UNKNOWN)
+        log.error(GatewayEvent.CLOCK_DIFFERS, reason="a")
         for raised in (ValueError("1"), OSError("2")):
-            log.error("a call failed", exc_info=raised)
+            log.error(GatewayEvent.REQUEST_FAILED, exc_info=raised)
     assert len(lines()) == 6
 
 
 @pytest.mark.parametrize("logger", ["orchestrator", "chassis.delivery.consumer", "gatewayish"])
 def test_other_loggers_are_untouched(lines: Lines, logger: str) -> None:
     for _ in range(3):
-        get_logger(logger).warning("attempt failed")
+        get_logger(logger).warning(DeliveryEvent.OFFSETS_NOT_COMMITTED)
     assert len(lines()) == 3
 
 
 def test_what_is_no_warning_is_untouched(lines: Lines) -> None:
     for _ in range(3):
-        get_logger("gateway.api.callbacks").info("callback taken")
+        get_logger("gateway.api.callbacks").info(GatewayEvent.CALLBACK_ACCEPTED)
     assert len(lines()) == 3
 
 
@@ -119,7 +121,7 @@ def test_kinds_without_end_are_not_kept_without_end() -> None:
 
 
 def test_a_tally_says_each_reason_at_once_and_then_once_a_minute(lines: Lines) -> None:
-    tally = Tally(get_logger("chassis.http.server"), "clients were turned away")
+    tally = Tally(get_logger("chassis.http.server"), HttpEvent.CLIENTS_TURNED_AWAY)
     for n in range(100):
         tally.note("malformed", f"10.0.0.{n}")
     tally.note("too slow", "10.0.0.1")

@@ -16,6 +16,7 @@ from adapter_kit.artifacts.unwrapping import TooLarge
 from adapter_kit.attempt.inputs import Collected, CollectFailed
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.http.causes import first_cause
+from adapter_kit.log_events import OutputEvent
 from adapter_kit.media.inspect import Unusable, inspect
 from adapter_kit.media.raw_sound import asks_for_raw, is_named_raw, is_raw_type
 from adapter_kit.port.outcomes import Failure
@@ -98,7 +99,7 @@ class Collector:
                 # Until an operator has changed a setting, the next try ends like this one.
                 return _Miss(Failure(FailureKind.OUTPUT_REFUSED, f"{which}{error}"), final=True)
             case TooLarge():
-                _log.error("an output is larger than SEGUE_MAX_OUTPUT_MB allows", max_bytes=self._max_bytes)
+                _log.error(OutputEvent.OUTPUT_TOO_LARGE, max_bytes=self._max_bytes)
                 return _Miss(Failure(FailureKind.OUTPUT_REFUSED, f"{which}{error}"), final=True)
             case Unconnected() if not reached_before:
                 # A host that was never there for us says nothing about the output: our own network is at fault first.
@@ -113,7 +114,7 @@ class Collector:
                 message = f"{which}the artifact store did not take it ({type(error).__name__})"
                 return _Miss(Failure(FailureKind.STORE_FAILED, message))
             case _:
-                _log.error("an output cannot be collected", exc_info=error)
+                _log.error(OutputEvent.OUTPUT_HANDLING_FAILED, exc_info=error)
                 return _Miss(
                     Failure(FailureKind.STORE_FAILED, f"{which}a fault of Segue's own ({type(error).__name__})")
                 )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Final
 
+from adapter_kit.log_events import OutputEvent
 from chassis.http.egress import EgressPolicy, EgressRefused, Resolve
 from chassis.http.egress_check import blocked_hosts
 from chassis.observability.logs import get_logger
@@ -31,7 +32,7 @@ class RefusalLog:
         if not self._is_due(error.host):
             return
         _log.error(
-            "the egress rules refuse the host of a paid output: the run is billed, its job fails until this is mended",
+            OutputEvent.OUTPUT_HOST_REFUSED,
             host=error.host,
             reason=error.reason,
             remedy=error.remedy,
@@ -41,7 +42,7 @@ class RefusalLog:
         """Log that this machine cannot reach a host."""
         if self._is_due(host):
             _log.error(
-                "no connection to the host of a paid output: the run is billed, its job fails unless this is mended",
+                OutputEvent.OUTPUT_HOST_UNREACHABLE,
                 host=host,
                 reason=why,
                 remedy="let this machine resolve and reach the host on port 443; behind a proxy that opens TLS, set "
@@ -76,7 +77,7 @@ async def tell_blocked_hosts(policy: EgressPolicy, hosts: Sequence[str], resolve
     """Log a warning for each of the hosts that has no address which the egress rules allow; takes seconds at most."""
     for blocked in await blocked_hosts(policy, hosts, resolve=resolve):
         _log.warning(
-            "outputs cannot be fetched from a host that the provider is known to keep them at",
+            OutputEvent.OUTPUT_HOST_BLOCKED,
             host=blocked.host,
             reason=blocked.reason,
             remedy=blocked.remedy,

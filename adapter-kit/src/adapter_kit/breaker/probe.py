@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.log_events import LedgerEvent
 from adapter_kit.port.outcomes import KeyAccepted, KeyRefused, NoAnswer, ProbeOutcome
 from adapter_kit.port.provider import Provider
 from chassis.observability.logs import get_logger
@@ -106,7 +107,7 @@ class CredentialProbe:
                     told = True
                 await self.look()
             except TRANSIENT as problem:
-                self._log.warning("health not written", error=repr(problem))
+                self._log.warning(LedgerEvent.PROVIDER_HEALTH_NOT_WRITTEN, error=repr(problem))
             if not await self._runtime.pause(_jittered(LOOK_EVERY_S)):
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.machine import is_foreign
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.log_events import AttemptEvent, CallbackEvent
 from adapter_kit.metrics import CALLBACKS_ARRIVE, DUPLICATES_SUSPECTED
 from adapter_kit.port.outcomes import Accepted, Broken, Produced, ProviderRef
 from chassis.observability.logs import get_logger
@@ -38,8 +39,13 @@ class CallbackMonitor:
             return False
         DUPLICATES_SUSPECTED.labels(self._provider).inc()
         known = attempt.ref.request_id if attempt.ref else None
-        ids = {"job_id": attempt.job_id, "attempt_id": attempt.attempt_id}
-        self._log.error("the provider has another run of this attempt", ref=ref.request_id, known=known, **ids)
+        self._log.error(
+            AttemptEvent.DUPLICATE_RUN_SUSPECTED,
+            job_id=attempt.job_id,
+            attempt_id=attempt.attempt_id,
+            ref=ref.request_id,
+            known=known,
+        )
         return True
 
     def _now(self, *, arrive: bool) -> None:
@@ -48,9 +54,9 @@ class CallbackMonitor:
         self.callbacks_arrive = arrive
         CALLBACKS_ARRIVE.labels(self._provider).set(arrive)
         if arrive:
-            self._log.info("callbacks arrive; polling thins out", provider=self._provider)
+            self._log.info(CallbackEvent.CALLBACKS_ARRIVE, provider=self._provider)
         else:
-            self._log.warning("a run ended without a callback; polling as usual", provider=self._provider)
+            self._log.warning(CallbackEvent.CALLBACK_MISSING, provider=self._provider)
 
 
 def callbacks_arriving(attempt: Attempt, input_: Input) -> bool | None:

@@ -9,6 +9,7 @@ from adapter_kit.attempt.inputs import CalledBack
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callback_monitor import CallbackMonitor
+from adapter_kit.log_events import CallbackEvent
 from adapter_kit.metrics import CALLBACKS_HEARD
 from adapter_kit.port.outcomes import Callback, ProviderRef
 from adapter_kit.port.provider import Provider
@@ -47,15 +48,23 @@ class Callbacks:
         unknown = [one.attempt_id for one in called if one.attempt_id not in attempts]
         if unknown:
             # One line, however many there are: whoever can write to the topic can write a million.
-            self._log.warning("called back about unknown attempts", count=len(unknown), attempt_id=unknown[0])
+            self._log.warning(CallbackEvent.CALLBACKS_OF_UNKNOWN_ATTEMPTS, count=len(unknown), attempt_id=unknown[0])
         for one in called:
             verdict = self._verdict(one, attempts.get(one.attempt_id))
             CALLBACKS_HEARD.labels(self._provider.name, verdict).inc()
             if verdict == "unknown":
                 continue
             ref, over = (one.callback.ref.request_id, one.callback.over) if one.callback else (None, None)
-            log = self._log.info if verdict == "heard" else self._log.warning
-            log("called back", attempt_id=one.attempt_id, provider_ref=ref, over=over, verdict=verdict)
+            if verdict == "heard":
+                self._log.info(CallbackEvent.CALLBACK_RECEIVED, attempt_id=one.attempt_id, provider_ref=ref, over=over)
+                continue
+            self._log.warning(
+                CallbackEvent.CALLBACK_NOT_APPLIED,
+                attempt_id=one.attempt_id,
+                provider_ref=ref,
+                over=over,
+                verdict=verdict,
+            )
 
     def _verdict(self, one: _Called, attempt: Attempt | None) -> str:
         if attempt is None:

@@ -25,6 +25,7 @@ from adapter_kit.engine.executor import ActionExecutor
 from adapter_kit.engine.ledger import Lease, Stepped
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.telemetry import report_end
+from adapter_kit.log_events import LedgerEvent
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.port.outcomes import Failure
 from chassis.kafka.outbox import Outbox
@@ -112,7 +113,7 @@ class ClaimLoop:
                 while current is not None and current.action is not None:
                     current = await self._step(current, current.action)
             except Exception:  # noqa: BLE001 - the lease runs out, and the row is due again for whoever claims it
-                self._log.exception("driving failed")
+                self._log.exception(LedgerEvent.ATTEMPT_WORKER_FAILED)
             finally:
                 self._free += 1
                 self._due.wake()
@@ -161,7 +162,7 @@ class ClaimLoop:
             try:
                 kept = await ledger.renew(self._pool, list(self._held))
             except TRANSIENT as error:
-                self._log.warning("leases not renewed", error=repr(error))
+                self._log.warning(LedgerEvent.LEASES_NOT_RENEWED, error=repr(error))
                 continue
             self._held.update({lease: before for lease in kept if lease in self._held})
 

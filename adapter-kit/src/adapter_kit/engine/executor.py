@@ -15,6 +15,7 @@ from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, I
 from adapter_kit.attempt.model import LEASE_S, Attempt
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.reconciler import SEARCH_LIMIT_S, Reconciler
+from adapter_kit.log_events import AttemptEvent, OutputEvent
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.port.outcomes import (
     Accepted,
@@ -92,27 +93,32 @@ class ActionExecutor:
             case Collect():
                 collected = await self._collector.collect(attempt)
                 if isinstance(collected, CollectFailed):
-                    failure = collected.failure
-                    log = self._log.error if collected.final else self._log.warning
-                    log("output_not_collected", kind=failure.kind, message=failure.message, final=collected.final)
+                    self._log_uncollected(collected)
                 return collected
             case Check():
                 run = _run(attempt)
                 state = Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
                 if isinstance(state, NoAnswer):
-                    self._log.warning("the provider does not say how the run stands", reason=state.reason)
+                    self._log.warning(AttemptEvent.RUN_STATUS_UNKNOWN, reason=state.reason)
                 elif isinstance(state, OutputPending | Missing):
-                    self._log.warning("output_not_there_yet", reason=state.reason)
+                    self._log.warning(AttemptEvent.OUTPUT_PENDING, reason=state.reason)
                 elif isinstance(state, Unreadable):
-                    self._log.error("result_not_readable", reason=state.reason, raw=state.raw)
+                    self._log.error(AttemptEvent.RESULT_UNREADABLE, reason=state.reason, raw=state.raw)
                 return Checked(state, self._callback_monitor.callbacks_arrive)
             case Cancel():
                 run = _run(attempt)
                 outcome = Missing("no reference") if run is None else await self._bounded(self._provider.cancel(run))
-                self._log.info("cancel sent", reason=attempt.cancel_reason, answer=type(outcome).__name__)
+                self._log.info(AttemptEvent.CANCEL_SENT, reason=attempt.cancel_reason, answer=type(outcome).__name__)
                 return CancelAnswered(outcome)
             case _:
                 assert_never(action)
+
+    def _log_uncollected(self, collected: CollectFailed) -> None:
+        kind, message = collected.failure.kind, collected.failure.message
+        if collected.final:
+            self._log.error(OutputEvent.OUTPUT_NOT_COLLECTED, kind=kind, message=message)
+        else:
+            self._log.warning(OutputEvent.OUTPUT_COLLECTION_RETRIED, kind=kind, message=message)
 
     async def _post(self, attempt: Attempt, held_at: HeldAt) -> SubmitOutcome:
         if monotonic() - held_at() > LEASE_S / 2:
@@ -127,12 +133,12 @@ class ActionExecutor:
             run_within_s=attempt.run_within_s,
             webhook_url=self._callback_url(attempt),
         )
-        self._log.info("submitting", endpoint=attempt.endpoint)
+        self._log.info(AttemptEvent.SUBMITTING, endpoint=attempt.endpoint)
         try:
             async with asyncio.timeout(attempt.submit_timeout_s + 5):
                 outcome = await self._provider.submit(submission)
         except Exception as error:  # noqa: BLE001 - after an unforeseen error nobody knows what was delivered
-            self._log.exception("the submit raised")
+            self._log.exception(AttemptEvent.SUBMIT_RAISED)
             outcome = Unclear(error_in_words(error))
         self._hear(outcome)
         return outcome
@@ -140,19 +146,25 @@ class ActionExecutor:
     def _hear(self, outcome: SubmitOutcome) -> None:
         match outcome:
             case Accepted(ref):
-                self._log.info("accepted", provider_ref=ref.request_id)
+                self._log.info(AttemptEvent.SUBMIT_ACCEPTED, provider_ref=ref.request_id)
             case CallbackRefused(failure):
-                told = "refused for the address of our callbacks: check SEGUE_PUBLIC_URL; the run goes on being polled"
-                self._log.error(told, message=failure.message, http_status=failure.http_status)
+                self._log.error(
+                    AttemptEvent.CALLBACK_URL_REFUSED, message=failure.message, http_status=failure.http_status
+                )
             case Refused(failure):
-                said = {"kind": failure.kind, "error_code": failure.code, "http_status": failure.http_status}
-                self._log.warning("refused", message=failure.message, **said)
+                self._log.warning(
+                    AttemptEvent.SUBMIT_REFUSED,
+                    message=failure.message,
+                    kind=failure.kind,
+                    error_code=failure.code,
+                    http_status=failure.http_status,
+                )
             case NotSent(reason):
-                self._log.warning("not sent", message=reason)
+                self._log.warning(AttemptEvent.SUBMIT_NOT_SENT, message=reason)
             case Throttled(failure, retry_after_s):
-                self._log.warning("throttled", message=failure.message, retry_after_s=retry_after_s)
+                self._log.warning(AttemptEvent.SUBMIT_THROTTLED, message=failure.message, retry_after_s=retry_after_s)
             case Unclear(reason):
-                self._log.warning("unclear whether it was accepted; it is never sent again", message=reason)
+                self._log.warning(AttemptEvent.SUBMIT_AMBIGUOUS, message=reason)
             case _:
                 assert_never(outcome)
 
@@ -161,7 +173,7 @@ class ActionExecutor:
             async with asyncio.timeout(within_s):
                 return await call
         except Exception as error:  # noqa: BLE001 - asking again is safe, whatever it was
-            self._log.exception("the call raised; it is asked again")
+            self._log.exception(AttemptEvent.CALL_RAISED)
             return NoAnswer(error_in_words(error))
 
 

@@ -18,6 +18,7 @@ from adapter_kit.attempt.model import LEASE_S, Attempt, Step
 from adapter_kit.breaker.policy import Admitted, Held, Shut
 from adapter_kit.breaker.store import BreakerStore, LockedBreakers, concerns_breaker
 from adapter_kit.engine.telemetry import report_ambiguity, report_late
+from adapter_kit.log_events import LedgerEvent
 from adapter_kit.port.outcomes import ProviderRef
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
@@ -168,7 +169,7 @@ def _advance_each(
         try:
             stepped.append(_advance(transaction, known, _turn(known.attempt, locked_breakers, transaction.now)))
         except Exception:  # noqa: BLE001 - a row that no step can be made of must not hold up all others
-            _log.exception("no step can be made of an attempt; it is put off", attempt_id=known.attempt.attempt_id)
+            _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=known.attempt.attempt_id)
             stuck.append(known.attempt.attempt_id)
     return stepped, stuck
 

@@ -15,6 +15,7 @@ from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, I
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.ledger import Stepped
+from adapter_kit.log_events import LedgerEvent
 from adapter_kit.port.outcomes import Failure, NoAnswer, Unclear
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
@@ -58,7 +59,7 @@ class OutcomeWriter:
 
     async def _write(self, told: Sequence[_Told]) -> None:
         def waits(error: BaseException) -> None:
-            self._log.warning("outcomes wait for the database", outcomes=len(told), error=repr(error))
+            self._log.warning(LedgerEvent.OUTCOMES_POSTPONED, outcomes=len(told), error=repr(error))
 
         try:
             # An answer to a paid POST is worth waiting for: it is held until the database is back.
@@ -69,7 +70,7 @@ class OutcomeWriter:
                 for one in told:
                     await self._write([one])
                 return
-            self._log.exception("an outcome cannot be written", attempt_id=told[0].attempt_id)
+            self._log.exception(LedgerEvent.OUTCOME_NOT_WRITTEN, attempt_id=told[0].attempt_id)
             plainer = replace(told[0], input_=storable(told[0].input_))
             if plainer != told[0]:
                 await self._write([plainer])

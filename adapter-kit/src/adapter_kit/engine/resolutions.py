@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from adapter_kit.attempt.inputs import Resolved
 from adapter_kit.engine import ledger
+from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.outcomes import ProviderRef
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
@@ -28,25 +28,27 @@ async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveA
         elif (owner := owners.setdefault(one.provider_ref, one.attempt_id)) == one.attempt_id:
             taken.append((one.attempt_id, Resolved(ProviderRef(one.provider_ref, {}), one.occurred_at)))
         else:
-            ids = {"job_id": one.job_id, "attempt_id": one.attempt_id}
-            _log.error("an operator's verdict names another attempt's run", ref=one.provider_ref, owner=owner, **ids)
+            _log.error(
+                AttemptEvent.RESOLUTION_NAMES_OTHER_RUN,
+                job_id=one.job_id,
+                attempt_id=one.attempt_id,
+                ref=one.provider_ref,
+                owner=owner,
+            )
     stepped = await ledger.apply(transaction, taken)
     unknown = [attempt_id for attempt_id, _ in taken if attempt_id not in stepped]
     if unknown:
         # One line, however many there are: whoever can write to the topic can write a million.
-        said: dict[str, Any] = {"count": len(unknown), "attempt_id": unknown[0]}
-        transaction.after_commit(partial(_log.warning, "an operator's verdict about an unknown attempt", **said))
+        transaction.after_commit(
+            lambda: _log.warning(AttemptEvent.RESOLUTION_OF_UNKNOWN_ATTEMPT, count=len(unknown), attempt_id=unknown[0])
+        )
     for attempt_id, verdict in taken:
         if attempt_id not in stepped:
             continue
         state = stepped[attempt_id].attempt.state
         ref = verdict.ref.request_id if verdict.ref else None
-        transaction.after_commit(_Telling(attempt_id, ref, state))
+        transaction.after_commit(partial(_log_resolved, attempt_id, ref, state))
 
 
-class _Telling:
-    def __init__(self, attempt_id: AttemptId, ref: str | None, state: str) -> None:
-        self._said = {"attempt_id": attempt_id, "provider_ref": ref, "state": state}
-
-    def __call__(self) -> None:
-        _log.warning("an operator resolved an attempt", **self._said)
+def _log_resolved(attempt_id: AttemptId, ref: str | None, state: str) -> None:
+    _log.warning(AttemptEvent.ATTEMPT_RESOLVED, attempt_id=attempt_id, provider_ref=ref, state=state)

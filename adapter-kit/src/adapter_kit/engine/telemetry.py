@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from adapter_kit.attempt.inputs import CalledBack, Input, Resolved, Searched, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.log_events import AttemptEvent
 from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, DUPLICATES_SUSPECTED, LATE, RESOLVED
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import Telemetry, context_of
@@ -28,16 +29,16 @@ def report_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) 
     ATTEMPTS_ENDED.labels(attempt.provider, attempt.state, kind).inc()
     began = attempt.submit_started_at or attempt.created_at
     ATTEMPT_SECONDS.labels(attempt.provider, attempt.state).observe((attempt.ended_at - began).total_seconds())
-    said = {"message": attempt.failure.message, "error_code": attempt.failure.code} if attempt.failure else {}
     _log.info(
-        "attempt ended",
+        AttemptEvent.ATTEMPT_ENDED,
         job_id=attempt.job_id,
         track_id=attempt.track_id,
         attempt=attempt.n,
         provider=attempt.provider,
         state=attempt.state,
         kind=kind or None,
-        **said,
+        message=attempt.failure.message if attempt.failure else None,
+        error_code=attempt.failure.code if attempt.failure else None,
     )
     _write_span(attempt, traceparent, began, attempt.ended_at, telemetry)
 
@@ -55,17 +56,17 @@ def report_late(before: Attempt, after: Attempt) -> None:
     """Log and count what is learned of an attempt after its end."""
     if not before.final or before == after:
         return
-    ids = {"job_id": after.job_id, "track_id": after.track_id, "attempt": after.n, "provider": after.provider}
+    log = _log.bind(job_id=after.job_id, track_id=after.track_id, attempt=after.n, provider=after.provider)
     ref = after.ref.request_id if after.ref else None
     if before.ref is None and after.ref is not None:
-        _log.warning("a run that was given up as lost is there after all", provider_ref=ref, **ids)
+        log.warning(AttemptEvent.LOST_RUN_FOUND, provider_ref=ref)
         if before.failure is not None and before.failure.kind is FailureKind.NEVER_ACCEPTED:
             # Its job has gone on to the next provider: this is the double bill that all else is there to prevent.
             DUPLICATES_SUSPECTED.labels(after.provider).inc()
     if after.version > before.version:
         kind = after.failure.kind.value if after.failure else ""
         LATE.labels(after.provider, after.state, kind).inc()
-        _log.warning("learned late how an attempt ended", state=after.state, kind=kind, provider_ref=ref, **ids)
+        log.warning(AttemptEvent.LATE_OUTCOME, state=after.state, kind=kind, provider_ref=ref)
 
 
 _RUNGS: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer", Resolved: "operator"}

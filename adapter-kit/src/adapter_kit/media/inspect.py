@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
+from adapter_kit.log_events import OutputEvent
 from adapter_kit.media import magic
 from adapter_kit.media.containers import Contents, CutOff, boxes_in, elements_in
 from adapter_kit.media.frames import SEARCHED_BYTES, behind_tags, find_frames
@@ -163,7 +164,7 @@ def _tolerant(measure: Callable[[BinaryIO, int], T | None], file: BinaryIO, star
     except (CutOff, Silent, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - hostile bytes make parsers fail in any way, and the kind is known
-        _log.info("a file cannot be measured; it is kept all the same", error=type(error).__name__)
+        _log.info(OutputEvent.MEDIA_NOT_MEASURED, error=type(error).__name__)
         return None
 
 

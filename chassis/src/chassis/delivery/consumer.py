@@ -18,7 +18,7 @@ from aiokafka import TopicPartition
 from opentelemetry.trace import SpanKind
 
 from chassis.delivery.batch_size import BatchSize
-from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher, summaries
+from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher, log_dead_letters
 from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
 from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
 from chassis.delivery.offsets import Offsets, log_starts, past, rewind
@@ -27,6 +27,7 @@ from chassis.delivery.progress import ConsumerProgress
 from chassis.kafka.records import Records, Unreadable, in_turns
 from chassis.kafka.subscriber import batch_subscriber, subscribed
 from chassis.kafka.topic_watch import TopicWatch
+from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import (
     BATCH_RETRIES,
@@ -140,7 +141,7 @@ class BatchConsumer:
             try:
                 await self._offsets.check(consumer, there)
             except AWAY as error:
-                self._log.warning("offsets could not be checked; nothing is consumed before", error=repr(error))
+                self._log.warning(DeliveryEvent.OFFSETS_NOT_CHECKED, error=repr(error))
         return self._offsets.checked(consumer)
 
     async def _on_batch(self, records: Records) -> None:
@@ -153,13 +154,13 @@ class BatchConsumer:
             self._rewind(records)
             self._slower(slow)
         except AWAY as error:
-            self._log.warning("dependency unavailable; the batch is retried", error=repr(error), records=len(records))
+            self._log.warning(DeliveryEvent.BATCH_RETRIED, error=repr(error), records=len(records))
             self._rewind(records)
             # It may be what it was given that made the database go away.
             self._batch_size.too_slow(len(records))
         except Exception:  # noqa: BLE001 - FastStream would swallow it with the position already past the batch
             self._rewind(records)
-            self._log.exception("the delivery itself failed; the batch is polled again")
+            self._log.exception(DeliveryEvent.DELIVERY_FAILED)
             await self._runtime.pause(1)
         finally:
             self._handling.moved_at = None
@@ -172,7 +173,7 @@ class BatchConsumer:
         except DlqLimitExceeded:
             await self._finish(records[: len(done)], done)
             self._rewind(records[len(done) :])
-            self._pause("the handler failed on most of the last messages; consuming pauses")
+            self._pause(DeliveryEvent.CONSUMING_PAUSED)
         except TooSlow as slow:
             await self._finish(records[: len(done)], done)
             self._rewind(records[len(done) :])
@@ -197,7 +198,7 @@ class BatchConsumer:
             self._resume()
         elif isinstance(message, Delivered):
             self._failed_at.add(TopicPartition(message.record.topic, message.record.partition))
-            self._pause("the handler failed on the probe; consuming pauses again")
+            self._pause(DeliveryEvent.PROBE_FAILED)
 
     async def _finish(self, records: Records, done: Sequence[Found], *, whole: bool = False) -> None:
         """Publish the dead letters, and commit; a `whole` batch up to where its poll ended, past what is no record."""
@@ -220,8 +221,7 @@ class BatchConsumer:
 
     async def _bury(self, dead: Sequence[DeadLetter]) -> None:
         await self._handling.retrying(DeadLetterPublisher(self._broker, dead, self._group))
-        for line in summaries(dead):
-            self._log.warning("put into dead letters", **line)
+        log_dead_letters(dead, self._group)
 
     def _found(self, record: ConsumerRecord[bytes, bytes]) -> Found:
         if isinstance(record, Unreadable):
@@ -259,9 +259,9 @@ class BatchConsumer:
             self._batch_size.leave_aside(
                 TopicPartition(message.record.topic, message.record.partition), time.monotonic()
             )
-        self._log.warning("too slow; fewer messages are taken at a time", slow=str(slow), next=self._batch_size.size)
+        self._log.warning(DeliveryEvent.BATCH_SIZE_REDUCED, slow=str(slow), next_size=self._batch_size.size)
 
-    def _pause(self, why: str) -> None:
+    def _pause(self, why: DeliveryEvent) -> None:
         pause_s = self._limit.pause(time.monotonic(), random.uniform(0.75, 1.25))
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(1)
         self._log.critical(why, pause_s=round(pause_s, 1), last_error=self._handling.last_error)
@@ -270,7 +270,7 @@ class BatchConsumer:
         self._limit.resume()
         self._failed_at.clear()
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
-        self._log.info("the handler did the probe; consuming goes on")
+        self._log.info(DeliveryEvent.CONSUMING_RESUMED)
 
     def _not_moving(self) -> str | None:
         why = self._progress.problem()

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from aiokafka import TopicPartition
 
 from chassis.kafka.broker import PRODUCER_BATCH_BYTES, TOO_LARGE, client_of, publish_batch, require_known
+from chassis.observability.log_events import DeliveryEvent
+from chassis.observability.logs import get_logger
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES
 
@@ -30,6 +32,7 @@ _OVERHEAD_BYTES: Final = 1024
 """What Kafka itself adds to a batch of records, generously."""
 _RECORD_BYTES: Final = 64
 """What Kafka itself adds to each record of a batch, generously."""
+_log = get_logger("chassis.delivery.consumer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,21 +184,22 @@ def _printable(text: str) -> str:
     return text[:MAX_REASON_CHARS].encode("utf-8", "replace").decode()
 
 
-def summaries(dead: Sequence[DeadLetter]) -> list[dict[str, str | int]]:
-    """What to log of a batch's dead letters: a line for each kind of error on each topic, the first as the example."""
+def log_dead_letters(dead: Sequence[DeadLetter], group: str) -> None:
+    """Log a batch's dead letters: one record for each kind of error on each topic, with the first as the example."""
     kinds = Counter((letter.record.topic, _kind(letter)) for letter in dead)
     firsts = {(letter.record.topic, _kind(letter)): letter for letter in reversed(dead)}
-    return [
-        {
-            "topic": topic,
-            "kind": kind,
-            "count": count,
-            "first_partition": firsts[topic, kind].record.partition,
-            "first_offset": firsts[topic, kind].record.offset,
-            "first_error": firsts[topic, kind].error,
-        }
-        for (topic, kind), count in kinds.items()
-    ]
+    for (topic, kind), count in kinds.items():
+        first = firsts[topic, kind]
+        _log.warning(
+            DeliveryEvent.DEAD_LETTERED,
+            group=group,
+            topic=topic,
+            kind=kind,
+            count=count,
+            first_partition=first.record.partition,
+            first_offset=first.record.offset,
+            first_error=first.error,
+        )
 
 
 def _kind(letter: DeadLetter) -> str:

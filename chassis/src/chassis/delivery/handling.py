@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from chassis.delivery.dead_letters import DeadLetter
 from chassis.delivery.dlq_limit import DlqLimit
+from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import BATCH_RETRIES
 from chassis.postgres.limits import Silent
@@ -185,7 +186,7 @@ class Handling:
 
     def _failed(self, message: Delivered, error: Exception) -> None:
         self.last_error = type(error).__name__
-        self._log.error("a message cannot be handled", job_id=message.message.job_id, exc_info=error)
+        self._log.error(DeliveryEvent.MESSAGE_FAILED, job_id=message.message.job_id, exc_info=error)
 
     async def _offer(self, poison: Delivered, error: Exception) -> bool:
         kept = False
@@ -199,7 +200,7 @@ class Handling:
         except _NOT_THE_MESSAGE:
             raise
         except Exception:  # noqa: BLE001 - whatever it was: what the service cannot keep goes to the dead letters
-            self._log.exception("a message could not be kept", job_id=poison.message.job_id)
+            self._log.exception(DeliveryEvent.QUARANTINE_FAILED, job_id=poison.message.job_id)
         return kept
 
     async def _handle(self, batch: Sequence[Delivered]) -> None:
@@ -219,9 +220,7 @@ class Handling:
 
     async def _hold(self, seconds: float) -> None:
         BATCH_RETRIES.labels(self._runtime.service).inc()
-        self._log.warning(
-            "the database or Kafka is away; holding the batch", wait_s=round(seconds, 2), error=self.last_away
-        )
+        self._log.warning(DeliveryEvent.DEPENDENCY_UNAVAILABLE, wait_s=round(seconds, 2), error=self.last_away)
         await self._holding()
         if not await self._runtime.pause(seconds):
             raise Stopping

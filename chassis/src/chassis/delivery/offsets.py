@@ -18,6 +18,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from chassis.kafka.metadata import TopicState
+from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Offsets:
             consumer.seek(place, 0)  # Where the log begins later, Kafka's client moves to its start.
         if stale:
             self._log.warning(
-                "topics were deleted and created again; they are read from their start",
+                DeliveryEvent.TOPICS_RECREATED,
                 topics=sorted({place.topic for place in stale}),
             )
         self._ids |= ids
@@ -88,7 +89,7 @@ class Offsets:
                 await consumer.commit(ours)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             # What was done is in the database; whoever reads the batch again drops it as seen.
-            self._log.warning("offsets not committed; the batch comes again", error=repr(error))
+            self._log.warning(DeliveryEvent.OFFSETS_NOT_COMMITTED, error=repr(error))
             return False
         self._committed |= {partition: end for partition, (end, _) in ours.items()}
         return True

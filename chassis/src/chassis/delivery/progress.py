@@ -13,6 +13,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from chassis.delivery.polling import positions
 from chassis.kafka.records import Records
+from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import CONSUMER_LAG
 
@@ -96,4 +97,4 @@ class ConsumerProgress:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 self._ends = await consumer.end_offsets(list(places))
         except (KafkaError, IllegalStateError, OSError, TimeoutError) as error:
-            self._log.debug("the ends of partitions are not known", error=repr(error))
+            self._log.debug(DeliveryEvent.END_OFFSETS_UNKNOWN, error=repr(error))

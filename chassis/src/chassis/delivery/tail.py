@@ -21,6 +21,7 @@ from chassis.kafka.broker import METADATA_AGE_MS
 from chassis.kafka.metadata import TopicState, describe_topics, never_create_topics
 from chassis.kafka.records import Records, in_turns, read_past_unreadable
 from chassis.kafka.topic_watch import TopicWatch
+from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import TAIL_READ, TAIL_UNREADABLE
 from chassis.runtime.background import background
@@ -94,7 +95,7 @@ class Tail:
             except TopicsChanged:
                 continue
             except (KafkaError, OSError, TimeoutError, TailBroken) as error:
-                self._log.warning("the tail lost Kafka; it goes on where it was", error=repr(error))
+                self._log.warning(DeliveryEvent.TAIL_DISCONNECTED, error=repr(error))
             await asyncio.sleep(_RETRY_S)  # Cancelled when the block that runs the tail is left.
 
     async def _follow(self) -> None:
@@ -168,8 +169,14 @@ class Tail:
         self._note_progress()
         if untaken:
             first, error = untaken[0]
-            said = {"topic": first.topic, "partition": first.partition, "first_offset": first.offset}
-            self._log.error("messages were not taken by the tail", count=len(untaken), exc_info=error, **said)
+            self._log.error(
+                DeliveryEvent.TAIL_MESSAGES_FAILED,
+                count=len(untaken),
+                topic=first.topic,
+                partition=first.partition,
+                first_offset=first.offset,
+                exc_info=error,
+            )
 
     def _read(self, record: ConsumerRecord[bytes, bytes]) -> Exception | None:
         try:
@@ -191,7 +198,7 @@ class Tail:
             return
         if all(self._positions[partition] >= end for partition, end in self._behind.items()):
             self.caught_up.set()
-            self._log.info("the tail has caught up")
+            self._log.info(DeliveryEvent.TAIL_CAUGHT_UP)
 
 
 def _require_alive(consumer: AIOKafkaConsumer) -> None:

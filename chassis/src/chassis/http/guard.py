@@ -14,6 +14,7 @@ from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import Final, Protocol
 
+from chassis.observability.log_events import HttpEvent
 from chassis.observability.log_limits import Tally
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import HTTP_CONNECTIONS, HTTP_TURNED_AWAY
@@ -101,7 +102,7 @@ class Guard:
         }
         self._buffering: OrderedDict[Connection, None] = OrderedDict()
         self._buffered = 0
-        self._tally = Tally(get_logger("chassis.http.server"), "clients were turned away")
+        self._tally = Tally(get_logger("chassis.http.server"), HttpEvent.CLIENTS_TURNED_AWAY)
         self.on_room: Callable[[], None] | None = None
         """Called once there may be a place again; set by who found none."""
         self.wanted = False

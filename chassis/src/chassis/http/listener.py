@@ -13,6 +13,7 @@ from typing import Final
 from chassis.errors import CannotStart
 from chassis.http import refusals
 from chassis.http.guard import SETTLED_S, Guard, Peer
+from chassis.observability.log_events import HttpEvent
 from chassis.observability.log_limits import Tally
 from chassis.observability.logs import get_logger
 
@@ -72,9 +73,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._starting: set[asyncio.Task[object]] = set()
         self._accepting = self._closed = False
-        self._tally = Tally(
-            get_logger("chassis.http.server"), "connections cannot be accepted for want of files or memory"
-        )
+        self._tally = Tally(get_logger("chassis.http.server"), HttpEvent.ACCEPT_FAILED)
 
     def start(self, protocols: Protocols) -> None:
         """Accept connections from now on."""

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.http.guard import Guard, Peer
 from chassis.http.listener import Listener, bind, places
 from chassis.http.protocol import GuardedProtocol
+from chassis.observability.log_events import HttpEvent
 from chassis.observability.logs import get_logger
 from chassis.settings.http_limits import HttpLimits
 
@@ -88,7 +89,9 @@ async def serving(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> Asyn
     task = asyncio.create_task(server.serve())
     host, port = sock.getsockname()[:2]
     try:
-        get_logger("chassis.http.server").info("serving http", host=host, port=port, connections=limits.connections)
+        get_logger("chassis.http.server").info(
+            HttpEvent.HTTP_SERVING, host=host, port=port, connections=limits.connections
+        )
         yield
     finally:
         gate.closing = True
@@ -200,7 +203,7 @@ def _within_open_files(limits: HttpLimits) -> HttpLimits:
     possible = places(limits.connections)
     if possible < limits.connections:
         get_logger("chassis.http.server").warning(
-            "fewer connections than set, for the process may not open enough files",
+            HttpEvent.CONNECTIONS_LIMITED,
             connections=possible,
             wanted=limits.connections,
         )

@@ -17,6 +17,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.partitioner import DefaultPartitioner
 
 from chassis.kafka.metadata import never_create_topics
+from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from contracts.topics import Topic
 
@@ -63,7 +64,7 @@ class GroupProgress:
                 finally:  # Also where the caller is cancelled, and asks no more.
                     self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
         except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes, and each means: not known
-            self._log.warning("a group's progress is not known", error=repr(error))
+            self._log.warning(KafkaEvent.GROUP_OFFSETS_UNKNOWN, error=repr(error))
             await self._close()
             return dict.fromkeys(keys)
 
@@ -116,4 +117,4 @@ class GroupProgress:
             async with asyncio.timeout(_CLOSE_LIMIT_S):
                 await client.stop()
         except Exception as error:  # noqa: BLE001 - nothing of it is needed any more
-            self._log.debug("a connection was not closed cleanly", error=repr(error))
+            self._log.debug(KafkaEvent.CONNECTION_CLOSE_FAILED, error=repr(error))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from chassis.kafka.broker import TOO_LARGE, missed_topics, publish
+from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
 from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
@@ -164,7 +165,7 @@ class Outbox:
                 try:
                     await self._publish(rows)
                 except Exception as error:  # noqa: BLE001 - whatever it was, the rows stay and the relay tries again
-                    self._log.warning("publishing failed; the relay tries again", rows=len(rows), error=repr(error))
+                    self._log.warning(KafkaEvent.OUTBOX_PUBLISH_FAILED, rows=len(rows), error=repr(error))
                     await self._runtime.pause(0.5)
                 finally:
                     self._in_flight.difference_update(row.id for row in rows)
@@ -202,7 +203,7 @@ class Outbox:
         await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", sent.done)
         OUTBOX_PUBLISHED.inc(len(sent.done))
         if sent.never:
-            self._log.critical("Kafka can never take these rows; they are parked in the outbox", ids=sent.never)
+            self._log.critical(KafkaEvent.OUTBOX_ROWS_REJECTED, ids=sent.never)
             await connection.execute(_PARK, sent.never)
 
     async def _relay(self) -> None:
@@ -211,9 +212,9 @@ class Outbox:
                 while await self._relay_once() == BATCH:
                     pass
             except TRANSIENT as error:
-                self._log.warning("the relay waits for the database", error=repr(error))
+                self._log.warning(KafkaEvent.OUTBOX_RELAY_POSTPONED, error=repr(error))
             except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes; the rows stay
-                self._log.warning("the relay could not publish; it tries again", error=repr(error))
+                self._log.warning(KafkaEvent.OUTBOX_RELAY_FAILED, error=repr(error))
 
     async def _relay_once(self) -> int:
         async with transaction(self._pool, PUBLISH_LIMIT_S + LOOP_LIMIT_S) as connection:
@@ -227,9 +228,9 @@ class Outbox:
             await self._settle(sent, connection)
             if sent.failed is not None:
                 # What did arrive is deleted all the same: the transaction ends well, and the rest is tried again.
-                self._log.warning("the relay could not publish all; it tries again", error=repr(sent.failed))
+                self._log.warning(KafkaEvent.OUTBOX_RELAY_INCOMPLETE, error=repr(sent.failed))
                 return 0
-            self._log.info("relayed what was left behind", rows=len(rows))
+            self._log.info(KafkaEvent.OUTBOX_RELAYED, rows=len(rows))
             return len(rows)
 
     async def _drain(self) -> None:
@@ -237,7 +238,7 @@ class Outbox:
             async with asyncio.timeout(5):
                 await self._idle.wait()
         except TimeoutError:
-            self._log.warning("left for the relay of the next start", rows=len(self._in_flight))
+            self._log.warning(KafkaEvent.OUTBOX_NOT_DRAINED, rows=len(self._in_flight))
 
 
 def _row(row: asyncpg.Record) -> _Row:

@@ -14,6 +14,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
 from chassis.kafka.records import Records
+from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Runtime
 from contracts.topics import Topic
@@ -67,7 +68,7 @@ async def subscribed(subscriber: BatchSubscriber, runtime: Runtime) -> AsyncIter
         try:
             await subscriber.stop()
         except Exception as error:  # noqa: BLE001 - what was handled is committed; the rest comes again
-            get_logger("chassis.kafka.subscriber").warning("a consumer did not stop cleanly", error=repr(error))
+            get_logger("chassis.kafka.subscriber").warning(KafkaEvent.CONSUMER_STOP_FAILED, error=repr(error))
 
 
 def _dead(subscriber: BatchSubscriber) -> str | None:

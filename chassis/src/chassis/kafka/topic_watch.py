@@ -21,6 +21,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from aiokafka.protocol.admin import DescribeGroupsRequest
 
 from chassis.kafka.metadata import TopicState, describe_topics
+from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import TOPIC_UNAVAILABLE
 from contracts.topics import PARTITIONS, Topic
@@ -101,7 +102,7 @@ class TopicWatch:
                 there = await describe_topics(consumer._client, self._names)
         except (KafkaError, OSError, TimeoutError) as error:
             # While Kafka is away nothing is learned of the topics; that it is away is said elsewhere.
-            self._log.debug("the topics could not be looked at", error=repr(error))
+            self._log.debug(KafkaEvent.TOPICS_NOT_DESCRIBED, error=repr(error))
             return None
         if not there.keys() <= consumer._client.cluster.topics():
             # It is back: the group's leader shares it out as soon as its own client knows.
@@ -151,7 +152,7 @@ class TopicWatch:
                 return await _described(consumer, own, group)
         except (KafkaError, OSError, TimeoutError) as error:
             # What was learned of the topics holds all the same: without it nothing would be consumed.
-            self._log.debug("the group could not be looked at", error=repr(error))
+            self._log.debug(KafkaEvent.GROUP_NOT_DESCRIBED, error=repr(error))
             return None
 
     def _note(self, wrong: dict[str, str]) -> None:
@@ -159,9 +160,9 @@ class TopicWatch:
             TOPIC_UNAVAILABLE.labels(name).set(int(name in wrong))
             if wrong.get(name) != self._wrong.get(name):
                 if name in wrong:
-                    self._log.error("a topic is not as it has to be", topic=name, reason=wrong[name])
+                    self._log.error(KafkaEvent.TOPIC_UNAVAILABLE, topic=name, reason=wrong[name])
                 else:
-                    self._log.info("a topic is as it has to be again", topic=name)
+                    self._log.info(KafkaEvent.TOPIC_AVAILABLE, topic=name)
         self._wrong = wrong
 
 

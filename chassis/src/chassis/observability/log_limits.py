@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from structlog.stdlib import BoundLogger
+from chassis.observability.log_event import LogEvent, Logger
 
 EVERY_S: Final = 60.0
 CAUSED_OUTSIDE: Final = ("asyncio", "uvicorn", "h11", "gateway")
@@ -71,7 +71,7 @@ class Tally:
     For what comes so often that even a line that is thrown away would cost too much.
     """
 
-    def __init__(self, log: BoundLogger, event: str) -> None:
+    def __init__(self, log: Logger, event: LogEvent) -> None:
         self._log, self._event = log, event
         self._counts: Counter[str] = Counter()
         self._latest: dict[str, str] = {}

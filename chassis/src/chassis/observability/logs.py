@@ -10,16 +10,16 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, Processor
 
+from chassis.observability.log_event import LogEvent, Logger
 from chassis.observability.log_limits import OutsideWarnings
 from contracts.text import escaped
-
-Logger = structlog.stdlib.BoundLogger
 
 
 def configure_logs(service: str, level: str) -> None:
     """Send this process's logs, those of libraries too, to stdout as JSON lines."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_code,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -74,6 +74,13 @@ def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def _printable(_logger: Any, _method: str, line: Any) -> str:
     """The line as it is, as a rule: JSON leaves but DEL as it was."""
     return escaped(str(line))
+
+
+def _add_code(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    # Records of libraries have no code: their texts are not of the list.
+    if isinstance(logged := event.get("event"), LogEvent):
+        event["code"] = logged.code
+    return event
 
 
 class _Named:

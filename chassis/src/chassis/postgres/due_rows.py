@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import TRANSIENT
 from chassis.runtime.background import background
@@ -81,7 +82,7 @@ class DueRows:
             try:
                 pause_s = (await claim()).pause_s
             except TRANSIENT as error:
-                self._log.warning("due rows wait for the database", error=repr(error))
+                self._log.warning(PostgresEvent.DUE_ROWS_POSTPONED, error=repr(error))
                 pause_s = RETRY_S
             await self._sleep(pause_s)
 

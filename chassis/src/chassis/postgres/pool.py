@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import asyncpg
 
 from chassis.errors import CannotStart
+from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.postgres.connect import connect, refusal, said, usable_url
 from chassis.postgres.pooler import pooled_connection
@@ -101,9 +102,7 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
         if await is_pooled(database):
             how |= {"connection_class": pooled_connection(settings), "server_settings": name}
             how |= {"statement_cache_size": 0, "reset": _leave_be}
-            get_logger("chassis.postgres.pool").info(
-                "a connection pooler is in between; nothing is prepared", schema=schema
-            )
+            get_logger("chassis.postgres.pool").info(PostgresEvent.POOLER_DETECTED, schema=schema)
         # A floor would be restored in the background, with a traceback for each try that fails.
         pool: Pool = await asyncpg.create_pool(init_size=1, min_size=0, max_size=max_size, init=_prepare, **how)
         return pool
@@ -200,7 +199,7 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str, 
             if name not in applied:
                 await connection.execute(sql)
                 await connection.execute("INSERT INTO migrations (name, sha256) VALUES ($1, $2)", name, digest)
-                get_logger("chassis.postgres.pool").info("migration applied", schema=schema, migration=name)
+                get_logger("chassis.postgres.pool").info(PostgresEvent.MIGRATION_APPLIED, schema=schema, migration=name)
             elif applied[name] != digest:
                 raise CannotStart(f"migration {schema}/{name} was changed after it was applied; add a new one instead")
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import RETENTION_DELETED
 from chassis.postgres.limits import advisory_lock, bounded
@@ -84,10 +85,10 @@ class RetentionWorker:
             try:
                 done = await self.once()
             except TRANSIENT as error:
-                self._log.warning("retention waits for the database", error=repr(error))
+                self._log.warning(PostgresEvent.RETENTION_POSTPONED, error=repr(error))
                 continue
             if done and any(done.values()):
-                self._log.info("old things deleted", **done)
+                self._log.info(PostgresEvent.RETENTION_DELETED, deleted=done)
 
     async def _do(self, task: RetentionTask, connection: Connection) -> int:
         total = 0
@@ -101,7 +102,7 @@ class RetentionWorker:
         except TRANSIENT:
             raise
         except Exception:  # noqa: BLE001 - a task that fails must not end the service that has it
-            self._log.exception("a retention task failed", task=task.what)
+            self._log.exception(PostgresEvent.RETENTION_TASK_FAILED, task=task.what)
         return total
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Runtime
 
@@ -42,7 +43,9 @@ async def background(
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        get_logger("chassis.background").error("a background task failed", task=task.get_name(), exc_info=error)
+        get_logger("chassis.background").error(
+            RuntimeEvent.BACKGROUND_TASK_FAILED, task=task.get_name(), exc_info=error
+        )
 
 
 def _ended(task: asyncio.Task[None]) -> str:

@@ -12,6 +12,7 @@ from traceback import format_exception
 from typing import Final, TypeVar
 
 from chassis.errors import EXIT_SETTINGS, EXIT_UNFORESEEN, EXIT_UNHEALTHY, PROXY, CannotStart, in_one_line, why_not
+from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import configure_logs, get_logger
 from chassis.observability.telemetry import Telemetry, make_telemetry
 from chassis.runtime.private_files import keep_private
@@ -40,7 +41,7 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
         sys.exit(EXIT_SETTINGS)
     configure_logs(service, settings.log_level)
     for note in settings.notes:
-        get_logger("chassis").warning("a setting is passed over in part", note=note)
+        get_logger("chassis").warning(RuntimeEvent.SETTING_IGNORED, note=note)
     try:
         telemetry = make_telemetry(service, settings.traces)
     except Exception as error:  # noqa: BLE001 - it reads settings of its own, and raises what it likes
@@ -68,13 +69,13 @@ async def _live(service: str, settings: S, telemetry: Telemetry, app: App[S]) ->
     try:
         async with app(settings, runtime):
             runtime.started = True
-            log.info("ready")
+            log.info(RuntimeEvent.READY)
             await runtime.stopping.wait()
-            log.info("stopping", drain_s=settings.drain_s)
+            log.info(RuntimeEvent.STOPPING, drain_s=settings.drain_s)
     except asyncio.CancelledError:
         if not runtime.stopping.is_set():
             raise
-        log.info("stopped while starting")
+        log.info(RuntimeEvent.STOPPED_WHILE_STARTING)
     except Exception as error:  # noqa: BLE001 - whatever it was, it is told in one line, and not by a traceback
         return _ended_by(error, runtime, settings)
     finally:
@@ -83,9 +84,9 @@ async def _live(service: str, settings: S, telemetry: Telemetry, app: App[S]) ->
         await asyncio.to_thread(telemetry.close)
         limit.cancel()
     if runtime.failure is not None:
-        log.error("stopped as unhealthy", reason=runtime.failure)
+        log.error(RuntimeEvent.STOPPED_UNHEALTHY, reason=runtime.failure)
         return EXIT_UNHEALTHY
-    log.info("stopped")
+    log.info(RuntimeEvent.STOPPED)
     return 0
 
 
@@ -93,10 +94,10 @@ def _ended_by(error: Exception, runtime: Runtime, settings: ServiceSettings) -> 
     """Tell what ended the process, and return its exit code."""
     reason = why_not(error)
     log = get_logger("chassis")
-    log.debug("traceback", exception=_without(settings.secrets(), "".join(format_exception(error))))
+    log.debug(RuntimeEvent.TRACEBACK, exception=_without(settings.secrets(), "".join(format_exception(error))))
     said = _without(settings.secrets(), in_one_line(reason))
     if runtime.started:
-        log.critical("ended by an error that nobody foresaw", error=said)
+        log.critical(RuntimeEvent.UNEXPECTED_ERROR, error=said)
         return EXIT_UNHEALTHY
     if isinstance(reason, CannotStart) or said.startswith(PROXY):
         _tell(runtime.service, said)

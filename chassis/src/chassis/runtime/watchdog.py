@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chassis.errors import EXIT_UNHEALTHY
+from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Runtime
 
@@ -25,7 +26,7 @@ async def watch(runtime: Runtime) -> None:
         # A loop that no longer turns cannot watch itself: re-arming this timer is its sign of life.
         faulthandler.dump_traceback_later(BLOCKED_LOOP_LIMIT_S, exit=True)
         if runtime.started and (why := _what_is_dead(runtime)):
-            log.critical("a component failed; the process exits and is restarted", reason=why)
+            log.critical(RuntimeEvent.COMPONENT_FAILED, reason=why)
             runtime.fail(why)
         if not await runtime.pause(TICK_S):
             return
@@ -45,7 +46,7 @@ async def exit_hard_after(runtime: Runtime, drain_s: float) -> None:
     faulthandler.dump_traceback_later(drain_s + EXIT_MARGIN_S, exit=True)
     await asyncio.sleep(drain_s)
     waiting = sorted({_where(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()})
-    get_logger("chassis").error("did not drain in time; exiting hard", drain_s=drain_s, waiting=waiting[:_MOST_TOLD])
+    get_logger("chassis").error(RuntimeEvent.DRAIN_TIMED_OUT, drain_s=drain_s, waiting=waiting[:_MOST_TOLD])
     # Kafka's client can wait for ever in its stop while the cluster is away.
     os._exit(EXIT_UNHEALTHY)
 

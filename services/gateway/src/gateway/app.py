@@ -33,6 +33,7 @@ from gateway.http.plain import PlainJSON
 from gateway.http.tracing import TracedCalls
 from gateway.intake.idempotency import Fingerprints, key_tasks
 from gateway.intake.publisher import PRODUCER_TIMEOUT_S, Publisher
+from gateway.log_events import GatewayEvent
 from gateway.queries.await_completion import SHARE, Completion, CompletionWaiters
 from gateway.queries.database import Database, begin_request
 from gateway.queries.lookup import Lookup
@@ -148,7 +149,7 @@ def _verifiers(settings: GatewaySettings) -> AbstractAsyncContextManager[Mapping
 
 def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:
     get_logger("gateway").info(
-        "starting",
+        GatewayEvent.GATEWAY_STARTING,
         default_provider=settings.music_provider,
         broker=settings.kafka_bootstrap_servers,
         database=database_name(settings.database_url.get_secret_value()),

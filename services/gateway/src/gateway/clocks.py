@@ -23,6 +23,7 @@ from chassis.postgres.limits import bounded
 from chassis.postgres.pool import TRANSIENT, Pool
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
+from gateway.log_events import GatewayEvent
 
 TOLERANCE_S: Final = 2.0
 """A difference from another clock that is worth no words."""
@@ -138,7 +139,7 @@ class Clocks:
                 heard_s = self.steady()
         except TRANSIENT as error:
             if not self._away:
-                self._log.warning("the database does not tell its time", error=repr(error))
+                self._log.warning(GatewayEvent.DATABASE_CLOCK_UNKNOWN, error=repr(error))
             self._away = True
         else:
             self._away = False
@@ -156,7 +157,7 @@ class Clocks:
         if (complaint is None) == (self._said is None) or now_s - self._said_at_s < SAID_AGAIN_S:
             return
         if complaint is not None:
-            self._log.warning(complaint)
+            self._log.warning(GatewayEvent.CLOCK_DIFFERS, reason=complaint)
         else:
-            self._log.info("this machine's clock goes with the others again")
+            self._log.info(GatewayEvent.CLOCK_AGREES)
         self._said, self._said_at_s = complaint, now_s

@@ -18,6 +18,7 @@ from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
 from log_sink.handler import PersistBatch
+from log_sink.log_events import LogSinkEvent
 from log_sink.retention.artifact_expiry import artifact_expiry_task
 from log_sink.retention.partitions import partitions_kept
 from log_sink.retention.rows import log_tasks
@@ -50,7 +51,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
             consumer.running(),
         ):
             get_logger("log_sink").info(
-                "consuming",
+                LogSinkEvent.LOG_SINK_STARTED,
                 broker=settings.kafka_bootstrap_servers,
                 database=database_name(url),
                 schema_version=latest_migration(log_sink),

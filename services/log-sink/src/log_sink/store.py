@@ -15,6 +15,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
 from chassis.postgres.pool import Connection, Pool
+from log_sink.log_events import LogSinkEvent
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.upsert import arguments, upsert
 from read_model.reports import reports
@@ -123,7 +124,12 @@ class Store:
             QUARANTINED.labels(delivered.record.topic).inc()
         topic, partition, offset = _place(refused[0].record)
         self._log.warning(
-            "quarantined", count=len(refused), topic=topic, first_partition=partition, first_offset=offset, error=why
+            LogSinkEvent.MESSAGES_QUARANTINED,
+            count=len(refused),
+            topic=topic,
+            first_partition=partition,
+            first_offset=offset,
+            error=why,
         )
 
     async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]], log_starts: LogStarts) -> None:
@@ -142,7 +148,7 @@ class Store:
         for place, (wanted, start) in gaps.items():
             MISSED.labels(place[0]).inc(start - wanted)
             self._log.warning(
-                "a gap: these were gone before they were read",
+                LogSinkEvent.RECORDS_MISSED,
                 topic=place[0],
                 partition=place[1],
                 first_missing=wanted,

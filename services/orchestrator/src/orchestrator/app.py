@@ -20,6 +20,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS
 from orchestrator.handler import JobHandler
+from orchestrator.log_events import OrchestratorEvent
 from orchestrator.policy_file import PolicyError, load_policies
 from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
@@ -63,7 +64,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
             RetentionWorker(pool, runtime, SCHEMA, job_tasks(settings.keep_rows)).running(),
         ):
             get_logger("orchestrator").info(
-                "started",
+                OrchestratorEvent.ORCHESTRATOR_STARTED,
                 music_provider=settings.music_provider,
                 models=len(catalogue.models),
                 routing=str(settings.routing) if settings.routing else None,

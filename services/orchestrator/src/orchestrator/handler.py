@@ -15,20 +15,33 @@ from contracts.catalogue import UnknownModel
 from contracts.ids import JobId
 from contracts.messages.attempts import AttemptEvent
 from contracts.messages.base import Message
-from contracts.messages.jobs import JobEvent, JobFailed, JobRerouted
+from contracts.messages.jobs import (
+    JobAccepted,
+    JobCancelled,
+    JobEvent,
+    JobFailed,
+    JobRerouted,
+    JobStarted,
+    JobSucceeded,
+)
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator import latency, store
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Input, Requested, Ruled
+from orchestrator.log_events import OrchestratorEvent
 from orchestrator.metrics import JOBS_ENDED, REROUTED
 from orchestrator.retention import may_be_purged
 from orchestrator.routing.ordering import Paces
 from orchestrator.routing.planning import Routing
 from orchestrator.store import Stored
 
-LEFT_ALONE: Final = "requests from before all jobs that are kept; they are left alone"
-CONFLICT: Final = "the same idempotency key came with another body; the first one stands"
+_LOGGED: Final[Mapping[type[JobEvent], OrchestratorEvent]] = {
+    JobAccepted: OrchestratorEvent.JOB_ACCEPTED,
+    JobStarted: OrchestratorEvent.JOB_STARTED,
+    JobSucceeded: OrchestratorEvent.JOB_SUCCEEDED,
+    JobCancelled: OrchestratorEvent.JOB_CANCELLED,
+}
 _log = get_logger("orchestrator.handler")
 
 
@@ -48,7 +61,7 @@ class JobHandler:
             asked = any(isinstance(delivered.message, JobRequested) for delivered in batch)
             paces = await latency.paces(transaction) if asked else {}
             changed: dict[JobId, Stored] = {}
-            odd: dict[str, list[JobId]] = {}
+            odd: dict[OrchestratorEvent, list[JobId]] = {}
             for delivered in batch:
                 input_ = self._input_of(delivered, paces, transaction.now)
                 if input_ is None:
@@ -57,10 +70,10 @@ class JobHandler:
                 # An attempt's events come under the job's own context, so that attempts are siblings in its trace.
                 known = changed.get(job_id) or jobs.get(job_id)
                 if known is None and self._is_over(input_, transaction.now):
-                    odd.setdefault(LEFT_ALONE, []).append(job_id)
+                    odd.setdefault(OrchestratorEvent.REQUEST_EXPIRED, []).append(job_id)
                     continue
                 if _conflicts(known, input_):
-                    odd.setdefault(CONFLICT, []).append(job_id)
+                    odd.setdefault(OrchestratorEvent.IDEMPOTENCY_CONFLICT, []).append(job_id)
                 context = known.traceparent if known else delivered.traceparent
                 now_job = apply(transaction, known, input_, context)
                 if now_job is not None:
@@ -113,7 +126,7 @@ def _conflicts(known: Stored | None, input_: Input) -> bool:
     return known is not None and isinstance(input_, Requested) and known.job.fingerprint != input_.request.fingerprint
 
 
-def _warn_of(odd: Mapping[str, Sequence[JobId]]) -> None:
+def _warn_of(odd: Mapping[OrchestratorEvent, Sequence[JobId]]) -> None:
     """One line for each kind, however many there are: whoever can write to the topic can write a million."""
     for what, job_ids in odd.items():
         _log.warning(what, count=len(job_ids), job_id=job_ids[0])
@@ -127,21 +140,24 @@ class _Telling:
         self._context = context
 
     def __call__(self) -> None:
+        if not isinstance(self._message, JobEvent):
+            return
+        log = _log.bind(
+            job_id=self._message.job_id, track_id=self._message.track_id, trace_id=trace_id_of(self._context)
+        )
         match self._message:
             case JobRerouted() as rerouted:
                 REROUTED.labels(rerouted.from_provider, rerouted.to_provider, rerouted.kind.value).inc()
-                self._say("rerouted", provider=rerouted.to_provider, kind=rerouted.kind, message=rerouted.message)
+                log.info(
+                    OrchestratorEvent.JOB_REROUTED,
+                    provider=rerouted.to_provider,
+                    kind=rerouted.kind,
+                    message=rerouted.message,
+                )
             case JobFailed() as failed:
                 JOBS_ENDED.labels("failed", failed.kind.value).inc()
-                self._say("failed", kind=failed.kind, message=failed.message)
-            case JobEvent() as event:
-                self._say(event.TYPE.split(".")[2], status=event.status)
+                log.info(OrchestratorEvent.JOB_FAILED, kind=failed.kind, message=failed.message)
+            case event:
+                log.info(_LOGGED[type(event)], status=event.status)
                 if event.status in ("succeeded", "cancelled"):
                     JOBS_ENDED.labels(event.status, "").inc()
-            case _:
-                return
-
-    def _say(self, what: str, **said: object) -> None:
-        track_id = getattr(self._message, "track_id", None)
-        trace_id = trace_id_of(self._context)
-        _log.info(f"job {what}", job_id=self._message.job_id, track_id=track_id, trace_id=trace_id, **said)

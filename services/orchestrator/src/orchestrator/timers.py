@@ -14,6 +14,7 @@ from contracts.ids import JobId
 from orchestrator import store
 from orchestrator.decisions.inputs import Due
 from orchestrator.handler import apply
+from orchestrator.log_events import OrchestratorEvent
 from orchestrator.store import Stored
 
 BATCH: Final = 500
@@ -46,7 +47,7 @@ class Timers:
                 try:
                     now_job = apply(transaction, known, Due(), known.traceparent)
                 except Exception:  # noqa: BLE001 - a job nothing can be decided of must not hold up all others
-                    _log.exception("no decision can be made of a job; it is put off", job_id=job_id)
+                    _log.exception(OrchestratorEvent.JOB_POSTPONED, job_id=job_id)
                     stuck.append(job_id)
                     continue
                 if now_job is not None:

@@ -20,6 +20,7 @@ from contracts.messages.attempts import Artifact
 from gateway.context import TENANT, GatewayDep
 from gateway.http.conditional import asked_range, byte_range, precondition
 from gateway.http.problems import Problem, Responses, documented
+from gateway.log_events import GatewayEvent
 from gateway.queries.errors import NotFound
 from gateway.queries.model import Job, StoredArtifact
 
@@ -165,10 +166,10 @@ def _asking_the_store(job_id: str, name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        get_logger("gateway").error("a file is missing in the artifact store", job_id=job_id, name=name)
+        get_logger("gateway").error(GatewayEvent.ARTIFACT_MISSING, job_id=job_id, name=name)
         raise NotFound("artifact", name) from None
     except STORE_ERRORS as error:
-        get_logger("gateway").warning("the artifact store is away", job_id=job_id, error=repr(error))
+        get_logger("gateway").warning(GatewayEvent.ARTIFACT_STORE_UNAVAILABLE, job_id=job_id, error=repr(error))
         raise _store_away() from error
 
 

@@ -18,6 +18,7 @@ from gateway.context import Gateway, GatewayDep, PublishDeadline
 from gateway.http.bodies import read_body
 from gateway.http.json_body import not_json
 from gateway.http.problems import Problem
+from gateway.log_events import GatewayEvent
 from gateway.metrics import CALLBACKS
 from gateway.signatures.run_match import about, require_own_run
 from gateway.signatures.schemes import NotFresh
@@ -47,10 +48,10 @@ async def take_callback(
         problem = problem_of(error)
         CALLBACKS.labels(known, problem.kind).inc()
         # The kind alone decides which lines are of one kind: the detail has in it what a stranger sent.
-        log.warning("callback not taken", reason=problem.kind, detail=problem.detail)
+        log.warning(GatewayEvent.CALLBACK_REJECTED, reason=problem.kind, detail=problem.detail)
         raise
     CALLBACKS.labels(known, "taken").inc()
-    log.info("callback taken", job_id=message.job_id, delivery_id=message.delivery_id)
+    log.info(GatewayEvent.CALLBACK_ACCEPTED, job_id=message.job_id, delivery_id=message.delivery_id)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 

@@ -12,6 +12,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import Telemetry
 from contracts.callback_urls import without_mac
 from gateway.http.problems import internal_error
+from gateway.log_events import GatewayEvent
 
 
 class TracedCalls:
@@ -46,7 +47,7 @@ class TracedCalls:
                 await self._app(scope, receive, watched)
             except Exception as error:  # noqa: BLE001 - whatever it was, the client gets a 500 and the log the rest
                 span.record_exception(error)
-                get_logger("gateway").error("a call failed", path=path, exc_info=error)
+                get_logger("gateway").error(GatewayEvent.REQUEST_FAILED, path=path, exc_info=error)
                 if status == 0:
                     await internal_error().response()(scope, receive, watched)
             route = getattr(scope.get("route"), "path", None)

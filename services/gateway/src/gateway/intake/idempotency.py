@@ -13,6 +13,7 @@ from chassis.observability.logs import get_logger
 from chassis.postgres.pool import TRANSIENT
 from chassis.postgres.retention import RetentionTask, delete_rows_task
 from gateway.intake.errors import IdempotencyKeyReused, InvalidIdempotencyKey
+from gateway.log_events import GatewayEvent
 from gateway.queries.database import Database
 from gateway.text import shown
 
@@ -106,6 +107,6 @@ class Fingerprints:
             async with self._database.asked(REMEMBER_LIMIT_S) as lease:
                 row = await lease.connection.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)
         except TRANSIENT as error:
-            self._log.warning("accepting without the database", job_id=job_id, error=type(error).__name__)
+            self._log.warning(GatewayEvent.IDEMPOTENCY_STORE_UNAVAILABLE, job_id=job_id, error=type(error).__name__)
             return None
         return FirstUse(row["fingerprint"], row["traceparent"]) if row else None

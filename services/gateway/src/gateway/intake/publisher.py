@@ -18,6 +18,7 @@ from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from gateway.clocks import Clocks
 from gateway.intake.errors import ArrivedTooLate, NotConfirmed
+from gateway.log_events import GatewayEvent
 from gateway.queries.tail import JobTail
 
 if TYPE_CHECKING:
@@ -53,8 +54,12 @@ class Publisher:
         """Publish, and let this process's own tail know. Raises ArrivedTooLate of a request that will not be run."""
         record, arrived_at = await self.publish(message, deadline, parent=parent, key=key)
         if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
-            told = {"arrived_at": arrived_at.isoformat(), "accept_by": message.accept_by.isoformat()}
-            get_logger("gateway").warning("by Kafka's clock a request came too late", job_id=message.job_id, **told)
+            get_logger("gateway").warning(
+                GatewayEvent.REQUEST_TOO_LATE,
+                job_id=message.job_id,
+                arrived_at=arrived_at.isoformat(),
+                accept_by=message.accept_by.isoformat(),
+            )
             raise ArrivedTooLate(key)
         headers = {name: value.decode() for name, value in record.headers}
         traceparent = headers.get("traceparent")
@@ -75,7 +80,7 @@ class Publisher:
                 sent_s = self.clocks.steady()
                 metadata: Any = await (await publish(self.broker, record, timestamp_ms))
         except (KafkaError, TimeoutError, OSError) as error:
-            get_logger("gateway").warning("kafka did not take it in time", job_id=message.job_id, error=repr(error))
+            get_logger("gateway").warning(GatewayEvent.PUBLISH_UNCONFIRMED, job_id=message.job_id, error=repr(error))
             raise NotConfirmed(key) from error
         stamped_s = metadata.timestamp / 1000
         if metadata.timestamp_type != _LOG_APPEND_TIME or stamped_s < _CLOCKS_BEGIN_S:

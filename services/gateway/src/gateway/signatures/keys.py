@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import JsonValue
 
 from chassis.observability.logs import get_logger
+from gateway.log_events import GatewayEvent
 from gateway.signatures.schemes import fal_keys, replicate_key
 
 MAX_AGE_S: Final = 24 * 3600.0
@@ -64,7 +65,7 @@ class SigningKeys(Generic[K]):
                 self._keys = await self._fetch()
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
             self._failed_at = self._clock()
-            get_logger("gateway.signatures.keys").warning("signing keys not fetched", error=repr(error))
+            get_logger("gateway.signatures.keys").warning(GatewayEvent.SIGNING_KEYS_NOT_FETCHED, error=repr(error))
             raise KeysAway(repr(error)) from error
         self._fetched_at = self._clock()
 

@@ -11,6 +11,7 @@ import httpx
 from chassis.errors import CannotStart
 from chassis.observability.logs import get_logger
 from contracts.generation import Provider
+from gateway.log_events import GatewayEvent
 from gateway.signatures.keys import Fetch, SigningKeys, fetch_fal, fetch_replicate
 from gateway.signatures.schemes import (
     Signed,
@@ -82,10 +83,7 @@ async def verifiers(
 
 def _given(keys: tuple[bytes, ...]) -> Fetch[bytes]:
     if not keys:
-        get_logger("gateway").warning(
-            "Replicate's callbacks cannot be verified, and are refused: "
-            "neither REPLICATE_WEBHOOK_SIGNING_SECRET nor REPLICATE_API_TOKEN is set"
-        )
+        get_logger("gateway").warning(GatewayEvent.CALLBACKS_UNVERIFIABLE, provider="replicate")
 
     async def fetch() -> tuple[bytes, ...]:
         if not keys:

@@ -19,6 +19,7 @@ from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import Connection
 from chassis.postgres.retention import RetentionTask
+from log_sink.log_events import LogSinkEvent
 
 BYTES: Final = Counter("segue_artifacts_expired_bytes_total", "Bytes of the files that have expired.")
 FAILED: Final = Counter("segue_artifacts_not_deleted_total", "Files that have expired and could not be deleted.")
@@ -90,7 +91,7 @@ async def expire(connection: Connection, store: ArtifactStore, keep: timedelta |
         batch = Deleted(len(removed), sum(row["size_bytes"] for row in removed), len(rows) - len(removed))
         BYTES.inc(batch.size_bytes)
         FAILED.inc(batch.failed)
-        _log.info("artifacts expired", files=batch.files, bytes=batch.size_bytes, failed=batch.failed)
+        _log.info(LogSinkEvent.ARTIFACTS_EXPIRED, files=batch.files, bytes=batch.size_bytes, failed=batch.failed)
         yield batch
         if not removed:
             return
@@ -108,7 +109,7 @@ async def delete_all(store: ArtifactStore, keys: Sequence[str]) -> list[bool]:
             return True
         except STORE_ERRORS as error:
             # Its text may quote the store's credentials.
-            _log.warning("a file cannot be deleted", key=key, error=type(error).__name__)
+            _log.warning(LogSinkEvent.ARTIFACT_NOT_DELETED, key=key, error=type(error).__name__)
             return False
         return True
 

@@ -11,6 +11,7 @@ from chassis.observability.logs import get_logger
 from chassis.postgres.limits import bounded, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
+from log_sink.log_events import LogSinkEvent
 
 if TYPE_CHECKING:
     from chassis.runtime.runtime import Runtime
@@ -78,7 +79,7 @@ async def _keep(pool: Pool, runtime: Runtime) -> None:
             made = await ensure_partitions(pool)
         except TRANSIENT as error:
             # Until a partition is made, the default partition holds its rows.
-            log.warning("partitions wait for the database", error=repr(error))
+            log.warning(LogSinkEvent.PARTITIONS_POSTPONED, error=repr(error))
             continue
         if made:
-            log.info("partitions made", names=made)
+            log.info(LogSinkEvent.PARTITIONS_CREATED, names=made)

@@ -1,0 +1,138 @@
+"""`python docs/reference.py` writes docs/logs.md from the lists in the code; `--check` fails on drift."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import getdoc
+from pathlib import Path
+from typing import Final
+
+import adapter_kit.log_events
+import chassis.observability.log_events
+import gateway.log_events
+import log_sink.log_events
+import orchestrator.log_events
+from chassis.observability.log_event import LogEvent
+from log_sink.log_events import LogSinkEvent
+from orchestrator.log_events import OrchestratorEvent
+
+DOCS: Final = Path(__file__).resolve().parent
+
+LOGS: Final = """# Log events
+
+Each service writes its log to stdout, one JSON object a line. This page lists every event that the code of Segue logs;
+`python docs/reference.py` makes it from the lists in the code. The record of an event has its text in `event`, and in
+`code` a name of it that does not change. Records of libraries (uvicorn, aiokafka, asyncio, OpenTelemetry and others)
+have texts of their own, and no `code`. "Nothing" says that no action is needed.
+
+## Fields of every record
+
+| field | meaning |
+|---|---|
+| `event` | The text. |
+| `code` | The code of the event; absent from records of libraries. |
+| `level` | `debug`, `info`, `warning`, `error` or `critical`; `LOG_LEVEL` sets the lowest that is written. |
+| `logger` | The module that logs, or the name of the library's logger. |
+| `service` | The service. |
+| `timestamp` | ISO 8601, in UTC. |
+| `trace_id` | The trace of the job, where there is one. |
+| `exception` | The traceback, where an exception is reported with one. |
+| `suppressed` | How many like it were withheld: of what clients can cause, one a minute is written. |
+
+Records of an adapter that is working on an attempt also have `job_id`, `track_id`, `attempt` and `provider`.
+"""
+
+SECTIONS: Final[Sequence[tuple[str, Sequence[type[LogEvent]]]]] = (
+    (
+        "Every service",
+        (
+            chassis.observability.log_events.RuntimeEvent,
+            chassis.observability.log_events.HttpEvent,
+            chassis.observability.log_events.PostgresEvent,
+            chassis.observability.log_events.KafkaEvent,
+            chassis.observability.log_events.DeliveryEvent,
+        ),
+    ),
+    ("Gateway", (gateway.log_events.GatewayEvent,)),
+    ("Orchestrator", (OrchestratorEvent,)),
+    (
+        "Adapters",
+        (
+            adapter_kit.log_events.AttemptEvent,
+            adapter_kit.log_events.CallbackEvent,
+            adapter_kit.log_events.LedgerEvent,
+            adapter_kit.log_events.OutputEvent,
+        ),
+    ),
+    ("Log sink", (LogSinkEvent,)),
+)
+
+FIELDS: Final[Mapping[str, str]] = {
+    **chassis.observability.log_events.FIELDS,
+    **gateway.log_events.FIELDS,
+    **orchestrator.log_events.FIELDS,
+    **adapter_kit.log_events.FIELDS,
+    **log_sink.log_events.FIELDS,
+}
+
+
+def logs_document() -> str:
+    """The text of docs/logs.md."""
+    return "\n".join([LOGS, *_event_sections(), *_field_section()])
+
+
+def _event_sections() -> Iterator[str]:
+    for title, kinds in SECTIONS:
+        yield f"## {title}\n"
+        for kind in kinds:
+            yield f"{getdoc(kind)}\n"
+            yield from _table(
+                ("code", "level", "text", "fields", "what to do"),
+                [(f"`{e.code}`", e.level, e.value, _codes(e.fields), e.action) for e in kind],
+            )
+
+
+def _field_section() -> Iterator[str]:
+    yield "## Fields of events\n"
+    yield from _table(("field", "meaning"), [(f"`{name}`", FIELDS[name]) for name in sorted(FIELDS)])
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    yield from (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    yield ""
+
+
+def _codes(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+DOCUMENTS: Final = {"logs.md": logs_document}
+
+
+def stale() -> list[str]:
+    """The names of the documents that differ from what would be written."""
+    return [
+        name
+        for name, written in DOCUMENTS.items()
+        if not (DOCS / name).is_file() or (DOCS / name).read_text(encoding="utf-8") != written()
+    ]
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a document is stale")
+    check, names = parser.parse_args().check, stale()
+    for name in names:
+        if not check:
+            (DOCS / name).write_text(DOCUMENTS[name](), encoding="utf-8")
+        sys.stdout.write(f"{'stale' if check else 'written'}: docs/{name}\n")
+    return 1 if names and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The log events of the gateway, and their fields."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chassis.observability.log_event import LogEvent
+
+FIELDS: Final = {
+    "accept_by": "The time up to which the request could be accepted.",
+    "arrived_at": "The time at which Kafka's broker appended the request.",
+    "artifact_store": "The URL of the artifact store, without its parameters.",
+    "default_provider": "The provider that is tried first (`MUSIC_PROVIDER`).",
+    "delivery_id": "The provider's id of the callback.",
+    "detail": "What the answer to the callback said.",
+    "name": "The name of the file.",
+    "path": "The path of the request, without its query.",
+}
+"""What each field of a log record means, beyond those of the chassis."""
+
+
+class GatewayEvent(LogEvent):
+    """The gateway: the API, and the intake of requests and callbacks."""
+
+    GATEWAY_STARTING = ("starting", "info", "default_provider broker database artifact_store models callbacks")
+    REQUEST_FAILED = ("a call failed", "error", "path", "Report the traceback: the client was answered with 500.")
+    REQUEST_TOO_LATE = (
+        "Kafka received a request after its acceptance deadline",
+        "warning",
+        "job_id arrived_at accept_by",
+        "Nothing if it is rare: the client was told to repeat it. If it persists, check Kafka.",
+    )
+    PUBLISH_UNCONFIRMED = (
+        "Kafka did not confirm a message in time",
+        "warning",
+        "job_id error",
+        "Check Kafka. The client was answered with 503 and can repeat its request with the same key.",
+    )
+    IDEMPOTENCY_STORE_UNAVAILABLE = (
+        "a request is accepted without the database",
+        "warning",
+        "job_id error",
+        "Check PostgreSQL. The job is safe: its id is derived from the key.",
+    )
+    CALLBACK_ACCEPTED = ("callback taken", "info", "provider attempt_id job_id delivery_id")
+    CALLBACK_REJECTED = (
+        "callback not taken",
+        "warning",
+        "provider attempt_id reason detail",
+        "Nothing for a single one: anybody can send it. Many: check the signing keys, the settings and the clock.",
+    )
+    SIGNING_KEYS_NOT_FETCHED = (
+        "signing keys could not be fetched",
+        "warning",
+        "error",
+        "Check that the provider can be reached and takes our key. The provider repeats its callbacks.",
+    )
+    CALLBACKS_UNVERIFIABLE = (
+        "callbacks cannot be verified, and are refused: there is neither a signing secret nor an API token",
+        "warning",
+        "provider",
+        "Set `REPLICATE_WEBHOOK_SIGNING_SECRET` or `REPLICATE_API_TOKEN`. Until then runs are polled.",
+    )
+    ARTIFACT_MISSING = (
+        "a file is missing in the artifact store",
+        "error",
+        "job_id name",
+        "Find out who deleted it: Segue's own retention marks what it deletes.",
+    )
+    ARTIFACT_STORE_UNAVAILABLE = (
+        "the artifact store is unavailable",
+        "warning",
+        "job_id error",
+        "Check the artifact store.",
+    )
+    CLOCK_DIFFERS = (
+        "this machine's clock differs from another",
+        "warning",
+        "reason",
+        "Synchronize the clocks (NTP). Segue goes by the clocks of the database and of Kafka meanwhile.",
+    )
+    CLOCK_AGREES = ("this machine's clock agrees with the others again", "info", "")
+    DATABASE_CLOCK_UNKNOWN = (
+        "the time of the database could not be read",
+        "warning",
+        "error",
+        "Nothing if it is rare. If it persists, check PostgreSQL.",
+    )
