@@ -65,7 +65,7 @@ chaos-short: install ## The five minutes of it that fit into every run
 	$(BIN)/python -m chaos --rows 3,4,6 --rounds 1 --jobs 150 --kills 8 $(if $(SEED),--seed $(SEED))
 
 .PHONY: docs
-docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md
+docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md and docs/metrics.md
 	$(BIN)/python -m contracts.documents.generate
 	$(BIN)/python -m contracts.documents.diagram
 	$(BIN)/python docs/reference.py

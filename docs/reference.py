@@ -1,4 +1,4 @@
-"""`python docs/reference.py` writes docs/logs.md from the lists in the code; `--check` fails on drift."""
+"""`python docs/reference.py` writes docs/logs.md and docs/metrics.md from the code; `--check` fails on drift."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Final
 
 import adapter_kit.log_events
+import adapter_kit.metrics
 import chassis.observability.log_events
+import chassis.observability.metrics
 import gateway.log_events
+import gateway.metrics
 import log_sink.log_events
+import log_sink.metrics
 import orchestrator.log_events
+import orchestrator.metrics
 from chassis.observability.log_event import LogEvent
+from chassis.observability.metric import Metric, MetricList
 from log_sink.log_events import LogSinkEvent
 from orchestrator.log_events import OrchestratorEvent
 
@@ -78,9 +84,31 @@ FIELDS: Final[Mapping[str, str]] = {
 }
 
 
+METRICS: Final = """# Metrics
+
+Each service answers `GET /metrics` in the text format of Prometheus, with metrics of Python and of the process too
+(`python_…`, `process_…`). This page lists every metric of Segue; `python docs/reference.py` makes it from the registry
+in the code. Counters begin at 0 with each start of a process, so watch their rate or increase. A histogram has the
+series `_bucket`, `_sum` and `_count`.
+"""
+
+METRIC_LISTS: Final[Sequence[tuple[str, MetricList]]] = (
+    ("Every service", chassis.observability.metrics.METRICS),
+    ("Gateway", gateway.metrics.METRICS),
+    ("Orchestrator", orchestrator.metrics.METRICS),
+    ("Adapters", adapter_kit.metrics.METRICS),
+    ("Log sink", log_sink.metrics.METRICS),
+)
+
+
 def logs_document() -> str:
     """The text of docs/logs.md."""
     return "\n".join([LOGS, *_event_sections(), *_field_section()])
+
+
+def metrics_document() -> str:
+    """The text of docs/metrics.md."""
+    return "\n".join([METRICS, *_metric_sections()])
 
 
 def _event_sections() -> Iterator[str]:
@@ -92,6 +120,15 @@ def _event_sections() -> Iterator[str]:
                 ("code", "level", "text", "fields", "what to do"),
                 [(f"`{e.code}`", e.level, e.value, _codes(e.fields), e.action) for e in kind],
             )
+
+
+def _metric_sections() -> Iterator[str]:
+    for title, listed in METRIC_LISTS:
+        yield f"## {title}\n"
+        yield from _table(
+            ("metric", "type", "unit", "labels", "of", "meaning", "what to watch"),
+            [(f"`{m.name}`", m.type, m.unit, _labels(m), m.services, m.meaning, m.watch) for m in listed.defined],
+        )
 
 
 def _field_section() -> Iterator[str]:
@@ -106,11 +143,15 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     yield ""
 
 
+def _labels(metric: Metric) -> str:
+    return "<br>".join(f"`{name}`: {values}" for name, values in metric.labels.items())
+
+
 def _codes(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-DOCUMENTS: Final = {"logs.md": logs_document}
+DOCUMENTS: Final = {"logs.md": logs_document, "metrics.md": metrics_document}
 
 
 def stale() -> list[str]:

@@ -35,6 +35,7 @@ from contracts.messages.callbacks import CallbackReceived
 from contracts.topics import CALLBACKS, MAX_MESSAGE_BYTES, PARTITIONS
 from gateway.api.callbacks import MAX_BODY_BYTES
 from gateway.app import api
+from gateway.log_events import GatewayEvent
 from sandbox.http.signing import Keys, fal_headers, replicate_headers
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import LocalPostgres, postgres
@@ -248,7 +249,7 @@ async def test_what_a_stranger_sends_is_no_part_of_the_reason_that_is_logged(
             assert (await door.call(provider, attempt, body, stranger)).status_code == 401
             old = door.signer.headers(provider, body, age_s=age_s)
             assert (await door.call(provider, attempt, body, old)).status_code == 401
-    told = [(line["reason"], line["detail"]) for line in lines if line["event"] == "callback not taken"]
+    told = [(line["reason"], line["detail"]) for line in lines if line["event"] == GatewayEvent.CALLBACK_REJECTED]
     assert len(told) == 6
     assert {reason for reason, _ in told} == {"bad-signature"}
     # The age is told of what the provider did sign, and not of what anybody wrote into a header.

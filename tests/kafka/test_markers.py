@@ -19,7 +19,8 @@ from chassis.kafka.topics import admin
 from chassis.postgres.pool import migrate, open_pool
 from contracts.envelope import Envelope, Record
 from contracts.topics import REQUESTS
-from log_sink.store import MISSED, Store
+from log_sink.metrics import MISSED
+from log_sink.store import Store
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

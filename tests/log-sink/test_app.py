@@ -19,8 +19,8 @@ from chassis.runtime.runtime import Runtime
 from contracts.envelope import Record, encode
 from contracts.topics import DEAD_LETTERS, PARTITIONS, TOPICS
 from log_sink.app import app
+from log_sink.metrics import MISSED
 from log_sink.settings import SinkSettings
-from log_sink.store import MISSED
 from segue_cli.local.kafka import kafka
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -13,7 +13,8 @@ from aiokafka.errors import KafkaConnectionError
 from chassis.delivery.consumer import LogStarts
 from chassis.postgres.pool import Pool
 from contracts.messages.requests import CancelRequested
-from log_sink.store import MISSED, Store
+from log_sink.metrics import MISSED
+from log_sink.store import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

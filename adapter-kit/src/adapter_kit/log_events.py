@@ -35,18 +35,18 @@ FIELDS: Final = {
 class AttemptEvent(LogEvent):
     """What an adapter does about an attempt."""
 
-    ADAPTER_STARTED = ("started", "info", "sdk broker database schema artifacts callbacks topics")
+    ADAPTER_STARTED = ("adapter started", "info", "sdk broker database schema artifacts callbacks topics")
     SUBMITTING = ("submitting", "info", "endpoint")
-    SUBMIT_ACCEPTED = ("accepted", "info", "provider_ref")
+    SUBMIT_ACCEPTED = ("the provider accepted the submit", "info", "provider_ref")
     SUBMIT_REFUSED = (
-        "refused",
+        "the provider refused the submit",
         "warning",
         "message kind error_code http_status",
         "Nothing: the job moves on where its kind allows. For `insufficient_balance` top up the account.",
     )
-    SUBMIT_NOT_SENT = ("not sent", "warning", "message", _PROVIDER)
+    SUBMIT_NOT_SENT = ("the submit was not sent", "warning", "message", _PROVIDER)
     SUBMIT_THROTTLED = (
-        "throttled",
+        "the provider throttled the submit",
         "warning",
         "message retry_after_s",
         "Nothing: it is sent again. If it is frequent, ask the provider for a higher rate limit.",
@@ -66,7 +66,7 @@ class AttemptEvent(LogEvent):
     )
     CANCEL_SENT = ("cancel sent", "info", "reason answer")
     RUN_STATUS_UNKNOWN = ("the provider does not say how the run stands", "warning", "reason", _PROVIDER)
-    OUTPUT_PENDING = ("the run finished, or is not known; its output is not there yet", "warning", "reason", _PROVIDER)
+    OUTPUT_PENDING = ("the output of a run is not available yet", "warning", "reason", _PROVIDER)
     RESULT_UNREADABLE = (
         "the result of a run cannot be read",
         "error",
@@ -83,7 +83,7 @@ class AttemptEvent(LogEvent):
         "a run was found for an attempt that had ended without one",
         "warning",
         "job_id track_id attempt provider provider_ref",
-        _DOUBLE_BILL + " Segue has asked the provider to stop it.",
+        "Check the provider's dashboard: two runs may be billed. Segue asks the provider to stop this one.",
     )
     LATE_OUTCOME = (
         "the outcome of an attempt was learned after its end",
@@ -115,15 +115,15 @@ class AttemptEvent(LogEvent):
 class CallbackEvent(LogEvent):
     """Callbacks that reach the adapter."""
 
-    CALLBACK_RECEIVED = ("called back", "info", "attempt_id provider_ref over")
+    CALLBACK_RECEIVED = ("callback received", "info", "attempt_id provider_ref over")
     CALLBACK_NOT_APPLIED = (
-        "called back, but not by a run that the attempt can take",
+        "callback not applied",
         "warning",
         "attempt_id provider_ref over verdict",
         "`foreign`: look for a second run in the provider's dashboard. `unreadable`: report it. `swapped`: nothing.",
     )
     CALLBACKS_OF_UNKNOWN_ATTEMPTS = (
-        "called back about unknown attempts",
+        "callbacks for unknown attempts",
         "warning",
         "count attempt_id",
         "Nothing for old attempts. Otherwise check whether another installation uses the same `SEGUE_PUBLIC_URL`.",

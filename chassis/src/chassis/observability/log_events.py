@@ -43,7 +43,7 @@ FIELDS: Final = {
     "partition": "The partition.",
     "pause_s": "Seconds until the next probe.",
     "port": "The port that is listened on.",
-    "provider": "The provider: `fal` or `replicate`.",
+    "provider": "The name of the provider.",
     "reason": "Why, in words or as a kind.",
     "records": "The number of messages in the batch.",
     "rows": "The number of rows.",
@@ -116,7 +116,7 @@ class HttpEvent(LogEvent):
         "clients were turned away",
         "warning",
         "reason count latest_peer",
-        "Look up `reason` in docs/exposure.md. Many from one address: block it, or set its limits in the proxy.",
+        "See docs/exposure.md; `reason` is the label of `segue_http_turned_away_total`. Block an abusive address.",
     )
     ACCEPT_FAILED = (
         "connections cannot be accepted: out of file descriptors or memory",
@@ -230,7 +230,7 @@ class DeliveryEvent(LogEvent):
     )
     CONSUMING_RESUMED = ("the handler succeeded on the probe message; consuming resumes", "info", "group")
     OFFSETS_NOT_CHECKED = (
-        "committed offsets could not be checked; consuming waits for it",
+        "committed offsets could not be checked; consuming waits until they are",
         "warning",
         "group error",
         _KAFKA,

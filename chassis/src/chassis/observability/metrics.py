@@ -1,36 +1,126 @@
-"""The names of everything the chassis counts."""
+"""The metrics of the chassis."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from typing import Final
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+from chassis.observability.metric import MetricList
 
-MESSAGES_HANDLED = Counter("segue_messages_handled_total", "Messages handled and committed.", ["topic"])
-MESSAGES_SKIPPED = Counter("segue_messages_skipped_total", "Messages of a type this version does not know.", ["topic"])
-DEAD_LETTERED = Counter("segue_dead_letters_total", "Messages put into the dead letters.", ["topic"])
-DLQ_LIMIT_EXCEEDED = Gauge(
-    "segue_dlq_limit_exceeded", "1 while consuming pauses because the handler fails on most messages.", ["group"]
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_TOPIC: Final = {"topic": "the name of a topic"}
+_GROUP: Final = {"group": "the consumer group, which is the name of the service"}
+_CONSUMERS: Final = "orchestrator, adapters, log sink"
+
+METRICS: Final = MetricList("all services")
+
+MESSAGES_HANDLED = METRICS.counter(
+    "segue_messages_handled_total",
+    "Messages handled and committed.",
+    _TOPIC,
+    unit="messages",
+    watch="A rate of 0 while `segue_consumer_lag_messages` is not 0: nothing is handled.",
+    services=_CONSUMERS,
 )
-BATCH_SECONDS = Histogram(
-    "segue_batch_seconds", "Time to handle one batch, commit included.", ["group"], buckets=SECONDS
+MESSAGES_SKIPPED = METRICS.counter(
+    "segue_messages_skipped_total",
+    "Messages of a type that this version does not know.",
+    _TOPIC,
+    unit="messages",
+    watch="An increase other than during an update: a newer service sends what this one does not read.",
+    services=_CONSUMERS,
 )
-BATCH_RETRIES = Counter(
-    "segue_batch_retries_total", "Batches tried again because the database or Kafka was away.", ["group"]
+DEAD_LETTERED = METRICS.counter(
+    "segue_dead_letters_total",
+    "Messages put into the dead letters, or into the log sink's quarantine.",
+    _TOPIC,
+    unit="messages",
+    watch="Any increase.",
+    services=_CONSUMERS,
 )
-OUTBOX_PUBLISHED = Counter("segue_outbox_published_total", "Outbox rows published.")
-RETENTION_DELETED = Counter(
-    "segue_housekeeping_deleted_total", "Things deleted because they were old enough.", ["what"]
+DLQ_LIMIT_EXCEEDED = METRICS.gauge(
+    "segue_dlq_limit_exceeded",
+    "1 while consuming pauses because the handler fails on most messages.",
+    _GROUP,
+    unit="0 or 1",
+    watch="1: the service does no work.",
+    services=_CONSUMERS,
 )
-CONSUMER_LAG = Gauge("segue_consumer_lag_messages", "Messages not yet read, by partition.", ["topic", "partition"])
-TOPIC_UNAVAILABLE = Gauge(
+BATCH_SECONDS = METRICS.histogram(
+    "segue_batch_seconds",
+    "Time to handle one batch, commit included.",
+    _GROUP,
+    buckets=_SECONDS,
+    watch="Growth: PostgreSQL or Kafka slows down.",
+    services=_CONSUMERS,
+)
+BATCH_RETRIES = METRICS.counter(
+    "segue_batch_retries_total",
+    "Batches tried again because the database or Kafka was unavailable or slow.",
+    _GROUP,
+    unit="batches",
+    watch="A rate that persists.",
+    services=_CONSUMERS,
+)
+OUTBOX_PUBLISHED = METRICS.counter(
+    "segue_outbox_published_total",
+    "Outbox rows published.",
+    unit="rows",
+    watch="A rate of 0 while messages are handled.",
+    services="orchestrator, adapters",
+)
+RETENTION_DELETED = METRICS.counter(
+    "segue_housekeeping_deleted_total",
+    "Rows, partitions and files deleted because their retention was over.",
+    {"what": "`attempts`, `idempotency_keys`, `jobs`, `events`, `months_of_events`, `quarantined` or `artifacts`"},
+    unit="rows, partitions or files",
+    watch="No increase for a day while the tables grow.",
+)
+CONSUMER_LAG = METRICS.gauge(
+    "segue_consumer_lag_messages",
+    "Messages not yet read.",
+    {**_TOPIC, "partition": "the number of the partition"},
+    unit="messages",
+    watch="Growth over minutes: add replicas, or find out what slows them down.",
+    services=_CONSUMERS,
+)
+TOPIC_UNAVAILABLE = METRICS.gauge(
     "segue_topic_unavailable",
     "1 while a topic is missing, has too few partitions, or has partitions that no replica consumes.",
-    ["topic"],
+    _TOPIC,
+    unit="0 or 1",
+    watch="1: the log event `topic_unavailable` says why.",
 )
-TAIL_READ = Counter("segue_tail_messages_total", "Messages read by the tail.", ["topic"])
-TAIL_UNREADABLE = Counter("segue_tail_unreadable_total", "Messages the tail could not read.", ["topic"])
-HTTP_CONNECTIONS = Gauge("segue_http_connections", "Open connections of this process's listeners.")
-HTTP_TURNED_AWAY = Counter(
-    "segue_http_turned_away_total", "Connections and requests that a listener refused or ended itself.", ["reason"]
+TAIL_READ = METRICS.counter(
+    "segue_tail_messages_total",
+    "Messages read by the tail.",
+    _TOPIC,
+    unit="messages",
+    watch="A rate of 0 while jobs come in: the gateway answers from the log sink's tables only.",
+    services="gateway",
+)
+TAIL_UNREADABLE = METRICS.counter(
+    "segue_tail_unreadable_total",
+    "Messages that the tail could not read or apply.",
+    _TOPIC,
+    unit="messages",
+    watch="Any increase.",
+    services="gateway",
+)
+HTTP_CONNECTIONS = METRICS.gauge(
+    "segue_http_connections",
+    "Open connections of this process's listeners.",
+    unit="connections",
+    watch="A value near `SEGUE_MAX_CONNECTIONS`.",
+)
+HTTP_TURNED_AWAY = METRICS.counter(
+    "segue_http_turned_away_total",
+    "Connections and requests that a listener refused or ended itself.",
+    {
+        "reason": "of a request: `malformed-request`, `no-websocket`, `no-tunnel`, `body-framing`, "
+        "`request-line-too-long`, `headers-too-large`, `headers-too-slow`, `body-too-slow`, `too-many-pipelined`; of a "
+        "connection: `too-many-connections`, `no-place-for-one-address`, `no-place`, `no-files`, `too-many-bytes`, "
+        "`answer-not-read`, `nothing-sent`"
+    },
+    unit="connections or requests",
+    watch="`no-place`, `no-files` and `too-many-bytes`: clients give way to each other, and the limits may be too low.",
 )

@@ -16,14 +16,13 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Final, Literal
 
-from prometheus_client import Gauge
-
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import bounded
 from chassis.postgres.pool import TRANSIENT, Pool
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 from gateway.log_events import GatewayEvent
+from gateway.metrics import CLOCK_DIFFERENCE
 
 TOLERANCE_S: Final = 2.0
 """A difference from another clock that is worth no words."""
@@ -35,7 +34,6 @@ SAID_AGAIN_S: Final = 60.0
 DRIFT: Final = 0.0005
 """Seconds by which a steady clock may be off after a second: 500 ppm, the most by which ntpd or chronyd slew one."""
 
-DIFFERENCE = Gauge("segue_clock_difference_seconds", "How far this process's clock is ahead of another.", ["reference"])
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 Reference = Literal["database", "kafka"]
@@ -107,7 +105,7 @@ class Clocks:
         """Take a time that another clock told, between two times of the steady clock."""
         self._heard_s = heard_s
         known = self._known[reference] = better(self._known.get(reference), reading(told_s, sent_s, heard_s))
-        DIFFERENCE.labels(reference).set(self._ahead_s(known))
+        CLOCK_DIFFERENCE.labels(reference).set(self._ahead_s(known))
         self._report()
 
     def complaint(self) -> str | None:

@@ -22,8 +22,13 @@ FIELDS: Final = {
 class GatewayEvent(LogEvent):
     """The gateway: the API, and the intake of requests and callbacks."""
 
-    GATEWAY_STARTING = ("starting", "info", "default_provider broker database artifact_store models callbacks")
-    REQUEST_FAILED = ("a call failed", "error", "path", "Report the traceback: the client was answered with 500.")
+    GATEWAY_STARTING = ("gateway starting", "info", "default_provider broker database artifact_store models callbacks")
+    REQUEST_FAILED = (
+        "a request failed with an unexpected error",
+        "error",
+        "path",
+        "Report the traceback: the client was answered with 500.",
+    )
     REQUEST_TOO_LATE = (
         "Kafka received a request after its acceptance deadline",
         "warning",
@@ -42,9 +47,9 @@ class GatewayEvent(LogEvent):
         "job_id error",
         "Check PostgreSQL. The job is safe: its id is derived from the key.",
     )
-    CALLBACK_ACCEPTED = ("callback taken", "info", "provider attempt_id job_id delivery_id")
+    CALLBACK_ACCEPTED = ("callback accepted", "info", "provider attempt_id job_id delivery_id")
     CALLBACK_REJECTED = (
-        "callback not taken",
+        "callback rejected",
         "warning",
         "provider attempt_id reason detail",
         "Nothing for a single one: anybody can send it. Many: check the signing keys, the settings and the clock.",

@@ -24,9 +24,13 @@ FIELDS: Final = {
 class LogSinkEvent(LogEvent):
     """The log sink: the projection, and retention of events and files."""
 
-    LOG_SINK_STARTED = ("consuming", "info", "broker database schema_version topics keep_rows_days keep_artifacts_days")
+    LOG_SINK_STARTED = (
+        "log sink started",
+        "info",
+        "broker database schema_version topics keep_rows_days keep_artifacts_days",
+    )
     MESSAGES_QUARANTINED = (
-        "quarantined",
+        "messages quarantined",
         "warning",
         "count topic first_partition first_offset error",
         "Look at the table `quarantine`; report it if the messages are Segue's own.",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 from aiokafka import TopicPartition
-from prometheus_client import Counter
 
 from chassis.delivery.consumer import Delivered, LogStarts
 from chassis.observability.logs import get_logger
@@ -16,6 +15,7 @@ from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
 from chassis.postgres.pool import Connection, Pool
 from log_sink.log_events import LogSinkEvent
+from log_sink.metrics import MISSED, QUARANTINED, REPEATED, STORED
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.upsert import arguments, upsert
 from read_model.reports import reports
@@ -24,10 +24,6 @@ from read_model.tables import STATE, Row
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
-STORED = Counter("segue_sink_events_total", "Events stored.", ["topic"])
-REPEATED = Counter("segue_sink_repeated_total", "Events that were stored already.", ["topic"])
-QUARANTINED = Counter("segue_sink_quarantined_total", "Messages that Postgres refused.", ["topic"])
-MISSED = Counter("segue_sink_missed_total", "Offsets that were gone before they were read.", ["topic"])
 
 REFUSED: Final = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.IntegrityConstraintViolationError)
 """Postgres will not take this row, today or tomorrow."""

@@ -17,7 +17,11 @@ FIELDS: Final = {
 class OrchestratorEvent(LogEvent):
     """The orchestrator. Those of jobs are logged once the message that reports them is committed."""
 
-    ORCHESTRATOR_STARTED = ("started", "info", "music_provider models routing broker database schema topics")
+    ORCHESTRATOR_STARTED = (
+        "orchestrator started",
+        "info",
+        "music_provider models routing broker database schema topics",
+    )
     JOB_ACCEPTED = ("job accepted", "info", "job_id track_id status")
     JOB_STARTED = ("job started", "info", "job_id track_id status")
     JOB_REROUTED = ("job rerouted", "info", "job_id track_id provider kind message")

@@ -1,8 +1,26 @@
-"""The names of everything the orchestrator counts."""
+"""The metrics of the orchestrator."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter
+from typing import Final
 
-JOBS_ENDED = Counter("segue_jobs_ended_total", "Jobs that ended.", ["status", "kind"])
-REROUTED = Counter("segue_jobs_rerouted_total", "Jobs moved on to the next provider.", ["from", "to", "kind"])
+from chassis.observability.metric import MetricList
+
+_KIND: Final = "the kind of failure (`contracts/failures.py`)"
+
+METRICS: Final = MetricList("orchestrator")
+
+JOBS_ENDED = METRICS.counter(
+    "segue_jobs_ended_total",
+    "Jobs that ended.",
+    {"status": "`succeeded`, `failed` or `cancelled`", "kind": f"{_KIND}; empty unless `failed`"},
+    unit="jobs",
+    watch="The share of `failed`, by `kind`.",
+)
+REROUTED = METRICS.counter(
+    "segue_jobs_rerouted_total",
+    "Jobs moved on to the next provider.",
+    {"from": "the provider that failed", "to": "the next provider", "kind": _KIND},
+    unit="jobs",
+    watch="A rate that persists: the provider in `from` fails for the reason in `kind`.",
+)

@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from prometheus_client import Counter
-
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import Connection
 from chassis.postgres.retention import RetentionTask
 from log_sink.log_events import LogSinkEvent
-
-BYTES: Final = Counter("segue_artifacts_expired_bytes_total", "Bytes of the files that have expired.")
-FAILED: Final = Counter("segue_artifacts_not_deleted_total", "Files that have expired and could not be deleted.")
+from log_sink.metrics import EXPIRED_BYTES, NOT_DELETED
 
 BATCH: Final = 200
 DELETES_AT_ONCE: Final = 8
@@ -89,8 +85,8 @@ async def expire(connection: Connection, store: ArtifactStore, keep: timedelta |
         removed = [row for row, is_gone in zip(rows, gone, strict=True) if is_gone]
         await connection.execute(_REMOVED, [row["attempt_id"] for row in removed], [row["name"] for row in removed])
         batch = Deleted(len(removed), sum(row["size_bytes"] for row in removed), len(rows) - len(removed))
-        BYTES.inc(batch.size_bytes)
-        FAILED.inc(batch.failed)
+        EXPIRED_BYTES.inc(batch.size_bytes)
+        NOT_DELETED.inc(batch.failed)
         _log.info(LogSinkEvent.ARTIFACTS_EXPIRED, files=batch.files, bytes=batch.size_bytes, failed=batch.failed)
         yield batch
         if not removed:
