@@ -259,7 +259,7 @@ def test_whoever_is_worked_on_has_all_the_time() -> None:
     assert not one.gone
 
 
-def test_past_the_bytes_for_all_the_oldest_holder_is_dropped_but_never_the_only_one() -> None:
+def test_past_the_bytes_for_all_whoever_holds_most_is_dropped_but_never_the_only_one() -> None:
     house = House()
     first, second, third = (house.enter() for _ in range(3))
     assert first
@@ -273,7 +273,16 @@ def test_past_the_bytes_for_all_the_oldest_holder_is_dropped_but_never_the_only_
     house.guard.buffer(second, 100)
     gone.append(second.gone)
     house.guard.buffer(third, 901)
-    assert [*gone, second.gone, third.gone] == [False, True, False, True, False]
+    assert [*gone, second.gone, third.gone] == [False, True, False, False, True]
+
+
+def test_of_those_that_hold_as_much_the_oldest_is_dropped() -> None:
+    house = House()
+    entered = [house.enter() for _ in range(3)]
+    for each in entered:
+        assert each
+        house.guard.buffer(each, 400)
+    assert [each.gone for each in entered if each] == [True, False, False]
 
 
 def test_without_files_there_are_fewer_places_for_a_while() -> None:

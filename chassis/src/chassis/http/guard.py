@@ -164,7 +164,10 @@ class Guard:
             self._tell_of_room()
 
     def buffer(self, connection: Connection, size: int) -> None:
-        """Count the bytes that are held for a connection; where all together hold too many, the oldest is relieved."""
+        """Count the bytes that are held for a connection.
+
+        Where all together hold too many, the one that holds most of the oldest is relieved.
+        """
         self._buffered += size - connection.buffered
         connection.buffered = size
         if size:
@@ -172,9 +175,10 @@ class Guard:
         else:
             self._buffering.pop(connection, None)
         while self._buffered > self.limits.buffered_bytes and len(self._buffering) > 1:
-            oldest = next(iter(self._buffering))
-            self.note("too-many-bytes", oldest.peer)
-            oldest.relieve()
+            # Of the oldest, the one with most: an ordinary client that waits for its turn has little.
+            first = max(islice(self._buffering, _LOOKED_AT), key=lambda each: each.buffered)
+            self.note("too-many-bytes", first.peer)
+            first.relieve()
 
     def note(self, reason: str, peer: Peer) -> None:
         """Count a client that was turned away."""
@@ -199,7 +203,7 @@ class Guard:
             on_room()
 
     def _peer(self, address: str) -> Peer:
-        key = _network_of(address), _is_in(address, self.limits)
+        key = network_of(address), _is_in(address, self.limits)
         return self._peers.get(key) or Peer(key[0], trusted=key[1])
 
     def _make_room(self, newcomer: Peer) -> None:
@@ -237,7 +241,7 @@ class Guard:
         connection.drop()
 
 
-def _network_of(address: str) -> str:
+def network_of(address: str) -> str:
     """What is counted as one peer: an IPv4 address, or the /64 network that one customer gets in IPv6."""
     if ":" not in address:
         return address

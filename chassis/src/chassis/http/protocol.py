@@ -8,33 +8,30 @@ import socket
 import struct
 import termios
 from contextlib import suppress
-from typing import Final, cast
+from typing import Final
 
-import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from chassis.http import refusals
 from chassis.http.guard import Guard, Peer, Wait
 from chassis.http.refusals import Refusal
-from chassis.http.whole_requests import WholeRequests
+from chassis.http.request_turns import RequestsInTurn
+from chassis.http.turns import Turns
 
 _RESET: Final = struct.pack("ii", 1, 0)
 _MOST_DISCARDED: Final = 1_048_576
 
 
-class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
+class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
     """Serves a connection within the limits of its listener's guard."""
 
-    def __init__(self, config: Config, server_state: ServerState, guard: Guard, peer: Peer) -> None:
-        super().__init__(config, server_state, guard.limits)
-        self.peer = peer
+    def __init__(self, config: Config, server_state: ServerState, guard: Guard, turns: Turns, peer: Peer) -> None:
+        super().__init__(config, server_state, guard, turns, peer)
         self.waits: Wait | None = None
         self.since = 0.0
         self.unread_since: float | None = None
         self.buffered = 0
-        self._guard = guard
         self._released = False
         self._last_word: Refusal | None = None
         """To be said when what came before has been answered."""
@@ -56,15 +53,16 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self._gone = True
+        self._leave_turns()
         self._guard.wait(self, None)
         self._guard.buffer(self, 0)
         if not self._running:  # What a client has left behind keeps its place until it is done.
             self._release()
         super().connection_lost(exc)
         # Its parts refer to each other: what they hold would be kept until the garbage is collected.
-        self._serving = self._unbegun = None
+        self._serving = None
         self._forget_request()
-        self._forget_ahead()
+        self.held = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -75,7 +73,7 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
         if self.over:
             self._discard(nbytes)
         else:
-            self.take(self._guard.reading[:nbytes])
+            self.take(bytes(self._guard.reading[:nbytes]))
             self._settle()
 
     def pause_writing(self) -> None:
@@ -144,6 +142,9 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
         """Hold nothing that is counted any more: what was sent ahead of its turn is left, or the connection ended."""
         if self._serving is None or self.waits is not None:
             self.drop()
+        elif self._in_turn_as is not None:
+            self._leave_turns()
+            self.turn_away()
         else:
             self._take_no_more(refusals.TOO_MANY_PIPELINED)
 
@@ -152,8 +153,23 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
         if self.waits is not Wait.REQUEST:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.over = True
+        self._leave_turns()
         self.transport.abort()
         self._release()
+
+    # What the turns say.
+
+    def begin(self) -> None:
+        """It is the turn of what is being served."""
+        super().begin()
+        self._settle()
+
+    def turn_away(self) -> None:
+        """Too many requests wait for their turn."""
+        self._guard.note(refusals.BUSY.kind, self.peer)
+        self._unbegun = self._in_turn_as = self._serving = None
+        self.in_body = False
+        self._say(self._answer(refusals.BUSY))
 
     # How it goes on.
 
@@ -163,37 +179,25 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
         self._take_no_more(why)
 
     def _take_no_more(self, why: Refusal) -> None:
-        self.over = True
-        if why is refusals.TOO_MANY_PIPELINED:
-            self._forget_ahead()
-        elif self.in_body and self._is_ahead():  # It will not be complete.
-            self.pipeline.popleft()
-            self.ahead.popleft()
+        self.over, self.held = True, b""
         if self.in_body and self._gives_up_body():
             return
-        if self._serving is None and not self.pipeline:
+        if self._serving is None:
             self._say(self._answer(why))
             return
         self._last_word = why
-        self._forget_request()
-        self.cycle = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._serving)
-        self.parser = httptools.HttpRequestParser(self)
         self.flow.pause_reading()
         self._settle()
 
     def _go_on(self) -> None:
         """Take up the next request, or wait for one: the one before is answered, and the answer on its way."""
-        if self.pipeline and not self._guard.wanted:
-            self.ahead.pop()
-            self._start_asgi_task(*self.pipeline.pop())
-            self._settle()
-        elif self.pipeline or self.in_body:
-            # What was sent ahead would keep the place from others; or nobody wants the rest of a body.
-            self._say(b"")
-        elif self._last_word is not None:
+        if self._last_word is not None:
             self._say(self._answer(self._last_word))
+        elif self.in_body or (self.held and self._guard.wanted):
+            # Nobody wants the rest of a body; and what was sent ahead would keep the place from others.
+            self._say(b"")
         else:
-            self.flow.resume_reading()
+            self.take_held()
             self._settle()
 
     def _settle(self) -> None:
@@ -209,14 +213,15 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
             self._guard.buffer(self, size)
 
     def _next(self) -> tuple[Wait | None, int]:
-        ahead = sum(self.ahead) if self.over else sum(self.ahead) + self.begun_bytes
+        ahead = len(self.held)
         if self.flow.write_paused:
             return Wait.READ, self._unread + ahead
         if self._serving is not None:
-            mine = self.in_body and self.cycle is self._serving
-            return (Wait.BODY, self.request_bytes) if mine else (None, ahead)
+            if self.in_body:
+                return Wait.BODY, self.request_bytes
+            return None, ahead if self._in_turn_as is None else ahead + self._in_turn_bytes
         if self.head_bytes:
-            return Wait.HEADERS, ahead
+            return Wait.HEADERS, self.begun_bytes
         self._forget_request()
         return Wait.REQUEST, 0
 
@@ -233,12 +238,13 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
     def _gives_up_body(self) -> bool:
         """The application hears that the rest of a body does not come; True if that ended the connection."""
         self.in_body = False
-        cycle = self.cycle
-        if cycle is not self._serving:
+        cycle = self._serving
+        if cycle is None:
             return False
         cycle.disconnected, cycle.waiting_for_100_continue = True, False
         cycle.message_event.set()
-        self._serving = self._unbegun = None
+        self._leave_turns()
+        self._serving = None
         if cycle.response_started:
             self.drop()
         return cycle.response_started
@@ -251,7 +257,7 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
         self.over = True
         self._last_word = None
         self._forget_request()
-        self._forget_ahead()
+        self.held = b""
         with suppress(OSError):  # It may be gone already.
             self.transport.write(answer)
             self.transport.write_eof()
@@ -265,6 +271,10 @@ class GuardedProtocol(WholeRequests, asyncio.BufferedProtocol):
         self._discarded += nbytes
         if self._discarded > _MOST_DISCARDED:
             self.drop()
+
+    def _forget_request(self) -> None:
+        """Keep nothing of the latest request but what the pipeline and its cycle have."""
+        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
 
     def _end(self) -> None:
         self._guard.wait(self, Wait.CLOSE)

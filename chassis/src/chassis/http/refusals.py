@@ -72,3 +72,11 @@ TOO_MANY_CONNECTIONS: Final = Refusal(
     "too many connections from this address are open, with a request under way on each",
     _AGAIN,
 )
+
+BUSY: Final = Refusal(
+    "too-many-requests-wait",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "too many requests wait for their turn, and nothing of this one was taken; "
+    "repeat it, with the same Idempotency-Key if it had one",
+    _AGAIN,
+)

@@ -1,12 +1,12 @@
 """The requests of one connection as they arrive, with limits on their size and number, on uvicorn's parser.
 
 uvicorn has no limit on headers, and its parser keeps what it is fed of a header until that is complete: so bytes are
-counted before it is fed.
+counted before it is fed. It parses all that it is fed, too: so it is fed no further than to the end of a request, and
+what was sent ahead is held until that request is answered.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, NoReturn
 
 import httptools
@@ -24,8 +24,10 @@ REQUEST_BYTES: Final = 2500
 """What a request takes in memory, whatever it says."""
 FIELD_BYTES: Final = 140
 """What each of its headers takes beside its characters."""
-_MOST_AHEAD: Final = 131_072
-"""Bytes of requests that one connection may have waiting for their turn: sixteen of some thirty headers each."""
+_MOST_HELD: Final = 131_072
+"""Bytes of further requests that one connection may have sent before the first is answered."""
+_BLANK_LINE: Final = b"\r\n\r\n"
+"""Headers, trailers and a chunked body end with it (RFC 9112 sections 2.1 and 7.1); the parser takes no bare LF."""
 
 
 class _Refused(Exception):
@@ -44,21 +46,25 @@ class MeasuredRequests(HttpToolsProtocol):
         """What has arrived of the next request's headers."""
         self.body_bytes = 0
         """What has arrived of the latest request's body, without its framing."""
+        self.length: int | None = 0
+        """The length of the latest request's body, as its headers say; None if it comes in chunks."""
         self.in_body = False
         """The latest request has headers, and is not complete."""
         self.in_new_body = False
         """… and nobody has begun to wait for its body."""
-        self.ahead: deque[int] = deque()
-        """What each request in the pipeline takes in memory, in its order."""
+        self.held = b""
+        """What the client has sent behind a request that is not answered yet. It is not parsed before that."""
         self._why = refusals.MALFORMED
         self._most_head = limits.request_line_bytes + limits.header_bytes
         self._in_head = self._turned = False
-        self._fields = self._field_bytes = self._body_raw = self._head_raw = 0
+        self._fields = self._field_bytes = self._body_raw = 0
+        self._tail = b""
+        """The last bytes that were parsed: a blank line may arrive in pieces."""
 
     @property
     def begun_bytes(self) -> int:
         """What the headers that have begun to arrive take in memory, at most."""
-        return self._head_raw + self._fields * FIELD_BYTES if self._in_head else self.head_bytes
+        return self.head_bytes + self._fields * FIELD_BYTES if self._in_head else self.head_bytes
 
     @property
     def request_bytes(self) -> int:
@@ -69,21 +75,59 @@ class MeasuredRequests(HttpToolsProtocol):
         """End the connection with an answer that says why. No request was taken of what has arrived since the last."""
         raise NotImplementedError
 
-    def take(self, data: memoryview) -> None:
-        """Parse what has arrived."""
-        if self.in_body:
-            self._body_raw += len(data)
-        while data and not self.over:
-            room = len(data) if self.in_body else self._most_head - self.head_bytes
-            piece, data = data[:room], data[room:]
-            self._parse(piece)
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request is being served, or its answer not taken yet, so that the next one has to wait."""
+        raise NotImplementedError
+
+    def take(self, data: bytes) -> None:
+        """Parse what has arrived, as far as it is the turn of it, and hold the rest."""
+        if self.held:
+            self.held += data
+        else:
+            self._take(data)
+        if self.held:
+            self.flow.pause_reading()
+            if len(self.held) > _MOST_HELD:
+                self.refuse(refusals.TOO_MANY_PIPELINED)
+
+    def take_held(self) -> None:
+        """Go on with what was held: the request before it is answered."""
+        held, self.held = self.held, b""
+        self._take(held)
+        if self.held:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        start = len(self._tail)
+        data = self._tail + data
+        while start < len(data) and not self.over:
+            if self.unanswered and not self.in_body:
+                self.held = data[start:]
+                break
+            end = self._end_of_piece(data, start)
+            if self.in_body:
+                self._body_raw += end - start
+            self._parse(memoryview(data)[start:end])
+            start = end
+        self._tail = data[max(0, start - len(_BLANK_LINE) + 1) : start]
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Where to stop parsing, so that no more than one request is parsed."""
+        if self.in_body and self.length is not None:
+            return min(len(data), start + self.length - self.body_bytes)
+        most = len(data) if self.in_body else min(len(data), start + self._most_head - self.head_bytes)
+        # Line breaks before a request mean nothing (RFC 9112 section 2.2), and are one piece however many there are.
+        begin = start if self._in_head or self.in_body else len(data) - len(data[start:].lstrip(b"\r\n"))
+        end = data.find(_BLANK_LINE, max(0, begin - len(_BLANK_LINE) + 1), most)
+        return most if end < 0 else end + len(_BLANK_LINE)
 
     # What the parser says.
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        if len(self.pipeline) >= self.limits.pipelined or sum(self.ahead) >= _MOST_AHEAD:
-            self._stop(refusals.TOO_MANY_PIPELINED)
         super().on_message_begin()
         self._in_head = True
         self._fields = self._field_bytes = 0
@@ -107,20 +151,18 @@ class MeasuredRequests(HttpToolsProtocol):
         """A request is there, and perhaps its body."""
         self._in_head, self._turned = False, True
         self.body_bytes = self._body_raw = 0
+        headers = dict(self.headers)
+        self.length = None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
         if self.parser.should_upgrade():
             return
         if not self.url.startswith(b"/"):
             self._take_absolute()
         super().on_headers_complete()  # It raises for some addresses; then there is no request.
         self.in_body = self.in_new_body = True
-        if self._is_ahead():
-            self.ahead.appendleft(self.request_bytes)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
         self.body_bytes += len(body)
-        if self._is_ahead():
-            self.ahead[0] = self.request_bytes
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -136,8 +178,8 @@ class MeasuredRequests(HttpToolsProtocol):
         self._turned = False
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._without_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserUpgrade:
+            self._without_upgrade()
         except httptools.HttpParserError:
             self.refuse(self._why)
         else:
@@ -148,12 +190,11 @@ class MeasuredRequests(HttpToolsProtocol):
             if self._body_raw > self.limits.header_bytes + _FRAMING_PER_BYTE * self.body_bytes:
                 self.refuse(refusals.BODY_FRAMING)
             return
-        self.head_bytes = int(self._in_head) if self._turned else self.head_bytes + parsed
-        self._head_raw = parsed if self._turned else self._head_raw + parsed
+        self.head_bytes = 0 if self._turned else self.head_bytes + parsed
         if self.head_bytes >= self._most_head:
             self.refuse(refusals.HEADERS_TOO_LARGE if self._in_head else refusals.MALFORMED)
 
-    def _without_upgrade(self, rest: memoryview) -> None:
+    def _without_upgrade(self) -> None:
         """Take a request that would change the protocol as one that would not (RFC 9110 section 7.8 allows it).
 
         Clients offer HTTP/2 like that, and the parser leaves the body of such a request to the other protocol.
@@ -169,17 +210,12 @@ class MeasuredRequests(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._parse(memoryview(b"\r\n".join([*lines, b"", b""])))
-        if rest and not self.over:
-            self._parse(rest)
 
     def _take_absolute(self) -> None:
         """An address that names a host may have no path (RFC 9112 section 3.2.2), and means the root then."""
         url = httptools.parse_url(self.url)
         if not url.path:
             self.url = b"/?" + url.query if url.query else b"/"
-
-    def _is_ahead(self) -> bool:
-        return bool(self.pipeline) and self.pipeline[0][0] is self.cycle
 
     def _stop(self, why: Refusal) -> NoReturn:
         self._why = why

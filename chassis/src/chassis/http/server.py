@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.http.guard import Guard, Peer
 from chassis.http.listener import Listener, bind, places
 from chassis.http.protocol import GuardedProtocol
+from chassis.http.turns import Turns
 from chassis.observability.log_events import HttpEvent
 from chassis.observability.logs import get_logger
 from chassis.settings.http_limits import HttpLimits
@@ -29,6 +30,9 @@ SHUTDOWN_S: Final = 8
 """How long requests may go on after SIGTERM: longer than any waits for Kafka."""
 
 _LAST_WORDS_S: Final = 1.0
+_SHARE_IN_TURN: Final = 4
+"""Of the listener's places, one in so many may be held by requests that have not been begun."""
+_FEWEST_IN_TURN: Final = 64
 _LIMITS: Final = HttpLimits()
 
 
@@ -165,7 +169,9 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=SHUTDOWN_S,
             )
         )
-        self._guard = Guard(limits, asyncio.get_running_loop().time)
+        loop = asyncio.get_running_loop()
+        self._guard = Guard(limits, loop.time)
+        self._turns = Turns(max(_FEWEST_IN_TURN, limits.connections // _SHARE_IN_TURN), loop.call_soon)
         self._listener = Listener(sock, self._guard)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -190,7 +196,7 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(0)  # They hear of it in the next turn of the loop.
 
     def _protocol(self, peer: Peer) -> GuardedProtocol:
-        return GuardedProtocol(self.config, self.server_state, self._guard, peer)
+        return GuardedProtocol(self.config, self.server_state, self._guard, self._turns, peer)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

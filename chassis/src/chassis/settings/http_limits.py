@@ -28,7 +28,6 @@ class HttpLimits:
     request_line_bytes: int = 8192
     header_bytes: int = 32_768
     headers: int = 100
-    pipelined: int = 16
     header_timeout_s: float = 10
     body_timeout_s: float = 20
     body_rate: int = 500
@@ -92,13 +91,6 @@ class HttpSettings(BaseSettings):
         validation_alias="SEGUE_MAX_HEADERS",
         description="Headers of a request, trailers among them.",
     )
-    max_pipelined: int = Field(
-        default=_DEFAULT.pipelined,
-        ge=1,
-        le=1000,
-        validation_alias="SEGUE_MAX_PIPELINED",
-        description="Requests that a connection may send before the first of them is answered.",
-    )
     header_timeout_s: float = Field(
         default=_DEFAULT.header_timeout_s,
         gt=0,
@@ -152,7 +144,6 @@ class HttpSettings(BaseSettings):
             request_line_bytes=self.max_request_line_bytes,
             header_bytes=self.max_header_bytes,
             headers=self.max_headers,
-            pipelined=self.max_pipelined,
             header_timeout_s=self.header_timeout_s,
             body_timeout_s=self.body_timeout_s,
             body_rate=self.min_body_rate,

@@ -1,0 +1,142 @@
+"""When a request is begun: once its body is there, if that is not large, and when it is its client's turn."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
+
+from chassis.http.guard import Guard, Peer, network_of
+from chassis.http.requests import FIELD_BYTES, REQUEST_BYTES, MeasuredRequests
+from chassis.http.turns import SLOW_S, Turns
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+WHOLE_BYTES: Final = 262_144
+"""A body of up to so much is there before the application hears of its request: half a body costs no work then."""
+
+
+class RequestsInTurn(MeasuredRequests):
+    """Begins one request after the other, each in its turn among those of all clients."""
+
+    def __init__(self, config: Config, server_state: ServerState, guard: Guard, turns: Turns, peer: Peer) -> None:
+        super().__init__(config, server_state, guard.limits)
+        self.peer = peer
+        self._guard = guard
+        self._turns = turns
+        self._gone = False
+        self._running = 0
+        """Requests that the application is working on."""
+        self._serving: RequestResponseCycle | None = None
+        self._unbegun: Any = None
+        """The application for what is being served, until that is begun."""
+        self._in_turn_as: str | None = None
+        """The client under whose name what is being served waits for its turn."""
+        self._in_turn_bytes = 0
+        """What it takes in memory meanwhile."""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a request is being served, or its answer not taken yet, so that the next one has to wait."""
+        # The next answer would be held as well, and whoever does not read shall not have two.
+        return self._serving is not None or self.flow.write_paused
+
+    # What the parser says.
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        super().on_body(body)
+        if self._unbegun is not None and self._in_turn_as is None:
+            if len(self.cycle.body) > WHOLE_BYTES:
+                self._have_turn(self.cycle)
+            else:
+                self.flow.resume_reading()
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        super().on_message_complete()
+        if self._unbegun is not None and self._in_turn_as is None:
+            self._have_turn(self.cycle)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._serving, self._unbegun = cycle, app
+        if self.length is not None and not 0 < self.length <= WHOLE_BYTES:
+            self._have_turn(cycle)
+            return
+        self.flow.resume_reading()
+        if cycle.waiting_for_100_continue:
+            cycle.waiting_for_100_continue = False
+            self.transport.write(_CONTINUE)
+
+    # What the turns say.
+
+    def begin(self) -> None:
+        """It is the turn of what is being served."""
+        cycle, app = self._serving, self._unbegun
+        self._unbegun, self._in_turn_as = None, None
+        if cycle is not None and not self.transport.is_closing():
+            self._run(cycle, app)
+        else:
+            self._turns.done()
+
+    def turn_away(self) -> None:
+        """It will have none, for too many wait."""
+        raise NotImplementedError
+
+    # How it goes on.
+
+    def _have_turn(self, cycle: RequestResponseCycle) -> None:
+        self._in_turn_as = self._client(cycle)
+        self._in_turn_bytes = _bytes_of(cycle)
+        self._turns.add(self._in_turn_as, self)
+
+    def _leave_turns(self) -> None:
+        """What is being served will not be begun, if it is not yet."""
+        if self._in_turn_as is not None:
+            self._turns.leave(self._in_turn_as, self)
+        self._unbegun, self._in_turn_as = None, None
+
+    def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def counted(scope: Any, receive: Any, send: Any) -> None:
+            with ExitStack() as turn:
+                turn.callback(self._turns.done)
+                turn.callback(self.loop.call_later(SLOW_S, turn.close).cancel)
+
+                async def receiving() -> Any:
+                    if not cycle.message_event.is_set():  # It waits for its client, or for the end of a job.
+                        turn.close()
+                    return await receive()
+
+                async def sending(message: Any) -> None:
+                    turn.close()
+                    await send(message)
+
+                try:
+                    await app(scope, receiving, sending)
+                finally:
+                    self._running -= 1
+                    if self._gone and not self._running:
+                        self._release()
+
+        self._running += 1
+        super()._start_asgi_task(cycle, counted)
+
+    def _release(self) -> None:
+        """Nothing of this connection is worked on any more."""
+        raise NotImplementedError
+
+    def _client(self, cycle: RequestResponseCycle) -> str:
+        """Whose request it is, also where a trusted proxy brings it."""
+        if self.peer.trusted and isinstance(self.app, ProxyHeadersMiddleware):
+            told = b",".join(value for name, value in cycle.scope["headers"] if name == b"x-forwarded-for")
+            host, _ = self.app.trusted_hosts.get_trusted_client_address(told.decode("latin-1"))
+            return network_of(host) if host else self.peer.address
+        return self.peer.address
+
+
+def _bytes_of(cycle: RequestResponseCycle) -> int:
+    headers = cycle.scope["headers"]
+    return REQUEST_BYTES + sum(FIELD_BYTES + len(name) + len(value) for name, value in headers) + len(cycle.body)

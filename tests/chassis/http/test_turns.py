@@ -1,0 +1,159 @@
+"""Which request is begun next, and which not at all."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.http.turns import BEGUN_AT_ONCE, WORKED_ON, Turns
+
+MOST = 10
+
+
+class Loop:
+    """Calls what it is given, a turn at a time."""
+
+    def __init__(self) -> None:
+        self.due: deque[Callable[[], None]] = deque()
+
+    def turn(self) -> bool:
+        due, self.due = self.due, deque()
+        for each in due:
+            each()
+        return bool(due)
+
+
+class Request:
+    def __init__(self, house: House, client: str, number: int) -> None:
+        self.house, self.client, self.number = house, client, number
+
+    def begin(self) -> None:
+        self.house.begun.append(self)
+
+    def turn_away(self) -> None:
+        self.house.turned_away.append(self)
+
+
+class House:
+    def __init__(self, most: int = MOST) -> None:
+        self.loop = Loop()
+        self.turns = Turns(most, self._soon)
+        self.begun: list[Request] = []
+        self.turned_away: list[Request] = []
+        self.number = 0
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        self.loop.due.append(call)
+
+    def ask(self, clients: str) -> list[Request]:
+        asked = []
+        for client in clients:
+            self.number += 1
+            asked.append(Request(self, client, self.number))
+            self.turns.add(client, asked[-1])
+        return asked
+
+    def order(self) -> str:
+        return "".join(each.client for each in self.begun)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_clients_take_turns_however_much_one_of_them_asks(house: House) -> None:
+    house.ask("aaaaaabac")
+    while house.loop.turn():
+        pass
+    assert house.order() == "abcaaaaaa"
+
+
+def test_a_client_is_served_in_the_order_of_its_requests(house: House) -> None:
+    house.ask("aabbabba")
+    while house.loop.turn():
+        pass
+    for client in "ab":
+        mine = [each.number for each in house.begun if each.client == client]
+        assert mine == sorted(mine)
+
+
+def test_a_few_are_begun_in_one_turn_of_the_loop(house: House) -> None:
+    house.ask("a" * MOST)
+    assert house.begun == []
+    house.loop.turn()
+    assert len(house.begun) == BEGUN_AT_ONCE
+
+
+def test_no_more_are_worked_on_than_there_is_work_for() -> None:
+    house = House(2 * WORKED_ON)
+    house.ask("a" * (WORKED_ON + 3))
+    while house.loop.turn():
+        pass
+    assert len(house.begun) == WORKED_ON
+    house.ask("b")
+    while house.loop.turn():
+        pass
+    assert len(house.begun) == WORKED_ON
+    house.turns.done()
+    house.turns.done()
+    while house.loop.turn():
+        pass
+    assert house.order()[WORKED_ON:] == "ab"
+
+
+@pytest.mark.parametrize(
+    ("asked", "away"),
+    [
+        ("a" * MOST, ""),
+        ("a" * MOST + "b", "a"),
+        ("a" * MOST + "bc", "aa"),
+        ("b" + "a" * MOST + "b", "aa"),
+        ("aaaaabbbbbc", "b"),
+        ("abcdefghijk", "k"),
+    ],
+)
+def test_where_too_many_wait_the_latest_of_who_has_most_is_turned_away(house: House, asked: str, away: str) -> None:
+    mine = house.ask(asked)
+    house.loop.turn()
+    assert "".join(each.client for each in house.turned_away) == away
+    for client, count in Counter(away).items():
+        latest = [each for each in mine if each.client == client][-count:]
+        assert [each for each in reversed(house.turned_away) if each.client == client] == latest
+
+
+def test_who_has_left_has_no_turn(house: House) -> None:
+    first, second, third = house.ask("aab")
+    house.turns.leave("a", first)
+    house.turns.leave("b", third)
+    while house.loop.turn():
+        pass
+    assert house.begun == [second]
+
+
+@given(st.lists(st.one_of(st.sampled_from("abc"), st.just("turn"), st.just("leave"), st.just("done")), max_size=200))
+def test_each_is_begun_or_turned_away_or_leaves_and_only_once(happenings: list[str]) -> None:
+    house, asked, left = House(), list[Request](), list[Request]()
+    done = 0
+    for what in happenings:
+        waiting = [each for each in asked if each not in (*house.begun, *house.turned_away, *left)]
+        if what == "turn":
+            house.loop.turn()
+            assert len(house.begun) - done <= WORKED_ON
+        elif what == "leave" and waiting:
+            left.append(waiting[len(waiting) // 2])
+            house.turns.leave(left[-1].client, left[-1])
+        elif what == "done" and done < len(house.begun):
+            done += 1
+            house.turns.done()
+        elif what in "abc":
+            asked += house.ask(what)
+    while house.loop.turn():
+        while done < len(house.begun):
+            done += 1
+            house.turns.done()
+    assert sorted(each.number for each in (*house.begun, *house.turned_away, *left)) == list(range(1, len(asked) + 1))
