@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.http.turns import BEGUN_AT_ONCE, WORKED_ON, Turns
+from chassis.http.turns import BEGUN_AT_ONCE, SLOW_S, WORKED_ON, Turns
 
 MOST = 10
 
@@ -19,6 +19,25 @@ class Loop:
 
     def __init__(self) -> None:
         self.due: deque[Callable[[], None]] = deque()
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.now = 100.0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.due.append(call)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.timers.append((self.now + seconds, call))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and call what is due then."""
+        self.now += seconds
+        due = [call for at, call in self.timers if at <= self.now]
+        self.timers = [(at, call) for at, call in self.timers if at > self.now]
+        for call in due:
+            call()
 
     def turn(self) -> bool:
         due, self.due = self.due, deque()
@@ -30,8 +49,10 @@ class Loop:
 class Request:
     def __init__(self, house: House, client: str, number: int) -> None:
         self.house, self.client, self.number = house, client, number
+        self.ticket = 0
 
-    def begin(self) -> None:
+    def begin(self, ticket: int) -> None:
+        self.ticket = ticket
         self.house.begun.append(self)
 
     def turn_away(self) -> None:
@@ -41,13 +62,10 @@ class Request:
 class House:
     def __init__(self, most: int = MOST) -> None:
         self.loop = Loop()
-        self.turns = Turns(most, self._soon)
+        self.turns = Turns(most, self.loop)
         self.begun: list[Request] = []
         self.turned_away: list[Request] = []
         self.number = 0
-
-    def _soon(self, call: Callable[[], None]) -> None:
-        self.loop.due.append(call)
 
     def ask(self, clients: str) -> list[Request]:
         asked = []
@@ -70,7 +88,7 @@ def test_clients_take_turns_however_much_one_of_them_asks(house: House) -> None:
     house.ask("aaaaaabac")
     while house.loop.turn():
         pass
-    assert house.order() == "abcaaaaaa"
+    assert house.order() == "aabcaaaaa"
 
 
 def test_a_client_is_served_in_the_order_of_its_requests(house: House) -> None:
@@ -84,9 +102,9 @@ def test_a_client_is_served_in_the_order_of_its_requests(house: House) -> None:
 
 def test_a_few_are_begun_in_one_turn_of_the_loop(house: House) -> None:
     house.ask("a" * MOST)
-    assert house.begun == []
+    assert len(house.begun) == 1
     house.loop.turn()
-    assert len(house.begun) == BEGUN_AT_ONCE
+    assert len(house.begun) == 1 + BEGUN_AT_ONCE
 
 
 def test_no_more_are_worked_on_than_there_is_work_for() -> None:
@@ -99,11 +117,29 @@ def test_no_more_are_worked_on_than_there_is_work_for() -> None:
     while house.loop.turn():
         pass
     assert len(house.begun) == WORKED_ON
-    house.turns.done()
-    house.turns.done()
+    house.turns.done(house.begun[0].ticket)
+    house.turns.done(house.begun[0].ticket)
+    house.turns.done(house.begun[1].ticket)
     while house.loop.turn():
         pass
     assert house.order()[WORKED_ON:] == "ab"
+
+
+def test_what_takes_long_keeps_nobody_from_being_begun() -> None:
+    house = House(2 * WORKED_ON)
+    house.ask("a" * (WORKED_ON + 3))
+    while house.loop.turn():
+        pass
+    assert (len(house.begun), len(house.loop.timers)) == (WORKED_ON, 1)
+    house.loop.pass_time(SLOW_S)
+    while house.loop.turn():
+        pass
+    assert (len(house.begun), house.loop.timers) == (WORKED_ON + 3, [])
+    house.turns.done(house.begun[0].ticket)
+    house.ask("a" * WORKED_ON)
+    while house.loop.turn():
+        pass
+    assert len(house.begun) == 2 * WORKED_ON
 
 
 @pytest.mark.parametrize(
@@ -118,6 +154,7 @@ def test_no_more_are_worked_on_than_there_is_work_for() -> None:
     ],
 )
 def test_where_too_many_wait_the_latest_of_who_has_most_is_turned_away(house: House, asked: str, away: str) -> None:
+    house.ask("x")  # It is begun at once.
     mine = house.ask(asked)
     house.loop.turn()
     assert "".join(each.client for each in house.turned_away) == away
@@ -127,12 +164,12 @@ def test_where_too_many_wait_the_latest_of_who_has_most_is_turned_away(house: Ho
 
 
 def test_who_has_left_has_no_turn(house: House) -> None:
-    first, second, third = house.ask("aab")
+    begun, first, second, third = house.ask("xaab")
     house.turns.leave("a", first)
     house.turns.leave("b", third)
     while house.loop.turn():
         pass
-    assert house.begun == [second]
+    assert house.begun == [begun, second]
 
 
 @given(st.lists(st.one_of(st.sampled_from("abc"), st.just("turn"), st.just("leave"), st.just("done")), max_size=200))
@@ -148,12 +185,12 @@ def test_each_is_begun_or_turned_away_or_leaves_and_only_once(happenings: list[s
             left.append(waiting[len(waiting) // 2])
             house.turns.leave(left[-1].client, left[-1])
         elif what == "done" and done < len(house.begun):
+            house.turns.done(house.begun[done].ticket)
             done += 1
-            house.turns.done()
         elif what in "abc":
             asked += house.ask(what)
     while house.loop.turn():
         while done < len(house.begun):
+            house.turns.done(house.begun[done].ticket)
             done += 1
-            house.turns.done()
     assert sorted(each.number for each in (*house.begun, *house.turned_away, *left)) == list(range(1, len(asked) + 1))

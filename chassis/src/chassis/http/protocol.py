@@ -159,9 +159,9 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
 
     # What the turns say.
 
-    def begin(self) -> None:
+    def begin(self, ticket: int) -> None:
         """It is the turn of what is being served."""
-        super().begin()
+        super().begin(ticket)
         self._settle()
 
     def turn_away(self) -> None:

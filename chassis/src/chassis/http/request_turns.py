@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -12,7 +11,7 @@ from uvicorn.server import ServerState
 
 from chassis.http.guard import Guard, Peer, network_of
 from chassis.http.requests import FIELD_BYTES, REQUEST_BYTES, MeasuredRequests
-from chassis.http.turns import SLOW_S, Turns
+from chassis.http.turns import Turns
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 WHOLE_BYTES: Final = 262_144
@@ -73,14 +72,14 @@ class RequestsInTurn(MeasuredRequests):
 
     # What the turns say.
 
-    def begin(self) -> None:
+    def begin(self, ticket: int) -> None:
         """It is the turn of what is being served."""
         cycle, app = self._serving, self._unbegun
         self._unbegun, self._in_turn_as = None, None
         if cycle is not None and not self.transport.is_closing():
-            self._run(cycle, app)
+            self._run(cycle, app, ticket)
         else:
-            self._turns.done()
+            self._turns.done(ticket)
 
     def turn_away(self) -> None:
         """It will have none, for too many wait."""
@@ -99,27 +98,26 @@ class RequestsInTurn(MeasuredRequests):
             self._turns.leave(self._in_turn_as, self)
         self._unbegun, self._in_turn_as = None, None
 
-    def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _run(self, cycle: RequestResponseCycle, app: Any, ticket: int) -> None:
+        done = self._turns.done
+
         async def counted(scope: Any, receive: Any, send: Any) -> None:
-            with ExitStack() as turn:
-                turn.callback(self._turns.done)
-                turn.callback(self.loop.call_later(SLOW_S, turn.close).cancel)
+            def receiving() -> Any:
+                if not cycle.message_event.is_set():  # It waits for its client, or for the end of a job.
+                    done(ticket)
+                return receive()
 
-                async def receiving() -> Any:
-                    if not cycle.message_event.is_set():  # It waits for its client, or for the end of a job.
-                        turn.close()
-                    return await receive()
+            def sending(message: Any) -> Any:
+                done(ticket)
+                return send(message)
 
-                async def sending(message: Any) -> None:
-                    turn.close()
-                    await send(message)
-
-                try:
-                    await app(scope, receiving, sending)
-                finally:
-                    self._running -= 1
-                    if self._gone and not self._running:
-                        self._release()
+            try:
+                await app(scope, receiving, sending)
+            finally:
+                done(ticket)
+                self._running -= 1
+                if self._gone and not self._running:
+                    self._release()
 
         self._running += 1
         super()._start_asgi_task(cycle, counted)

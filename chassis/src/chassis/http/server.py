@@ -171,7 +171,7 @@ class _Server(uvicorn.Server):
         )
         loop = asyncio.get_running_loop()
         self._guard = Guard(limits, loop.time)
-        self._turns = Turns(max(_FEWEST_IN_TURN, limits.connections // _SHARE_IN_TURN), loop.call_soon)
+        self._turns = Turns(max(_FEWEST_IN_TURN, limits.connections // _SHARE_IN_TURN), loop)
         self._listener = Listener(sock, self._guard)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -19,11 +19,24 @@ SLOW_S: Final = 0.5
 """One that takes longer waits for what does not answer, and keeps nobody else from being begun."""
 
 
+class Loop(Protocol):
+    """What is needed of the event loop."""
+
+    def time(self) -> float:
+        """Its clock, in seconds."""
+
+    def call_soon(self, call: Callable[[], None], /) -> object:
+        """Call in the next turn."""
+
+    def call_later(self, seconds: float, call: Callable[[], None], /) -> object:
+        """Call after so many seconds."""
+
+
 class Whole(Protocol):
     """A request that could be begun."""
 
-    def begin(self) -> None:
-        """It is its turn; `Turns.done` has to be called once."""
+    def begin(self, ticket: int) -> None:
+        """It is its turn; `Turns.done` has to be called with the ticket."""
 
     def turn_away(self) -> None:
         """It will not have one: too many wait."""
@@ -32,19 +45,24 @@ class Whole(Protocol):
 class Turns:
     """The requests of one listener that wait for their turn, each client's in the order in which they came."""
 
-    def __init__(self, most: int, soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, most: int, loop: Loop) -> None:
         self._most = most
-        self._soon = soon
+        self._loop = loop
         self._of: OrderedDict[str, OrderedDict[Whole, None]] = OrderedDict()
         """By client; the one that is first has the next turn."""
-        self._count = self._worked_on = 0
-        self._called = False
+        self._count = self._ticket = 0
+        self._worked_on: dict[int, float] = {}
+        """Since when each ticket's request has been worked on."""
+        self._called = self._watching = False
 
     def add(self, client: str, request: Whole) -> None:
-        """Have a request wait. Nothing is begun or turned away before the loop's next turn."""
+        """Have a request wait; begin it at once where none waits and none was begun in this turn of the loop."""
+        at_once = not self._called and not self._count and self._has_room()
         self._of.setdefault(client, OrderedDict())[request] = None
         self._count += 1
         self._call()
+        if at_once:
+            self._begin_one()
 
     def leave(self, client: str, request: Whole) -> None:
         """A request waits no more."""
@@ -53,10 +71,9 @@ class Turns:
         if not self._of[client]:
             del self._of[client]
 
-    def done(self) -> None:
-        """One that was begun is worked on no more: it is answered, or waits for its client."""
-        self._worked_on -= 1
-        if self._count:
+    def done(self, ticket: int) -> None:
+        """One that was begun is worked on no more: it is answered, or waits for its client. Repeats do nothing."""
+        if self._worked_on.pop(ticket, None) is not None and self._count:
             self._call()
 
     def _turn(self) -> None:
@@ -64,7 +81,7 @@ class Turns:
         while self._count > self._most:
             self._turn_one_away()
         for _ in range(BEGUN_AT_ONCE):
-            if not self._count or self._worked_on >= WORKED_ON:
+            if not self._count or not self._has_room():
                 return
             self._begin_one()
         if self._count:
@@ -76,8 +93,27 @@ class Turns:
         self.leave(client, request)
         if client in self._of:
             self._of.move_to_end(client)
-        self._worked_on += 1
-        request.begin()
+        self._ticket += 1
+        self._worked_on[self._ticket] = self._loop.time()
+        request.begin(self._ticket)
+
+    def _has_room(self) -> bool:
+        if len(self._worked_on) < WORKED_ON:
+            return True
+        oldest, since = next(iter(self._worked_on.items()))
+        left_s = since + SLOW_S - self._loop.time()
+        if left_s <= 0:
+            del self._worked_on[oldest]
+            return True
+        if not self._watching:
+            self._watching = True
+            self._loop.call_later(left_s, self._look)
+        return False
+
+    def _look(self) -> None:
+        self._watching = False
+        if self._count:
+            self._call()
 
     def _turn_one_away(self) -> None:
         """The latest of whoever has most of them; among equals, of whoever came last."""
@@ -89,4 +125,4 @@ class Turns:
     def _call(self) -> None:
         if not self._called:
             self._called = True
-            self._soon(self._turn)
+            self._loop.call_soon(self._turn)

@@ -117,7 +117,8 @@ HTTP_TURNED_AWAY = METRICS.counter(
     "Connections and requests that a listener refused or ended itself.",
     {
         "reason": "of a request: `malformed-request`, `no-websocket`, `no-tunnel`, `body-framing`, "
-        "`request-line-too-long`, `headers-too-large`, `headers-too-slow`, `body-too-slow`, `too-many-pipelined`; of a "
+        "`request-line-too-long`, `headers-too-large`, `headers-too-slow`, `body-too-slow`, `too-many-pipelined`, "
+        "`too-many-requests-wait`; of a "
         "connection: `too-many-connections`, `no-place-for-one-address`, `no-place`, `no-files`, `too-many-bytes`, "
         "`answer-not-read`, `nothing-sent`"
     },
