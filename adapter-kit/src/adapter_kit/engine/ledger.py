@@ -56,13 +56,13 @@ WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP L
 """
 _SAVE = """
 UPDATE attempts SET state = new.state, version = new.version, next_action_at = new.next_action_at,
-    provider_ref = new.provider_ref, accepted_at = new.accepted_at, called_back = new.called_back,
-    cancel_reason = new.cancel_reason, failure_kind = new.failure_kind,
+    provider_ref = new.provider_ref, accepted_at = new.accepted_at, expects_callback = new.expects_callback,
+    called_back = new.called_back, cancel_reason = new.cancel_reason, failure_kind = new.failure_kind,
     throttling_reported = new.throttling_reported, body = new.body::jsonb, updated_at = now()
 FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::bool[],
-    $8::text[], $9::text[], $10::bool[], $11::text[])
-    AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, called_back, cancel_reason,
-            failure_kind, throttling_reported, body)
+    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::text[])
+    AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, expects_callback, called_back,
+            cancel_reason, failure_kind, throttling_reported, body)
 WHERE attempts.attempt_id = new.attempt_id
 """
 _RENEW = """
@@ -248,6 +248,7 @@ async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
         [a.next_action_at for a in attempts],
         [a.ref.request_id if a.ref else None for a in attempts],
         [a.accepted_at for a in attempts],
+        [a.expects_callback for a in attempts],
         [a.called_back for a in attempts],
         [a.cancel_reason for a in attempts],
         [a.failure.kind if a.failure else None for a in attempts],

@@ -1,0 +1,96 @@
+"""The columns that views and queries read say what the ledger's own record of the attempt says, after every step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+import adapter_kit
+from adapter_kit.attempt.inputs import CalledBack, CancelWanted, HeldBack, Input, SubmitAnswered
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.breaker.policy import Limits
+from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.engine import ledger
+from adapter_kit.port.outcomes import Accepted, CallbackRefused, Failure, ProviderRef, Refused, Throttled, Unclear
+from chassis.kafka.outbox import Outbox
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.runtime.runtime import Runtime
+from contracts.failures import FailureKind
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
+
+SAME = (
+    "state", "version", "endpoint", "deadline_at", "accepted_at", "cancel_reason", "expects_callback", "called_back",
+    "throttling_reported",
+)  # fmt: skip
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+BREAKERS = BreakerStore(Limits(), open_s=5)
+JOB = job_id_for("default", "columns")
+ATTEMPT_ID = attempt_id_for(JOB, 1)
+REF = ProviderRef("r-1", {})
+FAILURE = Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429)
+SAID = {
+    "accepted": (SubmitAnswered(1, Accepted(REF)),),
+    "called back": (SubmitAnswered(1, Accepted(REF)), CalledBack(REF)),
+    "cancelled by its client": (SubmitAnswered(1, Accepted(REF)), CancelWanted("client")),
+    "our address is refused": (
+        SubmitAnswered(1, CallbackRefused(replace(FAILURE, kind=FailureKind.CALLBACK_REFUSED, http_status=422))),
+    ),
+    "refused": (SubmitAnswered(1, Refused(replace(FAILURE, kind=FailureKind.INVALID_INPUT, http_status=422))),),
+    "throttled": (SubmitAnswered(1, Throttled(FAILURE, 1.0)),),
+    "unclear": (SubmitAnswered(1, Unclear("HTTP 502")),),
+}
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrate(database_url, "fal_adapter", adapter_kit)
+    async with open_pool(database_url, "fal_adapter", max_size=4) as opened:
+        yield opened
+
+
+def queued(now: datetime) -> Attempt:
+    return Attempt(
+        attempt_id=ATTEMPT_ID,
+        job_id=JOB,
+        track_id=track_id_for(JOB),
+        n=1,
+        provider="fal",
+        model="music/test",
+        endpoint="test/model",
+        modality="music",
+        arguments={"prompt": "pad"},
+        price_usd=0.2,
+        deadline_at=now + timedelta(minutes=5),
+        submit_timeout_s=30,
+        start_within_s=60,
+        run_within_s=120,
+        grace_s=240,
+        created_at=now,
+        expects_callback=True,
+        next_action_at=now,
+    )
+
+
+@pytest.mark.parametrize("inputs", [*SAID.values(), (HeldBack(LATER, "a cap"),)], ids=[*SAID, "held back"])
+async def test_the_columns_say_what_the_record_says(pool: Pool, inputs: tuple[Input, ...]) -> None:
+    runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
+    outbox = Outbox(pool, cast("Any", None), cast("Any", runtime))
+    async with outbox.transaction() as transaction:
+        await ledger.create(transaction, [(queued(transaction.now), None)])
+    if not isinstance(inputs[0], HeldBack):
+        async with outbox.transaction() as transaction:
+            assert len(await ledger.claim(transaction, 1, BREAKERS)) == 1
+    for input_ in inputs:
+        async with outbox.transaction() as transaction:
+            attempt = (await ledger.apply(transaction, [(ATTEMPT_ID, input_)], BREAKERS))[ATTEMPT_ID].attempt
+        row = await pool.fetchrow("SELECT * FROM attempts")
+        assert row is not None
+        assert {name: row[name] for name in SAME} == {name: getattr(attempt, name) for name in SAME}
+        assert row["failure_kind"] == (attempt.failure.kind if attempt.failure else None)
+        assert row["provider_ref"] == (attempt.ref.request_id if attempt.ref else None)
