@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from tests.builders import attempt_event, job_requested
 
 from contracts.envelope import Record, encode
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.callbacks import CallbackReceived
-from contracts.messages.requests import JobRequested
 from contracts.modalities.music import MusicInput
 from contracts.topics import ATTEMPTS, CALLBACKS, REQUESTS, TOPICS, Topic
 from orchestrator.log_events import OrchestratorEvent
@@ -64,16 +64,8 @@ def absurd(topic: Topic, n: int) -> Record | None:
     job_id = job_id_for("stranger", str(n))
     attempt_id = attempt_id_for(job_id, 1)
     if topic is REQUESTS:
-        asked = JobRequested(
-            job_id=job_id,
-            occurred_at=LONG_AGO,
-            track_id=track_id_for(job_id),
-            tenant=f"stranger {n}",
-            fingerprint="0" * 64,
-            input=MusicInput(prompt="\u202e\x1b[31m"),
-            accept_by=LONG_AGO,
-            deadline_at=LONG_AGO,
-        )
+        said = MusicInput(prompt="\u202e\x1b[31m")
+        asked = job_requested(job_id, LONG_AGO, tenant=f"stranger {n}", input=said, deadline_at=LONG_AGO)
         return encode(asked, source="evil", traceparent=None)
     if topic is CALLBACKS:
         called = CallbackReceived(
@@ -86,20 +78,8 @@ def absurd(topic: Topic, n: int) -> Record | None:
         )
         return encode(called, source="evil", traceparent=None)
     if topic is ATTEMPTS:
-        failed = AttemptFailed(
-            job_id=job_id,
-            occurred_at=LONG_AGO,
-            attempt_id=attempt_id,
-            track_id=track_id_for(job_id),
-            n=1,
-            provider="fal",
-            model="x",
-            endpoint="x",
-            version=1,
-            kind=FailureKind.UNKNOWN,
-            message="\u202e",
-            accepted=False,
-        )
+        fault = {"kind": FailureKind.UNKNOWN, "message": "\u202e", "accepted": False}
+        failed = attempt_event(AttemptFailed, job_id, 1, 1, LONG_AGO, **fault)
         return encode(failed, source="evil", traceparent=None)
     return None
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from tests.builders import job_requested
 
 from contracts.envelope import encode
-from contracts.ids import job_id_for, track_id_for
-from contracts.messages.requests import JobRequested
+from contracts.ids import job_id_for
 from contracts.modalities.music import MusicInput
 from contracts.topics import TOPICS
 
@@ -85,16 +85,8 @@ async def test_garbage_in_any_topic_is_buried_once_and_hurts_nobody(system: Syst
 async def test_a_request_that_comes_too_late_is_told_so_and_never_run(system: System) -> None:
     now = datetime.now(UTC)
     job_id = job_id_for("default", "too late for anything")
-    request = JobRequested(
-        job_id=job_id,
-        occurred_at=now - timedelta(seconds=60),
-        track_id=track_id_for(job_id),
-        tenant="default",
-        fingerprint="0" * 64,
-        input=MusicInput(prompt="an expired request", duration_s=2),
-        accept_by=now - timedelta(seconds=45),
-        deadline_at=now + timedelta(seconds=600),
-    )
+    asked = MusicInput(prompt="an expired request", duration_s=2)
+    request = job_requested(job_id, now - timedelta(seconds=60), input=asked)
     record = encode(request, source="gateway", traceparent=None)
     await system.produce(record.topic, record.value, record.key, record.headers)
 

@@ -21,6 +21,7 @@ from aiokafka import ConsumerRecord
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.builders import attempt_fields
 from tests.patience import eventually, patient
 
 import gateway
@@ -107,17 +108,8 @@ class Story:
 
     def attempts(self) -> list[Message]:
         def about(n: int, version: int) -> dict[str, Any]:
-            return {
-                "job_id": self.job_id,
-                "track_id": track_id_for(self.job_id),
-                "attempt_id": self.attempt(n),
-                "n": n,
-                "provider": "fal" if n == 1 else "replicate",
-                "model": "music/minimax-2",
-                "endpoint": "fal-ai/minimax-music/v2" if n == 1 else "minimax/music-1.5",
-                "version": version,
-                "occurred_at": self.begin + timedelta(milliseconds=150 * n + version),
-            }
+            at = self.begin + timedelta(milliseconds=150 * n + version)
+            return attempt_fields(self.job_id, n, version, at)
 
         return [
             AttemptFailed(

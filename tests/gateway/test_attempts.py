@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.builders import attempt_fields, job_requested
 
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting, AttemptSucceeded
 from contracts.messages.requests import JobRequested
 from contracts.modalities.music import MusicInput
@@ -22,31 +23,11 @@ PROMPT = "Slow country ballad\twith a very long story. " * 20
 
 
 def about(story: Any, version: int, **more: Any) -> dict[str, Any]:
-    known = {
-        "job_id": story.job_id,
-        "track_id": track_id_for(story.job_id),
-        "attempt_id": story.attempt(1),
-        "n": 1,
-        "provider": "fal",
-        "model": "music/minimax-2",
-        "endpoint": "fal-ai/minimax-music/v2",
-        "version": version,
-        "occurred_at": story.begin + timedelta(milliseconds=version),
-    }
-    return known | more
+    return attempt_fields(story.job_id, 1, version, story.begin + timedelta(milliseconds=version), **more)
 
 
 def requested(story: Any) -> JobRequested:
-    return JobRequested(
-        job_id=story.job_id,
-        track_id=track_id_for(story.job_id),
-        tenant=TENANT,
-        occurred_at=story.begin,
-        fingerprint="a" * 64,
-        input=MusicInput(prompt=PROMPT, duration_s=20),
-        accept_by=story.begin + timedelta(seconds=15),
-        deadline_at=story.begin + timedelta(minutes=30),
-    )
+    return job_requested(story.job_id, story.begin, tenant=TENANT, input=MusicInput(prompt=PROMPT, duration_s=20))
 
 
 def lost(story: Any, **more: Any) -> list[Any]:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
+from tests.builders import job_requested
 
 from contracts.failures import FailureKind
 from contracts.ids import job_id_for, track_id_for
 from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting
-from contracts.messages.requests import JobRequested
 from contracts.modalities.music import MusicInput
 from contracts.text import replaced
 from gateway.context import TENANT
@@ -65,17 +65,8 @@ def failed(story: Any) -> list[Any]:
         "endpoint": "fal-ai/minimax-music/v2",
     }
     at = [story.begin + timedelta(milliseconds=n) for n in range(5)]
-    asked = JobRequested(
-        job_id=story.job_id,
-        track_id=track_id_for(story.job_id),
-        tenant=TENANT,
-        occurred_at=at[0],
-        fingerprint="a" * 64,
-        input=MusicInput(prompt=f"warm pad {WILD}"),
-        accept_by=at[0] + timedelta(seconds=15),
-        deadline_at=at[0] + timedelta(minutes=30),
-        metadata={"order": WILD},
-    )
+    said = MusicInput(prompt=f"warm pad {WILD}")
+    asked = job_requested(story.job_id, at[0], tenant=TENANT, input=said, metadata={"order": WILD})
     lost = {"message": WILD, "resolve_by": at[0] + timedelta(minutes=9)}
     kind = FailureKind.AMBIGUOUS_SUBMISSION
     return [

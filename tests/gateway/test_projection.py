@@ -8,13 +8,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.builders import job_requested
 
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
-from contracts.modalities.music import MusicInput
 from gateway.queries.projection import MAX_LINES, Known, fold
 from gateway.queries.rows import job_of
 from gateway.queries.tail import JobTail
@@ -28,17 +28,7 @@ def envelope(message: Message) -> Envelope:
 
 
 def requested(story: Any) -> JobRequested:
-    return JobRequested(
-        job_id=story.job_id,
-        track_id=track_id_for(story.job_id),
-        tenant="default",
-        occurred_at=story.begin,
-        fingerprint="a" * 64,
-        input=MusicInput(prompt="Warm ambient pad"),
-        accept_by=story.begin + timedelta(seconds=15),
-        deadline_at=story.begin + timedelta(minutes=30),
-        metadata={"order": "7"},
-    )
+    return job_requested(story.job_id, story.begin, metadata={"order": "7"})
 
 
 def folded(*messages: Message) -> Known:

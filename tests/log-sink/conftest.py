@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka import ConsumerRecord
+from tests.builders import attempt_fields, job_requested
 
 import log_sink
 from chassis.delivery.consumer import Delivered
@@ -30,7 +31,6 @@ from contracts.messages.attempts import (
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobAccepted, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
 from contracts.messages.requests import JobRequested
-from contracts.modalities.music import MusicInput
 from log_sink.store import Store
 
 BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -147,31 +147,12 @@ class Story:
         return track_id_for(self.job_id)
 
     def requested(self, **more: Any) -> JobRequested:
-        return JobRequested(
-            job_id=self.job_id,
-            track_id=self.track_id,
-            tenant=self.tenant,
-            occurred_at=BEGIN,
-            fingerprint="a" * 64,
-            input=MusicInput(prompt="Warm ambient pad", duration_s=20),
-            accept_by=BEGIN + timedelta(minutes=1),
-            deadline_at=BEGIN + timedelta(minutes=20),
-            metadata={"scene": "intro"},
-            **more,
-        )
+        deadline_at = BEGIN + timedelta(minutes=20)
+        known = {"tenant": self.tenant, "deadline_at": deadline_at, "metadata": {"scene": "intro"}}
+        return job_requested(self.job_id, BEGIN, **known | more)
 
     def attempt(self, n: int, version: int, at_s: float) -> dict[str, Any]:
-        return {
-            "job_id": self.job_id,
-            "track_id": self.track_id,
-            "attempt_id": attempt_id_for(self.job_id, n),
-            "n": n,
-            "provider": "fal" if n == 1 else "replicate",
-            "model": "music/minimax-2",
-            "endpoint": "fal-ai/minimax-music/v2" if n == 1 else "minimax/music-1.5",
-            "version": version,
-            "occurred_at": BEGIN + timedelta(seconds=at_s),
-        }
+        return attempt_fields(self.job_id, n, version, BEGIN + timedelta(seconds=at_s))
 
     def job(self, version: int, status: str, at_s: float) -> dict[str, Any]:
         return {

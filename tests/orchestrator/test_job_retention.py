@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
+from tests.builders import attempt_event, job_requested
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -19,11 +20,10 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.failures import FailureKind
-from contracts.ids import JobId, attempt_id_for, job_id_for, track_id_for
+from contracts.ids import JobId, job_id_for
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
-from contracts.modalities.music import MusicInput
 from orchestrator.handler import JobHandler
 from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
@@ -53,18 +53,7 @@ def handler(pool: Pool, runtime: Runtime) -> JobHandler:
 
 
 def request(name: str, now: datetime) -> JobRequested:
-    job_id = job_id_for("default", name)
-    return JobRequested(
-        job_id=job_id,
-        track_id=track_id_for(job_id),
-        tenant="default",
-        occurred_at=now,
-        fingerprint="a" * 64,
-        input=MusicInput(prompt="Warm ambient pad", duration_s=20),
-        providers=("fal",),
-        accept_by=now + timedelta(seconds=15),
-        deadline_at=now + timedelta(minutes=30),
-    )
+    return job_requested(job_id_for("default", name), now, providers=("fal",))
 
 
 async def deliver(handler: JobHandler, message: Message, arrived_at: datetime) -> None:
@@ -73,21 +62,8 @@ async def deliver(handler: JobHandler, message: Message, arrived_at: datetime) -
 
 
 async def end(handler: JobHandler, job_id: JobId, now: datetime) -> None:
-    refused = AttemptFailed(
-        job_id=job_id,
-        track_id=track_id_for(job_id),
-        attempt_id=attempt_id_for(job_id, 1),
-        n=1,
-        provider="fal",
-        model="music/minimax-2",
-        endpoint="fal-ai/minimax-music/v2",
-        version=2,
-        occurred_at=now,
-        kind=FailureKind.INVALID_INPUT,
-        message="no such field",
-        accepted=False,
-    )
-    await deliver(handler, refused, now)
+    said = {"kind": FailureKind.INVALID_INPUT, "message": "no such field", "accepted": False}
+    await deliver(handler, attempt_event(AttemptFailed, job_id, 1, 2, now, **said), now)
 
 
 async def said(pool: Pool) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from tests.builders import attempt_event, job_requested
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -18,12 +19,11 @@ from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.generation import Provider
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import job_id_for
 from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
-from contracts.modalities.music import MusicInput
 from orchestrator.handler import JobHandler
 from orchestrator.latency import MEMORY
 from orchestrator.routing.ordering import Pace
@@ -60,37 +60,15 @@ async def deliver(handler: JobHandler, *messages: Message) -> None:
 
 def request(name: str, provider: Provider | None = None, route_by: RouteBy | None = None) -> JobRequested:
     job_id, now = job_id_for("default", name), datetime.now(UTC)
-    return JobRequested(
-        job_id=job_id,
-        track_id=track_id_for(job_id),
-        tenant="default",
-        occurred_at=now,
-        fingerprint="a" * 64,
-        input=MusicInput(prompt="Warm ambient pad", duration_s=20),
-        providers=None if provider is None else (provider,),
-        route_by=route_by,
-        accept_by=now + timedelta(seconds=15),
-        deadline_at=now + timedelta(minutes=30),
-    )
+    return job_requested(job_id, now, providers=None if provider is None else (provider,), route_by=route_by)
 
 
 def told(event: type[AttemptEvent], name: str, provider: Provider, at_s: float, **more: object) -> AttemptEvent:
     job_id = job_id_for("default", name)
-    return event.model_validate(
-        {
-            "job_id": job_id,
-            "track_id": track_id_for(job_id),
-            "attempt_id": attempt_id_for(job_id, 1),
-            "n": 1,
-            "provider": provider,
-            "model": "music/stable-audio-2.5",
-            "endpoint": ENDPOINTS[provider],
-            "version": 2 if event is AttemptSubmitted else 3,
-            "occurred_at": datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at_s),
-            **({"artifacts": (ARTIFACT,)} if event is AttemptSucceeded else {}),
-            **more,
-        }
-    )
+    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at_s)
+    route = {"provider": provider, "model": "music/stable-audio-2.5", "endpoint": ENDPOINTS[provider]}
+    made = {"artifacts": (ARTIFACT,)} if event is AttemptSucceeded else {}
+    return attempt_event(event, job_id, 1, 2 if event is AttemptSubmitted else 3, at, **route, **made, **more)
 
 
 async def run(handler: JobHandler, name: str, provider: Provider, seconds: float) -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.builders import attempt_event, candidate, job_requested
 
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import LostOutputPolicy, Provider
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import (
     Artifact,
     AttemptAmbiguous,
@@ -32,9 +33,8 @@ from contracts.messages.jobs import (
     JobStarted,
     JobSucceeded,
 )
-from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import in_words
-from contracts.modalities.music import MusicInput
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
@@ -47,21 +47,7 @@ JOB = job_id_for("default", "decide")
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 
 
-def candidate(provider: Provider) -> Candidate:
-    return Candidate(
-        provider=provider,
-        model="music/test",
-        endpoint=f"{provider}/model",
-        substitute=False,
-        modality="music",
-        arguments={"prompt": "pad"},
-        start_within_s=60,
-        run_within_s=120,
-        price_usd=0.2,
-    )
-
-
-BOTH = (candidate("fal"), candidate("replicate"))
+BOTH = (candidate("fal", "fal/model"), candidate("replicate", "replicate/model"))
 
 
 def requested(
@@ -70,33 +56,15 @@ def requested(
     fingerprint: str = "0" * 64,
     lost_output_policy: LostOutputPolicy = "retry_elsewhere",
 ) -> Requested:
-    request = JobRequested(
-        job_id=JOB,
-        occurred_at=NOW,
-        track_id=track_id_for(JOB),
-        tenant="default",
-        fingerprint=fingerprint,
-        input=MusicInput(prompt="a warm ambient pad"),
-        accept_by=NOW + timedelta(seconds=15),
-        deadline_at=DEADLINE,
-        lost_output_policy=lost_output_policy,
-    )
+    more = {"fingerprint": fingerprint, "lost_output_policy": lost_output_policy}
+    request = job_requested(JOB, NOW, deadline_at=DEADLINE, **more)
     return Requested(request, candidates, (), None, arrived_at)
 
 
 def said(event: type[AttemptEvent], n: int = 1, /, **more: object) -> Attempted:
-    common = {
-        "job_id": JOB,
-        "occurred_at": NOW,
-        "attempt_id": attempt_id_for(JOB, n),
-        "track_id": track_id_for(JOB),
-        "n": n,
-        "provider": BOTH[(n - 1) % 2].provider,
-        "model": "music/test",
-        "endpoint": BOTH[(n - 1) % 2].endpoint,
-        "version": 3,
-    }
-    return Attempted(event.model_validate(common | more))
+    at = BOTH[(n - 1) % 2]
+    route = {"provider": at.provider, "model": "music/test", "endpoint": at.endpoint}
+    return Attempted(attempt_event(event, JOB, n, 3, NOW, **route | more))
 
 
 def failed(kind: FailureKind, n: int = 1, *, accepted: bool = False, cost_usd: float | None = None) -> Attempted:
@@ -120,7 +88,7 @@ def test_the_providers_code_and_status_go_with_what_the_job_says_of_an_attempt()
     moved = after(requested(), said(AttemptFailed, 1, **told, accepted=False))
     [rerouted] = [message for message in moved.messages if isinstance(message, JobRerouted)]
     assert rerouted.model_dump(include=set(told)) == told
-    ended = after(requested((candidate("fal"),)), said(AttemptFailed, 1, **told, accepted=False))
+    ended = after(requested((candidate("fal", "fal/model"),)), said(AttemptFailed, 1, **told, accepted=False))
     [over] = [message for message in ended.messages if isinstance(message, JobFailed)]
     assert [outcome.model_dump(include=set(told)) for outcome in over.attempts] == [told]
 

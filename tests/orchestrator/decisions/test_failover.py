@@ -8,15 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders import attempt_event, candidate, job_requested
 
 from contracts.failures import FailureKind
-from contracts.generation import AmbiguityPolicy, Provider
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.generation import AmbiguityPolicy
+from contracts.ids import job_id_for
 from contracts.messages.attempts import AttemptEvent, AttemptFailed, AttemptSucceeded
 from contracts.messages.commands import RunAttempt
 from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
-from contracts.messages.requests import JobRequested
-from contracts.modalities.music import MusicInput
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.failover import spent_usd, too_dear
@@ -46,20 +45,6 @@ def test_the_figures_are_told(price: float | None, ceiling: float | None, spent:
     assert too_dear(price, ceiling, spent) == told
 
 
-def candidate(provider: Provider, usd: float | None, endpoint: str = "test/model") -> Candidate:
-    return Candidate(
-        provider=provider,
-        model="music/test",
-        endpoint=endpoint,
-        substitute=False,
-        modality="music",
-        arguments={},
-        start_within_s=60,
-        run_within_s=120,
-        price_usd=usd,
-    )
-
-
 def begun(
     *candidates: Candidate,
     ceiling: float | None,
@@ -67,17 +52,8 @@ def begun(
     policy: AmbiguityPolicy = "hold",
     skipped: tuple[SkippedRoute, ...] = (),
 ) -> Decision:
-    request = JobRequested(
-        job_id=JOB,
-        occurred_at=NOW,
-        track_id=track_id_for(JOB),
-        tenant="default",
-        fingerprint="0" * 64,
-        input=MusicInput(prompt="a warm ambient pad"),
-        accept_by=NOW + timedelta(seconds=15),
-        deadline_at=NOW + timedelta(seconds=deadline_s),
-        ambiguity_policy=policy,
-    )
+    deadline_at = NOW + timedelta(seconds=deadline_s)
+    request = job_requested(JOB, NOW, deadline_at=deadline_at, ambiguity_policy=policy)
     return decide(None, Requested(request, candidates, skipped, None, NOW, "the listed order", ceiling), NOW)
 
 
@@ -87,25 +63,15 @@ def ended(
     assert job is not None
     number = n or job.ordered
     said = {"kind": FailureKind.MODEL_ERROR, "message": "it broke", "accepted": True} if event is AttemptFailed else {}
-    common = {
-        "job_id": JOB,
-        "occurred_at": NOW,
-        "attempt_id": attempt_id_for(JOB, number),
-        "track_id": track_id_for(JOB),
-        "n": number,
-        "provider": job.candidate.provider,
-        "model": "music/test",
-        "endpoint": job.candidate.endpoint,
-        "version": 3,
-    }
-    return Attempted(event.model_validate(common | said | more))
+    route = {"provider": job.candidate.provider, "model": "music/test", "endpoint": job.candidate.endpoint}
+    return Attempted(attempt_event(event, JOB, number, 3, NOW, **route | said | more))
 
 
 def failed(before: Decision, **more: object) -> Decision:
     return decide(before.job, ended(before.job, **more), NOW)  # type: ignore[arg-type]  # fields of an event by name
 
 
-FAL, REPLICATE = candidate("fal", 0.08), candidate("replicate", 0.10)
+FAL, REPLICATE = candidate("fal", price_usd=0.08), candidate("replicate", price_usd=0.10)
 
 
 def test_what_a_failed_attempt_cost_leaves_less_for_the_next() -> None:
@@ -149,9 +115,9 @@ def test_a_lost_submit_that_is_sent_again_counts_with_the_whole_price() -> None:
 
 def test_a_route_skipped_on_the_way_is_told_with_the_reroute() -> None:
     first, dear, cheap = (
-        candidate("fal", 0.08),
-        candidate("replicate", 0.10, "dear"),
-        candidate("replicate", 0.05, "cheap"),
+        candidate("fal", price_usd=0.08),
+        candidate("replicate", "dear", 0.10),
+        candidate("replicate", "cheap", 0.05),
     )
     decision = failed(begun(first, dear, cheap, ceiling=0.15), cost_usd=0.08)
     command, rerouted = decision.messages
@@ -224,7 +190,7 @@ NEVER_SENT = (FailureKind.UNAVAILABLE, FailureKind.UNREACHABLE)
     st.lists(fates, max_size=40),
 )
 def test_no_story_sends_past_the_ceiling(prices: list[float], ceiling: float, story: list[Fate]) -> None:
-    candidates = [candidate("fal" if n % 2 else "replicate", usd, f"test/{n}") for n, usd in enumerate(prices)]
+    candidates = [candidate("fal" if n % 2 else "replicate", f"test/{n}", usd) for n, usd in enumerate(prices)]
     affordable = [each for each in candidates if too_dear(each.price_usd, ceiling) is None]
     decision = begun(*affordable, ceiling=ceiling, deadline_s=80_000, policy="resubmit")
     really_spent, now = 0.0, NOW
