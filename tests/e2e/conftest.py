@@ -204,7 +204,7 @@ class System:
         (await self.sandbox.put("/faults", json=[])).raise_for_status()
         connection = await asyncpg.connect(self.env["DATABASE_URL"])
         try:
-            await connection.execute("; ".join(f"DELETE FROM {adapter}.gates" for adapter in ADAPTERS))  # noqa: S608
+            await connection.execute("; ".join(f"DELETE FROM {adapter}.breakers" for adapter in ADAPTERS))  # noqa: S608
         finally:
             await connection.close()
 

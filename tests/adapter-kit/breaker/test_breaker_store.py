@@ -1,4 +1,4 @@
-"""The gates in Postgres: every replica passes the same ones."""
+"""The breakers in Postgres: every replica passes the same ones."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Fleet:
         (await self.sandbox.put("/faults", json=[])).raise_for_status()
         deadline = time.monotonic() + WHOLE_WITHIN_S
         while shut := await self._shut_gates():
-            assert time.monotonic() < deadline, f"these gates did not open within {WHOLE_WITHIN_S:.0f} s: {shut}"
+            assert time.monotonic() < deadline, f"these breakers did not close within {WHOLE_WITHIN_S:.0f} s: {shut}"
             await asyncio.sleep(POLL_S)
 
     async def whole(self) -> None:
