@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from contracts.generation import PROVIDERS, Provider
 from contracts.messages.base import Message
 from contracts.messages.commands import CancelAttempt, ResolveAttempt, RunAttempt
+from contracts.providers import PROVIDERS
+from contracts.providers.spec import ProviderSpec
 from contracts.topics import (
     COMMANDS,
     DAY_S,
@@ -17,7 +18,6 @@ from contracts.topics import (
     SERVICES,
     TOPICS,
     Topic,
-    adapter_of,
     topic_for,
 )
 
@@ -80,10 +80,11 @@ def test_every_message_is_in_the_map() -> None:
     assert {kind for kind in below(Message) if "TYPE" in vars(kind)} == set(MESSAGE_TYPES.values())
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_each_provider_has_an_adapter_with_commands_of_its_own(provider: Provider) -> None:
-    assert COMMANDS[provider].groups == (adapter_of(provider),)
-    assert COMMANDS[provider].name == f"segue.commands.{provider}"
+@pytest.mark.parametrize("spec", PROVIDERS.values(), ids=PROVIDERS)
+def test_each_provider_has_an_adapter_with_commands_of_its_own(spec: ProviderSpec) -> None:
+    assert COMMANDS[spec.name].groups == (spec.service,) == (f"{spec.name}-adapter",)
+    assert COMMANDS[spec.name].name == f"segue.commands.{spec.name}"
+    assert spec.schema == f"{spec.name}_adapter"
 
 
 def test_only_the_services_that_may_decide_publish_commands_and_outcomes() -> None:

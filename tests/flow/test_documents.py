@@ -15,7 +15,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
 from chassis.settings.service import ServiceSettings
-from contracts.generation import PROVIDERS
+from contracts.providers import PROVIDERS
 from contracts.topics import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -121,6 +121,8 @@ def app_of(service: ServiceName, servers: str, database_url: str, store: Path) -
             return replicate_adapter.app.app(settings, runtime)
         case "log-sink":
             return log_sink.app.app(SinkSettings(**both), runtime)
+        case _:
+            raise AssertionError(f"how to start {service} is not known here")
 
 
 @pytest.mark.parametrize("service", SERVICES)

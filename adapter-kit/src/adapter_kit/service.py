@@ -38,6 +38,7 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.callback_urls import callback_url
 from contracts.generation import Provider as ProviderName
+from contracts.providers import PROVIDERS
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
 
 
@@ -59,7 +60,7 @@ async def adapter(
     `results_kept_s`: for how many seconds the provider keeps the result of a finished run. `output_hosts` are where its
     outputs are known to lie; the log says if the egress rules refuse them.
     """
-    schema = f"{name}_adapter"
+    schema = PROVIDERS[name].schema
     database_url = settings.database_url.get_secret_value()
     topics = (COMMANDS[name], CALLBACKS)
     broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)

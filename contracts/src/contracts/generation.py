@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from contracts.modalities.image import ImageInput
 from contracts.modalities.music import MusicInput
+from contracts.providers import PROVIDERS
 
-Provider = Literal["fal", "replicate"]
-PROVIDERS: tuple[Provider, ...] = ("fal", "replicate")
+if TYPE_CHECKING:
+    Provider = str
+else:
+    # A type checker does not compute it; pydantic takes it for what may be in a message, and no other name is.
+    Provider = Literal[*PROVIDERS]
 
 PROVIDER_REF = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 """What a provider's id for a run looks like: it becomes part of a URL, so nothing else may be in it."""

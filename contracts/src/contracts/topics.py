@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from contracts.generation import PROVIDERS, Provider
 from contracts.messages.attempts import (
     AttemptAmbiguous,
     AttemptCancelled,
@@ -20,9 +19,11 @@ from contracts.messages.callbacks import CallbackReceived
 from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.messages.jobs import JobAccepted, JobCancelled, JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
+from contracts.providers import PROVIDERS
 
-ServiceName = Literal["gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink"]
-SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
+ServiceName = str
+ADAPTERS: Final[tuple[ServiceName, ...]] = tuple(spec.service for spec in PROVIDERS.values())
+SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "orchestrator", *ADAPTERS, "log-sink")
 
 DAY_S: Final = 86_400
 PARTITIONS: Final = 6
@@ -61,17 +62,6 @@ class Topic:
         }
 
 
-def adapter_of(provider: Provider) -> ServiceName:
-    """The service that drives a provider."""
-    match provider:
-        case "fal":
-            return "fal-adapter"
-        case "replicate":
-            return "replicate-adapter"
-
-
-ADAPTERS: Final = tuple(adapter_of(provider) for provider in PROVIDERS)
-
 REQUESTS: Final = Topic(
     "segue.requests",
     (JobRequested, CancelRequested, ResolutionRequested, CollectionRequested),
@@ -81,15 +71,15 @@ REQUESTS: Final = Topic(
     log_append_time=True,
     purpose="what clients asked for",
 )
-COMMANDS: Final[dict[Provider, Topic]] = {
-    provider: Topic(
-        f"segue.commands.{provider}",
+COMMANDS: Final[dict[str, Topic]] = {
+    name: Topic(
+        spec.command_topic,
         (RunAttempt, CancelAttempt, ResolveAttempt, CollectAttempt),
         producers=("orchestrator",),
-        groups=(adapter_of(provider),),
-        purpose=f"what {adapter_of(provider)} has to do",
+        groups=(spec.service,),
+        purpose=f"what {spec.service} has to do",
     )
-    for provider in PROVIDERS
+    for name, spec in PROVIDERS.items()
 }
 ATTEMPTS: Final = Topic(
     "segue.attempts",

@@ -20,7 +20,7 @@ from chassis.postgres.pool import AT_START, is_pooled, latest_migration, missing
 from chassis.settings.database_url import DatabaseUrl
 from chassis.settings.service import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
-from contracts.generation import PROVIDERS
+from contracts.providers import DEFAULT_PROVIDER, PROVIDERS
 from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor.advice import Finding, fal_key, probed, replicate_token
@@ -35,8 +35,7 @@ SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
 MEND_URL: Final = "Start PostgreSQL, or mend DATABASE_URL (postgresql://user:password@host:port/name)."
 SCHEMAS: Final = {
     "orchestrator": "orchestrator",
-    "fal_adapter": "adapter_kit",
-    "replicate_adapter": "adapter_kit",
+    **{spec.schema: "adapter_kit" for spec in PROVIDERS.values()},
     "log_sink": "log_sink",
     "gateway": "gateway",
 }
@@ -116,7 +115,7 @@ def _sdk(name: str, installed: str, supported: str) -> Finding:
 
 async def first_provider(env: Settings) -> list[Finding]:
     """Which provider is tried first for music."""
-    name = env.get("MUSIC_PROVIDER", "fal")
+    name = env.get("MUSIC_PROVIDER", DEFAULT_PROVIDER)
     if name in PROVIDERS:
         return [Finding("MUSIC_PROVIDER", "ok", name if "MUSIC_PROVIDER" in env else f"not set: {name}")]
     return [Finding("MUSIC_PROVIDER", "fail", f"{name!r} is no provider", f"One of {', '.join(PROVIDERS)}.")]

@@ -17,10 +17,9 @@ from contracts.catalogue.route import UNLIMITED, Limits, Price, Range, Route
 from contracts.generation import Provider
 from contracts.modalities import MODALITIES
 from contracts.modalities.spec import Ask, Feature, Modality, ModalitySpec
+from contracts.providers import PROVIDERS
 
 _NAMES: Final = "|".join(MODALITIES)
-
-NEVER_SENT: Final = {("fal", "sync_mode"): "returns data URIs instead of files"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,7 @@ def route_problems(
     for name, argument in route.input.items():
         for problem in argument.problems(modality):
             yield (*where, "input", name), f"{name}: {problem}"
-        if why := NEVER_SENT.get((provider, name)):
+        if why := PROVIDERS[provider].never_sent.get(name):
             yield (*where, "input", name), f"{name} is never sent to {provider}: it {why}"
     limited = {each.name for each in fields(Limits) if getattr(route.limits, each.name) not in (None, Range())}
     spec = MODALITIES[modality]

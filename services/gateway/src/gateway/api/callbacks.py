@@ -10,9 +10,10 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from chassis.observability.logs import get_logger
 from contracts.callback_urls import CALLBACKS_PATH, mac_is_right
-from contracts.generation import PROVIDERS, Provider
+from contracts.generation import Provider
 from contracts.ids import AttemptId, job_of
 from contracts.messages.callbacks import CallbackReceived
+from contracts.providers import PROVIDERS
 from gateway.api.errors import problem_of
 from gateway.context import Gateway, GatewayDep, PublishDeadline
 from gateway.http.bodies import read_body
@@ -35,22 +36,21 @@ async def take_callback(
     provider: str, attempt_id: str, mac: str, request: Request, here: GatewayDep, deadline: PublishDeadline
 ) -> Response:
     """Take a webhook: 204 once Kafka has it, and 503, upon which providers send it again, where that is not sure."""
-    known = next((each for each in PROVIDERS if each == provider), None)
-    if known is None or not _is_ours(here, known, attempt_id, mac):
-        CALLBACKS.labels(known or "other", "wrong-address").inc()
+    if provider not in PROVIDERS or not _is_ours(here, provider, attempt_id, mac):
+        CALLBACKS.labels(provider if provider in PROVIDERS else "other", "wrong-address").inc()
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    log = get_logger("gateway.api.callbacks").bind(provider=known, attempt_id=attempt_id)
+    log = get_logger("gateway.api.callbacks").bind(provider=provider, attempt_id=attempt_id)
     try:
-        message = await _verified(here, known, AttemptId(attempt_id), request)
+        message = await _verified(here, provider, AttemptId(attempt_id), request)
         await _require_own_run(here, message)
         await here.publisher.publish(message, deadline)
     except Exception as error:
         problem = problem_of(error)
-        CALLBACKS.labels(known, problem.kind).inc()
+        CALLBACKS.labels(provider, problem.kind).inc()
         # The kind alone decides which lines are of one kind: the detail has in it what a stranger sent.
         log.warning(GatewayEvent.CALLBACK_REJECTED, reason=problem.kind, detail=problem.detail)
         raise
-    CALLBACKS.labels(known, "taken").inc()
+    CALLBACKS.labels(provider, "taken").inc()
     log.info(GatewayEvent.CALLBACK_ACCEPTED, job_id=message.job_id, delivery_id=message.delivery_id)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
@@ -91,7 +91,7 @@ def _too_old(here: Gateway, stale: NotFresh) -> Problem:
 
 
 async def _require_own_run(here: Gateway, message: CallbackReceived) -> None:
-    said = about(message.provider, json.loads(message.body))
+    said = about(PROVIDERS[message.provider], json.loads(message.body))
     if said.run is not None:
         known = await here.lookup.runs(message.provider, said.run, message.attempt_id)
         require_own_run(said, message.attempt_id, known)

@@ -11,7 +11,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from contracts.failures import FAILURES, FailureKind
-from contracts.generation import PROVIDERS, Provider
+from contracts.generation import Provider
+from contracts.providers import PROVIDERS
 from gateway.context import GatewayDep
 from gateway.http.problems import documented
 from gateway.queries.provider_status import WINDOW_S, News, Rows, Seen, verdict

@@ -13,8 +13,9 @@ from typing import Final
 import asyncpg
 
 from chassis.postgres.pool import TRANSIENT
-from contracts.generation import PROVIDERS, Provider
-from contracts.topics import adapter_of
+from contracts.generation import Provider
+from contracts.providers import PROVIDERS
+from contracts.providers.spec import ProviderSpec
 from gateway.queries.database import NOT_MADE, SHARED_LIMIT_S, Database
 from gateway.queries.errors import ReadModelUnavailable
 from gateway.queries.single_flight import SingleFlight
@@ -58,9 +59,9 @@ def verdict(provider: Provider, news: News | None, now: datetime) -> str | None:
     `now` is the database's, as is the time of the news.
     """
     if news is None:
-        return f"no news from {adapter_of(provider)} yet"
+        return f"no news from {PROVIDERS[provider].service} yet"
     if now - news.checked_at > STALE_AFTER:
-        return f"no news from {adapter_of(provider)} since {news.checked_at.isoformat(timespec='seconds')}"
+        return f"no news from {PROVIDERS[provider].service} since {news.checked_at.isoformat(timespec='seconds')}"
     return None if news.ok else news.error or "the provider does not accept the key"
 
 
@@ -99,10 +100,9 @@ class HealthReader:
             began = time.monotonic()
             now = await lease.connection.fetchval("SELECT now()")
             wrong: dict[Provider, str | None] = {}
-            for provider in PROVIDERS:
-                # The schema's name comes from the map, the provider travels as a parameter.
-                schema = adapter_of(provider).replace("-", "_")
-                sql = f"SELECT status, error, checked_at FROM {schema}.v_health WHERE provider = $1"  # noqa: S608
+            for provider, spec in PROVIDERS.items():
+                # The schema's name comes from the spec, the provider travels as a parameter.
+                sql = f"SELECT status, error, checked_at FROM {spec.schema}.v_health WHERE provider = $1"  # noqa: S608
                 try:
                     row = await lease.connection.fetchrow(sql, provider)
                 except NOT_MADE:
@@ -154,16 +154,14 @@ async def _read_all(database: Database) -> Seen:
     async with database.asked() as lease:
         as_of: datetime = await lease.connection.fetchval("SELECT now()")
     (ends, pace), *told = await asyncio.gather(
-        _read(database, (_ENDS, WINDOW_S), (_PACE, WINDOW_S)), *(_told(database, provider) for provider in PROVIDERS)
+        _read(database, (_ENDS, WINDOW_S), (_PACE, WINDOW_S)), *(_told(database, spec) for spec in PROVIDERS.values())
     )
     return Seen(as_of, {provider: Told(*rows) for provider, rows in zip(PROVIDERS, told, strict=True)}, ends, pace)
 
 
-async def _told(database: Database, provider: Provider) -> list[Rows]:
-    # The schema's name comes from the map.
-    schema = adapter_of(provider).replace("-", "_")
+async def _told(database: Database, spec: ProviderSpec) -> list[Rows]:
     questions = (_HEALTH, _PROBE, _GATES, _LOAD, _CALLBACKS)
-    return await _read(database, *((sql.format(schema=schema),) for sql in questions))
+    return await _read(database, *((sql.format(schema=spec.schema),) for sql in questions))
 
 
 async def _read(database: Database, *questions: tuple[object, ...]) -> list[Rows]:

@@ -14,16 +14,9 @@ from typing import Final
 from pydantic import JsonValue
 
 from contracts.callback_urls import CALLBACKS_PATH
-from contracts.generation import Provider
+from contracts.providers.spec import ProviderSpec
 
 _ID: Final = re.compile(r"[!-~]{1,300}")
-_ID_IN_BODY: Final[Mapping[Provider, str]] = {
-    # Its gateway_request_id is another one for each of fal's own tries:
-    # https://fal.ai/docs/documentation/model-apis/inference/webhooks
-    "fal": "request_id",
-    # https://replicate.com/docs/topics/webhooks
-    "replicate": "id",
-}
 _ADDRESS: Final = re.compile(rf"{CALLBACKS_PATH}/[a-z]+/([^/\s]+)/")
 
 
@@ -44,14 +37,14 @@ class About:
     run: str | None
     """The provider's id of the run; None where the body names none."""
     attempt_id: str | None
-    """The attempt whose address the run was given, where the body repeats it, as Replicate's predictions may."""
+    """The attempt whose address the run was given, where the body repeats it."""
 
 
-def about(provider: Provider, body: JsonValue) -> About:
+def about(provider: ProviderSpec, body: JsonValue) -> About:
     """What a webhook's body is about."""
     told = body if isinstance(body, dict) else {}
-    run, webhook = told.get(_ID_IN_BODY[provider]), told.get("webhook")
-    address = _ADDRESS.search(webhook) if provider == "replicate" and isinstance(webhook, str) else None
+    run, webhook = told.get(provider.run_id_key), told.get(provider.address_key or "")
+    address = _ADDRESS.search(webhook) if provider.address_key and isinstance(webhook, str) else None
     named = run if isinstance(run, str) and _ID.fullmatch(run) else None
     return About(named, address[1] if address else None)
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.catalogue import Catalogue
-from contracts.generation import GenerationInput, Provider
+from contracts.generation import GenerationInput
+from contracts.providers import PROVIDERS
 from contracts.text import replaced
 from gateway.queries.model import FINAL, AttemptOfJob
 from gateway.views.attempt_schemas import OperatorsAttempt
 
 EXCERPT_CHARS: Final = 200
 _INPUT: Final[TypeAdapter[GenerationInput]] = TypeAdapter(GenerationInput)
-_LISTS: Final[Mapping[Provider, str]] = {
-    "fal": "fal lists an endpoint's requests at fal.ai/dashboard",
-    "replicate": "Replicate lists predictions at replicate.com/predictions",
-}
 
 
 def operators_attempt(found: AttemptOfJob, catalogue: Catalogue) -> OperatorsAttempt:
@@ -77,7 +73,7 @@ def _look_for(found: AttemptOfJob, excerpt: str | None) -> str:
         else f", made at {attempt.submitting_at:%Y-%m-%d %H:%M:%S} UTC or just after"
     )
     prompt = "" if excerpt is None else f", with the prompt “{excerpt}”"
-    return f"a run of {attempt.endpoint}{when}{prompt}. {_LISTS[attempt.provider]}."
+    return f"a run of {attempt.endpoint}{when}{prompt}. {PROVIDERS[attempt.provider].listing}."
 
 
 def _excerpt(prompt: str) -> str:
