@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from contracts.providers import PROVIDERS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 MOST_LINES = 300
@@ -193,6 +195,18 @@ def test_a_module_can_be_read_in_one_sitting() -> None:
 def test_no_retired_name_comes_back() -> None:
     named = {name: sorted(set(RETIRED.findall((ROOT / name).read_text(encoding="utf-8")))) for name in code()}
     assert {name: found for name, found in named.items() if found} == {}
+
+
+def test_no_provider_is_a_special_case() -> None:
+    """What differs from one provider to the next is in its spec and its adapter; pages of theirs may be sources."""
+    named = re.compile(rf"(?<![a-z])({'|'.join(PROVIDERS)})(?![a-z])", re.IGNORECASE)
+    shared = ("chassis/", "adapter-kit/", "services/gateway/", "services/orchestrator/", "services/log-sink/")
+    found = {
+        name: [match[0] for match in named.finditer(re.sub(r"https://\S+", "", text))]
+        for name, text in texts()
+        if name.startswith(shared) and "/static/vendor/" not in name
+    }
+    assert {name: words for name, words in found.items() if words} == {}
 
 
 def test_what_is_queried_is_a_column() -> None:

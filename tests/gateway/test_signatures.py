@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,16 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import JsonValue
 
-from gateway.signatures.schemes import (
-    NotFresh,
-    Signed,
-    fal_fits,
-    fal_keys,
-    fal_signed,
-    replicate_fits,
-    replicate_key,
-    replicate_signed,
-)
+from contracts.providers.fal import FAL
+from contracts.providers.spec import Ed25519Jwks
+from gateway.signatures import ed25519_jwks, standard_webhooks
+from gateway.signatures.signed import NotFresh, Signed
 
 # RFC 8037, appendix A: the key pair of RFC 8032's first test.
 SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -36,6 +31,11 @@ SIGNED = {
 BODY = b'{"test": 2432232314}'
 
 
+def fal_signed(headers: Mapping[str, str], body: bytes) -> Signed | None:
+    assert isinstance(FAL.signature, Ed25519Jwks)
+    return ed25519_jwks.read_signed(FAL.signature.header_prefix, headers, body)
+
+
 def fal_headers(body: bytes, timestamp: str = "1700000000", **changed: str) -> dict[str, str]:
     content = "\n".join(["req-1", "user-1", timestamp, hashlib.sha256(body).hexdigest()])
     signature = Ed25519PrivateKey.from_private_bytes(SEED).sign(content.encode()).hex()
@@ -44,14 +44,14 @@ def fal_headers(body: bytes, timestamp: str = "1700000000", **changed: str) -> d
 
 
 def test_the_keys_of_a_jwks_are_read_without_padding() -> None:
-    (key,) = fal_keys(JWKS)
+    (key,) = ed25519_jwks.keys_in(JWKS)
     assert key == Ed25519PrivateKey.from_private_bytes(SEED).public_key()
     # RFC 8032, test 1: the signature of nothing.
     signature = bytes.fromhex(
         "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
     )
-    assert fal_fits(Signed("x", 0, b"", (signature,)), [key])
-    assert not fal_fits(Signed("x", 0, b"?", (signature,)), [key])
+    assert ed25519_jwks.fits(Signed("x", 0, b"", (signature,)), [key])
+    assert not ed25519_jwks.fits(Signed("x", 0, b"?", (signature,)), [key])
 
 
 @pytest.mark.parametrize(
@@ -71,20 +71,22 @@ def test_the_keys_of_a_jwks_are_read_without_padding() -> None:
 )
 def test_a_jwks_without_a_key_is_no_jwks(jwks: Any) -> None:
     with pytest.raises(ValueError, match="no Ed25519 key"):
-        fal_keys(jwks)
+        ed25519_jwks.keys_in(jwks)
 
 
 def test_one_bad_key_does_not_spoil_the_others() -> None:
     short: JsonValue = {"kty": "OKP", "crv": "Ed25519", "x": "c2hvcnQ"}
-    assert fal_keys({"keys": [short, {"kty": "OKP", "crv": "Ed25519", "x": X}]}) == fal_keys(JWKS)
+    assert ed25519_jwks.keys_in({"keys": [short, {"kty": "OKP", "crv": "Ed25519", "x": X}]}) == ed25519_jwks.keys_in(
+        JWKS
+    )
 
 
 def test_fal_signs_the_ids_the_time_and_the_body() -> None:
-    keys = fal_keys(JWKS)
+    keys = ed25519_jwks.keys_in(JWKS)
     signed = fal_signed(fal_headers(BODY), BODY)
     assert signed is not None
     assert (signed.delivery_id, signed.signed_at) == ("req-1", 1_700_000_000)
-    assert fal_fits(signed, keys)
+    assert ed25519_jwks.fits(signed, keys)
     for headers, body in (
         (fal_headers(BODY), BODY + b" "),
         (fal_headers(BODY, request_id="req-2"), BODY),
@@ -95,8 +97,8 @@ def test_fal_signs_the_ids_the_time_and_the_body() -> None:
     ):
         changed = fal_signed(headers, body)
         assert changed is not None
-        assert not fal_fits(changed, keys)
-    assert not fal_fits(signed, [Ed25519PrivateKey.generate().public_key()])
+        assert not ed25519_jwks.fits(changed, keys)
+    assert not ed25519_jwks.fits(signed, [Ed25519PrivateKey.generate().public_key()])
 
 
 @pytest.mark.parametrize(
@@ -117,13 +119,13 @@ def test_headers_that_fal_does_not_send(changed: dict[str, str]) -> None:
 
 
 def test_replicate_signs_as_standard_webhooks_do() -> None:
-    key = replicate_key(SECRET)
-    signed = replicate_signed(SIGNED, BODY)
+    (key,) = standard_webhooks.keys_in(SECRET)
+    signed = standard_webhooks.read_signed(SIGNED, BODY)
     assert signed is not None
     assert (signed.delivery_id, signed.signed_at) == (SIGNED["webhook-id"], 1_614_265_330)
-    assert replicate_fits(signed, [key])
-    assert replicate_fits(signed, [b"old", key])
-    assert not replicate_fits(signed, [b"old"])
+    assert standard_webhooks.fits(signed, [key])
+    assert standard_webhooks.fits(signed, [b"old", key])
+    assert not standard_webhooks.fits(signed, [b"old"])
     for headers, body in (
         (SIGNED, BODY + b" "),
         (SIGNED | {"webhook-id": "msg_2"}, BODY),
@@ -132,28 +134,28 @@ def test_replicate_signs_as_standard_webhooks_do() -> None:
         (SIGNED | {"webhook-signature": "v1,"}, BODY),
         (SIGNED | {"webhook-signature": ""}, BODY),
     ):
-        changed = replicate_signed(headers, body)
+        changed = standard_webhooks.read_signed(headers, body)
         assert changed is not None
-        assert not replicate_fits(changed, [key])
+        assert not standard_webhooks.fits(changed, [key])
 
 
 def test_one_of_several_signatures_is_enough_while_a_secret_changes() -> None:
     others = "v1,bm9uZQ== v1a,x v1,%%% "
-    signed = replicate_signed(SIGNED | {"webhook-signature": others + SIGNED["webhook-signature"]}, BODY)
+    signed = standard_webhooks.read_signed(SIGNED | {"webhook-signature": others + SIGNED["webhook-signature"]}, BODY)
     assert signed is not None
-    assert replicate_fits(signed, [replicate_key(SECRET)])
+    assert standard_webhooks.fits(signed, standard_webhooks.keys_in(SECRET))
 
 
 @pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp"])
 def test_headers_that_replicate_does_not_send(missing: str) -> None:
-    assert replicate_signed(SIGNED | {missing: ""}, BODY) is None
-    assert replicate_signed(SIGNED | {"webhook-timestamp": "soon"}, BODY) is None
+    assert standard_webhooks.read_signed(SIGNED | {missing: ""}, BODY) is None
+    assert standard_webhooks.read_signed(SIGNED | {"webhook-timestamp": "soon"}, BODY) is None
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_%%%", "whsec_ä"])
 def test_what_is_no_secret_is_refused_and_not_repeated(secret: str) -> None:
     with pytest.raises(ValueError, match=r"must be whsec_ and base64") as refused:
-        replicate_key(secret)
+        standard_webhooks.keys_in(secret)
     assert "MfKQ" not in str(refused.value)
 
 

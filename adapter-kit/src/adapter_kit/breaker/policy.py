@@ -140,7 +140,7 @@ def _take_token(breaker: Breaker, limits: Limits, now: datetime) -> Breaker | He
     if limits.per_minute is None:
         return breaker
     rate = limits.per_minute / 60
-    # No burst beyond a tenth of the minute's worth: Replicate throttles low accounts at a burst of one.
+    # No burst beyond a tenth of the minute's worth: an account with little credit may be allowed a burst of one.
     most = max(1.0, limits.per_minute / 10)
     tokens = most if breaker.tokens is None else breaker.tokens
     if breaker.tokens_at is not None:

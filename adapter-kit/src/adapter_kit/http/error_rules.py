@@ -18,6 +18,7 @@ from adapter_kit.phrases.reading import heard, kind_in, speaks_of_service
 from adapter_kit.phrases.vocabulary import FIELD, PARAMETER
 from adapter_kit.port.outcomes import Failure
 from contracts.failures import FailureKind
+from contracts.providers import PROVIDERS
 
 MOST_DEPTH: Final = 8
 MOST_TEXTS: Final = 100
@@ -28,8 +29,10 @@ _WRONG: Final = (
     r"|can't|can ?not|could|unable|unknown|not|fail\w*|block\w*|refus\w*|reject\w*|den(?:y|ied)|disallow\w*|forbid\w*"
     r"|error|is|was|url)"
 )
+_PREFIX: Final = "|".join(re.escape(spec.parameter_prefix) for spec in PROVIDERS.values() if spec.parameter_prefix)
 _ADDRESS: Final = (
-    r"(?:fal_)?(?:webhooks?(?:_\w+)?|callback(?:[ _]?(?:url|uri|address|endpoint))|(?:^|(?<=[-.;:`'\"]) ?)callback)"
+    rf"(?:{_PREFIX})?(?:webhooks?(?:_\w+)?|callback(?:[ _]?(?:url|uri|address|endpoint))"
+    r"|(?:^|(?<=[-.;:`'\"]) ?)callback)"
 )
 
 ABOUT_CALLBACK: Final = (
@@ -39,8 +42,8 @@ ABOUT_CALLBACK: Final = (
 )
 """A regular expression for a line about the address at which the provider is to call back, which Segue chose.
 
-Source: https://replicate.com/docs/reference/error-codes (E4875); of a field named `webhook` Replicate says, as of any
-other, that it "Does not match format 'uri'".
+Source: https://replicate.com/docs/reference/error-codes (E4875); of a field named `webhook` a provider says,
+as of any other, that it "Does not match format 'uri'".
 """
 ABOUT_ACCESS: Final = (
     r"\b(?:permissions?|(?:api|access|auth\w*|bearer|invalid|valid|your|this|the) (?:\w+ )?(?:key|token)|credentials?"

@@ -1,7 +1,7 @@
 """Phrases that tell what was found in content, and the codes for it.
 
 Sources: the providers' pages, the code of models that they run, and what people report of the services behind them,
-whose words fal and Replicate pass on.
+whose words the providers pass on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FINDINGS: Final = (
                 rf"{BAD})(?! (?:to|until|for|in|by|while)\b)"
             ),
         ),
-        "field report: the APIs of Volcengine and Alibaba, and fal's Seedance, in clients' code",
+        "field report: the APIs of Volcengine and Alibaba, and Seedance behind another's API, in clients' code",
         real=(
             "The request failed because the input text may contain sensitive information.",
             "Input data may contain inappropriate content.",
@@ -198,7 +198,7 @@ FINDINGS: Final = (
             r"(?:do not|don't|does not) (?:allow|permit|accept) (?:\w+ ){0,2}(?:prompts?|content|lyrics)",
             r"can(?:not|'t) (?:create|generate|make|produce|write)\b.{0,60}?\b(?:safety|polic(?:y|ies)|guidelines)",
         ),
-        "field report: fal's Seedance, in the tests of its clients",
+        "field report: Seedance behind another's API, in the tests of its clients",
         real=(
             (
                 "The images or videos provided may contain likenesses of real people or other private information "

@@ -1,7 +1,7 @@
 """Phrases that tell of a verdict: content was flagged, refused, moderated.
 
 Sources: the providers' pages, the code of models that they run, and what people report of the services behind them,
-whose words fal and Replicate pass on.
+whose words the providers pass on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ VERDICTS: Final = (
     Phrase(
         "content",
         ("E005",),
-        "field report: failed predictions of Replicate, where the code stands in no document",
+        "field report: failed predictions, where the code stands in no document",
         real=(
             "The input or output was flagged as sensitive. Please try again with different inputs. (E005)",
             "ModelError: The input or output was flagged as sensitive (E005)",
@@ -68,7 +68,7 @@ VERDICTS: Final = (
             rf"{GIVEN}(?: (?:was|were|is|has been|have been))?[ _](?:flagged|censored)(?! for\b)",
             f"flagged {GIVEN}",
         ),
-        "field report: failed predictions of Replicate, and moderation that gateways pass on",
+        "field report: failed predictions, and moderation that gateways pass on",
         real=(
             "The input or output was flagged as sensitive. Please try again with different inputs.",
             "This request was considered high risk",

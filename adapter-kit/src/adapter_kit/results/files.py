@@ -19,6 +19,7 @@ from adapter_kit.results.links import (
     link_in,
     links_within,
 )
+from contracts.providers import PROVIDERS
 
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 20_000
@@ -60,9 +61,8 @@ _LIKELY: Final = (
     (re.compile(r"image|picture|photo|img"), "image"),
     (re.compile(r"video|movie|film|mp4"), "video"),
 )
-_TO_ASK_AT: Final = re.compile(
-    r"/api/callbacks/[^/]+/[^/]+/|//(queue\.fal(run\.com|\.run)|api\.replicate\.com/v1/predictions|stream\.replicate\.com)\b"
-)
+_API_URLS: Final = "|".join(re.escape(url) for spec in PROVIDERS.values() for url in spec.api_urls)
+_TO_ASK_AT: Final = re.compile(rf"/api/callbacks/[^/]+/[^/]+/|//({_API_URLS})\b")
 """Links that are ours or lead to the providers' APIs, under whatever key."""
 _CALLS: Final = frozenset({"get", "cancel", "web", "stream", "status", "response"})
 """What `urls` are called that say where to ask; other `urls` may well be outputs."""

@@ -242,7 +242,7 @@ def load_settings(kind: type[S]) -> S:
 def read_into_environment(path: Path, *, override: bool = False) -> tuple[str, ...]:
     """Set what the file holds and the environment does not, or all of it; returns what was passed over in the file.
 
-    Libraries read some of it themselves: SSL_CERT_FILE, FAL_RUN_HOST, REPLICATE_BASE_URL. Raises WrongSettings.
+    Libraries read some of it themselves: SSL_CERT_FILE, and what SDKs of providers read. Raises WrongSettings.
     """
     try:
         file = read_env_file(path)

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from typing import Final
 
-from contracts.providers.spec import ProviderSpec
+from contracts.providers.spec import ProviderSpec, Setting, StandardWebhooks
 
 REPLICATE: Final = ProviderSpec(
     name="replicate",
     title="Replicate",
     listing="Replicate lists predictions at replicate.com/predictions",
+    # https://replicate.com/docs/topics/webhooks/verify-webhook
+    signature=StandardWebhooks(
+        secret=Setting(
+            name="REPLICATE_WEBHOOK_SIGNING_SECRET",
+            description="What Replicate signs webhooks with, whsec_…; several, with commas between them, "
+            "while it changes.",
+        ),
+        api_token=Setting(
+            name="REPLICATE_API_TOKEN",
+            description="Replicate's API token: it fetches the signing secret where that is not set.",
+        ),
+        api_url=Setting(
+            name="REPLICATE_BASE_URL",
+            default="https://api.replicate.com",
+            description="The base of Replicate's API, without /v1.",
+        ),
+        secret_path="/v1/webhooks/default/secret",  # noqa: S106 - where it is
+    ),
     # https://replicate.com/docs/topics/webhooks
     run_id_key="id",
     address_key="webhook",
+    api_urls=("api.replicate.com/v1/predictions", "stream.replicate.com"),
 )

@@ -41,6 +41,7 @@ from gateway.queries.provider_status import HealthReader, ProviderStatusReader
 from gateway.queries.read_model import ReadModel
 from gateway.queries.tail import JobTail
 from gateway.settings import GatewaySettings
+from gateway.signatures.settings import signature_values
 from gateway.signatures.verifier import Verifier, verifiers
 from gateway.views.jobs import Presenter
 
@@ -138,13 +139,7 @@ def _verifiers(settings: GatewaySettings) -> AbstractAsyncContextManager[Mapping
     """Those of the providers' webhooks; none where callbacks are switched off."""
     if settings.public_url is None:
         return nullcontext({})
-    token = settings.replicate_api_token
-    return verifiers(
-        fal_jwks_url=settings.fal_jwks_url,
-        replicate_base_url=settings.replicate_base_url,
-        replicate_api_token=None if token is None else token.get_secret_value(),
-        replicate_keys=settings.replicate_signing_keys(),
-    )
+    return verifiers(signature_values(settings))
 
 
 def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:

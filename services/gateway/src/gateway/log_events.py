@@ -64,7 +64,7 @@ class GatewayEvent(LogEvent):
         "callbacks cannot be verified, and are refused: there is neither a signing secret nor an API token",
         "warning",
         "provider",
-        "Set `REPLICATE_WEBHOOK_SIGNING_SECRET` or `REPLICATE_API_TOKEN`. Until then runs are polled.",
+        "Set the provider's signing secret or its API token ([settings](settings.md)). Until then runs are polled.",
     )
     ARTIFACT_MISSING = (
         "a file is missing in the artifact store",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field
 
-from chassis.settings.service import CallbackSettings
-from chassis.settings.types import HeaderSecret, HttpUrl, SigningSecret
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.messages.requests import LONGEST_DEADLINE_S
-from gateway.signatures.schemes import replicate_key
+from contracts.providers import DEFAULT_PROVIDER, PROVIDERS
+from gateway.signatures.settings import SignatureSettings
 
 
-class GatewaySettings(CallbackSettings):
+class GatewaySettings(SignatureSettings):
     """The gateway's own settings, beside those of every service."""
 
     port: int = Field(
@@ -32,7 +31,9 @@ class GatewaySettings(CallbackSettings):
         description="Port of the health pages beside the API's; 0: any free one.",
     )
     music_provider: Provider = Field(
-        default="fal", validation_alias="MUSIC_PROVIDER", description="The provider tried first: fal or replicate."
+        default=DEFAULT_PROVIDER,
+        validation_alias="MUSIC_PROVIDER",
+        description=f"The provider tried first: {' or '.join(PROVIDERS)}.",
     )
     artifact_store_url: str = Field(
         validation_alias="ARTIFACT_STORE_URL", description="file:///path, s3://bucket, gs://bucket or az://container."
@@ -64,38 +65,3 @@ class GatewaySettings(CallbackSettings):
         validation_alias="SEGUE_LOST_OUTPUT_POLICY",
         description="retry_elsewhere or fail: what a job does when the output of a run that was paid for is lost.",
     )
-    fal_jwks_url: HttpUrl = Field(
-        default="https://rest.fal.ai/.well-known/jwks.json",
-        validation_alias="FAL_JWKS_URL",
-        description="Where the keys are that fal signs webhooks with.",
-    )
-    replicate_webhook_signing_secret: SigningSecret | None = Field(
-        default=None,
-        validation_alias="REPLICATE_WEBHOOK_SIGNING_SECRET",
-        description="What Replicate signs webhooks with, whsec_…; several, with commas between them, while it changes.",
-    )
-    replicate_api_token: HeaderSecret | None = Field(
-        default=None,
-        validation_alias="REPLICATE_API_TOKEN",
-        description="Replicate's API token: it fetches the signing secret where that is not set.",
-    )
-    replicate_base_url: HttpUrl = Field(
-        default="https://api.replicate.com",
-        validation_alias="REPLICATE_BASE_URL",
-        description="The base of Replicate's API, without /v1.",
-    )
-
-    @field_validator("replicate_webhook_signing_secret")
-    @classmethod
-    def _are_secrets(cls, value: SecretStr | None) -> SecretStr | None:
-        for secret in _listed(value):
-            replicate_key(secret)
-        return value
-
-    def replicate_signing_keys(self) -> tuple[bytes, ...]:
-        """The keys in Replicate's signing secret; none where it is not set."""
-        return tuple(replicate_key(secret) for secret in _listed(self.replicate_webhook_signing_secret))
-
-
-def _listed(secrets: SecretStr | None) -> list[str]:
-    return secrets.get_secret_value().split(",") if secrets is not None else []

@@ -8,15 +8,16 @@ from pydantic import Field
 
 from chassis.settings.service import ServiceSettings
 from contracts.generation import Provider
+from contracts.providers import DEFAULT_PROVIDER, PROVIDERS
 
 
 class OrchestratorSettings(ServiceSettings):
     """The orchestrator's own settings."""
 
     music_provider: Provider = Field(
-        default="fal",
+        default=DEFAULT_PROVIDER,
         validation_alias="MUSIC_PROVIDER",
-        description="Tried first: fal or replicate.",
+        description=f"Tried first: {' or '.join(PROVIDERS)}.",
     )
     catalogue: Path | None = Field(
         default=None, validation_alias="SEGUE_CATALOGUE", description="The models file; unset: the one Segue brings."

@@ -22,7 +22,7 @@ from gateway.http.problems import Problem
 from gateway.log_events import GatewayEvent
 from gateway.metrics import CALLBACKS
 from gateway.signatures.run_match import about, require_own_run
-from gateway.signatures.schemes import NotFresh
+from gateway.signatures.signed import NotFresh
 
 router = APIRouter(prefix=CALLBACKS_PATH, include_in_schema=False)
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from contracts.catalogue import Limits, Range, Route
 from gateway.context import GatewayDep
+from gateway.http.plain import Answer
 from gateway.http.problems import documented
 from gateway.views.schemas import (
     LimitsAnswer,
@@ -37,15 +38,13 @@ async def list_models(here: GatewayDep) -> ModelList:
     return ModelList(models=models)
 
 
-@router.get("/health/providers", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
-async def provider_health(here: GatewayDep) -> ProviderHealth:
+@router.get("/health/providers", response_model=ProviderHealth, responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+async def provider_health(here: GatewayDep) -> Answer:
     """Whether each provider accepts our key. It costs nothing at the providers."""
     wrong = await here.health.problems()
-    return ProviderHealth(
-        fal="fail" if wrong["fal"] else "ok",
-        replicate="fail" if wrong["replicate"] else "ok",
-        fal_error=wrong["fal"],
-        replicate_error=wrong["replicate"],
+    return ProviderHealth.model_validate(
+        {name: "fail" if error else "ok" for name, error in wrong.items()}
+        | {f"{name}_error": error for name, error in wrong.items()}
     )
 
 

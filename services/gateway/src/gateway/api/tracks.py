@@ -14,6 +14,7 @@ from pydantic import JsonValue, WithJsonSchema
 
 from chassis.observability.telemetry import trace_id_of, traceparent_of
 from contracts.ids import job_id_for, track_id_for
+from contracts.providers import PROVIDERS
 from gateway.context import TENANT, Gateway, GatewayDep, PublishDeadline
 from gateway.http.bodies import disconnected
 from gateway.http.json_body import json_body
@@ -23,7 +24,14 @@ from gateway.http.prefer import Prefer, wait_of
 from gateway.http.problems import documented
 from gateway.intake.errors import ArrivedTooLate
 from gateway.intake.idempotency import Key, key_of, require_same
-from gateway.intake.track_request import MAX_BODY_BYTES, SEED_REQUEST, SONG_REQUEST, TrackRequest, require_route
+from gateway.intake.track_request import (
+    MAX_BODY_BYTES,
+    SEED_REQUEST,
+    SONG_PROVIDERS,
+    SONG_REQUEST,
+    TrackRequest,
+    require_route,
+)
 from gateway.intake.track_request import to_message as job_requested
 from gateway.views.schemas import AcceptedAnswer, JobAnswer, TrackAnswer, TrackPage
 
@@ -31,7 +39,7 @@ router = APIRouter(prefix="/api/tracks", tags=["tracks"])
 
 _EXAMPLES: Final[dict[str, JsonValue]] = {
     "instrumental": {"summary": "A warm pad, nobody sings", "value": SEED_REQUEST},
-    "song": {"summary": "A song, Replicate first", "value": SONG_REQUEST},
+    "song": {"summary": f"A song, {PROVIDERS[SONG_PROVIDERS[0]].title} first", "value": SONG_REQUEST},
 }
 _Keys = Annotated[
     list[str],

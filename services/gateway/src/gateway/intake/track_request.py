@@ -16,6 +16,7 @@ from contracts.messages.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.messages.routing import MaxCost, RouteBy, Weights
 from contracts.modalities.fields import Text
 from contracts.modalities.music import MusicInput
+from contracts.providers import PROVIDERS
 from contracts.text import is_blank, stripped
 from gateway.intake.errors import ModelNotFound, NoRoute
 
@@ -24,6 +25,7 @@ MAX_BODY_BYTES: Final = 256 * 1024
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
 
+SONG_PROVIDERS: Final = tuple(PROVIDERS)[::-1]
 SEED_REQUEST: Final[dict[str, JsonValue]] = {
     "prompt": "Warm ambient pad",
     "duration_s": 20,
@@ -35,7 +37,7 @@ SONG_REQUEST: Final[dict[str, JsonValue]] = {
     "duration_s": 60,
     "has_vocals": True,
     "lyrics": "The porch light hums, the road is long",
-    "providers": ["replicate", "fal"],
+    "providers": [*SONG_PROVIDERS],
     "metadata": {"order": "1042"},
 }
 

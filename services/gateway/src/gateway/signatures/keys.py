@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from chassis.observability.logs import get_logger
 from gateway.log_events import GatewayEvent
-from gateway.signatures.schemes import fal_keys, replicate_key
+from gateway.signatures import ed25519_jwks, standard_webhooks
 
 MAX_AGE_S: Final = 24 * 3600.0
 REFETCH_FLOOR_S: Final = 10.0
@@ -70,23 +70,22 @@ class SigningKeys(Generic[K]):
         self._fetched_at = self._clock()
 
 
-def fetch_fal(client: httpx.AsyncClient, jwks_url: str) -> Fetch[Ed25519PublicKey]:
-    """Gets fal's public keys from its JWKS."""
+def fetch_jwks(client: httpx.AsyncClient, jwks_url: str) -> Fetch[Ed25519PublicKey]:
+    """Gets the public keys in a JWKS."""
 
     async def fetch() -> tuple[Ed25519PublicKey, ...]:
-        return fal_keys(await _document(client, jwks_url, {}))
+        return ed25519_jwks.keys_in(await _document(client, jwks_url, {}))
 
     return fetch
 
 
-def fetch_replicate(client: httpx.AsyncClient, base_url: str, token: str) -> Fetch[bytes]:
-    """Gets the account's signing secret from Replicate; `base_url` is without /v1."""
-    url = f"{base_url.rstrip('/')}/v1/webhooks/default/secret"
+def fetch_secret(client: httpx.AsyncClient, url: str, token: str) -> Fetch[bytes]:
+    """Gets the account's signing secret, which is `key` in a JSON object at the URL."""
 
     async def fetch() -> tuple[bytes, ...]:
         document = await _document(client, url, {"Authorization": f"Bearer {token}"})
         secret = document.get("key") if isinstance(document, dict) else None
-        return (replicate_key(secret if isinstance(secret, str) else ""),)
+        return standard_webhooks.keys_in(secret if isinstance(secret, str) else "")
 
     return fetch
 

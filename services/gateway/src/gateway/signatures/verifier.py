@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import httpx
@@ -11,15 +12,12 @@ import httpx
 from chassis.errors import CannotStart
 from chassis.observability.logs import get_logger
 from contracts.generation import Provider
+from contracts.providers import PROVIDERS
+from contracts.providers.spec import Ed25519Jwks, ProviderSpec, StandardWebhooks
 from gateway.log_events import GatewayEvent
-from gateway.signatures.keys import Fetch, SigningKeys, fetch_fal, fetch_replicate
-from gateway.signatures.schemes import (
-    Signed,
-    fal_fits,
-    fal_signed,
-    replicate_fits,
-    replicate_signed,
-)
+from gateway.signatures import ed25519_jwks, standard_webhooks
+from gateway.signatures.keys import Fetch, SigningKeys, fetch_jwks, fetch_secret
+from gateway.signatures.signed import Signed
 
 K = TypeVar("K")
 
@@ -62,28 +60,37 @@ class SignatureVerifier(Generic[K]):
 
 
 @asynccontextmanager
-async def verifiers(
-    *, fal_jwks_url: str, replicate_base_url: str, replicate_api_token: str | None, replicate_keys: tuple[bytes, ...]
-) -> AsyncIterator[Mapping[Provider, Verifier]]:
-    """A verifier for each provider. Without `replicate_keys` the token fetches them. Raises CannotStart."""
+async def verifiers(values: Mapping[str, str]) -> AsyncIterator[Mapping[Provider, Verifier]]:
+    """A verifier for each provider; `values` are those of the settings that their specs name. Raises CannotStart."""
     try:
         client = httpx.AsyncClient(timeout=5)
     except OSError as error:
         raise CannotStart(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}") from error
     async with client:
-        if replicate_api_token is not None and not replicate_keys:
-            replicate = fetch_replicate(client, replicate_base_url, replicate_api_token)
-        else:
-            replicate = _given(replicate_keys)
-        yield {
-            "fal": SignatureVerifier(fal_signed, fal_fits, SigningKeys(fetch_fal(client, fal_jwks_url))),
-            "replicate": SignatureVerifier(replicate_signed, replicate_fits, SigningKeys(replicate)),
-        }
+        yield {name: _verifier(spec, values, client) for name, spec in PROVIDERS.items()}
 
 
-def _given(keys: tuple[bytes, ...]) -> Fetch[bytes]:
-    if not keys:
-        get_logger("gateway").warning(GatewayEvent.CALLBACKS_UNVERIFIABLE, provider="replicate")
+def _verifier(spec: ProviderSpec, values: Mapping[str, str], client: httpx.AsyncClient) -> Verifier:
+    match spec.signature:
+        case Ed25519Jwks() as scheme:
+            keys = SigningKeys(fetch_jwks(client, values[scheme.jwks_url.name]))
+            return SignatureVerifier(partial(ed25519_jwks.read_signed, scheme.header_prefix), ed25519_jwks.fits, keys)
+        case StandardWebhooks() as scheme:
+            secrets = SigningKeys(_secrets(spec.name, scheme, values, client))
+            return SignatureVerifier(standard_webhooks.read_signed, standard_webhooks.fits, secrets)
+
+
+def _secrets(
+    provider: Provider, scheme: StandardWebhooks, values: Mapping[str, str], client: httpx.AsyncClient
+) -> Fetch[bytes]:
+    """What gets the keys: those that are set, or else, with a token, the provider's API."""
+    secret, token = values.get(scheme.secret.name), values.get(scheme.api_token.name)
+    if secret is None and token is not None:
+        url = values[scheme.api_url.name].rstrip("/") + scheme.secret_path
+        return fetch_secret(client, url, token)
+    if secret is None:
+        get_logger("gateway").warning(GatewayEvent.CALLBACKS_UNVERIFIABLE, provider=provider)
+    keys = () if secret is None else standard_webhooks.keys_in(secret)
 
     async def fetch() -> tuple[bytes, ...]:
         if not keys:

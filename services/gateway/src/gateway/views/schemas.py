@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from contracts.generation import Provider
 from contracts.messages.attempts import AttemptState
 from contracts.messages.jobs import CancelEffect, JobStatus
 from contracts.modalities.spec import Modality
+from contracts.providers import PROVIDERS
 from gateway.http.plain import Answer
 
 ERROR_CODE: Final = "The provider's own code; where it gave none, the same as error_kind."
@@ -224,10 +225,12 @@ class ModelList(Answer):
     models: list[ModelAnswer]
 
 
-class ProviderHealth(Answer):
-    """Whether each provider accepts our key right now."""
-
-    fal: Literal["ok", "fail"]
-    replicate: Literal["ok", "fail"]
-    fal_error: str | None
-    replicate_error: str | None
+_HEALTH: Final[dict[str, Any]] = dict.fromkeys(PROVIDERS, Literal["ok", "fail"])
+_ERRORS: Final[dict[str, Any]] = {f"{name}_error": str | None for name in PROVIDERS}
+ProviderHealth: Final[type[Answer]] = create_model(
+    "ProviderHealth",
+    __base__=Answer,
+    __module__=__name__,
+    __doc__="Whether each provider accepts our key right now.",
+    **(_HEALTH | _ERRORS),
+)
