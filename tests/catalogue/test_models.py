@@ -10,7 +10,7 @@ from contracts.catalogue import Catalogue, Route
 from contracts.generation import Provider
 from contracts.modalities.image import ImageInput
 from contracts.modalities.music import MusicInput
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 
 PROMPT = "Warm ambient pad"
 LYRICS = "[verse] Slow light over the water"

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import ASKS, Catalogue, Plan, UnknownModel, ask_of
-from contracts.generation import Provider
+from contracts.generation import Ask, Provider
 from contracts.modalities.image import ImageInput
 from contracts.modalities.music import MusicInput
-from contracts.modalities.spec import Ask
 
 Asked = MusicInput | ImageInput
 

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.messages.base import Message
 from contracts.messages.commands import CancelAttempt, ResolveAttempt, RunAttempt
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.providers.spec import ProviderSpec
 from contracts.topics import (
     COMMANDS,

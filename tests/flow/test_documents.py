@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,21 +13,14 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from chassis.settings.service import ServiceSettings
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.topics import SERVICES
+from segue_cli.stack.service_settings import settings_kind
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*/*.md")])
 SETTING = re.compile(r"^\| `(?P<name>[A-Z_]+)` \| (?P<default>[^|]+) \|", re.MULTILINE)
 ROWS = SETTING.findall((ROOT / "docs/settings.md").read_text(encoding="utf-8"))
-
-
-def settings_of(service: str) -> type[ServiceSettings]:
-    module = import_module(f"{service.replace('-', '_')}.settings")
-    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
-    [kind] = [kind for kind in kinds if issubclass(kind, ServiceSettings)]
-    return kind
 
 
 def names(field: FieldInfo) -> list[str]:
@@ -40,7 +32,7 @@ def names(field: FieldInfo) -> list[str]:
 FIELDS = [
     pytest.param(name, field, id=f"{service}-{name}")
     for service in SERVICES
-    for field in settings_of(service).model_fields.values()
+    for field in settings_kind(service).model_fields.values()
     for name in names(field)
 ]
 

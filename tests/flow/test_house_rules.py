@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -38,7 +38,7 @@ from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.callback_urls import callback_url
 from contracts.generation import Provider as ProviderName
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS
 
 

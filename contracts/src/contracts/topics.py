@@ -19,9 +19,10 @@ from contracts.messages.callbacks import CallbackReceived
 from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.messages.jobs import JobAccepted, JobCancelled, JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 
 ServiceName = str
+"""A service by its name, which is also that of its consumer group and of its folder in `services/`."""
 ADAPTERS: Final[tuple[ServiceName, ...]] = tuple(spec.service for spec in PROVIDERS.values())
 SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "orchestrator", *ADAPTERS, "log-sink")
 

@@ -31,9 +31,9 @@ from adapter_kit.port.outcomes import Output
 from chassis.artifacts import ArtifactStore, StoredFile
 from chassis.http.egress import EgressPolicy, EgressRefused, egress_client
 from contracts.failures import FailureKind
+from contracts.generation import Modality
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import Artifact
-from contracts.modalities.spec import Modality
 from sandbox.http.certificates import make_certificates
 
 if sys.version_info >= (3, 14):

@@ -25,7 +25,7 @@ from chassis.http.egress import EgressRefused
 from chassis.observability.logs import get_logger
 from contracts.failures import FAILURES, FailureKind
 from contracts.messages.attempts import Artifact
-from contracts.modalities import MODALITIES
+from contracts.modalities.registry import MODALITIES
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4

@@ -16,7 +16,7 @@ from adapter_kit.attempt.actions import Action
 from adapter_kit.attempt.backoff import backoff_s
 from adapter_kit.port.outcomes import Failure, Output, ProviderRef
 from contracts.failures import FAILURES, FailureKind
-from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId, JobId, TrackId
 from contracts.messages.attempts import (
     Artifact,
@@ -26,7 +26,6 @@ from contracts.messages.attempts import (
     AttemptState,
     AttemptSucceeded,
 )
-from contracts.modalities.spec import Modality
 
 FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
 

@@ -18,7 +18,7 @@ from adapter_kit.phrases.reading import heard, kind_in, speaks_of_service
 from adapter_kit.phrases.vocabulary import FIELD, PARAMETER
 from adapter_kit.port.outcomes import Failure
 from contracts.failures import FailureKind
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 
 MOST_DEPTH: Final = 8
 MOST_TEXTS: Final = 100

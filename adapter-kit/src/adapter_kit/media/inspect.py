@@ -17,8 +17,9 @@ from adapter_kit.media.magic import Kind, kind_behind, kind_by_mark, name_of_wha
 from adapter_kit.media.measures import PIXELS, SECONDS, Silent
 from adapter_kit.media.raw_sound import is_raw_type
 from chassis.observability.logs import get_logger
-from contracts.modalities import MODALITIES
-from contracts.modalities.spec import Modality, ModalitySpec
+from contracts.generation import Modality
+from contracts.modalities.registry import MODALITIES
+from contracts.modalities.spec import ModalitySpec
 
 T = TypeVar("T")
 _log = get_logger("adapter_kit.media.inspect")

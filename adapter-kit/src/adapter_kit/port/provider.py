@@ -18,9 +18,9 @@ from adapter_kit.port.outcomes import (
     ProviderRef,
     SubmitOutcome,
 )
+from contracts.generation import Modality
 from contracts.generation import Provider as ProviderName
 from contracts.ids import AttemptId
-from contracts.modalities.spec import Modality
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from adapter_kit.results.links import (
     link_in,
     links_within,
 )
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 20_000

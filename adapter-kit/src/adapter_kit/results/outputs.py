@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from adapter_kit.http.bounded_json import CUT, FILE_BYTES
 from adapter_kit.port.outcomes import Output, OutputPending, Produced, Unreadable
 from adapter_kit.results.files import KEYS, Candidate, is_aside, is_echo, links_in, plain_key
-from contracts.modalities import MODALITIES
-from contracts.modalities.spec import Modality
+from contracts.generation import Modality
+from contracts.modalities.registry import MODALITIES
 
 MAX_OUTPUTS: Final = 100
 MOST_DEPTH: Final = 20

@@ -20,7 +20,7 @@ from chassis.postgres.pool import AT_START, is_pooled, latest_migration, missing
 from chassis.settings.database_url import DatabaseUrl
 from chassis.settings.service import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
-from contracts.providers import DEFAULT_PROVIDER, PROVIDERS
+from contracts.providers.registry import DEFAULT_PROVIDER, PROVIDERS
 from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor.advice import Finding, fal_key, probed, replicate_token

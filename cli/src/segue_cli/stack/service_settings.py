@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Final
 
 from chassis.settings.service import ServiceSettings, WrongSettings, settings_of
 from contracts.topics import SERVICES
-
-KINDS: Final = {
-    "gateway": "GatewaySettings",
-    "orchestrator": "OrchestratorSettings",
-    "fal-adapter": "FalSettings",
-    "replicate-adapter": "ReplicateSettings",
-    "log-sink": "SinkSettings",
-}
-"""Each service's class of settings, in its module `settings`."""
+from segue_cli.stack.components import module_of
 
 
 def settings_kind(service: str) -> type[ServiceSettings]:
-    """A service's class of settings."""
-    kind: type[ServiceSettings] = getattr(import_module(f"{service.replace('-', '_')}.settings"), KINDS[service])
+    """A service's class of settings: the one that its module `settings` defines."""
+    module = import_module(f"{module_of(service)}.settings")
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    [kind] = [kind for kind in kinds if issubclass(kind, ServiceSettings)]
     return kind
 
 

@@ -14,10 +14,10 @@ from contracts.catalogue.mapping import Argument, Number
 from contracts.catalogue.plan import ASKS
 from contracts.catalogue.reporting import Located
 from contracts.catalogue.route import UNLIMITED, Limits, Price, Range, Route
-from contracts.generation import Provider
-from contracts.modalities import MODALITIES
-from contracts.modalities.spec import Ask, Feature, Modality, ModalitySpec
-from contracts.providers import PROVIDERS
+from contracts.generation import Ask, Modality, Provider
+from contracts.modalities.registry import MODALITIES
+from contracts.modalities.spec import Feature, ModalitySpec
+from contracts.providers.registry import PROVIDERS
 
 _NAMES: Final = "|".join(MODALITIES)
 

@@ -11,9 +11,8 @@ from typing import Annotated, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import AllowInfNan, ConfigDict, Field, JsonValue, Strict
 
-from contracts.generation import GenerationInput
-from contracts.modalities import MODALITIES
-from contracts.modalities.spec import Modality
+from contracts.generation import GenerationInput, Modality
+from contracts.modalities.registry import MODALITIES
 
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 

@@ -8,10 +8,9 @@ from difflib import get_close_matches
 from typing import Final, get_args
 
 from contracts.catalogue.route import Route
-from contracts.generation import GenerationInput, Provider
+from contracts.generation import Ask, GenerationInput, Modality, Provider
 from contracts.messages.jobs import SkippedRoute
-from contracts.modalities import MODALITIES
-from contracts.modalities.spec import Ask, Modality
+from contracts.modalities.registry import MODALITIES
 
 ASKS: Final[tuple[Ask, ...]] = get_args(Ask)
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from contracts.catalogue.mapping import Argument, Number
 from contracts.generation import GenerationInput, Provider
-from contracts.modalities import MODALITIES
+from contracts.modalities.registry import MODALITIES
 from contracts.modalities.spec import Measure, PriceUnit
 
 Need = Literal["required", "forbidden"]

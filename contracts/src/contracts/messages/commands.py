@@ -7,10 +7,9 @@ from zlib import crc32
 
 from pydantic import Field, JsonValue, model_validator
 
-from contracts.generation import PROVIDER_REF, AmbiguityPolicy, LostOutputPolicy, Provider
+from contracts.generation import PROVIDER_REF, AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId
 from contracts.messages.base import AttemptIdField, Message, Timestamp, TrackIdField, require_own_attempt
-from contracts.modalities.spec import Modality
 
 
 class _Command(Message):

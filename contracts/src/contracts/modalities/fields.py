@@ -18,3 +18,5 @@ class Input(BaseModel):
 
     # In the log a newer gateway may say more; at the door the gateway refuses what it does not know.
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    modality: str

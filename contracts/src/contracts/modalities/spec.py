@@ -9,11 +9,6 @@ from typing import Literal
 
 from contracts.modalities.fields import Input
 
-Modality = Literal["music", "image"]
-
-Ask = Literal["instrumental", "vocals_with_lyrics", "vocals_without_lyrics", "image"]
-"""What a request asks for: the catalogue has an order of models for each, for requests that name none."""
-
 PriceUnit = Literal["run", "image", "minute", "1000_s"]
 """What a price is for. `minute`: of the audio asked for, each one begun; `1000_s`: of the audio, in proportion."""
 
@@ -70,7 +65,7 @@ class Quantity:
 class ModalitySpec:
     """One modality. A new one is a module beside this one, and an entry in `MODALITIES`."""
 
-    name: Modality
+    name: str
     input: type[Input]
     must_matter: tuple[str, ...]
     """Fields that a route may not pass over in silence: it sends them, or its limits leave no doubt about them."""
@@ -80,8 +75,9 @@ class ModalitySpec:
     """What a route may limit, by the name of the limit in the catalogue."""
     priced_per: Mapping[PriceUnit, Quantity | None]
     """What a price may be for; None: a run is one unit, whatever it makes."""
-    asks: Mapping[Ask, Mapping[str, bool]]
-    """What a request asks for, by which of its fields are set or true; the first that fits counts."""
+    asks: Mapping[str, Mapping[str, bool]]
+    """What a request asks for, by which of its fields are set or true; the first that fits counts. The catalogue has an
+    order of models for each, for requests that name none."""
     family: MediaFamily
     """Of which media the outputs are."""
     stands_in: MediaFamily | None = None
@@ -91,7 +87,7 @@ class ModalitySpec:
     takes_raw: bool = False
     """Whether an output may be samples without a header."""
 
-    def ask_of(self, given: Input) -> Ask:
+    def ask_of(self, given: Input) -> str:
         """What the request asks for."""
         fitting = (
             ask

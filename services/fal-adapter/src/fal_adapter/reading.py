@@ -36,7 +36,7 @@ from adapter_kit.port.outcomes import (
 from adapter_kit.results.outputs import read_outputs
 from adapter_kit.results.refusals import refusal_in
 from contracts.failures import FailureKind
-from contracts.modalities.spec import Modality
+from contracts.generation import Modality
 from fal_adapter.errors import is_page, is_too_early, run_failure, tells_of_failure
 
 URL_NAMES: Final = ("response_url", "status_url", "cancel_url")

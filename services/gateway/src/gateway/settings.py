@@ -8,7 +8,7 @@ from pydantic import Field
 
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.messages.requests import LONGEST_DEADLINE_S
-from contracts.providers import DEFAULT_PROVIDER, PROVIDERS
+from contracts.providers.registry import DEFAULT_PROVIDER, PROVIDERS
 from gateway.signatures.settings import SignatureSettings
 
 

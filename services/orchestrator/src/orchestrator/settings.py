@@ -8,7 +8,7 @@ from pydantic import Field
 
 from chassis.settings.service import ServiceSettings
 from contracts.generation import Provider
-from contracts.providers import DEFAULT_PROVIDER, PROVIDERS
+from contracts.providers.registry import DEFAULT_PROVIDER, PROVIDERS
 
 
 class OrchestratorSettings(ServiceSettings):

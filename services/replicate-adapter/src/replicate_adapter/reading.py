@@ -37,7 +37,7 @@ from adapter_kit.port.outcomes import (
 from adapter_kit.results.outputs import read_outputs
 from adapter_kit.results.refusals import refusal_in
 from contracts.failures import FAILURES, FailureKind
-from contracts.modalities.spec import Modality
+from contracts.generation import Modality
 from replicate_adapter.errors import prediction_failure
 
 _ID: Final = re.compile(r"[A-Za-z0-9]{1,100}")

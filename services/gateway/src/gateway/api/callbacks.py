@@ -13,7 +13,7 @@ from contracts.callback_urls import CALLBACKS_PATH, mac_is_right
 from contracts.generation import Provider
 from contracts.ids import AttemptId, job_of
 from contracts.messages.callbacks import CallbackReceived
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from gateway.api.errors import problem_of
 from gateway.context import Gateway, GatewayDep, PublishDeadline
 from gateway.http.bodies import read_body

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Provider
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from gateway.context import GatewayDep
 from gateway.http.problems import documented
 from gateway.queries.provider_status import WINDOW_S, News, Rows, Seen, verdict

@@ -14,7 +14,7 @@ from pydantic import JsonValue, WithJsonSchema
 
 from chassis.observability.telemetry import trace_id_of, traceparent_of
 from contracts.ids import job_id_for, track_id_for
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from gateway.context import TENANT, Gateway, GatewayDep, PublishDeadline
 from gateway.http.bodies import disconnected
 from gateway.http.json_body import json_body

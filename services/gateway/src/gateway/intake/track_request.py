@@ -16,7 +16,7 @@ from contracts.messages.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.messages.routing import MaxCost, RouteBy, Weights
 from contracts.modalities.fields import Text
 from contracts.modalities.music import MusicInput
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.text import is_blank, stripped
 from gateway.intake.errors import ModelNotFound, NoRoute
 

@@ -14,7 +14,7 @@ import asyncpg
 
 from chassis.postgres.pool import TRANSIENT
 from contracts.generation import Provider
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.providers.spec import ProviderSpec
 from gateway.queries.database import NOT_MADE, SHARED_LIMIT_S, Database
 from gateway.queries.errors import ReadModelUnavailable

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, create_model
 
 from chassis.settings.service import CallbackSettings
 from chassis.settings.types import HeaderSecret, HttpUrl, SigningSecret
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.providers.spec import Ed25519Jwks, ProviderSpec, Setting, StandardWebhooks
 from gateway.signatures.standard_webhooks import keys_in
 

@@ -12,7 +12,7 @@ import httpx
 from chassis.errors import CannotStart
 from chassis.observability.logs import get_logger
 from contracts.generation import Provider
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.providers.spec import Ed25519Jwks, ProviderSpec, StandardWebhooks
 from gateway.log_events import GatewayEvent
 from gateway.signatures import ed25519_jwks, standard_webhooks

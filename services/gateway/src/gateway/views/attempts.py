@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contracts.catalogue import Catalogue
 from contracts.generation import GenerationInput
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from contracts.text import replaced
 from gateway.queries.model import FINAL, AttemptOfJob
 from gateway.views.attempt_schemas import OperatorsAttempt

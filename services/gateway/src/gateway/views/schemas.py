@@ -7,11 +7,10 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, create_model
 
-from contracts.generation import Provider
+from contracts.generation import Modality, Provider
 from contracts.messages.attempts import AttemptState
 from contracts.messages.jobs import CancelEffect, JobStatus
-from contracts.modalities.spec import Modality
-from contracts.providers import PROVIDERS
+from contracts.providers.registry import PROVIDERS
 from gateway.http.plain import Answer
 
 ERROR_CODE: Final = "The provider's own code; where it gave none, the same as error_kind."

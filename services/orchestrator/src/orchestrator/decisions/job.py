@@ -11,10 +11,9 @@ from pydantic import JsonValue
 
 from contracts.catalogue import Route
 from contracts.failures import FailureKind
-from contracts.generation import AmbiguityPolicy, GenerationInput, LostOutputPolicy, Provider
+from contracts.generation import AmbiguityPolicy, GenerationInput, LostOutputPolicy, Modality, Provider
 from contracts.ids import JobId, TrackId
 from contracts.messages.jobs import AttemptOutcome, JobStatus, SkippedRoute
-from contracts.modalities.spec import Modality
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 

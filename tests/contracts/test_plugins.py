@@ -1,0 +1,34 @@
+"""What distributions bring is found by its entry points, and what is no spec is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contracts.plugins import brought
+from contracts.providers.fal import FAL
+from contracts.providers.replicate import REPLICATE
+from contracts.providers.spec import ProviderSpec
+
+
+@pytest.fixture
+def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a distribution's entry points."""
+    folder = tmp_path / "some-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: some\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder / "entry_points.txt"
+
+
+def test_they_come_in_the_order_of_their_names(declare: Path) -> None:
+    assert brought("some.group", ProviderSpec) == ()
+    declare.write_text("[some.group]\nb = contracts.providers.fal:FAL\na = contracts.providers.replicate:REPLICATE\n")
+    assert brought("some.group", ProviderSpec) == (REPLICATE, FAL)
+
+
+def test_what_is_no_spec_is_refused(declare: Path) -> None:
+    declare.write_text("[some.group]\na = contracts.providers.fal:FAL\nb = json:dumps\n")
+    with pytest.raises(TypeError, match=r"an entry point of some\.group is no ProviderSpec: <function dumps"):
+        brought("some.group", ProviderSpec)
