@@ -1,4 +1,5 @@
-"""Consuming: a batch from Kafka becomes one transaction, then a committed offset, or dead letters.
+"""Consuming: the messages of a batch are handled in one transaction; then their offsets are committed, or dead letters
+are published.
 
-It imports every other package of the chassis; none of them imports this one.
+This package imports every other package of the chassis; none of them imports this one.
 """

@@ -1,8 +1,8 @@
-"""Delivery: a batch from Kafka becomes one transaction, then a committed offset; nothing is lost in between.
+"""Delivery: each batch from Kafka is handled in one transaction and then committed. No message is lost in between.
 
-What cannot be decoded goes to the dead letters, and its neighbours go on: it says nothing about this service. How the
-rest is handled is in `handling.py`. Where the handler fails on most messages, consuming pauses (`dlq_limit.py`); where
-it is too slow, fewer are taken at a time (`batch_size.py`); where nothing moves, the process is not ready.
+A message that cannot be decoded becomes a dead letter, and the rest of the batch goes on. `handling.py` handles the
+rest. If the handler fails on most messages, consuming pauses (`dlq_limit.py`); if it is too slow, batches become
+smaller (`batch_size.py`); if no progress is made, the process is not ready.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ _SETTLING_MS: Final = 100
 _STALL_S: Final = 180.0
 
 LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
-"""Tells where the logs of partitions begin now. Raises one of AWAY."""
+"""Returns the first offset of each partition's log. Raises one of AWAY."""
 Settled = Callable[[Records, LogStarts], Awaitable[None]]
-"""Told of every batch as it was read, undecodable records too, when it is dealt with and not yet committed."""
+"""Called for every batch as it was read, undecodable records included, after handling and before the commit."""
 
 
 class BatchConsumer:
-    """Consumes topics in the service's own group, a batch at a time."""
+    """Consumes topics in the service's consumer group, one batch at a time."""
 
     def __init__(
         self,
@@ -82,10 +82,10 @@ class BatchConsumer:
         self._batch_size = BatchSize(BATCH_RECORDS)
         self._progress = ConsumerProgress(runtime.service)
         self._polled: Mapping[TopicPartition, int] = {}
-        """Where the last poll ended in each partition."""
+        """The end position of the last poll, by partition."""
         self._settled = settled
         self._failed_at: set[TopicPartition] = set()
-        """Where the probes since the limit was exceeded have failed: the next one is taken elsewhere, if it can be."""
+        """Partitions in which a probe has failed since the limit was exceeded; others are probed first."""
         self._group = runtime.service
         self._log = get_logger("chassis.delivery.consumer").bind(group=self._group)
         self._offsets = Offsets()
@@ -95,7 +95,7 @@ class BatchConsumer:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Consume for as long as the block lasts; on leaving, finish and commit the batch in hand."""
+        """Consume for as long as the block lasts; on leaving, finish and commit the current batch."""
         for failed in (self._stalled, self._exceeded_for_long):
             self._runtime.must_live(failed)
         for unready in (self._exceeded, self._watch.problem, self._not_moving):
@@ -125,7 +125,7 @@ class BatchConsumer:
         self._polled = positions(consumer)
         if not records:
             self._failed_at.clear()
-            # Past what is no record.
+            # Records that are no messages, as transaction markers, end here as well.
             await self._offsets.commit(consumer, self._polled)
         self._progress.polled(records)
         return records
@@ -135,7 +135,7 @@ class BatchConsumer:
             await self._progress.measure(consumer, batch_in_hand=True)
 
     async def _positions_hold(self, consumer: AIOKafkaConsumer) -> bool:
-        """Whether the consumer's positions are of the topics that are there; while Kafka is away, as it was before."""
+        """Whether the positions are those of the existing topics; the last result while Kafka is unavailable."""
         there = await self._watch.look(consumer, at_once=not self._offsets.checked(consumer))
         if there is not None:
             try:
@@ -156,7 +156,7 @@ class BatchConsumer:
         except AWAY as error:
             self._log.warning(DeliveryEvent.BATCH_RETRIED, error=repr(error), records=len(records))
             self._rewind(records)
-            # It may be what it was given that made the database go away.
+            # The batch itself may have caused the database to fail.
             self._batch_size.too_slow(len(records))
         except Exception:  # noqa: BLE001 - FastStream would swallow it with the position already past the batch
             self._rewind(records)
@@ -183,7 +183,7 @@ class BatchConsumer:
             self._batch_size.done(past(records))
 
     async def _probe(self, records: Records) -> None:
-        """Handle one message after a pause. Records before it that are none for the handler prove nothing."""
+        """Handle one message after a pause. Records before it that are not for the handler do not count as a probe."""
         head: list[Found] = []
         async for record in in_turns(records):
             head.append(self._found(record))
@@ -201,7 +201,7 @@ class BatchConsumer:
             self._pause(DeliveryEvent.PROBE_FAILED)
 
     async def _finish(self, records: Records, done: Sequence[Found], *, whole: bool = False) -> None:
-        """Publish the dead letters, and commit; a `whole` batch up to where its poll ended, past what is no record."""
+        """Publish the dead letters, then commit: up to the end of the poll if `whole`, else to the end of `records`."""
         if not records:
             return
         dead = [found for found in done if isinstance(found, DeadLetter)]

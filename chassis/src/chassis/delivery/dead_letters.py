@@ -1,4 +1,4 @@
-"""Dead letters: what could not be processed, whole, with where it came from and why, so that it can be replayed."""
+"""Dead letters: the complete message that could not be processed, with its source and the error, for later replay."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 Part = Literal["headers", "value", "key"]
 EVERYTHING: Final[tuple[Part, ...]] = ("headers", "value", "key")
 _LEAVING_OUT: Final[dict[tuple[Part, ...], tuple[Part, ...]]] = {(): ("headers",), ("headers",): EVERYTHING}
-"""What a letter goes without next, where it is too large with what it goes without now."""
+"""The parts to leave out next, by the parts that are left out of a letter that is still too large."""
 MAX_REASON_CHARS: Final = 1000
 PUBLISH_LIMIT_S: Final = 20.0
 _OVERHEAD_BYTES: Final = 1024
-"""What Kafka itself adds to a batch of records, generously."""
+"""Upper bound of what Kafka adds to a batch of records, in bytes."""
 _RECORD_BYTES: Final = 64
-"""What Kafka itself adds to each record of a batch, generously."""
+"""Upper bound of what Kafka adds to each record of a batch, in bytes."""
 _log = get_logger("chassis.delivery.consumer")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record nobody could process, and why."""
+    """A record that could not be processed, and the reason."""
 
     record: ConsumerRecord[bytes, bytes]
     error: str
     tries: int
-    """How often the handler was given it; 0: it cannot be decoded."""
+    """How many times the handler was called with it; 0 if it cannot be decoded."""
     kept: bool = False
-    """The service has kept it in a place of its own, so it is counted but not published."""
+    """The service has stored it elsewhere, so it is counted but not published."""
     left_out: tuple[Part, ...] = ()
-    """Parts of the record that do not fit into a letter, or that nobody could read."""
+    """Parts of the record that do not fit into the letter or cannot be read."""
 
 
 class DeadLetterPublisher:
-    """Publishes letters in batches; called again after it failed, only the batches that have not arrived."""
+    """Publishes letters in batches. Called again after a failure, it sends only the batches not yet stored."""
 
     def __init__(self, broker: KafkaBroker, letters: Sequence[DeadLetter], service: str) -> None:
         self._broker = broker
@@ -58,14 +58,16 @@ class DeadLetterPublisher:
         self._batches = list(_batches(letters, service))
 
     async def __call__(self) -> None:
-        """Publish and wait until all have arrived. Raises KafkaError, or TimeoutError after 20 s.
+        """Publish and wait until all are stored. Raises KafkaError, or TimeoutError after 20 s.
 
-        The topic may take less than it was made to take: what it refuses as too large goes in smaller pieces.
+        The topic may be configured with a lower size limit: a batch that is refused as too large is sent in smaller
+        pieces.
         """
         async with asyncio.timeout(PUBLISH_LIMIT_S):
             while True:
                 for batch in self._batches:
-                    # One that is still under way is not sent again: the producer goes on trying through an outage.
+                    # A batch that is still in progress is not sent again: the producer itself retries through an
+                    # outage.
                     if batch.sent is None or _failed(batch.sent):
                         batch.sent = await self._send(
                             batch.place, [to_record(one, self._service) for one in batch.letters]
@@ -84,7 +86,7 @@ class DeadLetterPublisher:
     async def _send(self, place: int, records: Sequence[Record]) -> asyncio.Future[Any]:
         await require_known(self._broker, DEAD_LETTERS.name)
         partitions = sorted(await client_of(self._broker).partitions_for(DEAD_LETTERS.name))
-        # Not by the key: it may be anything, and as long as a record may be.
+        # The key does not choose the partition: it may be any bytes, and as long as a record may be.
         partition = partitions[place % len(partitions)]
         return await publish_batch(self._broker, records, TopicPartition(DEAD_LETTERS.name, partition))
 
@@ -98,7 +100,7 @@ class _Batch:
     sent: asyncio.Future[Any] | None = None
 
     def smaller(self) -> list[_Batch]:
-        """The same letters in two pieces; one alone goes without a part of its record. Raises what refused it."""
+        """The same letters in two batches, or one letter with a part left out. Raises the broker's error if neither."""
         if (middle := len(self.letters) // 2) > 0:
             return [_Batch(self.place, self.letters[:middle]), _Batch(self.place, self.letters[middle:])]
         (letter,) = self.letters
@@ -108,7 +110,7 @@ class _Batch:
 
 
 def _batches(letters: Sequence[DeadLetter], service: str) -> Iterator[_Batch]:
-    """The letters, by the partition their sources lay in, in pieces that the producer takes as one batch."""
+    """Batches of letters, by the partition of their source records, each within the producer's size limit."""
     open_batches: dict[int, tuple[int, list[DeadLetter]]] = {}
     for letter in letters:
         place = letter.record.partition
@@ -128,10 +130,10 @@ def _failed(future: asyncio.Future[Any]) -> bool:
 
 
 def to_record(letter: DeadLetter, service: str) -> Record:
-    """The letter as it is published: value and key as they were, everything else in headers.
+    """The letter as published: the original value and key, and everything else in headers.
 
-    A letter may outgrow what Kafka takes, as it says more than its message did. It then goes without the message's
-    headers, or without its value and key as well, and says so: where they lie it tells in any case.
+    A letter contains more than its message and may exceed Kafka's size limit. It then leaves out the message's headers,
+    or the value and key as well, and lists what is missing. The source topic, partition and offset are always included.
     """
     whole = _record(letter, service)
     if _fits(whole):
@@ -185,7 +187,7 @@ def _printable(text: str) -> str:
 
 
 def log_dead_letters(dead: Sequence[DeadLetter], group: str) -> None:
-    """Log a batch's dead letters: one record for each kind of error on each topic, with the first as the example."""
+    """Log the dead letters of a batch: one record for each error type and topic, with the first letter as example."""
     kinds = Counter((letter.record.topic, _kind(letter)) for letter in dead)
     firsts = {(letter.record.topic, _kind(letter)): letter for letter in reversed(dead)}
     for (topic, kind), count in kinds.items():

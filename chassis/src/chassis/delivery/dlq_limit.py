@@ -1,7 +1,7 @@
-"""The dead-letter limit: keeps a service that is itself at fault from moving a whole topic into the dead letters.
+"""The dead-letter limit: keeps a faulty service from moving a whole topic to the dead-letter topic.
 
-Only messages that the handler was given count. What cannot be decoded says nothing about this service. Pure: the caller
-says what time it is, in seconds of a monotonic clock.
+Only messages passed to the handler count; a message that cannot be decoded is no sign of a fault in this service. Pure:
+the caller passes the time, in seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ EXCEEDED_LIMIT_S = 600.0
 
 
 class DlqLimitExceeded(Exception):
-    """The handler failed on most of the last messages."""
+    """The handler failed on more than the allowed share of the last messages."""
 
 
 @dataclass(slots=True)
 class DlqLimit:
-    """Exceeded when the handler failed on more than a share of the last messages; then one message at a time is probed.
+    """Exceeded when more than a share of the last messages failed; then one message at a time is handled, as a probe.
 
-    A process that starts has handled nothing yet, so its first few messages decide: a service that fails on everything
-    moves `least` messages to the dead letters at each start, and no more.
+    A new process has handled nothing yet, so its first messages decide: a service that fails on every message moves
+    `least` messages to the dead letters at each start, and no more.
     """
 
     window: int = 200
-    """How many of the last messages are looked at."""
+    """The number of most recent messages that are evaluated."""
     least: int = 10
-    """How many have to be known before anything is concluded."""
+    """The minimum number of messages before the limit can be exceeded."""
     share: float = 0.5
     recovered: int = 100
-    """How many messages in a row within the limit end the growth of the pauses."""
+    """After this many messages in a row within the limit, pauses start again at `first_pause_s`."""
     first_pause_s: float = 5.0
     longest_pause_s: float = 300.0
 
     since: float | None = None
-    """When the limit was exceeded, if no probe was handled since."""
+    """When the limit was exceeded (monotonic seconds); None once a probe has succeeded."""
     failed_probes: int = 0
-    """How many probes have failed since."""
+    """The number of failed probes since then."""
     _next_probe_at: float = 0.0
     _grown: int = 0
     _last: deque[bool] = field(default_factory=deque)
     _calm: int = 0
 
     def note(self, failed: Iterable[bool]) -> None:
-        """Count messages in their order, True for each that failed. Raises DlqLimitExceeded once too many did."""
+        """Record results in order, True for a failure. Raises DlqLimitExceeded once too many failed."""
         before = len(self._last)
         self._last.extend(failed)
         self._calm += len(self._last) - before
@@ -57,9 +57,9 @@ class DlqLimit:
             self._grown = 0
 
     def pause(self, now: float, jitter: float) -> float:
-        """Pause consuming; returns for how many seconds: twice as many each time, up to the longest pause.
+        """Pause consuming; returns the pause in seconds, which doubles each time up to `longest_pause_s`.
 
-        `jitter` is a factor around 1, so that replicas don't probe all at once.
+        `jitter` is a factor around 1, so that replicas do not send their probes at the same time.
         """
         if self.since is None:
             self.since = now
@@ -74,15 +74,15 @@ class DlqLimit:
         return pause_s
 
     def wait_s(self, now: float) -> float:
-        """How many seconds are left until the next message may be taken; 0 if it may be taken now."""
+        """Seconds until the next message may be fetched; 0 if it may be fetched now."""
         return 0.0 if self.since is None else max(0.0, self._next_probe_at - now)
 
     def resume(self) -> None:
-        """The probe was handled: take messages as usual. Exceeded again soon, the pauses go on growing."""
+        """A probe succeeded: consume normally. If the limit is exceeded again soon, the pauses continue to grow."""
         self.since = None
 
     def problem(self, now: float, last_error: str | None) -> str | None:
-        """Why the process is not ready, in words; None while the limit is not exceeded."""
+        """Why the process is not ready, as text; None while the limit is not exceeded."""
         if self.since is None:
             return None
         return (
@@ -91,8 +91,10 @@ class DlqLimit:
         )
 
     def failure(self, now: float, last_error: str | None) -> str | None:
-        """Why the process should end, in words: probes have failed for `EXCEEDED_LIMIT_S` seconds."""
-        # Without a message to probe nothing is known, and a restart would change nothing.
+        """Why the process should exit, as text: probes have failed for `EXCEEDED_LIMIT_S` seconds. None if it should
+        not.
+        """
+        # Without a message to probe the state is unknown, and a restart would change nothing.
         if self.since is None or not self.failed_probes or now - self.since <= EXCEEDED_LIMIT_S:
             return None
         return f"the handler has failed on every message for over {EXCEEDED_LIMIT_S:.0f} s ({last_error})"

@@ -1,8 +1,8 @@
-"""How a batch is handled: as a whole where that works, else halved until the message that makes it fail stands alone.
+"""Handling a batch: as a whole if possible, else in halves, until the message that fails is alone.
 
-The database or Kafka is away: the batch is held and tried again. The handler fails otherwise: the message is tried
-three times, then it is a dead letter, while its neighbours go on. It fails on most messages: DlqLimitExceeded.
-It takes longer than it may: TooSlow, and the next batch is smaller (`batch_size.py`).
+While the database or Kafka is unavailable, the batch is held and retried. On any other error a message is tried three
+times and then becomes a dead letter; the other messages go on. If most messages fail, DlqLimitExceeded is raised. If
+the time limit is exceeded, TooSlow is raised and the next batch is smaller (`batch_size.py`).
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
 
 HANDLER_LIMIT_S: Final = 30.0
 HOLD_S: Final = 120.0
-"""How long a batch is tried again in place; well under Kafka's max.poll.interval, after which it is polled anew."""
+"""How long a batch is retried in place, in seconds; then it is polled again. Well below Kafka's max.poll.interval."""
 TRIES_BEFORE_DEAD: Final = 3
 
 AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, KafkaError)
-"""What is raised while the database or Kafka is away."""
+"""Errors raised while the database or Kafka is unavailable."""
 
 _SLOW: Final[tuple[type[Exception], ...]] = (TimeoutError, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
-"""What is raised where work takes longer than it may, on a database that answers."""
+"""Errors raised when work exceeds its time limit although the database answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A message as a handler gets it, with where it lay."""
+    """A message as passed to a handler, with its record."""
 
     message: Message
     event_id: str
     traceparent: str | None
-    """The context of this service's work on it: what the message leads to belongs under it."""
+    """The trace context of its processing; work that follows from the message is traced under it."""
     record: ConsumerRecord[bytes, bytes]
 
 
 def arrived_at(record: ConsumerRecord[bytes, bytes]) -> datetime | None:
-    """When a record came into the log, as it says itself; None where it says no time that there is."""
+    """The timestamp of a record; None if it is no valid time."""
     try:
         return datetime.fromtimestamp(record.timestamp / 1000, UTC)
     except (OverflowError, ValueError, OSError):
@@ -65,7 +65,7 @@ def arrived_at(record: ConsumerRecord[bytes, bytes]) -> datetime | None:
 
 
 class Handler(Protocol):
-    """Does one transaction for a whole batch; called again with the same batch, or a part of it, if it raises."""
+    """Handles a whole batch in one transaction. If it raises, it is called again with the batch or a part of it."""
 
     def __call__(self, batch: Sequence[Delivered], /) -> Awaitable[None]:
         """Process the batch."""
@@ -73,21 +73,21 @@ class Handler(Protocol):
 
 
 Keep = Callable[[Delivered, Exception], Awaitable[bool]]
-"""Offered a message its handler cannot take; returns whether it has kept it, so that it needs no dead letter."""
+"""Called with a message that the handler cannot process; returns whether the message is stored, with no dead letter."""
 
 Holding = Callable[[], Awaitable[None]]
-"""Called each time that a batch is held for a while. Raises nothing."""
+"""Called each time a batch is held before a retry. Raises nothing."""
 
 Found = Delivered | DeadLetter | Skipped
-"""What a record turned out to be."""
+"""The result of decoding a record."""
 
 
 class Stopping(Exception):
-    """The process stops; the batch stays uncommitted and comes again."""
+    """The process is stopping; the batch is not committed and is delivered again."""
 
 
 class TooSlow(Exception):
-    """The handler took longer with messages than it may, or a lock on what they change was not to be had in time."""
+    """The handler exceeded its time limit, or could not obtain a lock in time."""
 
     def __init__(self, batch: Sequence[Delivered], why: Exception) -> None:
         super().__init__(f"{len(batch)} messages: {type(why).__name__}")
@@ -98,11 +98,11 @@ _NOT_THE_MESSAGE: Final[tuple[type[Exception], ...]] = (Stopping, TooSlow, *AWAY
 
 
 class LeakedCancellation(Exception):
-    """A handler was left by a cancellation that nobody had asked it for."""
+    """A handler ended with a cancellation that was not requested by its caller."""
 
 
 class Handling:
-    """Takes batches through a service's handler."""
+    """Passes batches to a service's handler."""
 
     def __init__(
         self, runtime: Runtime, handler: Handler, keep: Keep | None, limit: DlqLimit, holding: Holding
@@ -116,15 +116,15 @@ class Handling:
         self.moved_at: float | None = None
         """When the current batch last made progress (monotonic seconds); None while there is none."""
         self.last_error: str | None = None
-        """What kind of error the handler last raised about a message."""
+        """The type of the last error that the handler raised for a message."""
         self.last_away: str | None = None
-        """What was last raised while the database or Kafka was away."""
+        """The type of the last error raised while the database or Kafka was unavailable."""
 
     async def settle(self, found: Sequence[Found], done: list[Found]) -> None:
-        """Handle records in order. Those dealt with are added to `done`, also where this raises.
+        """Handle records in order. Those that are finished are appended to `done`, also when this raises.
 
-        Raises DlqLimitExceeded once the handler failed on most of the last messages, TooSlow where it takes too long,
-        Stopping when the process is told to stop, and one of AWAY where the database or Kafka stays away.
+        Raises DlqLimitExceeded once the handler failed on most of the last messages, TooSlow when it exceeds its time
+        limit, Stopping when the process is stopping, and one of AWAY when the database or Kafka stays unavailable.
         """
         batch = [one for one in found if isinstance(one, Delivered)]
         error = await self._refusal(batch) if batch else None
@@ -142,14 +142,14 @@ class Handling:
         self._limit.note([failed] * len(batch))
 
     async def probe(self, message: Delivered) -> bool:
-        """Handle one message once; returns whether that went well. Raises Stopping, TooSlow, or one of AWAY."""
+        """Handle one message once; returns whether it succeeded. Raises Stopping, TooSlow, or one of AWAY."""
         error = await self._refusal([message])
         if error is not None:
             self._failed(message, error)
         return error is None
 
     async def retrying(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work`, again and again with growing pauses while the database or Kafka is away, for up to 2 minutes."""
+        """Do `work`; while the database or Kafka is unavailable, retry with growing pauses for up to 2 minutes."""
 
         async def tried() -> None:
             self.moved_at = time.monotonic()
@@ -162,12 +162,12 @@ class Handling:
         await retry(tried, AWAY, pause_s=0.2, longest_pause_s=10, random_pauses=True, within_s=HOLD_S, sleep=self._hold)
 
     async def _refusal(self, batch: Sequence[Delivered]) -> Exception | None:
-        """Why the handler does not do a batch; None once it has done it. Raises Stopping, TooSlow, or one of AWAY."""
+        """The handler's error for a batch; None if it succeeded. Raises Stopping, TooSlow, or one of AWAY."""
         try:
             await self.retrying(lambda: self._handle(batch))
         except _NOT_THE_MESSAGE:
             raise
-        except Exception as error:  # noqa: BLE001 - any bug or refusal: found by halving, then tried again or buried
+        except Exception as error:  # noqa: BLE001 - any error: halving finds the message, which is retried
             return error
         return None
 
@@ -199,7 +199,7 @@ class Handling:
             await self.retrying(offer)
         except _NOT_THE_MESSAGE:
             raise
-        except Exception:  # noqa: BLE001 - whatever it was: what the service cannot keep goes to the dead letters
+        except Exception:  # noqa: BLE001 - whatever the error, the message becomes a dead letter
             self._log.exception(DeliveryEvent.QUARANTINE_FAILED, job_id=poison.message.job_id)
         return kept
 
@@ -210,7 +210,8 @@ class Handling:
         except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
-            # A cancelled child would end FastStream's consume loop silently, with its partitions kept.
+            # A cancelled child task would end FastStream's consume loop without an error, and keep its partitions
+            # assigned.
             raise LeakedCancellation("a cancellation leaked out of the handler") from error
         except _SLOW as error:
             if _says_away(error):
@@ -227,5 +228,5 @@ class Handling:
 
 
 def _says_away(error: Exception) -> bool:
-    """Whether a time-out is one of a connection: nothing answers, so that less work would take as long."""
+    """Whether a time-out comes from a connection: the server does not answer, so a smaller batch would take as long."""
     return isinstance(error, Silent) or (isinstance(error, TimeoutError) and error.errno is not None)

@@ -1,11 +1,12 @@
-"""Where a consumer stands: what it has dealt with is committed, what it has not is read again.
+"""Offsets: finished records are committed; records that are not finished are read again.
 
-An offset means something in one topic only. A topic that was deleted and created again starts at 0, and an offset of
-the one before would silently skip what lies below it. So each commit names the topic's id in its metadata, and a
-position that comes from an earlier topic of the same name is given up for the start: what is read twice is dropped.
+An offset is valid in one topic only. A topic that was deleted and created again starts at 0, and an offset of the
+earlier topic would silently skip the records below it. So each commit stores the topic's id in its metadata, and a
+position of an earlier topic of the same name is reset to the start. Records that are read twice are dropped as
+duplicates.
 
-Not every offset is a record's: each transaction of a producer ends in a marker, which Kafka's client steps over. So
-what is committed is the consumer's position, and not the place behind the last record.
+Not every offset belongs to a record: each transaction of a producer ends with a marker, which Kafka's client skips. So
+the consumer's position is committed, not the offset after the last record.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ if TYPE_CHECKING:
     Record = ConsumerRecord[bytes, bytes]
 
 COMMIT_LIMIT_S: Final = 10.0
-"""The client itself would wait for as long as Kafka is away."""
+"""Without it the client would wait for as long as Kafka is unavailable."""
 
 
 class Offsets:
-    """The offsets of one consumer, and the ids of the topics that they are of."""
+    """The offsets of one consumer, and the ids of their topics."""
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
         self._checked: object | None = None
         self._committed: dict[TopicPartition, int] = {}
-        """What the group has committed of the partitions that it has now."""
+        """The group's committed offsets for the partitions that are assigned now."""
         self._log = get_logger("chassis.delivery.consumer")
 
     def checked(self, consumer: AIOKafkaConsumer) -> bool:
-        """Whether the positions of the partitions it has now are known to be of the topics that are there now."""
+        """Whether the positions of the assigned partitions are known to belong to the topics that exist now."""
         return self._checked is not None and self._checked is _assignment(consumer)
 
     async def check(self, consumer: AIOKafkaConsumer, there: Mapping[str, TopicState]) -> None:
-        """Go back to the start of each topic that was created again since its offsets were committed, or last checked.
+        """Seek to the start of each topic that was created again since its offsets were committed or last checked.
 
-        To be called when partitions were assigned and whenever the cluster was asked for its topics, never beside a
-        poll. Raises KafkaError or TimeoutError.
+        Called when partitions were assigned and whenever the topics were described, never during a poll. Raises
+        KafkaError or TimeoutError.
         """
         assignment = _assignment(consumer)
         if assignment is None:
@@ -63,7 +64,7 @@ class Offsets:
         for place in stale:
             self._committed.pop(place, None)
         for place in stale & consumer.assignment():
-            consumer.seek(place, 0)  # Where the log begins later, Kafka's client moves to its start.
+            consumer.seek(place, 0)  # If the log starts later, Kafka's client seeks to its start.
         if stale:
             self._log.warning(
                 DeliveryEvent.TOPICS_RECREATED,
@@ -73,9 +74,9 @@ class Offsets:
         self._checked = assignment
 
     async def commit(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
-        """Commit up to `ends` where the partitions are still ours; returns whether it is done.
+        """Commit up to `ends` for the partitions that are still assigned; returns whether it succeeded.
 
-        Where it fails, what lies before them comes again after a restart, or to another replica.
+        If it fails, the records are delivered again after a restart, or to another replica.
         """
         ours = {
             partition: (end, self._ids.get(partition.topic, ""))
@@ -88,7 +89,7 @@ class Offsets:
             async with asyncio.timeout(COMMIT_LIMIT_S):
                 await consumer.commit(ours)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
-            # What was done is in the database; whoever reads the batch again drops it as seen.
+            # The result is in the database; a consumer that reads the batch again drops it as duplicate.
             self._log.warning(DeliveryEvent.OFFSETS_NOT_COMMITTED, error=repr(error))
             return False
         self._committed |= {partition: end for partition, (end, _) in ours.items()}
@@ -96,7 +97,7 @@ class Offsets:
 
 
 def past(records: Sequence[Record]) -> dict[TopicPartition, int]:
-    """The place behind the last of `records` in each partition."""
+    """The offset after the last of `records`, by partition."""
     ends: dict[TopicPartition, int] = {}
     for record in records:
         partition = _partition(record)
@@ -105,7 +106,7 @@ def past(records: Sequence[Record]) -> dict[TopicPartition, int]:
 
 
 def rewind(consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
-    """Have the next poll begin with `records` again, where the partitions are still ours."""
+    """Have the next poll start with `records` again, for the partitions that are still assigned."""
     starts: dict[TopicPartition, int] = {}
     for record in records:
         partition = _partition(record)
@@ -116,7 +117,7 @@ def rewind(consumer: AIOKafkaConsumer, records: Sequence[Record]) -> None:
 
 
 async def log_starts(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
-    """Where the log of each partition begins now. Raises KafkaError or TimeoutError."""
+    """The first offset of each partition's log. Raises KafkaError or TimeoutError."""
     async with asyncio.timeout(COMMIT_LIMIT_S):
         starts: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(places))
     return starts
@@ -126,7 +127,7 @@ async def _fetch_committed(
     consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]
 ) -> Mapping[TopicPartition, Any]:
     async with asyncio.timeout(COMMIT_LIMIT_S):
-        # Private: the public call tells the offsets alone, one by one.
+        # Private API: the public call returns only the offsets, one at a time.
         coordinator: Any = consumer._coordinator
         committed: Mapping[TopicPartition, Any] = await coordinator.fetch_committed_offsets(list(places))
     return committed

@@ -1,4 +1,4 @@
-"""Polling a consumer without losing what it had taken where the poll fails."""
+"""Polling a consumer without losing fetched records when a poll fails."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ async def poll(
     max_records: int,
     without: AbstractSet[TopicPartition] = frozenset(),
 ) -> Records:
-    """What has arrived, partition by partition in order; empty after `timeout_ms` without anything, or sooner.
+    """Fetched records, in order within each partition; empty if none arrive within `timeout_ms`.
 
-    Nothing is taken from the partitions `without`.
+    No records are fetched from the partitions in `without`.
     """
     before = positions(consumer)
     if len(before) < len(consumer.assignment()):
         timeout_ms = min(timeout_ms, _SETTLING_MS)
     wanted = before.keys() - without
     try:
-        # Partitions of which we don't know where to go back to have to wait.
+        # A partition without a known position to return to is not polled yet.
         fetched = await consumer.getmany(*(wanted or [_NOWHERE]), timeout_ms=timeout_ms, max_records=max_records)
     except Exception:
-        # What was taken from other partitions is gone, though their positions have moved on.
+        # Records already taken from other partitions are lost, though their positions have advanced.
         for partition in wanted & consumer.assignment():
             consumer.seek(partition, before[partition])
         raise
@@ -40,13 +40,13 @@ async def poll(
 
 
 async def idle(consumer: AIOKafkaConsumer, *, timeout_ms: int) -> None:
-    """Poll without fetching, to stay a member of the group: Kafka's client leaves it if it is not polled."""
+    """Poll without fetching, to stay a member of the group: Kafka's client leaves the group if it is not polled."""
     await consumer.getmany(_NOWHERE, timeout_ms=timeout_ms)
 
 
 def positions(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-    """Where the next poll goes on in each partition that has a position, past what is no record: see `offsets.py`."""
-    # Private, as the public call waits for a position where there is none yet.
+    """The position of each partition that has one: the offset of the next fetch, past transaction markers."""
+    # Private API: the public call waits until a partition has a position.
     subscription = consumer._subscription.subscription
     assignment = subscription.assignment if subscription is not None else None
     if assignment is None:

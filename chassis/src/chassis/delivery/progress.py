@@ -1,4 +1,4 @@
-"""Where a consumer stands: how much it has before it, and for how long it has not moved."""
+"""Consumer progress: the lag of each partition, and how long no batch has been committed."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from chassis.observability.logs import get_logger
 from chassis.observability.metrics import CONSUMER_LAG
 
 STANDSTILL_S: Final = 60.0
-"""How long a message may have been there, without a commit past it, before the process gets out of service."""
+"""Seconds without a commit, while messages are waiting, after which the process is not ready."""
 POLL_LIMIT_S: Final = 30.0
-"""How long a poll may last: it returns within seconds, unless the group does not get done with sharing out."""
+"""Longest duration of a poll, in seconds. It returns within seconds, unless a rebalance of the group hangs."""
 ASK_EVERY_S: Final = 10.0
 ANSWER_LIMIT_S: Final = 3.0
 
 
 class ConsumerProgress:
-    """The lag of one consumer, and for how long it has made no progress."""
+    """The lag of one consumer, and how long it has made no progress."""
 
     def __init__(self, group: str) -> None:
         self._stands: Mapping[TopicPartition, int] = {}
         self._ends: Mapping[TopicPartition, int] = {}
         self._shown: set[TopicPartition] = set()
         self._since: dict[TopicPartition, float] = {}
-        """Since when there is something in a partition that was polled, and nothing was committed."""
+        """When messages were first polled without a later commit, by partition (monotonic seconds)."""
         self._polling_since: float | None = None
         self._due_at = 0.0
         self._log = get_logger("chassis.delivery.consumer").bind(group=group)
 
     def problem(self) -> str | None:
-        """Why the consumer makes no progress; None while it does."""
+        """Why the consumer makes no progress, as text; None while it does."""
         now = time.monotonic()
         if self._polling_since is not None and now - self._polling_since > POLL_LIMIT_S:
             return f"the group has been sharing out its partitions for {now - self._polling_since:.0f} s"
@@ -51,7 +51,7 @@ class ConsumerProgress:
 
     @contextmanager
     def polling(self) -> Iterator[None]:
-        """A poll is under way for the length of the block."""
+        """Mark a poll as in progress for the length of the block."""
         self._polling_since = time.monotonic()
         try:
             yield
@@ -59,18 +59,18 @@ class ConsumerProgress:
             self._polling_since = None
 
     def polled(self, records: Records) -> None:
-        """There are messages to deal with."""
+        """Note that the partitions of `records` have messages to process."""
         now = time.monotonic()
         for place in {TopicPartition(record.topic, record.partition) for record in records}:
             self._since.setdefault(place, now)
 
     def committed(self, places: Iterable[TopicPartition]) -> None:
-        """Offsets of these partitions were committed."""
+        """Note that offsets of these partitions were committed."""
         for place in places:
             self._since.pop(place, None)
 
     async def measure(self, consumer: AIOKafkaConsumer, *, batch_in_hand: bool = False) -> None:
-        """Show how much there is to read in each partition that the consumer has. Raises nothing."""
+        """Set the lag metric of each assigned partition. Raises nothing."""
         if not batch_in_hand:
             self._stands = positions(consumer)
         places = consumer.assignment()
@@ -88,7 +88,7 @@ class ConsumerProgress:
                 self.committed([place])
 
     async def _ask(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
-        # What the client itself knows is of its last fetch, and it fetches nothing while it holds messages.
+        # The client's own value dates from its last fetch, and it does not fetch while it holds messages.
         now = time.monotonic()
         if now < self._due_at or not places:
             return

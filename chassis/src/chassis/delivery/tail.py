@@ -1,6 +1,6 @@
-"""A tail: every replica reads all of a few topics, without a group, to answer about what has just happened.
+"""A tail: every replica reads a few topics completely, without a group, to answer requests about recent events.
 
-It commits nothing and dead-letters nothing: what it cannot read, the consumers that own the topic will have buried.
+It commits nothing and publishes no dead letters; the groups that consume these topics do that.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
 WINDOW_S: Final = 15 * 60
 LAST_RECORDS: Final = 2_000
-"""Read from each partition's end where the cluster cannot look offsets up by time, or has nothing that recent."""
+"""Read from the end of each partition if the cluster cannot look up offsets by time, or has no record that recent."""
 _BATCH: Final = 1_000
 _RETRY_S: Final = 1.0
 
 OnMessage = Callable[[Envelope, datetime | None], None]
-"""Takes a message, with the time of its record."""
+"""Called with a message and its record's time; the time is None if the record has no valid one."""
 
 
 class TailBroken(Exception):
-    """The consumer died in a way that it does not recover from by itself."""
+    """The consumer failed and does not recover by itself."""
 
 
 class TopicsChanged(Exception):
-    """There are other topics than the consumer was given, or other partitions."""
+    """The topics or their partitions differ from those that the consumer was assigned."""
 
 
 class Tail:
-    """Reads topics from some minutes ago, and then on and on, through every outage."""
+    """Reads topics from `window_s` seconds ago, and then continuously. It reconnects after every outage."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Tail:
         window_s: float = WINDOW_S,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        """`now_s` is the time by the clock of the records, as Unix time."""
+        """`now_s` returns the current time of the clock that stamps the records, as Unix time."""
         self._bootstrap_servers = bootstrap_servers
         self._topics = topics
         self._on_message = on_message
@@ -77,12 +77,12 @@ class Tail:
         self._names = [topic.name for topic in topics]
         self._watch = TopicWatch(topics, group=None)
         self.caught_up = asyncio.Event()
-        """Set once everything that was there at the start has been read."""
+        """Set once every record that existed at the start has been read."""
         self._log = get_logger("chassis.delivery.tail").bind(topics=self._names)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Tail for as long as the block lasts; the process is not ready before the tail has caught up once."""
+        """Tail for as long as the block lasts; the process is not ready until the tail has caught up once."""
         self._runtime.must_be_ready(lambda: None if self.caught_up.is_set() else "the tail is catching up")
         self._runtime.must_be_ready(self._watch.problem)
         async with background(self._runtime, "the tail", self._live()):
@@ -106,7 +106,7 @@ class Tail:
             client_id=f"segue-{self._runtime.service}-tail",
             group_id=None,
             enable_auto_commit=False,
-            # For a position that the log no longer has: a topic that was made anew starts at 0.
+            # Used when the log no longer has the position: a topic that was created again starts at 0.
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
             request_timeout_ms=10_000,
@@ -116,7 +116,7 @@ class Tail:
             await consumer.start()
             there = await describe_topics(consumer._client, self._names)
             self._forget_earlier_topics(there)
-            # Assigned rather than subscribed: a subscription to topics that change is read anew from the start.
+            # Assigned, not subscribed: a subscription reads topics from the start when they change.
             consumer.assign([TopicPartition(name, n) for name, state in there.items() for n in state.partitions])
             await self._watch.look(consumer, at_once=True)
             await self._seek(consumer)
@@ -132,7 +132,7 @@ class Tail:
                 await consumer.stop()
 
     def _forget_earlier_topics(self, there: Mapping[str, TopicState]) -> None:
-        """Positions in a topic that was deleted and created again since mean nothing: it is read whole."""
+        """Reset the positions in a topic that was deleted and created again: it is read from the start."""
         anew = {name for name, state in there.items() if self._ids.get(name, state.id) != state.id}
         for partition in self._positions:
             if partition.topic in anew:
@@ -152,14 +152,14 @@ class Tail:
             at = found.get(partition)
             recent = at.offset if at is not None else max(first[partition], last[partition] - LAST_RECORDS)
             start = self._positions.get(partition, recent)
-            # Beyond the end: the topic was made anew since, and is read whole.
+            # Beyond the end: the topic was created again, and is read from the start.
             start = start if first[partition] <= start <= last[partition] else first[partition]
             consumer.seek(partition, start)
             self._positions[partition] = start
         self._note_progress()
 
     async def _take(self, records: Records, then: Mapping[TopicPartition, int]) -> None:
-        """Take what was polled; `then` is where the next poll goes on, which may be past what is no record."""
+        """Read the polled records; `then` holds the next positions, which may be past transaction markers."""
         untaken: list[tuple[ConsumerRecord[bytes, bytes], Exception]] = []
         async for record in in_turns(records):
             if (error := self._read(record)) is not None:
@@ -187,7 +187,7 @@ class Tail:
         except Undecodable:
             TAIL_UNREADABLE.labels(record.topic).inc()
             return None
-        except Exception as error:  # noqa: BLE001 - one message that the reader trips over must not end the tail
+        except Exception as error:  # noqa: BLE001 - one message that raises an error must not end the tail
             TAIL_UNREADABLE.labels(record.topic).inc()
             return error
         TAIL_READ.labels(record.topic).inc()
@@ -202,7 +202,7 @@ class Tail:
 
 
 def _require_alive(consumer: AIOKafkaConsumer) -> None:
-    # Private, for want of anything public: aiokafka tells nobody that its fetcher has died.
+    # Private API, as there is no public one: aiokafka does not report that its fetcher has failed.
     fetcher = consumer._fetcher
     if fetcher is not None and fetcher._fetch_task.done():
         raise TailBroken("the fetch task has died")

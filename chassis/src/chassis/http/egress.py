@@ -1,4 +1,4 @@
-"""Fetching from URLs that others chose, without lending them our place in the network."""
+"""Fetching URLs from outside without giving their authors access to the internal network."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from chassis.errors import CannotStart
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The addresses of a host and port. Raises OSError if it has none."""
+"""Resolves a host and port to addresses. Raises OSError if it has none."""
 
 MAX_REDIRECTS: Final = 3
 MAX_ADDRESSES: Final = 4
-"""How many of a name's addresses are tried."""
+"""How many addresses of a name are tried."""
 
 _HOST: Final = re.compile(
     r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*(?![0-9]+$)[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 )
 
-# What ipaddress.is_global lacks of IANA's special-purpose registries, in one Python or another, and of clouds' habits.
+# Ranges that ipaddress.is_global counts as public in some Python version, by IANA's special-purpose registries
+# (https://www.iana.org/assignments/iana-ipv4-special-registry), and ranges that clouds use internally.
 _NOT_PUBLIC: Final[tuple[IPNetwork, ...]] = tuple(
     ip_network(network)
     for network in (
@@ -44,15 +45,15 @@ _NOT_PUBLIC: Final[tuple[IPNetwork, ...]] = tuple(
         "3fff::/20",  # documentation
     )
 )
-# All global unicast lies in here; unique local and multicast addresses do not.
+# Contains all global unicast addresses, and no unique local or multicast address.
 _GLOBAL_UNICAST_V6: Final = IPv6Network("2000::/3")
 _FAKE_ADDRESSES: Final = IPv4Network("198.18.0.0/15")
-"""Set aside for benchmarks (RFC 2544), and used by transparent proxies, which answer every name with one of them."""
+"""Reserved for benchmarks (RFC 2544). Transparent proxies resolve every name to one of these addresses."""
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 class EgressRefused(Exception):
-    """A URL must not be fetched. The text is for everybody: it names the host, and neither its addresses nor the URL.
+    """A URL must not be fetched. The text may be shown to clients: it names the host, not its addresses or the URL.
 
     `host`, `reason` and `remedy` are for the operator: why it is refused, and the setting that would allow it.
     """
@@ -65,11 +66,11 @@ class EgressRefused(Exception):
 
 
 def embedded_ipv4(address: IPAddress) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 one stands for, which is where its packets go; None where it stands for itself.
+    """The IPv4 address embedded in an IPv6 address, to which its packets are routed; None if there is none.
 
-    NAT64's well-known prefix (RFC 6052 §2.1), which DNS64 makes of every name in a network without IPv4; IPv4-mapped
-    addresses (RFC 4291 §2.5.5.2); 6to4 (RFC 3056 §2). A NAT64 prefix of one network's own (RFC 8215) embeds nothing
-    that can be told from outside, and is not public.
+    Covers NAT64's well-known prefix (RFC 6052 §2.1), which DNS64 uses for every name in a network without IPv4;
+    IPv4-mapped addresses (RFC 4291 §2.5.5.2); 6to4 (RFC 3056 §2). A network's own NAT64 prefix (RFC 8215) cannot be
+    recognised from outside, and is not public.
     """
     if isinstance(address, IPv4Address):
         return None
@@ -79,9 +80,9 @@ def embedded_ipv4(address: IPAddress) -> IPv4Address | None:
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether everybody reaches the same host under it, so that fetching from it lends nobody our position.
+    """Whether the address is globally routable, so that a request to it has no advantage from being sent from here.
 
-    An address that embeds an IPv4 address is as public as that one.
+    An address that embeds an IPv4 address is public if that one is.
     """
     if (embedded := embedded_ipv4(address)) is not None:
         return is_public(embedded)
@@ -92,14 +93,14 @@ def is_public(address: IPAddress) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """Where requests may go: https on port 443 of public addresses, and anything at the hosts and networks allowed."""
+    """Allowed destinations: https on port 443 of public addresses, and anything at the listed hosts and networks."""
 
     hosts: frozenset[str] = frozenset()
     networks: tuple[IPNetwork, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read hosts, addresses and networks separated by commas. Raises ValueError that names the bad entry."""
+        """Read hosts, addresses and networks separated by commas. Raises ValueError that names the invalid entry."""
         hosts: set[str] = set()
         networks: list[IPNetwork] = []
         for entry in filter(None, (part.strip() for part in text.split(","))):
@@ -110,7 +111,7 @@ class EgressPolicy:
         return cls(frozenset(hosts), tuple(networks))
 
     def refusal(self, scheme: str, host: str, port: int, address: IPAddress) -> str | None:
-        """Why `host` must not be fetched from at this address; None: it may."""
+        """Why `host` must not be fetched from at this address, as text; None if it may."""
         if _bare(host) in self.hosts or any(each in network for network in self.networks for each in _both(address)):
             return None
         if not is_public(address):
@@ -120,7 +121,7 @@ class EgressPolicy:
         return None if port == 443 else f"only port 443 is fetched, not {port}"
 
     def vetted(self, scheme: str, host: str, port: int, addresses: Sequence[IPAddress]) -> list[IPAddress]:
-        """The first few of the host's addresses that it may be fetched from at. Raises EgressRefused if none may be."""
+        """The first MAX_ADDRESSES addresses that are allowed. Raises EgressRefused if none of them is."""
         refusals = {address: self.refusal(scheme, host, port, address) for address in addresses}
         vetted = [address for address, refusal in refusals.items() if refusal is None]
         if not vetted and refusals:
@@ -134,7 +135,7 @@ class EgressPolicy:
 async def egress_client(
     allow: EgressPolicy, *, connect_s: float = 10.0, read_s: float = 30.0, resolve: Resolve | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client for URLs that others chose: no proxy, no cookies, and no redirects but by `following`.
+    """A client for URLs from outside: no proxy, no cookies, and redirects only through `following`.
 
     Its requests raise EgressRefused besides httpx's errors. TLS trusts SSL_CERT_FILE or SSL_CERT_DIR if they are set
     when the client is made, else the public authorities. Raises CannotStart if these cannot be read.
@@ -156,9 +157,10 @@ async def egress_client(
 
 @asynccontextmanager
 async def following(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-    """The streamed answer to `request` after at most three redirects, each vetted as the first.
+    """The streamed response to `request` after at most three redirects; each of them is checked like the first URL.
 
-    Raises httpx.TooManyRedirects. httpx's own following would read the bodies of redirects into memory, however large.
+    Raises httpx.TooManyRedirects. httpx's own redirect handling would read the bodies of redirects into memory, of any
+    size.
     """
     for _ in range(MAX_REDIRECTS + 1):
         response = await client.send(request, stream=True, follow_redirects=False)
@@ -174,8 +176,8 @@ async def following(client: httpx.AsyncClient, request: httpx.Request) -> AsyncI
 
 class _VettedTransport(httpx.AsyncHTTPTransport):
     def __init__(self, tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> None:
-        # httpx takes no network backend, so its pool is replaced. Should it ever keep its pool under another name,
-        # the unusable socket makes every request fail, rather than go out unvetted.
+        # httpx takes no network backend, so its pool is replaced. If a later version renames the pool, the unusable
+        # socket makes every request fail instead of sending it unchecked.
         super().__init__(verify=tls, trust_env=False, uds=os.devnull)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
@@ -188,7 +190,7 @@ class _VettedTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         if url.port is not None and not 0 < url.port < 65_536:
-            # A socket would say so, too, but in a way that its network library makes a group of errors of.
+            # The socket would refuse it, too, but the network library raises that as a group of errors.
             raise httpx.InvalidURL(f"{url.host}: there is no port {url.port}")
         if url.scheme not in ("https", "http") or not url.host:
             raise EgressRefused(url.host, "only https URLs are fetched")
@@ -198,7 +200,7 @@ class _VettedTransport(httpx.AsyncHTTPTransport):
 
 
 class _VettedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to the very addresses that were vetted, so that a name cannot mean another host a moment later."""
+    """Connects to exactly the addresses that were checked, so that a second name lookup cannot lead to another host."""
 
     def __init__(self, scheme: str, policy: EgressPolicy, resolve: Resolve) -> None:
         self._scheme = scheme
@@ -239,13 +241,13 @@ class _VettedBackend(httpcore.AsyncNetworkBackend):
 
 
 async def resolve_host(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host and port, as the system's resolver has them. Raises OSError if it has none."""
+    """The addresses of a host and port, from the system's resolver. Raises OSError if it has none."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 def tls_context() -> ssl.SSLContext:
-    """Trusts SSL_CERT_FILE or SSL_CERT_DIR if they are set, else the public authorities. Raises CannotStart."""
+    """A context that trusts SSL_CERT_FILE or SSL_CERT_DIR if set, else the public authorities. Raises CannotStart."""
     try:
         return httpx.create_ssl_context()
     except OSError as error:

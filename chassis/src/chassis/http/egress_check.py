@@ -1,4 +1,4 @@
-"""Whether the egress rules allow the hosts that outputs are known to lie at, found out before anything is paid for."""
+"""Checks that the egress rules allow the known hosts of outputs, before anything is paid for."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class BlockedHost:
     host: str
     reason: str
     remedy: str
-    """What to set, for the operator alone."""
+    """The setting to change, for the operator only."""
 
 
 async def blocked_hosts(
     policy: EgressPolicy, hosts: Sequence[str], *, resolve: Resolve | None = None, within_s: float = LIMIT_S
 ) -> list[BlockedHost]:
-    """Those of `hosts` that have no address which the rules allow; connects to none of them. Raises nothing."""
+    """Those of `hosts` without an address that the rules allow; nothing is connected to. Raises nothing."""
     found = await asyncio.gather(*(_blocked(policy, host, resolve or resolve_host, within_s) for host in hosts))
     return [blocked for blocked in found if blocked is not None]
 

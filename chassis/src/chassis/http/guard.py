@@ -1,8 +1,8 @@
-"""Who may hold a connection of a listener, and for how long: places, what clients are waited for, and who gives way.
+"""Limits on the connections of a listener: how many there are, how long each may wait, and which one is closed first.
 
-A connection whose client has to do something next waits: for the rest of a request, for the next request, for the
-client to read. Those that wait too long are ended, and where there is no place left, one of them makes room. A
-connection on which a request is being worked on is left alone, however long that takes.
+A connection waits while its client has to act: to send the rest of a request, to send the next request, or to read. One
+that waits too long is closed, and when the listener is full, a waiting one is closed for a new one. A connection whose
+request is being processed is never closed, however long that takes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from chassis.observability.metrics import HTTP_CONNECTIONS, HTTP_TURNED_AWAY
 from chassis.settings.http_limits import HttpLimits
 
 CLOSING_S: Final = 2.0
-"""How long a client may take to read why it was turned away; until then what it sends is thrown away."""
+"""Seconds that a client has to read a refusal; what it sends meanwhile is discarded."""
 SETTLED_S: Final = 0.1
-"""Nobody gives way before that: an ordinary client has sent its request by then."""
+"""No connection is closed for a new one before that time: an ordinary client has sent its request by then."""
 UNREAD_S: Final = 1.0
-"""For so long, what a client has sent and nobody has read yet keeps its place; all there is to read is read sooner."""
+"""How long a connection with unread input keeps its place, in seconds; the process reads input sooner than that."""
 _LOOKED_AT: Final = 16
 SHRUNK_S: Final = 60.0
 _SPARE_FILES: Final = 16
@@ -33,7 +33,7 @@ _IPV6_NETWORK_BITS: Final = 64
 
 
 class Wait(Enum):
-    """What a client has to do next."""
+    """What the client has to do next."""
 
     CLOSE = "close"
     HEADERS = "headers"
@@ -43,7 +43,7 @@ class Wait(Enum):
 
 
 class Peer:
-    """The connections of one address, or of one network; those of a trusted address are a peer of their own."""
+    """The connections of one address or one network; those of a trusted address are a separate peer."""
 
     __slots__ = ("address", "connections", "trusted", "waiting")
 
@@ -55,28 +55,28 @@ class Peer:
 
 
 class Connection(Protocol):
-    """What the guard needs of a connection."""
+    """What the guard needs from a connection."""
 
     peer: Peer
     waits: Wait | None
     since: float
-    """When it began to wait, or its present term did."""
+    """When the wait began, or its current period."""
     unread_since: float | None
-    """When it was first found in this wait to have sent something."""
+    """When unread input was first found during this wait."""
     buffered: int
-    """Bytes that are counted for it."""
+    """The bytes held for it that count towards the limit."""
 
     def has_sent(self) -> bool:
-        """Whether there is something from its client that this process has not come round to read."""
+        """Whether the client has sent bytes that this process has not read yet."""
 
     def relieve(self) -> None:
-        """Hold nothing that is counted any more; end it, unless a request of it is being worked on."""
+        """Release all counted memory; close the connection unless one of its requests is being processed."""
 
     def expire(self, now: float) -> bool:
-        """Its time is over: have it wait for something else or end it, or return False for another term."""
+        """The period is over: start another wait or close the connection; returns False to extend the period."""
 
     def drop(self) -> None:
-        """End it at once, and release it."""
+        """Close it at once, and release its place."""
 
 
 class Guard:
@@ -85,7 +85,7 @@ class Guard:
     def __init__(self, limits: HttpLimits, clock: Callable[[], float]) -> None:
         self.limits = limits
         self.reading = memoryview(bytearray(65_536))
-        """What sockets are read into: one for all, since it is parsed before the next one is read."""
+        """The buffer that sockets are read into: one for all, since it is parsed before the next read."""
         self._clock = clock
         self._count = 0
         self._places = limits.connections
@@ -96,7 +96,7 @@ class Guard:
             Wait.CLOSE: CLOSING_S,
             Wait.HEADERS: limits.header_timeout_s,
             Wait.REQUEST: limits.idle_timeout_s,
-            # Looked at half-way, for its rate.
+            # Checked half-way, for its rate.
             Wait.BODY: limits.body_timeout_s / 2,
             Wait.READ: limits.write_timeout_s,
         }
@@ -104,17 +104,17 @@ class Guard:
         self._buffered = 0
         self._tally = Tally(get_logger("chassis.http.server"), HttpEvent.CLIENTS_TURNED_AWAY)
         self.on_room: Callable[[], None] | None = None
-        """Called once there may be a place again; set by who found none."""
+        """Called once there may be a free place; set by a caller that found none."""
         self.wanted = False
-        """Whether somebody waits for a place; noted by who accepts."""
+        """Whether a client waits for a place; set by the code that accepts."""
 
     @property
     def full(self) -> bool:
-        """Whether nobody can be admitted right now."""
+        """Whether no connection can be admitted now."""
         return self._count >= self._places and self._first_to_go() is None
 
     def admit(self, address: str) -> Peer | None:
-        """A place for a new connection, made if need be; None if all of that address's own are being worked on."""
+        """A place for a new connection; None if every connection of that address has a request in progress."""
         peer = self._peer(address)
         if not peer.trusted and peer.connections >= self.limits.connections_per_peer:
             if not peer.waiting:
@@ -130,20 +130,20 @@ class Guard:
         return peer
 
     def shrink(self) -> None:
-        """The process is out of files: have fewer connections for a while."""
+        """The process is out of file descriptors: allow fewer connections for a while."""
         self._places = max(1, min(self._places, self._count) - _SPARE_FILES)
         self._shrunk_at = self._clock()
         while self._count > self._places and (first := self._longest_waiting()) is not None:
             self._drop(first, "no-files")
 
     def release(self, connection: Connection) -> None:
-        """Forget a connection that has ended."""
+        """Remove a connection that has ended."""
         self.wait(connection, None)
         self.buffer(connection, 0)
         self.vacate(connection.peer)
 
     def vacate(self, peer: Peer) -> None:
-        """Give back a place that was admitted."""
+        """Return a place that was admitted."""
         self._count -= 1
         HTTP_CONNECTIONS.dec()
         peer.connections -= 1
@@ -152,7 +152,7 @@ class Guard:
         self._tell_of_room()
 
     def wait(self, connection: Connection, what: Wait | None) -> None:
-        """Note what its client has to do next; None: nothing, its request is being worked on."""
+        """Record what the client has to do next; None if its request is being processed."""
         if connection.waits is not None:
             del self._waiting[connection.waits][connection]
             del connection.peer.waiting[connection]
@@ -164,9 +164,9 @@ class Guard:
             self._tell_of_room()
 
     def buffer(self, connection: Connection, size: int) -> None:
-        """Count the bytes that are held for a connection.
+        """Record the number of bytes held for a connection.
 
-        Where all together hold too many, the one that holds most of the oldest is relieved.
+        If the total exceeds the limit, the largest of the oldest holders is told to release its memory.
         """
         self._buffered += size - connection.buffered
         connection.buffered = size
@@ -175,18 +175,18 @@ class Guard:
         else:
             self._buffering.pop(connection, None)
         while self._buffered > self.limits.buffered_bytes and len(self._buffering) > 1:
-            # Of the oldest, the one with most: an ordinary client that waits for its turn has little.
+            # The largest of the oldest: an ordinary client that waits for its turn holds little.
             first = max(islice(self._buffering, _LOOKED_AT), key=lambda each: each.buffered)
             self.note("too-many-bytes", first.peer)
             first.relieve()
 
     def note(self, reason: str, peer: Peer) -> None:
-        """Count a client that was turned away."""
+        """Count a client that was refused."""
         HTTP_TURNED_AWAY.labels(reason).inc()
         self._tally.note(reason, peer.address)
 
     def sweep(self) -> None:
-        """End those that have waited for too long, and log what is due."""
+        """Close connections that have waited too long, and write the log records that are due."""
         now = self._clock()
         if now - self._shrunk_at > SHRUNK_S:
             self._places = self.limits.connections
@@ -214,9 +214,11 @@ class Guard:
             self._drop(first, "no-place")
 
     def _first_to_go(self) -> Connection | None:
-        """Of what most of them wait for, the one that has waited longest, and whose client has not done its part.
+        """The longest-waiting connection of the most common kind of wait, if its client has not acted; None if there is
+        none.
 
-        Strangers do mostly the same, so it is rarely an ordinary client, whose waiting is short.
+        Connections of an attack mostly wait for the same thing, so this is rarely an ordinary client, which waits
+        briefly.
         """
         now = self._clock()
         for first in islice(self._most_common(), _LOOKED_AT):
@@ -242,7 +244,7 @@ class Guard:
 
 
 def network_of(address: str) -> str:
-    """What is counted as one peer: an IPv4 address, or the /64 network that one customer gets in IPv6."""
+    """The key of a peer: an IPv4 address, or the /64 network, which is what one customer gets in IPv6."""
     if ":" not in address:
         return address
     ip = ip_address(address.partition("%")[0])

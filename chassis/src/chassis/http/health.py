@@ -1,6 +1,6 @@
-"""The health pages on a thread, a listener and places of their own: strangers can keep nobody from them.
+"""The health pages, on a separate thread and listener with its own limits: other clients cannot block them.
 
-What they say is noted in the event loop that they speak of, a few times a second; if it does not turn, they say so.
+The service's event loop records its state a few times a second; if the loop is blocked, the pages report that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chassis.settings.http_limits import HttpLimits
 
 NOTED_EVERY_S: Final = 0.25
 STALE_S: Final = 20.0
-"""A loop that has not turned for so long is not just busy; the watchdog ends the process after twice that."""
+"""After this time a loop is blocked, not busy; the watchdog ends the process after twice that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +36,32 @@ class _Noted:
 
 
 class Verdict:
-    """What is wrong with a process, as its event loop noted it last; for another thread to read."""
+    """The last recorded problems of a process, readable from another thread."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.note()
 
     def note(self) -> None:
-        """Look, in the event loop."""
+        """Record the state; called in the event loop."""
         try:
             unhealthy, unready = self._runtime.unhealthy(), self._runtime.unready()
             warnings = tuple(self._runtime.warnings())
-        except Exception as error:  # noqa: BLE001 - a check that cannot look any more is itself a dead part
+        except Exception as error:  # noqa: BLE001 - a check that raises has itself failed
             unhealthy = unready = f"a check of the health pages: {error!r}"
             warnings = ()
         self._noted = _Noted(unhealthy, unready, warnings, time.monotonic())
 
     def unhealthy(self) -> str | None:
-        """The first dead part, in words."""
+        """The first failed component, as text; None if all work."""
         return self._noted.unhealthy or self._stuck()
 
     def unready(self) -> str | None:
-        """Why the process should get no work right now, in words."""
+        """Why the process should get no work now, as text; None if it is ready."""
         return self._noted.unready or self._stuck()
 
     def warnings(self) -> tuple[str, ...]:
-        """What somebody should look at, in words."""
+        """Conditions that an operator should look at, as text."""
         return self._noted.warnings
 
     def _stuck(self) -> str | None:
@@ -71,7 +71,7 @@ class Verdict:
 
 @asynccontextmanager
 async def serve_health(runtime: Runtime, host: str, port: int, *, limits: HttpLimits) -> AsyncIterator[int]:
-    """Serve `/livez`, `/readyz` and `/metrics`; yields the port. Raises CannotStart if the address cannot be had."""
+    """Serve `/livez`, `/readyz` and `/metrics`; yields the port. Raises CannotStart if the address cannot be bound."""
     sock = bind(host, port, "SEGUE_HEALTH_PORT")
     bound: int = sock.getsockname()[1]
     verdict = Verdict(runtime)
@@ -86,7 +86,7 @@ async def serve_health(runtime: Runtime, host: str, port: int, *, limits: HttpLi
 
 @asynccontextmanager
 async def _served_elsewhere(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[threading.Thread]:
-    """Serve on a thread, in an event loop of its own."""
+    """Serve on a thread with its own event loop."""
     running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:

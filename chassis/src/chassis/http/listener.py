@@ -1,4 +1,4 @@
-"""Accepting connections: no more at a time than the guard has places for, so that the process keeps files to itself."""
+"""Accepting connections, up to the guard's limit, so that file descriptors remain for the rest of the process."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from chassis.observability.log_limits import Tally
 from chassis.observability.logs import get_logger
 
 RESERVED_FILES: Final = 192
-"""Of those that the process may open: for the database, Kafka, the health pages and what else it needs."""
+"""File descriptors kept for the database, Kafka, the health pages and other needs of the process."""
 _BACKLOG: Final = 2048
 _AT_ONCE: Final = 32
-"""Connections accepted before others have their turn."""
+"""Connections accepted before other tasks run."""
 _PAUSE_S: Final = 0.1
 _UNSENT_BYTES: Final = 65_536
 _OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""A client whose machine is gone is noticed after two minutes, also while it waits for an answer."""
+"""A client whose machine is gone is detected after two minutes, also while it waits for a response."""
 
 Protocols = Callable[[Peer], asyncio.BaseProtocol]
 
 
 def places(wanted: int) -> int:
-    """How many connections there can be: each may need a second file for what it is answered with."""
+    """The number of connections that are possible: each may need a second file descriptor for its response."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted
@@ -40,13 +40,13 @@ def places(wanted: int) -> int:
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
-    Raises CannotStart, which names `setting`, the port's, where that is taken, and else the setting of the host.
+    Raises CannotStart. It names `setting`, the port's, if the port is taken, else the setting of the host.
     """
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Without the protocol spelled out, asyncio leaves Nagle's algorithm on, at 40 ms an answer.
+    # If the protocol is not given, asyncio leaves Nagle's algorithm on, which delays each response by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setblocking(False)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,7 +65,7 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
 
 
 class Listener:
-    """Accepts for one server, which takes it for one of asyncio's."""
+    """Accepts connections for one server, with the interface of asyncio's server."""
 
     def __init__(self, sock: socket.socket, guard: Guard) -> None:
         self._sock = sock
@@ -76,21 +76,21 @@ class Listener:
         self._tally = Tally(get_logger("chassis.http.server"), HttpEvent.ACCEPT_FAILED)
 
     def start(self, protocols: Protocols) -> None:
-        """Accept connections from now on."""
+        """Start to accept connections."""
         self._protocols = protocols
         self._resume()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         self._closed = True
         self._loop.remove_reader(self._sock)
         self._sock.close()
 
     async def wait_closed(self) -> None:
-        """Nothing is left to wait for: the server knows its connections."""
+        """Returns at once: the server itself tracks its connections."""
 
     def report(self) -> None:
-        """Log what is due."""
+        """Write the log records that are due."""
         self._tally.report(self._loop.time())
 
     def _resume(self) -> None:
@@ -153,15 +153,15 @@ def _turn_away(sock: socket.socket) -> None:
         try:
             sock.send(refusals.TOO_MANY_CONNECTIONS.answer())
         except OSError:
-            return  # It is gone by itself.
+            return  # The client has closed it already.
 
 
 def _inherited(listener: socket.socket) -> None:
-    """What accepted sockets have from the one that listens, without a call for each."""
+    """Set the options that accepted sockets inherit from the listening one."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        # What a client does not read is kept by the kernel, up to some megabytes for each.
+        # The kernel buffers what a client does not read, up to some megabytes for each connection.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)

@@ -1,4 +1,4 @@
-"""One connection of a listener: what its client is waited for, how long, and how it is ended."""
+"""One connection of a listener: what its client has to do next, by when, and how the connection is closed."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         self.buffered = 0
         self._released = False
         self._last_word: Refusal | None = None
-        """To be said when what came before has been answered."""
+        """Sent once the previous requests have been answered."""
         self._body_since = 0.0
         self._unread = self._discarded = 0
 
-    # What the transport says.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is here."""
+        """A client has connected."""
         super().connection_made(transport)
-        # Every byte that the kernel does not take is one that the client leaves unread.
+        # Every byte that the kernel does not take is one that the client has not read.
         transport.set_write_buffer_limits(high=0)
         self._guard.wait(self, Wait.HEADERS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The connection is closed."""
         if (cycle := self._serving) is not None:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -56,20 +56,20 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         self._leave_turns()
         self._guard.wait(self, None)
         self._guard.buffer(self, 0)
-        if not self._running:  # What a client has left behind keeps its place until it is done.
+        if not self._running:  # A request that is still in progress keeps its place until it ends.
             self._release()
         super().connection_lost(exc)
-        # Its parts refer to each other: what they hold would be kept until the garbage is collected.
+        # These objects refer to each other and would stay in memory until the next garbage collection.
         self._serving = None
         self._forget_request()
         self.held = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
+        """The buffer for the next read."""
         return self._guard.reading
 
     def buffer_updated(self, nbytes: int) -> None:
-        """The client has sent something."""
+        """Bytes were received."""
         if self.over:
             self._discard(nbytes)
         else:
@@ -77,46 +77,46 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
             self._settle()
 
     def pause_writing(self) -> None:
-        """The client leaves an answer unread."""
+        """The client does not read the response."""
         super().pause_writing()
         self._unread = self.transport.get_write_buffer_size()
         self._settle()
 
     def resume_writing(self) -> None:
-        """The client has read all there was."""
+        """The client has read all that was written."""
         super().resume_writing()
         if self._serving is not None:
             self._settle()
         elif not self.transport.is_closing() and self.waits is not Wait.CLOSE:
             self._go_on()
 
-    # What the server says.
+    # Called by the server.
 
     def on_response_complete(self) -> None:
-        """A request is answered: go on with the next one, or wait for it."""
+        """A request is answered: start the next one, or wait for it."""
         self.server_state.total_requests += 1
         self._serving = None
         if not self.transport.is_closing() and not self.flow.write_paused:
             self._go_on()
 
     def shutdown(self) -> None:
-        """The server stops: finish what is being worked on."""
+        """The server stops: finish the requests in progress."""
         if self.over and self._last_word is None:
             self.drop()
         else:
             super().shutdown()
 
-    # What the guard says.
+    # Called by the guard.
 
     def has_sent(self) -> bool:
-        """Whether the client has sent something that was not read yet."""
-        if self.over or self.waits in {Wait.READ, Wait.CLOSE}:  # That is not what is waited for.
+        """Whether the client has sent bytes that were not read yet."""
+        if self.over or self.waits in {Wait.READ, Wait.CLOSE}:  # Input is not what it waits for.
             return False
         fd = self.transport.get_extra_info("socket").fileno()
         return fd >= 0 and fcntl.ioctl(fd, termios.FIONREAD, bytes(4)) != bytes(4)
 
     def expire(self, now: float) -> bool:
-        """The client has not done what it was waited for; False if it has another term."""
+        """The client has not acted in time; returns False if its period is extended."""
         match self.waits:
             case Wait.HEADERS if self.head_bytes:
                 self.refuse(refusals.HEADERS_TOO_SLOW)
@@ -139,7 +139,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         return True
 
     def relieve(self) -> None:
-        """Hold nothing that is counted any more: what was sent ahead of its turn is left, or the connection ended."""
+        """Release all counted memory: drop the requests that were sent ahead, or close the connection."""
         if self._serving is None or self.waits is not None:
             self.drop()
         elif self._in_turn_as is not None:
@@ -149,7 +149,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
             self._take_no_more(refusals.TOO_MANY_PIPELINED)
 
     def drop(self) -> None:
-        """End the connection at once, and keep nothing of it, in the kernel neither."""
+        """Close the connection at once, and have the kernel discard its buffers."""
         if self.waits is not Wait.REQUEST:
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.over = True
@@ -157,24 +157,24 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         self.transport.abort()
         self._release()
 
-    # What the turns say.
+    # Called by the turns.
 
     def begin(self, ticket: int) -> None:
-        """It is the turn of what is being served."""
+        """Start the request, as its turn has come."""
         super().begin(ticket)
         self._settle()
 
     def turn_away(self) -> None:
-        """Too many requests wait for their turn."""
+        """Refuse the request, as too many requests wait."""
         self._guard.note(refusals.BUSY.kind, self.peer)
         self._unbegun = self._in_turn_as = self._serving = None
         self.in_body = False
         self._say(self._answer(refusals.BUSY))
 
-    # How it goes on.
+    # State changes.
 
     def refuse(self, why: Refusal) -> None:
-        """Answer with `why` after the requests before it have been answered, and then end the connection."""
+        """Send `why` once the previous requests have been answered, then close the connection."""
         self._guard.note(why.kind, self.peer)
         self._take_no_more(why)
 
@@ -190,18 +190,18 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         self._settle()
 
     def _go_on(self) -> None:
-        """Take up the next request, or wait for one: the one before is answered, and the answer on its way."""
+        """Start the next request, or wait for one: the previous one is answered, and its response is being sent."""
         if self._last_word is not None:
             self._say(self._answer(self._last_word))
         elif self.in_body or (self.held and self._guard.wanted):
-            # Nobody wants the rest of a body; and what was sent ahead would keep the place from others.
+            # The rest of a refused body is not needed; requests sent ahead would keep the place from other clients.
             self._say(b"")
         else:
             self.take_held()
             self._settle()
 
     def _settle(self) -> None:
-        """Note what the client has to do next, and what is held for it."""
+        """Record what the client has to do next, and the bytes held for it."""
         if self.transport.is_closing() or self.waits is Wait.CLOSE:
             return
         wait, size = self._next()
@@ -226,7 +226,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         return Wait.REQUEST, 0
 
     def _expire_body(self, now: float) -> bool:
-        if self.flow.read_paused:  # It is not the client that is slow.
+        if self.flow.read_paused:  # Reading is paused: the client is not the slow side.
             self._body_since = now
             return False
         took = now - self._body_since
@@ -236,7 +236,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         return True
 
     def _gives_up_body(self) -> bool:
-        """The application hears that the rest of a body does not come; True if that ended the connection."""
+        """Tell the application that the body ends early; returns True if that closed the connection."""
         self.in_body = False
         cycle = self._serving
         if cycle is None:
@@ -253,12 +253,12 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         return why.answer(self.server_state.default_headers)
 
     def _say(self, answer: bytes) -> None:
-        """Send a last answer, and give the client a moment to read it: closing at once would throw it away."""
+        """Send a final response and give the client time to read it: closing at once would discard it."""
         self.over = True
         self._last_word = None
         self._forget_request()
         self.held = b""
-        with suppress(OSError):  # It may be gone already.
+        with suppress(OSError):  # The client may have closed it already.
             self.transport.write(answer)
             self.transport.write_eof()
         self.flow.resume_reading()
@@ -273,7 +273,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
             self.drop()
 
     def _forget_request(self) -> None:
-        """Keep nothing of the latest request but what the pipeline and its cycle have."""
+        """Drop the references to the latest request; the pipeline and its cycle keep their own."""
         self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""What a listener answers itself, before any application is asked: each as an `application/problem+json` document."""
+"""Responses that a listener sends itself, before the application is called, as `application/problem+json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not taken, and the answer that says so and ends the connection."""
+    """The reason for a refused request, and the response that reports it and closes the connection."""
 
     kind: str
     status: HTTPStatus
@@ -19,7 +19,7 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def answer(self, more: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-        """The bytes to send, with more headers: the date, which the server knows."""
+        """The bytes to send, with additional headers, such as the server's date."""
         body = json.dumps(problem_document(self.kind, self.status, self.detail)).encode()
         headers = [
             *more,
@@ -33,7 +33,7 @@ class Refusal:
 
 
 def problem_document(kind: str, status: HTTPStatus, detail: str) -> dict[str, object]:
-    """The members of an error document (RFC 9457), as the API has them."""
+    """The members of a problem document (RFC 9457, https://www.rfc-editor.org/rfc/rfc9457), as in the API."""
     title = kind.replace("-", " ").capitalize()
     return {"type": f"urn:segue:problem:{kind}", "title": title, "status": int(status), "detail": detail}
 

@@ -1,4 +1,4 @@
-"""When a request is begun: once its body is there, if that is not large, and when it is its client's turn."""
+"""When a request is passed to the application: once its body is complete, unless that is large, and in its turn."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from chassis.http.turns import Turns
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 WHOLE_BYTES: Final = 262_144
-"""A body of up to so much is there before the application hears of its request: half a body costs no work then."""
+"""A body of up to this many bytes is received completely before the application is called."""
 
 
 class RequestsInTurn(MeasuredRequests):
-    """Begins one request after the other, each in its turn among those of all clients."""
+    """Passes requests to the application one after the other, each in its turn among those of all clients."""
 
     def __init__(self, config: Config, server_state: ServerState, guard: Guard, turns: Turns, peer: Peer) -> None:
         super().__init__(config, server_state, guard.limits)
@@ -28,25 +28,25 @@ class RequestsInTurn(MeasuredRequests):
         self._turns = turns
         self._gone = False
         self._running = 0
-        """Requests that the application is working on."""
+        """Requests that the application is processing."""
         self._serving: RequestResponseCycle | None = None
         self._unbegun: Any = None
-        """The application for what is being served, until that is begun."""
+        """The application for the current request, until it is called."""
         self._in_turn_as: str | None = None
-        """The client under whose name what is being served waits for its turn."""
+        """The client in whose queue the current request waits."""
         self._in_turn_bytes = 0
-        """What it takes in memory meanwhile."""
+        """The memory that the request takes while it waits, in bytes."""
 
     @property
     def unanswered(self) -> bool:
-        """Whether a request is being served, or its answer not taken yet, so that the next one has to wait."""
-        # The next answer would be held as well, and whoever does not read shall not have two.
+        """Whether a request is in progress or its response not read yet, so that the next one has to wait."""
+        # The next response would be buffered as well; a client that does not read gets no second one.
         return self._serving is not None or self.flow.write_paused
 
-    # What the parser says.
+    # Called by the parser.
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """A part of the body was received."""
         super().on_body(body)
         if self._unbegun is not None and self._in_turn_as is None:
             if len(self.cycle.body) > WHOLE_BYTES:
@@ -70,10 +70,10 @@ class RequestsInTurn(MeasuredRequests):
             cycle.waiting_for_100_continue = False
             self.transport.write(_CONTINUE)
 
-    # What the turns say.
+    # Called by the turns.
 
     def begin(self, ticket: int) -> None:
-        """It is the turn of what is being served."""
+        """Start the current request."""
         cycle, app = self._serving, self._unbegun
         self._unbegun, self._in_turn_as = None, None
         if cycle is not None and not self.transport.is_closing():
@@ -82,10 +82,10 @@ class RequestsInTurn(MeasuredRequests):
             self._turns.done(ticket)
 
     def turn_away(self) -> None:
-        """It will have none, for too many wait."""
+        """Refuse the current request, as too many wait."""
         raise NotImplementedError
 
-    # How it goes on.
+    # State changes.
 
     def _have_turn(self, cycle: RequestResponseCycle) -> None:
         self._in_turn_as = self._client(cycle)
@@ -93,7 +93,7 @@ class RequestsInTurn(MeasuredRequests):
         self._turns.add(self._in_turn_as, self)
 
     def _leave_turns(self) -> None:
-        """What is being served will not be begun, if it is not yet."""
+        """Remove the current request from the queue, if it has not started."""
         if self._in_turn_as is not None:
             self._turns.leave(self._in_turn_as, self)
         self._unbegun, self._in_turn_as = None, None
@@ -123,11 +123,11 @@ class RequestsInTurn(MeasuredRequests):
         super()._start_asgi_task(cycle, counted)
 
     def _release(self) -> None:
-        """Nothing of this connection is worked on any more."""
+        """Called when no request of this connection is in progress any more."""
         raise NotImplementedError
 
     def _client(self, cycle: RequestResponseCycle) -> str:
-        """Whose request it is, also where a trusted proxy brings it."""
+        """The client of a request, also behind a trusted proxy."""
         if self.peer.trusted and isinstance(self.app, ProxyHeadersMiddleware):
             told = b",".join(value for name, value in cycle.scope["headers"] if name == b"x-forwarded-for")
             host, _ = self.app.trusted_hosts.get_trusted_client_address(told.decode("latin-1"))

@@ -1,8 +1,8 @@
-"""The requests of one connection as they arrive, with limits on their size and number, on uvicorn's parser.
+"""Parses the requests of a connection with uvicorn's parser, with limits on their size and number.
 
-uvicorn has no limit on headers, and its parser keeps what it is fed of a header until that is complete: so bytes are
-counted before it is fed. It parses all that it is fed, too: so it is fed no further than to the end of a request, and
-what was sent ahead is held until that request is answered.
+uvicorn does not limit headers, and its parser buffers a header until it is complete, so bytes are counted before they
+are parsed. It also parses all the input it is given. So it gets no more than one request at a time; what was sent ahead
+is held until that request is answered.
 """
 
 from __future__ import annotations
@@ -19,69 +19,69 @@ from chassis.http.refusals import Refusal
 from chassis.settings.http_limits import HttpLimits
 
 _FRAMING_PER_BYTE: Final = 8
-"""A body of one-byte chunks has five bytes of framing a byte (RFC 9112 section 7.1)."""
+"""In a body of one-byte chunks each byte has five bytes of framing (RFC 9112 section 7.1)."""
 REQUEST_BYTES: Final = 2500
-"""What a request takes in memory, whatever it says."""
+"""The memory that a request takes without its content, in bytes."""
 FIELD_BYTES: Final = 140
-"""What each of its headers takes beside its characters."""
+"""The memory that a header takes besides its characters, in bytes."""
 _MOST_HELD: Final = 131_072
-"""Bytes of further requests that one connection may have sent before the first is answered."""
+"""Bytes of further requests that a connection may send before the first is answered."""
 _BLANK_LINE: Final = b"\r\n\r\n"
-"""Headers, trailers and a chunked body end with it (RFC 9112 sections 2.1 and 7.1); the parser takes no bare LF."""
+"""Ends headers, trailers and a chunked body (RFC 9112 sections 2.1 and 7.1); the parser accepts no bare LF."""
 
 
 class _Refused(Exception):
-    """Stops the parser."""
+    """Raised to stop the parser."""
 
 
 class MeasuredRequests(HttpToolsProtocol):
-    """Parses what a client sends, and refuses what breaks a limit."""
+    """Parses what a client sends, and refuses what exceeds a limit."""
 
     def __init__(self, config: Config, server_state: ServerState, limits: HttpLimits) -> None:
         super().__init__(config, server_state, {})
         self.limits = limits
         self.over = False
-        """Nothing more of what this client sends is parsed."""
+        """No further input of this client is parsed."""
         self.head_bytes = 0
-        """What has arrived of the next request's headers."""
+        """Bytes received of the next request's headers."""
         self.body_bytes = 0
-        """What has arrived of the latest request's body, without its framing."""
+        """Bytes received of the latest request's body, without its framing."""
         self.length: int | None = 0
-        """The length of the latest request's body, as its headers say; None if it comes in chunks."""
+        """The length of the latest request's body in bytes, from its headers; None if it is chunked."""
         self.in_body = False
-        """The latest request has headers, and is not complete."""
+        """The latest request has complete headers but no complete body."""
         self.in_new_body = False
-        """… and nobody has begun to wait for its body."""
+        """As `in_body`, and the wait for the body has not been recorded yet."""
         self.held = b""
-        """What the client has sent behind a request that is not answered yet. It is not parsed before that."""
+        """Input after a request that is not answered yet. It is not parsed until then."""
         self._why = refusals.MALFORMED
         self._most_head = limits.request_line_bytes + limits.header_bytes
         self._in_head = self._turned = False
         self._fields = self._field_bytes = self._body_raw = 0
         self._tail = b""
-        """The last bytes that were parsed: a blank line may arrive in pieces."""
+        """The last bytes that were parsed: a blank line may arrive in several pieces."""
 
     @property
     def begun_bytes(self) -> int:
-        """What the headers that have begun to arrive take in memory, at most."""
+        """Upper bound of the memory that the incomplete headers take, in bytes."""
         return self.head_bytes + self._fields * FIELD_BYTES if self._in_head else self.head_bytes
 
     @property
     def request_bytes(self) -> int:
-        """What the latest request takes in memory."""
+        """The memory that the latest request takes, in bytes."""
         return REQUEST_BYTES + self._fields * FIELD_BYTES + self._field_bytes + self.body_bytes
 
     def refuse(self, why: Refusal) -> None:
-        """End the connection with an answer that says why. No request was taken of what has arrived since the last."""
+        """Close the connection with a response that gives the reason; unfinished requests are dropped."""
         raise NotImplementedError
 
     @property
     def unanswered(self) -> bool:
-        """Whether a request is being served, or its answer not taken yet, so that the next one has to wait."""
+        """Whether a request is in progress or its response not read yet, so that the next one has to wait."""
         raise NotImplementedError
 
     def take(self, data: bytes) -> None:
-        """Parse what has arrived, as far as it is the turn of it, and hold the rest."""
+        """Parse received bytes up to the end of the current request, and hold the rest."""
         if self.held:
             self.held += data
         else:
@@ -92,7 +92,7 @@ class MeasuredRequests(HttpToolsProtocol):
                 self.refuse(refusals.TOO_MANY_PIPELINED)
 
     def take_held(self) -> None:
-        """Go on with what was held: the request before it is answered."""
+        """Parse the held input, as the previous request is answered."""
         held, self.held = self.held, b""
         self._take(held)
         if self.held:
@@ -115,16 +115,17 @@ class MeasuredRequests(HttpToolsProtocol):
         self._tail = data[max(0, start - len(_BLANK_LINE) + 1) : start]
 
     def _end_of_piece(self, data: bytes, start: int) -> int:
-        """Where to stop parsing, so that no more than one request is parsed."""
+        """Where to stop parsing, so that at most one request is parsed."""
         if self.in_body and self.length is not None:
             return min(len(data), start + self.length - self.body_bytes)
         most = len(data) if self.in_body else min(len(data), start + self._most_head - self.head_bytes)
-        # Line breaks before a request mean nothing (RFC 9112 section 2.2), and are one piece however many there are.
+        # Line breaks before a request are ignored (RFC 9112 section 2.2), and count as one piece however many there
+        # are.
         begin = start if self._in_head or self.in_body else len(data) - len(data[start:].lstrip(b"\r\n"))
         end = data.find(_BLANK_LINE, max(0, begin - len(_BLANK_LINE) + 1), most)
         return most if end < 0 else end + len(_BLANK_LINE)
 
-    # What the parser says.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -133,13 +134,13 @@ class MeasuredRequests(HttpToolsProtocol):
         self._fields = self._field_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of the path and query."""
+        """A part of the path and query was received."""
         super().on_url(url)
         if len(self.url) > self.limits.request_line_bytes:
             self._stop(refusals.LINE_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which nobody reads."""
+        """A header was received, or a trailer, which is ignored."""
         self._fields += 1
         self._field_bytes += len(name) + len(value) + 4
         if self._fields > self.limits.headers or self._field_bytes > self.limits.header_bytes:
@@ -148,7 +149,7 @@ class MeasuredRequests(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A request is there, and perhaps its body."""
+        """The headers are complete; a body may follow."""
         self._in_head, self._turned = False, True
         self.body_bytes = self._body_raw = 0
         headers = dict(self.headers)
@@ -161,7 +162,7 @@ class MeasuredRequests(HttpToolsProtocol):
         self.in_body = self.in_new_body = True
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """A part of the body was received."""
         self.body_bytes += len(body)
         super().on_body(body)
 
@@ -172,7 +173,7 @@ class MeasuredRequests(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    # How it is judged.
+    # Checks.
 
     def _parse(self, piece: memoryview) -> None:
         self._turned = False
@@ -195,9 +196,9 @@ class MeasuredRequests(HttpToolsProtocol):
             self.refuse(refusals.HEADERS_TOO_LARGE if self._in_head else refusals.MALFORMED)
 
     def _without_upgrade(self) -> None:
-        """Take a request that would change the protocol as one that would not (RFC 9110 section 7.8 allows it).
+        """Handle a request for a protocol upgrade as an ordinary request, as RFC 9110 section 7.8 allows.
 
-        Clients offer HTTP/2 like that, and the parser leaves the body of such a request to the other protocol.
+        Clients offer HTTP/2 in this way, and the parser leaves the body of such a request to the other protocol.
         """
         method = self.parser.get_method()
         if method == b"CONNECT" or any(n == b"upgrade" and b"websocket" in v.lower() for n, v in self.headers):
@@ -212,7 +213,7 @@ class MeasuredRequests(HttpToolsProtocol):
         self._parse(memoryview(b"\r\n".join([*lines, b"", b""])))
 
     def _take_absolute(self) -> None:
-        """An address that names a host may have no path (RFC 9112 section 3.2.2), and means the root then."""
+        """Complete an absolute URL without a path (RFC 9112 section 3.2.2): it refers to the root."""
         url = httptools.parse_url(self.url)
         if not url.path:
             self.url = b"/?" + url.query if url.query else b"/"

@@ -1,4 +1,4 @@
-"""Serving HTTP inside a service: the pages a platform asks for, and uvicorn without its own signal handling."""
+"""Serving HTTP inside a service: the health pages of a platform, and uvicorn without its own signal handling."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from chassis.observability.logs import get_logger
 from chassis.settings.http_limits import HttpLimits
 
 SHUTDOWN_S: Final = 8
-"""How long requests may go on after SIGTERM: longer than any waits for Kafka."""
+"""How long requests may continue after SIGTERM, in seconds: longer than any request waits for Kafka."""
 
 _LAST_WORDS_S: Final = 1.0
 _SHARE_IN_TURN: Final = 4
-"""Of the listener's places, one in so many may be held by requests that have not been begun."""
+"""One in this many of the listener's places may be held by requests that have not started."""
 _FEWEST_IN_TURN: Final = 64
 _LIMITS: Final = HttpLimits()
 
 
 class Health(Protocol):
-    """Knows how a process is."""
+    """Reports the state of a process."""
 
     def unhealthy(self) -> str | None:
-        """What is dead, in words."""
+        """What has failed, as text; None if nothing has."""
 
     def unready(self) -> str | None:
-        """Why the process should get no work right now, in words."""
+        """Why the process should get no work now, as text; None if it is ready."""
 
     def warnings(self) -> Sequence[str]:
-        """What somebody should look at, in words."""
+        """Conditions that an operator should look at, as text."""
         ...
 
 
 def health_routes(of: Health) -> list[Route]:
-    """`/livez` (restart me), `/readyz` (send me work), `/metrics` (Prometheus text)."""
+    """Routes of `/livez` (failed: restart), `/readyz` (failed: send no work) and `/metrics` (Prometheus text)."""
 
     async def livez(_request: Request) -> Response:
         return _verdict(of.unhealthy())
@@ -66,7 +66,7 @@ def health_routes(of: Health) -> list[Route]:
 
 
 def health_app(of: Health) -> Starlette:
-    """The pages of a service that has no others."""
+    """An app with the health pages alone."""
     return Starlette(routes=health_routes(of))
 
 
@@ -76,7 +76,7 @@ async def serve_http(
 ) -> AsyncIterator[int]:
     """Serve `app` within `limits`; yields the port.
 
-    Raises CannotStart, which names `setting`, if the address cannot be had.
+    Raises CannotStart, which names `setting`, if the address cannot be bound.
     """
     sock = bind(host, port, setting)
     bound: int = sock.getsockname()[1]
@@ -86,7 +86,7 @@ async def serve_http(
 
 @asynccontextmanager
 async def serving(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[None]:
-    """Serve `app` within `limits` on a socket that listens, and close that at the end."""
+    """Serve `app` within `limits` on a listening socket, and close the socket at the end."""
     limits = _within_open_files(limits)
     gate = ShutdownGate(app)
     server = _Server(gate, sock, limits)
@@ -104,10 +104,10 @@ async def serving(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> Asyn
 
 
 class ShutdownGate:
-    """An app that turns requests away once the service is being stopped.
+    """An app that refuses requests once the service is stopping.
 
-    A connection that was accepted as the server closed is kept, and clients go on using it: what comes on it late would
-    be cut off half done, with a bare 500.
+    A connection that was accepted while the server closed stays open, and clients continue to use it. A late request on
+    it would be cancelled half-way, with a 500 that has no explanation.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -115,7 +115,7 @@ class ShutdownGate:
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, with a 503 if the service is stopping."""
         if scope["type"] == "http" and self.closing:
             await _stopping("this replica is being stopped, and nothing of this request was taken")(
                 scope, receive, send
@@ -133,7 +133,8 @@ class ShutdownGate:
         except asyncio.CancelledError:
             if not self.closing or begun or scope["type"] != "http":
                 raise
-            # Cut off at the very end: the process stops, so it does no harm that this task goes on for one answer.
+            # Cancelled at the end of the shutdown: this task may go on for one response, as the process exits
+            # afterwards.
             await _stopping("this replica is being stopped, and whether this request was taken is not known")(
                 scope, receive, send
             )
@@ -154,7 +155,7 @@ def _stopping(what: str) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, on a listener of our own."""
+    """uvicorn with our own listener."""
 
     def __init__(self, app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> None:
         super().__init__(
@@ -175,13 +176,13 @@ class _Server(uvicorn.Server):
         self._listener = Listener(sock, self._guard)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections."""
+        """Start to accept connections."""
         self.servers = [self._listener]  # type: ignore[list-item]
         self._listener.start(self._protocol)
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
+        """Check the connections; called ten times a second."""
         self._guard.sweep()
         self._listener.report()
         return await super().on_tick(counter)
@@ -189,18 +190,18 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the requests under way, and close every connection."""
         await super().shutdown(sockets)
-        if self.server_state.tasks:  # They were cancelled just now, and say so to their clients.
+        if self.server_state.tasks:  # They were cancelled just now, and send their clients a response.
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-        await asyncio.sleep(0)  # They hear of it in the next turn of the loop.
+        await asyncio.sleep(0)  # Let their callbacks run.
 
     def _protocol(self, peer: Peer) -> GuardedProtocol:
         return GuardedProtocol(self.config, self.server_state, self._guard, self._turns, peer)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # The process has one place that handles signals, and it drains more than HTTP.
+        # The process handles signals in one place, and stops more than HTTP.
         with contextlib.nullcontext():
             yield
 

@@ -1,8 +1,8 @@
-"""Which of the requests that have arrived is begun next: clients take turns, and whoever asks much waits for itself.
+"""Scheduling of received requests: clients take turns, so a client with many requests delays only its own.
 
-Whatever is worked on shares one processor and a few connections to the database, so that beginning all that arrive at
-once makes each of them late. A few are begun in each turn of the loop, and no more are worked on at a time than there
-is work for; the others wait here, where they cost nothing but their memory.
+All requests share one processor and a few database connections; starting all of them at once would delay each. A few
+are started in each iteration of the event loop, up to a limit of requests in progress; the others wait here and take
+only memory.
 """
 
 from __future__ import annotations
@@ -12,51 +12,53 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 BEGUN_AT_ONCE: Final = 4
-"""Requests begun in one turn of the loop."""
+"""Requests started in one iteration of the event loop."""
 WORKED_ON: Final = 16
-"""Requests that are worked on at a time: enough for what they wait for, a database say, to have work all the time."""
+"""Requests in progress at a time: enough to keep what they wait for, as the database, busy."""
 SLOW_S: Final = 0.5
-"""One that takes longer waits for what does not answer, and keeps nobody else from being begun."""
+"""A request that takes longer than this many seconds waits for something that does not answer; it stops counting as in
+progress.
+"""
 
 
 class Loop(Protocol):
-    """What is needed of the event loop."""
+    """The parts of the event loop that are used here."""
 
     def time(self) -> float:
         """Its clock, in seconds."""
 
     def call_soon(self, call: Callable[[], None], /) -> object:
-        """Call in the next turn."""
+        """Call in the next iteration."""
 
     def call_later(self, seconds: float, call: Callable[[], None], /) -> object:
         """Call after so many seconds."""
 
 
 class Whole(Protocol):
-    """A request that could be begun."""
+    """A request that is ready to start."""
 
     def begin(self, ticket: int) -> None:
-        """It is its turn; `Turns.done` has to be called with the ticket."""
+        """Start it; `Turns.done` has to be called with the ticket when it ends."""
 
     def turn_away(self) -> None:
-        """It will not have one: too many wait."""
+        """Refuse it, as too many wait."""
 
 
 class Turns:
-    """The requests of one listener that wait for their turn, each client's in the order in which they came."""
+    """The waiting requests of one listener; each client's in order of arrival."""
 
     def __init__(self, most: int, loop: Loop) -> None:
         self._most = most
         self._loop = loop
         self._of: OrderedDict[str, OrderedDict[Whole, None]] = OrderedDict()
-        """By client; the one that is first has the next turn."""
+        """By client; the first client has the next turn."""
         self._count = self._ticket = 0
         self._worked_on: dict[int, float] = {}
-        """Since when each ticket's request has been worked on."""
+        """When each ticket's request was started, in seconds of the loop's clock."""
         self._called = self._watching = False
 
     def add(self, client: str, request: Whole) -> None:
-        """Have a request wait; begin it at once where none waits and none was begun in this turn of the loop."""
+        """Add a request; start it at once if none waits and none was started in this iteration of the loop."""
         at_once = not self._called and not self._count and self._has_room()
         self._of.setdefault(client, OrderedDict())[request] = None
         self._count += 1
@@ -65,14 +67,14 @@ class Turns:
             self._begin_one()
 
     def leave(self, client: str, request: Whole) -> None:
-        """A request waits no more."""
+        """Remove a waiting request."""
         del self._of[client][request]
         self._count -= 1
         if not self._of[client]:
             del self._of[client]
 
     def done(self, ticket: int) -> None:
-        """One that was begun is worked on no more: it is answered, or waits for its client. Repeats do nothing."""
+        """A started request is no longer in progress: it is answered, or waits for its client. Repeats have no effect."""
         if self._worked_on.pop(ticket, None) is not None and self._count:
             self._call()
 
@@ -116,7 +118,7 @@ class Turns:
             self._call()
 
     def _turn_one_away(self) -> None:
-        """The latest of whoever has most of them; among equals, of whoever came last."""
+        """Refuse the latest request of the client with the most; among equals, of the client that came last."""
         client = max(reversed(self._of), key=lambda each: len(self._of[each]))
         request = next(reversed(self._of[client]))
         self.leave(client, request)

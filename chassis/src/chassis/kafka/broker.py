@@ -1,7 +1,7 @@
-"""The one place that makes a Kafka broker, and disarms what its defaults would lose.
+"""Creates every Kafka broker object, without the defaults that would lose messages.
 
-FastStream 0.7.8 and aiokafka 0.14 out of the box acknowledge first, read from the latest offset, create topics of one
-partition, and drop a whole batch for one header that is not UTF-8. None of that is left on here.
+By default FastStream 0.7.8 and aiokafka 0.14 acknowledge before processing, read from the latest offset, create topics
+of one partition, and drop a whole batch if one header is not UTF-8. All of this is turned off here.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from contracts.topics import MAX_MESSAGE_BYTES, Topic
 
 ASK_AGAIN_S = 1.0
 METADATA_AGE_MS = 10_000
-"""How soon a group's leader learns of a topic that is back, or has more partitions, and shares it out."""
+"""How soon a group's leader learns of a topic that was created again or has more partitions, in milliseconds."""
 PRODUCER_BATCH_BYTES = 256 * 1024
-"""The largest batch that a producer makes of small records; larger ones go alone."""
+"""The largest batch of small records, in bytes; a larger record is sent alone."""
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
 PRODUCER_LOST = (
@@ -49,11 +49,11 @@ PRODUCER_LOST = (
     ProducerFenced,
     UnknownProducerId,
 )
-"""Refusals that a producer gets for everything from then on, until it is made anew."""
+"""Errors after which a producer cannot publish any more and has to be replaced."""
 
 
 class SegueBroker(KafkaBroker):
-    """A broker that remembers what its producer was refused for good, and which topics were not there."""
+    """A broker that stores its producer's fatal error and the topics that were missing."""
 
     lost: BaseException | None = None
 
@@ -68,8 +68,8 @@ def make_broker(
 ) -> KafkaBroker:
     """A broker that acknowledges nothing by itself and publishes to all in-sync replicas.
 
-    An idempotent producer waits through an outage; the other kind gives up after `request_timeout_s`, though what it
-    gave up on may still arrive.
+    An idempotent producer retries through an outage. The other kind raises after `request_timeout_s`; the record may
+    still be stored later.
     """
     never_create_topics()
     read_past_unreadable()
@@ -93,15 +93,15 @@ def make_broker(
 
 
 def client_of(broker: KafkaBroker) -> AIOKafkaProducer:
-    """The producer below a broker that was started."""
-    # Private, for want of anything public.
+    """The producer of a started broker."""
+    # Private API, as there is no public one.
     producer: Any = broker.config.broker_config.producer
     client: AIOKafkaProducer = producer._producer.producer
     return client
 
 
 async def _whole_batch(records: Records | ConsumerRecord[bytes, bytes]) -> KafkaMessage:
-    # FastStream's own parser decodes every header as UTF-8 and loses the batch where one is not.
+    # FastStream's parser decodes every header as UTF-8 and drops the batch if one is not.
     return KafkaMessage(body=b"", raw_message=records, headers={}, consumer=FAKE_CONSUMER)
 
 
@@ -113,7 +113,7 @@ async def _untouched(message: KafkaMessage) -> Any:
 async def connected(
     broker: KafkaBroker, runtime: Runtime, bootstrap_servers: str, topics: Iterable[Topic]
 ) -> AsyncIterator[None]:
-    """Have the broker's producer connected for as long as the block lasts; its early death ends the process.
+    """Keep the broker's producer connected for as long as the block lasts; if it fails before, the process exits.
 
     Raises CannotStart if no broker answers, or if a topic is missing.
     """
@@ -127,19 +127,19 @@ async def connected(
 
 
 def _dead_producer(broker: KafkaBroker) -> str | None:
-    """Which part of the producer has died for good: it does not come back, and FastStream's ping stays true."""
+    """The part of the producer that has failed for good, which FastStream's ping does not detect; None if it works."""
     if isinstance(broker, SegueBroker) and broker.lost is not None:
         return f"the producer, for good: {broker.lost!r}"
-    # Private, for want of anything public: aiokafka tells nobody that its sender has died.
+    # Private API, as there is no public one: aiokafka does not report that its sender has failed.
     sender = client_of(broker)._sender.sender_task if broker.config.broker_config.producer else None
     return "the producer's sender task" if sender is not None and sender.done() else None
 
 
 async def require_known(broker: KafkaBroker, topic: str) -> None:
-    """Raises UnknownTopicOrPartitionError at once if the cluster has no such topic; asks it once a second.
+    """Raises UnknownTopicOrPartitionError at once if the topic is missing; the cluster is asked once a second at most.
 
-    The producer itself would wait for the topic for as long as its request may take, record by record, while records
-    of other topics wait behind it.
+    The producer itself would wait for the topic up to its request timeout, for each record, while records of other
+    topics wait behind it.
     """
     client = client_of(broker).client
     missed = broker.missed if isinstance(broker, SegueBroker) else {}
@@ -153,7 +153,7 @@ async def require_known(broker: KafkaBroker, topic: str) -> None:
 
 
 def missed_topics(broker: KafkaBroker, within_s: float) -> list[str]:
-    """Topics that the cluster did not have when it was last asked, within so many seconds."""
+    """Topics that were missing when the cluster was last asked, if that was in the last `within_s` seconds."""
     since = time.monotonic() - within_s
     return [topic for topic, at in broker.missed.items() if at > since] if isinstance(broker, SegueBroker) else []
 
@@ -161,8 +161,9 @@ def missed_topics(broker: KafkaBroker, within_s: float) -> list[str]:
 async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None = None) -> asyncio.Future[Any]:
     """Hand a record to the producer; the future is done when all in-sync replicas have it.
 
-    `timestamp_ms` is its time, as Unix time, where the topic's brokers do not stamp it; None: this machine's. Raises
-    KafkaError if the producer does not take it, UnknownTopicOrPartitionError where there is no such topic.
+    `timestamp_ms` is the record's time, as Unix time in milliseconds, unless the brokers set it; None means this
+    machine's time. Raises KafkaError if the producer does not take it, UnknownTopicOrPartitionError if the topic is
+    missing.
     """
     await require_known(broker, record.topic)
     future: asyncio.Future[Any] = await broker.publish(
@@ -183,7 +184,7 @@ def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
 
 
 async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: TopicPartition) -> asyncio.Future[Any]:
-    """Hand records to the producer as one batch, whatever their keys; the future is done once Kafka has them."""
+    """Hand records to the producer as one batch, whatever their keys; the future is done once Kafka has stored them."""
     producer = client_of(broker)
     batch = producer.create_batch()
     for record in records:
@@ -194,7 +195,8 @@ async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: T
     def noticed(done: asyncio.Future[Any]) -> None:
         _notice_loss(broker, done)
         if not done.cancelled() and isinstance(done.exception(), TOO_LARGE):
-            # Private, for want of anything public: aiokafka counts on, and Kafka would refuse all that follows.
+            # Private API, as there is no public one: aiokafka has advanced its sequence number, and Kafka would refuse
+            # all later batches.
             numbers: Any = producer._txn_manager
             numbers.increment_sequence_number(place, -len(records))
 

@@ -1,7 +1,7 @@
-"""How far a consumer group has got, as the cluster tells it: whether it has consumed up to a given moment.
+"""The progress of a consumer group, as the cluster reports it: whether it has consumed up to a given moment.
 
-What an unread record would say cannot be concluded from silence. Whoever wants to conclude something from a topic's
-silence first has to know that the group that listens is up to date.
+A missing event proves nothing while records are still unread. Code that draws a conclusion from it first checks that
+the consuming group is up to date.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from contracts.topics import Topic
 
 ANSWER_LIMIT_S: Final = 5.0
 _CLOSE_LIMIT_S: Final = 2.0
-"""The client itself would wait for as long as Kafka is away."""
+"""Without it the client would wait for as long as Kafka is unavailable."""
 _UNUSED_S: Final = 60.0
 _PARTITION_OF: Final = DefaultPartitioner()
-"""The producers' own: Java's murmur2, https://kafka.apache.org/documentation/#producerconfigs_partitioner.class"""
+"""The producers' default, Java's murmur2: https://kafka.apache.org/documentation/#producerconfigs_partitioner.class"""
 
 
 class GroupProgress:
-    """Tells whether a consumer group has consumed a topic up to now. Reads nothing and joins nothing."""
+    """Reports whether a consumer group has consumed a topic up to now. It reads no records and joins no group."""
 
     def __init__(self, bootstrap_servers: str, topic: Topic, group: str) -> None:
         self._bootstrap_servers = bootstrap_servers
@@ -44,26 +44,26 @@ class GroupProgress:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Allow questions for as long as the block lasts. A connection is made by the first one, within its 5 s."""
+        """Allow queries for as long as the block lasts. The first one connects, within its limit of 5 s."""
         try:
             yield
         finally:
             await self._close()
 
     async def heard_until(self, keys: Sequence[str]) -> Mapping[str, float | None]:
-        """For each key (a job's id), a moment up to which the group has committed all that the topic holds of it.
+        """For each key (a job id), a time up to which the group has committed every record with that key.
 
-        The moment is taken just before the end of the key's partition is read, by `time.monotonic`, in seconds. It is
-        None where the committed offset is before that end, and for all keys if the cluster does not answer within 5 s.
-        Raises nothing.
+        The time is read just before the end of the key's partition, from `time.monotonic`, in seconds. It is None if
+        the committed offset is before that end, and for all keys if the cluster does not answer within 5 s. Raises
+        nothing.
         """
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S), self._asking:
                 try:
                     return await self._ask(keys)
-                finally:  # Also where the caller is cancelled, and asks no more.
+                finally:  # Also when the caller is cancelled.
                     self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
-        except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes, and each means: not known
+        except Exception as error:  # noqa: BLE001 - Kafka's errors have many classes, and each means: not known
             self._log.warning(KafkaEvent.GROUP_OFFSETS_UNKNOWN, error=repr(error))
             await self._close()
             return dict.fromkeys(keys)
@@ -77,10 +77,10 @@ class GroupProgress:
         places = {key: TopicPartition(self._topic.name, _PARTITION_OF(key.encode(), ordered, ordered)) for key in keys}
         wanted = list(set(places.values()))
         read_at = time.monotonic()
-        # The ends first: what is committed after that covers all that lay there at the moment.
+        # The ends come first: an offset committed later covers all records that existed at `read_at`.
         ends = await client.end_offsets(wanted)
         committed = dict(zip(wanted, await asyncio.gather(*map(client.committed, wanted)), strict=True))
-        # An offset beyond the end is of a topic that was deleted and made anew: it says nothing about this one.
+        # An offset beyond the end belongs to a topic that was deleted and created again, and does not count.
         later = await client.end_offsets(wanted)
         reached = {place for place in wanted if ends[place] <= (committed[place] or 0) <= later[place]}
         return {key: read_at if place in reached else None for key, place in places.items()}
@@ -98,7 +98,7 @@ class GroupProgress:
                 request_timeout_ms=int(ANSWER_LIMIT_S * 1000),
             )
             await self._client.start()
-        # Private, for want of anything public. Asked each time: a partition that is added changes where a key lies.
+        # Private API, as there is no public one. Asked each time: an added partition changes the partition of a key.
         client = self._client._client
         client.set_topics([self._topic.name])
         await client.force_metadata_update()

@@ -1,7 +1,7 @@
-"""The embedded Kafka of `segue up`, which has room for one member in each group of consumers.
+"""The embedded Kafka of `segue up`, which supports one member in each consumer group.
 
-It is the mock cluster of librdkafka, told by its id. A second member would wait in its join for ever, and hold up the
-first with every try: https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h
+It is the mock cluster of librdkafka, recognised by its id. The join of a second member never ends, and each of its
+attempts blocks the first: https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _EVERY_S: Final = 0.2
 
 @asynccontextmanager
 async def alone_where_embedded(pool: Pool, bootstrap_servers: str, runtime: Runtime) -> AsyncIterator[None]:
-    """Be the only member of the service's group for the length of the block, where the cluster is the embedded one.
+    """If the cluster is the embedded one, hold the right to be the group's only member for the length of the block.
 
-    Raises CannotStart where another process has been one for the three seconds after which a dead one is forgotten.
+    Raises CannotStart if another process still holds it after three seconds, the time after which a dead one is
+    removed.
     """
     await require_topics(bootstrap_servers, ())
     cluster = await _cluster_id(bootstrap_servers)
@@ -38,7 +39,7 @@ async def alone_where_embedded(pool: Pool, bootstrap_servers: str, runtime: Runt
             await _join(stack, pool, f"segue.member.{cluster}.{runtime.service}", runtime)
         yield
     finally:
-        with suppress(*TRANSIENT):  # The database has let go of it by itself, where it went away meanwhile.
+        with suppress(*TRANSIENT):  # After an outage the database has released the lock itself.
             await stack.aclose()
 
 

@@ -1,7 +1,7 @@
-"""What a cluster says about topics: their ids and partitions.
+"""The cluster's metadata of topics: their ids and partitions.
 
-aiokafka 0.14 asks in Metadata versions up to 5. A topic's id, which tells a topic from an earlier one of the same name,
-is in version 10 and later: https://cwiki.apache.org/confluence/display/KAFKA/KIP-516%3A+Topic+Identifiers
+aiokafka 0.14 uses Metadata requests up to version 5. The id of a topic, which distinguishes it from an earlier one of
+the same name, needs version 10: https://cwiki.apache.org/confluence/display/KAFKA/KIP-516%3A+Topic+Identifiers
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ _TAGS: Final = ("tags", TaggedFields)
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as the cluster has it now."""
+    """The current state of a topic."""
 
     id: str
-    """Empty where the cluster has none. Changes when the topic is deleted and created again."""
+    """Empty if the cluster has no topic ids. Changes when the topic is deleted and created again."""
     partitions: frozenset[int]
 
 
 def never_create_topics() -> None:
-    """Have this process's clients ask for topics without creating them.
+    """Have the clients of this process request topics without creating them.
 
-    aiokafka leaves the request's allow_auto_topic_creation on, so that on a cluster with auto.create.topics.enable (the
-    default) a topic that was deleted is back at once with one partition, created by those who consume it.
+    aiokafka leaves the request's allow_auto_topic_creation on. On a cluster with auto.create.topics.enable (the
+    default), its consumers would create a deleted topic again at once, with one partition.
     """
     setattr(aiokafka.client, "MetadataRequest", partial(MetadataRequest, allow_auto_topic_creation=False))  # noqa: B010
 
 
 async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> Mapping[str, TopicState]:
-    """Those of the topics that exist. One request, to any broker. Raises KafkaError.
+    """Those of the topics that exist, by name. Sends one request, to any broker. Raises KafkaError.
 
-    A cluster before Kafka 2.8 knows no ids of topics; they are empty then.
+    A cluster before Kafka 2.8 has no topic ids; they are empty then.
     """
     node = client.get_random_node()
     if node is None:

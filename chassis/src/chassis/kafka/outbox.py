@@ -1,7 +1,7 @@
-"""The outbox: what a transaction says is published if and only if it commits, at once, or after a crash by the relay.
+"""The outbox: a transaction's messages are published if and only if it commits, at once or by the relay after a crash.
 
-A row is deleted when every in-sync replica has its record. A crash between the two publishes it again, which is
-harmless: every consumer drops what it has seen.
+A row is deleted when every in-sync replica has its record. After a crash between the two it is published again;
+consumers drop the duplicate.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from chassis.runtime.runtime import Runtime
 
 RELAY_AGE_S: Final = 5.0
-"""A row this old was left by a crash, or by a publisher that could not keep up."""
+"""A row of this age, in seconds, was left by a crash, or by a publisher that is too slow."""
 MAX_PENDING: Final = 20_000
 BATCH: Final = 2_000
 PUBLISH_LIMIT_S: Final = 20.0
@@ -76,7 +76,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What became of rows, by their ids, with the first error that may not last."""
+    """The result of publishing rows, by their ids, with the first error that may be temporary."""
 
     done: list[int]
     never: list[int]
@@ -84,7 +84,7 @@ class _Sent:
 
 
 class Outbox:
-    """A service's outbox: transactions that emit, the publisher, and the relay."""
+    """A service's outbox: transactions that emit messages, the publisher, and the relay."""
 
     def __init__(self, pool: Pool, broker: KafkaBroker, runtime: Runtime) -> None:
         self._pool = pool
@@ -101,7 +101,7 @@ class Outbox:
     async def transaction(self, within_s: float = TRANSACTION_LIMIT_S) -> AsyncIterator[Transaction]:
         """A transaction on the pool; what it emits is committed with it and published right after.
 
-        Raises TimeoutError if all of it has not been done in `within_s`, or in 5 s once the process stops.
+        Raises TimeoutError if it takes longer than `within_s`, or 5 s after the process began to stop.
         """
         if self._runtime.stopping.is_set():
             within_s = min(within_s, STOPPING_LIMIT_S)
@@ -118,7 +118,7 @@ class Outbox:
     async def running(self) -> AsyncIterator[None]:
         """Publish and relay for as long as the block lasts; on leaving, publish what is still pending.
 
-        Consumers run inside the block, so that what their last batch says goes out too.
+        Consumers run inside the block, so that the messages of their last batch are published too.
         """
         async with background(self._runtime, "the outbox publisher", self._publish_pending()):
             try:
@@ -149,7 +149,7 @@ class Outbox:
 
     def _hand_over(self, rows: list[_Row]) -> None:
         if len(self._pending) + len(rows) > MAX_PENDING:
-            return  # Kafka is away; the rows are safe where they are, and the relay takes them later.
+            return  # Kafka is unavailable; the relay publishes the rows later.
         self._pending.extend(rows)
         if rows:
             self._in_flight.update(row.id for row in rows)
@@ -164,7 +164,7 @@ class Outbox:
                 rows, self._pending = self._pending[:BATCH], self._pending[BATCH:]
                 try:
                     await self._publish(rows)
-                except Exception as error:  # noqa: BLE001 - whatever it was, the rows stay and the relay tries again
+                except Exception as error:  # noqa: BLE001 - whatever the error, the rows stay and the relay tries again
                     self._log.warning(KafkaEvent.OUTBOX_PUBLISH_FAILED, rows=len(rows), error=repr(error))
                     await self._runtime.pause(0.5)
                 finally:
@@ -184,7 +184,7 @@ class Outbox:
         for row in rows:
             try:
                 futures.append(await publish(self._broker, row.record))
-            except Exception as error:  # noqa: BLE001 - one row's refusal is no reason to hold up the others
+            except Exception as error:  # noqa: BLE001 - one row's error must not delay the others
                 futures.append(error)
         async with asyncio.timeout(PUBLISH_LIMIT_S):
             sent = [future for future in futures if not isinstance(future, Exception)]
@@ -199,7 +199,7 @@ class Outbox:
         )
 
     async def _settle(self, sent: _Sent, connection: Connection) -> None:
-        """Delete the rows that arrived; one that Kafka can never take stays, for people to look at, in nobody's way."""
+        """Delete published rows. A row that Kafka can never accept is kept for inspection and not retried."""
         await connection.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", sent.done)
         OUTBOX_PUBLISHED.inc(len(sent.done))
         if sent.never:
@@ -213,12 +213,12 @@ class Outbox:
                     pass
             except TRANSIENT as error:
                 self._log.warning(KafkaEvent.OUTBOX_RELAY_POSTPONED, error=repr(error))
-            except Exception as error:  # noqa: BLE001 - Kafka's refusals come in many classes; the rows stay
+            except Exception as error:  # noqa: BLE001 - Kafka's errors have many classes; the rows stay
                 self._log.warning(KafkaEvent.OUTBOX_RELAY_FAILED, error=repr(error))
 
     async def _relay_once(self) -> int:
         async with transaction(self._pool, PUBLISH_LIMIT_S + LOOP_LIMIT_S) as connection:
-            # Rows of a topic that is missing for long would fill every batch; they are tried every other time.
+            # Rows of a topic that stays missing would fill every batch; they are tried every other time.
             missed = missed_topics(self._broker, RELAY_AGE_S)
             found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH, missed)
             if not found:
@@ -227,7 +227,7 @@ class Outbox:
             sent = await self._send(rows)
             await self._settle(sent, connection)
             if sent.failed is not None:
-                # What did arrive is deleted all the same: the transaction ends well, and the rest is tried again.
+                # Published rows are deleted all the same: the transaction commits, and the rest is retried.
                 self._log.warning(KafkaEvent.OUTBOX_RELAY_INCOMPLETE, error=repr(sent.failed))
                 return 0
             self._log.info(KafkaEvent.OUTBOX_RELAYED, rows=len(rows))

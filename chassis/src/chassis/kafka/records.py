@@ -1,9 +1,9 @@
-"""Reading records past what Kafka's client cannot read.
+"""Reading past records that Kafka's client cannot read.
 
-aiokafka 0.14 raises within its poll where the name of a header is no UTF-8, where a batch is compressed with a codec
-that is not installed, or where it cannot be decompressed: at every repeat, and what the poll had already taken from
-other partitions is lost. It also decompresses a batch whether it fits into memory or not. Here such a batch ends early
-instead, and an Unreadable stands for each record of it that is missing.
+aiokafka 0.14 raises in its poll if the name of a header is not UTF-8, or if a batch is compressed with a codec that is
+not installed or cannot be decompressed. It raises again at every retry, and records that the poll had already taken
+from other partitions are lost. It also decompresses a batch of any size into memory. Here such a batch ends early, and
+an Unreadable takes the place of each missing record.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from contracts.topics import MAX_MESSAGE_BYTES
 Records = tuple["ConsumerRecord[bytes, bytes]", ...]
 
 MAX_BATCH_BYTES: Final = 16 * MAX_MESSAGE_BYTES
-"""The most that one compressed batch of records may hold: a few megabytes of zeros fit into a few kilobytes."""
+"""The largest decompressed size of a batch, in bytes: a few megabytes of zeros fit into a few kilobytes."""
 
 _TURN_BYTES: Final = 256 * 1024
 
 
 class BatchTooLarge(Exception):
-    """A compressed batch holds more than MAX_BATCH_BYTES."""
+    """A batch is larger than MAX_BATCH_BYTES when decompressed."""
 
 
 @dataclass
 class Unreadable(ConsumerRecord[bytes, bytes]):
-    """Stands for a record of which only the place is known."""
+    """Takes the place of a record of which only the topic, partition and offset are known."""
 
     why: str = ""
 
 
 def read_past_unreadable() -> None:
     """Have this process's consumers return an Unreadable where they would raise."""
-    setattr(aiokafka.consumer.fetcher, "PartitionRecords", _ReadableRecords)  # noqa: B010 - seams mypy would refuse
+    setattr(aiokafka.consumer.fetcher, "PartitionRecords", _ReadableRecords)  # noqa: B010 - mypy refuses this
     for module in _codec_users():
         setattr(module, "gzip_decode", gunzip)  # noqa: B010
 
 
 def gunzip(payload: bytes | memoryview) -> bytes:
-    """What was compressed. Raises BatchTooLarge, or zlib.error."""
+    """The decompressed payload. Raises BatchTooLarge, or zlib.error."""
     inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     inflated = inflate.decompress(payload, MAX_BATCH_BYTES + 1)
     if len(inflated) > MAX_BATCH_BYTES:
@@ -59,7 +59,7 @@ def gunzip(payload: bytes | memoryview) -> bytes:
 
 
 async def in_turns(records: Records) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
-    """The records one by one, with the event loop's other tasks in between: large ones take a while to decode."""
+    """The records one by one; the event loop's other tasks run in between, since decoding large ones takes time."""
     taken = 0
     for record in records:
         yield record
@@ -118,7 +118,7 @@ class _ReadableRecords(PartitionRecords):
             record: ConsumerRecord[bytes, bytes] = super().__next__()  # type: ignore[no-untyped-call] # aiokafka's
         except tuple(_WHY) as error:
             if isinstance(error, CorruptRecordException) and "CRC" in str(error):
-                raise  # Damaged on its way or on a disk: fetched again it may be whole.
+                raise  # Damaged in transfer or on a disk: the next fetch may return it intact.
             offsets = range(self.next_fetch_offset, self._batches.current.next_offset)
             why = next(why for kind, why in _WHY.items() if isinstance(error, kind))
             self._missing = (_unreadable(self._tp, offset, why) for offset in offsets)

@@ -1,4 +1,4 @@
-"""The subscriber of a service's group: made for whole batches, and run with a watch over the tasks behind it."""
+"""The subscriber of a service's group: it passes on whole batches, and is run with checks of the tasks behind it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from contracts.topics import Topic
 REBALANCE_TIMEOUT_S: Final = 60
 
 NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
-"""Waits for the next records, for a second or so; none is an answer, too."""
+"""Returns the next records, after about a second at most; may be empty."""
 OnBatch = Callable[[Records], Awaitable[None]]
 
 
 def batch_subscriber(
     broker: KafkaBroker, topics: Iterable[Topic], runtime: Runtime, next_batch: NextBatch, on_batch: OnBatch
 ) -> BatchSubscriber:
-    """A subscriber in the service's group that hands over raw batches from the earliest record, and commits nothing."""
+    """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing."""
     consuming = runtime.consuming
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
@@ -40,25 +40,25 @@ def batch_subscriber(
         session_timeout_ms=int(consuming.session_timeout_s * 1000),
         heartbeat_interval_ms=int(min(consuming.session_timeout_s / 5, 3) * 1000),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_S * 1000,
-        # Range gives one member the same partition of every topic, so one replica sees all of a job.
+        # Range gives one member the same partition of every topic, so one replica gets all messages of a job.
         partition_assignment_strategy=(RangePartitionAssignor,),
         fetch_max_wait_ms=consuming.fetch_wait_ms,
         no_reply=True,
     )
-    # A join is answered only when every other member has joined too: the producer's time-out would give up on it early.
+    # A join is answered only when every other member has joined too; the producer's time-out is too short for that.
     joining_s = REBALANCE_TIMEOUT_S + 15
     subscriber._connection_args = {**subscriber._connection_args, "request_timeout_ms": joining_s * 1000}
-    # After an empty poll FastStream sleeps for as long as it has just polled, deaf to what arrives.
-    setattr(subscriber, "get_msg", next_batch)  # noqa: B010 - the seam mypy would call a method assignment
+    # After an empty poll FastStream sleeps for as long as the poll took, and fetches nothing meanwhile.
+    setattr(subscriber, "get_msg", next_batch)  # noqa: B010 - mypy would refuse an assignment to a method
     subscriber(on_batch)
     return subscriber
 
 
 @asynccontextmanager
 async def subscribed(subscriber: BatchSubscriber, runtime: Runtime) -> AsyncIterator[None]:
-    """Fetch batches for as long as the block lasts; on leaving, let the one in hand be finished and committed.
+    """Fetch batches for as long as the block lasts; on leaving, let the current one be finished and committed.
 
-    The process ends when the consumer, its coordinator or its fetcher has died: none of them comes back by itself.
+    The process exits when the consumer, its coordinator or its fetcher has failed: none of them recovers by itself.
     """
     runtime.must_live(lambda: _dead(subscriber))
     try:
@@ -67,7 +67,7 @@ async def subscribed(subscriber: BatchSubscriber, runtime: Runtime) -> AsyncIter
     finally:
         try:
             await subscriber.stop()
-        except Exception as error:  # noqa: BLE001 - what was handled is committed; the rest comes again
+        except Exception as error:  # noqa: BLE001 - handled records are committed; the rest is delivered again
             get_logger("chassis.kafka.subscriber").warning(KafkaEvent.CONSUMER_STOP_FAILED, error=repr(error))
 
 
@@ -77,11 +77,11 @@ def _dead(subscriber: BatchSubscriber) -> str | None:
 
 
 def _dead_task(subscriber: BatchSubscriber) -> str | None:
-    # Private, for want of anything public: aiokafka and FastStream tell nobody when one of these dies.
+    # Private API, as there is no public one: aiokafka and FastStream do not report that one of these has failed.
     consumer = subscriber.consumer
     if not subscriber.running or consumer is None:
         return None
-    # The loop last: it dies of the others' deaths too.
+    # The consume loop comes last: it also ends when one of the others fails.
     if _done(getattr(consumer._coordinator, "_coordination_task", None)):
         return "the group coordinator task"
     if _done(getattr(consumer._fetcher, "_fetch_task", None)):

@@ -1,10 +1,10 @@
-"""Whether the topics that a service consumes are there, whole, and consumed by somebody.
+"""Checks that the topics of a service exist, have all their partitions, and are consumed.
 
-A topic can be deleted and created again under a running consumer, or created with too few partitions; its group then
-goes on with its other topics, and every part of it is well. So each consumer knows which topics it must have, and asks
-the cluster: one request every 10 s, two where several replicas share the partitions, and every second while something
-is wrong. The group as a whole has to have every partition; a member that has none, as there are more replicas than
-partitions, is well. A group that does not get done with sharing them out consumes nothing either.
+A topic can be deleted and created again under a running consumer, or created with too few partitions. Its group then
+goes on with the other topics, and nothing else reports an error. So each consumer knows its topics and asks the
+cluster: one request every 10 s, two if several replicas share the partitions, and every second while there is a
+problem. The group as a whole must have every partition; a member without any is fine, since there may be more replicas
+than partitions. A group whose rebalance does not finish consumes nothing either.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ LOOK_AGAIN_S: Final = 1.0
 ANSWER_LIMIT_S: Final = 5.0
 GROUP_LIMIT_S: Final = 2.0
 SHARING_LIMIT_S: Final = 30.0
-"""How long it may be unknown who has which partitions before they count as nobody's."""
+"""How long the assignment of partitions may be unknown, in seconds, before they count as not consumed."""
 
 Partitions = AbstractSet[TopicPartition]
 
 
 def missing(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[str, str]:
-    """Which topics the cluster does not have, by their names."""
+    """The topics that the cluster does not have, by name, with the problem as text."""
     return {
         topic.name: f"{topic.name} is missing; `segue topics` creates it"
         for topic in topics
@@ -46,7 +46,7 @@ def missing(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[st
 
 
 def too_few(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[str, str]:
-    """Which topics have fewer partitions than the map says, by their names."""
+    """The topics with fewer partitions than the topic map defines, by name, with the problem as text."""
     counts = {topic.name: len(there[topic.name].partitions) for topic in topics if topic.name in there}
     return {
         name: f"{name} has {count} of {PARTITIONS} partitions; kafka-topics.sh --alter adds the others"
@@ -56,7 +56,7 @@ def too_few(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[st
 
 
 def unconsumed(topics: Iterable[Topic], there: Mapping[str, TopicState], assigned: Partitions) -> dict[str, str]:
-    """Which topics have partitions that no member of the group has, by their names."""
+    """The topics with partitions that no member of the group has, by name, with the problem as text."""
     wrong: dict[str, str] = {}
     for topic in topics:
         numbers = there[topic.name].partitions if topic.name in there else frozenset()
@@ -66,9 +66,9 @@ def unconsumed(topics: Iterable[Topic], there: Mapping[str, TopicState], assigne
 
 
 class TopicWatch:
-    """Looks after the topics of one consumer. The loop that polls it asks, so that nothing happens beside a poll.
+    """Checks the topics of one consumer. It is called from the consumer's poll loop, so no poll runs at the same time.
 
-    Without a group the consumer assigns itself all partitions that there are, and only whole topics can be missing.
+    Without a group the consumer assigns itself all existing partitions, so only whole topics can be missing.
     """
 
     def __init__(self, topics: Sequence[Topic], group: str | None, *, needed: Sequence[Topic] = ()) -> None:
@@ -81,17 +81,17 @@ class TopicWatch:
         self._wrong: dict[str, str] = {}
         self._unconsumed: dict[str, str] = {}
         self._unknown_since: float | None = None
-        """Since when nobody can say which partitions the group's members have."""
+        """Since when the assignment of the group's members is unknown (monotonic seconds)."""
         self._log = get_logger("chassis.topics").bind(group=group)
         for name in self._names:
             TOPIC_UNAVAILABLE.labels(name).set(0)
 
     def problem(self) -> str | None:
-        """What is wrong with the topics, in words."""
+        """What is wrong with the topics, as text; None if nothing is."""
         return "; ".join(self._wrong.values()) or None
 
     async def look(self, consumer: AIOKafkaConsumer, *, at_once: bool = False) -> Mapping[str, TopicState] | None:
-        """Ask the cluster if it is time to; returns its topics, or None where nothing was learned."""
+        """Ask the cluster if a check is due; returns its topics, or None if there is no new information."""
         self._listen(consumer)
         now = time.monotonic()
         if now < self._due_at and not at_once:
@@ -101,11 +101,11 @@ class TopicWatch:
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 there = await describe_topics(consumer._client, self._names)
         except (KafkaError, OSError, TimeoutError) as error:
-            # While Kafka is away nothing is learned of the topics; that it is away is said elsewhere.
+            # While Kafka is unavailable the topics are unknown; other checks report the outage.
             self._log.debug(KafkaEvent.TOPICS_NOT_DESCRIBED, error=repr(error))
             return None
         if not there.keys() <= consumer._client.cluster.topics():
-            # It is back: the group's leader shares it out as soon as its own client knows.
+            # The topic exists again: the group's leader assigns it as soon as its own client knows.
             consumer._client.force_metadata_update()
         wrong = missing(self._must_exist, there)
         if self._group is not None:
@@ -122,12 +122,14 @@ class TopicWatch:
             consumer._client.cluster.add_listener(self._on_metadata)
 
     def _on_metadata(self, cluster: Any) -> None:
-        # The client asks at once when a broker no longer knows a partition.
+        # The client updates its metadata at once when a broker does not know a partition.
         if not self._names <= cluster.topics():
             self._due_at = 0.0
 
     def _not_consumed(self, there: Mapping[str, TopicState], assigned: Partitions | None) -> dict[str, str]:
-        """What is wrong with who has which partitions; as before, where that is not known and was a moment ago."""
+        """The topics that are not consumed; the previous result if the assignment has been unknown only for a short
+        time.
+        """
         if assigned is not None:
             self._unknown_since = None
             return unconsumed(self._topics, there, assigned)
@@ -142,7 +144,7 @@ class TopicWatch:
     async def _assigned(
         self, consumer: AIOKafkaConsumer, there: Mapping[str, TopicState], group: str
     ) -> Partitions | None:
-        """The partitions that the group's members have; None while they are shared out anew, or nobody can say it."""
+        """The partitions assigned to the group's members; None during a rebalance, or if they are unknown."""
         own: Partitions = consumer.assignment()
         consumed = (topic.name for topic in self._topics if topic.name in there)
         if {TopicPartition(name, number) for name in consumed for number in there[name].partitions} <= own:
@@ -151,7 +153,7 @@ class TopicWatch:
             async with asyncio.timeout(GROUP_LIMIT_S):
                 return await _described(consumer, own, group)
         except (KafkaError, OSError, TimeoutError) as error:
-            # What was learned of the topics holds all the same: without it nothing would be consumed.
+            # The state of the topics is valid all the same: without it nothing would be consumed.
             self._log.debug(KafkaEvent.GROUP_NOT_DESCRIBED, error=repr(error))
             return None
 
@@ -167,7 +169,7 @@ class TopicWatch:
 
 
 async def _described(consumer: AIOKafkaConsumer, own: Partitions, group: str) -> Partitions | None:
-    """What the group's coordinator says of its members' partitions. Raises KafkaError."""
+    """The partitions of the group's members, from its coordinator; None during a rebalance. Raises KafkaError."""
     coordinator: Any = consumer._coordinator
     if coordinator.coordinator_id is None:
         return None

@@ -1,4 +1,4 @@
-"""The topics of the cluster: required at start, created where they are missing, and the admin client for both."""
+"""The topics of the cluster: checked at start, created if missing; and the admin client for both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from contracts.topics import PARTITIONS, Topic
 
 START_LIMIT_S = 30.0
 PAUSE_S = 0.2
-"""Between two tries: where the broker that was asked went away, another may be there."""
+"""Pause between two attempts, in seconds: another broker may answer the next one."""
 
 
 async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
@@ -46,7 +46,7 @@ async def _topics_there(bootstrap_servers: str) -> set[str]:
 
 @asynccontextmanager
 async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client; waits for a broker. The caller bounds the time."""
+    """An admin client; waits until a broker answers. The caller sets the time limit."""
     client = await retry(lambda: _started(bootstrap_servers), KafkaError, pause_s=PAUSE_S)
     try:
         yield client
@@ -65,7 +65,7 @@ async def _started(bootstrap_servers: str) -> AIOKafkaAdminClient:
 
 
 async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:
-    """Create what is missing; returns what happened to each topic: "created", "exists", or the cluster's refusal."""
+    """Create missing topics; returns "created", "exists", or the name of the cluster's error, by topic."""
     async with admin(bootstrap_servers) as client:
         there = set(await client.list_topics())
         outcome = {topic.name: "exists" for topic in topics if topic.name in there}
