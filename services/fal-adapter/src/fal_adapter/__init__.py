@@ -1,1 +1,1 @@
-"""fal.ai behind the provider port."""
+"""The fal.ai implementation of the provider port."""

@@ -8,7 +8,7 @@ from fal_adapter.settings import FalSettings
 
 
 def main() -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is stopped."""
     run_service("fal-adapter", FalSettings, app)
 
 

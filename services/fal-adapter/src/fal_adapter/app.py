@@ -1,4 +1,4 @@
-"""The fal adapter, wired."""
+"""Composition of the fal adapter."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fal_adapter.settings import FalSettings
 
 PROBE_ENDPOINT = "fal-ai/stable-audio-25/text-to-audio"
 RESULTS_KEPT_S = 3_600.0
-"""fal keeps a small result for an hour: https://fal.ai/docs/inference-api/queue/result."""
+"""Seconds that fal keeps a small result: https://fal.ai/docs/inference-api/queue/result."""
 
 
 @asynccontextmanager
 async def app(settings: FalSettings, runtime: Runtime) -> AsyncIterator[None]:
     """Run the adapter for as long as the block lasts. Raises CannotStart."""
-    # The SDK reads its hosts from the environment when it is imported; by now `.env` is in there.
+    # The SDK reads its hosts from the environment when it is imported; `.env` has been loaded by now.
     from fal_adapter.output_hosts import output_hosts
     from fal_adapter.provider import fal_provider
     from fal_adapter.transport import sdk_version

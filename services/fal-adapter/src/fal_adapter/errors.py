@@ -1,9 +1,9 @@
-"""What fal's errors mean: flat ones of its infrastructure, listed ones of the models, and those of proxies before it.
+"""The meaning of fal's errors: flat errors of its infrastructure, error lists of models, and errors of proxies.
 
-Source: fal's pages on request errors, model errors and request headers. Types come first, because a status alone
-misleads: a 400 may be the provider's fault, and a 504 the start deadline that Segue itself set. Some types only say
-that somebody else's service answered; of those, and of what has no type, the words count where they name a caller's
-mistake.
+Sources: fal's pages on request errors, model errors and request headers. The error type comes first, because a status
+alone misleads: a 400 may be the provider's fault, and a 504 may be the start deadline that Segue itself set. Some types
+say only that another service answered. For those, and for errors without a type, the message counts if it names a
+mistake of the caller.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from contracts.failures import FAILURES, FailureKind
 _TIMEOUT_TYPE: Final = ("x-fal-request-timeout-type", "user")
 
 _ABOUT_WEBHOOK: Final = r"(?:query\.|header\.)?fal_webhook(?:\..*)?"
-"""Where the address for callbacks goes; a `webhook` in the body is an input of the model's."""
+"""Where fal names the callback URL; a `webhook` in the body is an input of the model."""
 
 CALLERS_TYPES: Final = frozenset(
     {
@@ -53,7 +53,7 @@ CALLERS_TYPES: Final = frozenset(
         *("archive_file_count_below_minimum", "archive_file_count_exceeds_maximum"),
     }
 )
-"""Types that fal documents for an input that a model cannot take, and Pydantic's for the same.
+"""Types that fal documents for invalid input of a model, and Pydantic's types for the same.
 
 Sources: https://fal.ai/docs/documentation/model-apis/errors, https://docs.pydantic.dev/latest/errors/validation_errors/
 """
@@ -93,10 +93,10 @@ FAL_ROWS: Final = (
     Row(
         FailureKind.INSUFFICIENT_BALANCE, status=(400, 499), says="exhausted balance|user is locked|top up your balance"
     ),
-    # A firewall before fal may dislike one caller's words; that says nothing of the key.
+    # A firewall in front of fal may refuse the content of one request; that says nothing about the key.
     Row(FailureKind.UNKNOWN, status=403, page=True),
     Row(FailureKind.FORBIDDEN, status=403, says=ABOUT_ACCESS, yields=True),
-    # What is said to one caller for reasons of its own shuts the endpoint for nobody.
+    # A refusal for one caller's own reasons does not close the endpoint for others.
     Row(FailureKind.UNKNOWN, status=403, yields=True),
     Row(FailureKind.MODEL_NOT_FOUND, status=404, says=ABOUT_MODEL),
     Row(FailureKind.UNKNOWN, status=404, yields=True),
@@ -118,7 +118,7 @@ _TOO_EARLY: Final = re.compile(
     r"|\b(?:request|result|response|output|job|run|task) is (?:in progress|in (?:the )?queue|processing|pending)\b",
     re.IGNORECASE,
 )
-"""How fal answers who asks for a result too early, with a 400."""
+"""fal's answer, with a 400, to a request for a result that is not ready."""
 
 ENDED_WITHOUT_A_RUN: Final = frozenset(
     {
@@ -127,11 +127,11 @@ ENDED_WITHOUT_A_RUN: Final = frozenset(
         ("runner_server_error", 500),
     }
 )
-"""Types with their statuses that, as the answer to a submit, prove that no run is left behind it that could be billed.
+"""Pairs of error type and status that, as the answer to a submit, prove that there is no billable run.
 
-Such an answer is given when a request has failed, after all of fal's own tries. By the first two, no runner has had it;
-after the third it is not tried again, and a 5xx is not billed
-(https://fal.ai/docs/documentation/serverless/reliability/retries). The table in `docs/providers.md` has the others.
+fal gives such an answer when a request has failed after all of its own retries. With the first two, no runner received
+the request; after the third there is no retry, and a 5xx is not billed
+(https://fal.ai/docs/documentation/serverless/reliability/retries). The table in `docs/providers.md` lists the others.
 """
 
 _OF_OTHERS: Final = frozenset(
@@ -144,7 +144,7 @@ _OF_OTHERS: Final = frozenset(
         FailureKind.CALLBACK_REFUSED,
     }
 )
-"""What a run cannot have failed by, once accepted: said of one, it is about a service that fal's model asked."""
+"""Failure kinds that an accepted run cannot have: they refer to another service that the model called."""
 
 
 def fal_failure(
@@ -152,7 +152,7 @@ def fal_failure(
 ) -> Failure:
     """The failure that an answer shows.
 
-    `error_type` and `error` are what a status said of it, where there was one; `echoed` is what the caller wrote.
+    `error_type` and `error` come from the run's status, if it had any; `echoed` is text that the caller wrote.
     """
     document = answer.document()
     details = listed_errors(document)
@@ -174,10 +174,10 @@ def fal_failure(
 
 
 def run_failure(answer: Answer, status: Mapping[str, JsonValue], echoed: Sequence[str] = ()) -> Failure:
-    """The failure of an accepted run, by its status and the answer to the question for its result.
+    """The failure of an accepted run, from its status and the answer to the request for its result.
 
-    What a model was told by a service of its own, "invalid API key" say, is not told to us; whatever the status, its
-    words may name the caller's mistake.
+    An error that the model received from a service of its own, as "invalid API key", does not concern Segue's key.
+    Whatever the status, the message may name a mistake of the caller.
     """
     failure = fal_failure(answer, status.get("error_type"), status.get("error"), echoed)
     if failure.kind not in _OF_OTHERS:
@@ -186,11 +186,11 @@ def run_failure(answer: Answer, status: Mapping[str, JsonValue], echoed: Sequenc
 
 
 def tells_of_failure(answer: Answer, failure: Failure, echoed: Sequence[str] = ()) -> bool:
-    """Whether an error in the place of a result says itself that the run failed, of which it shows `failure`.
+    """Whether an error received in place of a result proves that the run failed, with `failure` as the reason.
 
-    So does the typed list of a model, a type of fal's infrastructure with a status that fal gives it, the header of the
-    start deadline, and what names a caller's mistake. A status alone says nothing, nor does a page, nor the id that
-    every answer of fal's has: it may as well be the question that failed.
+    Proof is a model's typed error list, a type of fal's infrastructure with a status that belongs to it, the header of
+    the start deadline, or a message that names the caller's mistake. A status alone, an HTML page or the request id
+    that every answer of fal has prove nothing: the request for the result may have failed instead.
     """
     if is_page(answer):
         return False
@@ -210,32 +210,32 @@ def _kind_said(answer: Answer, echoed: Sequence[str]) -> FailureKind | None:
 
 
 def is_page(answer: Answer) -> bool:
-    """Whether the body is a page, as proxies send it."""
+    """Whether the body is an HTML page, as proxies send it."""
     return Evidence(answer.text).is_page
 
 
 def is_too_early(answer: Answer) -> bool:
-    """Whether the answer says that the result is not there yet."""
+    """Whether the answer says that the result is not ready yet."""
     said = texts_in(answer.document()) or (answer.text,)
     return any(_TOO_EARLY.search(text[:1000]) for text in said)
 
 
 def is_typed_by_model(answer: Answer) -> bool:
-    """Whether the error is in the list form that models answer in, and not fal's queue."""
+    """Whether the error has the list form that models use, and not the form of fal's queue."""
     return any(_texts([item.get("type")]) for item in listed_errors(answer.document()))
 
 
 def ended_without_a_run(answer: Answer) -> bool:
-    """Whether fal itself says, by body and header alike, that the submit has failed and left no run behind."""
+    """Whether fal says, in body and header alike, that the submit has failed and left no run."""
     if answer.status == 504 and answer.headers.get(_TIMEOUT_TYPE[0]) == _TIMEOUT_TYPE[1]:
-        # The start deadline has passed before any runner began: "never" tried again, and not billed.
+        # The start deadline passed before a runner began; fal never retries that, and does not bill it.
         return True
     error_type = answer.document().get("error_type")
     return is_own_word(answer) and isinstance(error_type, str) and (error_type, answer.status) in ENDED_WITHOUT_A_RUN
 
 
 def is_own_word(answer: Answer) -> bool:
-    """Whether an error has a type of fal's, which its header bears out, or at least its id."""
+    """Whether an error has one of fal's types that its header confirms, or at least fal's request id."""
     error_type = answer.document().get("error_type")
     header = answer.headers.get("x-fal-error-type")
     return isinstance(error_type, str) and (
@@ -244,7 +244,7 @@ def is_own_word(answer: Answer) -> bool:
 
 
 def _code_in(document: dict[str, JsonValue]) -> str | None:
-    """The code of an error that a model passes on as an object, such as {"status": "bad_prompt", "message": …}."""
+    """The code of an error that a model passes on as an object, as {"status": "bad_prompt", "message": …}."""
     passed_on = next((each for name in ("detail", "error") if isinstance(each := document.get(name), dict)), {})
     return next(iter(_texts([passed_on.get(name) for name in ("status", "code", "type", "name")])), None)
 

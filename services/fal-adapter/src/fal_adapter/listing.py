@@ -1,4 +1,4 @@
-"""fal's list of past requests, read page by page. Pure."""
+"""Reading fal's list of past requests, page by page. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PAGE: Final = 100
 
 
 def listing_query(endpoint: str, lost: Sequence[LostSubmission], cursor: str | None = None) -> dict[str, str]:
-    """What to ask fal's platform API for.
+    """The query for fal's platform API.
 
-    There is no `end`: fal does not say that it goes by the time of sending, and what ends late must not be missed.
+    It has no `end`: fal does not document that it refers to the submit time, and a run that ends late must be found.
     """
     start, _ = window(lost)
     query = {"endpoint_id": endpoint, "start": start.isoformat(), "expand": "payloads", "limit": str(PAGE)}
@@ -29,7 +29,7 @@ def listing_query(endpoint: str, lost: Sequence[LostSubmission], cursor: str | N
 
 
 def next_cursor(answer: Answer) -> str | NoAnswer | None:
-    """Where the list goes on, as `Page.beyond` says."""
+    """The cursor of the next page, with the meaning of `Page.beyond`."""
     document = answer.document()
     cursor, more = document.get("next_cursor"), document.get("has_more")
     if more is False or (more is None and cursor is None):
@@ -38,12 +38,12 @@ def next_cursor(answer: Answer) -> str | NoAnswer | None:
 
 
 def read_page(done: Exchange, endpoint: str) -> Page | NoAnswer:
-    """One page of the list of an endpoint's requests; NoAnswer where the answer is none."""
+    """One page of the list of an endpoint's requests; NoAnswer if the answer is not such a page."""
     items = done.answer.document().get("items") if done.answer is not None and done.answer.ok else None
     if done.answer is None or not isinstance(items, list):
         return no_answer(done)
     if not done.answer.complete:
-        # A run that was left out is not one that does not exist.
+        # A run that is missing from a truncated list may still exist.
         return NoAnswer("fal's list is too large to be read whole")
     runs = tuple(run for item in items if (run := _listed(item, endpoint)) is not None)
     return Page(runs, next_cursor(done.answer))

@@ -1,4 +1,4 @@
-"""fal.ai behind the provider port."""
+"""The fal.ai implementation of the provider port."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ from fal_adapter.transport import FalClient, fal_client, origin, queue_origins
 FAL_API_URL: Final = "https://api.fal.ai"
 ASK_TIMEOUT_S: Final = 15.0
 LOOK_TIMEOUT_S: Final = 4.0
-"""Seconds for the one look that follows upon a submit; less than what a submit may take beyond its time."""
+"""Time limit of the one status request after a submit, in seconds; below the time a submit may exceed its limit by."""
 MIN_START_S: Final = 1.5
-"""The SDK refuses a start deadline of a second or less."""
+"""In seconds. The SDK refuses a start deadline of a second or less."""
 
 _ENDPOINT: Final = re.compile(
     r"(?:(?:workflows|comfy)/)?(?!workflows/|comfy/)[\w-][\w.-]*(?:/[\w-][\w.-]*){1,9}", re.ASCII
@@ -62,7 +62,7 @@ _ENDPOINT: Final = re.compile(
 
 
 class FalProvider:
-    """The port on fal's queue; made by `fal_provider`."""
+    """The provider port for fal's queue; created by `fal_provider`."""
 
     def __init__(self, client: FalClient, api_url: str | None, submit_timeout_s: float) -> None:
         self._client, self._api_url = client, api_url.rstrip("/") if api_url else None
@@ -71,11 +71,11 @@ class FalProvider:
 
     @property
     def name(self) -> Literal["fal"]:
-        """Which provider it is."""
+        """The name of the provider."""
         return "fal"
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """One POST to the queue, with the start deadline and the attempt's id as a tag."""
+        """Send one POST to the queue, with the start deadline and the attempt's id as a tag."""
         if (wrong := _unsendable(submission)) is not None:
             return Refused(wrong)
         call = self._client.submit(
@@ -85,7 +85,7 @@ class FalProvider:
             start_timeout=max(submission.start_within_s, MIN_START_S),
             headers={
                 "X-Fal-Tags": f"segue-attempt={submission.attempt_id}",
-                # Segue says which model made something, so another one in its stead is none of fal's business.
+                # Segue reports which model made an output, so fal must not substitute another one.
                 "x-app-fal-disable-fallback": "true",
             },
         )
@@ -102,24 +102,24 @@ class FalProvider:
         return outcome if known is None else Accepted(known)
 
     async def check(self, run: Run) -> CheckOutcome:
-        """One GET of the status and, once it is complete, one of the result."""
+        """Send one GET for the status and, once it is complete, one for the result."""
         handle = self._handle(run.endpoint, run.ref)
         outcome = status_outcome(await exchange(handle.status(), ASK_TIMEOUT_S))
         if not isinstance(outcome, Answer):
             return outcome
-        # The handle's own get() would poll the status again first, and without end.
+        # The handle's own get() would first poll the status again, without a limit.
         done = await exchange(self._client.http.get(handle.response_url), ASK_TIMEOUT_S)
         return result_outcome(outcome, done, run.modality, dict(run.arguments))
 
     async def cancel(self, run: Run) -> CancelOutcome:
-        """One PUT; a run that has started may finish all the same."""
+        """Send one PUT. A run that has started may finish all the same."""
         handle = self._handle(run.endpoint, run.ref)
         return cancel_outcome(await exchange(handle.cancel(), ASK_TIMEOUT_S))
 
     async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
-        """Each endpoint's list of past requests; its silence proves nothing at once.
+        """Search each endpoint's list of past requests. A missing run proves nothing by itself.
 
-        fal does not say that it lists runs which have not ended. Without the platform's API none is to be found.
+        fal does not document that it lists runs which have not ended. Without the platform API no run is found.
         """
         if self._api_url is None:
             return without_answer(lost, NoAnswer("fal's platform API is switched off; its listing cannot be asked"))
@@ -132,13 +132,13 @@ class FalProvider:
         return dict(ChainMap(*await asyncio.gather(*walks)))
 
     def read_callback(self, body: str) -> Callback | None:
-        """What a webhook's body says; it asks nobody."""
+        """The contents of a callback's body; sends no request."""
         return read_callback(body)
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
-        """Ask what the endpoint costs; without the platform's API, ask for a run that does not exist.
+        """Request the price of the endpoint; without the platform API, request a run that does not exist.
 
-        The queue takes some questions without any key, so only the price proves that the key is good.
+        The queue answers some requests without a key, so only the price proves that the key is valid.
         """
         if self._api_url is None:
             if (wrong := _wrong_endpoint(endpoint)) is not None:
@@ -155,9 +155,9 @@ class FalProvider:
         return read_page(await exchange(call, ASK_TIMEOUT_S), endpoint)
 
     async def _known_all_the_same(self, endpoint: str, answer: Answer | None) -> ProviderRef | None:
-        """The run that fal knows by the id of a submit it has answered with a 5xx, if there is one.
+        """The run that fal knows by the id in a 5xx answer to its submit; None if there is none.
 
-        Every answer of fal's own has such an id. That fal knows none by it proves nothing by itself.
+        Every answer of fal has such an id. An id that fal does not know proves nothing by itself.
         """
         if answer is None or answer.status < 500:
             return None
@@ -181,7 +181,7 @@ class FalProvider:
         return ProviderRef(ref.request_id, {name: getattr(handle, name) for name in URL_NAMES})
 
     def _handle(self, endpoint: str, ref: ProviderRef) -> AsyncRequestHandle:
-        """The SDK's handle on a run, by the URLs that fal gave; a URL of a foreign host gives way to one of our own."""
+        """The SDK's handle for a run, with the URLs that fal returned; a URL of another host is replaced."""
         built = AsyncRequestHandle.from_request_id(self._client.http, endpoint, ref.request_id)
         urls = {name: ref.urls.get(name, "") for name in URL_NAMES}
         trusted = {name: url for name, url in urls.items() if origin(url) in self._origins}
@@ -198,10 +198,10 @@ class FalProvider:
 async def fal_provider(
     key: str, *, api_url: str | None = FAL_API_URL, submit_timeout_s: float = 30.0
 ) -> AsyncIterator[FalProvider]:
-    """fal behind the port, for one event loop; its connections are closed at the end of the block.
+    """The provider port for fal, for one event loop; its connections are closed at the end of the block.
 
-    `api_url` is the base of fal's platform API, which knows prices and past requests. Raises ValueError for a key that
-    cannot be one.
+    `api_url` is the base of fal's platform API, which returns prices and past requests. Raises ValueError if the key is
+    malformed.
     """
     async with fal_client(checked_key(key), submit_timeout_s, ASK_TIMEOUT_S) as client:
         yield FalProvider(client, api_url, submit_timeout_s)

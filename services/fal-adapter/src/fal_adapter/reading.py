@@ -1,6 +1,6 @@
-"""What fal's answers say about a run. Pure.
+"""Reading fal's answers about a run. Pure.
 
-A run that failed is COMPLETED like any other; what went wrong is the answer to the question for its result.
+A run that failed is COMPLETED like any other; the error is in the answer to the request for its result.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 def is_request_id(value: JsonValue) -> TypeGuard[str]:
-    """Whether this can be the id of a request, and nothing else in a URL."""
+    """Whether this is the id of a request, and safe as a part of a URL."""
     return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
 
 
 def ref_of(answer: Answer) -> ProviderRef | None:
-    """The run that the answer to a submit names, with the URLs as they were given."""
+    """The run that the answer to a submit names, with the URLs as returned; None if it names none."""
     document = answer.document()
     request_id = document.get("request_id")
     if not is_request_id(request_id):
@@ -59,7 +59,7 @@ def ref_of(answer: Answer) -> ProviderRef | None:
 
 
 def status_outcome(done: Exchange) -> CheckOutcome | Answer:
-    """How a run stands; the answer itself where it has ended, and its result says how."""
+    """The state of a run; the answer itself if the run has ended, since only its result tells how."""
     answer = done.answer
     if answer is None:
         return no_answer(done)
@@ -81,12 +81,12 @@ def status_outcome(done: Exchange) -> CheckOutcome | Answer:
 
 
 def result_outcome(status: Answer, done: Exchange, modality: Modality, asked: JsonValue = None) -> CheckOutcome:
-    """How a completed run ended, by its status and the answer to the question for its result.
+    """How a completed run ended, from its status and the answer to the request for its result.
 
-    That it failed is taken from what only fal or its model says: an error in the status, the typed list of a model, a
-    type of fal's own, words or a status that name the caller's mistake. Any other answer concerns the question, and is
-    no verdict: the result is asked for again. What was `asked` for may come back in the result, and is no output;
-    repeated by an error, it is not fal's word.
+    A failure is concluded only from what fal or its model says: an error in the status, a model's typed error list, a
+    type of fal's own, or a message or status that names the caller's mistake. Any other error concerns the request
+    itself, and the result is requested again. Text that was `asked` for may be repeated in the result, where it is no
+    output, or in an error, where it is not fal's statement.
     """
     answer = done.answer
     if answer is None:
@@ -108,16 +108,16 @@ def result_outcome(status: Answer, done: Exchange, modality: Modality, asked: Js
 
 
 def _not_told(done: Exchange) -> NoAnswer:
-    """The question for the result of a run that has finished has failed, and not the run."""
+    """The request for the result of a finished run has failed, not the run."""
     return replace(no_answer(done), finished=True)
 
 
 def _produced(
     done: Exchange, answer: Answer, modality: Modality, asked: JsonValue, *, failed: bool
 ) -> CheckOutcome | None:
-    """What a result holds; None where fal said that the run failed, and it holds nothing."""
+    """The outputs of a result; None if fal reported a failure and there are no outputs."""
     if answer.body.strip() and not answer.is_json:
-        # A page of somebody on the way: the result is another one.
+        # An HTML page of a proxy is not the result.
         return _not_told(done)
     result = answer.json()
     outcome = read_outputs(result, modality, raw_text(answer.text), asked)
@@ -140,13 +140,13 @@ def _is_status(document: dict[str, JsonValue]) -> bool:
 
 
 def read_callback(body: str) -> Callback | None:
-    """What fal's webhook is about. It calls once a run has ended; what it says of the result is left aside."""
+    """The run that fal's callback is about. It is sent once a run has ended; its result is not used."""
     request_id = json_object(body).get("request_id")
     return Callback(ProviderRef(request_id, {}), over=True) if is_request_id(request_id) else None
 
 
 def cancel_outcome(done: Exchange) -> CancelOutcome:
-    """What came of a cancel. Only a run that was taken out of the queue is known to be free."""
+    """The result of a cancel. Only a run that was removed from the queue is known to be free."""
     answer = done.answer
     if answer is None:
         return no_answer(done)

@@ -1,4 +1,4 @@
-"""What the fal adapter reads from its environment."""
+"""The settings of the fal adapter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chassis.settings.types import HeaderSecret, HostName, HttpUrl
 
 
 class FalSettings(AdapterSettings):
-    """The fal adapter's own settings; FAL_RUN_HOST and FAL_QUEUE_RUN_HOST are only checked here: its SDK reads them."""
+    """The fal adapter's own settings. FAL_RUN_HOST and FAL_QUEUE_RUN_HOST are only checked here; the SDK reads them."""
 
     fal_key: HeaderSecret = Field(
         validation_alias=AliasChoices("FAL_KEY", "FAL_API_KEY"),

@@ -1,4 +1,4 @@
-"""fal's SDK with its traps disarmed: one POST a submit, connections for hundreds of calls, and an end to both."""
+"""fal's SDK without hidden retries: one POST for each submit, hundreds of connections, and time limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adapter_kit.http.transport import RecordingTransport
 
 
 class FalClient(AsyncClient):
-    """The SDK's client over connections that somebody else opens and closes."""
+    """The SDK's client, with connections that the caller opens and closes."""
 
     def __init__(self, key: str, http: httpx.AsyncClient) -> None:
         super().__init__(key=key)
@@ -23,23 +23,23 @@ class FalClient(AsyncClient):
 
     @property
     async def _client(self) -> httpx.AsyncClient:
-        # The SDK awaits this wherever it sends something; its own has 100 connections and cannot be closed.
+        # The SDK awaits this wherever it sends a request; its own client has 100 connections and cannot be closed.
         return self.http
 
 
 @asynccontextmanager
 async def fal_client(key: str, submit_timeout_s: float, ask_timeout_s: float) -> AsyncIterator[FalClient]:
-    """A client for one event loop. Switches off the SDK's retries for the whole process, for they repeat paid POSTs."""
+    """A client for one event loop. Turns off the SDK's retries in the whole process, as they repeat paid POSTs."""
     sdk.MAX_ATTEMPTS = 1
     wire = RecordingTransport((key, key.rpartition(":")[2]), submit_timeout_s, ask_timeout_s)
     headers = {"Authorization": f"Key {key}", "User-Agent": sdk.USER_AGENT}
-    # The SDK's own way to fal's second domain stays: it takes it only where no connection could be made.
+    # The SDK's failover to fal's second domain stays: it is used only if no connection could be made.
     async with httpx.AsyncClient(transport=sdk.AsyncBackupDomainTransport(transport=wire), headers=headers) as http:
         yield FalClient(key, http)
 
 
 def queue_origins() -> frozenset[str]:
-    """Where fal's queue may be asked: its own origin, and that of its second domain. No other one gets the key."""
+    """The origins of fal's queue: its own, and that of its second domain. The key is sent to no other origin."""
     own = httpx.URL(sdk.QUEUE_URL_FORMAT)
     second = sdk._BACKUP_DOMAINS.get(own.host)
     urls = [own, *([own.copy_with(host=second)] if second else [])]
@@ -47,7 +47,7 @@ def queue_origins() -> frozenset[str]:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL, to be compared; empty where it has none, or holds credentials."""
+    """Scheme, host and port of a URL, for comparison; empty if there is no host, or if the URL has credentials."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -60,5 +60,5 @@ def origin(url: str) -> str:
 
 
 def sdk_version() -> str:
-    """The version of the SDK that is installed."""
+    """The installed version of the SDK."""
     return version("fal-client")

@@ -1,1 +1,1 @@
-"""Replicate behind the provider port."""
+"""The Replicate implementation of the provider port."""

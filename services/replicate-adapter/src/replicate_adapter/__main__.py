@@ -8,7 +8,7 @@ from replicate_adapter.settings import ReplicateSettings
 
 
 def main() -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is stopped."""
     run_service("replicate-adapter", ReplicateSettings, app)
 
 

@@ -1,4 +1,4 @@
-"""The Replicate adapter, wired."""
+"""Composition of the Replicate adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from replicate_adapter.transport import sdk_version
 
 PROBE_ENDPOINT = "stability-ai/stable-audio-2.5"
 RESULTS_KEPT_S = 3_600.0
-"""Replicate removes a prediction's output and files after an hour: https://replicate.com/docs/topics/predictions/data-retention."""
+"""Seconds after which Replicate deletes outputs: https://replicate.com/docs/topics/predictions/data-retention."""
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""What Replicate's errors mean: those of its API, in problem-details form, and those that a failed prediction tells.
+"""The meaning of Replicate's errors: problem documents of its API, and the errors of failed predictions.
 
-Source: Replicate's pages on its HTTP API and on error codes; "(E005)" and "(E006)" are from the field. A prediction's
-error is mostly what the model's own code raised, so that its words count where they name a caller's mistake.
+Sources: Replicate's pages on its HTTP API and on error codes; "(E005)" and "(E006)" were observed. The error of a
+prediction is mostly an exception of the model's own code, so its message counts if it names a mistake of the caller.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ API_ROWS: Final = (
     Row(FailureKind.INSUFFICIENT_BALANCE, status=402),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=403, says=_BILLING),
     Row(FailureKind.INSUFFICIENT_BALANCE, status=(400, 499), says="insufficient credit"),
-    # A firewall before Replicate may dislike one caller's words; that says nothing of the token.
+    # A firewall in front of Replicate may refuse the content of one request; that says nothing about the token.
     Row(FailureKind.UNKNOWN, status=403, page=True),
     Row(FailureKind.FORBIDDEN, status=403, says=ABOUT_ACCESS, yields=True),
-    # What is said to one caller for reasons of its own shuts the endpoint for nobody.
+    # A refusal for one caller's own reasons does not close the endpoint for others.
     Row(FailureKind.UNKNOWN, status=403, yields=True),
     Row(FailureKind.MODEL_NOT_FOUND, status=404, says=ABOUT_MODEL),
     Row(FailureKind.UNKNOWN, status=404, yields=True),
@@ -58,7 +58,7 @@ API_ROWS: Final = (
     Row(FailureKind.INVALID_INPUT, status=413),
     Row(FailureKind.PROVIDER_ERROR, status=(500, 599), yields=True),
 )
-"""Answers of the API."""
+"""Errors of the API."""
 
 PREDICTION_ROWS: Final = (
     Row(FailureKind.CALLBACK_REFUSED, says=r"\bE4875\b"),
@@ -70,10 +70,10 @@ PREDICTION_ROWS: Final = (
     Row(FailureKind.PROVIDER_ERROR, says=r"director: unexpected error handling prediction"),
     Row(FailureKind.MODEL_ERROR, yields=True),
 )
-"""What `error` says of a prediction that failed; what has no row is the model's."""
+"""Errors of failed predictions; an error without a row here is a failure of the model."""
 
 LAST_LINES: Final = 3
-"""How many of a log's last lines are read where `error` says nothing: a model's exception is what it ends with.
+"""Number of last log lines that are read if `error` has no content: a model's log ends with its exception.
 
 Lines of progress bars are not counted.
 """
@@ -92,7 +92,7 @@ _NO_WORDS: Final = frozenset(
     returned non zero nonzero subprocess runtime value assertion http base sorry oops
     """.split()  # noqa: SIM905
 )
-"""Words of which an error may be made without saying anything: its logs are read then."""
+"""Words without content: if an error consists only of them, the logs are read."""
 _WORD: Final = re.compile(r"[a-z']+", re.IGNORECASE)
 _CODES: Final = re.compile(r"\bE\d{3,4}\b|(?<=[a-z])(?=[A-Z](?:rror|xception))|[_-]")
 _PROGRESS: Final = re.compile(
@@ -100,12 +100,12 @@ _PROGRESS: Final = re.compile(
     r"|^[\W\d]*$",
     re.IGNORECASE,
 )
-"""A line of a progress bar, as tqdm draws it."""
+"""A line of a progress bar, in the form of tqdm."""
 _PRINTED: Final = re.compile(r"\W*(?:\w+ ){0,2}(?:prompt|lyrics|input|text)\W+(.*)", re.IGNORECASE)
 
 
 def api_failure(answer: Answer, echoed: Sequence[str] = ()) -> Failure:
-    """The failure that an answer of the API shows; `echoed` is what the caller wrote."""
+    """The failure that an answer of the API shows; `echoed` is text that the caller wrote."""
     document = answer.document()
     title, detail = (
         value if isinstance(value, str) else "" for value in (document.get("title"), document.get("detail"))
@@ -127,9 +127,9 @@ def api_failure(answer: Answer, echoed: Sequence[str] = ()) -> Failure:
 
 
 def prediction_failure(error: JsonValue, logs: JsonValue = None, echoed: Sequence[str] = ()) -> Failure:
-    """The failure that a prediction tells by its `error`; where that says nothing, by the end of its logs.
+    """The failure of a prediction, from its `error` or, if that has no content, from the end of its logs.
 
-    `echoed` is what the caller wrote, which models print, too.
+    `echoed` is text that the caller wrote, which models print as well.
     """
     said = texts_in(error, echoed)
     message = error if isinstance(error, str) else "" if error is None else "; ".join(said) or str(error)
@@ -144,7 +144,7 @@ def prediction_failure(error: JsonValue, logs: JsonValue = None, echoed: Sequenc
 
 
 def _says_nothing(message: str) -> bool:
-    """Whether it tells of a failure, and of nothing else."""
+    """Whether the message reports a failure without any detail."""
     return len(message) <= 300 and all(word.lower() in _NO_WORDS for word in _WORD.findall(_CODES.sub(" ", message)))
 
 
@@ -155,7 +155,7 @@ def _last_lines(logs: JsonValue, echoed: Sequence[str]) -> tuple[str, ...]:
 
 
 def _prints(line: str, echoed: Sequence[str]) -> bool:
-    """Whether the model prints there what it was given, however short."""
+    """Whether the line repeats the caller's input, however short."""
     printed = _PRINTED.fullmatch(line)
     given = printed[1].strip(" '\"`") if printed else ""
     return bool(given) and any(given in each for each in echoed)
@@ -173,7 +173,7 @@ def _places(document: Mapping[str, JsonValue], detail: str) -> tuple[str, ...]:
 
 
 def _invalid_fields(document: dict[str, JsonValue]) -> tuple[str, ...]:
-    """What is wrong with single fields: in Replicate's own form, or in that of a model's server."""
+    """The errors of single fields, in Replicate's own form or in that of a model's server."""
     listed = document.get("invalid_fields")
     fields = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
     named = [[text for name in ("field", "description") if isinstance(text := item.get(name), str)] for item in fields]

@@ -1,4 +1,4 @@
-"""Replicate's list of predictions, read page by page. Pure."""
+"""Reading Replicate's list of predictions, page by page. Pure."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LIST: Final = "/v1/predictions"
 
 
 def first_page(lost: Sequence[LostSubmission]) -> str:
-    """Where the list begins: a path, for the SDK's cursor."""
+    """The first page of the list: a path, for the SDK's cursor."""
     after, before = window(lost)
     return f"{_LIST}?" + urlencode({"created_after": after.isoformat(), "created_before": before.isoformat()})
 
 
 def next_page(answer: Answer) -> str | NoAnswer | None:
-    """Where the list goes on, as `Page.beyond` says.
+    """The next page, with the meaning of `Page.beyond`.
 
-    Of the URL only the query is taken, and asked of the list we know: so the token stays with its host, and a slash or
-    a proxy's prefix about the path makes no difference.
+    Only the query of the returned URL is used, with the known path of the list. So the token is sent to its own host
+    only, and a trailing slash or a proxy's path prefix makes no difference.
     """
     url = answer.document().get("next", "")
     if url is None:
@@ -44,19 +44,19 @@ def next_page(answer: Answer) -> str | NoAnswer | None:
 
 
 def read_page(done: Exchange) -> Page | NoAnswer:
-    """One page of the list; NoAnswer where the answer is none."""
+    """One page of the list; NoAnswer if the answer is not such a page."""
     results = done.answer.document().get("results") if done.answer is not None and done.answer.ok else None
     if done.answer is None or not isinstance(results, list):
         return no_answer(done)
     if not done.answer.complete:
-        # A run that was left out is not one that does not exist.
+        # A run that is missing from a truncated list may still exist.
         return NoAnswer("the list of predictions is too large to be read whole")
     runs = tuple(run for item in results if isinstance(item, dict) and (run := _listed(item)) is not None)
     return Page(runs, next_page(done.answer))
 
 
 def name_in_list(endpoint: str) -> str:
-    """What the list calls an endpoint: the version, where it names one, else the model."""
+    """The endpoint as the list names it: the version if it has one, else the model."""
     model, _, version = endpoint.partition(":")
     return version or model
 

@@ -1,4 +1,4 @@
-"""Replicate behind the provider port."""
+"""The Replicate implementation of the provider port."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ _ENDPOINT: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[0-9a-f]{64})?", re.A
 
 
 class ReplicateProvider:
-    """The port on Replicate's predictions; made by `replicate_provider`."""
+    """The provider port for Replicate's predictions; created by `replicate_provider`."""
 
     def __init__(self, client: ReplicateClient, submit_timeout_s: float) -> None:
         self._client, self._submit_timeout_s = client, submit_timeout_s
 
     @property
     def name(self) -> Literal["replicate"]:
-        """Which provider it is."""
+        """The name of the provider."""
         return "replicate"
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """One POST, with a deadline after which Replicate itself stops the run.
+        """Send one POST, with a deadline after which Replicate itself stops the run.
 
-        Replicate has no deadline for the start alone, so the time for the start and that for the run make up one.
+        Replicate has no separate start deadline, so this one is the sum of the start deadline and the run deadline.
         """
         if (wrong := _unsendable(submission)) is not None:
             return Refused(wrong)
@@ -72,17 +72,17 @@ class ReplicateProvider:
         )
 
     async def check(self, run: Run) -> CheckOutcome:
-        """One GET of the prediction."""
+        """Send one GET for the prediction."""
         call = self._client.predictions.async_get(run.ref.request_id)
         return check_outcome(await exchange(call, ASK_TIMEOUT_S), run.modality, dict(run.arguments))
 
     async def cancel(self, run: Run) -> CancelOutcome:
-        """One POST that starts nothing."""
+        """Send one POST, which starts nothing."""
         call = self._client.predictions.async_cancel(run.ref.request_id)
         return cancel_outcome(await exchange(call, self._submit_timeout_s))
 
     async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
-        """The list of predictions. It shows each one as soon as it exists, so absence from the whole of it is proof."""
+        """Search the list of predictions. It shows each one as soon as it exists, so a missing one does not exist."""
         walks = [
             walk(group, taken, partial(self._page, first_page(group)), conclusive=True, called=name_in_list)
             for group in of_about_the_same_time(lost)
@@ -90,11 +90,11 @@ class ReplicateProvider:
         return dict(ChainMap(*await asyncio.gather(*walks)))
 
     def read_callback(self, body: str) -> Callback | None:
-        """What a webhook's body says; it asks nobody."""
+        """The contents of a callback's body; sends no request."""
         return read_callback(body)
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
-        """Ask whose token it is; the endpoint is not asked about."""
+        """Request the account of the token; the endpoint is not queried."""
         call = self._client.accounts.async_current()
         return probe_outcome(await exchange(call, ASK_TIMEOUT_S), api_failure)
 
@@ -115,9 +115,9 @@ class ReplicateProvider:
 async def replicate_provider(
     token: str, *, base_url: str = REPLICATE_URL, submit_timeout_s: float = 30.0
 ) -> AsyncIterator[ReplicateProvider]:
-    """Replicate behind the port, for one event loop; its connections are closed at the end of the block.
+    """The provider port for Replicate, for one event loop; its connections are closed at the end of the block.
 
-    `base_url` is without `/v1`. Raises ValueError for a token that cannot be one.
+    `base_url` is without `/v1`. Raises ValueError if the token is malformed.
     """
     async with replicate_client(checked_key(token), base_url, submit_timeout_s, ASK_TIMEOUT_S) as client:
         yield ReplicateProvider(client, submit_timeout_s)

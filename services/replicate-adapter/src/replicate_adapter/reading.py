@@ -1,6 +1,6 @@
-"""What Replicate's answers say about a run. Pure.
+"""Reading Replicate's answers about a run. Pure.
 
-They are read as they came, not as the SDK's models have them: those know neither `aborted` nor `data_removed`.
+They are read as JSON, not through the SDK's models, which lack `aborted` and `data_removed`.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ _OVER: Final = ("succeeded", "failed", "canceled", "aborted")
 
 
 def is_prediction_id(value: JsonValue) -> TypeGuard[str]:
-    """Whether this can be the id of a prediction, and nothing else in a URL."""
+    """Whether this is the id of a prediction, and safe as a part of a URL."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def ref_of(answer: Answer) -> ProviderRef | None:
-    """The run that the answer to a create names."""
+    """The run that the answer to a create names; None if it names none."""
     return ref_in(answer.document())
 
 
 def ref_in(prediction: dict[str, JsonValue]) -> ProviderRef | None:
-    """The run that a prediction is."""
+    """The run of a prediction; None if it has no valid id."""
     name, urls = prediction.get("id"), prediction.get("urls")
     if not is_prediction_id(name):
         return None
@@ -66,9 +66,10 @@ def ref_in(prediction: dict[str, JsonValue]) -> ProviderRef | None:
 
 
 def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -> CheckOutcome:
-    """How a run stands.
+    """The state of a run.
 
-    What was `asked` for may come back in the output, and is none; repeated by an error, it is not Replicate's word.
+    Text that was `asked` for may be repeated in the output, where it is no result, or in an error, where it is not
+    Replicate's statement.
     """
     echoed = strings_in(asked)
     answer = done.answer
@@ -88,7 +89,7 @@ def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -
             return _produced(prediction, modality, asked)
         case "failed":
             failure = prediction_failure(prediction.get("error"), prediction.get("logs"), _echoed(prediction, echoed))
-            # The time that a run took is billed, so one that never started is free.
+            # Replicate bills the run time, so a run that never started is free.
             return Broken(failure, may_have_cost=bool(prediction.get("started_at")))
         case "canceled":
             return Stopped(may_have_cost=True)
@@ -115,7 +116,7 @@ def _produced(prediction: dict[str, JsonValue], modality: Modality, asked: JsonV
 
 
 def _refusal(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> Failure | None:
-    """The caller's mistake that it names in the place of any output: in its error, its logs, or what should be it."""
+    """The caller's mistake that a prediction without output names in its error, its logs or its output field."""
     error, logs, output = (prediction.get(name) for name in ("error", "logs", "output"))
     told = [prediction_failure(said, logs, echoed) for said in (error, None) if said or logs]
     refused = [failure for failure in told if FAILURES[failure.kind].callers_fault]
@@ -123,14 +124,14 @@ def _refusal(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> Failure
 
 
 def read_callback(body: str) -> Callback | None:
-    """What Replicate's webhook is about: a prediction that has started, or one that is over."""
+    """The run that Replicate's callback is about: a prediction that has started or ended."""
     prediction = json_object(body)
     ref = ref_in(prediction)
     return Callback(ref, over=prediction.get("status") in _OVER) if ref is not None else None
 
 
 def cancel_outcome(done: Exchange) -> CancelOutcome:
-    """What came of a cancel. A run stopped before its start is `aborted`, and free."""
+    """The result of a cancel. A run stopped before its start is `aborted`, and free."""
     answer = done.answer
     if answer is None:
         return no_answer(done)

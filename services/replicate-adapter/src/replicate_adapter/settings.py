@@ -1,4 +1,4 @@
-"""What the Replicate adapter reads from its environment."""
+"""The settings of the Replicate adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicate's SDK with its traps disarmed: no hidden retries, no POST without a time-out, an end to each."""
+"""Replicate's SDK without hidden retries: a time-out on each POST, and connections that can be closed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from adapter_kit.http.transport import RecordingTransport
 
 
 class ReplicateClient(Client):
-    """The SDK's client over connections that somebody else opens and closes.
+    """The SDK's client, with connections that the caller opens and closes.
 
-    The SDK's own retry GETs, obey any Retry-After while somebody waits, and cannot be closed.
+    The SDK's own transport retries GETs, waits for any Retry-After, and cannot be closed.
     """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
@@ -39,5 +39,5 @@ async def replicate_client(
 
 
 def sdk_version() -> str:
-    """The version of the SDK that is installed."""
+    """The installed version of the SDK."""
     return version("replicate")
