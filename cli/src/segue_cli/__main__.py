@@ -1,4 +1,4 @@
-"""The `segue` command: what it can be asked for. Each command's work is in a module of its own, read when needed."""
+"""The `segue` command and its subcommands. The module of each subcommand is imported when it is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chassis.settings.env_file import BadEnvironment
 from contracts.text import escaped_line
 
 EXIT_SETTINGS: Final = 78
-"""As of a service: a setting is wrong, or what it names cannot be used."""
+"""As a service's exit code: a setting is wrong, or what it refers to cannot be used."""
 
 app = typer.Typer(
     name="segue",
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 
 class Providers(StrEnum):
-    """Who makes the music."""
+    """The providers to use."""
 
     SANDBOX = "sandbox"
     LIVE = "live"
@@ -110,7 +110,7 @@ def main() -> None:
     except BadEnvironment as error:
         print(f"segue: {escaped_line(str(error))}", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
-    except Exception as error:  # noqa: BLE001 - the last resort: a person at a terminal gets a line, not a traceback
+    except Exception as error:  # noqa: BLE001 - the last resort: the user gets one line, not a traceback
         _tell_unforeseen(error)
         sys.exit(1)
 

@@ -1,1 +1,1 @@
-"""The commands that ask a running Segue, or start a part of it: one module for each."""
+"""The subcommands that call a running Segue or start a part of it: one module for each."""

@@ -1,4 +1,4 @@
-"""Segue's REST API from the client's side, and its refusals as sentences."""
+"""A client of Segue's REST API that reports refusals as sentences."""
 
 from __future__ import annotations
 
@@ -40,71 +40,71 @@ _MEANINGS: Final[dict[str, str]] = {
 
 
 class ApiFailed(Exception):
-    """The API refused, or could not be reached; the text is for the person at the terminal."""
+    """The API refused or could not be reached; the text is for the user."""
 
 
 def address(option: str | None, folder: Path = FOLDER) -> str:
-    """Where the API is: as told, or SEGUE_API, or where `segue up` runs in this folder, or the default."""
+    """The API's base URL: the option, SEGUE_API, that of `segue up` in this folder, or the default, in this order."""
     told = option or os.environ.get(environment.API) or environment.read_env(folder / "up.env").get(environment.API)
     return (told or DEFAULT).rstrip("/")
 
 
 class Api:
-    """The calls that the command line makes; all raise ApiFailed."""
+    """The calls that the command line makes. Each raises ApiFailed."""
 
     def __init__(self, base: str, client: httpx.Client) -> None:
         self.base = base
         self._client = client
 
     def submit(self, request: Mapping[str, Any], key: str) -> dict[str, Any]:
-        """Ask for a track; `key` makes a repeat the same job."""
+        """Submit a request and return the job as JSON; a repeat with the same `key` returns the same job."""
         return self._json("POST", "/api/tracks", key=key, json=dict(request), headers={"Idempotency-Key": key})
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """One job."""
+        """One job, as JSON."""
         return self._json("GET", f"/api/jobs/{quote(job_id, safe='')}")
 
     def jobs(self, limit: int, status: str | None) -> list[dict[str, Any]]:
-        """The newest jobs."""
+        """The newest jobs, as JSON."""
         asked = {"limit": limit, **({"status": status} if status else {})}
         found: list[dict[str, Any]] = self._json("GET", "/api/jobs", params=asked)["jobs"]
         return found
 
     def log(self, job_id: str) -> list[dict[str, Any]]:
-        """What happened to a job so far, in order."""
+        """The entries of a job's log so far, in order."""
         entries: list[dict[str, Any]] = self._json("GET", f"/api/jobs/{quote(job_id, safe='')}/logs")["entries"]
         return entries
 
     def cancel(self, job_id: str, wait_s: int) -> dict[str, Any]:
-        """Stop a job, wait so many seconds for what comes of it, and return the job."""
+        """Cancel a job, wait up to `wait_s` seconds for the result, and return the job as JSON."""
         headers, timeout = {"Prefer": f"wait={wait_s}"}, wait_s + TIMEOUT_S
         return self._json("POST", f"/api/jobs/{quote(job_id, safe='')}/cancel", headers=headers, timeout=timeout)
 
     def attempts(self, limit: int, provider: str | None, *, ambiguous: bool) -> list[dict[str, Any]]:
-        """The newest attempts."""
+        """The newest attempts, as JSON."""
         asked = {"limit": limit, "ambiguous": ambiguous, **({"provider": provider} if provider else {})}
         found: list[dict[str, Any]] = self._json("GET", "/api/attempts", params=asked)["attempts"]
         return found
 
     def attempt(self, attempt_id: str) -> dict[str, Any]:
-        """One attempt."""
+        """One attempt, as JSON."""
         return self._json("GET", f"/api/attempts/{quote(attempt_id, safe='')}")
 
     def resolve(self, attempt_id: str, accepted: str | None) -> dict[str, Any]:
-        """Say that an attempt was accepted as this run, or never was; returns what follows from that."""
+        """Report that an attempt was accepted as this run, or was never accepted; returns the API's answer."""
         verdict = {"never_accepted": True} if accepted is None else {"accepted": accepted}
         return self._json("POST", f"/api/attempts/{quote(attempt_id, safe='')}/resolve", json=verdict)
 
     def collect(self, attempt_id: str) -> dict[str, Any]:
-        """Ask for an attempt's output to be fetched again; returns what follows from that."""
+        """Request that an attempt's output is fetched again; returns the API's answer."""
         return self._json("POST", f"/api/attempts/{quote(attempt_id, safe='')}/collect")
 
     def providers(self) -> dict[str, Any]:
-        """How each provider does."""
+        """The state of each provider, as JSON."""
         return self._json("GET", "/api/providers")
 
     def download(self, url: str, to: Path) -> int:
-        """Write one of the API's files to `to`, whole or not at all; returns its size in bytes."""
+        """Write one of the API's files to `to`, completely or not at all; returns its size in bytes."""
         to.parent.mkdir(parents=True, exist_ok=True)
         unfinished = to.with_name(f".{to.name}.part")
         try:
@@ -138,13 +138,13 @@ class Api:
 
 @contextmanager
 def connected(base: str) -> Iterator[Api]:
-    """The API at `base`, for the length of the block."""
+    """A client of the API at `base`, for the length of the block."""
     with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
         yield Api(base, client)
 
 
 def problem_in_words(answer: httpx.Response, api: str, *, key: str = "") -> str:
-    """A refusal: what it was, each field that is wrong, and what it means for the job and for the money."""
+    """A refusal as text: what it was, each field that is wrong, and what it means for the job and its cost."""
     try:
         document = answer.json()
     except ValueError:
@@ -162,7 +162,7 @@ def problem_in_words(answer: httpx.Response, api: str, *, key: str = "") -> str:
 
 
 def unreachable(api: str, error: Exception, *, key: str = "") -> str:
-    """No answer at all: what to do, and whether something may have been taken on."""
+    """A missing answer as text: what to do, and whether a job may have been created."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return f"No Segue answers at {api} ({error}). Start one with `segue up`, or say where it is with --api."
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):

@@ -1,4 +1,4 @@
-"""`segue artifacts`: the files that jobs made, and what of the store can go."""
+"""`segue artifacts`: the files that jobs produced, and the deletion of files from the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RETENTION: Final = "SEGUE_ARTIFACT_RETENTION_DAYS"
 LEAST_AGE: Final = timedelta(hours=1)
-"""Whoever stores a file and tells of it needs a moment; a younger file is never asked for."""
+"""A younger file is never deleted: it may have been stored, and its event not sent yet."""
 MOST_DAYS: Final = 36_500
 _AGE: Final = re.compile(r"^([0-9]{1,5})([hdw])$")
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
@@ -27,7 +27,7 @@ EnvFileOption = Annotated[Path | None, typer.Option(help="Settings, as in .segue
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make the commands part of `segue`."""
+    """Register the commands with `segue`."""
     group = typer.Typer(invoke_without_command=True, help="The files that jobs made: list them, delete old ones.")
     group.callback()(artifacts)
     group.command()(gc)
@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def age(text: str) -> timedelta:
-    """An age as people write it: 12h, 30d, 8w. Raises typer.BadParameter."""
+    """Parse an age such as 12h, 30d or 8w. Raises typer.BadParameter."""
     found = _AGE.match(text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not an age such as 12h, 30d or 8w")
@@ -115,7 +115,7 @@ def gc(
 
 
 def in_bytes(size: int) -> str:
-    """A size for people."""
+    """A size as text, with a unit."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -177,7 +177,7 @@ def _read_settings(env_file: Path | None) -> None:
         read_into_environment(env_file, override=True)
     read_into_environment(Path(".env"))
     if env_file is None and not os.environ.get("DATABASE_URL"):
-        # Both from one place: files must not be looked for in one Segue's store by another one's rows.
+        # Both from one file: rows of one Segue must not be used with the store of another.
         read_into_environment(FOLDER / "up.env", override=True)
 
 

@@ -1,4 +1,4 @@
-"""`segue attempts`: single tries at providers, and an operator's word on those whose fate nobody knows."""
+"""`segue attempts`: lists attempts, and records an operator's finding about an ambiguous one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_CONFIRMED: Final = 2
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make the commands part of `segue`."""
+    """Register the commands with `segue`."""
     attempts = typer.Typer(rich_markup_mode=None)
     attempts.callback(invoke_without_command=True)(list_attempts)
     attempts.command()(resolve)
@@ -120,7 +120,7 @@ def _sure(attempt: dict[str, Any]) -> bool:
 
 
 def _settled(segue: Api, before: dict[str, Any], within_s: float) -> dict[str, Any]:
-    """The attempt once it is known what became of it, or after `within_s`; each state on the way is printed."""
+    """The attempt once it is resolved, or after `within_s` seconds; each state on the way is printed."""
     deadline = time.monotonic() + within_s
     state = before["state"]
     while not _is_settled(now := segue.attempt(before["id"]), before) and time.monotonic() < deadline:
@@ -132,6 +132,6 @@ def _settled(segue: Api, before: dict[str, Any], within_s: float) -> dict[str, A
 
 
 def _is_settled(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether it has ended, and not as it had before anybody said anything."""
+    """Whether it has ended, and differs from `before`."""
     ended = not now["ambiguous"] and now["finished_at"] is not None
     return ended and now["finished_at"] != before["finished_at"]

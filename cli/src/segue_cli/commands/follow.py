@@ -1,4 +1,4 @@
-"""Following a job's log: each line once, in order, as it comes, until the job has ended and its log is whole."""
+"""Following a job's log: each line once, in order, until the job has ended and its log is complete."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from segue_cli.views.jobs import short
 
 EVERY_S: Final = 0.1
 SETTLES_S: Final = 0.4
-"""How long a line waits for what happened before it: what jobs do is known a moment earlier than what attempts do."""
+"""How long a line is held back for earlier ones, in seconds: events of jobs arrive a moment before those of attempts.
+"""
 WORDS_WITHIN_S: Final = 2.0
-"""How long a line waits for its words, which come from the database; without the database it has none."""
+"""How long a line waits for its text, in seconds. The text is in the database; if that is unavailable, there is none.
+"""
 
 _ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled"})
 _WHOLE_WITHIN_S: Final = 30.0
 
 
 def follow_log(segue: Api, job_id: str, *, within_s: float = math.inf) -> Iterator[dict[str, Any]]:
-    """The lines of a job's log; when they end, so has the job, or `within_s` has passed. Raises ApiFailed."""
+    """The lines of a job's log, until the job has ended or `within_s` seconds have passed. Raises ApiFailed."""
     first_seen: dict[tuple[Any, ...], float] = {}
     told: set[tuple[Any, ...]] = set()
     ended = False

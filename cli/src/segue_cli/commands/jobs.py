@@ -1,4 +1,4 @@
-"""`segue submit`, `jobs`, `job`, `logs` and `cancel`: the REST API from a terminal."""
+"""`segue submit`, `jobs`, `job`, `logs` and `cancel`: the REST API on the command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make the commands part of `segue`."""
+    """Register the commands with `segue`."""
     for command in (submit, jobs, job, logs, cancel):
         app.command()(command)
 
@@ -154,7 +154,7 @@ def cancel(
 
 @contextmanager
 def at_api(option: str | None) -> Iterator[Api]:
-    """The API; its refusals end the command with a sentence on stderr and exit code 1."""
+    """The API; if it refuses, the command prints a sentence to stderr and exits with 1."""
     from segue_cli.commands.api import ApiFailed, address, connected
 
     try:

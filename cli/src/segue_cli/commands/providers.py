@@ -1,4 +1,4 @@
-"""`segue providers`: how each provider does, once or every second."""
+"""`segue providers`: the state of each provider, once or every second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVERY_S: Final = 1.0
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make the command part of `segue`."""
+    """Register the command with `segue`."""
     app.command()(providers)
 
 
@@ -74,7 +74,7 @@ def _watch(segue: Api) -> None:
             try:
                 document = segue.providers()
             except ApiFailed as error:
-                # A gateway that is started anew is what one watches for: what was known stays on the screen.
+                # While the gateway restarts, the last known state stays on the screen.
                 screen.update(Group(drawn, Text(str(error), style="red")), refresh=True)
             else:
                 drawn = providers_screen(document)

@@ -1,4 +1,4 @@
-"""`segue run`: one service in this process, as a pod would run it."""
+"""`segue run`: one service in this process, as in a pod."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from segue_cli.stack.components import module_of
 
 
 def run(service: str, *, port: int | None, env_file: Path | None) -> None:
-    """Run a service until it is told to stop, and exit as it does.
+    """Run a service until it is stopped, and exit with its exit code.
 
-    Settings come from `env_file`, then from the environment, then from `.env`: a file that is named is meant.
-    Raises BadEnvironment where it cannot be read.
+    Settings come from `env_file`, then from the environment, then from `.env`. Raises BadEnvironment if `env_file`
+    cannot be read.
     """
     if service not in SERVICES:
         sys.exit(f"there is no service {service!r}: one of {', '.join(SERVICES)}")

@@ -1,4 +1,4 @@
-"""What `segue submit` takes beside the music: where the job goes, what it may cost, when it ends."""
+"""The options of `segue submit` besides the music itself: routing, cost limit, deadline."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-# As the contracts have them; to import those would slow the start of every command.
+# The same values as in the contracts; importing those would slow the start of every command.
 RouteBy = Literal["listed", "weights", "cheapest", "fastest"]
 AmbiguityPolicy = Literal["hold", "resubmit"]
 LostOutputPolicy = Literal["retry_elsewhere", "fail"]
 
 
 def finite(value: float | None) -> float | None:
-    """The number, if it is one: JSON has no infinity. Raises BadParameter."""
+    """The value if it is finite: JSON has no infinity. Raises BadParameter."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
     return value

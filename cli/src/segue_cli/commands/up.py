@@ -1,4 +1,4 @@
-"""`segue up`: all of Segue on this machine until it is told to stop."""
+"""`segue up`: all of Segue on this machine, until it is stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segue_cli.views.console import console, curl, plain_table
 
 
 def up(*, live: bool, port: int) -> int:
-    """Run until SIGINT or SIGTERM; returns the exit code: 0 after a stop that was asked for."""
+    """Run until SIGINT or SIGTERM; returns the exit code: 0 after a requested stop."""
     keep_private()
     out = console()
     try:
@@ -59,7 +59,7 @@ async def _up(state: State, out: Console, *, live: bool, port: int) -> int:
 
 
 async def _tell_deaths(out: Console, parts: list[Part]) -> None:
-    """Say of each part that it has died, when it does; goes on until it is cancelled."""
+    """Print a message for each part that dies, until cancelled."""
 
     async def tell(part: Part) -> None:
         code = await part.process.wait()

@@ -1,4 +1,4 @@
-"""`segue demo`: one job, refused by fal and made by Replicate, live, with every claim checked at the end."""
+"""`segue demo`: one job, refused by fal and completed by Replicate, with every claim checked at the end."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from segue_cli.views.jobs import log_table, short, when
 
 OUT_OF_BALANCE: Final = [{"provider": "fal", "on": "submit", "action": {"refuse": "balance"}}]
 LIMIT_S: Final = 300.0
-"""How long the job may take; it takes three seconds where the machine is not busy."""
+"""Time limit of the job, in seconds; on an idle machine it takes three seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What became of the demo's job."""
+    """The results of the demo's job."""
 
     job: dict[str, Any]
     log: list[dict[str, Any]]
@@ -53,7 +53,7 @@ class Shown:
 
 
 def demo(out: Path) -> int:
-    """Run it; returns 0 only if every claim held."""
+    """Run the demo; returns 0 only if every claim is true."""
     keep_private()
     screen = console()
     with tempfile.TemporaryDirectory(prefix="segue-demo-") as folder, held(Path(folder)) as state:
@@ -75,7 +75,7 @@ async def _demo(plan: Plan, out: Path, screen: Console) -> int:
             async with told(screen, what, plan.starting):
                 running = await started.enter_async_context(stack(plan))
             screen.print(f"[bold green]Segue is up[/] after {time.monotonic() - began:.1f} s at {running.api}.")
-            # In a thread, so that this loop goes on reading what the processes print; it ends with the API.
+            # In a thread, so that this loop continues to read the output of the processes; it ends with the API.
             shown = await asyncio.to_thread(_show, running, out, screen)
     except (StackFailed, ApiFailed) as error:
         console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
@@ -122,7 +122,7 @@ def _bills(control: httpx.Client) -> dict[str, Any]:
 
 
 def _fetch(segue: Api, job: dict[str, Any], out: Path) -> tuple[Sound | None, list[str]]:
-    """The job's file, fetched through the API to where it outlives the demo."""
+    """Fetch the job's file through the API to a place that outlives the demo."""
     if not job["artifacts"]:
         return None, ["the job has no file"]
     artifact = job["artifacts"][0]

@@ -1,4 +1,4 @@
-"""What the demo claims, checked against what really happened. Pure."""
+"""The claims of the demo, checked against what happened. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSAL: Final = "Exhausted balance"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing that has to be true, and what was found."""
+    """A statement that has to be true, and what was found."""
 
     text: str
     holds: bool
@@ -28,7 +28,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """The audio file as it lies on disk."""
+    """The properties of the audio file on disk."""
 
     path: Path
     seconds: float
@@ -36,7 +36,7 @@ class Sound:
 
 
 def listen(path: Path) -> Sound:
-    """Read the file as a player does. Raises wave.Error where it is not playable."""
+    """Read the file as a player does. Raises wave.Error if it is not playable."""
     with wave.open(str(path)) as file:
         frames = file.readframes(file.getnframes())
         seconds = len(frames) / (file.getframerate() * file.getsampwidth() * file.getnchannels())
@@ -46,7 +46,7 @@ def listen(path: Path) -> Sound:
 def claims(
     job: Mapping[str, Any], log: Sequence[Mapping[str, Any]], bills: Mapping[str, Any], sound: Sound | None
 ) -> list[Claim]:
-    """All that the demo shows, each true or not."""
+    """All claims of the demo, each with its result."""
     attempts = job["attempts"]
     first = attempts[0] if attempts else {}
     status = answered(bills, "fal")
@@ -79,7 +79,7 @@ def claims(
 
 
 def answered(bills: Mapping[str, Any], provider: str) -> int | None:
-    """The HTTP status of the provider's last answer to a POST."""
+    """The HTTP status of the provider's last answer to a POST; None if there was none."""
     posts = [each for each in bills["entries"] if each["event"] == "post" and each["provider"] == provider]
     return posts[-1]["status"] if posts else None
 

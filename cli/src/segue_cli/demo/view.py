@@ -1,4 +1,4 @@
-"""What the demo shows on the terminal."""
+"""The terminal output of the demo."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STEPS: Final[dict[str, tuple[str, str, str]]] = {
 
 
 def step(entry: Mapping[str, Any], begin: datetime, http_status: int | None) -> Text:
-    """One thing that happened, as it is told while it happens; with the provider's HTTP status where it refused."""
+    """One event of the job as a line; with the provider's HTTP status if it refused."""
     mark, style, words = _STEPS.get(short(entry["event"]), ("…", "cyan", "at {provider}"))
     after = (when(entry["time"]) - begin).total_seconds()
     line = Text(f"  +{after:6.2f} s  ", style="dim")
@@ -48,7 +48,7 @@ def step(entry: Mapping[str, Any], begin: datetime, http_status: int | None) -> 
 def tell_verdict(
     screen: Console, verdict: Sequence[Claim], bills: Mapping[str, Any], sound: Sound | None, took_s: float
 ) -> None:
-    """The bills, the file, and each claim with what was found."""
+    """Print the bills, the file, and each claim with what was found."""
     table = plain_table("provider", "POSTs", "refused", "accepted", "would have billed", title="\nWho is paid")
     for name, total in bills["totals"].items():
         counts = (str(total[column]) for column in ("posts", "refused", "accepted"))
@@ -64,7 +64,7 @@ def tell_verdict(
 
 
 def tell_how_to_go_on(screen: Console) -> None:
-    """What a newcomer can do next."""
+    """Print suggestions for the next steps."""
     screen.print("\n[bold]Go on[/]")
     screen.print("  make up             keeps it running, and prints where everything is")
     screen.print(Text(f"  {curl(DEFAULT)}"), soft_wrap=True)
@@ -72,7 +72,7 @@ def tell_how_to_go_on(screen: Console) -> None:
 
 
 def tell_what_went_wrong(screen: Console, state: State, kept: Path) -> None:
-    """Of each part that complained, its last complaints; and where the whole logs are."""
+    """Print the last error messages of each part that logged some, and the path of the complete logs."""
     for log in sorted(state.logs.glob("*.log")):
         lines = log.read_text("utf-8", "replace").splitlines()
         complaints = [line for line in lines if _complains(line)][-_TAIL_LINES:]

@@ -1,1 +1,1 @@
-"""`segue doctor`: checks of everything that Segue needs. None spends anything."""
+"""`segue doctor`: checks of everything that Segue needs. None of them costs money."""

@@ -1,4 +1,4 @@
-"""What the doctor makes of keys and of providers' refusals: what it means, and where to mend it. Pure."""
+"""Findings about keys and providers' refusals: what each means, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Verdict = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what to do about it."""
+    """The result of one check, and what to do about it."""
 
     what: str
     verdict: Verdict
@@ -55,7 +55,7 @@ _CAUSES: Final[dict[tuple[Provider, FailureKind], str]] = {
 
 
 def fal_key(key: str | None, other: str | None) -> Finding:
-    """Whether FAL_KEY, or in its stead FAL_API_KEY, has the form of a key."""
+    """Whether FAL_KEY, or FAL_API_KEY instead of it, has the form of a key."""
     what = "FAL_KEY"
     found = key or other
     if not found:
@@ -97,7 +97,7 @@ def replicate_token(token: str | None) -> Finding:
 
 
 def probed(provider: Provider, outcome: ProbeOutcome, asked: str) -> Finding:
-    """What a provider's answer to a free question means."""
+    """The meaning of a provider's answer to a free request."""
     what = f"{provider} accepts the key"
     match outcome:
         case KeyAccepted():
@@ -117,5 +117,5 @@ def probed(provider: Provider, outcome: ProbeOutcome, asked: str) -> Finding:
 
 
 def _start(text: str) -> str:
-    """The first few characters, and never more than half."""
+    """The first few characters, at most half of them."""
     return text[: min(4, len(text) // 2)]

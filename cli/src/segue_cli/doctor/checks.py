@@ -1,4 +1,4 @@
-"""What the doctor looks at: each check takes the settings and returns what it found; none spends anything."""
+"""The checks of the doctor: each takes the settings and returns its findings. None of them costs money."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from segue_cli.stack.topics import BrokerAway, present_topics
 
 LIMIT_S: Final = 5.0
 SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
-"""The SDKs' releases that the adapters' transport seams are made for."""
+"""The releases of the SDKs that the adapters' transports are written for."""
 MEND_URL: Final = "Start PostgreSQL, or mend DATABASE_URL (postgresql://user:password@host:port/name)."
 SCHEMAS: Final = {
     "orchestrator": "orchestrator",
@@ -39,7 +39,7 @@ SCHEMAS: Final = {
     "log_sink": "log_sink",
     "gateway": "gateway",
 }
-"""Each service's schema, and the package that brings its migrations."""
+"""The schema of each service, and the package with its migrations."""
 
 _STORE_TROUBLE: Final[tuple[type[Exception], ...]] = (*STORE_ERRORS, TimeoutError)
 
@@ -58,13 +58,13 @@ Settings = Mapping[str, str]
 
 
 def import_all() -> None:
-    """Import what the checks need; fal's SDK reads its hosts from the environment meanwhile."""
+    """Import the modules that the checks need; fal's SDK reads its hosts from the environment when it is imported."""
     for module in ("fal_adapter.provider", "replicate_adapter.provider", *SCHEMAS.values()):
         import_module(module)
 
 
 async def keys(env: Settings) -> list[Finding]:
-    """The form of the keys and, where that is right, whether the providers accept them."""
+    """Check the form of the keys and, if it is right, whether the providers accept them."""
     tls_context()
     fal = fal_key(env.get("FAL_KEY"), env.get("FAL_API_KEY"))
     replicate = replicate_token(env.get("REPLICATE_API_TOKEN"))
@@ -95,14 +95,14 @@ async def _replicate(env: Settings) -> Finding:
 
 
 async def settings(env: Settings) -> list[Finding]:
-    """What services would refuse of their settings; what is missing, and what has a check of its own, is told there."""
+    """Report settings that services would refuse, except missing ones and those with a check of their own."""
     wrong = [line for line in problems(env, PLACEHOLDERS) if not line.startswith(_TOLD_ELSEWHERE)]
     todo = "Mend it in the environment or in .env: services exit with 78 until it is right."
     return [Finding("settings", "fail", line, todo) for line in wrong]
 
 
 async def sdks(_env: Settings) -> list[Finding]:
-    """The versions of the providers' SDKs."""
+    """Check the versions of the providers' SDKs."""
     return [_sdk(name, version(name), supported) for name, supported in SDKS.items()]
 
 
@@ -122,7 +122,7 @@ async def first_provider(env: Settings) -> list[Finding]:
 
 
 async def broker(env: Settings) -> list[Finding]:
-    """Whether a broker answers, and has the topics."""
+    """Check that a broker answers and has the topics."""
     servers = env.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         todo = "`segue run` needs it; `segue up` brings an embedded one."
@@ -140,7 +140,7 @@ async def broker(env: Settings) -> list[Finding]:
 
 
 async def database(env: Settings) -> list[Finding]:
-    """Whether the database answers and takes us, and how far each service's schema is migrated."""
+    """Check that the database answers and accepts the login, and report how far each schema is migrated."""
     told = env.get("DATABASE_URL")
     if not told:
         todo = "`segue run` needs it; `segue up` brings an embedded one."
@@ -197,7 +197,7 @@ def _schema(schema: str, newest: str, applied: set[str]) -> Finding:
 
 
 async def catalogue(env: Settings) -> list[Finding]:
-    """Whether the catalogue can be read."""
+    """Check that the catalogue can be read."""
     try:
         told = env.get("SEGUE_CATALOGUE")
         path = Path(told) if told else default_catalogue_path()
@@ -210,7 +210,7 @@ async def catalogue(env: Settings) -> list[Finding]:
 
 
 async def rules(env: Settings) -> list[Finding]:
-    """Whether the files and lists of rules can be read that say where jobs go and where outputs come from."""
+    """Check that the routing rules and the egress rules can be read."""
     found = []
     try:
         EgressPolicy.parse(env.get("SEGUE_EGRESS_ALLOW", ""))
@@ -232,7 +232,7 @@ async def rules(env: Settings) -> list[Finding]:
 
 
 async def artifact_store(env: Settings) -> list[Finding]:
-    """Whether the artifact store takes, gives back and drops a small file."""
+    """Check that the artifact store can write, read and delete a small file."""
     what, url = "artifact store", env.get("ARTIFACT_STORE_URL")
     if not url:
         todo = "The gateway and the adapters need it, all the same one; `segue up` keeps files in .segue/artifacts."
@@ -273,4 +273,4 @@ CHECKS: Final = (
     artifact_store,
     output_hosts,
 )
-"""All of them, in the order in which they are told."""
+"""All checks, in the order in which they are printed."""

@@ -1,4 +1,4 @@
-"""`segue doctor`: looks at everything that Segue needs, spends nothing, tells no secret, and says how to mend it."""
+"""`segue doctor`: checks everything that Segue needs, at no cost and without printing secrets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def doctor(*, sandbox: bool, env_file: Path | None) -> int:
     env, found = _settings(told)
     for name in environment.SETTINGS:
         os.environ.pop(name, None)
-    # The SDKs and TLS read some of it themselves.
+    # The SDKs and the TLS library read some of these themselves.
     os.environ.update({name: value for name, value in env.items() if name in environment.SETTINGS})
     code = asyncio.run(_examine(out, env, found))
     if told is None and (FOLDER / "up.env").is_file():
@@ -46,7 +46,7 @@ def doctor(*, sandbox: bool, env_file: Path | None) -> int:
 
 
 def _settings(told: Path | None) -> tuple[dict[str, str], list[Finding]]:
-    """The settings to check with, and what is wrong with the files that they come from."""
+    """The settings to check, and findings about the files that they come from."""
     found: list[Finding] = []
 
     def held_in(path: Path) -> dict[str, str]:
@@ -59,7 +59,7 @@ def _settings(told: Path | None) -> tuple[dict[str, str], list[Finding]]:
 
     env = held_in(Path(".env")) | environment.around()
     if told is not None:
-        # Of the providers nothing is left over: a key of one set must not go to the host of another.
+        # All provider settings are dropped: a key of one set must not be sent to a host of another.
         env = {name: value for name, value in env.items() if name not in environment.PROVIDER_SETTINGS}
         env |= held_in(told)
     return env, found
@@ -69,7 +69,7 @@ async def _examine(out: Console, env: dict[str, str], found: list[Finding]) -> i
     with out.status("Looking …"):
         from segue_cli.doctor.checks import CHECKS, import_all
 
-        # Before the checks, which have limits and would wait for it.
+        # Imported before the checks, which have time limits.
         import_all()
         for several in await asyncio.gather(*(_looked(check, env) for check in CHECKS)):
             found += several
@@ -91,12 +91,12 @@ async def _examine(out: Console, env: dict[str, str], found: list[Finding]) -> i
 
 
 async def _looked(check: Check, env: dict[str, str]) -> list[Finding]:
-    """What a check found; where it fails itself, that is what was found."""
+    """The findings of a check; if the check itself fails, that is the finding."""
     from chassis.errors import in_one_line, why_not
 
     try:
         async with asyncio.timeout(_LIMIT_S):
             return await check(env)
-    except Exception as error:  # noqa: BLE001 - the other checks go on, whatever is wrong with this one
+    except Exception as error:  # noqa: BLE001 - the other checks continue, whatever is wrong with this one
         said = in_one_line(why_not(error))
         return [Finding(check.__name__.replace("_", " "), "fail", f"cannot be looked at: {said}", "")]

@@ -1,4 +1,4 @@
-"""Whether the outputs of the real providers could be fetched: what the doctor says of the egress rules."""
+"""The doctor's check of the egress rules: whether outputs of the real providers can be fetched."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _WHAT: Final = "output hosts"
 
 
 async def output_hosts(env: Mapping[str, str]) -> list[Finding]:
-    """Whether the hosts that the providers keep outputs at have addresses which the egress rules allow.
+    """Check that the hosts of the providers' outputs have addresses that the egress rules allow.
 
-    Of a provider without a key, and of the sandbox, there is nothing to fetch.
+    A provider without a key, and the sandbox, have no outputs to fetch and are skipped.
     """
     hosts = _hosts(env)
     if not hosts:

@@ -1,1 +1,1 @@
-"""The infrastructure Segue starts for itself when it is given none: Kafka's protocol, PostgreSQL, child processes."""
+"""The infrastructure that Segue starts if none is configured: Kafka's protocol, PostgreSQL, child processes."""

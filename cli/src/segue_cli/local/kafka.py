@@ -1,8 +1,8 @@
-"""Kafka's protocol without a broker: the cluster that librdkafka carries for its own tests, in a process of its own.
+"""Kafka's protocol without a broker: librdkafka's mock cluster, in a separate process.
 
-It keeps records in memory only, and of each partition no more than the newest 5 MiB or 100,000 batches: a consumer
-further behind than that finds them gone. Topics come from the command line, or appear with four partitions when a
-client asks for them; CreateTopics is not answered.
+It keeps records in memory only, and of each partition at most the newest 5 MiB or 100,000 batches; a consumer with more
+lag loses records. Topics are given on the command line, or are created with four partitions when a client requests
+them; CreateTopics is not supported.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from segue_cli.local.process import Child, LineSink, child, ready_with
 
 _FIRST_JOIN_MS = 100
 _BETWEEN_CALLS_S = 0.002
-"""librdkafka misses the second of two calls that follow each other at once, and looks again after a whole second."""
+"""librdkafka misses the second of two calls in quick succession, and polls again only after a second."""
 _PRODUCER = 0
 _LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalKafka:
-    """Where the embedded cluster listens, and the process that it is."""
+    """The address of the embedded cluster, and its process."""
 
     bootstrap_servers: str
     process: Child
@@ -67,7 +67,7 @@ def cluster(topics: Mapping[str, int], *, brokers: int, port: int) -> Iterator[s
     """The cluster itself, in this process; yields its bootstrap servers."""
     lib = _librdkafka()
     conf = lib.rd_kafka_conf_new()
-    lib.rd_kafka_conf_set(conf, b"log_level", b"3", None, 0)  # or it warns that it has no bootstrap servers
+    lib.rd_kafka_conf_set(conf, b"log_level", b"3", None, 0)  # otherwise it warns that it has no bootstrap servers
     client = lib.rd_kafka_new(_PRODUCER, conf, None, 0)
     handle = lib.rd_kafka_mock_cluster_new(client, brokers)
     if not client or not handle:
@@ -89,7 +89,7 @@ def cluster(topics: Mapping[str, int], *, brokers: int, port: int) -> Iterator[s
 
 
 def _librdkafka() -> ctypes.CDLL:
-    """The library inside the confluent-kafka wheel, reached through the extension module that is linked with it."""
+    """The library inside the confluent-kafka wheel, loaded through the extension module that is linked with it."""
     from confluent_kafka import cimpl
 
     lib = ctypes.CDLL(cimpl.__file__)
@@ -113,9 +113,9 @@ def _librdkafka() -> ctypes.CDLL:
 
 
 def _move(lib: ctypes.CDLL, handle: int, bootstrap: str, port: int) -> str:
-    """Put the brokers on ports of our choice, which librdkafka offers no call for.
+    """Move the brokers to chosen ports, for which librdkafka has no call; returns the new bootstrap servers.
 
-    A listening socket of ours takes over the descriptor of the broker's own; the cluster then advertises our port.
+    A listening socket of ours replaces the descriptor of the broker's own; the cluster then advertises our port.
     """
     listeners = _listeners()
     for number, address in enumerate(bootstrap.split(",")):
@@ -126,7 +126,7 @@ def _move(lib: ctypes.CDLL, handle: int, bootstrap: str, port: int) -> str:
 
 
 def _listeners() -> dict[int, int]:
-    """Port to descriptor of every TCP socket that listens in this process."""
+    """The descriptors of all listening TCP sockets in this process, by port."""
     found: dict[int, int] = {}
     for fd in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
         try:
@@ -141,7 +141,7 @@ def _listeners() -> dict[int, int]:
 
 
 async def _until_told() -> None:
-    """Return on SIGTERM, on SIGINT, or when a pipe that is our stdin closes: whoever started us is gone."""
+    """Return on SIGTERM, on SIGINT, or when stdin is a pipe and closes: the parent process has ended."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
@@ -153,7 +153,7 @@ async def _until_told() -> None:
 
 
 def main() -> None:
-    """Run the cluster until told to end, after one JSON line that says where it is."""
+    """Run the cluster until it is stopped; prints one JSON line with its address first."""
     parser = argparse.ArgumentParser(prog="python -m segue_cli.local.kafka", description=__doc__)
     parser.add_argument("--topics", default="", metavar="NAME:PARTITIONS,…", help="topics to make")
     parser.add_argument("--brokers", type=int, default=1, help="how many brokers (1)")
@@ -161,7 +161,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = (pair.rpartition(":") for pair in options.topics.split(",") if pair)
     topics = {name: int(partitions) for name, _, partitions in pairs}
-    if any(partitions < 1 for partitions in topics.values()):  # librdkafka would take it, and serve nothing
+    if any(partitions < 1 for partitions in topics.values()):  # librdkafka would accept it, and serve nothing
         parser.error("a topic needs at least one partition")
     with cluster(topics, brokers=options.brokers, port=options.port) as bootstrap:
         print(json.dumps({"bootstrap_servers": bootstrap}), flush=True)

@@ -1,4 +1,4 @@
-"""Runs the PostgreSQL of a kept folder again: `python -m segue_cli.local.keep_postgres --dir D --port N`."""
+"""Restarts the PostgreSQL of a kept folder: `python -m segue_cli.local.keep_postgres --dir D --port N`."""
 
 import argparse
 import asyncio

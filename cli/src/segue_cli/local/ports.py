@@ -1,4 +1,4 @@
-"""Ports to listen on, that stay free until somebody does."""
+"""Choosing ports that stay free until a process listens on them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 
 LOOPBACK: Final = "127.0.0.1"
 QUIET: Final = range(10_240, 32_768)
-"""Below the ports from which systems take those of outgoing connections.
+"""Ports below the range that systems use for outgoing connections.
 
-One of theirs would be free when it is chosen, and perhaps not when its process listens, or is started again.
+A port of that range may be free when it is chosen, and in use when its process listens on it or is restarted.
 """
 _TRIES: Final = 200
 
@@ -20,7 +20,7 @@ class NoFreePort(RuntimeError):
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on that port of the loopback address."""
+    """Whether no process listens on that port of the loopback address."""
     try:
         with socket.create_server((LOOPBACK, port)):
             return True

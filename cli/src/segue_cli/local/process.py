@@ -16,17 +16,20 @@ LineSink = Callable[[str], None]
 ReadyLine = Callable[[str], Mapping[str, Any] | None]
 
 START_LIMIT_S = 300.0
-"""How long a child may take until it is ready. One that has died is told of at once, so this only ends what hangs."""
+"""Time limit until a child is ready, in seconds. A child that dies is reported at once, so this ends only one that
+hangs.
+"""
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 1 << 20
 _TAIL_LINES = 20
 _DRAIN_S = 10.0
-"""How long a reader may take for what a dead child has left; only a grandchild that keeps the pipe makes it wait."""
+"""Time limit for reading a dead child's remaining output, in seconds; only a grandchild with the pipe open reaches it.
+"""
 
 
 class ChildFailed(RuntimeError):
-    """A child ended, or let its deadline pass, before it was ready; the message ends with what it last printed."""
+    """A child ended, or exceeded its time limit, before it was ready; the message ends with its last output."""
 
 
 def ready_with(key: str) -> ReadyLine:
@@ -64,11 +67,11 @@ class Child:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Wait for its end, for as long as it takes."""
+        """Wait until it ends, without a time limit; returns its exit code."""
         return await self._process.wait()
 
     async def stop(self, sig: signal.Signals = signal.SIGTERM, *, grace_s: float = 10.0) -> int:
-        """Ask it to end with `sig`, kill it after `grace_s` seconds, return its exit code; harmless when it is gone."""
+        """Send it `sig`, kill it after `grace_s` seconds, and return its exit code; does nothing if it has ended."""
         self._send(sig)
         try:
             return await asyncio.wait_for(self._process.wait(), grace_s)
@@ -98,11 +101,11 @@ async def child(
 ) -> AsyncIterator[Child]:
     """Run `argv` for the length of the block, which begins when `ready` has found its line.
 
-    Raises `ChildFailed` where it ends before that, or `ready_within_s` seconds pass.
+    Raises `ChildFailed` if the child ends before that, or `ready_within_s` seconds pass.
 
-    Both its output streams go to `on_line`, line by line. It has a process group of its own, so that Ctrl-C reaches
-    only us. On Linux the kernel sends it `death_signal` when the thread that started it ends, so start it from a thread
-    that stays; elsewhere it may watch its stdin, a pipe that closes with us.
+    Both output streams go to `on_line`, line by line. The child has its own process group, so Ctrl-C reaches only the
+    parent. On Linux the kernel sends it `death_signal` when the thread that started it ends, so start it from a
+    long-lived thread; on other systems it may watch its stdin, a pipe that closes when the parent ends.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -147,7 +150,7 @@ def dies_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
 
     def arm() -> None:
         prctl(_PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call above
+        if os.getppid() != parent:  # the parent died before the call above
             os._exit(1)
 
     return arm
@@ -184,7 +187,7 @@ async def _read(stream: asyncio.StreamReader, take: LineSink) -> None:
 
 
 async def _drain(readers: list[asyncio.Task[None]]) -> None:
-    """Read what is left; a grandchild that keeps the pipe open is not waited for."""
+    """Read the remaining output; a grandchild that keeps the pipe open is not waited for."""
     done, late = await asyncio.wait(readers, timeout=_DRAIN_S)
     for task in late:
         task.cancel()

@@ -1,4 +1,4 @@
-"""The processes that make up a running Segue, and how each is started again by hand."""
+"""The processes of a running Segue, and the command that restarts each by hand."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Part:
     address: str
     log: Path
     again: str
-    """The command line that starts it again, where it was, once it has died."""
+    """The command line that restarts it in the same place, once it has died."""
 
 
 class StackFailed(Exception):
-    """Segue did not come up: the first line says which part and why, the others what it last said."""
+    """Segue did not start: the first line says which part failed and why, the others are its last output."""
 
     def __init__(self, why: str, code: int = 1) -> None:
         super().__init__(why)
@@ -53,18 +53,18 @@ class StackFailed(Exception):
 
 
 def module_of(service: str) -> str:
-    """The Python module that is a service."""
+    """The Python module of a service."""
     return service.replace("-", "_")
 
 
 def service_again(service: str, port: int, env_file: Path) -> str:
-    """How a person starts a service again beside a running `segue up`."""
+    """The command with which a user restarts a service of a running `segue up`."""
     command = [*_segue(), "run", service, "--port", str(port), "--env-file", from_here(env_file)]
     return shlex.join(command)
 
 
 def log_to(path: Path) -> tuple[LineSink, Callable[[], None]]:
-    """A sink that appends lines to a file at once, and what closes it; only its owner can read it."""
+    """A sink that appends lines to a file of the owner's alone without buffering, and a function that closes it."""
     descriptor = private_opener(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
 
@@ -76,12 +76,12 @@ def log_to(path: Path) -> tuple[LineSink, Callable[[], None]]:
 
 
 def exit_in_words(code: int) -> str:
-    """An exit code as it is told: signals by name."""
+    """An exit code as text; a signal by its name."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def spoken(line: str) -> str:
-    """A log line for people: the text of a JSON line with what it is about, any other line as it is."""
+    """A log line for users: the message and fields of a JSON line, any other line unchanged."""
     try:
         said: Any = json.loads(line)
     except ValueError:
@@ -95,14 +95,14 @@ def spoken(line: str) -> str:
 
 
 def from_here(path: Path) -> str:
-    """A path as it is told: relative to the current folder where it lies below it."""
+    """A path as text: relative to the current folder if it is below it."""
     here = Path.cwd()
     absolute = path.absolute()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 
 def _segue() -> list[str]:
-    """How the command was called, as one can call it again from here."""
+    """How this command was called, as it can be called again from the current folder."""
     called = Path(sys.argv[0])
     if called.name == "segue":
         return [from_here(called)]

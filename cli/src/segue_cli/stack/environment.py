@@ -1,4 +1,4 @@
-"""The environment that Segue's processes run with: which settings there are, and the file that keeps a set of them."""
+"""The environment of Segue's processes: the list of settings, and the file that stores a set of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROVIDER_SETTINGS: Final = (
     "SSL_CERT_FILE",
     "REPLICATE_BASE_URL",
 )
-"""What says which providers are asked, and with whose keys: all of it yields to the sandbox."""
+"""The settings that choose the providers and their keys; the sandbox replaces all of them."""
 
 SETTINGS: Final = (
     "KAFKA_BOOTSTRAP_SERVERS",
@@ -80,7 +80,7 @@ SETTINGS: Final = (
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "LOG_LEVEL",
 )
-"""Everything that a service of Segue reads from its environment."""
+"""Every setting that a service of Segue reads from its environment."""
 
 API: Final = "SEGUE_API"
 SANDBOX: Final = "SEGUE_SANDBOX_URL"
@@ -88,25 +88,25 @@ _PRIVATE: Final = 0o600
 
 
 def given(folder: Path) -> dict[str, str]:
-    """The process's environment over the folder's `.env`, as a service started in that folder sees it.
+    """The environment over the folder's `.env`, as a service started in that folder sees it.
 
-    Raises BadEnvironment where that file cannot be read.
+    Raises BadEnvironment if that file cannot be read.
     """
     return read_env(folder / ".env") | around()
 
 
 def around() -> dict[str, str]:
-    """The process's environment, without what surrounds the values and what is set to nothing."""
+    """The environment, with values stripped and empty values left out."""
     return {name: bare for name, value in os.environ.items() if (bare := stripped(value))}
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The settings in an env file; none where there is no such file. Raises BadEnvironment where it cannot be read."""
+    """The settings in an env file; empty if there is no such file. Raises BadEnvironment if it cannot be read."""
     return {name: bare for name, value in read_env_file(path).values.items() if (bare := stripped(value))}
 
 
 def write_env(path: Path, values: Mapping[str, str]) -> None:
-    """Write an env file that only its owner can read, whole or not at all; a shell can source it too.
+    """Write an env file, readable by its owner only, completely or not at all; a shell can source it too.
 
     Raises BadEnvironment for a value with a line break.
     """
@@ -119,7 +119,7 @@ def write_env(path: Path, values: Mapping[str, str]) -> None:
 
 
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without anything that steers Segue, save where its traces and logs go."""
+    """The environment without Segue's settings, except those of traces and logs."""
     kept = {name for name in SETTINGS if name.startswith("OTEL_") or name == "LOG_LEVEL"}
     return {name: value for name, value in environ.items() if name in kept or name not in SETTINGS}
 

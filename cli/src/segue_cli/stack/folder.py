@@ -1,4 +1,4 @@
-"""The folder `.segue`, where `segue up` keeps what it needs: one `up` at a time has it."""
+"""The folder `.segue`, where `segue up` keeps its data; only one `up` at a time uses it."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ DATABASE: Final = "postgres"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What lies where in the folder."""
+    """The paths in the folder."""
 
     folder: Path
 
     @property
     def env_file(self) -> Path:
-        """The settings that everything `segue up` started runs with; there while it runs."""
+        """The settings of everything that `segue up` started; exists while it runs."""
         return self.folder / "up.env"
 
     @property
     def logs(self) -> Path:
-        """One file for each part."""
+        """The folder of the log files, one for each part."""
         return self.folder / "logs"
 
     @property
     def artifacts(self) -> Path:
-        """The artifact store, unless another one is given."""
+        """The artifact store, unless another one is configured."""
         return self.folder / "artifacts"
 
 
 def passage() -> int:
-    """The mode of a folder above the database: as root we run that as another user, who has to get in."""
+    """The mode of the folders above the database: as root, PostgreSQL runs as another user, who has to enter them."""
     return PASSAGE if os.geteuid() == 0 else PRIVATE
 
 
 class AlreadyUp(Exception):
-    """Another `segue up` has the folder; the message says which process it is."""
+    """Another `segue up` uses the folder; the message names its process."""
 
 
 @contextmanager
@@ -56,10 +56,10 @@ def held(folder: Path) -> Iterator[State]:
     for each in folder.iterdir():
         if each.is_file():
             close_file(each)
-        elif each.name != DATABASE:  # It has a user of its own, where we are root, and is closed by PostgreSQL.
+        elif each.name != DATABASE:  # If we are root it belongs to another user, and PostgreSQL restricts it.
             close_folder(each)
     private_folder(state.logs)
-    # Never deleted: whoever opened the old file would hold a lock that nobody else sees.
+    # Never deleted: a process that opened the deleted file would hold a lock that no other process sees.
     with open(folder / "up.lock", "a+", opener=private_opener) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What a start waits for, told while it waits: a slow machine takes minutes, and is not broken."""
+"""Progress output during a start: on a slow machine it takes minutes, and the user sees that it goes on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 EVERY_S: Final = 1.0
 LINE_EVERY_S: Final = 15.0
-"""How often a file or a pipe gets a line; a terminal's line changes every `EVERY_S` seconds."""
+"""Seconds between two lines in a file or pipe; on a terminal the line changes every `EVERY_S` seconds."""
 
 
 class Starting:
@@ -23,7 +23,7 @@ class Starting:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """This part is being started for as long as the block runs."""
+        """Mark this part as being started for the length of the block."""
         self._names.append(name)
         try:
             yield
@@ -36,7 +36,7 @@ class Starting:
 
 @asynccontextmanager
 async def told(out: Console, what: str, starting: Starting) -> AsyncIterator[None]:
-    """Say for the length of the block what is being waited for, and for how long already."""
+    """Print for the length of the block which part is being waited for, and how long."""
     telling = asyncio.create_task(_tell(out, what, starting))
     try:
         yield

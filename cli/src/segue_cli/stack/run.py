@@ -1,4 +1,4 @@
-"""All of Segue on one machine: what it stands on, unless it is given, and the services on top."""
+"""All of Segue on one machine: the infrastructure, unless it is configured, and the services."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ PLACEHOLDERS: Final = {
     "DATABASE_URL": "postgresql://127.0.0.1/segue",
     "ARTIFACT_STORE_URL": "file:///var/lib/segue/artifacts",
 }
-"""What is put in the place of what `segue up` brings by itself, while settings are looked at."""
+"""Values used for the settings of embedded parts while the settings are checked."""
 EMBEDDED_KAFKA: Final = {
-    # It holds back a member's next join for nearly a session, and an empty fetch for its whole time.
+    # The embedded cluster delays a member's next join by nearly a session, and an empty fetch by its whole wait time.
     "SEGUE_KAFKA_SESSION_TIMEOUT_S": "1.5",
     "SEGUE_KAFKA_FETCH_WAIT_MS": "20",
 }
@@ -52,40 +52,40 @@ FALLBACK_HOME: Final = Path("/var/lib/segue")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start, and with what."""
+    """What to start, and with which settings."""
 
     state: State
     environ: Mapping[str, str]
     cwd: Path
     live: bool = False
-    """Ask the real providers, with the keys in `environ`."""
+    """Call the real providers, with the keys in `environ`."""
     throwaway: bool = False
-    """Keep nothing of an embedded database."""
+    """Delete the data of an embedded database at the end."""
     port: int = 0
-    """The API's; 0: any free one."""
+    """The port of the API; 0: any free one."""
     starting: Starting = field(default_factory=Starting)
-    """Knows at each moment of the start what is being waited for."""
+    """The parts that are being started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What runs."""
+    """The running parts."""
 
     env: Mapping[str, str]
-    """The settings that everything runs with, its own address among them."""
+    """The settings of all parts, including the addresses of the embedded ones."""
     services: tuple[Part, ...]
     local: tuple[Part, ...]
-    """The embedded parts: none of them where all was given."""
+    """The embedded parts; empty if all infrastructure is configured."""
 
     @property
     def api(self) -> str:
-        """The base of the REST API."""
+        """The base URL of the REST API."""
         return self.env[environment.API]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """One thing that the services stand on: the settings that lead to it, and its process if we started it."""
+    """One part of the infrastructure: the settings that lead to it, and its process if it was started here."""
 
     env: Mapping[str, str]
     part: Part | None = None
@@ -96,9 +96,9 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def stack(plan: Plan) -> AsyncIterator[Stack]:
-    """Run Segue for the length of the block; then stop the services first, and last what they stand on.
+    """Run Segue for the length of the block; then stop the services first and the infrastructure last.
 
-    Raises StackFailed, before anything starts where a setting is wrong.
+    Raises StackFailed; if a setting is wrong, before anything is started.
     """
     ours = {"SEGUE_PORT"} if plan.live else {"SEGUE_PORT", *environment.PROVIDER_SETTINGS}
     given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ and name not in ours}
@@ -126,7 +126,7 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
 
 
 async def _together(*work: Awaitable[T]) -> list[T]:
-    """The results, in order; the first failure ends them all and is raised as StackFailed."""
+    """Run the calls concurrently and return their results in order; the first failure cancels the others."""
 
     async def one(of: Awaitable[T]) -> T:
         return await of
@@ -225,7 +225,7 @@ def _require_keys(environ: Mapping[str, str]) -> None:
 
 
 def _postgres_home(state: State) -> Path:
-    """Where the database is kept: in our own folder, unless root has put that where no other user gets in."""
+    """The folder of the database: in our own folder, unless root has put that where no other user can enter."""
     home = state.folder / DATABASE
     private_folder(home, passage())
     try:

@@ -1,4 +1,4 @@
-"""The settings of all services, looked at before any of them starts."""
+"""Checks the settings of all services before any of them is started."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def settings_kind(service: str) -> type[ServiceSettings]:
 
 
 def problems(environ: Mapping[str, str], placeholders: Mapping[str, str]) -> list[str]:
-    """What any service would refuse in these settings, each once; `placeholders` stand in for what is not there."""
+    """What services would refuse in these settings, each problem once; `placeholders` replace missing values."""
     found: dict[str, None] = {}
     given = {name: value for name, value in environ.items() if value}
     if "FAL_API_KEY" in given:

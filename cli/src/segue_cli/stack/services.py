@@ -1,4 +1,4 @@
-"""Segue's five services as child processes: started together, ready together, drained together."""
+"""Segue's five services as child processes: started together, ready together, stopped together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from segue_cli.stack.progress import Starting
 
 _ASK_EVERY_S: Final = 0.05
 _DRAIN_S: Final = 25.0
-_EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not listened on
+_EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
 
 
 @asynccontextmanager
@@ -39,7 +39,7 @@ async def services(
 ) -> AsyncIterator[Sequence[Part]]:
     """Run all services for the length of the block, which begins when each is ready. Raises StackFailed.
 
-    `environ` is all of their environment but the port.
+    `environ` is their whole environment except the port.
     """
     host = environ.get("SEGUE_HOST", LOOPBACK)
     base = f"http://{LOOPBACK if host in _EVERYWHERE else host}"
@@ -66,9 +66,9 @@ async def services(
 
 
 def choose_ports(first: int) -> dict[str, int]:
-    """A port for each service: the gateway gets `first`, the others the next ones where they are free; 0: any.
+    """A port for each service: `first` for the gateway, the next free ones for the others; any free ones if it is 0.
 
-    Raises StackFailed where `first` is taken.
+    Raises StackFailed if `first` is in use.
     """
     if first and not is_free(first):
         raise StackFailed(

@@ -1,4 +1,4 @@
-"""Running a command until it is done or told to stop; either way everything it opened is closed first."""
+"""Running a command until it ends or is stopped; in both cases everything it opened is closed first."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 INTERRUPTED: Final = 130
-"""The exit code of a command that was told to stop before it was done."""
+"""The exit code of a command that was stopped before it was done."""
 
 
 def run_until_told(main: Coroutine[Any, Any, int]) -> int:
-    """Run to the exit code that `main` returns, or 130 if SIGINT, SIGTERM or SIGHUP cancelled it.
+    """Run `main` and return its exit code, or 130 if SIGINT, SIGTERM or SIGHUP cancelled it.
 
-    Only the first signal counts: a second one must not cut short the stopping of child processes.
+    Only the first signal counts: a second one must not interrupt the stopping of child processes.
     """
     return asyncio.run(_until_told(main))
 

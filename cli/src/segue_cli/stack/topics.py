@@ -1,4 +1,4 @@
-"""The topic map as people read it, and on the broker."""
+"""The topic map as a table, and its topics on a broker."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MOST_REPLICAS: Final = 3
 
 
 class BrokerAway(Exception):
-    """No broker answered, or it would not make a topic; one line that names the setting."""
+    """No broker answered, or it refused to create a topic; one line that names the setting."""
 
 
 def map_table(outcome: Mapping[str, str] | None = None) -> Table:
-    """The map; with what happened to each topic where something was asked of a broker."""
+    """The map as a table, with the result for each topic if a broker was asked."""
     from rich.table import Table
 
     table = Table(title=f"Topics, {PARTITIONS} partitions each, keyed by job_id", title_justify="left")
@@ -38,7 +38,7 @@ def map_table(outcome: Mapping[str, str] | None = None) -> Table:
 
 
 async def ensure_topics(servers: str, replication: int | None = None) -> dict[str, str]:
-    """Create what the cluster lacks; what became of each topic: "exists" or "created". Raises BrokerAway.
+    """Create missing topics; returns "exists" or "created" by topic. Raises BrokerAway.
 
     `replication` None: as many replicas as there are brokers, at most three.
     """
@@ -65,7 +65,7 @@ async def ensure_topics(servers: str, replication: int | None = None) -> dict[st
 
 
 async def present_topics(servers: str, limit_s: float) -> set[str]:
-    """The names of the topics that the cluster has. Raises BrokerAway."""
+    """The names of the cluster's topics. Raises BrokerAway."""
     from aiokafka.errors import KafkaError
 
     from chassis.kafka.topics import admin
@@ -79,7 +79,7 @@ async def present_topics(servers: str, limit_s: float) -> set[str]:
 
 
 def usable_servers(text: str) -> str:
-    """The addresses as the client takes them. Raises BrokerAway where they are none."""
+    """The addresses in the form that the client expects. Raises BrokerAway if they are invalid."""
     from chassis.settings.kafka_servers import read_servers
 
     try:
@@ -96,7 +96,7 @@ async def _away(servers: str, within_s: float) -> BrokerAway:
 
 
 def topics(*, create: bool | None, replication: int | None) -> int:
-    """Print the map, creating what is missing if asked to; returns the exit code."""
+    """Print the map, and create missing topics if `create` is set; returns the exit code."""
     from pathlib import Path
 
     from chassis.errors import EXIT_SETTINGS

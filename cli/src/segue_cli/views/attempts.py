@@ -1,4 +1,4 @@
-"""Attempts as operators read them."""
+"""Attempts as text for operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTHS = (39, 9, 9, 6)
 
 
 def attempts_list(attempts: Iterable[Mapping[str, Any]], now: datetime) -> RenderableType:
-    """Attempts in lines of less than 80 characters; under each ambiguous one, what to look for."""
+    """Attempts in lines of less than 80 characters; under each ambiguous one, what to search for at the provider."""
     lines: list[RenderableType] = [_line(*(Text(name, style="bold") for name in ("attempt", "provider", "state")),
                                          Text("sent", style="bold"), Text("price", style="bold"))]  # fmt: skip
     for attempt in attempts:
@@ -33,7 +33,7 @@ def attempts_list(attempts: Iterable[Mapping[str, Any]], now: datetime) -> Rende
 
 
 def told_apart(attempt: Mapping[str, Any], *, settled: bool) -> str:
-    """What became of an attempt, or of the verdict while it is not settled, for its job and for the money."""
+    """What became of an attempt, its job and its cost; before it is resolved, of the operator's report."""
     provider, job, ref = attempt["provider"], attempt["job_id"], attempt["provider_ref"]
     cost = "what it cost is not known" if attempt["cost_usd"] is None else f"it cost {usd(attempt['cost_usd'])}"
     ended = f"its job had gone on without it, and is {attempt['job_status']}"

@@ -1,4 +1,4 @@
-"""The terminal: one console for what is asked for, and how times, sizes and states look."""
+"""The terminal: the console for output, and the format of times, sizes and states."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _STATES: Final = {
 
 
 class PrintableStream:
-    """A text stream to which nothing goes that a terminal would obey."""
+    """A text stream that escapes control characters, so that no text can control the terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self.bare = stream
 
     def write(self, text: str) -> int:
-        """Write the text, with control characters as their escapes."""
+        """Write the text, with control characters escaped."""
         return self.bare.write(escaped(text))
 
     def __getattr__(self, name: str) -> Any:
@@ -42,7 +42,7 @@ class PrintableStream:
 
 
 class _Printable(RenderHook):
-    """Makes what a console draws printable, save for the console's own control codes."""
+    """Escapes control characters in what a console draws, except the console's own."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         return [_Drawn(each) for each in renderables]
@@ -61,10 +61,10 @@ class _Drawn:
 
 
 class PlainTable(Table):
-    """A table whose text cells are text, whatever is in them, and not markup."""
+    """A table whose cells are plain text, not markup."""
 
     def add_row(self, *cells: Any, **more: Any) -> None:
-        """Add a row of text or of things to draw."""
+        """Add a row of texts or renderables."""
         super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **more)
 
 
@@ -73,12 +73,12 @@ def harmless_output() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # Where the terminal's encoding has no such character.
+            stream.reconfigure(errors="backslashreplace")  # For characters that the terminal's encoding does not have.
             setattr(sys, name, PrintableStream(stream))
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console; wide where it is no terminal, so that a file or a pipe gets whole lines."""
+    """A console; wide if it is not a terminal, so that lines in a file or a pipe are complete."""
     stream = sys.stderr if stderr else sys.stdout
     made = Console(file=getattr(stream, "bare", stream), highlight=False)
     if not made.is_terminal:
@@ -101,10 +101,10 @@ def state(name: str) -> Text:
 
 
 def usd(amount: float | None) -> str:
-    """An amount of money, as precise as providers' prices are."""
+    """An amount in US dollars, with the precision of providers' prices."""
     return "-" if amount is None else f"${amount:.4f}".rstrip("0").rstrip(".") if amount else "$0"
 
 
 def curl(api: str) -> str:
-    """The command that posts the first request of every newcomer."""
+    """A curl command that posts a first request."""
     return f"curl -sS -X POST {api}/api/tracks -H 'content-type: application/json' -d '{SEED_REQUEST}'"

@@ -1,4 +1,4 @@
-"""Jobs and their logs as people read them."""
+"""Jobs and their logs as text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLOURS = {
 
 
 def jobs_table(jobs: Iterable[Mapping[str, Any]], now: datetime) -> Table:
-    """The newest jobs."""
+    """A table of the newest jobs."""
     table = plain_table("job", "status", "model", "provider", "attempts", "age", "cost")
     for job in jobs:
         age = now - when(job["requested_at"])
@@ -36,7 +36,7 @@ def jobs_table(jobs: Iterable[Mapping[str, Any]], now: datetime) -> Table:
 
 
 def job_screen(job: Mapping[str, Any], api: str) -> RenderableType:
-    """All of one job."""
+    """The details of one job."""
     head = plain_table("", "")
     head.show_header = False
     head.add_row("job", job["id"])
@@ -67,7 +67,7 @@ def _file(artifact: Mapping[str, Any], api: str) -> Text:
 
 
 def attempts_table(job: Mapping[str, Any]) -> Table:
-    """A job's attempts, with what the provider said."""
+    """A table of a job's attempts, with the provider's messages."""
     table = plain_table("attempt", "provider", "endpoint", "state", "why", "provider's id", "cost")
     for each in job["attempts"]:
         late = "known late" if each["late"] else None
@@ -78,7 +78,7 @@ def attempts_table(job: Mapping[str, Any]) -> Table:
 
 
 def log_table(entries: Iterable[Mapping[str, Any]]) -> Table:
-    """A job's log, with times from its first line on."""
+    """A table of a job's log; times count from its first line."""
     table = plain_table("time", "event", "attempt", "provider", "code", "message")
     begin: datetime | None = None
     for entry in entries:
@@ -88,9 +88,9 @@ def log_table(entries: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def log_cells(entry: Mapping[str, Any], begin: datetime) -> tuple[Text, ...]:
-    """One line of a log."""
+    """The cells of one log line."""
     event = short(entry["event"])
-    # A service whose clock is behind tells of earlier times.
+    # If a service's clock is behind, its time may be earlier than the first one.
     after = f"{(when(entry['time']) - begin).total_seconds():+.3f}s"
     attempt = "" if entry["attempt"] is None else str(entry["attempt"])
     return (
@@ -104,7 +104,7 @@ def log_cells(entry: Mapping[str, Any], begin: datetime) -> tuple[Text, ...]:
 
 
 def log_line(entry: Mapping[str, Any], begin: datetime) -> Text:
-    """The same as one line that stands alone, for a log that is followed."""
+    """A log entry as a single line, for a log that is followed."""
     after, event, attempt, provider, code, message = log_cells(entry, begin)
     widths = ((after, 10), (event, 19), (attempt, 2), (provider, 10))
     line = Text()
@@ -117,19 +117,19 @@ def log_line(entry: Mapping[str, Any], begin: datetime) -> Text:
 
 
 def short(event: str) -> str:
-    """An event's type without what all of them have: `segue.attempt.failed.v1` is attempt.failed."""
+    """The short name of an event type: `segue.attempt.failed.v1` is attempt.failed."""
     bare = event.removeprefix("segue.")
     head, _, version = bare.rpartition(".v")
     return head if head and version.isdigit() else bare
 
 
 def when(text: str) -> datetime:
-    """A time as the API tells it."""
+    """Parse a time of the API."""
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def span(seconds: float) -> str:
-    """A length of time, roughly."""
+    """A duration as text, rounded."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
@@ -137,5 +137,5 @@ def span(seconds: float) -> str:
 
 
 def cost(job: Mapping[str, Any]) -> str:
-    """What the job costs, all attempts together."""
+    """The cost of the job, all attempts together, as text."""
     return usd(job["cost_usd"])

@@ -1,4 +1,4 @@
-"""How the providers do, as people read it: fits 80 columns."""
+"""The state of the providers as text, for 80 columns."""
 
 from __future__ import annotations
 
