@@ -1,1 +1,1 @@
-"""fal.ai and Replicate for a laptop: their HTTP APIs, their faults, and a book of bills."""
+"""Stand-ins for fal.ai and Replicate on one machine: their HTTP APIs, faults on request, and a record of all bills."""

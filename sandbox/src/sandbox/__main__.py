@@ -1,4 +1,4 @@
-"""Runs the stand-in as a process: one JSON line on stdout says where it listens, SIGTERM or SIGINT ends it."""
+"""Runs the stand-ins as a process: prints their addresses as one JSON line on stdout; SIGTERM or SIGINT ends it."""
 
 import argparse
 import asyncio
@@ -12,7 +12,7 @@ from sandbox.settings import Settings
 
 
 def main() -> None:
-    """The command line."""
+    """Parse the command line and run."""
     given = _parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     ports = Ports(given.fal_port, given.fal_run_port, given.replicate_port, given.control_port)
@@ -25,7 +25,7 @@ async def _serve(folder: Path, ports: Ports, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with sandbox(folder.resolve(), ports, settings) as addresses:
-        print(json.dumps(addresses.as_json()), flush=True)  # noqa: T201 - the line that whoever started it waits for
+        print(json.dumps(addresses.as_json()), flush=True)  # noqa: T201 - the parent process waits for this line
         await stop.wait()
 
 

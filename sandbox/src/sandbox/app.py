@@ -1,4 +1,4 @@
-"""Wires the stand-in: the parts, their listeners, and what a caller needs to know to reach them."""
+"""Composition of the stand-ins: the parts, their listeners, and the addresses that callers need."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,7 +30,7 @@ from sandbox.webhooks import Webhooks
 
 @dataclass(frozen=True)
 class Ports:
-    """Where to listen on 127.0.0.1; 0 is any free port."""
+    """The ports on 127.0.0.1; 0 is any free port."""
 
     fal: int = 0
     fal_run: int = 0
@@ -40,7 +40,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Addresses:
-    """How to reach everything; printed as one JSON line."""
+    """The addresses of all listeners; printed as one JSON line."""
 
     fal_host: str
     fal_run_host: str
@@ -52,13 +52,13 @@ class Addresses:
     bills: str
 
     def as_json(self) -> dict[str, Any]:
-        """The line's object."""
+        """The addresses as a JSON object."""
         return asdict(self)
 
 
 @asynccontextmanager
 async def sandbox(folder: Path, ports: Ports, settings: Settings) -> AsyncIterator[Addresses]:
-    """Both providers while the block runs, with their certificates and bills in `folder`."""
+    """Both providers for the length of the block, with their certificates and bills in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     certificates = make_certificates(folder)
     book = folder / "bills.jsonl"

@@ -1,4 +1,4 @@
-"""How tests and people steer the stand-in: faults, settings, keys, and what has happened so far."""
+"""The control API: sets faults, settings and keys, and shows what has happened so far."""
 
 import html
 from typing import Any
@@ -24,13 +24,13 @@ _RULES = TypeAdapter(list[Rule])
 
 
 class Control:
-    """The control API."""
+    """The application of the control API."""
 
     def __init__(self, settings: Settings, faults: Faults, bills: Bills, jobs: Jobs, keys: Keys) -> None:
         self._settings, self._faults, self._bills, self._jobs, self._keys = settings, faults, bills, jobs, keys
 
     def app(self) -> Starlette:
-        """Everything under the control address."""
+        """The routes below the control address."""
         routes = [
             Route("/", self.page),
             Route("/healthz", self.health),
@@ -48,7 +48,7 @@ class Control:
         return render(Reply(200, {"status": "ok"}))
 
     async def bills(self, request: Request) -> Response:
-        """The book with its totals; DELETE empties it."""
+        """Returns the bills with their totals; DELETE removes them."""
         if request.method == "DELETE":
             self._bills.reset()
         return render(Reply(200, self._bills.as_json()))
@@ -70,13 +70,13 @@ class Control:
         return render(Reply(200, self._settings.model_dump()))
 
     async def jobs(self, request: Request) -> Response:
-        """All jobs of both providers, newest first; DELETE stops and forgets them."""
+        """Returns all jobs of both providers, newest first; DELETE stops and removes them."""
         if request.method == "DELETE":
             self._jobs.forget()
         return render(Reply(200, [_described(job) for job in self._all_jobs()]))
 
     async def step(self, request: Request) -> Response:
-        """Has every job take its next step now, however long that would have taken."""
+        """Ends the current wait of every job at once, however long it would have lasted."""
         self._jobs.step()
         return render(Reply(200, [_described(job) for job in self._all_jobs()]))
 
@@ -86,7 +86,7 @@ class Control:
         return render(Reply(200, self._keys.jwks()))
 
     async def page(self, request: Request) -> Response:
-        """Jobs and bills for a person to look at."""
+        """An HTML page of jobs and bills."""
         totals = self._bills.as_json()["totals"]
         bills = _table([{"provider": name} | total for name, total in totals.items()])
         jobs = _table([_described(job) for job in self._all_jobs()[:200]])

@@ -1,4 +1,4 @@
-"""How the stand-in behaves when no fault says otherwise; changed while it runs through the control API."""
+"""The default behaviour of the stand-ins; the control API changes it at run time."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Settings(BaseModel):
-    """Durations (seconds), limits and accounts of both providers; a limit that is unset is off."""
+    """Durations (seconds), limits and accounts of both providers; an unset limit is off."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
@@ -30,7 +30,7 @@ class Settings(BaseModel):
     replicate_webhook_retries_s: list[Seconds] = [1, 2, 4, 8, 16, 29]
 
     def change(self, values: dict[str, object]) -> None:
-        """Applies all of `values` or, with a `ValidationError`, none."""
+        """Applies all of `values`, or none of them and raises `ValidationError`."""
         changed = Settings.model_validate(self.model_dump() | values)
         for name in values:
             setattr(self, name, getattr(changed, name))

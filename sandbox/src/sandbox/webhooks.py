@@ -1,4 +1,4 @@
-"""The webhooks both providers send: signed, retried on each provider's schedule, and as wrong as a fault wants them."""
+"""The webhooks of both providers: signed, retried on each provider's schedule, and faulty if a rule says so."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ Predict = Callable[[Job], dict[str, Any]]
 
 
 class Webhooks:
-    """Sends what jobs announce, each delivery in a task of its own."""
+    """Sends the webhooks of jobs, each in a task of its own."""
 
     def __init__(
         self, settings: Settings, keys: Keys, predict: Predict, client: httpx.AsyncClient, tasks: asyncio.TaskGroup
@@ -40,7 +40,7 @@ class Webhooks:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, keys: Keys, predict: Predict, ca_file: Path) -> AsyncIterator["Webhooks"]:
-        """Delivers while the block runs; what is still to be retried at its end is given up."""
+        """Delivers for the length of the block; retries that are pending at its end are dropped."""
         trust = ssl.create_default_context()
         trust.load_verify_locations(ca_file)
         limits = httpx.Limits(max_connections=100)
@@ -52,11 +52,11 @@ class Webhooks:
                 task.cancel()
 
     def announce(self, job: Job, moment: Literal["start", "completed"]) -> None:
-        """Sends what the provider would send when a job starts or ends."""
+        """Sends the provider's webhook for the start or the end of a job."""
         if not job.webhook or "never" in job.action.webhook:
             return
         if job.provider == "fal":
-            # A request removed from the queue never ran, and nothing is sent for it.
+            # A request removed from the queue never ran, and no webhook is sent for it.
             if moment == "completed" and not (job.status == "canceled" and job.started_at is None):
                 self._send(job, webhook_document(job), job.id, self._settings.fal_webhook_retries_s)
             return

@@ -1,4 +1,4 @@
-"""fal's queue and direct APIs: submit, status, result and cancel, as fal-client speaks them."""
+"""fal's queue and direct APIs, in the form that fal-client expects: submit, status, result and cancel."""
 
 import json
 import re
@@ -29,18 +29,18 @@ _NOT_FOUND = Reply(404, {"status": "NOT_FOUND"})
 
 
 def fal_refuses_key(headers: Mapping[str, str], settings: Settings) -> Answer | None:
-    """The 401 for a key that is missing, malformed or known to be bad."""
+    """The 401 for a key that is missing, malformed or set as invalid."""
     found = _KEY.fullmatch(headers.get("authorization", ""))
     return None if found and found[1] not in settings.bad_keys else PRESETS["fal"]["unauthorized"]
 
 
 def fal_id(request_id: str | None = None) -> dict[str, str]:
-    """The header that every answer of fal itself carries."""
+    """The header that every answer of fal itself has."""
     return {"x-fal-request-id": request_id or str(uuid.uuid4())}
 
 
 async def fal_http_error(request: Request, error: Exception) -> Response:
-    """404 and 405 for addresses fal does not have."""
+    """404 and 405 for paths that fal does not have."""
     assert isinstance(error, HTTPException)
     return render(Reply(error.status_code, {"detail": error.detail}), fal_id())
 
@@ -52,7 +52,7 @@ class Fal:
         self._desk, self._jobs, self._base = desk, desk.jobs, base
 
     def queue_routes(self) -> list[Route]:
-        """What `queue.fal.run` serves."""
+        """The routes of `queue.fal.run`."""
         job = "/{owner}/{app}/requests/{request_id}"
         return [
             Route(f"{job}/status/stream", self.stream),
@@ -64,7 +64,7 @@ class Fal:
         ]
 
     def direct_routes(self) -> list[Route]:
-        """What `fal.run` serves."""
+        """The routes of `fal.run`."""
         return [Route("/{endpoint:path}", self.run, methods=["POST"])]
 
     async def submit(self, request: Request) -> Response:
@@ -81,7 +81,7 @@ class Fal:
         return await conduct(request, self._desk.answer_to("fal", action, reply), action.delay_s, fal_id(job.id))
 
     async def run(self, request: Request) -> Response:
-        """Runs a job at once and answers with its output; refuses what exceeds the account's concurrency."""
+        """Runs a job at once and answers with its output; refused if it exceeds the account's concurrency."""
         arrival = await _arrival(request)
         action = self._desk.action_for(arrival)
         busy = PRESETS["fal"]["rate_limited"] if self._jobs.full("fal") else None
@@ -96,7 +96,7 @@ class Fal:
         return await conduct(request, answer, action.delay_s, fal_id(job.id))
 
     async def status(self, request: Request) -> Response:
-        """Where a job stands: 202 until it is complete."""
+        """The status of a job: 202 until it is complete."""
         job = await self._find(request, "status")
         if isinstance(job, Response):
             return job
@@ -107,14 +107,14 @@ class Fal:
         return render(Reply(status, document), fal_id(job.id))
 
     async def stream(self, request: Request) -> Response:
-        """The same as server-sent events, one at each change and every two seconds."""
+        """The status as server-sent events, one at each change and every two seconds."""
         job = await self._find(request, "status")
         if isinstance(job, Response):
             return job
         return StreamingResponse(self._events(job), headers=fal_id(job.id), media_type="text/event-stream")
 
     async def result(self, request: Request) -> Response:
-        """The model's own answer once there is one."""
+        """The model's answer, once there is one."""
         job = await self._find(request, "result")
         if isinstance(job, Response):
             return job
@@ -158,7 +158,7 @@ class Fal:
         spoiled = await self._desk.interfere(request, "fal", on, fal_id(), job)
         if spoiled is not None:
             return spoiled
-        # A request removed from the queue never becomes a status of its own.
+        # A request removed from the queue never gets a status of its own.
         if job is None or (job.status == "canceled" and job.started_at is None):
             return render(_NOT_FOUND, fal_id())
         return job

@@ -1,4 +1,4 @@
-"""What fal's API says about a job, as JSON."""
+"""fal's JSON documents about a job."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from sandbox.times import iso
 
 
 def queue_urls(base: str, job: Job) -> dict[str, str]:
-    """The addresses a submit answers with; they name the app only, not the path under it."""
+    """The URLs in the answer to a submit; they contain the app only, not the path below it."""
     owner, app, *_ = job.endpoint.name.split("/")
     url = f"{base}/{owner}/{app}/requests/{job.id}"
     return {"response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
@@ -43,7 +43,7 @@ def _logs(job: Job) -> list[dict[str, str]]:
 
 
 def expired(job: Job, settings: Settings, now: float) -> bool:
-    """Whether fal no longer has the result."""
+    """Whether fal has deleted the result."""
     if job.ended_at is None or job.outcome is None:
         return False
     large = len(json.dumps(job.outcome.output)) >= 10_000
@@ -51,7 +51,7 @@ def expired(job: Job, settings: Settings, now: float) -> bool:
 
 
 def webhook_document(job: Job) -> dict[str, Any]:
-    """The body of the one webhook fal sends for a job."""
+    """The body of the one webhook that fal sends for a job."""
     assert job.outcome is not None
     ids = {"request_id": job.id, "gateway_request_id": job.id}
     if job.outcome.status == "succeeded":
@@ -81,7 +81,7 @@ def listed(job: Job, *, with_payloads: bool) -> dict[str, Any]:
 
 
 def status_code(job: Job) -> int | None:
-    """The HTTP status a job's result answers with, once it has one."""
+    """The HTTP status of a job's result; None while there is none."""
     if job.outcome is None:
         return None
     return job.outcome.reply.status if job.outcome.reply else 200

@@ -1,4 +1,4 @@
-"""fal's platform API: prices, past requests, the account's meta data and the keys webhooks are signed with."""
+"""fal's platform API: prices, past requests, account metadata, and the public keys of webhooks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,13 +19,13 @@ from sandbox.times import parse_time
 
 
 class FalPlatform:
-    """What `api.fal.ai` and `rest.fal.ai` serve."""
+    """The endpoints of `api.fal.ai` and `rest.fal.ai`."""
 
     def __init__(self, desk: Desk, keys: Keys) -> None:
         self._desk, self._keys = desk, keys
 
     def routes(self) -> list[Route]:
-        """The platform's addresses."""
+        """The routes of the platform API."""
         return [
             Route("/v1/models/pricing", self.pricing),
             Route("/v1/models/requests/by-endpoint", self.by_endpoint),
@@ -34,7 +34,7 @@ class FalPlatform:
         ]
 
     async def pricing(self, request: Request) -> Response:
-        """Unit prices of the endpoints asked for, or of all."""
+        """Unit prices of the requested endpoints, or of all."""
         spoiled = await self._refused(request) or await self._desk.interfere(request, "fal", "probe", fal_id())
         if spoiled:
             return spoiled
@@ -70,11 +70,11 @@ class FalPlatform:
         return render(Reply(200, document), fal_id())
 
     async def meta(self, request: Request) -> Response:
-        """Where webhooks come from."""
+        """The IP ranges that webhooks are sent from."""
         return render(Reply(200, {"webhook_ip_ranges": ["127.0.0.1/32"]}), fal_id())
 
     async def jwks(self, request: Request) -> Response:
-        """The public keys of webhooks."""
+        """The public keys of webhooks, as a JWK set."""
         spoiled = await self._desk.interfere(request, "fal", "keys", fal_id())
         return spoiled or render(Reply(200, self._keys.jwks()), fal_id())
 

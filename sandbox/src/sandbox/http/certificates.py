@@ -1,4 +1,4 @@
-"""The certificate authority made at start, so that clients can speak TLS to this machine."""
+"""The certificate authority that is created at start, so that clients can use TLS."""
 
 import datetime as dt
 import ipaddress
@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True)
 class Certificates:
-    """Where the authority (for clients to trust) and the server's own chain and key lie."""
+    """The paths of the authority, which clients trust, and of the server's certificate chain and key."""
 
     ca_file: Path
     cert_file: Path
@@ -22,9 +22,9 @@ class Certificates:
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """An authority and a certificate for localhost and 127.0.0.1, valid for 30 days; those of an earlier start if good.
+    """An authority and a certificate for localhost and 127.0.0.1, valid for 30 days; existing valid ones are reused.
 
-    Whoever trusts the authority goes on trusting the sandbox when it is started again.
+    A client that trusts the authority also trusts the sandbox after a restart.
     """
     files = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     if _still_good(files):

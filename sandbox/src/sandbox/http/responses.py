@@ -1,4 +1,4 @@
-"""What a provider can answer, as values, and the well-known refusals by name."""
+"""The answers of a provider as values, and its well-known refusals by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Silence = Literal["drop", "hang"]
 class Reply:
     """One HTTP answer; a `str` body is sent as HTML, anything else as JSON.
 
-    `bare` answers come from a proxy in front of the provider and carry none of the provider's own headers.
+    A `bare` answer comes from a proxy in front of the provider and has none of the provider's own headers.
     """
 
     status: int
@@ -30,23 +30,23 @@ POLICY = "The content could not be processed because it contained material flagg
 
 
 def fal_flat(status: int, detail: str, error_type: str, **headers: str) -> Reply:
-    """An error of fal's infrastructure, whose type is in the body and in a header."""
+    """An error of fal's infrastructure, with its type in the body and in a header."""
     return Reply(status, {"detail": detail, "error_type": error_type}, {"x-fal-error-type": error_type, **headers})
 
 
 def fal_model(status: int, kind: str, message: str, *, retryable: bool = False) -> Reply:
-    """An error of the model itself, in the list form that fal's apps answer with."""
+    """An error of the model itself, in the list form of fal's apps."""
     where = {"loc": ["body", "prompt"], "msg": message, "type": kind, "url": f"https://docs.fal.ai/errors#{kind}"}
     return Reply(status, {"detail": [where]}, {"x-fal-retryable": "true" if retryable else "false"})
 
 
 def replicate_problem(status: int, title: str, detail: str, **extra: Any) -> Reply:
-    """An error of Replicate's API in its problem-details form."""
+    """An error of Replicate's API, in its problem-details form."""
     return Reply(status, {"title": title, "detail": detail, "status": status, **extra})
 
 
 def fal_timeout() -> Reply:
-    """What fal answers when the caller's own start deadline has passed."""
+    """fal's answer when the caller's start deadline has passed."""
     return fal_flat(504, "Request timed out", "request_timeout", **{"x-fal-request-timeout-type": "user"})
 
 
@@ -119,4 +119,4 @@ REPLICATE_ERRORS = {
     "start_timeout": "The model took too long to start. (E6716)",
     "health_check": "The model failed its health check. (E8765)",
 }
-"""What `prediction.error` says for each failure that a rule can name."""
+"""The text of `prediction.error` for each failure that a rule can name."""

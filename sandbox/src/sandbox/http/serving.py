@@ -1,4 +1,4 @@
-"""How the stand-in serves HTTP: several listeners in one process, and answers that misbehave on the wire."""
+"""Serving HTTP: several listeners in one process, and answers that fail at the network level on request."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _CLOSE = "sandbox.close"
 
 
 class _Protocol(HttpToolsProtocol):
-    """Lets a handler cut its connection, for which ASGI has no word."""
+    """Lets a handler abort its connection, which ASGI does not provide."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -28,7 +28,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Listener(Server):
-    """A server that leaves signals to the process and says when it accepts connections."""
+    """A server that leaves signals to the process and reports when it accepts connections."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -36,7 +36,7 @@ class _Listener(Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Takes no signals: there are several listeners and one process."""
+        """Handles no signals: there are several listeners in one process."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -46,8 +46,8 @@ class _Listener(Server):
 
 
 def bind(port: int) -> socket.socket:
-    """A socket on 127.0.0.1; port 0 takes a free one."""
-    # asyncio turns Nagle's algorithm off only where the protocol is named; otherwise each answer costs 40 ms.
+    """A socket on 127.0.0.1; port 0 means any free one."""
+    # asyncio turns Nagle's algorithm off only if the protocol is given; otherwise it delays each answer by 40 ms.
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))
@@ -56,7 +56,7 @@ def bind(port: int) -> socket.socket:
 
 @dataclass(frozen=True)
 class Site:
-    """An application and the socket it is served on, with TLS where there are certificates."""
+    """An application and its socket, with TLS if there are certificates."""
 
     app: ASGIApp
     sock: socket.socket
@@ -65,7 +65,7 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def serving(sites: Sequence[Site]) -> AsyncIterator[None]:
-    """Serves all sites while the block runs; open connections are cut at its end."""
+    """Serves all sites for the length of the block; connections still open at its end are aborted."""
     servers = [_Listener(_config(site)) for site in sites]
     async with asyncio.TaskGroup() as tasks:
         for server, site in zip(servers, sites, strict=True):
@@ -98,7 +98,7 @@ def _config(site: Site) -> Config:
 async def conduct(
     request: Request, answer: Answer, delay_s: float = 0.0, own: Mapping[str, str] | None = None
 ) -> Response:
-    """Answers after `delay_s` with the provider's own headers, or drops the connection, or says nothing."""
+    """Answers after `delay_s` with the provider's own headers, or aborts the connection, or never answers."""
     if delay_s:
         await asyncio.sleep(delay_s)
     if isinstance(answer, Reply):
@@ -111,17 +111,17 @@ async def conduct(
 
 
 def render(reply: Reply, own: Mapping[str, str] | None = None) -> Response:
-    """The reply as an HTTP response, with the provider's own headers unless a proxy speaks."""
+    """The reply as an HTTP response, with the provider's own headers unless it comes from a proxy."""
     headers = {name.lower(): value for name, value in reply.headers.items()}
     headers |= {} if reply.bare else {name: value for name, value in (own or {}).items() if name not in headers}
     is_text = isinstance(reply.body, str)
     headers.setdefault("content-type", "text/html" if is_text else "application/json")
-    # Escaped, because an input that is echoed may hold what UTF-8 cannot.
+    # Escaped, because repeated input may contain characters that UTF-8 cannot encode.
     return Response(reply.body if is_text else json.dumps(reply.body), reply.status, headers)
 
 
 def cut_short(whole: Response) -> Response:
-    """The same response, whose connection closes half-way through its body."""
+    """The same response, with a connection that closes half-way through its body."""
     return _HalfResponse(whole)
 
 

@@ -1,4 +1,4 @@
-"""The keys both providers sign their webhooks with, and the headers that carry the signatures."""
+"""The keys that sign webhooks, and the headers that contain the signatures."""
 
 import base64
 import hashlib
@@ -25,14 +25,14 @@ class Keys:
         self.replicate = secrets.token_bytes(24)
 
     def jwks(self) -> dict[str, Any]:
-        """fal's public keys; base64url without padding, as RFC 8037 wants it."""
+        """fal's public keys as a JWK set; base64url without padding (RFC 8037)."""
         raw = [key.public_key().public_bytes_raw() for key in self.fal]
         xs = [base64.urlsafe_b64encode(each).rstrip(b"=").decode() for each in raw]
         kind = {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA"}
         return {"keys": [kind | {"x": x, "kid": hashlib.sha256(x.encode()).hexdigest()[:16]} for x in xs]}
 
     def replicate_secret(self) -> str:
-        """Replicate's secret as its API gives it."""
+        """Replicate's secret in the form of its API."""
         return "whsec_" + base64.b64encode(self.replicate).decode()
 
 
@@ -48,7 +48,7 @@ def fal_headers(key: Ed25519PrivateKey, request_id: str, timestamp: int, body: b
 
 
 def replicate_headers(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Replicate's webhook headers over the raw body, as Standard Webhooks signs."""
+    """Replicate's webhook headers over the raw body (Standard Webhooks: https://www.standardwebhooks.com)."""
     message = f"{webhook_id}.{timestamp}.".encode() + body
     signature = base64.b64encode(hmac.new(secret, message, hashlib.sha256).digest()).decode()
     return {"webhook-id": webhook_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}

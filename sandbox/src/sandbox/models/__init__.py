@@ -1,1 +1,1 @@
-"""The models that both providers offer: what they accept, and the files that they make."""
+"""The models of both providers: the input that they accept, and the files that they produce."""

@@ -1,4 +1,4 @@
-"""The endpoints both providers offer here: what they accept, what they make of it, and what that costs in USD."""
+"""The endpoints of both providers: the input that they accept, their output, and its price in USD."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,14 +13,14 @@ from sandbox.models import inputs
 
 @dataclass(frozen=True)
 class Sound:
-    """One audio file of that many seconds."""
+    """One audio file; its length in seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some images of one size in pixels."""
+    """Images of one size in pixels."""
 
     count: int
     width: int
@@ -32,7 +32,7 @@ Made = Sound | Pictures
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One model at one provider; `price` is in USD for what was made, `unit` is how the provider counts it."""
+    """One model at one provider; `price` returns USD for an output, `unit` is the provider's unit of billing."""
 
     provider: Provider
     name: str
@@ -51,7 +51,7 @@ _SIZES = {
 
 
 def _song(lyrics: str) -> Sound:
-    # These models take no length: a song grows with its words, to four minutes at most.
+    # These models take no duration: a song gets longer with its lyrics, up to four minutes.
     return Sound(min(30.0 + len(lyrics) / 20, 240.0))
 
 
@@ -119,5 +119,5 @@ ENDPOINTS: Mapping[tuple[Provider, str], Endpoint] = {(e.provider, e.name.lower(
 
 
 def find_endpoint(provider: Provider, name: str) -> Endpoint | None:
-    """The endpoint of that name, in whatever case it is written."""
+    """The endpoint of that name, in upper or lower case; None if there is none."""
     return ENDPOINTS.get((provider, name.lower()))

@@ -1,4 +1,4 @@
-"""What each model accepts, as the providers' published schemas say."""
+"""The input of each model, as in the providers' published schemas."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ class FalMinimax(BaseModel):
     """`fal-ai/minimax-music/v2`."""
 
     class AudioSetting(BaseModel):
-        """How the song is encoded."""
+        """The encoding of the song."""
 
         format: Literal["mp3", "pcm", "flac"] = "mp3"
         sample_rate: int = Field(default=32_000, ge=8_000, le=44_100)
@@ -24,7 +24,7 @@ class FalMinimax(BaseModel):
 
 
 class FalMinimax15(BaseModel):
-    """`fal-ai/minimax-music/v1.5`, which names its fields the other way round: `prompt` is what is sung."""
+    """`fal-ai/minimax-music/v1.5`, whose fields have the opposite meaning: `prompt` is the text of the song."""
 
     prompt: str = Field(min_length=10, max_length=600)
     lyrics_prompt: str = Field(min_length=10, max_length=3_000)
@@ -58,7 +58,7 @@ class FalCassette(BaseModel):
 
 
 class FalElevenlabs(BaseModel):
-    """`fal-ai/elevenlabs/music`, which needs a prompt or a plan."""
+    """`fal-ai/elevenlabs/music`, which requires a prompt or a plan."""
 
     prompt: str | None = None
     composition_plan: dict[str, Any] | None = None
@@ -92,7 +92,7 @@ class FalFlux(BaseModel):
 
 
 class _Strict(BaseModel):
-    # Replicate checks JSON types as its OpenAPI schema states them, and converts nothing.
+    # Replicate checks JSON types as its OpenAPI schema defines them, and converts nothing.
     model_config = ConfigDict(strict=True)
 
 
@@ -149,7 +149,7 @@ class ReplicateFlux(_Strict):
 
 
 class ReplicateMusicgen(_Strict):
-    """`meta/musicgen`, a community model that must be asked for by version."""
+    """`meta/musicgen`, a community model that has to be called with a version."""
 
     prompt: str = ""
     model_version: Literal["stereo-melody-large", "stereo-large", "melody-large", "large"] = "stereo-melody-large"

@@ -1,4 +1,4 @@
-"""Real media made from nothing: a soft pad of any length and a gradient of any size, different for each seed."""
+"""Generated media files: a tone of any length and a gradient of any size, different for each seed."""
 
 import array
 import io
@@ -10,7 +10,7 @@ import zlib
 from functools import lru_cache
 
 RATE = 22_050
-"""Samples a second of every sound, 16-bit mono."""
+"""Samples per second, 16-bit mono."""
 
 _BEAT = 2
 _FADE = RATE // 4
@@ -19,13 +19,13 @@ _PROGRESSIONS = ((0, 5, 9, 7), (0, 9, 5, 7), (0, 4, 9, 5), (9, 5, 0, 7))
 
 @lru_cache(maxsize=1)
 def _sine() -> list[int]:
-    # A third of full scale over four voices leaves headroom, so nothing clips.
+    # A third of full scale for four voices, so that nothing clips.
     return [round(7_000 * math.sin(2 * math.pi * i / RATE)) for i in range(RATE)]
 
 
 @lru_cache(maxsize=128)
 def _tone(hertz: int) -> list[int]:
-    # Whole-number frequencies meet at zero every second, so seconds join without a click.
+    # Frequencies in whole Hz are at zero at every full second, so seconds join without a click.
     table = _sine()
     return [table[i % RATE] for i in range(0, hertz * RATE, hertz)]
 

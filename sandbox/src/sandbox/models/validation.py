@@ -1,4 +1,4 @@
-"""What each provider answers to an input its model does not accept."""
+"""Each provider's answer to invalid input of a model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ _BOUNDS = {
 
 
 def check_input(endpoint: Endpoint, given: Any) -> BaseModel | Reply:
-    """The input as the model understands it, or the provider's 422 in its own form."""
+    """The validated input, or the provider's 422 in its own form."""
     try:
         accepted = endpoint.accepts.model_validate(given)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Replicate's HTTP API: predictions, account and webhook secret, as the replicate package speaks them."""
+"""Replicate's HTTP API, in the form that the replicate package expects: predictions, account and webhook secret."""
 
 import asyncio
 import base64
@@ -40,20 +40,20 @@ _PAGE = 100
 
 
 async def replicate_http_error(request: Request, error: Exception) -> Response:
-    """404 and 405 for addresses Replicate does not have."""
+    """404 and 405 for paths that Replicate does not have."""
     assert isinstance(error, HTTPException)
     return render(Reply(error.status_code, {"detail": error.detail, "status": error.status_code}))
 
 
 class Replicate:
-    """The API; `base` is its own public address without `/v1`."""
+    """The API; `base` is its public address without `/v1`."""
 
     def __init__(self, desk: Desk, keys: Keys, base: str) -> None:
         self._desk, self._jobs, self._keys, self._base = desk, desk.jobs, keys, base
         self._free_at = 0.0
 
     def routes(self) -> list[Route]:
-        """What `api.replicate.com` serves."""
+        """The routes of `api.replicate.com`."""
         return [
             Route("/v1/models/{owner}/{name}/predictions", self.create, methods=["POST"]),
             Route("/v1/deployments/{owner}/{name}/predictions", self.create, methods=["POST"]),
@@ -66,7 +66,7 @@ class Replicate:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Starts a prediction, and with `Prefer: wait` holds the answer until it has ended."""
+        """Starts a prediction; with `Prefer: wait` the answer is sent once it has ended."""
         body = await read_body(request)
         arrival = read_arrival(request, body)
         action = self._desk.action_for(arrival)
@@ -85,7 +85,7 @@ class Replicate:
         return await conduct(request, self._desk.answer_to("replicate", action, reply), action.delay_s)
 
     async def get(self, request: Request) -> Response:
-        """One prediction as it stands."""
+        """The current state of one prediction."""
         job = await self._find(request, "status")
         if isinstance(job, Response):
             return job
@@ -97,7 +97,7 @@ class Replicate:
         return self._shown(job)
 
     async def cancel(self, request: Request) -> Response:
-        """Stops a prediction that has not ended; answers with what it has become."""
+        """Stops a prediction that has not ended; answers with its new state."""
         job = await self._find(request, "cancel")
         if isinstance(job, Response):
             return job
@@ -108,7 +108,7 @@ class Replicate:
         return self._shown(job)
 
     async def browse(self, request: Request) -> Response:
-        """Predictions, newest first, a hundred a page."""
+        """Predictions, newest first, a hundred on each page."""
         spoiled = await self._spoiled(request, "list")
         if spoiled:
             return spoiled
@@ -132,7 +132,7 @@ class Replicate:
         return render(Reply(200, document))
 
     async def account(self, request: Request) -> Response:
-        """Whose token this is."""
+        """The account of the token."""
         spoiled = await self._spoiled(request, "probe")
         name = {"type": "organization", "username": "sandbox", "name": "Sandbox", "github_url": None}
         return spoiled or render(Reply(200, name))

@@ -1,4 +1,4 @@
-"""What Replicate's API says about a job, as JSON."""
+"""Replicate's JSON document of a job."""
 
 import time
 from typing import Any
@@ -11,7 +11,7 @@ _STATUS = {"queued": "starting", "running": "processing"}
 
 
 def prediction(job: Job, base: str, settings: Settings, *, with_webhook: bool = True) -> dict[str, Any]:
-    """The prediction object; its input, output and logs are gone once the retention has passed."""
+    """The prediction object; without input, output and logs once the retention time has passed."""
     now = time.time()
     removed = job.action.result_404 and job.outcome is not None
     removed |= job.ended_at is not None and now - job.ended_at > settings.replicate_retention_s

@@ -1,4 +1,4 @@
-"""How Replicate reads a create request, and what it refuses before the model sees it."""
+"""Reading create requests, and the errors of Replicate that come before those of the model."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _EVENTS = frozenset({"start", "output", "logs", "completed"})
 
 
 async def read_body(request: Request) -> Mapping[str, Any]:
-    """The JSON object a request carries; anything else counts as an empty one."""
+    """The JSON object in a request's body; an empty one for anything else."""
     try:
         body = json.loads(await request.body())
     except ValueError:
@@ -28,7 +28,7 @@ async def read_body(request: Request) -> Mapping[str, Any]:
 
 
 def read_arrival(request: Request, body: Mapping[str, Any]) -> Arrival:
-    """The submit a create request makes, by model, deployment or version."""
+    """The submit in a create request, by model, deployment or version."""
     path = request.path_params
     name = f"{path['owner']}/{path['name']}" if path else str(body.get("version", ""))
     endpoint = find_endpoint("replicate", name) or _by_version(name)
@@ -46,13 +46,13 @@ def _by_version(name: str) -> Endpoint | None:
 
 
 def refuses_token(headers: Mapping[str, str], settings: Settings) -> Answer | None:
-    """The 401 for a token that is missing, malformed or known to be bad."""
+    """The 401 for a token that is missing, malformed or set as invalid."""
     found = _TOKEN.fullmatch(headers.get("authorization", ""))
     return None if found and found[1] not in settings.bad_keys else PRESETS["replicate"]["unauthorized"]
 
 
 def refuses_model(request: Request, arrival: Arrival, body: Mapping[str, Any]) -> Answer | None:
-    """The refusal of a model, deployment or version that cannot be run this way."""
+    """The refusal of a model, deployment or version that cannot be run in this way; None if it can."""
     community = arrival.endpoint is not None and arrival.endpoint.version is not None
     if request.path_params:
         return PRESETS["replicate"]["not_found"] if arrival.endpoint is None or community else None
@@ -65,7 +65,7 @@ def refuses_model(request: Request, arrival: Arrival, body: Mapping[str, Any]) -
 
 
 def refuses_body(body: Mapping[str, Any]) -> Answer | None:
-    """The 422 for what is wrong with a request besides the model's own input."""
+    """The 422 for an error in the request outside the model's own input; None if there is none."""
     if not isinstance(body.get("input"), dict):
         return _invalid("required", "input is required")
     events = body.get("webhook_events_filter")
@@ -80,13 +80,13 @@ def _invalid(kind: str, text: str) -> Reply:
 
 
 def wanted_events(body: Mapping[str, Any]) -> frozenset[str] | None:
-    """Which webhook events were asked for; None is all."""
+    """The requested webhook events; None means all."""
     events = body.get("webhook_events_filter")
     return None if events is None else frozenset(events)
 
 
 def cancel_after(text: str | None, least_s: float) -> float | None:
-    """The seconds a `Cancel-After` header means, no fewer than `least_s` and a day at most."""
+    """The deadline of a `Cancel-After` header in seconds, at least `least_s` and at most a day."""
     found = _DURATION.fullmatch(text) if text else None
     if not found or not any(found.groups()):
         return None

@@ -1,1 +1,1 @@
-"""What becomes of an accepted request, the same way for both providers: faults, places, progress, bills, webhooks."""
+"""Processing of accepted requests, the same for both providers: faults, slots, progress, bills, webhooks."""

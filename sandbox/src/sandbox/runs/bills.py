@@ -1,4 +1,4 @@
-"""The book of bills: every POST a provider decided about, and what each accepted one came to cost."""
+"""The bills: every POST with the provider's decision, and the final price of each accepted one."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _TAG = re.compile(r"(?:^|,)\s*segue-attempt=([^,]+)")
 
 
 def attempt_of(webhook: str | None, tags: str | None) -> str | None:
-    """The caller's own attempt id, as its callback address or its tags carry it."""
+    """The caller's attempt id, from its callback URL or its tags; None if neither contains one."""
     found = _CALLBACK.search(webhook) if webhook else None
     found = found or (_TAG.search(tags) if tags else None)
     return found.group(1).strip() if found else None
@@ -23,7 +23,7 @@ def attempt_of(webhook: str | None, tags: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Post:
-    """One POST to a submit endpoint at the moment it was decided; `status` is None where no answer was given."""
+    """One POST to a submit endpoint at the time of its decision; `status` is None if no answer was sent."""
 
     at: float
     provider: Provider
@@ -39,7 +39,7 @@ class Post:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an accepted job ended and what its provider charges for it."""
+    """How an accepted job ended, and what its provider charges for it."""
 
     at: float
     provider: Provider
@@ -51,7 +51,7 @@ class Ending:
 
 
 class Bills:
-    """Keeps the entries in memory and, flushed line by line, in a JSON-lines file."""
+    """Keeps the entries in memory and in a JSON-lines file, which is flushed after each line."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -61,24 +61,24 @@ class Bills:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator["Bills"]:
-        """Appends to the book at `path`."""
+        """Opens the file at `path` for appending."""
         with path.open("a", encoding="utf-8") as file:
             yield cls(file)
 
     def post(self, entry: Post) -> None:
-        """Books a decision; must come before the answer to it."""
+        """Records a decision; must be called before the answer is sent."""
         if entry.accepted and entry.request_id:
             self._open.add(entry.request_id)
         self._write({"event": "post"} | asdict(entry))
 
     def ending(self, entry: Ending) -> None:
-        """Books the end of a job, unless the book was reset after that job was accepted."""
+        """Records the end of a job, unless the bills were reset after that job was accepted."""
         if entry.request_id in self._open:
             self._open.remove(entry.request_id)
             self._write(asdict(entry))
 
     def reset(self) -> None:
-        """Empties the book, in memory and on disk."""
+        """Removes all entries, in memory and on disk."""
         self._entries.clear()
         self._open.clear()
         self._file.truncate(0)

@@ -1,4 +1,4 @@
-"""The rules that make a provider misbehave, as they arrive over the control API, and which one applies next."""
+"""The fault rules, as the control API receives them, and the selection of the rule that applies."""
 
 from typing import Any, Literal, Self
 
@@ -15,7 +15,7 @@ class _Message(BaseModel):
 
 
 class CustomReply(_Message):
-    """An answer spelled out in full instead of named; a `bare` one lacks the provider's own headers."""
+    """A complete answer instead of a named one; a `bare` one lacks the provider's own headers."""
 
     status: int = Field(ge=200, le=599)
     body: Any = None
@@ -24,7 +24,7 @@ class CustomReply(_Message):
 
 
 class Failure(_Message):
-    """How an accepted job fails: fal's result answers `status` and `body`, Replicate's prediction says `error`."""
+    """How an accepted job fails: fal's result answers `status` and `body`, Replicate's prediction has `error`."""
 
     status: int = Field(default=500, ge=400, le=599)
     body: Any = None
@@ -34,20 +34,20 @@ class Failure(_Message):
 
 
 class OddFile(_Message):
-    """How the output's address answers, and what lies there."""
+    """How the URL of an output answers, and its content."""
 
     not_yet: int = Field(default=0, ge=0)
-    """So many requests are answered with `status` first."""
+    """The number of requests that are answered with `status` first."""
     status: int = Field(default=404, ge=200, le=599)
     headers: dict[str, str] = {}
     coding: Literal["gzip", "aws-chunked"] | None = None
-    """How the content is really encoded; a header says so only if it is among `headers`."""
+    """The actual encoding of the content; it is announced only by a header in `headers`."""
     content: Base64Bytes | None = None
-    """What lies there instead of the usual file, in base64."""
+    """The content instead of the usual file, in base64."""
 
 
 class Action(_Message):
-    """What happens to the request a rule has matched; parts combine. Durations are seconds."""
+    """What happens to a request that a rule matches; fields can be combined. Durations are in seconds."""
 
     refuse: str | CustomReply | None = None
     delay_s: float = Field(default=0.0, ge=0)
@@ -70,14 +70,14 @@ class Action(_Message):
     webhook: tuple[WebhookFault, ...] = ()
 
     def refusal(self, provider: Provider) -> Answer | None:
-        """The answer instead of an acceptance, if this action refuses."""
+        """The answer that replaces an acceptance; None if this action does not refuse."""
         if isinstance(self.refuse, CustomReply):
             return Reply(self.refuse.status, self.refuse.body, self.refuse.headers, self.refuse.bare)
         return None if self.refuse is None else PRESETS[provider][self.refuse]
 
 
 class Rule(_Message):
-    """One fault: which requests it matches, how many of them (all when unset), and what happens to them."""
+    """One fault: the requests it matches, how many of them (all if unset), and the action."""
 
     provider: Provider | None = None
     endpoint: str | None = None
@@ -100,7 +100,7 @@ class Rule(_Message):
         return self
 
     def matches(self, provider: Provider, on: Moment, endpoint: str | None, prompt: str) -> bool:
-        """Whether this rule speaks about such a request."""
+        """Whether this rule applies to such a request."""
         return (
             self.on == on
             and self.provider in (None, provider)
@@ -110,7 +110,7 @@ class Rule(_Message):
 
 
 class Faults:
-    """The rules in force, first match first; a rule with `times` goes once it has been used so often."""
+    """The active rules; the first match applies. A rule with `times` is removed after that number of uses."""
 
     def __init__(self) -> None:
         self._rules: list[Rule] = []
@@ -122,12 +122,12 @@ class Faults:
         self.add(rules)
 
     def add(self, rules: list[Rule]) -> None:
-        """Appends rules behind those in force."""
+        """Appends rules after the active ones."""
         self._rules += rules
         self._left += [rule.times for rule in rules]
 
     def take(self, provider: Provider, on: Moment, endpoint: str | None = None, prompt: str = "") -> Action | None:
-        """The action of the first rule that matches, using the rule up once."""
+        """The action of the first rule that matches, which counts as one use of it; None if no rule matches."""
         for i, rule in enumerate(self._rules):
             if not rule.matches(provider, on, endpoint, prompt):
                 continue
@@ -140,6 +140,6 @@ class Faults:
         return None
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The rules in force, each with how many uses it has left."""
+        """The active rules, each with its remaining uses."""
         pairs = zip(self._rules, self._left, strict=True)
         return [rule.model_dump(mode="json", exclude_defaults=True) | {"left": left} for rule, left in pairs]

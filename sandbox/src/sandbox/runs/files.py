@@ -1,4 +1,4 @@
-"""The addresses outputs get, and the files behind them, which are made anew whenever they are asked for."""
+"""The URLs of outputs, and their files, which are generated at each request."""
 
 import asyncio
 import gzip
@@ -23,7 +23,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 @dataclass(frozen=True)
 class File:
-    """One output as a provider describes it; `size` in bytes where it is known beforehand."""
+    """One output as a provider describes it; `size` in bytes if it is known in advance."""
 
     url: str
     name: str
@@ -34,7 +34,7 @@ class File:
 
 
 def files_for(endpoint: Endpoint, made: Made, text: str, base: str, fault: str | None) -> tuple[File, ...]:
-    """Addresses that say what they sound or look like, so that nothing has to be kept behind them."""
+    """URLs that contain the parameters of the file, so that no file has to be stored."""
     folder = f"{base}/files/{fault or 'ok'}"
     digest = hashlib.sha256(f"{endpoint.provider}:{endpoint.name}:{text}".encode(errors="surrogatepass")).digest()
     seed = int.from_bytes(digest[:8], "big")
@@ -48,7 +48,7 @@ def files_for(endpoint: Endpoint, made: Made, text: str, base: str, fault: str |
 
 
 JobOf = Callable[[str], Job | None]
-"""Finds a job by its id."""
+"""Finds a job by its id; None if there is none."""
 
 
 class Files:
@@ -58,7 +58,7 @@ class Files:
         self._job_of = job_of
 
     async def serve(self, request: Request) -> Response:
-        """Answers a GET or HEAD with the whole file or the range asked for, or as the job's rule says."""
+        """Answers a GET or HEAD with the file, the requested range of it, or what the job's rule defines."""
         fault, name = request.path_params["fault"], request.path_params["name"]
         found = _NAME.fullmatch(name)
         job = self._job_of(fault.removeprefix("odd-")) if fault.startswith("odd-") else None

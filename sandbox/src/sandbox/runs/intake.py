@@ -1,4 +1,4 @@
-"""Where every submit is decided and booked before it is answered, the same way for both providers."""
+"""Where each submit is accepted or refused, and recorded before it is answered; the same for both providers."""
 
 import time
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from sandbox.settings import Settings
 
 @dataclass(frozen=True)
 class Arrival:
-    """One submit as it came in; `problem` is what the model itself will answer to the input."""
+    """One received submit; `problem` is the model's answer to invalid input."""
 
     provider: Provider
     name: str
@@ -43,7 +43,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the caller asked for besides the model's input; seconds."""
+    """The caller's limits besides the model's input, in seconds."""
 
     events: frozenset[str] | None = None
     start_within_s: float | None = None
@@ -51,30 +51,30 @@ class Limits:
 
 
 class Desk:
-    """Takes submits in: refuses or accepts, books, and starts the job."""
+    """Handles submits: refuses or accepts them, records the decision, and starts the job."""
 
     def __init__(self, settings: Settings, faults: Faults, bills: Bills, jobs: Jobs, files_base: str) -> None:
         self.settings, self.jobs = settings, jobs
         self._faults, self._bills, self._files_base = faults, bills, files_base
 
     def action_for(self, arrival: Arrival) -> Action:
-        """What the rules say about this submit."""
+        """The action of the rules for this submit."""
         name = arrival.endpoint.name if arrival.endpoint else arrival.name
         return self._faults.take(arrival.provider, "submit", name, arrival.prompt) or Action()
 
     def refuse(self, arrival: Arrival, answer: Answer) -> None:
-        """Books a refusal."""
+        """Records a refusal."""
         self._book(arrival, None, answer.status if isinstance(answer, Reply) else None, 0.0)
 
     def accept(self, arrival: Arrival, job_id: str, action: Action, limits: Limits, status: int) -> Job:
-        """Books an acceptance and starts the job."""
+        """Records an acceptance and starts the job."""
         job = self._job(arrival, job_id, action, limits)
         self._book(arrival, job_id, None if action.accept_then in ("drop", "hang") else status, job.price_usd)
         self.jobs.start(job)
         return job
 
     def answer_to(self, provider: Provider, action: Action, reply: Reply) -> Answer:
-        """What the caller of an accepted submit really hears."""
+        """The answer that the caller of an accepted submit receives."""
         match action.accept_then:
             case None:
                 return reply
@@ -88,13 +88,13 @@ class Desk:
     async def interfere(
         self, request: Request, provider: Provider, on: Moment, own: Mapping[str, str], job: Job | None = None
     ) -> Response | None:
-        """The answer a fault gives to anything but a submit, if one applies."""
+        """The answer that a fault defines for a request other than a submit; None if no rule matches."""
         prompt = job.input.get("prompt", "") if job and isinstance(job.input, dict) else ""
         action = self._faults.take(provider, on, job.endpoint.name if job else None, str(prompt))
         if action is None:
             return None
         answer = action.refusal(provider)
-        # Without a refusal the delay alone applies, and the true answer follows it.
+        # Without a refusal only the delay applies; the regular answer follows it.
         response = await conduct(request, answer or Reply(200), action.delay_s, own)
         return response if answer is not None else None
 

@@ -1,4 +1,4 @@
-"""One accepted request and how it can end."""
+"""An accepted request, and the ways in which it can end."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ Status = Literal["queued", "running", "succeeded", "failed", "canceled", "aborte
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ends: `reply` is what fal's result answers, `error` what a status or a prediction says."""
+    """How a job ends: `reply` is the answer to fal's result request, `error` the text of a status or a prediction."""
 
     status: Status
     output: Any = None
@@ -26,7 +26,7 @@ class Outcome:
 
 @dataclass(eq=False, kw_only=True)
 class Job:
-    """One accepted request; times are epoch seconds, durations seconds, and a duration of None never passes."""
+    """One accepted request. Times are epoch seconds, durations are seconds; a duration of None never ends."""
 
     endpoint: Endpoint
     id: str
@@ -48,24 +48,24 @@ class Job:
     result_looks: int = 0
     file_looks: int = 0
     due: asyncio.Event | None = None
-    """Set to end the wait for the job's next step; None while it waits for none."""
+    """Set to end the current wait; None while there is none."""
     ticket: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def provider(self) -> Provider:
-        """Whose job it is."""
+        """The provider of the job."""
         return self.endpoint.provider
 
     @property
     def status(self) -> Status:
-        """Where it stands now."""
+        """The current status."""
         if self.outcome:
             return self.outcome.status
         return "running" if self.started_at else "queued"
 
     def progress(self, now: float) -> float:
-        """How much of the run is done, from 0 to 1."""
+        """The completed share of the run, from 0 to 1."""
         if self.outcome and self.outcome.status == "succeeded":
             return 1.0
         if self.started_at is None or not self.run_s:
@@ -73,30 +73,30 @@ class Job:
         return min((now - self.started_at) / self.run_s, 1.0)
 
     def is_still_unknown(self) -> bool:
-        """Counts a look at its status; whether it is one of the first, which do not find it."""
+        """Count a status request; whether it is one of the first, for which the job is not found yet."""
         self.status_looks += 1
         return self.status_looks <= self.action.unknown_first
 
     def is_still_empty(self) -> bool:
-        """Counts a look at its result; whether it is one of the first, which find no output."""
+        """Count a result request; whether it is one of the first, for which the output is still empty."""
         if self.outcome is None or self.outcome.status != "succeeded":
             return False
         self.result_looks += 1
         return self.result_looks <= self.action.empty_first
 
     def tell(self) -> None:
-        """Wakes whoever waits for this job to move."""
+        """Wake all tasks that wait for a change of this job."""
         self.moved.set()
         self.moved = asyncio.Event()
 
 
 def refused_by_model(problem: Reply) -> Outcome:
-    """The end of a job whose input the model itself does not accept."""
+    """The outcome of a job whose input the model itself refuses."""
     return Outcome("failed", reply=problem, error=f"Invalid status code: {problem.status}")
 
 
 def planned(provider: Provider, action: Action, output: Any, price_usd: float) -> Outcome:
-    """How a job under `action` ends if nobody stops it."""
+    """The outcome of a job with `action` if it is not stopped."""
     if action.end_as:
         return Outcome(action.end_as, reply=_cancelled(), error=None)
     if action.fail is None:
@@ -107,7 +107,7 @@ def planned(provider: Provider, action: Action, output: Any, price_usd: float) -
 
 
 def stopped(job: Job, now: float) -> Outcome:
-    """The end of a job cancelled now; Replicate charges the part of the run that has passed, fal nothing."""
+    """The outcome of a job cancelled now; Replicate charges for the elapsed part of the run, fal nothing."""
     if job.provider == "fal":
         return Outcome("canceled", reply=_cancelled(), error="Request was cancelled", error_type="client_cancelled")
     used = round(job.price_usd * job.progress(now), 6)
@@ -115,7 +115,7 @@ def stopped(job: Job, now: float) -> Outcome:
 
 
 def not_started_in_time() -> Outcome:
-    """The end of a fal job whose start deadline has passed; free."""
+    """The outcome of a fal job whose start deadline has passed; free."""
     return Outcome("failed", reply=fal_timeout(), error="Request timed out", error_type="request_timeout")
 
 

@@ -1,4 +1,4 @@
-"""The JSON a model answers with, in the shape each provider gives it."""
+"""The JSON output of a model, in the form of each provider."""
 
 import zlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from sandbox.runs.files import File
 
 
 def odd_output(result: Any, files: Sequence[File]) -> Any:
-    """A result that a rule spells out; in its texts `{url}` stands for the first file's address."""
+    """A result that a rule defines; `{url}` in its texts is replaced by the first file's URL."""
     if isinstance(result, str):
         return result.replace("{url}", files[0].url)
     if isinstance(result, list):
@@ -20,18 +20,18 @@ def odd_output(result: Any, files: Sequence[File]) -> Any:
 
 
 def emptied(output: Any) -> Any:
-    """The same result before its files are there."""
+    """The same result before its files exist."""
     if not isinstance(output, dict):
         return None
     return {key: None if isinstance(value, dict | list) else value for key, value in output.items()}
 
 
 def output_of(endpoint: Endpoint, made: Made, files: Sequence[File], given: dict[str, Any]) -> Any:
-    """The model's output for `given`, pointing at `files`."""
+    """The model's output for `given`, with the URLs of `files`."""
     if endpoint.provider == "replicate":
         urls = [file.url for file in files]
         return urls if isinstance(made, Pictures) else urls[0]
-    # A model that is given no seed picks one and says which.
+    # A model without a given seed chooses one and reports it.
     seed = given.get("seed") or zlib.crc32(files[0].name.encode())
     if isinstance(made, Pictures):
         images = [{"url": f.url, "width": f.width, "height": f.height, "content_type": f.content_type} for f in files]

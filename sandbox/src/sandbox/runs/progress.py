@@ -1,4 +1,4 @@
-"""The way of every accepted request from the queue to its end, on a clock."""
+"""The progress of every accepted request from the queue to its end."""
 
 import asyncio
 import bisect
@@ -18,7 +18,7 @@ Announce = Callable[[Job, Literal["start", "completed"]], None]
 
 
 class _Line:
-    """A provider's queue: the tickets of those who wait, in order, and how many may run."""
+    """A provider's queue: the waiting jobs in order, and the number that may run."""
 
     def __init__(self, cap: Callable[[], int | None]) -> None:
         self._tickets = itertools.count()
@@ -38,7 +38,7 @@ class _Line:
 
 
 class Jobs:
-    """All jobs of one process; each lives in one task that sleeps until its next step is due."""
+    """All jobs of one process; each is one task that sleeps until its next step is due."""
 
     def __init__(self, settings: Settings, bills: Bills, tasks: asyncio.TaskGroup, announce: Announce) -> None:
         self._settings, self._bills, self._tasks, self._announce = settings, bills, tasks, announce
@@ -52,7 +52,7 @@ class Jobs:
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, bills: Bills, announce: Announce) -> AsyncIterator["Jobs"]:
-        """Runs jobs while the block runs; those not ended by then stop where they are."""
+        """Runs jobs for the length of the block; jobs that have not ended by then are stopped."""
         async with asyncio.TaskGroup() as tasks:
             jobs = cls(settings, bills, tasks, announce)
             yield jobs
@@ -60,7 +60,7 @@ class Jobs:
                 life.cancel()
 
     def start(self, job: Job) -> None:
-        """Takes in a job that has been booked."""
+        """Starts a job that has been recorded."""
         job.ticket = self._lines[job.provider].enter()
         self._jobs[job.id] = job
         self._lives[job.id] = self._tasks.create_task(self._live(job))
@@ -71,44 +71,44 @@ class Jobs:
             loop.call_later(job.end_within_s, self.cancel, job)
 
     def get(self, provider: Provider, job_id: str) -> Job | None:
-        """That provider's job of that id."""
+        """The provider's job with that id; None if there is none."""
         job = self._jobs.get(job_id)
         return job if job and job.provider == provider else None
 
     def of_any(self, job_id: str) -> Job | None:
-        """The job of that id, whosever it is."""
+        """The job with that id, of any provider; None if there is none."""
         return self._jobs.get(job_id)
 
     def newest_first(self, provider: Provider) -> list[Job]:
-        """All jobs of a provider."""
+        """All jobs of a provider, newest first."""
         return [job for job in reversed(self._jobs.values()) if job.provider == provider]
 
     def queued(self, provider: Provider) -> int:
-        """How many jobs wait for their start."""
+        """The number of jobs that wait for their start."""
         return len(self._lines[provider].waiting)
 
     def position(self, job: Job) -> int:
-        """How many jobs wait ahead of this one."""
+        """The number of jobs that wait before this one."""
         return self._lines[job.provider].ahead_of(job.ticket)
 
     def full(self, provider: Provider) -> bool:
-        """Whether the account runs as many jobs as it may."""
+        """Whether the account runs the maximum number of jobs."""
         return self._lines[provider].slots.full
 
     def recheck(self) -> None:
-        """Lets waiting jobs look at changed limits."""
+        """Has waiting jobs check the limits again after a change."""
         for line in self._lines.values():
             line.slots.recheck()
 
     def forget(self) -> None:
-        """Stops all jobs and forgets them, so that tests begin with none."""
+        """Stops and removes all jobs, so that a test begins with none."""
         for job in self._jobs.values():
             job.webhook = None
             self.cancel(job)
         self._jobs.clear()
 
     def step(self) -> None:
-        """Ends what each job waits for: one in the queue starts, if the account may run it, and one that runs ends."""
+        """Ends the current wait of each job: a queued one starts, if the account may run it, and a running one ends."""
         for job in self._jobs.values():
             if job.due is not None:
                 job.due.set()
@@ -118,7 +118,7 @@ class Jobs:
         self.end(job, stopped(job, time.time()))
 
     def end(self, job: Job, outcome: Outcome) -> None:
-        """Ends a job once: books it, wakes whoever waits for it and tells its webhook."""
+        """Ends a job, once: records it, wakes its waiters and sends its webhook."""
         if job.outcome:
             return
         if job.started_at is None:
@@ -158,7 +158,7 @@ class Jobs:
 
 
 async def wait_for_move(job: Job, timeout_s: float) -> None:
-    """Returns when the job starts or ends, or after that many seconds."""
+    """Returns when the job starts or ends, or after that number of seconds."""
     try:
         async with asyncio.timeout(timeout_s):
             await job.moved.wait()

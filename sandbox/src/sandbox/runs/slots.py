@@ -1,4 +1,4 @@
-"""How many jobs an account may run at once; those beyond it keep waiting in the queue."""
+"""The number of jobs that an account may run at a time; further ones wait in the queue."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Slots:
-    """First come, first served; the cap is asked for each time and may change or be off (None)."""
+    """First come, first served; the limit is read each time and may change or be None, for no limit."""
 
     def __init__(self, cap: Callable[[], int | None]) -> None:
         self._cap = cap
@@ -16,13 +16,13 @@ class Slots:
 
     @property
     def full(self) -> bool:
-        """Whether a newcomer would have to wait."""
+        """Whether the next job would have to wait."""
         cap = self._cap()
         return cap is not None and self.taken >= cap
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Holds one slot while the block runs."""
+        """Holds one slot for the length of the block."""
         while self.full:
             await self._turn()
         self.taken += 1
@@ -33,7 +33,7 @@ class Slots:
             self._wake_one()
 
     def recheck(self) -> None:
-        """Wakes all who wait, because the cap has changed; those still too many wait again in the same order."""
+        """Wakes all waiters after a change of the limit; those still over it wait again in the same order."""
         turns, self._waiting = self._waiting, deque()
         for turn in turns:
             if not turn.done():
