@@ -1,4 +1,4 @@
-"""How many jobs a second go all the way when hundreds come at once."""
+"""Throughput: how many jobs per second run to their end when hundreds are submitted at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE_S = 300.0
 
 
 async def ends(consumer: AIOKafkaConsumer, count: int) -> int:
-    """Wait for so many jobs to end; returns how many of them succeeded."""
+    """Wait until `count` jobs have ended; returns how many of them succeeded."""
     ended: dict[str, bool] = {}
     async with asyncio.timeout(PATIENCE_S):
         while len(ended) < count:
@@ -29,14 +29,14 @@ async def ends(consumer: AIOKafkaConsumer, count: int) -> int:
 
 
 async def at_once(work: Callable[[str], Awaitable[None]], name: str, count: int) -> float:
-    """Seconds for so many calls, all begun together."""
+    """The duration of `count` concurrent calls, in seconds."""
     began = time.perf_counter()
     await asyncio.gather(*(work(f"{name} {n}") for n in range(count)))
     return time.perf_counter() - began
 
 
 async def measure(cluster: str, jobs: int) -> list[list[str]]:
-    """The rows of one cluster."""
+    """The table rows of one cluster."""
     async with ground(cluster) as at:
         await one_first(at)
         async with AIOKafkaConsumer(
@@ -58,7 +58,7 @@ async def measure(cluster: str, jobs: int) -> list[list[str]]:
 
 
 async def one_first(at: Ground) -> None:
-    """One job all the way, so that every connection stands."""
+    """Run one job to its end, so that every connection is open."""
     async with AIOKafkaConsumer(JOBS.name, bootstrap_servers=at.kafka, auto_offset_reset="earliest") as consumer:
         await consumer.seek_to_beginning()
         await at.submit("the first")

@@ -1,4 +1,4 @@
-"""What both measurements stand on: all of Segue on one cluster or the other, and figures in a table."""
+"""What both benchmarks use: all of Segue on a given cluster, and results as a table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from segue_cli.stack.run import Plan, stack
 LAUNCHER = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
 CLUSTERS = ("embedded", "apache")
 ENDPOINT = "stability-ai/stable-audio-2.5"
-"""Replicate's name of the model that a request for an instrumental takes."""
+"""Replicate's name of the model for requests without vocals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A running Segue, and the ways to it and around it."""
+    """A running Segue, and clients of Segue and of its providers."""
 
     kafka: str
     api: httpx.AsyncClient
@@ -37,18 +37,18 @@ class Ground:
     token: str
 
     async def submit(self, prompt: str) -> None:
-        """Ask for two seconds of music. Raises httpx.HTTPStatusError where that is refused."""
+        """Request two seconds of music. Raises httpx.HTTPStatusError if that is refused."""
         body = {"prompt": prompt, "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
         answer = await self.api.post("/api/tracks", json=body, headers={"Idempotency-Key": prompt})
         answer.raise_for_status()
 
     async def posts(self, prompt: str) -> list[dict[str, Any]]:
-        """What the providers have booked of the requests with these words in their prompt."""
+        """The recorded POSTs whose prompt contains `prompt`."""
         entries = (await self.sandbox.get("/bills")).json()["entries"]
         return [each for each in entries if each["event"] == "post" and prompt in each["input"]["prompt"]]
 
     async def post_bare(self, prompt: str) -> None:
-        """The same request to the same provider without Segue, on a connection of its own, as Segue does it."""
+        """Send the same request directly to the provider, on a separate connection, as Segue does."""
         url = f"{self.replicate}/v1/models/{ENDPOINT}/predictions"
         body = {"input": {"prompt": prompt, "duration": 2, "cfg_scale": 4}}
         async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
@@ -58,10 +58,10 @@ class Ground:
 
 @asynccontextmanager
 async def ground(cluster: str) -> AsyncIterator[Ground]:
-    """All of Segue on a cluster of its own, with providers that are done at once."""
+    """All of Segue on a cluster of its own, with providers whose runs end at once."""
     async with AsyncExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-bench-")))
-        # A provider that refuses is asked again at once: the way past it is what is measured.
+        # A provider that refused is called again at once, as the failover is measured.
         environ = without_settings(os.environ) | {"SEGUE_BREAKER_OPEN_S": "0.001"}
         if cluster == "apache":
             launched = child(
@@ -90,14 +90,14 @@ def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows under their headings, in columns."""
+    """A text table."""
     lines = [list(head), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
 def options(description: str | None, **counts: int) -> argparse.Namespace:
-    """The command line: which clusters, and how many of what."""
+    """The command line: the clusters, and the numbers of jobs."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--kafka", choices=CLUSTERS, action="append", help="only this cluster (both)")
     for name, count in counts.items():

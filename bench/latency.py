@@ -1,4 +1,4 @@
-"""How long Segue takes where somebody waits: from POST to the provider's POST, and from a refusal to the next one's."""
+"""Latency: the time from a request to the provider's POST, and from a refusal to the next provider's POST."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE_S = 30.0
 
 
 async def one_job(at: Ground, prompt: str) -> tuple[float, float]:
-    """Seconds from a request to fal's POST, which is refused, and from there to Replicate's."""
+    """Seconds from a request to fal's POST, which is refused, and from the refusal to Replicate's POST."""
     began = time.time()
     await at.submit(prompt)
     deadline = time.monotonic() + PATIENCE_S
@@ -29,7 +29,7 @@ async def one_job(at: Ground, prompt: str) -> tuple[float, float]:
 
 
 async def round_trips(at: Ground, count: int) -> list[float]:
-    """Seconds that a record takes to a topic and back, with nothing of Segue between."""
+    """Seconds for a record to a topic and back, without Segue."""
     place = TopicPartition(DEAD_LETTERS.name, 0)
     async with (
         AIOKafkaProducer(bootstrap_servers=at.kafka, acks="all", enable_idempotence=True) as producer,
@@ -46,7 +46,7 @@ async def round_trips(at: Ground, count: int) -> list[float]:
 
 
 async def timed(work: Callable[[int], Awaitable[None]], count: int) -> list[float]:
-    """Seconds that each call took, one after the other, after a few that are not counted."""
+    """The duration of each of `count` sequential calls, in seconds, after a few that are not counted."""
     took = []
     for n in range(-WARM_UP, count):
         began = time.perf_counter()
@@ -57,7 +57,7 @@ async def timed(work: Callable[[int], Awaitable[None]], count: int) -> list[floa
 
 
 async def measure(cluster: str, jobs: int) -> list[list[str]]:
-    """The rows of one cluster."""
+    """The table rows of one cluster."""
     async with ground(cluster) as at:
         refuse = [{"provider": "fal", "action": {"refuse": "balance"}}]
         (await at.sandbox.put("/faults", json=refuse)).raise_for_status()
