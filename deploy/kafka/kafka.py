@@ -1,6 +1,6 @@
-"""Starts a real Apache Kafka, one broker or three, from Maven's jars: for tests and measurements, without containers.
+"""Starts a real Apache Kafka, one broker or three, from Maven's jars, for tests and benchmarks without containers.
 
-Prints one JSON line when every broker answers, and stops on SIGTERM, on SIGINT, or when a pipe on its stdin closes.
+Prints one JSON line when every broker answers, and stops on SIGTERM, on SIGINT, or when stdin is a pipe and closes.
 """
 
 import argparse
@@ -29,7 +29,7 @@ STOP_WITHIN_S = 10.0
 
 
 async def run(argv: list[str]) -> None:
-    """Run a command to its end; raises `CannotRun` with its last lines when it fails."""
+    """Run a command to its end; raises `CannotRun` with its last lines if it fails."""
     process = await asyncio.create_subprocess_exec(
         *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         preexec_fn=dies_with_us(),
@@ -41,7 +41,7 @@ async def run(argv: list[str]) -> None:
 
 
 async def fetch_jars() -> None:
-    """Copy the jars that the pom names into `target/libs`, from Maven's local repository where it has them."""
+    """Copy the jars named in the pom into `target/libs`, from Maven's local repository if they are there."""
     done = TARGET / "libs.sha256"
     wanted = hashlib.sha256((HERE / "pom.xml").read_bytes()).hexdigest()
     TARGET.mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ async def fetch_jars() -> None:
 
 
 async def format_storage(brokers: list[Broker]) -> None:
-    """Write each broker's configuration and, where it is new, its storage."""
+    """Write each broker's configuration and, if it is new, format its storage."""
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     new = [one for one in brokers if not (one.dir / "data" / "meta.properties").exists()]
     for one in brokers:
@@ -77,7 +77,7 @@ async def format_storage(brokers: list[Broker]) -> None:
 
 
 async def launch(broker: Broker) -> asyncio.subprocess.Process:
-    """Start one broker; what it says goes to `broker.log` in its folder."""
+    """Start one broker; its output goes to `broker.log` in its folder."""
     with (broker.dir / "broker.log").open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *broker.start, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, process_group=0,
@@ -110,7 +110,7 @@ async def brokers_known_to(port: int) -> int:
 
 
 def dies_with_us() -> Callable[[], None] | None:
-    """A `preexec_fn` by which Linux kills the child when we die, however we die."""
+    """A `preexec_fn` with which Linux kills the child when this process ends in any way; None on other systems."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -118,7 +118,7 @@ def dies_with_us() -> Callable[[], None] | None:
 
 
 async def until_told() -> None:
-    """Return on SIGTERM, on SIGINT, or when a pipe that is our stdin closes."""
+    """Return on SIGTERM, on SIGINT, or when stdin is a pipe and closes."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
@@ -130,7 +130,7 @@ async def until_told() -> None:
 
 
 async def stop(process: asyncio.subprocess.Process, sig: signal.Signals) -> None:
-    """End one broker with `sig`, and for certain."""
+    """Send `sig` to one broker, and kill it if it does not end."""
     if process.returncode is None:
         process.send_signal(sig)
     try:
@@ -162,10 +162,10 @@ async def serve(count: int, folder: Path, last_signal: signal.Signals) -> None:
 
 
 async def serve_until_told(count: int, kept: Path | None) -> None:
-    """Run the cluster, in a kept folder or in one that goes away with it, until told to end."""
+    """Run the cluster, in `kept` or in a temporary folder, until it is stopped."""
     with contextlib.ExitStack() as cleanup:
         if kept is None:
-            # Nothing reads this data again, so the brokers need not be asked to write it out.
+            # This data is not read again, so the brokers do not have to flush it.
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-kafka-")))
             work = asyncio.create_task(serve(count, folder, signal.SIGKILL))
         else:
@@ -179,7 +179,7 @@ async def serve_until_told(count: int, kept: Path | None) -> None:
 
 
 def main() -> int:
-    """Parse the command line and run; 2 where this machine lacks what it takes."""
+    """Parse the command line and run; returns 2 if this machine lacks a requirement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="how many (1)")
     parser.add_argument("--dir", type=Path, help="keep the data here (or else in a temporary folder)")

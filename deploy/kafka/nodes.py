@@ -12,12 +12,12 @@ LOOPBACK = "127.0.0.1"
 
 
 class CannotRun(RuntimeError):
-    """What is missing on this machine, in one line."""
+    """A requirement that this machine lacks, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """One node, broker and controller at once: where it listens and keeps its files."""
+    """One node, both broker and controller: its ports and folders."""
 
     id: int
     port: int
@@ -26,23 +26,23 @@ class Broker:
 
     @property
     def config(self) -> Path:
-        """Its properties file."""
+        """The path of its properties file."""
         return self.dir / "server.properties"
 
     @property
     def start(self) -> list[str]:
-        """The command that starts it, again and again, on the same port with the same data."""
+        """The command that starts it, also again with the same port and data."""
         quiet = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
         return [*java("-Xmx512m", quiet), "kafka.Kafka", str(self.config)]
 
 
 def java(*options: str) -> list[str]:
-    """The start of a command that runs one of the broker's main classes."""
+    """The beginning of a command that runs one of the broker's main classes."""
     return [tool("java"), *options, "-cp", str(TARGET / "libs" / "*")]
 
 
 def tool(name: str) -> str:
-    """The full path of a program that has to be there."""
+    """The full path of a required program. Raises `CannotRun` if it is missing."""
     found = shutil.which(name)
     if found is None:
         raise CannotRun(f"{name} is not on the PATH: a real Kafka needs Java 17 and, for its jars, Maven")
@@ -51,7 +51,7 @@ def tool(name: str) -> str:
 
 def plan(count: int, folder: Path) -> list[Broker]:
     """Brokers on free ports, each with its own folder."""
-    # Not one of those that systems give to outgoing connections: it would be lost while its broker is down.
+    # Outside the range of outgoing connections: such a port could be taken while its broker is down.
     ports = [port for port in random.sample(range(10_240, 32_768), 200) if _is_free(port)]
     return [Broker(n + 1, ports[2 * n], ports[2 * n + 1], folder / f"broker-{n + 1}") for n in range(count)]
 
@@ -65,7 +65,7 @@ def _is_free(port: int) -> bool:
 
 
 def properties(broker: Broker, brokers: list[Broker]) -> str:
-    """The broker's configuration: quick to fail over, sized for a test, replicated as far as there are brokers."""
+    """The broker's configuration: fast failover, small sizes for tests, replicated on all brokers."""
     replicas, in_sync = len(brokers), min(2, len(brokers))
     settings = {
         "process.roles": "broker,controller",
