@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chaos.checks.checker import check
-from chaos.evidence.model import DeadLetter, Event, Evidence, Tables, Told, Window
+from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, Window
 from contracts.ids import attempt_id_for, job_id_for
 
 NOON = 1_800_000_000.0
@@ -26,7 +26,7 @@ Plant = Callable[["History"], object]
 class History:
     """A clean one: refused by fal for want of credit, made by Replicate; every side tells the same."""
 
-    told: list[Told] = field(default_factory=list)
+    answers: list[ClientAnswer] = field(default_factory=list)
     bills: list[dict[str, Any]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -55,8 +55,8 @@ class History:
             {"event": "finished", "at": NOON + at, "request_id": ref, "outcome": outcome, "billed_usd": usd}
         )
 
-    def tell(self, at: float, asked: Any, code: int | None, job_id: str | None = JOB, /, **body: Any) -> None:
-        self.told.append(Told(NOON + at, TOKEN, asked, code, job_id, body))
+    def tell(self, at: float, call: Any, code: int | None, job_id: str | None = JOB, /, **body: Any) -> None:
+        self.answers.append(ClientAnswer(NOON + at, TOKEN, call, code, job_id, body))
 
     def evidence(self) -> Evidence:
         log = [
@@ -64,7 +64,7 @@ class History:
         ]
         log += [{"event_id": one} for one in self.twice]
         tables = Tables(**self.rows, log=log, unfinished=self.unfinished, next_offsets=self.read)
-        return Evidence(self.told, self.bills, self.events, tables, {("segue.jobs", 0): 4}, self.dead, self.windows)
+        return Evidence(self.answers, self.bills, self.events, tables, {("segue.jobs", 0): 4}, self.dead, self.windows)
 
     twice: list[str] = field(default_factory=list)
 
@@ -85,9 +85,9 @@ class History:
 
 def clean() -> History:
     history = History()
-    wish = {"fields": {"providers": ["fal", "replicate"]}, "faults": []}
-    history.tell(0.0, "post", None, None, wish=wish)
-    history.tell(0.1, "post", 202, wish=wish, answer={"job_id": JOB})
+    spec = {"fields": {"providers": ["fal", "replicate"]}, "faults": []}
+    history.tell(0.0, "post", None, None, spec=spec)
+    history.tell(0.1, "post", 202, spec=spec, answer={"job_id": JOB})
     history.event(0.1, "job.requested", input={"prompt": f"a warm pad [{TOKEN}]"})
     history.event(0.2, "job.accepted", version=1, status="queued")
     history.event(0.3, "attempt.submitting", attempt_id=FIRST, version=1)
@@ -135,10 +135,10 @@ def failed_for(history: History, kind: str) -> None:
     history.change("jobs", JOB, status="failed")
     history.change("decided", JOB, state="failed")
     history.rows["artifacts"] = []
-    history.told = [
-        replace(one, body={**one.body, "status": "failed"}) if one.asked in ("page", "job") else one
-        for one in history.told
-        if one.asked != "artifact"
+    history.answers = [
+        replace(one, body={**one.body, "status": "failed"}) if one.call in ("page", "job") else one
+        for one in history.answers
+        if one.call != "artifact"
     ]
 
 
@@ -216,7 +216,7 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "an attempt taken for live": ("stuck", lambda h: h.change("ordered", SECOND, live=True)),
     "a POST without a name": ("phantom", lambda h: h.bills.append({**h.bills[0], "attempt_id": None})),
     "two jobs of one key": ("phantom", lambda h: h.tell(1.0, "repeat", 202, job_id_for("default", "another"))),
-    "a job nobody asked for": ("phantom", lambda h: h.told.clear()),
+    "a job nobody asked for": ("phantom", lambda h: h.answers.clear()),
     "an attempt nobody ordered": ("phantom", lambda h: h.drop("ordered", FIRST)),
     "a run that nobody knows": ("phantom", lambda h: h.change("ledger", SECOND, provider_ref=None)),
     "a run that nobody billed": ("phantom", lambda h: h.change("ledger", FIRST, provider_ref="run-9")),
@@ -231,10 +231,10 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "the ledger says otherwise": ("wrong_ending", lambda h: h.change("ledger", FIRST, state="cancelled")),
     "the client was told otherwise": ("wrong_ending", lambda h: h.tell(3.0, "job", 200, status="failed")),
     "never told the end": ("wrong_ending", lambda h: h.tell(3.0, "job", 200, status="running")),
-    "no artifact": ("wrong_ending", lambda h: h.told.pop()),
+    "no artifact": ("wrong_ending", lambda h: h.answers.pop()),
     "another artifact": (
         "wrong_ending",
-        lambda h: h.told.append(replace(h.told.pop(), body={**FILE, "sha256": "cd" * 32})),
+        lambda h: h.answers.append(replace(h.answers.pop(), body={**FILE, "sha256": "cd" * 32})),
     ),
     "an artifact the table lacks": ("wrong_ending", lambda h: h.rows["artifacts"].clear()),
     "a failure that nothing explains": ("wrong_ending", lambda h: failed_for(h, "provider_error")),
@@ -248,7 +248,10 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "a number that is skipped": ("gap", lambda h: h.drop("attempts", FIRST)),
     "a log-sink that lags": ("gap", lambda h: h.read.update({("segue.jobs", 0): 3})),
     "an event that is stored twice": ("gap", lambda h: h.twice.append(h.events[3].event_id)),
-    "nobody could look it up": ("wrong_ending", lambda h: h.told.remove(next(t for t in h.told if t.asked == "job"))),
+    "nobody could look it up": (
+        "wrong_ending",
+        lambda h: h.answers.remove(next(t for t in h.answers if t.call == "job")),
+    ),
     "a dead letter": ("dead_letter", lambda h: h.dead.append(DeadLetter("log-sink", "segue.jobs", JOB, "why not"))),
 }
 
@@ -269,11 +272,11 @@ def test_what_is_planted_is_found(name: str) -> None:
 def test_what_was_wrong_explains_how_it_failed() -> None:
     history = clean()
     failed_for(history, "model_error")
-    history.told = [
-        replace(one, body={**one.body, "wish": {"fields": {}, "faults": ["out-of-memory"]}})
-        if "wish" in one.body
+    history.answers = [
+        replace(one, body={**one.body, "spec": {"fields": {}, "faults": ["out-of-memory"]}})
+        if "spec" in one.body
         else one
-        for one in history.told
+        for one in history.answers
     ]
     assert check(history.evidence()) == []
 

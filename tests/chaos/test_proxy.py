@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from tests.patience import patient
 
-from chaos.cluster.proxy import Proxy, Trap
+from chaos.cluster.proxy import Proxy, ResetTrigger
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -136,36 +136,36 @@ async def test_it_refuses_new_connections_only(proxy: Proxy, connection: Connect
 async def test_a_trap_waits_for_its_words_in_order_and_takes_one_connection(
     proxy: Proxy, connection: Connection, echo: Echo
 ) -> None:
-    trap = proxy.trap = Trap((b"INSERT", b"COMMIT"))
+    trigger = proxy.trigger = ResetTrigger((b"INSERT", b"COMMIT"))
     assert await said(connection, b"COMMIT\n") == b"COMMIT\n"
     assert await said(connection, b"INSERT\n") == b"INSERT\n"
-    assert not trap.sprung.is_set()
+    assert not trigger.fired.is_set()
     other = await asyncio.open_connection("127.0.0.1", proxy.listens_at)
     assert await said(other, b"COMMIT\n") == b"COMMIT\n", "it has not said the first word"
     with pytest.raises(ConnectionResetError):
         await said(connection, b"COMMIT\n")
-    assert trap.sprung.is_set()
+    assert trigger.fired.is_set()
     assert echo.heard.count(b"COMMIT") == 2, "the last one was never delivered"
     assert await said(other, b"INSERT COMMIT\n") == b"INSERT COMMIT\n", "a trap is sprung once"
     other[1].close()
 
 
 async def test_a_word_may_come_in_pieces(proxy: Proxy, connection: Connection) -> None:
-    trap = proxy.trap = Trap((b"COMMIT",))
+    trigger = proxy.trigger = ResetTrigger((b"COMMIT",))
     proxy.latency_s = 0.05
     connection[1].write(b"COM")
     await connection[1].drain()
     await asyncio.sleep(0.1)  # So that they are two chunks: nothing tells when the first one has passed.
     with pytest.raises(ConnectionResetError):
         await said(connection, b"MIT\n")
-    assert trap.sprung.is_set()
+    assert trigger.fired.is_set()
 
 
 async def test_a_trap_may_let_the_last_word_through_and_lose_its_answer(
     proxy: Proxy, connection: Connection, echo: Echo
 ) -> None:
-    trap = proxy.trap = Trap((b"COMMIT",), delivered=True)
+    trigger = proxy.trigger = ResetTrigger((b"COMMIT",), delivered=True)
     with pytest.raises(ConnectionResetError):
         await said(connection, b"COMMIT\n")
-    assert trap.sprung.is_set()
+    assert trigger.fired.is_set()
     assert echo.heard == b"COMMIT\n"

@@ -3,8 +3,8 @@
 import random
 from itertools import pairwise
 
-from chaos.load.faults import BY_REQUEST, FOR_A_WHILE, TO_THE_DEADLINE, by_request, for_a_while
-from chaos.load.requests import HOPELESS_S, wish
+from chaos.load.faults import PERSISTENT_FAULTS, REQUEST_FAULTS, TIMED_FAULTS, request_fault_rules, timed_fault_rules
+from chaos.load.requests import PERSISTENT_FAULT_DEADLINE_S, draw_request
 from chaos.load.storm import plan
 from contracts.topics import SERVICES
 from sandbox.runs.faults import Rule
@@ -19,25 +19,25 @@ def test_the_same_seed_is_the_same_storm() -> None:
 
 
 def test_a_storm_has_all_its_kills_in_its_time_and_in_order() -> None:
-    acts = plan(random.Random(7), KILLS, JOBS)
-    assert sum(act.how in ("kill", "broker", "postgres") for act in acts) == KILLS
-    assert {act.how for act in acts} == {"kill", "term", "freeze", "broker", "postgres", "provider"}
-    assert all(earlier.after <= later.after for earlier, later in pairwise(acts))
-    assert 0 < acts[0].after <= acts[-1].after < JOBS
+    injections = plan(random.Random(7), KILLS, JOBS)
+    assert sum(injection.how in ("kill", "broker", "postgres") for injection in injections) == KILLS
+    assert {injection.how for injection in injections} == {"kill", "term", "freeze", "broker", "postgres", "provider"}
+    assert all(earlier.after <= later.after for earlier, later in pairwise(injections))
+    assert 0 < injections[0].after <= injections[-1].after < JOBS
 
 
 def test_over_many_seeds_everything_is_hit() -> None:
-    acts = [act for seed in range(20) for act in plan(random.Random(seed), KILLS, JOBS)]
-    assert {act.target for act in acts if act.how == "kill"} == set(SERVICES)
-    assert {act.target for act in acts if act.how == "broker"} == {"0", "1", "2"}
-    ill = {act.target for act in acts if act.how == "provider"}
-    assert ill == {f"{provider} {name}" for provider in ("fal", "replicate") for name in FOR_A_WHILE}
+    injections = [injection for seed in range(20) for injection in plan(random.Random(seed), KILLS, JOBS)]
+    assert {injection.target for injection in injections if injection.how == "kill"} == set(SERVICES)
+    assert {injection.target for injection in injections if injection.how == "broker"} == {"0", "1", "2"}
+    ill = {injection.target for injection in injections if injection.how == "provider"}
+    assert ill == {f"{provider} {name}" for provider in ("fal", "replicate") for name in TIMED_FAULTS}
 
 
 def test_the_same_seed_asks_for_the_same() -> None:
     def ask(seed: int) -> list[object]:
         rng = random.Random(seed)
-        return [wish(rng, 0.5).body(f"t-{n:04d}") for n in range(200)]
+        return [draw_request(rng, 0.5).body(f"t-{n:04d}") for n in range(200)]
 
     assert ask(3) == ask(3)
     assert ask(3) != ask(4)
@@ -45,14 +45,19 @@ def test_the_same_seed_asks_for_the_same() -> None:
 
 def test_the_words_stand_in_the_prompt_and_hopeless_ones_do_not_wait_long() -> None:
     rng = random.Random(1)
-    spoilt = [one for one in (wish(rng, 1.0) for _ in range(500)) if one.faults]
-    assert {one.faults[0] for one in spoilt} == set(BY_REQUEST)
+    spoilt = [one for one in (draw_request(rng, 1.0) for _ in range(500)) if one.faults]
+    assert {one.faults[0] for one in spoilt} == set(REQUEST_FAULTS)
     assert all(f"<{one.faults[0]}>" in one.body("t-0001")["prompt"] for one in spoilt)
     assert all("[t-0001]" in one.body("t-0001")["prompt"] for one in spoilt)
-    hopeless = [one for one in spoilt if one.faults[0] in TO_THE_DEADLINE]
-    assert {one.fields["deadline_s"] for one in hopeless} == {HOPELESS_S}
+    hopeless = [one for one in spoilt if one.faults[0] in PERSISTENT_FAULTS]
+    assert {one.fields["deadline_s"] for one in hopeless} == {PERSISTENT_FAULT_DEADLINE_S}
 
 
 def test_the_sandbox_takes_every_rule() -> None:
-    ill = [rule for provider in ("fal", "replicate") for name in FOR_A_WHILE for rule in for_a_while({provider: name})]
-    assert all(Rule.model_validate(rule) for rule in [*by_request(), *ill])
+    ill = [
+        rule
+        for provider in ("fal", "replicate")
+        for name in TIMED_FAULTS
+        for rule in timed_fault_rules({provider: name})
+    ]
+    assert all(Rule.model_validate(rule) for rule in [*request_fault_rules(), *ill])

@@ -33,7 +33,7 @@ def rows() -> dict[int, Row]:
     return dict(sorted(found.items()))
 
 
-def chosen(names: str) -> list[Row]:
+def select_rows(names: str) -> list[Row]:
     """The rows that are named: `all`, `none`, or numbers with commas between them."""
     if names == "none":
         return []
@@ -51,18 +51,18 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
-def told(result: Result) -> None:
+def print_result(result: Result) -> None:
     """What came of one row or storm."""
     say(f"{result.name} ({result.title}): {'clean' if result.clean else 'NOT CLEAN'} after {result.took_s:.0f} s")
     for line in result.seen:
         say(f"  {line}")
     if result.clean:
         return
-    say(f"  again: python -m chaos {result.again}")
-    for what in [*([result.wrong] if result.wrong else []), *map(str, result.violations[:20])]:
+    say(f"  again: python -m chaos {result.replay}")
+    for what in [*([result.error] if result.error else []), *map(str, result.violations[:20])]:
         say(f"  ! {what}")
-    for act in result.acts:
-        say(f"  | {act}")
+    for injection in result.injections:
+        say(f"  | {injection}")
 
 
 async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) -> int:
@@ -78,9 +78,9 @@ async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) ->
                 started = time.monotonic()
                 result = await work
                 result.took_s = time.monotonic() - started
-                told(result)
+                print_result(result)
                 write(done, options, began)
-            overall = await done.everything()
+            overall = await done.check_all()
             write(done, options, began, overall)
             shutil.copy(fleet.bills_file, audit / "bills.jsonl")
             clean = all(one.clean for one in done.results) and not overall
@@ -105,7 +105,7 @@ def planned(done: Run, which: Sequence[Row], options: argparse.Namespace) -> Ite
 def write(done: Run, options: argparse.Namespace, began: float, overall: Sequence[Violation] = ()) -> None:
     """The report of all that was done so far: should the rest not come to be, there is at least that."""
     took_s = time.monotonic() - began
-    totals = Totals(options.seed, took_s, done.kills, done.faults, done.rungs.total(), overall)
+    totals = Totals(options.seed, took_s, done.kills, done.faults, done.resolutions.total(), overall)
     options.report.write_text(report(done.results, done.evidence, totals))
 
 
@@ -121,7 +121,7 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="rows as long and as large as the matrix has them")
     parser.add_argument("--report", type=Path, default=Path("chaos-report.md"), help="where it goes (chaos-report.md)")
     options = parser.parse_args()
-    which = chosen(options.rows)
+    which = select_rows(options.rows)
     audit = options.report.resolve().parent / "chaos-audit"
     shutil.rmtree(audit, ignore_errors=True)
     audit.mkdir(parents=True)

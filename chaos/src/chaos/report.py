@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chaos.checks.checker import KINDS, Violation
-from chaos.evidence.joined import Joined, join
+from chaos.evidence.by_job import EvidenceByJob, group_by_job
 from chaos.evidence.model import Evidence
 from chaos.run import Result
 
 SLOWEST: Final = 10
-TELLING: Final = {"attempt.submitted": "the run was found, or told of itself", "attempt.cancelled": "cancelled, unsent"}
+LABELS: Final = {"attempt.submitted": "the run was found, or told of itself", "attempt.cancelled": "cancelled, unsent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Totals:
     took_s: float
     kills: Mapping[str, int]
     faults: Mapping[str, int]
-    rungs: Mapping[str, int]
+    resolutions: Mapping[str, int]
     overall: Sequence[Violation]
     """Violations that only show when everything is seen as one."""
 
 
 def report(results: Sequence[Result], evidence: Evidence, totals: Totals) -> str:
     """All of it, in Markdown."""
-    joined = join(evidence)
+    by_job = group_by_job(evidence)
     rows = [one for one in results if one.name.startswith("row")]
     storms = [one for one in results if one.name.startswith("storm")]
     violations = [*(v for one in results for v in one.violations), *totals.overall]
@@ -39,19 +39,19 @@ def report(results: Sequence[Result], evidence: Evidence, totals: Totals) -> str
         "# Chaos report\n",
         _verdict(results, violations),
         "## Totals\n",
-        _table(("what", "how many"), _totals(joined, evidence, totals, len(rows), storms)),
+        _table(("what", "how many"), _totals(by_job, evidence, totals, len(rows), storms)),
         "## Kills\n",
         _table(("what was killed", "times"), sorted(totals.kills.items())),
         "## Other faults\n",
         _table(("what", "times"), sorted(totals.faults.items())),
         "## How jobs ended\n",
-        _table(("end", "jobs"), _count(_job_ends(joined))),
+        _table(("end", "jobs"), _count(_job_ends(by_job))),
         "## How attempts ended\n",
-        _table(("provider", "end", "attempts"), [(*what, n) for what, n in _count(_attempt_ends(joined))]),
+        _table(("provider", "end", "attempts"), [(*what, n) for what, n in _count(_attempt_ends(by_job))]),
         "## Unclear submits, and what became of them\n",
-        _table(("next word about it", "attempts"), _count(_after_ambiguity(joined))),
+        _table(("next word about it", "attempts"), _count(_after_ambiguity(by_job))),
         "By rung, as the adapters that lived to tell have counted (provider, rung, verdict):\n",
-        _table(("counted", "at least"), sorted(totals.rungs.items())),
+        _table(("counted", "at least"), sorted(totals.resolutions.items())),
         "## The fault matrix\n",
         _table(("row", "fault", "expected", "seen", "verdict"), map(_row, rows)) if rows else "No rows were run.\n",
         "## Storms\n",
@@ -72,20 +72,20 @@ def _verdict(results: Sequence[Result], violations: Sequence[Violation]) -> str:
 
 
 def _totals(
-    joined: Joined, evidence: Evidence, totals: Totals, rows: int, storms: Sequence[Result]
+    by_job: EvidenceByJob, evidence: Evidence, totals: Totals, rows: int, storms: Sequence[Result]
 ) -> list[tuple[str, object]]:
     posts = [entry for entry in evidence.bills if entry["event"] == "post"]
     billed = sum(entry["billed_usd"] for entry in evidence.bills if entry["event"] != "post")
-    attempts = [attempt for job in joined.jobs.values() for attempt in job.attempts.values()]
+    attempts = [attempt for job in by_job.jobs.values() for attempt in job.attempts.values()]
     ambiguous = [one for one in attempts if any(event.type == "attempt.ambiguous" for event in one.events)]
-    answers = Counter(one.status for one in evidence.told if one.asked == "post")
+    answers = Counter(one.status for one in evidence.answers if one.call == "post")
     return [
         ("seed", totals.seed),
         ("rows of the matrix", rows),
         ("storms", len(storms)),
         ("minutes", f"{totals.took_s / 60:.1f}"),
-        ("jobs accepted", sum(job.accepted for job in joined.jobs.values())),
-        ("answers that clients got", len(evidence.told)),
+        ("jobs accepted", sum(job.accepted for job in by_job.jobs.values())),
+        ("answers that clients got", len(evidence.answers)),
         ("… POSTs answered 202, 503, not at all", f"{answers[202]}, {answers[503]}, {answers[None]}"),
         ("kills (SIGKILL, and crashes of Postgres)", sum(totals.kills.values())),
         ("other faults", sum(totals.faults.values())),
@@ -100,13 +100,13 @@ def _totals(
     ]
 
 
-def _job_ends(joined: Joined) -> list[str]:
-    ends = [job.ends[-1] for job in joined.jobs.values() if job.ends]
+def _job_ends(by_job: EvidenceByJob) -> list[str]:
+    ends = [job.ends[-1] for job in by_job.jobs.values() if job.ends]
     return [f"{one.type.removeprefix('job.')}{_kind(one.data)}" for one in ends]
 
 
-def _attempt_ends(joined: Joined) -> list[tuple[str, str]]:
-    attempts = [attempt for job in joined.jobs.values() for attempt in job.attempts.values()]
+def _attempt_ends(by_job: EvidenceByJob) -> list[tuple[str, str]]:
+    attempts = [attempt for job in by_job.jobs.values() for attempt in job.attempts.values()]
     ends = [(one.provider, one.end) for one in attempts if one.end is not None]
     return [(who, f"{end.type.removeprefix('attempt.')}{_kind(end.data)}") for who, end in ends]
 
@@ -115,16 +115,16 @@ def _kind(data: Mapping[str, Any]) -> str:
     return f": {data['kind']}" if data.get("kind") else ""
 
 
-def _after_ambiguity(joined: Joined) -> list[str]:
+def _after_ambiguity(by_job: EvidenceByJob) -> list[str]:
     """What was said of each attempt right after it had been ambiguous for the last time."""
     said = []
-    for attempt in (attempt for job in joined.jobs.values() for attempt in job.attempts.values()):
+    for attempt in (attempt for job in by_job.jobs.values() for attempt in job.attempts.values()):
         types = [event.type for event in attempt.events]
         if "attempt.ambiguous" in types:
             at = len(types) - 1 - types[::-1].index("attempt.ambiguous")
             after = attempt.events[at + 1] if at + 1 < len(types) else None
             said.append(
-                TELLING.get(after.type, f"{after.type.removeprefix('attempt.')}{_kind(after.data)}")
+                LABELS.get(after.type, f"{after.type.removeprefix('attempt.')}{_kind(after.data)}")
                 if after
                 else "nothing"
             )
@@ -136,13 +136,13 @@ def _count(things: Iterable[Any]) -> list[tuple[Any, int]]:
 
 
 def _row(one: Result) -> tuple[object, ...]:
-    verdict = "clean" if one.clean else f"NOT CLEAN: {one.wrong or ''} {len(one.violations)} violations"
+    verdict = "clean" if one.clean else f"NOT CLEAN: {one.error or ''} {len(one.violations)} violations"
     return one.name.removeprefix("row "), one.title, one.expects, "; ".join(one.seen), f"{verdict} ({one.took_s:.0f} s)"
 
 
 def _storm(one: Result) -> tuple[object, ...]:
-    verdict = "clean" if one.clean else f"NOT CLEAN: {one.wrong or ''} {len(one.violations)} violations"
-    return one.name.removeprefix("storm "), one.title, f"{one.took_s:.0f}", verdict, f"`{one.again}`"
+    verdict = "clean" if one.clean else f"NOT CLEAN: {one.error or ''} {len(one.violations)} violations"
+    return one.name.removeprefix("storm "), one.title, f"{one.took_s:.0f}", verdict, f"`{one.replay}`"
 
 
 def _slowest(results: Sequence[Result]) -> list[tuple[str, str, str]]:
@@ -155,11 +155,11 @@ def _violations(results: Sequence[Result], overall: Sequence[Violation]) -> str:
     for one in results:
         if one.clean:
             continue
-        lines.append(f"### {one.name}\n\nReplay: `python -m chaos {one.again}`\n")
-        lines += [f"- {one.wrong}"] if one.wrong else []
+        lines.append(f"### {one.name}\n\nReplay: `python -m chaos {one.replay}`\n")
+        lines += [f"- {one.error}"] if one.error else []
         lines += [_line(violation) for violation in one.violations]
-        if one.acts:
-            lines.append("\n```\n" + "\n".join(one.acts) + "\n```")
+        if one.injections:
+            lines.append("\n```\n" + "\n".join(one.injections) + "\n```")
     if overall:
         lines += ["### Over the whole run\n", *(_line(violation) for violation in overall)]
     return "\n".join(lines) + "\n" if lines else "None.\n"

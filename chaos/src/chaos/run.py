@@ -15,12 +15,12 @@ from typing import Final
 from chaos.checks.checker import Violation, check
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.scale import FULL
-from chaos.evidence.gather import Gatherer, of_round
-from chaos.evidence.model import DeadLetter, Evidence, Tables, Told, Window
-from chaos.evidence.resolution_metrics import Rungs
+from chaos.evidence.gather import Gatherer, evidence_of_load
+from chaos.evidence.model import ClientAnswer, DeadLetter, Evidence, Tables, Window
+from chaos.evidence.resolution_metrics import ResolutionMetrics
 from chaos.load.clients import Load
-from chaos.load.faults import BY_HARM, by_request
-from chaos.load.storm import Storm, plan, rage
+from chaos.load.faults import CRASH_KINDS, request_fault_rules
+from chaos.load.storm import Storm, plan, run_storm
 from chaos.rows.base import Row
 
 FAULTY: Final = 0.15
@@ -39,21 +39,21 @@ class Result:
     name: str
     title: str
     expects: str
-    again: str
+    replay: str
     """The arguments that do the same again."""
     seen: list[str] = field(default_factory=list)
-    wrong: str | None = None
+    error: str | None = None
     """Why a row is not clean, beside violations."""
     violations: list[Violation] = field(default_factory=list)
     jobs: int = 0
     took_s: float = 0.0
-    acts: list[str] = field(default_factory=list)
+    injections: list[str] = field(default_factory=list)
     recoveries: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
         """Whether nothing was wrong."""
-        return self.wrong is None and not self.violations
+        return self.error is None and not self.violations
 
 
 class Run:
@@ -63,59 +63,59 @@ class Run:
         self.results: list[Result] = []
         self.kills: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
-        self.told: list[Told] = []
+        self.answers: list[ClientAnswer] = []
         self.windows: list[Window] = []
-        self.rungs = Rungs(fleet)
+        self.resolutions = ResolutionMetrics(fleet)
         self.evidence = Evidence((), (), (), Tables())
         """All that is known so far, dead letters that were meant to be left out."""
         self._fleet, self._audit, self._say = fleet, audit, say
         self._gatherer = Gatherer(fleet, audit)
-        self._meant: list[DeadLetter] = []
+        self._expected_dead_letters: list[DeadLetter] = []
 
     async def row(self, row: Row, seed: int) -> Result:
         """Run one row of the fault matrix, and check its jobs."""
-        again = f"--rows {row.number} --rounds 0 --seed {seed}{' --full' if self._fleet.extent == FULL else ''}"
-        result = Result(f"row {row.number}", row.title, row.expects, again)
+        replay = f"--rows {row.number} --rounds 0 --seed {seed}{' --full' if self._fleet.scale == FULL else ''}"
+        result = Result(f"row {row.number}", row.title, row.expects, replay)
         buried, began = len(self._gatherer.dead_letters), time.time()
         tally = Counter(self._fleet.tally)
         async with self._load(f"row{row.number}", random.Random(f"{seed} load")) as load:
-            await self._behave()
+            await self._reset_providers()
             try:
-                async with asyncio.timeout(self._fleet.extent.row_within_s):
+                async with asyncio.timeout(self._fleet.scale.row_within_s):
                     result.seen = await row.run(self._fleet, load, random.Random(f"{seed} row {row.number}"))
             except Exception as error:  # noqa: BLE001 - whatever a row raises is its verdict, and the next one runs
-                result.wrong = f"{type(error).__name__}: {error}"
-            await self._settle(load, result)
-        window = Window(result.name, began, time.time(), frozenset(map(str, BY_HARM)) | row.explains)
+                result.error = f"{type(error).__name__}: {error}"
+            await self._recover(load, result)
+        window = Window(result.name, began, time.time(), frozenset(map(str, CRASH_KINDS)) | row.explains)
         self._count(self._fleet.tally - tally)
-        await self._judge(result, load, [window], buried, dead_letters=row.dead_letters)
+        await self._check_jobs(result, load, [window], buried, dead_letters=row.dead_letters)
         return result
 
     async def storm(self, seed: int, jobs: int, kills: int, rate: float) -> Result:
         """One storm from one seed, and check its jobs."""
-        again = f"--rows none --rounds 1 --seed {seed} --jobs {jobs} --kills {kills} --rate {rate:g}"
-        result = Result(f"storm {seed}", f"{jobs} jobs, {kills} kills", "no violation", again)
+        replay = f"--rows none --rounds 1 --seed {seed} --jobs {jobs} --kills {kills} --rate {rate:g}"
+        result = Result(f"storm {seed}", f"{jobs} jobs, {kills} kills", "no violation", replay)
         buried = len(self._gatherer.dead_letters)
         rng = random.Random(seed)
         storm = Storm(self._fleet, plan(rng, kills, jobs))
-        result.acts = [str(act) for act in storm.acts]
+        result.injections = [str(injection) for injection in storm.injections]
         tally = Counter(self._fleet.tally)
         async with AsyncExitStack() as stack:
             load = await stack.enter_async_context(self._load(f"s{seed}", rng, FAULTY))
-            await self._behave()
+            await self._reset_providers()
             async with self._fleet.supervised():
-                await rage(storm, load, rate, jobs)
-                await self._settle(load, result)
+                await run_storm(storm, load, rate, jobs)
+                await self._recover(load, result)
         self.faults.update(storm.faults)
         self._count(self._fleet.tally - tally)
         self.kills += Counter(postgres=storm.kills["postgres"])
         result.recoveries = storm.recoveries
         kills = sum(storm.kills.values())
-        result.seen = [f"{kills} kills, {len(storm.acts) - kills} faults beside them"]
-        await self._judge(result, load, storm.windows, buried, dead_letters=False)
+        result.seen = [f"{kills} kills, {len(storm.injections) - kills} faults beside them"]
+        await self._check_jobs(result, load, storm.windows, buried, dead_letters=False)
         return result
 
-    async def everything(self) -> list[Violation]:
+    async def check_all(self) -> list[Violation]:
         """What is wrong when the whole run is seen as one, and was not when each row and storm was by itself."""
         await self._gather()
         known = {(v.kind, v.subject) for one in self.results for v in one.violations}
@@ -124,20 +124,20 @@ class Run:
     @asynccontextmanager
     async def _load(self, name: str, rng: random.Random, faulty: float = 0.0) -> AsyncIterator[Load]:
         async with Load(self._fleet, name, rng, self._audit, faulty=faulty) as load:
-            telling = asyncio.create_task(self._tell(load))
+            reporting = asyncio.create_task(self._report_progress(load))
             try:
                 yield load
             finally:
-                telling.cancel()
+                reporting.cancel()
                 with suppress(asyncio.CancelledError):
-                    await telling
+                    await reporting
 
-    async def _tell(self, load: Load) -> None:
+    async def _report_progress(self, load: Load) -> None:
         """A line every few seconds."""
         began = time.monotonic()
         while True:
             await asyncio.sleep(SAY_EVERY_S)
-            await self.rungs.look()
+            await self.resolutions.scrape()
             kills = sum(n for what, n in self._fleet.tally.items() if what.startswith("SIGKILL"))
             over = sum(one.ended is not None for one in load.requests)
             waiting = len(load.requests) - over
@@ -146,45 +146,47 @@ class Run:
                 f"{waiting} open, {kills} SIGKILLs so far"
             )
 
-    async def _behave(self) -> None:
+    async def _reset_providers(self) -> None:
         """Both providers are well, save for what single requests ask for."""
-        await self._fleet.well()
-        await self._fleet.faults(by_request())
+        await self._fleet.reset_providers()
+        await self._fleet.faults(request_fault_rules())
 
-    async def _settle(self, load: Load, result: Result) -> None:
+    async def _recover(self, load: Load, result: Result) -> None:
         """Heal, and wait until all is said and done."""
         began = time.monotonic()
-        (await self._fleet.sandbox.put("/faults", json=by_request())).raise_for_status()
+        (await self._fleet.sandbox.put("/faults", json=request_fault_rules())).raise_for_status()
         try:
-            await self._fleet.whole()
+            await self._fleet.restore()
         except (AssertionError, TimeoutError) as error:
-            result.wrong = result.wrong or f"it did not recover: {error}"
+            result.error = result.error or f"it did not recover: {error}"
             return
         open_ = await load.drain(DRAIN_S)
-        left = await self._gatherer.quiet()
+        left = await self._gatherer.wait_until_idle()
         await load.verify()
         if open_ or left:
             words = ", ".join(one.token for one in open_[:5])
             self._say(f"  {len(open_)} jobs are open ({words}) and {len(left)} things left after {DRAIN_S:.0f} s")
         self._say(f"  {load.name}: drained, quiet and looked up {time.monotonic() - began:.0f} s after the last fault")
 
-    async def _judge(
+    async def _check_jobs(
         self, result: Result, load: Load, windows: list[Window], buried: int, *, dead_letters: bool
     ) -> None:
-        self.told += load.told
+        self.answers += load.answers
         self.windows += windows
         await self._gather()
         new = self._gatherer.dead_letters[buried:]
-        self._meant += new if dead_letters else []
-        ours = of_round(self.evidence, load.name, load.told)
+        self._expected_dead_letters += new if dead_letters else []
+        ours = evidence_of_load(self.evidence, load.name, load.answers)
         evidence = replace(ours, windows=windows, dead_letters=new)
         result.violations = check(evidence, dead_letters=dead_letters)
         result.jobs = len(load.requests)
         self.results.append(result)
 
     async def _gather(self) -> None:
-        evidence = await self._gatherer.all(self.told, self.windows)
-        self.evidence = replace(evidence, dead_letters=[one for one in evidence.dead_letters if one not in self._meant])
+        evidence = await self._gatherer.read_all(self.answers, self.windows)
+        self.evidence = replace(
+            evidence, dead_letters=[one for one in evidence.dead_letters if one not in self._expected_dead_letters]
+        )
 
     def _count(self, signals: Counter[str]) -> None:
         for what, times in signals.items():

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from chaos.checks.endings import wrong_endings
 from chaos.checks.money import paid_twice
-from chaos.evidence.joined import FINAL, AttemptFile, JobFile, Joined, join, token_in
+from chaos.evidence.by_job import FINAL, AttemptEvidence, EvidenceByJob, JobEvidence, group_by_job, token_in
 from chaos.evidence.model import Evidence
 
 Kind = Literal["lost", "paid_twice", "stuck", "phantom", "wrong_ending", "gap", "dead_letter"]
@@ -29,43 +29,43 @@ class Violation:
 
 def check(evidence: Evidence, *, dead_letters: bool = False) -> list[Violation]:
     """All violations that the evidence shows; `dead_letters` says that some were meant to be."""
-    joined = join(evidence)
-    found = [*_global(evidence, joined, dead_letters=dead_letters)]
+    by_job = group_by_job(evidence)
+    found = [*_run_wide(evidence, by_job, dead_letters=dead_letters)]
     stored = {row["event_id"] for row in evidence.tables.log}
-    for job in joined.jobs.values():
-        told: list[tuple[Kind, str, str]] = [
+    for job in by_job.jobs.values():
+        problems: list[tuple[Kind, str, str]] = [
             *(("lost", job.job_id, what) for what in _lost(job, stored)),
-            *(("paid_twice", subject, what) for subject, what in paid_twice(job, joined.endings)),
+            *(("paid_twice", subject, what) for subject, what in paid_twice(job, by_job.endings)),
             *(("stuck", subject, what) for subject, what in _stuck(job)),
             *(("phantom", subject, what) for subject, what in _phantoms(job)),
             *(("wrong_ending", subject, what) for subject, what in wrong_endings(job, evidence.windows)),
             *(("gap", subject, what) for subject, what in _gaps(job)),
         ]
-        found += [Violation(kind, subject, what, job.token) for kind, subject, what in told]
+        found += [Violation(kind, subject, what, job.token) for kind, subject, what in problems]
     return found
 
 
-def _global(evidence: Evidence, joined: Joined, *, dead_letters: bool) -> Iterator[Violation]:
+def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) -> Iterator[Violation]:
     """What concerns no one job."""
     for what in evidence.tables.unfinished:
         yield Violation("stuck", "the tables", what)
-    for stray in joined.strays:
-        yield Violation("phantom", str(stray["request_id"]), "a POST that names no attempt", token_in(stray["input"]))
-    for token, ids in joined.tokens.items():
+    for bill in by_job.unattributed:
+        yield Violation("phantom", str(bill["request_id"]), "a POST that names no attempt", token_in(bill["input"]))
+    for token, ids in by_job.tokens.items():
         if len(ids) > 1:
             yield Violation("phantom", token, f"one key became {len(ids)} jobs: {sorted(ids)}", token)
-    asked = {one.token for one in evidence.told}
-    for job in joined.jobs.values():
-        if job.token not in asked and not job.told:
+    requested = {one.token for one in evidence.answers}
+    for job in by_job.jobs.values():
+        if job.token not in requested and not job.answers:
             yield Violation("phantom", job.job_id, "a job that nobody asked for", job.token)
-    yield from _of_the_sink(evidence)
+    yield from _log_sink_gaps(evidence)
     for letter in () if dead_letters else evidence.dead_letters:
         yield Violation(
             "dead_letter", letter.key, f"{letter.service} buried a record of {letter.topic}: {letter.error}"
         )
 
 
-def _of_the_sink(evidence: Evidence) -> Iterator[Violation]:
+def _log_sink_gaps(evidence: Evidence) -> Iterator[Violation]:
     for place, end in evidence.ends.items():
         if evidence.tables.next_offsets.get(place, 0) != end:
             read = evidence.tables.next_offsets.get(place, 0)
@@ -75,7 +75,7 @@ def _of_the_sink(evidence: Evidence) -> Iterator[Violation]:
         yield Violation("gap", event_id, f"the log-sink has stored this event {stored[event_id]} times")
 
 
-def _lost(job: JobFile, stored: set[str]) -> Iterator[str]:
+def _lost(job: JobEvidence, stored: set[str]) -> Iterator[str]:
     if job.accepted:
         if not job.requested:
             yield "a client was told 202, and segue.requests does not have it"
@@ -83,9 +83,9 @@ def _lost(job: JobFile, stored: set[str]) -> Iterator[str]:
             yield "a client was told 202, and no event says how it ended"
         if job.row is None:
             yield "a client was told 202, and the read model has no row of it"
-    for told in job.told:
-        if told.status == 404:
-            yield f"{told.asked} of a job that was accepted was answered 404"
+    for answer in job.answers:
+        if answer.status == 404:
+            yield f"{answer.call} of a job that was accepted was answered 404"
     events = [*job.requested, *job.events, *(one for attempt in job.attempts.values() for one in attempt.events)]
     missing = sorted({one.type for one in events if one.event_id not in stored})
     if missing:
@@ -93,14 +93,14 @@ def _lost(job: JobFile, stored: set[str]) -> Iterator[str]:
     yield from (what for attempt in job.in_order() for what in _lost_attempt(attempt))
 
 
-def _lost_attempt(attempt: AttemptFile) -> Iterator[str]:
+def _lost_attempt(attempt: AttemptEvidence) -> Iterator[str]:
     if attempt.ordered is not None and attempt.ledger is None:
         yield f"{attempt.attempt_id} was ordered, and no ledger has it"
     if attempt.ledger is not None and attempt.row is None:
         yield f"{attempt.attempt_id} is in a ledger, and the read model has no row of it"
 
 
-def _stuck(job: JobFile) -> Iterator[tuple[str, str]]:
+def _stuck(job: JobEvidence) -> Iterator[tuple[str, str]]:
     if job.row is not None and job.row["status"] not in FINAL:
         yield job.job_id, f"the read model says that it is {job.row['status']}"
     if job.decided is not None and job.decided["state"] not in FINAL:
@@ -112,20 +112,20 @@ def _stuck(job: JobFile) -> Iterator[tuple[str, str]]:
             yield attempt.attempt_id, "the orchestrator takes it for live"
 
 
-def _phantoms(job: JobFile) -> Iterator[tuple[str, str]]:
+def _phantoms(job: JobEvidence) -> Iterator[tuple[str, str]]:
     if not job.requested and (job.row or job.decided):
         yield job.job_id, "a job without a request"
     for attempt in job.in_order():
         if attempt.ordered is None:
             yield attempt.attempt_id, "an attempt that the orchestrator did not order"
-        yield from ((attempt.attempt_id, what) for what in _of_nobody(attempt))
+        yield from ((attempt.attempt_id, what) for what in _unmatched_bills(attempt))
     for artifact in job.artifacts:
         made = job.attempts.get(artifact["attempt_id"])
         if made is None or made.last is None or made.last.type != "attempt.succeeded":
             yield artifact["attempt_id"], f"the artifact {artifact['name']} of an attempt that did not succeed"
 
 
-def _of_nobody(attempt: AttemptFile) -> Iterator[str]:
+def _unmatched_bills(attempt: AttemptEvidence) -> Iterator[str]:
     """Bills that their attempt does not know, and runs that nobody billed."""
     refs = {bill["request_id"] for bill in attempt.bills}
     known = attempt.ledger["provider_ref"] if attempt.ledger is not None else None
@@ -136,18 +136,18 @@ def _of_nobody(attempt: AttemptFile) -> Iterator[str]:
         yield f"it claims the run {known}, which its provider has not accepted for it"
 
 
-def _gaps(job: JobFile) -> Iterator[tuple[str, str]]:
+def _gaps(job: JobEvidence) -> Iterator[tuple[str, str]]:
     numbers = [attempt.n for attempt in job.in_order() if attempt.row is not None]
     if numbers != list(range(1, len(numbers) + 1)):
         yield job.job_id, f"its attempts are numbered {numbers}"
-    if (what := _uneven([one.data["version"] for one in job.events], job.row)) is not None:
+    if (what := _version_problem([one.data["version"] for one in job.events], job.row)) is not None:
         yield job.job_id, what
     for attempt in job.in_order():
-        if (what := _uneven([one.data["version"] for one in attempt.events], attempt.row)) is not None:
+        if (what := _version_problem([one.data["version"] for one in attempt.events], attempt.row)) is not None:
             yield attempt.attempt_id, what
 
 
-def _uneven(versions: list[int], row: object) -> str | None:
+def _version_problem(versions: list[int], row: object) -> str | None:
     """What is wrong with the versions of one subject's events, and of its row."""
     counted = Counter(versions)
     if sorted(counted) != list(range(1, len(counted) + 1)):

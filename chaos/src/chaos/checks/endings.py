@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from chaos.evidence.joined import FINAL, AttemptFile, JobFile
-from chaos.evidence.model import Told, Window
-from chaos.load.faults import excused
+from chaos.evidence.by_job import FINAL, AttemptEvidence, JobEvidence
+from chaos.evidence.model import ClientAnswer, Window
+from chaos.load.faults import explained
 from contracts.failures import FAILURES, FailureKind
 
 ANSWERS: Final[dict[str, frozenset[int | None]]] = {
@@ -24,63 +24,63 @@ ANSWERS: Final[dict[str, frozenset[int | None]]] = {
 AFTERMATH_S: Final = 30.0
 """How long after a fault was mended an attempt may still end by it: the time in which a lost answer is settled."""
 THROTTLED: Final = 429
-UNASKED: Final = frozenset({"unavailable", "unreachable", "expired"})
+NEVER_SENT: Final = frozenset({"unavailable", "unreachable", "expired"})
 SHORT_DEADLINE_S: Final = 100.0
 """A deadline shorter than this may pass because of faults; the usual one may not."""
-TELLING: Final = {"job.succeeded": "succeeded", "job.failed": "failed", "job.cancelled": "cancelled"}
+STATUSES: Final = {"job.succeeded": "succeeded", "job.failed": "failed", "job.cancelled": "cancelled"}
 
 
-def wrong_endings(job: JobFile, windows: Sequence[Window]) -> Iterator[tuple[str, str]]:
+def wrong_endings(job: JobEvidence, windows: Sequence[Window]) -> Iterator[tuple[str, str]]:
     """What is wrong with how a job and its attempts ended: subject and evidence."""
-    for told in job.told:
-        if told.status not in ANSWERS[told.asked]:
-            yield job.job_id, f"{told.asked} was answered {told.status}: {_brief(told)}"
+    for answer in job.answers:
+        if answer.status not in ANSWERS[answer.call]:
+            yield job.job_id, f"{answer.call} was answered {answer.status}: {_brief(answer)}"
     for attempt in job.in_order():
         yield from ((attempt.attempt_id, what) for what in _attempt(attempt))
     if not job.ends:
         return
-    yield from ((job.job_id, what) for what in _changed(job))
+    yield from ((job.job_id, what) for what in _changed_end(job))
     yield from ((job.job_id, what) for what in _disagreement(job))
-    match TELLING[job.ends[-1].type]:
+    match STATUSES[job.ends[-1].type]:
         case "succeeded":
             yield from ((job.job_id, what) for what in _success(job))
         case "failed":
             yield from ((job.job_id, what) for what in _failure(job, windows))
-        case "cancelled" if not any(one.asked == "cancel" for one in job.told):
+        case "cancelled" if not any(one.call == "cancel" for one in job.answers):
             yield job.job_id, "cancelled, and no client asked for it"
 
 
-def _changed(job: JobFile) -> Iterator[str]:
+def _changed_end(job: JobEvidence) -> Iterator[str]:
     """An end is an end, save for one: expired unsent, and then accepted in time when it was asked for again."""
-    ends = [TELLING[one.type] for one in job.ends]
+    ends = [STATUSES[one.type] for one in job.ends]
     revived = [one for one in job.ends[:-1] if not _unsent(one.data)]
     if revived:
         yield f"it ended more than once: {ends}"
-    told = [str(one.body["status"]) for one in job.told if one.asked in ("page", "job") and one.status == 200]
-    if job.accepted and not any(one.asked == "job" and one.status == 200 for one in job.told):
+    statuses = [str(one.body["status"]) for one in job.answers if one.call in ("page", "job") and one.status == 200]
+    if job.accepted and not any(one.call == "job" and one.status == 200 for one in job.answers):
         yield "at the end its client could not look it up"
-    final = [status for status in told if status in FINAL]
+    final = [status for status in statuses if status in FINAL]
     if len(set(final)) > 1 and revived:
         yield f"clients were told of different ends: {final}"
     if final and final[-1] != ends[-1]:
         yield f"the last event says {ends[-1]}, and the last client was told {final[-1]}"
-    if told and told[-1] not in FINAL:
-        yield f"at the end a client was told that it is {told[-1]}"
+    if statuses and statuses[-1] not in FINAL:
+        yield f"at the end a client was told that it is {statuses[-1]}"
 
 
 def _unsent(end: Any) -> bool:
     return end.get("kind") == "expired" and not end.get("attempts")
 
 
-def _disagreement(job: JobFile) -> Iterator[str]:
-    status = TELLING[job.ends[-1].type]
+def _disagreement(job: JobEvidence) -> Iterator[str]:
+    status = STATUSES[job.ends[-1].type]
     if job.row is not None and job.row["status"] != status:
         yield f"the last event says {status}, the read model {job.row['status']}"
     if job.decided is not None and job.decided["state"] != status:
         yield f"the last event says {status}, the orchestrator {job.decided['state']}"
 
 
-def _success(job: JobFile) -> Iterator[str]:
+def _success(job: JobEvidence) -> Iterator[str]:
     end = job.ends[-1].data
     made = job.attempts.get(end["attempt_id"])
     if made is None or made.end is None or made.end.type != "attempt.succeeded":
@@ -95,8 +95,8 @@ def _success(job: JobFile) -> Iterator[str]:
     }
     got = {
         one.body["name"]: (one.body["sha256"], one.body["size_bytes"])
-        for one in job.told
-        if one.asked == "artifact" and one.status == 200
+        for one in job.answers
+        if one.call == "artifact" and one.status == 200
     }
     if not said:
         yield "it succeeded without an artifact"
@@ -106,12 +106,12 @@ def _success(job: JobFile) -> Iterator[str]:
         yield f"its event names the artifacts {said}, and its client got {got}"
 
 
-def _failure(job: JobFile, windows: Sequence[Window]) -> Iterator[str]:
+def _failure(job: JobEvidence, windows: Sequence[Window]) -> Iterator[str]:
     end = job.ends[-1]
     kind = end.data["kind"]
-    words = tuple(job.wish.get("faults", ()))
+    words = tuple(job.spec.get("faults", ()))
     for attempt in job.in_order():
-        if (what := _unexcused(job, attempt, words, windows)) is not None:
+        if (what := _unexplained(job, attempt, words, windows)) is not None:
             yield f"failed with {kind}: {what}"
     live = [one.attempt_id for one in job.in_order() if one.end is None]
     if live:
@@ -126,20 +126,20 @@ def _failure(job: JobFile, windows: Sequence[Window]) -> Iterator[str]:
         yield f"no way was found for it: {end.data['message']}"
 
 
-def _may_expire(job: JobFile, words: Sequence[str], windows: Sequence[Window]) -> bool:
-    if _unsent(job.ends[-1].data) and any(one.asked == "post" and one.status != 202 for one in job.told):
+def _may_expire(job: JobEvidence, words: Sequence[str], windows: Sequence[Window]) -> bool:
+    if _unsent(job.ends[-1].data) and any(one.call == "post" and one.status != 202 for one in job.answers):
         return True  # It came into the log too late, and its client was not told otherwise.
-    if _away_all_the_time(job, windows):
+    if _unreachable_throughout(job, windows):
         return True
-    wish = job.wish.get("fields", {})
-    deadline_s = wish.get("deadline_s")
+    spec = job.spec.get("fields", {})
+    deadline_s = spec.get("deadline_s")
     return bool(deadline_s is not None and deadline_s < SHORT_DEADLINE_S and (words or windows or deadline_s < 15))
 
 
-def _away_all_the_time(job: JobFile, windows: Sequence[Window]) -> bool:
+def _unreachable_throughout(job: JobEvidence, windows: Sequence[Window]) -> bool:
     """Whether its providers could not be reached from its request to its deadline, and no POST got to them."""
     kinds = {one.end.data.get("kind") for one in job.attempts.values() if one.end is not None}
-    if job.deadline_at is None or not job.requested or not kinds <= UNASKED:
+    if job.deadline_at is None or not job.requested or not kinds <= NEVER_SENT:
         return False
     if any(one.posts for one in job.attempts.values()):
         return False
@@ -148,7 +148,9 @@ def _away_all_the_time(job: JobFile, windows: Sequence[Window]) -> bool:
     return any(one.began <= began and ended <= one.ended for one in away)
 
 
-def _unexcused(job: JobFile, attempt: AttemptFile, words: Sequence[str], windows: Sequence[Window]) -> str | None:
+def _unexplained(
+    job: JobEvidence, attempt: AttemptEvidence, words: Sequence[str], windows: Sequence[Window]
+) -> str | None:
     """What is wrong with why an attempt failed, if something is."""
     end = attempt.end
     if end is None or end.type != "attempt.failed":
@@ -165,13 +167,13 @@ def _unexcused(job: JobFile, attempt: AttemptFile, words: Sequence[str], windows
         return None  # There was no time left to find out; it is held, and nobody pays again.
     if kind is FailureKind.EXPIRED:
         return None  # The job's own end is judged by its deadline.
-    if excused(kind, attempt.provider, words, then):
+    if explained(kind, attempt.provider, words, then):
         return None
     blamed = ", ".join([*words, *(one.fault for one in then)]) or "nothing"
     return f"{attempt.attempt_id} at {attempt.provider} ended as {kind} ({end.data['message']!r}); wrong was: {blamed}"
 
 
-def _attempt(attempt: AttemptFile) -> Iterator[str]:
+def _attempt(attempt: AttemptEvidence) -> Iterator[str]:
     last = attempt.last
     if last is None:
         return
@@ -186,5 +188,5 @@ def _attempt(attempt: AttemptFile) -> Iterator[str]:
         yield "it says that it was accepted, and the provider has no bill of it"
 
 
-def _brief(told: Told) -> str:
-    return str(dict(told.body))[:300]
+def _brief(answer: ClientAnswer) -> str:
+    return str(dict(answer.body))[:300]

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 
-from chaos.evidence.joined import AttemptFile, JobFile
+from chaos.evidence.by_job import AttemptEvidence, JobEvidence
 
 CLOCK_S: Final = 0.05
 """By how much two processes on one machine may disagree about what came first, with the writing down between."""
@@ -15,30 +15,32 @@ NOT_BILLED: Final = frozenset({"never_accepted", "expired", "unavailable", "unre
 """Kinds by which an attempt says that its provider never took it, unless it says otherwise itself."""
 
 
-def paid_twice(job: JobFile, endings: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+def paid_twice(job: JobEvidence, endings: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """What was paid for twice, or asked for twice without knowing better: subject and evidence."""
     attempts = job.in_order()
     for attempt in attempts:
-        yield from ((attempt.attempt_id, what) for what in _alone(attempt))
+        yield from ((attempt.attempt_id, what) for what in _repeated_posts(attempt))
     for before, after in pairwise(attempts):
-        yield from ((after.attempt_id, what) for what in _in_turn(before, after, endings))
+        yield from ((after.attempt_id, what) for what in _overlapping(before, after, endings))
     made = [one.attempt_id for one in attempts if any(each.type == "attempt.succeeded" for each in one.events)]
     if len(made) > 1:
         yield job.job_id, f"more than one of its attempts succeeded: {made}"
 
 
-def _alone(attempt: AttemptFile) -> Iterator[str]:
+def _repeated_posts(attempt: AttemptEvidence) -> Iterator[str]:
     if len(attempt.bills) > 1:
         yield f"accepted {len(attempt.bills)} times: {[bill['request_id'] for bill in attempt.bills]}"
     for earlier, later in pairwise(attempt.posts):
-        if unclear(earlier):
+        if is_ambiguous(earlier):
             after_s = later["at"] - earlier["at"]
             yield f"POSTed again {after_s:.1f} s after an answer that left it open: {_said(earlier)}"
-    if attempt.bills and (what := _denied(attempt)) is not None:
+    if attempt.bills and (what := _claimed_unbilled(attempt)) is not None:
         yield f"{what}, and {attempt.provider} billed the run {attempt.bills[0]['request_id']}"
 
 
-def _in_turn(before: AttemptFile, after: AttemptFile, endings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _overlapping(
+    before: AttemptEvidence, after: AttemptEvidence, endings: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
     """What is wrong with `after` being POSTed when it was, for all that was known of `before` and true of it."""
     if not after.posts:
         return
@@ -51,17 +53,17 @@ def _in_turn(before: AttemptFile, after: AttemptFile, endings: Mapping[str, Mapp
         if ending is None or (ending["at"] > at + CLOCK_S and ending["billed_usd"] > 0):
             how = "still runs" if ending is None else f"ended at {_clock(ending['at'])} for {ending['billed_usd']} USD"
             yield f"POSTed at {_clock(at)} although the run {bill['request_id']} of {before.attempt_id} {how}"
-        elif ending["event"] == "finished" and ending["outcome"] == "succeeded" and not _useless(before):
+        elif ending["event"] == "finished" and ending["outcome"] == "succeeded" and not _output_unavailable(before):
             yield f"POSTed although {before.attempt_id} had been made and paid for"
 
 
-def unclear(post: Mapping[str, Any]) -> bool:
+def is_ambiguous(post: Mapping[str, Any]) -> bool:
     """Whether who sent it cannot know from the answer if the provider took it."""
     status = post["status"]
     return status is None or status >= 500 or status < 300
 
 
-def _denied(attempt: AttemptFile) -> str | None:
+def _claimed_unbilled(attempt: AttemptEvidence) -> str | None:
     """How the attempt ended, if by that it says that it was not accepted."""
     last = attempt.last
     if last is None or last.type != "attempt.failed":
@@ -71,7 +73,7 @@ def _denied(attempt: AttemptFile) -> str | None:
     return f"it says {last.data['kind']}"
 
 
-def _useless(attempt: AttemptFile) -> bool:
+def _output_unavailable(attempt: AttemptEvidence) -> bool:
     """Whether what was made and paid for could not be had: only then is it right to buy another."""
     lost: Sequence[str] = ("output_lost", "output_unusable", "run_timeout", "start_timeout")
     return attempt.end is not None and attempt.end.data.get("kind") in lost

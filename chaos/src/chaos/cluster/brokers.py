@@ -119,7 +119,7 @@ class Brokers:
         except (KafkaError, OSError, TimeoutError):
             return 0
 
-    async def whole(self) -> None:
+    async def restore(self) -> None:
         """Start those that are down, and wait until the cluster knows them all. Raises TimeoutError."""
         for one in self.members:
             await one.start()

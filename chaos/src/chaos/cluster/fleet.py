@@ -17,12 +17,12 @@ import httpx
 from chaos.cluster.brokers import Brokers, brokers_on
 from chaos.cluster.environment import catalogue_in, database_on, providers_on
 from chaos.cluster.replica import POLL_S, Replica
-from chaos.cluster.scale import SHORT, Extent
+from chaos.cluster.scale import SHORT, Scale
 from contracts.topics import ADAPTERS, SERVICES, ServiceName
 from segue_cli.local.postgres import LocalPostgres
 from segue_cli.stack.topics import ensure_topics
 
-SPARES = {"gateway": 1, "log-sink": 1}
+REPLICAS = {"gateway": 1, "log-sink": 1}
 """How many of each service run; two where nothing is said."""
 SETTINGS = {
     "MUSIC_PROVIDER": "fal",
@@ -41,8 +41,8 @@ SANDBOX_SETTINGS = {
     "fal_webhook_retries_s": [1, 2, 4, 8],
     "replicate_webhook_retries_s": [1, 2, 4, 8],
 }
-WHOLE_WITHIN_S = 120.0
-SHUT_UNTIL = """
+RESTORED_WITHIN_S = 120.0
+BREAKERS_OPEN_UNTIL = """
 SELECT CASE state WHEN 'open' THEN open_until ELSE probe_until END AS until FROM {} WHERE state <> 'closed'
 """
 
@@ -58,11 +58,11 @@ class Fleet:
         database: LocalPostgres,
         clients: Sequence[httpx.AsyncClient],
         tally: Counter[str],
-        extent: Extent,
+        scale: Scale,
     ) -> None:
         self.folder, self.env, self.brokers, self.postgres, self.tally = folder, env, brokers, database, tally
         self.pages, self.sandbox = clients
-        self.extent = extent
+        self.scale = scale
         self.api: httpx.AsyncClient
         self.bills_file: Path
         self.members: list[Replica] = []
@@ -93,7 +93,7 @@ class Fleet:
         """Add rules by which the providers misbehave, behind those in force."""
         (await self.sandbox.post("/faults", json=list(rules))).raise_for_status()
 
-    async def well(self) -> None:
+    async def reset_providers(self) -> None:
         """Have both providers behave, and wait until no gate turns attempts away because they did not."""
         (await self.sandbox.put("/faults", json=[])).raise_for_status()
         deadline = time.monotonic() + WHOLE_WITHIN_S
@@ -101,13 +101,13 @@ class Fleet:
             assert time.monotonic() < deadline, f"these breakers did not close within {WHOLE_WITHIN_S:.0f} s: {shut}"
             await asyncio.sleep(POLL_S)
 
-    async def whole(self) -> None:
+    async def restore(self) -> None:
         """Bring every broker, the database and every replica back up, and wait until all are ready."""
-        await asyncio.gather(self.brokers.whole(), self.postgres.start())
-        deadline = time.monotonic() + WHOLE_WITHIN_S
+        await asyncio.gather(self.brokers.restore(), self.postgres.start())
+        deadline = time.monotonic() + RESTORED_WITHIN_S
         while unready := await self._unready():
             waiting = ", ".join(one.name for one in unready)
-            assert time.monotonic() < deadline, f"not ready within {WHOLE_WITHIN_S:.0f} s: {waiting}"
+            assert time.monotonic() < deadline, f"not ready within {RESTORED_WITHIN_S:.0f} s: {waiting}"
             await asyncio.sleep(POLL_S)
 
     @asynccontextmanager
@@ -138,11 +138,11 @@ class Fleet:
         ready = await asyncio.gather(*(one.is_ready() for one in self.members))
         return [one for one, is_ready in zip(self.members, ready, strict=True) if not is_ready]
 
-    async def _shut_gates(self) -> list[str]:
+    async def _open_breakers(self) -> list[str]:
         connection = await asyncpg.connect(self.env["DATABASE_URL"])
         try:
             tables = [f"{adapter.replace('-', '_')}.breakers" for adapter in ADAPTERS]
-            rows = [row for table in tables for row in await connection.fetch(SHUT_UNTIL.format(table))]
+            rows = [row for table in tables for row in await connection.fetch(BREAKERS_OPEN_UNTIL.format(table))]
         finally:
             await connection.close()
         now = datetime.now(UTC)
@@ -150,7 +150,7 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_on(folder: Path, settings: Mapping[str, str], extent: Extent = SHORT) -> AsyncIterator[Fleet]:
+async def fleet_on(folder: Path, settings: Mapping[str, str], scale: Scale = SHORT) -> AsyncIterator[Fleet]:
     """Run all of it for the length of the block, which begins when every replica is ready."""
     (folder / "logs").mkdir(parents=True)
     tally: Counter[str] = Counter()
@@ -169,18 +169,18 @@ async def fleet_on(folder: Path, settings: Mapping[str, str], extent: Extent = S
         sandbox = await stack.enter_async_context(httpx.AsyncClient(base_url=sandbox_url, trust_env=False, timeout=30))
         (await sandbox.patch("/settings", json=SANDBOX_SETTINGS)).raise_for_status()
         await ensure_topics(brokers.servers)
-        fleet = Fleet(folder, env, brokers, database, [pages, sandbox], tally, extent)
+        fleet = Fleet(folder, env, brokers, database, [pages, sandbox], tally, scale)
         fleet.bills_file = bills
         stack.push_async_callback(_end_all, fleet)
         for service in SERVICES:
-            for _ in range(SPARES.get(service, 2)):
+            for _ in range(REPLICAS.get(service, 2)):
                 fleet.add(service)
         gateway = fleet.replica("gateway-1").address
         env |= {"SEGUE_PUBLIC_URL": gateway, **settings}
         fleet.api = await stack.enter_async_context(
             httpx.AsyncClient(base_url=gateway, trust_env=False, timeout=30, limits=httpx.Limits(max_connections=100))
         )
-        await fleet.whole()
+        await fleet.restore()
         yield fleet
 
 

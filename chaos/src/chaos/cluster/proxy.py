@@ -15,13 +15,13 @@ _LINGER_NONE: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(slots=True)
-class Trap:
+class ResetTrigger:
     """Resets one connection, once its client has sent these words, one after the other."""
 
     words: tuple[bytes, ...]
     delivered: bool = False
     """The server gets the last word, and only its answer is lost; else the server never hears it."""
-    sprung: asyncio.Event = field(default_factory=asyncio.Event)
+    fired: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class _Connection:
@@ -30,7 +30,7 @@ class _Connection:
         self.passed = 0
         self.heard = b""
         self.word = 0
-        self.muted: Trap | None = None
+        self.muted: ResetTrigger | None = None
 
     def reset(self) -> None:
         for writer in (self.client, self.server):
@@ -58,7 +58,7 @@ class Proxy:
         """Reset a connection that has carried more bytes than this."""
         self.refuse = False
         """Reset new connections."""
-        self.trap: Trap | None = None
+        self.trigger: ResetTrigger | None = None
         self._open: set[_Connection] = set()
 
     @property
@@ -79,7 +79,7 @@ class Proxy:
     def heal(self) -> None:
         """Be a good network again; what is open stays open."""
         self.latency_s, self.blackhole, self.drop_responses = 0.0, False, False
-        self.cut_after, self.refuse, self.trap = None, False, None
+        self.cut_after, self.refuse, self.trigger = None, False, None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
@@ -131,19 +131,19 @@ class Proxy:
             connection.reset()
             return False
         if answers and connection.muted is not None:
-            self._spring(connection, connection.muted)
+            self._fire(connection, connection.muted)
             return False
-        if not answers and self.trap is not None and self._caught(connection, self.trap, chunk):
-            if not self.trap.delivered:
-                self._spring(connection, self.trap)
+        if not answers and self.trigger is not None and self._matched(connection, self.trigger, chunk):
+            if not self.trigger.delivered:
+                self._fire(connection, self.trigger)
                 return False
-            connection.muted, self.trap = self.trap, None
+            connection.muted, self.trigger = self.trigger, None
         return not self.blackhole and not (answers and self.drop_responses)
 
-    def _caught(self, connection: _Connection, trap: Trap, chunk: bytes) -> bool:
+    def _matched(self, connection: _Connection, trigger: ResetTrigger, chunk: bytes) -> bool:
         connection.heard += chunk
-        while connection.word < len(trap.words):
-            word = trap.words[connection.word]
+        while connection.word < len(trigger.words):
+            word = trigger.words[connection.word]
             found = connection.heard.find(word)
             if found < 0:
                 connection.heard = connection.heard[-len(word) :]
@@ -152,7 +152,7 @@ class Proxy:
             connection.word += 1
         return True
 
-    def _spring(self, connection: _Connection, trap: Trap) -> None:
+    def _fire(self, connection: _Connection, trigger: ResetTrigger) -> None:
         connection.reset()
-        self.trap = None if self.trap is trap else self.trap
-        trap.sprung.set()
+        self.trigger = None if self.trigger is trigger else self.trigger
+        trigger.fired.set()

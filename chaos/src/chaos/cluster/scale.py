@@ -9,7 +9,7 @@ from adapter_kit.attempt.model import LEASE_S
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class Scale:
     """Times are in seconds."""
 
     frozen_s: float
@@ -31,9 +31,9 @@ class Extent:
         return 240 + max(self.frozen_s, self.rebalancing_s, self.database_away_s, self.provider_down_s)
 
 
-SHORT: Final = Extent(
+SHORT: Final = Scale(
     frozen_s=LEASE_S + 5, rebalancing_s=30, runs=100, queue_s=10, database_away_s=12, provider_down_s=0
 )
 """Long enough for everything to happen once."""
-FULL: Final = Extent(frozen_s=60, rebalancing_s=120, runs=500, queue_s=30, database_away_s=120, provider_down_s=600)
+FULL: Final = Scale(frozen_s=60, rebalancing_s=120, runs=500, queue_s=30, database_away_s=120, provider_down_s=600)
 """As the matrix has it."""

@@ -14,14 +14,14 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chaos.cluster.fleet import Fleet
-from chaos.evidence.joined import token_in
-from chaos.evidence.model import DeadLetter, Event, Evidence, Tables, Told, Window
+from chaos.evidence.by_job import token_in
+from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, Window
 from contracts.envelope import Envelope, Undecodable, decode
 from contracts.topics import ATTEMPTS, DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
 
 READ: Final = (REQUESTS, ATTEMPTS, JOBS)
 QUIET_WITHIN_S: Final = 60.0
-LOOK_EVERY_S: Final = 0.5
+POLL_EVERY_S: Final = 0.5
 _OVER: Final = "('succeeded', 'failed', 'cancelled')"
 UNFINISHED: Final = f"""
     SELECT 'the orchestrator''s job ' || job_id || ' is ' || state AS what
@@ -61,22 +61,22 @@ class Gatherer:
         self._positions: dict[TopicPartition, int] = {}
         self._bills_read = 0
 
-    async def quiet(self, within_s: float = QUIET_WITHIN_S) -> list[str]:
+    async def wait_until_idle(self, within_s: float = QUIET_WITHIN_S) -> list[str]:
         """Wait until nothing is left to do and the log-sink has read all; returns what is left at the deadline."""
         deadline = time.monotonic() + within_s
         while True:
             left = await self._left()
             if not left or time.monotonic() > deadline:
                 return left
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_EVERY_S)
 
-    async def all(self, told: Sequence[Told], windows: Sequence[Window]) -> Evidence:
+    async def read_all(self, answers: Sequence[ClientAnswer], windows: Sequence[Window]) -> Evidence:
         """Everything that there is, from the beginning."""
         ends = await self._read_topics()
         self._read_bills()
         tables = await self._tables()
         of_the_sink = {(place.topic, place.partition): end for place, end in ends.items()}
-        return Evidence(told, self.bills, self.events, tables, of_the_sink, self.dead_letters, windows)
+        return Evidence(answers, self.bills, self.events, tables, of_the_sink, self.dead_letters, windows)
 
     async def _left(self) -> list[str]:
         connection = await asyncpg.connect(self._fleet.env["DATABASE_URL"])
@@ -146,9 +146,9 @@ class Gatherer:
             await connection.close()
 
 
-def of_round(everything: Evidence, name: str, told: Sequence[Told]) -> Evidence:
+def evidence_of_load(everything: Evidence, name: str, answers: Sequence[ClientAnswer]) -> Evidence:
     """Only what concerns the jobs of one load, whose tokens begin with its name."""
-    jobs = {one.job_id for one in told if one.job_id is not None}
+    jobs = {one.job_id for one in answers if one.job_id is not None}
     jobs |= {one.job_id for one in everything.events if (token_in(one.data.get("input")) or "").startswith(f"{name}-")}
 
     def ours(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -164,7 +164,7 @@ def of_round(everything: Evidence, name: str, told: Sequence[Told]) -> Evidence:
     endings = [entry for entry in everything.bills if entry["event"] != "post" and entry["request_id"] in runs]
     return replace(
         everything,
-        told=told,
+        answers=answers,
         bills=[*posts, *endings],
         events=[one for one in everything.events if one.job_id in jobs],
         tables=replace(

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-Asked = Literal["post", "repeat", "conflict", "cancel", "page", "job", "artifact"]
+CallKind = Literal["post", "repeat", "conflict", "cancel", "page", "job", "artifact"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ClientAnswer:
     """One answer that a client got, or None for one that never came."""
 
     at: float
     """Seconds of the epoch."""
     token: str
-    asked: Asked
+    call: CallKind
     status: int | None
     job_id: str | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Window:
 class Evidence:
     """All of it. `bills` are the entries of the book as the sandbox writes them."""
 
-    told: Sequence[Told]
+    answers: Sequence[ClientAnswer]
     bills: Sequence[Mapping[str, Any]]
     events: Sequence[Event]
     tables: Tables

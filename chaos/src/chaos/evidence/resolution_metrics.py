@@ -15,14 +15,14 @@ from contracts.topics import ADAPTERS
 COUNTED: Final = "segue_ambiguous_resolved_total"
 
 
-class Rungs:
+class ResolutionMetrics:
     """The last that each process was heard to say; what one counted between that and its death is not known."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._last: dict[tuple[int, str], float] = {}
 
-    async def look(self) -> None:
+    async def scrape(self) -> None:
         """Ask every adapter that answers."""
         members = [one for one in self._fleet.members if one.service in ADAPTERS and one.running and not one.frozen]
         pages = await asyncio.gather(*(self._page(one.address) for one in members))

@@ -17,13 +17,13 @@ from typing import Any, Final, Self
 import httpx
 
 from chaos.cluster.fleet import Fleet
-from chaos.evidence.model import Asked, Told
-from chaos.load.requests import Wish, wish
+from chaos.evidence.model import CallKind, ClientAnswer
+from chaos.load.requests import RequestSpec, draw_request
 
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 ACCEPTED_WITHIN_S: Final = 150.0
 ANSWER_WITHIN_S: Final = 8.0
-LOOK_EVERY_S: Final = 2.0
+POLL_EVERY_S: Final = 2.0
 PAGE: Final = 100
 MOST_PAGES: Final = 8
 VERIFIERS: Final = 8
@@ -35,7 +35,7 @@ class Request:
     """One wish of one client, and how far it has come."""
 
     token: str
-    wish: Wish
+    spec: RequestSpec
     asked_at: float = field(default_factory=time.time)
     job_id: str | None = None
     """Set by the first 202."""
@@ -51,20 +51,20 @@ class Load:
     """
 
     def __init__(self, fleet: Fleet, name: str, rng: random.Random, folder: Path, *, faulty: float = 0.0) -> None:
-        self.name, self.requests, self.told = name, list[Request](), list[Told]()
+        self.name, self.requests, self.answers = name, list[Request](), list[ClientAnswer]()
         self._fleet, self._rng, self._faulty = fleet, rng, faulty
         self._file = (folder / "client.jsonl").open("a", encoding="utf-8", buffering=1 << 16)
         self._tasks: set[asyncio.Task[object]] = set()
-        self._look: asyncio.Task[None] | None = None
+        self._poller: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._look = asyncio.create_task(self._keep_looking())
+        self._poller = asyncio.create_task(self._poll_jobs())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [*self._tasks, *([self._look] if self._look else [])]
+        tasks = [*self._tasks, *([self._poller] if self._poller else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -78,14 +78,14 @@ class Load:
 
         While `open_at_most` jobs are open, nothing is asked: no machine is to be too slow for it.
         """
-        asking = asyncio.create_task(self._keep_asking(rate, most, open_at_most))
+        sending = asyncio.create_task(self._send_requests(rate, most, open_at_most))
         try:
             yield
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
-    async def all_asked(self, count: int) -> None:
+    async def wait_for_requests(self, count: int) -> None:
         """Wait until so many requests were made."""
         while len(self.requests) < count:  # noqa: ASYNC110 - what is waited for is a count
             await asyncio.sleep(0.1)
@@ -96,7 +96,7 @@ class Load:
         `faults` are names of per-request faults, which stand in the prompt as well. Raises TimeoutError where that
         takes longer than `ACCEPTED_WITHIN_S`.
         """
-        request = self._new(Wish(words, fields, faults))
+        request = self._new(RequestSpec(words, fields, faults))
         await self._accepted(request)
         if request.job_id is None:
             raise TimeoutError(f"{request.token} was not accepted within {ACCEPTED_WITHIN_S:.0f} s")
@@ -146,38 +146,38 @@ class Load:
     def _unended(self) -> list[Request]:
         return [one for one in self.requests if one.job_id is not None and one.ended is None]
 
-    def _new(self, what: Wish) -> Request:
+    def _new(self, what: RequestSpec) -> Request:
         request = Request(f"{self.name}-{len(self.requests) + 1:04d}", what)
         self.requests.append(request)
         return request
 
-    async def _keep_asking(self, rate: float, most: int | None, open_at_most: int) -> None:
+    async def _send_requests(self, rate: float, most: int | None, open_at_most: int) -> None:
         while most is None or len(self.requests) < most:
             while len(self.open) >= open_at_most:  # noqa: ASYNC110 - a count again
                 await asyncio.sleep(0.1)
             # All dice are thrown here, in order, so that the same seed asks for the same whatever else happens.
-            what = wish(self._rng, self._faulty)
-            self._spawn(self._follow(self._new(what), random.Random(self._rng.random())))
+            what = draw_request(self._rng, self._faulty)
+            self._spawn(self._run_client(self._new(what), random.Random(self._rng.random())))
             await asyncio.sleep(self._rng.expovariate(rate))
 
-    async def _follow(self, request: Request, rng: random.Random) -> None:
+    async def _run_client(self, request: Request, rng: random.Random) -> None:
         """What one client does, once its request is made: insist, perhaps repeat itself, perhaps change its mind."""
         await self._accepted(request)
         if request.job_id is None:
             return
         await asyncio.sleep(rng.uniform(0, 1.5))
-        if request.wish.repeated:
-            await self._post(request, "repeat", request.wish.body(request.token))
-        if request.wish.contradicted:
-            await self._post(request, "conflict", request.wish.body(request.token) | {"style_strength": 0.9})
-        if request.wish.cancelled:
+        if request.spec.repeated:
+            await self._post(request, "repeat", request.spec.body(request.token))
+        if request.spec.contradicted:
+            await self._post(request, "conflict", request.spec.body(request.token) | {"style_strength": 0.9})
+        if request.spec.cancelled:
             await self._call(
                 request, "cancel", "POST", f"/api/jobs/{request.job_id}/cancel", headers={"Prefer": "wait=1"}
             )
 
     async def _accepted(self, request: Request) -> None:
         deadline, pause = time.monotonic() + ACCEPTED_WITHIN_S, 0.4
-        body = request.wish.body(request.token)
+        body = request.spec.body(request.token)
         while request.job_id is None and time.monotonic() < deadline:
             answer = await self._post(request, "post", body)
             if answer is not None and answer.status_code < 500 and answer.status_code != 202:
@@ -186,71 +186,71 @@ class Load:
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, 3)
 
-    async def _post(self, request: Request, asked: Asked, body: Mapping[str, Any]) -> httpx.Response | None:
+    async def _post(self, request: Request, call: CallKind, body: Mapping[str, Any]) -> httpx.Response | None:
         headers = {"Idempotency-Key": request.token}
-        answer = await self._call(request, asked, "POST", "/api/tracks", json=body, headers=headers)
+        answer = await self._call(request, call, "POST", "/api/tracks", json=body, headers=headers)
         if answer is not None and answer.status_code == 202 and request.job_id is None:
             request.job_id = str(answer.json()["job_id"])
         return answer
 
     async def _call(
-        self, request: Request, asked: Asked, method: str, path: str, **options: Any
+        self, request: Request, call: CallKind, method: str, path: str, **options: Any
     ) -> httpx.Response | None:
         try:
             answer = await self._fleet.api.request(method, path, timeout=ANSWER_WITHIN_S, **options)
         except httpx.TransportError:
-            self._note(request, asked, None, {"wish": asdict(request.wish)} if asked == "post" else {})
+            self._note(request, call, None, {"spec": asdict(request.spec)} if call == "post" else {})
             return None
         try:
-            said: Mapping[str, Any] = answer.json() if asked != "artifact" else {}
+            said: Mapping[str, Any] = answer.json() if call != "artifact" else {}
         except ValueError:
             said = {"text": answer.text[:500]}
-        if asked == "post":
-            said = {"wish": asdict(request.wish), "answer": said}
-        if asked == "artifact":
+        if call == "post":
+            said = {"spec": asdict(request.spec), "answer": said}
+        if call == "artifact":
             said = {"sha256": hashlib.sha256(answer.content).hexdigest(), "size_bytes": len(answer.content)}
             said |= {"name": path.rpartition("/")[2]}
-        self._note(request, asked, answer.status_code, said)
+        self._note(request, call, answer.status_code, said)
         return answer
 
-    def _note(self, request: Request, asked: Asked, status: int | None, body: Mapping[str, Any]) -> None:
+    def _note(self, request: Request, call: CallKind, status: int | None, body: Mapping[str, Any]) -> None:
         job_id = request.job_id
-        if asked in ("post", "repeat", "conflict") and status == 202:
-            job_id = str((body["answer"] if asked == "post" else body)["job_id"])
-        told = Told(time.time(), request.token, asked, status, job_id, body)
-        self.told.append(told)
-        self._file.write(json.dumps(asdict(told)) + "\n")
+        if call in ("post", "repeat", "conflict") and status == 202:
+            job_id = str((body["answer"] if call == "post" else body)["job_id"])
+        answer = ClientAnswer(time.time(), request.token, call, status, job_id, body)
+        self.answers.append(answer)
+        self._file.write(json.dumps(asdict(answer)) + "\n")
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _keep_looking(self) -> None:
+    async def _poll_jobs(self) -> None:
         """Read the list of jobs, the newest first, as far as there are jobs that have not ended."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_EVERY_S)
             unended = {str(one.job_id): one for one in self._unended()}
             cursor: str | None = None
             for _ in range(MOST_PAGES if unended else 0):
                 page = await self._page(cursor)
                 for job in page.get("jobs", []):
-                    self._hear(unended.pop(job["id"], None), job, "page")
+                    self._note_status(unended.pop(job["id"], None), job, "page")
                 cursor = page.get("next_cursor")
                 if not unended or cursor is None:
                     break
             else:
                 # What is older than these pages is asked for by its id.
                 for request in unended.values():
-                    self._hear(request, await self.job(request), None)
+                    self._note_status(request, await self.job(request), None)
 
-    def _hear(self, request: Request | None, job: Mapping[str, Any], asked: Asked | None) -> None:
+    def _note_status(self, request: Request | None, job: Mapping[str, Any], call: CallKind | None) -> None:
         if request is None or job.get("status") not in FINAL:
             return
         request.ended = str(job["status"])
         request.over.set()
-        if asked is not None:
-            self._note(request, asked, 200, job)
+        if call is not None:
+            self._note(request, call, 200, job)
 
     async def _page(self, cursor: str | None) -> dict[str, Any]:
         query = {"limit": str(PAGE), **({"cursor": cursor} if cursor else {})}

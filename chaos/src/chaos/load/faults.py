@@ -30,7 +30,7 @@ def _submit(*explains: Kind, only: str | None = None, times: int | None = None, 
     return Fault([rule], frozenset(explains), only)
 
 
-BY_REQUEST: Final[dict[str, Fault]] = {
+REQUEST_FAULTS: Final[dict[str, Fault]] = {
     # The provider has the run, and its answer is lost.
     "accept-drop": _submit(accept_then="drop"),
     "accept-hang": _submit(accept_then="hang"),
@@ -65,7 +65,7 @@ BY_REQUEST: Final[dict[str, Fault]] = {
     "webhook-oversize": _submit(webhook=["oversize"]),
 }
 
-FOR_A_WHILE: Final[dict[str, Fault]] = {
+TIMED_FAULTS: Final[dict[str, Fault]] = {
     "lost-answers": _submit(accept_then="drop"),
     "502-after-accept": _submit(accept_then="502"),
     "slow": _submit(run_s=2.0, queue_s=1.0),
@@ -80,28 +80,28 @@ FOR_A_WHILE: Final[dict[str, Fault]] = {
     "no-listing": Fault([{"action": {"refuse": "internal_500"}, "on": "list"}]),
     "no-webhooks": _submit(webhook=["never"]),
 }
-TO_THE_DEADLINE: Final = frozenset({"files-broken", "files-gone", "files-html", "result-404"})
+PERSISTENT_FAULTS: Final = frozenset({"files-broken", "files-gone", "files-html", "result-404"})
 """Those that are put up with for as long as the job may take, since nothing is lost as long as there is hope."""
-BY_HARM: Final = frozenset({Kind.NEVER_ACCEPTED})
+CRASH_KINDS: Final = frozenset({Kind.NEVER_ACCEPTED})
 """A process that dies between intent and POST leaves an attempt that was never accepted; nothing else is excused."""
 
 
-def for_a_while(whiles: Mapping[str, str]) -> list[dict[str, Any]]:
+def timed_fault_rules(active: Mapping[str, str]) -> list[dict[str, Any]]:
     """The rules for what is wrong with each provider now, by the fault's name."""
-    return [{"provider": one, **rule} for one, name in whiles.items() for rule in FOR_A_WHILE[name].rules]
+    return [{"provider": one, **rule} for one, name in active.items() for rule in TIMED_FAULTS[name].rules]
 
 
-def by_request() -> list[dict[str, Any]]:
+def request_fault_rules() -> list[dict[str, Any]]:
     """The rules by which a word in the prompt makes any provider, or the one that it is meant for, misbehave."""
     return [
         {"prompt_contains": f"<{name}>", **rule} | ({"provider": fault.only} if fault.only else {})
-        for name, fault in BY_REQUEST.items()
+        for name, fault in REQUEST_FAULTS.items()
         for rule in fault.rules
     ]
 
 
-def excused(kind: Kind, provider: str, words: Sequence[str], windows: Sequence[Window]) -> bool:
+def explained(kind: Kind, provider: str, words: Sequence[str], windows: Sequence[Window]) -> bool:
     """Whether a failure of this kind follows from the words in a prompt, or from what was wrong at that time."""
-    if any(BY_REQUEST[word].only in (None, provider) and kind in BY_REQUEST[word].explains for word in words):
+    if any(REQUEST_FAULTS[word].only in (None, provider) and kind in REQUEST_FAULTS[word].explains for word in words):
         return True
     return any(one.provider in (None, provider) and kind in one.explains for one in windows)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chaos.load.faults import BY_REQUEST, TO_THE_DEADLINE
+from chaos.load.faults import PERSISTENT_FAULTS, REQUEST_FAULTS
 
 LYRICS: Final = "The porch light hums, the road is long"
-HOPELESS_S: Final = 25
+PERSISTENT_FAULT_DEADLINE_S: Final = 25
 REPEATED, CONTRADICTED, CANCELLED = 0.06, 0.01, 0.04
 ORDERS: Final[tuple[tuple[list[str] | None, float], ...]] = (
     (None, 4),
@@ -31,7 +31,7 @@ DEADLINES_S: Final[tuple[tuple[float | None, float], ...]] = ((None, 9), (90, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestSpec:
     """One request as its client means it."""
 
     words: str
@@ -52,25 +52,25 @@ class Wish:
         return body | {"metadata": {"chaos": token}}
 
 
-def wish(rng: random.Random, faulty: float) -> Wish:
+def draw_request(rng: random.Random, faulty: float) -> RequestSpec:
     """Draw one."""
     fields = dict(_one_of(rng, KINDS))
     if (providers := _one_of(rng, ORDERS)) is not None:
         fields["providers"] = providers
     if (deadline_s := _one_of(rng, DEADLINES_S)) is not None:
         fields["deadline_s"] = deadline_s
-    spoilt = rng.random() < faulty
-    name = rng.choice(sorted(BY_REQUEST))
-    if spoilt and name in TO_THE_DEADLINE:
-        fields["deadline_s"] = HOPELESS_S
-    dice = [rng.random() for _ in range(3)]
-    return Wish(
+    has_fault = rng.random() < faulty
+    name = rng.choice(sorted(REQUEST_FAULTS))
+    if has_fault and name in PERSISTENT_FAULTS:
+        fields["deadline_s"] = PERSISTENT_FAULT_DEADLINE_S
+    draws = [rng.random() for _ in range(3)]
+    return RequestSpec(
         rng.choice(("a warm pad", "slow strings", "rain on a tin roof", "a far bell")),
         fields,
-        (name,) if spoilt else (),
-        repeated=dice[0] < REPEATED,
-        contradicted=dice[1] < CONTRADICTED,
-        cancelled=dice[2] < CANCELLED,
+        (name,) if has_fault else (),
+        repeated=draws[0] < REPEATED,
+        contradicted=draws[1] < CONTRADICTED,
+        cancelled=draws[2] < CANCELLED,
     )
 
 

@@ -15,7 +15,7 @@ from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
 from chaos.evidence.model import Window
 from chaos.load.clients import Load
-from chaos.load.faults import BY_HARM, FOR_A_WHILE, PROVIDERS, by_request, for_a_while
+from chaos.load.faults import CRASH_KINDS, PROVIDERS, TIMED_FAULTS, request_fault_rules, timed_fault_rules
 from contracts.topics import SERVICES, ServiceName
 
 How = Literal["kill", "term", "freeze", "broker", "postgres", "provider"]
@@ -28,13 +28,13 @@ WEIGHTS: Final[dict[ServiceName, float]] = {
 }
 RECOVERED_WITHIN_S: Final = 60.0
 LEAST_PAUSE_S: Final = 0.2
-KILLS_A_BROKER: Final = 12
-KILLS_A_CRASH: Final = 12
+KILLS_PER_BROKER_KILL: Final = 12
+KILLS_PER_DATABASE_CRASH: Final = 12
 """One in so many kills hits a broker, and one in so many Postgres."""
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Injection:
     """One thing that is done to the system."""
 
     after: int
@@ -48,15 +48,15 @@ class Act:
         return f"after {self.after:5}  {self.how:8}  {self.target}  for {self.for_s:.1f} s"
 
 
-def plan(rng: random.Random, kills: int, jobs: int) -> list[Act]:
+def plan(rng: random.Random, kills: int, jobs: int) -> list[Injection]:
     """What happens in a storm of so many kills and requests, in order."""
-    brokers, crashes = kills // KILLS_A_BROKER, kills // KILLS_A_CRASH
-    acts: list[Act] = []
+    brokers, crashes = kills // KILLS_PER_BROKER_KILL, kills // KILLS_PER_DATABASE_CRASH
+    injections: list[Injection] = []
 
     def add(count: int, how: How, target: Callable[[], str], shortest_s: float, longest_s: float) -> None:
         for _ in range(count):
             after = int(rng.uniform(0.02, 0.98) * jobs)
-            acts.append(Act(after, how, target(), rng.uniform(shortest_s, longest_s)))
+            injections.append(Injection(after, how, target(), rng.uniform(shortest_s, longest_s)))
 
     def service() -> str:
         return str(rng.choices(SERVICES, [WEIGHTS[one] for one in SERVICES])[0])
@@ -66,8 +66,8 @@ def plan(rng: random.Random, kills: int, jobs: int) -> list[Act]:
     add(crashes, "postgres", lambda: "postgres", 0.2, 4)
     add(kills // 6, "term", service, 0.1, 2)
     add(kills // 6, "freeze", service, 1, 12)
-    add(max(2, kills // 6), "provider", lambda: f"{rng.choice(PROVIDERS)} {rng.choice(sorted(FOR_A_WHILE))}", 3, 9)
-    return sorted(acts, key=lambda act: act.after)
+    add(max(2, kills // 6), "provider", lambda: f"{rng.choice(PROVIDERS)} {rng.choice(sorted(TIMED_FAULTS))}", 3, 9)
+    return sorted(injections, key=lambda injection: injection.after)
 
 
 @dataclass(slots=True)
@@ -75,48 +75,50 @@ class Storm:
     """A plan while it is carried out, and what came of it."""
 
     fleet: Fleet
-    acts: list[Act]
+    injections: list[Injection]
     windows: list[Window] = field(default_factory=list)
     recoveries: list[tuple[float, str]] = field(default_factory=list)
     """Seconds from a kill until the same replica was ready again, and which."""
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    _whiles: dict[str, str] = field(default_factory=dict)
+    _active: dict[str, str] = field(default_factory=dict)
     _broker: asyncio.Lock = field(default_factory=asyncio.Lock)
     _postgres: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, load: Load) -> None:
         """Carry out all acts, each at its time, and wait until the last of them is made good."""
         async with asyncio.TaskGroup() as tasks:
-            for act in self.acts:
-                await load.all_asked(act.after)
-                tasks.create_task(self._do(act))
+            for injection in self.injections:
+                await load.wait_for_requests(injection.after)
+                tasks.create_task(self._inject(injection))
 
-    async def _do(self, act: Act) -> None:
+    async def _inject(self, injection: Injection) -> None:
         began = time.time()
-        kinds, provider = BY_HARM, None
-        match act.how:
+        kinds, provider = CRASH_KINDS, None
+        match injection.how:
             case "kill" | "term" | "freeze":
-                replica = await self._victim(act)
-                await {"kill": self._kill, "term": self._term, "freeze": self._freeze}[act.how](replica, act.for_s)
+                replica = await self._running_replica(injection)
+                await {"kill": self._kill, "term": self._term, "freeze": self._freeze}[injection.how](
+                    replica, injection.for_s
+                )
             case "broker":
-                await self._down_broker(int(act.target), act.for_s)
+                await self._down_broker(int(injection.target), injection.for_s)
             case "postgres":
-                await self._crash_postgres(act.for_s)
+                await self._crash_postgres(injection.for_s)
             case "provider":
-                provider, _, name = act.target.partition(" ")
-                kinds = FOR_A_WHILE[name].explains
-                await self._make_ill(provider, name, act.for_s)
+                provider, _, name = injection.target.partition(" ")
+                kinds = TIMED_FAULTS[name].explains
+                await self._inject_provider_fault(provider, name, injection.for_s)
         named = frozenset(str(kind) for kind in kinds)
-        self.windows.append(Window(f"{act.how} {act.target}", began, time.time(), named, provider))
+        self.windows.append(Window(f"{injection.how} {injection.target}", began, time.time(), named, provider))
 
-    async def _victim(self, act: Act) -> Replica:
+    async def _running_replica(self, injection: Injection) -> Replica:
         """A replica of the service that runs and is left alone so far, as soon as there is one."""
         while True:
-            members = [one for one in self.fleet.members if one.service == act.target]
+            members = [one for one in self.fleet.members if one.service == injection.target]
             fit = [one for one in members if one.running and one.wanted and not one.frozen]
             if fit:
-                return fit[act.after % len(fit)]
+                return fit[injection.after % len(fit)]
             await asyncio.sleep(LEAST_PAUSE_S)
 
     async def _kill(self, replica: Replica, for_s: float) -> None:
@@ -152,7 +154,7 @@ class Storm:
             self.kills["broker"] += 1
             await asyncio.sleep(for_s)
             await self.fleet.brokers[n].start()
-            await self.fleet.brokers.whole()
+            await self.fleet.brokers.restore()
             self.recoveries.append((time.monotonic() - began, f"broker-{n + 1}"))
 
     async def _crash_postgres(self, for_s: float) -> None:
@@ -164,26 +166,26 @@ class Storm:
             await self.fleet.postgres.start()
             self.recoveries.append((time.monotonic() - began, "postgres"))
 
-    async def _make_ill(self, provider: str, name: str, for_s: float) -> None:
+    async def _inject_provider_fault(self, provider: str, name: str, for_s: float) -> None:
         self.faults[f"{provider} {name}"] += 1
-        self._whiles[provider] = name
+        self._active[provider] = name
         await self._put_rules()
         await asyncio.sleep(for_s)
-        if self._whiles.get(provider) == name:
-            del self._whiles[provider]
+        if self._active.get(provider) == name:
+            del self._active[provider]
         await self._put_rules()
 
     async def _put_rules(self) -> None:
-        rules = [*for_a_while(self._whiles), *by_request()]
+        rules = [*timed_fault_rules(self._active), *request_fault_rules()]
         (await self.fleet.sandbox.put("/faults", json=rules)).raise_for_status()
 
 
-async def rage(storm: Storm, load: Load, rate: float, jobs: int) -> None:
+async def run_storm(storm: Storm, load: Load, rate: float, jobs: int) -> None:
     """Ask for so many jobs in a storm, and wait until both are over."""
     running = asyncio.create_task(storm.run(load))
     try:
         async with load.running(rate, jobs):
-            await load.all_asked(jobs)
+            await load.wait_for_requests(jobs)
         await running
     finally:
         running.cancel()

@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from chaos.cluster.fleet import Fleet
-from chaos.rows.probes import PROVIDERS, Book, fetch, until
+from chaos.rows.probes import PROVIDERS, BillLog, fetch, wait_for
 from contracts.messages.attempts import AttemptAmbiguous
 
 
@@ -42,7 +42,7 @@ WHERE attempt_id = ANY($1)
 
 async def resolved(
     fleet: Fleet,
-    book: Book,
+    bill_log: BillLog,
     since: datetime,
     enough: Callable[[list[Ambiguous]], bool],
     *,
@@ -57,17 +57,17 @@ async def resolved(
     result: list[Ambiguous] = []
 
     async def settled() -> bool:
-        told = await fetch(fleet, _AMBIGUOUS, AttemptAmbiguous.TYPE, since, list(providers))
+        events = await fetch(fleet, _AMBIGUOUS, AttemptAmbiguous.TYPE, since, list(providers))
         result.clear()
         for provider in providers:
-            ids = list({row["attempt_id"] for row in told if row["provider"] == provider})
+            ids = list({row["attempt_id"] for row in events if row["provider"] == provider})
             rows = await fetch(fleet, _LEDGER.format(provider), ids)
-            result.extend(_ambiguous(row, book) for row in rows)
+            result.extend(_ambiguous(row, bill_log) for row in rows)
         return enough(result) and not any(one.state in ("submitting", "ambiguous") for one in result)
 
-    await until("every ambiguous attempt is resolved", settled, within_s)
+    await wait_for("every ambiguous attempt is resolved", settled, within_s)
     for one in result:
-        posts = book.posts().get(one.attempt_id, [])
+        posts = bill_log.posts().get(one.attempt_id, [])
         taken = [post["request_id"] for post in posts if post["accepted"]]
         assert len(taken) <= 1, f"paid twice: {one}"
         assert one.ref in (None, *taken), f"bound to another's run: {one}, {taken}"
@@ -75,27 +75,27 @@ async def resolved(
     return result
 
 
-async def all_bound(fleet: Fleet, book: Book, within_s: float = 55) -> tuple[int, int]:
+async def all_bound(fleet: Fleet, bill_log: BillLog, within_s: float = 55) -> tuple[int, int]:
     """How many attempts were POSTed, and how many runs accepted, once each such run is bound to its attempt."""
 
     taken: dict[str, str] = {}
 
     async def bound() -> bool:
-        posts = [(one, post) for one, posts in book.posts().items() for post in posts if post["accepted"]]
+        posts = [(one, post) for one, posts in bill_log.posts().items() for post in posts if post["accepted"]]
         taken.update({one: post["request_id"] for one, post in posts})
         rows = [row for name in PROVIDERS for row in await fetch(fleet, _LEDGER.format(name), list(taken))]
         return {row["attempt_id"]: row["provider_ref"] for row in rows} == taken
 
-    await until("every run that was accepted is bound to its attempt", bound, within_s)
-    return book.once(), len(taken)
+    await wait_for("every run that was accepted is bound to its attempt", bound, within_s)
+    return bill_log.once(), len(taken)
 
 
-def _ambiguous(row: asyncpg.Record, book: Book) -> Ambiguous:
-    posts = book.posts().get(row["attempt_id"], [])
+def _ambiguous(row: asyncpg.Record, bill_log: BillLog) -> Ambiguous:
+    posts = bill_log.posts().get(row["attempt_id"], [])
     return Ambiguous(row["attempt_id"], row["state"], row["kind"], row["provider_ref"], len(posts))
 
 
-def in_words(found: Iterable[Ambiguous]) -> str:
+def describe(found: Iterable[Ambiguous]) -> str:
     """What became of them, counted."""
     every = list(found)
     bound = sum(one.ref is not None for one in every)

@@ -15,7 +15,19 @@ from chaos.cluster.replica import Replica
 from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound
 from chaos.rows.base import GAPS, RATE, TWICE, Row
-from chaos.rows.probes import GROUPS, Book, Counts, caught_up, count, ended, ends, fetch, now, over, until
+from chaos.rows.probes import (
+    GROUPS,
+    BillLog,
+    MetricDeltas,
+    caught_up,
+    count,
+    ended,
+    ends,
+    fetch,
+    finished_job,
+    now,
+    wait_for,
+)
 from chassis.kafka.topics import admin
 from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
 from contracts.topics import TOPICS
@@ -26,16 +38,16 @@ SELECT j.job_id, j.version FROM log_sink.jobs j WHERE j.status IN ('succeeded', 
 
 
 async def _offsets_lost(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     down = [one for group in GROUPS for one in fleet.replicas(group)]
     async with load.running(RATE):
-        await load.all_asked(20)
+        await load.wait_for_requests(20)
         before = {row["job_id"]: row["version"] for row in await fetch(fleet, FINISHED)}
         await asyncio.gather(*(one.term() for one in down))
         events = sum((await ends(fleet, *(topic for topic in TOPICS if topic.groups))).values())
         await _delete(fleet, GROUPS)
-        counts = await Counts.of(fleet, "log-sink")
-        posted = {one: len(posts) for one, posts in book.posts().items()}
+        counts = await MetricDeltas.of(fleet, "log-sink")
+        posted = {one: len(posts) for one, posts in bill_log.posts().items()}
         await asyncio.gather(*(one.start() for one in down))
         await asyncio.gather(*(one.ready() for one in down))
     assert not await load.drain(90)
@@ -43,12 +55,12 @@ async def _offsets_lost(fleet: Fleet, load: Load, rng: random.Random) -> list[st
     after = {row["job_id"]: row["version"] for row in await fetch(fleet, FINISHED)}
     changed = {job_id: version for job_id, version in before.items() if after.get(job_id) != version}
     assert not changed, f"jobs that were over changed: {changed}"
-    again = {one for one, posts in book.posts().items() if len(posts) > posted.get(one, 1)}
+    again = {one for one, posts in bill_log.posts().items() if len(posts) > posted.get(one, 1)}
     assert not again, f"POSTed again: {again}"
     assert not await count(fleet, TWICE, began)
     assert not await count(fleet, GAPS)
     repeated = int(await counts.since("segue_sink_repeated_total"))
-    posts, taken = await all_bound(fleet, book)
+    posts, taken = await all_bound(fleet, bill_log)
     return [
         f"{len(GROUPS)} groups deleted; {events} records in their topics read again, {repeated} dropped by the sink",
         f"{len(before)} jobs that were over are as they were; {taken} runs of {posts} attempts POSTed, none again",
@@ -64,14 +76,14 @@ async def _delete(fleet: Fleet, groups: Sequence[str]) -> None:
                 answer: Any = await client._send_request_to_node(node, DeleteGroupsRequest([group]))
                 return [code for _, code in answer.results] == [0]
 
-            await until(f"the group {group} is deleted", gone)
+            await wait_for(f"the group {group} is deleted", gone)
 
 
 WATCHDOG_S: Final = 60.0
 
 
 async def _lost_minds(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book = Book(fleet)
+    bill_log = BillLog(fleet)
     fal, replicate = fleet.replicas("fal-adapter"), fleet.replicas("replicate-adapter")
     leaking = fal[1]
     ways = {
@@ -88,9 +100,9 @@ async def _lost_minds(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
         await asyncio.gather(*(one.start() for one in ways))
         await asyncio.gather(*(one.ready() for one in ways))
         resumed = await load.submit("after it")
-        assert (await over(load, resumed))["status"] == "succeeded"
+        assert (await finished_job(load, resumed))["status"] == "succeeded"
     assert not await load.drain(60)
-    posts, taken = await all_bound(fleet, book)
+    posts, taken = await all_bound(fleet, bill_log)
     said = ", ".join(f"{one.name} ({at.partition(':')[0]}) {took[one]:.0f} s" for one, at in ways.items())
     return [
         f"exited by their own watchdogs after: {said} (a blocked loop's limit is {BLOCKED_LOOP_LIMIT_S:.0f} s)",
@@ -110,7 +122,7 @@ async def _exits(replica: Replica, point: str) -> float:
             log.seek(begun_at)
             return b'"event": "crash point"' in log.read()
 
-    await until(f"{replica.name} misbehaves", begun)
+    await wait_for(f"{replica.name} misbehaves", begun)
     began = monotonic()
     code = await ended(replica, WATCHDOG_S)
     assert code != 0, f"{replica.name} ended as if all were well"

@@ -9,9 +9,9 @@ import time
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import DRAIN_S, Replica
 from chaos.load.clients import Load
-from chaos.rows.ambiguous import all_bound, in_words, resolved
+from chaos.rows.ambiguous import all_bound, describe, resolved
 from chaos.rows.base import GAPS, RATE, TWICE, Row
-from chaos.rows.probes import SIGKILLED, Book, Counts, count, crashed, ends, fetch, now, repeats, until
+from chaos.rows.probes import SIGKILLED, BillLog, MetricDeltas, count, crashed, duplicates, ends, fetch, now, wait_for
 from contracts.topics import ADAPTERS, ATTEMPTS, COMMANDS, DEAD_LETTERS, JOBS, SERVICES, TOPICS
 
 MOVED = "SELECT count(DISTINCT job_id) FROM orchestrator.attempts WHERE job_id = ANY($1) AND attempt_id LIKE '%.2'"
@@ -37,7 +37,7 @@ async def _gateway(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         await gateway.ready()
     await load.drain(40)
     tokens = {one.token: one.job_id for one in load.requests if one.job_id is not None}
-    unheard = {told.token for told in load.told if told.asked == "post" and told.status is None}
+    unheard = {one.token for one in load.answers if one.call == "post" and one.status is None}
     rows = await fetch(
         fleet,
         "SELECT metadata ->> 'chaos' AS token, job_id FROM log_sink.jobs WHERE metadata ->> 'chaos' = ANY($1)",
@@ -52,7 +52,7 @@ async def _gateway(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
 
 
 async def _orchestrator(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     before = await ends(fleet, *COMMANDS.values(), JOBS)
     one, other = fleet.replicas("orchestrator")
 
@@ -72,54 +72,54 @@ async def _orchestrator(fleet: Fleet, load: Load, rng: random.Random) -> list[st
         """
         return not await count(fleet, missing)
 
-    await until("every attempt that was ordered is in a ledger", taken)
+    await wait_for("every attempt that was ordered is in a ledger", taken)
     assert not await count(fleet, GAPS), "the attempts of a job are not counted 1, 2, 3"
     assert not await count(fleet, TWICE, began)
-    again = await repeats(fleet, before)
+    again = await duplicates(fleet, before)
     return [
         "3 kills: before the transaction, after it, and between publish and delete",
-        f"{len(load.requests)} jobs, {book.once()} attempts POSTed, none accepted twice",
+        f"{len(load.requests)} jobs, {bill_log.once()} attempts POSTed, none accepted twice",
         f"{again} records twice in commands and jobs, none twice in the tables; no gap in any job's attempts",
     ]
 
 
 async def _after_intent(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     doomed = [fleet.replica("fal-adapter-1"), fleet.replica("replicate-adapter-1")]
     async with load.running(RATE):
         await asyncio.gather(*(crashed(one, f"after_intent:{rng.randint(1, 3)}") for one in doomed))
-    found = await resolved(fleet, book, began, lambda all_: sum(one.never_sent for one in all_) >= len(doomed))
+    found = await resolved(fleet, bill_log, began, lambda all_: sum(one.never_sent for one in all_) >= len(doomed))
     unsent = [one for one in found if one.never_sent]
     assert {one.kind for one in unsent if one.state != "cancelled"} == {"never_accepted"}, unsent
     assert all(one.kind is None or one.never_sent for one in found if one.ref is None), found
     jobs = [one.attempt_id.rpartition(".")[0] for one in unsent]
     moved = await count(fleet, MOVED, jobs)
     return [
-        in_words(found),
+        describe(found),
         f"{len(unsent)} died between intent and POST: 0 POSTs for them; {moved} of their jobs went on to another",
     ]
 
 
 async def _after_post(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     adapters = [fleet.replica("fal-adapter-1"), fleet.replica("replicate-adapter-1")]
-    counts = await Counts.of(fleet, "fal-adapter", "replicate-adapter")
+    counts = await MetricDeltas.of(fleet, "fal-adapter", "replicate-adapter")
     # fal calls back before anybody misses the answer; of what Replicate took, only its listing tells.
     await fleet.faults([{"provider": "replicate", "action": {"webhook": ["never"]}}])
     async with load.running(RATE):
         await asyncio.gather(*(crashed(one, f"after_post:{rng.randint(1, 3)}") for one in adapters))
         await asyncio.gather(*(crashed(one, f"after_outcome_tx:{rng.randint(1, 3)}") for one in adapters))
-    found = await resolved(fleet, book, began, lambda all_: any(one.ref is not None for one in all_))
-    posted, taken = await all_bound(fleet, book)
-    rungs = await counts.by("segue_ambiguous_resolved_total", "rung")
+    found = await resolved(fleet, bill_log, began, lambda all_: any(one.ref is not None for one in all_))
+    posted, taken = await all_bound(fleet, bill_log)
+    resolutions = await counts.by("segue_ambiguous_resolved_total", "rung")
     return [
-        f"4 kills after the POST; {in_words(found)}; by {rungs}, the others by a callback before they were missed",
+        f"4 kills after the POST; {describe(found)}; by {resolutions}, the others by an early callback",
         f"{taken} runs of {posted} attempts POSTed, each bound to its attempt, none accepted twice",
     ]
 
 
 async def _while_running(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    adapters, queue_s = [one for service in ADAPTERS for one in fleet.replicas(service)], fleet.extent.queue_s
+    adapters, queue_s = [one for service in ADAPTERS for one in fleet.replicas(service)], fleet.scale.queue_s
     # Most of its time a run waits at its provider: it may not take longer than the catalogue of the chaos says.
     long = {"queue_s": queue_s, "run_s": 5, "webhook": ["never"]}
     start_s, grace_s = queue_s * 2, queue_s * 2 + 30
@@ -140,20 +140,20 @@ async def _while_running(fleet: Fleet, load: Load, rng: random.Random) -> list[s
 
 
 async def _killed_with_runs(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book, runs = Book(fleet), fleet.extent.runs
+    bill_log, runs = BillLog(fleet), fleet.scale.runs
     names = ["fal-adapter-1", "replicate-adapter-1"]
     orders = [["fal", "replicate"], ["replicate", "fal"]]
-    asked = [load.submit("a long one", providers=rng.choice(orders)) for _ in range(runs + runs // 5)]
+    call = [load.submit("a long one", providers=rng.choice(orders)) for _ in range(runs + runs // 5)]
     running_now = "SELECT attempt_id FROM {}_adapter.attempts WHERE state = 'running'"
     async with load.running(RATE / 2):
-        tasks = [asyncio.create_task(one) for one in asked]
+        tasks = [asyncio.create_task(one) for one in call]
 
         async def enough() -> list[str]:
             rows = [row for name in ("fal", "replicate") for row in await fetch(fleet, running_now.format(name))]
             return [row["attempt_id"] for row in rows] if len(rows) >= runs else []
 
-        held = await until(f"{runs} runs are under way", enough, 60)
-        posts = {one: len(book.posts().get(one, [])) for one in held}
+        held = await wait_for(f"{runs} runs are under way", enough, 60)
+        posts = {one: len(bill_log.posts().get(one, [])) for one in held}
         began = time.monotonic()
         await asyncio.gather(*(fleet.replica(name).kill() for name in names))
         await asyncio.gather(*tasks)
@@ -166,9 +166,9 @@ async def _killed_with_runs(fleet: Fleet, load: Load, rng: random.Random) -> lis
         async def all_over() -> bool:
             return await count(fleet, over, held) == len(held)
 
-        await until("the other replicas have seen the runs to their end", all_over, 90)
+        await wait_for("the other replicas have seen the runs to their end", all_over, 90)
         took_s = time.monotonic() - began
-    again = {one: n for one, n in posts.items() if len(book.posts().get(one, [])) != max(n, 1)}
+    again = {one: n for one, n in posts.items() if len(bill_log.posts().get(one, [])) != max(n, 1)}
     assert not again, f"POSTed again: {again}"
     return [
         f"{len(held)} runs under way when one adapter of each provider was killed, no callbacks",
@@ -189,7 +189,7 @@ async def _sink(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         await crashed(sink, "sink_mid_batch")
     await sink.ready()
     assert not await load.drain(40)
-    counts = await Counts.of(fleet, "log-sink")
+    counts = await MetricDeltas.of(fleet, "log-sink")
     read = [topic for topic in TOPICS if "log-sink" in topic.groups]
 
     async def dense() -> bool:
@@ -198,7 +198,7 @@ async def _sink(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         last = await ends(fleet, *read)
         return all(stored.get((place.topic, place.partition), 0) == end for place, end in last.items())
 
-    await until("the sink has read everything", dense)
+    await wait_for("the sink has read everything", dense)
     assert not await count(fleet, TWICE, began)
     assert not await counts.since("segue_sink_missed_total")
     stored = await count(fleet, "SELECT count(*) FROM log_sink.events WHERE stored_at >= $1", began)
@@ -206,10 +206,10 @@ async def _sink(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
 
 
 async def _relay(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     before = await ends(fleet, *COMMANDS.values(), JOBS, ATTEMPTS)
     doomed = [fleet.replica(name) for name in ("orchestrator-1", "fal-adapter-1", "replicate-adapter-1")]
-    counts = await Counts.of(fleet, "log-sink")
+    counts = await MetricDeltas.of(fleet, "log-sink")
     async with load.running(RATE):
         for _ in range(2):  # The second time there is something for the relay itself to publish.
             await asyncio.gather(*(crashed(one, f"after_publish:{rng.randint(1, 3)}") for one in doomed))
@@ -218,19 +218,19 @@ async def _relay(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     async def published() -> bool:
         return not await count(fleet, OUTBOXES)
 
-    await until("the relays have published what was left", published)
-    again = await repeats(fleet, before)
+    await wait_for("the relays have published what was left", published)
+    again = await duplicates(fleet, before)
     assert again, "nothing was published twice"
 
     async def dropped() -> bool:
         return await counts.since("segue_sink_repeated_total") > 0
 
-    await until("the sink has dropped a repeat", dropped)
+    await wait_for("the sink has dropped a repeat", dropped)
     assert not await count(fleet, TWICE, began)
     assert not await count(fleet, GAPS)
     return [
         f"6 kills between publish and delete; {again} records twice in the topics, none twice in the log",
-        f"{book.once()} attempts POSTed, none accepted twice",
+        f"{bill_log.once()} attempts POSTed, none accepted twice",
     ]
 
 
@@ -252,7 +252,7 @@ async def _rolling(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     assert max(without) < DRAIN_S, without
     killed = [one.name for one in fleet.members if one.returncode == SIGKILLED]
     assert not killed, f"had to be killed: {killed}"
-    await fleet.whole()
+    await fleet.restore()
     assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
     return [
         f"{len(took)} replicas restarted under load, a service's one by one, exit 0 within {max(took.values()):.1f} s",

@@ -9,19 +9,19 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from chaos.cluster.fleet import Fleet
-from chaos.cluster.proxy import Proxy, Trap
+from chaos.cluster.proxy import Proxy, ResetTrigger
 from chaos.load.clients import Load
-from chaos.rows.ambiguous import all_bound, in_words, resolved
+from chaos.rows.ambiguous import all_bound, describe, resolved
 from chaos.rows.base import RATE, Row
-from chaos.rows.probes import Book, Counts, ends, now, until
+from chaos.rows.probes import BillLog, MetricDeltas, ends, now, wait_for
 from contracts.messages.attempts import AttemptSubmitted
 from contracts.topics import DEAD_LETTERS
 
 
 async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book, dead = Book(fleet), await ends(fleet, DEAD_LETTERS)
+    bill_log, dead = BillLog(fleet), await ends(fleet, DEAD_LETTERS)
     pids = {one.name: one.pid for one in fleet.members}
-    counts = await Counts.of(fleet, "gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
+    counts = await MetricDeltas.of(fleet, "gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
     # Runs that finish, and call back, while the database is away.
     await fleet.faults([{"prompt_contains": "finishes meanwhile", "action": {"run_s": 4}}])
     async with load.running(RATE):
@@ -30,13 +30,13 @@ async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         ]
 
         async def posted() -> bool:
-            return all(book.of_job(one.job_id) for one in slow)
+            return all(bill_log.of_job(one.job_id) for one in slow)
 
-        await until("runs are under way", posted)
+        await wait_for("runs are under way", posted)
         called = await counts.since("segue_callbacks_total", outcome="taken")
         accepted = _accepted(load)
         await fleet.postgres.stop("immediate")
-        await asyncio.sleep(fleet.extent.database_away_s + rng.uniform(0, 3))  # The time itself is the fault.
+        await asyncio.sleep(fleet.scale.database_away_s + rng.uniform(0, 3))  # The time itself is the fault.
         called = await counts.since("segue_callbacks_total", outcome="taken") - called
         accepted = _accepted(load) - accepted
         await fleet.postgres.start()
@@ -46,9 +46,9 @@ async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     assert {one.name: one.pid for one in fleet.members if one.running} == pids, "a process ended"
     assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
     retried = int(await counts.since("segue_batch_retries_total"))
-    posts, taken = await all_bound(fleet, book)
+    posts, taken = await all_bound(fleet, bill_log)
     return [
-        f"PostgreSQL crashed for {fleet.extent.database_away_s:.0f} s and more; no dead letter, no process ended",
+        f"PostgreSQL crashed for {fleet.scale.database_away_s:.0f} s and more; no dead letter, no process ended",
         f"meanwhile {accepted} requests and {called:.0f} callbacks were taken, and batches held {retried} times",
         f"all {len(load.requests)} jobs ended; {taken} runs of {posts} attempts POSTed, each bound, none twice",
     ]
@@ -68,7 +68,7 @@ def _through(proxy: Proxy, url: str) -> str:
 
 
 async def _commit_cut(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     adapter, other = fleet.replicas("fal-adapter")
     url = fleet.env["DATABASE_URL"]
     port = urlsplit(url).port
@@ -94,20 +94,20 @@ async def _commit_cut(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
         # Whoever heals the fleet starts what is down, not what was started with other settings.
         await adapter.kill()
         await asyncio.gather(adapter.start(), other.start())
-    found = await resolved(fleet, book, began, bool)
-    posts, taken = await all_bound(fleet, book)
+    found = await resolved(fleet, bill_log, began, bool)
+    posts, taken = await all_bound(fleet, bill_log)
     return [
         f"connection to the database reset with the answer to a POST on it, 4 times: {', '.join(seen)}",
-        f"{in_words(found)}; {taken} runs of {posts} attempts POSTed, each bound, none twice",
+        f"{describe(found)}; {taken} runs of {posts} attempts POSTed, each bound, none twice",
     ]
 
 
 async def _caught(load: Load, proxy: Proxy, *, delivered: bool) -> None:
     """Have the transaction that writes down an answer to a POST lose its connection."""
-    trap = proxy.trap = Trap((AttemptSubmitted.TYPE.encode(), b"COMMIT"), delivered=delivered)
+    trigger = proxy.trigger = ResetTrigger((AttemptSubmitted.TYPE.encode(), b"COMMIT"), delivered=delivered)
     await load.submit("answered once", providers=["fal", "replicate"])
     async with asyncio.timeout(30):
-        await trap.sprung.wait()
+        await trigger.fired.wait()
 
 
 ROWS = {

@@ -16,7 +16,7 @@ from aiokafka.record._crc32c import crc
 from chaos.cluster.fleet import Fleet
 from chaos.load.clients import Load
 from chaos.rows.base import RATE, Row
-from chaos.rows.probes import caught_up, ends, until
+from chaos.rows.probes import caught_up, ends, wait_for
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS, Topic
 
 SPOILT: Final = (REQUESTS, ATTEMPTS, JOBS, CALLBACKS, *COMMANDS.values())
@@ -49,7 +49,7 @@ def _garbage(record: ConsumerRecord[bytes, bytes]) -> Iterator[tuple[str, bytes 
 async def _malformed(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     since = await ends(fleet, DEAD_LETTERS)
     async with load.running(RATE):
-        await load.all_asked(15)
+        await load.wait_for_requests(15)
         await caught_up(fleet)
         sent = await _spoil(fleet)
         wanted = {(service, *place) for topic, places in sent.items() for service in topic.groups for place in places}
@@ -59,7 +59,7 @@ async def _malformed(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
             letters[:] = await _letters(fleet, since)
             return wanted <= set(letters)
 
-        await until("every malformed record is in the dead letters", buried, 60)
+        await wait_for("every malformed record is in the dead letters", buried, 60)
     assert not await load.drain(60)
     await caught_up(fleet)
     letters = await _letters(fleet, since)

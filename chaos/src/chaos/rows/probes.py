@@ -29,7 +29,7 @@ PROVIDERS: Final = ("fal", "replicate")
 SIGKILLED: Final = -9
 
 
-async def until(what: str, found: Callable[[], Awaitable[T]], within_s: float = 45) -> T:
+async def wait_for(what: str, found: Callable[[], Awaitable[T]], within_s: float = 45) -> T:
     """The first true thing that is found. Raises AssertionError."""
     deadline = time.monotonic() + within_s
     while not (thing := await found()):
@@ -38,15 +38,15 @@ async def until(what: str, found: Callable[[], Awaitable[T]], within_s: float = 
     return thing
 
 
-async def over(load: Load, request: Request, within_s: float = 75) -> dict[str, Any]:
+async def finished_job(load: Load, request: Request, within_s: float = 75) -> dict[str, Any]:
     """The job of a request with all its attempts, once the log says of each how it ended."""
     await load.ended(request, within_s)
 
-    async def whole() -> dict[str, Any] | None:
+    async def complete() -> dict[str, Any] | None:
         job = await load.job(request)
         return job if job and all(each["state"] in FINAL for each in job["attempts"]) else None
 
-    job = await until(f"the log is complete about {request.token}", whole)
+    job = await wait_for(f"the log is complete about {request.token}", complete)
     assert job is not None
     return job
 
@@ -57,7 +57,7 @@ def kinds(job: Mapping[str, Any]) -> list[str | None]:
     return [kind for kind in every if kind not in ("unreachable", "unavailable")]
 
 
-def made_at_once(job: Mapping[str, Any]) -> bool:
+def succeeded_at_first(job: Mapping[str, Any]) -> bool:
     """Whether the first provider that had the job made it."""
     return job["status"] == "succeeded" and kinds(job) == [None]
 
@@ -82,7 +82,7 @@ async def crashed(replica: Replica, point: str, within_s: float = 180, **setting
     await replica.start()
 
 
-async def stands_still(replica: Replica, within_s: float = 45) -> None:
+async def wait_until_frozen(replica: Replica, within_s: float = 45) -> None:
     """Wait until a replica has stopped itself."""
 
     async def stopped() -> bool:
@@ -91,13 +91,13 @@ async def stands_still(replica: Replica, within_s: float = 45) -> None:
             return stat.rpartition(") ")[2].startswith("T")
         return False
 
-    await until(f"{replica.name} stands still", stopped, within_s)
+    await wait_for(f"{replica.name} stands still", stopped, within_s)
 
 
 # The book of bills.
 
 
-class Book:
+class BillLog:
     """The POSTs that providers have booked since this was made."""
 
     def __init__(self, fleet: Fleet) -> None:
@@ -157,7 +157,7 @@ async def now(fleet: Fleet) -> datetime:
 # The metrics.
 
 
-class Counts:
+class MetricDeltas:
     """What the processes of some services have counted since this was made. One that dies takes its counts along."""
 
     def __init__(self, fleet: Fleet, services: Iterable[ServiceName]) -> None:
@@ -210,10 +210,10 @@ async def ends(fleet: Fleet, *topics: Topic) -> dict[TopicPartition, int]:
         return dict(await consumer.end_offsets(places))
 
 
-async def repeats(fleet: Fleet, since: Mapping[TopicPartition, int]) -> int:
+async def duplicates(fleet: Fleet, since: Mapping[TopicPartition, int]) -> int:
     """How many records that were put into partitions since then repeat the event of another one."""
     seen: set[bytes] = set()
-    again = 0
+    repeated = 0
     servers = fleet.env["KAFKA_BOOTSTRAP_SERVERS"]
     async with AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=50) as consumer:
         consumer.assign(list(since))
@@ -223,15 +223,15 @@ async def repeats(fleet: Fleet, since: Mapping[TopicPartition, int]) -> int:
         while any([await consumer.position(place) < end[place] for place in since]):
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 ids = [value for record in records for name, value in record.headers if name == "ce_id"]
-                again += len(ids) - len({*ids} - seen)
+                repeated += len(ids) - len({*ids} - seen)
                 seen.update(ids)
-    return again
+    return repeated
 
 
 GROUPS: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
 
 
-async def backlog(fleet: Fleet) -> dict[str, int]:
+async def group_lag(fleet: Fleet) -> dict[str, int]:
     """How many records each group has not committed yet, where it is not none."""
     last = await ends(fleet, *TOPICS)
     behind: Counter[str] = Counter()
@@ -247,6 +247,6 @@ async def backlog(fleet: Fleet) -> dict[str, int]:
 
 async def caught_up(fleet: Fleet, within_s: float = 60) -> None:
     async def nothing_left() -> bool:
-        return not await backlog(fleet)
+        return not await group_lag(fleet)
 
-    await until("every group has read and committed everything", nothing_left, within_s)
+    await wait_for("every group has read and committed everything", nothing_left, within_s)

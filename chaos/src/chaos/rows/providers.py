@@ -15,21 +15,21 @@ from adapter_kit.breaker.policy import THRESHOLD
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.proxy import Proxy
 from chaos.load.clients import Load
-from chaos.rows.ambiguous import all_bound, in_words, resolved
+from chaos.rows.ambiguous import all_bound, describe, resolved
 from chaos.rows.base import RATE, Row
 from chaos.rows.probes import (
     PROVIDERS,
     SIGKILLED,
-    Book,
-    Counts,
+    BillLog,
+    MetricDeltas,
     count,
     ended,
     fetch,
+    finished_job,
     kinds,
-    made_at_once,
     now,
-    over,
-    until,
+    succeeded_at_first,
+    wait_for,
 )
 from contracts.failures import FailureKind
 from contracts.messages.attempts import AttemptFailed, AttemptSubmitting
@@ -39,23 +39,23 @@ LOST: Final = ("accept-drop", "accept-hang", "accept-502", "accept-garbled", "ac
 
 
 async def _lost_answers(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
-    counts = await Counts.of(fleet, "fal-adapter", "replicate-adapter")
+    began, bill_log = await now(fleet), BillLog(fleet)
+    counts = await MetricDeltas.of(fleet, "fal-adapter", "replicate-adapter")
     async with load.running(RATE / 2):
         wanted = [(fault, order) for fault in LOST for order in BOTH]
-        asked = [load.submit("lost", faults=(fault,), providers=list(order)) for fault, order in wanted]
-        requests = await asyncio.gather(*asked)
-        jobs = await asyncio.gather(*(over(load, one) for one in requests))
-    assert all(map(made_at_once, jobs)), [(job["status"], kinds(job)) for job in jobs]
-    found = await resolved(fleet, book, began, lambda all_: len(all_) >= len(LOST))
-    posts, taken = await all_bound(fleet, book)
+        call = [load.submit("lost", faults=(fault,), providers=list(order)) for fault, order in wanted]
+        requests = await asyncio.gather(*call)
+        jobs = await asyncio.gather(*(finished_job(load, one) for one in requests))
+    assert all(map(succeeded_at_first, jobs)), [(job["status"], kinds(job)) for job in jobs]
+    found = await resolved(fleet, bill_log, began, lambda all_: len(all_) >= len(LOST))
+    posts, taken = await all_bound(fleet, bill_log)
     ambiguous = int(await counts.since("segue_attempts_ambiguous_total"))
-    rungs = await counts.by("segue_ambiguous_resolved_total", "rung")
+    resolutions = await counts.by("segue_ambiguous_resolved_total", "rung")
     early = sum(one.attempt_id.rpartition(".")[0] in {job["id"] for job in jobs} for one in found)
     assert ambiguous, "segue_attempts_ambiguous_total stands still"
     return [
         f"{len(jobs)} answers lost ({', '.join(LOST)}, at both): {early} ambiguous, the others called back before",
-        f"counted {ambiguous} ambiguous, resolved by {rungs}; {in_words(found)}",
+        f"counted {ambiguous} ambiguous, resolved by {resolutions}; {describe(found)}",
         f"{taken} runs of {posts} attempts POSTed, each bound, none twice",
     ]
 
@@ -64,7 +64,7 @@ PATIENCE_S: Final = 3
 
 
 async def _throttled(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book = Book(fleet)
+    bill_log = BillLog(fleet)
     text = {"status": 429, "body": {"detail": f"Request was throttled. Your rate limit resets in ~{PATIENCE_S}s."}}
     header = text | {"headers": {"Retry-After": str(PATIENCE_S)}}
     rules: list[dict[str, Any]] = []
@@ -76,15 +76,15 @@ async def _throttled(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     async with load.running(RATE / 3):
         once = [load.submit(words, providers=list(order)) for words in ("by a text", "by a header") for order in BOTH]
         patient = await asyncio.gather(*once)
-        jobs = await asyncio.gather(*(over(load, one) for one in patient))
+        jobs = await asyncio.gather(*(finished_job(load, one) for one in patient))
         # Only then: who is always throttled holds up all others at that provider.
         refused = await asyncio.gather(*(load.submit(f"{one} never", providers=[one, other]) for one, other in BOTH))
-        others = await asyncio.gather(*(over(load, one) for one in refused))
-    assert all(map(made_at_once, jobs)), [(job["status"], kinds(job)) for job in jobs]
-    waits = [_waited(book.of_job(one.job_id)) for one in patient]
+        others = await asyncio.gather(*(finished_job(load, one) for one in refused))
+    assert all(map(succeeded_at_first, jobs)), [(job["status"], kinds(job)) for job in jobs]
+    waits = [_waited(bill_log.of_job(one.job_id)) for one in patient]
     assert min(waits) >= PATIENCE_S, f"asked again too early: {waits}"
     assert all(kinds(job) == ["rate_limited", None] for job in others), list(map(kinds, others))
-    tries = [len(book.of_job(one.job_id)) - 1 for one in refused]
+    tries = [len(bill_log.of_job(one.job_id)) - 1 for one in refused]
     return [
         f"429 once, by header and by text alone: no attempt consumed, asked again after {min(waits):.1f} s and more",
         f"429 always: {tries} tries within the budget, then rate_limited, and the other provider made it",
@@ -99,9 +99,9 @@ def _waited(posts: list[Any]) -> float:
 
 BREAKER_OPEN_S: Final = 1
 OPENINGS: Final = 3
-LONGEST_SHUT_S: Final = 150
+LONGEST_OPEN_S: Final = 150
 """A gate that opens for a second at first is shut for 75 s at most, and half open for 60 s."""
-UNDER_WAY: Final = timedelta(seconds=1)
+IN_FLIGHT: Final = timedelta(seconds=1)
 """What had passed the gate when it shut is sent within this."""
 BREAKER: Final = "SELECT * FROM fal_adapter.breakers WHERE scope = 'provider'"
 SUBMITS: Final = """
@@ -114,23 +114,25 @@ WHERE type = $1 AND provider = 'fal' AND error_kind = $2 AND occurred_at BETWEEN
 """
 
 
-async def _gate(fleet: Fleet) -> dict[str, Any]:
+async def _breaker(fleet: Fleet) -> dict[str, Any]:
     rows = await fetch(fleet, BREAKER)
     return {"state": "closed", "openings": 0, **(rows[0] if rows else {})}
 
 
-async def _gate_is(fleet: Fleet, what: str, holds: Callable[[dict[str, Any]], bool], within_s: float) -> dict[str, Any]:
+async def _wait_for_breaker(
+    fleet: Fleet, what: str, holds: Callable[[dict[str, Any]], bool], within_s: float
+) -> dict[str, Any]:
     async def found() -> dict[str, Any] | None:
-        gate = await _gate(fleet)
-        return gate if holds(gate) else None
+        breaker = await _breaker(fleet)
+        return breaker if holds(breaker) else None
 
-    gate = await until(f"fal's gate {what}", found, within_s)
-    assert gate is not None
-    return gate
+    breaker = await wait_for(f"fal's breaker {what}", found, within_s)
+    assert breaker is not None
+    return breaker
 
 
 async def _hard_down(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book = Book(fleet)
+    bill_log = BillLog(fleet)
     host, _, port = fleet.env["FAL_QUEUE_RUN_HOST"].rpartition(":")
     adapters = fleet.replicas("fal-adapter")
     try:
@@ -139,49 +141,49 @@ async def _hard_down(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
             await asyncio.gather(*(one.term() for one in adapters))
             await asyncio.gather(*(one.start(**settings) for one in adapters))
             await asyncio.gather(*(one.ready() for one in adapters))
-            seen = await _shut_probed_and_freed(fleet, proxy, settings)
+            seen = await _opened_probed_and_closed(fleet, proxy, settings)
             made = await load.submit("as if nothing had been", providers=["fal"])
-            assert (await over(load, made))["status"] == "succeeded"
+            assert (await finished_job(load, made))["status"] == "succeeded"
     finally:
         # Whoever heals the fleet starts what is down, not what was started with other settings.
         await asyncio.gather(*(one.term() for one in adapters))
         await asyncio.gather(*(one.start() for one in adapters))
     assert not await load.drain(60)
-    posts, taken = await all_bound(fleet, book)
+    posts, taken = await all_bound(fleet, bill_log)
     return [*seen, f"{len(load.requests)} jobs ended; {taken} runs of {posts} attempts POSTed, none twice"]
 
 
-async def _shut_probed_and_freed(fleet: Fleet, proxy: Proxy, settings: dict[str, str]) -> list[str]:
+async def _opened_probed_and_closed(fleet: Fleet, proxy: Proxy, settings: dict[str, str]) -> list[str]:
     one, other = fleet.replicas("fal-adapter")
     began = await now(fleet)
     down = monotonic()
     proxy.refuse = True
     proxy.reset_all()
-    gate = await _gate_is(fleet, "shuts", lambda gate: gate["state"] == "open", 40)
-    shut_at = gate["since"]
-    await _gate_is(fleet, "has let probes through", lambda gate: gate["openings"] >= OPENINGS, 40)
-    await asyncio.sleep(max(0.0, fleet.extent.provider_down_s - (monotonic() - down)))  # The time itself is the fault.
+    breaker = await _wait_for_breaker(fleet, "opens", lambda breaker: breaker["state"] == "open", 40)
+    opened_at = breaker["since"]
+    await _wait_for_breaker(fleet, "has let probes through", lambda breaker: breaker["openings"] >= OPENINGS, 40)
+    await asyncio.sleep(max(0.0, fleet.scale.provider_down_s - (monotonic() - down)))  # The time itself is the fault.
     down_s = monotonic() - down
-    openings = (await _gate(fleet))["openings"]
-    probes = await _one_at_a_time(fleet, shut_at + UNDER_WAY)
-    failed = await count(fleet, UNREACHABLE, AttemptFailed.TYPE, "unreachable", began, shut_at + UNDER_WAY)
+    openings = (await _breaker(fleet))["openings"]
+    probes = await _one_at_a_time(fleet, opened_at + IN_FLIGHT)
+    failed = await count(fleet, UNREACHABLE, AttemptFailed.TYPE, "unreachable", began, opened_at + IN_FLIGHT)
     # The next probe's owner dies with it, while nobody else is there to take it.
     await other.term()
     await one.kill()
     await one.start("after_intent", **settings)
-    assert await ended(one, LONGEST_SHUT_S) == SIGKILLED
-    assert (held := await _gate(fleet))["state"] == "half_open", held
+    assert await ended(one, LONGEST_OPEN_S) == SIGKILLED
+    assert (held := await _breaker(fleet))["state"] == "half_open", held
     proxy.refuse = False
     healed = monotonic()
     await asyncio.gather(one.start(**settings), other.start(**settings))
-    await _gate_is(fleet, "opens again", lambda gate: gate["state"] == "closed", LONGEST_SHUT_S)
+    await _wait_for_breaker(fleet, "closes again", lambda breaker: breaker["state"] == "closed", LONGEST_OPEN_S)
     return [
         (
             f"fal refused connections for {down_s:.0f} s: "
-            f"shut for both replicas within a second of {failed} failures (threshold {THRESHOLD})"
+            f"open for both replicas within a second of {failed} failures (threshold {THRESHOLD})"
         ),
-        f"{probes} submits were tried while it was shut, never two at a time; {openings} openings, ever longer",
-        f"the owner of a probe was killed with it: {monotonic() - healed:.0f} s later another had opened it",
+        f"{probes} probes while it was open, never two at a time; {openings} openings, each longer",
+        f"the owner of a probe was killed with it: {monotonic() - healed:.0f} s later another replica had closed it",
     ]
 
 
@@ -213,33 +215,33 @@ PAUSED: Final = {"status": 200, "body": {"status": "PAUSED"}}
 
 
 async def _never_finish(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book = Book(fleet)
+    bill_log = BillLog(fleet)
     await fleet.faults([{"prompt_contains": words, "action": action} for words, (action, _) in ENDLESS.items()])
     puzzle: dict[str, Any] = {"prompt_contains": "a puzzle", "on": "status", "times": 4, "action": {"refuse": PAUSED}}
     await fleet.faults([{"provider": provider, **puzzle} for provider in PROVIDERS])
     async with load.running(RATE / 3):
         wanted = [(words, provider) for words in ENDLESS for provider in PROVIDERS]
-        asked = [load.submit(words, providers=[one]) for words, one in wanted]
+        call = [load.submit(words, providers=[one]) for words, one in wanted]
         short = [load.submit("runs for ever", providers=[one], deadline_s=4) for one in PROVIDERS]
         odd = [load.submit("a puzzle", providers=[one]) for one in PROVIDERS]
-        requests, late, puzzling = await asyncio.gather(*(asyncio.gather(*each) for each in (asked, short, odd)))
-        jobs = await asyncio.gather(*(over(load, one) for one in requests))
-        expired = await asyncio.gather(*(over(load, one) for one in late))
-        puzzles = await asyncio.gather(*(over(load, one) for one in puzzling))
+        requests, late, puzzling = await asyncio.gather(*(asyncio.gather(*each) for each in (call, short, odd)))
+        jobs = await asyncio.gather(*(finished_job(load, one) for one in requests))
+        expired = await asyncio.gather(*(finished_job(load, one) for one in late))
+        puzzles = await asyncio.gather(*(finished_job(load, one) for one in puzzling))
     ends: Counter[str] = Counter()
     for (words, _), job in zip(wanted, jobs, strict=True):
         kind = job["attempts"][-1]["error_kind"]
         ends[f"{words}: {kind or job['status']}"] += 1
         assert kind in ENDLESS[words][1], f"{words} ended as {kind or job['status']}"
     assert {(job["status"], job["error"]["kind"]) for job in expired} == {("failed", "expired")}, expired
-    assert all(map(made_at_once, puzzles)), [(job["status"], kinds(job)) for job in puzzles]
-    mine = {post["request_id"] for one in (*requests, *late, *puzzling) for post in book.of_job(one.job_id)}
+    assert all(map(succeeded_at_first, puzzles)), [(job["status"], kinds(job)) for job in puzzles]
+    mine = {post["request_id"] for one in (*requests, *late, *puzzling) for post in bill_log.of_job(one.job_id)}
 
     async def stopped() -> bool:
         known = (await fleet.sandbox.get("/jobs")).json()
         return not any(job["ended_at"] is None for job in known if job["id"] in mine)
 
-    await until("nothing of it runs at a provider", stopped)
+    await wait_for("nothing of it runs at a provider", stopped)
     return [
         f"ended as {dict(ends)}",
         f"{len(puzzles)} whose status was PAUSED four times, which no provider says: made by the same run",

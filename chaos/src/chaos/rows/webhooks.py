@@ -12,7 +12,7 @@ from chaos.cluster.fleet import Fleet
 from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound
 from chaos.rows.base import RATE, Row
-from chaos.rows.probes import PROVIDERS, Book, Counts, kinds, over
+from chaos.rows.probes import PROVIDERS, BillLog, MetricDeltas, finished_job, kinds
 from chaos.rows.providers import BOTH
 from contracts.callback_urls import callback_url
 from contracts.ids import AttemptId
@@ -26,20 +26,20 @@ HUGE: Final = b'{"x": "' + b"y" * 3_000_000 + b'"}'
 
 
 async def _webhooks(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book, counts = Book(fleet), await Counts.of(fleet, "gateway", "fal-adapter", "replicate-adapter")
+    bill_log, counts = BillLog(fleet), await MetricDeltas.of(fleet, "gateway", "fal-adapter", "replicate-adapter")
     async with load.running(RATE / 2):
         wanted = [(fault, list(order)) for fault in (*WEBHOOKS, EARLY) for order in BOTH]
-        asked = [load.submit("called back", faults=(fault,), providers=order) for fault, order in wanted]
-        requests = await asyncio.gather(*asked)
+        call = [load.submit("called back", faults=(fault,), providers=order) for fault, order in wanted]
+        requests = await asyncio.gather(*call)
         ours = await _posted_by_a_stranger(fleet, f"{requests[0].job_id}.1")
-        jobs = await asyncio.gather(*(over(load, one) for one in requests))
+        jobs = await asyncio.gather(*(finished_job(load, one) for one in requests))
     bad = [(fault, job["status"], kinds(job)) for (fault, _), job in zip(wanted, jobs, strict=True)]
     bad = [each for each in bad if each[1:] != ("succeeded", [None])]
     assert not bad, bad
     outcomes = await counts.by("segue_callbacks_total", "outcome")
     for outcome in ("taken", "bad-signature", "body-too-large", "wrong-address"):
         assert outcomes.get(outcome), f"no callback was {outcome}: {outcomes}"
-    posts, taken = await all_bound(fleet, book)
+    posts, taken = await all_bound(fleet, bill_log)
     verdicts = await counts.by("segue_callbacks_heard_total", "verdict")
     suspected = int(await counts.since("segue_duplicates_suspected_total"))
     assert not suspected, f"{suspected} duplicates suspected"
@@ -52,7 +52,7 @@ async def _webhooks(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
 
 async def _posted_by_a_stranger(fleet: Fleet, attempt_id: str) -> dict[str, int]:
     gateway, secret = fleet.replica("gateway-1").address, fleet.env["SEGUE_CALLBACK_SECRET"]
-    told: dict[str, int] = {}
+    statuses: dict[str, int] = {}
     for provider in PROVIDERS:
         right = callback_url(gateway, secret, provider, AttemptId(attempt_id))
         wrong = callback_url(gateway, secret[::-1], provider, AttemptId(attempt_id))
@@ -64,9 +64,11 @@ async def _posted_by_a_stranger(fleet: Fleet, attempt_id: str) -> dict[str, int]
             "3 MB": (right, HUGE, {}),
         }
         for name, (url, body, headers) in cases.items():
-            told[f"{provider} {name}"] = await _status(fleet, url, body, headers)
+            statuses[f"{provider} {name}"] = await _status(fleet, url, body, headers)
     expected = {"wrong address": 404, "unsigned": 401, "signed by nobody, long ago": 401, "3 MB": 413}
-    assert told == {f"{provider} {name}": code for provider in PROVIDERS for name, code in expected.items()}, told
+    assert statuses == {f"{provider} {name}": code for provider in PROVIDERS for name, code in expected.items()}, (
+        statuses
+    )
     return expected
 
 

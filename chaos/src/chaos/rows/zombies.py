@@ -10,9 +10,9 @@ from typing import Final
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
 from chaos.load.clients import Load
-from chaos.rows.ambiguous import all_bound, in_words, resolved
+from chaos.rows.ambiguous import all_bound, describe, resolved
 from chaos.rows.base import GAPS, RATE, TWICE, Row
-from chaos.rows.probes import Book, Counts, count, fetch, now, stands_still, until
+from chaos.rows.probes import BillLog, MetricDeltas, count, fetch, now, wait_for, wait_until_frozen
 from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
 from contracts.topics import ServiceName
 
@@ -21,27 +21,27 @@ EVERY_S: Final = 4.0
 
 
 async def _adapters(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     asleep, frozen = fleet.replica("fal-adapter-1"), fleet.replica("replicate-adapter-1")
     if rng.random() < 0.5:
         asleep, frozen = fleet.replica("replicate-adapter-1"), fleet.replica("fal-adapter-1")
     await asleep.kill()
     await asleep.start("after_intent:2:stop")
     async with load.running(RATE):
-        await stands_still(asleep)
+        await wait_until_frozen(asleep)
         frozen.stop()
-        await asyncio.sleep(fleet.extent.frozen_s)  # The time itself is the fault.
+        await asyncio.sleep(fleet.scale.frozen_s)  # The time itself is the fault.
         for one in (asleep, frozen):
             one.cont()
-    found = await resolved(fleet, book, began, lambda all_: any(one.never_sent for one in all_))
-    posted, taken = await all_bound(fleet, book)
+    found = await resolved(fleet, bill_log, began, lambda all_: any(one.never_sent for one in all_))
+    posted, taken = await all_bound(fleet, bill_log)
     woke = await _upon_waking(fleet, asleep)
     return [
         (
             f"{asleep.name} stopped between intent and POST, {frozen.name} at work, "
-            f"both for {fleet.extent.frozen_s:.0f} s and more"
+            f"both for {fleet.scale.frozen_s:.0f} s and more"
         ),
-        f"{woke}; {in_words(found)}",
+        f"{woke}; {describe(found)}",
         f"{taken} runs of {posted} attempts POSTed, none accepted twice; none bound to another's run",
     ]
 
@@ -64,7 +64,7 @@ async def _late_posts(fleet: Fleet, replica: Replica) -> int:
 
 
 async def _sink_and_orchestrator(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, book = await now(fleet), Book(fleet)
+    began, bill_log = await now(fleet), BillLog(fleet)
     other = fleet.add("log-sink")
     await other.start()
     await other.ready()
@@ -72,11 +72,11 @@ async def _sink_and_orchestrator(fleet: Fleet, load: Load, rng: random.Random) -
     for one, point in ((sink, "sink_mid_batch:2:stop"), (orchestrator, "before_handler_tx:2:stop")):
         await one.kill()
         await one.start(point)
-    counts = await Counts.of(fleet, "log-sink")
+    counts = await MetricDeltas.of(fleet, "log-sink")
     async with load.running(RATE):
-        await asyncio.gather(stands_still(sink), stands_still(orchestrator))
+        await asyncio.gather(wait_until_frozen(sink), wait_until_frozen(orchestrator))
         handled = await _stored(fleet)
-        await asyncio.sleep(fleet.extent.frozen_s)  # The time itself is the fault.
+        await asyncio.sleep(fleet.scale.frozen_s)  # The time itself is the fault.
         meanwhile = await _stored(fleet) - handled
         for one in (sink, orchestrator):
             one.cont()
@@ -85,7 +85,7 @@ async def _sink_and_orchestrator(fleet: Fleet, load: Load, rng: random.Random) -
     async def read() -> bool:
         return not await count(fleet, UNREAD, [one.job_id for one in load.requests])
 
-    await until("the log has the end of every job", read)
+    await wait_for("the log has the end of every job", read)
     assert not await count(fleet, TWICE, began)
     assert not await count(fleet, GAPS)
     assert not await counts.since("segue_sink_missed_total")
@@ -93,10 +93,10 @@ async def _sink_and_orchestrator(fleet: Fleet, load: Load, rng: random.Random) -
     return [
         (
             f"{sink.name} stopped inside its transaction, {orchestrator.name} before its own, "
-            f"for {fleet.extent.frozen_s:.0f} s"
+            f"for {fleet.scale.frozen_s:.0f} s"
         ),
         f"{meanwhile} events stored by the other sink meanwhile; no event twice, no gap",
-        f"{book.once()} attempts POSTed, none accepted twice",
+        f"{bill_log.once()} attempts POSTed, none accepted twice",
     ]
 
 
@@ -112,28 +112,28 @@ SELECT count(*) FROM unnest($1::text[]) AS asked (job_id) WHERE NOT EXISTS (
 
 
 async def _storm(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    book, ends = Book(fleet), monotonic() + fleet.extent.rebalancing_s
-    joined = 0
+    bill_log, ends = BillLog(fleet), monotonic() + fleet.scale.rebalancing_s
+    by_job = 0
     async with load.running(RATE):
         while monotonic() < ends:
-            extra = fleet.add(JOINING[joined % 3])
+            extra = fleet.add(JOINING[by_job % 3])
             await extra.start()
             await extra.ready()
             await asyncio.sleep(rng.uniform(0, EVERY_S / 2))
             if rng.random() < 0.5:
                 await extra.kill()
             await fleet.remove(extra)
-            joined += 1
+            by_job += 1
         during = sum(one.ended is not None for one in load.requests)
-        asked = len(load.requests)
+        call = len(load.requests)
     assert not await load.drain(60)
-    posted, taken = await all_bound(fleet, book)
+    posted, taken = await all_bound(fleet, bill_log)
     assert not await count(fleet, GAPS)
     rows = await fetch(fleet, TWO_LIVE)
     assert not rows, rows
     return [
-        f"{joined} replicas joined and left within {fleet.extent.rebalancing_s:.0f} s, about half of them killed",
-        f"{during} of {asked} jobs ended during the storm, all of them after it",
+        f"{by_job} replicas joined and left within {fleet.scale.rebalancing_s:.0f} s, about half of them killed",
+        f"{during} of {call} jobs ended during the storm, all of them after it",
         f"{taken} runs of {posted} attempts POSTed, none accepted twice",
     ]
 

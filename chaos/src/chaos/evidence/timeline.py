@@ -1,4 +1,4 @@
-"""Follows jobs from the request to the bill: `python -m chaos.evidence.follow TOKEN|JOB…`, or `--random 20`."""
+"""Follows jobs from the request to the bill: `python -m chaos.evidence.timeline TOKEN|JOB…`, or `--random 20`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, file)
 
 
-def stories(folder: Path) -> tuple[dict[str, list[Line]], dict[str, str]]:
+def read_timelines(folder: Path) -> tuple[dict[str, list[Line]], dict[str, str]]:
     """By job: what happened, each thing once; and which job each token became."""
     lines: dict[str, set[Line]] = defaultdict(set)
     jobs: dict[str, str] = {}
-    for told in entries(folder / "client.jsonl"):
-        if told["job_id"] is not None:
-            jobs[told["token"]] = told["job_id"]
-            words = f"{told['asked']} -> {told['status']} {told['body'].get('status', '')}"
-            lines[told["job_id"]].add((told["at"], "client", f"{words} {_wish(told['body'])}".rstrip()))
+    for answer in entries(folder / "client.jsonl"):
+        if answer["job_id"] is not None:
+            jobs[answer["token"]] = answer["job_id"]
+            words = f"{answer['call']} -> {answer['status']} {answer['body'].get('status', '')}"
+            lines[answer["job_id"]].add((answer["at"], "client", f"{words} {_spec(answer['body'])}".rstrip()))
     for event in entries(folder / "events.jsonl"):
         if "job_id" in event:
             at = datetime.fromisoformat(event["at"]).timestamp()
@@ -48,12 +48,12 @@ def stories(folder: Path) -> tuple[dict[str, list[Line]], dict[str, str]]:
         elif bill["event"] != "post" and bill["request_id"] in runs:
             what = f"{bill['request_id']} {bill['event']}: {bill['outcome']}, {bill['billed_usd']} USD"
             lines[runs[bill["request_id"]]].add((bill["at"], "bill", what))
-    return {job_id: sorted(told) for job_id, told in lines.items()}, jobs
+    return {job_id: sorted(found) for job_id, found in lines.items()}, jobs
 
 
-def _wish(body: Mapping[str, Any]) -> str:
-    wish = body.get("wish")
-    return "" if wish is None else f"{json.dumps(wish['fields'])} {' '.join(f'<{one}>' for one in wish['faults'])}"
+def _spec(body: Mapping[str, Any]) -> str:
+    spec = body.get("spec")
+    return "" if spec is None else f"{json.dumps(spec['fields'])} {' '.join(f'<{one}>' for one in spec['faults'])}"
 
 
 def _shown(data: Mapping[str, Any]) -> str:
@@ -67,13 +67,13 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=0, metavar="N", help="so many others")
     parser.add_argument("--audit", type=Path, default=Path("chaos-audit"), help="the folder (chaos-audit)")
     options = parser.parse_args()
-    told, jobs = stories(options.audit)
+    timelines, jobs = read_timelines(options.audit)
     tokens = {job_id: token for token, job_id in jobs.items()}
     picked = random.sample(sorted(jobs), min(options.random, len(jobs)))
     for name in [*options.which, *picked]:
         job_id = jobs.get(name, name)
         print(f"\n{tokens.get(job_id, '?')}  {job_id}")
-        for at, side, what in told.get(job_id, []):
+        for at, side, what in timelines.get(job_id, []):
             print(f"  {datetime.fromtimestamp(at, UTC):%H:%M:%S.%f}  {side:6}  {what}")
 
 

@@ -9,25 +9,25 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from chaos.evidence.model import Event, Evidence, Told
+from chaos.evidence.model import ClientAnswer, Event, Evidence
 
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 ENDS: Final = frozenset({"job.succeeded", "job.failed", "job.cancelled"})
 _TOKEN: Final = re.compile(r"\[([a-z0-9-]+-[0-9]{4,})\]")
 
-Row = Mapping[str, Any]
+Entry = Mapping[str, Any]
 
 
 @dataclass(slots=True)
-class AttemptFile:
+class AttemptEvidence:
     """One attempt: what was ordered, what the ledger and the read model say, its events, and its POSTs."""
 
     attempt_id: str
-    ordered: Row | None = None
-    ledger: Row | None = None
-    row: Row | None = None
+    ordered: Entry | None = None
+    ledger: Entry | None = None
+    row: Entry | None = None
     events: list[Event] = field(default_factory=list)
-    posts: list[Row] = field(default_factory=list)
+    posts: list[Entry] = field(default_factory=list)
 
     @property
     def n(self) -> int:
@@ -35,7 +35,7 @@ class AttemptFile:
         return int(self.attempt_id.rpartition(".")[2])
 
     @property
-    def bills(self) -> list[Row]:
+    def bills(self) -> list[Entry]:
         """The POSTs that the provider accepted."""
         return [post for post in self.posts if post["accepted"]]
 
@@ -60,24 +60,24 @@ _OVER: Final = frozenset({"attempt.succeeded", "attempt.failed", "attempt.cancel
 
 
 @dataclass(slots=True)
-class JobFile:
+class JobEvidence:
     """One job."""
 
     job_id: str
     token: str | None = None
-    told: list[Told] = field(default_factory=list)
+    answers: list[ClientAnswer] = field(default_factory=list)
     requested: list[Event] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     """Of segue.jobs, each version once, in order."""
-    row: Row | None = None
-    decided: Row | None = None
-    artifacts: list[Row] = field(default_factory=list)
-    attempts: dict[str, AttemptFile] = field(default_factory=dict)
+    row: Entry | None = None
+    decided: Entry | None = None
+    artifacts: list[Entry] = field(default_factory=list)
+    attempts: dict[str, AttemptEvidence] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
         """Whether a client was told 202."""
-        return any(one.status == 202 and one.asked in ("post", "repeat") for one in self.told)
+        return any(one.status == 202 and one.call in ("post", "repeat") for one in self.answers)
 
     @property
     def ends(self) -> list[Event]:
@@ -85,9 +85,9 @@ class JobFile:
         return [one for one in self.events if one.type in ENDS]
 
     @property
-    def wish(self) -> Row:
+    def spec(self) -> Entry:
         """What its client asked for; empty where nothing was asked."""
-        return next((one.body["wish"] for one in self.told if "wish" in one.body), {})
+        return next((one.body["spec"] for one in self.answers if "spec" in one.body), {})
 
     @property
     def deadline_at(self) -> datetime | None:
@@ -95,38 +95,38 @@ class JobFile:
         said = next((one.data["deadline_at"] for one in self.requested if "deadline_at" in one.data), None)
         return None if said is None else datetime.fromisoformat(said)
 
-    def in_order(self) -> list[AttemptFile]:
+    def in_order(self) -> list[AttemptEvidence]:
         """Its attempts, the first one first."""
         return sorted(self.attempts.values(), key=lambda one: one.n)
 
 
 @dataclass(slots=True)
-class Joined:
+class EvidenceByJob:
     """Everything by job, and what belongs to none."""
 
-    jobs: dict[str, JobFile]
-    strays: list[Row]
+    jobs: dict[str, JobEvidence]
+    unattributed: list[Entry]
     """Bills without an attempt's name."""
-    endings: dict[str, Row]
+    endings: dict[str, Entry]
     """How accepted runs ended at the provider, by its id."""
     tokens: dict[str, set[str]]
     """The job ids that each token was told."""
 
 
-def join(evidence: Evidence) -> Joined:
+def group_by_job(evidence: Evidence) -> EvidenceByJob:
     """Put it in order."""
-    joined = Joined({}, [], {}, defaultdict(set))
+    by_job = EvidenceByJob({}, [], {}, defaultdict(set))
     for entry in evidence.bills:
         if entry["event"] != "post":
-            joined.endings[entry["request_id"]] = entry
+            by_job.endings[entry["request_id"]] = entry
         elif entry["attempt_id"] is None:
-            joined.strays.append(entry)
+            by_job.unattributed.append(entry)
         else:
-            _attempt(joined, entry["attempt_id"]).posts.append(entry)
-    _join_events(joined, evidence.events)
-    _join_told(joined, evidence.told)
-    _join_tables(joined, evidence)
-    return joined
+            _attempt(by_job, entry["attempt_id"]).posts.append(entry)
+    _add_events(by_job, evidence.events)
+    _add_answers(by_job, evidence.answers)
+    _add_tables(by_job, evidence)
+    return by_job
 
 
 def token_in(texts: object) -> str | None:
@@ -142,28 +142,28 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(one)
 
 
-def _job(joined: Joined, job_id: str) -> JobFile:
-    return joined.jobs.setdefault(job_id, JobFile(job_id))
+def _job(by_job: EvidenceByJob, job_id: str) -> JobEvidence:
+    return by_job.jobs.setdefault(job_id, JobEvidence(job_id))
 
 
-def _attempt(joined: Joined, attempt_id: str) -> AttemptFile:
-    job = _job(joined, attempt_id.rpartition(".")[0])
-    return job.attempts.setdefault(attempt_id, AttemptFile(attempt_id))
+def _attempt(by_job: EvidenceByJob, attempt_id: str) -> AttemptEvidence:
+    job = _job(by_job, attempt_id.rpartition(".")[0])
+    return job.attempts.setdefault(attempt_id, AttemptEvidence(attempt_id))
 
 
-def _join_told(joined: Joined, told: Sequence[Told]) -> None:
+def _add_answers(by_job: EvidenceByJob, answers: Sequence[ClientAnswer]) -> None:
     # Whoever got no job's id asked for one all the same, and the log may have it.
-    by_token = {job.token: job.job_id for job in joined.jobs.values() if job.token}
-    for one in told:
+    by_token = {job.token: job.job_id for job in by_job.jobs.values() if job.token}
+    for one in answers:
         job_id = one.job_id or by_token.get(one.token)
         if job_id is None:
             continue
-        if one.status == 202 and one.asked in ("post", "repeat"):
-            joined.tokens[one.token].add(job_id)
-        _job(joined, job_id).told.append(one)
+        if one.status == 202 and one.call in ("post", "repeat"):
+            by_job.tokens[one.token].add(job_id)
+        _job(by_job, job_id).answers.append(one)
 
 
-def _join_events(joined: Joined, events: Iterable[Event]) -> None:
+def _add_events(by_job: EvidenceByJob, events: Iterable[Event]) -> None:
     """Each event once, whatever was published again; the order is that of the versions."""
     seen: set[str] = set()
     for one in sorted(events, key=lambda event: (event.job_id, event.data.get("version") or 0, event.at)):
@@ -171,26 +171,26 @@ def _join_events(joined: Joined, events: Iterable[Event]) -> None:
             continue
         seen.add(one.event_id)
         if one.type == "job.requested":
-            job = _job(joined, one.job_id)
+            job = _job(by_job, one.job_id)
             job.requested.append(one)
             job.token = token_in(one.data.get("input"))
         elif one.attempt_id is not None and one.type != "attempt.resolution_requested":
-            _attempt(joined, one.attempt_id).events.append(one)
+            _attempt(by_job, one.attempt_id).events.append(one)
         elif one.topic == "segue.jobs":
-            _job(joined, one.job_id).events.append(one)
+            _job(by_job, one.job_id).events.append(one)
 
 
-def _join_tables(joined: Joined, evidence: Evidence) -> None:
+def _add_tables(by_job: EvidenceByJob, evidence: Evidence) -> None:
     tables = evidence.tables
     for row in tables.jobs:
-        _job(joined, row["job_id"]).row = row
+        _job(by_job, row["job_id"]).row = row
     for row in tables.decided:
-        _job(joined, row["job_id"]).decided = row
+        _job(by_job, row["job_id"]).decided = row
     for row in tables.artifacts:
-        _job(joined, row["job_id"]).artifacts.append(row)
+        _job(by_job, row["job_id"]).artifacts.append(row)
     for row in tables.attempts:
-        _attempt(joined, row["attempt_id"]).row = row
+        _attempt(by_job, row["attempt_id"]).row = row
     for row in tables.ledger:
-        _attempt(joined, row["attempt_id"]).ledger = row
+        _attempt(by_job, row["attempt_id"]).ledger = row
     for row in tables.ordered:
-        _attempt(joined, row["attempt_id"]).ordered = row
+        _attempt(by_job, row["attempt_id"]).ordered = row
