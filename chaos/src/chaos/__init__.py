@@ -1,4 +1,4 @@
-"""The chaos program: faults on a real cluster with all of Segue, and a checker of its promises.
+"""The chaos program: injects faults into a real cluster with all of Segue, and checks Segue's guarantees.
 
-Nothing imports it; it imports the command line, which starts what it breaks.
+No package imports it. It imports the command line, which starts the processes.
 """

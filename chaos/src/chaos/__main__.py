@@ -1,6 +1,6 @@
-"""Proves Segue's promises, or shows where they break: a real cluster, all services, faults from a seed, and a checker.
+"""Tests Segue's guarantees on a real cluster: runs all services, injects faults from a seed, and checks the results.
 
-Exit code 1: something was violated; the report and the console say what, and how to run it again.
+Exit code 1 means a violation; the report and the console describe it, with the command that repeats it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from segue_cli.stack.signals import run_until_told
 
 
 def rows() -> dict[int, Row]:
-    """Every row of the fault matrix that there is."""
+    """All rows of the fault matrix, by number."""
     found: dict[int, Row] = {}
     for module in (crashes, zombies, consumers, database, providers, webhooks, events):
         found |= module.ROWS
@@ -34,7 +34,7 @@ def rows() -> dict[int, Row]:
 
 
 def select_rows(names: str) -> list[Row]:
-    """The rows that are named: `all`, `none`, or numbers with commas between them."""
+    """The rows in `names`: `all`, `none`, or numbers separated by commas. Exits if a number is unknown."""
     if names == "none":
         return []
     known = rows()
@@ -47,12 +47,12 @@ def select_rows(names: str) -> list[Row]:
 
 
 def say(line: str) -> None:
-    """One line on the console, at once, with the time."""
+    """Print one line with the time, and flush it."""
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 def print_result(result: Result) -> None:
-    """What came of one row or storm."""
+    """Print the result of one row or storm."""
     say(f"{result.name} ({result.title}): {'clean' if result.clean else 'NOT CLEAN'} after {result.took_s:.0f} s")
     for line in result.seen:
         say(f"  {line}")
@@ -66,7 +66,7 @@ def print_result(result: Result) -> None:
 
 
 async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) -> int:
-    """Run everything that was asked for; the exit code."""
+    """Run the rows and storms of the command line; returns the exit code."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="segue-chaos-") as name:
         folder = Path(name) / "fleet"
@@ -93,7 +93,7 @@ async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) ->
 
 
 def planned(done: Run, which: Sequence[Row], options: argparse.Namespace) -> Iterator[Coroutine[Any, Any, Result]]:
-    """First the rows, then the storms, each announced."""
+    """The rows, then the storms, each announced when it begins."""
     for row in which:
         say(f"row {row.number}: {row.title}")
         yield done.row(row, options.seed)
@@ -103,7 +103,7 @@ def planned(done: Run, which: Sequence[Row], options: argparse.Namespace) -> Ite
 
 
 def write(done: Run, options: argparse.Namespace, began: float, overall: Sequence[Violation] = ()) -> None:
-    """The report of all that was done so far: should the rest not come to be, there is at least that."""
+    """Write the report of everything done so far, so that there is one if the run is interrupted."""
     took_s = time.monotonic() - began
     totals = Totals(options.seed, took_s, done.kills, done.faults, done.resolutions.total(), overall)
     options.report.write_text(report(done.results, done.evidence, totals))
@@ -125,7 +125,7 @@ def main() -> int:
     audit = options.report.resolve().parent / "chaos-audit"
     shutil.rmtree(audit, ignore_errors=True)
     audit.mkdir(parents=True)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # Of brokers that are away it has a lot to say.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It logs a lot about brokers that are down.
     say(f"seed {options.seed}")
     return run_until_told(run(options, which, audit))
 

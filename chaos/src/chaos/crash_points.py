@@ -1,10 +1,10 @@
-"""Crash points: runs `segue` with one seam of the product made to kill, stop or cripple the process.
+"""Crash points: runs `segue` with one function of the product wrapped, so that it kills, stops or blocks the process.
 
-    python -m chaos.crash_points POINT[:NTH[:ACT]] run fal-adapter --port 0 --env-file FILE
+python -m chaos.crash_points POINT[:NTH[:ACT]] run fal-adapter --port 0 --env-file FILE
 
-The product holds no code for this: a named function is wrapped before its service is imported, and at its NTH passing
-(the first, by default) the process kills itself. ACT is `kill`, `stop` (SIGSTOP) or `block` (the event loop).
-`SEGUE_CRASH_AT` names the point where the command line does not.
+The product contains no code for this: the function is wrapped before its service is imported, and at its NTH call (the
+first, by default) the process kills itself. ACT is `kill`, `stop` (SIGSTOP) or `block` (the event loop).
+`SEGUE_CRASH_AT` names the point if the command line does not.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ BLOCKED_S: Final = 600.0
 
 Coroutine = Callable[..., Awaitable[Any]]
 Act = Callable[..., None]
-"""What is done at the seam; it is given what the seam was called with."""
+"""What is done at the crash point; called with the arguments of the wrapped function."""
 Wrap = Callable[[Coroutine, Act], Coroutine]
 
 
 class NoSuchSeam(Exception):
-    """The product has no such place (any more)."""
+    """The product does not have this function."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One place in the product: `module:name.of.attribute`, and where around it the act comes."""
+    """A function of the product as `module:name.of.attribute`, and when the act is called around it."""
 
     seam: str
     wrap: Wrap
     act: Act | None = None
-    """What happens here, where it is not one of ACTS."""
+    """The act at this point; None for one of ACTS."""
 
 
 def _before(original: Coroutine, act: Act) -> Coroutine:
@@ -95,7 +95,7 @@ def _after_outcome(original: Coroutine, act: Act) -> Coroutine:
     async def apply(transaction: Any, inputs: Any, *rest: Any) -> Any:
         stepped = await original(transaction, inputs, *rest)
         if any(isinstance(input_, SubmitAnswered) for _, input_ in inputs):
-            # What is called after the commit is called before the publisher gets its turn.
+            # Callbacks after the commit run before the publisher does.
             transaction.after_commit(partial(act, transaction))
         return stepped
 
@@ -129,7 +129,7 @@ _PROCESS: Final = "chassis.delivery.consumer:BatchConsumer._process"
 _PERFORM: Final = "adapter_kit.engine.executor:ActionExecutor.perform"
 
 POINTS: Final = {
-    # Of an adapter.
+    # In an adapter.
     "after_intent": Point(_PERFORM, _before_post),
     "after_post": Point(_PERFORM, _after_post),
     "after_outcome_tx": Point("adapter_kit.engine.ledger:apply", _after_outcome),
@@ -137,13 +137,13 @@ POINTS: Final = {
     "leaked_cancellation": Point(
         "adapter_kit.engine.command_handler:CommandHandler.__call__", _before, _leak_cancellation
     ),
-    # Of everything that consumes or has an outbox.
+    # In every service that consumes or has an outbox.
     "before_handler_tx": Point(_HANDLE, _before),
     "after_handler_tx": Point("chassis.delivery.consumer:BatchConsumer._finish", _before),
     "after_publish": Point("chassis.kafka.outbox:Outbox._settle", _before_delete),
     "cancelled_consumer": Point(_PROCESS, _before, _cancel_consumer),
     "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
-    # Of the gateway, and of the log sink.
+    # In the gateway, and in the log sink.
     "before_202": Point("gateway.intake.publisher:Publisher.publish_and_tail", _after),
     "sink_mid_batch": Point("log_sink.store:_merge", _before),
 }
@@ -166,7 +166,7 @@ ACTS: Final[dict[str, Act]] = {"kill": _kill, "stop": _stop, "block": _block}
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to happen where, and at which passing."""
+    """The crash point, the act, and the number of the call."""
 
     name: str
     nth: int
@@ -184,13 +184,13 @@ class Order:
 
 
 def install(order: Order) -> None:
-    """Wrap the order's seam. Raises NoSuchSeam where the product has changed."""
+    """Wrap the function of the order. Raises NoSuchSeam if the product does not have it."""
     owner, attribute = seam(order.name)
     setattr(owner, attribute, POINTS[order.name].wrap(vars(owner)[attribute], _counted(order)))
 
 
 def seam(name: str) -> tuple[Any, str]:
-    """The module or class that has the point's function, and the function's name there. Raises NoSuchSeam."""
+    """The module or class with the point's function, and the function's name in it. Raises NoSuchSeam."""
     module_name, _, path = POINTS[name].seam.partition(":")
     *owners, attribute = path.split(".")
     try:

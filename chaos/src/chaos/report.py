@@ -1,4 +1,4 @@
-"""The report of a run: what was injected, what came of it, and every promise that was broken."""
+"""The report of a run: the injected faults, the results, and all violations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS: Final = {"attempt.submitted": "the run was found, or told of itself", "a
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the report needs to know of a run, beside its results."""
+    """Values of the report that are not part of its results."""
 
     seed: int
     took_s: float
@@ -26,11 +26,11 @@ class Totals:
     faults: Mapping[str, int]
     resolutions: Mapping[str, int]
     overall: Sequence[Violation]
-    """Violations that only show when everything is seen as one."""
+    """Violations that are visible only in the evidence of the whole run."""
 
 
 def report(results: Sequence[Result], evidence: Evidence, totals: Totals) -> str:
-    """All of it, in Markdown."""
+    """The report in Markdown."""
     by_job = group_by_job(evidence)
     rows = [one for one in results if one.name.startswith("row")]
     storms = [one for one in results if one.name.startswith("storm")]
@@ -116,7 +116,7 @@ def _kind(data: Mapping[str, Any]) -> str:
 
 
 def _after_ambiguity(by_job: EvidenceByJob) -> list[str]:
-    """What was said of each attempt right after it had been ambiguous for the last time."""
+    """The event that followed each attempt's last ambiguous state, as text."""
     said = []
     for attempt in (attempt for job in by_job.jobs.values() for attempt in job.attempts.values()):
         types = [event.type for event in attempt.events]

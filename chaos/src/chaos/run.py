@@ -1,4 +1,4 @@
-"""Rows and storms, one after the other on one fleet: inject, heal, drain, wait for quiet, check."""
+"""Runs rows and storms, one after the other on one fleet: inject, restore, drain, wait until idle, check."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from chaos.load.storm import Storm, plan, run_storm
 from chaos.rows.base import Row
 
 FAULTY: Final = 0.15
-"""The share of a storm's requests for which a provider misbehaves on purpose."""
+"""The share of a storm's requests with a request fault."""
 DRAIN_S: Final = 270.0
-"""Longer than a job may take, and its cancelling after that."""
+"""In seconds: longer than a job may take, including its cancellation."""
 SAY_EVERY_S: Final = 5.0
 
 Say = Callable[[str], None]
@@ -34,16 +34,16 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Result:
-    """What came of a row or a storm."""
+    """The result of a row or a storm."""
 
     name: str
     title: str
     expects: str
     replay: str
-    """The arguments that do the same again."""
+    """The arguments that repeat it."""
     seen: list[str] = field(default_factory=list)
     error: str | None = None
-    """Why a row is not clean, beside violations."""
+    """Why a row failed, besides violations."""
     violations: list[Violation] = field(default_factory=list)
     jobs: int = 0
     took_s: float = 0.0
@@ -52,12 +52,12 @@ class Result:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was wrong."""
+        """Whether there was no error and no violation."""
         return self.error is None and not self.violations
 
 
 class Run:
-    """One fleet's history: all that clients were told and all that was injected, in whatever rows and storms."""
+    """The answers, faults and results of all rows and storms on one fleet."""
 
     def __init__(self, fleet: Fleet, audit: Path, say: Say) -> None:
         self.results: list[Result] = []
@@ -67,7 +67,7 @@ class Run:
         self.windows: list[Window] = []
         self.resolutions = ResolutionMetrics(fleet)
         self.evidence = Evidence((), (), (), Tables())
-        """All that is known so far, dead letters that were meant to be left out."""
+        """All evidence so far, without intended dead letters."""
         self._fleet, self._audit, self._say = fleet, audit, say
         self._gatherer = Gatherer(fleet, audit)
         self._expected_dead_letters: list[DeadLetter] = []
@@ -83,7 +83,7 @@ class Run:
             try:
                 async with asyncio.timeout(self._fleet.scale.row_within_s):
                     result.seen = await row.run(self._fleet, load, random.Random(f"{seed} row {row.number}"))
-            except Exception as error:  # noqa: BLE001 - whatever a row raises is its verdict, and the next one runs
+            except Exception as error:  # noqa: BLE001 - any exception is the row's result; the next row runs
                 result.error = f"{type(error).__name__}: {error}"
             await self._recover(load, result)
         window = Window(result.name, began, time.time(), frozenset(map(str, CRASH_KINDS)) | row.explains)
@@ -92,7 +92,7 @@ class Run:
         return result
 
     async def storm(self, seed: int, jobs: int, kills: int, rate: float) -> Result:
-        """One storm from one seed, and check its jobs."""
+        """Run one storm from a seed, and check its jobs."""
         replay = f"--rows none --rounds 1 --seed {seed} --jobs {jobs} --kills {kills} --rate {rate:g}"
         result = Result(f"storm {seed}", f"{jobs} jobs, {kills} kills", "no violation", replay)
         buried = len(self._gatherer.dead_letters)
@@ -116,7 +116,7 @@ class Run:
         return result
 
     async def check_all(self) -> list[Violation]:
-        """What is wrong when the whole run is seen as one, and was not when each row and storm was by itself."""
+        """The violations of the whole run that no single row or storm has."""
         await self._gather()
         known = {(v.kind, v.subject) for one in self.results for v in one.violations}
         return [v for v in check(self.evidence) if (v.kind, v.subject) not in known]
@@ -133,7 +133,7 @@ class Run:
                     await reporting
 
     async def _report_progress(self, load: Load) -> None:
-        """A line every few seconds."""
+        """Print the progress every few seconds."""
         began = time.monotonic()
         while True:
             await asyncio.sleep(SAY_EVERY_S)
@@ -147,12 +147,12 @@ class Run:
             )
 
     async def _reset_providers(self) -> None:
-        """Both providers are well, save for what single requests ask for."""
+        """Remove all provider faults except the request faults."""
         await self._fleet.reset_providers()
         await self._fleet.faults(request_fault_rules())
 
     async def _recover(self, load: Load, result: Result) -> None:
-        """Heal, and wait until all is said and done."""
+        """Restore the system, and wait until it is idle."""
         began = time.monotonic()
         (await self._fleet.sandbox.put("/faults", json=request_fault_rules())).raise_for_status()
         try:

@@ -1,1 +1,1 @@
-"""Whether the promises were kept, judged from the evidence. Pure."""
+"""Checks of the guarantees against the evidence. Pure."""

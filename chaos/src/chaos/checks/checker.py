@@ -1,4 +1,4 @@
-"""Whether Segue kept its promises: a pure judgement over what clients, bills, events and tables say."""
+"""Checks Segue's guarantees against the clients' answers, the bills, the events and the tables. Pure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ KINDS: Final[tuple[Kind, ...]] = ("lost", "paid_twice", "stuck", "phantom", "wro
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken promise, with what shows it."""
+    """One violated guarantee, with the evidence."""
 
     kind: Kind
     subject: str
-    """The job or attempt, or what else it is about."""
+    """The id of the job or attempt, or what else it concerns."""
     evidence: str
     token: str | None = None
 
 
 def check(evidence: Evidence, *, dead_letters: bool = False) -> list[Violation]:
-    """All violations that the evidence shows; `dead_letters` says that some were meant to be."""
+    """All violations in the evidence; dead letters count unless `dead_letters` says that they were intended."""
     by_job = group_by_job(evidence)
     found = [*_run_wide(evidence, by_job, dead_letters=dead_letters)]
     stored = {row["event_id"] for row in evidence.tables.log}
@@ -46,7 +46,7 @@ def check(evidence: Evidence, *, dead_letters: bool = False) -> list[Violation]:
 
 
 def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) -> Iterator[Violation]:
-    """What concerns no one job."""
+    """Violations that do not belong to a single job."""
     for what in evidence.tables.unfinished:
         yield Violation("stuck", "the tables", what)
     for bill in by_job.unattributed:
@@ -126,7 +126,7 @@ def _phantoms(job: JobEvidence) -> Iterator[tuple[str, str]]:
 
 
 def _unmatched_bills(attempt: AttemptEvidence) -> Iterator[str]:
-    """Bills that their attempt does not know, and runs that nobody billed."""
+    """Bills for runs that their attempt does not know, and known runs without a bill."""
     refs = {bill["request_id"] for bill in attempt.bills}
     known = attempt.ledger["provider_ref"] if attempt.ledger is not None else None
     held = attempt.last is not None and attempt.last.data.get("kind") == "ambiguous_submission"
@@ -148,7 +148,7 @@ def _gaps(job: JobEvidence) -> Iterator[tuple[str, str]]:
 
 
 def _version_problem(versions: list[int], row: object) -> str | None:
-    """What is wrong with the versions of one subject's events, and of its row."""
+    """A problem with the versions of one subject's events or of its row; None if there is none."""
     counted = Counter(versions)
     if sorted(counted) != list(range(1, len(counted) + 1)):
         return f"its events have the versions {sorted(counted)}"

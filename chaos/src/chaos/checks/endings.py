@@ -1,4 +1,4 @@
-"""Whether every job ended as all sides say, and for a reason that was there. Pure."""
+"""Checks that all sources agree on how each job ended, and that the injected faults explain each failure. Pure."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from contracts.failures import FAILURES, FailureKind
 ANSWERS: Final[dict[str, frozenset[int | None]]] = {
     "post": frozenset({202, 503, None}),
     "repeat": frozenset({202, 503, None}),
-    # Where the database was away at the first request, only the orchestrator knows that it was another one.
+    # If the database was down at the first request, only the orchestrator can detect that the second one differs.
     "conflict": frozenset({202, 422, 503, None}),
     "cancel": frozenset({200, 202, 409, 503, None}),
     "page": frozenset({200, 503, None}),
     "job": frozenset({200, 404, 503, None}),
     "artifact": frozenset({200, 503, None}),
 }
-"""What a client may be told; a 404 of a job is lost, and judged as that."""
+"""The allowed answers to each call; a 404 for a job counts as lost and is checked there."""
 AFTERMATH_S: Final = 30.0
-"""How long after a fault was mended an attempt may still end by it: the time in which a lost answer is settled."""
+"""How long after a fault an attempt may still fail because of it, in seconds: the time to resolve a lost answer."""
 THROTTLED: Final = 429
 NEVER_SENT: Final = frozenset({"unavailable", "unreachable", "expired"})
 SHORT_DEADLINE_S: Final = 100.0
-"""A deadline shorter than this may pass because of faults; the usual one may not."""
+"""A deadline shorter than this, in seconds, may pass because of faults; the default one may not."""
 STATUSES: Final = {"job.succeeded": "succeeded", "job.failed": "failed", "job.cancelled": "cancelled"}
 
 
 def wrong_endings(job: JobEvidence, windows: Sequence[Window]) -> Iterator[tuple[str, str]]:
-    """What is wrong with how a job and its attempts ended: subject and evidence."""
+    """Problems with how a job and its attempts ended, as pairs of subject and evidence."""
     for answer in job.answers:
         if answer.status not in ANSWERS[answer.call]:
             yield job.job_id, f"{answer.call} was answered {answer.status}: {_brief(answer)}"
@@ -51,7 +51,7 @@ def wrong_endings(job: JobEvidence, windows: Sequence[Window]) -> Iterator[tuple
 
 
 def _changed_end(job: JobEvidence) -> Iterator[str]:
-    """An end is an end, save for one: expired unsent, and then accepted in time when it was asked for again."""
+    """Problems with a changed end. Only one change is allowed: expired before a submit, then accepted at a repeat."""
     ends = [STATUSES[one.type] for one in job.ends]
     revived = [one for one in job.ends[:-1] if not _unsent(one.data)]
     if revived:
@@ -128,7 +128,7 @@ def _failure(job: JobEvidence, windows: Sequence[Window]) -> Iterator[str]:
 
 def _may_expire(job: JobEvidence, words: Sequence[str], windows: Sequence[Window]) -> bool:
     if _unsent(job.ends[-1].data) and any(one.call == "post" and one.status != 202 for one in job.answers):
-        return True  # It came into the log too late, and its client was not told otherwise.
+        return True  # The request reached the log too late, and no client received a 202 before.
     if _unreachable_throughout(job, windows):
         return True
     spec = job.spec.get("fields", {})
@@ -137,7 +137,7 @@ def _may_expire(job: JobEvidence, words: Sequence[str], windows: Sequence[Window
 
 
 def _unreachable_throughout(job: JobEvidence, windows: Sequence[Window]) -> bool:
-    """Whether its providers could not be reached from its request to its deadline, and no POST got to them."""
+    """Whether its providers were unreachable from its request to its deadline, and none received a POST."""
     kinds = {one.end.data.get("kind") for one in job.attempts.values() if one.end is not None}
     if job.deadline_at is None or not job.requested or not kinds <= NEVER_SENT:
         return False
@@ -151,7 +151,7 @@ def _unreachable_throughout(job: JobEvidence, windows: Sequence[Window]) -> bool
 def _unexplained(
     job: JobEvidence, attempt: AttemptEvidence, words: Sequence[str], windows: Sequence[Window]
 ) -> str | None:
-    """What is wrong with why an attempt failed, if something is."""
+    """Why an attempt's failure is not explained by the faults; None if it is, or if there was no failure."""
     end = attempt.end
     if end is None or end.type != "attempt.failed":
         return None
@@ -160,13 +160,13 @@ def _unexplained(
     ended = end.at.timestamp()
     then = [one for one in windows if one.began < ended and one.ended + AFTERMATH_S > began]
     if kind is FailureKind.UNAVAILABLE and all(post["status"] == THROTTLED for post in attempt.posts):
-        return None  # Nothing was asked, or it was put off and not asked again: nothing was paid, and the job goes on.
+        return None  # Nothing was sent, or it was throttled and not sent again: nothing was paid, and the job goes on.
     if kind is FailureKind.UNREACHABLE and not attempt.posts:
-        return None  # True, by the book: no POST came.
+        return None  # Confirmed by the bills: there was no POST.
     if kind is FailureKind.AMBIGUOUS_SUBMISSION and job.deadline_at is not None and end.at >= job.deadline_at:
-        return None  # There was no time left to find out; it is held, and nobody pays again.
+        return None  # No time was left to resolve it; it stays ambiguous, and nothing is paid again.
     if kind is FailureKind.EXPIRED:
-        return None  # The job's own end is judged by its deadline.
+        return None  # The end of the job itself is checked against its deadline.
     if explained(kind, attempt.provider, words, then):
         return None
     blamed = ", ".join([*words, *(one.fault for one in then)]) or "nothing"

@@ -1,4 +1,4 @@
-"""Whether anything was paid twice, or could have been: the promise that all others stand behind. Pure."""
+"""Checks that nothing was paid twice, and that nothing could have been: the most important guarantee. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Final
 from chaos.evidence.by_job import AttemptEvidence, JobEvidence
 
 CLOCK_S: Final = 0.05
-"""By how much two processes on one machine may disagree about what came first, with the writing down between."""
+"""Tolerance for comparing times of two processes on one machine, in seconds, including the delay of writing them."""
 NOT_BILLED: Final = frozenset({"never_accepted", "expired", "unavailable", "unreachable", "rate_limited"})
-"""Kinds by which an attempt says that its provider never took it, unless it says otherwise itself."""
+"""Failure kinds that claim that the provider never accepted the attempt, unless its event says otherwise."""
 
 
 def paid_twice(job: JobEvidence, endings: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """What was paid for twice, or asked for twice without knowing better: subject and evidence."""
+    """What was paid for twice, or submitted again although it could be, as pairs of subject and evidence."""
     attempts = job.in_order()
     for attempt in attempts:
         yield from ((attempt.attempt_id, what) for what in _repeated_posts(attempt))
@@ -41,7 +41,7 @@ def _repeated_posts(attempt: AttemptEvidence) -> Iterator[str]:
 def _overlapping(
     before: AttemptEvidence, after: AttemptEvidence, endings: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """What is wrong with `after` being POSTed when it was, for all that was known of `before` and true of it."""
+    """Why it was wrong to POST `after` at that time, given the state of `before`."""
     if not after.posts:
         return
     at = float(after.posts[0]["at"])
@@ -58,13 +58,13 @@ def _overlapping(
 
 
 def is_ambiguous(post: Mapping[str, Any]) -> bool:
-    """Whether who sent it cannot know from the answer if the provider took it."""
+    """Whether the sender cannot know from the answer if the provider accepted the POST."""
     status = post["status"]
     return status is None or status >= 500 or status < 300
 
 
 def _claimed_unbilled(attempt: AttemptEvidence) -> str | None:
-    """How the attempt ended, if by that it says that it was not accepted."""
+    """The failure kind by which the attempt claims that it was not accepted, as text; None if it does not."""
     last = attempt.last
     if last is None or last.type != "attempt.failed":
         return None
@@ -74,7 +74,7 @@ def _claimed_unbilled(attempt: AttemptEvidence) -> str | None:
 
 
 def _output_unavailable(attempt: AttemptEvidence) -> bool:
-    """Whether what was made and paid for could not be had: only then is it right to buy another."""
+    """Whether a paid output could not be obtained, which is the only reason to pay for another."""
     lost: Sequence[str] = ("output_lost", "output_unusable", "run_timeout", "start_timeout")
     return attempt.end is not None and attempt.end.data.get("kind") in lost
 

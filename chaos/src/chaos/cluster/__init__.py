@@ -1,1 +1,1 @@
-"""What the faults are done to: brokers, services, providers, the network between them, and how much of each."""
+"""The system under test: brokers, services, providers, the network between them, and the scale of the faults."""

@@ -1,4 +1,4 @@
-"""The three brokers under the chaos: each can be killed, frozen and started again on its port with its data."""
+"""The three brokers: each can be killed, frozen, and started again on its port with its data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READY_WITHIN_S = 90.0
 
 
 class Broker:
-    """One broker. Its first process is the launcher's child; those after it are ours."""
+    """One broker. Its first process is a child of the launcher; later ones are children of this process."""
 
     def __init__(self, row: Mapping[str, Any], count: Callable[[str], None]) -> None:
         self.name = f"broker-{row['id']}"
@@ -37,31 +37,31 @@ class Broker:
 
     @property
     def running(self) -> bool:
-        """Whether it has a process."""
+        """Whether its process exists."""
         return self._up and (self._ours is None or self._ours.returncode is None)
 
     async def kill(self) -> None:
-        """SIGKILL it, and wait until it is gone."""
+        """Send SIGKILL, and wait until the process is gone."""
         self._count("SIGKILL broker")
         await self._end(signal.SIGKILL)
 
     async def term(self) -> None:
-        """Ask it to hand its partitions over and to stop; wait until it is gone."""
+        """Send SIGTERM, on which it moves its partition leaders and stops; wait until the process is gone."""
         self._count("SIGTERM broker")
         await self._end(signal.SIGTERM)
 
     def stop(self) -> None:
-        """Freeze it."""
+        """Send SIGSTOP."""
         self._count("SIGSTOP broker")
         os.kill(self.pid, signal.SIGSTOP)
 
     def cont(self) -> None:
-        """Let it go on."""
+        """Send SIGCONT."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
     async def start(self) -> None:
-        """Start it again where it was; harmless while it runs. Does not wait until it is ready."""
+        """Start it again with its port and data; does nothing while it runs. Does not wait until it is ready."""
         if self.running:
             self.cont()
             return
@@ -72,7 +72,7 @@ class Broker:
         self.pid, self._up = self._ours.pid, True
 
     async def close(self) -> None:
-        """End what was started here."""
+        """End the processes that were started here."""
         if self._ours is not None:
             self.cont()
             await self._ours.stop(signal.SIGKILL)
@@ -89,14 +89,14 @@ class Broker:
 
     async def _gone(self) -> None:
         deadline = asyncio.get_running_loop().time() + GONE_WITHIN_S
-        while Path(f"/proc/{self.pid}").exists():  # noqa: ASYNC240 - the launcher reaps it, and tells nobody
+        while Path(f"/proc/{self.pid}").exists():  # noqa: ASYNC240 - the launcher reaps it, and reports nothing
             if asyncio.get_running_loop().time() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
             await asyncio.sleep(0.05)
 
 
 class Brokers:
-    """All of them."""
+    """All brokers."""
 
     def __init__(self, servers: str, members: list[Broker]) -> None:
         self.servers = servers
@@ -112,7 +112,7 @@ class Brokers:
         return len(self.members)
 
     async def known(self) -> int:
-        """How many of them the cluster knows to be up; 0 while it does not answer."""
+        """The number of brokers that the cluster counts as up; 0 while it does not answer."""
         try:
             async with asyncio.timeout(5), admin(self.servers) as client:
                 return len((await client.describe_cluster())["brokers"])
@@ -120,17 +120,17 @@ class Brokers:
             return 0
 
     async def restore(self) -> None:
-        """Start those that are down, and wait until the cluster knows them all. Raises TimeoutError."""
+        """Start the brokers that are down, and wait until the cluster counts all of them. Raises TimeoutError."""
         for one in self.members:
             await one.start()
         async with asyncio.timeout(READY_WITHIN_S):
-            while await self.known() < len(self.members):  # noqa: ASYNC110 - it tells nobody
+            while await self.known() < len(self.members):  # noqa: ASYNC110 - there is no notification
                 await asyncio.sleep(0.2)
 
 
 @asynccontextmanager
 async def brokers_on(count: Callable[[str], None], how_many: int = 3) -> AsyncIterator[Brokers]:
-    """A real Apache Kafka in a folder that goes away; `count` is told of every signal sent to a broker."""
+    """A real Apache Kafka in a temporary folder; `count` is called with every signal sent to a broker."""
     argv = [sys.executable, str(LAUNCHER), "--brokers", str(how_many)]
     async with child(argv, name="kafka", ready=ready_with("brokers"), ready_within_s=180) as launcher:
         members = [Broker(row, count) for row in launcher.ready["brokers"]]

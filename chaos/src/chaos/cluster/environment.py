@@ -1,4 +1,4 @@
-"""What the services stand on beside the brokers: the database, the providers, the catalogue."""
+"""What the services need besides the brokers: the database, the providers, the catalogue."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from segue_cli.stack.components import log_to
 from segue_cli.stack.run import LOOPBACK_HOSTS, SANDBOX_KEYS
 
 RUN_LIMIT_S = 6
-"""How long a run may take. It is part of the time after which silence is evidence, so no grace here may be shorter."""
+"""Time limit of a run in seconds. It is part of the grace before a missing run counts as never accepted."""
 
 
 async def database_on(folder: Path, stack: AsyncExitStack) -> LocalPostgres:
-    """PostgreSQL, empty, for as long as the stack is open."""
+    """An empty PostgreSQL that runs as long as the stack is open."""
     take, close = log_to(folder / "logs" / "postgres.log")
     stack.callback(close)
     return await stack.enter_async_context(postgres(on_line=take))
 
 
 async def providers_on(folder: Path, stack: AsyncExitStack) -> tuple[dict[str, str], str, Path]:
-    """The settings that lead to the sandbox, where it is steered, and its book of bills."""
+    """The settings for the sandbox as provider, the URL of its control API, and the file of its bills."""
     take, close = log_to(folder / "logs" / "sandbox.log")
     stack.callback(close)
     argv = [sys.executable, "-m", "sandbox", "--dir", str(folder / "sandbox")]
@@ -46,7 +46,7 @@ async def providers_on(folder: Path, stack: AsyncExitStack) -> tuple[dict[str, s
 
 
 def catalogue_in(folder: Path) -> Path:
-    """The repository's own, with a short limit on how long any run may take."""
+    """The repository's catalogue, with a short limit on the duration of any run."""
     lines = default_catalogue_path().read_text().splitlines(keepends=True)
     path = folder / "models.yaml"
     limit = f"longest_run_s: {RUN_LIMIT_S}\n"

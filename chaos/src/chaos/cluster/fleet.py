@@ -1,4 +1,4 @@
-"""All of Segue with spares, on three brokers, and a hand on every process of it."""
+"""All services with their replicas on three brokers, and control of each process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segue_cli.local.postgres import LocalPostgres
 from segue_cli.stack.topics import ensure_topics
 
 REPLICAS = {"gateway": 1, "log-sink": 1}
-"""How many of each service run; two where nothing is said."""
+"""The number of replicas of each service; two if not listed."""
 SETTINGS = {
     "MUSIC_PROVIDER": "fal",
     "SEGUE_KAFKA_SESSION_TIMEOUT_S": "6",
@@ -48,7 +48,7 @@ SELECT CASE state WHEN 'open' THEN open_until ELSE probe_until END AS until FROM
 
 
 class Fleet:
-    """Everything that runs; `tally` counts each signal that was sent, by name and target."""
+    """All processes of a run; `tally` counts each signal that was sent, by name and target."""
 
     def __init__(
         self,
@@ -69,32 +69,32 @@ class Fleet:
         self._named: Counter[str] = Counter()
 
     def replicas(self, service: ServiceName) -> list[Replica]:
-        """The replicas of one service, those that are down too."""
+        """The replicas of one service, including those that are down."""
         return [one for one in self.members if one.service == service]
 
     def replica(self, name: str) -> Replica:
-        """The replica of this name, as in `fal-adapter-1`."""
+        """The replica with this name, for example `fal-adapter-1`."""
         return next(one for one in self.members if one.name == name)
 
     def add(self, service: ServiceName) -> Replica:
-        """One replica more; it is not started yet."""
+        """Add a replica; it is not started yet."""
         self._named[service] += 1
         one = Replica(self, service, f"{service}-{self._named[service]}")
         self.members.append(one)
         return one
 
     async def remove(self, replica: Replica) -> None:
-        """One replica fewer: it is told to stop, and is no part of the fleet any more."""
+        """Stop a replica and remove it."""
         await replica.term()
         await replica.close()
         self.members.remove(replica)
 
     async def faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
-        """Add rules by which the providers misbehave, behind those in force."""
+        """Add fault rules for the providers after the active ones."""
         (await self.sandbox.post("/faults", json=list(rules))).raise_for_status()
 
     async def reset_providers(self) -> None:
-        """Have both providers behave, and wait until no gate turns attempts away because they did not."""
+        """Remove all fault rules, and wait until no breaker is open because of them. Raises AssertionError."""
         (await self.sandbox.put("/faults", json=[])).raise_for_status()
         deadline = time.monotonic() + WHOLE_WITHIN_S
         while shut := await self._shut_gates():
@@ -102,7 +102,7 @@ class Fleet:
             await asyncio.sleep(POLL_S)
 
     async def restore(self) -> None:
-        """Bring every broker, the database and every replica back up, and wait until all are ready."""
+        """Start every broker, the database and every replica, and wait until all are ready. Raises AssertionError."""
         await asyncio.gather(self.brokers.restore(), self.postgres.start())
         deadline = time.monotonic() + RESTORED_WITHIN_S
         while unready := await self._unready():
@@ -112,7 +112,7 @@ class Fleet:
 
     @asynccontextmanager
     async def supervised(self) -> AsyncIterator[None]:
-        """Start again whatever ends without being told to, as an orchestrator of containers would."""
+        """Restart every replica that exits without being stopped, as a container orchestrator does."""
 
         async def watch() -> None:
             while True:
@@ -151,7 +151,7 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet_on(folder: Path, settings: Mapping[str, str], scale: Scale = SHORT) -> AsyncIterator[Fleet]:
-    """Run all of it for the length of the block, which begins when every replica is ready."""
+    """Run the whole system for the length of the block, which begins when every replica is ready."""
     (folder / "logs").mkdir(parents=True)
     tally: Counter[str] = Counter()
 

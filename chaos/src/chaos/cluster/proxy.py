@@ -1,4 +1,4 @@
-"""A TCP proxy that does to connections what networks do: delays, holes, resets, halves, cuts, one-way silence."""
+"""A TCP proxy with network faults: delays, black holes, resets, half-closed connections, truncation, lost responses."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LINGER_NONE: Final = struct.pack("ii", 1, 0)
 
 @dataclass(slots=True)
 class ResetTrigger:
-    """Resets one connection, once its client has sent these words, one after the other."""
+    """Resets one connection once its client has sent these byte strings in this order."""
 
     words: tuple[bytes, ...]
     delivered: bool = False
-    """The server gets the last word, and only its answer is lost; else the server never hears it."""
+    """Whether the server receives the last string, so that only its response is lost."""
     fired: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -42,20 +42,20 @@ class _Connection:
 
 
 class Proxy:
-    """Forwards to one address, as well or as badly as its attributes say from one moment to the next."""
+    """Forwards to one address; its attributes select the faults and can change at any time."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self.listens_at = 0
         """The port on loopback."""
         self.latency_s = 0.0
-        """How long each chunk is held, in both directions."""
+        """Delay of each chunk in both directions, in seconds."""
         self.blackhole = False
-        """Take what is sent, and pass nothing on."""
+        """Accept data and forward nothing."""
         self.drop_responses = False
-        """Pass on what clients say, and lose what the server answers."""
+        """Forward the clients' data, and drop the server's responses."""
         self.cut_after: int | None = None
-        """Reset a connection that has carried more bytes than this."""
+        """Reset a connection after this many bytes."""
         self.refuse = False
         """Reset new connections."""
         self.trigger: ResetTrigger | None = None
@@ -63,7 +63,7 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._open)
 
     def reset_all(self) -> None:
@@ -72,12 +72,12 @@ class Proxy:
             connection.reset()
 
     def half_close(self) -> None:
-        """Tell every server that its client has nothing more to say, and go on passing on what it answers."""
+        """Send every server an end of stream, and continue to forward its responses."""
         for connection in self._open:
             connection.server.write_eof()
 
     def heal(self) -> None:
-        """Be a good network again; what is open stays open."""
+        """Remove all faults; open connections stay open."""
         self.latency_s, self.blackhole, self.drop_responses = 0.0, False, False
         self.cut_after, self.refuse, self.trigger = None, False, None
 

@@ -27,7 +27,7 @@ POLL_S = 0.1
 
 
 class Replica:
-    """One process of one service, on a port and with a log of its own, through all its lives."""
+    """One replica of a service, with a port and a log file of its own that stay the same over its restarts."""
 
     def __init__(self, fleet: Fleet, service: ServiceName, name: str) -> None:
         self.service, self.name = service, name
@@ -35,7 +35,7 @@ class Replica:
         self.address = f"http://{LOOPBACK}:{self.port}"
         self.log = fleet.folder / "logs" / f"{name}.log"
         self.wanted = False
-        """Whether it is meant to run: an end that nobody asked for is made good by `Fleet.supervised`."""
+        """Whether it should run; `Fleet.supervised` restarts it if it has exited."""
         self.frozen = False
         self._fleet = fleet
         self._process: Child | None = None
@@ -48,7 +48,7 @@ class Replica:
 
     @property
     def running(self) -> bool:
-        """Whether it has a living process, be it frozen."""
+        """Whether its process exists, also if it is frozen."""
         return self._process is not None and self._process.returncode is None
 
     @property
@@ -58,9 +58,9 @@ class Replica:
         return self._process
 
     async def start(self, crash_at: str | None = None, **settings: str) -> None:
-        """Start it as `segue run` does, with `settings` over the fleet's for this life; does not wait for it.
+        """Start it like `segue run`, with `settings` added to the fleet's for this process only; does not wait.
 
-        With `crash_at` it dies by its own SIGKILL at that point.
+        With `crash_at` it kills itself at that crash point.
         """
         if self.running:
             raise RuntimeError(f"{self.name} runs already")
@@ -83,14 +83,14 @@ class Replica:
         self.wanted, self.frozen = True, False
 
     async def kill(self) -> None:
-        """SIGKILL it, frozen or not, and reap it; harmless when it is gone."""
+        """Send SIGKILL, also if it is frozen, and reap it; does nothing if it is gone."""
         self.wanted = False
         if self.running:
             self._fleet.tally[f"SIGKILL {self.service}"] += 1
             await self._child.stop(signal.SIGKILL)
 
     async def term(self) -> float:
-        """SIGTERM it; returns the seconds that it took to end. It is killed after `DRAIN_S`."""
+        """Send SIGTERM; returns the seconds until it ended. It is killed after `DRAIN_S`."""
         self.wanted = False
         began = time.monotonic()
         if self.running:
@@ -100,29 +100,29 @@ class Replica:
         return time.monotonic() - began
 
     def stop(self) -> None:
-        """SIGSTOP: it holds what it holds, and does nothing."""
+        """Send SIGSTOP: it keeps its leases and connections, and does nothing."""
         self._fleet.tally[f"SIGSTOP {self.service}"] += 1
         self.frozen = True
         self._signal(signal.SIGSTOP)
 
     def cont(self) -> None:
-        """SIGCONT; harmless when it was not stopped or is gone."""
+        """Send SIGCONT; does nothing if it was not stopped or is gone."""
         self.frozen = False
         self._signal(signal.SIGCONT)
 
     async def wait(self) -> int:
-        """Its exit code, once it has ended by itself; minus the signal's number where a signal ended it."""
+        """Wait until it ends by itself; returns its exit code, negative for a signal."""
         code = await self._child.wait()
         self.wanted = False
         return code
 
     @property
     def returncode(self) -> int | None:
-        """How its last life ended; None while it lives."""
+        """The exit code of its last process; None while it runs."""
         return self._child.returncode
 
     async def ready(self) -> None:
-        """Wait until it says that it is ready. Raises AssertionError where it ends first, or takes over a minute."""
+        """Wait until it is ready. Raises AssertionError if it exits before, or after a minute."""
         deadline = time.monotonic() + READY_WITHIN_S
         while not await self.is_ready():
             assert self.running, f"{self.name} ended with {self._child.returncode} before it was ready: see {self.log}"
@@ -130,7 +130,7 @@ class Replica:
             await asyncio.sleep(POLL_S)
 
     async def is_ready(self) -> bool:
-        """Whether it says so now."""
+        """Whether it is ready now."""
         try:
             return (await self._fleet.pages.get(f"{self.address}/readyz")).is_success
         except httpx.HTTPError:

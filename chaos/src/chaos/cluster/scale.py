@@ -1,4 +1,4 @@
-"""How long the rows of the fault matrix go on, and how much is under way in them."""
+"""The duration and size of the faults in the rows of the fault matrix."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from adapter_kit.attempt.model import LEASE_S
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Times are in seconds."""
+    """Durations in seconds, and the number of runs."""
 
     frozen_s: float
-    """How long processes stand still (rows 9 and 10): longer than a lease and than Kafka's session."""
+    """How long processes are frozen (rows 9 and 10): longer than a lease and than Kafka's session."""
     rebalancing_s: float
-    """How long replicas come and go (row 11)."""
+    """How long replicas are added and removed (row 11)."""
     runs: int
-    """How many runs are under way when their adapters die (row 5)."""
+    """The number of runs in progress when their adapters are killed (row 5)."""
     queue_s: float
-    """How long each of them waits at its provider, so that so many are there together."""
+    """How long each of them is queued at its provider, so that all are there at the same time."""
     database_away_s: float
-    """How long PostgreSQL is away (row 19)."""
+    """How long PostgreSQL is down (row 19)."""
     provider_down_s: float
-    """How long a provider is down at least (row 25)."""
+    """The minimum time for which a provider is down (row 25)."""
 
     @property
     def row_within_s(self) -> float:
-        """How long any row may take."""
+        """The time limit of a row, in seconds."""
         return 240 + max(self.frozen_s, self.rebalancing_s, self.database_away_s, self.provider_down_s)
 
 
 SHORT: Final = Scale(
     frozen_s=LEASE_S + 5, rebalancing_s=30, runs=100, queue_s=10, database_away_s=12, provider_down_s=0
 )
-"""Long enough for everything to happen once."""
+"""Long enough for each fault to have its effect once."""
 FULL: Final = Scale(frozen_s=60, rebalancing_s=120, runs=500, queue_s=30, database_away_s=120, provider_down_s=600)
-"""As the matrix has it."""
+"""The values of the fault matrix."""

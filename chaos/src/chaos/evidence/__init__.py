@@ -1,1 +1,1 @@
-"""What is known of a run, from clients, bills, events and tables; read once, and joined by job and attempt."""
+"""The evidence of a run, from clients, bills, events and tables, read once and grouped by job and attempt."""

@@ -1,4 +1,4 @@
-"""The evidence put in order: all that is known of one job, of one attempt, in one place."""
+"""The evidence grouped by job and by attempt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Entry = Mapping[str, Any]
 
 @dataclass(slots=True)
 class AttemptEvidence:
-    """One attempt: what was ordered, what the ledger and the read model say, its events, and its POSTs."""
+    """The evidence of one attempt: the order, its rows in the ledger and the read model, its events, and its POSTs."""
 
     attempt_id: str
     ordered: Entry | None = None
@@ -31,7 +31,7 @@ class AttemptEvidence:
 
     @property
     def n(self) -> int:
-        """Which try it is."""
+        """The number of the attempt within its job."""
         return int(self.attempt_id.rpartition(".")[2])
 
     @property
@@ -41,17 +41,17 @@ class AttemptEvidence:
 
     @property
     def end(self) -> Event | None:
-        """The first event that said that it is over."""
+        """The first event that ends the attempt; None if there is none."""
         return next((one for one in self.events if one.type in _OVER), None)
 
     @property
     def last(self) -> Event | None:
-        """The last event that said that it is over: a late one, where there was one."""
+        """The last event that ends the attempt, which may be a late one; None if there is none."""
         return next((one for one in reversed(self.events) if one.type in _OVER), None)
 
     @property
     def provider(self) -> str:
-        """Where it went, as far as anything says so."""
+        """The provider of the attempt; `?` if nothing names it."""
         known = self.ordered or self.row or next(iter(self.posts), None) or {}
         return str(known.get("provider", "?"))
 
@@ -61,14 +61,14 @@ _OVER: Final = frozenset({"attempt.succeeded", "attempt.failed", "attempt.cancel
 
 @dataclass(slots=True)
 class JobEvidence:
-    """One job."""
+    """The evidence of one job."""
 
     job_id: str
     token: str | None = None
     answers: list[ClientAnswer] = field(default_factory=list)
     requested: list[Event] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    """Of segue.jobs, each version once, in order."""
+    """The events in segue.jobs, each version once, in order."""
     row: Entry | None = None
     decided: Entry | None = None
     artifacts: list[Entry] = field(default_factory=list)
@@ -76,45 +76,45 @@ class JobEvidence:
 
     @property
     def accepted(self) -> bool:
-        """Whether a client was told 202."""
+        """Whether a client received a 202."""
         return any(one.status == 202 and one.call in ("post", "repeat") for one in self.answers)
 
     @property
     def ends(self) -> list[Event]:
-        """What was said of its end, in order."""
+        """The events that end the job, in order."""
         return [one for one in self.events if one.type in ENDS]
 
     @property
     def spec(self) -> Entry:
-        """What its client asked for; empty where nothing was asked."""
+        """The client's request specification; empty if there is none."""
         return next((one.body["spec"] for one in self.answers if "spec" in one.body), {})
 
     @property
     def deadline_at(self) -> datetime | None:
-        """When it has to be over; None where no request says so."""
+        """The deadline of the job; None if no request has one."""
         said = next((one.data["deadline_at"] for one in self.requested if "deadline_at" in one.data), None)
         return None if said is None else datetime.fromisoformat(said)
 
     def in_order(self) -> list[AttemptEvidence]:
-        """Its attempts, the first one first."""
+        """Its attempts in order."""
         return sorted(self.attempts.values(), key=lambda one: one.n)
 
 
 @dataclass(slots=True)
 class EvidenceByJob:
-    """Everything by job, and what belongs to none."""
+    """All evidence by job, and the parts that belong to none."""
 
     jobs: dict[str, JobEvidence]
     unattributed: list[Entry]
-    """Bills without an attempt's name."""
+    """Bills without an attempt id."""
     endings: dict[str, Entry]
-    """How accepted runs ended at the provider, by its id."""
+    """How accepted runs ended at the provider, by request id."""
     tokens: dict[str, set[str]]
-    """The job ids that each token was told."""
+    """The job ids that were returned for each token."""
 
 
 def group_by_job(evidence: Evidence) -> EvidenceByJob:
-    """Put it in order."""
+    """Group the evidence."""
     by_job = EvidenceByJob({}, [], {}, defaultdict(set))
     for entry in evidence.bills:
         if entry["event"] != "post":
@@ -130,7 +130,7 @@ def group_by_job(evidence: Evidence) -> EvidenceByJob:
 
 
 def token_in(texts: object) -> str | None:
-    """The token in a prompt, wherever in a document it stands."""
+    """The token in a prompt, anywhere in a document; None if there is none."""
     return next((found[1] for text in _strings(texts) if (found := _TOKEN.search(text))), None)
 
 
@@ -152,7 +152,7 @@ def _attempt(by_job: EvidenceByJob, attempt_id: str) -> AttemptEvidence:
 
 
 def _add_answers(by_job: EvidenceByJob, answers: Sequence[ClientAnswer]) -> None:
-    # Whoever got no job's id asked for one all the same, and the log may have it.
+    # A client that received no job id may have created a job all the same; its token in the log shows that.
     by_token = {job.token: job.job_id for job in by_job.jobs.values() if job.token}
     for one in answers:
         job_id = one.job_id or by_token.get(one.token)
@@ -164,7 +164,7 @@ def _add_answers(by_job: EvidenceByJob, answers: Sequence[ClientAnswer]) -> None
 
 
 def _add_events(by_job: EvidenceByJob, events: Iterable[Event]) -> None:
-    """Each event once, whatever was published again; the order is that of the versions."""
+    """Add each event once, however often it was published, in the order of versions."""
     seen: set[str] = set()
     for one in sorted(events, key=lambda event: (event.job_id, event.data.get("version") or 0, event.at)):
         if one.event_id in seen:

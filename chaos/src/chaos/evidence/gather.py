@@ -1,4 +1,4 @@
-"""Reads the evidence: topics from their start, the book of bills, the tables; nothing is read twice but the tables."""
+"""Reads the evidence: topics, bills and tables. Topics and bills are read incrementally."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _QUERIES: Final = {
 
 
 class Gatherer:
-    """What was read so far, and how far."""
+    """The evidence read so far, and the positions."""
 
     def __init__(self, fleet: Fleet, folder: Path) -> None:
         self.events: list[Event] = []
@@ -62,7 +62,7 @@ class Gatherer:
         self._bills_read = 0
 
     async def wait_until_idle(self, within_s: float = QUIET_WITHIN_S) -> list[str]:
-        """Wait until nothing is left to do and the log-sink has read all; returns what is left at the deadline."""
+        """Wait until no work is left and the log-sink has read everything; returns what is left at the deadline."""
         deadline = time.monotonic() + within_s
         while True:
             left = await self._left()
@@ -71,7 +71,7 @@ class Gatherer:
             await asyncio.sleep(POLL_EVERY_S)
 
     async def read_all(self, answers: Sequence[ClientAnswer], windows: Sequence[Window]) -> Evidence:
-        """Everything that there is, from the beginning."""
+        """All evidence from the beginning."""
         ends = await self._read_topics()
         self._read_bills()
         tables = await self._tables()
@@ -100,7 +100,7 @@ class Gatherer:
             return {place: end for place, end in (await consumer.end_offsets(places)).items() if end}
 
     async def _read_topics(self) -> dict[TopicPartition, int]:
-        """Read what is new; returns where each partition ends, those of the dead letters left out."""
+        """Read new records; returns the end of each partition, except those of the dead letters."""
         places = [TopicPartition(topic.name, n) for topic in (*READ, DEAD_LETTERS) for n in range(PARTITIONS)]
         async with AIOKafkaConsumer(
             bootstrap_servers=self._fleet.brokers.servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
@@ -147,7 +147,7 @@ class Gatherer:
 
 
 def evidence_of_load(everything: Evidence, name: str, answers: Sequence[ClientAnswer]) -> Evidence:
-    """Only what concerns the jobs of one load, whose tokens begin with its name."""
+    """The evidence of the jobs of one load, whose tokens begin with its name."""
     jobs = {one.job_id for one in answers if one.job_id is not None}
     jobs |= {one.job_id for one in everything.events if (token_in(one.data.get("input")) or "").startswith(f"{name}-")}
 
@@ -180,11 +180,11 @@ def evidence_of_load(everything: Evidence, name: str, answers: Sequence[ClientAn
 
 
 def event_of(record: ConsumerRecord[bytes, bytes]) -> Event | None:
-    """The event in a record; None for what is no message of ours."""
+    """The event in a record; None if it is not a message of Segue."""
     try:
         said = decode(record.headers, record.value)
     except Undecodable:
-        return None  # The dead letters will tell.
+        return None  # The dead letters show it.
     if not isinstance(said, Envelope):
         return None
     message = said.message

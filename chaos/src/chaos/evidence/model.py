@@ -1,4 +1,4 @@
-"""What is known of a run from four sides: what clients were told, what was billed, what events and tables say."""
+"""The evidence of a run from four sources: clients' answers, bills, events and tables."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ CallKind = Literal["post", "repeat", "conflict", "cancel", "page", "job", "artif
 
 @dataclass(frozen=True, slots=True)
 class ClientAnswer:
-    """One answer that a client got, or None for one that never came."""
+    """One answer to a client; its status is None if no answer arrived."""
 
     at: float
-    """Seconds of the epoch."""
+    """Unix time in seconds."""
     token: str
     call: CallKind
     status: int | None
     job_id: str | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
-    """Of `post`: what was asked for, beside the answer; of `artifact`: what was received, measured."""
+    """For `post`, the request and the answer; for `artifact`, size and digest of the received file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Event:
     partition: int
     offset: int
     type: str
-    """In short: `attempt.failed`."""
+    """The short type, for example `attempt.failed`."""
     event_id: str
     job_id: str
     at: datetime
@@ -40,14 +40,14 @@ class Event:
 
     @property
     def attempt_id(self) -> str | None:
-        """The attempt it is about, if it is about one."""
+        """The id of its attempt; None if it has none."""
         found = self.data.get("attempt_id") if self.type.startswith("attempt.") else None
         return None if found is None else str(found)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter: who buried what, and why."""
+    """One dead letter: the service that published it, the source record's topic and key, and the error."""
 
     service: str
     topic: str
@@ -63,35 +63,35 @@ class Tables:
     attempts: Sequence[Mapping[str, Any]] = ()
     artifacts: Sequence[Mapping[str, Any]] = ()
     log: Sequence[Mapping[str, Any]] = ()
-    """Of the job log: event_id, type, job_id, attempt_id."""
+    """The job log: event_id, type, job_id, attempt_id."""
     ledger: Sequence[Mapping[str, Any]] = ()
-    """Both adapters' own: provider, attempt_id, job_id, state, version, provider_ref."""
+    """Both adapters' ledgers: provider, attempt_id, job_id, state, version, provider_ref."""
     ordered: Sequence[Mapping[str, Any]] = ()
-    """What the orchestrator ordered: attempt_id, job_id, provider, live."""
+    """The orchestrator's attempts: attempt_id, job_id, provider, live."""
     decided: Sequence[Mapping[str, Any]] = ()
     """The orchestrator's jobs: job_id, state, version."""
     unfinished: Sequence[str] = ()
-    """What is left to do although all is quiet, in words."""
+    """Unfinished work although the system is idle, as text."""
     next_offsets: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    """How far the log-sink has read each partition."""
+    """The log-sink's next offset in each partition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time in which something was wrong, and with what. Times are seconds of the epoch."""
+    """A period in which a fault was active, and which one. Times are Unix times in seconds."""
 
     fault: str
     began: float
     ended: float
     explains: frozenset[str] = frozenset()
-    """The failure kinds that follow from it."""
+    """The failure kinds that the fault explains."""
     provider: str | None = None
-    """Whom it concerned; None: both."""
+    """The affected provider; None for both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All of it. `bills` are the entries of the book as the sandbox writes them."""
+    """All evidence. `bills` are the entries as the sandbox writes them."""
 
     answers: Sequence[ClientAnswer]
     bills: Sequence[Mapping[str, Any]]

@@ -1,4 +1,4 @@
-"""By which rung of the ladder ambiguous submits were settled, as the adapters count it while they live."""
+"""How ambiguous submits were resolved, from the adapters' metrics."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COUNTED: Final = "segue_ambiguous_resolved_total"
 
 
 class ResolutionMetrics:
-    """The last that each process was heard to say; what one counted between that and its death is not known."""
+    """The last metrics of each process; what it counts between the last scrape and its death is lost."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._last: dict[tuple[int, str], float] = {}
 
     async def scrape(self) -> None:
-        """Ask every adapter that answers."""
+        """Read the metrics of every adapter that answers."""
         members = [one for one in self._fleet.members if one.service in ADAPTERS and one.running and not one.frozen]
         pages = await asyncio.gather(*(self._page(one.address) for one in members))
         for one, page in zip(members, pages, strict=True):
@@ -34,7 +34,7 @@ class ResolutionMetrics:
                         self._last[one.pid, labels] = sample.value
 
     def total(self) -> Counter[str]:
-        """How many by provider, rung and verdict."""
+        """The number of resolutions by provider, rung and verdict."""
         total: Counter[str] = Counter()
         for (_, labels), value in self._last.items():
             total[labels] += int(value)

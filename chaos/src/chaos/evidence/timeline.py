@@ -1,4 +1,4 @@
-"""Follows jobs from the request to the bill: `python -m chaos.evidence.timeline TOKEN|JOB…`, or `--random 20`."""
+"""Prints jobs from request to bill: `python -m chaos.evidence.timeline TOKEN|JOB…`, or `--random 20`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SHOWN: Final = (
 
 
 def entries(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file with one on each line; none where there is no such file."""
+    """The objects of a JSON-lines file; empty if there is no such file."""
     if path.exists():
         with path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)
 
 
 def read_timelines(folder: Path) -> tuple[dict[str, list[Line]], dict[str, str]]:
-    """By job: what happened, each thing once; and which job each token became."""
+    """The timeline of each job, without duplicates, and the job of each token."""
     lines: dict[str, set[Line]] = defaultdict(set)
     jobs: dict[str, str] = {}
     for answer in entries(folder / "client.jsonl"):

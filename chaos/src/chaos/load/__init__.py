@@ -1,1 +1,1 @@
-"""Clients that behave well, what they ask for, and the storms that are drawn from a seed."""
+"""Well-behaved clients, their requests, and the storms that are drawn from a seed."""

@@ -1,4 +1,4 @@
-"""Clients that behave well: they ask again with the same key, follow their jobs, and write down every answer."""
+"""Well-behaved clients: they retry with the same key, poll their jobs, and record every answer."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ MOST_OPEN: Final = 150
 
 @dataclass(slots=True)
 class Request:
-    """One wish of one client, and how far it has come."""
+    """One request of one client, and its state."""
 
     token: str
     spec: RequestSpec
     asked_at: float = field(default_factory=time.time)
     job_id: str | None = None
-    """Set by the first 202."""
+    """The id in the first 202."""
     ended: str | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with `ended`."""
 
 
 class Load:
-    """Requests of many kinds, each with a token of its own in its prompt: `[{name}-0001]`.
+    """Clients that send requests, each with its own token in the prompt: `[{name}-0001]`.
 
-    `faulty` is the share whose prompts carry a word that makes a provider misbehave.
+    `faulty` is the share of requests with a fault word in the prompt, which makes a provider misbehave.
     """
 
     def __init__(self, fleet: Fleet, name: str, rng: random.Random, folder: Path, *, faulty: float = 0.0) -> None:
@@ -70,13 +70,13 @@ class Load:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._file.close()
 
-    # Asking.
+    # Sending requests.
 
     @asynccontextmanager
     async def running(self, rate: float, most: int | None = None, open_at_most: int = MOST_OPEN) -> AsyncIterator[None]:
-        """Ask at `rate` a second, at random times, for the length of the block, and no more than `most` times.
+        """Send requests at `rate` per second, at random times, at most `most` of them, for the length of the block.
 
-        While `open_at_most` jobs are open, nothing is asked: no machine is to be too slow for it.
+        While `open_at_most` jobs are open, none is sent, so that a slow machine is not overloaded.
         """
         sending = asyncio.create_task(self._send_requests(rate, most, open_at_most))
         try:
@@ -86,15 +86,15 @@ class Load:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def wait_for_requests(self, count: int) -> None:
-        """Wait until so many requests were made."""
-        while len(self.requests) < count:  # noqa: ASYNC110 - what is waited for is a count
+        """Wait until `count` requests were sent."""
+        while len(self.requests) < count:  # noqa: ASYNC110 - it waits for a count
             await asyncio.sleep(0.1)
 
     async def submit(self, words: str = "a warm pad", *, faults: tuple[str, ...] = (), **fields: Any) -> Request:
-        """Ask for one track of this description until it is accepted; `fields` go into the body as they are.
+        """Send one request with this prompt until it is accepted; `fields` are added to the body.
 
-        `faults` are names of per-request faults, which stand in the prompt as well. Raises TimeoutError where that
-        takes longer than `ACCEPTED_WITHIN_S`.
+        `faults` are names of request faults, which are added to the prompt. Raises TimeoutError after
+        `ACCEPTED_WITHIN_S`.
         """
         request = self._new(RequestSpec(words, fields, faults))
         await self._accepted(request)
@@ -103,7 +103,7 @@ class Load:
         return request
 
     async def ended(self, request: Request, within_s: float = 120) -> dict[str, Any]:
-        """The job of a request, once it is over. Raises TimeoutError."""
+        """The job of a request, once it has ended. Raises TimeoutError."""
         async with asyncio.timeout(within_s):
             await request.over.wait()
             while True:
@@ -112,26 +112,26 @@ class Load:
                 await asyncio.sleep(0.2)
 
     async def job(self, request: Request) -> dict[str, Any]:
-        """The job as the API tells it now; empty where it does not."""
+        """The job as the API returns it now; empty if it does not."""
         answer = await self._call(request, "job", "GET", f"/api/jobs/{request.job_id}")
         return {} if answer is None or answer.status_code != 200 else dict(answer.json())
 
-    # Waiting.
+    # Waiting for results.
 
     @property
     def open(self) -> list[Request]:
-        """Requests that were accepted and have not ended, or are not accepted yet."""
+        """The requests that have not ended, including those not accepted yet."""
         return [one for one in self.requests if one.ended is None]
 
     async def drain(self, deadline_s: float) -> list[Request]:
-        """Wait until all requests are answered and all jobs are over; returns those that are not by the deadline."""
+        """Wait until all requests are answered and all jobs have ended; returns those open at the deadline."""
         deadline = time.monotonic() + deadline_s
-        while (self._tasks or self._unended()) and time.monotonic() < deadline:  # noqa: ASYNC110 - of many, the last
+        while (self._tasks or self._unended()) and time.monotonic() < deadline:  # noqa: ASYNC110 - of many
             await asyncio.sleep(0.2)
         return self._unended()
 
     async def verify(self) -> None:
-        """Look each job up once more, and fetch what it made: the last word that clients are given."""
+        """Read each job once more, and download its artifacts."""
         waiting = [one for one in self.requests if one.job_id is not None]
 
         async def work() -> None:
@@ -141,7 +141,7 @@ class Load:
         await asyncio.gather(*(work() for _ in range(VERIFIERS)))
         self._file.flush()
 
-    # How.
+    # Internals.
 
     def _unended(self) -> list[Request]:
         return [one for one in self.requests if one.job_id is not None and one.ended is None]
@@ -153,15 +153,15 @@ class Load:
 
     async def _send_requests(self, rate: float, most: int | None, open_at_most: int) -> None:
         while most is None or len(self.requests) < most:
-            while len(self.open) >= open_at_most:  # noqa: ASYNC110 - a count again
+            while len(self.open) >= open_at_most:  # noqa: ASYNC110 - it waits for a count
                 await asyncio.sleep(0.1)
-            # All dice are thrown here, in order, so that the same seed asks for the same whatever else happens.
+            # All random draws are made here, in a fixed order, so that a seed always gives the same requests.
             what = draw_request(self._rng, self._faulty)
             self._spawn(self._run_client(self._new(what), random.Random(self._rng.random())))
             await asyncio.sleep(self._rng.expovariate(rate))
 
     async def _run_client(self, request: Request, rng: random.Random) -> None:
-        """What one client does, once its request is made: insist, perhaps repeat itself, perhaps change its mind."""
+        """One client: submits until accepted, then repeats, contradicts or cancels its request if the spec says so."""
         await self._accepted(request)
         if request.job_id is None:
             return
@@ -227,7 +227,7 @@ class Load:
         task.add_done_callback(self._tasks.discard)
 
     async def _poll_jobs(self) -> None:
-        """Read the list of jobs, the newest first, as far as there are jobs that have not ended."""
+        """Read the list of jobs, newest first, until all open jobs are found."""
         while True:
             await asyncio.sleep(POLL_EVERY_S)
             unended = {str(one.job_id): one for one in self._unended()}
@@ -240,7 +240,7 @@ class Load:
                 if not unended or cursor is None:
                     break
             else:
-                # What is older than these pages is asked for by its id.
+                # Older jobs are read by id.
                 for request in unended.values():
                     self._note_status(request, await self.job(request), None)
 

@@ -1,4 +1,4 @@
-"""The faults that providers are given, as data: what each does, and which failure kinds it can explain."""
+"""The faults of providers as data: the rules of each, and the failure kinds that it explains."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NO_MEDIA: Final = {"status": 500, "error": "nothing came of it", "error_type": 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What one provider does wrong, request by request or for a while."""
+    """A fault of a provider, for single requests or for a period."""
 
     rules: Sequence[Mapping[str, Any]]
-    """The sandbox's, without provider and prompt."""
+    """Rules of the sandbox, without provider and prompt."""
     explains: frozenset[Kind] = frozenset()
-    """How an attempt may end because of it; empty: it has to end well all the same."""
+    """How an attempt may fail because of it; if empty, the attempt has to succeed all the same."""
     only: str | None = None
-    """The one provider that it makes sense for."""
+    """The only provider that it applies to; None for both."""
 
 
 def _submit(*explains: Kind, only: str | None = None, times: int | None = None, **action: Any) -> Fault:
@@ -31,36 +31,36 @@ def _submit(*explains: Kind, only: str | None = None, times: int | None = None, 
 
 
 REQUEST_FAULTS: Final[dict[str, Fault]] = {
-    # The provider has the run, and its answer is lost.
+    # The provider accepts the run, and its answer is lost.
     "accept-drop": _submit(accept_then="drop"),
     "accept-hang": _submit(accept_then="hang"),
     "accept-502": _submit(accept_then="502"),
     "accept-garbled": _submit(accept_then="malformed_json"),
     "accept-slowly": _submit(delay_s=4),
-    # It does not have the run, and says nothing that could be relied on.
+    # The provider does not accept the run, and its answer does not prove that.
     "refuse-drop": _submit(Kind.NEVER_ACCEPTED, refuse="drop"),
     "refuse-hang": _submit(Kind.NEVER_ACCEPTED, refuse="hang"),
     "refuse-500": _submit(Kind.NEVER_ACCEPTED, Kind.PROVIDER_ERROR, refuse="nginx_502"),
-    # It says no.
+    # The provider refuses.
     "refuse-policy": _submit(Kind.CONTENT_POLICY, refuse="content_policy"),
     "refuse-input": _submit(Kind.INVALID_INPUT, refuse="validation"),
-    # The run ends badly.
+    # The run fails.
     "no-media": _submit(Kind.MODEL_ERROR, only="fal", fail=_NO_MEDIA),
     "out-of-memory": _submit(Kind.MODEL_ERROR, only="replicate", fail="out_of_memory"),
     "stuck-queue": _submit(Kind.START_TIMEOUT, stuck_queue=True),
-    # What fal's run would last longer than its route declares is the one case in which its silence is no evidence.
+    # A fal run that may last longer than its route declares is the one case in which its absence is no proof.
     "run-too-long": _submit(Kind.RUN_TIMEOUT, only="fal", run_s=9),
-    # Replicate itself ends it at the time that it was told, and does not say that this was why.
+    # Replicate itself ends it at the given deadline, and does not report that as the reason.
     "never-finish": _submit(Kind.RUN_TIMEOUT, Kind.CANCELLED_BY_PROVIDER, only="replicate", never_finish=True),
-    # Heard of only after the time that it was given, it may as well have been that which ended it.
+    # If it is noticed only after the deadline, the deadline may have been the reason.
     "aborted": _submit(Kind.CANCELLED_BY_PROVIDER, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, end_as="aborted"),
     "files-gone": _submit(Kind.OUTPUT_LOST, files="gone"),
     "files-html": _submit(Kind.OUTPUT_UNUSABLE, files="html"),
     "files-broken": _submit(Kind.OUTPUT_LOST, Kind.OUTPUT_UNUSABLE, files="broken"),
-    # It is asked for up to the end of the fetching window; with times as short as here, they may pass first.
+    # The result is requested until the fetching window ends; with the short times here, other limits may come first.
     "result-404": _submit(Kind.OUTPUT_LOST, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, result_404=True),
     "cancel-ignored": _submit(cancel="ignored"),
-    # Its callbacks are wrong.
+    # Its callbacks are faulty.
     **{f"webhook-{how}": _submit(webhook=[how]) for how in ("never", "late", "duplicate", "forged", "stale", "null")},
     "webhook-oversize": _submit(webhook=["oversize"]),
 }
@@ -81,18 +81,18 @@ TIMED_FAULTS: Final[dict[str, Fault]] = {
     "no-webhooks": _submit(webhook=["never"]),
 }
 PERSISTENT_FAULTS: Final = frozenset({"files-broken", "files-gone", "files-html", "result-404"})
-"""Those that are put up with for as long as the job may take, since nothing is lost as long as there is hope."""
+"""Faults that are retried for as long as the job may take, since the output may still become available."""
 CRASH_KINDS: Final = frozenset({Kind.NEVER_ACCEPTED})
-"""A process that dies between intent and POST leaves an attempt that was never accepted; nothing else is excused."""
+"""Failure kinds that a killed process explains: it may die between recording the intent and the POST."""
 
 
 def timed_fault_rules(active: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The rules for what is wrong with each provider now, by the fault's name."""
+    """The rules of the active fault of each provider, by its name."""
     return [{"provider": one, **rule} for one, name in active.items() for rule in TIMED_FAULTS[name].rules]
 
 
 def request_fault_rules() -> list[dict[str, Any]]:
-    """The rules by which a word in the prompt makes any provider, or the one that it is meant for, misbehave."""
+    """The rules that a fault word in the prompt activates, for any provider or the only one it applies to."""
     return [
         {"prompt_contains": f"<{name}>", **rule} | ({"provider": fault.only} if fault.only else {})
         for name, fault in REQUEST_FAULTS.items()
@@ -101,7 +101,7 @@ def request_fault_rules() -> list[dict[str, Any]]:
 
 
 def explained(kind: Kind, provider: str, words: Sequence[str], windows: Sequence[Window]) -> bool:
-    """Whether a failure of this kind follows from the words in a prompt, or from what was wrong at that time."""
+    """Whether the fault words of a prompt, or a fault active at that time, explain a failure of this kind."""
     if any(REQUEST_FAULTS[word].only in (None, provider) and kind in REQUEST_FAULTS[word].explains for word in words):
         return True
     return any(one.provider in (None, provider) and kind in one.explains for one in windows)

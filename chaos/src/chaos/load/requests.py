@@ -1,4 +1,4 @@
-"""What clients ask for, and the words in a prompt by which a provider misbehaves for that one request."""
+"""The requests of clients, and the fault words in a prompt that make a provider misbehave for that request."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ DEADLINES_S: Final[tuple[tuple[float | None, float], ...]] = ((None, 9), (90, 1)
 
 @dataclass(frozen=True, slots=True)
 class RequestSpec:
-    """One request as its client means it."""
+    """What one client requests, and what it does afterwards."""
 
     words: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
-    """The names of per-request faults, which stand in the prompt as well."""
+    """The names of request faults, which are added to the prompt."""
     repeated: bool = False
     contradicted: bool = False
-    """Asked again with the same key for something else."""
+    """Sent again with the same key and a different body."""
     cancelled: bool = False
 
     def body(self, token: str) -> dict[str, Any]:
-        """What is POSTed. The token stands wherever a provider's own prompt may be made from."""
+        """The body of the POST. The token is in every field that a provider's prompt may be made from."""
         words = " ".join([self.words, f"[{token}]", *(f"<{fault}>" for fault in self.faults)])
         body = {"duration_s": 2, "has_vocals": False, "style_strength": 0.5, **self.fields, "prompt": words}
         if "lyrics" in body:
@@ -53,7 +53,7 @@ class RequestSpec:
 
 
 def draw_request(rng: random.Random, faulty: float) -> RequestSpec:
-    """Draw one."""
+    """Draw a random request."""
     fields = dict(_one_of(rng, KINDS))
     if (providers := _one_of(rng, ORDERS)) is not None:
         fields["providers"] = providers

@@ -1,4 +1,4 @@
-"""A seeded storm: what is killed, frozen, starved and lied to, and when, drawn before it begins."""
+"""A storm: kills, freezes and provider faults at random times, drawn from a seed before it begins."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ RECOVERED_WITHIN_S: Final = 60.0
 LEAST_PAUSE_S: Final = 0.2
 KILLS_PER_BROKER_KILL: Final = 12
 KILLS_PER_DATABASE_CRASH: Final = 12
-"""One in so many kills hits a broker, and one in so many Postgres."""
+"""One in this many kills hits a broker, and one in as many PostgreSQL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """One thing that is done to the system."""
+    """One fault that is injected."""
 
     after: int
-    """How many requests were made before it: a slower machine has the same storm, only longer."""
+    """The number of requests before it: on a slower machine the same storm takes longer."""
     how: How
     target: str
     for_s: float
-    """How long it is down, frozen or unwell."""
+    """The duration of the fault, in seconds."""
 
     def __str__(self) -> str:
         return f"after {self.after:5}  {self.how:8}  {self.target}  for {self.for_s:.1f} s"
 
 
 def plan(rng: random.Random, kills: int, jobs: int) -> list[Injection]:
-    """What happens in a storm of so many kills and requests, in order."""
+    """The injections of a storm with so many kills and requests, in order."""
     brokers, crashes = kills // KILLS_PER_BROKER_KILL, kills // KILLS_PER_DATABASE_CRASH
     injections: list[Injection] = []
 
@@ -72,13 +72,13 @@ def plan(rng: random.Random, kills: int, jobs: int) -> list[Injection]:
 
 @dataclass(slots=True)
 class Storm:
-    """A plan while it is carried out, and what came of it."""
+    """The injections while they are carried out, and their results."""
 
     fleet: Fleet
     injections: list[Injection]
     windows: list[Window] = field(default_factory=list)
     recoveries: list[tuple[float, str]] = field(default_factory=list)
-    """Seconds from a kill until the same replica was ready again, and which."""
+    """Seconds from a fault until the process was ready again, and its name."""
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     _active: dict[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Storm:
     _postgres: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, load: Load) -> None:
-        """Carry out all acts, each at its time, and wait until the last of them is made good."""
+        """Carry out all injections at their times, and wait until the last one has ended."""
         async with asyncio.TaskGroup() as tasks:
             for injection in self.injections:
                 await load.wait_for_requests(injection.after)
@@ -113,7 +113,7 @@ class Storm:
         self.windows.append(Window(f"{injection.how} {injection.target}", began, time.time(), named, provider))
 
     async def _running_replica(self, injection: Injection) -> Replica:
-        """A replica of the service that runs and is left alone so far, as soon as there is one."""
+        """A running replica of the service without another fault; waits until there is one."""
         while True:
             members = [one for one in self.fleet.members if one.service == injection.target]
             fit = [one for one in members if one.running and one.wanted and not one.frozen]
@@ -181,7 +181,7 @@ class Storm:
 
 
 async def run_storm(storm: Storm, load: Load, rate: float, jobs: int) -> None:
-    """Ask for so many jobs in a storm, and wait until both are over."""
+    """Send `jobs` requests during a storm, and wait until both have ended."""
     running = asyncio.create_task(storm.run(load))
     try:
         async with load.running(rate, jobs):

@@ -1,1 +1,1 @@
-"""The fault matrix: a module for each kind of fault, and the probes that rows share."""
+"""The fault matrix: one module for each kind of fault, and the probes that rows share."""

@@ -1,4 +1,4 @@
-"""The attempts of whose submit nobody knew, and what has become of them."""
+"""Attempts with an ambiguous submit, and how they were resolved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from contracts.messages.attempts import AttemptAmbiguous
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """An attempt of whose submit nobody knew, and what has become of it."""
+    """An attempt with an ambiguous submit, and its current state."""
 
     attempt_id: str
     state: str
@@ -27,7 +27,7 @@ class Ambiguous:
 
     @property
     def never_sent(self) -> bool:
-        """Whether its provider never had it."""
+        """Whether its provider received no POST."""
         return self.posts == 0
 
 
@@ -49,9 +49,9 @@ async def resolved(
     providers: Iterable[str] = PROVIDERS,
     within_s: float = 55,
 ) -> list[Ambiguous]:
-    """The attempts that became ambiguous since then, once there are enough of them and each is resolved.
+    """The attempts that became ambiguous since then, once `enough` of them exist and all are resolved.
 
-    Raises AssertionError if one was sent twice, is bound to a run that is not its own, or died without being certain.
+    Raises AssertionError if one was sent twice, is bound to another attempt's run, or failed without proof.
     """
 
     result: list[Ambiguous] = []
@@ -76,7 +76,7 @@ async def resolved(
 
 
 async def all_bound(fleet: Fleet, bill_log: BillLog, within_s: float = 55) -> tuple[int, int]:
-    """How many attempts were POSTed, and how many runs accepted, once each such run is bound to its attempt."""
+    """The number of POSTed attempts and of accepted runs, once each run is bound to its attempt."""
 
     taken: dict[str, str] = {}
 
@@ -96,7 +96,7 @@ def _ambiguous(row: asyncpg.Record, bill_log: BillLog) -> Ambiguous:
 
 
 def describe(found: Iterable[Ambiguous]) -> str:
-    """What became of them, counted."""
+    """The number of attempts by how they were resolved, as text."""
     every = list(found)
     bound = sum(one.ref is not None for one in every)
     never = [one for one in every if one.kind == "never_accepted"]

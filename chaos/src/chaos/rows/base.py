@@ -1,4 +1,4 @@
-"""What a row of the fault matrix is to the program that runs it."""
+"""The definition of a row of the fault matrix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chaos.load.clients import Load
 
 RATE = 6.0
-"""Requests a second while a row runs."""
+"""Requests per second while a row runs."""
 TWICE = """
 SELECT count(*) FROM (
     SELECT event_id FROM log_sink.events WHERE stored_at >= $1 GROUP BY event_id HAVING count(*) > 1
@@ -28,10 +28,11 @@ SELECT count(*) FROM (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fault, how it is injected, and what must be seen.
+    """One fault, how it is injected, and the expected result.
 
-    `run` returns what was seen, in words, and raises AssertionError where that is not what is expected. It may leave
-    faults and dead replicas behind: who runs it heals, waits for quiet, and checks every job of the row afterwards.
+    `run` returns its observations as text, and raises AssertionError if they differ from the expectation. It may leave
+    faults and dead replicas behind: the caller restores the system, waits until it is idle, and checks every job of the
+    row.
     """
 
     number: int
@@ -39,6 +40,6 @@ class Row:
     expects: str
     run: Callable[[Fleet, Load, random.Random], Awaitable[list[str]]]
     dead_letters: bool = False
-    """Whether the row buries messages on purpose, so that dead letters are no violation."""
+    """Whether the row produces dead letters on purpose, so that they are no violation."""
     explains: frozenset[str] = frozenset()
-    """Failure kinds that attempts may end by because of what the row injects, beside `never_accepted`."""
+    """Failure kinds that the row's fault explains, besides `never_accepted`."""

@@ -1,4 +1,4 @@
-"""Rows 18 and 32: groups lose their offsets, and consumers their minds."""
+"""Rows 18 and 32: consumer groups lose their offsets; consumers block or lose their tasks."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def _lost_minds(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
 
 
 async def _exits(replica: Replica, point: str) -> float:
-    """Start a replica with a misbehaviour; the seconds from that to the end that its watchdog made."""
+    """Start a replica with a faulty consumer; returns the seconds until its watchdog ended it."""
     await replica.kill()
     begun_at = replica.log.stat().st_size
     await replica.start(point)

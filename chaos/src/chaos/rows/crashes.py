@@ -1,4 +1,4 @@
-"""Rows 1 to 8: processes die at the worst moment, or are told to stop, while clients go on asking."""
+"""Rows 1 to 8: processes are killed at critical points, or stopped, under load."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def _gateway(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     async with load.running(RATE):
         for _ in range(kills):
             burst = [asyncio.create_task(load.submit("amid a kill")) for _ in range(6)]
-            # Not waiting for anything: the kill is to come at some moment of these POSTs, whichever.
+            # A random time, so that the kill hits any moment of these POSTs.
             await asyncio.sleep(rng.uniform(0, 0.05))
             await gateway.kill()
             await gateway.start()
@@ -104,7 +104,7 @@ async def _after_post(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
     began, bill_log = await now(fleet), BillLog(fleet)
     adapters = [fleet.replica("fal-adapter-1"), fleet.replica("replicate-adapter-1")]
     counts = await MetricDeltas.of(fleet, "fal-adapter", "replicate-adapter")
-    # fal calls back before anybody misses the answer; of what Replicate took, only its listing tells.
+    # fal's callback arrives before the submit counts as lost; what Replicate accepted is found only in its list.
     await fleet.faults([{"provider": "replicate", "action": {"webhook": ["never"]}}])
     async with load.running(RATE):
         await asyncio.gather(*(crashed(one, f"after_post:{rng.randint(1, 3)}") for one in adapters))
@@ -120,7 +120,7 @@ async def _after_post(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
 
 async def _while_running(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     adapters, queue_s = [one for service in ADAPTERS for one in fleet.replicas(service)], fleet.scale.queue_s
-    # Most of its time a run waits at its provider: it may not take longer than the catalogue of the chaos says.
+    # A run spends most of its time in the queue: the chaos catalogue limits its run time.
     long = {"queue_s": queue_s, "run_s": 5, "webhook": ["never"]}
     start_s, grace_s = queue_s * 2, queue_s * 2 + 30
     patient = {"SEGUE_START_DEADLINE_S": f"{start_s:g}", "SEGUE_SUBMIT_GRACE_S": f"{grace_s:g}"}
@@ -130,10 +130,10 @@ async def _while_running(fleet: Fleet, load: Load, rng: random.Random) -> list[s
         await asyncio.gather(*(one.start(**patient) for one in adapters))
         await asyncio.gather(*(one.ready() for one in adapters))
         seen = await _killed_with_runs(fleet, load, rng)
-        # Submits that were lost with their posters take the grace, and then another provider's time.
+        # Submits that were lost with their adapter take the grace, and then another provider's run.
         assert not (left := await load.drain(2 * grace_s)), left
     finally:
-        # Whoever heals the fleet starts what is down, not what was started with other settings.
+        # Restoring the fleet starts what is down, and does not change the settings of what runs.
         await asyncio.gather(*(one.term() for one in adapters))
         await asyncio.gather(*(one.start() for one in adapters))
     return seen
@@ -183,7 +183,7 @@ async def _sink(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         await crashed(sink, f"sink_mid_batch:{rng.randint(1, 3)}")
         for _ in range(kills):
             await sink.ready()
-            await asyncio.sleep(rng.uniform(0, 1))  # At some moment of its work, whichever.
+            await asyncio.sleep(rng.uniform(0, 1))  # A random moment of its work.
             await sink.kill()
             await sink.start()
         await crashed(sink, "sink_mid_batch")
@@ -211,7 +211,7 @@ async def _relay(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     doomed = [fleet.replica(name) for name in ("orchestrator-1", "fal-adapter-1", "replicate-adapter-1")]
     counts = await MetricDeltas.of(fleet, "log-sink")
     async with load.running(RATE):
-        for _ in range(2):  # The second time there is something for the relay itself to publish.
+        for _ in range(2):  # The second time, the relay itself has rows to publish.
             await asyncio.gather(*(crashed(one, f"after_publish:{rng.randint(1, 3)}") for one in doomed))
     assert not await load.drain(50)
 

@@ -1,4 +1,4 @@
-"""Rows 19 and 21: the database crashes, or is lost in the moment in which an answer to a POST is written down."""
+"""Rows 19 and 21: the database crashes, or its connection is lost while the answer to a POST is stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     bill_log, dead = BillLog(fleet), await ends(fleet, DEAD_LETTERS)
     pids = {one.name: one.pid for one in fleet.members}
     counts = await MetricDeltas.of(fleet, "gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
-    # Runs that finish, and call back, while the database is away.
+    # Runs that end and call back while the database is down.
     await fleet.faults([{"prompt_contains": "finishes meanwhile", "action": {"run_s": 4}}])
     async with load.running(RATE):
         slow = [
@@ -36,7 +36,7 @@ async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         called = await counts.since("segue_callbacks_total", outcome="taken")
         accepted = _accepted(load)
         await fleet.postgres.stop("immediate")
-        await asyncio.sleep(fleet.scale.database_away_s + rng.uniform(0, 3))  # The time itself is the fault.
+        await asyncio.sleep(fleet.scale.database_away_s + rng.uniform(0, 3))  # The outage itself is the fault.
         called = await counts.since("segue_callbacks_total", outcome="taken") - called
         accepted = _accepted(load) - accepted
         await fleet.postgres.start()
@@ -91,7 +91,7 @@ async def _commit_cut(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
                     seen.append(f"{lost} lost{' and adapter killed' if die else ''}")
             assert not await load.drain(60)
     finally:
-        # Whoever heals the fleet starts what is down, not what was started with other settings.
+        # Restoring the fleet starts what is down, and does not change the settings of what runs.
         await adapter.kill()
         await asyncio.gather(adapter.start(), other.start())
     found = await resolved(fleet, bill_log, began, bool)
@@ -103,7 +103,7 @@ async def _commit_cut(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
 
 
 async def _caught(load: Load, proxy: Proxy, *, delivered: bool) -> None:
-    """Have the transaction that writes down an answer to a POST lose its connection."""
+    """Reset the connection of the transaction that stores an answer to a POST."""
     trigger = proxy.trigger = ResetTrigger((AttemptSubmitted.TYPE.encode(), b"COMMIT"), delivered=delivered)
     await load.submit("answered once", providers=["fal", "replicate"])
     async with asyncio.timeout(30):

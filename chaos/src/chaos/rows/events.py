@@ -1,4 +1,4 @@
-"""Row 28: records that no consumer can read, among those that all of them have to read."""
+"""Row 28: unreadable records in topics that every service consumes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Headers = list[tuple[str, Any]]
 
 
 def _garbage(record: ConsumerRecord[bytes, bytes]) -> Iterator[tuple[str, bytes | None, Headers]]:
-    """What may be wrong with a record, made from one that was right: name, value, headers."""
+    """Malformed variants of a valid record: name, value, headers."""
     value, headers = record.value or b"", list(record.headers)
     body = json.loads(value)
 
@@ -102,7 +102,7 @@ async def _last_of(fleet: Fleet, topic: Topic) -> ConsumerRecord[bytes, bytes]:
 
 
 async def _send_unreadable(producer: AIOKafkaProducer, good: ConsumerRecord[bytes, bytes]) -> Any:
-    """Send a record with a header whose name is not UTF-8, which no client would make."""
+    """Send a record with a header whose name is not UTF-8, which no client produces."""
     batch = producer.create_batch()
     batch.append(key=good.key, value=good.value, timestamp=None, headers=[("NAME", b"value")])
     batch.close()
@@ -116,7 +116,7 @@ async def _send_unreadable(producer: AIOKafkaProducer, good: ConsumerRecord[byte
 
 
 async def _letters(fleet: Fleet, since: dict[TopicPartition, int]) -> list[tuple[str, str, int, int]]:
-    """The dead letters since then: who buried what, and where it lay."""
+    """The dead letters since then: service, and topic, partition and offset of the source record."""
     found: list[tuple[str, str, int, int]] = []
     async with AIOKafkaConsumer(bootstrap_servers=fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as consumer:
         consumer.assign(list(since))

@@ -1,4 +1,4 @@
-"""What rows look at while they run: the book of bills, the tables, the metrics, and how processes stand."""
+"""What rows observe: bills, tables, metrics, topics, and the state of processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIGKILLED: Final = -9
 
 
 async def wait_for(what: str, found: Callable[[], Awaitable[T]], within_s: float = 45) -> T:
-    """The first true thing that is found. Raises AssertionError."""
+    """The first true result of `found`. Raises AssertionError."""
     deadline = time.monotonic() + within_s
     while not (thing := await found()):
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
@@ -39,7 +39,7 @@ async def wait_for(what: str, found: Callable[[], Awaitable[T]], within_s: float
 
 
 async def finished_job(load: Load, request: Request, within_s: float = 75) -> dict[str, Any]:
-    """The job of a request with all its attempts, once the log says of each how it ended."""
+    """The job of a request with all its attempts, once the log has the end of each."""
     await load.ended(request, within_s)
 
     async def complete() -> dict[str, Any] | None:
@@ -52,13 +52,13 @@ async def finished_job(load: Load, request: Request, within_s: float = 75) -> di
 
 
 def kinds(job: Mapping[str, Any]) -> list[str | None]:
-    """Why each attempt of a job failed, if it did; those that never reached their provider are left out."""
+    """The failure kind of each attempt of a job, None for a success; attempts that were not sent are left out."""
     every = [attempt["error_kind"] for attempt in job["attempts"]]
     return [kind for kind in every if kind not in ("unreachable", "unavailable")]
 
 
 def succeeded_at_first(job: Mapping[str, Any]) -> bool:
-    """Whether the first provider that had the job made it."""
+    """Whether the first provider that received the job completed it."""
     return job["status"] == "succeeded" and kinds(job) == [None]
 
 
@@ -66,7 +66,7 @@ def succeeded_at_first(job: Mapping[str, Any]) -> bool:
 
 
 async def ended(replica: Replica, within_s: float = 180) -> int:
-    """How a replica ended, once it has by itself. Raises AssertionError."""
+    """The exit code of a replica, once it has ended by itself. Raises AssertionError."""
     try:
         async with asyncio.timeout(within_s):
             return await replica.wait()
@@ -75,7 +75,7 @@ async def ended(replica: Replica, within_s: float = 180) -> int:
 
 
 async def crashed(replica: Replica, point: str, within_s: float = 180, **settings: str) -> None:
-    """Start a replica anew with a crash point, wait until it has died there, and start it as it was."""
+    """Restart a replica with a crash point, wait until it has died there, and start it without one."""
     await replica.kill()
     await replica.start(point, **settings)
     assert (code := await ended(replica, within_s)) == SIGKILLED, f"{replica.name} ended with {code} at {point}"
@@ -83,7 +83,7 @@ async def crashed(replica: Replica, point: str, within_s: float = 180, **setting
 
 
 async def wait_until_frozen(replica: Replica, within_s: float = 45) -> None:
-    """Wait until a replica has stopped itself."""
+    """Wait until a replica has stopped itself with SIGSTOP."""
 
     async def stopped() -> bool:
         with suppress(OSError):
@@ -94,11 +94,11 @@ async def wait_until_frozen(replica: Replica, within_s: float = 45) -> None:
     await wait_for(f"{replica.name} stands still", stopped, within_s)
 
 
-# The book of bills.
+# The bills.
 
 
 class BillLog:
-    """The POSTs that providers have booked since this was made."""
+    """The POSTs that providers have recorded since this was created."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._path = fleet.bills_file
@@ -106,7 +106,7 @@ class BillLog:
         self._posts: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
 
     def posts(self) -> Mapping[str, list[Mapping[str, Any]]]:
-        """By attempt, in order."""
+        """The POSTs by attempt, in order."""
         with self._path.open("rb") as file:
             file.seek(self._at)
             whole, newline, _ = file.read().rpartition(b"\n")
@@ -117,14 +117,14 @@ class BillLog:
         return self._posts
 
     def of_job(self, job_id: str | None) -> list[Mapping[str, Any]]:
-        """Those for one job, in order."""
+        """The POSTs for one job, in order."""
         mine = [
             post for attempt_id, posts in self.posts().items() if attempt_id.startswith(f"{job_id}.") for post in posts
         ]
         return sorted(mine, key=lambda post: float(post["at"]))
 
     def once(self) -> int:
-        """How many attempts were POSTed. Raises AssertionError if one was accepted twice."""
+        """The number of POSTed attempts. Raises AssertionError if one was accepted twice."""
         twice = {one: len(posts) for one, posts in self.posts().items() if sum(post["accepted"] for post in posts) > 1}
         assert not twice, f"accepted more than once: {twice}"
         return len(self._posts)
@@ -143,12 +143,12 @@ async def fetch(fleet: Fleet, sql: str, *args: object) -> list[asyncpg.Record]:
 
 
 async def count(fleet: Fleet, sql: str, *args: object) -> int:
-    """The one number of a query."""
+    """The single number that a query returns."""
     return int((await fetch(fleet, sql, *args))[0][0])
 
 
 async def now(fleet: Fleet) -> datetime:
-    """The database's time, which is that of all timers."""
+    """The database's time, which all timers use."""
     at = (await fetch(fleet, "SELECT now()"))[0][0]
     assert isinstance(at, datetime)
     return at.astimezone(UTC)
@@ -158,7 +158,7 @@ async def now(fleet: Fleet) -> datetime:
 
 
 class MetricDeltas:
-    """What the processes of some services have counted since this was made. One that dies takes its counts along."""
+    """Increases of the metrics of some services since this was created. Those of a process that dies are lost."""
 
     def __init__(self, fleet: Fleet, services: Iterable[ServiceName]) -> None:
         self._fleet, self._services = fleet, tuple(services)
@@ -166,20 +166,20 @@ class MetricDeltas:
 
     @classmethod
     async def of(cls, fleet: Fleet, *services: ServiceName) -> Self:
-        """Begin to count."""
+        """Read the start values."""
         counts = cls(fleet, services)
         counts._before = await counts._read()
         return counts
 
     async def since(self, name: str, **labels: str) -> float:
-        """How much more there is of one metric."""
+        """The increase of one metric."""
         total = 0.0
         for process, samples in (await self._read()).items():
             total += _sum(samples, name, labels) - _sum(self._before.get(process, []), name, labels)
         return total
 
     async def by(self, name: str, label: str) -> dict[str, int]:
-        """How much more there is of one metric for each value of a label."""
+        """The increase of one metric for each value of a label."""
         samples = [one for found in (await self._read()).values() for one in found if one.name == name]
         values = sorted({one.labels[label] for one in samples if label in one.labels})
         counted = {value: int(await self.since(name, **{label: value})) for value in values}
@@ -204,14 +204,14 @@ def _sum(samples: Iterable[Any], name: str, labels: Mapping[str, str]) -> float:
 
 
 async def ends(fleet: Fleet, *topics: Topic) -> dict[TopicPartition, int]:
-    """Where each partition of some topics ends."""
+    """The end offset of each partition of some topics."""
     places = [TopicPartition(topic.name, n) for topic in topics for n in range(PARTITIONS)]
     async with AIOKafkaConsumer(bootstrap_servers=fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as consumer:
         return dict(await consumer.end_offsets(places))
 
 
 async def duplicates(fleet: Fleet, since: Mapping[TopicPartition, int]) -> int:
-    """How many records that were put into partitions since then repeat the event of another one."""
+    """The number of records since then that repeat the event of another one."""
     seen: set[bytes] = set()
     repeated = 0
     servers = fleet.env["KAFKA_BOOTSTRAP_SERVERS"]
@@ -232,7 +232,7 @@ GROUPS: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replic
 
 
 async def group_lag(fleet: Fleet) -> dict[str, int]:
-    """How many records each group has not committed yet, where it is not none."""
+    """The number of records that each group has not committed yet, for groups with any."""
     last = await ends(fleet, *TOPICS)
     behind: Counter[str] = Counter()
     async with admin(fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as client:

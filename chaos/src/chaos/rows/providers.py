@@ -1,4 +1,4 @@
-"""Rows 23 to 26: providers lose answers, ask for patience, are gone, or never finish what they took."""
+"""Rows 23 to 26: providers lose answers, throttle, are down, or never finish accepted runs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def _throttled(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         once = [load.submit(words, providers=list(order)) for words in ("by a text", "by a header") for order in BOTH]
         patient = await asyncio.gather(*once)
         jobs = await asyncio.gather(*(finished_job(load, one) for one in patient))
-        # Only then: who is always throttled holds up all others at that provider.
+        # Afterwards, as a job that is always throttled delays all others at that provider.
         refused = await asyncio.gather(*(load.submit(f"{one} never", providers=[one, other]) for one, other in BOTH))
         others = await asyncio.gather(*(finished_job(load, one) for one in refused))
     assert all(map(succeeded_at_first, jobs)), [(job["status"], kinds(job)) for job in jobs]
@@ -100,9 +100,9 @@ def _waited(posts: list[Any]) -> float:
 BREAKER_OPEN_S: Final = 1
 OPENINGS: Final = 3
 LONGEST_OPEN_S: Final = 150
-"""A gate that opens for a second at first is shut for 75 s at most, and half open for 60 s."""
+"""In seconds. A breaker that opens for a second at first is open for 75 s at most, and half open for 60 s."""
 IN_FLIGHT: Final = timedelta(seconds=1)
-"""What had passed the gate when it shut is sent within this."""
+"""Submits that passed the breaker before it opened are sent within this time."""
 BREAKER: Final = "SELECT * FROM fal_adapter.breakers WHERE scope = 'provider'"
 SUBMITS: Final = """
 SELECT attempt_id, type, occurred_at FROM log_sink.events
@@ -145,7 +145,7 @@ async def _hard_down(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
             made = await load.submit("as if nothing had been", providers=["fal"])
             assert (await finished_job(load, made))["status"] == "succeeded"
     finally:
-        # Whoever heals the fleet starts what is down, not what was started with other settings.
+        # Restoring the fleet starts what is down, and does not change the settings of what runs.
         await asyncio.gather(*(one.term() for one in adapters))
         await asyncio.gather(*(one.start() for one in adapters))
     assert not await load.drain(60)
@@ -162,12 +162,12 @@ async def _opened_probed_and_closed(fleet: Fleet, proxy: Proxy, settings: dict[s
     breaker = await _wait_for_breaker(fleet, "opens", lambda breaker: breaker["state"] == "open", 40)
     opened_at = breaker["since"]
     await _wait_for_breaker(fleet, "has let probes through", lambda breaker: breaker["openings"] >= OPENINGS, 40)
-    await asyncio.sleep(max(0.0, fleet.scale.provider_down_s - (monotonic() - down)))  # The time itself is the fault.
+    await asyncio.sleep(max(0.0, fleet.scale.provider_down_s - (monotonic() - down)))  # The outage itself is the fault.
     down_s = monotonic() - down
     openings = (await _breaker(fleet))["openings"]
     probes = await _one_at_a_time(fleet, opened_at + IN_FLIGHT)
     failed = await count(fleet, UNREACHABLE, AttemptFailed.TYPE, "unreachable", began, opened_at + IN_FLIGHT)
-    # The next probe's owner dies with it, while nobody else is there to take it.
+    # The holder of the next probe dies, while no other replica can take it over.
     await other.term()
     await one.kill()
     await one.start("after_intent", **settings)
@@ -188,7 +188,7 @@ async def _opened_probed_and_closed(fleet: Fleet, proxy: Proxy, settings: dict[s
 
 
 async def _one_at_a_time(fleet: Fleet, since: datetime) -> int:
-    """How many submits there were since then. Raises AssertionError if two were under way at a time."""
+    """The number of submits since then. Raises AssertionError if two were in progress at the same time."""
     rows = await fetch(fleet, SUBMITS, since)
     spans = [
         (row["occurred_at"], after["occurred_at"])
@@ -202,7 +202,7 @@ async def _one_at_a_time(fleet: Fleet, since: datetime) -> int:
 
 
 Kind = FailureKind
-# Here a run has 6 s to start and 6 s to finish, and Replicate itself ends it then.
+# Here a run has 6 s to start and 6 s to finish, and then Replicate itself ends it.
 TIMED_OUT: Final = frozenset({Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, Kind.CANCELLED_BY_PROVIDER})
 ENDLESS: Final[dict[str, tuple[dict[str, Any], frozenset[Kind | None]]]] = {
     "runs for ever": ({"never_finish": True}, TIMED_OUT),
@@ -211,7 +211,7 @@ ENDLESS: Final[dict[str, tuple[dict[str, Any], frozenset[Kind | None]]]] = {
     "ignores the cancel": ({"cancel": "ignored", "run_s": 9}, frozenset({None, *TIMED_OUT})),
 }
 PAUSED: Final = {"status": 200, "body": {"status": "PAUSED"}}
-"""What no provider says; a run that is known by nothing else is watched for ten minutes after its deadline."""
+"""A status that no provider returns; a run with no other status is polled for ten minutes after its deadline."""
 
 
 async def _never_finish(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
@@ -265,7 +265,7 @@ ROWS = {
             "Provider hard down, then half open",
             "shut for all replicas; one probe at a time; its lease ends",
             _hard_down,
-            # What had been accepted before it went away cannot be heard of either, up to the end of its time.
+            # The state of runs accepted before the outage is unknown as well, until their deadline.
             explains=frozenset(map(str, {Kind.UNREACHABLE, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT})),
         ),
         Row(

@@ -1,4 +1,4 @@
-"""Row 27: webhooks come twice, late, never, forged, old, empty, far too large, or before they can be."""
+"""Row 27: webhooks arrive twice, late, never, forged, old, empty, oversized, or before the answer to the POST."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEBHOOKS: Final = tuple(
     f"webhook-{how}" for how in ("never", "late", "duplicate", "forged", "stale", "null", "oversize")
 )
 EARLY: Final = "accept-slowly"
-"""The callback comes while the answer to the POST is still awaited, and given up on."""
+"""The callback arrives while the answer to the POST is still awaited, and that times out."""
 HUGE: Final = b'{"x": "' + b"y" * 3_000_000 + b'"}'
 
 

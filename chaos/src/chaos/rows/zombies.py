@@ -1,4 +1,4 @@
-"""Rows 9 to 11: processes that stand still and wake up when others have taken over, and groups that never settle."""
+"""Rows 9 to 11: processes are frozen and continue after others have taken over; groups rebalance all the time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def _adapters(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     async with load.running(RATE):
         await wait_until_frozen(asleep)
         frozen.stop()
-        await asyncio.sleep(fleet.scale.frozen_s)  # The time itself is the fault.
+        await asyncio.sleep(fleet.scale.frozen_s)  # The standstill itself is the fault.
         for one in (asleep, frozen):
             one.cont()
     found = await resolved(fleet, bill_log, began, lambda all_: any(one.never_sent for one in all_))
@@ -47,7 +47,7 @@ async def _adapters(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
 
 
 async def _upon_waking(fleet: Fleet, replica: Replica) -> str:
-    """How it took the time that it had lost. Raises AssertionError if it did not notice."""
+    """How a replica handled the lost time, as text. Raises AssertionError if it did not detect it."""
     if not replica.running:
         assert replica.returncode != 0, f"{replica.name} ended as if all were well"
         return f"it ended itself upon waking, as after any standstill of {BLOCKED_LOOP_LIMIT_S:.0f} s"
@@ -57,7 +57,7 @@ async def _upon_waking(fleet: Fleet, replica: Replica) -> str:
 
 
 async def _late_posts(fleet: Fleet, replica: Replica) -> int:
-    # Counted since its start: it could not be asked for its metrics while it stood still.
+    # The value since its start: while it was frozen, its metrics could not be read.
     page = (await fleet.pages.get(f"{replica.address}/metrics")).text
     lines = [line for line in page.splitlines() if line.startswith("segue_late_posts_total{")]
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
@@ -76,7 +76,7 @@ async def _sink_and_orchestrator(fleet: Fleet, load: Load, rng: random.Random) -
     async with load.running(RATE):
         await asyncio.gather(wait_until_frozen(sink), wait_until_frozen(orchestrator))
         handled = await _stored(fleet)
-        await asyncio.sleep(fleet.scale.frozen_s)  # The time itself is the fault.
+        await asyncio.sleep(fleet.scale.frozen_s)  # The standstill itself is the fault.
         meanwhile = await _stored(fleet) - handled
         for one in (sink, orchestrator):
             one.cont()
