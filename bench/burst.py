@@ -52,7 +52,7 @@ async def measure(cluster: str, jobs: int) -> list[list[str]]:
     what = {
         f"{jobs} jobs accepted": accepted_s,
         f"{succeeded} of {jobs} jobs made": ended_s,
-        f"beside it: {jobs} POSTs to a provider": bare_s,
+        f"reference: {jobs} POSTs to a provider": bare_s,
     }
     return [[cluster, name, f"{s:.1f}", f"{jobs / s:.0f}", f"{s / bare_s:.1f}"] for name, s in what.items()]
 

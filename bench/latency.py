@@ -72,8 +72,8 @@ async def measure(cluster: str, jobs: int) -> list[list[str]]:
     what = {
         "POST -> the provider's POST": to_provider,
         "refusal -> the next provider's POST": to_next,
-        "beside it: one record to Kafka and back": hop,
-        "beside it: one POST to a provider": post,
+        "reference: one record to Kafka and back": hop,
+        "reference: one POST to a provider": post,
     }
     floor = hop[0] + post[0]
     return [

@@ -143,7 +143,7 @@ async def test_a_group_that_does_not_get_done_with_sharing_out_says_so_and_goes_
         hanging = await join(hangs)
         await hanging.getmany(timeout_ms=100)
         joining = asyncio.create_task(join(None))
-        await until(partial(says, "the group has been sharing out its partitions for"))
+        await until(partial(says, "the group has been rebalancing for"))
         assert made.runtime.unhealthy() is None
         hangs.over.set()
         await joining

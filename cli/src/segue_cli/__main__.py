@@ -89,7 +89,7 @@ def doctor(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Check the `segue up` that runs in this folder.")] = False,
     env_file: Annotated[Path | None, typer.Option(help="Check with the settings of this file.")] = None,
 ) -> None:
-    """Check everything that Segue needs, spending nothing, and say how to mend what is wrong."""
+    """Check everything that Segue needs, at no cost, and say how to correct what is wrong."""
     from segue_cli.doctor import command
 
     raise typer.Exit(command.doctor(sandbox=sandbox, env_file=env_file))

@@ -49,7 +49,7 @@ async def test_a_consumer_that_is_held_up_says_so_after_a_while_and_shows_what_i
         await send(embedded_kafka, [request(n) for n in range(10, 60)])
 
         async def says() -> bool:
-            return f"{REQUESTS.name} 0 has messages, and none was dealt with for" in str(made.runtime.unready())
+            return f"{REQUESTS.name} 0 has messages, and none was processed for" in str(made.runtime.unready())
 
         async def shows(count: int) -> bool:
             return shown(0) == count
@@ -59,7 +59,7 @@ async def test_a_consumer_that_is_held_up_says_so_after_a_while_and_shows_what_i
         await send(embedded_kafka, [request(n) for n in range(60, 80)])
         await until(lambda: shows(70))
         assert made.runtime.unhealthy() is None
-        assert "the last trouble: " in str(made.runtime.unready())
+        assert "the last error: " in str(made.runtime.unready())
         await own_postgres.start()
         await until(lambda: handled(made, *range(80)))
         await until(lambda: ready(made))
@@ -109,5 +109,5 @@ def test_a_poll_that_does_not_return_is_told(monkeypatch: pytest.MonkeyPatch) ->
     with stands.polling():
         assert stands.problem() is None
         monkeypatch.setattr(progress, "POLL_LIMIT_S", -1.0)
-        assert "the group has been sharing out its partitions" in str(stands.problem())
+        assert "the group has been rebalancing" in str(stands.problem())
     assert stands.problem() is None

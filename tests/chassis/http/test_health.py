@@ -67,7 +67,7 @@ async def test_they_answer_while_the_loop_does_not_turn_and_say_so_in_the_end(mo
         deadline = time.monotonic() + 20
         while page(port, "/livez")[0] == 200:
             assert time.monotonic() < deadline
-        assert "the event loop has not turned for" in page(port, "/livez")[1]
+        assert "the event loop has been blocked for" in page(port, "/livez")[1]
         assert page(port, "/readyz")[0] == 503
 
 

@@ -53,7 +53,10 @@ def test_the_list_fits_80_columns_and_says_what_to_look_for() -> None:
     assert first.split() == [f"{JOB}.12", "replicate", "ambiguous", "3", "min", "$0.03"]
     words = " ".join(said.split())
     assert words.count("Look for a run of minimax/music-1.5") == 2
-    assert "Silence becomes an answer at 12:06:00 UTC. The job's deadline is at 12:27:00 UTC." in words
+    assert (
+        "If no run is found, it counts as never accepted at 12:06:00 UTC. The job's deadline is at 12:27:00 UTC."
+        in words
+    )
     assert "The job is failed, and stays so." in words
     assert said.splitlines()[-1].split()[-2:] == ["-", "$0.5"]
 
@@ -69,7 +72,7 @@ def test_the_list_fits_80_columns_and_says_what_to_look_for() -> None:
         ({"state": "failed", "ambiguous": False, "error_kind": "never_accepted", "cost_usd": 0.0}, "it cost $0;"),
         ({"state": "failed", "job_status": "failed"}, "does not know more yet"),
         ({"state": "cancelled", "ambiguous": False, "provider_ref": "r1"}, "what it cost is not known"),
-        ({"state": "ambiguous"}, "has not said yet that it took your word"),
+        ({"state": "ambiguous"}, "has not confirmed your report yet"),
         ({"state": "running", "ambiguous": False, "provider_ref": "r1"}, "It runs at replicate as r1"),
     ],
 )

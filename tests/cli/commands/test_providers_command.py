@@ -67,13 +67,13 @@ def test_it_fits_80_columns_and_names_every_endpoint_and_error() -> None:
     assert max(map(len, told.splitlines())) <= 80
     together = " ".join(told.split())
     for words in (
-        "fail for 5 min, asked for free 4 s ago: ok",
+        "fail for 5 min, credential probe 4 s ago: ok",
         "Exhausted balance",
         "open for 30 s; asked again in 8 s",
         "fal-ai/minimax-music/v2: half-open for 30 s; one attempt is under way as the probe",
         "last error 30 s ago: model_not_found: no such app",
         "3 in flight (2 running, 1 ambiguous), 4 waiting (3 held back), 1 late; at most 6 a minute",
-        "webhooks: arriving, 11 of the last 12 were heard",
+        "webhooks: arriving, 11 of the last 12 arrived",
         "4/20",
         "31.5 s",
         "240 s",

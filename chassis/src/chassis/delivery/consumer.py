@@ -275,7 +275,7 @@ class BatchConsumer:
     def _not_moving(self) -> str | None:
         why = self._progress.problem()
         last = self._handling.last_away
-        return f"{why} (the last trouble: {last})" if why and last else why
+        return f"{why} (the last error: {last})" if why and last else why
 
     def _exceeded(self) -> str | None:
         return self._limit.problem(time.monotonic(), self._handling.last_error)
@@ -286,7 +286,7 @@ class BatchConsumer:
     def _stalled(self) -> str | None:
         moved_at = self._handling.moved_at
         stalled = moved_at is not None and time.monotonic() - moved_at > _STALL_S
-        return f"a batch has not moved for over {_STALL_S:.0f} s" if stalled else None
+        return f"a batch has made no progress for over {_STALL_S:.0f} s" if stalled else None
 
 
 def _count(records: Records, done: Sequence[Found]) -> None:

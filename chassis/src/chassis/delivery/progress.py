@@ -42,12 +42,12 @@ class ConsumerProgress:
         """Why the consumer makes no progress, as text; None while it does."""
         now = time.monotonic()
         if self._polling_since is not None and now - self._polling_since > POLL_LIMIT_S:
-            return f"the group has been sharing out its partitions for {now - self._polling_since:.0f} s"
+            return f"the group has been rebalancing for {now - self._polling_since:.0f} s"
         place = min(self._since, key=lambda each: self._since[each], default=None)
         if place is None or now - self._since[place] <= STANDSTILL_S:
             return None
         stood_s = now - self._since[place]
-        return f"{place.topic} {place.partition} has messages, and none was dealt with for {stood_s:.0f} s"
+        return f"{place.topic} {place.partition} has messages, and none was processed for {stood_s:.0f} s"
 
     @contextmanager
     def polling(self) -> Iterator[None]:

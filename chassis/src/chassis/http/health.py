@@ -66,7 +66,7 @@ class Verdict:
 
     def _stuck(self) -> str | None:
         silent = time.monotonic() - self._noted.at
-        return f"the event loop has not turned for {silent:.0f} s" if silent > STALE_S else None
+        return f"the event loop has been blocked for {silent:.0f} s" if silent > STALE_S else None
 
 
 @asynccontextmanager

@@ -138,7 +138,7 @@ class TopicWatch:
             self._unknown_since = now
         if now - self._unknown_since < SHARING_LIMIT_S:
             return self._unconsumed
-        why = f"is not consumed: for over {SHARING_LIMIT_S:.0f} s its group has not shared out its partitions"
+        why = f"is not consumed: for over {SHARING_LIMIT_S:.0f} s its group has not finished a rebalance"
         return {topic.name: f"{topic.name} {why}" for topic in self._topics}
 
     async def _assigned(

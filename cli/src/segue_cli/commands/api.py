@@ -19,23 +19,23 @@ TIMEOUT_S: Final = 30.0
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 _REPEAT: Final = "The job may exist all the same. Repeating it with the same key is safe and bills once: --key {key}"
-_NOT_TAKEN: Final = "Nothing was taken on and nothing will be billed."
+_NOT_TAKEN: Final = "No job was created, and nothing will be billed."
 _MEANINGS: Final[dict[str, str]] = {
     "invalid-request": f"{_NOT_TAKEN} Change the request and send it again.",
     "malformed-json": _NOT_TAKEN,
-    "unknown-model": f"{_NOT_TAKEN} {{api}}/api/models lists what there is.",
+    "unknown-model": f"{_NOT_TAKEN} {{api}}/api/models lists the models.",
     "no-route": f"{_NOT_TAKEN} No provider can do what was asked; the reasons are above.",
     "body-too-large": _NOT_TAKEN,
     "invalid-idempotency-key": _NOT_TAKEN,
-    "idempotency-key-reused": "The earlier job with this key goes on unchanged; nothing new was taken on.",
+    "idempotency-key-reused": "The earlier job with this key continues unchanged; no new job was created.",
     "not-confirmed": _REPEAT,
-    "read-model-away": "Jobs go on all the same; only looking at them does not work right now.",
-    "artifact-expired": "The job and what is known of it stay; only the file is gone.",
+    "read-model-away": "Jobs continue; they only cannot be read right now.",
+    "artifact-expired": "The job and its data are kept; only the file was deleted.",
     "artifact-store-away": "The file is not lost; try again in a moment.",
     "attempt-not-ambiguous": "Nothing was changed.",
     "attempt-not-found": "Nothing was changed.",
     "run-of-another-attempt": "Nothing was changed. Look again at the provider: which run is this attempt's own?",
-    "job-not-found": "No such job was ever taken on here; nothing was billed for it.",
+    "job-not-found": "There is no such job here; nothing was billed for it.",
 }
 
 

@@ -79,9 +79,11 @@ def gc(
     ] = None,
     orphan_age: Annotated[
         timedelta | None,
-        typer.Option(parser=age, metavar="AGE", help="Files that no row knows go once they are this old; default: 1d."),
+        typer.Option(
+            parser=age, metavar="AGE", help="Files without a row are deleted once they are this old; default: 1d."
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     env_file: EnvFileOption = None,
 ) -> None:
@@ -161,7 +163,9 @@ def _what_would_go(found: Survey, keep: timedelta | None, orphan_age: timedelta)
 
 def _ask(found: Survey) -> None:
     if not sys.stdin.isatty():
-        print("Nothing was deleted: nobody is here to be asked; --yes deletes without asking.", file=sys.stderr)
+        print(
+            "Nothing was deleted: there is no terminal for the question; --yes deletes without asking.", file=sys.stderr
+        )
         raise typer.Exit(2)
     typer.confirm(f"Delete {found.due.files + len(found.orphans):,} files?", abort=True)
 

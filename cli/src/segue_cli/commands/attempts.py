@@ -29,11 +29,11 @@ def add_to(app: typer.Typer) -> None:
 def list_attempts(
     context: typer.Context,
     ambiguous: Annotated[
-        bool, typer.Option("--ambiguous", help="Only those of which nobody knows whether they were accepted.")
+        bool, typer.Option("--ambiguous", help="Only those of which it is not known whether they were accepted.")
     ] = False,
     provider: Annotated[str | None, typer.Option(help="Only this provider's.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="As the API tells them.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The API's JSON.")] = False,
     api: ApiOption = None,
 ) -> None:
     """List single attempts, the newest first, or say what became of one whose submit was lost."""
@@ -49,7 +49,7 @@ def list_attempts(
     elif found:
         console().print(attempts_list(found, datetime.now(UTC)))
     else:
-        print("Of every attempt it is known what became of it." if ambiguous else "No attempts yet.")
+        print("No attempt is ambiguous." if ambiguous else "No attempts yet.")
 
 
 def resolve(
@@ -60,8 +60,8 @@ def resolve(
     never_accepted: Annotated[
         bool, typer.Option("--never-accepted", help="It is nowhere at the provider, and nothing was billed.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether you are sure.")] = False,
-    wait: Annotated[int, typer.Option(min=0, max=3600, help="Seconds to wait for what becomes of it.")] = 60,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    wait: Annotated[int, typer.Option(min=0, max=3600, help="Seconds to wait for the result.")] = 60,
     api: ApiOption = None,
 ) -> None:
     """Say what became of an attempt whose submit was lost, as you found it at the provider.
@@ -91,7 +91,7 @@ def collect(
     wait: Annotated[int, typer.Option(min=0, max=3600, help="Seconds to wait for the files.")] = 60,
     api: ApiOption = None,
 ) -> None:
-    """Fetch the output of a paid run again, after what had prevented it is mended.
+    """Fetch the output of a paid run again, after the cause was corrected.
 
     Nothing is paid for. The files are kept on the attempt; its job stays as it ended. The exit status is 0 where the
     files are stored, 4 where they are not yet, and 1 where the API refused or did not answer.

@@ -134,7 +134,7 @@ def logs(
 
 def cancel(
     job_id: JobArgument,
-    wait: Annotated[int, typer.Option(min=0, max=60, help="Seconds to wait for what comes of it.")] = 10,
+    wait: Annotated[int, typer.Option(min=0, max=60, help="Seconds to wait for the result.")] = 10,
     api: ApiOption = None,
 ) -> None:
     """Stop a job, and say what that means for it and for the money.

@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def providers(
-    as_json: Annotated[bool, typer.Option("--json", help="As the API tells it; with --watch, one line each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The API's JSON; with --watch, one line each.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")] = False,
     api: Annotated[str | None, typer.Option("--api", help="The API's address; also SEGUE_API.")] = None,
 ) -> None:

@@ -23,7 +23,7 @@ def finite(value: float | None) -> float | None:
 ProviderOption = Annotated[
     list[str] | None, typer.Option("--provider", help="Only this provider; repeat it for an order.")
 ]
-RouteByOption = Annotated[RouteBy | None, typer.Option("--route-by", help="What the providers' order goes by.")]
+RouteByOption = Annotated[RouteBy | None, typer.Option("--route-by", help="How the order of providers is chosen.")]
 MaxCostOption = Annotated[
     float | None,
     typer.Option("--max-cost", metavar="USD", callback=finite, help="The most that all attempts may cost together."),
@@ -31,7 +31,7 @@ MaxCostOption = Annotated[
 SameModelOnlyOption = Annotated[
     bool | None,
     typer.Option(
-        "--same-model-only/--any-model", help="Whether no other model may stand in; default: as the policies say."
+        "--same-model-only/--any-model", help="Whether no other model may be used instead; default: from the policies."
     ),
 ]
 DeadlineOption = Annotated[

@@ -51,7 +51,7 @@ async def _up(state: State, out: Console, *, live: bool, port: int) -> int:
             try:
                 await _tell_deaths(out, [*running.local, *running.services])
             finally:
-                out.print("Stopping: the services first, then what they stand on …")
+                out.print("Stopping: the services first, then the infrastructure …")
     except StackFailed as error:
         console(stderr=True).print(Text(str(error), style="red"), soft_wrap=True)
         return error.code
@@ -69,7 +69,7 @@ async def _tell_deaths(out: Console, parts: list[Part]) -> None:
     async with asyncio.TaskGroup() as tasks:
         for part in parts:
             tasks.create_task(tell(part))
-    out.print(Text("Nothing that was started here runs any more; Ctrl-C ends this.", style="red"))
+    out.print(Text("No part that was started here is running any more; Ctrl-C ends this command.", style="red"))
     await asyncio.Event().wait()
 
 
@@ -80,7 +80,7 @@ def _show(out: Console, running: Stack, state: State, took_s: float) -> None:
     links.add_row("API", running.api)
     links.add_row("docs", f"{running.api}/docs")
     if sandbox := running.env.get(environment.SANDBOX):
-        links.add_row("sandbox", f"{sandbox}  (both providers, their faults and the book of bills)")
+        links.add_row("sandbox", f"{sandbox}  (both providers, their faults and bills)")
     else:
         links.add_row("providers", "live: runs cost money")
     links.add_row("settings", from_here(state.env_file))
@@ -92,7 +92,7 @@ def _show(out: Console, running: Stack, state: State, took_s: float) -> None:
     out.print("\n", table, "\n", sep="")
     out.print("[bold]A first track:[/]")
     out.print(Text(f"  {curl(running.api)}\n"), soft_wrap=True)
-    out.print("[bold]A part that has died stays dead until you start it again:[/]")
+    out.print("[bold]A part that has died is not restarted automatically. To start it again:[/]")
     for part in running.services:
         out.print(Text(f"  {part.again}"), soft_wrap=True)
 

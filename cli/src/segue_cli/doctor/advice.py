@@ -41,8 +41,8 @@ _CAUSES: Final[dict[tuple[Provider, FailureKind], str]] = {
         f"Keys and scopes: {FAL_KEYS}, balance: {FAL_BILLING}."
     ),
     ("fal", FailureKind.INSUFFICIENT_BALANCE): (
-        f"The account is locked for want of balance: top it up at {FAL_BILLING}. The key itself is fine. Until then "
-        "jobs go to the next provider."
+        f"The account is locked because its balance is used up: top it up at {FAL_BILLING}. "
+        "The key itself is fine. Until then jobs go to the next provider."
     ),
     ("replicate", FailureKind.UNAUTHORIZED): (
         f"Likely causes: the token was revoked, or is cut or mistyped. Make a new one at {REPLICATE_TOKENS}."

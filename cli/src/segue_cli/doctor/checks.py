@@ -32,7 +32,7 @@ from segue_cli.stack.topics import BrokerAway, present_topics
 LIMIT_S: Final = 5.0
 SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
 """The releases of the SDKs that the adapters' transports are written for."""
-MEND_URL: Final = "Start PostgreSQL, or mend DATABASE_URL (postgresql://user:password@host:port/name)."
+MEND_URL: Final = "Start PostgreSQL, or correct DATABASE_URL (postgresql://user:password@host:port/name)."
 SCHEMAS: Final = {
     "orchestrator": "orchestrator",
     **{spec.schema: "adapter_kit" for spec in PROVIDERS.values()},
@@ -97,7 +97,7 @@ async def _replicate(env: Settings) -> Finding:
 async def settings(env: Settings) -> list[Finding]:
     """Report settings that services would refuse, except missing ones and those with a check of their own."""
     wrong = [line for line in problems(env, PLACEHOLDERS) if not line.startswith(_TOLD_ELSEWHERE)]
-    todo = "Mend it in the environment or in .env: services exit with 78 until it is right."
+    todo = "Correct it in the environment or in .env: services exit with 78 until then."
     return [Finding("settings", "fail", line, todo) for line in wrong]
 
 
@@ -130,7 +130,7 @@ async def broker(env: Settings) -> list[Finding]:
     try:
         present = await present_topics(servers, LIMIT_S)
     except BrokerAway as error:
-        todo = "Start the broker, or mend KAFKA_BOOTSTRAP_SERVERS (host:port, several by commas)."
+        todo = "Start the broker, or correct KAFKA_BOOTSTRAP_SERVERS (host:port, several by commas)."
         return [Finding("broker", "fail", str(error), todo)]
     missing = [topic.name for topic in TOPICS if topic.name not in present]
     found = [Finding("broker", "ok", servers)]
@@ -167,7 +167,7 @@ async def _server(connection: asyncpg.Connection[asyncpg.Record], url: DatabaseU
     if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
         found = [Finding("database", "fail", "DATABASE_URL: it, or its role, takes no writes", "Name the primary.")]
     if await is_pooled(url):
-        found.append(Finding("pooler", "ok", "a connection pooler is in between: nothing is prepared"))
+        found.append(Finding("pooler", "ok", "there is a connection pooler; statements are not prepared"))
     return found
 
 
@@ -204,7 +204,7 @@ async def catalogue(env: Settings) -> list[Finding]:
         models = load_catalogue(path).models.values()
     except CatalogueError as error:
         told = str(cannot_use("SEGUE_CATALOGUE", error))
-        return [Finding("catalogue", "fail", told, "Mend the lines that it names; no service starts without.")]
+        return [Finding("catalogue", "fail", told, "Correct the lines that it names; no service starts before that.")]
     routes = sum(len(model.routes) for model in models)
     return [Finding("catalogue", "ok", f"{len(models)} models with {routes} routes, from {path}")]
 
@@ -226,7 +226,7 @@ async def rules(env: Settings) -> list[Finding]:
         pass  # The catalogue has a check of its own.
     except PolicyError as error:
         found.append(
-            Finding("routing", "fail", str(cannot_use("SEGUE_ROUTING", error)), "Mend the lines that it names.")
+            Finding("routing", "fail", str(cannot_use("SEGUE_ROUTING", error)), "Correct the lines that it names.")
         )
     return found
 
@@ -253,7 +253,7 @@ async def artifact_store(env: Settings) -> list[Finding]:
         todo = "Check that it exists, and that we may write, read and delete there."
         return [Finding(what, "fail", f"{shown}: {why}", todo)]
     if got != sent:
-        return [Finding(what, "fail", f"{shown} gave back something else than it was given", "Use another store.")]
+        return [Finding(what, "fail", f"{shown} returned other bytes than were stored", "Use another store.")]
     return [Finding(what, "ok", f"{shown}: written, read and deleted a small file")]
 
 

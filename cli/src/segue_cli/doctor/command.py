@@ -54,7 +54,7 @@ def _settings(told: Path | None) -> tuple[dict[str, str], list[Finding]]:
             found.extend(Finding(path.name, "warn", note) for note in read_env_file(path).notes)
             return environment.read_env(path)
         except BadEnvironment as error:
-            found.append(Finding(path.name, "fail", str(error), "Nothing of it is read, by any service."))
+            found.append(Finding(path.name, "fail", str(error), "No service reads any part of it."))
             return {}
 
     env = held_in(Path(".env")) | environment.around()

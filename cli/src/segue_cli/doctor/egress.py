@@ -33,7 +33,7 @@ async def output_hosts(env: Mapping[str, str]) -> list[Finding]:
             _WHAT,
             "warn",
             f"{one.host}: {one.reason}",
-            f"Runs would be paid for whose outputs cannot be fetched. To mend it: {one.remedy}.",
+            f"Runs would be paid for whose outputs cannot be fetched. Remedy: {one.remedy}.",
         )
         for one in blocked
     ]

@@ -52,7 +52,7 @@ def told_apart(attempt: Mapping[str, Any], *, settled: bool) -> str:
         case "failed":
             return f"It failed ({attempt['error_kind']}), and {cost}; the job is {attempt['job_status']}.\n{watch}"
         case "ambiguous":
-            return f"{provider}'s adapter has not said yet that it took your word for it.\n{watch}"
+            return f"{provider}'s adapter has not confirmed your report yet.\n{watch}"
     return f"It runs at {provider} as {ref}, and the job goes on with it.\n{watch}"
 
 
@@ -67,7 +67,7 @@ def _line(*cells: Text) -> Text:
 def _what_to_do(attempt: Mapping[str, Any]) -> str:
     told = [f"Look for {attempt['look_for']}"]
     if attempt["state"] == "ambiguous" and attempt["resolve_by"]:
-        told.append(f"Silence becomes an answer at {when(attempt['resolve_by']):%H:%M:%S} UTC.")
+        told.append(f"If no run is found, it counts as never accepted at {when(attempt['resolve_by']):%H:%M:%S} UTC.")
     if attempt["job_status"] in {"queued", "running"} and attempt["job_deadline_at"]:
         told.append(f"The job's deadline is at {when(attempt['job_deadline_at']):%H:%M:%S} UTC.")
     else:

@@ -55,7 +55,7 @@ def job_screen(job: Mapping[str, Any], api: str) -> RenderableType:
         for artifact in attempt["late_artifacts"]:
             head.add_row("late file", _file(artifact, api))
     if job.get("stale"):
-        head.add_row("", Text("The database is away: this is what Kafka told so far.", style="yellow"))
+        head.add_row("", Text("The database is unavailable: this is what Kafka has so far.", style="yellow"))
     return Group(head, Text(), attempts_table(job)) if job["attempts"] else head
 
 

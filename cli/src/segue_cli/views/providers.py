@@ -67,13 +67,13 @@ def _sentences(provider: Mapping[str, Any], now: datetime) -> Iterator[Text]:
     webhooks = provider["webhooks"]
     if webhooks["expected"]:
         arriving = "arriving" if webhooks["arriving"] else "not arriving"
-        yield Text(f"webhooks: {arriving}, {webhooks['heard']} of the last {webhooks['expected']} were heard")
+        yield Text(f"webhooks: {arriving}, {webhooks['heard']} of the last {webhooks['expected']} arrived")
 
 
 def _head(provider: Mapping[str, Any], now: datetime) -> str:
     since = f" for {span((now - when(provider['since'])).total_seconds())}" if provider["since"] else ""
     probe = provider["probe"]
-    asked = f", asked for free{_ago(probe['checked_at'], now)}: {probe['status']}" if probe else ""
+    asked = f", credential probe{_ago(probe['checked_at'], now)}: {probe['status']}" if probe else ""
     return f"{provider['status']}{since}{asked}"
 
 

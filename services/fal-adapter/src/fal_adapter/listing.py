@@ -34,7 +34,7 @@ def next_cursor(answer: Answer) -> str | NoAnswer | None:
     cursor, more = document.get("next_cursor"), document.get("has_more")
     if more is False or (more is None and cursor is None):
         return None
-    return cursor if isinstance(cursor, str) and cursor else NoAnswer("fal's list goes on and does not say where")
+    return cursor if isinstance(cursor, str) and cursor else NoAnswer("fal's list has more pages and no valid cursor")
 
 
 def read_page(done: Exchange, endpoint: str) -> Page | NoAnswer:

@@ -215,5 +215,5 @@ def _wrong_endpoint(endpoint: str) -> Failure | None:
 
 def _unsendable(submission: Submission) -> Failure | None:
     if not is_sendable(submission.arguments):
-        return Failure(FailureKind.INVALID_INPUT, "the arguments hold what JSON cannot")
+        return Failure(FailureKind.INVALID_INPUT, "the arguments contain a value that JSON does not support")
     return _wrong_endpoint(submission.endpoint)

@@ -130,7 +130,7 @@ def _produced(
     if is_too_early(answer):
         return _not_told(done)
     if _is_status(answer.document()):
-        return OutputPending("the result is still told as a status")
+        return OutputPending("the answer is still a status and no result")
     return outcome
 
 

@@ -39,7 +39,7 @@ def next_page(answer: Answer) -> str | NoAnswer | None:
     except ValueError:
         parts = None
     if parts is None or not parts.query or not parts.path.rstrip("/").endswith(_LIST):
-        return NoAnswer("the list of predictions goes on where it cannot be followed")
+        return NoAnswer("the next page of the list of predictions is not valid")
     return f"{_LIST}?{parts.query}"
 
 

@@ -129,7 +129,7 @@ def _create_path(model: str) -> str:
 
 def _unsendable(submission: Submission) -> Failure | None:
     if not is_sendable(submission.arguments):
-        return Failure(FailureKind.INVALID_INPUT, "the arguments hold what JSON cannot")
+        return Failure(FailureKind.INVALID_INPUT, "the arguments contain a value that JSON does not support")
     if not _ENDPOINT.fullmatch(submission.endpoint):
         return Failure(FailureKind.MODEL_NOT_FOUND, f"not a model of Replicate: {submission.endpoint[:200]!r}")
     return None
