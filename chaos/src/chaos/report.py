@@ -13,7 +13,7 @@ from chaos.evidence.model import Evidence
 from chaos.run import Result
 
 SLOWEST: Final = 10
-LABELS: Final = {"attempt.submitted": "the run was found, or told of itself", "attempt.cancelled": "cancelled, unsent"}
+LABELS: Final = {"attempt.submitted": "found by a search or a callback", "attempt.cancelled": "cancelled, unsent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ def report(results: Sequence[Result], evidence: Evidence, totals: Totals) -> str
         _table(("end", "jobs"), _count(_job_ends(by_job))),
         "## How attempts ended\n",
         _table(("provider", "end", "attempts"), [(*what, n) for what, n in _count(_attempt_ends(by_job))]),
-        "## Unclear submits, and what became of them\n",
-        _table(("next word about it", "attempts"), _count(_after_ambiguity(by_job))),
-        "By rung, as the adapters that lived to tell have counted (provider, rung, verdict):\n",
+        "## Ambiguous submits, and how they were resolved\n",
+        _table(("next event", "attempts"), _count(_after_ambiguity(by_job))),
+        "By rung, from the metrics of adapters before they were killed (provider, rung, verdict):\n",
         _table(("counted", "at least"), sorted(totals.resolutions.items())),
         "## The fault matrix\n",
         _table(("row", "fault", "expected", "seen", "verdict"), map(_row, rows)) if rows else "No rows were run.\n",

@@ -142,7 +142,7 @@ class Run:
             over = sum(one.ended is not None for one in load.requests)
             waiting = len(load.requests) - over
             self._say(
-                f"{load.name} {time.monotonic() - began:4.0f} s: {len(load.requests)} asked, {over} over, "
+                f"{load.name} {time.monotonic() - began:4.0f} s: {len(load.requests)} requests, {over} ended, "
                 f"{waiting} open, {kills} SIGKILLs so far"
             )
 

@@ -61,7 +61,7 @@ def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) 
     yield from _log_sink_gaps(evidence)
     for letter in () if dead_letters else evidence.dead_letters:
         yield Violation(
-            "dead_letter", letter.key, f"{letter.service} buried a record of {letter.topic}: {letter.error}"
+            "dead_letter", letter.key, f"{letter.service} could not process a record of {letter.topic}: {letter.error}"
         )
 
 
@@ -78,11 +78,11 @@ def _log_sink_gaps(evidence: Evidence) -> Iterator[Violation]:
 def _lost(job: JobEvidence, stored: set[str]) -> Iterator[str]:
     if job.accepted:
         if not job.requested:
-            yield "a client was told 202, and segue.requests does not have it"
+            yield "a client received a 202, and segue.requests does not have it"
         if not job.ends:
-            yield "a client was told 202, and no event says how it ended"
+            yield "a client received a 202, and no event says how it ended"
         if job.row is None:
-            yield "a client was told 202, and the read model has no row of it"
+            yield "a client received a 202, and the read model has no row of it"
     for answer in job.answers:
         if answer.status == 404:
             yield f"{answer.call} of a job that was accepted was answered 404"

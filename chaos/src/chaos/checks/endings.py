@@ -61,11 +61,11 @@ def _changed_end(job: JobEvidence) -> Iterator[str]:
         yield "at the end its client could not look it up"
     final = [status for status in statuses if status in FINAL]
     if len(set(final)) > 1 and revived:
-        yield f"clients were told of different ends: {final}"
+        yield f"clients received different final states: {final}"
     if final and final[-1] != ends[-1]:
-        yield f"the last event says {ends[-1]}, and the last client was told {final[-1]}"
+        yield f"the last event says {ends[-1]}, and the last client received {final[-1]}"
     if statuses and statuses[-1] not in FINAL:
-        yield f"at the end a client was told that it is {statuses[-1]}"
+        yield f"the last answer to a client was {statuses[-1]}"
 
 
 def _unsent(end: Any) -> bool:

@@ -256,7 +256,7 @@ async def _rolling(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
     return [
         f"{len(took)} replicas restarted under load, a service's one by one, exit 0 within {max(took.values()):.1f} s",
-        f"all told to stop with Kafka down: gone within {max(without):.1f} s",
+        f"all stopped with Kafka down: ended within {max(without):.1f} s",
     ]
 
 

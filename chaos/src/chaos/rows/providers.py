@@ -60,13 +60,13 @@ async def _lost_answers(fleet: Fleet, load: Load, rng: random.Random) -> list[st
     ]
 
 
-PATIENCE_S: Final = 3
+RETRY_AFTER_S: Final = 3
 
 
 async def _throttled(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     bill_log = BillLog(fleet)
-    text = {"status": 429, "body": {"detail": f"Request was throttled. Your rate limit resets in ~{PATIENCE_S}s."}}
-    header = text | {"headers": {"Retry-After": str(PATIENCE_S)}}
+    text = {"status": 429, "body": {"detail": f"Request was throttled. Your rate limit resets in ~{RETRY_AFTER_S}s."}}
+    header = text | {"headers": {"Retry-After": str(RETRY_AFTER_S)}}
     rules: list[dict[str, Any]] = []
     for provider in PROVIDERS:
         for words, reply in (("by a text", text), ("by a header", header)):
@@ -75,14 +75,14 @@ async def _throttled(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     await fleet.faults(rules)
     async with load.running(RATE / 3):
         once = [load.submit(words, providers=list(order)) for words in ("by a text", "by a header") for order in BOTH]
-        patient = await asyncio.gather(*once)
-        jobs = await asyncio.gather(*(finished_job(load, one) for one in patient))
+        throttled = await asyncio.gather(*once)
+        jobs = await asyncio.gather(*(finished_job(load, one) for one in throttled))
         # Afterwards, as a job that is always throttled delays all others at that provider.
         refused = await asyncio.gather(*(load.submit(f"{one} never", providers=[one, other]) for one, other in BOTH))
         others = await asyncio.gather(*(finished_job(load, one) for one in refused))
     assert all(map(succeeded_at_first, jobs)), [(job["status"], kinds(job)) for job in jobs]
-    waits = [_waited(bill_log.of_job(one.job_id)) for one in patient]
-    assert min(waits) >= PATIENCE_S, f"asked again too early: {waits}"
+    waits = [_waited(bill_log.of_job(one.job_id)) for one in throttled]
+    assert min(waits) >= RETRY_AFTER_S, f"asked again too early: {waits}"
     assert all(kinds(job) == ["rate_limited", None] for job in others), list(map(kinds, others))
     tries = [len(bill_log.of_job(one.job_id)) - 1 for one in refused]
     return [
@@ -263,7 +263,7 @@ ROWS = {
         Row(
             25,
             "Provider hard down, then half open",
-            "shut for all replicas; one probe at a time; its lease ends",
+            "open for all replicas; one probe at a time; its lease ends",
             _hard_down,
             # The state of runs accepted before the outage is unknown as well, until their deadline.
             explains=frozenset(map(str, {Kind.UNREACHABLE, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT})),

@@ -29,7 +29,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "invalid-idempotency-key": _NOT_TAKEN,
     "idempotency-key-reused": "The earlier job with this key continues unchanged; no new job was created.",
     "not-confirmed": _REPEAT,
-    "read-model-away": "Jobs continue; they only cannot be read right now.",
+    "read-model-away": "Jobs continue, but cannot be looked up right now.",
     "artifact-expired": "The job and its data are kept; only the file was deleted.",
     "artifact-store-away": "The file is not lost; try again in a moment.",
     "attempt-not-ambiguous": "Nothing was changed.",

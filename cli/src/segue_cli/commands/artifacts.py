@@ -50,7 +50,7 @@ def artifacts(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     env_file: EnvFileOption = None,
 ) -> None:
-    """List the newest files, and say how much all of them take."""
+    """List the newest files, and show the total size of all."""
     if context.invoked_subcommand is not None:
         return
     from log_sink.retention.artifact_gc import CannotCollect, stored_artifacts
@@ -87,7 +87,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     env_file: EnvFileOption = None,
 ) -> None:
-    """Delete files that are old enough, and orphans: files that a collecting left behind when it was killed."""
+    """Delete files that are old enough, and orphans: files that a killed collection left behind."""
     from chassis.observability.logs import configure_logs
     from log_sink.retention.artifact_gc import AGE_OF_ORPHANS, CannotCollect
     from segue_cli.views.console import console

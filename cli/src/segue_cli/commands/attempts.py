@@ -36,7 +36,7 @@ def list_attempts(
     as_json: Annotated[bool, typer.Option("--json", help="The API's JSON.")] = False,
     api: ApiOption = None,
 ) -> None:
-    """List single attempts, the newest first, or say what became of one whose submit was lost."""
+    """List attempts, newest first, or resolve one whose submit was lost."""
     if context.invoked_subcommand is not None:
         return
     from segue_cli.views.attempts import attempts_list
@@ -64,11 +64,11 @@ def resolve(
     wait: Annotated[int, typer.Option(min=0, max=3600, help="Seconds to wait for the result.")] = 60,
     api: ApiOption = None,
 ) -> None:
-    """Say what became of an attempt whose submit was lost, as you found it at the provider.
+    """Report what you found at the provider about an attempt whose submit was lost.
 
-    With --accepted its run is looked after, and what it makes is kept; with --never-accepted its job may be tried, and
-    paid for, elsewhere. The exit status is 0 where it is known what became of it, 4 where it is not known in time, 2
-    where you did not confirm it, and 1 where the API refused or did not answer.
+    With --accepted its run is monitored and its output kept; with --never-accepted its job may be tried, and paid for,
+    at another provider. The exit status is 0 if the attempt is resolved, 4 if it is not resolved in time, 2 if you did
+    not confirm it, and 1 if the API refused or did not answer.
     """
     from segue_cli.views.attempts import told_apart
 
@@ -93,8 +93,8 @@ def collect(
 ) -> None:
     """Fetch the output of a paid run again, after the cause was corrected.
 
-    Nothing is paid for. The files are kept on the attempt; its job stays as it ended. The exit status is 0 where the
-    files are stored, 4 where they are not yet, and 1 where the API refused or did not answer.
+    Nothing is paid for. The files are stored with the attempt; the state of its job does not change. The exit status is
+    0 if the files are stored, 4 if they are not stored yet, and 1 if the API refused or did not answer.
     """
     from segue_cli.views.attempts import told_apart
 

@@ -61,7 +61,7 @@ def submit(
     key: Annotated[str | None, typer.Option(help="The Idempotency-Key of an earlier try, to repeat it.")] = None,
     api: ApiOption = None,
 ) -> None:
-    """Ask for a track."""
+    """Request a track."""
     sung = vocals if vocals is not None else (True if lyrics else None)
     said: dict[str, Any] = {
         "prompt": prompt,
@@ -137,10 +137,10 @@ def cancel(
     wait: Annotated[int, typer.Option(min=0, max=60, help="Seconds to wait for the result.")] = 10,
     api: ApiOption = None,
 ) -> None:
-    """Stop a job, and say what that means for it and for the money.
+    """Cancel a job, and show the effect and the cost.
 
-    The exit status is 0 where it was stopped, 3 where that came too late, 4 where it is not known yet, and 1 where the
-    API refused or did not answer. Repeating it is harmless.
+    The exit status is 0 if it was cancelled, 3 if it was too late, 4 if the result is not known yet, and 1 if the API
+    refused or did not answer. A repeated call is harmless.
     """
     with at_api(api) as segue:
         found = segue.cancel(job_id, wait)

@@ -25,7 +25,7 @@ def providers(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")] = False,
     api: Annotated[str | None, typer.Option("--api", help="The API's address; also SEGUE_API.")] = None,
 ) -> None:
-    """Show how the providers do: breaker, errors, latency, what is in flight and what waits."""
+    """Show the health of the providers: breaker, errors, latency, attempts in flight and waiting."""
     from segue_cli.commands.api import ApiFailed, address, connected
 
     try:
