@@ -74,7 +74,7 @@ class Turns:
             del self._of[client]
 
     def done(self, ticket: int) -> None:
-        """A started request is no longer in progress: it is answered, or waits for its client. Repeats have no effect."""
+        """A started request is no longer in progress: it is answered, or waits for its client. Idempotent."""
         if self._worked_on.pop(ticket, None) is not None and self._count:
             self._call()
 
