@@ -1,5 +1,4 @@
-"""Consuming: the messages of a batch are handled in one transaction; then their offsets are committed, or dead letters
-are published.
+"""Consuming: a batch is handled in one transaction; then its offsets are committed or dead letters published.
 
 This package imports every other package of the chassis; none of them imports this one.
 """

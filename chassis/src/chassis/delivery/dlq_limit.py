@@ -91,9 +91,7 @@ class DlqLimit:
         )
 
     def failure(self, now: float, last_error: str | None) -> str | None:
-        """Why the process should exit, as text: probes have failed for `EXCEEDED_LIMIT_S` seconds. None if it should
-        not.
-        """
+        """Why the process should exit, as text: probes have failed for `EXCEEDED_LIMIT_S` seconds; else None."""
         # Without a message to probe the state is unknown, and a restart would change nothing.
         if self.since is None or not self.failed_probes or now - self.since <= EXCEEDED_LIMIT_S:
             return None

@@ -214,11 +214,10 @@ class Guard:
             self._drop(first, "no-place")
 
     def _first_to_go(self) -> Connection | None:
-        """The longest-waiting connection of the most common kind of wait, if its client has not acted; None if there is
-        none.
+        """The longest-waiting connection in the most common wait, if its client has not acted; else None.
 
-        Connections of an attack mostly wait for the same thing, so this is rarely an ordinary client, which waits
-        briefly.
+        Connections of an attack mostly wait for the same thing, so this is rarely an ordinary client, whose waits are
+        short.
         """
         now = self._clock()
         for first in islice(self._most_common(), _LOOKED_AT):

@@ -127,9 +127,7 @@ class TopicWatch:
             self._due_at = 0.0
 
     def _not_consumed(self, there: Mapping[str, TopicState], assigned: Partitions | None) -> dict[str, str]:
-        """The topics that are not consumed; the previous result if the assignment has been unknown only for a short
-        time.
-        """
+        """The topics that are not consumed; the previous result if that has been unknown only for a short time."""
         if assigned is not None:
             self._unknown_since = None
             return unconsumed(self._topics, there, assigned)
