@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from contracts.ids import job_id_for
-from gateway.api.errors import problem_of
+from gateway.api.error_answers import problem_of
 from gateway.context import TENANT
 from gateway.http.json_body import parse_json
-from gateway.http.problems import Problem
+from gateway.http.problem_document import Problem
 from gateway.intake.errors import InvalidIdempotencyKey
 from gateway.intake.idempotency import key_of
 from gateway.intake.track_request import TrackRequest

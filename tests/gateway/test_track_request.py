@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.ids import job_id_for
 from contracts.text import is_blank, stripped
-from gateway.api.errors import problem_of
+from gateway.api.error_answers import problem_of
 from gateway.http.json_body import parse_json, require_json
-from gateway.http.problems import Problem
+from gateway.http.problem_document import Problem
 from gateway.intake.errors import ModelNotFound, NoRoute
 from gateway.intake.track_request import TrackRequest, require_route, to_message
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapter_kit.http.bounded_json import CUT
 from adapter_kit.port.outcomes import Output, OutputPending, Produced, Unreadable
-from adapter_kit.results.outputs import read_outputs
+from adapter_kit.results.choose_outputs import read_outputs
 
 A, B, C = "https://files.example/a.wav", "https://files.example/b.wav", "https://files.example/c"
 PNG, FILM = "https://files.example/cover.png", "https://files.example/film.mp4"

@@ -14,8 +14,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
+from chassis.http.measured_requests import MeasuredRequests
 from chassis.http.refusals import Refusal
-from chassis.http.requests import MeasuredRequests
 from chassis.settings.http_limits import HttpLimits
 
 HOST = b"Host: segue\r\n"

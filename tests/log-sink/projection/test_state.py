@@ -29,7 +29,7 @@ from contracts.messages.wording import in_words
 from log_sink.app import CONSUMED
 from log_sink.store import Store
 from read_model.merge import State, rows_of, with_reports
-from read_model.reports import reports
+from read_model.rows_from_events import reports
 from read_model.tables import STATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

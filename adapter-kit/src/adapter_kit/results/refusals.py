@@ -12,7 +12,7 @@ from adapter_kit.http.error_rules import MOST_DEPTH, texts_in
 from adapter_kit.http.sanitize import sanitize
 from adapter_kit.phrases.reading import kind_said
 from adapter_kit.port.outcomes import Failure
-from adapter_kit.results.files import plain_key
+from adapter_kit.results.find_files import plain_key
 from contracts.failures import FailureKind
 
 _MADE_UP: Final = re.compile(

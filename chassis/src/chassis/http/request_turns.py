@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from chassis.http.guard import Guard, Peer, network_of
-from chassis.http.requests import FIELD_BYTES, REQUEST_BYTES, MeasuredRequests
+from chassis.http.measured_requests import FIELD_BYTES, REQUEST_BYTES, MeasuredRequests
 from chassis.http.turns import Turns
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.http.connection import GuardedProtocol
 from chassis.http.guard import Guard, Peer
 from chassis.http.listener import Listener, bind, places
-from chassis.http.protocol import GuardedProtocol
 from chassis.http.turns import Turns
 from chassis.observability.log_events import HttpEvent
 from chassis.observability.logs import get_logger

@@ -24,10 +24,10 @@ from chassis.runtime.runtime import Runtime
 from contracts.catalogue import Catalogue, CatalogueError, default_catalogue_path, load_catalogue
 from contracts.generation import Provider
 from contracts.topics import TOPICS
-from gateway.api import artifacts, attempts, callbacks, catalogue, docs, errors, jobs, providers, tracks
+from gateway.api import artifacts, attempts, callbacks, catalogue, docs, error_answers, jobs, providers, tracks
 from gateway.clocks import Clocks
 from gateway.context import Gateway
-from gateway.http import problems
+from gateway.http import problem_document
 from gateway.http.methods import EveryMethod
 from gateway.http.plain import PlainJSON
 from gateway.http.tracing import TracedCalls
@@ -38,7 +38,7 @@ from gateway.queries.await_completion import SHARE, Completion, CompletionWaiter
 from gateway.queries.database import Database, begin_request
 from gateway.queries.lookup import Lookup
 from gateway.queries.provider_status import HealthReader, ProviderStatusReader
-from gateway.queries.read_model import ReadModel
+from gateway.queries.stored_rows import ReadModel
 from gateway.queries.tail import JobTail
 from gateway.settings import GatewaySettings
 from gateway.signatures.settings import signature_values
@@ -119,8 +119,8 @@ def api(parts: Gateway) -> FastAPI:
     app.state.gateway = parts
     app.add_middleware(EveryMethod)
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request)
-    problems.install(app)
-    errors.install(app)
+    problem_document.install(app)
+    error_answers.install(app)
     for part in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
         app.include_router(part.router)
     app.router.routes.extend(health_routes(parts.runtime))

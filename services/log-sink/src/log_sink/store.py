@@ -18,7 +18,7 @@ from log_sink.log_events import LogSinkEvent
 from log_sink.metrics import MISSED, QUARANTINED, REPEATED, STORED
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.upsert import arguments, upsert
-from read_model.reports import reports
+from read_model.rows_from_events import reports
 from read_model.tables import STATE, Row
 
 if TYPE_CHECKING:

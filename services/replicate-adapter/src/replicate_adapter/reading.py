@@ -34,7 +34,7 @@ from adapter_kit.port.outcomes import (
     Stopped,
     Waiting,
 )
-from adapter_kit.results.outputs import read_outputs
+from adapter_kit.results.choose_outputs import read_outputs
 from adapter_kit.results.refusals import refusal_in
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Modality

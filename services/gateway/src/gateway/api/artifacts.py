@@ -19,7 +19,7 @@ from contracts.ids import JobId, attempt_id_for
 from contracts.messages.attempts import Artifact
 from gateway.context import TENANT, GatewayDep
 from gateway.http.conditional import asked_range, byte_range, precondition
-from gateway.http.problems import Problem, Responses, documented
+from gateway.http.problem_document import Problem, Responses, documented
 from gateway.log_events import GatewayEvent
 from gateway.queries.errors import NotFound
 from gateway.queries.model import Job, StoredArtifact

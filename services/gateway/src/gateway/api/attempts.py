@@ -17,7 +17,7 @@ from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from gateway.context import TENANT, GatewayDep, PublishDeadline
 from gateway.http.json_body import field_name, json_body
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
-from gateway.http.problems import FieldProblem, Problem, documented
+from gateway.http.problem_document import FieldProblem, Problem, documented
 from gateway.queries.model import AttemptOfJob
 from gateway.text import shown
 from gateway.views.attempt_schemas import AttemptPage, CollectionAnswer, OperatorsAttempt, ResolutionAnswer

@@ -14,11 +14,11 @@ from contracts.generation import Provider
 from contracts.ids import AttemptId, job_of
 from contracts.messages.callbacks import CallbackReceived
 from contracts.providers.registry import PROVIDERS
-from gateway.api.errors import problem_of
+from gateway.api.error_answers import problem_of
 from gateway.context import Gateway, GatewayDep, PublishDeadline
 from gateway.http.bodies import read_body
 from gateway.http.json_body import not_json
-from gateway.http.problems import Problem
+from gateway.http.problem_document import Problem
 from gateway.log_events import GatewayEvent
 from gateway.metrics import CALLBACKS
 from gateway.signatures.run_match import about, require_own_run

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from contracts.catalogue import Limits, Range, Route
 from gateway.context import GatewayDep
 from gateway.http.plain import Answer
-from gateway.http.problems import documented
+from gateway.http.problem_document import documented
 from gateway.views.schemas import (
     LimitsAnswer,
     ModelAnswer,

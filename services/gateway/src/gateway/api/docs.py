@@ -20,7 +20,7 @@ from starlette.types import Scope
 
 from gateway.http.conditional import precondition
 from gateway.http.json_body import JsonBody
-from gateway.http.problems import Problem, ProblemDocument
+from gateway.http.problem_document import Problem, ProblemDocument
 
 STATIC: Final = Path(__file__).parents[1] / "static"
 _POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"

@@ -17,8 +17,8 @@ from gateway.context import TENANT, GatewayDep, PublishDeadline
 from gateway.http.bodies import disconnected
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.prefer import Prefer, wait_of
-from gateway.http.problems import documented
-from gateway.queries.read_model import JobFilter
+from gateway.http.problem_document import documented
+from gateway.queries.stored_rows import JobFilter
 from gateway.views.cancellation import cancel_answer
 from gateway.views.jobs import log_entry
 from gateway.views.schemas import JobAnswer, JobLog, JobPage

@@ -14,7 +14,7 @@ from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Provider
 from contracts.providers.registry import PROVIDERS
 from gateway.context import GatewayDep
-from gateway.http.problems import documented
+from gateway.http.problem_document import documented
 from gateway.queries.provider_status import WINDOW_S, News, Rows, Seen, verdict
 from gateway.views.provider_schemas import (
     BreakerAnswer,

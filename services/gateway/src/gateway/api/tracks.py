@@ -21,7 +21,7 @@ from gateway.http.json_body import json_body
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.plain import PlainJSON
 from gateway.http.prefer import Prefer, wait_of
-from gateway.http.problems import documented
+from gateway.http.problem_document import documented
 from gateway.intake.errors import ArrivedTooLate
 from gateway.intake.idempotency import Key, key_of, require_same
 from gateway.intake.track_request import (

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from gateway.http.problems import Problem
+from gateway.http.problem_document import Problem
 from gateway.text import shown
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.http.bodies import read_body
-from gateway.http.problems import FieldProblem, Problem
+from gateway.http.problem_document import FieldProblem, Problem
 from gateway.text import shown
 
 MAX_ERRORS: Final = 20

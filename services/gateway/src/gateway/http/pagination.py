@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from fastapi import Query
 
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
-from gateway.http.problems import FieldProblem, Problem
+from gateway.http.problem_document import FieldProblem, Problem
 from gateway.text import shown
 
 CursorText = Annotated[

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import Telemetry
 from contracts.callback_urls import without_mac
-from gateway.http.problems import internal_error
+from gateway.http.problem_document import internal_error
 from gateway.log_events import GatewayEvent
 
 

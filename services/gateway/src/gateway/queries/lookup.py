@@ -16,8 +16,8 @@ from gateway.queries.errors import NotFound, ReadModelUnavailable
 from gateway.queries.log_order import merged_log
 from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
 from gateway.queries.projection import Known
-from gateway.queries.read_model import Cursor, JobFilter, ReadModel
 from gateway.queries.rows import job_of, track_of
+from gateway.queries.stored_rows import Cursor, JobFilter, ReadModel
 from gateway.queries.tail import JobTail
 from read_model.merge import State, joined, row_of
 from read_model.tables import JOBS, TRACKS, Row, Table

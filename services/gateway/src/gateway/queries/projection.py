@@ -16,9 +16,9 @@ from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import in_words
 from gateway.queries.model import Job, LogLine
 from gateway.queries.rows import job_of
-from read_model.implied import implied
+from read_model.attempts_from_job_events import implied
 from read_model.merge import State, with_reports
-from read_model.reports import reports
+from read_model.rows_from_events import reports
 
 MAX_LINES: Final = 1_000
 """Of one job's log: more than an ordinary job ever has. The read model has them all."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from contracts.messages.jobs import AttemptOutcome
 from gateway.queries.model import FINAL, FINAL_ATTEMPT, Attempt, AttemptOfJob, Job, LogLine, StoredArtifact, Track
-from read_model.implied import IMPLIED
+from read_model.attempts_from_job_events import IMPLIED
 from read_model.merge import State, row_of, rows_of
 from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row
 

@@ -16,14 +16,14 @@ from contracts.messages.base import Message
 from contracts.messages.jobs import (
     AttemptOutcome,
 )
-from orchestrator.decisions.attempt_events import attempted
+from orchestrator.decisions.after_attempt import attempted
 from orchestrator.decisions.attempt_outcomes import after_the_end
 from orchestrator.decisions.decision import Decision, cancel_command, job_cancelled, job_failed
-from orchestrator.decisions.failover import nowhere_to_go, within_ceiling
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Input, Requested, Ruled
 from orchestrator.decisions.job import Job
 from orchestrator.decisions.operator_commands import collect_command, resolve_command
-from orchestrator.decisions.order import reroute
+from orchestrator.decisions.order_attempt import reroute
+from orchestrator.decisions.remaining_candidates import nowhere_to_go, within_ceiling
 from orchestrator.decisions.request import requested
 
 CANCEL_AGAIN_S: Final = 60.0

@@ -12,7 +12,7 @@ from contracts.messages.jobs import (
 from orchestrator.decisions.decision import Decision, job_failed, then, with_event
 from orchestrator.decisions.inputs import Requested
 from orchestrator.decisions.job import Job
-from orchestrator.decisions.order import order_next
+from orchestrator.decisions.order_attempt import order_next
 
 
 def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:

@@ -10,8 +10,8 @@ from contracts.generation import GenerationInput, Provider
 from contracts.messages.jobs import SkippedRoute
 from contracts.messages.requests import JobRequested
 from contracts.messages.wording import in_dollars
-from orchestrator.decisions.failover import too_dear
 from orchestrator.decisions.job import Candidate, candidate_of
+from orchestrator.decisions.remaining_candidates import too_dear
 from orchestrator.routing.ordering import Paces, in_order
 from orchestrator.routing.policy import BY_REQUEST, Policies, Rules
 

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from gateway.api.errors import problem_of
+from gateway.api.error_answers import problem_of
 from gateway.intake import errors as intake_errors
 from gateway.intake.errors import ArrivedTooLate, NotConfirmed
 from gateway.queries import errors as query_errors

@@ -22,9 +22,9 @@ from contracts.messages.jobs import (
 )
 from orchestrator.decisions.attempt_outcomes import how_it_failed, learned, with_outcome
 from orchestrator.decisions.decision import Decision, job_cancelled, job_failed, with_event
-from orchestrator.decisions.failover import nowhere_to_go, passed_over, resubmitting, within_ceiling
 from orchestrator.decisions.job import Job
-from orchestrator.decisions.order import reroute
+from orchestrator.decisions.order_attempt import reroute
+from orchestrator.decisions.remaining_candidates import nowhere_to_go, passed_over, resubmitting, within_ceiling
 
 MOST_ATTEMPTS: Final = 1_000
 

@@ -18,9 +18,9 @@ from contracts.messages.commands import RunAttempt
 from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
-from orchestrator.decisions.failover import spent_usd, too_dear
 from orchestrator.decisions.inputs import Attempted, Due, Requested
 from orchestrator.decisions.job import Candidate, Job
+from orchestrator.decisions.remaining_candidates import spent_usd, too_dear
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "ceiling")

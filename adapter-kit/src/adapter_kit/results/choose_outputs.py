@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from adapter_kit.http.bounded_json import CUT, FILE_BYTES
 from adapter_kit.port.outcomes import Output, OutputPending, Produced, Unreadable
-from adapter_kit.results.files import KEYS, Candidate, is_aside, is_echo, links_in, plain_key
+from adapter_kit.results.find_files import KEYS, Candidate, is_aside, is_echo, links_in, plain_key
 from contracts.generation import Modality
 from contracts.modalities.registry import MODALITIES
 

@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 
 from gateway.http.plain import PlainJSON
-from gateway.http.problems import FieldProblem, Problem, SkippedProvider
+from gateway.http.problem_document import FieldProblem, Problem, SkippedProvider
 from gateway.intake.errors import (
     ArrivedTooLate,
     IdempotencyKeyReused,
