@@ -38,7 +38,7 @@ async def wait_for(what: str, found: Callable[[], Awaitable[T]], within_s: float
     return thing
 
 
-async def finished_job(load: Load, request: Request, within_s: float = 75) -> dict[str, Any]:
+async def finished_job(load: Load, request: Request, within_s: float = 150) -> dict[str, Any]:
     """The job of a request with all its attempts, once the log has the end of each."""
     await load.ended(request, within_s)
 
