@@ -155,4 +155,4 @@ async def test_the_command_tells_the_same_by_its_words_and_its_exit_status(
     code, said = await segue("cancel", ended)
     assert (code, said.splitlines()[0]) == (3, f"job {ended}: succeeded (too_late)")
     code, said = await segue("cancel", "no-such-job")
-    assert (code, "No such job" in said) == (1, True)
+    assert (code, "There is no such job" in said) == (1, True)
