@@ -575,6 +575,15 @@ async def test_who_asks_too_much_at_once_is_turned_away_and_the_next_client_is_n
     assert len(here.arrived) == 203 - len(away)
 
 
+@pytest.mark.parametrize(
+    "forwarded", [b"192.0.2.7:80", b"unknown:x", b"a:b:c", b":::", b"x" * 2000, b"\xff:\xfe", b" , "]
+)
+async def test_a_request_is_answered_whatever_a_trusted_proxy_says_of_its_client(forwarded: bytes) -> None:
+    async with site(replace(PATIENT, header_bytes=4096)) as here, connected(here) as client:
+        client.send(GET[:-2] + b"X-Forwarded-For: " + forwarded + b"\r\n\r\n")
+        assert (await client.answer()).endswith(b"fine")
+
+
 async def test_what_takes_long_keeps_nobody_else_from_being_begun() -> None:
     async with site(replace(PATIENT, connections=200)) as here, crowd(here, 3 * WORKED_ON, HELD):
         await until(lambda: here.held == 3 * WORKED_ON)

@@ -14,6 +14,7 @@ from chassis.http.measured_requests import FIELD_BYTES, REQUEST_BYTES, MeasuredR
 from chassis.http.turns import Turns
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MOST_TEXT: Final = 64
 WHOLE_BYTES: Final = 262_144
 """A body of up to this many bytes is received completely before the application is called."""
 
@@ -131,8 +132,16 @@ class RequestsInTurn(MeasuredRequests):
         if self.peer.trusted and isinstance(self.app, ProxyHeadersMiddleware):
             told = b",".join(value for name, value in cycle.scope["headers"] if name == b"x-forwarded-for")
             host, _ = self.app.trusted_hosts.get_trusted_client_address(told.decode("latin-1"))
-            return network_of(host) if host else self.peer.address
+            return _network_or_text(host) if host else self.peer.address
         return self.peer.address
+
+
+def _network_or_text(host: str) -> str:
+    """The network of an address. Text that is no address, which a proxy passes on as it came, stands for itself."""
+    try:
+        return network_of(host)
+    except ValueError:
+        return host[:_MOST_TEXT]
 
 
 def _bytes_of(cycle: RequestResponseCycle) -> int:
