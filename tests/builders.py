@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from adapter_kit.attempt.model import Attempt
 from contracts.generation import Provider
 from contracts.ids import JobId, attempt_id_for, track_id_for
 from contracts.messages.attempts import AttemptEvent
@@ -50,6 +51,30 @@ def attempt_fields(job_id: JobId, n: int, version: int, at: datetime, **changes:
 def attempt_event(event: type[E], job_id: JobId, n: int, version: int, at: datetime, **said: Any) -> E:
     """An event of the n-th attempt."""
     return event.model_validate(attempt_fields(job_id, n, version, at, **said))
+
+
+def queued_attempt(job_id: JobId, at: datetime, **changes: Any) -> Attempt:
+    """The first attempt of a job as it was ordered: due at once, five minutes to end."""
+    known: dict[str, Any] = {
+        "attempt_id": attempt_id_for(job_id, 1),
+        "job_id": job_id,
+        "track_id": track_id_for(job_id),
+        "n": 1,
+        "provider": "fal",
+        "model": "music/test",
+        "endpoint": "test/model",
+        "modality": "music",
+        "arguments": {"prompt": "pad"},
+        "price_usd": 0.2,
+        "deadline_at": at + timedelta(minutes=5),
+        "submit_timeout_s": 30,
+        "start_within_s": 60,
+        "run_within_s": 120,
+        "grace_s": 240,
+        "created_at": at,
+        "next_action_at": at,
+    }
+    return Attempt(**known | changes)
 
 
 def candidate(provider: Provider, endpoint: str = "test/model", price_usd: float | None = 0.2) -> Candidate:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from tests.builders import queued_attempt
 
 import adapter_kit
 from adapter_kit.attempt.inputs import CalledBack, CancelWanted, HeldBack, Input, SubmitAnswered
-from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
@@ -22,7 +22,7 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import attempt_id_for, job_id_for
 
 SAME = (
     "state", "version", "endpoint", "deadline_at", "accepted_at", "cancel_reason", "expects_callback", "called_back",
@@ -54,35 +54,12 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
         yield opened
 
 
-def queued(now: datetime) -> Attempt:
-    return Attempt(
-        attempt_id=ATTEMPT_ID,
-        job_id=JOB,
-        track_id=track_id_for(JOB),
-        n=1,
-        provider="fal",
-        model="music/test",
-        endpoint="test/model",
-        modality="music",
-        arguments={"prompt": "pad"},
-        price_usd=0.2,
-        deadline_at=now + timedelta(minutes=5),
-        submit_timeout_s=30,
-        start_within_s=60,
-        run_within_s=120,
-        grace_s=240,
-        created_at=now,
-        expects_callback=True,
-        next_action_at=now,
-    )
-
-
 @pytest.mark.parametrize("inputs", [*SAID.values(), (HeldBack(LATER, "a cap"),)], ids=[*SAID, "held back"])
 async def test_the_columns_say_what_the_record_says(pool: Pool, inputs: tuple[Input, ...]) -> None:
     runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     outbox = Outbox(pool, cast("Any", None), cast("Any", runtime))
     async with outbox.transaction() as transaction:
-        await ledger.create(transaction, [(queued(transaction.now), None)])
+        await ledger.create(transaction, [(queued_attempt(JOB, transaction.now, expects_callback=True), None)])
     if not isinstance(inputs[0], HeldBack):
         async with outbox.transaction() as transaction:
             assert len(await ledger.claim(transaction, 1, BREAKERS)) == 1

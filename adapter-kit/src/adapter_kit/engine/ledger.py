@@ -51,7 +51,7 @@ SELECT body::text, traceparent, next_action_at FROM attempts
 WHERE attempt_id = ANY($1) ORDER BY attempt_id FOR UPDATE
 """
 _CLAIM = """
-SELECT body::text, traceparent, next_action_at FROM attempts
+SELECT attempt_id, body::text, traceparent, next_action_at FROM attempts
 WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _SAVE = """
@@ -148,16 +148,29 @@ async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) ->
 
     Those that want to be submitted pass the breakers first.
     """
-    claimed = [_load(row) for row in await transaction.connection.fetch(_CLAIM, limit)]
+    claimed, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit))
     wanted = {known.attempt.endpoint for known in claimed if known.attempt.state == "queued"}
     locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
-    stepped, stuck = _advance_each(transaction, claimed, locked_breakers)
+    stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
+    stuck += without_step
     await _save(transaction, stepped)
     if stuck:
         await transaction.connection.execute(_PUT_OFF, stuck, PUT_OFF_S)
     if locked_breakers is not None:
         await locked_breakers.save(transaction)
     return stepped
+
+
+def _load_each(rows: Iterable[asyncpg.Record]) -> tuple[list[Stepped], list[AttemptId]]:
+    loaded: list[Stepped] = []
+    stuck: list[AttemptId] = []
+    for row in rows:
+        try:
+            loaded.append(_load(row))
+        except ValueError:  # One row that cannot be read must not hold up all others.
+            _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=row["attempt_id"])
+            stuck.append(AttemptId(row["attempt_id"]))
+    return loaded, stuck
 
 
 def _advance_each(

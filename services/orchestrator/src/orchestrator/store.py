@@ -19,7 +19,7 @@ _BODY: Final = TypeAdapter(Job)
 _LOCK_IDS = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest($1::text[]) AS id"
 _LOAD = "SELECT body::text, traceparent, next_action_at FROM jobs WHERE job_id = ANY($1) FOR UPDATE"
 _DUE = """
-SELECT body::text, traceparent, next_action_at FROM jobs
+SELECT job_id, body::text, traceparent, next_action_at FROM jobs
 WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 _SAVE = """
@@ -54,9 +54,19 @@ async def load(transaction: Transaction, job_ids: Iterable[JobId]) -> dict[JobId
     return {stored.job.job_id: stored for stored in map(_stored, await transaction.connection.fetch(_LOAD, wanted))}
 
 
-async def due(transaction: Transaction, limit: int) -> dict[JobId, Stored]:
-    """Up to `limit` jobs whose time has come, locked; no two replicas get the same one."""
-    return {stored.job.job_id: stored for stored in map(_stored, await transaction.connection.fetch(_DUE, limit))}
+async def due(transaction: Transaction, limit: int) -> tuple[dict[JobId, Stored], dict[JobId, ValueError]]:
+    """Up to `limit` jobs whose time has come, locked, and what is wrong with those of them that cannot be read.
+
+    No two replicas get the same one.
+    """
+    jobs: dict[JobId, Stored] = {}
+    unreadable: dict[JobId, ValueError] = {}
+    for row in await transaction.connection.fetch(_DUE, limit):
+        try:
+            jobs[JobId(row["job_id"])] = _stored(row)
+        except ValueError as error:  # One row that cannot be read must not hold up all others.
+            unreadable[JobId(row["job_id"])] = error
+    return jobs, unreadable
 
 
 async def seconds_to_next(transaction: Transaction) -> float | None:

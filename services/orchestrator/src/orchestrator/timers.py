@@ -40,9 +40,11 @@ class Timers:
     async def decide_due(self) -> Claimed:
         """Decide on up to 500 jobs that are due; tells whether there were any, and when the next one is due."""
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
-            due = await store.due(transaction, BATCH)
+            due, unreadable = await store.due(transaction, BATCH)
             changed: dict[JobId, Stored] = {}
-            stuck: list[JobId] = []
+            stuck = list(unreadable)
+            for job_id, error in unreadable.items():
+                _log.error(OrchestratorEvent.JOB_POSTPONED, job_id=job_id, exc_info=error)
             for job_id, known in due.items():
                 try:
                     now_job = apply(transaction, known, Due(), known.traceparent)
@@ -54,4 +56,4 @@ class Timers:
                     changed[job_id] = now_job
             await store.save(transaction, changed)
             await store.put_off(transaction, stuck, PUT_OFF_S)
-            return Claimed(some=bool(due), next_s=await store.seconds_to_next(transaction))
+            return Claimed(some=bool(due or unreadable), next_s=await store.seconds_to_next(transaction))
