@@ -72,6 +72,11 @@ async def test_another_replica_finds_it_too(world: Any, world_on: Any, until: An
 
         await until(found)
         await until(ready)
+        for _ in range(20):
+            told = (await world.post()).json()
+            assert (await other.client.get(told["links"]["job"])).status_code == 200
+            told = (await world.post()).json()
+            assert (await other.client.get(told["links"]["track"])).status_code == 200
 
 
 async def test_the_same_key_and_body_are_the_same_answer(world: Any) -> None:

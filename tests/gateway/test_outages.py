@@ -16,7 +16,7 @@ import pytest_asyncio
 from tests.patience import patient
 
 from chassis.http.server import serve_http
-from contracts.ids import attempt_id_for, job_id_for
+from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from gateway.app import api
 from gateway.context import TENANT
 from segue_cli.local.kafka import kafka
@@ -24,11 +24,19 @@ from segue_cli.local.postgres import LocalPostgres, postgres
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+UNKNOWN = job_id_for(TENANT, "nobody knows")
+NOBODYS = (f"/api/jobs/{UNKNOWN}", f"/api/jobs/{UNKNOWN}/logs", f"/api/tracks/{track_id_for(UNKNOWN)}")
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def database() -> AsyncIterator[LocalPostgres]:
     async with postgres() as server:
         yield server
+
+
+async def problem_at(world: Any, path: str) -> tuple[int, str]:
+    answer = await world.client.get(path)
+    return answer.status_code, answer.json()["type"]
 
 
 def free_port() -> int:
@@ -109,6 +117,7 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
         assert (uncancelled.status_code, uncancelled.json()["type"]) == (503, "urn:segue:problem:not-confirmed")
         assert "repeating it is safe" in uncancelled.json()["detail"]
         assert (await world.client.get(f"/api/jobs/{taken_on}")).json()["cancel"] is None
+        assert {await problem_at(world, path) for path in NOBODYS} == {(503, "urn:segue:problem:events-away")}
         for response in (refused, keyless):
             assert response.status_code == 503
             assert int(response.headers["retry-after"]) > 0

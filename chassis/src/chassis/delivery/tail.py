@@ -76,6 +76,10 @@ class Tail:
         self._ids: dict[str, str] = {}
         self._names = [topic.name for topic in topics]
         self._watch = TopicWatch(topics, group=None)
+        self._consumer: AIOKafkaConsumer | None = None
+        """The one that reads; None while the tail is not connected."""
+        self._progress = asyncio.Event()
+        """Set, and replaced by another, after each poll."""
         self.caught_up = asyncio.Event()
         """Set once every record that existed at the start has been read."""
         self._log = get_logger("chassis.delivery.tail").bind(topics=self._names)
@@ -87,6 +91,17 @@ class Tail:
         self._runtime.must_be_ready(self._watch.problem)
         async with background(self._runtime, "the tail", self._live()):
             yield
+
+    async def catch_up(self) -> None:
+        """Wait until everything that the topics have at the time of the call has been read; no limit of its own.
+
+        Raises KafkaError if the brokers do not tell how far their topics go.
+        """
+        while (consumer := self._consumer) is None:
+            await self._progress.wait()
+        ends = await consumer.end_offsets(consumer.assignment())
+        while any(self._positions[partition] < end for partition, end in ends.items()):
+            await self._progress.wait()
 
     async def _live(self) -> None:
         while True:
@@ -128,6 +143,7 @@ class Tail:
                 if not records:
                     _require_alive(consumer)
         finally:
+            self._consumer = None
             async with asyncio.timeout(5):
                 await consumer.stop()
 
@@ -156,6 +172,7 @@ class Tail:
             start = start if first[partition] <= start <= last[partition] else first[partition]
             consumer.seek(partition, start)
             self._positions[partition] = start
+        self._consumer = consumer
         self._note_progress()
 
     async def _take(self, records: Records, then: Mapping[TopicPartition, int]) -> None:
@@ -194,6 +211,8 @@ class Tail:
         return None
 
     def _note_progress(self) -> None:
+        self._progress.set()
+        self._progress = asyncio.Event()
         if self.caught_up.is_set():
             return
         if all(self._positions[partition] >= end for partition, end in self._behind.items()):

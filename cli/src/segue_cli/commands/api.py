@@ -30,6 +30,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "idempotency-key-reused": "The earlier job with this key continues unchanged; no new job was created.",
     "not-confirmed": _REPEAT,
     "read-model-away": "Jobs continue, but cannot be looked up right now.",
+    "events-away": "Jobs continue, but one that was accepted a moment ago cannot be looked up right now.",
     "artifact-expired": "The job and its data are kept; only the file was deleted.",
     "artifact-store-away": "The file is not lost; try again in a moment.",
     "attempt-not-ambiguous": "Nothing was changed.",

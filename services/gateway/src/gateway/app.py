@@ -75,16 +75,17 @@ async def wired(
     broker = make_broker(servers, runtime.service, idempotent=False, request_timeout_s=PRODUCER_TIMEOUT_S)
     tail = JobTail()
     clocks = Clocks(wall)
+    events = Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp())
     async with (
         open_pool(database_url, SCHEMA) as pool,
         clocks.watched(pool, runtime),
         _verifiers(settings) as webhooks,
         connected(broker, runtime, servers, (*_PUBLISHED, *_TAILED)),
-        Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp()).running(),
+        events.running(),
         RetentionWorker(pool, runtime, SCHEMA, key_tasks(settings.keep_rows)).running(),
     ):
         database = Database(pool)
-        lookup = Lookup(tail, ReadModel(database))
+        lookup = Lookup(tail, ReadModel(database), events.catch_up)
         waiters = CompletionWaiters(max(1, places(settings.max_connections) // SHARE))
         _say_what_runs(settings, catalogue)
         yield Gateway(

@@ -18,7 +18,7 @@ from gateway.intake.errors import (
     NoRoute,
     NotConfirmed,
 )
-from gateway.queries.errors import NotFound, ReadModelUnavailable
+from gateway.queries.errors import NotFound, ReadModelUnavailable, TailBehind
 from gateway.signatures.keys import KeysAway
 from gateway.signatures.run_match import RunMismatch
 from gateway.text import shown
@@ -59,6 +59,16 @@ def _(error: ReadModelUnavailable) -> Problem:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "read-model-away",
         f"the database is away, so {error.subject} cannot be looked up right now; nothing is lost",
+        headers={"Retry-After": "2"},
+    )
+
+
+@problem_of.register
+def _(error: TailBehind) -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "events-away",
+        f"Kafka does not answer in time, so whether there is a {error.kind} {shown(error.identifier)} is not known",
         headers={"Retry-After": "2"},
     )
 

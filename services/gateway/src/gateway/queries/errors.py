@@ -20,3 +20,13 @@ class ReadModelUnavailable(Exception):
         """`subject` is what was to be read, as the object of a sentence: "this job"."""
         super().__init__(f"{subject} cannot be read")
         self.subject = subject
+
+
+class TailBehind(Exception):
+    """PostgreSQL has no such thing, and Kafka does not say in time whether one was published a moment ago."""
+
+    def __init__(self, kind: str, identifier: str) -> None:
+        """`kind` is what was looked for: a job or a track."""
+        super().__init__(f"whether there is a {kind} {identifier} is not known")
+        self.kind = kind
+        self.identifier = identifier

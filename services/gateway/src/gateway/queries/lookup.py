@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
+from aiokafka.errors import KafkaError
+
 from contracts.generation import Provider
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
-from gateway.queries.errors import NotFound, ReadModelUnavailable
+from gateway.queries.errors import NotFound, ReadModelUnavailable, TailBehind
 from gateway.queries.log_order import merged_log
 from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
 from gateway.queries.projection import Known
 from gateway.queries.rows import job_of, track_of
+from gateway.queries.single_flight import SingleFlight
 from gateway.queries.stored_rows import Cursor, JobFilter, ReadModel
 from gateway.queries.tail import JobTail
 from read_model.merge import State, joined, row_of
@@ -26,6 +29,7 @@ _ID: Final = re.compile(JOB_ID_PATTERN)
 _ATTEMPT_ID: Final = re.compile(ATTEMPT_ID_PATTERN)
 _MUSIC: Final = frozenset({None, "music"})
 """Until its request has arrived, a track's modality is not known."""
+CATCH_UP_LIMIT_S: Final = 1.0
 T = TypeVar("T")
 
 
@@ -41,11 +45,15 @@ class Lookup:
     """Jobs, tracks and attempts as the tail and the read model together tell them.
 
     A question for one thing raises NotFound if there is none; any raises ReadModelUnavailable if that is not known.
+    A job or track that neither knows is looked for again once the tail has read what Kafka has by then: another replica
+    may have accepted it a moment ago. Raises TailBehind if that takes longer than a second.
     """
 
-    def __init__(self, tail: JobTail, reads: ReadModel) -> None:
+    def __init__(self, tail: JobTail, reads: ReadModel, catch_up: Callable[[], Awaitable[None]]) -> None:
+        """`catch_up` waits until the tail has read all that Kafka has at the time of the call."""
         self._tail = tail
         self._reads = reads
+        self._caught_up = SingleFlight(catch_up, within_s=CATCH_UP_LIMIT_S, at_most_old_s=0)
 
     async def job(self, job_id: str, tenant: str) -> Found[Job]:
         """One job."""
@@ -58,6 +66,9 @@ class Lookup:
             if (tailed_job := job_of(tailed)) is None:
                 raise
             return Found(tailed_job, stale=True)
+        if job is None:
+            await self._catch_up("job", job_id)
+            job = job_of(_own(self._tail.known(job_id), tenant))
         if job is None:
             raise NotFound("job", job_id)
         return Found(job)
@@ -91,8 +102,17 @@ class Lookup:
                 raise
             return Found(tailed_track, stale=True)
         if track is None:
+            await self._catch_up("track", track_id)
+            track = track_of(_own(self._tail.of_track(track_id), tenant))
+        if track is None:
             raise NotFound("track", track_id)
         return Found(track)
+
+    async def _catch_up(self, kind: str, identifier: str) -> None:
+        try:
+            await self._caught_up.get()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise TailBehind(kind, identifier) from error
 
     async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob:
         """One attempt, as the read model has it."""
