@@ -1,11 +1,16 @@
-"""Sample messages and what goes with them; a test names only what it is about."""
+"""Sample messages and attempts; a test names only what it is about."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from pydantic_core import from_json, to_json, to_jsonable_python
+
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.attempt.states import Closed, Collecting, LostSubmit, Run, Running
+from adapter_kit.engine.rows import dump, load
+from adapter_kit.port.outcomes import ProviderRef
 from contracts.generation import Provider
 from contracts.ids import JobId, attempt_id_for, track_id_for
 from contracts.messages.attempts import AttemptEvent
@@ -14,6 +19,8 @@ from contracts.modalities.music import MusicInput
 from orchestrator.decisions.job import Candidate
 
 E = TypeVar("E", bound=AttemptEvent)
+_WITH_RUN = ("running", "cancelling", "collecting")
+_OVER = ("succeeded", "failed", "cancelled")
 
 
 def job_requested(job_id: JobId, at: datetime, **changes: Any) -> JobRequested:
@@ -53,30 +60,6 @@ def attempt_event(event: type[E], job_id: JobId, n: int, version: int, at: datet
     return event.model_validate(attempt_fields(job_id, n, version, at, **said))
 
 
-def queued_attempt(job_id: JobId, at: datetime, **changes: Any) -> Attempt:
-    """The first attempt of a job as it was ordered: due at once, five minutes to end."""
-    known: dict[str, Any] = {
-        "attempt_id": attempt_id_for(job_id, 1),
-        "job_id": job_id,
-        "track_id": track_id_for(job_id),
-        "n": 1,
-        "provider": "fal",
-        "model": "music/test",
-        "endpoint": "test/model",
-        "modality": "music",
-        "arguments": {"prompt": "pad"},
-        "price_usd": 0.2,
-        "deadline_at": at + timedelta(minutes=5),
-        "submit_timeout_s": 30,
-        "start_within_s": 60,
-        "run_within_s": 120,
-        "grace_s": 240,
-        "created_at": at,
-        "next_action_at": at,
-    }
-    return Attempt(**known | changes)
-
-
 def candidate(provider: Provider, endpoint: str = "test/model", price_usd: float | None = 0.2) -> Candidate:
     """A route that a job may take, with what is sent there."""
     return Candidate(
@@ -90,3 +73,76 @@ def candidate(provider: Provider, endpoint: str = "test/model", price_usd: float
         run_within_s=120,
         price_usd=price_usd,
     )
+
+
+def queued_attempt(job_id: JobId, created_at: datetime, **fields: Any) -> Attempt:
+    """A job's first attempt as it was ordered, due at once, with other values for some of its fields."""
+    usual: dict[str, Any] = {
+        "attempt_id": attempt_id_for(job_id, 1),
+        "job_id": job_id,
+        "track_id": track_id_for(job_id),
+        "n": 1,
+        "provider": "fal",
+        "model": "music/test",
+        "endpoint": "test/model",
+        "modality": "music",
+        "arguments": {},
+        "price_usd": 0.2,
+        "deadline_at": created_at + timedelta(minutes=30),
+        "submit_timeout_s": 30,
+        "start_within_s": 60,
+        "run_within_s": 120,
+        "grace_s": 240,
+        "created_at": created_at,
+        "next_action_at": created_at,
+    }
+    return Attempt(**usual | fields)
+
+
+def changed(attempt: Attempt, **fields: Any) -> Attempt:
+    """The attempt with other values for fields of its row, `state` by name among them.
+
+    A state gets what it cannot be without, where neither the attempt nor `fields` has it: a run, an end, a loss.
+    """
+    began = attempt.created_at
+    state = fields.get("state", attempt.state.name)
+    needed: dict[str, Any] = {}
+    if state != "queued":
+        needed |= {"submit_started_at": began}
+    if state in _WITH_RUN:
+        needed |= {"ref": ProviderRef("run-1", {})}
+    if state == "cancelling":
+        needed |= {"cancel_reason": "client"}
+    if state in _OVER:
+        needed |= {"ended_at": began}
+    if state == "ambiguous":
+        needed |= {"resolve_by": began + timedelta(seconds=attempt.grace_s)}
+    if fields.get("follow_up"):
+        needed |= {"follow_up_until": began + timedelta(hours=1), "unsettled": True}
+    known = {name: value for name, value in from_json(dump(attempt)).items() if value is not None}
+    return load(to_json(to_jsonable_python(needed) | known | to_jsonable_python(fields)).decode(), began)
+
+
+def follow_up_of(attempt: Attempt) -> str | None:
+    """The name of what is still being done about an attempt that has ended."""
+    assert isinstance(attempt.state, Closed)
+    return attempt.state.follow_up.name if attempt.state.follow_up else None
+
+
+def lost_of(attempt: Attempt) -> LostSubmit:
+    """What is known of the attempt's lost submit."""
+    lost = getattr(attempt.state, "lost", None)
+    assert isinstance(lost, LostSubmit)
+    return lost
+
+
+def run_of(attempt: Attempt) -> Run:
+    """The attempt's run."""
+    assert attempt.state.run is not None
+    return attempt.state.run
+
+
+def fetch_by(attempt: Attempt) -> datetime | None:
+    """Until when the output of its run, or the run itself, is asked for."""
+    assert isinstance(attempt.state, Running | Collecting)
+    return attempt.state.fetch_by

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import get_args
+
+from tests.builders import changed, queued
 
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -23,7 +24,8 @@ from adapter_kit.attempt.inputs import (
     SubmitAnswered,
 )
 from adapter_kit.attempt.machine import step
-from adapter_kit.attempt.model import Attempt, CancelReason
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.attempt.states import CancelReason
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -48,7 +50,7 @@ from adapter_kit.port.outcomes import (
     Waiting,
 )
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import job_id_for
 from contracts.messages.attempts import Artifact, AttemptState
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -102,43 +104,30 @@ HAPPENINGS: tuple[Input, ...] = (
 
 
 def attempts() -> Iterator[Attempt]:
-    fresh = Attempt(
-        attempt_id=attempt_id_for(JOB, 1),
-        job_id=JOB,
-        track_id=track_id_for(JOB),
-        n=1,
-        provider="fal",
-        model="music/minimax-2",
-        endpoint="fal-ai/minimax-music/v2",
-        modality="music",
-        arguments={},
-        price_usd=0.03,
+    fresh = queued(
+        "arrows",
+        BEGAN,
         deadline_at=BEGAN + timedelta(seconds=1_800),
-        submit_timeout_s=30,
         start_within_s=120,
         run_within_s=600,
         grace_s=780,
-        created_at=BEGAN,
-        next_action_at=BEGAN,
         submissions=1,
         submit_started_at=BEGAN,
-        resolve_by=BEGAN + timedelta(seconds=780),
     )
     reasons = (None, *get_args(CancelReason))
     for state, reason, tries in product(get_args(AttemptState), reasons, (0, 5)):
         if reason is not None and state in ("queued", "running"):
             continue  # There a wish to cancel is acted on at once, and is never only remembered.
-        yield replace(fresh, state=state, cancel_reason=reason, tries=tries)
-        yield replace(
-            fresh, state=state, cancel_reason=reason, tries=tries, outputs=(Output("https://files.example/a"),)
-        )
+        wanted = {} if reason is None else {"cancel_reason": reason}
+        yield changed(fresh, state=state, tries=tries, **wanted)
+        yield changed(fresh, state=state, tries=tries, **wanted, outputs=(Output("https://files.example/a"),))
 
 
 def test_the_document_draws_the_arrows_that_the_machine_takes() -> None:
     taken = {
-        (attempt.state, after.state)
+        (attempt.state.name, after.state.name)
         for attempt, input_, now in product(attempts(), HAPPENINGS, MOMENTS)
-        if (after := step(attempt, input_, now).attempt).state != attempt.state
+        if (after := step(attempt, input_, now).attempt).state.name != attempt.state.name
     }
     text = (Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text(encoding="utf-8")
     drawn = set(re.findall(r"^ {4}([a-z]+) --> ([a-z]+)$", text, re.MULTILINE))

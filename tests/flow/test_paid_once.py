@@ -31,6 +31,8 @@ from adapter_kit.attempt.inputs import (
 )
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import Attempt, Step
+from adapter_kit.attempt.states import Closed, Queued, Searching
+from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -250,7 +252,7 @@ class World:
         if command.attempt_id in self.ledger:
             return
         live = [a for a in self.ledger.values() if not a.final]
-        assert not live, f"{command.attempt_id} begins while {live[0].attempt_id} is {live[0].state}"
+        assert not live, f"{command.attempt_id} begins while {live[0].attempt_id} is {live[0].state.name}"
         self.ledger[command.attempt_id] = Attempt(
             attempt_id=command.attempt_id,
             job_id=command.job_id,
@@ -446,20 +448,22 @@ stories = st.lists(moves, min_size=20, max_size=80)
 
 def check_step(before: Attempt, result: Step) -> None:
     after = result.attempt
-    assert after.final or after.next_action_at is not None, f"{after.state} waits for nothing"
-    assert not after.final or (after.next_action_at is None) == (after.follow_up is None)
-    if before.final:
+    assert after.final or after.next_action_at is not None, f"{after.state.name} waits for nothing"
+    if isinstance(after.state, Closed):
+        assert (after.next_action_at is None) == (after.state.follow_up is None)
+    assert load(dump(after), BEGIN) == after, "its row stands for another attempt"
+    if isinstance(before.state, Closed):
         assert after.final, "an ended attempt came back to life"
-        assert before.unsettled or after == before, "what the provider had settled changed"
+        assert before.state.unsettled or after == before, "what the provider had settled changed"
         assert not isinstance(result.action, Post), "an ended attempt is sent"
-        lost = before.follow_up == "search" and before.ref is None
+        lost = isinstance(before.state.follow_up, Searching) and before.ref is None
         assert lost or not isinstance(result.action, Search), "what is known is searched for"
         assert all(getattr(event, "late", False) for event in result.events)
     versions = [event.version for event in result.events]
     assert versions == list(range(before.version + 1, after.version + 1)), "versions are not dense"
     assert isinstance(result.action, Post) == any(isinstance(e, AttemptSubmitting) for e in result.events)
     if isinstance(result.action, Post):
-        assert (before.state, after.state) == ("queued", "submitting")
+        assert (before.state.name, after.state.name) == ("queued", "submitting")
 
 
 def play(world: World, move: tuple[str, int, Fate]) -> None:
@@ -499,7 +503,7 @@ def _deliver_next(world: World, which: int) -> None:
 def _act(world: World, index: int, fate: Fate) -> None:
     attempt_id, action = world.in_hand.pop(index)
     attempt = world.ledger[attempt_id]
-    lease_held = attempt.state == "submitting" and (attempt.next_action_at or BEGIN) > world.now
+    lease_held = attempt.state.name == "submitting" and (attempt.next_action_at or BEGIN) > world.now
     if isinstance(action, Post) and not lease_held:
         # The driver never POSTs once its lease may be over; a lease is for one state.
         world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up", held_up=True)))
@@ -526,10 +530,10 @@ def finish(world: World) -> None:
             world.claim(attempt_id)
         world.tick()
         over = world.job is not None and world.job.final and all(a.final for a in world.ledger.values())
-        if over and not any(a.follow_up for a in world.ledger.values()):
+        if over and not any(isinstance(a.state, Closed) and a.state.follow_up for a in world.ledger.values()):
             return
         world.now += timedelta(seconds=60 if over else 2)
-    raise AssertionError(f"stuck: {world.job and world.job.state}, {[a.state for a in world.ledger.values()]}")
+    raise AssertionError(f"stuck: {world.job and world.job.state}, {[a.state.name for a in world.ledger.values()]}")
 
 
 @given(stories, st.sampled_from(("hold", "resubmit")))
@@ -564,7 +568,8 @@ def test_a_run_that_called_back_is_known_and_over(story: list[tuple[str, int, Fa
         attempt = world.ledger[run.attempt_id]
         assert attempt.ref is not None, f"{run_id} is paid for and unknown"
         assert attempt.ref.request_id == run_id
-        assert run.cancelled or run.end != "hang" or attempt.unsettled, "nobody stopped it"
+        unsettled = isinstance(attempt.state, Closed) and attempt.state.unsettled
+        assert run.cancelled or run.end != "hang" or unsettled, "nobody stopped it"
 
 
 @given(stories, st.sampled_from(get_args(LostOutputPolicy)))
@@ -629,7 +634,7 @@ def require_evidence_of_all(world: World, left: set[AttemptId], policy: LostOutp
 def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPolicy) -> None:
     """The attempt that a job has just left was never accepted, or its provider's word or the window says it is over."""
     attempt = world.ledger[attempt_id]
-    assert attempt.state == "failed", "a provider was left without an ending"
+    assert attempt.state.name == "failed", "a provider was left without an ending"
     assert attempt.failure is not None
     for run in world.runs.values():
         if run.attempt_id != attempt_id or run.said_over:
@@ -661,7 +666,7 @@ def test_the_property_would_notice_a_second_post() -> None:
     (attempt_id,) = world.ledger
     for _ in range(2):
         # What a ledger without the intent would do: take the attempt back to the queue after an unclear POST.
-        world.ledger[attempt_id] = replace(world.ledger[attempt_id], state="queued", next_action_at=world.now)
+        world.ledger[attempt_id] = replace(world.ledger[attempt_id], state=Queued(), next_action_at=world.now)
         world.claim(attempt_id)
         try:
             _act(world, len(world.in_hand) - 1, Fate(post="answer_lost"))

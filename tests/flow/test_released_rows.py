@@ -16,6 +16,8 @@ import pytest
 
 import adapter_kit
 import orchestrator
+from adapter_kit.attempt.actions import Cancel, Check, Search
+from adapter_kit.attempt.states import Ambiguous
 from adapter_kit.breaker.policy import Breaker, LastError, Limits
 from adapter_kit.breaker.store import PROVIDER, BreakerStore
 from adapter_kit.engine import ledger
@@ -44,7 +46,6 @@ ATTEMPT: dict[str, Any] = {
     "heard_at": None, "deaf_s": 0.0, "cancel_reason": None, "cancel_sent_at": None, "cancel_answered": False,
     "failure": None, "held_back": False, "unsettled": False, "follow_up": None, "follow_up_until": None,
 }  # fmt: skip
-REF = {"request_id": "r-1", "endpoint": "test/model", "status_url": None, "response_url": None, "cancel_url": None}
 ATTEMPTS: dict[str, dict[str, Any]] = {
     "queued": {"state": "queued", "held_back": True},
     "ambiguous": {
@@ -57,9 +58,26 @@ ATTEMPTS: dict[str, dict[str, Any]] = {
     },
     "called": {
         "state": "collecting", "expects_callback": True, "called_back": True, "accepted_at": NOW.isoformat(),
+        "ref": {"request_id": "r-1", "urls": {}},
     },
     "stopped": {
         "state": "collecting", "expects_callback": True, "accepted_at": NOW.isoformat(), "cancel_reason": "client",
+        "ref": {"request_id": "r-2", "urls": {}},
+    },
+    "claimed": {
+        "state": "failed", "follow_up": "watch", "follow_up_until": LATER.isoformat(), "unsettled": True,
+        "resolve_by": LATER.isoformat(), "ended_at": NOW.isoformat(), "cancel_answered": True,
+        "claim": {"request_id": "r-3", "urls": {}},
+        "failure": {"kind": "ambiguous_submission", "message": "no answer", "code": None, "http_status": None},
+    },
+    "watched": {
+        "state": "cancelled", "follow_up": "watch", "follow_up_until": LATER.isoformat(), "unsettled": True,
+        "ended_at": NOW.isoformat(), "cancel_reason": "deadline", "cancel_sent_at": NOW.isoformat(),
+        "accepted_at": NOW.isoformat(), "ref": {"request_id": "r-4", "urls": {}},
+    },
+    "cancelling": {
+        "state": "cancelling", "cancel_reason": "run_timeout", "cancel_sent_at": NOW.isoformat(), "stage": "running",
+        "accepted_at": NOW.isoformat(), "started_at": NOW.isoformat(), "ref": {"request_id": "r-5", "urls": {}},
     },
 }  # fmt: skip
 ERROR = {"kind": "unauthorized", "message": "401", "at": NOW.isoformat()}
@@ -161,11 +179,16 @@ async def test_a_ledger_of_the_release_goes_on(database_url: str, tmp_path: Path
             )  # fmt: skip
             assert locked._known["new/model"] == Breaker("new/model", NOW)
         async with outbox.transaction() as transaction:
-            stepped = {each.attempt.attempt_id: each.attempt for each in await ledger.claim(transaction, 10, breakers)}
+            stepped = {each.attempt.attempt_id: each for each in await ledger.claim(transaction, 10, breakers)}
         assert stepped.keys() == {attempt(name) for name in ATTEMPTS}
-        assert stepped[attempt("ambiguous")].listing_downtime_s == 12.5
-        assert stepped[attempt("ambiguous")].listing_answered_at == NOW
-        assert stepped[attempt("queued")].arguments == ATTEMPT["arguments"]
+        assert {name: stepped[attempt(name)].action for name in ATTEMPTS} == {
+            "queued": None, "ambiguous": Search(), "lost": Search(), "called": Check(), "stopped": Check(),
+            "claimed": Check(), "watched": Cancel(), "cancelling": Cancel(),
+        }  # fmt: skip
+        ambiguous = stepped[attempt("ambiguous")].attempt.state
+        assert isinstance(ambiguous, Ambiguous)
+        assert (ambiguous.lost.listing_downtime_s, ambiguous.lost.listing_answered_at) == (12.5, NOW)
+        assert stepped[attempt("queued")].attempt.arguments == ATTEMPT["arguments"]
 
 
 async def test_a_job_of_the_release_goes_on(database_url: str, tmp_path: Path, runtime: Runtime) -> None:

@@ -13,7 +13,7 @@ import wave
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import brotli
 import pytest
 from mutagen.ogg import OggPage
 from structlog.testing import capture_logs
+from tests.builders import changed
 
 from adapter_kit.artifacts.collector import Collector
 from adapter_kit.artifacts.egress_advice import RefusalLog
@@ -210,12 +211,12 @@ class Kept:
 
 def attempt(modality: Modality, urls: tuple[str, ...]) -> Attempt:
     now = dt.datetime.now(dt.UTC)
-    return Attempt(
+    asked = Attempt(
         attempt_id=ATTEMPT, job_id=JOB, track_id=track_id_for(JOB), n=2, provider="fal", model="music/any",
         endpoint="owner/any", modality=modality, arguments={}, price_usd=0.1, deadline_at=now + dt.timedelta(hours=1),
-        submit_timeout_s=30, start_within_s=60, run_within_s=60, grace_s=60, created_at=now, state="collecting",
-        outputs=tuple(Output(url, "audio/mpeg") for url in urls),
+        submit_timeout_s=30, start_within_s=60, run_within_s=60, grace_s=60, created_at=now,
     )  # fmt: skip
+    return changed(asked, state="collecting", outputs=tuple(Output(url, "audio/mpeg") for url in urls))
 
 
 @pytest.fixture
@@ -352,9 +353,9 @@ async def test_a_host_that_was_never_reached_is_our_own_network_s_fault_and_the_
 async def test_a_host_that_was_reached_before_has_lost_the_output(kept: Kept) -> None:
     async with serving(always(b"")) as cdn:
         pass
-    known = replace(attempt("music", (cdn.url("/"),)), reached=frozenset({1}))
+    known = changed(attempt("music", (cdn.url("/"),)), reached=frozenset({1}))
     assert "ConnectError" in failed(await kept.collect_for(known), FailureKind.OUTPUT_LOST, final=False)
-    other = replace(known, reached=frozenset({2}))
+    other = changed(known, reached=frozenset({2}))
     failed(await kept.collect_for(other), FailureKind.OUTPUT_REFUSED, final=False)
 
 
@@ -874,7 +875,7 @@ async def test_sound_without_a_mark_is_taken_where_it_was_asked_for_or_is_called
     kept: Kept, content_type: str, declared: str | None, path: str, arguments: dict[str, Any], taken: bool
 ) -> None:
     async with serving(always(reply(RAW, "200 OK", f"content-type: {content_type}"))) as cdn:
-        asked = replace(attempt("music", ()), outputs=(Output(cdn.url(path), declared),), arguments=arguments)
+        asked = changed(attempt("music", ()), outputs=(Output(cdn.url(path), declared),), arguments=arguments)
         result = await kept.collect_for(asked)
     if taken:
         (artifact,) = artifacts(result)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.builders import changed, follow_up_of, lost_of, queued
 
 from adapter_kit.attempt.ambiguous import LAST_LOOK_S
 from adapter_kit.attempt.inputs import (
@@ -25,6 +25,7 @@ from adapter_kit.attempt.inputs import (
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
 from adapter_kit.attempt.resolution import DOWN_AFTER_S, listing_answered, proven_absent_at
+from adapter_kit.attempt.states import Closed, Fetching, Searching
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -45,7 +46,7 @@ from adapter_kit.port.outcomes import (
     Unreadable,
 )
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import job_id_for
 from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -53,50 +54,36 @@ JOB = job_id_for("default", "late")
 REF, OTHER = ProviderRef("run-1", {}), ProviderRef("run-2", {})
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 BROKE = Failure(FailureKind.MODEL_ERROR, "out of memory")
-AMBIGUOUS = Attempt(
-    attempt_id=attempt_id_for(JOB, 1),
-    job_id=JOB,
-    track_id=track_id_for(JOB),
-    n=1,
-    provider="fal",
-    model="music/test",
-    endpoint="test/model",
-    modality="music",
-    arguments={},
-    price_usd=0.2,
-    deadline_at=NOW - timedelta(seconds=1),
-    submit_timeout_s=30,
-    start_within_s=60,
-    run_within_s=120,
-    grace_s=240,
-    created_at=NOW - timedelta(minutes=30),
+AMBIGUOUS = changed(
+    queued("closed", NOW - timedelta(minutes=30), deadline_at=NOW - timedelta(seconds=1)),
     state="ambiguous",
     version=2,
     submissions=1,
     submit_started_at=NOW - timedelta(minutes=29),
     resolve_by=NOW - timedelta(minutes=24),
+    listing_answered_at=NOW,
     next_action_at=NOW,
 )
 HELD = step(AMBIGUOUS, Due(), NOW).attempt
 RULED_OUT = step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt
-RUNNING = replace(AMBIGUOUS, state="running", ref=REF, accepted_at=NOW - timedelta(minutes=28))
-CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="deadline", cancel_sent_at=NOW - timedelta(minutes=11))
+RUNNING = changed(AMBIGUOUS, state="running", ref=REF, accepted_at=NOW - timedelta(minutes=28))
+CANCELLING = changed(RUNNING, state="cancelling", cancel_reason="deadline", cancel_sent_at=NOW - timedelta(minutes=11))
 GIVEN_UP = step(CANCELLING, Due(), NOW).attempt
 FOUND = step(HELD, Searched(Found(REF)), NOW).attempt
 SHOWN = step(HELD, CalledBack(REF), NOW).attempt
 CLAIMED = step(HELD, Resolved(REF, NOW), NOW).attempt
-WATCHED = replace(SHOWN, cancel_answered=True)
-COLLECTING = replace(WATCHED, follow_up="collect", outputs=(Output("https://files.example/a.wav"),))
-TRIED = replace(COLLECTING, tries=1)
-SETTLED = step(replace(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
+WATCHED = changed(SHOWN, cancel_answered=True)
+COLLECTING = changed(WATCHED, follow_up="collect", outputs=(Output("https://files.example/a.wav"),))
+TRIED = changed(COLLECTING, tries=1)
+SETTLED = step(changed(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
 NOTHING = Searched(NotFound(conclusive=False))
 STORE_AWAY = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
-FETCHING = replace(RUNNING, state="collecting", outputs=(Output("https://files.example/a.wav"),))
+FETCHING = changed(RUNNING, state="collecting", outputs=(Output("https://files.example/a.wav"),))
 CUT = step(FETCHING, STORE_AWAY, NOW).attempt
 GONE = step(FETCHING, CollectFailed(Failure(FailureKind.OUTPUT_LOST, "404"), final=False), NOW).attempt
 REFUSED = step(FETCHING, CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, "egress"), final=True), NOW).attempt
 UNREAD = step(RUNNING, Checked(Unreadable("no audio in the result", "{}")), NOW).attempt
-UNKNOWN = step(replace(RUNNING, tries=MISSING_TRIES), Checked(Missing("404")), NOW).attempt
+UNKNOWN = step(changed(RUNNING, tries=MISSING_TRIES), Checked(Missing("404")), NOW).attempt
 ASKED = step(REFUSED, CollectWanted(), NOW).attempt
 
 
@@ -149,12 +136,12 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     ("no answer to the cancel", SHOWN, CancelAnswered(NoAnswer("502")), ("failed", LOST), [], None),
     ("looked after", WATCHED, Due(), ("failed", LOST), [], "Check"),
     ("still running", WATCHED, Checked(Running()), ("failed", LOST), [], None),
-    ("produced", WATCHED, Checked(Produced(COLLECTING.outputs)), ("failed", LOST), [], "Collect"),
+    ("produced", WATCHED, Checked(Produced(COLLECTING.files.outputs)), ("failed", LOST), [], "Collect"),
     ("broken", WATCHED, Checked(Broken(BROKE, may_have_cost=True)), ("failed", BROKE.kind), ["failed"], None),
     ("missing once", WATCHED, Checked(Missing("404")), ("failed", LOST), [], None),
     (
         "missing for good",
-        replace(WATCHED, tries=MISSING_TRIES - 1),
+        changed(WATCHED, tries=MISSING_TRIES - 1),
         Checked(Missing("404")),
         ("failed", FailureKind.OUTPUT_LOST),
         ["failed"],
@@ -167,7 +154,14 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     ("the file is gone", COLLECTING, CollectFailed(BROKE, final=True), ("failed", BROKE.kind), ["failed"], None),
     ("a cancel nobody confirmed", GIVEN_UP, Due(), ("cancelled", None), [], "Cancel"),
     ("confirmed after all", GIVEN_UP, Checked(Stopped(may_have_cost=True)), ("cancelled", None), ["cancelled"], None),
-    ("produced after the cancel", GIVEN_UP, Checked(Produced(COLLECTING.outputs)), ("cancelled", None), [], "Collect"),
+    (
+        "produced after the cancel",
+        GIVEN_UP,
+        Checked(Produced(COLLECTING.files.outputs)),
+        ("cancelled", None),
+        [],
+        "Collect",
+    ),
     ("the store was away at the deadline", CUT, Due(), ("failed", FailureKind.STORE_FAILED), [], "Collect"),
     ("a file that was lost is asked for", GONE, Due(), ("failed", FailureKind.OUTPUT_LOST), [], "Collect"),
     ("and may appear", GONE, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
@@ -178,7 +172,7 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     (
         "and fetched",
         ASKED,
-        Checked(Produced(COLLECTING.outputs)),
+        Checked(Produced(COLLECTING.files.outputs)),
         ("failed", FailureKind.OUTPUT_REFUSED),
         [],
         "Collect",
@@ -225,15 +219,15 @@ def test_after_the_end(
     attempt: Attempt, input_: Input, end: tuple[str, FailureKind | None], events: list[str], action: str | None
 ) -> None:
     result = step(attempt, input_, NOW)
-    assert (result.attempt.state, kind_of(result.attempt)) == end
+    assert (result.attempt.state.name, kind_of(result.attempt)) == end
     assert [event.TYPE.split(".")[2] for event in result.events] == events
     assert all(getattr(event, "late", False) for event in result.events)
     assert (type(result.action).__name__ if result.action else None) == action
 
 
 def test_what_an_attempt_ended_as_is_told_as_it_ended_and_not_as_late() -> None:
-    for attempt in (AMBIGUOUS, CANCELLING, replace(RUNNING, state="collecting")):
-        input_: Any = STORE_AWAY if attempt.state == "collecting" else Due()
+    for attempt in (AMBIGUOUS, CANCELLING, changed(RUNNING, state="collecting")):
+        input_: Any = STORE_AWAY if attempt.state.name == "collecting" else Due()
         assert [getattr(event, "late", None) for event in step(attempt, input_, NOW).events] == [False]
 
 
@@ -256,9 +250,9 @@ def test_what_an_operator_named_is_not_stopped() -> None:
 def test_it_is_looked_after_for_a_while_and_listened_for_always() -> None:
     after = NOW + timedelta(seconds=FOLLOW_UP_S)
     left = step(SHOWN, Due(), after).attempt
-    assert (left.follow_up, left.next_action_at, left.state) == (None, None, "failed")
+    assert (follow_up_of(left), left.next_action_at, left.state.name) == (None, None, "failed")
     again = step(left, CalledBack(REF), after).attempt
-    assert (again.follow_up, again.next_action_at) == ("watch", after)
+    assert (follow_up_of(again), again.next_action_at) == ("watch", after)
 
 
 def test_looks_at_what_nobody_waits_for_become_rare() -> None:
@@ -273,17 +267,22 @@ def test_looks_at_what_nobody_waits_for_become_rare() -> None:
 
 def test_silence_counts_only_for_as_long_as_the_listing_could_be_heard() -> None:
     by = NOW + timedelta(seconds=240)
-    attempt = replace(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, listing_answered_at=NOW)
-    usual = listing_answered(attempt, NOW + timedelta(seconds=DOWN_AFTER_S))
-    assert (usual.listing_downtime_s, proven_absent_at(usual, conclusive=False)) == (0.0, by)
-    deaf = listing_answered(attempt, NOW + timedelta(seconds=100))
-    assert (deaf.listing_downtime_s, proven_absent_at(deaf, conclusive=False)) == (100, by + timedelta(seconds=100))
-    assert proven_absent_at(deaf, conclusive=True) == NOW + timedelta(seconds=40), "a complete list needs no grace"
+    attempt = changed(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, listing_answered_at=NOW)
+    usual = listing_answered(lost_of(attempt), NOW + timedelta(seconds=DOWN_AFTER_S))
+    assert (usual.listing_downtime_s, proven_absent_at(attempt, usual, conclusive=False)) == (0.0, by)
+    deaf = listing_answered(lost_of(attempt), NOW + timedelta(seconds=100))
+    assert (deaf.listing_downtime_s, proven_absent_at(attempt, deaf, conclusive=False)) == (
+        100,
+        by + timedelta(seconds=100),
+    )
+    assert proven_absent_at(attempt, deaf, conclusive=True) == NOW + timedelta(seconds=40), (
+        "a complete list needs no grace"
+    )
 
 
 def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
-    lost = replace(
+    lost = changed(
         AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=by, tries=50
     )
     assert step(lost, NOTHING, by - timedelta(seconds=3)).attempt.next_action_at == by
@@ -295,15 +294,15 @@ def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() 
 @pytest.mark.parametrize("policy", ["hold", "resubmit"])
 def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(policy: Any) -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=30)
-    lost = replace(
+    lost = changed(
         AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=NOW, tries=50
     )
     for silence in (NOTHING, Searched(NoAnswer("502"))):
-        again = step(replace(lost, ambiguity_policy=policy), silence, deadline - timedelta(seconds=3)).attempt
+        again = step(changed(lost, ambiguity_policy=policy), silence, deadline - timedelta(seconds=3)).attempt
         assert again.next_action_at == deadline
-    held = step(replace(lost, ambiguity_policy=policy), Due(), deadline).attempt
-    assert (held.state, kind_of(held), held.follow_up) == ("failed", LOST, "search")
-    held = replace(held, listing_answered_at=by - timedelta(seconds=30))
+    held = step(changed(lost, ambiguity_policy=policy), Due(), deadline).attempt
+    assert (held.state.name, kind_of(held), follow_up_of(held)) == ("failed", LOST, "search")
+    held = changed(held, listing_answered_at=by - timedelta(seconds=30))
     assert step(held, NOTHING, by - timedelta(seconds=1)).attempt.next_action_at == by
     settled = step(held, NOTHING, by)
     (event,) = settled.events
@@ -314,7 +313,7 @@ def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(po
 
 def test_a_search_that_nobody_waits_for_comes_to_an_end() -> None:
     by, deadline = NOW + timedelta(seconds=780), NOW + timedelta(seconds=30)
-    lost = replace(
+    lost = changed(
         AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=NOW, tries=50
     )
     attempt, now = step(lost, Due(), deadline).attempt, deadline
@@ -325,39 +324,40 @@ def test_a_search_that_nobody_waits_for_comes_to_an_end() -> None:
 
 
 def test_a_lost_submit_is_searched_for_longer_than_its_grace() -> None:
-    held = step(replace(AMBIGUOUS, resolve_by=NOW + timedelta(hours=2)), Due(), NOW).attempt
-    assert held.follow_up_until == NOW + timedelta(hours=2, seconds=FOLLOW_UP_S)
+    held = step(changed(AMBIGUOUS, resolve_by=NOW + timedelta(hours=2)), Due(), NOW).attempt
+    assert isinstance(held.state, Closed)
+    assert held.state.follow_up == Searching(until=NOW + timedelta(hours=2, seconds=FOLLOW_UP_S))
 
 
 def test_who_would_rather_pay_twice_waits_for_the_grace_alone() -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
-    lost = replace(AMBIGUOUS, resolve_by=by, deadline_at=deadline)
+    lost = changed(AMBIGUOUS, resolve_by=by, deadline_at=deadline)
     last = by + timedelta(seconds=LAST_LOOK_S)
-    assert step(lost, Due(), last).attempt.state == "ambiguous"
-    resubmitted = step(replace(lost, ambiguity_policy="resubmit"), Due(), last).attempt
+    assert step(lost, Due(), last).attempt.state.name == "ambiguous"
+    resubmitted = step(changed(lost, ambiguity_policy="resubmit"), Due(), last).attempt
     assert kind_of(resubmitted) is FailureKind.AMBIGUOUS_SUBMISSION
     assert kind_of(step(lost, Due(), deadline).attempt) is FailureKind.AMBIGUOUS_SUBMISSION
 
 
 def test_an_operator_may_decide_before_the_end_too() -> None:
-    assert step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt.state == "failed"
+    assert step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt.state.name == "failed"
     assert step(RUNNING, Resolved(None, NOW), NOW).attempt == RUNNING, "only what is lost is for operators"
     asked = step(step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt, Due(), NOW - timedelta(minutes=25))
     assert type(asked.action).__name__ == "Check"
     known = step(asked.attempt, Checked(Running()), NOW).attempt
-    assert (known.state, known.ref, known.claim) == ("running", REF, None)
+    assert (known.state.name, known.ref, known.claim) == ("running", REF, None)
 
 
 def test_an_operators_word_in_the_last_moment_is_still_looked_into() -> None:
     ended = step(step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt, Due(), NOW).attempt
-    assert (ended.state, kind_of(ended), ended.claim) == ("failed", LOST, REF)
+    assert (ended.state.name, kind_of(ended), ended.claim) == ("failed", LOST, REF)
     assert ended.next_action_at is not None
     assert type(step(ended, Due(), ended.next_action_at).action).__name__ == "Check"
 
 
 def test_a_word_about_one_submit_is_not_taken_for_the_next() -> None:
     claimed = step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt
-    sent_again = replace(claimed, state="submitting", submissions=2)
+    sent_again = changed(claimed, state="submitting", submissions=2)
     assert step(sent_again, SubmitAnswered(2, Unclear("reset")), NOW).attempt.claim is None
 
 
@@ -368,7 +368,11 @@ def test_a_run_that_only_an_operator_knows_costs_nothing_and_can_be_named_again(
         (event,) = refused.events
         assert "run-2, which an operator named" in getattr(event, "message", "")
         assert getattr(event, "cost_usd", None) is None
-        assert (refused.attempt.state, refused.attempt.ref, refused.attempt.claim) == (attempt.state, None, None)
+        assert (refused.attempt.state.name, refused.attempt.ref, refused.attempt.claim) == (
+            attempt.state.name,
+            None,
+            None,
+        )
         assert step(refused.attempt, Resolved(REF, NOW), NOW).attempt.claim == REF
 
 
@@ -377,18 +381,20 @@ def test_a_verdict_that_is_older_than_the_loss_is_about_something_else() -> None
     for said_at in (lost_at - timedelta(seconds=1), lost_at):
         for attempt in (AMBIGUOUS, HELD):
             assert step(attempt, Resolved(None, said_at), NOW).attempt == attempt
-    assert step(AMBIGUOUS, Resolved(None, lost_at + timedelta(milliseconds=1)), NOW).attempt.state == "failed"
+    assert step(AMBIGUOUS, Resolved(None, lost_at + timedelta(milliseconds=1)), NOW).attempt.state.name == "failed"
 
 
 def test_of_outputs_that_come_late_those_that_came_are_kept_at_the_end() -> None:
     some = CollectFailed(
         Failure(FailureKind.OUTPUT_LOST, "404"), final=False, stored={2: ARTIFACT}, missing={1: "output 1: 404"}
     )
-    two = replace(COLLECTING, outputs=COLLECTING.outputs[:1] * 2)
-    assert two.follow_up_until is not None
+    two = changed(COLLECTING, outputs=COLLECTING.files.outputs[:1] * 2)
+    until = NOW + timedelta(seconds=FOLLOW_UP_S)
+    assert isinstance(two.state, Closed)
+    assert two.state.follow_up == Fetching(until)
     again = step(two, some, NOW)
-    assert (again.events, again.attempt.state, again.attempt.follow_up) == ((), "failed", "collect")
-    (event,) = step(again.attempt, STORE_AWAY, two.follow_up_until).events
+    assert (again.events, again.attempt.state.name, follow_up_of(again.attempt)) == ((), "failed", "collect")
+    (event,) = step(again.attempt, STORE_AWAY, until).events
     assert isinstance(event, AttemptSucceeded)
     assert (event.late, event.artifacts) == (True, (ARTIFACT,))
     assert event.missing == "1 of 2 outputs could not be had: output 1: disk full"

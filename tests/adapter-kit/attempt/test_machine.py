@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+from tests.builders import changed as at
+from tests.builders import fetch_by, follow_up_of, lost_of, queued
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
-from adapter_kit.attempt.backoff import backoff_s, next_look_s, poll_interval_s
 from adapter_kit.attempt.cancelling import CANCEL_WATCH_S
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -27,9 +28,11 @@ from adapter_kit.attempt.inputs import (
     SubmitAnswered,
 )
 from adapter_kit.attempt.machine import is_foreign, step
-from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt
+from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt, backoff_s
 from adapter_kit.attempt.resolution import proven_absent_at
+from adapter_kit.attempt.running import next_look_s, poll_interval_s
 from adapter_kit.attempt.submitting import NOT_SENT_TRIES
+from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -55,7 +58,7 @@ from adapter_kit.port.outcomes import (
     Waiting,
 )
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import job_id_for
 from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -63,32 +66,15 @@ JOB = job_id_for("default", "attempt")
 REF = ProviderRef("run-1", {})
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", "balance", 403)
-QUEUED = Attempt(
-    attempt_id=attempt_id_for(JOB, 1),
-    job_id=JOB,
-    track_id=track_id_for(JOB),
-    n=1,
-    provider="fal",
-    model="music/test",
-    endpoint="test/model",
-    modality="music",
-    arguments={},
-    price_usd=0.2,
-    deadline_at=NOW + timedelta(minutes=30),
-    submit_timeout_s=30,
-    start_within_s=60,
-    run_within_s=120,
-    grace_s=240,
-    created_at=NOW,
-    next_action_at=NOW,
-)
-SUBMITTING = replace(QUEUED, state="submitting", submissions=1, submit_started_at=NOW)
-AMBIGUOUS = replace(SUBMITTING, state="ambiguous", resolve_by=NOW + timedelta(seconds=240))
-RUNNING = replace(SUBMITTING, state="running", ref=REF, accepted_at=NOW)
-STARTED = replace(RUNNING, started_at=NOW, stage="running")
-COLLECTING = replace(STARTED, state="collecting", outputs=(Output("https://files.example/a.wav"),))
-CANCELLING = replace(RUNNING, state="cancelling", cancel_reason="client", cancel_sent_at=NOW)
-CALLED = replace(SUBMITTING, expects_callback=True)
+LATER = NOW + timedelta(seconds=300)
+QUEUED = queued("attempt", NOW)
+SUBMITTING = at(QUEUED, state="submitting", submissions=1, submit_started_at=NOW)
+AMBIGUOUS = at(SUBMITTING, state="ambiguous", resolve_by=NOW + timedelta(seconds=240), listing_answered_at=LATER)
+RUNNING = at(SUBMITTING, state="running", ref=REF, accepted_at=NOW)
+STARTED = at(RUNNING, started_at=NOW, stage="running")
+COLLECTING = at(STARTED, state="collecting", outputs=(Output("https://files.example/a.wav"),))
+CANCELLING = at(RUNNING, state="cancelling", cancel_reason="client", cancel_sent_at=NOW)
+CALLED = at(SUBMITTING, expects_callback=True)
 OUR_ADDRESS = CallbackRefused(Failure(FailureKind.CALLBACK_REFUSED, "webhook: Does not match format 'uri'", None, 422))
 BY_REF, UNNAMED, OF_ANOTHER = CalledBack(REF), CalledBack(), CalledBack(ProviderRef("run-2", {}))
 
@@ -97,11 +83,6 @@ def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
     return SubmitAnswered(submission, outcome)
 
 
-def at(attempt: Attempt, **more: Any) -> Attempt:
-    return replace(attempt, **more)
-
-
-LATER = NOW + timedelta(seconds=300)
 PENDING = step(STARTED, Checked(OutputPending("null")), NOW).attempt
 WINDOW_ENDS = NOW + timedelta(minutes=15)
 TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", tries=MISSING_TRIES - 1)
@@ -165,7 +146,15 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("called back", RUNNING, BY_REF, "running", [], None, NOW),
     ("called back before the answer", SUBMITTING, BY_REF, "running", ["submitted"], None, NOW),
     ("called back instead of the answer", AMBIGUOUS, BY_REF, "running", ["submitted"], None, NOW),
-    ("called back though it was not sent", at(SUBMITTING, state="queued"), BY_REF, "running", ["submitted"], None, NOW),
+    (
+        "called back though it was not sent",
+        at(SUBMITTING, state="queued"),
+        BY_REF,
+        "running",
+        ["submitted"],
+        None,
+        NOW,
+    ),
     (
         "called back about what is to be cancelled",
         at(AMBIGUOUS, cancel_reason="client"),
@@ -185,13 +174,21 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("waiting", RUNNING, Checked(Waiting(3)), "running", ["progressed"], None, NOW),
     ("started", RUNNING, Checked(Running()), "running", ["progressed"], None, NOW),
     ("no news", STARTED, Checked(Running()), "running", [], None, NOW),
-    ("produced", STARTED, Checked(Produced(COLLECTING.outputs)), "collecting", ["progressed"], "Collect", NOW),
+    ("produced", STARTED, Checked(Produced(COLLECTING.files.outputs)), "collecting", ["progressed"], "Collect", NOW),
     ("broken", STARTED, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("stopped by the provider", STARTED, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("no answer", STARTED, Checked(NoAnswer("502")), "running", [], None, NOW),
     ("missing once", STARTED, Checked(Missing("404")), "running", ["progressed"], None, NOW),
     ("missing again", at(STARTED, tries=9, fetch_by=LATER), Checked(Missing("404")), "running", [], None, NOW),
-    ("missing for good", at(STARTED, tries=9, fetch_by=NOW), Checked(Missing("404")), "failed", ["failed"], None, NOW),
+    (
+        "missing for good",
+        at(STARTED, tries=9, fetch_by=NOW),
+        Checked(Missing("404")),
+        "failed",
+        ["failed"],
+        None,
+        NOW,
+    ),
     ("its output is late", STARTED, Checked(OutputPending("null")), "collecting", ["progressed"], None, NOW),
     ("its result is not told", STARTED, Checked(UNTOLD), "collecting", ["progressed"], None, NOW),
     ("nor later", PENDING, Checked(UNTOLD), "collecting", [], None, NOW),
@@ -202,7 +199,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("nothing is heard of it", PENDING, Checked(NoAnswer("502")), "collecting", [], None, NOW),
     ("it runs again", PENDING, Checked(Running()), "collecting", [], None, NOW),
     ("the run is forgotten", PENDING, Checked(Missing("404")), "collecting", [], None, NOW),
-    ("it came", PENDING, Checked(Produced(COLLECTING.outputs)), "collecting", ["progressed"], "Collect", NOW),
+    ("it came", PENDING, Checked(Produced(COLLECTING.files.outputs)), "collecting", ["progressed"], "Collect", NOW),
     ("it broke after all", PENDING, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("it was stopped after all", PENDING, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("lost", PENDING, Checked(OutputPending("null")), "failed", ["failed"], None, WINDOW_ENDS),
@@ -226,8 +223,16 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("output gone", COLLECTING, CollectFailed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
     ("download cut", COLLECTING, CollectFailed(GONE, final=False), "collecting", ["progressed"], None, NOW),
     ("cut again", at(COLLECTING, tries=1), CollectFailed(GONE, final=False), "collecting", [], None, NOW),
-    ("cut to the end", at(COLLECTING, fetch_by=NOW), CollectFailed(GONE, final=False), "failed", ["failed"], None, NOW),
-    ("a late look", COLLECTING, Checked(Produced(COLLECTING.outputs)), "collecting", [], None, NOW),
+    (
+        "cut to the end",
+        at(COLLECTING, fetch_by=NOW),
+        CollectFailed(GONE, final=False),
+        "failed",
+        ["failed"],
+        None,
+        NOW,
+    ),
+    ("a late look", COLLECTING, Checked(Produced(COLLECTING.files.outputs)), "collecting", [], None, NOW),
     ("too late to cancel", COLLECTING, CancelWanted("client"), "collecting", [], None, NOW),
     (
         "cancel confirmed",
@@ -296,7 +301,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     (
         "finished all the same",
         CANCELLING,
-        Checked(Produced(COLLECTING.outputs)),
+        Checked(Produced(COLLECTING.files.outputs)),
         "collecting",
         ["progressed"],
         "Collect",
@@ -322,7 +327,7 @@ def test_transitions(
     attempt: Attempt, input_: Input, state: str, events: list[str], action: str | None, now: datetime
 ) -> None:
     result = step(attempt, input_, now)
-    assert result.attempt.state == state
+    assert result.attempt.state.name == state
     assert [event.TYPE.split(".")[2] for event in result.events] == events
     assert (type(result.action).__name__ if result.action else None) == action
 
@@ -337,7 +342,7 @@ def test_every_action_is_leased(action: type) -> None:
 
 def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> None:
     attempt, tries = QUEUED, 0
-    while attempt.state != "failed":
+    while attempt.state.name != "failed":
         tries += 1
         posting = step(attempt, Due(), NOW)
         assert isinstance(posting.action, Post)
@@ -355,7 +360,11 @@ def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> N
             Checked(Stopped(may_have_cost=False)),
             FailureKind.START_TIMEOUT,
         ),
-        (at(CANCELLING, cancel_reason="run_timeout"), Checked(Stopped(may_have_cost=True)), FailureKind.RUN_TIMEOUT),
+        (
+            at(CANCELLING, cancel_reason="run_timeout"),
+            Checked(Stopped(may_have_cost=True)),
+            FailureKind.RUN_TIMEOUT,
+        ),
         (RUNNING, Checked(Stopped(may_have_cost=False)), FailureKind.START_TIMEOUT),
         (
             at(STARTED, accepted_at=NOW - timedelta(seconds=180)),
@@ -388,8 +397,8 @@ def test_only_an_accepted_run_can_have_cost() -> None:
 def test_our_own_store_being_away_does_not_give_up_a_paid_output() -> None:
     away = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
     worn = at(COLLECTING, tries=100)
-    assert step(worn, away, NOW).attempt.state == "collecting"
-    assert step(worn, away, QUEUED.deadline_at).attempt.state == "failed"
+    assert step(worn, away, NOW).attempt.state.name == "collecting"
+    assert step(worn, away, QUEUED.deadline_at).attempt.state.name == "failed"
 
 
 UNREACHED = CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, "no connection to it could be made"), final=False)
@@ -399,17 +408,17 @@ def test_a_host_that_was_never_reached_is_no_reason_to_pay_another_provider() ->
     collecting = at(COLLECTING, fetch_by=WINDOW_ENDS)
     for now in (NOW, WINDOW_ENDS, QUEUED.deadline_at - timedelta(seconds=1)):
         collecting = step(collecting, UNREACHED, now).attempt
-        assert collecting.state == "collecting"
+        assert collecting.state.name == "collecting"
     (event,) = step(collecting, UNREACHED, QUEUED.deadline_at).events
     assert isinstance(event, AttemptFailed)
     assert event.kind is FailureKind.OUTPUT_REFUSED
     gone = replace(CollectFailed(GONE, final=False), reached=frozenset({1}))
-    assert step(collecting, gone, NOW).attempt.reached == frozenset({1})
-    assert step(step(collecting, gone, NOW).attempt, UNREACHED, NOW).attempt.reached == frozenset({1})
+    assert step(collecting, gone, NOW).attempt.files.reached == frozenset({1})
+    assert step(step(collecting, gone, NOW).attempt, UNREACHED, NOW).attempt.files.reached == frozenset({1})
 
 
 OTHER_ARTIFACT = ARTIFACT.model_copy(update={"name": "audio-3.wav"})
-STEMS = at(COLLECTING, outputs=COLLECTING.outputs[:1] * 3, fetch_by=WINDOW_ENDS)
+STEMS = at(COLLECTING, outputs=COLLECTING.files.outputs[:1] * 3, fetch_by=WINDOW_ENDS)
 
 
 def some(stored: dict[int, Artifact], missing: dict[int, str], kind: FailureKind = GONE.kind) -> CollectFailed:
@@ -419,14 +428,14 @@ def some(stored: dict[int, Artifact], missing: dict[int, str], kind: FailureKind
 def test_what_is_stored_is_kept_once_the_window_is_over_and_what_is_missing_told() -> None:
     one_missing = some({1: ARTIFACT, 3: OTHER_ARTIFACT}, {2: "output 2: 404"})
     again = step(STEMS, one_missing, NOW)
-    assert again.attempt.state == "collecting"
+    assert again.attempt.state.name == "collecting"
     for kind in (GONE.kind, FailureKind.STORE_FAILED, FailureKind.OUTPUT_REFUSED):
         over = step(again.attempt, replace(one_missing, failure=Failure(kind, "output 2: 404")), WINDOW_ENDS)
         (event,) = over.events
         assert isinstance(event, AttemptSucceeded)
         assert (event.artifacts, event.cost_usd) == ((ARTIFACT, OTHER_ARTIFACT), 0.2)
         assert event.missing == "1 of 3 outputs could not be had: output 2: 404"
-        assert (over.attempt.state, over.attempt.follow_up) == ("succeeded", None)
+        assert (over.attempt.state.name, follow_up_of(over.attempt)) == ("succeeded", None)
 
 
 def test_what_was_stored_once_is_not_lost_with_its_address() -> None:
@@ -448,13 +457,11 @@ def test_all_at_last_is_all_and_nothing_at_last_is_lost() -> None:
 
 
 def test_what_is_stored_and_reached_is_kept_with_the_attempt() -> None:
-    row = TypeAdapter(Attempt)
     noted = step(STEMS, replace(some({1: ARTIFACT}, {2: "404"}), reached=frozenset({1, 2})), NOW).attempt
-    assert row.validate_json(row.dump_json(noted)) == noted
-    older = {
-        name: value for name, value in row.dump_python(noted, mode="json").items() if name not in ("reached", "stored")
-    }
-    assert row.validate_python(older).stored == {}
+    row = dump(noted)
+    assert load(row, NOW) == noted
+    older = {name: value for name, value in from_json(row).items() if name not in ("reached", "stored")}
+    assert load(to_json(older).decode(), NOW).files.stored == {}
 
 
 @pytest.mark.parametrize(
@@ -469,44 +476,44 @@ def test_what_is_stored_and_reached_is_kept_with_the_attempt() -> None:
     ],
 )
 def test_an_output_is_asked_for_during_a_share_of_the_time_that_is_left(attempt: Attempt, window_s: float) -> None:
-    for outcome in (OutputPending("null"), Produced(COLLECTING.outputs)):
+    for outcome in (OutputPending("null"), Produced(COLLECTING.files.outputs)):
         finished = step(attempt, Checked(outcome), NOW).attempt
-        assert finished.fetch_by == NOW + timedelta(seconds=window_s)
+        assert fetch_by(finished) == NOW + timedelta(seconds=window_s)
 
 
 def test_the_window_begins_once_and_the_last_try_is_at_its_end() -> None:
     attempt, now, looks = PENDING, NOW, 0
-    while attempt.state == "collecting":
+    while attempt.state.name == "collecting":
         assert attempt.next_action_at is not None
         assert attempt.next_action_at <= WINDOW_ENDS
         now, looks = attempt.next_action_at, looks + 1
         looking = step(attempt, Due(), now)
         attempt = step(looking.attempt, Checked(OutputPending("null")), now).attempt
-        assert attempt.fetch_by == WINDOW_ENDS
+        assert attempt.final or fetch_by(attempt) == WINDOW_ENDS
     assert now == WINDOW_ENDS
     assert 20 < looks < 60
     assert attempt.failure is not None
-    assert (attempt.failure.kind, attempt.follow_up) == (FailureKind.OUTPUT_LOST, "watch")
+    assert (attempt.failure.kind, follow_up_of(attempt)) == (FailureKind.OUTPUT_LOST, "watch")
 
 
 def test_links_that_expire_are_read_anew_until_the_window_is_over() -> None:
     attempt, now, links = step(STARTED, Checked(Produced(SIGNED[:1])), NOW).attempt, NOW, [SIGNED[:1]]
-    while attempt.state == "collecting":
+    while attempt.state.name == "collecting":
         links.append((Output(f"https://files.example/a.wav?sig={len(links)}"),))
         attempt = step(attempt, CollectFailed(GONE, final=False), now).attempt
-        if attempt.state != "collecting":
+        if attempt.state.name != "collecting":
             break
         assert attempt.next_action_at is not None
         now = attempt.next_action_at
         looking = step(attempt, Due(), now)
         assert looking.action == Check()
         fetching = step(looking.attempt, Checked(Produced(links[-1])), now)
-        assert (fetching.action, fetching.events, fetching.attempt.outputs) == (Collect(), (), links[-1])
-        assert fetching.attempt.fetch_by == WINDOW_ENDS
+        assert (fetching.action, fetching.events, fetching.attempt.files.outputs) == (Collect(), (), links[-1])
+        assert fetch_by(fetching.attempt) == WINDOW_ENDS
         attempt = fetching.attempt
     assert now == WINDOW_ENDS
     assert 20 < len(links) < 60
-    assert (attempt.failure, attempt.follow_up) == (GONE, "collect")
+    assert (attempt.failure, follow_up_of(attempt)) == (GONE, "collect")
 
 
 def test_what_is_stored_of_an_output_counts_while_its_number_is_the_same_file() -> None:
@@ -515,8 +522,8 @@ def test_what_is_stored_of_an_output_counts_while_its_number_is_the_same_file() 
     tried = at(COLLECTING, outputs=(a, b), tries=1, stored={1: ARTIFACT, 2: ARTIFACT}, reached=frozenset({1, 2}))
     for named, kept in (((resigned, c), {1}), ((resigned, b, c), {1, 2}), ((c, a), set())):
         anew = step(tried, Checked(Produced(named)), NOW).attempt
-        assert (anew.outputs, set(anew.stored), set(anew.reached)) == (named, kept, kept)
-    assert step(tried, Checked(Produced((resigned,))), NOW).attempt.outputs == (a, b)
+        assert (anew.files.outputs, set(anew.files.stored), set(anew.files.reached)) == (named, kept, kept)
+    assert step(tried, Checked(Produced((resigned,))), NOW).attempt.files.outputs == (a, b)
 
 
 @pytest.mark.parametrize(("asked_s", "wait_s"), [(None, 1.5), (0.1, 1.5), (20, 20), (4_000, 30)])
@@ -534,23 +541,23 @@ def test_a_provider_may_ask_to_wait_before_the_next_question(asked_s: float | No
 
 def test_what_stands_for_an_output_is_fetched_once_the_window_is_over() -> None:
     taken = step(PENDING, Checked(BESIDE), WINDOW_ENDS).attempt
-    assert taken.outputs == BESIDE.instead
-    assert step(taken, Collected((ARTIFACT,)), WINDOW_ENDS).attempt.state == "succeeded"
-    assert step(taken, CollectFailed(GONE, final=False), WINDOW_ENDS).attempt.state == "failed"
+    assert taken.files.outputs == BESIDE.instead
+    assert step(taken, Collected((ARTIFACT,)), WINDOW_ENDS).attempt.state.name == "succeeded"
+    assert step(taken, CollectFailed(GONE, final=False), WINDOW_ENDS).attempt.state.name == "failed"
 
 
 def test_a_run_that_is_known_again_has_its_whole_window_later() -> None:
     missing = step(STARTED, Checked(Missing("404")), NOW).attempt
-    assert missing.fetch_by == WINDOW_ENDS
+    assert fetch_by(missing) == WINDOW_ENDS
     back = step(missing, Checked(Running()), LATER).attempt
-    assert back.fetch_by is None
+    assert fetch_by(back) is None
 
 
 @pytest.mark.parametrize("reason", ["start_timeout", "run_timeout"])
 def test_a_promise_to_stop_a_run_is_not_its_end(reason: Any) -> None:
     promised = at(CANCELLING, cancel_reason=reason)
     attempt, now = step(promised, CancelAnswered(CancelPending()), NOW).attempt, NOW
-    while attempt.state == "cancelling":
+    while attempt.state.name == "cancelling":
         assert attempt.next_action_at is not None
         now = attempt.next_action_at
         looking = step(attempt, Due(), now)
@@ -563,8 +570,9 @@ def test_a_promise_to_stop_a_run_is_not_its_end(reason: Any) -> None:
 
 def test_a_cancel_leaves_a_finished_run_a_short_time_for_its_output() -> None:
     asked = step(at(COLLECTING, fetch_by=WINDOW_ENDS), CancelWanted("client"), NOW).attempt
-    assert asked.fetch_by == NOW + timedelta(seconds=30)
-    assert step(asked, CollectFailed(GONE, final=False), asked.fetch_by).attempt.state == "failed"
+    sooner = NOW + timedelta(seconds=30)
+    assert fetch_by(asked) == sooner
+    assert step(asked, CollectFailed(GONE, final=False), sooner).attempt.state.name == "failed"
 
 
 def test_providers_words_are_cut_and_cleaned_before_they_are_kept() -> None:
@@ -613,7 +621,7 @@ def test_a_second_run_of_one_attempt_is_known_for_one(attempt: Attempt, *, forei
 def test_a_run_of_an_attempt_that_gave_up_is_one_too_many() -> None:
     given_up = at(AMBIGUOUS, state="failed", next_action_at=None)
     assert is_foreign(given_up, REF)
-    assert not is_foreign(replace(given_up, ref=REF), REF)
+    assert not is_foreign(at(given_up, ref=REF), REF)
 
 
 @pytest.mark.parametrize(("expected", "arrive", "wait_s"), [(True, True, 15), (True, False, 1), (False, True, 1)])
@@ -639,7 +647,7 @@ def test_a_backstop_finds_a_run_that_started_before_it_is_cancelled_for_not_star
 
 @pytest.mark.parametrize(("submissions", "words"), [(0, "not asked, since"), (1, "not asked again, since")])
 def test_what_is_turned_away_says_whether_it_was_ever_asked(submissions: int, words: str) -> None:
-    turned_away = step(replace(QUEUED, submissions=submissions), ShutOut(LATER, "no credit"), NOW).attempt
+    turned_away = step(at(QUEUED, submissions=submissions), ShutOut(LATER, "no credit"), NOW).attempt
     assert turned_away.failure is not None
     assert turned_away.failure.kind is FailureKind.UNAVAILABLE
     assert turned_away.failure.message == f"{words} it said before: no credit"
@@ -660,9 +668,7 @@ def test_a_refused_callback_costs_one_more_submit_and_no_provider() -> None:
 
 def shown_not_to_be(attempt: Attempt) -> float:
     """Seconds from the submit to the moment in which a complete listing's silence is proof."""
-    shown = proven_absent_at(attempt, conclusive=True)
-    assert shown is not None
-    return (shown - NOW).total_seconds()
+    return (proven_absent_at(attempt, lost_of(attempt), conclusive=True) - NOW).total_seconds()
 
 
 def test_a_provider_that_has_answered_is_not_waited_for_as_if_it_had_not() -> None:
@@ -672,8 +678,8 @@ def test_a_provider_that_has_answered_is_not_waited_for_as_if_it_had_not() -> No
     proxy = step(SUBMITTING, answered(Unclear("HTTP 502 of a proxy")), listing_answered_at).attempt
     assert [shown_not_to_be(each) for each in (lost, told, proxy)] == [40, 12, 40]
     silent = Searched(NotFound(conclusive=True))
-    assert step(told, silent, listing_answered_at + timedelta(seconds=9)).attempt.state == "ambiguous"
-    assert step(told, silent, listing_answered_at + timedelta(seconds=10)).attempt.state == "failed"
+    assert step(told, silent, listing_answered_at + timedelta(seconds=9)).attempt.state.name == "ambiguous"
+    assert step(told, silent, listing_answered_at + timedelta(seconds=10)).attempt.state.name == "failed"
 
 
 def test_an_answer_to_one_submit_says_nothing_of_the_next() -> None:
@@ -681,7 +687,7 @@ def test_an_answer_to_one_submit_says_nothing_of_the_next() -> None:
     queued = step(told, answered(Throttled(NO_CREDIT, 1)), NOW).attempt
     again = step(queued, Due(), NOW).attempt
     died = step(again, Due(), NOW + timedelta(seconds=16)).attempt
-    assert died.state == "ambiguous"
+    assert died.state.name == "ambiguous"
     assert shown_not_to_be(died) == 40
 
 
@@ -691,17 +697,16 @@ def test_the_grace_is_longer_by_an_outage_of_the_listing_also_where_that_ends_af
     absent = Searched(NotFound(conclusive=False))
     if answered_before:
         lost = step(lost, absent, NOW).attempt
-    assert lost.resolve_by is not None
-    outage_s = (lost.resolve_by - NOW).total_seconds() + 1
+    outage_s = (lost_of(lost).resolve_by - NOW).total_seconds() + 1
     back_at = NOW + timedelta(seconds=outage_s)
     away = step(lost, Searched(NoAnswer("away")), back_at - timedelta(seconds=1)).attempt
     back = step(away, absent, back_at)
-    assert (back.attempt.state, back.events) == ("ambiguous", ())
-    over_at = lost.resolve_by + timedelta(seconds=outage_s)
+    assert (back.attempt.state.name, back.events) == ("ambiguous", ())
+    over_at = lost_of(lost).resolve_by + timedelta(seconds=outage_s)
     asked = back.attempt
     while (due := asked.next_action_at) is not None and due < over_at:
         asked = step(asked, absent, due).attempt
-        assert asked.state == "ambiguous"
+        assert asked.state.name == "ambiguous"
     [failed] = step(asked, absent, over_at).events
     assert isinstance(failed, AttemptFailed)
     assert failed.kind is FailureKind.NEVER_ACCEPTED

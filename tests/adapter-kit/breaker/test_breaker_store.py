@@ -124,7 +124,7 @@ async def test_a_retired_model_shuts_its_endpoint_alone(outbox: Outbox) -> None:
     await answer(outbox, first, Refused(Failure(FailureKind.MODEL_NOT_FOUND, "no such app", http_status=404)))
     await queue(outbox, ["same"])
     await queue(outbox, ["other"], endpoint="another/model")
-    states = {stepped.attempt.endpoint: stepped.attempt.state for stepped in await claim(outbox)}
+    states = {stepped.attempt.endpoint: stepped.attempt.state.name for stepped in await claim(outbox)}
     assert states == {"test/model": "failed", "another/model": "submitting"}
 
 
@@ -154,7 +154,7 @@ async def test_a_refused_callback_is_sent_again_at_once_without_one(outbox: Outb
     await queue(outbox, ["first"], expects_callback=True)
     (first,) = await claim(outbox)
     refused = await answer(outbox, first, CallbackRefused(replace(UNKNOWN, kind=FailureKind.CALLBACK_REFUSED)))
-    assert (refused.attempt.state, refused.attempt.expects_callback) == ("queued", False)
+    assert (refused.attempt.state.name, refused.attempt.expects_callback) == ("queued", False)
     (again,) = await claim(outbox)
     assert again.action == Post(2)
 
@@ -165,7 +165,7 @@ async def test_an_endpoint_that_answers_nothing_clear_is_not_given_more(outbox: 
         await answer(outbox, stepped, Unclear("502 bad gateway"))
     await queue(outbox, ["next"])
     await queue(outbox, ["other"], endpoint="another/model")
-    states = {stepped.attempt.endpoint: stepped.attempt.state for stepped in await claim(outbox)}
+    states = {stepped.attempt.endpoint: stepped.attempt.state.name for stepped in await claim(outbox)}
     assert states == {"test/model": "failed", "another/model": "submitting"}
 
 
@@ -188,7 +188,7 @@ async def test_a_full_provider_makes_the_rest_wait_here(outbox: Outbox) -> None:
     two = BreakerStore(Limits(concurrent=2), open_s=5)
     await queue(outbox, [f"job-{n}" for n in range(5)])
     claimed = await claim(outbox, two)
-    assert sorted(stepped.attempt.state for stepped in claimed) == ["queued"] * 3 + ["submitting"] * 2
+    assert sorted(stepped.attempt.state.name for stepped in claimed) == ["queued"] * 3 + ["submitting"] * 2
     assert await claim(outbox, two) == []
 
 
@@ -199,7 +199,7 @@ async def test_throttling_is_remembered_for_the_next_attempt(outbox: Outbox) -> 
     await answer(outbox, first, throttled)
     await queue(outbox, ["second"])
     (second,) = await claim(outbox)
-    assert (second.attempt.state, second.action) == ("queued", None)
+    assert (second.attempt.state.name, second.action) == ("queued", None)
 
 
 async def test_a_throttling_without_a_time_is_what_the_provider_said_last(outbox: Outbox, pool: Pool) -> None:
@@ -259,7 +259,7 @@ async def test_a_probe_that_tells_nothing_makes_room_at_once(outbox: Outbox, poo
     eager, probe = await probing(outbox, pool)
     assert not await is_let_through(outbox, eager, "behind")
     throttled = Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), 3_600)
-    assert (await answer(outbox, probe, throttled, eager)).attempt.state == "failed"
+    assert (await answer(outbox, probe, throttled, eager)).attempt.state.name == "failed"
     await pool.execute("UPDATE breakers SET blocked_until = NULL")
     assert await is_let_through(outbox, eager, "next")
 
@@ -285,7 +285,7 @@ async def test_a_probe_that_could_not_be_sent_shuts_the_provider_again(
     await queue(outbox, ["probe"])
     (probe,) = await claim(outbox)
     assert isinstance(probe.action, Post)
-    assert (await answer(outbox, probe, NotSent("ConnectTimeout", held_up=held_up))).attempt.state == "queued"
+    assert (await answer(outbox, probe, NotSent("ConnectTimeout", held_up=held_up))).attempt.state.name == "queued"
     await queue(outbox, ["next"])
     (following,) = [each for each in await claim(outbox) if each.attempt.attempt_id != probe.attempt.attempt_id]
-    assert following.attempt.state == state, "our own delay says nothing about the provider"
+    assert following.attempt.state.name == state, "our own delay says nothing about the provider"

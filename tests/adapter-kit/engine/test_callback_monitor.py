@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import REGISTRY
+from tests.builders import changed, queued
 
 from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
@@ -23,32 +24,12 @@ from adapter_kit.port.outcomes import (
     Stopped,
 )
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import job_id_for
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "callback_monitor")
 REF = ProviderRef("run-1", {})
-ENDED = Attempt(
-    attempt_id=attempt_id_for(JOB, 1),
-    job_id=JOB,
-    track_id=track_id_for(JOB),
-    n=1,
-    provider="fal",
-    model="music/test",
-    endpoint="test/model",
-    modality="music",
-    arguments={},
-    price_usd=0.2,
-    deadline_at=NOW + timedelta(minutes=30),
-    submit_timeout_s=30,
-    start_within_s=60,
-    run_within_s=120,
-    grace_s=240,
-    created_at=NOW,
-    expects_callback=True,
-    state="collecting",
-    ref=REF,
-)
+ENDED = changed(queued("callback_monitor", NOW, expects_callback=True), state="collecting", ref=REF)
 CALLED = replace(ENDED, called_back=True)
 POLLED = replace(ENDED, expects_callback=False)
 PRODUCED = Checked(Produced((Output("https://files.example/a.wav"),)))
@@ -97,5 +78,5 @@ def test_a_second_run_is_counted_whoever_tells_of_it() -> None:
     assert suspected() == before
     assert callback_monitor.suspect(ENDED, ProviderRef("run-2", {}))
     callback_monitor.note(ENDED, SubmitAnswered(1, Accepted(ProviderRef("run-2", {}))))
-    callback_monitor.note(replace(ENDED, state="failed", ref=None), SubmitAnswered(1, Accepted(REF)))
+    callback_monitor.note(changed(ENDED, state="failed", ref=None), SubmitAnswered(1, Accepted(REF)))
     assert suspected() == before + 3

@@ -121,7 +121,7 @@ async def test_a_command_replayed_after_its_row_was_purged_sends_nothing(
     await deliver(handler, run("a", now))
     [posted] = await claim(outbox)
     assert isinstance(posted.action, Post)
-    assert (await end(outbox, posted)).attempt.state == "failed"
+    assert (await end(outbox, posted)).attempt.state.name == "failed"
     await grow_old(pool, 91)
     assert await purge(pool) == 1
     assert await pool.fetchval("SELECT count(*) FROM attempts") == 0
@@ -129,7 +129,7 @@ async def test_a_command_replayed_after_its_row_was_purged_sends_nothing(
     await deliver(handler, original)
     [replayed] = await claim(outbox)
     assert replayed.action is None
-    assert (replayed.attempt.state, replayed.attempt.submissions) == ("failed", 0)
+    assert (replayed.attempt.state.name, replayed.attempt.submissions) == ("failed", 0)
     assert replayed.attempt.failure is not None
     assert replayed.attempt.failure.kind is FailureKind.EXPIRED
     assert await claim(outbox) == []

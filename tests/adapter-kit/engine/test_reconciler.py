@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from tests.builders import changed, queued
 from tests.patience import patient
 
 import adapter_kit
@@ -23,36 +23,14 @@ from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
-from contracts.ids import AttemptId, attempt_id_for, job_id_for, track_id_for
+from contracts.ids import AttemptId
 
 NOW = datetime.now(UTC)
 
 
 def attempt(name: str, **changes: Any) -> Attempt:
-    job_id = job_id_for("default", name)
-    lost = Attempt(
-        attempt_id=attempt_id_for(job_id, 1),
-        job_id=job_id,
-        track_id=track_id_for(job_id),
-        n=1,
-        provider="fal",
-        model="music/test",
-        endpoint="test/model",
-        modality="music",
-        arguments={"prompt": name},
-        price_usd=0.2,
-        deadline_at=NOW + timedelta(minutes=30),
-        submit_timeout_s=30,
-        start_within_s=60,
-        run_within_s=120,
-        grace_s=240,
-        created_at=NOW,
-        state="ambiguous",
-        submissions=1,
-        submit_started_at=NOW,
-        next_action_at=NOW,
-    )
-    return replace(lost, **changes)
+    asked = queued(name, NOW, arguments={"prompt": name}, submissions=1)
+    return changed(asked, **{"state": "ambiguous"} | changes)
 
 
 class Listing:
@@ -187,7 +165,7 @@ async def test_what_nobody_waits_for_takes_no_run_from_a_job_that_waits(
 
 
 async def test_what_was_never_submitted_is_not_looked_for(reconciler: Reconciler, listing: Listing) -> None:
-    assert isinstance(await reconciler.search(attempt("unsent", submit_started_at=None)), NoAnswer)
+    assert isinstance(await reconciler.search(attempt("unsent", state="queued")), NoAnswer)
     assert listing.walks == []
 
 

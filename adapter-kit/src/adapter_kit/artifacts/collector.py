@@ -61,13 +61,13 @@ class Collector:
         Trying again is in vain only where Segue's own settings refuse an output: all else may be better later, be it
         a file that is not there yet, a page in its place, or a store that is away.
         """
-        if not attempt.outputs:
+        if not attempt.files.outputs:
             return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, "the provider returned no outputs"), final=False)
         run = _Collection(attempt)
         tasks: dict[int, asyncio.Task[Artifact | _Miss]] = {}
         try:
             async with asyncio.timeout(self._time_s), asyncio.TaskGroup() as group:
-                tasks = {n: group.create_task(self._one(run, n)) for n in range(1, len(attempt.outputs) + 1)}
+                tasks = {n: group.create_task(self._one(run, n)) for n in range(1, len(attempt.files.outputs) + 1)}
         except TimeoutError:
             pass
         results = {n: self._too_slow(run, n) if task.cancelled() else task.result() for n, task in tasks.items()}
@@ -85,7 +85,7 @@ class Collector:
                 with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
                     return await self._store_one(run, n, Path(folder) / "output")
         except Exception as error:  # noqa: BLE001 - whatever a provider's URL or file may trip, the money is spent
-            return self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.reached)
+            return self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
 
     def _too_slow(self, run: _Collection, n: int) -> _Miss:
         kind = FailureKind.STORE_FAILED if run.storing else FailureKind.OUTPUT_LOST
@@ -120,7 +120,7 @@ class Collector:
                 )
 
     async def _store_one(self, run: _Collection, n: int, path: Path) -> Artifact:
-        attempt, output = run.attempt, run.attempt.outputs[n - 1]
+        attempt, output = run.attempt, run.attempt.files.outputs[n - 1]
         fetched = await download(self._client, output.url, path, self._max_bytes, lambda: run.reached.add(n))
         raw = is_raw_type(output.content_type) or is_raw_type(fetched.content_type) or is_named_raw(output.url)
         raw = raw or asks_for_raw(attempt.arguments)

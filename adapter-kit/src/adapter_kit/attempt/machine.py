@@ -23,15 +23,14 @@ from typing import Literal, assert_never
 
 from adapter_kit.attempt.actions import Check, Collect
 from adapter_kit.attempt.ambiguous import answer_lost, claim_checked, resolve, resolved, searched
-from adapter_kit.attempt.backoff import backoff_s
 from adapter_kit.attempt.cancelling import cancel_answered, run_unknown, watch_cancel
-from adapter_kit.attempt.closed import step_late
+from adapter_kit.attempt.closed import after_the_end
 from adapter_kit.attempt.collecting import (
     collect_failed,
     collected,
     named_anew,
     output_pending,
-    window,
+    shorten_window,
 )
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -40,7 +39,6 @@ from adapter_kit.attempt.inputs import (
     Checked,
     Collected,
     CollectFailed,
-    CollectWanted,
     Due,
     HeldBack,
     Input,
@@ -52,86 +50,94 @@ from adapter_kit.attempt.inputs import (
 from adapter_kit.attempt.model import (
     Attempt,
     Step,
+    backoff_s,
     cancelled,
     with_lease,
 )
 from adapter_kit.attempt.running import accepted, progressed, run_over, watch
+from adapter_kit.attempt.states import (
+    Ambiguous,
+    Cancelling,
+    Closed,
+    Collecting,
+    Live,
+    Queued,
+    Running,
+    Submitting,
+)
 from adapter_kit.attempt.submitting import not_admitted, submit, submit_answered
 from adapter_kit.port.outcomes import (
     CheckOutcome,
     Missing,
     NoAnswer,
     ProviderRef,
-    Running,
     Waiting,
 )
+from adapter_kit.port.outcomes import Running as AtWork
 
 
 def step(attempt: Attempt, input_: Input, now: datetime) -> Step:  # noqa: C901 - one flat case for each input
     """The attempt after the input, the events to publish, and the action to take. Pure; raises nothing."""
-    if attempt.final:
-        return step_late(attempt, input_, now)
-    match input_:
-        case Due():
-            return _due(attempt, now)
-        case HeldBack() | ShutOut():
+    match attempt.state, input_:
+        case Closed() as closed, _:
+            return after_the_end(attempt, closed, input_, now)
+        case state, Due():
+            return _due(attempt, state, now)
+        case state, CalledBack(ref):
+            return _called_back(attempt, state, ref, now)
+        case state, CancelWanted(reason):
+            return _cancel_wanted(attempt, state, reason, now)
+        case state, Checked():
+            return _checked(attempt, state, input_, now)
+        case Queued(), HeldBack() | ShutOut():
             return not_admitted(attempt, input_, now)
-        case CancelWanted(reason):
-            return _cancel_wanted(attempt, reason, now)
-        case CalledBack(ref):
-            return _called_back(attempt, ref, now)
-        case SubmitAnswered(submission, outcome):
-            return submit_answered(attempt, submission, outcome, now)
-        case Checked():
-            return _checked(attempt, input_, now)
-        case CancelAnswered(outcome):
-            return cancel_answered(attempt, outcome, now)
-        case Searched(outcome):
-            return searched(attempt, outcome, now)
-        case Resolved():
-            return resolved(attempt, input_, now)
-        case Collected(artifacts):
+        case (Submitting() | Ambiguous()) as state, SubmitAnswered():
+            return submit_answered(attempt, state, input_, now)
+        case Ambiguous() as state, Searched(outcome):
+            return searched(attempt, state, outcome, now)
+        case Ambiguous() as state, Resolved():
+            return resolved(attempt, state, input_, now)
+        case Cancelling() as state, CancelAnswered(outcome):
+            return cancel_answered(attempt, state, outcome, now)
+        case Collecting(), Collected(artifacts):
             return collected(attempt, artifacts, now)
-        case CollectFailed():
-            return collect_failed(attempt, input_, now) if attempt.state == "collecting" else Step(attempt)
-        case CollectWanted():
-            return Step(attempt)  # Its output is still being fetched, or may still come.
+        case Collecting() as state, CollectFailed():
+            return collect_failed(attempt, state, input_, now)
         case _:
-            assert_never(input_)
+            return Step(attempt)  # An answer from an earlier state, or a wish for an output that may still come.
 
 
-def _due(attempt: Attempt, now: datetime) -> Step:
-    match attempt.state:
-        case "queued":
+def _due(attempt: Attempt, state: Live, now: datetime) -> Step:
+    match state:
+        case Queued():
             return submit(attempt, now)
-        case "submitting":
-            return answer_lost(attempt, "the process that sent the request died before it told of an answer", now)
-        case "ambiguous":
-            return resolve(attempt, now)
-        case "running":
-            return watch(attempt, now)
-        case "collecting":
+        case Submitting():
+            died = "the process that sent the request died before it told of an answer"
+            return answer_lost(attempt, state, died, now)
+        case Ambiguous():
+            return resolve(attempt, state, now)
+        case Running():
+            return watch(attempt, state, now)
+        case Collecting():
             # After a failed try the result is read anew: what it names may have expired, or have become more.
-            first_try = bool(attempt.outputs) and not attempt.tries
+            first_try = bool(state.files.outputs) and not attempt.tries
             return Step(with_lease(attempt, now), action=Collect() if first_try else Check())
-        case "cancelling":
-            return watch_cancel(attempt, now)
-        case "succeeded" | "failed" | "cancelled":
-            return Step(attempt)
+        case Cancelling():
+            return watch_cancel(attempt, state, now)
         case _:
-            assert_never(attempt.state)
+            assert_never(state)
 
 
-def _called_back(attempt: Attempt, ref: ProviderRef | None, now: datetime) -> Step:
+def _called_back(attempt: Attempt, state: Live, ref: ProviderRef | None, now: datetime) -> Step:
     if is_foreign(attempt, ref):
         return Step(attempt)
     called = replace(attempt, called_back=True)
-    match attempt.state:
-        case "queued" | "submitting" | "ambiguous" if ref is not None:
+    match state:
+        case Queued() | Submitting() | Ambiguous() if ref is not None:
             # Whatever the POST's own answer said, or will say: the run is there, and must not be sent again.
             entered = accepted(called, ref, now)
             return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
-        case "running" | "cancelling" | "ambiguous":
+        case Running() | Cancelling() | Ambiguous():
             return Step(replace(called, next_action_at=now))
         case _:
             return Step(attempt)
@@ -144,64 +150,72 @@ def is_foreign(attempt: Attempt, ref: ProviderRef | None) -> bool:
     return attempt.final if attempt.ref is None else attempt.ref.request_id != ref.request_id
 
 
-def _checked(attempt: Attempt, checked: Checked, now: datetime) -> Step:
-    if attempt.state == "ambiguous" and attempt.claim is not None:
-        return claim_checked(attempt, attempt.claim, checked.outcome, now)
-    if attempt.state == "collecting":
-        seen = _result_read_anew if attempt.outputs else _finished_checked
-        return seen(attempt, checked.outcome, now)
-    if attempt.state not in ("running", "cancelling"):
-        return Step(attempt)
+def _checked(attempt: Attempt, state: Live, checked: Checked, now: datetime) -> Step:
+    match state:
+        case Ambiguous(claim=ProviderRef() as claim):
+            return claim_checked(attempt, state, claim, checked.outcome, now)
+        case Collecting() if state.files.outputs:
+            return _result_read_anew(attempt, state, checked.outcome, now)
+        case Collecting():
+            return _finished_checked(attempt, state, checked.outcome, now)
+        case Running() | Cancelling():
+            return _run_checked(attempt, state, checked, now)
+        case _:
+            return Step(attempt)
+
+
+def _run_checked(attempt: Attempt, state: Running | Cancelling, checked: Checked, now: datetime) -> Step:
     match checked.outcome:
         case Waiting(position):
-            return progressed(attempt, "queued", position, now, callbacks_arrive=checked.callbacks_arrive)
-        case Running():
-            return progressed(attempt, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
+            return progressed(attempt, state, "queued", position, now, callbacks_arrive=checked.callbacks_arrive)
+        case AtWork():
+            return progressed(attempt, state, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
         case Missing(reason):
-            return run_unknown(attempt, reason, now)
+            return run_unknown(attempt, state, reason, now)
         case NoAnswer(reason, retry_after_s, finished=True):
-            return output_pending(attempt, reason, now, wait_s=retry_after_s)
+            return output_pending(attempt, state, reason, now, wait_s=retry_after_s)
         case NoAnswer(_, retry_after_s):
             tries = attempt.tries + 1
             wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt.attempt_id, tries)), 30.0)
             return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
         case over:
-            return run_over(replace(attempt, fetch_by=None), over, now)
+            return run_over(attempt, replace(state, fetch_by=None), over, now)
 
 
-def _finished_checked(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
+def _finished_checked(attempt: Attempt, state: Collecting, outcome: CheckOutcome, now: datetime) -> Step:
     """The provider has said that the run finished, and its output is still waited for."""
     match outcome:
-        case Waiting() | Running():
-            return output_pending(attempt, "the provider no longer says that the run has finished", now)
+        case Waiting() | AtWork():
+            return output_pending(attempt, state, "the provider no longer says that the run has finished", now)
         case NoAnswer(reason, retry_after_s):
-            return output_pending(attempt, reason, now, wait_s=retry_after_s)
+            return output_pending(attempt, state, reason, now, wait_s=retry_after_s)
         case Missing(reason):
-            return run_unknown(attempt, reason, now)
+            return run_unknown(attempt, state, reason, now)
         case over:
-            return run_over(attempt, over, now)
+            return run_over(attempt, state, over, now)
 
 
-def _result_read_anew(attempt: Attempt, outcome: CheckOutcome, now: datetime) -> Step:
+def _result_read_anew(attempt: Attempt, state: Collecting, outcome: CheckOutcome, now: datetime) -> Step:
     """The outputs could not be fetched, and the result was read once more; they are tried again, whatever it says."""
     if not attempt.tries:
         return Step(attempt)  # A look from before they were known.
-    return Step(with_lease(named_anew(attempt, outcome), now), action=Collect())
+    anew = replace(attempt, state=replace(state, files=named_anew(state.files, outcome)))
+    return Step(with_lease(anew, now), action=Collect())
 
 
-def _cancel_wanted(attempt: Attempt, reason: Literal["client", "deadline"], now: datetime) -> Step:
-    match attempt.state:
-        case "queued":
-            return cancelled(replace(attempt, cancel_reason=reason), now, may_have_cost=False)
-        case "submitting" | "ambiguous":
-            return Step(replace(attempt, cancel_reason=reason))
-        case "running":
+def _cancel_wanted(attempt: Attempt, state: Live, reason: Literal["client", "deadline"], now: datetime) -> Step:
+    match state:
+        case Queued():
+            return cancelled(attempt, now, may_have_cost=False, reason=reason)
+        case Submitting() | Ambiguous():
+            return Step(replace(attempt, state=replace(state, cancel_reason=reason)))
+        case Running():
             # Due at once, for the claim loop to act: the command handler only writes it down.
-            return Step(replace(attempt, state="cancelling", cancel_reason=reason, tries=0, next_action_at=now))
-        case "collecting":
-            # The run is over and paid for: its output is still worth a short wait.
-            ending = replace(attempt, cancel_reason=reason)
-            shortest = window(replace(ending, fetch_by=None), now)
-            return Step(replace(ending, fetch_by=min(shortest, window(attempt, now))))
-        case _:
+            cancelling = Cancelling(state.run, reason, fetch_by=state.fetch_by)
+            return Step(replace(attempt, state=cancelling, tries=0, next_action_at=now))
+        case Collecting():
+            return shorten_window(attempt, state, reason, now)
+        case Cancelling():
             return Step(attempt)
+        case _:
+            assert_never(state)

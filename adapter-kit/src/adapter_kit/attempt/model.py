@@ -1,20 +1,31 @@
-"""The attempt as a record, and the shapes that every step of it takes.
+"""The attempt as a record: what is true in every state, and how an attempt ends. Pure.
 
-What may happen to it is in the module of its state, while its job waits for it, and in `closed`, once it has ended.
+What is true in one state only is in `states`; what may happen in a state is in the module of its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final
+from zlib import crc32
 
 from pydantic import JsonValue
 
 from adapter_kit.attempt.actions import Action
-from adapter_kit.attempt.backoff import backoff_s
-from adapter_kit.port.outcomes import Failure, Output, ProviderRef
+from adapter_kit.attempt.states import (
+    Ambiguous,
+    CancelReason,
+    Closed,
+    Collecting,
+    Files,
+    FollowUp,
+    Queued,
+    State,
+    Watching,
+)
+from adapter_kit.port.outcomes import Failure, ProviderRef
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Modality, Provider
 from contracts.ids import AttemptId, JobId, TrackId
@@ -23,11 +34,8 @@ from contracts.messages.attempts import (
     AttemptCancelled,
     AttemptEvent,
     AttemptFailed,
-    AttemptState,
     AttemptSucceeded,
 )
-
-FINAL: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
 
 LEASE_S: Final = 15.0
 """Lease duration in seconds. The holder renews it; when it ends, another replica takes over."""
@@ -36,9 +44,6 @@ FOLLOW_UP_S: Final = 3_600.0
 FOLLOW_UP_FIRST_S: Final = 5.0
 MISSING_TRIES: Final = 4
 """How often in a row the provider has to say that it does not know a run, before that is believed."""
-CancelReason = Literal["client", "deadline", "start_timeout", "run_timeout"]
-FollowUp = Literal["search", "watch", "collect"]
-"""What is still being done about an attempt that has ended: to find its run, learn how it ends, fetch its outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,9 @@ class Attempt:
     expects_callback: bool = False
     """The provider is told where to call back."""
     called_back: bool = False
-    state: AttemptState = "queued"
+    throttling_reported: bool = False
+    """Throttling has already been reported."""
+    state: State = field(default_factory=Queued)
     version: int = 0
     """How many events the attempt has had."""
     next_action_at: datetime | None = None
@@ -76,47 +83,38 @@ class Attempt:
     submissions: int = 0
     """How many times it went from queued to submitting."""
     submit_started_at: datetime | None = None
-    submit_answered_at: datetime | None = None
-    """When the provider itself answered a submit, in words that leave open whether it accepted it."""
-    accepted_at: datetime | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    ref: ProviderRef | None = None
-    claim: ProviderRef | None = None
-    """The run that an operator says it is, until the provider says that it knows it."""
-    outputs: tuple[Output, ...] = ()
-    reached: frozenset[int] = frozenset()
-    """Outputs, by their numbers from 1 on, whose hosts could ever be connected to."""
-    stored: Mapping[int, Artifact] = field(default_factory=dict)
-    """What came of the outputs that are in the store, while others are not."""
-    fetch_by: datetime | None = None
-    """End of the window for fetching the output, since the provider first said that the run finished, or is unknown."""
-    stage: Literal["queued", "running"] | None = None
-    queue_position: int | None = None
+    """When it last did so."""
     tries: int = 0
     """How many times in a row the current step has gone wrong."""
-    resolve_by: datetime | None = None
-    """Resolution deadline of a lost submit, listing downtime not counted."""
-    listing_answered_at: datetime | None = None
-    """When the listing last answered about it."""
-    listing_downtime_s: float = 0.0
-    """For how long the listing gave no answer, by which the wait for it is longer."""
-    cancel_reason: CancelReason | None = None
-    cancel_sent_at: datetime | None = None
-    cancel_answered: bool = False
-    """The provider has answered the cancel, so that what is left is to see how the run ends."""
-    failure: Failure | None = None
-    throttling_reported: bool = False
-    """Throttling has already been reported."""
-    unsettled: bool = False
-    """It ended without its provider's last word: what shows itself later still counts, though not for its job."""
-    follow_up: FollowUp | None = None
-    follow_up_until: datetime | None = None
 
     @property
     def final(self) -> bool:
         """Whether it is over."""
-        return self.state in FINAL
+        return isinstance(self.state, Closed)
+
+    @property
+    def ref(self) -> ProviderRef | None:
+        """The run that it has at the provider; None while none is known."""
+        return self.state.run.ref if self.state.run else None
+
+    @property
+    def claim(self) -> ProviderRef | None:
+        """The run that an operator says it is, until the provider says that it knows it."""
+        match self.state:
+            case Ambiguous(claim=claim) | Closed(follow_up=Watching(claim=claim)):
+                return claim
+            case _:
+                return None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it failed; None where it did not."""
+        return self.state.failure if isinstance(self.state, Closed) else None
+
+    @property
+    def files(self) -> Files:
+        """The outputs of its run, as far as they are known."""
+        return self.state.files if isinstance(self.state, Collecting | Closed) else Files()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ def failed(
     *,
     cost_usd: float | None = None,
     retry_at: datetime | None = None,
-    follow_up: FollowUp | None = None,
+    follow_up: Callable[[datetime], FollowUp] | None = None,
 ) -> Step:
     """It ended without a result; `cost_usd` counts only where it was accepted. A `follow_up` goes on after that."""
     status = failure.http_status
@@ -145,56 +143,61 @@ def failed(
         code=_storable(failure.code or "")[:200] or None,
         http_status=status if status is not None and 100 <= status <= 599 else None,
     )
-    ended = replace(_ended(attempt, now, follow_up), state="failed", failure=failure)
-    return with_event(
-        replace(ended, unsettled=ended.unsettled or _may_still_deliver(ended, failure.kind)),
+    closed = replace(_closed(attempt, now, follow_up), name="failed", failure=failure)
+    traits = FAILURES[failure.kind]
+    may_still_deliver = traits.run_may_exist if closed.run is None else traits.collectable
+    return _with_end(
+        attempt,
+        replace(closed, unsettled=closed.unsettled or may_still_deliver),
         AttemptFailed,
         now,
         kind=failure.kind,
         error_code=failure.code,
         message=failure.message,
         http_status=failure.http_status,
-        accepted=attempt.ref is not None,
-        cost_usd=cost_usd if attempt.ref is not None else _cost_unsent(failure.kind),
+        accepted=closed.run is not None,
+        cost_usd=cost_usd if closed.run is not None else _cost_unsent(failure.kind),
         retry_at=retry_at,
-        late=attempt.final,
     )
-
-
-def _may_still_deliver(ended: Attempt, kind: FailureKind) -> bool:
-    traits = FAILURES[kind]
-    return traits.run_may_exist if ended.ref is None else traits.collectable
 
 
 def _cost_unsent(kind: FailureKind) -> float | None:
     return None if kind is FailureKind.AMBIGUOUS_SUBMISSION else 0.0
 
 
-def cancelled(attempt: Attempt, now: datetime, *, may_have_cost: bool, follow_up: FollowUp | None = None) -> Step:
+def cancelled(
+    attempt: Attempt,
+    now: datetime,
+    *,
+    may_have_cost: bool,
+    reason: CancelReason | None = None,
+    follow_up: Callable[[datetime], FollowUp] | None = None,
+) -> Step:
     """It was stopped. A `follow_up` goes on after that, where the provider has not confirmed it."""
-    ended = replace(_ended(attempt, now, follow_up), state="cancelled")
-    return with_event(ended, AttemptCancelled, now, may_have_cost=may_have_cost, late=attempt.final)
+    closed = _closed(attempt, now, follow_up)
+    closed = replace(closed, name="cancelled", cancel_reason=reason or closed.cancel_reason)
+    return _with_end(attempt, closed, AttemptCancelled, now, may_have_cost=may_have_cost)
 
 
 def succeeded(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime, *, missing: str | None = None) -> Step:
     """Its outputs are stored, but for those that are `missing`."""
-    ended = replace(_ended(attempt, now, None), state="succeeded", failure=None)
-    told_of = {"artifacts": artifacts, "cost_usd": attempt.price_usd, "late": attempt.final, "missing": missing}
-    return with_event(ended, AttemptSucceeded, now, **told_of)
+    closed = replace(_closed(attempt, now, None), name="succeeded", failure=None)
+    said = {"artifacts": artifacts, "cost_usd": attempt.price_usd, "missing": missing}
+    return _with_end(attempt, closed, AttemptSucceeded, now, **said)
 
 
-def _ended(attempt: Attempt, now: datetime, follow_up: FollowUp | None) -> Attempt:
+def _closed(attempt: Attempt, now: datetime, follow_up: Callable[[datetime], FollowUp] | None) -> Closed:
+    closed = attempt.state.close(now)
     # A listing proves nothing before the grace is over, and that may be after the job's deadline.
-    until = max(now, attempt.resolve_by or now) + timedelta(seconds=FOLLOW_UP_S)
-    return replace(
-        attempt,
-        ended_at=attempt.ended_at or now,
-        tries=0,
-        unsettled=follow_up is not None,
-        follow_up=follow_up,
-        follow_up_until=until if follow_up else None,
-        next_action_at=now + timedelta(seconds=FOLLOW_UP_FIRST_S) if follow_up else None,
-    )
+    begins = now if closed.lost is None else max(now, closed.lost.resolve_by)
+    until = begins + timedelta(seconds=FOLLOW_UP_S)
+    return replace(closed, unsettled=follow_up is not None, follow_up=follow_up(until) if follow_up else None)
+
+
+def _with_end(attempt: Attempt, closed: Closed, event: type[AttemptEvent], now: datetime, **said: object) -> Step:
+    due = now + timedelta(seconds=FOLLOW_UP_FIRST_S) if closed.follow_up else None
+    ended = replace(attempt, state=closed, tries=0, next_action_at=due)
+    return with_event(ended, event, now, late=attempt.final, **said)
 
 
 def with_event(
@@ -223,6 +226,15 @@ def with_event(
 def _storable(text: str) -> str:
     # Providers' words may hold what neither JSON nor Postgres takes: NUL and lone surrogates.
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:2000]
+
+
+def backoff_s(name: str, tries: int) -> float:
+    """Seconds to wait after the given failure in a row: doubling from 1 to 30, jittered by up to a quarter.
+
+    The jitter comes from the name, so that the same thing waits the same time and many do not wait together.
+    """
+    jitter = crc32(f"{name}:{tries}".encode()) / 2**32
+    return min(30.0, 2.0 ** (tries - 1)) * (1 + jitter / 4)
 
 
 def reschedule(attempt: Attempt, now: datetime, most_s: float = 60.0) -> Step:

@@ -7,21 +7,21 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
 
 from adapter_kit.attempt.actions import Check, Collect
-from adapter_kit.attempt.backoff import next_look_s, poll_interval_s
 from adapter_kit.attempt.cancelling import cancel, run_stopped
 from adapter_kit.attempt.collecting import (
+    collecting,
     output_pending,
     unreadable,
     window,
 )
 from adapter_kit.attempt.model import (
     Attempt,
-    CancelReason,
     Step,
     failed,
     with_event,
     with_lease,
 )
+from adapter_kit.attempt.states import Cancelling, CancelReason, Collecting, Run, Running
 from adapter_kit.port.outcomes import (
     Broken,
     OutputPending,
@@ -38,34 +38,56 @@ from contracts.messages.attempts import (
 LONGEST_QUEUE: Final = 1_000_000
 
 
+def poll_interval_s(age_s: float, *, backstop: bool = False) -> float:
+    """Seconds between two checks of a run of this age: short at first, then a tenth of its age.
+
+    As a `backstop` to callbacks that arrive: no more often than every 15 s, and no less often than every 30 s.
+    """
+    least, most = (15.0, 30.0) if backstop else (0.4, 5.0)
+    return min(most, max(least, age_s / 10))
+
+
+def next_look_s(age_s: float, start_left_s: float | None, *, backstop: bool) -> float:
+    """Seconds to the next check of a run; `start_left_s` is what is left to one that is not known to have started."""
+    usual_s = poll_interval_s(age_s)
+    if not backstop:
+        return usual_s
+    wait_s = poll_interval_s(age_s, backstop=True)
+    if start_left_s is not None:
+        # Not every provider calls at the start, and a run that is thought to wait still is cancelled at its deadline.
+        wait_s = min(wait_s, start_left_s / 2)
+    return max(usual_s, wait_s)
+
+
 def accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
     """Enter `running`, or `cancelling` where a cancel came first: the provider has named the run."""
-    running = replace(attempt, ref=ref, accepted_at=now, tries=0, resolve_by=None)
-    if attempt.cancel_reason is not None:
-        return with_event(replace(running, state="cancelling", next_action_at=now), AttemptSubmitted, now)
+    run = Run(ref, accepted_at=now)
+    if (reason := attempt.state.cancel_reason) is not None:
+        cancelling = replace(attempt, state=Cancelling(run, reason), tries=0, next_action_at=now)
+        return with_event(cancelling, AttemptSubmitted, now)
     due = now + timedelta(seconds=poll_interval_s(0))
-    return with_event(replace(running, state="running", next_action_at=due), AttemptSubmitted, now)
+    return with_event(replace(attempt, state=Running(run), tries=0, next_action_at=due), AttemptSubmitted, now)
 
 
-def watch(attempt: Attempt, now: datetime) -> Step:
+def watch(attempt: Attempt, running: Running, now: datetime) -> Step:
     """Ask how the run stands; or cancel it, where its time or the deadline has passed."""
-    if (reason := _overdue(attempt, now)) is not None:
-        return cancel(attempt, reason, now)
+    if (reason := _overdue(attempt, running.run, now)) is not None:
+        return cancel(attempt, running, reason, now)
     return Step(with_lease(attempt, now), action=Check())
 
 
-def _overdue(attempt: Attempt, now: datetime) -> CancelReason | None:
-    accepted_at = attempt.accepted_at or now
+def _overdue(attempt: Attempt, run: Run, now: datetime) -> CancelReason | None:
     if now >= attempt.deadline_at:
         return "deadline"
-    if attempt.started_at is None:
-        late = now >= accepted_at + timedelta(seconds=attempt.start_within_s)
+    if run.started_at is None:
+        late = now >= run.accepted_at + timedelta(seconds=attempt.start_within_s)
         return "start_timeout" if late else None
-    return "run_timeout" if now >= attempt.started_at + timedelta(seconds=attempt.run_within_s) else None
+    return "run_timeout" if now >= run.started_at + timedelta(seconds=attempt.run_within_s) else None
 
 
 def progressed(
     attempt: Attempt,
+    state: Running | Cancelling,
     stage: Literal["queued", "running"],
     position: int | None,
     now: datetime,
@@ -73,39 +95,42 @@ def progressed(
     callbacks_arrive: bool,
 ) -> Step:
     """The run waits or runs at the provider; the next check is due after a growing interval."""
+    before = state.run
     position = None if position is None else min(max(position, 0), LONGEST_QUEUE)
+    started_at = before.started_at or (now if stage == "running" else None)
+    run = replace(before, stage=stage, queue_position=position, started_at=started_at)
+    age_s = (now - run.accepted_at).total_seconds()
+    start_left_s = attempt.start_within_s - age_s if started_at is None else None
+    wait_s = next_look_s(age_s, start_left_s, backstop=callbacks_arrive and attempt.expects_callback)
     moved = replace(
         attempt,
-        stage=stage,
-        queue_position=position,
-        started_at=attempt.started_at or (now if stage == "running" else None),
-        fetch_by=None,
+        state=replace(state, run=run, fetch_by=None),
         tries=0,
+        next_action_at=now + timedelta(seconds=wait_s),
     )
-    age_s = (now - (attempt.accepted_at or now)).total_seconds()
-    start_left_s = attempt.start_within_s - age_s if moved.started_at is None else None
-    wait_s = next_look_s(age_s, start_left_s, backstop=callbacks_arrive and attempt.expects_callback)
-    moved = replace(moved, next_action_at=now + timedelta(seconds=wait_s))
-    if (attempt.stage, attempt.queue_position) == (stage, position):
+    if (before.stage, before.queue_position) == (stage, position):
         return Step(moved)
     return with_event(moved, AttemptProgressed, now, stage=stage, queue_position=position)
 
 
 def run_over(
-    attempt: Attempt, outcome: Produced | OutputPending | Unreadable | Broken | Stopped, now: datetime
+    attempt: Attempt,
+    state: Running | Cancelling | Collecting,
+    outcome: Produced | OutputPending | Unreadable | Broken | Stopped,
+    now: datetime,
 ) -> Step:
     """The provider says how the run ended."""
     match outcome:
         case Produced(outputs):
-            collecting = replace(attempt, state="collecting", outputs=outputs, fetch_by=window(attempt, now), tries=0)
-            return with_event(with_lease(collecting, now), AttemptProgressed, now, Collect(), stage="collecting")
+            taken = collecting(attempt, state, window(attempt, state, now), outputs)
+            return with_event(with_lease(taken, now), AttemptProgressed, now, Collect(), stage="collecting")
         case OutputPending(reason, instead):
-            return output_pending(attempt, reason, now, instead)
+            return output_pending(attempt, state, reason, now, instead)
         case Unreadable():
             return unreadable(attempt, outcome, now)
         case Broken(failure, may_have_cost):
             return failed(attempt, failure, now, cost_usd=attempt.price_usd if may_have_cost else 0.0)
         case Stopped(may_have_cost):
-            return run_stopped(attempt, may_have_cost=may_have_cost, now=now)
+            return run_stopped(attempt, state, may_have_cost=may_have_cost, now=now)
         case _:
             assert_never(outcome)

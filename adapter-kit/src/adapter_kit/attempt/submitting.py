@@ -8,27 +8,28 @@ from typing import Final, Literal, assert_never
 
 from adapter_kit.attempt.actions import Post
 from adapter_kit.attempt.ambiguous import answer_lost
-from adapter_kit.attempt.backoff import backoff_s
 from adapter_kit.attempt.inputs import (
     HeldBack,
     ShutOut,
+    SubmitAnswered,
 )
 from adapter_kit.attempt.model import (
     Attempt,
     Step,
+    backoff_s,
     cancelled,
     failed,
     with_event,
     with_lease,
 )
 from adapter_kit.attempt.running import accepted
+from adapter_kit.attempt.states import Ambiguous, Queued, Submitting
 from adapter_kit.port.outcomes import (
     Accepted,
     CallbackRefused,
     Failure,
     NotSent,
     Refused,
-    SubmitOutcome,
     Throttled,
     Unclear,
 )
@@ -51,18 +52,15 @@ def submit(attempt: Attempt, now: datetime) -> Step:
     submission = attempt.submissions + 1
     submitting = replace(
         attempt,
-        state="submitting",
+        state=Submitting(now),
         submissions=submission,
         submit_started_at=now,
-        submit_answered_at=None,
     )
     return with_event(with_lease(submitting, now), AttemptSubmitting, now, Post(submission))
 
 
 def not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -> Step:
     """The breaker or a limit holds the attempt back: it waits, or the next provider is the better choice."""
-    if attempt.state != "queued":
-        return Step(attempt)
     if isinstance(verdict, ShutOut):
         asked = "not asked again" if attempt.submissions else "not asked"
         shut_out = Failure(FailureKind.UNAVAILABLE, f"{asked}, since it said before: {verdict.reason}")
@@ -79,11 +77,11 @@ def not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -
     return with_event(held, AttemptProgressed, now, stage="throttled", message=verdict.reason)
 
 
-def submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, now: datetime) -> Step:
+def submit_answered(attempt: Attempt, state: Submitting | Ambiguous, answer: SubmitAnswered, now: datetime) -> Step:
     """The outcome of the POST of the given submission. An outdated one changes nothing."""
-    if attempt.state not in ("submitting", "ambiguous") or submission != attempt.submissions:
+    if answer.submission != attempt.submissions:
         return Step(attempt)
-    match outcome:
+    match answer.outcome:
         case Accepted(ref):
             return accepted(attempt, ref, now)
         case Refused(failure):
@@ -94,12 +92,12 @@ def submit_answered(attempt: Attempt, submission: int, outcome: SubmitOutcome, n
             return _not_sent(attempt, reason, now, held_up=held_up)
         case CallbackRefused(failure):
             return _without_callback(attempt, failure, now)
-        case Unclear() if attempt.state == "ambiguous":
-            return Step(attempt)
         case Unclear(reason, answered):
-            return answer_lost(replace(attempt, submit_answered_at=now if answered else None), reason, now)
+            if isinstance(state, Ambiguous):
+                return Step(attempt)
+            return answer_lost(attempt, state, reason, now, answered=answered)
         case _:
-            assert_never(outcome)
+            assert_never(answer.outcome)
 
 
 def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, now: datetime) -> Step:
@@ -136,7 +134,7 @@ def _back_to_queue(
     message: str,
     now: datetime,
 ) -> Step:
-    if attempt.cancel_reason is not None:
+    if attempt.state.cancel_reason is not None:
         return cancelled(attempt, now, may_have_cost=False)
-    queued = replace(attempt, state="queued", tries=tries, next_action_at=again, resolve_by=None)
+    queued = replace(attempt, state=Queued(), tries=tries, next_action_at=again)
     return with_event(queued, AttemptProgressed, now, stage=stage, message=message)

@@ -11,6 +11,7 @@ import asyncpg
 
 from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.attempt.states import Ambiguous, Closed, Queued, Submitting
 from adapter_kit.breaker.policy import (
     OPEN_AT_MOST_S,
     PROBE_LEASE_S,
@@ -151,7 +152,7 @@ class LockedBreakers:
             case NotSent(reason, held_up=False) if is_probe(provider, before.submit_started_at):
                 # The one that was to show whether the provider is well did not even get through.
                 self._replace(record_failure(provider, FailureKind.UNREACHABLE, reason, now, open_s=self._store.open_s))
-            case Unclear(reason) if before.state == "submitting":
+            case Unclear(reason) if isinstance(before.state, Submitting):
                 # Whatever became of it, a provider that answers nothing clear should not be given more.
                 lost = f"no clear answer to a submit: {reason}"
                 self._replace(record_failure(own, FailureKind.PROVIDER_ERROR, lost, now, open_s=self._store.open_s))
@@ -181,10 +182,10 @@ def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:
 
 def _without_verdict(before: Attempt, after: Attempt) -> bool:
     """Whether a run is over in a way that may have left a breaker without an answer."""
-    back = before.state in ("submitting", "ambiguous") and after.state == "queued"
-    return back or (
-        not before.final and after.state in ("failed", "cancelled") and before.submit_started_at is not None
-    )
+    if isinstance(before.state, Submitting | Ambiguous) and isinstance(after.state, Queued):
+        return True
+    without_result = isinstance(after.state, Closed) and after.state.name != "succeeded"
+    return without_result and not before.final and before.submit_started_at is not None
 
 
 async def save(connection: Connection, changed: Sequence[Breaker]) -> None:

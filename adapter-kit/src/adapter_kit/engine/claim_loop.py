@@ -168,7 +168,7 @@ class ClaimLoop:
 
 
 def _lease(stepped: Stepped) -> Lease:
-    return stepped.attempt.attempt_id, stepped.attempt.state
+    return stepped.attempt.attempt_id, stepped.attempt.state.name
 
 
 def _log_context(stepped: Stepped) -> dict[str, object]:

@@ -108,7 +108,8 @@ class ActionExecutor:
             case Cancel():
                 run = _run(attempt)
                 outcome = Missing("no reference") if run is None else await self._bounded(self._provider.cancel(run))
-                self._log.info(AttemptEvent.CANCEL_SENT, reason=attempt.cancel_reason, answer=type(outcome).__name__)
+                reason = attempt.state.cancel_reason
+                self._log.info(AttemptEvent.CANCEL_SENT, reason=reason, answer=type(outcome).__name__)
                 return CancelAnswered(outcome)
             case _:
                 assert_never(action)

@@ -15,8 +15,10 @@ from adapter_kit.attempt.actions import Action
 from adapter_kit.attempt.inputs import Due, HeldBack, Input, ShutOut
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import LEASE_S, Attempt, Step
+from adapter_kit.attempt.states import Queued
 from adapter_kit.breaker.policy import Admitted, Held, Shut
 from adapter_kit.breaker.store import BreakerStore, LockedBreakers, concerns_breaker
+from adapter_kit.engine.rows import dump, load
 from adapter_kit.engine.telemetry import report_ambiguity, report_late
 from adapter_kit.log_events import LedgerEvent
 from adapter_kit.port.outcomes import ProviderRef
@@ -27,7 +29,6 @@ from chassis.postgres.pool import Pool
 from contracts.ids import AttemptId
 from contracts.messages.attempts import AttemptState
 
-_BODY: Final = TypeAdapter(Attempt)
 _ARGUMENTS: Final = TypeAdapter(Mapping[str, JsonValue])
 
 PUT_OFF_S: Final = 60.0
@@ -110,7 +111,7 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
         _CREATE,
         [a.attempt_id for a, _ in rows],
         [a.job_id for a, _ in rows],
-        [a.state for a, _ in rows],
+        [a.state.name for a, _ in rows],
         [a.version for a, _ in rows],
         [a.next_action_at for a, _ in rows],
         [traceparent for _, traceparent in rows],
@@ -118,7 +119,7 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
         [a.deadline_at for a, _ in rows],
         [a.expects_callback for a, _ in rows],
         [_ARGUMENTS.dump_json(a.arguments).decode() for a, _ in rows],
-        [_dump(a) for a, _ in rows],
+        [dump(a) for a, _ in rows],
     )
 
 
@@ -127,7 +128,7 @@ async def apply(
 ) -> dict[AttemptId, Stepped]:
     """Step each attempt through what happened to it, in order; unknown attempts are left out of the answer."""
     locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
-    current = {known.attempt.attempt_id: known for known in map(_load, locked)}
+    current = {known.attempt.attempt_id: known for known in (_load(row, transaction.now) for row in locked)}
     spoken: list[tuple[Attempt, Input, Attempt]] = []
     for attempt_id, input_ in inputs:
         if (known := current.get(attempt_id)) is not None:
@@ -148,8 +149,8 @@ async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) ->
 
     Those that want to be submitted pass the breakers first.
     """
-    claimed, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit))
-    wanted = {known.attempt.endpoint for known in claimed if known.attempt.state == "queued"}
+    claimed, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit), transaction.now)
+    wanted = {known.attempt.endpoint for known in claimed if isinstance(known.attempt.state, Queued)}
     locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
     stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
     stuck += without_step
@@ -161,12 +162,12 @@ async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) ->
     return stepped
 
 
-def _load_each(rows: Iterable[asyncpg.Record]) -> tuple[list[Stepped], list[AttemptId]]:
+def _load_each(rows: Iterable[asyncpg.Record], now: datetime) -> tuple[list[Stepped], list[AttemptId]]:
     loaded: list[Stepped] = []
     stuck: list[AttemptId] = []
     for row in rows:
         try:
-            loaded.append(_load(row))
+            loaded.append(_load(row, now))
         except ValueError:  # One row that cannot be read must not hold up all others.
             _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=row["attempt_id"])
             stuck.append(AttemptId(row["attempt_id"]))
@@ -188,7 +189,7 @@ def _advance_each(
 
 
 def _turn(attempt: Attempt, locked_breakers: LockedBreakers | None, now: datetime) -> Input:
-    if locked_breakers is None or attempt.state != "queued" or now >= attempt.deadline_at:
+    if locked_breakers is None or not isinstance(attempt.state, Queued) or now >= attempt.deadline_at:
         return Due()
     match locked_breakers.admit(attempt.endpoint, now):
         case Admitted():
@@ -256,25 +257,21 @@ async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
     await transaction.connection.execute(
         _SAVE,
         [a.attempt_id for a in attempts],
-        [a.state for a in attempts],
+        [a.state.name for a in attempts],
         [a.version for a in attempts],
         [a.next_action_at for a in attempts],
         [a.ref.request_id if a.ref else None for a in attempts],
-        [a.accepted_at for a in attempts],
+        [a.state.run.accepted_at if a.state.run else None for a in attempts],
         [a.expects_callback for a in attempts],
         [a.called_back for a in attempts],
-        [a.cancel_reason for a in attempts],
+        [a.state.cancel_reason for a in attempts],
         [a.failure.kind if a.failure else None for a in attempts],
         [a.throttling_reported for a in attempts],
-        [_dump(a) for a in attempts],
+        [dump(a) for a in attempts],
     )
 
 
-def _dump(attempt: Attempt) -> str:
-    return _BODY.dump_json(attempt).decode()
-
-
-def _load(row: asyncpg.Record) -> Stepped:
+def _load(row: asyncpg.Record, now: datetime) -> Stepped:
     # The column is the authority: renewing a lease writes it alone.
-    attempt = replace(_BODY.validate_json(row["body"]), next_action_at=row["next_action_at"])
+    attempt = replace(load(row["body"], now), next_action_at=row["next_action_at"])
     return Stepped(attempt, row["traceparent"], action=None, ended=False)

@@ -45,7 +45,7 @@ async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveA
     for attempt_id, verdict in taken:
         if attempt_id not in stepped:
             continue
-        state = stepped[attempt_id].attempt.state
+        state = stepped[attempt_id].attempt.state.name
         ref = verdict.ref.request_id if verdict.ref else None
         transaction.after_commit(partial(_log_resolved, attempt_id, ref, state))
 

@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from adapter_kit.attempt.inputs import CalledBack, Input, Resolved, Searched, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.attempt.states import Ambiguous, Closed
 from adapter_kit.log_events import AttemptEvent
 from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, DUPLICATES_SUSPECTED, LATE, RESOLVED
 from chassis.observability.logs import get_logger
@@ -23,32 +24,33 @@ _log = get_logger("adapter_kit.engine.telemetry")
 
 def report_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) -> None:
     """Log, count and trace an attempt that is over."""
-    if attempt.ended_at is None:
+    closed = attempt.state
+    if not isinstance(closed, Closed):
         return
-    kind = attempt.failure.kind.value if attempt.failure else ""
-    ATTEMPTS_ENDED.labels(attempt.provider, attempt.state, kind).inc()
+    kind = closed.failure.kind.value if closed.failure else ""
+    ATTEMPTS_ENDED.labels(attempt.provider, closed.name, kind).inc()
     began = attempt.submit_started_at or attempt.created_at
-    ATTEMPT_SECONDS.labels(attempt.provider, attempt.state).observe((attempt.ended_at - began).total_seconds())
+    ATTEMPT_SECONDS.labels(attempt.provider, closed.name).observe((closed.ended_at - began).total_seconds())
     _log.info(
         AttemptEvent.ATTEMPT_ENDED,
         job_id=attempt.job_id,
         track_id=attempt.track_id,
         attempt=attempt.n,
         provider=attempt.provider,
-        state=attempt.state,
+        state=closed.name,
         kind=kind or None,
-        message=attempt.failure.message if attempt.failure else None,
-        error_code=attempt.failure.code if attempt.failure else None,
+        message=closed.failure.message if closed.failure else None,
+        error_code=closed.failure.code if closed.failure else None,
     )
-    _write_span(attempt, traceparent, began, attempt.ended_at, telemetry)
+    _write_span(attempt, traceparent, began, closed.ended_at, telemetry)
 
 
 def report_ambiguity(before: Attempt, input_: Input, after: Attempt) -> None:
     """Count the attempt if nobody knows any more whether it was accepted, or if somebody knows again, and how."""
-    if before.state != "ambiguous" and after.state == "ambiguous":
+    if not isinstance(before.state, Ambiguous) and isinstance(after.state, Ambiguous):
         AMBIGUOUS.labels(after.provider).inc()
-    elif before.state == "ambiguous" and after.state != "ambiguous":
-        verdict = after.failure.kind.value if after.failure else after.state
+    elif isinstance(before.state, Ambiguous) and not isinstance(after.state, Ambiguous):
+        verdict = after.failure.kind.value if after.failure else after.state.name
         RESOLVED.labels(after.provider, _RUNGS.get(type(input_), "time"), verdict).inc()
 
 
@@ -65,8 +67,8 @@ def report_late(before: Attempt, after: Attempt) -> None:
             DUPLICATES_SUSPECTED.labels(after.provider).inc()
     if after.version > before.version:
         kind = after.failure.kind.value if after.failure else ""
-        LATE.labels(after.provider, after.state, kind).inc()
-        log.warning(AttemptEvent.LATE_OUTCOME, state=after.state, kind=kind, provider_ref=ref)
+        LATE.labels(after.provider, after.state.name, kind).inc()
+        log.warning(AttemptEvent.LATE_OUTCOME, state=after.state.name, kind=kind, provider_ref=ref)
 
 
 _RUNGS: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer", Resolved: "operator"}
@@ -87,7 +89,7 @@ def _write_span(
             "segue.job.id": attempt.job_id,
             "segue.attempt.id": attempt.attempt_id,
             "segue.attempt.number": attempt.n,
-            "segue.attempt.state": attempt.state,
+            "segue.attempt.state": attempt.state.name,
         },
     )
     if attempt.ref is not None:

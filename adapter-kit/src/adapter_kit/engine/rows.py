@@ -1,0 +1,61 @@
+"""The column `body` of the ledger: an attempt as one flat JSON object, whatever its state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+
+from adapter_kit.attempt.collecting import new_window
+from adapter_kit.attempt.model import Attempt
+from adapter_kit.attempt.states import Collecting
+
+_ATTEMPT: Final = TypeAdapter(Attempt)
+
+
+def dump(attempt: Attempt) -> str:
+    """The attempt as JSON: the fields of its state, and of the parts of that, stand among its own."""
+    body = _ATTEMPT.dump_python(attempt, mode="json")
+    state = body.pop("state")
+    follow_up = state.pop("follow_up", None)
+    for name in ("run", "lost", "files"):
+        body |= state.pop(name, None) or {}
+    body |= state | {"state": state["name"]}
+    if follow_up is not None:
+        body |= {
+            "follow_up": follow_up["name"],
+            "follow_up_until": follow_up["until"],
+            "claim": follow_up.get("claim"),
+        }
+    del body["name"]
+    return to_json(body, inf_nan_mode="null").decode()
+
+
+def load(text: str, now: datetime) -> Attempt:
+    """The attempt that such JSON stands for. Raises pydantic.ValidationError if it stands for none.
+
+    What rows of earlier releases lack is filled in as if it had begun `now`.
+    """
+    body: dict[str, Any] = from_json(text)
+    attempt = _ATTEMPT.validate_python(body | {"state": _state(body, now)})
+    if isinstance(attempt.state, Collecting) and not body.get("fetch_by"):
+        fetch_by = new_window(attempt, attempt.state.cancel_reason, now)
+        return replace(attempt, state=replace(attempt.state, fetch_by=fetch_by))
+    return attempt
+
+
+def _state(body: dict[str, Any], now: datetime) -> dict[str, Any]:
+    submitted_at, ref = body.get("submit_started_at"), body.get("ref")
+    answered_at, until = body.get("listing_answered_at") or now, body.get("follow_up_until")
+    claim = None if ref else body.get("claim")
+    return body | {
+        "name": body["state"],
+        "fetch_by": body.get("fetch_by") or (body["deadline_at"] if body["state"] == "collecting" else None),
+        "run": body | {"accepted_at": body.get("accepted_at") or submitted_at} if ref else None,
+        "lost": body | {"listing_answered_at": answered_at} if body.get("resolve_by") else None,
+        "files": body,
+        "follow_up": {"name": body["follow_up"], "until": until, "claim": claim} if body.get("follow_up") else None,
+    }
