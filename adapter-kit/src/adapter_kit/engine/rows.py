@@ -25,11 +25,10 @@ def dump(attempt: Attempt) -> str:
         body |= state.pop(name, None) or {}
     body |= state | {"state": state["name"]}
     if follow_up is not None:
-        body |= {
-            "follow_up": follow_up["name"],
-            "follow_up_until": follow_up["until"],
-            "claim": follow_up.get("claim"),
-        }
+        claim = follow_up.get("claim")
+        body |= {"follow_up": follow_up["name"], "follow_up_until": follow_up["until"], "claim": claim}
+        if claim is not None:
+            body["cancel_answered"] = True  # A replica of an earlier release, too, does not stop such a run.
     del body["name"]
     return to_json(body, inf_nan_mode="null").decode()
 
