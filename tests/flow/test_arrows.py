@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from tests.builders import changed, queued
+from tests.builders import changed, queued_attempt
 
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -104,8 +104,8 @@ HAPPENINGS: tuple[Input, ...] = (
 
 
 def attempts() -> Iterator[Attempt]:
-    fresh = queued(
-        "arrows",
+    fresh = queued_attempt(
+        JOB,
         BEGAN,
         deadline_at=BEGAN + timedelta(seconds=1_800),
         start_within_s=120,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.builders import changed, follow_up_of, lost_of, queued
+from tests.builders import changed, follow_up_of, lost_of, queued_attempt
 
 from adapter_kit.attempt.ambiguous import LAST_LOOK_S
 from adapter_kit.attempt.inputs import (
@@ -55,7 +55,7 @@ REF, OTHER = ProviderRef("run-1", {}), ProviderRef("run-2", {})
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 BROKE = Failure(FailureKind.MODEL_ERROR, "out of memory")
 AMBIGUOUS = changed(
-    queued("closed", NOW - timedelta(minutes=30), deadline_at=NOW - timedelta(seconds=1)),
+    queued_attempt(JOB, NOW - timedelta(minutes=30), deadline_at=NOW - timedelta(seconds=1)),
     state="ambiguous",
     version=2,
     submissions=1,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic_core import from_json, to_json
 from tests.builders import changed as at
-from tests.builders import fetch_by, follow_up_of, lost_of, queued
+from tests.builders import fetch_by, follow_up_of, lost_of, queued_attempt
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.cancelling import CANCEL_WATCH_S
@@ -67,7 +67,7 @@ REF = ProviderRef("run-1", {})
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", "balance", 403)
 LATER = NOW + timedelta(seconds=300)
-QUEUED = queued("attempt", NOW)
+QUEUED = queued_attempt(job_id_for("default", "attempt"), NOW)
 SUBMITTING = at(QUEUED, state="submitting", submissions=1, submit_started_at=NOW)
 AMBIGUOUS = at(SUBMITTING, state="ambiguous", resolve_by=NOW + timedelta(seconds=240), listing_answered_at=LATER)
 RUNNING = at(SUBMITTING, state="running", ref=REF, accepted_at=NOW)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.builders import changed, queued
+from tests.builders import changed, queued_attempt
 
 from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
@@ -29,7 +29,9 @@ from contracts.ids import job_id_for
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "callback_monitor")
 REF = ProviderRef("run-1", {})
-ENDED = changed(queued("callback_monitor", NOW, expects_callback=True), state="collecting", ref=REF)
+ENDED = changed(
+    queued_attempt(job_id_for("default", "callback_monitor"), NOW, expects_callback=True), state="collecting", ref=REF
+)
 CALLED = replace(ENDED, called_back=True)
 POLLED = replace(ENDED, expects_callback=False)
 PRODUCED = Checked(Produced((Output("https://files.example/a.wav"),)))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.builders import changed, queued
+from tests.builders import changed, queued_attempt
 from tests.patience import patient
 
 import adapter_kit
@@ -23,13 +23,13 @@ from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
-from contracts.ids import AttemptId
+from contracts.ids import AttemptId, job_id_for
 
 NOW = datetime.now(UTC)
 
 
 def attempt(name: str, **changes: Any) -> Attempt:
-    asked = queued(name, NOW, arguments={"prompt": name}, submissions=1)
+    asked = queued_attempt(job_id_for("default", name), NOW, arguments={"prompt": name}, submissions=1)
     return changed(asked, **{"state": "ambiguous"} | changes)
 
 
