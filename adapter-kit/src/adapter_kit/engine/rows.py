@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from adapter_kit.attempt.collecting import new_window
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.attempt.states import Collecting
 
 _ATTEMPT: Final = TypeAdapter(Attempt)
+_BODY: Final = TypeAdapter(dict[str, Any])
 
 
 def dump(attempt: Attempt) -> str:
@@ -38,7 +39,7 @@ def load(text: str, now: datetime) -> Attempt:
 
     What rows of earlier releases lack is filled in as if it had begun `now`.
     """
-    body: dict[str, Any] = from_json(text)
+    body = _BODY.validate_json(text)
     attempt = _ATTEMPT.validate_python(body | {"state": _state(body, now)})
     if isinstance(attempt.state, Collecting) and not body.get("fetch_by"):
         fetch_by = new_window(attempt, attempt.state.cancel_reason, now)
@@ -47,12 +48,12 @@ def load(text: str, now: datetime) -> Attempt:
 
 
 def _state(body: dict[str, Any], now: datetime) -> dict[str, Any]:
-    submitted_at, ref = body.get("submit_started_at"), body.get("ref")
+    name, submitted_at, ref = body.get("state"), body.get("submit_started_at"), body.get("ref")
     answered_at, until = body.get("listing_answered_at") or now, body.get("follow_up_until")
     claim = None if ref else body.get("claim")
     return body | {
-        "name": body["state"],
-        "fetch_by": body.get("fetch_by") or (body["deadline_at"] if body["state"] == "collecting" else None),
+        "name": name,
+        "fetch_by": body.get("fetch_by") or (body.get("deadline_at") if name == "collecting" else None),
         "run": body | {"accepted_at": body.get("accepted_at") or submitted_at} if ref else None,
         "lost": body | {"listing_answered_at": answered_at} if body.get("resolve_by") else None,
         "files": body,
