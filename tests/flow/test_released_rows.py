@@ -17,7 +17,7 @@ import pytest
 import adapter_kit
 import orchestrator
 from adapter_kit.attempt.actions import Cancel, Check, Search
-from adapter_kit.attempt.states import Ambiguous
+from adapter_kit.attempt.states import Ambiguous, Collecting
 from adapter_kit.breaker.policy import Breaker, LastError, Limits
 from adapter_kit.breaker.store import PROVIDER, BreakerStore
 from adapter_kit.engine import ledger
@@ -189,6 +189,10 @@ async def test_a_ledger_of_the_release_goes_on(database_url: str, tmp_path: Path
         assert isinstance(ambiguous, Ambiguous)
         assert (ambiguous.lost.listing_downtime_s, ambiguous.lost.listing_answered_at) == (12.5, NOW)
         assert stepped[attempt("queued")].attempt.arguments == ATTEMPT["arguments"]
+        for name in ("called", "stopped"):
+            collecting = stepped[attempt(name)].attempt.state
+            assert isinstance(collecting, Collecting)
+            assert collecting.fetch_by == LATER  # The release, too, buys no other run before the deadline.
 
 
 async def test_a_job_of_the_release_goes_on(database_url: str, tmp_path: Path, runtime: Runtime) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from adapter_kit.attempt.collecting import new_window
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.attempt.states import Collecting
 
 _ATTEMPT: Final = TypeAdapter(Attempt)
 _BODY: Final = TypeAdapter(dict[str, Any])
@@ -37,14 +34,11 @@ def dump(attempt: Attempt) -> str:
 def load(text: str, now: datetime) -> Attempt:
     """The attempt that such JSON stands for. Raises pydantic.ValidationError if it stands for none.
 
-    What rows of earlier releases lack is filled in as if it had begun `now`.
+    A row of an earlier release may lack what was added since: its listing counts as answering `now`, and its output is
+    fetched up to the job's deadline.
     """
     body = _BODY.validate_json(text)
-    attempt = _ATTEMPT.validate_python(body | {"state": _state(body, now)})
-    if isinstance(attempt.state, Collecting) and not body.get("fetch_by"):
-        fetch_by = new_window(attempt, attempt.state.cancel_reason, now)
-        return replace(attempt, state=replace(attempt.state, fetch_by=fetch_by))
-    return attempt
+    return _ATTEMPT.validate_python(body | {"state": _state(body, now)})
 
 
 def _state(body: dict[str, Any], now: datetime) -> dict[str, Any]:
