@@ -1,6 +1,6 @@
-"""What a job's events imply about its attempts, for a reader that does not have the events of the attempts themselves.
+"""What a job's events imply about its attempts, for readers that do not have the events of the attempts themselves.
 
-The rows are apart from those of ATTEMPTS: their versions are the job's, and do not compare with the attempt's.
+The rows are separate from those of ATTEMPTS: their versions are the job's, which cannot be compared with the attempt's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IMPLIED: Final = Table(
 
 
 def implied(message: Message) -> Iterator[tuple[Table, Row]]:
-    """The rows of IMPLIED that a message reports; nothing where it is not an event of a job about its attempts."""
+    """The rows of IMPLIED that a message reports; none unless it is an event of a job about its attempts."""
     match message:
         case JobStarted():
             yield _row(message, message.attempt_id, message.provider, "running")
@@ -38,8 +38,8 @@ def implied(message: Message) -> Iterator[tuple[Table, Row]]:
             yield _row(message, message.from_attempt_id, message.from_provider, "failed", failure)
             yield _row(message, message.to_attempt_id, message.to_provider, "queued")
         case JobSucceeded():
-            ended = {"finished_at": message.occurred_at}
-            yield _row(message, message.attempt_id, message.provider, "succeeded", ended)
+            finished = {"finished_at": message.occurred_at}
+            yield _row(message, message.attempt_id, message.provider, "succeeded", finished)
         case JobFailed() | JobCancelled():
             for outcome in message.attempts:
                 state: AttemptState = "running" if outcome.outcome == "live" else outcome.outcome

@@ -1,4 +1,4 @@
-"""The rules of the tables, applied to rows in memory."""
+"""Applies the rules of the tables to rows in memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Literal
 from read_model.tables import Row, Table
 
 State = Mapping[tuple[Table, str], Row]
-"""Rows in memory, by their table and their key; a key of several columns has a slash between them."""
+"""Rows in memory, by table and key; a key of several columns is their values, joined by slashes."""
 
 
 def with_reports(state: State, reports: Iterable[tuple[Table, Row]]) -> State:
     """The state that results from merging reports into `state`, in their order; `state` itself does not change.
 
-    Each row of it has a value for each column of its table, which may be None, and what else the reports say: a value
-    that belongs to no column stays as it was reported first.
+    Each row has all columns of its table, None where no value was reported. A reported value for which the table has no
+    column is added to the row, and the first one is kept.
     """
     after = dict(state)
     for table, row in reports:
@@ -36,7 +36,7 @@ def rows_of(state: State, table: Table) -> dict[str, Row]:
 
 
 def row_of(state: State, table: Table) -> Row | None:
-    """The row of a table that was reported first; None where there is none."""
+    """The row of a table that was reported first; None if there is none."""
     return next((row for (of, _), row in state.items() if of is table), None)
 
 
@@ -49,11 +49,11 @@ def _merged(table: Table, old: Row, new: Row) -> Row:
             if version is None or (newer is not None and newer > version):
                 row[column.name] = after
         elif after is not None:
-            row[column.name] = after if before is None else _of_both(column.rule, before, after)
+            row[column.name] = after if before is None else _merged_value(column.rule, before, after)
     return row
 
 
-def _of_both(rule: Literal["once", "earliest", "highest"], before: Any, after: Any) -> Any:
+def _merged_value(rule: Literal["once", "earliest", "highest"], before: Any, after: Any) -> Any:
     match rule:
         case "once":
             return before

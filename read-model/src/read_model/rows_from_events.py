@@ -1,4 +1,4 @@
-"""What an event reports about the current state of its job, track, attempt and artifacts."""
+"""The rows that an event reports: the current state of its job, track, attempt and artifacts."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
 
 def reports(message: Message, trace_id: str | None) -> Iterator[tuple[Table, Row]]:
-    """The rows that a message reports, each with its table; nothing where it says nothing about the current state.
+    """The rows that a message reports, each with its table; none if it does not affect the current state.
 
-    `trace_id` is that of the message, 32 hexadecimal digits.
+    `trace_id` is the message's trace id, 32 hexadecimal digits.
     """
     match message:
         case JobRequested():
-            yield JOBS, _requested(message) | {"trace_id": trace_id}
-            yield TRACKS, _track(message, 0, "queued") | _asked(message)
+            yield JOBS, _job_of_request(message) | {"trace_id": trace_id}
+            yield TRACKS, _track(message, 0, "queued") | _request_columns(message)
         case CancelRequested():
-            yield JOBS, _cancel_asked(message)
+            yield JOBS, _job_of_cancel(message)
         case JobEvent():
             yield JOBS, _job(message) | {"trace_id": trace_id}
-            yield TRACKS, _track(message, message.version, message.status) | _made(message)
+            yield TRACKS, _track(message, message.version, message.status) | _track_result(message)
         case AttemptEvent():
-            yield ATTEMPTS, _attempted(message) | {"trace_id": trace_id}
+            yield ATTEMPTS, _attempt(message) | {"trace_id": trace_id}
     if isinstance(message, JobSucceeded | AttemptSucceeded):
         for artifact in message.artifacts:
             ids = {"attempt_id": message.attempt_id, "job_id": message.job_id}
             yield ARTIFACTS, ids | artifact.model_dump() | {"made_at": message.occurred_at}
 
 
-def _requested(message: JobRequested) -> dict[str, Any]:
+def _job_of_request(message: JobRequested) -> dict[str, Any]:
     return {
         "job_id": message.job_id,
         "track_id": message.track_id,
@@ -70,10 +70,10 @@ def _requested(message: JobRequested) -> dict[str, Any]:
         "status": "queued",
         "plan_version": 0,
         "deadline_at": message.deadline_at,
-    } | _asked(message)
+    } | _request_columns(message)
 
 
-def _cancel_asked(message: CancelRequested) -> dict[str, Any]:
+def _job_of_cancel(message: CancelRequested) -> dict[str, Any]:
     return {
         "job_id": message.job_id,
         "tenant": message.tenant,
@@ -85,7 +85,7 @@ def _cancel_asked(message: CancelRequested) -> dict[str, Any]:
     }
 
 
-def _asked(message: JobRequested) -> dict[str, Any]:
+def _request_columns(message: JobRequested) -> dict[str, Any]:
     return {"modality": message.input.modality, "requested_at": message.occurred_at}
 
 
@@ -98,11 +98,11 @@ def _job(message: JobEvent) -> dict[str, Any]:
         "status": message.status,
         "first_at": message.occurred_at,
         "updated_at": message.occurred_at,
-        "finished_at": _ended(message),
-    } | _told(message)
+        "finished_at": _finished_at(message),
+    } | _job_columns(message)
 
 
-def _told(message: JobEvent) -> dict[str, Any]:
+def _job_columns(message: JobEvent) -> dict[str, Any]:
     match message:
         case JobAccepted():
             plan = [route.model_dump(mode="json") for route in message.plan]
@@ -114,11 +114,11 @@ def _told(message: JobEvent) -> dict[str, Any]:
                 "deadline_at": message.deadline_at,
             } | ({"placed_version": message.version, "provider": plan[0]["provider"]} if plan else {})
         case JobStarted():
-            return _placed(message, message.attempt_id, message.provider) | {"started_at": message.occurred_at}
+            return _placement(message, message.attempt_id, message.provider) | {"started_at": message.occurred_at}
         case JobRerouted():
-            return _placed(message, message.to_attempt_id, message.to_provider)
+            return _placement(message, message.to_attempt_id, message.to_provider)
         case JobSucceeded():
-            return _placed(message, message.attempt_id, message.provider) | {"cost_usd": message.cost_usd}
+            return _placement(message, message.attempt_id, message.provider) | {"cost_usd": message.cost_usd}
         case JobFailed():
             error = message.model_dump(mode="json", include={"kind", "message", "attempts"})
             return {"error": error, "cost_usd": message.cost_usd}
@@ -127,11 +127,11 @@ def _told(message: JobEvent) -> dict[str, Any]:
     return {}
 
 
-def _placed(message: JobEvent, attempt_id: str, provider: str) -> dict[str, Any]:
+def _placement(message: JobEvent, attempt_id: str, provider: str) -> dict[str, Any]:
     return {"placed_version": message.version, "attempt_id": attempt_id, "provider": provider}
 
 
-def _ended(message: JobEvent) -> datetime | None:
+def _finished_at(message: JobEvent) -> datetime | None:
     return message.occurred_at if message.status in {"succeeded", "failed", "cancelled"} else None
 
 
@@ -147,12 +147,12 @@ def _track(message: JobRequested | JobEvent, version: int, status: str) -> dict[
     }
 
 
-def _made(message: JobEvent) -> dict[str, Any]:
-    ended = {"finished_at": _ended(message)}
+def _track_result(message: JobEvent) -> dict[str, Any]:
+    end = {"finished_at": _finished_at(message)}
     if not isinstance(message, JobSucceeded):
-        return ended
+        return end
     main = next((a for a in message.artifacts if _playable(a)), message.artifacts[0])
-    return ended | {
+    return end | {
         "attempt_id": message.attempt_id,
         "provider": message.provider,
         "model": message.model,
@@ -166,43 +166,40 @@ def _playable(artifact: Artifact) -> bool:
     return artifact.content_type.startswith("audio/")
 
 
-def _attempted(message: AttemptEvent) -> dict[str, Any]:
+def _attempt(message: AttemptEvent) -> dict[str, Any]:
     same = ("attempt_id", "job_id", "track_id", "n", "provider", "model", "endpoint", "version", "provider_ref")
     times = {"first_at": message.occurred_at, "updated_at": message.occurred_at}
-    return {name: getattr(message, name) for name in same} | times | _state(message)
+    return {name: getattr(message, name) for name in same} | times | _attempt_columns(message)
 
 
-def _state(message: AttemptEvent) -> dict[str, Any]:
-    ended = {"finished_at": message.occurred_at}
+def _attempt_columns(message: AttemptEvent) -> dict[str, Any]:
+    end = {"finished_at": message.occurred_at}
     match message:
         case AttemptSubmitting():
             return {"state": "submitting", "submitting_at": message.occurred_at}
         case AttemptSubmitted():
             return {"state": "running", "submitted_at": message.occurred_at}
         case AttemptProgressed():
-            found = {"queue_position": message.queue_position, "message": message.message}
-            return found | {"state": _STAGES[message.stage]}
+            progress = {"queue_position": message.queue_position, "message": message.message}
+            return progress | {"state": _STATE_OF_STAGE[message.stage]}
         case AttemptAmbiguous():
             return {"state": "ambiguous", "message": message.message, "resolve_by": message.resolve_by}
         case AttemptSucceeded():
-            told = {"message": message.missing, "cost_usd": message.cost_usd, "late": message.late}
-            return ended | {"state": "succeeded", "accepted": True} | told
+            outcome = {"message": message.missing, "cost_usd": message.cost_usd, "late": message.late}
+            return end | {"state": "succeeded", "accepted": True} | outcome
         case AttemptCancelled():
             cost_usd = None if message.may_have_cost else 0.0
-            told = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
-            return ended | {"state": "cancelled"} | told
+            outcome = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
+            return end | {"state": "cancelled"} | outcome
         case AttemptFailed():
             names = ("error_code", "message", "http_status", "accepted", "late")
-            return ended | {name: getattr(message, name) for name in names} | _failed(message)
-    raise TypeError(f"no such attempt event: {message.TYPE}")
+            outcome = {name: getattr(message, name) for name in names} | {"cost_usd": message.known_cost_usd}
+            return end | {"state": "failed", "error_kind": message.kind} | outcome
+    raise TypeError(f"unknown attempt event: {message.TYPE}")
 
 
-def _failed(message: AttemptFailed) -> dict[str, Any]:
-    return {"state": "failed", "error_kind": message.kind, "cost_usd": message.known_cost_usd}
-
-
-_STAGES: Final = {
-    # Neither of the first two reached the provider's queue: the attempt waits here to be sent again.
+_STATE_OF_STAGE: Final = {
+    # In the first two stages the provider has not accepted the run: the attempt waits in Segue to be submitted again.
     "throttled": "queued",
     "unreachable": "queued",
     "queued": "running",

@@ -1,7 +1,7 @@
 """The tables of current state as data: each column with the rule by which two reports about the same row merge.
 
-Every rule is commutative, associative and idempotent over the reports that Segue's services make, so the rows come out
-the same whatever the order in which topics, redeliveries and replays bring them.
+Every rule is commutative, associative and idempotent over the reports that Segue's services make, so the rows do not
+depend on the order in which topics, redeliveries and replays deliver the events.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Row = Mapping[str, Any]
-"""One report: the columns it knows, by name; it says nothing about the others."""
-
+"""One report: the values of the columns that it reports, by name."""
 
 Rule = Literal["once", "earliest", "highest", "latest"]
-"""Of all that is reported: the first that is known, the smallest, the largest, or what has the highest version."""
+"""The reported value that is kept: the first that is not null, the smallest, the largest, or the one with the highest
+version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column, its Postgres type, and how reports about it merge."""
+    """A column, its PostgreSQL type, and the rule by which reports about it merge."""
 
     name: str
     type: str
     rule: Rule
     by: str = "version"
+    """The column that holds the version, for the rule `latest`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A table of current state: one row for each key. Each table is equal to itself only, so that it is a fast key."""
+    """A table of current state: one row for each key. Tables are compared by identity, which makes them fast as keys of
+    dictionaries."""
 
     name: str
     keys: tuple[str, ...]
@@ -95,4 +97,4 @@ ARTIFACTS: Final = Table(
     ),
 )
 STATE: Final = (JOBS, TRACKS, ATTEMPTS, ARTIFACTS)
-"""In the order in which a transaction writes them."""
+"""The tables, in the order in which a transaction writes them."""
