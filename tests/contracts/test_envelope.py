@@ -143,7 +143,7 @@ def test_headers_are_cut_to_what_can_be_stored() -> None:
         pytest.param(headers(), body(occurred_at=1e300), "occurred_at: ", id="time out of range"),
         pytest.param(headers(), body(occurred_at="0001-01-01T00:00:00+14:00"), "occurred_at: ", id="before all time"),
         pytest.param(headers(), body(occurred_at="9999-12-31T23:59:59Z"), "occurred_at: ", id="the end of time"),
-        pytest.param(headers(), body(message="a\0b"), "holds NUL", id="NUL in a text"),
+        pytest.param(headers(), body(message="a\0b"), "contains NUL", id="NUL in a text"),
         pytest.param(headers(), body(message="x" * MAX_MESSAGE_BYTES), "at most 2097152", id="too large"),
         pytest.param(headers(), body(job_id=JOB.upper()), "job_id: ", id="job id in capitals"),
         pytest.param(headers(), body(job_id=f"{JOB}\n"), "job_id: ", id="job id and more"),

@@ -13,7 +13,7 @@ from contracts.ids import track_id_for
 from contracts.messages.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.jobs import AttemptOutcome, JobCancelled, JobFailed
-from contracts.messages.wording import in_words
+from contracts.messages.wording import describe
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -113,7 +113,7 @@ async def test_the_jobs_end_stays_and_its_cost_counts(world: Any, story_of: Any,
     assert track["provider"] == ("replicate" if tell is succeeded else None)
     lines = (await world.client.get(f"{url}/logs")).json()["entries"]
     [line] = [each for each in lines if "the job had already gone on without it" in each["message"]]
-    assert (line["message"], line["attempt"]) == (in_words(late(story)), 1)
+    assert (line["message"], line["attempt"]) == (describe(late(story)), 1)
 
 
 @pytest.mark.parametrize("tell", [failed, cancelled, succeeded])

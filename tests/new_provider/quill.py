@@ -36,7 +36,7 @@ SKETCH: Final = ModalitySpec(
     input=SketchInput,
     must_matter=("prompt",),
     optional=(),
-    limits={"prompt_chars": Measure(field="prompt", said="prompt", unit="characters")},
+    limits={"prompt_chars": Measure(field="prompt", label="prompt", unit="characters")},
     priced_per={"run": None},
     asks={"sketch": {}},
     family="image",

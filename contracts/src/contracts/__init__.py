@@ -1,1 +1,1 @@
-"""What Segue says: events, commands, the topic map, failure kinds, the catalogue."""
+"""The contracts between Segue's services: events, commands, the topic map, failure kinds, the catalogue."""

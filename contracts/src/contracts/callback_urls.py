@@ -1,4 +1,4 @@
-"""The addresses that providers call back: each names its attempt, and has a MAC by which the gateway knows its own."""
+"""Callback URLs for providers: each names one attempt and carries a MAC, by which the gateway authenticates it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.ids import AttemptId
 CALLBACKS_PATH: Final = "/api/callbacks"
 
 _SLASH: Final = r"(?:\\{0,9}/|%(?:25){0,9}2f|\\{1,9}u002f|&#(?:x2f|47);)"
-"""A slash as it stands in a URL, and as JSON, HTML or another URL, however deep, may write it."""
+"""A slash in a URL, or the escape of one in JSON, HTML or percent-encoding, also when escaped several times."""
 _NAME: Final = rf"(?:(?!{_SLASH})\S)+"
 _WITH_MAC: Final = re.compile(
     rf"({_SLASH.join(CALLBACKS_PATH.split('/'))}{_SLASH}{_NAME}{_SLASH}{_NAME}{_SLASH})[0-9a-f]+", re.IGNORECASE
@@ -20,17 +20,17 @@ _WITH_MAC: Final = re.compile(
 
 
 def callback_url(public_url: str, secret: str, provider: Provider, attempt_id: AttemptId) -> str:
-    """Where the provider may call back about this attempt, and about no other."""
+    """The URL to which the provider sends callbacks about this attempt only."""
     return f"{public_url}{CALLBACKS_PATH}/{provider}/{attempt_id}/{_mac(secret, provider, attempt_id)}"
 
 
 def mac_is_right(secret: str, provider: str, attempt_id: str, mac: str) -> bool:
-    """Whether `callback_url` made the address that these are from; takes as long whatever they are."""
+    """Whether `mac` is the one that `callback_url` makes for this provider and attempt; compared in constant time."""
     return hmac.compare_digest(_mac(secret, provider, attempt_id).encode(), mac.encode())
 
 
 def without_mac(text: str) -> str:
-    """The text, fit for logs and traces: addresses in it name their attempt and no more."""
+    """The text with the MAC of each callback URL in it replaced by `***`, for logs and traces."""
     return _WITH_MAC.sub(r"\1***", text)
 
 

@@ -1,7 +1,8 @@
-"""CloudEvents 1.0 in Kafka binary mode: how a message becomes a record, and a record a message again.
+"""CloudEvents 1.0 in Kafka's binary content mode: encodes messages as records, and decodes them.
 
-The header names are those of the CloudEvents Kafka protocol binding 1.0.2 (`ce_` attributes, `content-type`) and of
-W3C Trace Context (`traceparent`).
+The header names are those of the CloudEvents Kafka protocol binding 1.0.2 (`ce_` attributes, `content-type`;
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md) and of W3C Trace
+Context (`traceparent`; https://www.w3.org/TR/trace-context/).
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ CONTENT_TYPE: Final = "application/json"
 
 _TYPE = re.compile(r"^(?P<name>segue\.[a-z_.]+)\.v(?P<major>[0-9]{1,4})$")
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""NUL as JSON writes it. PostgreSQL cannot hold it: https://www.postgresql.org/docs/current/datatype-json.html"""
+"""NUL, escaped in JSON. PostgreSQL cannot store it: https://www.postgresql.org/docs/current/datatype-json.html"""
 _MOST_ERRORS: Final = 50
-"""pydantic tells all errors of a body or none, and there can be a million."""
+"""Above this number only the count is reported: pydantic builds the list of all errors, which can be a million."""
 _KNOWN_NAMES: Final = {kind.rpartition(".v")[0] for kind in MESSAGE_TYPES}
 
 
 class Undecodable(Exception):
-    """The record is not a message Segue can read; it belongs in the dead letters."""
+    """The record does not contain a valid message; it goes to the dead letters."""
 
 
 class Oversized(Undecodable):
-    """The record is larger than any message; it was small enough for Kafka only because it was compressed."""
+    """The body exceeds MAX_MESSAGE_BYTES; Kafka accepted the record because it was compressed."""
 
 
 class UnknownMajor(Undecodable):
-    """The message's type is known, but not in this major version; a newer service can replay it."""
+    """The message's type is known, but not in this major version; a newer release can replay it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A message of a type this version does not know: counted, and passed over."""
+    """A message of a type that this release does not have; it is counted and ignored."""
 
     type: str
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message as it goes to Kafka."""
+    """A message as it is written to Kafka."""
 
     topic: str
     key: bytes
@@ -58,18 +59,18 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message as it came from Kafka, with what its headers said."""
+    """A message read from Kafka, with the values of its headers."""
 
     message: Message
     event_id: str
     source: str
     traceparent: str | None
     size: int = field(default=0, compare=False)
-    """Bytes of its body."""
+    """The size of the body in bytes."""
 
 
 def encode(message: Message, *, source: str, traceparent: str | None) -> Record:
-    """The record that carries `message`, published by the service `source`."""
+    """The record for `message`; `source` is the name of the service that publishes it."""
     headers = [
         ("ce_specversion", SPEC_VERSION),
         ("ce_id", str(message.event_id)),
@@ -90,7 +91,7 @@ def encode(message: Message, *, source: str, traceparent: str | None) -> Record:
 
 
 def decode(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> Envelope | Skipped:
-    """The message in a record. Raises Undecodable (why, in words) for anything that is not one."""
+    """The message in a record; Skipped if this release does not have its type. Raises Undecodable with the reason."""
     named = {name: _text(raw) for name, raw in headers}
     kind = _message_type(named.get("ce_type"))
     if isinstance(kind, Skipped):
@@ -105,19 +106,19 @@ def decode(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> 
     try:
         message = kind.model_validate_json(value)
     except ValidationError as error:
-        raise Undecodable(_in_words(kind.TYPE, error)) from None
+        raise Undecodable(_describe(kind.TYPE, error)) from None
     if holds_nul(value) and holds_nul(message.model_dump_json().encode()):
-        raise Undecodable(f"{kind.TYPE}: body: holds NUL, which is no text")
+        raise Undecodable(f"{kind.TYPE}: body: contains NUL, which is not text")
     return Envelope(message, event_id[:100], named.get("ce_source") or "", named.get("traceparent"), len(value))
 
 
 def holds_nul(body: bytes) -> bool:
-    """Whether a text within a JSON body holds NUL."""
+    """Whether a string in a JSON body contains NUL."""
     return b"\\u0000" in body and _NUL.search(body) is not None
 
 
 def _text(raw: bytes | None) -> str | None:
-    # NUL, like bytes that are no text, would be refused by whatever stores the header.
+    # Databases refuse NUL and invalid UTF-8, and headers are stored.
     return None if raw is None else raw[:1000].decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
@@ -131,13 +132,13 @@ def _message_type(name: str | None) -> type[Message] | Skipped:
     if parsed is None:
         raise Undecodable(f"ce_type is not one of Segue's: {name[:100]!r}")
     if parsed["name"] in _KNOWN_NAMES:
-        raise UnknownMajor(f"{parsed['name']} in major version {parsed['major']}, which this version does not know")
+        raise UnknownMajor(f"{parsed['name']} in major version {parsed['major']}, which this release does not have")
     return Skipped(name)
 
 
-def _in_words(name: str, error: ValidationError) -> str:
+def _describe(name: str, error: ValidationError) -> str:
     if (count := error.error_count()) > _MOST_ERRORS:
         return f"{name}: {count} errors"
-    # Inputs are left out: a body may hold what must not be repeated in logs.
+    # Input values are left out: a body may contain data that must not be logged.
     problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False)]
     return f"{name}: {'; '.join(problems[:5])}"[:1000].replace("\0", "\ufffd")

@@ -1,4 +1,4 @@
-"""Why an attempt or a job failed: the closed list of kinds, and the three answers that everything else reads."""
+"""The kinds of failure of attempts and jobs, and the properties of each kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 
 class FailureKind(StrEnum):
-    """What went wrong, in words that do not depend on the provider."""
+    """The kinds of failure, the same for all providers."""
 
     INVALID_INPUT = "invalid_input"
     CONTENT_POLICY = "content_policy"
@@ -39,36 +39,37 @@ class FailureKind(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> FailureKind | None:
-        # A kind that a newer service knows is no reason to lose its event.
+        # An event with a kind that only a newer release has must still be readable.
         return cls.UNRECOGNISED if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureTraits:
-    """What a kind means for the job, for the provider's circuit breaker, for the money, and for the caller."""
+    """How a kind of failure affects the job, the provider's circuit breaker, the cost and the caller."""
 
     meaning: str = field(kw_only=False)
-    """One sentence for people: what happened and what it means for the money."""
+    """A text for users: what happened, and whether it was billed."""
     moves_on: bool = False
-    """The job may be tried at the next provider: this attempt can neither deliver nor cost any more."""
+    """The job may go to the next provider: this attempt can no longer produce a result or a cost."""
     callers_fault: bool = False
-    """The request itself is at fault; another provider would be asked in vain."""
+    """The request itself is at fault; another provider would refuse it too."""
     breaker: Literal["provider", "endpoint"] | None = None
-    """Which circuit breaker counts it. None: it says nothing about the provider's health."""
+    """The scope of the circuit breaker that counts it. None: it is no evidence about the provider's health."""
     opens_at_once: bool = False
-    """One failure is enough to open the breaker: the next request would be told the same."""
+    """One failure opens the breaker: the next request would fail in the same way."""
     probed_first: bool = False
-    """While it keeps a breaker open, the free credential probe is asked before a paid run is spent as the probe."""
+    """While it keeps a breaker open, the free credential probe runs before a paid run is used as the probe."""
     probe_clears: bool = False
-    """A successful credential probe speaks against it. Of a balance, a credential probe knows nothing."""
+    """A successful credential probe shows that the cause is gone. The probe does not check the account's balance."""
     probe_confirms: bool = False
-    """A credential probe that fails with it keeps the breaker open. It may be forbidden what runs are not."""
+    """A credential probe that fails with this kind keeps the breaker open. Not set for FORBIDDEN: a key may have the
+    permission to run models and not the one that the probe needs."""
     output_lost: bool = False
-    """The output of a paid run is lost: whether another provider is paid is the job's `lost_output_policy`."""
+    """The output of a paid run is lost; the job's `lost_output_policy` decides whether another provider is paid."""
     collectable: bool = False
-    """The run was paid for, and its output may still be had from the provider: an operator can ask for it again."""
+    """The run was paid for, and the provider may still have its output: an operator can have it fetched again."""
     run_may_exist: bool = False
-    """The provider said nothing of the submit: a run may show itself after the attempt has ended."""
+    """The provider did not answer the submit: a run may become visible after the attempt has ended."""
 
 
 FAILURES: Final[dict[FailureKind, FailureTraits]] = {
@@ -106,13 +107,13 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         probe_confirms=True,
     ),
     FailureKind.MODEL_NOT_FOUND: FailureTraits(
-        "The provider does not know the endpoint; the catalogue's route needs mending. Nothing was billed.",
+        "The provider does not have the endpoint; the catalogue's route has to be corrected. Nothing was billed.",
         moves_on=True,
         breaker="endpoint",
         opens_at_once=True,
     ),
     FailureKind.UNAVAILABLE: FailureTraits(
-        "The provider is known to be unwell at the moment, so nothing was sent to it.",
+        "The provider is unavailable at the moment, so nothing was sent to it.",
         moves_on=True,
     ),
     FailureKind.RATE_LIMITED: FailureTraits(
@@ -165,12 +166,12 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     ),
     FailureKind.OUTPUT_UNREADABLE: FailureTraits(
         "The run succeeded, but Segue finds no output in its result, which is kept with the attempt; the run was "
-        "billed. No other provider is paid until a person has looked.",
+        "billed. No other provider is paid until an operator has looked at it.",
         collectable=True,
     ),
     FailureKind.OUTPUT_REFUSED: FailureTraits(
         "The run succeeded, but Segue's own settings refuse to fetch or keep its output, or its network never reached "
-        "the output's host; the run was billed. Once that is mended, `segue attempts collect` fetches it.",
+        "the output's host; the run was billed. Once that is corrected, `segue attempts collect` fetches it.",
         collectable=True,
     ),
     FailureKind.STORE_FAILED: FailureTraits(
@@ -178,32 +179,34 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         collectable=True,
     ),
     FailureKind.CALLBACK_REFUSED: FailureTraits(
-        "The provider found fault with the address at which Segue wants to be called back, which is no fault of the "
-        "request; SEGUE_PUBLIC_URL has to be checked.",
+        "The provider refused the URL for callbacks, which is no fault of the request; SEGUE_PUBLIC_URL has to be "
+        "checked.",
         moves_on=True,
     ),
     FailureKind.NEVER_ACCEPTED: FailureTraits(
-        "The submit's answer was lost, and the provider never showed the run within the grace; it was not accepted.",
+        "The answer to the submit was lost, and the provider did not list the run within the grace period; it was not "
+        "accepted.",
         moves_on=True,
         run_may_exist=True,
     ),
     FailureKind.AMBIGUOUS_SUBMISSION: FailureTraits(
-        "Whether the provider accepted the run could not be found out; it is not submitted again, so that nobody "
-        "pays twice. Look for it in the provider's own list of runs.",
+        "It could not be found out whether the provider accepted the run; it is not submitted again, so that "
+        "nothing is paid twice. Look for it in the provider's own list of runs.",
         run_may_exist=True,
     ),
     FailureKind.EXPIRED: FailureTraits(
-        "The deadline passed before the job was done; what its attempts cost stands with them.",
+        "The deadline passed before the job ended; the costs are recorded with its attempts.",
     ),
     FailureKind.NO_ROUTE: FailureTraits(
-        "No provider can do what was asked, or none is left to try.",
+        "No provider can serve the request, or none is left to try.",
     ),
     FailureKind.UNRECOGNISED: FailureTraits(
-        "A newer service named a kind that this one does not know; whether another provider may be tried is not known.",
+        "A newer release reported a kind that this one does not have; it is not known whether another provider may be "
+        "tried.",
     ),
-    # Whoever asks in a way that the provider answers so says nothing about how it does for others.
+    # No breaker counts it, since the cause may be this one request.
     FailureKind.UNKNOWN: FailureTraits(
-        "The provider answered something Segue does not know; the raw answer is kept with the attempt.",
+        "Segue does not recognise the provider's answer; the raw answer is kept with the attempt.",
         moves_on=True,
     ),
 }

@@ -1,4 +1,4 @@
-"""What a client can ask for, the same whatever provider makes it, and what is decided with it."""
+"""The types of a request that do not depend on the provider: its input, its policies, and the names they use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Ask = str
     GenerationInput = Input
 else:
-    # What follows from the specs, no type checker can know; pydantic lets nothing else into a message.
+    # Built from the registries at run time, which a type checker cannot evaluate; pydantic enforces them in messages.
     Provider = Literal[*PROVIDERS]
     Modality = Literal[*MODALITIES]
     Ask = Literal[*(ask for spec in MODALITIES.values() for ask in spec.asks)]
@@ -26,12 +26,12 @@ else:
     ]
 
 PROVIDER_REF = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
-"""What a provider's id for a run looks like: it becomes part of a URL, so nothing else may be in it."""
+"""The pattern of a provider's run id. The id becomes part of URLs, so it may contain no other characters."""
 
 AmbiguityPolicy = Literal["hold", "resubmit"]
-"""What becomes of a job when nobody can tell whether its provider took the submit: it is held for evidence up to its
-deadline, or, after the grace, submitted again at the risk of paying twice."""
+"""What happens to a job if it is not known whether its provider accepted the submit. `hold`: it waits for evidence up
+to its deadline. `resubmit`: it is submitted again after the grace period, at the risk of paying twice."""
 
 LostOutputPolicy = Literal["retry_elsewhere", "fail"]
-"""What becomes of a job whose run was paid for and whose output is lost: the next provider is paid as well, or the job
+"""What happens to a job whose run was paid for and whose output is lost: the next provider is paid too, or the job
 fails."""

@@ -1,4 +1,4 @@
-"""Names of things: how jobs, tracks, attempts and events are identified, so that a repeat is the same thing."""
+"""The ids of jobs, tracks, attempts and events. They are derived, so that a repeat has the same id."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ _ATTEMPT_ID = re.compile(ATTEMPT_ID_PATTERN)
 
 
 def job_id_for(tenant: str, idempotency_key: str) -> JobId:
-    """The job that this tenant's key names; every replica, before and after a crash, derives the same one."""
-    # NUL occurs in neither, so no tenant can spell another one's job.
+    """The id of the job for a tenant's idempotency key; the same in every replica, before and after a restart."""
+    # Neither part contains NUL, so no tenant can produce the id of another tenant's job.
     return JobId(str(uuid5(JOB_NAMESPACE, f"{tenant}\0{idempotency_key}")))
 
 
 def track_id_for(job_id: JobId) -> TrackId:
-    """The track that this job makes."""
+    """The id of the job's track."""
     return TrackId(str(uuid5(TRACK_NAMESPACE, job_id)))
 
 
 def attempt_id_for(job_id: JobId, n: int) -> AttemptId:
-    """The n-th attempt of a job, n from 1."""
+    """The id of the n-th attempt of a job; `n` counts from 1."""
     return AttemptId(f"{job_id}.{n}")
 
 
 def job_of(attempt_id: AttemptId) -> JobId:
-    """The job that an attempt belongs to. Raises ValueError if the id is not an attempt's."""
+    """The id of the attempt's job. Raises ValueError if `attempt_id` is not the id of an attempt."""
     if not _ATTEMPT_ID.fullmatch(attempt_id):
         raise ValueError(f"not an attempt id: {attempt_id!r}")
     return JobId(attempt_id.rpartition(".")[0])
 
 
 def number_of(attempt_id: AttemptId) -> int:
-    """Which attempt of its job it is, from 1."""
+    """The number of an attempt within its job, from 1."""
     return int(attempt_id.rpartition(".")[2])
 
 
 def event_id_for(subject: str, event_type: str, version: int) -> UUID:
-    """The id of an event; saying the same thing again gives the same id, so consumers can drop the repeat."""
+    """The id of an event; a repeat of the event has the same id, so consumers can discard it."""
     return uuid5(EVENT_NAMESPACE, f"{subject}|{event_type}|{version}")

@@ -1,4 +1,4 @@
-"""The map: every topic, what it carries, who writes it, who reads it. All that names a topic reads it here."""
+"""The topic map: every topic with its message types, its producers and its consumers. It is the only such list."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from contracts.messages.requests import CancelRequested, CollectionRequested, Jo
 from contracts.providers.registry import PROVIDERS
 
 ServiceName = str
-"""A service by its name, which is also that of its consumer group and of its folder in `services/`."""
+"""The name of a service, which is also the name of its consumer group and of its folder in `services/`."""
 ADAPTERS: Final[tuple[ServiceName, ...]] = tuple(spec.service for spec in PROVIDERS.values())
 SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "orchestrator", *ADAPTERS, "log-sink")
 
 DAY_S: Final = 86_400
 PARTITIONS: Final = 6
-"""The same on every topic, so that a job's key lies in the same partition everywhere."""
-
+"""The same on every topic, so that the messages of a job are in the same partition of each."""
 
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
-"""Room for a provider's largest webhook, and for a dead letter of it with its headers."""
+"""Enough for a provider's largest webhook, and for a dead letter of it with its headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +42,17 @@ class Topic:
     carries: tuple[type[Message], ...]
     producers: tuple[ServiceName, ...]
     groups: tuple[ServiceName, ...]
-    """Services that consume it in a consumer group of their own name: each message is handled by one replica."""
+    """Services that consume it in a consumer group of the same name: each message is processed by one replica."""
     tails: tuple[ServiceName, ...] = ()
-    """Services of which every replica reads all of it, without a group."""
+    """Services of which every replica reads the whole topic, without a consumer group."""
     retention_s: int = 7 * DAY_S
-    """Longer than the worst outage: Kafka is the buffer while a consumer is away."""
+    """Longer than the longest outage to be survived: while a consumer is down, Kafka keeps its messages."""
     log_append_time: bool = False
-    """Records carry the broker's time of arrival rather than the producer's time of sending."""
+    """Records have the broker's time of arrival, not the producer's time of sending."""
     purpose: str = ""
 
     def config_for(self, replication: int) -> dict[str, str]:
-        """The topic's settings at the broker, as Kafka names them, for so many replicas."""
+        """The topic's configuration, by Kafka's names, for a replication factor."""
         return {
             "retention.ms": str(self.retention_s * 1000),
             "min.insync.replicas": str(max(1, replication - 1)),
@@ -70,7 +69,7 @@ REQUESTS: Final = Topic(
     groups=("orchestrator", "log-sink"),
     tails=("gateway",),
     log_append_time=True,
-    purpose="what clients asked for",
+    purpose="requests of clients and operators",
 )
 COMMANDS: Final[dict[str, Topic]] = {
     name: Topic(
@@ -78,7 +77,7 @@ COMMANDS: Final[dict[str, Topic]] = {
         (RunAttempt, CancelAttempt, ResolveAttempt, CollectAttempt),
         producers=("orchestrator",),
         groups=(spec.service,),
-        purpose=f"what {spec.service} has to do",
+        purpose=f"commands to {spec.service}",
     )
     for name, spec in PROVIDERS.items()
 }
@@ -95,14 +94,14 @@ ATTEMPTS: Final = Topic(
     ),
     producers=ADAPTERS,
     groups=("orchestrator", "log-sink"),
-    purpose="what happened to attempts",
+    purpose="events of attempts",
 )
 CALLBACKS: Final = Topic(
     "segue.callbacks",
     (CallbackReceived,),
     producers=("gateway",),
     groups=ADAPTERS,
-    purpose="providers' webhooks, verified and raw",
+    purpose="verified callbacks of providers, as received",
 )
 JOBS: Final = Topic(
     "segue.jobs",
@@ -110,7 +109,7 @@ JOBS: Final = Topic(
     producers=("orchestrator",),
     groups=("log-sink",),
     tails=("gateway",),
-    purpose="what became of jobs; other people's consumers read it too",
+    purpose="events of jobs, also for consumers outside of Segue",
 )
 DEAD_LETTERS: Final = Topic(
     "segue.dead-letters",
@@ -118,7 +117,7 @@ DEAD_LETTERS: Final = Topic(
     producers=SERVICES,
     groups=(),
     retention_s=30 * DAY_S,
-    purpose="what could not be processed, whole, with why",
+    purpose="messages that could not be processed, unchanged, with the reason",
 )
 
 TOPICS: Final[tuple[Topic, ...]] = (REQUESTS, *COMMANDS.values(), ATTEMPTS, CALLBACKS, JOBS, DEAD_LETTERS)
@@ -126,7 +125,7 @@ MESSAGE_TYPES: Final[dict[str, type[Message]]] = {kind.TYPE: kind for topic in T
 
 
 def topic_for(message: Message) -> Topic:
-    """Where a message is published."""
+    """The topic to which a message is published."""
     if isinstance(message, RunAttempt | CancelAttempt | ResolveAttempt | CollectAttempt):
         return COMMANDS[message.provider]
     return _TOPIC_BY_TYPE[message.TYPE]

@@ -30,5 +30,5 @@ def test_every_way_a_message_takes_is_drawn_once() -> None:
 
 
 def test_a_text_without_a_place_for_it_is_refused() -> None:
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="no marks"):
         with_diagram("# Segue\n")

@@ -55,7 +55,7 @@ def changed(path: str, value: object) -> Schema:
     [
         ("properties/note", ..., "body: field 'note' removed"),
         ("required", ["id", "kind", "note"], "body: field 'note' now required"),
-        ("required", ["id"], "body: field 'kind' no longer sure to be there"),
+        ("required", ["id"], "body: field 'kind' no longer required"),
         ("properties/note", {"type": "string", "default": None}, "note: no longer null"),
         ("properties/id", {"type": "integer"}, "id: no longer string"),
         ("properties/id/type", ["string", "null"], "id: may now be null"),
@@ -67,7 +67,7 @@ def changed(path: str, value: object) -> Schema:
         ("properties/count/minimum", 2, "count: minimum tightened from 1 to 2"),
         ("properties/count/maximum", 8, "count: maximum tightened from 9 to 8"),
         ("properties/count/multipleOf", 2, "count: multipleOf tightened from none to 2"),
-        ("properties/count/default", 2, "body: field 'count' means something else when it is missing"),
+        ("properties/count/default", 2, "body: field 'count' has another default"),
         ("properties/parts/minItems", 2, "parts: minItems tightened from 1 to 2"),
         ("properties/labels/additionalProperties/type", "integer", "labels.*: no longer string"),
         ("properties/labels/propertyNames/maxLength", 8, "labels (key): maxLength tightened from 9 to 8"),

@@ -20,7 +20,7 @@ from contracts.messages.jobs import (
     PlannedRoute,
     SkippedRoute,
 )
-from contracts.messages.wording import in_dollars, in_words
+from contracts.messages.wording import describe, in_dollars
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "wording")
@@ -45,7 +45,7 @@ def skipped(model: str, reason: str) -> SkippedRoute:
 
 def accepted(because: str | None, *routes: SkippedRoute, nobody: bool = False) -> str:
     plan = () if nobody else (PlannedRoute(provider="fal", model="music/one", endpoint="test/model"),)
-    return in_words(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
+    return describe(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
 
 
 def test_a_plan_tells_its_reason_and_what_it_skipped() -> None:
@@ -63,7 +63,7 @@ def test_where_several_models_were_looked_at_each_skipped_one_is_named() -> None
         "may go to fal; skipped replicate (music/other): too short; skipped replicate (music/one): too long"
     )
     assert accepted(None, skipped("music/one", "too long"), nobody=True) == (
-        "may go to nobody; skipped replicate: too long"
+        "may go to no provider; skipped replicate: too long"
     )
 
 
@@ -78,7 +78,7 @@ def test_a_reroute_tells_what_it_skipped_on_the_way() -> None:
         message="it broke",
         skipped=(skipped("music/one", "$0.10 would pass the ceiling of $0.15 after $0.08 spent"),),
     )
-    assert in_words(moved) == (
+    assert describe(moved) == (
         "moved from fal to replicate: it broke; "
         "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent"
     )
@@ -89,7 +89,7 @@ GONE_ON = "the job had already gone on without it"
 
 
 def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float | None, late: bool = False) -> str:
-    return in_words(
+    return describe(
         AttemptFailed(
             job_id=JOB,
             track_id=track_id_for(JOB),
@@ -117,7 +117,7 @@ def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float |
         (FailureKind.PROVIDER_ERROR, True, 0.0, "it cost nothing"),
         (FailureKind.OUTPUT_LOST, True, 0.2, "it cost $0.20 by the catalogue's price"),
         (FailureKind.RUN_TIMEOUT, True, None, "it may have cost something"),
-        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "nobody knows yet whether it cost anything"),
+        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "it is not known yet whether it cost anything"),
     ],
 )
 def test_a_failed_attempt_says_what_it_means_for_the_money(
@@ -145,7 +145,7 @@ def test_a_provider_that_said_nothing_is_spoken_for() -> None:
 
 
 def test_a_job_that_has_started_may_still_wait_at_its_provider() -> None:
-    assert in_words(JobStarted(**job("running"), attempt_id=attempt_id_for(JOB, 1), provider="fal")) == (
+    assert describe(JobStarted(**job("running"), attempt_id=attempt_id_for(JOB, 1), provider="fal")) == (
         "fal has taken it"
     )
 
@@ -163,7 +163,7 @@ def test_a_job_that_succeeded_says_what_it_cost_in_all(cost_usd: float | None, m
         artifacts=(Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="a" * 64),),
         cost_usd=cost_usd,
     )
-    assert in_words(made) == f"made by fal with music/one{money}"
+    assert describe(made) == f"made by fal with music/one{money}"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_job_that_failed_says_what_was_paid(
         for n, cost in enumerate(costs, 1)
     )
     ended = {"kind": FailureKind.NO_ROUTE, "attempts": attempts, "cost_usd": cost_usd}
-    assert in_words(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"
+    assert describe(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -205,5 +205,5 @@ def test_a_result_of_fewer_files_says_so(late: bool) -> None:
         late=late,
     )
     missing = "1 of 2 outputs could not be had: output 2: 404"
-    assert in_words(whole.model_copy(update={"missing": missing})) == f"{in_words(whole)}; {missing}"
+    assert describe(whole.model_copy(update={"missing": missing})) == f"{describe(whole)}; {missing}"
     assert whole.missing is None

@@ -25,7 +25,7 @@ from contracts.messages.attempts import (
 from contracts.messages.base import Message
 from contracts.messages.jobs import AttemptOutcome, JobAccepted, JobCancelled, JobFailed
 from contracts.messages.requests import CancelRequested
-from contracts.messages.wording import in_words
+from contracts.messages.wording import describe
 from log_sink.app import CONSUMED
 from log_sink.store import Store
 from read_model.merge import State, rows_of, with_reports
@@ -86,7 +86,7 @@ async def test_the_log_tells_it_in_order(pool: Pool, store: Store, deliver: Any,
 
     log = await pool.fetch("SELECT * FROM v_job_log WHERE job_id = $1 ORDER BY time, seq", story.job_id)
     assert [line["type"] for line in log] == [message.TYPE for message in messages]
-    assert [line["message"] for line in log] == [in_words(message) for message in messages]
+    assert [line["message"] for line in log] == [describe(message) for message in messages]
     refusal = log[3]
     assert (refusal["event"], refusal["provider"], refusal["attempt"]) == ("attempt.failed", "fal", 1)
     assert (refusal["error_code"], refusal["track_id"]) == ("403", story.track_id)
@@ -337,4 +337,4 @@ async def test_every_type_the_sink_reads_has_words() -> None:
         for kind in topic.carries:
             for path in sorted((EXAMPLES / kind.TYPE).iterdir()):
                 message = kind.model_validate(json.loads(path.read_text())["value"])
-                assert in_words(message) not in {"", kind.TYPE}
+                assert describe(message) not in {"", kind.TYPE}

@@ -34,7 +34,7 @@ from contracts.messages.jobs import (
     JobSucceeded,
 )
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
-from contracts.messages.wording import in_words
+from contracts.messages.wording import describe
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
@@ -328,8 +328,8 @@ def test_a_lost_output_is_paid_for_again_and_the_log_tells_both_costs(kind: Fail
     moved = after(requested(), failed(kind, accepted=True, cost_usd=0.2))
     rerouted = next(message for message in moved.messages if isinstance(message, JobRerouted))
     assert (rerouted.cost_usd, rerouted.price_usd) == (0.2, moved.job.candidate.price_usd if moved.job else None)
-    assert "the lost output cost $0.20" in in_words(rerouted)
-    assert "makes it again for" in in_words(rerouted)
+    assert "the lost output cost $0.20" in describe(rerouted)
+    assert "makes it again for" in describe(rerouted)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE])

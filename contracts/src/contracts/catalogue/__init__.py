@@ -1,4 +1,4 @@
-"""Which models there are, where they run, what they take and cost: `catalogue/models.yaml` as values."""
+"""The model catalogue, read from `catalogue/models.yaml`: models, their routes, and each route's limits and price."""
 
 from contracts.catalogue.load import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.catalogue.mapping import Argument

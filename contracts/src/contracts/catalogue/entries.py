@@ -1,4 +1,4 @@
-"""What stands in `catalogue/models.yaml`, and what in it makes no sense although it has the right shape."""
+"""The schema of `catalogue/models.yaml`, and the checks that the schema cannot express."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMES: Final = "|".join(MODALITIES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteEntry:
-    """A route as it is written."""
+    """A route in the file."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -55,7 +55,7 @@ class RouteEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """A model as it is written."""
+    """A model in the file."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -65,7 +65,7 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueFile:
-    """The file as a whole; its models are looked at one by one, so that a mistake in one does not hide the others'."""
+    """The whole file. Its models are validated one by one, so that an error in one does not hide those in others."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -74,14 +74,14 @@ class CatalogueFile:
 
 
 def modality_of(name: str) -> Modality | None:
-    """What a model makes, by its name; None if the name does not say."""
+    """The modality of a model, which is the part of its name before the slash; None if there is no such modality."""
     return next((modality for modality in MODALITIES if modality == name.partition("/")[0]), None)
 
 
 def route_problems(
     where: yaml_lines.Path, provider: Provider, modality: Modality, route: RouteEntry
 ) -> Iterator[Located]:
-    """Arguments, limits and prices of a route that do not fit its modality or its provider."""
+    """The arguments, limits and prices of the route at `where` that do not fit its modality or its provider."""
     for name, argument in route.input.items():
         for problem in argument.problems(modality):
             yield (*where, "input", name), f"{name}: {problem}"
@@ -90,27 +90,28 @@ def route_problems(
     limited = {each.name for each in fields(Limits) if getattr(route.limits, each.name) not in (None, Range())}
     spec = MODALITIES[modality]
     for name in sorted(limited - spec.limits.keys()):
-        yield (*where, "limits", name), f"the limit {name} means nothing for {modality}"
+        yield (*where, "limits", name), f"the limit {name} does not apply to {modality}"
     if route.price is not None and route.price.per not in spec.priced_per:
         yield (*where, "price", "per"), f"{modality} has no price per {route.price.per}"
     for name in spec.must_matter:
-        if name not in _heard(route, spec):
-            yield where, f"{name} would be ignored in silence: 'input' has to take it or 'limits' to rule it out"
+        if name not in _covered(route, spec):
+            yield where, f"{name} would be silently ignored: 'input' has to send it or 'limits' to exclude it"
 
 
-def _heard(route: RouteEntry, spec: ModalitySpec) -> set[str | None]:
-    heard = {argument.field for argument in route.input.values()}
+def _covered(route: RouteEntry, spec: ModalitySpec) -> set[str | None]:
+    """The fields that the route sends, or that its limits restrict to a single value."""
+    covered = {argument.field for argument in route.input.values()}
     for name, rule in spec.limits.items():
         need = getattr(route.limits, name)
-        # A text that is required may be any; a switch that is required can only be on.
-        switch = isinstance(rule, Feature) and spec.input.model_fields[rule.field].annotation is bool
-        if need == "forbidden" or (need == "required" and switch):
-            heard.add(rule.field)
-    return heard
+        # A required text may have any value; a required boolean can only be true.
+        boolean = isinstance(rule, Feature) and spec.input.model_fields[rule.field].annotation is bool
+        if need == "forbidden" or (need == "required" and boolean):
+            covered.add(rule.field)
+    return covered
 
 
 def default_problems(file: CatalogueFile) -> Iterator[Located]:
-    """Defaults that are missing or lead nowhere."""
+    """The kinds of request without a default model, and the defaults that name a missing or unsuitable model."""
     for ask in ASKS:
         if not file.defaults.get(ask):
             yield ("defaults", ask), f"defaults: no model for {ask}"

@@ -1,4 +1,4 @@
-"""Reads `catalogue/models.yaml`, and says of everything wrong in it on which line it stands."""
+"""Reads `catalogue/models.yaml` and reports every problem in it with its line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from contracts.catalogue.entries import (
     route_problems,
 )
 from contracts.catalogue.plan import Catalogue, Model
-from contracts.catalogue.reporting import Located, in_words, report
+from contracts.catalogue.reporting import Located, located_errors, report
 from contracts.catalogue.yaml_lines import Problem
 
 
 class CatalogueError(Exception):
-    """The catalogue can't be used; the message has a line for each problem in it."""
+    """The catalogue cannot be used; the message has one line for each problem."""
 
 
 _FILE: Final = TypeAdapter(CatalogueFile)
@@ -31,7 +31,7 @@ _MODEL: Final = TypeAdapter(ModelEntry)
 
 
 def default_catalogue_path() -> Path:
-    """The repository's own `catalogue/models.yaml`. Raises CatalogueError where there is no repository."""
+    """The path of the repository's `catalogue/models.yaml`. Raises CatalogueError if there is no such file."""
     path = Path(__file__).resolve().parents[4] / "catalogue" / "models.yaml"
     if not path.is_file():
         raise CatalogueError("no catalogue beside the code: set SEGUE_CATALOGUE to the path of a models.yaml")
@@ -39,7 +39,7 @@ def default_catalogue_path() -> Path:
 
 
 def load_catalogue(path: Path) -> Catalogue:
-    """The catalogue in a file. Raises CatalogueError with every problem as `models.yaml:LINE: what`."""
+    """The catalogue in a file. Raises CatalogueError, with a line `models.yaml:LINE: problem` for each problem."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -59,8 +59,8 @@ def _catalogue(data: object, problems: list[Located]) -> Catalogue | None:
     try:
         file = _FILE.validate_python(data)
     except ValidationError as error:
-        problems.extend(in_words((), error))
-        # The models are looked at all the same, so that one run shows everything.
+        problems.extend(located_errors((), error))
+        # The models are validated all the same, so that one run reports every problem.
         models = data.get("models") if isinstance(data, dict) else None
         _models(models if isinstance(models, dict) else {}, problems)
         return None
@@ -77,7 +77,7 @@ def _models(entries: Mapping[Any, Any], problems: list[Located]) -> dict[str, Mo
         try:
             entry = _MODEL.validate_python(data)
         except ValidationError as error:
-            problems.extend(in_words(where, error))
+            problems.extend(located_errors(where, error))
             continue
         if modality is None:
             continue

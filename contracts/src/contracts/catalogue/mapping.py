@@ -1,4 +1,4 @@
-"""How a provider's argument comes from what was asked: the closed set from, const, choose, scale, clamp, round."""
+"""How a provider's argument is computed from the input. The steps are: from, const, choose, scale, clamp, round."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Number = Annotated[float, Strict(), AllowInfNan(False)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
-    """One argument of a provider's endpoint: a constant, or a field of the input on its way through some steps."""
+    """One argument of a provider's endpoint: a constant, or a field of the input to which steps are applied."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     const: JsonValue = None
     field: Annotated[str | None, Field(alias="from")] = None
     scale: tuple[Number, Number] | None = None
-    """0 becomes the first, 1 the second, what lies between or beyond in proportion."""
+    """Linear: 0 is mapped to the first number, 1 to the second; values outside 0 to 1 are extrapolated."""
     clamp: tuple[Number, Number] | None = None
     round: Literal["up", "nearest"] | None = None
-    """To a whole number."""
+    """Rounds to an integer; `nearest` rounds halves up."""
     choose: Mapping[object, JsonValue] | None = None
 
     def value(self, given: GenerationInput) -> JsonValue:
-        """What to send; None: nothing, because the client left the field out."""
+        """The value to send; None if the client left the field out, and the argument is not sent."""
         if self.field is None:
             return deepcopy(self.const)
         value: JsonValue = getattr(given, self.field)
@@ -54,7 +54,7 @@ class Argument:
         return value
 
     def problems(self, modality: Modality) -> Iterator[str]:
-        """What makes no sense in it, in words; nothing if it can always be worked out."""
+        """Descriptions of the errors in it; none if `value` is defined for every input of the modality."""
         if (self.field is None) == (self.const is None):
             yield "needs either 'from' or 'const'"
             return
@@ -70,7 +70,7 @@ class Argument:
         yield from self._steps_that_do_not_fit(kinds, steps)
         for name, limits in (("scale", self.scale), ("clamp", self.clamp)):
             if limits is not None and limits[0] > limits[1]:
-                yield f"'{name}' has to go up: {limits[0]:g} > {limits[1]:g}"
+                yield f"'{name}' must be ascending: {limits[0]:g} > {limits[1]:g}"
 
     def _steps_that_do_not_fit(self, kinds: FieldKinds, steps: list[str]) -> Iterator[str]:
         numeric = [name for name in steps if name != "choose"]
@@ -81,21 +81,21 @@ class Argument:
         if not kinds.choices:
             yield f"{self.field!r} has no fixed choices, so it takes no choose"
         elif missing := [each for each in kinds.choices if each not in self.choose]:
-            yield f"'choose' has no answer for {', '.join(map(repr, missing))}"
+            yield f"'choose' has no value for {', '.join(map(repr, missing))}"
         elif extra := [each for each in self.choose if each not in kinds.choices]:
             yield f"{self.field!r} is never {', '.join(map(repr, extra))}"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldKinds:
-    """What an input field can hold, as far as a mapping has to know."""
+    """The values that an input field can have, as far as mappings depend on them."""
 
     number: bool
     choices: tuple[object, ...]
 
 
 def input_fields(modality: Modality) -> dict[str, FieldKinds]:
-    """The fields of a modality's input that a mapping may take from."""
+    """The fields of a modality's input that `from` may name."""
     fields = MODALITIES[modality].input.model_fields
     return {name: _kinds(info.annotation) for name, info in fields.items() if name != "modality"}
 

@@ -1,4 +1,4 @@
-"""Where a request can go: the catalogue's models, and the choice among their routes."""
+"""The catalogue's models, and the choice among their routes for a request."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ASKS: Final[tuple[Ask, ...]] = get_args(Ask)
 
 
 class UnknownModel(Exception):
-    """The model asked for is not in the catalogue, or makes something else; the message is fit for the client."""
+    """The requested model is not in the catalogue or is of another modality; the message may be shown to clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What clients call by one name, and the routes to it in the catalogue's order."""
+    """A model, under the name that clients use, with its routes in the catalogue's order."""
 
     name: str
     title: str
@@ -29,30 +29,30 @@ class Model:
     routes: tuple[Route, ...]
 
     def routes_by(self, providers: Sequence[Provider] | None, first: Provider) -> Iterator[Route]:
-        """Its routes in the order to try: by `providers`, and only those, or else `first` before the others."""
+        """Its routes in the order to try: those of `providers` only; if None, all, with `first` at the front."""
         by_provider = {route.provider: route for route in self.routes}
         for provider in dict.fromkeys((first, *by_provider) if providers is None else providers):
             if provider in by_provider:
                 yield by_provider[provider]
 
     def ignored_by(self, route: Route) -> tuple[str, ...]:
-        """Fields of a request that make no difference on this route, so that a client can be told."""
+        """The optional fields of a request that have no effect on this route."""
         return tuple(name for name in MODALITIES[self.modality].optional if name not in route.sends)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where a request goes, in order, and where it does not, with why. No routes: nowhere."""
+    """The routes for a request, in the order to try, and the skipped ones. No routes: it cannot be served."""
 
     model: str | None
-    """None: no model of the default order can do it."""
+    """None: no default model can serve the request."""
     routes: tuple[Route, ...]
     skipped: tuple[SkippedRoute, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every model, and which of them to take for a request that names none."""
+    """Every model, and the default models, in order, for requests that name none."""
 
     models: Mapping[str, Model]
     defaults: Mapping[Ask, tuple[str, ...]]
@@ -66,19 +66,19 @@ class Catalogue:
         *,
         same_model_only: bool = False,
     ) -> Plan:
-        """The routes for a request, as far as it says itself where it may go. Raises UnknownModel."""
+        """The routes for a request without regard to routing policies. Raises UnknownModel."""
         skipped: tuple[SkippedRoute, ...] = ()
         for each in self.models_for(given, model):
-            routes, beyond = sifted(
+            routes, unfit = sifted(
                 each.routes_by(providers, first), lambda route: route.why_not(given, same_model_only=same_model_only)
             )
-            skipped += beyond
+            skipped += unfit
             if routes:
                 return Plan(each.name, routes, skipped)
         return Plan(model, (), skipped)
 
     def models_for(self, given: GenerationInput, model: str | None) -> tuple[Model, ...]:
-        """The models to look at for a request, in order: the one it names, or the default ones. Raises UnknownModel."""
+        """The models to consider for a request, in order: the one it names, or the defaults. Raises UnknownModel."""
         names = self.defaults[ask_of(given)] if model is None else (self._checked(model, given.modality),)
         return tuple(self.models[name] for name in names)
 
@@ -94,19 +94,19 @@ class Catalogue:
 
 
 def ask_of(given: GenerationInput) -> Ask:
-    """Which of the default orders a request falls under."""
+    """The kind of a request: a key of `Catalogue.defaults`."""
     return MODALITIES[given.modality].ask_of(given)
 
 
 def sifted(
     routes: Iterable[Route], why_not: Callable[[Route], str | None]
 ) -> tuple[tuple[Route, ...], tuple[SkippedRoute, ...]]:
-    """The routes that nothing speaks against, and the others with what does."""
+    """The routes for which `why_not` returns None, and the others as skipped, with the reasons that it returns."""
     reasons = [(route, why_not(route)) for route in routes]
     fit = tuple(route for route, reason in reasons if reason is None)
     return fit, tuple(skipped(route, reason) for route, reason in reasons if reason is not None)
 
 
 def skipped(route: Route, reason: str) -> SkippedRoute:
-    """The route as one that is not taken."""
+    """The record of a route that is not tried; the reason is cut to 500 characters."""
     return SkippedRoute(provider=route.provider, model=route.model, endpoint=route.endpoint, reason=reason[:500])

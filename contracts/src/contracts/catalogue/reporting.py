@@ -1,4 +1,4 @@
-"""How what is wrong in a YAML file is told: each problem with its line, in words for whoever edits the file."""
+"""Reports of the problems in a YAML file, each with its line."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contracts.catalogue import yaml_lines
 from contracts.catalogue.yaml_lines import Problem
 
 Located = tuple[yaml_lines.Path, str]
-"""A problem, and where in the file's data it is."""
+"""The path of a problem in the file's data, and its description."""
 
 
 def report(path: Path, problems: list[Problem]) -> str:
-    """One line a problem, in the file's order: `models.yaml:LINE: what`."""
+    """One line for each problem, in the order of the file: `models.yaml:LINE: problem`."""
     ordered = sorted(set(problems), key=lambda each: (each.line, each.what))
     return "\n".join(f"{path.name}:{each.line}: {each.what}" for each in ordered)
 
 
-def in_words(where: yaml_lines.Path, error: ValidationError) -> Iterator[Located]:
-    """What pydantic found wrong in the data at `where`."""
+def located_errors(where: yaml_lines.Path, error: ValidationError) -> Iterator[Located]:
+    """The errors that pydantic found in the data at `where`, each with its path and a description."""
     for each in error.errors(include_url=False):
         loc = each["loc"]
         part = _name_of(loc)

@@ -1,4 +1,4 @@
-"""A route: a provider's endpoint with what it takes, what it can't do, and what it costs."""
+"""A route: a provider's endpoint with its arguments, limits and price."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Need = Literal["required", "forbidden"]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """From `min` to `max`, both included; an end that is not set is open."""
+    """From `min` to `max`, both included; None is no limit."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -26,7 +26,7 @@ class Range:
     max: Number | None = None
 
     def why_not(self, what: str, value: float, unit: str) -> Iterator[str]:
-        """One line if the value lies outside."""
+        """A description of the limit that the value exceeds, if it does."""
         if self.min is not None and value < self.min:
             yield f"{what} {value:g} < {self.min:g} {unit}"
         if self.max is not None and value > self.max:
@@ -35,7 +35,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a route can't do. A request beyond them goes elsewhere whole; nothing in it is cut to fit."""
+    """The limits of a route. A request that exceeds them goes to another route; it is never changed to fit."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -47,12 +47,12 @@ class Limits:
     num_images: Range = Range()
 
     def why_not(self, given: GenerationInput) -> Iterator[str]:
-        """Every limit that the request exceeds, in words."""
+        """A description of each limit that the request exceeds."""
         for name, rule in MODALITIES[given.modality].limits.items():
             limit = getattr(self, name)
             if isinstance(rule, Measure):
                 size = rule.of(given)
-                yield from () if size is None else limit.why_not(rule.said, size, rule.unit)
+                yield from () if size is None else limit.why_not(rule.label, size, rule.unit)
             elif limit is not None and (why := rule.why_not(given, limit)) is not None:
                 yield why
 
@@ -62,7 +62,7 @@ UNLIMITED: Final = Limits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What a provider asks for a run that succeeds, in USD."""
+    """The price of a run that succeeds, in USD."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -70,47 +70,47 @@ class Price:
     per: PriceUnit
 
     def of(self, given: GenerationInput) -> float:
-        """The cost of this request in USD."""
+        """The price of this request in USD, rounded to six decimals."""
         quantity = MODALITIES[given.modality].priced_per.get(self.per)
         return round(self.usd * (1 if quantity is None else quantity.of(given)), 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One way to a model: a provider's endpoint."""
+    """A provider's endpoint that serves a model."""
 
     provider: Provider
     model: str
-    """The catalogue's name of the model this is a route of."""
+    """The catalogue's name of the model."""
     endpoint: str
-    """The provider's name for it."""
+    """The provider's name of the endpoint."""
     substitute: bool = False
-    """The endpoint is another model, near to the one asked for."""
+    """The endpoint runs another model, similar to the requested one."""
     takes: Mapping[str, Argument] = field(repr=False)
     limits: Limits = UNLIMITED
     price: Price | None = None
-    """None: the provider publishes none that could be confirmed."""
+    """None: the provider publishes no price that could be confirmed."""
     longest_run_s: float
     start_within_s: float
     source: str
-    """The provider's own page, from which the rest was taken."""
+    """The URL of the provider's page that documents the other fields."""
 
     def why_not(self, given: GenerationInput, *, same_model_only: bool = False) -> str | None:
-        """Why this route can't make what is asked, in words; None if it can."""
+        """Why this route cannot serve the request; None if it can."""
         another = ["another model stands in there, and same_model_only is set"]
         reasons = another if same_model_only and self.substitute else []
         return "; ".join([*reasons, *self.limits.why_not(given)]) or None
 
     def arguments(self, given: GenerationInput) -> dict[str, JsonValue]:
-        """The provider's input as it goes on the wire."""
+        """The provider's input as it is sent; arguments without a value are left out."""
         values = {name: argument.value(given) for name, argument in self.takes.items()}
         return {name: value for name, value in values.items() if value is not None}
 
     def expected_cost_usd(self, given: GenerationInput) -> float | None:
-        """What a successful run of this request should cost; None if that is not known."""
+        """The expected cost of a successful run of this request, in USD; None if it is not known."""
         return None if self.price is None else self.price.of(given)
 
     @property
     def sends(self) -> frozenset[str]:
-        """The fields of the request that reach the provider."""
+        """The fields of the input that are sent to the provider."""
         return frozenset(argument.field for argument in self.takes.values() if argument.field is not None)

@@ -1,4 +1,4 @@
-"""The documents that are generated from the contracts: JSON Schemas, the AsyncAPI document, the README's diagram.
+"""Generates documents from the contracts: JSON Schemas, the AsyncAPI document, the README's diagram.
 
-Nothing imports it; `make docs` runs it.
+Other packages do not import it; `make docs` runs it.
 """

@@ -1,4 +1,4 @@
-"""The topic map as an AsyncAPI 3 document, for people and tools outside."""
+"""The topic map as an AsyncAPI 3 document: https://www.asyncapi.com/docs/reference/specification/v3.1.0."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ KAFKA_BINDING: Final = "0.5.0"
 """The version of AsyncAPI's Kafka bindings, https://github.com/asyncapi/bindings/tree/master/kafka."""
 
 _DESCRIPTION: Final = """\
-What Segue's services say to each other over Kafka, and what other services can listen to.
+The messages that Segue's services exchange over Kafka, and that other services can consume.
 
 Every message is a CloudEvent in Kafka's binary mode: its attributes are headers, its body is JSON. The key is always
-the job's id, so that everything about a job is in order. Changes within a major version are additive: ignore fields and
-types that you do not know. `segue.jobs` is made for consumers outside of Segue."""
+the job's id, so that the messages about a job are in order. Changes within a major version are additive: ignore fields
+and types that you do not know. `segue.jobs` is intended for consumers outside of Segue."""
 
 
 def asyncapi_document(version: str) -> Json:
-    """The whole document; `version` is that of the contracts."""
+    """The document; `version` is the version of the contracts."""
     return {
         "asyncapi": "3.1.0",
         "id": "urn:segue:messages",
@@ -110,11 +110,11 @@ def _headers() -> Json:
 
     properties = {
         "ce_specversion": text("The version of CloudEvents.", const=SPEC_VERSION),
-        "ce_id": text("The same for every repeat of the same message.", format="uuid"),
-        "ce_type": text("What happened, with its major version.", examples=["segue.job.succeeded.v1"]),
-        "ce_source": text("Who says so.", format="uri-reference", examples=["/segue/orchestrator"]),
+        "ce_id": text("The id of the message; a repeat has the same one.", format="uuid"),
+        "ce_type": text("The message's type, with its major version.", examples=["segue.job.succeeded.v1"]),
+        "ce_source": text("The service that published it.", format="uri-reference", examples=["/segue/orchestrator"]),
         "ce_time": text("When it happened.", format="date-time"),
-        "ce_subject": text("The attempt or the job."),
+        "ce_subject": text("The id of the attempt or the job."),
         "content-type": text("The body's type.", const=CONTENT_TYPE),
         "traceparent": text("W3C Trace Context."),
     }
@@ -132,7 +132,7 @@ def _schemas() -> Json:
 
 
 def _without_discriminators(schema: Any) -> Any:
-    # AsyncAPI's discriminator is another thing than OpenAPI's, and the branches' constants say the same.
+    # AsyncAPI defines `discriminator` differently from OpenAPI; the constants in the branches have the same effect.
     if isinstance(schema, dict):
         return {key: _without_discriminators(value) for key, value in schema.items() if key != "discriminator"}
     if isinstance(schema, list):

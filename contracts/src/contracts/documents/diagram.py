@@ -1,4 +1,4 @@
-"""`python -m contracts.documents.diagram` draws the map into the README; `--check` fails if what is there is stale."""
+"""`python -m contracts.documents.diagram` writes the topic map into the README; `--check` fails if it is stale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ END: Final = "<!-- the end of the map -->"
 
 
 def flow_diagram() -> str:
-    """The map as a Mermaid flowchart: services, the topics between them, and dotted lines to those that tail."""
+    """The topic map as a Mermaid flowchart; dotted lines lead to the services that read a topic without a group."""
     read = [topic for topic in TOPICS if topic.groups or topic.tails]
     lines = ["flowchart LR"]
     lines += [f"    {_node(service)}[{service}]" for service in SERVICES]
@@ -25,11 +25,11 @@ def flow_diagram() -> str:
 
 
 def with_diagram(text: str) -> str:
-    """The text with the diagram between its marks. Raises ValueError if it has no such marks."""
+    """The text with the diagram between BEGIN and END. Raises ValueError if the text lacks one of them."""
     before, _, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise ValueError(f"the text has no place for the diagram: {BEGIN} … {END}")
+        raise ValueError(f"the text has no marks for the diagram: {BEGIN} … {END}")
     return f"{before}{BEGIN}\n```mermaid\n{flow_diagram()}\n```\n{END}{after}"
 
 
@@ -45,17 +45,17 @@ def _edges(topic: Topic) -> Iterator[str]:
 
 
 def main() -> int:
-    """The command; returns its exit code."""
+    """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m contracts.documents.diagram", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the diagram is stale")
     check = parser.parse_args().check
     readme = repository() / "README.md"
     text = readme.read_text(encoding="utf-8")
-    drawn = with_diagram(text)
-    if drawn == text:
+    updated = with_diagram(text)
+    if updated == text:
         return 0
     if not check:
-        readme.write_text(drawn, encoding="utf-8")
+        readme.write_text(updated, encoding="utf-8")
     sys.stdout.write(f"{'stale' if check else 'written'}: README.md\n")
     return 1 if check else 0
 

@@ -1,4 +1,6 @@
-"""`python -m contracts.documents.generate` writes the schemas and the AsyncAPI document; `--check` fails on drift."""
+"""`python -m contracts.documents.generate` writes the schemas and the AsyncAPI document; `--check` fails if one is
+stale.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ def repository() -> Path:
 
 
 def generated() -> dict[str, str]:
-    """Every generated file: its path from the repository's root, and what has to be in it."""
+    """The text of every generated file, by its path from the repository's root."""
     files = {
         f"contracts/schemas/{name}.json": json.dumps(schema_of(kind), indent=2, ensure_ascii=False) + "\n"
         for name, kind in MESSAGE_TYPES.items()
@@ -33,7 +35,7 @@ def generated() -> dict[str, str]:
 
 
 def stale(root: Path) -> list[str]:
-    """Which files under `root` differ from what would be generated, or should not be there."""
+    """The paths of the files under `root` that differ from the generated ones or are no longer generated, sorted."""
     files = generated()
     found = {path.relative_to(root).as_posix() for path in (root / "contracts" / "schemas").glob("*.json")}
     different = [
@@ -45,7 +47,7 @@ def stale(root: Path) -> list[str]:
 
 
 def write(root: Path) -> None:
-    """Writes every generated file under `root`, and removes the schemas of messages that are no more."""
+    """Writes every generated file under `root`, and removes the schemas of messages that no longer exist."""
     files = generated()
     for name in stale(root):
         text = files.get(name)
@@ -62,7 +64,7 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 def main() -> int:
-    """The command; returns its exit code."""
+    """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m contracts.documents.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     arguments = parser.parse_args()

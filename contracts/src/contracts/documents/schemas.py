@@ -1,4 +1,4 @@
-"""JSON Schemas of the messages, for consumers in any language, and what would break those who read an older one."""
+"""JSON Schemas of the messages, and the changes of a schema that break consumers of its older version."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_of(kind: type[Message]) -> Schema:
-    """What a consumer may rely on finding in a message's body; fields with a default may be missing."""
+    """The JSON Schema of a message's body; fields with a default may be missing."""
     return {"$schema": DIALECT, "$id": f"urn:segue:schema:{kind.TYPE}", **kind.model_json_schema()}
 
 
 def breaking_changes(old: Schema, new: Schema) -> list[str]:
-    """What in `new` breaks a consumer of `old`, or can't read what was written under it; each as `where: what`.
+    """The changes in `new` that break a consumer of `old`, or reject messages valid under `old`, as `where: what`.
 
-    New optional fields pass, and so do more values of an enum, wider limits and new kinds of object in a union: those
-    are rolled out to consumers before producers.
+    Allowed are new optional fields, further values of an enum, wider limits and further kinds of object in a union;
+    these are rolled out to consumers before producers.
     """
     return list(dict.fromkeys(_Comparison(old, new).of(old, new, "", frozenset())))
 
@@ -38,7 +38,7 @@ _LIMITS: Final = {
     "maxItems": -1,
     "maxProperties": -1,
 }
-"""The sign says in which direction a limit gets tighter."""
+"""The sign of a change that makes a limit stricter."""
 
 
 class _Comparison:
@@ -75,7 +75,7 @@ class _Comparison:
 
 
 def _alternatives(schema: Schema, root: Schema) -> dict[str, Schema]:
-    """What a value may be, by a name that stays the same from version to version."""
+    """The alternatives of a schema, by names that are the same in all versions."""
     schema = _resolved(schema, root)
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
@@ -105,7 +105,7 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
         for step in str(reference).removeprefix("#/").split("/"):
             target = target[step]
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
-    raise ValueError(f"$ref goes in circles: {schema['$ref']}")
+    raise ValueError(f"$ref is circular: {schema['$ref']}")
 
 
 def _properties(schema: Schema) -> dict[str, Schema]:
@@ -121,10 +121,10 @@ def _fields(old: Schema, new: Schema) -> Iterator[str]:
     for name in sorted(must_after - must_before):
         yield f"field {name!r} {'now required' if name in before else 'is new and required'}"
     for name in sorted((must_before - must_after) & after.keys()):
-        yield f"field {name!r} no longer sure to be there"
+        yield f"field {name!r} no longer required"
     for name in sorted((before.keys() & after.keys()) - must_after):
         if before[name].get("default") != after[name].get("default") and name not in must_before:
-            yield f"field {name!r} means something else when it is missing"
+            yield f"field {name!r} has another default"
     if new.get("additionalProperties") is False and old.get("additionalProperties") is not False and before:
         yield "unknown fields are now refused"
 

@@ -1,4 +1,4 @@
-"""The messages: every command and event, by the topic that carries it, and what each says to people. Pure.
+"""The messages: every command and event, one module for each topic, and their texts in a job's log. Pure.
 
 It imports the ids, the failure kinds and the inputs of each modality.
 """

@@ -1,8 +1,8 @@
-"""What happened to attempts: the messages of segue.attempts."""
+"""The events of attempts: the messages of segue.attempts."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,9 +15,11 @@ AttemptState = Literal[
     "queued", "submitting", "running", "collecting", "cancelling", "ambiguous", "succeeded", "failed", "cancelled"
 ]
 
+_LATE: Final = "The attempt had already ended, on less evidence; its job does not change."
+
 
 class Artifact(BaseModel):
-    """One file a job made, in Segue's own store."""
+    """One output file of a job, in Segue's artifact store."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -31,7 +33,7 @@ class Artifact(BaseModel):
 
 
 class AttemptEvent(Message):
-    """Something that happened to one attempt; `version` counts the attempt's events from 1."""
+    """An event of an attempt; `version` counts the attempt's events from 1."""
 
     attempt_id: AttemptIdField
     track_id: TrackIdField
@@ -39,39 +41,39 @@ class AttemptEvent(Message):
     provider: Provider
     model: str = Field(max_length=200)
     endpoint: str = Field(max_length=200)
-    version: int = Field(ge=1, le=2**31 - 1, description="Grows with every event of the attempt.")
+    version: int = Field(ge=1, le=2**31 - 1, description="The number of the event among those of the attempt.")
     provider_ref: str | None = Field(default=None, max_length=300, description="The provider's id for the run.")
 
     @model_validator(mode="after")
-    def _is_of_its_job(self) -> Self:
+    def _attempt_matches_job(self) -> Self:
         require_own_attempt(self)
         return self
 
     @property
     def subject(self) -> AttemptId:
-        """What the message is about."""
+        """The attempt's id."""
         return self.attempt_id
 
     @property
     def revision(self) -> int:
-        """The subject's version."""
+        """The attempt's version."""
         return self.version
 
 
 class AttemptSubmitting(AttemptEvent):
-    """The intent to POST is committed; the one POST follows."""
+    """The intent to submit is committed; the only POST follows."""
 
     TYPE: ClassVar[str] = "segue.attempt.submitting.v1"
 
 
 class AttemptSubmitted(AttemptEvent):
-    """The provider accepted the run: from now on it may cost money."""
+    """The provider accepted the run, which may cost money from now on."""
 
     TYPE: ClassVar[str] = "segue.attempt.submitted.v1"
 
 
 class AttemptProgressed(AttemptEvent):
-    """The run moved on without ending."""
+    """The run progressed and has not ended."""
 
     TYPE: ClassVar[str] = "segue.attempt.progressed.v1"
 
@@ -81,16 +83,16 @@ class AttemptProgressed(AttemptEvent):
 
 
 class AttemptAmbiguous(AttemptEvent):
-    """Whether the provider accepted the POST is not known; it is never sent again."""
+    """It is not known whether the provider accepted the POST, which is never sent again."""
 
     TYPE: ClassVar[str] = "segue.attempt.ambiguous.v1"
 
     message: str = Field(max_length=2000)
-    resolve_by: Timestamp = Field(description="When silence becomes an answer.")
+    resolve_by: Timestamp = Field(description="If there is no evidence of the run by then, the attempt fails.")
 
 
 class AttemptSucceeded(AttemptEvent):
-    """The outputs are in Segue's store."""
+    """The outputs are in Segue's artifact store."""
 
     TYPE: ClassVar[str] = "segue.attempt.succeeded.v1"
 
@@ -99,9 +101,9 @@ class AttemptSucceeded(AttemptEvent):
     missing: str | None = Field(
         default=None,
         max_length=2000,
-        description="Which of the run's outputs could not be had, and why, where only some could.",
+        description="Which of the run's outputs could not be fetched, and why, if some could.",
     )
-    late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
+    late: bool = Field(default=False, description=_LATE)
 
 
 class AttemptFailed(AttemptEvent):
@@ -111,20 +113,20 @@ class AttemptFailed(AttemptEvent):
 
     kind: FailureKind
     error_code: str | None = Field(default=None, max_length=200, description="The provider's own code.")
-    message: str = Field(max_length=2000, description="The provider's own words.")
+    message: str = Field(max_length=2000, description="The provider's own text.")
     http_status: int | None = Field(default=None, ge=100, le=599)
     retry_at: Timestamp | None = Field(
-        default=None, description="When the provider may be asked again, where it was not asked at all."
+        default=None, description="When the next attempt may be made, if the provider was unavailable."
     )
     accepted: bool = Field(description="Whether the provider had accepted the run, so that it may have been billed.")
     cost_usd: float | None = Field(default=None, ge=0)
-    late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
+    late: bool = Field(default=False, description=_LATE)
 
     @property
     def known_cost_usd(self) -> float | None:
-        """What it cost; None if nobody knows. What no provider can have accepted cost nothing."""
-        perhaps_billed = self.accepted or self.kind is FailureKind.AMBIGUOUS_SUBMISSION
-        return 0.0 if self.cost_usd is None and not perhaps_billed else self.cost_usd
+        """The cost in USD; None if it is not known. A run that was certainly not accepted cost nothing."""
+        may_be_billed = self.accepted or self.kind is FailureKind.AMBIGUOUS_SUBMISSION
+        return 0.0 if self.cost_usd is None and not may_be_billed else self.cost_usd
 
 
 class AttemptCancelled(AttemptEvent):
@@ -134,4 +136,4 @@ class AttemptCancelled(AttemptEvent):
 
     may_have_cost: bool = Field(description="False: never sent, or stopped before it started.")
     message: str | None = Field(default=None, max_length=2000)
-    late: bool = Field(default=False, description="It had ended before, on less evidence; its job is not changed.")
+    late: bool = Field(default=False, description=_LATE)

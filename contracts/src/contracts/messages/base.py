@@ -1,4 +1,4 @@
-"""What every command and event has in common."""
+"""The base of every command and event, and the types of their fields."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class _FirstError(FailFast):
 
 T = TypeVar("T")
 Items = Annotated[tuple[T, ...], _FirstError()]
-"""Several of something. The first that is wrong is enough: a megabyte of wrong ones would take a minute to be told."""
+"""A tuple whose validation stops at the first invalid item: reporting a megabyte of invalid ones takes a minute."""
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-def _is_of_this_age(moment: datetime) -> datetime:
+def _in_range(moment: datetime) -> datetime:
     if not _FIRST <= moment < _LAST:
         raise ValueError("is not between the years 1970 and 3000")
     return moment
 
 
-Timestamp = Annotated[AwareDatetime, AfterValidator(_is_of_this_age)]
-"""A time that every database can hold, whatever is added to it or taken from it."""
+Timestamp = Annotated[AwareDatetime, AfterValidator(_in_range)]
+"""A time that databases can store, also after a duration is added or subtracted."""
 
 
 def require_own_attempt(message: OfAttempt) -> None:
-    """Raises ValueError if the message's attempt is not one of its job's."""
+    """Raises ValueError if the message's attempt does not belong to its job."""
     if job_of(message.attempt_id) != message.job_id:
         raise ValueError("attempt_id is not one of job_id's")
 
@@ -48,19 +48,19 @@ class OfAttempt(Protocol):
 
     @property
     def job_id(self) -> JobId:
-        """The job it belongs to."""
+        """The job's id."""
         ...
 
     @property
     def attempt_id(self) -> AttemptId:
-        """The attempt."""
+        """The attempt's id."""
         ...
 
 
 class Message(BaseModel):
-    """One Kafka message's body; the key on every topic is its job's id.
+    """The body of a Kafka message; the message's key is the job's id.
 
-    Unknown fields are ignored, so that a newer producer can add some (changes within a major are additive).
+    Unknown fields are ignored, so that a newer producer can add fields within a major version.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="null")
@@ -71,15 +71,15 @@ class Message(BaseModel):
 
     @property
     def subject(self) -> str:
-        """What the message is about: the attempt or the job."""
+        """The id of the attempt or job that the message is about."""
         return self.job_id
 
     @property
     def event_id(self) -> UUID:
-        """The same for every repeat of the same message."""
+        """The id of the message; a repeat of the message has the same one."""
         return event_id_for(self.subject, self.TYPE, self.revision)
 
     @property
     def revision(self) -> int:
-        """Which of the subject's messages of this type it is; 0 where there is only one."""
+        """Distinguishes messages of one type about the same subject; 0 if there can be only one."""
         return 0

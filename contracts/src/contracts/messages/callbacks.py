@@ -1,4 +1,4 @@
-"""What providers called back: the messages of segue.callbacks."""
+"""The callbacks of providers: the messages of segue.callbacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contracts.messages.base import AttemptIdField, Message, require_own_attempt
 
 
 class CallbackReceived(Message):
-    """A provider's webhook, verified by the gateway and otherwise as it came."""
+    """A provider's callback, verified by the gateway, with its body as received."""
 
     TYPE: ClassVar[str] = "segue.callback.received.v1"
 
@@ -23,16 +23,16 @@ class CallbackReceived(Message):
     body: str = Field(max_length=1_000_000, description="The raw body.")
 
     @model_validator(mode="after")
-    def _is_of_its_job(self) -> Self:
+    def _attempt_matches_job(self) -> Self:
         require_own_attempt(self)
         return self
 
     @property
     def subject(self) -> AttemptId:
-        """What the message is about."""
+        """The attempt's id."""
         return self.attempt_id
 
     @property
     def event_id(self) -> UUID:
-        """The same for every repeat of the same message."""
+        """The id of the message; a repeat of the delivery has the same one."""
         return uuid5(EVENT_NAMESPACE, f"{self.attempt_id}|{self.TYPE}|{self.delivery_id}")

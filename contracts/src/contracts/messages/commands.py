@@ -1,4 +1,4 @@
-"""What the orchestrator asks of an adapter: the messages of segue.commands.<provider>."""
+"""The orchestrator's commands to an adapter: the messages of segue.commands.<provider>."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ class _Command(Message):
     provider: Provider
 
     @model_validator(mode="after")
-    def _is_of_its_job(self) -> Self:
+    def _attempt_matches_job(self) -> Self:
         require_own_attempt(self)
         return self
 
     @property
     def subject(self) -> AttemptId:
-        """What the message is about."""
+        """The attempt's id."""
         return self.attempt_id
 
 
 class RunAttempt(_Command):
-    """Submit one run to the provider, at most once, and see it through."""
+    """Submit one run to the provider, at most once, and follow it to its end."""
 
     TYPE: ClassVar[str] = "segue.attempt.run.v1"
 
     track_id: TrackIdField
-    n: int = Field(ge=1, le=9999, description="Which attempt of the job this is.")
-    model: str = Field(max_length=200, description="The catalogue's name for what is asked.")
-    endpoint: str = Field(max_length=200, description="The provider's name for it.")
-    arguments: dict[str, JsonValue] = Field(description="The provider's input, as it goes on the wire.")
+    n: int = Field(ge=1, le=9999, description="The number of the attempt within the job.")
+    model: str = Field(max_length=200, description="The catalogue's name of the model.")
+    endpoint: str = Field(max_length=200, description="The provider's name of the endpoint.")
+    arguments: dict[str, JsonValue] = Field(description="The provider's input, as it is sent.")
     modality: Modality
     start_within_s: float = Field(gt=1, le=86_400, description="The provider has to start the run within this time.")
     run_within_s: float = Field(gt=0, le=86_400, description="The longest run that the route declares.")
     price_usd: float | None = Field(default=None, ge=0, description="What a successful run is expected to cost.")
     deadline_at: Timestamp = Field(description="The job's deadline: nothing is submitted after it.")
     ambiguity_policy: AmbiguityPolicy = Field(
-        default="hold", description="Whether it waits for evidence up to the deadline when its submit is lost."
+        default="hold", description="hold: if the answer to the submit is lost, wait for evidence up to the deadline."
     )
     lost_output_policy: LostOutputPolicy = Field(
         default="retry_elsewhere",
-        description="fail: its output is asked for up to the deadline, since no other provider is paid.",
+        description="fail: fetching its output is retried up to the deadline, since no other provider is paid.",
     )
 
 
 class CancelAttempt(_Command):
-    """Stop the attempt if it still can be stopped."""
+    """Stop the attempt if it can still be stopped."""
 
     TYPE: ClassVar[str] = "segue.attempt.cancel.v1"
 
@@ -60,7 +60,7 @@ class CancelAttempt(_Command):
 
 
 class ResolveAttempt(_Command):
-    """Take an operator's word for what became of a submit whose answer was lost; `occurred_at`: when it was given."""
+    """Apply an operator's decision on a submit whose answer was lost; `occurred_at`: when it was made."""
 
     TYPE: ClassVar[str] = "segue.attempt.resolve.v1"
 
@@ -72,7 +72,7 @@ class ResolveAttempt(_Command):
 
     @property
     def revision(self) -> int:
-        """Another verdict is another message."""
+        """Derived from the decision: another decision is another message."""
         return crc32((self.provider_ref or "").encode())
 
 
@@ -83,5 +83,5 @@ class CollectAttempt(_Command):
 
     @property
     def revision(self) -> int:
-        """Each request is a command of its own."""
+        """Derived from the time: each request is a command of its own."""
         return crc32(self.occurred_at.isoformat().encode())

@@ -1,4 +1,4 @@
-"""What became of jobs: the messages of segue.jobs, which other people's consumers read too."""
+"""The events of jobs: the messages of segue.jobs, which are also meant for consumers outside of Segue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contracts.modalities.fields import Text
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 CancelEffect = Literal["never_sent", "cancelled_free", "may_have_cost"]
-"""What a cancel came in time for: before anything was sent, before the run cost anything, or while it may have."""
+"""The effect of a cancel: before anything was sent, before the run cost anything, or when it may have cost."""
 
 
 class _Part(BaseModel):
@@ -24,16 +24,16 @@ class _Part(BaseModel):
 
 
 class PlannedRoute(_Part):
-    """A provider the job may go to, in order."""
+    """A provider that the job may go to."""
 
     provider: Provider
     model: str
     endpoint: str
-    substitute: bool = Field(default=False, description="Another model than the one asked for, near to it.")
+    substitute: bool = Field(default=False, description="It runs another model, similar to the requested one.")
 
 
 class SkippedRoute(_Part):
-    """A provider the job will not go to, and why."""
+    """A provider that the job does not go to, and why."""
 
     provider: Provider
     model: str
@@ -42,7 +42,7 @@ class SkippedRoute(_Part):
 
 
 class AttemptOutcome(_Part):
-    """How one attempt ended, as the job remembers it."""
+    """The outcome of one attempt, as recorded in its job."""
 
     attempt_id: AttemptIdField
     n: int = Field(ge=1, le=9999)
@@ -56,12 +56,12 @@ class AttemptOutcome(_Part):
 
 
 def ended_last(attempts: Sequence[AttemptOutcome]) -> int | None:
-    """Of a job's attempts the last one that has ended, from 1; None where there is none, or nobody heard of its end."""
+    """The number of a job's last attempt, from 1; None if there is none or if its end is not known."""
     return attempts[-1].n if attempts and attempts[-1].outcome != "live" else None
 
 
 class JobEvent(Message):
-    """Something that happened to one job; `version` counts the job's events from 1."""
+    """An event of a job; `version` counts the job's events from 1."""
 
     track_id: TrackIdField
     tenant: Text = Field(max_length=200)
@@ -70,18 +70,18 @@ class JobEvent(Message):
 
     @property
     def revision(self) -> int:
-        """The subject's version."""
+        """The job's version."""
         return self.version
 
 
 class JobAccepted(JobEvent):
-    """The orchestrator took the job and knows where it may go."""
+    """The orchestrator accepted the job and planned its routes."""
 
     TYPE: ClassVar[str] = "segue.job.accepted.v1"
 
     plan: Items[PlannedRoute]
     skipped: Items[SkippedRoute] = ()
-    because: str | None = Field(default=None, max_length=1000, description="Why the plan has this order, in words.")
+    because: str | None = Field(default=None, max_length=1000, description="Why the plan has this order.")
     deadline_at: Timestamp
 
 
@@ -107,9 +107,9 @@ class JobRerouted(JobEvent):
     error_code: str | None = Field(default=None, max_length=200, description="The provider's own code.")
     message: str = Field(max_length=2000)
     http_status: int | None = Field(default=None, ge=100, le=599)
-    skipped: Items[SkippedRoute] = Field(default=(), description="What was passed over on the way, and why.")
-    cost_usd: float | None = Field(default=None, ge=0, description="What the attempt that failed has cost.")
-    price_usd: float | None = Field(default=None, ge=0, description="What the next run is expected to cost.")
+    skipped: Items[SkippedRoute] = Field(default=(), description="Providers that were skipped meanwhile, and why.")
+    cost_usd: float | None = Field(default=None, ge=0, description="The cost of the failed attempt.")
+    price_usd: float | None = Field(default=None, ge=0, description="The expected cost of the next run.")
 
 
 class JobSucceeded(JobEvent):
@@ -125,7 +125,7 @@ class JobSucceeded(JobEvent):
 
 
 class JobFailed(JobEvent):
-    """The job is over without a result; every attempt's reason is with it."""
+    """The job ended without a result; `attempts` has the reason of each attempt."""
 
     TYPE: ClassVar[str] = "segue.job.failed.v1"
 
@@ -136,7 +136,7 @@ class JobFailed(JobEvent):
 
 
 class JobCancelled(JobEvent):
-    """The job was stopped because its client asked for it."""
+    """The job was cancelled by its client."""
 
     TYPE: ClassVar[str] = "segue.job.cancelled.v1"
 
@@ -145,7 +145,7 @@ class JobCancelled(JobEvent):
 
     @property
     def cost_usd(self) -> float | None:
-        """What all its attempts cost together; None unless that is known of each."""
+        """The cost of all attempts in USD; None if one of them is not known."""
         costs = [attempt.cost_usd for attempt in self.attempts]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None

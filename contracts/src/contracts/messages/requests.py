@@ -1,4 +1,4 @@
-"""What clients asked for: the messages of segue.requests."""
+"""The requests of clients and operators: the messages of segue.requests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contracts.messages.routing import MaxCost, RouteBy, Weights
 from contracts.modalities.fields import Text
 
 LONGEST_DEADLINE_S: Final = 86_400
-"""The most time that a client may give a job."""
+"""The longest time to its deadline that a client may give a job."""
 
 
 class JobRequested(Message):
-    """A client asked for a job; published before the client hears 202."""
+    """A client requested a job; published before the client receives 202."""
 
     TYPE: ClassVar[str] = "segue.job.requested.v1"
 
@@ -26,34 +26,36 @@ class JobRequested(Message):
     tenant: Text = Field(max_length=200)
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the canonical request body.")
     input: GenerationInput
-    model: str | None = Field(default=None, max_length=200, description="A catalogue name; unset: the default order.")
+    model: str | None = Field(default=None, max_length=200, description="A catalogue name; unset: the default models.")
     providers: Items[Provider] | None = Field(
-        default=None, min_length=1, description="In the order to try; unset: all."
+        default=None, min_length=1, description="The providers to try, in order; unset: all."
     )
-    route_by: RouteBy | None = Field(default=None, description="What their order goes by; unset: as the policy says.")
-    weights: Weights | None = Field(default=None, description="For route_by: weights. Unset: as the policy says.")
+    route_by: RouteBy | None = Field(
+        default=None, description="What determines the order of the providers; unset: the policy decides."
+    )
+    weights: Weights | None = Field(default=None, description="For route_by: weights. Unset: the policy decides.")
     max_cost_usd: MaxCost | None = Field(
-        default=None, description="The most that all attempts may cost together; unset: as the policy says."
+        default=None, description="The maximum cost of all attempts together; unset: the policy decides."
     )
     same_model_only: bool | None = Field(
-        default=None, description="Never a route on which another model stands in; unset: as the policy says."
+        default=None, description="Exclude routes that run another, similar model; unset: the policy decides."
     )
     accept_by: Timestamp = Field(
-        description="Later than this in the log, by Kafka's clock, the job is recorded but never run."
+        description="A request that reaches the log later, by Kafka's clock, is recorded and never run."
     )
-    deadline_at: Timestamp = Field(description="When the job ends, well or not, by the database's clock.")
+    deadline_at: Timestamp = Field(description="When the job ends at the latest, by the database's clock.")
     ambiguity_policy: AmbiguityPolicy = Field(
-        default="hold", description="What to do when nobody can tell whether a submit was accepted."
+        default="hold", description="What to do if it is not known whether a submit was accepted."
     )
     lost_output_policy: LostOutputPolicy = Field(
-        default="retry_elsewhere", description="Whether another provider is paid when a paid run's output is lost."
+        default="retry_elsewhere", description="Whether another provider is paid if the output of a paid run is lost."
     )
-    metadata: dict[Text, Text] = Field(default_factory=dict, description="The client's own, given back as it is.")
+    metadata: dict[Text, Text] = Field(default_factory=dict, description="The client's own data, returned unchanged.")
     origin: Literal["rest", "kafka"] = "rest"
 
 
 class CancelRequested(Message):
-    """A client wants a job stopped, as far as its provider allows."""
+    """A client requested that a job is stopped, as far as its provider allows."""
 
     TYPE: ClassVar[str] = "segue.job.cancel_requested.v1"
 
@@ -61,26 +63,26 @@ class CancelRequested(Message):
     reason: Text | None = Field(default=None, max_length=500)
 
 
-class _OfOperator(Message):
-    """What an operator asks for about one attempt."""
+class _OperatorRequest(Message):
+    """A request of an operator about one attempt."""
 
     tenant: Text = Field(max_length=200)
     attempt_id: AttemptIdField
     provider: Provider
 
     @model_validator(mode="after")
-    def _is_of_its_job(self) -> Self:
+    def _attempt_matches_job(self) -> Self:
         require_own_attempt(self)
         return self
 
     @property
     def subject(self) -> AttemptId:
-        """What the message is about."""
+        """The attempt's id."""
         return self.attempt_id
 
 
-class ResolutionRequested(_OfOperator):
-    """An operator looked at the provider, and says what became of a submit whose answer was lost."""
+class ResolutionRequested(_OperatorRequest):
+    """An operator decided, after a look at the provider, whether a submit whose answer was lost was accepted."""
 
     TYPE: ClassVar[str] = "segue.attempt.resolution_requested.v1"
 
@@ -92,16 +94,16 @@ class ResolutionRequested(_OfOperator):
 
     @property
     def revision(self) -> int:
-        """Another verdict is another message."""
+        """Derived from the decision: another decision is another message."""
         return crc32((self.provider_ref or "").encode())
 
 
-class CollectionRequested(_OfOperator):
-    """An operator wants the output of a paid run fetched again, after what had prevented it is mended."""
+class CollectionRequested(_OperatorRequest):
+    """An operator requested that the output of a paid run is fetched again, after the obstacle was removed."""
 
     TYPE: ClassVar[str] = "segue.attempt.collection_requested.v1"
 
     @property
     def revision(self) -> int:
-        """Each request is a message of its own."""
+        """Derived from the time: each request is a message of its own."""
         return crc32(self.occurred_at.isoformat().encode())

@@ -1,4 +1,4 @@
-"""What an event says to people: the text in a job's log. Pure."""
+"""The texts of messages in a job's log. Pure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from contracts.messages.jobs import (
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 
 
-def in_words(message: Message) -> str:
-    """One line about what happened; a provider's own words are kept as they are."""
+def describe(message: Message) -> str:
+    """The text of a message in a job's log; texts of a provider are kept unchanged."""
     match message:
         case JobRequested():
             return f"asked for {message.model or message.input.modality}"
@@ -49,9 +49,9 @@ def _verdict(provider_ref: str | None) -> str:
 def _of_attempt(message: Message) -> str | None:
     match message:
         case AttemptFailed():
-            words = message.message or FAILURES[message.kind].meaning
+            text = message.message or FAILURES[message.kind].meaning
             cost = _cost(message)
-            return _then(f"known only now: {words}", cost, _GONE_ON) if message.late else _then(words, cost)
+            return _then(f"known only now: {text}", cost, _GONE_ON) if message.late else _then(text, cost)
         case AttemptAmbiguous():
             until = f"{message.resolve_by:%H:%M:%S} UTC"
             return f"{message.message}; it may have been accepted: it is looked for, and not sent again ({until})"
@@ -77,7 +77,7 @@ def _of_job(message: Message) -> str | None:
         case JobAccepted():
             because = f"; {message.because}" if message.because else ""
             skipped = _skipped(message.skipped, message.plan)
-            return f"may go to {', '.join(route.provider for route in message.plan) or 'nobody'}{because}{skipped}"
+            return f"may go to {', '.join(route.provider for route in message.plan) or 'no provider'}{because}{skipped}"
         case JobStarted():
             return f"{message.provider} has taken it"
         case JobRerouted():
@@ -93,18 +93,18 @@ def _of_job(message: Message) -> str | None:
 
 
 def _cost(failed: AttemptFailed) -> str:
-    """What a failed attempt means for the money. A known cost is the catalogue's price, whatever the kind."""
+    """What is known about the cost of a failed attempt. A known cost is the catalogue's price."""
     usd = failed.known_cost_usd
     if failed.kind is FailureKind.UNAVAILABLE:
-        return ""  # It was not asked at all.
+        return ""  # Nothing was sent.
     if usd is None:
         unclear = failed.kind is FailureKind.AMBIGUOUS_SUBMISSION
-        return "nobody knows yet whether it cost anything" if unclear else "it may have cost something"
+        return "it is not known yet whether it cost anything" if unclear else "it may have cost something"
     return f"it cost {in_dollars(usd)} by the catalogue's price" if usd else "it cost nothing"
 
 
 def _paid_again(message: JobRerouted) -> str:
-    """Both costs, where a run is paid for because the output of a paid run is lost."""
+    """The cost of the lost output and of the run that replaces it; empty if no output was lost."""
     if message.kind not in LOST_OUTPUT:
         return ""
     paid = "an unknown amount" if message.cost_usd is None else in_dollars(message.cost_usd)
@@ -122,7 +122,7 @@ def _price(made: JobSucceeded) -> str:
 
 
 def _bill(failed: JobFailed) -> str:
-    # The total leaves out an attempt that was never heard of again, and is None where nothing was ever sent.
+    # The total omits an attempt whose end is not known, and is None if nothing was sent.
     costs = [attempt.cost_usd for attempt in failed.attempts]
     known = failed.cost_usd or sum(cost for cost in costs if cost is not None)
     if None in costs:
@@ -130,16 +130,16 @@ def _bill(failed: JobFailed) -> str:
     return f"in all {in_dollars(known)}" if known else "nothing was paid"
 
 
-def _then(words: str, *more: str) -> str:
-    """The words as they are, and then what else there is to say: a sentence of its own where they end as one."""
+def _then(text: str, *more: str) -> str:
+    """The text, followed by further parts: as a sentence of their own if the text ends with a full stop."""
     rest = "; ".join(part for part in more if part)
-    if rest and words.endswith((".", "!", "?")):
-        return f"{words} {rest[0].upper()}{rest[1:]}."
-    return f"{words}; {rest}" if rest else words
+    if rest and text.endswith((".", "!", "?")):
+        return f"{text} {rest[0].upper()}{rest[1:]}."
+    return f"{text}; {rest}" if rest else text
 
 
 def in_dollars(usd: float) -> str:
-    """An amount of money as people write it; fractions of a cent are kept."""
+    """The amount with a dollar sign and two decimals, or up to six if it has fractions of a cent."""
     return f"${usd:.2f}" if round(usd, 2) == round(usd, 6) else f"${usd:.6f}".rstrip("0")
 
 

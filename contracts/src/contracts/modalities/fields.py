@@ -1,4 +1,4 @@
-"""What the fields of a modality's input are made of."""
+"""The types of the fields of a modality's input."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-# Postgres text cannot hold NUL, so it is refused at the door rather than found out by a database.
+# PostgreSQL cannot store NUL in text: the gateway rejects it, so that no write fails later.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 UNSIGNED_ZERO = AfterValidator(lambda value: value + 0.0)
-"""Makes -0.0 0.0: they are equal, and must not be told apart by how they are written. Comes after a number's limits."""
+"""Replaces -0.0 by 0.0: they are equal, so their text must be the same. Comes after the limits of a number."""
 
 
 class Input(BaseModel):
-    """What every modality's input is: frozen, and open to fields of newer versions."""
+    """The base of every modality's input: immutable; unknown fields are ignored."""
 
-    # In the log a newer gateway may say more; at the door the gateway refuses what it does not know.
+    # A newer gateway may publish more fields. In requests, the gateway rejects unknown fields.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     modality: str

@@ -1,4 +1,4 @@
-"""Images: one or several pictures described in words."""
+"""Images: one or several, from a text description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contracts.modalities.spec import Measure, ModalitySpec, Quantity
 
 
 class ImageInput(Input):
-    """A picture in words."""
+    """Images, described by a text."""
 
     modality: Literal["image"] = "image"
     prompt: Text = Field(min_length=1, max_length=4000, description="What it should show.")
@@ -26,8 +26,8 @@ IMAGE: Final = ModalitySpec(
     must_matter=("prompt", "num_images", "aspect_ratio"),
     optional=("seed",),
     limits={
-        "prompt_chars": Measure(field="prompt", said="prompt", unit="characters"),
-        "num_images": Measure(field="num_images", said="num_images", unit="images"),
+        "prompt_chars": Measure(field="prompt", label="prompt", unit="characters"),
+        "num_images": Measure(field="num_images", label="num_images", unit="images"),
     },
     priced_per={"run": None, "image": Quantity(field="num_images")},
     asks={"image": {}},

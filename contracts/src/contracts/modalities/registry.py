@@ -1,4 +1,4 @@
-"""Every modality, by its name."""
+"""Every modality by name; the built-in ones come first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 from contracts.modalities.image import IMAGE
 from contracts.modalities.music import MUSIC
 from contracts.modalities.spec import ModalitySpec
-from contracts.plugins import brought
+from contracts.plugins import load_plugins
 
 MODALITIES: Final[Mapping[str, ModalitySpec]] = MappingProxyType(
-    {spec.name: spec for spec in (MUSIC, IMAGE, *brought("segue.modalities", ModalitySpec))}
+    {spec.name: spec for spec in (MUSIC, IMAGE, *load_plugins("segue.modalities", ModalitySpec))}
 )

@@ -1,4 +1,4 @@
-"""What Segue has to know of a modality, as data."""
+"""The properties of a modality, as data."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Literal
 from contracts.modalities.fields import Input
 
 PriceUnit = Literal["run", "image", "minute", "1000_s"]
-"""What a price is for. `minute`: of the audio asked for, each one begun; `1000_s`: of the audio, in proportion."""
+"""The unit of a price. `minute`: each started minute of the requested audio; `1000_s`: 1000 s of it, in proportion."""
 
 MediaFamily = Literal["audio", "video", "image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """A size of the input that a route may limit: a number, or the length of a text."""
+    """A quantity of the input that a route may limit: a number, or the length of a text."""
 
     field: str
-    said: str
-    """What it is called where a route cannot take it."""
+    label: str
+    """Its name in the message about an exceeded limit."""
     unit: str
 
     def of(self, given: Input) -> float | None:
-        """The size; None where the field is left out."""
+        """The quantity, in `unit`; None if the input does not have the field."""
         value = getattr(given, self.field)
         return len(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """A field that a route may require or forbid, with what is said where the input does not fit."""
+    """A field that a route may require or forbid, with the message for an input that does not comply."""
 
     field: str
     required: str
     forbidden: str
 
     def why_not(self, given: Input, need: Literal["required", "forbidden"]) -> str | None:
-        """Why a route with this need cannot take the input; None if it can."""
+        """Why a route with this need cannot serve the input; None if it can."""
         if bool(getattr(given, self.field)) is (need == "required"):
             return None
         return self.required if need == "required" else self.forbidden
@@ -47,48 +47,48 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """How many units of a price an input takes."""
+    """The number of price units that an input takes."""
 
     field: str
     size: float = 1
-    """How much of the field is one unit."""
+    """The amount of the field that is one unit."""
     begun: bool = False
-    """A unit that is begun counts as a whole one."""
+    """A started unit counts as a whole one."""
 
     def of(self, given: Input) -> float:
-        """How many."""
+        """The number of units."""
         units: float = getattr(given, self.field) / self.size
         return math.ceil(units) if self.begun else units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModalitySpec:
-    """One modality. A new one is a module beside this one, and an entry in `MODALITIES`."""
+    """One modality. A new one takes a module next to this one, and an entry in `MODALITIES`."""
 
     name: str
     input: type[Input]
     must_matter: tuple[str, ...]
-    """Fields that a route may not pass over in silence: it sends them, or its limits leave no doubt about them."""
+    """Fields that a route must not ignore: it sends them, or its limits allow a single value."""
     optional: tuple[str, ...]
-    """Fields that a route may do without; a client is told which of them make no difference."""
+    """Fields that a route may ignore; the answer to the client lists the ignored ones."""
     limits: Mapping[str, Measure | Feature]
-    """What a route may limit, by the name of the limit in the catalogue."""
+    """The limits that a route may have, by their names in the catalogue."""
     priced_per: Mapping[PriceUnit, Quantity | None]
-    """What a price may be for; None: a run is one unit, whatever it makes."""
+    """The units that a price may have. None: each run is one unit."""
     asks: Mapping[str, Mapping[str, bool]]
-    """What a request asks for, by which of its fields are set or true; the first that fits counts. The catalogue has an
-    order of models for each, for requests that name none."""
+    """The kinds of request, each with fields that are set or true (True) or not (False); the first match counts. The
+    catalogue has default models for each kind, for requests that name no model."""
     family: MediaFamily
-    """Of which media the outputs are."""
+    """The media family of the outputs."""
     stands_in: MediaFamily | None = None
-    """Media that may hold the output too, as a film holds sound."""
+    """Another family whose files may contain the output, as video files contain audio."""
     numbered: bool = False
     """Whether a request may ask for several outputs."""
     takes_raw: bool = False
-    """Whether an output may be samples without a header."""
+    """Whether an output may be raw samples, without a header."""
 
     def ask_of(self, given: Input) -> str:
-        """What the request asks for."""
+        """The kind of the request, a key of `asks`."""
         fitting = (
             ask
             for ask, fields in self.asks.items()
@@ -97,5 +97,5 @@ class ModalitySpec:
         return next(fitting)
 
     def named(self, n: int) -> str:
-        """The name, without its extension, of an artifact's file; `n` counts from 1."""
+        """The file name of the n-th artifact without its extension; `n` counts from 1."""
         return f"{self.family}-{n}" if n > 1 or self.numbered else self.family

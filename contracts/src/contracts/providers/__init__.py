@@ -1,3 +1,3 @@
-"""The providers: who makes what is asked for. One module for each, with what Segue has to know of it as data. Apart
-from its adapter, no service of Segue tells one from another by its name. Another distribution may bring one more, by an
-entry point of the group `segue.providers` that leads to its spec."""
+"""The providers: one module for each, with its properties as data. Apart from its adapter, no service of Segue depends
+on the name of a provider. Another distribution can add one by an entry point of the group `segue.providers` that
+refers to its spec."""

@@ -19,7 +19,7 @@ FAL: Final = ProviderSpec(
             description="Where the keys are that fal signs webhooks with.",
         ),
     ),
-    # Its gateway_request_id is another one for each of fal's own tries.
+    # gateway_request_id differs for each of fal's own retries.
     run_id_key="request_id",
     parameter_prefix="fal_",
     api_urls=("queue.fal.run", "queue.falrun.com"),

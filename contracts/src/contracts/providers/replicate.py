@@ -26,7 +26,7 @@ REPLICATE: Final = ProviderSpec(
             default="https://api.replicate.com",
             description="The base of Replicate's API, without /v1.",
         ),
-        secret_path="/v1/webhooks/default/secret",  # noqa: S106 - where it is
+        secret_path="/v1/webhooks/default/secret",  # noqa: S106 - a path
     ),
     # https://replicate.com/docs/topics/webhooks
     run_id_key="id",

@@ -1,4 +1,4 @@
-"""What Segue has to know of a provider, as data."""
+"""The properties of a provider, as data."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ class Setting:
     name: str
     description: str
     default: str | None = None
-    """None: it is unset unless the user sets it."""
+    """None: it has no default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ed25519Jwks:
     """Webhooks signed with Ed25519; the public keys are in a JWKS (RFC 7517, RFC 8037).
 
-    What is signed are the request's id, the user's id, the time, and the body's SHA-256 in hexadecimal, one a line.
+    The signed text consists of the request id, the user id, the timestamp and the hexadecimal SHA-256 of the body, one
+    per line.
     """
 
     header_prefix: str
-    """How the names of the four headers begin, in lower case: request-id, user-id, timestamp and signature follow."""
+    """The prefix of the four headers, in lower case; request-id, user-id, timestamp and signature follow it."""
     jwks_url: Setting
 
 
@@ -34,10 +35,10 @@ class StandardWebhooks:
 
     secret: Setting
     api_token: Setting
-    """The key of the provider's API; it fetches the secret where that is not set."""
+    """The provider's API token, with which the secret is fetched if it is not set."""
     api_url: Setting
     secret_path: str
-    """Where the API has the secret, as `key` of a JSON object; it follows upon `api_url`."""
+    """The path after `api_url` that returns a JSON object with the secret as `key`."""
 
 
 SignatureScheme = Ed25519Jwks | StandardWebhooks
@@ -45,25 +46,25 @@ SignatureScheme = Ed25519Jwks | StandardWebhooks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSpec:
-    """One provider. A new one is a module beside this one, an entry in `PROVIDERS`, and its adapter."""
+    """One provider. A new one takes a module next to this one, an entry in `PROVIDERS`, and an adapter."""
 
     name: str
-    """Lower-case letters; it stands in topics, schemas, messages and the API."""
+    """Lower-case letters; it is part of topics, schemas, messages and the API."""
     title: str
-    """Its name in sentences."""
+    """Its display name."""
     listing: str
-    """Where an operator finds its runs: a sentence without its full stop."""
+    """Where an operator finds its runs: a sentence without the full stop."""
     signature: SignatureScheme
     run_id_key: str
-    """The key of the run's id in a callback's body."""
+    """The key of the run id in a callback's body."""
     address_key: str | None = None
-    """The key under which a callback's body repeats the address that it was sent to; None: it does not."""
+    """The key of the callback URL in a callback's body; None: the body does not contain it."""
     parameter_prefix: str = ""
-    """What precedes `webhook` in the name of the parameter that carries the address of callbacks."""
+    """The prefix before `webhook` in the name of the parameter for the callback URL."""
     api_urls: tuple[str, ...] = ()
-    """Host, and path where needed, of the URLs under which its API has runs: they are never outputs."""
+    """Host, and path where needed, of the URLs of runs in its API; such URLs are never outputs."""
     never_sent: Mapping[str, str] = field(default_factory=dict)
-    """Arguments that no route may send, with what each does."""
+    """Arguments that no route may send, each with its effect."""
 
     @property
     def service(self) -> str:
@@ -77,5 +78,5 @@ class ProviderSpec:
 
     @property
     def command_topic(self) -> str:
-        """The topic of what its adapter has to do."""
+        """The topic of the commands to its adapter."""
         return f"segue.commands.{self.name}"

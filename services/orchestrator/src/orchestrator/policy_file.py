@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from contracts.catalogue import Catalogue
-from contracts.catalogue.reporting import Located, in_words, report
+from contracts.catalogue.reporting import Located, located_errors, report
 from contracts.catalogue.yaml_lines import Problem, parse
 from orchestrator.routing.policy import NOTHING, Policies, Policy
 
@@ -57,7 +57,8 @@ def load_policies(path: Path, catalogue: Catalogue) -> Policies:
         located.extend(file.problems())
     except ValidationError as error:
         located.extend(
-            (where, f"{'.'.join(map(str, where[:-1])) or 'the file'}: {what}") for where, what in in_words((), error)
+            (where, f"{'.'.join(map(str, where[:-1])) or 'the file'}: {what}")
+            for where, what in located_errors((), error)
         )
     problems = [*parsed.problems, *(Problem(parsed.line_of(where), what) for where, what in located)]
     if problems:

@@ -13,7 +13,7 @@ from contracts.ids import AttemptId, number_of
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded, ended_last
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
-from contracts.messages.wording import in_words
+from contracts.messages.wording import describe
 from gateway.queries.model import Job, LogLine
 from gateway.queries.rows import job_of
 from read_model.attempts_from_job_events import implied
@@ -57,7 +57,7 @@ def _line(message: Message, event_id: str) -> LogLine:
         event_id=event_id,
         time=message.occurred_at,
         event=event_name(message.TYPE),
-        message=in_words(message),
+        message=describe(message),
         version=message.version if isinstance(message, JobEvent) else None,
         **_place(message),
     )

@@ -14,7 +14,7 @@ from contracts.messages.attempts import AttemptEvent, AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
-from contracts.messages.wording import in_words
+from contracts.messages.wording import describe
 from read_model.tables import Row
 
 EVENT_COLUMNS: Final = {
@@ -86,7 +86,7 @@ def event_row(delivered: Delivered) -> Row:
         "kafka_offset": record.offset,
         "job_id": message.job_id,
         "track_id": getattr(message, "track_id", None),
-        "message": in_words(message),
+        "message": describe(message),
         "trace_id": trace_id_of(delivered.traceparent),
         "data": (record.value or b"").decode(),
     } | _place(message)
