@@ -1,1 +1,1 @@
-"""Persists every event and keeps the current state for querying."""
+"""Stores every event, and maintains the current state for queries."""

@@ -8,7 +8,7 @@ from log_sink.settings import SinkSettings
 
 
 def main() -> None:
-    """Run until told to stop, and exit the process."""
+    """Run the service until it is stopped, and exit the process."""
     run_service(SERVICE, SinkSettings, app)
 
 

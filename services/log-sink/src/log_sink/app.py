@@ -1,4 +1,4 @@
-"""Wires the log sink: database, consumer, health pages."""
+"""Wires the log sink: database, consumer, retention, health endpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONSUMED: Final = tuple(topic for topic in TOPICS if SERVICE in topic.groups)
 
 @asynccontextmanager
 async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
-    """The running sink."""
+    """Run the log sink for as long as the block lasts. Raises CannotStart if a server or a store cannot be used."""
     url = settings.database_url.get_secret_value()
     await migrate(url, SCHEMA, log_sink)
     async with (

@@ -1,4 +1,4 @@
-"""The sink's handler: a batch is stored, and each record's own trace shows that it was."""
+"""The message handler: stores each batch, and adds a span to the trace of each record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from log_sink.store import Store
 
 
 class PersistBatch:
-    """Stores each batch it is given; where spans are wanted, links the batch with every record's trace."""
+    """Stores batches. If spans are exported, the span of a batch and the traces of its records link to each other."""
 
     def __init__(self, store: Store, telemetry: Telemetry) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class PersistBatch:
             await self._store.store(batch)
             return
         began = time_ns()
-        # The batch belongs to no one job's trace, so it has one of its own.
+        # A batch has records of many traces, so it has a trace of its own.
         with self._telemetry.tracer.start_as_current_span(
             "process batch",
             context=Context(),
@@ -36,9 +36,9 @@ class PersistBatch:
             links=[link for delivered in batch if (link := _link(delivered.traceparent)) is not None],
         ) as span:
             await self._store.store(batch)
-        self._show(batch, began, Link(span.get_span_context()))
+        self._add_spans(batch, began, Link(span.get_span_context()))
 
-    def _show(self, batch: Sequence[Delivered], began: int, link: Link) -> None:
+    def _add_spans(self, batch: Sequence[Delivered], began: int, link: Link) -> None:
         for delivered in batch:
             context = context_of(delivered.traceparent)
             if context is None:

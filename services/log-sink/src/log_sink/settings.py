@@ -1,4 +1,4 @@
-"""What the log sink reads from its environment."""
+"""The settings of the log sink."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chassis.settings.service import ServiceSettings
 
 
 class SinkSettings(ServiceSettings):
-    """The log sink's own settings: for how long the files are kept that jobs made."""
+    """The settings of the log sink, in addition to those of every service: the retention of artifacts."""
 
     artifact_store_url: str | None = Field(
         default=None,
@@ -35,5 +35,5 @@ class SinkSettings(ServiceSettings):
 
     @property
     def keep_artifacts(self) -> timedelta | None:
-        """How long files are kept; None: for ever."""
+        """The retention period of artifacts; None: for ever."""
         return None if self.artifact_retention_days is None else timedelta(days=self.artifact_retention_days)

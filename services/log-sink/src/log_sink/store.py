@@ -1,4 +1,4 @@
-"""The sink's transactions: a batch of events and what they lead to, what Postgres refuses, how far it has read."""
+"""The log sink's transactions: events with the current state, the quarantine, and the offsets that were read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 REFUSED: Final = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.IntegrityConstraintViolationError)
-"""Postgres will not take this row, today or tomorrow."""
+"""Errors by which PostgreSQL refuses a row permanently."""
 MAX_ERROR_CHARS: Final = 500
 
 _TYPES: Final = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(EVENT_COLUMNS.values(), 1))
@@ -35,11 +35,11 @@ _INSERT: Final = f"""
 INSERT INTO events ({_NAMES})
 SELECT {_NAMES.replace("data", "data::jsonb")} FROM unnest({_TYPES}) WITH ORDINALITY AS event ({_NAMES}, place)
 ORDER BY place
-"""  # noqa: S608 - made of names in this package only
+"""  # noqa: S608 - consists of names in this package only
 _KNOWN: Final = "SELECT event_id FROM events WHERE event_id = ANY($1::text[])"
-_MEET: Final = """
+_ADD_PARTITIONS: Final = """
 INSERT INTO offsets (topic, kafka_partition)
-SELECT * FROM unnest($1::text[], $2::integer[]) AS met (topic, kafka_partition) ORDER BY topic, kafka_partition
+SELECT * FROM unnest($1::text[], $2::integer[]) AS added (topic, kafka_partition) ORDER BY topic, kafka_partition
 ON CONFLICT DO NOTHING
 """
 _LOCK: Final = """
@@ -47,7 +47,8 @@ SELECT topic, kafka_partition, next_offset FROM offsets
 WHERE (topic, kafka_partition) IN (SELECT * FROM unnest($1::text[], $2::integer[]))
 ORDER BY topic, kafka_partition FOR UPDATE
 """
-# A topic made anew starts at 0. Any other step back is a repeat, perhaps by a consumer that has lost the partition.
+# A topic that was created anew starts at 0. Any other lower offset is a repeat, such as by a consumer that has lost the
+# partition.
 _ADVANCE: Final = """
 UPDATE offsets t SET updated_at = now(),
     next_offset = CASE WHEN span.first = 0 THEN span.past ELSE greatest(t.next_offset, span.past) END
@@ -63,17 +64,17 @@ Partition = tuple[str, int]
 
 
 class Store:
-    """The sink's database."""
+    """The log sink's database."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._log = get_logger("log_sink.store")
 
     async def store(self, batch: Sequence[Delivered]) -> None:
-        """Store what is new in a batch, and merge it into the current state, in one transaction.
+        """Store the new events of a batch, and merge them into the current state, in one transaction.
 
-        What no jsonb can hold goes to the quarantine, all of the batch at once. Raises one of REFUSED, with nothing
-        stored, if Postgres will not take a row for another reason.
+        Messages that jsonb cannot store go to the quarantine, all of a batch together. Raises one of REFUSED, with
+        nothing stored, if PostgreSQL refuses a row for another reason.
         """
         try:
             await self._store(batch)
@@ -90,7 +91,7 @@ class Store:
             return
         first = {delivered.event_id: delivered for delivered in reversed(batch)}
         async with transaction(self._pool, TRANSACTION_LIMIT_S) as connection:
-            # A key lies in one partition, so whoever holds its lock alone decides whether an event is known.
+            # All events with one key are in one partition, so its lock makes the check for known events exclusive.
             await _lock(connection, {(d.record.topic, d.record.partition) for d in batch})
             known = {row["event_id"] for row in await connection.fetch(_KNOWN, list(first))}
             fresh = [d for d in batch if first[d.event_id] is d and d.event_id not in known]
@@ -104,34 +105,34 @@ class Store:
             REPEATED.labels(repeated.record.topic).inc()
 
     async def quarantine(self, poison: Delivered, error: Exception) -> bool:
-        """Keep a message that Postgres refuses, whole; returns False for any other trouble with it."""
+        """Store a message that PostgreSQL refuses in the quarantine, unchanged; returns False for any other error."""
         if not isinstance(error, REFUSED):
             return False
         await self._quarantine([poison], error)
         return True
 
     async def _quarantine(self, refused: Sequence[Delivered], error: Exception) -> None:
-        why = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS].replace("\0", "\ufffd")
-        why = why.encode("utf-8", "replace").decode()
-        rows = [(*_place(delivered.record), *_whole(delivered.record), why) for delivered in refused]
+        reason = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS].replace("\0", "\ufffd")
+        reason = reason.encode("utf-8", "replace").decode()
+        rows = [(*_position(delivered.record), *_content(delivered.record), reason) for delivered in refused]
         async with transaction(self._pool, LOOP_LIMIT_S) as connection:
             await connection.executemany(_QUARANTINE, rows)
         for delivered in refused:
             QUARANTINED.labels(delivered.record.topic).inc()
-        topic, partition, offset = _place(refused[0].record)
+        topic, partition, offset = _position(refused[0].record)
         self._log.warning(
             LogSinkEvent.MESSAGES_QUARANTINED,
             count=len(refused),
             topic=topic,
             first_partition=partition,
             first_offset=offset,
-            error=why,
+            error=reason,
         )
 
     async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]], log_starts: LogStarts) -> None:
-        """Remember how far each partition was read; what its log has lost before the first of `records` is a gap.
+        """Store how far each partition was read, and report records that were deleted before they were read.
 
-        An offset that is skipped and still in the log is no record: each transaction of a producer ends in a marker.
+        A skipped offset that is still in the log is not a record: each transaction of a producer ends with a marker.
         """
         spans = _spans(records)
         async with transaction(self._pool, LOOP_LIMIT_S) as connection:
@@ -139,33 +140,34 @@ class Store:
             topics, partitions = zip(*spans, strict=True)
             firsts, pasts = zip(*spans.values(), strict=True)
             await connection.execute(_ADVANCE, topics, partitions, firsts, pasts)
-            # Before it is remembered: where this fails, all of it is tried again.
+            # Within the transaction: if it fails, the offsets are not stored, and the check is repeated.
             gaps = await _gaps(spans, expected, log_starts)
-        for place, (wanted, start) in gaps.items():
-            MISSED.labels(place[0]).inc(start - wanted)
+        for partition, (first_missing, start) in gaps.items():
+            MISSED.labels(partition[0]).inc(start - first_missing)
             self._log.warning(
                 LogSinkEvent.RECORDS_MISSED,
-                topic=place[0],
-                partition=place[1],
-                first_missing=wanted,
-                next_read=spans[place][0],
+                topic=partition[0],
+                partition=partition[1],
+                first_missing=first_missing,
+                next_read=spans[partition][0],
             )
 
 
-def _place(record: ConsumerRecord[bytes, bytes]) -> tuple[str, int, int]:
+def _position(record: ConsumerRecord[bytes, bytes]) -> tuple[str, int, int]:
     return record.topic, record.partition, record.offset
 
 
-def _whole(record: ConsumerRecord[bytes, bytes]) -> tuple[bytes | None, bytes | None, list[list[str | None]]]:
+def _content(record: ConsumerRecord[bytes, bytes]) -> tuple[bytes | None, bytes | None, list[list[str | None]]]:
     headers: list[list[str | None]] = []
     for name, raw in record.headers:
         headers.append([name, None if raw is None else base64.b64encode(raw).decode()])
     return record.key, record.value, headers
 
 
-async def _lock(connection: Connection, places: set[Partition]) -> dict[Partition, int | None]:
-    topics, partitions = zip(*places, strict=True)
-    await connection.execute(_MEET, topics, partitions)
+async def _lock(connection: Connection, keys: set[Partition]) -> dict[Partition, int | None]:
+    """Lock the rows of partitions; returns the next offset expected of each, None if none has been read."""
+    topics, partitions = zip(*keys, strict=True)
+    await connection.execute(_ADD_PARTITIONS, topics, partitions)
     rows = await connection.fetch(_LOCK, topics, partitions)
     return {(row["topic"], row["kafka_partition"]): row["next_offset"] for row in rows}
 
@@ -180,30 +182,29 @@ async def _merge(connection: Connection, batch: Iterable[Delivered]) -> None:
         for table, row in reports(delivered.message, trace_id_of(delivered.traceparent)):
             rows[table.name].append(row)
     for table in STATE:
-        if found := rows[table.name]:
-            await connection.execute(upsert(table), *arguments(table, found))
+        if reported := rows[table.name]:
+            await connection.execute(upsert(table), *arguments(table, reported))
 
 
 async def _gaps(
     spans: Mapping[Partition, tuple[int, int]], expected: Mapping[Partition, int | None], log_starts: LogStarts
 ) -> dict[Partition, tuple[int, int]]:
-    """Of which partitions records were gone before they were read, from which offset on and up to which."""
+    """The partitions with records that were deleted before they were read: the first such offset, and the end."""
     skipped = {
-        TopicPartition(*place): (wanted, first)
-        for place, (first, _past) in spans.items()
-        if (wanted := expected[place]) is not None and first > wanted
+        TopicPartition(*partition): (next_offset, first)
+        for partition, (first, _past) in spans.items()
+        if (next_offset := expected[partition]) is not None and first > next_offset
     }
     starts = await log_starts(skipped) if skipped else {}
-    lost = {place: (wanted, min(first, starts.get(place, 0))) for place, (wanted, first) in skipped.items()}
-    return {
-        (place.topic, place.partition): (wanted, start) for place, (wanted, start) in lost.items() if start > wanted
-    }
+    lost = {each: (begin, min(first, starts.get(each, 0))) for each, (begin, first) in skipped.items()}
+    return {(each.topic, each.partition): (begin, end) for each, (begin, end) in lost.items() if end > begin}
 
 
 def _spans(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[Partition, tuple[int, int]]:
+    """The lowest offset of each partition, and the one after the highest."""
     spans: dict[Partition, tuple[int, int]] = {}
     for record in records:
-        place = (record.topic, record.partition)
-        first, past = spans.get(place, (record.offset, record.offset + 1))
-        spans[place] = (min(first, record.offset), max(past, record.offset + 1))
+        partition = (record.topic, record.partition)
+        first, past = spans.get(partition, (record.offset, record.offset + 1))
+        spans[partition] = (min(first, record.offset), max(past, record.offset + 1))
     return spans

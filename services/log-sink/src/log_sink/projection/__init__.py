@@ -1,1 +1,1 @@
-"""How events become rows: those of the log of all events, and the SQL that merges what the read model reports."""
+"""The rows of the event log, and the SQL that merges the read model's reports into the tables of current state."""

@@ -1,4 +1,4 @@
-"""From a message to its row in the append-only log. Pure."""
+"""The row of a message in the append-only event log. Pure."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ EVENT_COLUMNS: Final = {
     "trace_id": "text",
     "data": "text",
 }
-"""The columns of `events` that a message fills, with the types they are handed over as."""
+"""The columns of `events` that a message fills, with the types of the statement's parameters."""
 
-
-_DIGITS_BEFORE_THE_POINT: Final = 131_072
-_DIGITS_BEHIND_THE_POINT: Final = 16_383
+_MAX_DIGITS_BEFORE_POINT: Final = 131_072
+_MAX_DIGITS_AFTER_POINT: Final = 16_383
 
 
 class _TooBig(Exception):
@@ -48,10 +47,11 @@ class _TooBig(Exception):
 
 
 def fits_jsonb(body: bytes) -> bool:
-    """Whether PostgreSQL's jsonb can hold a body that could be decoded, fields unknown to this version included.
+    """Whether PostgreSQL's jsonb can store a valid body, including the fields that this release ignores.
 
-    It holds no NUL, and numbers of so many digits: https://www.postgresql.org/docs/current/datatype-json.html and
-    https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-NUMERIC-TABLE
+    jsonb does not allow NUL, and limits the digits of numbers:
+    https://www.postgresql.org/docs/current/datatype-json.html and
+    https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-NUMERIC-TABLE.
     """
     if holds_nul(body):
         return False
@@ -65,17 +65,17 @@ def fits_jsonb(body: bytes) -> bool:
 def _checked(number: str) -> None:
     try:
         value = Decimal(number)
-    except InvalidOperation:  # An exponent that even Decimal does not know.
+    except InvalidOperation:  # The exponent is beyond the range of Decimal.
         raise _TooBig from None
     exponent = value.as_tuple().exponent
-    if value.adjusted() >= _DIGITS_BEFORE_THE_POINT or not isinstance(exponent, int):
+    if value.adjusted() >= _MAX_DIGITS_BEFORE_POINT or not isinstance(exponent, int):
         raise _TooBig
-    if -exponent > _DIGITS_BEHIND_THE_POINT:
+    if -exponent > _MAX_DIGITS_AFTER_POINT:
         raise _TooBig
 
 
 def event_row(delivered: Delivered) -> Row:
-    """The message as a row of the append-only log; `data` is its body as it came, unknown fields included."""
+    """The row of a message in the event log; `data` is the body as received, including unknown fields."""
     message, record = delivered.message, delivered.record
     return {
         "event_id": delivered.event_id,
@@ -89,19 +89,19 @@ def event_row(delivered: Delivered) -> Row:
         "message": describe(message),
         "trace_id": trace_id_of(delivered.traceparent),
         "data": (record.value or b"").decode(),
-    } | _place(message)
+    } | _attempt_and_error(message)
 
 
-def _place(message: Message) -> dict[str, Any]:
+def _attempt_and_error(message: Message) -> dict[str, Any]:
     match message:
         case AttemptFailed():
-            found = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
-            return found | _attempt(message.attempt_id, message.provider)
+            error = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
+            return error | _attempt(message.attempt_id, message.provider)
         case AttemptEvent() | JobStarted() | JobSucceeded() | ResolutionRequested() | CollectionRequested():
             return _attempt(message.attempt_id, message.provider)
         case JobRerouted():
-            found = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
-            return found | _attempt(message.to_attempt_id, message.to_provider)
+            error = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
+            return error | _attempt(message.to_attempt_id, message.to_provider)
         case JobFailed():
             return {"error_kind": message.kind}
     return {}

@@ -1,4 +1,4 @@
-"""The rules of the read model's tables as SQL: one statement merges any number of reports into a table. Pure."""
+"""The rules of the read model's tables as SQL: one statement merges a batch of reports into a table. Pure."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from read_model.tables import Column, Row, Table
 
 
 def arguments(table: Table, rows: Sequence[Row]) -> list[list[Any]]:
-    """The arguments of `upsert` for these reports: one array for each column."""
+    """The arguments of the statement from `upsert` for these reports: one array for each column."""
     keys = [[row[key] for row in rows] for key in table.keys]
     return keys + [[_argument(column, row.get(column.name)) for row in rows] for column in table.columns]
 
 
 @cache
 def upsert(table: Table) -> str:
-    """The statement that merges any number of reports, several of one key too, into a table."""
+    """The statement that merges a batch of reports into a table; several of them may have the same key."""
     names = [*table.keys, *table.names]
-    # asyncpg would take an array of JSON lists for one of two dimensions.
+    # asyncpg would encode an array of JSON lists as a two-dimensional array.
     types = ["text" if column.type == "jsonb" else column.type for column in table.columns]
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(["text"] * len(table.keys) + types, 1))
     keys = ", ".join(table.keys)
-    # Rows are locked in the order of their keys, so that two writers never wait for each other in a circle.
+    # Rows are locked in the order of their keys, so that concurrent writers cannot deadlock.
     return f"""
         INSERT INTO {table.name} AS t ({", ".join(names)})
         SELECT {", ".join([*table.keys, *map(_of_batch, table.columns)])}
         FROM unnest({arrays}) WITH ORDINALITY AS report ({", ".join(names)}, place)
         GROUP BY {keys} ORDER BY {keys}
         ON CONFLICT ({keys}) DO UPDATE SET {", ".join(f"{c.name} = {_merged(c)}" for c in table.columns)}
-    """  # noqa: S608 - made of the read model's names only
+    """  # noqa: S608 - consists of the read model's names only
 
 
 def _argument(column: Column, value: Any) -> Any:
@@ -39,7 +39,7 @@ def _argument(column: Column, value: Any) -> Any:
 
 
 def _of_batch(column: Column) -> str:
-    """The one value of a batch's reports."""
+    """The expression for the merged value of the reports in a batch."""
     cast = "::jsonb" if column.type == "jsonb" else ""
     match column.rule:
         case "once":
@@ -53,7 +53,7 @@ def _of_batch(column: Column) -> str:
 
 
 def _merged(column: Column) -> str:
-    """The stored value and the batch's, as one."""
+    """The expression for the stored value merged with that of the batch."""
     new, old = f"excluded.{column.name}", f"t.{column.name}"
     match column.rule:
         case "once":

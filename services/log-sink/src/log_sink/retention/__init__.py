@@ -1,1 +1,1 @@
-"""What is deleted once it is old enough: rows, months of the log, and the files of artifacts."""
+"""Deletes data by age: rows, monthly partitions of the event log, and the files of artifacts."""

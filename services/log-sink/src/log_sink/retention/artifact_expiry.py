@@ -1,8 +1,8 @@
-"""Expiring artifacts: files that are old enough are deleted from the store, and their rows say since when.
+"""Expires artifacts: old files are deleted from the store, and their rows record the time.
 
-The row is marked first, so nobody is sent to a file that may be gone; then the file is deleted; then the row says so. A
-process that dies in between leaves marked rows, and whoever comes next deletes their files again, which is harmless
-where there are none any more.
+First the row is marked as expired, so that no client is referred to a file that may be gone; then the file is deleted;
+then the row is marked as removed. If the process dies in between, the next run deletes the files of all marked rows
+again, which has no effect on files that are already gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DELETE_LIMIT_S: Final = 30.0
 _log = get_logger("log_sink.retention.artifact_expiry")
 
 DUE: Final = "removed_at IS NULL AND (expired_at IS NOT NULL OR made_at < now() - $1::interval)"
-"""Which rows' files are to be deleted, where $1 is how long they are kept; null: only what was begun."""
+"""Selects the rows whose files have to be deleted. $1 is the retention period; null selects the marked rows only."""
 _EXPIRE: Final = f"""
 UPDATE artifacts SET expired_at = coalesce(expired_at, now()),
     kept_days = coalesce(kept_days, extract(epoch FROM $1::interval) / 86400)
@@ -37,8 +37,8 @@ WHERE (attempt_id, name) IN (
     ORDER BY made_at, attempt_id, name LIMIT $4 FOR UPDATE
 )
 RETURNING made_at, attempt_id, name, job_id, size_bytes
-"""  # noqa: S608 - made of the names in this module only
-# Both lock their rows in the same order, for two may be at it: the service, and somebody with `segue artifacts gc`.
+"""  # noqa: S608 - consists of names in this module only
+# Both statements lock rows in the same order: the service and `segue artifacts gc` may run at the same time.
 _REMOVED: Final = """
 WITH gone AS (
     SELECT attempt_id, name FROM artifacts
@@ -52,7 +52,7 @@ WHERE (artifacts.attempt_id, artifacts.name) = (gone.attempt_id, gone.name)
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What came of deleting some files."""
+    """The result of deleting files: how many were deleted, their bytes, and how many could not be deleted."""
 
     files: int = 0
     size_bytes: int = 0
@@ -63,7 +63,7 @@ class Deleted:
 
 
 def artifact_expiry_task(store: ArtifactStore, keep: timedelta) -> RetentionTask:
-    """Deletes the files that are older than `keep`."""
+    """The retention task that deletes the files that are older than `keep`."""
 
     async def batches(connection: Connection) -> AsyncGenerator[int, None]:
         async for batch in expire(connection, store, keep):
@@ -73,9 +73,10 @@ def artifact_expiry_task(store: ArtifactStore, keep: timedelta) -> RetentionTask
 
 
 async def expire(connection: Connection, store: ArtifactStore, keep: timedelta | None) -> AsyncGenerator[Deleted, None]:
-    """Delete the files that are older than `keep`, batch after batch; None finishes only what was begun.
+    """Delete the files that are older than `keep`, in batches; None deletes only files of rows that are marked already.
 
-    A file that cannot be deleted is passed over; a store that deletes none at all is left for later.
+    Yields the result of each batch. A file that cannot be deleted is skipped; if a whole batch fails, the rest is left
+    for the next run.
     """
     last: tuple[str | None, str | None] = (None, None)
     while rows := await connection.fetch(_EXPIRE, keep, *last, BATCH):
@@ -94,17 +95,17 @@ async def expire(connection: Connection, store: ArtifactStore, keep: timedelta |
 
 
 async def delete_all(store: ArtifactStore, keys: Sequence[str]) -> list[bool]:
-    """Delete files, and tell of each whether it is gone; one that was not there is."""
-    gate = asyncio.Semaphore(DELETES_AT_ONCE)
+    """Delete files; returns for each whether it no longer exists."""
+    semaphore = asyncio.Semaphore(DELETES_AT_ONCE)
 
     async def delete(key: str) -> bool:
         try:
-            async with gate, asyncio.timeout(DELETE_LIMIT_S):
+            async with semaphore, asyncio.timeout(DELETE_LIMIT_S):
                 await store.delete(key)
         except FileNotFoundError:
             return True
         except STORE_ERRORS as error:
-            # Its text may quote the store's credentials.
+            # The error's text is not logged: it may contain the store's credentials.
             _log.warning(LogSinkEvent.ARTIFACT_NOT_DELETED, key=key, error=type(error).__name__)
             return False
         return True

@@ -1,4 +1,4 @@
-"""Collecting garbage in the artifact store by hand: what there is, what would go, and its going."""
+"""Garbage collection in the artifact store, started by an operator: a survey of the files, and their deletion."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ FROM artifacts
 
 
 class CannotCollect(Exception):
-    """Nothing was deleted; the message says why, in one line."""
+    """The store or the database cannot be used; the message is the reason, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many files, and their bytes."""
+    """A number of files and their total size in bytes."""
 
     files: int = 0
     size_bytes: int = 0
 
     def plus(self, file: ListedFile) -> Tally:
-        """With one more."""
+        """The tally with one more file."""
         return Tally(self.files + 1, self.size_bytes + file.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What there is in the store, and what would go."""
+    """The files in the store, and those that would be deleted."""
 
     due: Tally
-    """Files that are old enough, by their rows."""
+    """Files to be deleted for their age, by the rows."""
     orphans: tuple[ListedFile, ...]
     standing: Mapping[Standing, Tally]
-    """All files of jobs."""
+    """All files of jobs, by standing."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """A file as the read model knows it."""
+    """A file that has a row in the read model."""
 
     job_id: str
     attempt_id: str
@@ -77,14 +77,14 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All files that the read model knows."""
+    """The number of kept files, with their size, and of expired files, by the read model."""
 
     kept: Tally
     expired: int
 
 
 class Collection:
-    """The artifact store and the rows about it, for the holder of the retention lock."""
+    """The artifact store and its rows in the database; the retention lock is held while it is used."""
 
     def __init__(self, connection: Connection, store: ArtifactStore, keep: timedelta | None, orphan_age: timedelta):
         self._connection = connection
@@ -93,7 +93,7 @@ class Collection:
         self._orphan_age = orphan_age
 
     async def survey(self) -> Survey:
-        """Look at everything, change nothing. Raises CannotCollect where the store is clearly not the rows' own."""
+        """List all files, without changes. Raises CannotCollect if rows exist and none of their files does."""
         tallies: dict[Standing, Tally] = {}
         orphans: list[ListedFile] = []
         async for files in standings(self._connection, self._store, self._orphan_age):
@@ -102,29 +102,29 @@ class Collection:
             orphans += [file for file, standing in files if standing == "orphan"]
         rows = await self._connection.fetchval(_ROWS)
         if rows and "kept" not in tallies:
-            raise CannotCollect(
-                f"none of the {rows} files that the database knows is in this store: is it the right one?"
-            )
+            raise CannotCollect(f"none of the {rows} files in the database is in this store: is it the right one?")
         due = await self._connection.fetchrow(_DUE, self._keep)
         return Survey(Tally(*due) if due else Tally(), tuple(orphans), tallies)
 
     async def delete(self, found: Survey) -> tuple[Deleted, Deleted]:
-        """Delete what is old enough, and the orphans that were found and still are; returns what came of each."""
-        expired, swept = Deleted(), Deleted()
+        """Delete the files that are due, and the orphans of the survey that still are; returns the result of each."""
+        expired, orphans = Deleted(), Deleted()
         async for batch in expire(self._connection, self._store, self._keep):
             expired += batch
         async for files in orphans_again(self._connection, self._store, self._orphan_age, found.orphans):
             gone = await delete_all(self._store, [file.key for file in files])
             size = sum(file.size_bytes for file, is_gone in zip(files, gone, strict=True) if is_gone)
-            swept += Deleted(sum(gone), size, len(gone) - sum(gone))
-        return expired, swept
+            orphans += Deleted(sum(gone), size, len(gone) - sum(gone))
+        return expired, orphans
 
 
 @asynccontextmanager
 async def collection(
     database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta = AGE_OF_ORPHANS
 ) -> AsyncIterator[Collection]:
-    """Hold the retention lock for the length of the block. Raises CannotCollect, whatever is in the way."""
+    """Hold the retention lock for as long as the block lasts. Raises CannotCollect if the lock is held by another
+    process, or if the database or the store cannot be used.
+    """
     try:
         store = ArtifactStore.open(store_url)
         async with open_pool(database_url, SCHEMA, max_size=2) as pool, advisory_lock(pool, lock_of(SCHEMA)) as ours:
@@ -143,7 +143,7 @@ async def collection(
 
 
 async def stored_artifacts(database_url: str, limit: int) -> tuple[Sequence[StoredArtifact], Totals]:
-    """The newest files that the read model knows, and how many there are in all. Raises CannotCollect."""
+    """The newest files in the read model, up to `limit`, and the totals of all. Raises CannotCollect."""
     try:
         async with open_pool(database_url, SCHEMA, max_size=1) as pool, bounded(pool, None) as connection:
             rows = await connection.fetch(_NEWEST, limit)

@@ -1,8 +1,8 @@
-"""Orphans: files in the artifact store that no row knows, left by a collecting that was killed or given up.
+"""Orphans: files in the artifact store without a row, left by a collection that was killed or given up.
 
-A file is taken for one only where all is certain: its job is in the read model and over, so is its attempt, no row has
-the file, and nobody has written it for a while. A job that the read model does not know may be another Segue's, or the
-read model may have been made anew: its files are counted, and left alone.
+A file is an orphan only if its job is in the read model and has ended, its attempt has ended, it has no row, and it was
+not written recently. If the job is not in the read model, it may belong to another installation, or the read model may
+have been created anew: its files are counted, and not deleted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ JOBS: Final = "jobs"
 _KEY: Final = re.compile(rf"^{JOBS}/({UUID_PATTERN})/(\1\.[1-9][0-9]{{0,3}})/([^/]+)$")
 
 Standing = Literal["kept", "orphan", "young", "foreign"]
-"""A row has it; nothing does; it may yet get one; its job is unknown."""
+"""kept: it has a row. orphan: it has none and gets none. young: it may still get a row. foreign: its job is unknown."""
 
 _STANDINGS: Final = """
 SELECT CASE
@@ -42,9 +42,9 @@ Standings = list[tuple[ListedFile, Standing]]
 async def standings(
     connection: Connection, store: ArtifactStore, older_than: timedelta, folder: str = JOBS
 ) -> AsyncGenerator[Standings, None]:
-    """All files of jobs below `folder` with how each stands; files that are no job's are passed over.
+    """All files of jobs below `folder`, each with its standing; files with other keys are skipped.
 
-    What is younger than `older_than` is never an orphan.
+    A file younger than `older_than` is never an orphan.
     """
     async for listed in store.listed(folder):
         files = [(file, match) for file in listed if (match := _KEY.match(file.key))]
@@ -58,11 +58,11 @@ async def standings(
 async def orphans_again(
     connection: Connection, store: ArtifactStore, older_than: timedelta, found: Sequence[ListedFile]
 ) -> AsyncGenerator[list[ListedFile], None]:
-    """Of orphans that were found a while ago those that still are, folder by folder."""
+    """The files in the folders of `found` that are orphans now, folder by folder."""
     for folder in sorted({file.key.rpartition("/")[0] for file in found}):
         async for files in standings(connection, store, older_than, folder):
             yield [file for file, standing in files if standing == "orphan"]
 
 
-def _standing(file: ListedFile, told: Standing, since: datetime) -> Standing:
-    return "young" if told == "orphan" and file.written_at > since else told
+def _standing(file: ListedFile, by_rows: Standing, since: datetime) -> Standing:
+    return "young" if by_rows == "orphan" and file.written_at > since else by_rows

@@ -1,4 +1,4 @@
-"""The monthly partitions of the log: made ahead of need, and late ones taken out of the default partition."""
+"""The monthly partitions of the event log: created in advance, with their rows moved out of the default partition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chassis.runtime.runtime import Runtime
 
 AHEAD: Final = 3
-"""Months that exist beyond the current one."""
+"""The number of months after the current one for which partitions are created."""
 EVERY_S: Final = 3600.0
 
 
@@ -27,7 +27,7 @@ def month_after(month: datetime) -> datetime:
 
 
 def months_wanted(now: datetime) -> list[datetime]:
-    """The beginnings of the months that need a partition: the last, this, and the next ones."""
+    """The first instants of the months that need a partition: the previous, the current and the next AHEAD months."""
     this = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     last = this.replace(year=this.year - (this.month == 1), month=(this.month - 2) % 12 + 1)
     months = [last]
@@ -37,36 +37,39 @@ def months_wanted(now: datetime) -> list[datetime]:
 
 
 async def ensure_partitions(pool: Pool, now: datetime | None = None) -> list[str]:
-    """Make the partitions that are missing now, by the database's clock; returns their names. Replicas take turns."""
+    """Create the missing partitions; returns their names. `now` is the database's time if it is None.
+
+    An advisory lock keeps replicas from creating the same partition at the same time.
+    """
     made: list[str] = []
     if now is None:
         async with bounded(pool, None) as connection:
             now = await connection.fetchval("SELECT now()")
     for month in months_wanted(now):
-        async with transaction(pool, None) as connection:  # It may have many late rows to move.
+        async with transaction(pool, None) as connection:  # No time limit: there may be many rows to move.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('log_sink.partitions'))")
             name = f"events_{month:%Y_%m}"
             if await connection.fetchval("SELECT to_regclass($1)", name) is None:
-                await _make(connection, name, month)
+                await _create(connection, name, month)
                 made.append(name)
     return made
 
 
-async def _make(connection: Connection, name: str, month: datetime) -> None:
+async def _create(connection: Connection, name: str, month: datetime) -> None:
     end = month_after(month)
     await connection.execute(f"CREATE TABLE {name} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
-    # Postgres refuses to attach a month of which the default partition holds rows already.
+    # PostgreSQL refuses to attach a partition while the default partition has rows of its range.
     await connection.execute("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
-    late = "DELETE FROM events_default WHERE occurred_at >= $1 AND occurred_at < $2 RETURNING *"
-    moved = f"WITH late AS ({late}) INSERT INTO {name} SELECT * FROM late"  # noqa: S608 - the name is our own
-    await connection.execute(moved, month, end)
-    span = f"FROM ('{month.isoformat()}') TO ('{end.isoformat()}')"
-    await connection.execute(f"ALTER TABLE events ATTACH PARTITION {name} FOR VALUES {span}")
+    rows = "DELETE FROM events_default WHERE occurred_at >= $1 AND occurred_at < $2 RETURNING *"
+    move = f"WITH moved AS ({rows}) INSERT INTO {name} SELECT * FROM moved"  # noqa: S608 - the name is built from a date
+    await connection.execute(move, month, end)
+    bounds = f"FROM ('{month.isoformat()}') TO ('{end.isoformat()}')"
+    await connection.execute(f"ALTER TABLE events ATTACH PARTITION {name} FOR VALUES {bounds}")
 
 
 @asynccontextmanager
 async def partitions_kept(pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
-    """Make the partitions that are missing, then, for as long as the block lasts, the next ones ahead of need."""
+    """Create the missing partitions, and the next ones in advance for as long as the block lasts."""
     await ensure_partitions(pool)
     async with background(runtime, "the partition maintenance", _keep(pool, runtime)):
         yield
@@ -78,7 +81,7 @@ async def _keep(pool: Pool, runtime: Runtime) -> None:
         try:
             made = await ensure_partitions(pool)
         except TRANSIENT as error:
-            # Until a partition is made, the default partition holds its rows.
+            # Until the partition exists, its rows go to the default partition.
             log.warning(LogSinkEvent.PARTITIONS_POSTPONED, error=repr(error))
             continue
         if made:

@@ -1,7 +1,7 @@
-"""Purging the log: events that are old enough go month by month; what is true now stays.
+"""Retention of the event log: old events are deleted by month; the tables of current state are kept.
 
-Jobs, tracks, attempts and artifacts are kept: files are found by them, repeated idempotency keys meet them, and their
-versions keep an event that is replayed after its first telling was purged from changing how something ended.
+Jobs, tracks, attempts and artifacts are kept, because they are needed to find files and to detect repeated idempotency
+keys. Their versions also prevent a replayed event, whose row in the log was deleted, from changing a final state.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from log_sink.retention.partitions import month_after, months_wanted
 
 _MONTHS: Final = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY 1"
 _MONTH: Final = re.compile(r"^events_([0-9]{4})_([0-9]{2})$")
-# Events whose month had no partition: they came late, or from a clock that was wrong.
-_ASTRAY: Final = """
+# Events whose month had no partition, since they were late or their producer's clock was wrong.
+_DEFAULT_PARTITION: Final = """
 DELETE FROM events_default WHERE (event_id, occurred_at) IN (
     SELECT event_id, occurred_at FROM events_default
     WHERE occurred_at < now() - $1::interval AND stored_at < now() - $1::interval LIMIT $2
@@ -33,7 +33,7 @@ DELETE FROM quarantine WHERE (topic, kafka_partition, kafka_offset, digest) IN (
 
 
 def log_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
-    """What the log sink deletes of its own rows."""
+    """The retention tasks for rows that are older than `keep`: partitions, the default partition, the quarantine."""
 
     async def months(connection: Connection) -> AsyncGenerator[int, None]:
         now = await connection.fetchval("SELECT now()")
@@ -43,13 +43,13 @@ def log_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
 
     return (
         RetentionTask("months_of_events", months),
-        delete_rows_task("events", _ASTRAY, keep),
+        delete_rows_task("events", _DEFAULT_PARTITION, keep),
         delete_rows_task("quarantined", _QUARANTINE, keep),
     )
 
 
 def over(partitions: list[str], now: datetime, keep: timedelta) -> list[str]:
-    """Which of the partitions hold only what is older than `keep`, and are not made anew as soon as they are gone."""
+    """The partitions with events older than `keep` only, except those that `ensure_partitions` would create again."""
     first_wanted = months_wanted(now)[0]
     found = ((name, match) for name in partitions if (match := _MONTH.match(name)))
     months = ((name, datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)) for name, match in found)
