@@ -71,7 +71,7 @@ from contracts.messages.jobs import JobEvent
 from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
 from contracts.modalities.music import MusicInput
 from orchestrator.decisions.decide import decide
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, Ruled
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, ResolveAsked
 from orchestrator.decisions.inputs import Due as JobDue
 from orchestrator.decisions.inputs import Input as JobHappening
 from orchestrator.decisions.job import Candidate, Job
@@ -178,7 +178,7 @@ class World:
             provider=attempt.provider,
             provider_ref=runs[0] if runs else None,
         )
-        self._decide(Ruled(verdict))
+        self._decide(ResolveAsked(verdict))
 
     def collect(self, which: int) -> None:
         """An operator asks for an output to be fetched again."""
@@ -292,7 +292,7 @@ class World:
         if before is not None and before.final:
             assert after is not None
             assert replace(after, attempts=before.attempts) == before, "a final job changed"
-            assert isinstance(input_, Ruled | CollectAsked) or not decision.messages, "a final job spoke"
+            assert isinstance(input_, ResolveAsked | CollectAsked) or not decision.messages, "a final job spoke"
         if after is not None:
             assert after.final or after.next_action_at is not None, "a job waits for nothing"
             assert sum(a.outcome == "live" for a in after.attempts) <= 1

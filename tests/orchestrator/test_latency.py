@@ -25,8 +25,8 @@ from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
 from orchestrator.handler import JobHandler
-from orchestrator.latency import MEMORY
-from orchestrator.routing.ordering import Pace
+from orchestrator.latency import WINDOW
+from orchestrator.routing.ordering import Latency
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 
@@ -78,10 +78,10 @@ async def run(handler: JobHandler, name: str, provider: Provider, seconds: float
     await deliver(handler, told(AttemptSucceeded, name, provider, seconds))
 
 
-async def known(pool: Pool) -> dict[Provider, Pace]:
+async def known(pool: Pool) -> dict[Provider, Latency]:
     rows = await pool.fetch("SELECT * FROM paces")
     assert all(ENDPOINTS[row["provider"]] == row["endpoint"] for row in rows)
-    return {row["provider"]: Pace(round(row["mean_s"], 6), row["runs"]) for row in rows}
+    return {row["provider"]: Latency(round(row["mean_s"], 6), row["runs"]) for row in rows}
 
 
 async def because(pool: Pool, name: str) -> str:
@@ -108,13 +108,13 @@ async def test_jobs_go_to_the_route_that_was_faster(pool: Pool, handler: JobHand
 async def test_a_first_few_runs_count_alike(pool: Pool, handler: JobHandler) -> None:
     for n, seconds in enumerate((10, 20, 60)):
         await run(handler, f"job-{n}", "fal", seconds)
-    assert await known(pool) == {"fal": Pace(30, 3)}
+    assert await known(pool) == {"fal": Latency(30, 3)}
 
 
 async def test_later_ones_push_the_earlier_out(pool: Pool, handler: JobHandler) -> None:
     await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
     await run(handler, "job", "fal", 30)
-    assert await known(pool) == {"fal": Pace(10 + 20 / MEMORY, 100_001)}
+    assert await known(pool) == {"fal": Latency(10 + 20 / WINDOW, 100_001)}
 
 
 async def test_a_batch_counts_as_its_runs_one_by_one(pool: Pool, handler: JobHandler) -> None:
@@ -123,13 +123,13 @@ async def test_a_batch_counts_as_its_runs_one_by_one(pool: Pool, handler: JobHan
     await deliver(handler, *(request(name, "fal") for name in names))
     await deliver(handler, *(told(AttemptSubmitted, name, "fal", 0) for name in names))
     await deliver(handler, *(told(AttemptSucceeded, name, "fal", 30) for name in names))
-    assert await known(pool) == {"fal": Pace(round(30 - 20 * (1 - 1 / MEMORY) ** 30, 6), 100_030)}
+    assert await known(pool) == {"fal": Latency(round(30 - 20 * (1 - 1 / WINDOW) ** 30, 6), 100_030)}
 
 
 async def test_a_run_that_begins_and_ends_in_one_batch_is_timed_too(pool: Pool, handler: JobHandler) -> None:
     await deliver(handler, request("job", "fal"))
     await deliver(handler, told(AttemptSubmitted, "job", "fal", 5), told(AttemptSucceeded, "job", "fal", 9))
-    assert await known(pool) == {"fal": Pace(4, 1)}
+    assert await known(pool) == {"fal": Latency(4, 1)}
 
 
 async def test_repeats_count_once(pool: Pool, handler: JobHandler) -> None:
@@ -141,7 +141,7 @@ async def test_repeats_count_once(pool: Pool, handler: JobHandler) -> None:
     for _ in range(2):
         for message in story:
             await deliver(handler, message, message)
-    assert await known(pool) == {"fal": Pace(8, 1)}
+    assert await known(pool) == {"fal": Latency(8, 1)}
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ async def test_what_says_nothing_of_the_pace_is_not_counted(
 
 async def test_clocks_that_disagree_make_no_run_shorter_than_nothing(pool: Pool, handler: JobHandler) -> None:
     await run(handler, "job", "fal", -3)
-    assert await known(pool) == {"fal": Pace(0, 1)}
+    assert await known(pool) == {"fal": Latency(0, 1)}

@@ -37,7 +37,7 @@ from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import describe
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
 from orchestrator.decisions.job import Candidate
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -454,7 +454,7 @@ def test_waiting_ends_after_so_many_attempts() -> None:
 LOST = FailureKind.AMBIGUOUS_SUBMISSION
 
 
-def ruled(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> Ruled:
+def ruled(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> ResolveAsked:
     verdict = ResolutionRequested(
         job_id=JOB,
         occurred_at=NOW,
@@ -463,7 +463,7 @@ def ruled(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> R
         provider=provider,
         provider_ref=provider_ref,
     )
-    return Ruled(verdict)
+    return ResolveAsked(verdict)
 
 
 def resubmitting() -> Requested:
@@ -507,7 +507,7 @@ def test_an_operators_verdict_is_passed_on_also_of_a_job_that_is_over(story: lis
 
 
 @pytest.mark.parametrize("verdict", [ruled("run-1", n=2), ruled("run-1", provider="replicate")])
-def test_a_verdict_on_what_never_was_goes_nowhere(verdict: Ruled) -> None:
+def test_a_verdict_on_what_never_was_goes_nowhere(verdict: ResolveAsked) -> None:
     assert decide(after(requested()).job, verdict, NOW).messages == ()
     assert decide(None, verdict, NOW) == Decision(None)
 

@@ -20,7 +20,7 @@ from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, Due, Requested
 from orchestrator.decisions.job import Candidate, Job
-from orchestrator.decisions.remaining_candidates import spent_usd, too_dear
+from orchestrator.decisions.remaining_candidates import over_ceiling, spent_usd
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "ceiling")
@@ -37,12 +37,12 @@ JOB = job_id_for("default", "ceiling")
         (0.10, 0.15, 0.08, "$0.10 would pass the ceiling of $0.15 after $0.08 spent"),
         (0.20, 0.15, 0.0, "$0.20 would pass the ceiling of $0.15"),
         (0.003, 0.002, 0.0, "$0.003 would pass the ceiling of $0.002"),
-        (None, 9.0, 0.0, "nobody knows its price, so it may pass the ceiling of $9.00"),
-        (None, 9.0, 1.0, "nobody knows its price, so it may pass the ceiling of $9.00 after $1.00 spent"),
+        (None, 9.0, 0.0, "its price is not known, so it may pass the ceiling of $9.00"),
+        (None, 9.0, 1.0, "its price is not known, so it may pass the ceiling of $9.00 after $1.00 spent"),
     ],
 )
 def test_the_figures_are_told(price: float | None, ceiling: float | None, spent: float, told: str | None) -> None:
-    assert too_dear(price, ceiling, spent) == told
+    assert over_ceiling(price, ceiling, spent) == told
 
 
 def begun(
@@ -191,7 +191,7 @@ NEVER_SENT = (FailureKind.UNAVAILABLE, FailureKind.UNREACHABLE)
 )
 def test_no_story_sends_past_the_ceiling(prices: list[float], ceiling: float, story: list[Fate]) -> None:
     candidates = [candidate("fal" if n % 2 else "replicate", f"test/{n}", usd) for n, usd in enumerate(prices)]
-    affordable = [each for each in candidates if too_dear(each.price_usd, ceiling) is None]
+    affordable = [each for each in candidates if over_ceiling(each.price_usd, ceiling) is None]
     decision = begun(*affordable, ceiling=ceiling, deadline_s=80_000, policy="resubmit")
     really_spent, now = 0.0, NOW
     for fate in [None, *story]:
@@ -221,7 +221,7 @@ def as_told(job: Job, fate: Fate) -> tuple[Attempted, float]:
 
 
 def test_a_ceiling_that_leaves_no_route_ends_the_job_and_names_it() -> None:
-    reason = too_dear(0.2, 0.15)
+    reason = over_ceiling(0.2, 0.15)
     assert reason is not None
     skipped = SkippedRoute(provider="fal", model="music/test", endpoint="test/model", reason=reason)
     (accepted, event) = begun(ceiling=None, skipped=(skipped,)).messages

@@ -42,21 +42,21 @@ FOUR = Policies(
 
 def test_each_field_comes_from_the_nearest_who_says_it() -> None:
     rules = FOUR.rules_for(requested(max_cost_usd=1.0), MODEL)
-    assert (rules.max_cost_usd.value, rules.max_cost_usd.who) == (1, "the request asks")
+    assert (rules.max_cost_usd.value, rules.max_cost_usd.source) == (1, "the request asks")
     assert rules.providers.value == ("replicate",)
     assert rules.same_model_only
 
 
 def test_a_tenant_goes_before_a_model_and_a_model_before_the_default() -> None:
     without_tenant = Policies(FOUR.default, FOUR.models)
-    assert FOUR.rules_for(requested(), MODEL).max_cost_usd.who == "the policy of tenant acme says"
-    assert without_tenant.rules_for(requested(), MODEL).max_cost_usd.who == f"the policy of {MODEL} says"
-    assert FOUR.rules_for(requested(tenant="new"), "music/lyria-2").max_cost_usd.who == "the default policy says"
+    assert FOUR.rules_for(requested(), MODEL).max_cost_usd.source == "the policy of tenant acme says"
+    assert without_tenant.rules_for(requested(), MODEL).max_cost_usd.source == f"the policy of {MODEL} says"
+    assert FOUR.rules_for(requested(tenant="new"), "music/lyria-2").max_cost_usd.source == "the default policy says"
 
 
 def test_nobodys_word_is_the_listed_order_without_a_ceiling() -> None:
     rules = Policies().rules_for(requested(), MODEL)
-    assert (rules.route_by.value, rules.route_by.who) == ("listed", "MUSIC_PROVIDER says")
+    assert (rules.route_by.value, rules.route_by.source) == ("listed", "MUSIC_PROVIDER says")
     assert (rules.providers.value, rules.max_cost_usd.value, rules.same_model_only) == (None, None, False)
 
 
@@ -80,7 +80,7 @@ def test_no_may_be_said_to_the_yes_of_a_policy() -> None:
 def test_the_example_that_is_shipped_can_be_used() -> None:
     policies = load_policies(repository() / "catalogue" / "routing.example.yaml", CATALOGUE)
     assert policies.default.max_cost_usd == 5
-    assert policies.tenants["default"].goes_by == "weights"
+    assert policies.tenants["default"].effective_route_by == "weights"
 
 
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from orchestrator.settings import OrchestratorSettings
 
 
 def main() -> None:
-    """Run the service until it is told to stop."""
+    """Run the service until it is stopped, and exit the process."""
     run_service("orchestrator", OrchestratorSettings, app)
 
 

@@ -1,4 +1,4 @@
-"""The orchestrator, wired: requests and attempt events in, commands and job events out."""
+"""Wires the orchestrator: it consumes requests and attempt events, and publishes commands and job events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NEEDED: Final = (*CONSUMED, JOBS, *COMMANDS.values(), DEAD_LETTERS)
 
 @asynccontextmanager
 async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator[None]:
-    """Run the orchestrator for as long as the block lasts. Raises CannotStart."""
+    """Run the orchestrator for as long as the block lasts. Raises CannotStart if a file or a server cannot be used."""
     try:
         catalogue = load_catalogue(settings.catalogue or default_catalogue_path())
         policies = load_policies(settings.routing, catalogue) if settings.routing else Policies()

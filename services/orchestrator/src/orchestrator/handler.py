@@ -1,4 +1,4 @@
-"""The handler: batches of requests and attempt events, each through `decide` into one transaction."""
+"""The message handler: `decide` for each request and attempt event of a batch, in one transaction."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from contracts.messages.requests import CancelRequested, CollectionRequested, Jo
 from orchestrator import latency, store
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Input, Requested, Ruled
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Input, Requested, ResolveAsked
 from orchestrator.log_events import OrchestratorEvent
 from orchestrator.metrics import JOBS_ENDED, REROUTED
 from orchestrator.retention import may_be_purged
-from orchestrator.routing.ordering import Paces
+from orchestrator.routing.ordering import Latencies
 from orchestrator.routing.planning import Routing
 from orchestrator.store import Stored
 
@@ -46,7 +46,7 @@ _log = get_logger("orchestrator.handler")
 
 
 class JobHandler:
-    """Applies what is asked and what happens to jobs."""
+    """Applies requests and attempt events to jobs."""
 
     def __init__(self, outbox: Outbox, routing: Routing, keep_rows: timedelta, wake_timers: Callable[[], None]) -> None:
         self._outbox = outbox
@@ -55,85 +55,85 @@ class JobHandler:
         self._wake_timers = wake_timers
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
-        """Handle a batch of segue.requests and segue.attempts in one transaction."""
+        """Process a batch of segue.requests and segue.attempts in one transaction."""
         async with self._outbox.transaction() as transaction:
             jobs = await store.load(transaction, (delivered.message.job_id for delivered in batch))
-            asked = any(isinstance(delivered.message, JobRequested) for delivered in batch)
-            paces = await latency.paces(transaction) if asked else {}
+            requested = any(isinstance(delivered.message, JobRequested) for delivered in batch)
+            latencies = await latency.load(transaction) if requested else {}
             changed: dict[JobId, Stored] = {}
-            odd: dict[OrchestratorEvent, list[JobId]] = {}
+            warnings: dict[OrchestratorEvent, list[JobId]] = {}
             for delivered in batch:
-                input_ = self._input_of(delivered, paces, transaction.now)
+                input_ = self._input_of(delivered, latencies, transaction.now)
                 if input_ is None:
                     continue
                 job_id = delivered.message.job_id
-                # An attempt's events come under the job's own context, so that attempts are siblings in its trace.
                 known = changed.get(job_id) or jobs.get(job_id)
-                if known is None and self._is_over(input_, transaction.now):
-                    odd.setdefault(OrchestratorEvent.REQUEST_EXPIRED, []).append(job_id)
+                if known is None and self._is_expired(input_, transaction.now):
+                    warnings.setdefault(OrchestratorEvent.REQUEST_EXPIRED, []).append(job_id)
                     continue
                 if _conflicts(known, input_):
-                    odd.setdefault(OrchestratorEvent.IDEMPOTENCY_CONFLICT, []).append(job_id)
+                    warnings.setdefault(OrchestratorEvent.IDEMPOTENCY_CONFLICT, []).append(job_id)
+                # Attempt events get the context of the job, so that all attempts are siblings in its trace.
                 context = known.traceparent if known else delivered.traceparent
-                now_job = apply(transaction, known, input_, context)
-                if now_job is not None:
-                    changed[job_id] = now_job
+                updated = apply(transaction, known, input_, context)
+                if updated is not None:
+                    changed[job_id] = updated
             await store.save(transaction, changed)
-            await latency.learn(transaction, (delivered.message for delivered in batch))
+            await latency.record(transaction, (delivered.message for delivered in batch))
             transaction.after_commit(self._wake_timers)
-            transaction.after_commit(partial(_warn_of, odd))
+            transaction.after_commit(partial(_log_warnings, warnings))
 
-    def _input_of(self, delivered: Delivered, paces: Paces, now: datetime) -> Input | None:
+    def _input_of(self, delivered: Delivered, latencies: Latencies, now: datetime) -> Input | None:
         match delivered.message:
             case JobRequested() as request:
-                return self._requested(request, arrived_at(delivered.record) or now, paces)
+                return self._requested(request, arrived_at(delivered.record) or now, latencies)
             case CancelRequested():
                 return CancelAsked()
-            case ResolutionRequested() as verdict:
-                return Ruled(verdict)
-            case CollectionRequested() as wanted:
-                return CollectAsked(wanted)
+            case ResolutionRequested() as resolution:
+                return ResolveAsked(resolution)
+            case CollectionRequested() as collection:
+                return CollectAsked(collection)
             case AttemptEvent() as event:
                 return Attempted(event)
             case _:
                 return None
 
-    def _is_over(self, input_: Input, now: datetime) -> bool:
+    def _is_expired(self, input_: Input, now: datetime) -> bool:
         return isinstance(input_, Requested) and may_be_purged(input_.request, now, self._keep_rows)
 
-    def _requested(self, request: JobRequested, arrived_at: datetime, paces: Paces) -> Requested:
+    def _requested(self, request: JobRequested, arrived_at: datetime, latencies: Latencies) -> Requested:
         try:
-            plan = self._routing.plan(request, paces)
+            plan = self._routing.plan(request, latencies)
         except UnknownModel as error:
             return Requested(request, (), (), str(error), arrived_at)
         return Requested(request, plan.candidates, plan.skipped, None, arrived_at, plan.because, plan.max_cost_usd)
 
 
 def apply(transaction: Transaction, known: Stored | None, input_: Input, context: str | None) -> Stored | None:
-    """Decide on one input, and emit what follows; returns the job to be saved, None where it has not changed."""
+    """Decide on one input and emit the resulting messages; returns the job to save, None if it has not changed."""
     before = known.job if known else None
     decision: Decision = decide(before, input_, transaction.now)
     for message in decision.messages:
         transaction.emit(message, context)
-        transaction.after_commit(_Telling(message, context))
+        transaction.after_commit(_Report(message, context))
     if decision.job is None or decision.job == before:
         return None
     return Stored(decision.job, context)
 
 
 def _conflicts(known: Stored | None, input_: Input) -> bool:
-    # Two replicas took the same key for different bodies in the same moment; the first in the log is the job.
+    # Two gateways accepted the same key for different bodies at the same time; the first request in the log counts.
     return known is not None and isinstance(input_, Requested) and known.job.fingerprint != input_.request.fingerprint
 
 
-def _warn_of(odd: Mapping[OrchestratorEvent, Sequence[JobId]]) -> None:
-    """One line for each kind, however many there are: whoever can write to the topic can write a million."""
-    for what, job_ids in odd.items():
-        _log.warning(what, count=len(job_ids), job_id=job_ids[0])
+def _log_warnings(warnings: Mapping[OrchestratorEvent, Sequence[JobId]]) -> None:
+    """Log one line for each kind, with the number of jobs: a batch may contain any number of such requests."""
+    for event, job_ids in warnings.items():
+        _log.warning(event, count=len(job_ids), job_id=job_ids[0])
 
 
-class _Telling:
-    """Logs and counts a message once it is certain, that is, committed."""
+class _Report:
+    """Logs and counts a message; called after the commit."""
 
     def __init__(self, message: Message, context: str | None) -> None:
         self._message = message

@@ -1,4 +1,4 @@
-"""How fast each route has been here, learned from the events of attempts, in a small table of its own."""
+"""The latency of each route, measured from the events of attempts; the table `paces` holds the means."""
 
 from __future__ import annotations
 
@@ -8,49 +8,52 @@ from typing import Final
 from chassis.kafka.outbox import Transaction
 from contracts.messages.attempts import AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
-from orchestrator.routing.ordering import Pace, Paces
+from orchestrator.routing.ordering import Latencies, Latency
 
-MEMORY: Final = 20
-"""About how many of the latest runs of a route count; before there are so many, all count alike."""
+WINDOW: Final = 20
+"""The mean is exponentially weighted over about this many runs of a route; up to this number it is the plain mean."""
 
-_BEGAN = """
-UPDATE attempts SET submitted_at = said.at FROM unnest($1::text[], $2::timestamptz[]) AS said (attempt_id, at)
-WHERE attempts.attempt_id = said.attempt_id AND attempts.submitted_at IS NULL
+_SUBMITTED = """
+UPDATE attempts SET submitted_at = event.at FROM unnest($1::text[], $2::timestamptz[]) AS event (attempt_id, at)
+WHERE attempts.attempt_id = event.attempt_id AND attempts.submitted_at IS NULL
 """
-# An attempt is timed once, however often its end is told. The rows of paces are locked in one order by everybody.
-_ENDED = f"""
+# An attempt is measured once, however often its end is delivered. All transactions lock the rows of paces in the same
+# order, so that they cannot deadlock.
+_SUCCEEDED = f"""
 WITH timed AS (
-    UPDATE attempts SET succeeded_at = said.at
-    FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS said (attempt_id, endpoint, at)
-    WHERE attempts.attempt_id = said.attempt_id AND submitted_at IS NOT NULL AND succeeded_at IS NULL
-    RETURNING provider, said.endpoint, greatest(0, extract(epoch FROM succeeded_at - submitted_at)::float8) AS seconds
+    UPDATE attempts SET succeeded_at = event.at
+    FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS event (attempt_id, endpoint, at)
+    WHERE attempts.attempt_id = event.attempt_id AND submitted_at IS NOT NULL AND succeeded_at IS NULL
+    RETURNING provider, event.endpoint, greatest(0, extract(epoch FROM succeeded_at - submitted_at)::float8) AS seconds
 )
 INSERT INTO paces AS known (provider, endpoint, mean_s, runs)
 SELECT provider, endpoint, avg(seconds), count(*) FROM timed GROUP BY provider, endpoint ORDER BY provider, endpoint
 ON CONFLICT (provider, endpoint) DO UPDATE SET
     mean_s = known.mean_s + (excluded.mean_s - known.mean_s) * greatest(
-        excluded.runs::float8 / (known.runs + excluded.runs), 1 - power(1 - 1.0 / {MEMORY}, excluded.runs)),
+        excluded.runs::float8 / (known.runs + excluded.runs), 1 - power(1 - 1.0 / {WINDOW}, excluded.runs)),
     runs = known.runs + excluded.runs,
     updated_at = now()
-"""  # noqa: S608 - the only thing put into it is a number of ours
+"""  # noqa: S608 - the only value in it is a constant
 _READ = "SELECT provider, endpoint, mean_s, runs FROM paces"
 
 
-async def learn(transaction: Transaction, messages: Iterable[Message]) -> None:
-    """Take from a batch what it says of the time that runs take; a run told late says nothing about the pace."""
-    told = list(messages)
-    began = [message for message in told if isinstance(message, AttemptSubmitted)]
-    ended = [message for message in told if isinstance(message, AttemptSucceeded) and not message.late]
-    if began:
-        at = [message.occurred_at for message in began]
-        await transaction.connection.execute(_BEGAN, [message.attempt_id for message in began], at)
-    if ended:
-        at = [message.occurred_at for message in ended]
-        endpoints = [message.endpoint for message in ended]
-        await transaction.connection.execute(_ENDED, [message.attempt_id for message in ended], endpoints, at)
+async def record(transaction: Transaction, messages: Iterable[Message]) -> None:
+    """Record the durations of the runs that a batch reports. Late results do not count: their event comes long after
+    the end of the run.
+    """
+    batch = list(messages)
+    submitted = [message for message in batch if isinstance(message, AttemptSubmitted)]
+    succeeded = [message for message in batch if isinstance(message, AttemptSucceeded) and not message.late]
+    if submitted:
+        at = [message.occurred_at for message in submitted]
+        await transaction.connection.execute(_SUBMITTED, [message.attempt_id for message in submitted], at)
+    if succeeded:
+        at = [message.occurred_at for message in succeeded]
+        endpoints = [message.endpoint for message in succeeded]
+        await transaction.connection.execute(_SUCCEEDED, [message.attempt_id for message in succeeded], endpoints, at)
 
 
-async def paces(transaction: Transaction) -> Paces:
-    """What is known so far."""
+async def load(transaction: Transaction) -> Latencies:
+    """The latency of each route that has been measured."""
     rows = await transaction.connection.fetch(_READ)
-    return {(row["provider"], row["endpoint"]): Pace(row["mean_s"], row["runs"]) for row in rows}
+    return {(row["provider"], row["endpoint"]): Latency(row["mean_s"], row["runs"]) for row in rows}

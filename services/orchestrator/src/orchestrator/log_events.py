@@ -15,7 +15,7 @@ FIELDS: Final = {
 
 
 class OrchestratorEvent(LogEvent):
-    """The orchestrator. Those of jobs are logged once the message that reports them is committed."""
+    """The orchestrator. Events of jobs are logged after the message that reports them is committed."""
 
     ORCHESTRATOR_STARTED = (
         "orchestrator started",

@@ -1,4 +1,4 @@
-"""Reads the routing policies, and says of everything wrong in them on which line it stands."""
+"""Reads the file of routing policies and reports every problem in it with its line."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from contracts.catalogue import Catalogue
 from contracts.catalogue.reporting import Located, located_errors, report
 from contracts.catalogue.yaml_lines import Problem, parse
-from orchestrator.routing.policy import NOTHING, Policies, Policy
+from orchestrator.routing.policy import NO_POLICY, Policies, Policy
 
 
 class PolicyError(Exception):
-    """The policies can't be used; the message has a line for each problem in them."""
+    """The policies cannot be used; the message has one line for each problem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyFile:
-    """The file as it is written."""
+    """The schema of the file."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
-    default: Policy = NOTHING
+    default: Policy = NO_POLICY
     models: dict[str, Policy] = field(default_factory=dict)
     tenants: dict[Annotated[str, Field(min_length=1, max_length=200)], Policy] = field(default_factory=dict)
 
     def problems(self) -> Iterator[Located]:
-        """What has the right shape and still means nothing."""
+        """The problems that the schema does not detect."""
         sections: dict[tuple[str, ...], Policy] = {("default",): self.default}
         sections |= {("models", name): policy for name, policy in self.models.items()}
         sections |= {("tenants", name): policy for name, policy in self.tenants.items()}
@@ -42,7 +42,7 @@ _FILE: Final = TypeAdapter(PolicyFile)
 
 
 def load_policies(path: Path, catalogue: Catalogue) -> Policies:
-    """The policies in a file. Raises PolicyError with every problem as `routing.yaml:LINE: what`."""
+    """The policies in a file. Raises PolicyError, with a line `routing.yaml:LINE: problem` for each problem."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -56,10 +56,8 @@ def load_policies(path: Path, catalogue: Catalogue) -> Policies:
         file = _FILE.validate_python({} if parsed.data is None else parsed.data)
         located.extend(file.problems())
     except ValidationError as error:
-        located.extend(
-            (where, f"{'.'.join(map(str, where[:-1])) or 'the file'}: {what}")
-            for where, what in located_errors((), error)
-        )
+        for where, what in located_errors((), error):
+            located.append((where, f"{'.'.join(map(str, where[:-1])) or 'the file'}: {what}"))
     problems = [*parsed.problems, *(Problem(parsed.line_of(where), what) for where, what in located)]
     if problems:
         raise PolicyError(report(path, problems))

@@ -1,13 +1,13 @@
-"""Purging jobs: those that ended long ago go, and a request that comes back does not begin them anew.
+"""Retention of jobs: rows of jobs that ended long ago are deleted, and a replayed request does not start one again.
 
-A job's row answers for its request: as long as it is there, a repeat changes nothing. Rows are kept for longer than
-Kafka holds requests, and a row goes only when its deadline lies as far back. So a request with a younger deadline
-cannot be one whose row has gone; it is decided as ever. One with an older deadline and without a row may be a replay,
-from a topic that somebody keeps for longer, of a story that was told to its end. Another story under the same id would
-contradict it, so it is left alone. Nobody waits for it: its deadline has been over for longer than rows are kept.
+As long as the row of a job exists, a repeat of its request changes nothing. Rows are kept longer than Kafka keeps
+requests, and a row is deleted only if its deadline is as old as that. Therefore a request with a newer deadline is not
+one whose row was deleted, and is processed as usual. A request with an older deadline and without a row may be a replay
+of a job that has ended, from a topic with a longer retention. It is ignored, since a second decision under the same id
+would contradict the first. No client waits for it: its deadline passed longer ago than rows are kept.
 
-Were it decided all the same, it would be `failed(expired)` with nothing sent, as its deadline is over; and the read
-model would keep the end it has, whose version is higher.
+If it were processed nonetheless, the job would become `failed(expired)` with nothing sent, since its deadline has
+passed, and the read model would keep the first end, which has a higher version.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ DELETE FROM jobs USING gone WHERE jobs.job_id = gone.job_id
 
 
 def job_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
-    """What the orchestrator deletes of its own."""
+    """The retention tasks of the orchestrator: jobs that ended more than `keep` ago."""
     return (delete_rows_task("jobs", _PURGE, keep),)
 
 
 def may_be_purged(request: JobRequested, now: datetime, keep: timedelta) -> bool:
-    """Whether the request may have had a row that has gone."""
+    """Whether a row of the request may have existed and been deleted."""
     return request.deadline_at <= now - keep

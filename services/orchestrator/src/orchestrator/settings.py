@@ -1,4 +1,4 @@
-"""What the orchestrator reads from its environment."""
+"""The settings of the orchestrator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.providers.registry import DEFAULT_PROVIDER, PROVIDERS
 
 
 class OrchestratorSettings(ServiceSettings):
-    """The orchestrator's own settings."""
+    """The settings of the orchestrator, in addition to those of every service."""
 
     music_provider: Provider = Field(
         default=DEFAULT_PROVIDER,

@@ -1,4 +1,4 @@
-"""Jobs in Postgres: read and written in sets, under row locks."""
+"""Jobs in PostgreSQL: read and written in batches, under row locks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.decisions.job import Job
 
 _BODY: Final = TypeAdapter(Job)
 
-# Two consumers may see the first message of a job at once: the lock is on the id, whether or not the row is there yet.
+# Two consumers may receive the first messages of a job at the same time, before it has a row: the id is locked.
 _LOCK_IDS = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest($1::text[]) AS id"
 _LOAD = "SELECT body::text, traceparent, next_action_at FROM jobs WHERE job_id = ANY($1) FOR UPDATE"
 _DUE = """
@@ -35,54 +35,54 @@ INSERT INTO attempts (attempt_id, job_id, provider, live)
 SELECT *, true FROM unnest($1::text[], $2::text[], $3::text[])
 ON CONFLICT (attempt_id) DO NOTHING
 """
-_PUT_OFF = "UPDATE jobs SET next_action_at = now() + make_interval(secs => $2) WHERE job_id = ANY($1)"
+_RESCHEDULE = "UPDATE jobs SET next_action_at = now() + make_interval(secs => $2) WHERE job_id = ANY($1)"
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM jobs"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A job with the trace it belongs to."""
+    """A job with the trace context (W3C `traceparent`) of its request."""
 
     job: Job
     traceparent: str | None
 
 
 async def load(transaction: Transaction, job_ids: Iterable[JobId]) -> dict[JobId, Stored]:
-    """The jobs of these ids, locked until the transaction ends; so are the ids of those that do not exist yet."""
-    wanted = sorted(set(job_ids))  # One order for everybody, so that two batches cannot wait for each other.
+    """The jobs with these ids, locked until the transaction ends; ids without a job are locked too."""
+    wanted = sorted(set(job_ids))  # All transactions lock in this order, so that they cannot deadlock.
     await transaction.connection.execute(_LOCK_IDS, wanted)
     return {stored.job.job_id: stored for stored in map(_stored, await transaction.connection.fetch(_LOAD, wanted))}
 
 
 async def due(transaction: Transaction, limit: int) -> tuple[dict[JobId, Stored], dict[JobId, ValueError]]:
-    """Up to `limit` jobs whose time has come, locked, and what is wrong with those of them that cannot be read.
+    """Up to `limit` jobs that are due, locked, and the errors of those among them that cannot be read.
 
-    No two replicas get the same one.
+    Jobs that another replica has locked are skipped.
     """
     jobs: dict[JobId, Stored] = {}
     unreadable: dict[JobId, ValueError] = {}
     for row in await transaction.connection.fetch(_DUE, limit):
         try:
             jobs[JobId(row["job_id"])] = _stored(row)
-        except ValueError as error:  # One row that cannot be read must not hold up all others.
+        except ValueError as error:  # An unreadable row must not block the others.
             unreadable[JobId(row["job_id"])] = error
     return jobs, unreadable
 
 
 async def seconds_to_next(transaction: Transaction) -> float | None:
-    """How long until the next job is due; None if none waits."""
+    """Seconds until the next job is due, negative if one is overdue; None if no job has a next action."""
     seconds: float | None = await transaction.connection.fetchval(_SECONDS_TO_NEXT)
     return seconds
 
 
-async def put_off(transaction: Transaction, job_ids: Sequence[JobId], seconds: float) -> None:
-    """Look at these jobs again only after so long."""
+async def reschedule(transaction: Transaction, job_ids: Sequence[JobId], seconds: float) -> None:
+    """Make these jobs due in `seconds` from now."""
     if job_ids:
-        await transaction.connection.execute(_PUT_OFF, job_ids, seconds)
+        await transaction.connection.execute(_RESCHEDULE, job_ids, seconds)
 
 
 async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> None:
-    """Write jobs and the attempts they ordered. Raises asyncpg.UniqueViolationError if a job had two live attempts."""
+    """Write jobs and their attempts. Raises asyncpg.UniqueViolationError if a job would have two live attempts."""
     if not changed:
         return
     stored = list(changed.values())

@@ -1,4 +1,4 @@
-"""The timers: jobs whose deadline or next step is due, each through `decide`, many in one transaction."""
+"""The job timers: `decide` for jobs whose deadline or next action is due, many in one transaction."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from orchestrator.log_events import OrchestratorEvent
 from orchestrator.store import Stored
 
 BATCH: Final = 500
-PUT_OFF_S: Final = 60.0
+POSTPONE_S: Final = 60.0
+"""Seconds until a job about which no decision can be made is tried again."""
 _log = get_logger("orchestrator.timers")
 
 
 class Timers:
-    """Decides on jobs when they are due; any number of replicas may run."""
+    """Decides on jobs when they are due; any number of replicas can run at the same time."""
 
     def __init__(self, outbox: Outbox, runtime: Runtime) -> None:
         self._outbox = outbox
         self._due = DueRows(runtime, "the job timers")
 
     def wake(self) -> None:
-        """Look now for jobs that are due."""
+        """Check now for jobs that are due."""
         self._due.wake()
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -38,22 +39,22 @@ class Timers:
         return self._due.running(self.decide_due)
 
     async def decide_due(self) -> Claimed:
-        """Decide on up to 500 jobs that are due; tells whether there were any, and when the next one is due."""
+        """Decide on up to BATCH due jobs; returns whether there were any, and the seconds until the next one is due."""
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             due, unreadable = await store.due(transaction, BATCH)
             changed: dict[JobId, Stored] = {}
-            stuck = list(unreadable)
+            undecided = list(unreadable)
             for job_id, error in unreadable.items():
                 _log.error(OrchestratorEvent.JOB_POSTPONED, job_id=job_id, exc_info=error)
             for job_id, known in due.items():
                 try:
-                    now_job = apply(transaction, known, Due(), known.traceparent)
-                except Exception:  # noqa: BLE001 - a job nothing can be decided of must not hold up all others
+                    updated = apply(transaction, known, Due(), known.traceparent)
+                except Exception:  # noqa: BLE001 - a job about which no decision can be made must not block the others
                     _log.exception(OrchestratorEvent.JOB_POSTPONED, job_id=job_id)
-                    stuck.append(job_id)
+                    undecided.append(job_id)
                     continue
-                if now_job is not None:
-                    changed[job_id] = now_job
+                if updated is not None:
+                    changed[job_id] = updated
             await store.save(transaction, changed)
-            await store.put_off(transaction, stuck, PUT_OFF_S)
+            await store.reschedule(transaction, undecided, POSTPONE_S)
             return Claimed(some=bool(due or unreadable), next_s=await store.seconds_to_next(transaction))

@@ -1,4 +1,4 @@
-"""What becomes of a job: from a job and an input to the job as it is now, and the messages to publish. Pure.
+"""The decisions about a job: from a job and an input to the new state of the job and the messages to publish. Pure.
 
-It imports the contracts alone.
+It imports the contracts only.
 """

@@ -1,4 +1,4 @@
-"""What an event of an attempt means for its job. Pure."""
+"""The effect of an attempt's events on its job. Pure."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from contracts.messages.jobs import (
     JobStarted,
     JobSucceeded,
 )
-from orchestrator.decisions.attempt_outcomes import how_it_failed, learned, with_outcome
+from orchestrator.decisions.attempt_outcomes import failure_fields, with_late_cost, with_outcome
 from orchestrator.decisions.decision import Decision, job_cancelled, job_failed, with_event
 from orchestrator.decisions.job import Job
 from orchestrator.decisions.order_attempt import reroute
-from orchestrator.decisions.remaining_candidates import nowhere_to_go, passed_over, resubmitting, within_ceiling
+from orchestrator.decisions.remaining_candidates import no_candidate_left, passed_over, resubmitting, within_ceiling
 
 MOST_ATTEMPTS: Final = 1_000
 
 
 def attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
-    """An event of an attempt: of the live one it decides the job, of any other it changes what is known of its cost."""
+    """The decision on an event of an attempt. If it is not the live one, only its recorded cost changes."""
     live = job.live_attempt
     if live is None or live.attempt_id != event.attempt_id:
-        return Decision(learned(job, event))
+        return Decision(with_late_cost(job, event))
     match event:
         case AttemptSubmitted() if job.state == "queued":
             running = replace(job, state="running")
@@ -63,32 +63,32 @@ def _succeeded(job: Job, live: AttemptOutcome, event: AttemptSucceeded, now: dat
 
 
 def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: datetime) -> Decision:
-    closed = with_outcome(job, live, **how_it_failed(event))
+    closed = with_outcome(job, live, **failure_fields(event))
     if job.cancel_requested:
         return job_cancelled(closed, _effect_of_failing(event), now)
     if event.kind is FailureKind.AMBIGUOUS_SUBMISSION and job.ambiguity_policy == "resubmit":
         closed = resubmitting(closed)
     elif event.kind in LOST_OUTPUT and job.lost_output_policy == "fail":
-        kept = f"{live.provider}: {event.message}; no other provider is paid for it (lost_output_policy: fail)"
-        return job_failed(closed, event.kind, kept, now)
+        why = f"{live.provider}: {event.message}; no other provider is paid for it (lost_output_policy: fail)"
+        return job_failed(closed, event.kind, why, now)
     elif not FAILURES[event.kind].moves_on:
         return job_failed(closed, event.kind, f"{live.provider}: {event.message}", now)
     if event.kind is FailureKind.UNAVAILABLE:
         closed = passed_over(closed, event, now)
     if now >= job.deadline_at:
-        return job_failed(closed, FailureKind.EXPIRED, f"the deadline passed; {nowhere_to_go(closed)}", now)
+        return job_failed(closed, FailureKind.EXPIRED, f"the deadline passed; {no_candidate_left(closed)}", now)
     closed = within_ceiling(closed)
     if closed.remaining:
         return reroute(closed, now)
     if closed.unavailable and closed.ordered < MOST_ATTEMPTS:
-        # Everybody who could do it is unavailable: that is a reason to wait, not to fail.
+        # All remaining providers are unavailable: the job waits for them instead of failing.
         return Decision(replace(closed, state="queued", next_action_at=min(closed.retry_at or now, closed.deadline_at)))
-    return job_failed(closed, FailureKind.NO_ROUTE, nowhere_to_go(closed), now)
+    return job_failed(closed, FailureKind.NO_ROUTE, no_candidate_left(closed), now)
 
 
 def _effect_of_failing(event: AttemptFailed) -> CancelEffect:
-    """What a cancel came to where the attempt failed before it could be stopped."""
-    # Nobody knows of an ambiguous submit whether it was sent, and so whether it was billed.
+    """The effect of a cancel whose attempt failed before it was stopped."""
+    # An ambiguous submit may have been accepted, and so billed.
     if event.kind is FailureKind.AMBIGUOUS_SUBMISSION:
         return "may_have_cost"
     if not event.accepted:

@@ -1,4 +1,4 @@
-"""What a job remembers of its attempts, and how that changes when one of them ends. Pure."""
+"""The outcomes of attempts that a job records, and their changes. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from orchestrator.decisions.job import Job
 
 
 def with_outcome(job: Job, live: AttemptOutcome, **how: object) -> Job:
-    """The job whose live attempt has ended; `how` are fields of its outcome."""
+    """The job with the end of its live attempt recorded; `how` are the changed fields of the outcome."""
     return replace(job, attempts=(*job.attempts[:-1], live.model_copy(update=how)))
 
 
-def how_it_failed(event: AttemptFailed) -> dict[str, object]:
+def failure_fields(event: AttemptFailed) -> dict[str, object]:
     """The fields of the outcome of an attempt that failed."""
     return {
         "outcome": "failed",
@@ -26,8 +26,8 @@ def how_it_failed(event: AttemptFailed) -> dict[str, object]:
     }
 
 
-def learned(job: Job, event: AttemptEvent) -> Job:
-    """An attempt that the job has left may yet turn out to have cost something."""
+def with_late_cost(job: Job, event: AttemptEvent) -> Job:
+    """The job with the cost of an earlier attempt that a late event reports; unchanged for other events."""
     if not isinstance(event, AttemptSucceeded | AttemptFailed) or not event.late:
         return job
     costs = {event.attempt_id: event.cost_usd}
@@ -35,16 +35,16 @@ def learned(job: Job, event: AttemptEvent) -> Job:
     return replace(job, attempts=tuple(attempts))
 
 
-def after_the_end(job: Job, event: AttemptEvent) -> Job:
-    """What an attempt says after its job has ended changes what is known of the attempt, and nothing else."""
+def after_job_ended(job: Job, event: AttemptEvent) -> Job:
+    """The job with an attempt's outcome that is reported after the job has ended; nothing else changes."""
     live = job.live_attempt
     if live is None or live.attempt_id != event.attempt_id:
-        return learned(job, event)
+        return with_late_cost(job, event)
     match event:
         case AttemptSucceeded():
             return with_outcome(job, live, outcome="succeeded", cost_usd=event.cost_usd)
         case AttemptFailed():
-            return with_outcome(job, live, **how_it_failed(event))
+            return with_outcome(job, live, **failure_fields(event))
         case AttemptCancelled():
             return with_outcome(job, live, outcome="cancelled", cost_usd=None if event.may_have_cost else 0.0)
         case _:

@@ -1,8 +1,8 @@
-"""The decisions: what becomes of a job when something happens. Pure: no clock, no settings, no I/O.
+"""The decision on each input of a job. Pure: no clock, no settings, no I/O.
 
-A job goes to its first provider, and to the next only on evidence that the attempt before can neither deliver nor cost
-any more. A caller's mistake ends it at once, since another provider would be asked in vain. What happens to an attempt
-that is no longer the live one changes nothing about the job.
+A job goes to its first provider. It goes to the next one only on evidence that the previous attempt can no longer
+produce a result or a cost. An error of the caller ends it at once, since other providers would refuse the request too.
+An event of an attempt that is not the live one does not change the state of the job.
 """
 
 from __future__ import annotations
@@ -13,36 +13,34 @@ from typing import Final, assert_never
 
 from contracts.failures import FailureKind
 from contracts.messages.base import Message
-from contracts.messages.jobs import (
-    AttemptOutcome,
-)
+from contracts.messages.jobs import AttemptOutcome
 from orchestrator.decisions.after_attempt import attempted
-from orchestrator.decisions.attempt_outcomes import after_the_end
+from orchestrator.decisions.attempt_outcomes import after_job_ended
 from orchestrator.decisions.decision import Decision, cancel_command, job_cancelled, job_failed
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Input, Requested, Ruled
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Input, Requested, ResolveAsked
 from orchestrator.decisions.job import Job
 from orchestrator.decisions.operator_commands import collect_command, resolve_command
 from orchestrator.decisions.order_attempt import reroute
-from orchestrator.decisions.remaining_candidates import nowhere_to_go, within_ceiling
+from orchestrator.decisions.remaining_candidates import no_candidate_left, within_ceiling
 from orchestrator.decisions.request import requested
 
 CANCEL_AGAIN_S: Final = 60.0
 DEADLINE_GRACE_S: Final = 15.0
-"""Seconds after its deadline for which a job waits to hear how its attempt ended. Then it ends without that word."""
+"""Seconds after its deadline for which a job waits for the end of its attempt to be reported, and then ends anyway."""
 
 
 def decide(job: Job | None, input_: Input, now: datetime) -> Decision:
-    """What follows from what happened to the job; None where there is no such job yet."""
+    """The decision on an input; `job` is None if there is no such job yet. `now` is the database's time."""
     if isinstance(input_, Requested):
         return requested(job, input_, now)
-    if isinstance(input_, Ruled):
-        return _passed_on(job, resolve_command(job, input_.verdict))
+    if isinstance(input_, ResolveAsked):
+        return _forwarded(job, resolve_command(job, input_.request))
     if isinstance(input_, CollectAsked):
-        return _passed_on(job, collect_command(job, input_.request))
+        return _forwarded(job, collect_command(job, input_.request))
     if job is None:
         return Decision(None)
     if job.final:
-        return Decision(after_the_end(job, input_.event) if isinstance(input_, Attempted) else job)
+        return Decision(after_job_ended(job, input_.event) if isinstance(input_, Attempted) else job)
     match input_:
         case CancelAsked():
             return _cancel_asked(job, now)
@@ -61,7 +59,7 @@ def _cancel_asked(job: Job, now: datetime) -> Decision:
         return job_cancelled(job, "may_have_cost" if paid else "never_sent", now)
     if job.cancel_requested:
         return Decision(job)
-    # The wish may reach the adapter before the attempt does, after a crash: it is repeated until the attempt ends.
+    # After a crash the command may reach the adapter before the attempt does: it is repeated until the attempt ends.
     again_at = min(job.deadline_at, now + timedelta(seconds=CANCEL_AGAIN_S))
     asked = replace(job, cancel_requested=True, next_action_at=again_at)
     return Decision(asked, (cancel_command(job, live, "client", now),))
@@ -70,37 +68,37 @@ def _cancel_asked(job: Job, now: datetime) -> Decision:
 def _due(job: Job, now: datetime) -> Decision:
     live = job.live_attempt
     if live is None:
-        return _try_the_unwell_again(job, now)
+        return _retry_unavailable(job, now)
     over_at = job.deadline_at + timedelta(seconds=DEADLINE_GRACE_S)
     if now >= over_at:
-        return _unheard(job, live, now)
+        return _end_unreported(job, live, now)
     if now >= job.deadline_at:
         return Decision(replace(job, next_action_at=over_at), (cancel_command(job, live, "deadline", now),))
     again_at = min(job.deadline_at, now + timedelta(seconds=CANCEL_AGAIN_S))
     return Decision(replace(job, next_action_at=again_at), (cancel_command(job, live, "client", now),))
 
 
-def _unheard(job: Job, live: AttemptOutcome, now: datetime) -> Decision:
-    """The deadline is over, and the adapter has not said how the attempt ended: the job ends all the same."""
+def _end_unreported(job: Job, live: AttemptOutcome, now: datetime) -> Decision:
+    """End the job after its deadline, without a report of how its attempt ended."""
     if job.cancel_requested:
         return job_cancelled(job, "may_have_cost", now)
     if job.state == "running":
         known = f"{live.provider} had accepted attempt {live.n}, which may still run, and is stopped if it does"
     else:
         known = f"whether attempt {live.n} was sent to {live.provider} is not known; after the deadline it is not sent"
-    why = f"the deadline passed, and the adapter has not said how its attempt ended: {known}"
+    why = f"the deadline passed, and the adapter has not reported how its attempt ended: {known}"
     return job_failed(job, FailureKind.EXPIRED, why, now)
 
 
-def _try_the_unwell_again(job: Job, now: datetime) -> Decision:
+def _retry_unavailable(job: Job, now: datetime) -> Decision:
     if now >= job.deadline_at or not job.unavailable:
-        return job_failed(job, FailureKind.EXPIRED, f"the deadline passed; {nowhere_to_go(job)}", now)
+        return job_failed(job, FailureKind.EXPIRED, f"the deadline passed; {no_candidate_left(job)}", now)
     again = within_ceiling(replace(job, remaining=job.unavailable, unavailable=(), retry_at=None))
-    return (
-        reroute(again, now) if again.remaining else job_failed(again, FailureKind.NO_ROUTE, nowhere_to_go(again), now)
-    )
+    if again.remaining:
+        return reroute(again, now)
+    return job_failed(again, FailureKind.NO_ROUTE, no_candidate_left(again), now)
 
 
-def _passed_on(job: Job | None, command: Message | None) -> Decision:
-    """An operator's request goes to the adapter, also of a job that is over: its attempts' costs still count."""
+def _forwarded(job: Job | None, command: Message | None) -> Decision:
+    """An operator's request goes to the adapter also if the job has ended, as it may change the cost of an attempt."""
     return Decision(job, () if command is None else (command,))

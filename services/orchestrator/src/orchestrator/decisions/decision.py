@@ -1,4 +1,4 @@
-"""A decision: a job as it is now and what to publish, and the decisions that end a job. Pure."""
+"""A decision: the new state of a job and the messages to publish. Pure."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from orchestrator.decisions.job import Job
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The job as it is now, and what to publish."""
+    """The new state of a job, None if there is no job, and the messages to publish."""
 
     job: Job | None
     messages: tuple[Message, ...] = ()
 
 
-def with_event(job: Job, event: type[JobEvent], now: datetime, /, **said: object) -> Decision:
-    """The job one version later, with the event that reports it."""
-    told = replace(job, version=job.version + 1)
-    happened = event.model_validate(
+def with_event(job: Job, event: type[JobEvent], now: datetime, /, **fields: object) -> Decision:
+    """The job with its version increased, and an event about it; `fields` are the event's own fields."""
+    job = replace(job, version=job.version + 1)
+    message = event.model_validate(
         {
-            "job_id": told.job_id,
-            "track_id": told.track_id,
-            "tenant": told.tenant,
+            "job_id": job.job_id,
+            "track_id": job.track_id,
+            "tenant": job.tenant,
             "occurred_at": now,
-            "version": told.version,
-            "status": told.state,
-            **said,
+            "version": job.version,
+            "status": job.state,
+            **fields,
         }
     )
-    return Decision(told, (happened,))
+    return Decision(job, (message,))
 
 
-def then(first: Decision, then: Decision) -> Decision:
-    """The second decision after the first, with the messages of both."""
-    return Decision(then.job, first.messages + then.messages)
+def combined(first: Decision, second: Decision) -> Decision:
+    """The job of the second decision, with the messages of both."""
+    return Decision(second.job, first.messages + second.messages)
 
 
 def job_cancelled(job: Job, effect: CancelEffect, now: datetime) -> Decision:
-    """It is over at its client's wish; `effect` is what that came to for its last attempt."""
+    """The job is cancelled; `effect` is the effect on its last attempt."""
     paid_before = any(attempt.cost_usd != 0 for attempt in job.attempts[:-1])
     ended = replace(job, state="cancelled", next_action_at=None)
     return with_event(
@@ -59,7 +59,7 @@ def job_cancelled(job: Job, effect: CancelEffect, now: datetime) -> Decision:
 
 
 def job_failed(job: Job, kind: FailureKind, message: str, now: datetime) -> Decision:
-    """The job has failed; `message` is for people."""
+    """The job has failed; `message` is the reason, cut to 4000 characters."""
     ended = replace(job, state="failed", next_action_at=None, kind=kind)
     return with_event(
         ended, JobFailed, now, kind=kind, message=message[:4000], attempts=job.attempts, cost_usd=job.cost_usd
@@ -69,7 +69,7 @@ def job_failed(job: Job, kind: FailureKind, message: str, now: datetime) -> Deci
 def cancel_command(
     job: Job, live: AttemptOutcome, reason: Literal["client", "deadline"], now: datetime
 ) -> CancelAttempt:
-    """The command that asks the adapter to stop the live attempt."""
+    """The command to the adapter to stop the live attempt."""
     return CancelAttempt(
         job_id=job.job_id, occurred_at=now, attempt_id=live.attempt_id, provider=live.provider, reason=reason
     )

@@ -1,4 +1,4 @@
-"""The inputs of `decide`: what can happen to a job."""
+"""The inputs of `decide`: requests, events of attempts, and timers."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from orchestrator.decisions.job import Candidate
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A client asked for the job."""
+    """A client requested the job. The candidates and the skipped routes are its plan."""
 
     request: JobRequested
     candidates: tuple[Candidate, ...]
     skipped: tuple[SkippedRoute, ...]
     problem: str | None
-    """Why there is no plan at all, in words."""
+    """Why there is no plan; None if there is one."""
     arrived_at: datetime
-    """When the request reached the log."""
+    """When the request reached Kafka's log."""
     because: str | None = None
-    """Why the candidates are in this order, in words."""
+    """Why the candidates are in this order."""
     max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """The client wants the job stopped."""
+    """The client requested a cancel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """An adapter said something about one of the job's attempts."""
+    """An adapter published an event of one of the job's attempts."""
 
     event: AttemptEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The job's `next_action_at` has come."""
+    """The job's `next_action_at` has been reached."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ruled:
-    """An operator says what became of the lost submit of one of the job's attempts."""
+class ResolveAsked:
+    """An operator decided whether the submit of one of the job's attempts, whose answer was lost, was accepted."""
 
-    verdict: ResolutionRequested
+    request: ResolutionRequested
 
 
 @dataclass(frozen=True, slots=True)
 class CollectAsked:
-    """An operator wants the output of one of the job's attempts fetched again."""
+    """An operator requested that the output of one of the job's attempts is fetched again."""
 
     request: CollectionRequested
 
 
-Input = Requested | CancelAsked | Attempted | Due | Ruled | CollectAsked
+Input = Requested | CancelAsked | Attempted | Due | ResolveAsked | CollectAsked

@@ -1,4 +1,4 @@
-"""The job as the orchestrator sees it."""
+"""The state of a job in the orchestrator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelle
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One provider the job may go to, with the request in that provider's terms."""
+    """One route that the job may take, with the arguments for its provider."""
 
     provider: Provider
     model: str
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything the orchestrator knows about one job. Times are aware; money is USD."""
+    """The state of one job. Times are aware, amounts are in USD. The fields' names are those of the stored JSON."""
 
     job_id: JobId
     track_id: TrackId
@@ -46,59 +46,59 @@ class Job:
     ambiguity_policy: AmbiguityPolicy = "hold"
     lost_output_policy: LostOutputPolicy = "retry_elsewhere"
     candidates: tuple[Candidate, ...] = ()
-    """Where it may go, in order."""
+    """The routes it may take, in the order of the plan."""
     remaining: tuple[int, ...] = ()
-    """Which candidates are still to be tried, by their place in `candidates`."""
+    """The candidates still to be tried, as indexes into `candidates`."""
     unavailable: tuple[int, ...] = ()
-    """Which candidates were passed over because their provider was unavailable; they may be tried again later."""
+    """The candidates whose provider was unavailable, as indexes; they may be retried later."""
     current: int = 0
-    """Where the last attempt went."""
+    """The candidate of the last attempt, as an index."""
     retry_at: datetime | None = None
-    """When the first of the unavailable providers may be asked again."""
+    """When the first of the unavailable candidates may be retried."""
     skipped: tuple[SkippedRoute, ...] = ()
-    """Where it may not go, and why."""
+    """The routes it does not take, and why."""
     unreported: tuple[SkippedRoute, ...] = ()
-    """Those of them that were skipped since the job last said where it goes."""
+    """The skipped routes that no event has reported yet."""
     max_cost_usd: float | None = None
-    """The most that its attempts may cost together."""
+    """The maximum cost of all its attempts together."""
     state: JobStatus = "queued"
     version: int = 0
-    """How many events the job has had."""
+    """The number of events about the job."""
     next_action_at: datetime | None = None
     attempts: tuple[AttemptOutcome, ...] = ()
-    """Its attempts, without the earlier refusals of a provider that is still unavailable; only the last may be live."""
+    """Its attempts; of those that found a provider unavailable, one for each provider. Only the last may be live."""
     ordered: int = 0
-    """How many attempts it has had."""
+    """The number of attempts ordered so far."""
     cancel_requested: bool = False
     kind: FailureKind | None = None
-    """Why it failed, where it did."""
+    """The kind of failure, if the job has failed."""
 
     @property
     def final(self) -> bool:
-        """Whether it is over."""
+        """Whether the job has ended."""
         return self.state in FINAL
 
     @property
     def candidate(self) -> Candidate:
-        """Where the last attempt went."""
+        """The candidate of the last attempt."""
         return self.candidates[self.current]
 
     @property
     def live_attempt(self) -> AttemptOutcome | None:
-        """The attempt that is under way."""
+        """The last attempt, if it has not ended."""
         last = self.attempts[-1] if self.attempts else None
         return last if last is not None and last.outcome == "live" else None
 
     @property
     def cost_usd(self) -> float | None:
-        """What its attempts have cost, failed ones too; None unless that is known of each."""
+        """The cost of all ended attempts together; None if there are none or if one of the costs is not known."""
         costs = [attempt.cost_usd for attempt in self.attempts if attempt.outcome != "live"]
         known = [cost for cost in costs if cost is not None]
         return round(sum(known), 6) if known and len(known) == len(costs) else None
 
 
 def candidate_of(route: Route, given: GenerationInput) -> Candidate:
-    """The route with the request in its provider's terms."""
+    """The candidate for a route, with the arguments that the input gives."""
     return Candidate(
         provider=route.provider,
         model=route.model,

@@ -1,4 +1,4 @@
-"""What operators ask for about an attempt, as commands to its adapter. Pure."""
+"""Operators' requests about an attempt, as commands to its adapter. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from orchestrator.decisions.job import Job
 
 
-def resolve_command(job: Job | None, verdict: ResolutionRequested) -> ResolveAttempt | None:
-    """The command for a verdict on a lost submit; None where the job has no such attempt."""
-    if not _has(job, verdict.attempt_id, verdict.provider):
+def resolve_command(job: Job | None, request: ResolutionRequested) -> ResolveAttempt | None:
+    """The command that resolves a submit whose answer was lost; None if the job has no such attempt."""
+    if not _has(job, request.attempt_id, request.provider):
         return None
     return ResolveAttempt(
-        job_id=verdict.job_id,
-        occurred_at=verdict.occurred_at,
-        attempt_id=verdict.attempt_id,
-        provider=verdict.provider,
-        provider_ref=verdict.provider_ref,
+        job_id=request.job_id,
+        occurred_at=request.occurred_at,
+        attempt_id=request.attempt_id,
+        provider=request.provider,
+        provider_ref=request.provider_ref,
     )
 
 
 def collect_command(job: Job | None, request: CollectionRequested) -> CollectAttempt | None:
-    """The command to fetch an output again; None where the job has no such attempt."""
+    """The command to fetch an output again; None if the job has no such attempt."""
     if not _has(job, request.attempt_id, request.provider):
         return None
     return CollectAttempt(

@@ -1,4 +1,4 @@
-"""Ordering an attempt at the next candidate. Pure."""
+"""Orders an attempt at the next candidate. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from datetime import datetime
 
 from contracts.ids import attempt_id_for
 from contracts.messages.commands import RunAttempt
-from contracts.messages.jobs import (
-    AttemptOutcome,
-    JobRerouted,
-)
+from contracts.messages.jobs import AttemptOutcome, JobRerouted
 from orchestrator.decisions.decision import Decision, with_event
 from orchestrator.decisions.job import Job
 
 
 def order_next(job: Job, now: datetime) -> Decision:
-    """Order an attempt at the next candidate."""
+    """Order an attempt at the first of the remaining candidates."""
     n = job.ordered + 1
     current, *remaining = job.remaining
     candidate = job.candidates[current]
@@ -52,7 +49,7 @@ def order_next(job: Job, now: datetime) -> Decision:
 
 
 def reroute(job: Job, now: datetime) -> Decision:
-    """Order the next attempt, and say from where to where."""
+    """Order the next attempt, with an event that reports the old and the new provider."""
     last = job.attempts[-1]
     ordered = order_next(replace(job, unreported=()), now)
     live = ordered.job.live_attempt if ordered.job else None

@@ -1,4 +1,4 @@
-"""Which candidates a job may still take: the price ceiling, waiting for the unavailable, submitting again. Pure."""
+"""The candidates that a job may still try: the cost ceiling, unavailable providers, submitting again. Pure."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from contracts.messages.wording import in_dollars
 from orchestrator.decisions.job import Candidate, Job
 
 RETRY_S: Final = 5.0
-"""How much longer a job waits for unavailable providers with every round that it has waited."""
-RETRY_AT_MOST_S: Final = 300.0
+"""Seconds by which the wait for unavailable providers grows with each round, up to MAX_RETRY_S."""
+MAX_RETRY_S: Final = 300.0
 
 
-def too_dear(price_usd: float | None, ceiling_usd: float | None, spent_usd: float = 0.0) -> str | None:
-    """Why a run at this price may not be ordered, in words with the figures; None if it may."""
+def over_ceiling(price_usd: float | None, ceiling_usd: float | None, spent_usd: float = 0.0) -> str | None:
+    """Why a run at this price may not be ordered; None if it may. A None ceiling allows any price."""
     if ceiling_usd is None:
         return None
     after = f" after {in_dollars(spent_usd)} spent" if spent_usd else ""
     if price_usd is None:
-        return f"nobody knows its price, so it may pass the ceiling of {in_dollars(ceiling_usd)}{after}"
+        return f"its price is not known, so it may pass the ceiling of {in_dollars(ceiling_usd)}{after}"
     if round(spent_usd + price_usd, 6) <= round(ceiling_usd, 6):
         return None
     return f"{in_dollars(price_usd)} would pass the ceiling of {in_dollars(ceiling_usd)}{after}"
 
 
 def spent_usd(job: Job) -> float:
-    """What the job's attempts have cost at the most; one whose cost is not known counts with its whole price."""
+    """The maximum that the job's ended attempts may have cost; one of unknown cost counts with its full price."""
     return sum(_at_most(job, attempt) for attempt in job.attempts if attempt.outcome != "live")
 
 
@@ -44,10 +44,11 @@ def _at_most(job: Job, attempt: AttemptOutcome) -> float:
 
 
 def within_ceiling(job: Job) -> Job:
-    """The job without the candidates that it can no longer pay for; those are skipped, each with the figures."""
+    """The job with the candidates that would exceed its ceiling moved to the skipped routes."""
     spent = spent_usd(job)
     reasons = {
-        n: too_dear(job.candidates[n].price_usd, job.max_cost_usd, spent) for n in (*job.remaining, *job.unavailable)
+        n: over_ceiling(job.candidates[n].price_usd, job.max_cost_usd, spent)
+        for n in (*job.remaining, *job.unavailable)
     }
     skipped = tuple(_skipped(job.candidates[n], reason) for n, reason in reasons.items() if reason is not None)
     if not skipped:
@@ -66,10 +67,10 @@ def _skipped(candidate: Candidate, reason: str) -> SkippedRoute:
 
 
 def passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
-    """The job after a provider that is unavailable was not asked: its candidate may be tried again later."""
-    # The longer it has waited, the less often it asks; and it remembers of each provider only the last refusal.
+    """The job after an attempt for which the provider was unavailable: its candidate may be retried later."""
+    # The interval grows with the number of rounds. Of such attempts, only the last of each provider is kept.
     rounds = job.ordered // len(job.candidates)
-    soonest = now + timedelta(seconds=min(RETRY_AT_MOST_S, RETRY_S * rounds))
+    soonest = now + timedelta(seconds=min(MAX_RETRY_S, RETRY_S * rounds))
     again = max(event.retry_at or soonest, soonest)
     *earlier, last = job.attempts
     kept = [a for a in earlier if (a.kind, a.provider) != (FailureKind.UNAVAILABLE, last.provider)]
@@ -78,15 +79,15 @@ def passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
 
 
 def resubmitting(job: Job) -> Job:
-    """The client would rather pay twice than wait: the others first, and then, once, the same provider again."""
-    lost_here = sum(
+    """The job that may submit again after an ambiguous submit: the other candidates first, then the same one, once."""
+    ambiguous_here = sum(
         a.kind is FailureKind.AMBIGUOUS_SUBMISSION for a in job.attempts if a.provider == job.candidate.provider
     )
-    return replace(job, remaining=(*job.remaining, job.current)) if lost_here == 1 else job
+    return replace(job, remaining=(*job.remaining, job.current)) if ambiguous_here == 1 else job
 
 
-def nowhere_to_go(job: Job) -> str:
-    """Why no candidate is left: what came of every attempt, and what was not tried."""
+def no_candidate_left(job: Job) -> str:
+    """Why no candidate is left: the outcome of every attempt, and the skipped routes; at most 4000 characters."""
     tried = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in job.attempts]
     skipped = [f"skipped {route.provider}: {route.reason}" for route in job.skipped]
     left_over = skipped or job.remaining or job.unavailable

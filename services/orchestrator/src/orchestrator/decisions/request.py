@@ -1,29 +1,26 @@
-"""What becomes of a request. Pure."""
+"""The decision on a request. Pure."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from contracts.failures import FailureKind
-from contracts.messages.jobs import (
-    JobAccepted,
-    PlannedRoute,
-)
-from orchestrator.decisions.decision import Decision, job_failed, then, with_event
+from contracts.messages.jobs import JobAccepted, PlannedRoute
+from orchestrator.decisions.decision import Decision, combined, job_failed, with_event
 from orchestrator.decisions.inputs import Requested
 from orchestrator.decisions.job import Job
 from orchestrator.decisions.order_attempt import order_next
 
 
 def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
-    """A request arrived: its first attempt is ordered, unless it is too late, is known, or has no route."""
+    """Order the first attempt of a request, unless the request is late, is a repeat, or has no route."""
     request = asked.request
     in_time = asked.arrived_at <= request.accept_by
-    # The client of a request that came too late was told to repeat it: the repeat is the job, the late one never ran.
+    # The client of a late request was asked to repeat it: the repeat becomes the job, since the late one never ran.
     never_ran = job is not None and job.kind is FailureKind.EXPIRED and not job.attempts
     if job is not None and not (never_ran and in_time and job.fingerprint == request.fingerprint):
         return Decision(job)
-    fresh = Job(
+    new = Job(
         job_id=request.job_id,
         track_id=request.track_id,
         tenant=request.tenant,
@@ -41,7 +38,7 @@ def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
     )
     if not in_time or now >= request.deadline_at:
         late = "acceptance deadline" if not in_time else "deadline"
-        return job_failed(fresh, FailureKind.EXPIRED, f"the request arrived after its {late}; nothing was sent", now)
+        return job_failed(new, FailureKind.EXPIRED, f"the request arrived after its {late}; nothing was sent", now)
     planned = tuple(
         PlannedRoute(
             provider=candidate.provider,
@@ -49,13 +46,13 @@ def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
             endpoint=candidate.endpoint,
             substitute=candidate.substitute,
         )
-        for candidate in fresh.candidates
+        for candidate in new.candidates
     )
-    where = {"plan": planned, "skipped": fresh.skipped, "because": asked.because}
-    accepted = with_event(fresh, JobAccepted, now, **where, deadline_at=fresh.deadline_at)
-    if accepted.job is None or not fresh.candidates:
-        return then(accepted, job_failed(accepted.job or fresh, FailureKind.NO_ROUTE, _no_route(asked), now))
-    return then(accepted, order_next(accepted.job, now))
+    plan = {"plan": planned, "skipped": new.skipped, "because": asked.because}
+    accepted = with_event(new, JobAccepted, now, **plan, deadline_at=new.deadline_at)
+    if accepted.job is None or not new.candidates:
+        return combined(accepted, job_failed(accepted.job or new, FailureKind.NO_ROUTE, _no_route(asked), now))
+    return combined(accepted, order_next(accepted.job, now))
 
 
 def _no_route(asked: Requested) -> str:

@@ -1,4 +1,4 @@
-"""Which routes can take a job, and in which order they are tried. Pure.
+"""The routes that can serve a job, and the order in which they are tried. Pure.
 
-It imports the decisions, for what a job remembers of its routes.
+It imports the decisions, for the candidates of a job and the cost ceiling.
 """

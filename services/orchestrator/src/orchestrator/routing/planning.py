@@ -1,4 +1,4 @@
-"""Where a request may go: the models that can do it, their routes by the rules that hold, and the reasons. Pure."""
+"""The plan for a request: the routes that can serve it, in the order of the rules, and the reasons. Pure."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ from contracts.messages.jobs import SkippedRoute
 from contracts.messages.requests import JobRequested
 from contracts.messages.wording import in_dollars
 from orchestrator.decisions.job import Candidate, candidate_of
-from orchestrator.decisions.remaining_candidates import too_dear
-from orchestrator.routing.ordering import Paces, in_order
+from orchestrator.decisions.remaining_candidates import over_ceiling
+from orchestrator.routing.ordering import Latencies, in_order
 from orchestrator.routing.policy import BY_REQUEST, Policies, Rules
 
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    """Where a job may go, in order, where it may not, and why."""
+    """The candidates of a job in the order to try, and the skipped routes. No candidates: it cannot be served."""
 
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[SkippedRoute, ...] = ()
     because: str | None = None
-    """Why the order is this one, in words."""
+    """Why the candidates are in this order."""
     max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """What an installation routes by: its catalogue, its policies, and the provider to try first."""
+    """The routing configuration of an installation: its catalogue, its policies, and the provider to try first."""
 
     catalogue: Catalogue
     policies: Policies
     first: Provider
 
-    def plan(self, request: JobRequested, paces: Paces) -> RoutePlan:
-        """The plan for a request, at the first model that can do it for what it may cost. Raises UnknownModel."""
+    def plan(self, request: JobRequested, latencies: Latencies) -> RoutePlan:
+        """The plan for a request, with the first model that can serve it within its ceiling. Raises UnknownModel."""
         skipped: tuple[SkippedRoute, ...] = ()
         for model in self.catalogue.models_for(request.input, request.model):
             rules = self.policies.rules_for(request, model.name)
-            fit, unfit = sifted(_candidates(model, rules, self.first), _Bar(request.input, rules))
+            fit, unfit = sifted(_candidates(model, rules, self.first), _Objection(request.input, rules))
             skipped += unfit
             if fit:
-                routes, why = in_order(fit, rules, request.input, request.job_id, paces)
+                routes, why = in_order(fit, rules, request.input, request.job_id, latencies)
                 candidates = tuple(candidate_of(route, request.input) for route in routes)
                 return RoutePlan(candidates, skipped, f"{why}{_ceiling(rules)}"[:1000], rules.max_cost_usd.value)
         return RoutePlan(skipped=skipped)
 
 
 def _ceiling(rules: Rules) -> str:
-    most = rules.max_cost_usd
-    return "" if most.value is None else f"; at most {in_dollars(most.value)}, as {most.who}"
+    ceiling = rules.max_cost_usd
+    return "" if ceiling.value is None else f"; at most {in_dollars(ceiling.value)}, as {ceiling.source}"
 
 
 def _candidates(model: Model, rules: Rules, first: Provider) -> Iterator[Route]:
     yield from model.routes_by(rules.providers.value, first)
-    # Whoever names providers knows whom they left out; a policy's choice has to be told.
-    if rules.providers.value is not None and rules.providers.who != BY_REQUEST:
+    # A client that names providers excludes the others knowingly; those that a policy excludes are listed as skipped.
+    if rules.providers.value is not None and rules.providers.source != BY_REQUEST:
         yield from (route for route in model.routes if route.provider not in rules.providers.value)
 
 
 @dataclass(frozen=True, slots=True)
-class _Bar:
-    """What speaks against a route."""
+class _Objection:
+    """Called with a route: why it cannot be taken, None if it can."""
 
     given: GenerationInput
     rules: Rules
@@ -71,7 +71,7 @@ class _Bar:
     def __call__(self, route: Route) -> str | None:
         allowed = self.rules.providers
         if allowed.value is not None and route.provider not in allowed.value:
-            return f"left out, as {allowed.who}"
+            return f"left out, as {allowed.source}"
         unable = route.why_not(self.given, same_model_only=self.rules.same_model_only)
-        dear = too_dear(route.expected_cost_usd(self.given), self.rules.max_cost_usd.value)
-        return "; ".join(filter(None, (unable, dear))) or None
+        too_dear = over_ceiling(route.expected_cost_usd(self.given), self.rules.max_cost_usd.value)
+        return "; ".join(filter(None, (unable, too_dear))) or None

@@ -1,4 +1,5 @@
-"""Who says where jobs go: the request, else its tenant's policy, else its model's, else the default one. Pure."""
+"""The routing rules of a request. Each field comes from the request, else from the policy of its tenant, else from that
+of its model, else from the default policy. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def _each_once(providers: tuple[Provider, ...]) -> tuple[Provider, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What one of them says; None: nothing, so that the next one is asked."""
+    """The routing options of one source; for a field that is None, the next source decides."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -36,68 +37,68 @@ class Policy:
     same_model_only: bool | None = None
 
     @property
-    def goes_by(self) -> RouteBy | None:
-        """What the order goes by. Who names weights, or an order, wants it to go by them."""
+    def effective_route_by(self) -> RouteBy | None:
+        """`route_by`; if it is not set, weights or a list of providers imply it."""
         return self.route_by or ("weights" if self.weights else "listed" if self.providers else None)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Each field that cannot mean anything, and why."""
-        if self.weights is not None and self.goes_by != "weights":
+        """Each field that has no effect, and why."""
+        if self.weights is not None and self.effective_route_by != "weights":
             yield "weights", f"weights mean nothing where route_by is {self.route_by}"
 
 
-NOTHING: Final = Policy()
+NO_POLICY: Final = Policy()
 
 
 @dataclass(frozen=True, slots=True)
-class Said(Generic[T]):
-    """What holds, and who said so, in words that go after "as"."""
+class Option(Generic[T]):
+    """The value of one routing option, and its source: a clause for after "as", such as "the default policy says"."""
 
     value: T
-    who: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for one request at one model."""
+    """The rules for one request with one model."""
 
-    providers: Said[tuple[Provider, ...] | None]
-    route_by: Said[RouteBy]
+    providers: Option[tuple[Provider, ...] | None]
+    route_by: Option[RouteBy]
     weights: Mapping[Provider, float]
-    max_cost_usd: Said[float | None]
+    max_cost_usd: Option[float | None]
     same_model_only: bool
 
 
 BY_REQUEST: Final = "the request asks"
-_BY_NOBODY: Final = "MUSIC_PROVIDER says"
+_BY_DEFAULT: Final = "MUSIC_PROVIDER says"
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What an installation says about where jobs go."""
+    """The routing policies of an installation."""
 
-    default: Policy = NOTHING
+    default: Policy = NO_POLICY
     models: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType({}))
     tenants: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType({}))
 
     def rules_for(self, request: JobRequested, model: str) -> Rules:
-        """What holds for a request at a model: of each field, the word of whoever comes first."""
+        """The rules for a request with a model: for each option, the value of the first source that has one."""
         layers = (
-            (BY_REQUEST, _of(request)),
-            (f"the policy of tenant {request.tenant} says", self.tenants.get(request.tenant, NOTHING)),
-            (f"the policy of {model} says", self.models.get(model, NOTHING)),
+            (BY_REQUEST, _policy_of(request)),
+            (f"the policy of tenant {request.tenant} says", self.tenants.get(request.tenant, NO_POLICY)),
+            (f"the policy of {model} says", self.models.get(model, NO_POLICY)),
             ("the default policy says", self.default),
         )
         return Rules(
-            providers=_first(layers, lambda policy: policy.providers) or Said(None, _BY_NOBODY),
-            route_by=_first(layers, lambda policy: policy.goes_by) or Said("listed", _BY_NOBODY),
+            providers=_first(layers, lambda policy: policy.providers) or Option(None, _BY_DEFAULT),
+            route_by=_first(layers, lambda policy: policy.effective_route_by) or Option("listed", _BY_DEFAULT),
             weights=_value(_first(layers, lambda policy: policy.weights)) or {},
-            max_cost_usd=_first(layers, lambda policy: policy.max_cost_usd) or Said(None, _BY_NOBODY),
+            max_cost_usd=_first(layers, lambda policy: policy.max_cost_usd) or Option(None, _BY_DEFAULT),
             same_model_only=_value(_first(layers, lambda policy: policy.same_model_only)) or False,
         )
 
 
-def _of(request: JobRequested) -> Policy:
+def _policy_of(request: JobRequested) -> Policy:
     return Policy(
         providers=request.providers,
         route_by=request.route_by,
@@ -107,10 +108,10 @@ def _of(request: JobRequested) -> Policy:
     )
 
 
-def _first(layers: Sequence[tuple[str, Policy]], field_of: Callable[[Policy], T | None]) -> Said[T] | None:
-    said = ((field_of(policy), who) for who, policy in layers)
-    return next((Said(value, who) for value, who in said if value is not None), None)
+def _first(layers: Sequence[tuple[str, Policy]], field_of: Callable[[Policy], T | None]) -> Option[T] | None:
+    values = ((field_of(policy), source) for source, policy in layers)
+    return next((Option(value, source) for value, source in values if value is not None), None)
 
 
-def _value(said: Said[T] | None) -> T | None:
-    return said.value if said else None
+def _value(option: Option[T] | None) -> T | None:
+    return option.value if option else None
