@@ -13,7 +13,8 @@ from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import ProviderRef
 from contracts.generation import Provider
 from contracts.ids import JobId, attempt_id_for, track_id_for
-from contracts.messages.attempts import AttemptEvent
+from contracts.messages.attempts import Artifact, AttemptEvent
+from contracts.messages.jobs import AttemptOutcome
 from contracts.messages.requests import JobRequested
 from contracts.modalities.music import MusicInput
 from orchestrator.decisions.job import Candidate
@@ -40,8 +41,20 @@ def job_requested(job_id: JobId, at: datetime, **changes: Any) -> JobRequested:
     )
 
 
+def job_fields(job_id: JobId, version: int, status: str, at: datetime, **changes: Any) -> dict[str, Any]:
+    """The fields that every event of a job has."""
+    return {
+        "job_id": job_id,
+        "track_id": track_id_for(job_id),
+        "tenant": "default",
+        "version": version,
+        "status": status,
+        "occurred_at": at,
+    } | changes
+
+
 def attempt_fields(job_id: JobId, n: int, version: int, at: datetime, **changes: Any) -> dict[str, Any]:
-    """What every event of the n-th attempt says; the first is at fal, the others at Replicate."""
+    """The fields that every event of the n-th attempt has; the first is at fal, the others at Replicate."""
     return {
         "job_id": job_id,
         "track_id": track_id_for(job_id),
@@ -58,6 +71,18 @@ def attempt_fields(job_id: JobId, n: int, version: int, at: datetime, **changes:
 def attempt_event(event: type[E], job_id: JobId, n: int, version: int, at: datetime, **said: Any) -> E:
     """An event of the n-th attempt."""
     return event.model_validate(attempt_fields(job_id, n, version, at, **said))
+
+
+def attempt_outcome(job_id: JobId, n: int, **changes: Any) -> AttemptOutcome:
+    """The n-th attempt in the event that ends its job: failed, at fal."""
+    usual = {"attempt_id": attempt_id_for(job_id, n), "n": n, "provider": "fal", "outcome": "failed"}
+    return AttemptOutcome.model_validate(usual | changes)
+
+
+def artifact(name: str = "track.mp3", **changes: Any) -> Artifact:
+    """A stored file of a result."""
+    usual = {"name": name, "content_type": "audio/mpeg", "size_bytes": 4, "sha256": "d" * 64}
+    return Artifact.model_validate(usual | changes)
 
 
 def candidate(provider: Provider, endpoint: str = "test/model", price_usd: float | None = 0.2) -> Candidate:

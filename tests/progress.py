@@ -30,7 +30,7 @@ class Progress:
         self._took: dict[str, float] = {}
         self._running: dict[str, float] = {}
         self._done: set[str] = set()
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._over = threading.Event()
         self._saying: threading.Thread | None = None
 
@@ -38,7 +38,7 @@ class Progress:
         """Begin, once it is known which tests there are."""
         if not self._expected:
             self._expected = expected_s(ids, self._recorded())
-            self._began = time.monotonic()
+            self.began = time.monotonic()
             self._saying = threading.Thread(target=self._keep_saying, daemon=True)
             self._saying.start()
 
@@ -74,7 +74,7 @@ class Progress:
 
     def line(self, now: float) -> str:
         """How far it is at this moment."""
-        took = now - self._began
+        took = now - self.began
         whole = sum(self._expected.values())
         # A copy: tests start and end on another thread while this one says how far they are.
         done = tuple(self._done)

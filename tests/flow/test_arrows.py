@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from tests.builders import changed, queued_attempt
+from tests.builders import artifact, changed, queued_attempt
 
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -51,7 +51,7 @@ from adapter_kit.port.outcomes import (
 )
 from contracts.failures import FailureKind
 from contracts.ids import job_id_for
-from contracts.messages.attempts import Artifact, AttemptState
+from contracts.messages.attempts import AttemptState
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "arrows")
@@ -91,13 +91,13 @@ HAPPENINGS: tuple[Input, ...] = (
         Searched(outcome)
         for outcome in (Found(REF), NotFound(conclusive=True), NotFound(conclusive=False), NoAnswer("away"))
     ),
-    Collected((Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),)),
+    Collected((artifact(),)),
     CollectFailed(WHY, final=True),
     CollectFailed(WHY, final=False),
     CollectFailed(
         WHY,
         final=False,
-        stored={1: Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)},
+        stored={1: artifact()},
         missing={2: "gone"},
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,9 +93,9 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> Readers:
             raise Wired
 
     class FollowedTail(Tail):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            found.tail = names(self._topics)
+        def __init__(self, servers: str, topics: Sequence[Topic], *args: Any, **options: Any) -> None:
+            super().__init__(servers, topics, *args, **options)
+            found.tail = names(topics)
             raise Wired
 
     for module in (orchestrator.app, adapter_kit.service, log_sink.app):

@@ -71,11 +71,10 @@ def test_the_line_tells_how_far_it_is_and_what_it_is_at() -> None:
     said = Progress(cast("Any", Around(**{IDS[0]: 20, IDS[1]: 20, IDS[2]: 40})))
     said.pytest_xdist_node_collection_finished(IDS)
     said.pytest_runtest_logstart(IDS[0])
-    began = said._began
-    at_first = said.line(began + 5)
+    at_first = said.line(said.began + 5)
     assert re.fullmatch(r"0 of 3 tests after 0:05; running: z/test_one\.py::test_a \(\d s\)", at_first)
     said.pytest_runtest_logfinish(IDS[0])
-    assert said.line(began + 65) == "1 of 3 tests after 1:05, about 3:15 left; running: none"
+    assert said.line(said.began + 65) == "1 of 3 tests after 1:05, about 3:15 left; running: none"
     said.pytest_sessionfinish()
 
 

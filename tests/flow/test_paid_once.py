@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders import artifact, candidate, job_requested, queued_attempt
 
 from adapter_kit.attempt.actions import Action, Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.inputs import (
@@ -62,24 +63,23 @@ from adapter_kit.port.outcomes import (
     Waiting,
 )
 from contracts.failures import LOST_OUTPUT, FailureKind
-from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
-from contracts.ids import AttemptId, job_id_for, track_id_for
-from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitting
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy
+from contracts.ids import AttemptId, job_id_for
+from contracts.messages.attempts import AttemptEvent, AttemptSubmitting
 from contracts.messages.base import Message
 from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.messages.jobs import JobEvent
-from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
-from contracts.modalities.music import MusicInput
+from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, ResolveAsked
 from orchestrator.decisions.inputs import Due as JobDue
 from orchestrator.decisions.inputs import Input as JobHappening
-from orchestrator.decisions.job import Candidate, Job
+from orchestrator.decisions.job import Job
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 DEADLINE_S = 900.0
 JOB = job_id_for("default", "property")
-ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
+ARTIFACT = artifact()
 
 RunEnd = Literal["produce", "break", "stop", "hang"]
 Oddity = Literal[
@@ -198,19 +198,9 @@ class World:
         ambiguity_policy: AmbiguityPolicy = "hold",
         lost_output_policy: LostOutputPolicy = "retry_elsewhere",
     ) -> None:
-        request = JobRequested(
-            job_id=JOB,
-            occurred_at=BEGIN,
-            track_id=track_id_for(JOB),
-            tenant="default",
-            fingerprint="0" * 64,
-            input=MusicInput(prompt="a warm ambient pad"),
-            accept_by=BEGIN + timedelta(seconds=15),
-            deadline_at=deadline,
-            ambiguity_policy=ambiguity_policy,
-            lost_output_policy=lost_output_policy,
-        )
-        candidates = (_candidate("fal"), _candidate("replicate"))
+        policies = {"ambiguity_policy": ambiguity_policy, "lost_output_policy": lost_output_policy}
+        request = job_requested(JOB, BEGIN, deadline_at=deadline, **policies)
+        candidates = (candidate("fal"), candidate("replicate"))
         self._decide(Requested(request, candidates, (), None, BEGIN))
 
     def cancel(self) -> None:
@@ -253,24 +243,18 @@ class World:
             return
         live = [a for a in self.ledger.values() if not a.final]
         assert not live, f"{command.attempt_id} begins while {live[0].attempt_id} is {live[0].state.name}"
-        self.ledger[command.attempt_id] = Attempt(
+        self.ledger[command.attempt_id] = queued_attempt(
+            command.job_id,
+            self.now,
             attempt_id=command.attempt_id,
-            job_id=command.job_id,
             track_id=command.track_id,
             n=command.n,
             provider=command.provider,
             model=command.model,
             endpoint=command.endpoint,
-            modality="music",
-            arguments={},
-            price_usd=0.2,
             deadline_at=command.deadline_at,
-            submit_timeout_s=30,
             start_within_s=command.start_within_s,
             run_within_s=command.run_within_s,
-            grace_s=240,
-            created_at=self.now,
-            next_action_at=self.now,
             ambiguity_policy=command.ambiguity_policy,
             lost_output_policy=command.lost_output_policy,
             expects_callback=True,
@@ -643,20 +627,6 @@ def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPoli
         assert window_over, f"paid again though the run is well: {attempt.failure}"
         if attempt.failure.kind in LOST_OUTPUT:
             assert policy == "retry_elsewhere", "paid again against the request's policy"
-
-
-def _candidate(provider: Provider) -> Candidate:
-    return Candidate(
-        provider=provider,
-        model="music/test",
-        endpoint="test/model",
-        substitute=False,
-        modality="music",
-        arguments={},
-        start_within_s=60,
-        run_within_s=120,
-        price_usd=0.2,
-    )
 
 
 def test_the_property_would_notice_a_second_post() -> None:

@@ -172,12 +172,12 @@ async def test_a_ledger_of_the_release_goes_on(database_url: str, tmp_path: Path
         assert await ledger.with_live_twins(pool, ended) == set(ended)
         async with outbox.transaction() as transaction:
             locked = await breakers.lock(transaction, ["new/model"])
-            assert locked._known[PROVIDER] == Breaker(
+            assert locked.breaker(PROVIDER) == Breaker(
                 scope=PROVIDER, since=NOW, state="open", failures=1, openings=2, opened_at=NOW, open_until=LATER,
                 shut_for=FailureKind.UNAUTHORIZED, asked_at=NOW, hurried=True, tokens=1.5, tokens_at=NOW,
                 error="401", last_error=LastError(FailureKind.UNAUTHORIZED, "401", NOW),
             )  # fmt: skip
-            assert locked._known["new/model"] == Breaker("new/model", NOW)
+            assert locked.breaker("new/model") == Breaker("new/model", NOW)
         async with outbox.transaction() as transaction:
             stepped = {each.attempt.attempt_id: each for each in await ledger.claim(transaction, 10, breakers)}
         assert stepped.keys() == {attempt(name) for name in ATTEMPTS}

@@ -102,14 +102,18 @@ class LockedBreakers:
     _known: dict[str, Breaker]
     _changed: set[str] = field(default_factory=set)
 
+    def breaker(self, scope: str) -> Breaker:
+        """The breaker of a scope, with the changes that this transaction has made to it."""
+        return self._known[scope]
+
     def admit(self, endpoint: str, now: datetime) -> Admitted | Held | Shut:
         """Whether one more run may be submitted at the endpoint; if so, both breakers have counted it."""
         lease_s = self._store.probe_lease_s
-        own = admit(self._known[endpoint], Limits(), 0, now, lease_s=lease_s)
+        own = admit(self.breaker(endpoint), Limits(), 0, now, lease_s=lease_s)
         if not isinstance(own, Admitted):
             return own
         limits = self._store.limits
-        provider = admit(self._known[PROVIDER], limits, self._under_way, now, lease_s=lease_s)
+        provider = admit(self.breaker(PROVIDER), limits, self._under_way, now, lease_s=lease_s)
         if not isinstance(provider, Admitted):
             return provider
         self._under_way += 1
@@ -123,23 +127,23 @@ class LockedBreakers:
             case SubmitAnswered(outcome=outcome):
                 self._record_answer(before, outcome, after, now)
             case Checked(outcome=Produced()):
-                self._replace(record_success(self._known[after.endpoint], now))
+                self._replace(record_success(self.breaker(after.endpoint), now))
         failure = after.failure
         if failure is not None and FAILURES[failure.kind].callers_fault and not before.final:
             # It read the request well enough to find fault with it.
-            self._replace(record_success(self._known[after.endpoint], now))
-            self._replace(record_success(self._known[PROVIDER], now))
+            self._replace(record_success(self.breaker(after.endpoint), now))
+            self._replace(record_success(self.breaker(PROVIDER), now))
         elif failure is not None and not before.final:
             scope = PROVIDER if FAILURES[failure.kind].breaker == "provider" else after.endpoint
             self._replace(
-                record_failure(self._known[scope], failure.kind, failure.message, now, open_s=self._store.open_s)
+                record_failure(self.breaker(scope), failure.kind, failure.message, now, open_s=self._store.open_s)
             )
         if _without_verdict(before, after):
             for scope in (PROVIDER, after.endpoint):
-                self._replace(probe_over(self._known[scope], before.submit_started_at, now))
+                self._replace(probe_over(self.breaker(scope), before.submit_started_at, now))
 
     def _record_answer(self, before: Attempt, outcome: SubmitOutcome, after: Attempt, now: datetime) -> None:
-        provider, own = self._known[PROVIDER], self._known[after.endpoint]
+        provider, own = self.breaker(PROVIDER), self.breaker(after.endpoint)
         match outcome:
             case Accepted():
                 self._replace(record_success(provider, now))
@@ -159,10 +163,10 @@ class LockedBreakers:
 
     async def save(self, transaction: Transaction) -> None:
         """Write what has changed."""
-        await save(transaction.connection, [self._known[scope] for scope in sorted(self._changed)])
+        await save(transaction.connection, [self.breaker(scope) for scope in sorted(self._changed)])
 
     def _replace(self, breaker: Breaker) -> None:
-        if breaker != self._known[breaker.scope]:
+        if breaker != self.breaker(breaker.scope):
             self._known[breaker.scope] = breaker
             self._changed.add(breaker.scope)
 
