@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka import ConsumerRecord
-from tests.builders import attempt_fields, job_requested
+from tests.builders import artifact, attempt_fields, job_fields, job_requested
 
 import log_sink
 from chassis.delivery.consumer import Delivered
@@ -21,7 +21,6 @@ from contracts.envelope import Envelope, decode, encode
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.attempts import (
-    Artifact,
     AttemptFailed,
     AttemptProgressed,
     AttemptSubmitted,
@@ -155,20 +154,13 @@ class Story:
         return attempt_fields(self.job_id, n, version, BEGIN + timedelta(seconds=at_s))
 
     def job(self, version: int, status: str, at_s: float) -> dict[str, Any]:
-        return {
-            "job_id": self.job_id,
-            "track_id": self.track_id,
-            "tenant": self.tenant,
-            "version": version,
-            "status": status,
-            "occurred_at": BEGIN + timedelta(seconds=at_s),
-        }
+        return job_fields(self.job_id, version, status, BEGIN + timedelta(seconds=at_s), tenant=self.tenant)
 
     def messages(self) -> list[Message]:
         first, second = attempt_id_for(self.job_id, 1), attempt_id_for(self.job_id, 2)
         files = (
-            Artifact(name="cover.png", content_type="image/png", size_bytes=9, sha256="c" * 64, width=64, height=64),
-            Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=321, sha256="b" * 64, duration_s=20.1),
+            artifact("cover.png", content_type="image/png", size_bytes=9, sha256="c" * 64, width=64, height=64),
+            artifact(size_bytes=321, sha256="b" * 64, duration_s=20.1),
         )
         refused = {"kind": FailureKind.INSUFFICIENT_BALANCE, "message": "User is locked. Reason: Exhausted balance."}
         ref = {"provider_ref": "r8-1"}

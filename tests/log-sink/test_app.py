@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from prometheus_client import REGISTRY
 from tests.patience import eventually, patient
 
 import log_sink
@@ -19,11 +20,14 @@ from chassis.runtime.runtime import Runtime
 from contracts.envelope import Record, encode
 from contracts.topics import DEAD_LETTERS, PARTITIONS, TOPICS
 from log_sink.app import app
-from log_sink.metrics import MISSED
 from log_sink.settings import SinkSettings
 from segue_cli.local.kafka import kafka
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def missed(topic: str = "segue.requests") -> float:
+    return REGISTRY.get_sample_value("segue_sink_missed_total", {"topic": topic}) or 0.0
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -70,7 +74,7 @@ async def test_neighbours_of_poison_are_stored_and_nothing_is_lost(
     poison = Record(refused.topic, refused.key, refused.value[:-1] + b',"mood":"\\u0000"}', refused.headers)
     garbage = Record(refused.topic, b"k", b"\xff not json", refused.headers)
     foreign = Record(refused.topic, b"k", b"{}", (("ce_type", b"segue.job.praised.v1"),))
-    missed = MISSED.labels(refused.topic)._value.get()
+    before = missed(refused.topic)
     await send(bootstrap, [*good[:20], poison, foreign, *good[20:30], garbage])
 
     async with sink(bootstrap, database_url) as runtime:
@@ -85,7 +89,7 @@ async def test_neighbours_of_poison_are_stored_and_nothing_is_lost(
     assert [tuple(row) for row in await pool.fetch("SELECT kafka_offset, value FROM quarantine")] == [
         (20, poison.value)
     ]
-    assert MISSED.labels(refused.topic)._value.get() == missed
+    assert missed(refused.topic) == before
     assert await dead_letters(bootstrap, 2) == [garbage.value] * 2
 
 

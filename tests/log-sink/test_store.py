@@ -9,14 +9,18 @@ import asyncpg
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
+from prometheus_client import REGISTRY
 
 from chassis.delivery.consumer import LogStarts
 from chassis.postgres.pool import Pool
 from contracts.messages.requests import CancelRequested
-from log_sink.metrics import MISSED
 from log_sink.store import Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def missed(topic: str = "segue.requests") -> float:
+    return REGISTRY.get_sample_value("segue_sink_missed_total", {"topic": topic}) or 0.0
 
 
 def logs_from(offset: int) -> LogStarts:
@@ -90,9 +94,6 @@ async def test_a_writer_waits_for_the_one_that_holds_its_partition(
 
 
 async def test_a_gap_is_revealed_and_drops_nothing(pool: Pool, store: Store, deliver: Any, tell: Any) -> None:
-    def missed() -> float:
-        return float(MISSED.labels("segue.requests")._value.get())
-
     async def read(*offsets: int, log_start: int = 0) -> None:
         batch = [deliver(tell(f"at {offset}").requested(), offset=offset) for offset in offsets]
         await store.store(batch)
@@ -114,10 +115,10 @@ async def test_offsets_that_are_no_records_are_no_gap_and_what_the_log_has_lost_
     pool: Pool, store: Store, deliver: Any, tell: Any, log_start: int, gone: int
 ) -> None:
     first, later = (deliver(tell(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
-    before = MISSED.labels("segue.requests")._value.get()
+    before = missed()
     await store.note_read([first.record], logs_from(0))
     await store.note_read([later.record], logs_from(log_start))
-    assert MISSED.labels("segue.requests")._value.get() == before + gone
+    assert missed() == before + gone
     assert await pool.fetchval("SELECT next_offset FROM offsets") == 13
 
 
@@ -128,19 +129,19 @@ async def test_a_gap_that_cannot_be_told_now_is_told_when_the_batch_is_noted_aga
         raise KafkaConnectionError
 
     first, later = (deliver(tell(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
-    before = MISSED.labels("segue.requests")._value.get()
+    before = missed()
     await store.note_read([first.record], away)
     with pytest.raises(KafkaConnectionError):
         await store.note_read([later.record], away)
     await store.note_read([later.record], logs_from(12))
-    assert MISSED.labels("segue.requests")._value.get() == before + 3
+    assert missed() == before + 3
 
 
 async def test_a_topic_made_anew_drops_nothing_and_is_no_gap(pool: Pool, store: Store, deliver: Any, tell: Any) -> None:
     old = [deliver(tell(f"old {n}").requested(), offset=n) for n in range(500, 510)]
     new = [deliver(tell(f"new {n}").requested(), offset=n) for n in range(5)]
     more = [deliver(tell(f"more {n}").requested(), offset=n) for n in range(5, 8)]
-    before = MISSED.labels("segue.requests")._value.get()
+    before = missed()
 
     for batch in (old, new, more):
         await store.store(batch)
@@ -148,7 +149,7 @@ async def test_a_topic_made_anew_drops_nothing_and_is_no_gap(pool: Pool, store: 
 
     assert await pool.fetchval("SELECT count(*) FROM events") == 18
     assert await pool.fetchval("SELECT next_offset FROM offsets") == 8
-    assert MISSED.labels("segue.requests")._value.get() == before
+    assert missed() == before
 
 
 def poisons(story: Any) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.builders import attempt_outcome
 
 from chassis.delivery.consumer import Delivered
 from chassis.observability.telemetry import trace_id_of
@@ -23,7 +24,7 @@ from contracts.messages.attempts import (
     AttemptSucceeded,
 )
 from contracts.messages.base import Message
-from contracts.messages.jobs import AttemptOutcome, JobAccepted, JobCancelled, JobFailed
+from contracts.messages.jobs import JobAccepted, JobCancelled, JobFailed
 from contracts.messages.requests import CancelRequested
 from contracts.messages.wording import describe
 from log_sink.app import CONSUMED
@@ -94,10 +95,7 @@ async def test_the_log_tells_it_in_order(pool: Pool, store: Store, deliver: Any,
 
 async def test_the_log_has_what_puts_it_in_order(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
     messages = story.messages()
-    outcomes = [
-        AttemptOutcome(attempt_id=f"{story.job_id}.{n}", n=n, provider="fal", outcome=outcome)
-        for n, outcome in ((1, "failed"), (2, "live"))
-    ]
+    outcomes = [attempt_outcome(story.job_id, n, outcome=outcome) for n, outcome in ((1, "failed"), (2, "live"))]
     ends = [
         JobFailed(**story.job(5, "failed", 20), kind=FailureKind.EXPIRED, message="late", attempts=tuple(outcomes)),
         JobCancelled(**story.job(6, "cancelled", 21), effect="never_sent", attempts=tuple(outcomes[:1])),
@@ -213,8 +211,7 @@ async def test_a_cancelled_job_keeps_its_effect_and_its_cost(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     outcomes = [
-        AttemptOutcome(attempt_id=f"{story.job_id}.{n}", n=n, provider="fal", outcome="cancelled", cost_usd=cost)
-        for n, cost in ((1, 0.2), (2, 0.0))
+        attempt_outcome(story.job_id, n, outcome="cancelled", cost_usd=cost) for n, cost in ((1, 0.2), (2, 0.0))
     ]
     ended = JobCancelled(**story.job(5, "cancelled", 20), effect="never_sent", attempts=tuple(outcomes))
     await store.store([deliver(message) for message in [*story.messages()[:10], ended]])
@@ -277,10 +274,7 @@ async def test_any_order_any_batches_any_repeats_end_in_the_same_rows(
 
 def ends(story: Any) -> list[Message]:
     """How else its job may end or go on, and what else its attempts may say."""
-    outcomes = tuple(
-        AttemptOutcome(attempt_id=f"{story.job_id}.{n}", n=n, provider="fal", outcome="failed", cost_usd=0.1)
-        for n in (1, 2)
-    )
+    outcomes = tuple(attempt_outcome(story.job_id, n, cost_usd=0.1) for n in (1, 2))
     lost = {"message": "no answer", "resolve_by": BEGIN + timedelta(minutes=9)}
     expired = {"kind": FailureKind.EXPIRED, "message": "too late"}
     return [
