@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.builders import attempt_event, job_requested
+from tests.builders import artifact, attempt_event, job_requested
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -20,7 +20,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.generation import Provider
 from contracts.ids import job_id_for
-from contracts.messages.attempts import Artifact, AttemptEvent, AttemptSubmitted, AttemptSucceeded
+from contracts.messages.attempts import AttemptEvent, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
@@ -30,7 +30,7 @@ from orchestrator.routing.ordering import Latency
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 
-ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
+ARTIFACT = artifact()
 ENDPOINTS: dict[Provider, str] = {
     "fal": "fal-ai/stable-audio-25/text-to-audio",
     "replicate": "stability-ai/stable-audio-2.5",

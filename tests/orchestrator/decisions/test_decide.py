@@ -6,13 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.builders import attempt_event, candidate, job_requested
+from tests.builders import artifact, attempt_event, candidate, job_requested
 
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import LostOutputPolicy, Provider
 from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import (
-    Artifact,
     AttemptAmbiguous,
     AttemptCancelled,
     AttemptEvent,
@@ -44,7 +43,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
 OVER = DEADLINE + timedelta(seconds=DEADLINE_GRACE_S)
 JOB = job_id_for("default", "decide")
-ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
+ARTIFACT = artifact()
 
 
 BOTH = (candidate("fal", "fal/model"), candidate("replicate", "replicate/model"))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import attempt_event, candidate, job_requested
+from tests.builders import artifact, attempt_event, candidate, job_requested
 
 from contracts.failures import FailureKind
 from contracts.generation import AmbiguityPolicy
@@ -146,8 +146,7 @@ def test_a_cost_that_is_known_late_is_counted_when_the_waiting_ends() -> None:
     waiting = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **refused), **unavailable)
     assert waiting.job is not None
     assert waiting.job.live_attempt is None
-    artifact = {"name": "a.wav", "content_type": "audio/wav", "size_bytes": 1, "sha256": "0" * 64}
-    late = ended(waiting.job, AttemptSucceeded, n=1, artifacts=(artifact,), cost_usd=0.08, late=True)
+    late = ended(waiting.job, AttemptSucceeded, n=1, artifacts=(artifact(),), cost_usd=0.08, late=True)
     told = decide(waiting.job, late, NOW)
     again = decide(told.job, Due(), NOW + timedelta(seconds=30))
     (event,) = again.messages

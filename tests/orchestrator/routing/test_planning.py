@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.builders import job_requested
 
 from contracts.catalogue import UnknownModel, default_catalogue_path, load_catalogue
-from contracts.messages.requests import JobRequested
+from contracts.ids import JobId
 from orchestrator.routing.planning import RoutePlan, Routing
 from orchestrator.routing.policy import Policies, Policy
 
+JOB = JobId("7d193d61-40a9-5489-906a-2be74ad3f732")
+AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CATALOGUE = load_catalogue(default_catalogue_path())
 SONG = {"modality": "music", "prompt": "a slow country ballad", "has_vocals": True, "lyrics": "The porch light hums"}
 
 
 def plan(policies: Policies | None = None, /, **said: Any) -> RoutePlan:
-    request = JobRequested.model_validate(
-        {
-            "job_id": "7d193d61-40a9-5489-906a-2be74ad3f732",
-            "occurred_at": "2026-01-01T12:00:00Z",
-            "track_id": "58c1f93b-6130-5bec-8630-5b3d2b5df2ec",
-            "tenant": "acme",
-            "fingerprint": "0" * 64,
-            "input": {"modality": "music", "prompt": "a warm ambient pad", "duration_s": 20},
-            "accept_by": "2026-01-01T12:00:15Z",
-            "deadline_at": "2026-01-01T12:30:00Z",
-            **said,
-        }
-    )
+    request = job_requested(JOB, AT, tenant="acme", **said)
     return Routing(CATALOGUE, policies or Policies(), "fal").plan(request, {})
 
 
@@ -46,7 +38,7 @@ def test_without_policies_it_is_music_provider_first() -> None:
     assert (made.because, made.max_cost_usd, made.skipped) == ("the listed order, as MUSIC_PROVIDER says", None, ())
 
 
-def test_the_price_of_the_request_orders_its_legs() -> None:
+def test_the_price_of_the_request_orders_its_candidates() -> None:
     made = plan(model="music/elevenlabs", route_by="cheapest")
     assert providers(made) == ["replicate", "fal"]
     assert made.because == "cheapest first: replicate $0.166 before fal $0.80, as the request asks"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builders import job_requested
 
 from contracts.catalogue import Catalogue, default_catalogue_path, load_catalogue
 from contracts.documents.generate import repository
+from contracts.ids import job_id_for
 from contracts.messages.requests import JobRequested
 from orchestrator.policy_file import PolicyError, load_policies
 from orchestrator.routing.policy import Policies, Policy
@@ -18,19 +21,8 @@ MODEL = "music/stable-audio-2.5"
 
 
 def requested(**said: Any) -> JobRequested:
-    return JobRequested.model_validate(
-        {
-            "job_id": "7d193d61-40a9-5489-906a-2be74ad3f732",
-            "occurred_at": "2026-01-01T12:00:00Z",
-            "track_id": "58c1f93b-6130-5bec-8630-5b3d2b5df2ec",
-            "tenant": "acme",
-            "fingerprint": "0" * 64,
-            "input": {"modality": "music", "prompt": "a warm ambient pad"},
-            "accept_by": "2026-01-01T12:00:15Z",
-            "deadline_at": "2026-01-01T12:30:00Z",
-            **said,
-        }
-    )
+    job_id = job_id_for("acme", "policy")
+    return job_requested(job_id, datetime(2026, 1, 1, 12, tzinfo=UTC), **{"tenant": "acme"} | said)
 
 
 FOUR = Policies(
