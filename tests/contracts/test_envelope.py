@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.builders import attempt_event, job_requested
 
 from contracts.envelope import Envelope, Skipped, Undecodable, UnknownMajor, decode, encode
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import AttemptFailed, AttemptSucceeded
 from contracts.messages.jobs import JobSucceeded
 from contracts.messages.requests import JobRequested
@@ -21,16 +22,13 @@ from contracts.topics import MAX_MESSAGE_BYTES, MESSAGE_TYPES
 
 JOB = job_id_for("default", "key-1")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-FAILED = AttemptFailed(
-    job_id=JOB,
-    occurred_at=datetime(2026, 11, 22, 20, 15, tzinfo=UTC),
-    attempt_id=attempt_id_for(JOB, 1),
-    track_id=track_id_for(JOB),
-    n=1,
-    provider="fal",
-    model="music/stable-audio-2.5",
-    endpoint="fal-ai/stable-audio-25/text-to-audio",
-    version=2,
+AT = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
+FAILED = attempt_event(
+    AttemptFailed,
+    JOB,
+    1,
+    2,
+    AT,
     kind=FailureKind.INSUFFICIENT_BALANCE,
     message="User is locked.",
     http_status=403,
@@ -159,16 +157,7 @@ def test_what_can_not_be_read_says_why(given_headers: Headers, value: bytes | No
 @pytest.mark.parametrize("field", ["tenant", "input", "metadata"])
 def test_nul_is_refused_wherever_clients_write(field: str) -> None:
     nul = {"tenant": "a\0", "input": {"modality": "music", "prompt": "a\0"}, "metadata": {"a\0": "b"}}
-    request: dict[str, object] = {
-        "job_id": JOB,
-        "occurred_at": "2026-11-22T20:15:00Z",
-        "track_id": track_id_for(JOB),
-        "tenant": "default",
-        "fingerprint": "0" * 64,
-        "input": {"modality": "music", "prompt": "Warm ambient pad"},
-        "accept_by": "2026-11-22T20:16:00Z",
-        "deadline_at": "2026-11-22T20:30:00Z",
-    }
+    request = job_requested(JOB, AT).model_dump(mode="json")
     given_headers = headers(ce_type=JobRequested.TYPE.encode())
     assert isinstance(decode(given_headers, json.dumps(request).encode()), Envelope)
     with pytest.raises(Undecodable, match=field) as caught:

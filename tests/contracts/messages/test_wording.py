@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.builders import artifact, attempt_event, attempt_outcome, job_fields
 
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
-from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceeded
+from contracts.ids import attempt_id_for, job_id_for
+from contracts.messages.attempts import AttemptFailed, AttemptSucceeded
 from contracts.messages.jobs import (
-    AttemptOutcome,
     JobAccepted,
     JobFailed,
     JobRerouted,
@@ -20,7 +20,7 @@ from contracts.messages.jobs import (
     PlannedRoute,
     SkippedRoute,
 )
-from contracts.messages.wording import describe, in_dollars
+from contracts.messages.wording import in_dollars, in_words
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "wording")
@@ -35,8 +35,7 @@ def test_money_as_people_write_it(usd: float, words: str) -> None:
 
 
 def job(status: str) -> dict[str, Any]:
-    ids = {"job_id": JOB, "track_id": track_id_for(JOB), "tenant": "default"}
-    return ids | {"occurred_at": NOW, "version": 1, "status": status}
+    return job_fields(JOB, 1, status, NOW)
 
 
 def skipped(model: str, reason: str) -> SkippedRoute:
@@ -45,7 +44,7 @@ def skipped(model: str, reason: str) -> SkippedRoute:
 
 def accepted(because: str | None, *routes: SkippedRoute, nobody: bool = False) -> str:
     plan = () if nobody else (PlannedRoute(provider="fal", model="music/one", endpoint="test/model"),)
-    return describe(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
+    return in_words(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
 
 
 def test_a_plan_tells_its_reason_and_what_it_skipped() -> None:
@@ -63,7 +62,7 @@ def test_where_several_models_were_looked_at_each_skipped_one_is_named() -> None
         "may go to fal; skipped replicate (music/other): too short; skipped replicate (music/one): too long"
     )
     assert accepted(None, skipped("music/one", "too long"), nobody=True) == (
-        "may go to no provider; skipped replicate: too long"
+        "may go to nobody; skipped replicate: too long"
     )
 
 
@@ -78,7 +77,7 @@ def test_a_reroute_tells_what_it_skipped_on_the_way() -> None:
         message="it broke",
         skipped=(skipped("music/one", "$0.10 would pass the ceiling of $0.15 after $0.08 spent"),),
     )
-    assert describe(moved) == (
+    assert in_words(moved) == (
         "moved from fal to replicate: it broke; "
         "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent"
     )
@@ -89,24 +88,8 @@ GONE_ON = "the job had already gone on without it"
 
 
 def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float | None, late: bool = False) -> str:
-    return describe(
-        AttemptFailed(
-            job_id=JOB,
-            track_id=track_id_for(JOB),
-            attempt_id=attempt_id_for(JOB, 1),
-            n=1,
-            provider="fal",
-            model="music/one",
-            endpoint="test/model",
-            occurred_at=NOW,
-            version=3,
-            kind=kind,
-            message=message,
-            accepted=accepted,
-            cost_usd=cost_usd,
-            late=late,
-        )
-    )
+    failure = {"kind": kind, "message": message, "accepted": accepted, "cost_usd": cost_usd}
+    return in_words(attempt_event(AttemptFailed, JOB, 1, 3, NOW, late=late, **failure))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +100,7 @@ def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float |
         (FailureKind.PROVIDER_ERROR, True, 0.0, "it cost nothing"),
         (FailureKind.OUTPUT_LOST, True, 0.2, "it cost $0.20 by the catalogue's price"),
         (FailureKind.RUN_TIMEOUT, True, None, "it may have cost something"),
-        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "it is not known yet whether it cost anything"),
+        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "nobody knows yet whether it cost anything"),
     ],
 )
 def test_a_failed_attempt_says_what_it_means_for_the_money(
@@ -145,7 +128,7 @@ def test_a_provider_that_said_nothing_is_spoken_for() -> None:
 
 
 def test_a_job_that_has_started_may_still_wait_at_its_provider() -> None:
-    assert describe(JobStarted(**job("running"), attempt_id=attempt_id_for(JOB, 1), provider="fal")) == (
+    assert in_words(JobStarted(**job("running"), attempt_id=attempt_id_for(JOB, 1), provider="fal")) == (
         "fal has taken it"
     )
 
@@ -160,10 +143,10 @@ def test_a_job_that_succeeded_says_what_it_cost_in_all(cost_usd: float | None, m
         attempt_id=attempt_id_for(JOB, 1),
         provider="fal",
         model="music/one",
-        artifacts=(Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="a" * 64),),
+        artifacts=(artifact(),),
         cost_usd=cost_usd,
     )
-    assert describe(made) == f"made by fal with music/one{money}"
+    assert in_words(made) == f"made by fal with music/one{money}"
 
 
 @pytest.mark.parametrize(
@@ -181,29 +164,14 @@ def test_a_job_that_succeeded_says_what_it_cost_in_all(cost_usd: float | None, m
 def test_a_job_that_failed_says_what_was_paid(
     cost_usd: float | None, costs: tuple[float | None, ...], money: str
 ) -> None:
-    attempts = tuple(
-        AttemptOutcome(attempt_id=attempt_id_for(JOB, n), n=n, provider="fal", outcome="failed", cost_usd=cost)
-        for n, cost in enumerate(costs, 1)
-    )
+    attempts = tuple(attempt_outcome(JOB, n, cost_usd=cost) for n, cost in enumerate(costs, 1))
     ended = {"kind": FailureKind.NO_ROUTE, "attempts": attempts, "cost_usd": cost_usd}
-    assert describe(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"
+    assert in_words(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"
 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_result_of_fewer_files_says_so(late: bool) -> None:
-    whole = AttemptSucceeded(
-        job_id=JOB,
-        track_id=track_id_for(JOB),
-        attempt_id=attempt_id_for(JOB, 1),
-        n=1,
-        version=4,
-        occurred_at=NOW,
-        provider="fal",
-        model="music/one",
-        endpoint="test/model",
-        artifacts=(Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64),),
-        late=late,
-    )
+    whole = attempt_event(AttemptSucceeded, JOB, 1, 4, NOW, artifacts=(artifact(),), late=late)
     missing = "1 of 2 outputs could not be had: output 2: 404"
-    assert describe(whole.model_copy(update={"missing": missing})) == f"{describe(whole)}; {missing}"
+    assert in_words(whole.model_copy(update={"missing": missing})) == f"{in_words(whole)}; {missing}"
     assert whole.missing is None
