@@ -1,4 +1,4 @@
-"""The house rules that a program can check, and that no tool of the trade checks for us."""
+"""The rules of the code base that no linter checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETIRED = re.compile(
     r"\b(Gatekeeper|Gates|Settler|Searcher|Hearing|Happening|happenings?|[Cc]hores?|Housekeeping|[Ff]use|Burial|Door|Blown"
     r"|publish_(?:confirmed|durably)|tell_of_\w+|Legs?|heard_at|deaf_s)\b"
 )
-"""Names that the code had before it took the field's: one thing has one name (ARCHITECTURE, "Glossary")."""
+"""Names that have been replaced by the terms of the field (ARCHITECTURE, "Glossary")."""
 
 PURE = (
     "contracts/src/contracts",
@@ -46,37 +46,38 @@ PURE = (
 SLEEPS = {
     "chassis/src/chassis/kafka/topics.py": "at start, bounded by the caller, nothing runs yet",
     "chassis/src/chassis/postgres/pool.py": "at start, bounded, nothing runs yet",
-    "chassis/src/chassis/kafka/records.py": "it gives way to other tasks, and waits for nothing",
-    "chassis/src/chassis/http/health.py": "a task of its own, cancelled with its block: a drain is watched too",
-    "chassis/src/chassis/delivery/tail.py": "a task of its own, cancelled with its block",
+    "chassis/src/chassis/kafka/records.py": "a sleep of 0 s, so that other tasks run",
+    "chassis/src/chassis/http/health.py": "its own task, cancelled with its block; it also watches the drain",
+    "chassis/src/chassis/delivery/tail.py": "its own task, cancelled with its block",
     "adapter-kit/src/adapter_kit/engine/outcome_writer.py": "the answer to a paid POST waits for the database",
-    "adapter-kit/src/adapter_kit/engine/claim_loop.py": "the lease renewer goes on until the last call has ended",
-    "adapter-kit/src/adapter_kit/artifacts/download.py": "a few tries, bounded by the collection's own time",
+    "adapter-kit/src/adapter_kit/engine/claim_loop.py": "the leases are renewed until the last call has ended",
+    "adapter-kit/src/adapter_kit/artifacts/download.py": "a few tries, bounded by the time limit of the collection",
 }
-"""Where a service's loop may sleep without listening for the stop, and why; all others use the runtime's pause."""
+"""Where a loop of a service may sleep without watching for the stop, and why; all others use the runtime's pause."""
 
 SLEEPS_OF_TESTS = {
-    "tests/chassis/toy.py": "what the toy is told to do",
+    "tests/chassis/toy.py": "the delay that the toy is asked for",
     "tests/chaos/test_proxy.py": "the pace of a client",
-    "tests/cli/demo/test_demo.py": "a moment to interrupt it at",
-    "tests/cli/stack/test_starting.py": "nothing may be said in it",
-    "tests/e2e/test_crashes.py": "the outage that is tried",
-    "tests/chassis/http/test_health.py": "a loop of its own around a condition",
-    "tests/e2e/test_topics.py": "a loop of its own around a condition",
-    "tests/flow/test_silent_database.py": "a loop of its own around a condition",
-    "tests/gateway/test_clocks.py": "a loop of its own around a condition",
-    "tests/kafka/test_topics.py": "a loop of its own around a condition",
+    "tests/cli/demo/test_demo.py": "a moment at which to interrupt it",
+    "tests/cli/stack/test_starting.py": "a period without output",
+    "tests/e2e/test_crashes.py": "the length of the outage",
+    "tests/chassis/http/test_health.py": "its own loop around a condition",
+    "tests/e2e/test_topics.py": "its own loop around a condition",
+    "tests/flow/test_silent_database.py": "its own loop around a condition",
+    "tests/gateway/conftest.py": "the age from which a shared read is repeated",
+    "tests/gateway/test_clocks.py": "its own loop around a condition",
+    "tests/kafka/test_topics.py": "its own loop around a condition",
     "tests/chassis/http/test_http_limits.py": "the pace of a client",
     "tests/strangers/__main__.py": "the pace of a client",
     "tests/strangers/clients.py": "the pace of a client",
     "tests/strangers/ordinary.py": "the pace of a client",
     "tests/strangers/test_strangers.py": "the pace of a client",
-    "tests/kafka/test_offsets.py": "the outage that is tried",
-    "tests/providers/conftest.py": "the pace of a trickle",
+    "tests/kafka/test_offsets.py": "the length of the outage",
+    "tests/providers/conftest.py": "the pace of a slow server",
 }
-"""Where a test sleeps, and what for; to wait for something, it asks `tests.patience`."""
+"""Where a test may sleep, and why; to wait for a condition, tests use `tests.patience`."""
 
-# In two parts, so that this file does not break the rule it checks.
+# In two parts, since the rule holds for this file too.
 REGISTRIES = tuple(
     ".".join(parts)
     for parts in (
@@ -93,7 +94,7 @@ REGISTRIES = tuple(
         ("quay", "io"),
     )
 )
-SOMEBODYS_FOLDER = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt)/\w")
+MACHINE_FOLDER = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt)/\w")
 
 
 SERVING = ("contracts/", "read-model/", "chassis/", "adapter-kit/", "services/")
@@ -136,18 +137,18 @@ def parsed(name: str) -> ast.Module:
 
 
 def calls(tree: ast.AST, wanted: re.Pattern[str]) -> list[str]:
-    """What is called in here, of all that is wanted."""
+    """The calls in the tree whose function matches."""
     called = (ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
     return [name for name in called if wanted.search(name)]
 
 
 def sleeping_loops(tree: ast.AST) -> list[str]:
-    """What sleeps in a loop, or between two tries, and hears no stop."""
+    """Sleeps in loops and between retries that do not watch for the stop."""
     nodes = list(ast.walk(tree))
     loops = (node for node in nodes if isinstance(node, ast.While | ast.For | ast.AsyncFor))
     retries = (node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "retry")
-    deaf = ["retry" for call in retries if all(given.arg != "sleep" for given in call.keywords)]
-    return [called for loop in loops for called in calls(loop, ASLEEP)] + deaf
+    unstoppable = ["retry" for call in retries if all(given.arg != "sleep" for given in call.keywords)]
+    return [called for loop in loops for called in calls(loop, ASLEEP)] + unstoppable
 
 
 def is_test(name: str) -> bool:
@@ -160,13 +161,13 @@ def is_number(node: ast.expr | None) -> bool:
 
 
 def sleeps(tree: ast.AST) -> list[str]:
-    """Sleeps for longer than a turn of the loop."""
+    """Sleeps of more than 0 s."""
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ASLEEP.search(ast.unparse(node.func))]
     return [ast.unparse(node) for node in found if ast.unparse(node.args[0]) != "0"]
 
 
 def fixed_limits(tree: ast.AST) -> list[str]:
-    """Limits in seconds that stay the same on a slow machine, and loops that look at a clock of their own."""
+    """Limits in seconds that do not scale on a slow machine, and loops that compare clock readings."""
     found: list[ast.AST] = []
     for node in ast.walk(tree):
         match node:
@@ -188,17 +189,17 @@ def test_a_test_waits_for_conditions_and_its_limits_scale() -> None:
     assert {name: found for name in tests if name not in loops and (found := fixed_limits(parsed(name)))} == {}
 
 
-def test_a_module_can_be_read_in_one_sitting() -> None:
+def test_no_module_exceeds_the_line_limit() -> None:
     assert {name: lines(name) for name in code() if lines(name) > MOST_LINES} == {}
 
 
-def test_no_retired_name_comes_back() -> None:
+def test_no_retired_name_is_used() -> None:
     named = {name: sorted(set(RETIRED.findall((ROOT / name).read_text(encoding="utf-8")))) for name in code()}
     assert {name: found for name, found in named.items() if found} == {}
 
 
 def test_no_provider_is_a_special_case() -> None:
-    """What differs from one provider to the next is in its spec and its adapter; pages of theirs may be sources."""
+    """Everything particular to a provider is in its spec and its adapter; URLs of its pages may be named as sources."""
     named = re.compile(rf"(?<![a-z])({'|'.join(PROVIDERS)})(?![a-z])", re.IGNORECASE)
     shared = ("chassis/", "adapter-kit/", "services/gateway/", "services/orchestrator/", "services/log-sink/")
     found = {
@@ -210,11 +211,11 @@ def test_no_provider_is_a_special_case() -> None:
 
 
 def test_what_is_queried_is_a_column() -> None:
-    """No SQL reads into what a service serialized for itself: renaming a field would change what the SQL finds."""
+    """No SQL reads fields of a serialized Python object: renaming a field would break the SQL."""
     assert [name for name in code() if re.search(r"\bbody *->", (ROOT / name).read_text(encoding="utf-8"))] == []
 
 
-def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+def test_no_folder_exceeds_the_module_limit() -> None:
     modules = [name for name in code() if not name.endswith("/__init__.py")]
     folders = Counter(name.rpartition("/")[0] for name in modules)
     assert {folder: count for folder, count in folders.items() if count > MOST_MODULES} == {}
@@ -230,15 +231,15 @@ def test_a_file_is_named_for_what_it_holds() -> None:
     assert [name for name in tracked() if vague & set(re.split(r"[/_.-]", name.lower()))] == []
 
 
-def test_a_pure_module_has_its_types_right() -> None:
+def test_a_pure_module_ignores_no_type_error() -> None:
     assert [name for name in code(*PURE) if "type: ignore" in (ROOT / name).read_text(encoding="utf-8")] == []
 
 
-def test_a_decision_reads_no_clock_and_throws_no_dice() -> None:
+def test_a_pure_module_reads_no_clock_and_uses_no_randomness() -> None:
     assert {name: found for name in code(*PURE[1:]) if (found := calls(parsed(name), IMPURE))} == {}
 
 
-def test_a_loop_that_waits_hears_the_stop() -> None:
+def test_a_loop_that_waits_watches_for_the_stop() -> None:
     asleep = {name for name in code(*SERVING) if sleeping_loops(parsed(name))}
     assert asleep - SLEEPS.keys() == set()
 
@@ -248,24 +249,24 @@ def test_settings_are_read_in_one_place_and_passed_down() -> None:
     assert readers.keys() == {"chassis/src/chassis/settings/service.py"}
 
 
-def test_no_service_goes_by_the_clock_of_its_machine() -> None:
+def test_no_service_reads_the_time_of_day() -> None:
     assert {name: found for name in code(*SERVING) if (found := calls(parsed(name), TIME_OF_DAY))} == {}
 
 
-def test_a_connection_is_taken_for_a_limited_time() -> None:
+def test_a_database_connection_is_used_for_a_limited_time() -> None:
     asking = {name: found for name in code(*SERVING) if (found := calls(parsed(name), UNBOUNDED))}
     assert asking.keys() == {"chassis/src/chassis/postgres/limits.py"}
 
 
-def test_nothing_ties_us_to_a_package_registry() -> None:
+def test_no_file_names_a_package_registry() -> None:
     assert [(name, host) for name, text in texts() for host in REGISTRIES if host in text] == []
 
 
-def test_nothing_names_a_folder_of_one_machine() -> None:
-    assert [(name, match[0]) for name, text in texts() for match in SOMEBODYS_FOLDER.finditer(text)] == []
+def test_no_file_names_a_folder_of_one_machine() -> None:
+    assert [(name, match[0]) for name, text in texts() for match in MACHINE_FOLDER.finditer(text)] == []
 
 
-def test_the_rules_would_notice() -> None:
+def test_a_violation_of_a_rule_is_found() -> None:
     bad = ast.parse("while True:\n    await asyncio.sleep(datetime.now())\n    GatewaySettings(port=1)")
     assert sleeping_loops(bad) == ["asyncio.sleep"]
     assert sleeping_loops(ast.parse("await retry(work, OSError, pause_s=1)")) == ["retry"]
@@ -274,7 +275,7 @@ def test_the_rules_would_notice() -> None:
     assert calls(bad, TIME_OF_DAY) == ["datetime.now"]
     assert calls(bad, READS_SETTINGS) == ["GatewaySettings"]
     assert calls(ast.parse("await self._pool.fetchrow(sql)"), UNBOUNDED) == ["self._pool.fetchrow"]
-    assert SOMEBODYS_FOLDER.findall("see " + "/ho" + "me/me/notes") != []
+    assert MACHINE_FOLDER.findall("see " + "/ho" + "me/me/notes") != []
 
 
 @pytest.mark.parametrize(
@@ -289,11 +290,11 @@ def test_the_rules_would_notice() -> None:
         ("while time.monotonic() < deadline: pass", "await eventually(condition)"),
     ],
 )
-def test_a_limit_that_does_not_scale_would_be_noticed(fixed: str, scaled: str) -> None:
+def test_a_limit_that_does_not_scale_is_found(fixed: str, scaled: str) -> None:
     assert fixed_limits(ast.parse(fixed)) != []
     assert fixed_limits(ast.parse(scaled)) == []
 
 
-def test_a_sleep_would_be_noticed() -> None:
+def test_a_sleep_is_found() -> None:
     assert sleeps(ast.parse("await asyncio.sleep(0)")) == []
     assert sleeps(ast.parse("time.sleep(patient(1))")) == ["time.sleep(patient(1))"]

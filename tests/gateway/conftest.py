@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import pkgutil
 import time
@@ -21,7 +22,7 @@ from aiokafka import ConsumerRecord
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.builders import attempt_fields
+from tests.builders import artifact, attempt_fields, job_fields
 from tests.patience import eventually, patient
 
 import gateway
@@ -33,13 +34,16 @@ from chassis.postgres.pool import migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from contracts.envelope import Envelope, decode, encode
 from contracts.failures import FailureKind
-from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
+from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for
 from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, JobStarted, JobSucceeded, PlannedRoute
+from contracts.messages.requests import CancelRequested
 from contracts.topics import PARTITIONS, TOPICS
 from gateway.app import api, wired
 from gateway.context import TENANT, Gateway
+from gateway.queries.single_flight import AT_MOST_OLD_S
+from gateway.queries.tail import MAX_BYTES
 from gateway.settings import GatewaySettings
 from log_sink.store import Store
 from segue_cli.local.kafka import kafka
@@ -59,15 +63,14 @@ class Story:
 
     def job(self, version: int, status: str) -> dict[str, Any]:
         at = self.begin + timedelta(milliseconds=100 * version)
-        ids = {"job_id": self.job_id, "track_id": track_id_for(self.job_id), "tenant": TENANT}
-        return {**ids, "version": version, "status": status, "occurred_at": at}
+        return job_fields(self.job_id, version, status, at)
 
     def attempt(self, n: int) -> AttemptId:
         return attempt_id_for(self.job_id, n)
 
     @property
     def artifact(self) -> Artifact:
-        return Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=10, sha256="b" * 64, duration_s=20.1)
+        return artifact(size_bytes=10, sha256="b" * 64, duration_s=20.1)
 
     def accepted(self) -> JobAccepted:
         plan = (
@@ -158,6 +161,15 @@ class World:
         """Have the log-sink store messages, as if it had consumed them."""
         async with open_pool(self.database_url, "log_sink", max_size=2) as pool:
             await Store(pool).store([_delivered(message, next(self._offsets)) for message in messages])
+
+    def empty_tail(self) -> None:
+        """Make the tail drop all jobs, as it does when one message exceeds the bytes that it may keep."""
+        message = CancelRequested(job_id=job_id_for(TENANT, "oversized"), occurred_at=datetime.now(UTC), tenant=TENANT)
+        self.parts.tail.take(Envelope(message, str(message.event_id), "", None, MAX_BYTES + 1), None)
+
+    async def outdate_reads(self) -> None:
+        """Wait until the shared reads are too old to answer from them."""
+        await asyncio.sleep(AT_MOST_OLD_S)
 
     async def post(self, body: Any = None, **headers: str) -> httpx.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.builders import artifact, attempt_fields, attempt_outcome
 
 from contracts.failures import FailureKind
-from contracts.ids import job_id_for, track_id_for
-from contracts.messages.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
+from contracts.ids import job_id_for
+from contracts.messages.attempts import AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
-from contracts.messages.jobs import AttemptOutcome, JobFailed
+from contracts.messages.jobs import JobFailed
 from contracts.messages.requests import CancelRequested
 from gateway.context import TENANT
 from gateway.views.attempt_schemas import OperatorsAttempt
@@ -21,22 +22,11 @@ from gateway.views.schemas import AttemptAnswer
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SHARED = sorted(AttemptAnswer.model_fields.keys() & OperatorsAttempt.model_fields.keys())
-FILE = Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=4, sha256="d" * 64)
+FILE = artifact()
 
 
-def about(story: Any, version: int, **more: Any) -> dict[str, Any]:
-    known = {
-        "job_id": story.job_id,
-        "track_id": track_id_for(story.job_id),
-        "attempt_id": story.attempt(1),
-        "n": 1,
-        "provider": "fal",
-        "model": "music/minimax-2",
-        "endpoint": "fal-ai/minimax-music/v2",
-        "version": version,
-        "occurred_at": story.begin + timedelta(milliseconds=200 + version),
-    }
-    return known | more
+def about(story: Any, version: int) -> dict[str, Any]:
+    return attempt_fields(story.job_id, 1, version, story.begin + timedelta(milliseconds=200 + version))
 
 
 def refused(story: Any, **how: Any) -> list[Message]:
@@ -111,7 +101,7 @@ async def test_the_tail_alone_tells_what_the_tables_do_of_a_refusal(world: Any, 
     failure = {"kind": FailureKind.RATE_LIMITED, "error_code": "E7", "message": "too many", "http_status": 429}
     rerouted = story.rerouted().model_copy(update=failure)
     outcomes = tuple(
-        AttemptOutcome(attempt_id=story.attempt(n), n=n, provider=at, outcome="failed", cost_usd=0.0, **failure)
+        attempt_outcome(story.job_id, n, provider=at, cost_usd=0.0, **failure)
         for n, at in ((1, "fal"), (2, "replicate"))
     )
     ends = JobFailed(**story.job(3, "failed"), kind=FailureKind.NO_ROUTE, message="nobody", attempts=outcomes)
@@ -132,7 +122,7 @@ async def test_the_tail_alone_tells_what_the_tables_do_of_a_refusal(world: Any, 
     [moved] = [entry for entry in log if entry["event"] == "job.rerouted"]
     assert (moved["error_kind"], moved["error_code"], moved["http_status"]) == ("rate_limited", "E7", 429)
     await world.store(rerouted, ends)
-    world.parts.tail._known.clear()
+    world.empty_tail()
     assert [moved] == [
         entry
         for entry in (await world.client.get(told["links"]["logs"])).json()["entries"]

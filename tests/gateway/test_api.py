@@ -101,9 +101,9 @@ async def test_a_used_key_refuses_another_body(world: Any) -> None:
 
 async def test_a_replica_that_saw_nothing_answers_the_same(world: Any) -> None:
     first = await world.post(idempotency_key="forgotten")
-    world.parts.tail._known.clear()
+    world.empty_tail()
     assert (await world.post(idempotency_key="forgotten")).content == first.content
-    world.parts.tail._known.clear()
+    world.empty_tail()
     problem(await world.post({"prompt": "another"}, idempotency_key="forgotten"), 422, "idempotency-key-reused")
 
 
@@ -185,7 +185,7 @@ async def test_the_read_model_knows_what_the_tail_forgot(world: Any, story_of: A
         (1, "failed", None, "403"),
         (2, "running", "r8-1", None),
     ]
-    world.parts.tail._known.clear()
+    world.empty_tail()
     await world.store(story.attempts()[2], story.succeeded())
     job = (await world.client.get(f"/api/jobs/{job_id}")).json()
     assert job["status"] == "succeeded"
@@ -252,14 +252,14 @@ async def test_a_wrong_query_is_a_422(world: Any, query: str) -> None:
     assert told["errors"][0]["field"] == query.partition("=")[0]
 
 
+async def _waiting(world: Any, count: int) -> bool:
+    return bool(world.parts.completion.waiters.now == count)
+
+
 async def test_a_client_may_wait_for_the_end(world: Any, story_of: Any, until: Any) -> None:
     waiting = asyncio.create_task(world.post(idempotency_key="patient", prefer="respond-async, wait=20"))
     story = story_of(job_id_for(TENANT, "patient"))
-
-    async def waited_for() -> bool:
-        return story.job_id in world.parts.tail._changed
-
-    await until(waited_for)
+    await until(partial(_waiting, world, 1))
     await world.say(*story.jobs())
     response = await asyncio.wait_for(waiting, patient(60))
     assert (response.status_code, response.json()["status"]) == (200, "succeeded")
@@ -273,17 +273,13 @@ async def test_waiting_ends_after_the_time_asked_for(world: Any) -> None:
     assert 0.9 < time.monotonic() - before < patient(4)
 
 
-async def _wait(world: Any, count: int) -> bool:
-    return bool(world.parts.completion.waiters.now == count)
-
-
 async def test_no_more_wait_than_may_and_the_others_are_answered_at_once(
     world: Any, story_of: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiters = world.parts.completion.waiters
     monkeypatch.setattr(waiters, "most", 2)
     first = [asyncio.create_task(world.post(idempotency_key="crowded", prefer="wait=60")) for _ in range(2)]
-    await until(partial(_wait, world, 2))
+    await until(partial(_waiting, world, 2))
     repeats = await asyncio.gather(*(world.post(idempotency_key="crowded", prefer="wait=60") for _ in range(5)))
     assert {response.status_code for response in repeats} == {202}
     assert not any("preference-applied" in response.headers for response in repeats)
@@ -309,10 +305,10 @@ async def test_nobody_waits_for_a_client_that_is_gone(world: Any, until: Any) ->
             asyncio.create_task(client.post(f"{url}/tracks", json=SEED, headers=prefer)),
             asyncio.create_task(client.post(f"{url}/jobs/{job_id}/cancel", content=b"x", headers=prefer)),
         ]
-        await until(partial(_wait, world, 2))
+        await until(partial(_waiting, world, 2))
         for each in asking:
             each.cancel()
-        await until(partial(_wait, world, 0))
+        await until(partial(_waiting, world, 0))
 
 
 @pytest.mark.parametrize(
@@ -508,7 +504,7 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
             columns = "t(provider, status, error, since, checked_at)"
             view = f"CREATE VIEW {schema}.v_health AS SELECT * FROM (VALUES {row}) AS {columns}"  # noqa: S608 - ours
             await connection.execute(f"CREATE SCHEMA {schema}; {view}")
-        world.parts.health._fresh._known = None
+        await world.outdate_reads()
         told = (await world.client.get("/api/health/providers")).json()
         assert told == {
             "fal": "fail",
@@ -520,7 +516,7 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
             "CREATE OR REPLACE VIEW replicate_adapter.v_health AS SELECT * FROM (VALUES ('replicate', 'ok',"
             " NULL, now(), now() - interval '61 seconds')) AS t(provider, status, error, since, checked_at)"
         )
-        world.parts.health._fresh._known = None
+        await world.outdate_reads()
         told = (await world.client.get("/api/health/providers")).json()
         assert told["replicate"] == "fail"
         assert told["replicate_error"].startswith("no news from replicate-adapter since ")

@@ -23,12 +23,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from structlog.testing import capture_logs
+from tests.builders import attempt_event
 from tests.patience import patient
 
 from chassis.http.server import serve_http
 from contracts.callback_urls import callback_url
 from contracts.envelope import Envelope, decode
-from contracts.ids import AttemptId, job_id_for, job_of, track_id_for
+from contracts.ids import AttemptId, job_id_for, job_of, number_of
 from contracts.messages.attempts import AttemptSubmitted, AttemptSubmitting
 from contracts.messages.base import Message
 from contracts.messages.callbacks import CallbackReceived
@@ -262,12 +263,10 @@ def run_body(provider: str, run: str, **more: Any) -> bytes:
 
 def accepted(provider: str, attempt: AttemptId, run: str | None) -> Message:
     """What the adapter says once the provider has answered; before that, that it has asked."""
-    n = int(attempt.rpartition(".")[2])
-    ids = {"job_id": job_of(attempt), "track_id": track_id_for(job_of(attempt)), "attempt_id": attempt, "n": n}
-    of = {"provider": provider, "model": "m", "endpoint": "e", "occurred_at": datetime.now(UTC)}
+    job_id, n, now = job_of(attempt), number_of(attempt), datetime.now(UTC)
     if run is None:
-        return AttemptSubmitting.model_validate({**ids, **of, "version": 1})
-    return AttemptSubmitted.model_validate({**ids, **of, "version": 2, "provider_ref": run})
+        return attempt_event(AttemptSubmitting, job_id, n, 1, now, provider=provider)
+    return attempt_event(AttemptSubmitted, job_id, n, 2, now, provider=provider, provider_ref=run)
 
 
 def refused(answer: httpx.Response, kind: str) -> bool:

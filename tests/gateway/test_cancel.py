@@ -9,11 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.builders import attempt_event, attempt_outcome
 
 from contracts.failures import FailureKind
 from contracts.ids import job_id_for, track_id_for
 from contracts.messages.attempts import AttemptAmbiguous
-from contracts.messages.jobs import AttemptOutcome, CancelEffect, JobCancelled, JobFailed
+from contracts.messages.jobs import CancelEffect, JobCancelled, JobFailed
 from contracts.messages.requests import CancelRequested
 from gateway.context import TENANT
 from gateway.queries.model import Attempt, Job
@@ -99,8 +100,7 @@ async def test_each_state_has_an_effect_and_words_for_it(told: Job, effect: str,
 
 
 def cancelled(story: Any, effect: CancelEffect, **outcome: Any) -> JobCancelled:
-    ended: dict[str, Any] = {"outcome": "cancelled", "cost_usd": 0.0, **outcome}
-    first = AttemptOutcome(attempt_id=story.attempt(1), n=1, provider="fal", **ended)
+    first = attempt_outcome(story.job_id, 1, **{"outcome": "cancelled", "cost_usd": 0.0, **outcome})
     return JobCancelled(**story.job(4, "cancelled"), effect=effect, attempts=(first,))
 
 
@@ -114,7 +114,7 @@ async def cancelling(world: Any, until: Any, job_id: str) -> asyncio.Task[httpx.
     waiting = asyncio.create_task(cancel(world, job_id))
 
     async def waits() -> bool:
-        return job_id in world.parts.tail._changed
+        return bool(world.parts.completion.waiters.now)
 
     await until(waits)
     return waiting
@@ -156,7 +156,7 @@ async def test_it_waits_for_the_outcome_and_tells_it_then_and_later(
     assert seen["cancel"] == told["cancel"]
     wish = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
     await world.store(story.accepted(), wish, ending)
-    world.parts.tail._known.clear()
+    world.empty_tail()
     stored = (await world.client.get(f"/api/jobs/{job_id}")).json()
     # Without attempts' own events the tables know no attempt, only what came of the wish.
     assert (stored["cancel"]["effect"], stored["status"], stored["cost_usd"]) == (effect, "cancelled", cost)
@@ -181,7 +181,7 @@ async def test_the_tables_know_that_a_cancel_is_pending(world: Any, story_of: An
     await cancel(world, job_id, prefer="wait=0")
     wish = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
     await world.store(story_of(job_id).accepted(), wish)
-    world.parts.tail._known.clear()
+    world.empty_tail()
     assert (await world.client.get(f"/api/jobs/{job_id}")).json()["cancel"]["effect"] == "pending"
 
 
@@ -221,10 +221,8 @@ async def test_a_job_that_has_ended_is_told_as_it_ended_and_nothing_is_asked(wor
 async def test_an_ambiguous_attempt_is_named_while_the_cancel_waits_for_it(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
-    about = {"job_id": job_id, "track_id": track_id_for(story.job_id), "attempt_id": story.attempt(1), "n": 1}
-    place = {"provider": "fal", "model": "music/minimax-2", "endpoint": "fal-ai/minimax-music/v2"}
-    when = {"occurred_at": story.begin, "resolve_by": story.begin + timedelta(minutes=9)}
-    lost = AttemptAmbiguous(**about, **place, **when, version=2, message="no answer within 30 s")
+    said = {"message": "no answer within 30 s", "resolve_by": story.begin + timedelta(minutes=9)}
+    lost = attempt_event(AttemptAmbiguous, story.job_id, 1, 2, story.begin, **said)
     await world.store(story.accepted(), lost)
     told = (await cancel(world, job_id, prefer="wait=0")).json()
     assert told["cancel"]["effect"] == "pending"

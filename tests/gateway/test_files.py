@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tests.builders import artifact
 
-from contracts.messages.attempts import Artifact
 from gateway.api.artifacts import headers_of
 from gateway.http.conditional import byte_range
 
@@ -59,7 +59,7 @@ def test_a_part_that_is_not_there_cannot_be_had(header: str) -> None:
     ],
 )
 def test_only_what_browsers_show_safely_is_shown(kind: str, served_as: str, shown: bool) -> None:
-    headers = headers_of(Artifact(name="audio.x", content_type=kind, size_bytes=1, sha256="0" * 64))
+    headers = headers_of(artifact("audio.x", content_type=kind))
     assert headers["Content-Type"] == served_as
     assert headers["Content-Disposition"] == f'{"inline" if shown else "attachment"}; filename="audio.x"'
     assert headers["X-Content-Type-Options"] == "nosniff"

@@ -7,44 +7,30 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.builders import artifact, attempt_fields, attempt_outcome
 
 from contracts.failures import FailureKind
 from contracts.ids import track_id_for
-from contracts.messages.attempts import Artifact, AttemptCancelled, AttemptFailed, AttemptSucceeded
+from contracts.messages.attempts import AttemptCancelled, AttemptFailed, AttemptSucceeded
 from contracts.messages.base import Message
-from contracts.messages.jobs import AttemptOutcome, JobCancelled, JobFailed
-from contracts.messages.wording import describe
+from contracts.messages.jobs import JobCancelled, JobFailed
+from contracts.messages.wording import in_words
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LATE = Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=4, sha256="d" * 64, duration_s=19.0)
+LATE = artifact(duration_s=19.0)
 LOST = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "nobody knows"}
 
 
 def about(story: Any, n: int, version: int) -> dict[str, Any]:
-    return {
-        "job_id": story.job_id,
-        "track_id": track_id_for(story.job_id),
-        "attempt_id": story.attempt(n),
-        "n": n,
-        "provider": "fal" if n == 1 else "replicate",
-        "model": "music/minimax-2",
-        "endpoint": "fal-ai/minimax-music/v2" if n == 1 else "minimax/music-1.5",
-        "version": version,
-        "occurred_at": story.begin + timedelta(seconds=60 * n + version),
-    }
-
-
-def outcome(story: Any, n: int, **how: Any) -> AttemptOutcome:
-    told = {"attempt_id": story.attempt(n), "n": n, "provider": "fal" if n == 1 else "replicate"}
-    return AttemptOutcome(**told, **{"outcome": "failed", **how})
+    return attempt_fields(story.job_id, n, version, story.begin + timedelta(seconds=60 * n + version))
 
 
 def failed(story: Any) -> list[Message]:
     return [
         story.accepted(),
         AttemptFailed(**about(story, 1, 3), **LOST, accepted=False),
-        JobFailed(**story.job(4, "failed"), **LOST, attempts=(outcome(story, 1, **LOST),)),
+        JobFailed(**story.job(4, "failed"), **LOST, attempts=(attempt_outcome(story.job_id, 1, **LOST),)),
     ]
 
 
@@ -52,7 +38,9 @@ def cancelled(story: Any) -> list[Message]:
     return [
         story.accepted(),
         AttemptFailed(**about(story, 1, 3), **LOST, accepted=False),
-        JobCancelled(**story.job(4, "cancelled"), effect="may_have_cost", attempts=(outcome(story, 1, **LOST),)),
+        JobCancelled(
+            **story.job(4, "cancelled"), effect="may_have_cost", attempts=(attempt_outcome(story.job_id, 1, **LOST),)
+        ),
     ]
 
 
@@ -113,7 +101,7 @@ async def test_the_jobs_end_stays_and_its_cost_counts(world: Any, story_of: Any,
     assert track["provider"] == ("replicate" if tell is succeeded else None)
     lines = (await world.client.get(f"{url}/logs")).json()["entries"]
     [line] = [each for each in lines if "the job had already gone on without it" in each["message"]]
-    assert (line["message"], line["attempt"]) == (describe(late(story)), 1)
+    assert (line["message"], line["attempt"]) == (in_words(late(story)), 1)
 
 
 @pytest.mark.parametrize("tell", [failed, cancelled, succeeded])
@@ -134,7 +122,7 @@ async def test_the_tail_and_the_tables_tell_the_same(
     # In another order than it happened: the late word is stored before the job's end is.
     await world.store(*said[::-1])
     both = (await world.client.get(f"/api/jobs/{job_id}")).json()
-    world.parts.tail._known.clear()
+    world.empty_tail()
     tables = (await world.client.get(f"/api/jobs/{job_id}")).json()
     # The request was published, and is not stored.
     assert {name for name in both if both[name] != tables[name]} == {"requested_at"}

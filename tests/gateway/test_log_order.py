@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders import artifact, attempt_event, attempt_outcome, job_fields, job_requested
 
+from chassis.postgres.pool import open_pool
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
 from contracts.generation import Provider
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import (
-    Artifact,
     AttemptAmbiguous,
     AttemptCancelled,
     AttemptEvent,
@@ -40,16 +41,17 @@ from contracts.messages.jobs import (
     JobSucceeded,
     PlannedRoute,
 )
-from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
-from contracts.modalities.music import MusicInput
+from contracts.messages.requests import CancelRequested, ResolutionRequested
+from gateway.queries.database import Database
 from gateway.queries.log_order import in_order, merged_log
 from gateway.queries.model import LogLine
 from gateway.queries.projection import Known, event_name, fold
+from gateway.queries.stored_rows import ReadModel
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import postgres
 
 BEGIN = datetime(2026, 3, 10, 12, tzinfo=UTC)
-FILE = Artifact(name="track.mp3", content_type="audio/mpeg", size_bytes=4, sha256="d" * 64)
+FILE = artifact()
 CLOCKS = ("gateway", "orchestrator", "fal", "replicate")
 SKEWS = st.fixed_dictionaries({clock: st.integers(-900, 900) for clock in CLOCKS})
 Skews = dict[str, int]
@@ -89,9 +91,8 @@ class Tale:
         return {"job_id": self.job_id, "occurred_at": BEGIN}
 
     def requested(self) -> int:
-        more = {"accept_by": BEGIN + timedelta(days=36_500), "deadline_at": BEGIN + timedelta(hours=1)}
-        asked = {"tenant": "default", "fingerprint": "a" * 64, "input": MusicInput(prompt="x")}
-        return self._say(JobRequested(**self._ids, track_id=track_id_for(self.job_id), **asked, **more), "gateway")
+        times = {"accept_by": BEGIN + timedelta(days=36_500), "deadline_at": BEGIN + timedelta(hours=1)}
+        return self._say(job_requested(self.job_id, BEGIN, **times), "gateway")
 
     def wish(self, cause: int) -> int:
         return self._say(CancelRequested(**self._ids, tenant="default"), "gateway", cause)
@@ -102,9 +103,8 @@ class Tale:
 
     def job(self, event: type[JobEvent], status: str, *causes: int, **more: Any) -> int:
         self.versions[0] = self.versions.get(0, 0) + 1
-        ids = {**self._ids, "track_id": track_id_for(self.job_id), "tenant": "default"}
-        message = event.model_validate({**ids, "version": self.versions[0], "status": status, **more})
-        return self._say(message, "orchestrator", *causes)
+        fields = job_fields(self.job_id, self.versions[0], status, BEGIN, **more)
+        return self._say(event.model_validate(fields), "orchestrator", *causes)
 
     def accepted(self, cause: int) -> int:
         plan = [PlannedRoute(provider=_at(n), model="m", endpoint=_at(n)) for n in (1, 2)]
@@ -122,13 +122,11 @@ class Tale:
 
     def attempt(self, event: type[AttemptEvent], n: int, *causes: int, **more: Any) -> int:
         self.versions[n] = self.versions.get(n, 0) + 1
-        ids = {**self._ids, "track_id": track_id_for(self.job_id), "attempt_id": attempt_id_for(self.job_id, n), "n": n}
-        of = {"provider": _at(n), "model": "m", "endpoint": _at(n), "version": self.versions[n]}
-        return self._say(event.model_validate({**ids, **of, **more}), _at(n), *causes)
+        fields = {"provider": _at(n), "endpoint": _at(n), **more}
+        return self._say(attempt_event(event, self.job_id, n, self.versions[n], BEGIN, **fields), _at(n), *causes)
 
     def outcome(self, n: int, outcome: str) -> tuple[AttemptOutcome, ...]:
-        ids = {"attempt_id": attempt_id_for(self.job_id, n), "n": n, "provider": _at(n)}
-        self.outcomes.append(AttemptOutcome.model_validate({**ids, "outcome": outcome}))
+        self.outcomes.append(attempt_outcome(self.job_id, n, provider=_at(n), outcome=outcome))
         return tuple(self.outcomes)
 
 
@@ -374,7 +372,8 @@ async def test_the_tables_and_both_together_tell_it_in_order(world: Any, until: 
 async def test_the_view_tells_of_each_event_what_the_tail_does(world: Any) -> None:
     tale = story("the same lines", {})
     await world.store(*tale.told)
-    stored = {line.event_id: line for line in await world.parts.lookup._reads.log(tale.job_id)}
+    async with open_pool(world.database_url, "gateway", max_size=1) as pool:
+        stored = {line.event_id: line for line in await ReadModel(Database(pool)).log(tale.job_id)}
     for message in tale.told:
         line = line_of(message)
         told = stored[line.event_id]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
-from tests.builders import job_requested
+from tests.builders import attempt_event, job_requested
 
 from contracts.failures import FailureKind
-from contracts.ids import job_id_for, track_id_for
+from contracts.ids import job_id_for
 from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting
 from contracts.modalities.music import MusicInput
 from contracts.text import replaced
@@ -55,26 +55,18 @@ def test_json_carries_everything_and_shows_nothing_unsafe(text: str) -> None:
 
 
 def failed(story: Any) -> list[Any]:
-    ids = {
-        "job_id": story.job_id,
-        "track_id": track_id_for(story.job_id),
-        "attempt_id": story.attempt(1),
-        "n": 1,
-        "provider": "fal",
-        "model": "music/minimax-2",
-        "endpoint": "fal-ai/minimax-music/v2",
-    }
     at = [story.begin + timedelta(milliseconds=n) for n in range(5)]
     said = MusicInput(prompt=f"warm pad {WILD}")
     asked = job_requested(story.job_id, at[0], tenant=TENANT, input=said, metadata={"order": WILD})
     lost = {"message": WILD, "resolve_by": at[0] + timedelta(minutes=9)}
     kind = FailureKind.AMBIGUOUS_SUBMISSION
+    failure = {"kind": kind, "error_code": WILD, "message": WILD, "accepted": False}
     return [
         asked,
         story.accepted(),
-        AttemptSubmitting(**ids, version=1, occurred_at=at[1]),
-        AttemptAmbiguous(**ids, version=2, occurred_at=at[2], **lost),
-        AttemptFailed(**ids, version=3, occurred_at=at[3], kind=kind, error_code=WILD, message=WILD, accepted=False),
+        attempt_event(AttemptSubmitting, story.job_id, 1, 1, at[1]),
+        attempt_event(AttemptAmbiguous, story.job_id, 1, 2, at[2], **lost),
+        attempt_event(AttemptFailed, story.job_id, 1, 3, at[3], **failure),
         story.failed().model_copy(update={"message": f"fal: {WILD}"}),
     ]
 

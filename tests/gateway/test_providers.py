@@ -69,14 +69,13 @@ async def adapters(world: Any) -> AsyncIterator[Adapters]:
         made = Adapters(connection)
         await made.says("fal")
         await made.says("replicate")
-        world.parts.health._fresh._known = None
+        await world.outdate_reads()
         yield made
     finally:
         await connection.execute("DROP SCHEMA fal_adapter, replicate_adapter CASCADE")
-        # Others of this world's tests start from what nobody has told yet.
-        world.parts.health._last = None
-        world.parts.health._fresh._known = None
         await connection.close()
+        # The other tests of this world start from adapters that have reported nothing.
+        await world.outdate_reads()
 
 
 async def short(world: Any) -> dict[str, Any]:
@@ -147,7 +146,7 @@ async def test_an_endpoint_that_is_shut_says_so_and_its_provider_is_well(world: 
     )
     patient = blocked(Breaker("slow/model", now), now + timedelta(seconds=30))
     await adapters.gate("fal", patient)
-    world.parts.providers._fresh._known = None
+    await world.outdate_reads()
     told = await long(world)
     assert told["status"] == "ok"
     endpoints = {
@@ -166,7 +165,7 @@ async def test_what_is_in_flight_and_what_waits_is_counted_with_the_caps(world: 
     await adapters.attempt("fal", "elsewhere", "cancelling", endpoint="other/model")
     await adapters.attempt("fal", "over", "succeeded", due=False)
     await adapters.attempt("fal", "late", "failed")
-    world.parts.providers._fresh._known = None
+    await world.outdate_reads()
     told = await long(world)
     assert told["in_flight"] == {
         "total": 5, "submitting": 1, "running": 2, "collecting": 0, "cancelling": 1, "ambiguous": 1,
@@ -188,7 +187,7 @@ async def test_whether_webhooks_are_heard_of_late(world: Any, adapters: Adapters
     await adapters.attempt("fal", "stopped", "failed", due=False, **expected, cancel_reason="client")
     await adapters.attempt("fal", "refused", "failed", due=False, **expected | {"accepted_at": None})
     await adapters.attempt("fal", "called", "collecting", **expected | {"called_back": True})
-    world.parts.providers._fresh._known = None
+    await world.outdate_reads()
     assert (await long(world))["webhooks"] == {"expected": 2, "heard": 1, "arriving": True}
     assert (await long(world, "replicate"))["webhooks"] == {"expected": 0, "heard": 0, "arriving": None}
 
@@ -199,7 +198,7 @@ async def test_how_attempts_went_of_late_is_told_from_their_events(
     before = {provider: (await long(world, provider))["recent"] for provider in ("fal", "replicate")}
     job_id = (await world.post()).json()["job_id"]
     await world.store(*story_of(job_id).attempts())
-    world.parts.providers._fresh._known = None
+    await world.outdate_reads()
     fal, replicate = (await long(world))["recent"], (await long(world, "replicate"))["recent"]
     assert fal["failed"] == before["fal"]["failed"] + 1
     kind = "insufficient_balance"
@@ -210,7 +209,7 @@ async def test_how_attempts_went_of_late_is_told_from_their_events(
 
 
 async def test_an_adapter_that_never_ran_is_told_as_such(world: Any) -> None:
-    world.parts.providers._fresh._known = None
+    await world.outdate_reads()
     told = await long(world)
     assert (told["status"], told["error"], told["probe"]) == ("fail", "no news from fal-adapter yet", None)
     assert told["breaker"] == {
@@ -227,7 +226,7 @@ async def test_without_postgres_it_is_503(world_on: Any, topic_sizes: dict[str, 
         assert (await world.client.get("/api/providers")).status_code == 200
         await server.stop("immediate")
         try:
-            world.parts.providers._fresh._known = None
+            await world.outdate_reads()
             away = await world.client.get("/api/providers")
             assert (away.status_code, away.headers["content-type"]) == (503, "application/problem+json")
             assert away.json()["type"] == "urn:segue:problem:read-model-away"

@@ -106,10 +106,8 @@ async def test_each_read_says_in_time_that_it_cannot_be_told_and_is_told_again_a
         return [(await world.client.get(path)).status_code for path in READS]
 
     before = await statuses()
-    # Nothing that was read before is told.
     monkeypatch.setattr(provider_status, "STALE_AFTER", timedelta(0))
-    for fresh in (world.parts.providers._fresh, world.parts.health._fresh):
-        monkeypatch.setattr(fresh, "_at_most_old_s", -1)
+    await world.outdate_reads()
     proxy.blackhole = True
     first = dict(zip(READS, await asyncio.gather(*map(asked, READS)), strict=True))
     assert {path: what for path, (what, _) in first.items() if what != AWAY} == {}
@@ -199,7 +197,7 @@ async def test_health_is_told_as_it_was_for_a_minute_and_then_is_unknown(
     proxy, world = silenced
     before = (await world.client.get("/api/health/providers")).json()
     assert before["fal_error"] == "no news from fal-adapter yet"
-    monkeypatch.setattr(world.parts.health._fresh, "_at_most_old_s", -1)
+    await world.outdate_reads()
     proxy.blackhole = True
     shown = await world.client.get("/api/health/providers")
     assert (shown.status_code, shown.json()["fal"]) == (200, "fail")
@@ -222,4 +220,4 @@ async def test_a_request_waits_for_the_database_once_and_not_for_each_question(
     with in_time(database.READ_LIMIT_S):
         for _ in range(5):
             with pytest.raises(ReadModelUnavailable):
-                await world.parts.lookup._reads.log(UNKNOWN)
+                await world.parts.lookup.job(UNKNOWN, TENANT)
