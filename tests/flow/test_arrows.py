@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md draws every arrow of the attempt, and none that `step` does not take."""
+"""The diagram in ARCHITECTURE.md has every transition of an attempt, and none that `step` does not make."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ REF = ProviderRef("run-1", {})
 WHY = Failure(FailureKind.PROVIDER_ERROR, "it broke")
 MOMENTS = [BEGAN + timedelta(seconds=after_s) for after_s in (1, 60, 400, 2_000, 20_000)]
 
-HAPPENINGS: tuple[Input, ...] = (
+INPUTS: tuple[Input, ...] = (
     Due(),
     CalledBack(),
     CalledBack(REF),
@@ -117,16 +117,16 @@ def attempts() -> Iterator[Attempt]:
     reasons = (None, *get_args(CancelReason))
     for state, reason, tries in product(get_args(AttemptState), reasons, (0, 5)):
         if reason is not None and state in ("queued", "running"):
-            continue  # There a wish to cancel is acted on at once, and is never only remembered.
+            continue  # In these states a request to cancel takes effect at once and is never stored.
         wanted = {} if reason is None else {"cancel_reason": reason}
         yield changed(fresh, state=state, tries=tries, **wanted)
         yield changed(fresh, state=state, tries=tries, **wanted, outputs=(Output("https://files.example/a"),))
 
 
-def test_the_document_draws_the_arrows_that_the_machine_takes() -> None:
+def test_the_diagram_has_exactly_the_transitions_of_the_state_machine() -> None:
     taken = {
         (attempt.state.name, after.state.name)
-        for attempt, input_, now in product(attempts(), HAPPENINGS, MOMENTS)
+        for attempt, input_, now in product(attempts(), INPUTS, MOMENTS)
         if (after := step(attempt, input_, now).attempt).state.name != attempt.state.name
     }
     text = (Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text(encoding="utf-8")

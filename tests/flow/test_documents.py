@@ -1,4 +1,4 @@
-"""The documents tell the truth, as far as a program can say: what they name is there, and no setting is left out."""
+"""The documents match the code: the files, tests and links that they name exist, and every setting is documented."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FIELDS = [
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_every_setting_is_documented_with_its_default(name: str, field: FieldInfo) -> None:
-    told = {default for setting, default in ROWS if setting == name}
+    documented = {default for setting, default in ROWS if setting == name}
     if name != names(field)[0] or field.default is None:
         wanted = "unset"
     elif field.is_required():
@@ -47,14 +47,14 @@ def test_every_setting_is_documented_with_its_default(name: str, field: FieldInf
     else:
         wanted = str(field.default) or "empty"
     rows = (ROOT / "docs/settings.md").read_text(encoding="utf-8").splitlines()
-    assert wanted in told or any(f"`{name}`" in row and f" {wanted} by default" in row for row in rows)
+    assert wanted in documented or any(f"`{name}`" in row and f" {wanted} by default" in row for row in rows)
 
 
-def test_no_setting_is_documented_that_nobody_reads() -> None:
+def test_each_documented_setting_is_read_by_a_service() -> None:
     assert {name for name, _ in ROWS} == {str(param.values[0]) for param in FIELDS}
 
 
-def test_the_example_has_every_setting_and_sets_none() -> None:
+def test_the_example_file_lists_every_setting_and_sets_none() -> None:
     example = ROOT / ".env.example"
     offered = set(re.findall(r"^#([A-Z_]+)=", example.read_text(encoding="utf-8"), re.MULTILINE))
     assert {str(param.values[0]) for param in FIELDS} - offered == set()
@@ -62,14 +62,14 @@ def test_the_example_has_every_setting_and_sets_none() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_link_leads_somewhere(document: Path) -> None:
+def test_the_target_of_a_link_exists(document: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
     here = [link for link in links if "://" not in link]
     assert [link for link in here if not (document.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_what_a_document_names_is_there(document: Path) -> None:
+def test_a_file_or_test_that_a_document_names_exists(document: Path) -> None:
     named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+/?)(?:::(\w+))?`", document.read_text(encoding="utf-8"))
     folders = [ROOT, *ROOT.glob("*/src"), *ROOT.glob("services/*/src"), document.parent]
     tops = {path.name for folder in folders for path in folder.iterdir()}

@@ -1,6 +1,6 @@
-"""Messages that can be decoded and say absurd things: every handler takes them as data, and none raises.
+"""Messages that can be decoded but hold absurd values: no handler raises.
 
-A handler that raises turns a stranger's message into three tries, a traceback and a step towards the dead-letter limit.
+If a handler raised, one such message would cost three tries, a traceback and a step towards the dead-letter limit.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ UNKNOWN_FIELDS: tuple[bytes, ...] = (
     rb'"\u0000"', rb'"\u0000\\u0000"', rb'{"\u0000": 1}', b"1e400000", b"-1e-400000", b"1" * 4_000,
     b"[" * 150 + b"]" * 150,
 )  # fmt: skip
-"""Values that JSON allows for a field of a newer version, and PostgreSQL's jsonb does not all take."""
+"""Values of a field that this version does not have: valid JSON, some of which jsonb refuses."""
 
 TIMESTAMPS = (-1, -(2**63), 2**63 - 1, 253402300800000)
 HEADERS = (("ce_id", "x" * 5000), ("ce_id", "\0"), ("ce_source", "\0"), ("traceparent", "\0" * 55))
@@ -64,7 +64,7 @@ Handler = Callable[[Sequence[Delivered]], Awaitable[None]]
 
 
 def example(kind: str) -> dict[str, Any]:
-    """The golden example of a type of message, about a first attempt, with its deadlines still to come."""
+    """The golden example of a message type, about a first attempt, with deadlines in the future."""
     made: dict[str, Any] = json.loads(min((EXAMPLES / kind).iterdir()).read_text())
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     made["value"] |= {name: later for name in ("accept_by", "deadline_at") if name in made["value"]}
@@ -76,7 +76,7 @@ def example(kind: str) -> dict[str, Any]:
 
 
 def paths(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where something lies in a body."""
+    """The path of each value in a body."""
     if here:
         yield here
     if isinstance(value, dict):
@@ -88,7 +88,7 @@ def paths(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed(body: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The body with another value at one place."""
+    """A copy of the body with another value at the path."""
     made = copy.deepcopy(body)
     at = made
     for step in path[:-1]:
@@ -97,8 +97,8 @@ def changed(body: Any, path: tuple[Any, ...], value: Any) -> Any:
     return made
 
 
-def absurdities(body: Any) -> Iterator[tuple[str, bytes]]:
-    """Bodies that say something absurd, each with what that is."""
+def absurd_bodies(body: Any) -> Iterator[tuple[str, bytes]]:
+    """Bodies with one absurd value each, after a description of it."""
     for path in paths(body):
         for value in ABSURD:
             raw = json.dumps(changed(body, path, value)).encode()
@@ -125,7 +125,7 @@ def record(topic: str, value: bytes, timestamp: int, headers: dict[str, str]) ->
 
 
 def delivered(kind: str, body: bytes, job: str, timestamp: int | None = None, **headers: str) -> Delivered | None:
-    """An example with another body as a handler gets it, about a job of its own; None if nobody can decode it."""
+    """An example with another body, as a handler receives it, about the given job; None if it cannot be decoded."""
     sent = example(kind)
     raw = body.replace(sent["value"]["job_id"].encode(), job.encode())
     now = int(datetime.now(UTC).timestamp() * 1000) if timestamp is None else timestamp
@@ -139,10 +139,10 @@ def delivered(kind: str, body: bytes, job: str, timestamp: int | None = None, **
 
 
 def hostile(kind: str) -> Iterator[tuple[str, Delivered]]:
-    """Deliveries of an example that say something absurd and can be decoded all the same, each about another job."""
+    """Deliveries of an example with an absurd value that can be decoded, each about another job, with descriptions."""
     body = example(kind)["value"]
     plain = json.dumps(body).encode()
-    cases: list[tuple[str, bytes, dict[str, Any]]] = [(what, raw, {}) for what, raw in absurdities(body)]
+    cases: list[tuple[str, bytes, dict[str, Any]]] = [(what, raw, {}) for what, raw in absurd_bodies(body)]
     cases += [(f"a timestamp of {moment}", plain, {"timestamp": moment}) for moment in TIMESTAMPS]
     cases += [(f"{name} = {text[:10]!r}", plain, {name: text}) for name, text in HEADERS]
     for n, (what, raw, other) in enumerate(cases):
@@ -157,7 +157,7 @@ def runtime_of(service: ServiceName) -> Runtime:
 
 @pytest_asyncio.fixture
 async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler]]:
-    """Services' handlers, each on a schema of its own; nothing is published."""
+    """The handlers of the services, each on its own schema; nothing is published."""
     made: dict[ServiceName, Handler] = {}
     for schema, package in (("orchestrator", orchestrator), ("fal_adapter", adapter_kit), ("log_sink", log_sink)):
         await migrate(database_url, schema, package)
@@ -182,7 +182,7 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
 
 @pytest_asyncio.fixture
 async def timers(database_url: str, handlers: dict[ServiceName, Handler]) -> AsyncIterator[Timers]:
-    """The orchestrator's timers, on the jobs of its handler."""
+    """The orchestrator's timers, on the same schema as its handler."""
     assert "orchestrator" in handlers
     runtime = runtime_of("orchestrator")
     async with open_pool(database_url, "orchestrator", max_size=2) as jobs:
@@ -190,10 +190,10 @@ async def timers(database_url: str, handlers: dict[ServiceName, Handler]) -> Asy
 
 
 async def refused(handler: Handler, batch: Sequence[tuple[str, Delivered]]) -> dict[str, str]:
-    """What the handler raises over, each with the error: the batch is halved until the message stands alone."""
+    """The messages for which the handler raises, with the errors; the batch is halved until a message is alone."""
     try:
         await handler([one for _, one in batch])
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+    except Exception as error:  # noqa: BLE001 - any exception is a finding
         if len(batch) == 1:
             return {batch[0][0]: repr(error)[:200]}
         middle = len(batch) // 2
@@ -201,15 +201,15 @@ async def refused(handler: Handler, batch: Sequence[tuple[str, Delivered]]) -> d
     return {}
 
 
-def folded(batch: Sequence[Delivered]) -> None:
-    """As the gateway's tail reads it."""
+def feed_tail(batch: Sequence[Delivered]) -> None:
+    """Feed the batch to the gateway's tail."""
     tail = JobTail()
     for one in batch:
         tail.take(Envelope(one.message, one.event_id, "", one.traceparent), None)
 
 
 async def prepare(service: ServiceName, handler: Handler, kind: str, jobs: Sequence[str]) -> None:
-    """Have a service know the jobs that the messages are about, with an attempt that is under way."""
+    """Give a service the jobs that the messages are about, each with an attempt."""
     first = {"orchestrator": "segue.job.requested.v1", "fal-adapter": "segue.attempt.run.v1"}.get(service)
     if first in (None, kind):
         return
@@ -219,7 +219,7 @@ async def prepare(service: ServiceName, handler: Handler, kind: str, jobs: Seque
 
 
 @pytest.mark.parametrize("kind", sorted(MESSAGE_TYPES))
-async def test_no_handler_raises_over_what_a_message_says(kind: str, handlers: dict[ServiceName, Handler]) -> None:
+async def test_no_handler_raises_for_the_values_in_a_message(kind: str, handlers: dict[ServiceName, Handler]) -> None:
     batch = list(hostile(kind))
     assert len(batch) > 10
     raised: dict[str, dict[str, str]] = {}
@@ -228,12 +228,12 @@ async def test_no_handler_raises_over_what_a_message_says(kind: str, handlers: d
         await prepare(service, handlers[service], kind, [one.message.job_id for _, one in batch])
         raised[service] = await refused(handlers[service], batch)
     if any(topic.tails for topic in topics):
-        folded([one for _, one in batch])
+        feed_tail([one for _, one in batch])
     assert {service: found for service, found in raised.items() if found} == {}
 
 
 @pytest.mark.parametrize("kind", ["segue.job.requested.v1", "segue.attempt.failed.v1"])
-async def test_what_waits_for_a_time_that_a_stranger_has_set_is_decided_all_the_same(
+async def test_the_timers_decide_jobs_that_absurd_messages_have_changed(
     kind: str, handlers: dict[ServiceName, Handler], timers: Timers
 ) -> None:
     batch = list(hostile(kind))

@@ -1,4 +1,4 @@
-"""Nothing happens on import: no module of ours reads the environment, opens a socket or starts a process."""
+"""Importing a module has no side effects: it reads no environment variable, opens no socket, starts no process."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ PACKAGES = (
 )
 
 PROBE = """
-import importlib, json, os, pkgutil, sys
+import importlib, inspect, json, os, pkgutil, sys
 
 FORBIDDEN = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "http.client.")
 ours, done = tuple(sys.argv[1].split(",")), []
 
 def importer():
-    frame = sys._getframe(2)
+    frame = inspect.currentframe().f_back.f_back
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] in ours and frame.f_code.co_name == "<module>":
             return frame.f_globals["__name__"]
         frame = frame.f_back
 
-def deed(event, args):
+def record(event, args):
     if event.startswith(FORBIDDEN) and event != "socket.gethostname":
         done.append(f"{importer()}: {event}")
 
 class Environment(type(os.environ)):
-    # Libraries may read it for themselves; what asks directly must not be ours.
+    # Libraries may read it; the direct caller must not be a module of this project.
     def __getitem__(self, name):
-        frame = sys._getframe(1)
+        frame = inspect.currentframe().f_back
         while frame.f_globals.get("__name__") in ("os", "_collections_abc", "collections.abc", "__main__"):
             if (frame := frame.f_back) is None:
                 break
@@ -53,7 +53,7 @@ class Environment(type(os.environ)):
         return super().__getitem__(name)
 
 os.environ.__class__ = Environment
-sys.addaudithook(deed)
+sys.addaudithook(record)
 imported = []
 for package in ours:
     module = importlib.import_module(package)
@@ -80,13 +80,13 @@ def imported(packages: tuple[str, ...], path: str = "") -> dict[str, list[str]]:
     return answer
 
 
-def test_importing_any_module_does_nothing() -> None:
+def test_importing_a_module_has_no_side_effects() -> None:
     answer = imported(PACKAGES)
     assert answer["done"] == []
     assert {name.partition(".")[0] for name in answer["imported"]} == set(PACKAGES)
 
 
-def test_the_probe_sees_what_a_module_does(tmp_path: Path) -> None:
+def test_the_probe_reports_each_side_effect(tmp_path: Path) -> None:
     package = tmp_path / "busy"
     package.mkdir()
     (package / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""The list of log events is complete and true: each log call is of an event of the list, and each event is logged."""
+"""The list of log events is complete: each log call logs an event of the list, and each event is logged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOURCES = [
     path
     for folder in ("chassis", "adapter-kit", "services/*")
     for path in sorted(ROOT.glob(f"{folder}/src/**/*.py"))
-    # The one module that logs what it is given: the events of its counters are checked where those are made.
+    # These log events that are passed to them; the events are checked where they are passed.
     if path.name not in ("log_event.py", "log_limits.py")
 ]
 LISTS = (
@@ -56,7 +56,7 @@ class Calls:
     chosen: list[Written] = field(default_factory=list)
     """Calls whose event is a variable."""
     mentioned: list[LogEvent] = field(default_factory=list)
-    """Events outside of the calls: what a variable may be."""
+    """Events outside of log calls: the values that a variable may have."""
 
 
 def event_of(node: ast.expr) -> LogEvent | None:
@@ -115,7 +115,7 @@ ALL_CALLS = [(path.relative_to(ROOT).as_posix(), calls(path)) for path in SOURCE
 
 
 def writes() -> Iterator[tuple[str, LogEvent, list[Written]]]:
-    """Each event with the module that logs it, and the calls of which one logs it."""
+    """Each event with the module that logs it, and the calls that may log it."""
     for name, module in ALL_CALLS:
         yield from ((name, event, [written]) for event, written in module.known)
         yield from ((name, event, module.chosen) for event in module.mentioned)
@@ -155,7 +155,7 @@ def test_each_field_is_explained_once_and_used() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_is_logged_past_the_list(path: Path) -> None:
+def test_nothing_is_logged_outside_of_the_list(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     standard = [
         node

@@ -1,4 +1,4 @@
-"""The map is true: each service reads exactly the topics that name it, and says exactly what they carry."""
+"""The topic map is correct: each service reads exactly the topics that name it, and publishes what they carry."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def calls(package: ModuleType) -> Iterator[ast.Call]:
 
 
 def made_by(service: ServiceName) -> set[str]:
-    """The messages that a service makes: their classes are called in its source, or handed to what calls them."""
+    """The messages that a service makes: the classes that its source calls, or passes to a function that calls them."""
     made: set[str] = set()
     for call in (call for package in PACKAGES[service] for call in calls(package)):
         if isinstance(call.func, ast.Name) and call.func.id == "isinstance":
@@ -61,19 +61,19 @@ def made_by(service: ServiceName) -> set[str]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_says_what_its_topics_carry_and_nothing_else(service: ServiceName) -> None:
+def test_a_service_publishes_exactly_what_its_topics_carry(service: ServiceName) -> None:
     assert made_by(service) == {
         kind.__name__ for topic in TOPICS if service in topic.producers for kind in topic.carries
     }
 
 
 class Wired(Exception):
-    """The service has said what it reads; it need not run."""
+    """Stops the service once its topics are known."""
 
 
 @dataclass
 class Readers:
-    """What a service turned out to read."""
+    """The topics that a service reads."""
 
     group: set[str] = field(default_factory=set)
     group_id: str | None = None
@@ -82,7 +82,7 @@ class Readers:
 
 @pytest.fixture
 def readers(monkeypatch: pytest.MonkeyPatch) -> Readers:
-    """Filled by the first service that is started, which goes no further."""
+    """Filled when a service starts, which then fails with `Wired`."""
     found = Readers()
 
     class Consumer(BatchConsumer):

@@ -1,4 +1,4 @@
-"""The registry of metrics is complete: nothing is counted past it, and what reads metrics reads those."""
+"""The registry of metrics is complete: no metric is defined elsewhere, and every metric that is named exists."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_no_two_metrics_have_the_same_name() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
-def test_a_metric_is_named_as_prometheus_asks(metric: Metric) -> None:
+def test_a_metric_is_named_by_the_conventions_of_prometheus(metric: Metric) -> None:
     assert re.fullmatch(r"segue_[a-z_]+", metric.name)
     assert metric.name.endswith("_total") == (metric.type == "counter")
     assert metric.name.endswith("_seconds") or metric.type != "histogram"
 
 
 @pytest.mark.parametrize("path", READERS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_what_reads_metrics_reads_those_of_the_registry(path: Path) -> None:
+def test_each_metric_that_a_file_names_is_in_the_registry(path: Path) -> None:
     named = set(re.findall(r"\bsegue_[a-z_]+", path.read_text(encoding="utf-8"))) - NO_METRICS
     assert {name for name in named if SUFFIXES.sub("", name) not in METRICS} == set()
 

@@ -1,7 +1,7 @@
-"""The promises, by property: whatever crashes, repeats, comes late or gets lost, nobody pays twice and no job is stuck.
+"""Properties: whatever crashes, repeats, comes late or gets lost, nobody pays twice and no job is stuck.
 
-A world of one orchestrator, two adapters and two providers is driven by the real `decide` and `step`; hypothesis plays
-fate. Deciding, committing and acting are separate moments, and fate may strike between any two of them.
+A model of one orchestrator, two adapters and two providers is driven by the real `decide` and `step`; Hypothesis draws
+the failures. Deciding, committing and acting are separate steps, and a failure may happen between any two of them.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAt
 from contracts.messages.jobs import JobEvent
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from orchestrator.decisions.decide import decide
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, ResolveAsked
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, Ruled
 from orchestrator.decisions.inputs import Due as JobDue
-from orchestrator.decisions.inputs import Input as JobHappening
+from orchestrator.decisions.inputs import Input as JobInput
 from orchestrator.decisions.job import Job
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,7 +82,7 @@ JOB = job_id_for("default", "property")
 ARTIFACT = artifact()
 
 RunEnd = Literal["produce", "break", "stop", "hang"]
-Oddity = Literal[
+Anomaly = Literal[
     "none",
     "pending",
     "beside",
@@ -96,8 +96,8 @@ Oddity = Literal[
     "one_of_two",
     "store_failed",
 ]
-"""What may be wrong with a run's result, its status or its file at one look, though the run itself is well."""
-PostFate = Literal[
+"""What may be wrong with the result, the status or the file of a healthy run, at one check."""
+PostResult = Literal[
     "answered",
     "answer_lost",
     "never_arrived",
@@ -112,21 +112,21 @@ PostFate = Literal[
 
 @dataclass
 class ProviderRun:
-    """A run at a provider: whoever owns it has been billed."""
+    """A run at a provider; its attempt has been billed."""
 
     attempt_id: AttemptId
     end: RunEnd
-    looks: int = 0
+    checks: int = 0
     cancelled: bool = False
-    said_over: bool = False
-    """The provider has said that it ended without a result."""
+    reported_over: bool = False
+    """The provider has reported that it ended without a result."""
     window_ends: datetime | None = None
-    """The earliest end of the fetching window, by what the provider has said so far."""
+    """The earliest end of the window for fetching the output, by what the provider has reported so far."""
 
 
 @dataclass
 class World:
-    """Everything that is committed somewhere, and what is on its way."""
+    """The committed state of all services and providers, with the messages and actions that are pending."""
 
     now: datetime = BEGIN
     job: Job | None = None
@@ -138,9 +138,9 @@ class World:
     posts: Counter[AttemptId] = field(default_factory=Counter)
     maybe_accepted: set[AttemptId] = field(default_factory=set)
     listing_is_blind: bool = False
-    """The provider's listing never shows what it has: the one case in which a job can be paid for twice."""
+    """The listing of the provider shows no runs: the only case in which a job can be paid for twice."""
 
-    # What the services do.
+    # The services.
 
     def deliver(self, message: Message) -> None:
         """One consumer handles one message, in one transaction."""
@@ -148,26 +148,26 @@ class World:
             case RunAttempt():
                 self._create(message)
             case CancelAttempt() if message.attempt_id in self.ledger:
-                self._happen(message.attempt_id, CancelWanted(message.reason))
+                self._apply(message.attempt_id, CancelWanted(message.reason))
             case CollectAttempt() if message.attempt_id in self.ledger:
-                self._happen(message.attempt_id, CollectWanted())
+                self._apply(message.attempt_id, CollectWanted())
             case ResolveAttempt() if message.attempt_id in self.ledger:
                 ref = ProviderRef(message.provider_ref, {}) if message.provider_ref else None
-                self._happen(message.attempt_id, Resolved(ref, message.occurred_at))
+                self._apply(message.attempt_id, Resolved(ref, message.occurred_at))
             case AttemptEvent():
                 self._decide(Attempted(message))
 
     def claim(self, attempt_id: AttemptId) -> None:
         attempt = self.ledger[attempt_id]
         if attempt.next_action_at is not None and attempt.next_action_at <= self.now:
-            self._happen(attempt_id, Due())
+            self._apply(attempt_id, Due())
 
     def tick(self) -> None:
         if self.job is not None and self.job.next_action_at is not None and self.job.next_action_at <= self.now:
             self._decide(JobDue())
 
     def rule(self, which: int) -> None:
-        """An operator looks for a lost submit at the provider, and says truly what there is."""
+        """An operator looks for a lost submit at the provider and reports correctly."""
         attempt = list(self.ledger.values())[which % len(self.ledger)]
         runs = [run_id for run_id, run in self.runs.items() if run.attempt_id == attempt.attempt_id]
         verdict = ResolutionRequested(
@@ -178,7 +178,7 @@ class World:
             provider=attempt.provider,
             provider_ref=runs[0] if runs else None,
         )
-        self._decide(ResolveAsked(verdict))
+        self._decide(Ruled(verdict))
 
     def collect(self, which: int) -> None:
         """An operator asks for an output to be fetched again."""
@@ -208,35 +208,37 @@ class World:
 
     # The providers and the store.
 
-    def answer(self, attempt_id: AttemptId, action: Action, fate: Fate) -> Input | None:
+    def answer(self, attempt_id: AttemptId, action: Action, conditions: Conditions) -> Input | None:
         attempt = self.ledger[attempt_id]
         match action:
             case Post(submission):
-                outcome = self._post(attempt_id, fate)
+                outcome = self._post(attempt_id, conditions)
                 return None if outcome is None else SubmitAnswered(submission, outcome)
             case Check():
-                return Checked(self._check(attempt, fate), callbacks_arrive=fate.final)
+                return Checked(self._check(attempt, conditions), callbacks_arrive=conditions.final)
             case Cancel():
-                return CancelAnswered(self._cancel(attempt, fate))
+                return CancelAnswered(self._cancel(attempt, conditions))
             case Search():
-                return Searched(self._search(attempt_id, fate))
+                return Searched(self._search(attempt_id, conditions))
             case Collect():
-                if (kind := _FILES.get(fate.odd)) is not None:
-                    stored = {1: ARTIFACT} if fate.odd == "one_of_two" else {}
-                    return CollectFailed(Failure(kind, "no file"), final=fate.odd == "file_refused", stored=stored)
-                if fate.broken:
+                if (kind := _FILES.get(conditions.anomaly)) is not None:
+                    stored = {1: ARTIFACT} if conditions.anomaly == "one_of_two" else {}
+                    return CollectFailed(
+                        Failure(kind, "no file"), final=conditions.anomaly == "file_refused", stored=stored
+                    )
+                if conditions.broken:
                     return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=False)
                 return Collected((ARTIFACT,))
 
     def call_back(self, which: int, *, named: bool) -> None:
-        """The provider calls about one of its runs: at any time, any number of times, and it may not say which."""
+        """The provider calls back about one of its runs: at any time, repeatedly, with or without the id of the run."""
         run_id = list(self.runs)[which % len(self.runs)]
-        self._happen(self.runs[run_id].attempt_id, CalledBack(ProviderRef(run_id, {}) if named else None))
+        self._apply(self.runs[run_id].attempt_id, CalledBack(ProviderRef(run_id, {}) if named else None))
 
     def settle(self, attempt_id: AttemptId, input_: Input) -> None:
-        self._happen(attempt_id, input_)
+        self._apply(attempt_id, input_)
 
-    # Below: the plumbing of the above.
+    # Helpers.
 
     def _create(self, command: RunAttempt) -> None:
         if command.attempt_id in self.ledger:
@@ -260,7 +262,7 @@ class World:
             expects_callback=True,
         )
 
-    def _happen(self, attempt_id: AttemptId, input_: Input) -> None:
+    def _apply(self, attempt_id: AttemptId, input_: Input) -> None:
         before = self.ledger[attempt_id]
         result = step(before, input_, self.now)
         check_step(before, result)
@@ -269,72 +271,72 @@ class World:
         if result.action is not None:
             self.in_hand.append((attempt_id, result.action))
 
-    def _decide(self, input_: JobHappening) -> None:
+    def _decide(self, input_: JobInput) -> None:
         before = self.job
         decision = decide(before, input_, self.now)
         after = decision.job
         if before is not None and before.final:
             assert after is not None
             assert replace(after, attempts=before.attempts) == before, "a final job changed"
-            assert isinstance(input_, ResolveAsked | CollectAsked) or not decision.messages, "a final job spoke"
+            assert isinstance(input_, Ruled | CollectAsked) or not decision.messages, "a final job published"
         if after is not None:
-            assert after.final or after.next_action_at is not None, "a job waits for nothing"
+            assert after.final or after.next_action_at is not None, "a job has no next action"
             assert sum(a.outcome == "live" for a in after.attempts) <= 1
         self.job = after
         self.log.extend(decision.messages)
 
-    def _post(self, attempt_id: AttemptId, fate: Fate) -> SubmitOutcome | None:
-        if fate.post == "dies_before":
+    def _post(self, attempt_id: AttemptId, conditions: Conditions) -> SubmitOutcome | None:
+        if conditions.post == "dies_before":
             return None
-        if fate.post == "not_sent":
+        if conditions.post == "not_sent":
             return NotSent("connection refused")
         assert attempt_id not in self.maybe_accepted, "a second POST after one that may have been accepted"
         self.posts[attempt_id] += 1
-        if fate.post == "refused":
+        if conditions.post == "refused":
             return Refused(Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", http_status=403))
-        if fate.post == "callback_refused":
+        if conditions.post == "callback_refused":
             return CallbackRefused(Failure(FailureKind.CALLBACK_REFUSED, "webhook: not a URI", http_status=422))
-        if fate.post == "throttled":
+        if conditions.post == "throttled":
             return Throttled(Failure(FailureKind.RATE_LIMITED, "later", http_status=429), 2.0)
         self.maybe_accepted.add(attempt_id)
-        if fate.post == "never_arrived":
+        if conditions.post == "never_arrived":
             return Unclear("read timeout")
         run_id = f"run-{len(self.runs)}"
-        self.runs[run_id] = ProviderRun(attempt_id, fate.end)
-        if fate.post == "poster_dies":
+        self.runs[run_id] = ProviderRun(attempt_id, conditions.end)
+        if conditions.post == "poster_dies":
             return None
-        return Unclear("reset") if fate.post == "answer_lost" else Accepted(ProviderRef(run_id, {}))
+        return Unclear("reset") if conditions.post == "answer_lost" else Accepted(ProviderRef(run_id, {}))
 
     def _run(self, attempt: Attempt) -> ProviderRun | None:
         ref = attempt.ref or attempt.claim
         return self.runs.get(ref.request_id) if ref else None
 
-    def _check(self, attempt: Attempt, fate: Fate) -> CheckOutcome:
+    def _check(self, attempt: Attempt, conditions: Conditions) -> CheckOutcome:
         run = self._run(attempt)
         if run is None:
             return Missing("unknown")
-        if fate.broken:
+        if conditions.broken:
             return NoAnswer("502")
-        if fate.odd == "missing":
+        if conditions.anomaly == "missing":
             self._window_begins(run, attempt)
             return Missing("404")
-        run.looks += 1
+        run.checks += 1
         if run.cancelled:
-            run.said_over = True
-            return Stopped(may_have_cost=run.looks > 2)
-        if run.looks <= 2 or run.end == "hang":
+            run.reported_over = True
+            return Stopped(may_have_cost=run.checks > 2)
+        if run.checks <= 2 or run.end == "hang":
             run.window_ends = None
-            return Waiting(3) if run.looks == 1 else Running()
+            return Waiting(3) if run.checks == 1 else Running()
         if run.end == "produce":
-            return self._result(run, attempt, fate)
-        run.said_over = True
+            return self._result(run, attempt, conditions)
+        run.reported_over = True
         if run.end == "break":
             return Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True)
         return Stopped(may_have_cost=True)
 
-    def _result(self, run: ProviderRun, attempt: Attempt, fate: Fate) -> CheckOutcome:
+    def _result(self, run: ProviderRun, attempt: Attempt, conditions: Conditions) -> CheckOutcome:
         self._window_begins(run, attempt)
-        match fate.odd:
+        match conditions.anomaly:
             case "pending":
                 return OutputPending("null")
             case "beside":
@@ -351,42 +353,42 @@ class World:
         if run.window_ends is None:
             run.window_ends = self.now + timedelta(seconds=min(left_s, max(30.0, left_s / 2)))
 
-    def _cancel(self, attempt: Attempt, fate: Fate) -> CancelOutcome:
+    def _cancel(self, attempt: Attempt, conditions: Conditions) -> CancelOutcome:
         run = self._run(attempt)
         if run is None:
             return Missing("unknown")
-        if fate.broken:
+        if conditions.broken:
             return NoAnswer("502")
-        if fate.odd == "missing":
+        if conditions.anomaly == "missing":
             self._window_begins(run, attempt)
             return Missing("404")
-        if (run.looks > 2 and run.end != "hang") or fate.odd == "pending":
+        if (run.checks > 2 and run.end != "hang") or conditions.anomaly == "pending":
             return AlreadyOver()
         run.cancelled = True
-        if not fate.final:
-            run.said_over = True
-            return Stopped(may_have_cost=run.looks > 1)
+        if not conditions.final:
+            run.reported_over = True
+            return Stopped(may_have_cost=run.checks > 1)
         return CancelPending()
 
-    def _search(self, attempt_id: AttemptId, fate: Fate) -> FindOutcome:
-        if fate.broken:
+    def _search(self, attempt_id: AttemptId, conditions: Conditions) -> FindOutcome:
+        if conditions.broken:
             return NoAnswer("listing is away")
         found = [run_id for run_id, run in self.runs.items() if run.attempt_id == attempt_id]
         if self.listing_is_blind:
-            return NotFound(conclusive=fate.final)
-        return Found(ProviderRef(found[0], {})) if found else NotFound(conclusive=fate.final)
+            return NotFound(conclusive=conditions.final)
+        return Found(ProviderRef(found[0], {})) if found else NotFound(conclusive=conditions.final)
 
 
 @dataclass(frozen=True)
-class Fate:
-    post: PostFate = "answered"
+class Conditions:
+    post: PostResult = "answered"
     end: RunEnd = "produce"
     broken: bool = False
     final: bool = False
     lost: bool = False
     twice: bool = False
     called: bool = False
-    odd: Oddity = "none"
+    anomaly: Anomaly = "none"
 
 
 _FILES = {
@@ -398,7 +400,7 @@ _FILES = {
     "store_failed": FailureKind.STORE_FAILED,
 }
 
-POSTS: tuple[PostFate, ...] = (
+POSTS: tuple[PostResult, ...] = (
     "answered",
     "answer_lost",
     "never_arrived",
@@ -409,8 +411,8 @@ POSTS: tuple[PostFate, ...] = (
     "poster_dies",
     "dies_before",
 )
-fates = st.builds(
-    Fate,
+any_conditions = st.builds(
+    Conditions,
     post=st.sampled_from(POSTS),
     end=st.sampled_from(("produce", "break", "stop", "hang")),
     broken=st.booleans(),
@@ -418,30 +420,30 @@ fates = st.builds(
     lost=st.booleans(),
     twice=st.booleans(),
     called=st.booleans(),
-    odd=st.sampled_from(("none", "none", *get_args(Oddity))),
+    anomaly=st.sampled_from(("none", "none", *get_args(Anomaly))),
 )
-# What services do all day comes more often than what befalls them, or few stories would get as far as a POST.
+# Regular work is drawn more often than faults: otherwise few stories would reach a POST.
 WORK = ("deliver", "claim", "act")
 moves = st.tuples(
     st.sampled_from((*WORK, *WORK, *WORK, "again", "wait", "wait", "tick", "cancel", "call", "rule", "collect")),
     st.integers(0, 1_000),
-    fates,
+    any_conditions,
 )
 stories = st.lists(moves, min_size=20, max_size=80)
 
 
 def check_step(before: Attempt, result: Step) -> None:
     after = result.attempt
-    assert after.final or after.next_action_at is not None, f"{after.state.name} waits for nothing"
+    assert after.final or after.next_action_at is not None, f"{after.state.name} has no next action"
     if isinstance(after.state, Closed):
         assert (after.next_action_at is None) == (after.state.follow_up is None)
-    assert load(dump(after), BEGIN) == after, "its row stands for another attempt"
+    assert load(dump(after), BEGIN) == after, "its row does not load as the same attempt"
     if isinstance(before.state, Closed):
-        assert after.final, "an ended attempt came back to life"
-        assert before.state.unsettled or after == before, "what the provider had settled changed"
+        assert after.final, "an ended attempt is live again"
+        assert before.state.unsettled or after == before, "a settled attempt changed"
         assert not isinstance(result.action, Post), "an ended attempt is sent"
         lost = isinstance(before.state.follow_up, Searching) and before.ref is None
-        assert lost or not isinstance(result.action, Search), "what is known is searched for"
+        assert lost or not isinstance(result.action, Search), "a known run is searched for"
         assert all(getattr(event, "late", False) for event in result.events)
     versions = [event.version for event in result.events]
     assert versions == list(range(before.version + 1, after.version + 1)), "versions are not dense"
@@ -450,8 +452,8 @@ def check_step(before: Attempt, result: Step) -> None:
         assert (before.state.name, after.state.name) == ("queued", "submitting")
 
 
-def play(world: World, move: tuple[str, int, Fate]) -> None:
-    what, which, fate = move
+def play(world: World, move: tuple[str, int, Conditions]) -> None:
+    what, which, conditions = move
     match what:
         case "deliver":
             _deliver_next(world, which)
@@ -460,7 +462,7 @@ def play(world: World, move: tuple[str, int, Fate]) -> None:
         case "claim" if world.ledger:
             world.claim(list(world.ledger)[which % len(world.ledger)])
         case "act" if world.in_hand:
-            _act(world, which % len(world.in_hand), fate)
+            _act(world, which % len(world.in_hand), conditions)
         case "wait":
             world.now += timedelta(seconds=(0.5, 3, 20, 120)[which % 4])
         case "tick":
@@ -468,13 +470,13 @@ def play(world: World, move: tuple[str, int, Fate]) -> None:
         case "cancel" if which % 20 == 0:
             world.cancel()
         case "call" if world.runs:
-            world.call_back(which, named=not fate.broken)
+            world.call_back(which, named=not conditions.broken)
         case "rule" | "collect" if world.ledger and which % 5 == 0:
             {"rule": world.rule, "collect": world.collect}[what](which)
 
 
 def _deliver_next(world: World, which: int) -> None:
-    """Each message is delivered at least once, in its topic's order; a topic is picked by fate."""
+    """Deliver the next message of a topic; each is delivered at least once, in the order of its topic."""
     topics = {"commands": (RunAttempt, CancelAttempt, ResolveAttempt, CollectAttempt), "attempts": (AttemptEvent,)}
     for topic in sorted(topics, reverse=which % 2 == 1):
         waiting = [m for m in world.log if isinstance(m, topics[topic])]
@@ -484,30 +486,30 @@ def _deliver_next(world: World, which: int) -> None:
             return
 
 
-def _act(world: World, index: int, fate: Fate) -> None:
+def _act(world: World, index: int, conditions: Conditions) -> None:
     attempt_id, action = world.in_hand.pop(index)
     attempt = world.ledger[attempt_id]
     lease_held = attempt.state.name == "submitting" and (attempt.next_action_at or BEGIN) > world.now
     if isinstance(action, Post) and not lease_held:
-        # The driver never POSTs once its lease may be over; a lease is for one state.
+        # The claim loop sends no POST once its lease may have expired; a lease is for one state.
         world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up", held_up=True)))
         return
-    input_ = world.answer(attempt_id, action, fate)
-    if isinstance(action, Post) and fate.called and world.runs:
-        world.call_back(-1, named=True)  # Before the POST's own answer is heard.
-    if input_ is None or fate.lost:
+    input_ = world.answer(attempt_id, action, conditions)
+    if isinstance(action, Post) and conditions.called and world.runs:
+        world.call_back(-1, named=True)  # Before the answer to the POST.
+    if input_ is None or conditions.lost:
         return
     world.settle(attempt_id, input_)
-    if fate.twice:
+    if conditions.twice:
         world.settle(attempt_id, input_)
 
 
 def finish(world: World) -> None:
-    """Everything is well from now on; nothing that waits may wait for ever."""
-    well = Fate(final=True)
+    """Run without faults until all is over. Raises AssertionError if something waits for ever."""
+    healthy = Conditions(final=True)
     for _ in range(3_000):
         while world.in_hand:
-            _act(world, 0, well)
+            _act(world, 0, healthy)
         for topic in (0, 1):
             _deliver_next(world, topic)
         for attempt_id in list(world.ledger):
@@ -521,7 +523,9 @@ def finish(world: World) -> None:
 
 
 @given(stories, st.sampled_from(("hold", "resubmit")))
-def test_nobody_pays_twice_and_nothing_is_stuck(story: list[tuple[str, int, Fate]], policy: AmbiguityPolicy) -> None:
+def test_nobody_pays_twice_and_nothing_is_stuck(
+    story: list[tuple[str, int, Conditions]], policy: AmbiguityPolicy
+) -> None:
     world = World()
     world.request(BEGIN + timedelta(seconds=DEADLINE_S), policy)
     for move in story:
@@ -532,13 +536,15 @@ def test_nobody_pays_twice_and_nothing_is_stuck(story: list[tuple[str, int, Fate
     assert all(count == 1 for count in bills.values()), f"an attempt was billed twice: {bills}"
     assert world.job is not None
     assert world.job.final
-    told = [message for message in world.log if isinstance(message, JobEvent)]
-    assert [event.version for event in told] == list(range(1, world.job.version + 1))
-    assert told[-1].status == world.job.state
+    events = [message for message in world.log if isinstance(message, JobEvent)]
+    assert [event.version for event in events] == list(range(1, world.job.version + 1))
+    assert events[-1].status == world.job.state
 
 
 @given(stories, st.sampled_from(("hold", "resubmit")))
-def test_a_run_that_called_back_is_known_and_over(story: list[tuple[str, int, Fate]], policy: AmbiguityPolicy) -> None:
+def test_a_run_that_called_back_is_known_and_over(
+    story: list[tuple[str, int, Conditions]], policy: AmbiguityPolicy
+) -> None:
     world = World(listing_is_blind=True)
     world.request(BEGIN + timedelta(seconds=DEADLINE_S), policy)
     for move in story:
@@ -558,7 +564,7 @@ def test_a_run_that_called_back_is_known_and_over(story: list[tuple[str, int, Fa
 
 @given(stories, st.sampled_from(get_args(LostOutputPolicy)))
 def test_the_next_provider_is_tried_only_on_evidence(
-    story: list[tuple[str, int, Fate]], policy: LostOutputPolicy
+    story: list[tuple[str, int, Conditions]], policy: LostOutputPolicy
 ) -> None:
     world = World()
     world.request(BEGIN + timedelta(seconds=DEADLINE_S), lost_output_policy=policy)
@@ -572,34 +578,34 @@ AFTER_ACCEPTANCE = st.lists(
     st.tuples(
         st.sampled_from((0.0, 0.0, 0.0, 5.0, 60.0)),
         st.builds(
-            Fate,
+            Conditions,
             end=st.sampled_from(("produce", "produce", "produce", "break", "stop", "hang")),
             broken=st.sampled_from((False, False, False, True)),
             final=st.booleans(),
-            odd=st.sampled_from(get_args(Oddity)),
+            anomaly=st.sampled_from(get_args(Anomaly)),
         ),
     ),
     min_size=10,
     max_size=60,
 )
-"""What the services do one after the other, once a run is accepted, and what each look at it comes to."""
+"""The delays between checks of an accepted run, and the conditions of each check."""
 
 
 @given(AFTER_ACCEPTANCE, st.sampled_from(get_args(LostOutputPolicy)), st.sampled_from((120.0, DEADLINE_S)))
 def test_a_run_that_was_accepted_is_left_only_on_evidence(
-    looks: list[tuple[float, Fate]], policy: LostOutputPolicy, deadline_s: float
+    checks: list[tuple[float, Conditions]], policy: LostOutputPolicy, deadline_s: float
 ) -> None:
     world = World()
     world.request(BEGIN + timedelta(seconds=deadline_s), lost_output_policy=policy)
     left: set[AttemptId] = set()
-    for delay_s, fate in looks:
+    for delay_s, conditions in checks:
         due = [a.next_action_at for a in world.ledger.values() if a.next_action_at is not None and not a.final]
         world.now = max([world.now, *due]) + timedelta(seconds=delay_s)
         world.tick()
         for attempt_id in list(world.ledger):
             world.claim(attempt_id)
         while world.in_hand:
-            _act(world, 0, fate)
+            _act(world, 0, conditions)
         for _ in range(len(world.log)):
             _deliver_next(world, 0)
         require_evidence_of_all(world, left, policy)
@@ -607,7 +613,7 @@ def test_a_run_that_was_accepted_is_left_only_on_evidence(
 
 
 def require_evidence_of_all(world: World, left: set[AttemptId], policy: LostOutputPolicy) -> None:
-    """Look at each attempt once, at the moment in which the job has left it."""
+    """Check each attempt once, when its job moves to the next."""
     ordered = [message for message in world.log if isinstance(message, RunAttempt)]
     for earlier in ordered[:-1]:
         if earlier.attempt_id not in left:
@@ -616,31 +622,31 @@ def require_evidence_of_all(world: World, left: set[AttemptId], policy: LostOutp
 
 
 def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPolicy) -> None:
-    """The attempt that a job has just left was never accepted, or its provider's word or the window says it is over."""
+    """The attempt that a job has left was not accepted, or its provider reported its end, or the window is over."""
     attempt = world.ledger[attempt_id]
-    assert attempt.state.name == "failed", "a provider was left without an ending"
+    assert attempt.state.name == "failed", "a provider was left without an end of its attempt"
     assert attempt.failure is not None
     for run in world.runs.values():
-        if run.attempt_id != attempt_id or run.said_over:
+        if run.attempt_id != attempt_id or run.reported_over:
             continue
         window_over = run.window_ends is not None and world.now >= run.window_ends
-        assert window_over, f"paid again though the run is well: {attempt.failure}"
+        assert window_over, f"paid again though the run is healthy: {attempt.failure}"
         if attempt.failure.kind in LOST_OUTPUT:
             assert policy == "retry_elsewhere", "paid again against the request's policy"
 
 
-def test_the_property_would_notice_a_second_post() -> None:
+def test_the_model_detects_a_second_post() -> None:
     world = World()
     world.request(BEGIN + timedelta(seconds=DEADLINE_S))
     world.deliver(next(m for m in world.log if isinstance(m, RunAttempt)))
     (attempt_id,) = world.ledger
     for _ in range(2):
-        # What a ledger without the intent would do: take the attempt back to the queue after an unclear POST.
+        # As a ledger that does not record the intent: the attempt is queued again after an unclear POST.
         world.ledger[attempt_id] = replace(world.ledger[attempt_id], state=Queued(), next_action_at=world.now)
         world.claim(attempt_id)
         try:
-            _act(world, len(world.in_hand) - 1, Fate(post="answer_lost"))
+            _act(world, len(world.in_hand) - 1, Conditions(post="answer_lost"))
         except AssertionError as error:
-            assert "second POST" in str(error)  # noqa: PT017 - the world's own oracle is under test
+            assert "second POST" in str(error)  # noqa: PT017 - the assertion of the model is under test
             return
     raise AssertionError("a second POST went unnoticed")

@@ -1,4 +1,4 @@
-"""A database that the released schema filled is migrated, and goes on where it was."""
+"""Rows of the released schema are migrated, and are read with the same values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from contracts.ids import AttemptId, attempt_id_for, job_id_for
 from orchestrator import store
 
 RELEASED = {"adapter_kit": 3, "orchestrator": 3}
-"""How many migrations each had at the release."""
+"""The number of migrations of each package at the release."""
 NOW = datetime.now(UTC).replace(microsecond=0)
 LATER = NOW + timedelta(hours=1)
 TRACK = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -81,7 +81,7 @@ ATTEMPTS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 ERROR = {"kind": "unauthorized", "message": "401", "at": NOW.isoformat()}
-GATES: dict[str, dict[str, Any]] = {
+BREAKERS: dict[str, dict[str, Any]] = {
     "": {
         "state": "open", "failures": 1, "openings": 2, "opened_at": NOW.isoformat(), "open_until": LATER.isoformat(),
         "shut_for": "unauthorized", "error": "401", "last_error": ERROR, "asked_at": NOW.isoformat(),
@@ -114,7 +114,7 @@ JOB: dict[str, Any] = {
 
 
 def released(package: ModuleType, folder: Path) -> ModuleType:
-    """The package with the migrations of the release."""
+    """A package with the migrations that the given one had at the release."""
     kept = sorted((Path(package.__path__[0]) / "migrations").glob("*.sql"))[: RELEASED[package.__name__]]
     (folder / "migrations").mkdir(parents=True)
     for each in kept:
@@ -133,7 +133,7 @@ async def fill(connection: asyncpg.Connection[asyncpg.Record]) -> None:
             " VALUES ($1, $2, $3, 2, now(), $4::text::jsonb)",
             body["attempt_id"], body["job_id"], body["state"], json.dumps(body),
         )  # fmt: skip
-    for scope, its in GATES.items():
+    for scope, its in BREAKERS.items():
         body = {"scope": scope, "since": NOW.isoformat()} | its
         await connection.execute(
             "INSERT INTO gates (scope, body) VALUES ($1, $2::text::jsonb)", scope, json.dumps(body)
@@ -142,7 +142,7 @@ async def fill(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 async def shown(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, Sequence[dict[str, Any]]]:
-    """What the views say."""
+    """The rows of each view."""
     return {
         view: sorted((dict(row) for row in await connection.fetch(f"SELECT * FROM {view}")), key=str)  # noqa: S608
         for view in VIEWS
@@ -154,7 +154,9 @@ def runtime() -> Runtime:
     return Runtime("fal-adapter", make_telemetry("fal-adapter", None))
 
 
-async def test_a_ledger_of_the_release_goes_on(database_url: str, tmp_path: Path, runtime: Runtime) -> None:
+async def test_attempts_and_breakers_of_the_release_are_carried_over(
+    database_url: str, tmp_path: Path, runtime: Runtime
+) -> None:
     await migrate(database_url, "fal_adapter", released(adapter_kit, tmp_path / "released"))
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "fal_adapter"})
     await fill(connection)
@@ -195,7 +197,7 @@ async def test_a_ledger_of_the_release_goes_on(database_url: str, tmp_path: Path
             assert collecting.fetch_by == LATER  # The release, too, buys no other run before the deadline.
 
 
-async def test_a_job_of_the_release_goes_on(database_url: str, tmp_path: Path, runtime: Runtime) -> None:
+async def test_a_job_of_the_release_is_carried_over(database_url: str, tmp_path: Path, runtime: Runtime) -> None:
     await migrate(database_url, "orchestrator", released(orchestrator, tmp_path / "released"))
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "orchestrator"})
     await connection.execute(

@@ -1,4 +1,4 @@
-"""Every service while Postgres is silent: it stays alive, goes on by itself afterwards, and stops when told to."""
+"""Each service while PostgreSQL does not answer: it keeps running, resumes afterwards, and stops on SIGTERM."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from segue_cli.local.process import child
 
 DRAIN_S = 25
 SLACK_S = 30
-"""For a slow machine. A process that is not ended by itself exits hard when its drain is over, and not with 0."""
+"""For a slow machine. A process that does not stop by itself is ended after the drain, with a code other than 0."""
 
 
 @pytest_asyncio.fixture
 async def proxied(database_url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """The network between a service and its database, and the address to use."""
+    """The proxy between a service and its database, and the URL of the database through it."""
     place = urlsplit(database_url)
     async with Proxy(place.hostname or "", place.port or 0).running() as proxy:
         yield proxy, place._replace(netloc=f"{place.username}@127.0.0.1:{proxy.listens_at}").geturl()
@@ -58,7 +58,7 @@ def environment(servers: str, url: str, folder: Path) -> dict[str, str]:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_survives_a_silent_database_and_stops_in_it(
+async def test_a_service_survives_a_silent_database_and_stops_during_the_silence(
     service: str, embedded_kafka: str, database_url: str, proxied: tuple[Proxy, str], tmp_path: Path
 ) -> None:
     proxy, url = proxied
@@ -67,7 +67,7 @@ async def test_a_service_survives_a_silent_database_and_stops_in_it(
     async def said(text: str) -> bool:
         return any(text in line for line in lines)
 
-    async def asks_again() -> bool:
+    async def queries_again() -> bool:
         count = await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'segue-%' AND state_change > $1", healed
         )
@@ -79,12 +79,12 @@ async def test_a_service_survives_a_silent_database_and_stops_in_it(
     try:
         async with child(argv, name=service, env=env, cwd=str(tmp_path), on_line=lines.append) as process:
             await until(lambda: said('"event": "ready"'))
-            if service in ("orchestrator", "fal-adapter", "replicate-adapter"):  # These ask all the time.
+            if service in ("orchestrator", "fal-adapter", "replicate-adapter"):  # These query continuously.
                 proxy.blackhole = True
                 await until(lambda: said("the database does not answer"))
                 proxy.heal()
                 healed = await connection.fetchval("SELECT now()")
-                await until(asks_again)
+                await until(queries_again)
             proxy.blackhole = True
             os.kill(process.pid, signal.SIGTERM)
             code = await asyncio.wait_for(process.wait(), DRAIN_S + SLACK_S)

@@ -1,4 +1,4 @@
-"""Every service and command says in one line which setting is wrong, and ends with 78, and without a traceback."""
+"""Each service and command reports a wrong setting in one line and exits with 78, without a traceback."""
 
 from __future__ import annotations
 
@@ -68,24 +68,27 @@ WRONG = [
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ.keys() - without_settings(os.environ).keys():
         monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(
-    ("service", "wrong", "told"), [(service, wrong, told) for services, wrong, told in WRONG for service in services]
+    ("service", "wrong", "expected"),
+    [(service, wrong, expected) for services, wrong, expected in WRONG for service in services],
 )
-def test_a_wrong_setting_is_told_in_one_line(service: str, wrong: Mapping[str, str], told: str) -> None:
+def test_a_wrong_setting_is_reported_in_one_line(service: str, wrong: Mapping[str, str], expected: str) -> None:
     line = refused(settings_kind(service), wrong)
-    assert line.startswith(told)
+    assert line.startswith(expected)
     assert SECRET not in line
     assert "\n" not in line
 
 
 @pytest.mark.parametrize(("service", "name"), [(service, name) for service, names in KEY.items() for name in names])
 @pytest.mark.parametrize("inside", ["\u200b", "\n", "\r\n", "\ufeff", "\xa0", "ü", "\x1b[0m"], ids=ascii)
-def test_a_key_with_something_inside_is_told_by_name_and_place(service: str, name: str, inside: str) -> None:
+def test_an_unexpected_character_in_a_key_is_reported_by_name_and_position(
+    service: str, name: str, inside: str
+) -> None:
     placeholders = {other: value for other, value in PLACEHOLDERS.items() if other not in KEY["fal-adapter"]}
     with pytest.raises(WrongSettings) as raised:
         settings_of(settings_kind(service), {**placeholders, name: f"r8_a:b{inside}hunter2"})
@@ -95,7 +98,7 @@ def test_a_key_with_something_inside_is_told_by_name_and_place(service: str, nam
 
 
 @pytest.mark.parametrize("around", [" ", "\n", "\r\n", "\ufeff", "\u200b", "\xa0", "\t"], ids=ascii)
-def test_what_surrounds_a_setting_is_no_part_of_it(around: str) -> None:
+def test_invisible_characters_around_a_setting_are_stripped(around: str) -> None:
     right = {name: f"{around}{value}{around}" for name, value in PLACEHOLDERS.items()}
     for service in SERVICES:
         settings = settings_of(settings_kind(service), right)
@@ -104,26 +107,25 @@ def test_what_surrounds_a_setting_is_no_part_of_it(around: str) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_ends_with_78_and_one_line(service: str, tmp_path: Path) -> None:
+async def test_a_service_exits_with_78_and_one_line(service: str, tmp_path: Path) -> None:
     text = "".join(f"{name}={value}\r\n" for name, value in PLACEHOLDERS.items())
     (tmp_path / ".env").write_bytes((text + "SEGUE_DRAIN_S=never\r\n").encode("utf-16"))
     code, out, err = await run([sys.executable, "-m", service.replace("-", "_")], tmp_path)
-    told = "SEGUE_DRAIN_S: Input should be a valid number, unable to parse string as a number"
+    expected = "SEGUE_DRAIN_S: Input should be a valid number, unable to parse string as a number"
     assert (code, out) == (EXIT_SETTINGS, "")
     (line,) = err.splitlines()
-    assert line.startswith(f"{service} cannot start: {told}")
+    assert line.startswith(f"{service} cannot start: {expected}")
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("command", ["up", "doctor", "topics", "run orchestrator", "artifacts", "jobs"])
-async def test_an_env_file_that_cannot_be_read_is_one_line_of_each_command(command: str, tmp_path: Path) -> None:
+async def test_each_command_reports_an_unreadable_env_file_in_one_line(command: str, tmp_path: Path) -> None:
     (tmp_path / ".segue").mkdir()
     for name in (".env", ".segue/up.env"):
         (tmp_path / name).write_bytes("LOG_LEVEL=größer\n".encode("latin-1"))
     code, out, err = await run([sys.executable, "-m", "segue_cli", *command.split()], tmp_path)
     assert code == (1 if command == "doctor" else EXIT_SETTINGS)
-    told = [line for line in (out + err).splitlines() if "LOG_LEVEL is not in UTF-8: save the file as UTF-8" in line]
-    assert told
+    assert "LOG_LEVEL is not in UTF-8: save the file as UTF-8" in out + err
     assert "Traceback" not in out + err
     if command != "doctor":
         assert (out, len(err.splitlines())) == ("", 1)
@@ -131,7 +133,7 @@ async def test_an_env_file_that_cannot_be_read_is_one_line_of_each_command(comma
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("command", ["up --port 0", "demo"])
-async def test_what_a_service_would_refuse_is_told_before_anything_starts(command: str, tmp_path: Path) -> None:
+async def test_a_command_reports_wrong_settings_of_services_before_it_starts_any(command: str, tmp_path: Path) -> None:
     wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "tempo:4318", "LOG_LEVEL": "loud"}
     code, out, err = await run([sys.executable, "-m", "segue_cli", *command.split()], tmp_path, wrong)
     assert (code, out) == (EXIT_SETTINGS, "")

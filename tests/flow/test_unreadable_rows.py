@@ -1,4 +1,4 @@
-"""A row that cannot be read, as one that another release wrote, is put off and holds up no others."""
+"""A row that cannot be read, such as one of another release, is postponed and does not block other rows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from orchestrator.decisions.inputs import Requested
 from orchestrator.timers import Timers
 
 GOOD, BAD = (job_id_for("default", name) for name in ("good", "bad"))
-BREAK = "UPDATE {} SET body = body - $2::text WHERE job_id = $1"
-PUT_OFF = "SELECT next_action_at > now() + interval '30 s' FROM {} WHERE job_id = $1"
+BREAK = "UPDATE {} SET body = body - 'created_at' WHERE job_id = $1"
+POSTPONED = "SELECT next_action_at > now() + interval '30 s' FROM {} WHERE job_id = $1"
 
 
 @pytest.fixture
@@ -32,10 +32,7 @@ def runtime() -> Runtime:
     return Runtime("a-service", make_telemetry("a-service", None))
 
 
-@pytest.mark.parametrize("missing", ["created_at", "deadline_at", "state"])
-async def test_an_attempt_that_cannot_be_read_holds_up_no_others(
-    database_url: str, runtime: Runtime, missing: str
-) -> None:
+async def test_an_unreadable_attempt_does_not_block_others(database_url: str, runtime: Runtime) -> None:
     await migrate(database_url, "fal_adapter", adapter_kit)
     breakers = BreakerStore(Limits(), open_s=5)
     async with open_pool(database_url, "fal_adapter", max_size=2) as pool:
@@ -43,14 +40,14 @@ async def test_an_attempt_that_cannot_be_read_holds_up_no_others(
         async with outbox.transaction() as transaction:
             for job_id in (BAD, GOOD):
                 await ledger.create(transaction, [(queued_attempt(job_id, transaction.now), None)])
-        await pool.execute(BREAK.format("attempts"), BAD, missing)
+        await pool.execute(BREAK.format("attempts"), BAD)
         async with outbox.transaction() as transaction:
             claimed = await ledger.claim(transaction, 10, breakers)
         assert [each.attempt.job_id for each in claimed] == [GOOD]
-        assert await pool.fetchval(PUT_OFF.format("attempts"), BAD)
+        assert await pool.fetchval(POSTPONED.format("attempts"), BAD)
 
 
-async def test_a_job_that_cannot_be_read_holds_up_no_others(database_url: str, runtime: Runtime) -> None:
+async def test_an_unreadable_job_does_not_block_others(database_url: str, runtime: Runtime) -> None:
     await migrate(database_url, "orchestrator", orchestrator)
     async with open_pool(database_url, "orchestrator", max_size=2) as pool:
         outbox = Outbox(pool, cast("Any", None), runtime)
@@ -62,10 +59,10 @@ async def test_a_job_that_cannot_be_read_holds_up_no_others(database_url: str, r
                 assert decision.job is not None
                 await store.save(transaction, {job_id: store.Stored(decision.job, None)})
         await pool.execute("UPDATE jobs SET next_action_at = now()")
-        await pool.execute(BREAK.format("jobs"), BAD, "created_at")
+        await pool.execute(BREAK.format("jobs"), BAD)
         async with outbox.transaction() as transaction:
             due, unreadable = await store.due(transaction, 10)
         assert (list(due), list(unreadable)) == ([GOOD], [BAD])
         claimed = await Timers(outbox, runtime).decide_due()
         assert claimed.some
-        assert await pool.fetchval(PUT_OFF.format("jobs"), BAD)
+        assert await pool.fetchval(POSTPONED.format("jobs"), BAD)
