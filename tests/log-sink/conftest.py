@@ -1,4 +1,4 @@
-"""A real PostgreSQL with the sink's schema, a fresh database for each test, messages as delivery makes them."""
+"""A real PostgreSQL with the sink's schema, empty tables for each test, and messages as the consumer delivers them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SELECT (SELECT string_agg(concat(oid, relname, relnatts, relchecks, relhastrigge
     || (SELECT coalesce(string_agg(concat(oid, prosrc), ' ' ORDER BY oid), '') FROM pg_proc
         WHERE pronamespace = 'log_sink'::regnamespace)
 """
-"""Changes when a test changes the schema itself."""
+"""A fingerprint of the schema."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -58,7 +58,7 @@ async def server_url(postgres_url: str) -> str:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def database_url(server_url: str, end_sessions: Any) -> AsyncIterator[str]:
-    """The sink's tables with nothing in them, and nobody connected."""
+    """A database with the sink's tables, empty and without other connections."""
     url = _database(server_url, "sink")
     connection = await asyncpg.connect(url)
     try:
@@ -94,7 +94,7 @@ Deliver = Callable[..., Delivered]
 
 @pytest.fixture
 def deliver() -> Deliver:
-    """Makes a message what a handler gets; `value` and `ce_id` replace what would have been sent."""
+    """Returns a function that makes a delivery of a message; `value` and `ce_id` replace those of its record."""
     offsets = itertools.count()
 
     def make(
@@ -132,7 +132,7 @@ def deliver() -> Deliver:
 
 @dataclass(frozen=True)
 class Story:
-    """A job that fal refused and Replicate made, as its three topics tell it."""
+    """The messages of a job that fal refused and Replicate completed."""
 
     name: str = "demo"
     tenant: str = "acme"
@@ -208,6 +208,6 @@ def story() -> Story:
 
 
 @pytest.fixture
-def tell() -> Callable[[str], Story]:
-    """Makes a story of another job."""
+def story_of() -> Callable[[str], Story]:
+    """Returns a function that makes the story of another job."""
     return Story

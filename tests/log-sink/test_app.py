@@ -1,4 +1,4 @@
-"""The whole sink between a real Kafka protocol and a real PostgreSQL."""
+"""The whole sink, with the embedded Kafka and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def send(bootstrap: str, records: list[Record]) -> None:
 
 
 async def read_all(pool: Pool, bootstrap: str, topic: str) -> bool:
-    """Whether the sink has noted all of the topic's partition 0 as read."""
+    """Whether the sink has recorded partition 0 of the topic as read to its end."""
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
         ends = await consumer.end_offsets([TopicPartition(topic, 0)])
     end = next(iter(ends.values()))
@@ -67,10 +67,10 @@ async def read_all(pool: Pool, bootstrap: str, topic: str) -> bool:
 
 
 async def test_neighbours_of_poison_are_stored_and_nothing_is_lost(
-    bootstrap: str, database_url: str, pool: Pool, tell: Any
+    bootstrap: str, database_url: str, pool: Pool, story_of: Any
 ) -> None:
-    good = [encode(tell(f"job {n}").requested(), source="test", traceparent=None) for n in range(40)]
-    refused = encode(tell("refused").requested(), source="test", traceparent=None)
+    good = [encode(story_of(f"job {n}").requested(), source="test", traceparent=None) for n in range(40)]
+    refused = encode(story_of("refused").requested(), source="test", traceparent=None)
     poison = Record(refused.topic, refused.key, refused.value[:-1] + b',"mood":"\\u0000"}', refused.headers)
     garbage = Record(refused.topic, b"k", b"\xff not json", refused.headers)
     foreign = Record(refused.topic, b"k", b"{}", (("ce_type", b"segue.job.praised.v1"),))
@@ -105,13 +105,13 @@ async def dead_letters(bootstrap: str, count: int) -> list[bytes]:
     return values
 
 
-async def test_it_says_what_it_runs_with_and_never_the_password(
+async def test_the_startup_log_has_the_configuration_without_the_password(
     bootstrap: str, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    secret = database_url.replace("segue@", "segue:hunter2@")  # loopback is trusted, so any password will do
+    secret = database_url.replace("segue@", "segue:hunter2@")  # connections from loopback are trusted with any password
     async with sink(bootstrap, secret):
         pass
-    said = capsys.readouterr().out
-    assert latest_migration(log_sink) in said
-    assert bootstrap in said
-    assert "hunter2" not in said
+    logged = capsys.readouterr().out
+    assert latest_migration(log_sink) in logged
+    assert bootstrap in logged
+    assert "hunter2" not in logged

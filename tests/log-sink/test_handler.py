@@ -1,3 +1,5 @@
+"""The spans that the handler records."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,7 +17,7 @@ from log_sink.store import Store
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_each_record_s_own_trace_shows_that_it_is_stored(
+async def test_the_trace_of_each_record_has_a_span_for_storing_it(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     exported = InMemorySpanExporter()

@@ -1,3 +1,5 @@
+"""The store: each event once, gaps counted, and messages that PostgreSQL refuses quarantined."""
+
 from __future__ import annotations
 
 import asyncio
@@ -24,7 +26,7 @@ def missed(topic: str = "segue.requests") -> float:
 
 
 def logs_from(offset: int) -> LogStarts:
-    """Kafka's answer where every log begins at `offset`."""
+    """The answer of Kafka if every log begins at `offset`."""
 
     async def answer(places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         return dict.fromkeys(places, offset)
@@ -36,7 +38,7 @@ async def rows(pool: Pool, query: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in await pool.fetch(query)]
 
 
-async def test_a_batch_that_comes_again_is_stored_once(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+async def test_a_redelivered_batch_is_stored_once(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
     batch = [deliver(message) for message in story.messages()]
 
     await store.store(batch)
@@ -67,9 +69,9 @@ async def test_an_event_twice_in_one_batch_is_one_event(pool: Pool, store: Store
 
 
 async def test_two_writers_of_one_partition_store_each_event_once(
-    pool: Pool, store: Store, deliver: Any, tell: Any
+    pool: Pool, store: Store, deliver: Any, story_of: Any
 ) -> None:
-    batch = [deliver(tell(f"job {n}").requested(), offset=n) for n in range(50)]
+    batch = [deliver(story_of(f"job {n}").requested(), offset=n) for n in range(50)]
     zombie = Store(pool)
 
     await asyncio.gather(store.store(batch), zombie.store(batch), store.store(batch[10:]), zombie.store(batch[:40]))
@@ -93,16 +95,18 @@ async def test_a_writer_waits_for_the_one_that_holds_its_partition(
     assert await pool.fetchval("SELECT count(*) FROM events WHERE kafka_partition = 0") == 2
 
 
-async def test_a_gap_is_revealed_and_drops_nothing(pool: Pool, store: Store, deliver: Any, tell: Any) -> None:
+async def test_a_gap_in_the_offsets_is_counted_and_no_event_is_dropped(
+    pool: Pool, store: Store, deliver: Any, story_of: Any
+) -> None:
     async def read(*offsets: int, log_start: int = 0) -> None:
-        batch = [deliver(tell(f"at {offset}").requested(), offset=offset) for offset in offsets]
+        batch = [deliver(story_of(f"at {offset}").requested(), offset=offset) for offset in offsets]
         await store.store(batch)
         await store.note_read([delivered.record for delivered in batch], logs_from(log_start))
 
     before = missed()
-    await read(3, 4)  # the first that is ever read may be anywhere
-    await read(5, 7)  # the hole was read too, it was not a message
-    await read(4, 5)  # a rebalance gave it to us again
+    await read(3, 4)  # the first read may begin at any offset
+    await read(5, 7)  # offset 6 is no message, and the log still has it
+    await read(4, 5)  # redelivered after a rebalance
     assert missed() == before
     await read(20, 21, log_start=20)
     assert missed() == before + 12
@@ -111,10 +115,10 @@ async def test_a_gap_is_revealed_and_drops_nothing(pool: Pool, store: Store, del
 
 
 @pytest.mark.parametrize(("log_start", "gone"), [(0, 0), (7, 0), (9, 0), (10, 1), (12, 3), (13, 3), (500, 3)])
-async def test_offsets_that_are_no_records_are_no_gap_and_what_the_log_has_lost_is(
-    pool: Pool, store: Store, deliver: Any, tell: Any, log_start: int, gone: int
+async def test_only_offsets_before_the_start_of_the_log_are_counted_as_missed(
+    pool: Pool, store: Store, deliver: Any, story_of: Any, log_start: int, gone: int
 ) -> None:
-    first, later = (deliver(tell(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
+    first, later = (deliver(story_of(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
     before = missed()
     await store.note_read([first.record], logs_from(0))
     await store.note_read([later.record], logs_from(log_start))
@@ -122,25 +126,27 @@ async def test_offsets_that_are_no_records_are_no_gap_and_what_the_log_has_lost_
     assert await pool.fetchval("SELECT next_offset FROM offsets") == 13
 
 
-async def test_a_gap_that_cannot_be_told_now_is_told_when_the_batch_is_noted_again(
-    pool: Pool, store: Store, deliver: Any, tell: Any
+async def test_a_gap_is_counted_on_the_repeat_if_kafka_did_not_answer_before(
+    pool: Pool, store: Store, deliver: Any, story_of: Any
 ) -> None:
-    async def away(_places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+    async def no_answer(_places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
         raise KafkaConnectionError
 
-    first, later = (deliver(tell(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
+    first, later = (deliver(story_of(f"at {offset}").requested(), offset=offset) for offset in (8, 12))
     before = missed()
-    await store.note_read([first.record], away)
+    await store.note_read([first.record], no_answer)
     with pytest.raises(KafkaConnectionError):
-        await store.note_read([later.record], away)
+        await store.note_read([later.record], no_answer)
     await store.note_read([later.record], logs_from(12))
     assert missed() == before + 3
 
 
-async def test_a_topic_made_anew_drops_nothing_and_is_no_gap(pool: Pool, store: Store, deliver: Any, tell: Any) -> None:
-    old = [deliver(tell(f"old {n}").requested(), offset=n) for n in range(500, 510)]
-    new = [deliver(tell(f"new {n}").requested(), offset=n) for n in range(5)]
-    more = [deliver(tell(f"more {n}").requested(), offset=n) for n in range(5, 8)]
+async def test_a_recreated_topic_loses_no_event_and_is_no_gap(
+    pool: Pool, store: Store, deliver: Any, story_of: Any
+) -> None:
+    old = [deliver(story_of(f"old {n}").requested(), offset=n) for n in range(500, 510)]
+    new = [deliver(story_of(f"new {n}").requested(), offset=n) for n in range(5)]
+    more = [deliver(story_of(f"more {n}").requested(), offset=n) for n in range(5, 8)]
     before = missed()
 
     for batch in (old, new, more):
@@ -153,7 +159,7 @@ async def test_a_topic_made_anew_drops_nothing_and_is_no_gap(pool: Pool, store: 
 
 
 def poisons(story: Any) -> dict[str, bytes]:
-    """Bodies that can be decoded, and that no jsonb can hold for what is in a field that this version does not know."""
+    """Bodies that can be decoded, but that jsonb cannot hold because of a field that this version does not have."""
     body = story.messages()[3].model_dump_json()[:-1].encode()
     return {
         "NUL": body + rb',"mood":"a\u0000b"}',
@@ -165,10 +171,10 @@ def poisons(story: Any) -> dict[str, bytes]:
 
 
 async def test_what_postgres_refuses_is_kept_whole(
-    pool: Pool, store: Store, deliver: Any, story: Any, tell: Any
+    pool: Pool, store: Store, deliver: Any, story: Any, story_of: Any
 ) -> None:
     bad = list(poisons(story).values())
-    good = [deliver(tell(f"good {n}").requested(), offset=100 + n) for n in range(len(bad) + 1)]
+    good = [deliver(story_of(f"good {n}").requested(), offset=100 + n) for n in range(len(bad) + 1)]
     batch = [good[0]]
     for n, value in enumerate(bad):
         batch += [deliver(story.messages()[3], offset=n, partition=2, value=value, ce_id=f"bad {n}"), good[n + 1]]
@@ -188,7 +194,7 @@ async def test_what_postgres_refuses_is_kept_whole(
 @pytest.mark.parametrize(
     "number", [b"1e131071", b"-1e-16383", b"0.1", b"9" * 4_000, b'"1e400000"', rb'"\\u0000"', b"[" * 150 + b"]" * 150]
 )
-async def test_what_looks_odd_and_fits_is_stored(
+async def test_an_unusual_value_that_jsonb_can_hold_is_stored(
     pool: Pool, store: Store, deliver: Any, story: Any, number: bytes
 ) -> None:
     body = story.messages()[3].model_dump_json()[:-1].encode()
@@ -199,7 +205,7 @@ async def test_what_looks_odd_and_fits_is_stored(
     assert await pool.fetchval("SELECT count(*) FROM quarantine") == 1
 
 
-async def test_what_postgres_refuses_for_another_reason_is_kept_once_it_stands_alone(
+async def test_a_single_message_that_postgresql_refuses_is_quarantined_once(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     poison = deliver(story.requested(), offset=7)
@@ -208,13 +214,11 @@ async def test_what_postgres_refuses_for_another_reason_is_kept_once_it_stands_a
     assert [row["kafka_offset"] for row in await pool.fetch("SELECT * FROM quarantine")] == [7]
 
 
-async def test_a_fault_of_our_own_is_not_quarantined(store: Store, deliver: Any, story: Any) -> None:
+async def test_a_message_is_not_quarantined_for_an_error_of_the_sink(store: Store, deliver: Any, story: Any) -> None:
     assert not await store.quarantine(deliver(story.requested()), KeyError("a bug"))
 
 
-async def test_the_log_keeps_fields_that_this_version_does_not_know(
-    pool: Pool, store: Store, deliver: Any, story: Any
-) -> None:
+async def test_the_log_keeps_unknown_fields(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
     message = CancelRequested(job_id=story.job_id, tenant="acme", occurred_at=story.requested().occurred_at)
     value = message.model_dump_json()[:-1].encode() + b',"mood":["calm"]}'
 

@@ -1,3 +1,5 @@
+"""The tables and views that the store derives from events."""
+
 from __future__ import annotations
 
 import json
@@ -45,7 +47,7 @@ async def one(pool: Pool, view: str, where: str = "true") -> dict[str, Any]:
     return dict(found[0])
 
 
-async def test_the_views_show_the_job_that_moved(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+async def test_the_views_show_a_rerouted_job(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
     messages = story.messages()
     await store.store([deliver(message) for message in messages])
 
@@ -93,17 +95,19 @@ async def test_the_log_tells_it_in_order(pool: Pool, store: Store, deliver: Any,
     assert (refusal["error_code"], refusal["track_id"]) == ("403", story.track_id)
 
 
-async def test_the_log_has_what_puts_it_in_order(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+async def test_the_log_has_the_columns_that_define_its_order(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
     messages = story.messages()
     outcomes = [attempt_outcome(story.job_id, n, outcome=outcome) for n, outcome in ((1, "failed"), (2, "live"))]
-    ends = [
+    job_ends = [
         JobFailed(**story.job(5, "failed", 20), kind=FailureKind.EXPIRED, message="late", attempts=tuple(outcomes)),
         JobCancelled(**story.job(6, "cancelled", 21), effect="never_sent", attempts=tuple(outcomes[:1])),
         JobCancelled(**story.job(7, "cancelled", 22), effect="never_sent"),
     ]
     late = AttemptSucceeded(**story.attempt(1, 3, 60), artifacts=messages[-1].artifacts, late=True)
-    await store.store([deliver(message) for message in [*messages, *ends[:2], late]])
-    await store.store([deliver(ends[2], ce_id="another")])
+    await store.store([deliver(message) for message in [*messages, *job_ends[:2], late]])
+    await store.store([deliver(job_ends[2], ce_id="another")])
     log = await pool.fetch("SELECT event, version, answers_to, late, provider_ref FROM v_job_log ORDER BY time, seq")
     assert [tuple(line) for line in log if line["event"].startswith("job.")] == [
         ("job.requested", None, None, False, None),
@@ -122,7 +126,7 @@ async def test_the_log_has_what_puts_it_in_order(pool: Pool, store: Store, deliv
 
 
 @pytest.mark.parametrize(
-    ("kind", "accepted", "cost_usd", "told"),
+    ("kind", "accepted", "cost_usd", "expected_usd"),
     [
         (FailureKind.RATE_LIMITED, False, None, 0.0),
         (FailureKind.AMBIGUOUS_SUBMISSION, False, None, None),
@@ -130,16 +134,16 @@ async def test_the_log_has_what_puts_it_in_order(pool: Pool, store: Store, deliv
         (FailureKind.MODEL_ERROR, True, 0.2, 0.2),
     ],
 )
-async def test_a_failed_attempt_cost_what_its_line_in_the_log_says(
+async def test_the_cost_of_a_failed_attempt_depends_on_its_kind(
     pool: Pool, store: Store, deliver: Any, story: Any, kind: FailureKind, *, accepted: bool,
-    cost_usd: float | None, told: float | None,
+    cost_usd: float | None, expected_usd: float | None,
 ) -> None:  # fmt: skip
     failed = {"kind": kind, "message": "no", "accepted": accepted, "cost_usd": cost_usd}
     await store.store([deliver(AttemptFailed(**story.attempt(1, 1, 1), **failed))])
-    assert (await one(pool, "v_attempts"))["cost_usd"] == told
+    assert (await one(pool, "v_attempts"))["cost_usd"] == expected_usd
 
 
-async def test_a_move_is_logged_with_the_providers_code_and_status(
+async def test_a_reroute_is_logged_with_the_code_and_status_of_the_provider(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     moved = story.messages()[4]
@@ -162,7 +166,7 @@ async def test_a_job_is_shown_before_its_request_has_arrived(
     assert (job["requested_at"], job["provider"], job["model"]) == (accepted.occurred_at, "fal", "music/minimax-2")
 
 
-async def test_an_attempt_that_succeeded_with_fewer_files_says_so(
+async def test_an_attempt_that_succeeded_with_fewer_files_has_a_message(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     *before, made = [message for message in story.messages() if isinstance(message, AttemptEvent)]
@@ -184,8 +188,8 @@ async def test_a_late_result_does_not_become_the_jobs(pool: Pool, store: Store, 
     assert await pool.fetchval("SELECT attempt_id FROM v_artifacts WHERE NOT late LIMIT 1") == f"{story.job_id}.2"
 
 
-def asked_and_late(story: Any) -> list[Message]:
-    """A cancel that came too late, and what the first attempt said after it had ended."""
+def cancel_and_late_events(story: Any) -> list[Message]:
+    """A cancel that came too late, and late events of the first attempt."""
     known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "an operator looked", "accepted": False, "cost_usd": 0.0}
     return [
         CancelRequested(job_id=story.job_id, tenant=story.tenant, occurred_at=BEGIN + timedelta(seconds=11)),
@@ -194,10 +198,12 @@ def asked_and_late(story: Any) -> list[Message]:
     ]
 
 
-async def test_a_cancel_is_kept_with_its_job_and_makes_none(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
-    cancel = asked_and_late(story)[0]
+async def test_a_cancel_is_stored_with_its_job_and_makes_none(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    cancel = cancel_and_late_events(story)[0]
     await store.store([deliver(cancel)])
-    assert (await one(pool, "v_jobs"))["track_id"] is None, "only a wish: nobody lists that"
+    assert (await one(pool, "v_jobs"))["track_id"] is None, "a request to cancel alone makes no job"
     messages = story.messages()
     await store.store([deliver(message) for message in messages])
     job = await one(pool, "v_jobs")
@@ -219,7 +225,7 @@ async def test_a_cancelled_job_keeps_its_effect_and_its_cost(
     assert (job["status"], job["cancel_effect"], job["cost_usd"]) == ("cancelled", "never_sent", 0.2)
 
 
-async def test_an_ambiguous_attempt_says_until_when_and_is_one_until_it_is_settled(
+async def test_an_attempt_is_ambiguous_until_it_is_settled_and_has_its_deadline(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     resolve_by = BEGIN + timedelta(minutes=9)
@@ -249,12 +255,14 @@ async def test_an_ambiguous_attempt_says_until_when_and_is_one_until_it_is_settl
 )
 @given(data=st.data())
 async def test_any_order_any_batches_any_repeats_end_in_the_same_rows(
-    pool: Pool, store: Store, deliver: Any, tell: Any, data: st.DataObject
+    pool: Pool, store: Store, deliver: Any, story_of: Any, data: st.DataObject
 ) -> None:
-    stories = [tell(name) for name in ("one", "two")]
-    messages = [message for story in stories for message in [*story.messages(), *asked_and_late(story)]]
-    told = data.draw(st.lists(st.sampled_from(messages), unique_by=lambda m: m.event_id))
-    shuffled = data.draw(st.permutations(told + data.draw(st.lists(st.sampled_from(told), max_size=5)) if told else []))
+    stories = [story_of(name) for name in ("one", "two")]
+    messages = [message for story in stories for message in [*story.messages(), *cancel_and_late_events(story)]]
+    drawn = data.draw(st.lists(st.sampled_from(messages), unique_by=lambda m: m.event_id))
+    shuffled = data.draw(
+        st.permutations(drawn + data.draw(st.lists(st.sampled_from(drawn), max_size=5)) if drawn else [])
+    )
 
     async def outcome(batches: list[list[Any]]) -> list[Any]:
         await pool.execute("TRUNCATE events, jobs, attempts, tracks, artifacts")
@@ -269,11 +277,11 @@ async def test_any_order_any_batches_any_repeats_end_in_the_same_rows(
 
     cuts = sorted(data.draw(st.lists(st.integers(0, len(shuffled)), max_size=5)))
     batches = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(shuffled)], strict=True)]
-    assert await outcome(batches) == await outcome([[message] for message in told])
+    assert await outcome(batches) == await outcome([[message] for message in drawn])
 
 
-def ends(story: Any) -> list[Message]:
-    """How else its job may end or go on, and what else its attempts may say."""
+def further_events(story: Any) -> list[Message]:
+    """Other ends of the job, and further events of its attempts."""
     outcomes = tuple(attempt_outcome(story.job_id, n, cost_usd=0.1) for n in (1, 2))
     lost = {"message": "no answer", "resolve_by": BEGIN + timedelta(minutes=9)}
     expired = {"kind": FailureKind.EXPIRED, "message": "too late"}
@@ -283,13 +291,13 @@ def ends(story: Any) -> list[Message]:
         JobAccepted(**story.job(7, "queued", 30), plan=(), deadline_at=BEGIN + timedelta(hours=1)),
         AttemptAmbiguous(**story.attempt(1, 5, 70), **lost),
         AttemptProgressed(**story.attempt(1, 6, 1), stage="unreachable", message="no route"),
-        # The same request published again, later.
+        # The same request, published again.
         story.requested().model_copy(update={"occurred_at": BEGIN - timedelta(seconds=9), "deadline_at": BEGIN}),
     ]
 
 
 def in_memory(batch: list[Delivered]) -> State:
-    """The tables as the read model's merge makes them of the same messages."""
+    """The rows that the merge in memory makes of the same messages."""
     first = {delivered.event_id: delivered for delivered in reversed(batch)}
     state: State = {}
     for delivered in batch:
@@ -305,15 +313,19 @@ def in_memory(batch: list[Delivered]) -> State:
 )
 @given(data=st.data())
 async def test_the_merge_in_memory_and_the_tables_agree_on_every_column(
-    pool: Pool, store: Store, deliver: Any, tell: Any, data: st.DataObject
+    pool: Pool, store: Store, deliver: Any, story_of: Any, data: st.DataObject
 ) -> None:
-    stories = [tell(name) for name in ("one", "two")]
-    messages = [each for story in stories for each in [*story.messages(), *asked_and_late(story), *ends(story)]]
-    messages.append(tell("three").requested(model="music/minimax-2", providers=("replicate", "fal")))
-    # Whoever sends it, each may come with a trace of its own.
+    stories = [story_of(name) for name in ("one", "two")]
+    messages = [
+        each
+        for story in stories
+        for each in [*story.messages(), *cancel_and_late_events(story), *further_events(story)]
+    ]
+    messages.append(story_of("three").requested(model="music/minimax-2", providers=("replicate", "fal")))
+    # Each delivery may have its own trace.
     traces = st.sampled_from([None, *(f"00-{n}{'0' * 31}-0123456789abcdef-01" for n in (1, 2))])
-    told = data.draw(st.lists(st.tuples(st.sampled_from(messages), traces), max_size=60))
-    batch = [deliver(message, traceparent=trace) for message, trace in told]
+    drawn = data.draw(st.lists(st.tuples(st.sampled_from(messages), traces), max_size=60))
+    batch = [deliver(message, traceparent=trace) for message, trace in drawn]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(batch)), max_size=8)))
     await pool.execute("TRUNCATE events, jobs, attempts, tracks, artifacts")
     for first, past in zip([0, *cuts], [*cuts, len(batch)], strict=True):
@@ -326,7 +338,7 @@ async def test_the_merge_in_memory_and_the_tables_agree_on_every_column(
         assert found == rows_of(expected, table)
 
 
-async def test_every_type_the_sink_reads_has_words() -> None:
+async def test_every_message_type_that_the_sink_reads_has_a_description() -> None:
     for topic in CONSUMED:
         for kind in topic.carries:
             for path in sorted((EXAMPLES / kind.TYPE).iterdir()):

@@ -1,4 +1,4 @@
-"""Files that are old enough go, and their rows say so, whoever dies in between."""
+"""Old files are deleted and their rows record it, also after a crash between the two."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def put(files: ArtifactStore, key: str) -> None:
 
 
 async def make(pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any) -> list[str]:
-    """A job with its two files, in the read model and in the store, some months old; returns their keys."""
+    """A job with two files, some months old, in the read model and in the store; returns the keys of the files."""
     await store.store([deliver(message) for message in story.messages()])
     rows = await pool.fetch("SELECT job_id, attempt_id, name FROM artifacts WHERE job_id = $1", story.job_id)
     keys = [artifact_key(row["job_id"], row["attempt_id"], row["name"]) for row in rows]
@@ -57,7 +57,7 @@ async def run(pool: Pool, files: ArtifactStore, keep: timedelta | None = KEEP) -
     return total
 
 
-async def there(files: ArtifactStore) -> set[str]:
+async def stored_keys(files: ArtifactStore) -> set[str]:
     return {file.key async for found in files.listed("jobs") for file in found}
 
 
@@ -66,15 +66,15 @@ async def rows(pool: Pool) -> list[tuple[bool, float | None, bool]]:
     return [(row["expired_at"] is not None, row["kept_days"], row["removed_at"] is not None) for row in found]
 
 
-async def test_what_is_old_enough_is_deleted_and_its_row_says_so(
-    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any
+async def test_an_old_file_is_deleted_and_its_row_records_it(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story_of: Any
 ) -> None:
-    await make(pool, store, files, deliver, tell("old"))
-    young = await make(pool, store, files, deliver, tell("young"))
-    await pool.execute("UPDATE artifacts SET made_at = now() WHERE job_id = $1", tell("young").job_id)
+    await make(pool, store, files, deliver, story_of("old"))
+    young = await make(pool, store, files, deliver, story_of("young"))
+    await pool.execute("UPDATE artifacts SET made_at = now() WHERE job_id = $1", story_of("young").job_id)
     with capture_logs() as logged:
         assert await run(pool, files) == Deleted(files=2, size_bytes=330)
-    assert await there(files) == set(young)
+    assert await stored_keys(files) == set(young)
     assert sorted(await rows(pool)) == [(False, None, False)] * 2 + [(True, 30, True)] * 2
     assert [(line["files"], line["bytes"], line["failed"]) for line in logged] == [(2, 330, 0)]
     assert await run(pool, files) == Deleted()
@@ -82,15 +82,17 @@ async def test_what_is_old_enough_is_deleted_and_its_row_says_so(
     assert [row["kept"] for row in shown] == [False, True]
 
 
-async def test_it_was_made_when_it_was_first_told_of(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+async def test_a_file_has_the_time_of_the_event_that_reported_it_first(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
     messages = story.messages()
     await store.store([deliver(message) for message in reversed(messages)])
-    told = messages[-2].occurred_at
-    assert {row["made_at"] for row in await pool.fetch("SELECT made_at FROM v_artifacts")} == {told}
+    reported = messages[-2].occurred_at
+    assert {row["made_at"] for row in await pool.fetch("SELECT made_at FROM v_artifacts")} == {reported}
 
 
 @pytest.mark.parametrize("deleted", [0, 1, 2])
-async def test_what_a_kill_left_half_done_is_finished(
+async def test_an_interrupted_deletion_is_completed(
     deleted: int, pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any
 ) -> None:
     keys = await make(pool, store, files, deliver, story)
@@ -98,11 +100,11 @@ async def test_what_a_kill_left_half_done_is_finished(
     for key in keys[:deleted]:
         await files.delete(key)
     assert (await run(pool, files, None)).files == 2
-    assert await there(files) == set()
+    assert await stored_keys(files) == set()
     assert await rows(pool) == [(True, 90, True)] * 2
 
 
-async def test_a_repeated_event_brings_nothing_back(
+async def test_a_repeated_event_restores_no_expired_file(
     pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any
 ) -> None:
     await make(pool, store, files, deliver, story)
@@ -112,26 +114,26 @@ async def test_a_repeated_event_brings_nothing_back(
     assert await rows(pool) == [(True, 30, True)] * 2
 
 
-async def test_two_at_once_get_in_nobodys_way(
-    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, monkeypatch: pytest.MonkeyPatch
+async def test_two_concurrent_runs_do_not_disturb_each_other(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifact_expiry, "BATCH", 3)
     for n in range(8):
-        await make(pool, store, files, deliver, tell(f"job {n}"))
+        await make(pool, store, files, deliver, story_of(f"job {n}"))
     both = await asyncio.gather(run(pool, files), run(pool, files))
     assert sum(one.files for one in both) >= 16
     assert [one.failed for one in both] == [0, 0]
-    assert await there(files) == set()
+    assert await stored_keys(files) == set()
     assert await rows(pool) == [(True, 30, True)] * 16
 
 
-async def test_a_file_that_cannot_be_deleted_keeps_no_other_from_going(
-    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, tmp_path: Path, monkeypatch: Any
+async def test_a_file_that_cannot_be_deleted_does_not_block_others(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story_of: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(artifact_expiry, "BATCH", 2)
-    [first, *_] = await make(pool, store, files, deliver, tell("first"))
+    [first, *_] = await make(pool, store, files, deliver, story_of("first"))
     for n in range(3):
-        await make(pool, store, files, deliver, tell(f"job {n}"))
+        await make(pool, store, files, deliver, story_of(f"job {n}"))
     stubborn = tmp_path / "store" / first
     stubborn.unlink()
     (stubborn / "within").mkdir(parents=True)
@@ -144,36 +146,38 @@ async def test_a_file_that_cannot_be_deleted_keeps_no_other_from_going(
     assert (await run(pool, files)).files == 1
 
 
-async def test_a_store_that_deletes_nothing_is_left_for_later(
-    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, tell: Any, tmp_path: Path, monkeypatch: Any
+async def test_a_run_stops_if_the_store_deletes_nothing(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story_of: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(artifact_expiry, "BATCH", 2)
     for n in range(3):
-        for key in await make(pool, store, files, deliver, tell(f"job {n}")):
+        for key in await make(pool, store, files, deliver, story_of(f"job {n}")):
             (tmp_path / "store" / key).unlink()
             (tmp_path / "store" / key / "within").mkdir(parents=True)
     assert await run(pool, files) == Deleted(failed=2)
     assert sum(expired for expired, _, _ in await rows(pool)) == 2
 
 
-async def test_the_sinks_housekeeping_does_it(
+async def test_the_retention_worker_of_the_sink_deletes_files(
     pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any
 ) -> None:
     await make(pool, store, files, deliver, story)
-    house = RetentionWorker(
+    worker = RetentionWorker(
         pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", [artifact_expiry_task(files, KEEP)]
     )
-    assert await house.once() == {"artifacts": 2}
-    assert await there(files) == set()
+    assert await worker.once() == {"artifacts": 2}
+    assert await stored_keys(files) == set()
 
 
-@pytest.mark.parametrize(("value", "told"), [("0.5", "greater than or equal to 1"), ("30", "needs ARTIFACT_STORE_URL")])
-async def test_a_setting_that_cannot_be_meant_is_refused(value: str, told: str, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "reported"), [("0.5", "greater than or equal to 1"), ("30", "needs ARTIFACT_STORE_URL")]
+)
+async def test_an_invalid_setting_is_refused(value: str, reported: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:9092")
     monkeypatch.setenv("DATABASE_URL", "postgresql://db/segue")
     monkeypatch.delenv("ARTIFACT_STORE_URL", raising=False)
     monkeypatch.setenv("SEGUE_ARTIFACT_RETENTION_DAYS", value)
-    with pytest.raises(WrongSettings, match=f"SEGUE_ARTIFACT_RETENTION_DAYS: .*{told}"):
+    with pytest.raises(WrongSettings, match=f"SEGUE_ARTIFACT_RETENTION_DAYS: .*{reported}"):
         load_settings(SinkSettings)
     monkeypatch.setenv("SEGUE_ARTIFACT_RETENTION_DAYS", "30")
     monkeypatch.setenv("ARTIFACT_STORE_URL", "file:///store")

@@ -1,4 +1,4 @@
-"""What nobody will ever ask for goes from the store; anything that somebody still may stays."""
+"""The collection deletes files that no row refers to and no attempt can still refer to; all others stay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def files(folder: Path) -> ArtifactStore:
 
 
 class Files:
-    """The store with the read model beside it."""
+    """The artifact store, and the database of the read model."""
 
     def __init__(self, folder: Path, files: ArtifactStore, database_url: str) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Files:
         at = time.time() - days * DAY_S
         os.utime(self.folder / key, (at, at))
 
-    async def there(self) -> set[str]:
+    async def stored_keys(self) -> set[str]:
         return {file.key async for found in self.files.listed("jobs") for file in found}
 
     async def survey(self, keep: timedelta | None = None, age: timedelta = timedelta(days=1)) -> Survey:
@@ -77,24 +77,24 @@ def made(folder: Path, files: ArtifactStore, database_url: str) -> Files:
     return Files(folder, files, database_url)
 
 
-async def told(store: Store, deliver: Any, story: Any, upto: int | None = None) -> None:
+async def store_messages(store: Store, deliver: Any, story: Any, upto: int | None = None) -> None:
     await store.store([deliver(message) for message in story.messages()[:upto]])
 
 
-async def known(made: Files, store: Store, deliver: Any, story: Any) -> set[str]:
-    """A finished job with its two files."""
-    await told(store, deliver, story)
+async def store_job(made: Files, store: Store, deliver: Any, story: Any) -> set[str]:
+    """Store a finished job with its two files; returns their keys."""
+    await store_messages(store, deliver, story)
     attempt_id = attempt_id_for(story.job_id, 2)
     names = ("cover.png", "track.mp3")
     return {await made.put(artifact_key(story.job_id, attempt_id, name), days=30) for name in names}
 
 
-async def test_orphans_go_and_everything_else_stays(
-    made: Files, store: Store, pool: Pool, deliver: Any, tell: Any
+async def test_orphans_are_deleted_and_everything_else_stays(
+    made: Files, store: Store, pool: Pool, deliver: Any, story_of: Any
 ) -> None:
-    done, live, stranger = tell("done"), tell("live"), tell("unheard of")
-    kept = await known(made, store, deliver, done)
-    await told(store, deliver, live, 9)  # up to where its second attempt runs
+    done, live, unknown = story_of("done"), story_of("live"), story_of("unheard of")
+    kept = await store_job(made, store, deliver, done)
+    await store_messages(store, deliver, live, 9)  # until its second attempt runs
     first = attempt_id_for(done.job_id, 1)
     orphans = {
         await made.put(artifact_key(done.job_id, first, "audio.mp3"), size=7),
@@ -104,9 +104,9 @@ async def test_orphans_go_and_everything_else_stays(
     staying = {
         await made.put(artifact_key(done.job_id, first, "young.mp3"), days=0.9),
         await made.put(artifact_key(live.job_id, attempt_id_for(live.job_id, 2), "audio.mp3"), days=9),
-        await made.put(artifact_key(stranger.job_id, attempt_id_for(stranger.job_id, 1), "audio.mp3"), days=99),
-        # No job's files, whatever lies there.
-        await made.put(f"jobs/{done.job_id}/{attempt_id_for(stranger.job_id, 1)}/audio.mp3", days=99),
+        await made.put(artifact_key(unknown.job_id, attempt_id_for(unknown.job_id, 1), "audio.mp3"), days=99),
+        # Not files of a job.
+        await made.put(f"jobs/{done.job_id}/{attempt_id_for(unknown.job_id, 1)}/audio.mp3", days=99),
         await made.put("jobs/readme.txt", days=99),
     }
 
@@ -118,16 +118,16 @@ async def test_orphans_go_and_everything_else_stays(
         "young": Tally(2, 20),
         "foreign": Tally(1, 10),
     }
-    assert await made.there() == kept | orphans | staying, "looking changes nothing"
+    assert await made.stored_keys() == kept | orphans | staying, "a survey changes nothing"
     assert await made.delete(found) == (Deleted(), Deleted(3, 21))
-    assert await made.there() == kept | staying
+    assert await made.stored_keys() == kept | staying
     assert (await made.survey()).orphans == ()
 
 
-async def test_an_attempt_that_may_still_collect_keeps_its_files_though_its_job_is_over(
+async def test_files_of_an_attempt_that_is_still_collecting_stay_after_the_end_of_its_job(
     made: Files, store: Store, pool: Pool, deliver: Any, story: Any
 ) -> None:
-    await known(made, store, deliver, story)
+    await store_job(made, store, deliver, story)
     await made.put(artifact_key(story.job_id, attempt_id_for(story.job_id, 1), "audio.mp3"), days=9)
     await pool.execute("UPDATE attempts SET state = 'collecting' WHERE n = 1")
     assert (await made.survey()).orphans == ()
@@ -135,10 +135,10 @@ async def test_an_attempt_that_may_still_collect_keeps_its_files_though_its_job_
     assert len((await made.survey()).orphans) == 1
 
 
-async def test_an_orphan_that_finds_its_row_or_is_written_again_in_the_meantime_stays(
+async def test_an_orphan_that_gets_a_row_or_is_written_again_in_the_meantime_stays(
     made: Files, store: Store, pool: Pool, deliver: Any, story: Any
 ) -> None:
-    await known(made, store, deliver, story)
+    await store_job(made, store, deliver, story)
     attempt_id = attempt_id_for(story.job_id, 1)
     adopted = await made.put(artifact_key(story.job_id, attempt_id, "audio.mp3"))
     again = await made.put(artifact_key(story.job_id, attempt_id, "audio-2.mp3"))
@@ -153,31 +153,33 @@ async def test_an_orphan_that_finds_its_row_or_is_written_again_in_the_meantime_
     )
     made.age(again, days=0)
     assert await made.delete(found) == (Deleted(), Deleted())
-    assert {adopted, again} <= await made.there()
+    assert {adopted, again} <= await made.stored_keys()
 
 
-async def test_old_files_go_as_told_or_not_at_all(made: Files, store: Store, deliver: Any, story: Any) -> None:
-    await known(made, store, deliver, story)
+async def test_old_files_are_deleted_only_with_a_retention_time(
+    made: Files, store: Store, deliver: Any, story: Any
+) -> None:
+    await store_job(made, store, deliver, story)
     assert (await made.survey()).due == Tally()
     assert (await made.survey(timedelta(days=30_000))).due == Tally()
     found = await made.survey(timedelta(days=30))
     assert found.due == Tally(2, 330)
     assert await made.delete(found, timedelta(days=30)) == (Deleted(2, 330), Deleted())
-    assert await made.there() == set()
+    assert await made.stored_keys() == set()
     listed, totals = await stored_artifacts(made.database_url, 10)
     assert [(each.name, each.expired_at is not None) for each in listed] == [("cover.png", True), ("track.mp3", True)]
     assert (totals.kept, totals.expired) == (Tally(), 2)
 
 
-async def test_a_store_that_is_not_the_rows_own_is_left_alone(
+async def test_a_store_without_the_files_of_the_rows_is_refused(
     made: Files, store: Store, deliver: Any, story: Any
 ) -> None:
-    await told(store, deliver, story)
+    await store_messages(store, deliver, story)
     with pytest.raises(CannotCollect, match="none of the 2 files"):
         await made.survey(timedelta(days=30))
 
 
-async def test_it_waits_for_nobody(made: Files, pool: Pool) -> None:
+async def test_a_survey_fails_at_once_while_the_retention_runs(made: Files, pool: Pool) -> None:
     async with pool.acquire() as sink:
         await sink.execute("SELECT pg_advisory_lock(hashtext($1))", lock_of("log_sink"))
         with pytest.raises(CannotCollect, match="right now"):
@@ -185,7 +187,7 @@ async def test_it_waits_for_nobody(made: Files, pool: Pool) -> None:
     assert (await made.survey()).orphans == ()
 
 
-async def test_a_database_without_tables_is_told_in_one_line(made: Files, server_url: str) -> None:
+async def test_a_database_without_tables_is_reported_in_one_line(made: Files, server_url: str) -> None:
     made.database_url = server_url.rpartition("/")[0] + "/postgres"
     with pytest.raises(CannotCollect, match="start it first"):
         await made.survey()

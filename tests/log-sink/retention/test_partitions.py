@@ -1,3 +1,5 @@
+"""The monthly partitions of the events."""
+
 from __future__ import annotations
 
 import asyncio
@@ -21,13 +23,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
         (datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC), datetime(2027, 3, 1, tzinfo=UTC)),
     ],
 )
-async def test_the_months_around_now_are_wanted(now: datetime, first: datetime, last: datetime) -> None:
+async def test_partitions_are_wanted_for_the_months_around_now(now: datetime, first: datetime, last: datetime) -> None:
     months = months_wanted(now)
     assert (months[0], months[-1], len(months)) == (first, last, 5)
     assert months == sorted(set(months))
 
 
-async def test_late_partitions_take_their_rows_from_the_default(
+async def test_a_late_partition_takes_its_rows_from_the_default_partition(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     batch = [deliver(message) for message in story.messages()]

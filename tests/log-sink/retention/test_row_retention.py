@@ -1,4 +1,4 @@
-"""The log forgets old months; what is true now stays, and no replay after that changes how something ended."""
+"""Old months of the log are dropped; the state tables stay, and no later replay changes a stored end."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ STATE = ("jobs", "tracks", "attempts", "artifacts")
 
 
 async def purge(pool: Pool, keep: timedelta = KEEP) -> dict[str, int]:
-    house = RetentionWorker(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", log_tasks(keep))
-    done = await house.once()
+    worker = RetentionWorker(pool, Runtime("log-sink", make_telemetry("x", None)), "log_sink", log_tasks(keep))
+    done = await worker.once()
     assert done is not None
     return done
 
@@ -40,7 +40,9 @@ async def state(pool: Pool) -> list[list[tuple[Any, ...]]]:
     return [[tuple(row) for row in await pool.fetch(question)] for question in questions]
 
 
-async def test_months_go_once_they_are_wholly_over(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+async def test_a_month_is_dropped_once_it_is_completely_over(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
     now = await pool.fetchval("SELECT now()")
     batch = [deliver(message) for message in story.messages()]
     await ensure_partitions(pool, batch[0].message.occurred_at)
@@ -69,16 +71,18 @@ async def test_months_go_once_they_are_wholly_over(pool: Pool, store: Store, del
         (datetime(2026, 7, 31, tzinfo=UTC), 365, []),
     ],
 )
-async def test_a_month_that_would_be_made_anew_stays(now: datetime, keep_days: float, gone: list[str]) -> None:
+async def test_a_month_that_would_be_created_again_stays(now: datetime, keep_days: float, gone: list[str]) -> None:
     partitions = [*(f"events_2026_{month:02}" for month in range(4, 10)), "events_default", "events_other"]
     assert over(partitions, now, timedelta(days=keep_days)) == gone
 
 
-async def test_events_astray_and_old_quarantine_go_too(pool: Pool, store: Store, deliver: Any, story: Any) -> None:
+async def test_old_rows_of_the_default_partition_and_the_quarantine_are_deleted(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
     batch = [deliver(message) for message in story.messages()]
     await store.store(batch)
     assert await count(pool, "events_default") == len(batch)
-    assert (await purge(pool))["events"] == 0, "they were stored a moment ago"
+    assert (await purge(pool))["events"] == 0, "they have just been stored"
     await pool.execute("UPDATE events_default SET stored_at = now() - interval '91 days' WHERE topic <> 'segue.jobs'")
     await pool.execute(
         """
@@ -93,14 +97,14 @@ async def test_events_astray_and_old_quarantine_go_too(pool: Pool, store: Store,
     assert await count(pool, "quarantine") == 3
 
 
-async def test_a_second_story_after_the_purge_does_not_change_the_stored_end(
+async def test_a_replay_after_the_purge_does_not_change_the_stored_end(
     pool: Pool, store: Store, deliver: Any, story: Any
 ) -> None:
     messages = story.messages()
     await store.store([deliver(message) for message in messages])
     await pool.execute("DELETE FROM events")
     before = await state(pool)
-    # What services that do not know of the first story would say, had its rows been purged there.
+    # As published by services that have purged the rows of the first job.
     late_s = 100 * 86_400
     expired = {"kind": FailureKind.EXPIRED, "message": "the request arrived after its deadline; nothing was sent"}
     second: list[Any] = [
@@ -111,9 +115,9 @@ async def test_a_second_story_after_the_purge_does_not_change_the_stored_end(
     await store.store([deliver(message) for message in second])
     after = await state(pool)
 
-    told = ("status", "version", "provider", "attempt_id", "error", "cost_usd", "finished_at")
+    columns = ("status", "version", "provider", "attempt_id", "error", "cost_usd", "finished_at")
     [job] = await pool.fetch("SELECT * FROM jobs")
-    assert {name: job[name] for name in told} == {
+    assert {name: job[name] for name in columns} == {
         "status": "succeeded",
         "version": 4,
         "provider": "replicate",
