@@ -1,4 +1,4 @@
-"""The orchestrator forgets jobs that ended long ago, and tells no second story when their requests come back."""
+"""The orchestrator purges jobs that ended long ago, and publishes nothing when their requests are replayed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def runtime() -> Runtime:
 
 @pytest.fixture
 def handler(pool: Pool, runtime: Runtime) -> JobHandler:
-    # Nothing is published here: what is said stays in the outbox, where these tests read it.
+    # Nothing is published: messages stay in the outbox, where these tests read them.
     outbox = Outbox(pool, cast("Any", None), runtime)
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
     return JobHandler(outbox, routing, KEEP, lambda: None)
@@ -62,12 +62,12 @@ async def deliver(handler: JobHandler, message: Message, arrived_at: datetime) -
 
 
 async def end(handler: JobHandler, job_id: JobId, now: datetime) -> None:
-    said = {"kind": FailureKind.INVALID_INPUT, "message": "no such field", "accepted": False}
-    await deliver(handler, attempt_event(AttemptFailed, job_id, 1, 2, now, **said), now)
+    failure = {"kind": FailureKind.INVALID_INPUT, "message": "no such field", "accepted": False}
+    await deliver(handler, attempt_event(AttemptFailed, job_id, 1, 2, now, **failure), now)
 
 
-async def said(pool: Pool) -> list[str]:
-    """What was said since it was last asked."""
+async def published(pool: Pool) -> list[str]:
+    """The types of the messages in the outbox, which is emptied."""
     rows = await pool.fetch("DELETE FROM outbox RETURNING id, headers")
     return [row["headers"]["ce_type"] for row in sorted(rows, key=lambda row: row["id"])]
 
@@ -78,8 +78,8 @@ async def purge(pool: Pool, runtime: Runtime) -> int:
     return done["jobs"]
 
 
-async def grow_old(pool: Pool, days: int) -> None:
-    """Move all jobs into the past, deadlines too."""
+async def age(pool: Pool, days: int) -> None:
+    """Move all jobs into the past, with their deadlines."""
     await pool.execute(
         """
         UPDATE jobs SET updated_at = updated_at - make_interval(days => $1),
@@ -94,14 +94,14 @@ async def jobs(pool: Pool) -> set[str]:
     return {row["job_id"] for row in await pool.fetch("SELECT job_id FROM jobs")}
 
 
-async def test_finished_jobs_go_with_their_attempts_and_others_stay(
+async def test_finished_jobs_are_purged_with_their_attempts_and_others_stay(
     pool: Pool, runtime: Runtime, handler: JobHandler
 ) -> None:
     now = await pool.fetchval("SELECT now()")
     for name in ("old", "live"):
         await deliver(handler, request(name, now), now)
     await end(handler, job_id_for("default", "old"), now)
-    await grow_old(pool, 91)
+    await age(pool, 91)
     await deliver(handler, request("young", now), now)
     await end(handler, job_id_for("default", "young"), now)
 
@@ -111,44 +111,42 @@ async def test_finished_jobs_go_with_their_attempts_and_others_stay(
     assert {row["job_id"] for row in rows} == await jobs(pool)
 
 
-async def test_a_request_replayed_after_its_job_was_purged_tells_no_second_story(
+async def test_a_request_that_is_replayed_after_the_purge_publishes_nothing(
     pool: Pool, runtime: Runtime, handler: JobHandler
 ) -> None:
     now = await pool.fetchval("SELECT now()")
     job_id = job_id_for("default", "a")
     await deliver(handler, request("a", now), now)
     await end(handler, job_id, now)
-    assert await said(pool) == ["segue.job.accepted.v1", "segue.attempt.run.v1", "segue.job.failed.v1"]
-    await grow_old(pool, 91)
+    assert await published(pool) == ["segue.job.accepted.v1", "segue.attempt.run.v1", "segue.job.failed.v1"]
+    await age(pool, 91)
     assert await purge(pool, runtime) == 1
 
     then = now - timedelta(days=91)
     with capture_logs() as logged:
         await deliver(handler, request("a", then), then)
     assert [line["job_id"] for line in logged if line["log_level"] == "warning"] == [job_id]
-    # Not even where the log's own time is that of the replay.
+    # Also with the time of the replay as the time of the record.
     await deliver(handler, request("a", then), now)
     await deliver(handler, CancelRequested(job_id=job_id, occurred_at=then, tenant="default"), then)
     await end(handler, job_id, then)
-    assert await said(pool) == []
+    assert await published(pool) == []
     assert await jobs(pool) == set()
 
 
-async def test_a_request_that_no_row_can_have_answered_for_is_told_that_it_came_too_late(
-    pool: Pool, handler: JobHandler
-) -> None:
+async def test_an_old_request_whose_job_cannot_have_been_purged_expires(pool: Pool, handler: JobHandler) -> None:
     now = await pool.fetchval("SELECT now()")
     then = now - timedelta(days=80)
-    await deliver(handler, request("waited in Kafka for weeks", then), then)
-    assert await said(pool) == ["segue.job.failed.v1"]
+    await deliver(handler, request("weeks in Kafka", then), then)
+    assert await published(pool) == ["segue.job.failed.v1"]
 
 
-async def test_a_job_that_is_kept_answers_for_its_request_however_old(pool: Pool, handler: JobHandler) -> None:
+async def test_a_replayed_request_of_a_stored_job_publishes_nothing(pool: Pool, handler: JobHandler) -> None:
     now = await pool.fetchval("SELECT now()")
     await deliver(handler, request("kept", now), now)
     await end(handler, job_id_for("default", "kept"), now)
-    await said(pool)
+    await published(pool)
     then = now - timedelta(days=91)
     await deliver(handler, request("kept", then), then)
-    assert await said(pool) == []
+    assert await published(pool) == []
     assert await jobs(pool) == {job_id_for("default", "kept")}

@@ -1,4 +1,4 @@
-"""The orchestrator learns from the events of attempts how fast each route is, and sends jobs by it."""
+"""The orchestrator measures the latency of each route from the events of attempts, and orders routes by it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
 from orchestrator.handler import JobHandler
-from orchestrator.latency import WINDOW
-from orchestrator.routing.ordering import Latency
+from orchestrator.latency import MEMORY
+from orchestrator.routing.ordering import Pace
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 
@@ -46,7 +46,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def handler(pool: Pool) -> JobHandler:
-    # Nothing is published here: what is said stays in the outbox, where these tests read it.
+    # Nothing is published: messages stay in the outbox, where these tests read them.
     runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
     return JobHandler(Outbox(pool, cast("Any", None), runtime), routing, timedelta(days=90), lambda: None)
@@ -63,7 +63,7 @@ def request(name: str, provider: Provider | None = None, route_by: RouteBy | Non
     return job_requested(job_id, now, providers=None if provider is None else (provider,), route_by=route_by)
 
 
-def told(event: type[AttemptEvent], name: str, provider: Provider, at_s: float, **more: object) -> AttemptEvent:
+def event_of(event: type[AttemptEvent], name: str, provider: Provider, at_s: float, **more: object) -> AttemptEvent:
     job_id = job_id_for("default", name)
     at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at_s)
     route = {"provider": provider, "model": "music/stable-audio-2.5", "endpoint": ENDPOINTS[provider]}
@@ -72,19 +72,19 @@ def told(event: type[AttemptEvent], name: str, provider: Provider, at_s: float, 
 
 
 async def run(handler: JobHandler, name: str, provider: Provider, seconds: float) -> None:
-    """One job from its request to its end, an event a batch."""
+    """Handle one job from its request to its end, one message per batch."""
     await deliver(handler, request(name, provider))
-    await deliver(handler, told(AttemptSubmitted, name, provider, 0))
-    await deliver(handler, told(AttemptSucceeded, name, provider, seconds))
+    await deliver(handler, event_of(AttemptSubmitted, name, provider, 0))
+    await deliver(handler, event_of(AttemptSucceeded, name, provider, seconds))
 
 
-async def known(pool: Pool) -> dict[Provider, Latency]:
+async def stored_paces(pool: Pool) -> dict[Provider, Pace]:
     rows = await pool.fetch("SELECT * FROM paces")
     assert all(ENDPOINTS[row["provider"]] == row["endpoint"] for row in rows)
-    return {row["provider"]: Latency(round(row["mean_s"], 6), row["runs"]) for row in rows}
+    return {row["provider"]: Pace(round(row["mean_s"], 6), row["runs"]) for row in rows}
 
 
-async def because(pool: Pool, name: str) -> str:
+async def reason(pool: Pool, name: str) -> str:
     rows = await pool.fetch("SELECT value, headers FROM outbox")
     job_id = job_id_for("default", name)
     bodies = [json.loads(row["value"]) for row in rows if row["headers"]["ce_type"] == "segue.job.accepted.v1"]
@@ -92,74 +92,74 @@ async def because(pool: Pool, name: str) -> str:
     return str(text)
 
 
-async def test_jobs_go_to_the_route_that_was_faster(pool: Pool, handler: JobHandler) -> None:
+async def test_jobs_go_to_the_faster_route(pool: Pool, handler: JobHandler) -> None:
     await deliver(handler, request("unknown", route_by="fastest"))
-    assert await because(pool, "unknown") == (
+    assert await reason(pool, "unknown") == (
         "fastest first, but none of these was timed yet: the listed order, as the request asks"
     )
     await run(handler, "slow", "fal", 30)
     await run(handler, "quick", "replicate", 12)
     await deliver(handler, request("steered", route_by="fastest"))
-    assert await because(pool, "steered") == (
+    assert await reason(pool, "steered") == (
         "fastest first: replicate 12 s over 1 run, fal 30 s over 1, as the request asks"
     )
 
 
-async def test_a_first_few_runs_count_alike(pool: Pool, handler: JobHandler) -> None:
+async def test_the_first_runs_have_equal_weight(pool: Pool, handler: JobHandler) -> None:
     for n, seconds in enumerate((10, 20, 60)):
         await run(handler, f"job-{n}", "fal", seconds)
-    assert await known(pool) == {"fal": Latency(30, 3)}
+    assert await stored_paces(pool) == {"fal": Pace(30, 3)}
 
 
-async def test_later_ones_push_the_earlier_out(pool: Pool, handler: JobHandler) -> None:
+async def test_a_later_run_counts_with_a_fixed_share(pool: Pool, handler: JobHandler) -> None:
     await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
     await run(handler, "job", "fal", 30)
-    assert await known(pool) == {"fal": Latency(10 + 20 / WINDOW, 100_001)}
+    assert await stored_paces(pool) == {"fal": Pace(10 + 20 / MEMORY, 100_001)}
 
 
-async def test_a_batch_counts_as_its_runs_one_by_one(pool: Pool, handler: JobHandler) -> None:
+async def test_runs_in_one_batch_count_as_one_after_the_other(pool: Pool, handler: JobHandler) -> None:
     await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
     names = [f"job-{n}" for n in range(30)]
     await deliver(handler, *(request(name, "fal") for name in names))
-    await deliver(handler, *(told(AttemptSubmitted, name, "fal", 0) for name in names))
-    await deliver(handler, *(told(AttemptSucceeded, name, "fal", 30) for name in names))
-    assert await known(pool) == {"fal": Latency(round(30 - 20 * (1 - 1 / WINDOW) ** 30, 6), 100_030)}
+    await deliver(handler, *(event_of(AttemptSubmitted, name, "fal", 0) for name in names))
+    await deliver(handler, *(event_of(AttemptSucceeded, name, "fal", 30) for name in names))
+    assert await stored_paces(pool) == {"fal": Pace(round(30 - 20 * (1 - 1 / MEMORY) ** 30, 6), 100_030)}
 
 
-async def test_a_run_that_begins_and_ends_in_one_batch_is_timed_too(pool: Pool, handler: JobHandler) -> None:
+async def test_a_run_that_begins_and_ends_in_one_batch_is_measured(pool: Pool, handler: JobHandler) -> None:
     await deliver(handler, request("job", "fal"))
-    await deliver(handler, told(AttemptSubmitted, "job", "fal", 5), told(AttemptSucceeded, "job", "fal", 9))
-    assert await known(pool) == {"fal": Latency(4, 1)}
+    await deliver(handler, event_of(AttemptSubmitted, "job", "fal", 5), event_of(AttemptSucceeded, "job", "fal", 9))
+    assert await stored_paces(pool) == {"fal": Pace(4, 1)}
 
 
-async def test_repeats_count_once(pool: Pool, handler: JobHandler) -> None:
+async def test_repeated_events_count_once(pool: Pool, handler: JobHandler) -> None:
     story: Sequence[Message] = [
         request("job", "fal"),
-        told(AttemptSubmitted, "job", "fal", 0),
-        told(AttemptSucceeded, "job", "fal", 8),
+        event_of(AttemptSubmitted, "job", "fal", 0),
+        event_of(AttemptSucceeded, "job", "fal", 8),
     ]
     for _ in range(2):
         for message in story:
             await deliver(handler, message, message)
-    assert await known(pool) == {"fal": Latency(8, 1)}
+    assert await stored_paces(pool) == {"fal": Pace(8, 1)}
 
 
 @pytest.mark.parametrize(
     "events",
     [
-        [told(AttemptSucceeded, "job", "fal", 8)],
-        [told(AttemptSubmitted, "job", "fal", 0), told(AttemptSucceeded, "job", "fal", 8, late=True)],
-        [told(AttemptSubmitted, "another", "fal", 0), told(AttemptSucceeded, "another", "fal", 8)],
+        [event_of(AttemptSucceeded, "job", "fal", 8)],
+        [event_of(AttemptSubmitted, "job", "fal", 0), event_of(AttemptSucceeded, "job", "fal", 8, late=True)],
+        [event_of(AttemptSubmitted, "another", "fal", 0), event_of(AttemptSucceeded, "another", "fal", 8)],
     ],
-    ids=["never seen to begin", "told late", "of nobody's job"],
+    ids=["begin not seen", "late event", "unknown job"],
 )
-async def test_what_says_nothing_of_the_pace_is_not_counted(
+async def test_events_without_a_usable_duration_are_not_counted(
     pool: Pool, handler: JobHandler, events: list[AttemptEvent]
 ) -> None:
     await deliver(handler, request("job", "fal"), *events)
-    assert await known(pool) == {}
+    assert await stored_paces(pool) == {}
 
 
-async def test_clocks_that_disagree_make_no_run_shorter_than_nothing(pool: Pool, handler: JobHandler) -> None:
+async def test_a_negative_duration_counts_as_zero(pool: Pool, handler: JobHandler) -> None:
     await run(handler, "job", "fal", -3)
-    assert await known(pool) == {"fal": Latency(0, 1)}
+    assert await stored_paces(pool) == {"fal": Pace(0, 1)}

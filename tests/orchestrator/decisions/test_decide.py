@@ -1,4 +1,4 @@
-"""The decisions, one row a line."""
+"""The decisions on a job: the messages and the state that follow from each input."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from contracts.messages.jobs import (
     JobSucceeded,
 )
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
-from contracts.messages.wording import describe
+from contracts.messages.wording import in_words
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
 from orchestrator.decisions.job import Candidate
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -60,14 +60,14 @@ def requested(
     return Requested(request, candidates, (), None, arrived_at)
 
 
-def said(event: type[AttemptEvent], n: int = 1, /, **more: object) -> Attempted:
+def attempted(event: type[AttemptEvent], n: int = 1, /, **more: object) -> Attempted:
     at = BOTH[(n - 1) % 2]
     route = {"provider": at.provider, "model": "music/test", "endpoint": at.endpoint}
     return Attempted(attempt_event(event, JOB, n, 3, NOW, **route | more))
 
 
 def failed(kind: FailureKind, n: int = 1, *, accepted: bool = False, cost_usd: float | None = None) -> Attempted:
-    return said(AttemptFailed, n, kind=kind, message=f"it was {kind}", accepted=accepted, cost_usd=cost_usd)
+    return attempted(AttemptFailed, n, kind=kind, message=f"it was {kind}", accepted=accepted, cost_usd=cost_usd)
 
 
 def names(messages: tuple[Message, ...]) -> list[str]:
@@ -75,21 +75,21 @@ def names(messages: tuple[Message, ...]) -> list[str]:
 
 
 def after(*inputs: object, now: datetime = NOW) -> Decision:
-    """The last decision of a story."""
+    """The last decision after these inputs."""
     decision = Decision(None)
     for input_ in inputs:
-        decision = decide(decision.job, input_, now)  # type: ignore[arg-type]  # a story is told in any inputs
+        decision = decide(decision.job, input_, now)  # type: ignore[arg-type]  # any inputs
     return decision
 
 
-def test_the_providers_code_and_status_go_with_what_the_job_says_of_an_attempt() -> None:
-    told = {"kind": FailureKind.RATE_LIMITED, "error_code": "E7", "message": "too many", "http_status": 429}
-    moved = after(requested(), said(AttemptFailed, 1, **told, accepted=False))
+def test_events_of_the_job_have_the_code_and_status_of_the_provider() -> None:
+    expected = {"kind": FailureKind.RATE_LIMITED, "error_code": "E7", "message": "too many", "http_status": 429}
+    moved = after(requested(), attempted(AttemptFailed, 1, **expected, accepted=False))
     [rerouted] = [message for message in moved.messages if isinstance(message, JobRerouted)]
-    assert rerouted.model_dump(include=set(told)) == told
-    ended = after(requested((candidate("fal", "fal/model"),)), said(AttemptFailed, 1, **told, accepted=False))
+    assert rerouted.model_dump(include=set(expected)) == expected
+    ended = after(requested((candidate("fal", "fal/model"),)), attempted(AttemptFailed, 1, **expected, accepted=False))
     [over] = [message for message in ended.messages if isinstance(message, JobFailed)]
-    assert [outcome.model_dump(include=set(told)) for outcome in over.attempts] == [told]
+    assert [outcome.model_dump(include=set(expected)) for outcome in over.attempts] == [expected]
 
 
 def test_a_request_is_accepted_and_goes_to_the_first_provider() -> None:
@@ -108,7 +108,7 @@ def test_a_repeated_request_changes_nothing() -> None:
     assert decide(first.job, requested(), NOW) == Decision(first.job)
 
 
-def test_a_request_that_reached_the_log_too_late_is_recorded_and_never_run() -> None:
+def test_a_request_that_reached_kafka_too_late_is_recorded_and_not_run() -> None:
     decision = after(requested(arrived_at=NOW + timedelta(seconds=16)))
     assert names(decision.messages) == ["JobFailed"]
     assert decision.job is not None
@@ -119,16 +119,16 @@ def test_a_timely_repeat_of_a_late_request_is_run() -> None:
     late = requested(arrived_at=NOW + timedelta(seconds=16))
     decision = after(late, requested())
     assert names(decision.messages) == ["JobAccepted", "RunAttempt"]
-    told = [message for message in decision.messages if isinstance(message, JobEvent)]
-    assert [event.version for event in told] == [2]
+    events = [message for message in decision.messages if isinstance(message, JobEvent)]
+    assert [event.version for event in events] == [2]
 
 
-def test_another_body_under_the_same_key_never_revives_a_late_request() -> None:
+def test_another_body_under_the_same_key_does_not_revive_a_late_request() -> None:
     late = requested(arrived_at=NOW + timedelta(seconds=16))
     assert after(late, requested(fingerprint="1" * 64)).messages == ()
 
 
-def test_a_request_nobody_can_do_says_why() -> None:
+def test_a_request_without_a_route_fails_with_the_reason() -> None:
     decision = after(replace(requested(candidates=()), problem="no model 'x' in the catalogue"))
     assert names(decision.messages) == ["JobAccepted", "JobFailed"]
     last = decision.messages[-1]
@@ -138,7 +138,7 @@ def test_a_request_nobody_can_do_says_why() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if FAILURES[kind].moves_on])
-def test_evidence_moves_the_job_to_the_next_provider(kind: FailureKind) -> None:
+def test_a_failure_with_evidence_moves_the_job_to_the_next_provider(kind: FailureKind) -> None:
     decision = after(requested(), failed(kind))
     assert names(decision.messages) == ["RunAttempt", "JobRerouted"]
     command, rerouted = decision.messages
@@ -149,7 +149,7 @@ def test_evidence_moves_the_job_to_the_next_provider(kind: FailureKind) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if not FAILURES[kind].moves_on])
-def test_what_is_no_evidence_ends_the_job(kind: FailureKind) -> None:
+def test_a_failure_without_evidence_ends_the_job(kind: FailureKind) -> None:
     decision = after(requested(), failed(kind))
     assert names(decision.messages) == ["JobFailed"]
     (event,) = decision.messages
@@ -157,7 +157,7 @@ def test_what_is_no_evidence_ends_the_job(kind: FailureKind) -> None:
     assert event.kind is kind
 
 
-def test_the_end_of_the_road_tells_every_attempts_reason() -> None:
+def test_the_failure_of_the_last_attempt_reports_the_reason_of_each() -> None:
     decision = after(
         requested(),
         failed(FailureKind.INSUFFICIENT_BALANCE, cost_usd=0.0),
@@ -172,9 +172,9 @@ def test_the_end_of_the_road_tells_every_attempts_reason() -> None:
 
 
 def test_a_job_starts_once() -> None:
-    first = after(requested(), said(AttemptSubmitted))
+    first = after(requested(), attempted(AttemptSubmitted))
     assert names(first.messages) == ["JobStarted"]
-    assert decide(first.job, said(AttemptSubmitted), NOW).messages == ()
+    assert decide(first.job, attempted(AttemptSubmitted), NOW).messages == ()
     started = first.messages[0]
     assert isinstance(started, JobStarted)
     assert started.provider == "fal"
@@ -183,13 +183,13 @@ def test_a_job_starts_once() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        said(AttemptSubmitting),
-        said(AttemptProgressed, stage="running"),
-        said(AttemptAmbiguous, message="read timeout", resolve_by=DEADLINE),
+        attempted(AttemptSubmitting),
+        attempted(AttemptProgressed, stage="running"),
+        attempted(AttemptAmbiguous, message="read timeout", resolve_by=DEADLINE),
     ],
     ids=["submitting", "progressed", "ambiguous"],
 )
-def test_news_without_an_ending_leaves_the_job_waiting(event: Attempted) -> None:
+def test_an_event_before_the_end_of_an_attempt_changes_nothing(event: Attempted) -> None:
     before = after(requested()).job
     assert decide(before, event, NOW) == Decision(before)
 
@@ -198,7 +198,7 @@ def test_success_ends_the_job_with_the_cost_of_all_attempts() -> None:
     decision = after(
         requested(),
         failed(FailureKind.MODEL_ERROR, accepted=True, cost_usd=0.05),
-        said(AttemptSucceeded, 2, artifacts=(ARTIFACT,), cost_usd=0.2),
+        attempted(AttemptSucceeded, 2, artifacts=(ARTIFACT,), cost_usd=0.2),
     )
     (event,) = decision.messages
     assert isinstance(event, JobSucceeded)
@@ -208,19 +208,19 @@ def test_success_ends_the_job_with_the_cost_of_all_attempts() -> None:
     assert decision.job.next_action_at is None
 
 
-def test_what_an_attempt_left_behind_says_changes_nothing() -> None:
+def test_events_of_an_earlier_attempt_change_nothing() -> None:
     moved_on = after(requested(), failed(FailureKind.PROVIDER_ERROR)).job
-    for late in (failed(FailureKind.PROVIDER_ERROR), said(AttemptSucceeded, artifacts=(ARTIFACT,))):
+    for late in (failed(FailureKind.PROVIDER_ERROR), attempted(AttemptSucceeded, artifacts=(ARTIFACT,))):
         assert decide(moved_on, late, NOW) == Decision(moved_on)
 
 
 def test_a_final_job_never_changes() -> None:
-    done = after(requested(), said(AttemptSucceeded, artifacts=(ARTIFACT,))).job
+    done = after(requested(), attempted(AttemptSucceeded, artifacts=(ARTIFACT,))).job
     for input_ in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due(), requested()):
         assert decide(done, input_, NOW) == Decision(done)
 
 
-def test_a_cancel_is_sent_once_and_awaits_the_attempts_word() -> None:
+def test_a_cancel_is_sent_once_and_waits_for_the_end_of_the_attempt() -> None:
     asked = after(requested(), CancelAsked())
     (command,) = asked.messages
     assert isinstance(command, CancelAttempt)
@@ -233,15 +233,15 @@ def test_a_cancel_is_sent_once_and_awaits_the_attempts_word() -> None:
 @pytest.mark.parametrize(
     ("event", "effect"),
     [
-        (said(AttemptCancelled, may_have_cost=False), "never_sent"),
-        (said(AttemptCancelled, may_have_cost=False, provider_ref="run"), "cancelled_free"),
-        (said(AttemptCancelled, may_have_cost=True, provider_ref="run"), "may_have_cost"),
+        (attempted(AttemptCancelled, may_have_cost=False), "never_sent"),
+        (attempted(AttemptCancelled, may_have_cost=False, provider_ref="run"), "cancelled_free"),
+        (attempted(AttemptCancelled, may_have_cost=True, provider_ref="run"), "may_have_cost"),
         (failed(FailureKind.INSUFFICIENT_BALANCE), "never_sent"),
         (failed(FailureKind.MODEL_ERROR, accepted=True), "may_have_cost"),
         (failed(FailureKind.AMBIGUOUS_SUBMISSION), "may_have_cost"),
     ],
 )
-def test_a_cancelled_job_tells_the_truth_about_the_money(event: Attempted, effect: str) -> None:
+def test_the_effect_of_a_cancel_says_whether_it_may_have_cost(event: Attempted, effect: str) -> None:
     decision = after(requested(), CancelAsked(), event)
     (cancelled,) = decision.messages
     assert isinstance(cancelled, JobCancelled)
@@ -259,7 +259,7 @@ def test_a_cancel_is_repeated_until_the_attempt_ends() -> None:
 
 
 def test_a_result_that_comes_before_the_cancel_is_confirmed_is_a_success() -> None:
-    decision = after(requested(), CancelAsked(), said(AttemptSucceeded, artifacts=(ARTIFACT,)))
+    decision = after(requested(), CancelAsked(), attempted(AttemptSucceeded, artifacts=(ARTIFACT,)))
     assert names(decision.messages) == ["JobSucceeded"]
 
 
@@ -269,13 +269,13 @@ def test_at_its_deadline_a_job_stops_its_attempt_and_then_fails() -> None:
     (command,) = stopping.messages
     assert isinstance(command, CancelAttempt)
     assert command.reason == "deadline"
-    over = decide(stopping.job, said(AttemptCancelled, may_have_cost=False), DEADLINE)
+    over = decide(stopping.job, attempted(AttemptCancelled, may_have_cost=False), DEADLINE)
     (event,) = over.messages
     assert isinstance(event, JobFailed)
     assert event.kind is FailureKind.EXPIRED
 
 
-def test_a_job_whose_adapter_never_speaks_again_ends_all_the_same() -> None:
+def test_a_job_ends_though_its_adapter_sends_no_events() -> None:
     asked = after(requested())
     stopping = decide(asked.job, Due(), DEADLINE)
     assert stopping.job is not None
@@ -287,8 +287,8 @@ def test_a_job_whose_adapter_never_speaks_again_ends_all_the_same() -> None:
     assert [attempt.outcome for attempt in event.attempts] == ["live"]
 
 
-def test_a_job_says_at_its_end_that_a_run_may_go_on() -> None:
-    running = after(requested(), said(AttemptSubmitted))
+def test_the_failure_says_that_an_accepted_run_may_continue() -> None:
+    running = after(requested(), attempted(AttemptSubmitted))
     (event,) = decide(running.job, Due(), OVER).messages
     assert isinstance(event, JobFailed)
     assert "fal had accepted attempt 1, which may still run" in event.message
@@ -302,20 +302,20 @@ def test_a_cancelled_job_whose_adapter_is_silent_is_cancelled_at_its_end() -> No
 
 
 @pytest.mark.parametrize(
-    ("told", "outcome", "cost_usd"),
+    ("end", "outcome", "cost_usd"),
     [
-        (said(AttemptSucceeded, artifacts=(ARTIFACT,), cost_usd=0.2), "succeeded", 0.2),
+        (attempted(AttemptSucceeded, artifacts=(ARTIFACT,), cost_usd=0.2), "succeeded", 0.2),
         (failed(FailureKind.PROVIDER_ERROR), "failed", 0.0),
-        (said(AttemptCancelled, may_have_cost=False), "cancelled", 0.0),
-        (said(AttemptCancelled, may_have_cost=True), "cancelled", None),
+        (attempted(AttemptCancelled, may_have_cost=False), "cancelled", 0.0),
+        (attempted(AttemptCancelled, may_have_cost=True), "cancelled", None),
     ],
 )
-def test_what_an_attempt_says_after_its_job_ended_is_learned_and_changes_nothing_else(
-    told: Attempted, outcome: str, cost_usd: float | None
+def test_a_late_end_of_an_attempt_is_recorded_and_changes_nothing_else(
+    end: Attempted, outcome: str, cost_usd: float | None
 ) -> None:
     ended = decide(after(requested()).job, Due(), OVER).job
     assert ended is not None
-    late = decide(ended, told, OVER)
+    late = decide(ended, end, OVER)
     assert late.messages == ()
     assert late.job is not None
     assert [(a.outcome, a.cost_usd) for a in late.job.attempts] == [(outcome, cost_usd)]
@@ -323,12 +323,12 @@ def test_what_an_attempt_says_after_its_job_ended_is_learned_and_changes_nothing
 
 
 @pytest.mark.parametrize("kind", [FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE])
-def test_a_lost_output_is_paid_for_again_and_the_log_tells_both_costs(kind: FailureKind) -> None:
+def test_a_lost_output_is_paid_for_again_and_the_log_has_both_costs(kind: FailureKind) -> None:
     moved = after(requested(), failed(kind, accepted=True, cost_usd=0.2))
     rerouted = next(message for message in moved.messages if isinstance(message, JobRerouted))
     assert (rerouted.cost_usd, rerouted.price_usd) == (0.2, moved.job.candidate.price_usd if moved.job else None)
-    assert "the lost output cost $0.20" in describe(rerouted)
-    assert "makes it again for" in describe(rerouted)
+    assert "the lost output cost $0.20" in in_words(rerouted)
+    assert "makes it again for" in in_words(rerouted)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE])
@@ -341,22 +341,22 @@ def test_a_lost_output_ends_the_job_where_its_policy_says_so(kind: FailureKind) 
 
 
 @pytest.mark.parametrize("kind", [FailureKind.OUTPUT_REFUSED, FailureKind.OUTPUT_UNREADABLE, FailureKind.STORE_FAILED])
-def test_a_fault_of_ours_after_acceptance_pays_nobody_else(kind: FailureKind) -> None:
+def test_an_error_of_ours_after_acceptance_starts_no_other_attempt(kind: FailureKind) -> None:
     (event,) = after(requested(), failed(kind, accepted=True, cost_usd=0.2)).messages
     assert isinstance(event, JobFailed)
     assert event.kind is kind
 
 
-def test_a_wish_to_fetch_an_output_again_goes_to_the_adapter_of_a_job_that_is_over() -> None:
+def test_a_request_to_fetch_an_output_again_goes_to_the_adapter_after_the_end_of_the_job() -> None:
     ended = after(requested(), failed(FailureKind.OUTPUT_REFUSED, accepted=True, cost_usd=0.2)).job
-    wish = CollectionRequested(
+    request = CollectionRequested(
         job_id=JOB, occurred_at=NOW, tenant="default", attempt_id=attempt_id_for(JOB, 1), provider="fal"
     )
-    decision = decide(ended, CollectAsked(wish), OVER)
+    decision = decide(ended, CollectAsked(request), OVER)
     (command,) = decision.messages
     assert isinstance(command, CollectAttempt)
-    assert (decision.job, command.attempt_id) == (ended, wish.attempt_id)
-    assert decide(ended, CollectAsked(wish.model_copy(update={"provider": "replicate"})), OVER).messages == ()
+    assert (decision.job, command.attempt_id) == (ended, request.attempt_id)
+    assert decide(ended, CollectAsked(request.model_copy(update={"provider": "replicate"})), OVER).messages == ()
 
 
 def test_past_the_deadline_no_further_provider_is_tried() -> None:
@@ -367,7 +367,7 @@ def test_past_the_deadline_no_further_provider_is_tried() -> None:
     assert event.kind is FailureKind.EXPIRED
 
 
-def test_a_job_nobody_asked_for_is_not_made_by_news_of_it() -> None:
+def test_an_input_about_an_unknown_job_makes_no_job() -> None:
     for input_ in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due()):
         assert decide(None, input_, NOW) == Decision(None)
 
@@ -375,10 +375,10 @@ def test_a_job_nobody_asked_for_is_not_made_by_news_of_it() -> None:
 def unavailable(n: int, retry_s: float = 10) -> Attempted:
     more = {"kind": FailureKind.UNAVAILABLE, "message": "unavailable", "accepted": False}
     provider = ("fal", "replicate")[(n - 1) % 2]
-    return said(AttemptFailed, n, provider=provider, retry_at=NOW + timedelta(seconds=retry_s), **more)
+    return attempted(AttemptFailed, n, provider=provider, retry_at=NOW + timedelta(seconds=retry_s), **more)
 
 
-def test_a_job_whose_providers_are_all_unwell_waits_and_tries_them_again() -> None:
+def test_a_job_whose_providers_are_all_unavailable_waits_and_retries_them() -> None:
     waiting = after(requested(), unavailable(1, 20), unavailable(2, 10))
     assert waiting.messages == ()
     assert waiting.job is not None
@@ -391,12 +391,12 @@ def test_a_job_whose_providers_are_all_unwell_waits_and_tries_them_again() -> No
     assert (command.provider, command.n) == ("fal", 3)
 
 
-def test_an_unwell_provider_is_passed_over_for_one_that_is_well() -> None:
+def test_an_unavailable_provider_is_skipped_for_an_available_one() -> None:
     decision = after(requested(), unavailable(1))
     assert names(decision.messages) == ["RunAttempt", "JobRerouted"]
 
 
-def test_a_provider_that_refused_is_not_among_those_waited_for() -> None:
+def test_a_provider_that_refused_is_not_retried_after_the_wait() -> None:
     waiting = after(requested(), failed(FailureKind.INSUFFICIENT_BALANCE), unavailable(2))
     again = decide(waiting.job, Due(), NOW + timedelta(seconds=10))
     command = again.messages[0]
@@ -415,14 +415,14 @@ def test_waiting_ends_with_the_deadline() -> None:
     assert "unavailable" in event.message
 
 
-def test_a_waiting_job_is_cancelled_at_once_and_free() -> None:
+def test_a_waiting_job_is_cancelled_at_once_without_cost() -> None:
     waiting = after(requested(), unavailable(1), unavailable(2))
     (event,) = decide(waiting.job, CancelAsked(), NOW).messages
     assert isinstance(event, JobCancelled)
     assert event.effect == "never_sent"
 
 
-def test_a_job_that_waits_for_long_asks_less_often_and_stays_small() -> None:
+def test_a_job_that_waits_for_long_retries_less_often_and_its_row_stays_small() -> None:
     job, now = after(requested()).job, NOW
     deadline = NOW + timedelta(days=1)
     assert job is not None
@@ -443,7 +443,7 @@ def test_a_job_that_waits_for_long_asks_less_often_and_stays_small() -> None:
     assert max(waits) <= 300
 
 
-def test_waiting_ends_after_so_many_attempts() -> None:
+def test_waiting_ends_after_a_maximum_of_attempts() -> None:
     job = after(requested(), unavailable(1)).job
     assert job is not None
     worn = replace(job, ordered=1_000)
@@ -453,7 +453,7 @@ def test_waiting_ends_after_so_many_attempts() -> None:
 LOST = FailureKind.AMBIGUOUS_SUBMISSION
 
 
-def ruled(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> ResolveAsked:
+def verdict_on(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> Ruled:
     verdict = ResolutionRequested(
         job_id=JOB,
         occurred_at=NOW,
@@ -462,7 +462,7 @@ def ruled(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> R
         provider=provider,
         provider_ref=provider_ref,
     )
-    return ResolveAsked(verdict)
+    return Ruled(verdict)
 
 
 def resubmitting() -> Requested:
@@ -470,7 +470,7 @@ def resubmitting() -> Requested:
     return replace(asked, request=asked.request.model_copy(update={"ambiguity_policy": "resubmit"}))
 
 
-def test_a_lost_submit_ends_the_job_unless_its_client_would_rather_pay_twice() -> None:
+def test_a_lost_submit_ends_the_job_unless_its_policy_is_resubmit() -> None:
     held = after(requested(), failed(LOST))
     assert names(held.messages) == ["JobFailed"]
     command, rerouted = after(resubmitting(), failed(LOST)).messages
@@ -480,12 +480,12 @@ def test_a_lost_submit_ends_the_job_unless_its_client_would_rather_pay_twice() -
     assert rerouted.kind is LOST
 
 
-def test_after_all_others_the_provider_that_lost_it_is_asked_once_more() -> None:
+def test_after_all_others_the_provider_of_the_lost_submit_is_tried_once_more() -> None:
     story = [resubmitting(), failed(LOST), failed(FailureKind.PROVIDER_ERROR, 2)]
     command = after(*story).messages[0]
     assert isinstance(command, RunAttempt)
     assert (command.provider, command.n) == ("fal", 3)
-    again = said(AttemptFailed, 3, provider="fal", kind=LOST, message="lost again", accepted=False)
+    again = attempted(AttemptFailed, 3, provider="fal", kind=LOST, message="lost again", accepted=False)
     assert names(after(*story, again).messages) == ["JobFailed"]
 
 
@@ -496,26 +496,26 @@ def test_a_cancelled_job_is_never_submitted_again() -> None:
 
 
 @pytest.mark.parametrize("story", [[requested()], [requested(), failed(LOST)]], ids=["live", "over"])
-def test_an_operators_verdict_is_passed_on_also_of_a_job_that_is_over(story: list[object]) -> None:
+def test_a_verdict_is_passed_on_also_after_the_end_of_the_job(story: list[object]) -> None:
     before = after(*story)
-    decision = decide(before.job, ruled("run-1"), NOW)
+    decision = decide(before.job, verdict_on("run-1"), NOW)
     (command,) = decision.messages
     assert isinstance(command, ResolveAttempt)
     assert (command.attempt_id, command.provider, command.provider_ref) == (attempt_id_for(JOB, 1), "fal", "run-1")
     assert decision.job == before.job
 
 
-@pytest.mark.parametrize("verdict", [ruled("run-1", n=2), ruled("run-1", provider="replicate")])
-def test_a_verdict_on_what_never_was_goes_nowhere(verdict: ResolveAsked) -> None:
+@pytest.mark.parametrize("verdict", [verdict_on("run-1", n=2), verdict_on("run-1", provider="replicate")])
+def test_a_verdict_on_an_unknown_attempt_is_ignored(verdict: Ruled) -> None:
     assert decide(after(requested()).job, verdict, NOW).messages == ()
     assert decide(None, verdict, NOW) == Decision(None)
 
 
-def test_what_a_left_attempt_turns_out_to_have_cost_is_counted() -> None:
-    late = said(AttemptSucceeded, artifacts=(ARTIFACT,), cost_usd=0.2, late=True)
+def test_the_late_cost_of_an_earlier_attempt_is_counted() -> None:
+    late = attempted(AttemptSucceeded, artifacts=(ARTIFACT,), cost_usd=0.2, late=True)
     learned = after(requested(), failed(FailureKind.NEVER_ACCEPTED, cost_usd=0.0), late)
     assert learned.messages == ()
-    job = decide(learned.job, said(AttemptSucceeded, 2, artifacts=(ARTIFACT,), cost_usd=0.3), NOW).job
+    job = decide(learned.job, attempted(AttemptSucceeded, 2, artifacts=(ARTIFACT,), cost_usd=0.3), NOW).job
     assert job is not None
     assert job.state == "succeeded"
     assert job.cost_usd == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""The price ceiling of a job, from its first order to its last: nothing is sent that could pass it."""
+"""The price ceiling of a job: no attempt is ordered that could exceed it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, Due, Requested
 from orchestrator.decisions.job import Candidate, Job
-from orchestrator.decisions.remaining_candidates import over_ceiling, spent_usd
+from orchestrator.decisions.remaining_candidates import spent_usd, too_dear
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "ceiling")
 
 
 @pytest.mark.parametrize(
-    ("price", "ceiling", "spent", "told"),
+    ("price", "ceiling", "spent", "reported"),
     [
         (0.10, None, 5.0, None),
         (None, None, 0.0, None),
@@ -37,12 +37,14 @@ JOB = job_id_for("default", "ceiling")
         (0.10, 0.15, 0.08, "$0.10 would pass the ceiling of $0.15 after $0.08 spent"),
         (0.20, 0.15, 0.0, "$0.20 would pass the ceiling of $0.15"),
         (0.003, 0.002, 0.0, "$0.003 would pass the ceiling of $0.002"),
-        (None, 9.0, 0.0, "its price is not known, so it may pass the ceiling of $9.00"),
-        (None, 9.0, 1.0, "its price is not known, so it may pass the ceiling of $9.00 after $1.00 spent"),
+        (None, 9.0, 0.0, "nobody knows its price, so it may pass the ceiling of $9.00"),
+        (None, 9.0, 1.0, "nobody knows its price, so it may pass the ceiling of $9.00 after $1.00 spent"),
     ],
 )
-def test_the_figures_are_told(price: float | None, ceiling: float | None, spent: float, told: str | None) -> None:
-    assert over_ceiling(price, ceiling, spent) == told
+def test_the_reason_has_the_figures(
+    price: float | None, ceiling: float | None, spent: float, reported: str | None
+) -> None:
+    assert too_dear(price, ceiling, spent) == reported
 
 
 def begun(
@@ -62,9 +64,11 @@ def ended(
 ) -> Attempted:
     assert job is not None
     number = n or job.ordered
-    said = {"kind": FailureKind.MODEL_ERROR, "message": "it broke", "accepted": True} if event is AttemptFailed else {}
+    failure = (
+        {"kind": FailureKind.MODEL_ERROR, "message": "it broke", "accepted": True} if event is AttemptFailed else {}
+    )
     route = {"provider": job.candidate.provider, "model": "music/test", "endpoint": job.candidate.endpoint}
-    return Attempted(attempt_event(event, JOB, number, 3, NOW, **route | said | more))
+    return Attempted(attempt_event(event, JOB, number, 3, NOW, **route | failure | more))
 
 
 def failed(before: Decision, **more: object) -> Decision:
@@ -74,7 +78,7 @@ def failed(before: Decision, **more: object) -> Decision:
 FAL, REPLICATE = candidate("fal", price_usd=0.08), candidate("replicate", price_usd=0.10)
 
 
-def test_what_a_failed_attempt_cost_leaves_less_for_the_next() -> None:
+def test_the_cost_of_a_failed_attempt_leaves_less_for_the_next() -> None:
     decision = failed(begun(FAL, REPLICATE, ceiling=0.15), cost_usd=0.08)
     (event,) = decision.messages
     assert isinstance(event, JobFailed)
@@ -98,12 +102,12 @@ def test_an_attempt_that_cost_nothing_leaves_all_for_the_next() -> None:
         ({"accepted": True, "cost_usd": 0.05}, True),
     ],
 )
-def test_a_cost_that_nobody_knows_counts_with_the_whole_price(more: dict[str, object], goes_on: bool) -> None:
+def test_an_unknown_cost_counts_with_the_full_price(more: dict[str, object], goes_on: bool) -> None:
     decision = failed(begun(FAL, REPLICATE, ceiling=0.15), **more)
     assert isinstance(decision.messages[0], RunAttempt) == goes_on
 
 
-def test_a_lost_submit_that_is_sent_again_counts_with_the_whole_price() -> None:
+def test_a_resubmitted_lost_submit_counts_with_the_full_price() -> None:
     lost = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "accepted": False, "cost_usd": None}
     enough = failed(begun(FAL, REPLICATE, ceiling=0.18, policy="resubmit"), **lost)
     assert isinstance(enough.messages[0], RunAttempt)
@@ -113,7 +117,7 @@ def test_a_lost_submit_that_is_sent_again_counts_with_the_whole_price() -> None:
     assert isinstance(too_little.messages[0], JobFailed)
 
 
-def test_a_route_skipped_on_the_way_is_told_with_the_reroute() -> None:
+def test_a_skipped_route_is_reported_with_the_reroute() -> None:
     first, dear, cheap = (
         candidate("fal", price_usd=0.08),
         candidate("replicate", "dear", 0.10),
@@ -131,8 +135,8 @@ def test_a_route_skipped_on_the_way_is_told_with_the_reroute() -> None:
     assert decision.job.unreported == ()
 
 
-def test_a_provider_waited_for_is_not_asked_once_it_is_too_dear() -> None:
-    # fal is unavailable; replicate is asked, and costs so much in vain that fal can no longer be paid for.
+def test_a_provider_that_exceeds_the_ceiling_is_not_retried() -> None:
+    # fal is unavailable; the failed attempt at replicate costs so much that fal exceeds the ceiling.
     unavailable = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
     decision = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **unavailable), cost_usd=0.10)
     (event,) = decision.messages
@@ -140,15 +144,15 @@ def test_a_provider_waited_for_is_not_asked_once_it_is_too_dear() -> None:
     assert "skipped fal: $0.08 would pass the ceiling of $0.15 after $0.10 spent" in event.message
 
 
-def test_a_cost_that_is_known_late_is_counted_when_the_waiting_ends() -> None:
+def test_a_late_cost_is_counted_when_the_waiting_ends() -> None:
     unavailable = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
     refused = {"kind": FailureKind.NEVER_ACCEPTED, "accepted": False, "cost_usd": 0.0}
     waiting = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **refused), **unavailable)
     assert waiting.job is not None
     assert waiting.job.live_attempt is None
     late = ended(waiting.job, AttemptSucceeded, n=1, artifacts=(artifact(),), cost_usd=0.08, late=True)
-    told = decide(waiting.job, late, NOW)
-    again = decide(told.job, Due(), NOW + timedelta(seconds=30))
+    counted = decide(waiting.job, late, NOW)
+    again = decide(counted.job, Due(), NOW + timedelta(seconds=30))
     (event,) = again.messages
     assert isinstance(event, JobFailed)
     assert event.kind is FailureKind.NO_ROUTE
@@ -156,17 +160,17 @@ def test_a_cost_that_is_known_late_is_counted_when_the_waiting_ends() -> None:
 
 
 @dataclass(frozen=True)
-class Fate:
+class End:
     kind: FailureKind
     accepted: bool
     share: float
-    """What part of its price the attempt really cost."""
-    told: bool
-    """Whether the adapter knows it."""
+    """The true cost of the attempt, as a share of its price."""
+    reported: bool
+    """Whether the adapter reports the cost."""
 
 
-fates = st.builds(
-    Fate,
+ends = st.builds(
+    End,
     kind=st.sampled_from(
         (
             FailureKind.MODEL_ERROR,
@@ -178,7 +182,7 @@ fates = st.builds(
     ),
     accepted=st.booleans(),
     share=st.floats(0, 1),
-    told=st.booleans(),
+    reported=st.booleans(),
 )
 NEVER_SENT = (FailureKind.UNAVAILABLE, FailureKind.UNREACHABLE)
 
@@ -186,41 +190,41 @@ NEVER_SENT = (FailureKind.UNAVAILABLE, FailureKind.UNREACHABLE)
 @given(
     st.lists(st.floats(0, 1), min_size=1, max_size=5),
     st.floats(0.001, 3),
-    st.lists(fates, max_size=40),
+    st.lists(ends, max_size=40),
 )
-def test_no_story_sends_past_the_ceiling(prices: list[float], ceiling: float, story: list[Fate]) -> None:
+def test_no_order_exceeds_the_ceiling(prices: list[float], ceiling: float, story: list[End]) -> None:
     candidates = [candidate("fal" if n % 2 else "replicate", f"test/{n}", usd) for n, usd in enumerate(prices)]
-    affordable = [each for each in candidates if over_ceiling(each.price_usd, ceiling) is None]
+    affordable = [each for each in candidates if too_dear(each.price_usd, ceiling) is None]
     decision = begun(*affordable, ceiling=ceiling, deadline_s=80_000, policy="resubmit")
-    really_spent, now = 0.0, NOW
-    for fate in [None, *story]:
+    truly_spent, now = 0.0, NOW
+    for end in [None, *story]:
         job = decision.job
         assert job is not None
-        if fate is not None and not job.final:
+        if end is not None and not job.final:
             if job.live_attempt is None:
                 now = max(now, job.next_action_at or now)
                 decision = decide(job, Due(), now)
             else:
-                event, cost = as_told(job, fate)
-                really_spent += cost
+                event, cost = event_of_end(job, end)
+                truly_spent += cost
                 decision = decide(job, event, now)
         for command in decision.messages:
             if isinstance(command, RunAttempt):
                 assert command.price_usd is not None
-                assert really_spent + command.price_usd <= ceiling + 1e-5
+                assert truly_spent + command.price_usd <= ceiling + 1e-5
 
 
-def as_told(job: Job, fate: Fate) -> tuple[Attempted, float]:
-    """How the live attempt is said to have ended, and what it really cost."""
-    ambiguous = fate.kind is FailureKind.AMBIGUOUS_SUBMISSION
-    accepted = fate.accepted and not ambiguous and fate.kind not in NEVER_SENT
-    cost = (job.candidate.price_usd or 0.0) * fate.share if accepted or ambiguous else 0.0
-    known = None if ambiguous or (accepted and not fate.told) else cost
-    return ended(job, kind=fate.kind, accepted=accepted, cost_usd=known), cost
+def event_of_end(job: Job, end: End) -> tuple[Attempted, float]:
+    """The event that ends the live attempt, and its true cost."""
+    ambiguous = end.kind is FailureKind.AMBIGUOUS_SUBMISSION
+    accepted = end.accepted and not ambiguous and end.kind not in NEVER_SENT
+    cost = (job.candidate.price_usd or 0.0) * end.share if accepted or ambiguous else 0.0
+    known = None if ambiguous or (accepted and not end.reported) else cost
+    return ended(job, kind=end.kind, accepted=accepted, cost_usd=known), cost
 
 
 def test_a_ceiling_that_leaves_no_route_ends_the_job_and_names_it() -> None:
-    reason = over_ceiling(0.2, 0.15)
+    reason = too_dear(0.2, 0.15)
     assert reason is not None
     skipped = SkippedRoute(provider="fal", model="music/test", endpoint="test/model", reason=reason)
     (accepted, event) = begun(ceiling=None, skipped=(skipped,)).messages

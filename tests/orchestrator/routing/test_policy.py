@@ -1,4 +1,4 @@
-"""Whose word counts, field by field; and how a mistake in the file is told."""
+"""The precedence of policies, field by field, and the errors of the policy file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CATALOGUE: Catalogue = load_catalogue(default_catalogue_path())
 MODEL = "music/stable-audio-2.5"
 
 
-def requested(**said: Any) -> JobRequested:
+def requested(**fields: Any) -> JobRequested:
     job_id = job_id_for("acme", "policy")
-    return job_requested(job_id, datetime(2026, 1, 1, 12, tzinfo=UTC), **{"tenant": "acme"} | said)
+    return job_requested(job_id, datetime(2026, 1, 1, 12, tzinfo=UTC), **{"tenant": "acme"} | fields)
 
 
 FOUR = Policies(
@@ -32,28 +32,28 @@ FOUR = Policies(
 )
 
 
-def test_each_field_comes_from_the_nearest_who_says_it() -> None:
+def test_each_field_comes_from_the_most_specific_source() -> None:
     rules = FOUR.rules_for(requested(max_cost_usd=1.0), MODEL)
     assert (rules.max_cost_usd.value, rules.max_cost_usd.source) == (1, "the request asks")
     assert rules.providers.value == ("replicate",)
     assert rules.same_model_only
 
 
-def test_a_tenant_goes_before_a_model_and_a_model_before_the_default() -> None:
+def test_a_tenant_precedes_a_model_and_a_model_the_default() -> None:
     without_tenant = Policies(FOUR.default, FOUR.models)
     assert FOUR.rules_for(requested(), MODEL).max_cost_usd.source == "the policy of tenant acme says"
     assert without_tenant.rules_for(requested(), MODEL).max_cost_usd.source == f"the policy of {MODEL} says"
     assert FOUR.rules_for(requested(tenant="new"), "music/lyria-2").max_cost_usd.source == "the default policy says"
 
 
-def test_nobodys_word_is_the_listed_order_without_a_ceiling() -> None:
+def test_without_any_policy_it_is_the_listed_order_without_a_ceiling() -> None:
     rules = Policies().rules_for(requested(), MODEL)
     assert (rules.route_by.value, rules.route_by.source) == ("listed", "MUSIC_PROVIDER says")
     assert (rules.providers.value, rules.max_cost_usd.value, rules.same_model_only) == (None, None, False)
 
 
 @pytest.mark.parametrize(
-    ("said", "goes_by"),
+    ("fields", "goes_by"),
     [
         ({"weights": {"fal": 1.0}}, "weights"),
         ({"providers": ("fal", "replicate")}, "listed"),
@@ -61,28 +61,28 @@ def test_nobodys_word_is_the_listed_order_without_a_ceiling() -> None:
         ({"max_cost_usd": 1.0}, "fastest"),
     ],
 )
-def test_who_names_weights_or_an_order_wants_it_to_go_by_them(said: dict[str, Any], goes_by: str) -> None:
-    assert Policies(Policy(route_by="fastest")).rules_for(requested(**said), MODEL).route_by.value == goes_by
+def test_weights_or_providers_of_a_request_set_the_strategy(fields: dict[str, Any], goes_by: str) -> None:
+    assert Policies(Policy(route_by="fastest")).rules_for(requested(**fields), MODEL).route_by.value == goes_by
 
 
-def test_no_may_be_said_to_the_yes_of_a_policy() -> None:
+def test_a_request_can_switch_off_what_a_policy_switches_on() -> None:
     assert not FOUR.rules_for(requested(same_model_only=False), MODEL).same_model_only
 
 
-def test_the_example_that_is_shipped_can_be_used() -> None:
+def test_the_shipped_example_can_be_loaded() -> None:
     policies = load_policies(repository() / "catalogue" / "routing.example.yaml", CATALOGUE)
     assert policies.default.max_cost_usd == 5
     assert policies.tenants["default"].effective_route_by == "weights"
 
 
-def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_has_no_policies(tmp_path: Path) -> None:
     path = tmp_path / "routing.yaml"
     path.write_text("# nothing yet\n")
     assert load_policies(path, CATALOGUE) == Policies()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("defaults: {}", "routing.yaml:1: the file: unknown key defaults"),
         ("default:\n  route_by: best", "routing.yaml:2: default: route_by: Input should be 'listed'"),
@@ -105,15 +105,15 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ("- fal", "routing.yaml:1: the file: "),
     ],
 )
-def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_an_error_is_reported_with_its_line(tmp_path: Path, text: str, reported: str) -> None:
     path = tmp_path / "routing.yaml"
     path.write_text(text)
     with pytest.raises(PolicyError) as caught:
         load_policies(path, CATALOGUE)
-    assert str(caught.value).splitlines()[0].startswith(told)
+    assert str(caught.value).splitlines()[0].startswith(reported)
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "routing.yaml"
     path.write_text("default:\n  route_by: best\nmodels:\n  music/none: {}\n  music/lyria-2:\n    max_cost_usd: -1\n")
     with pytest.raises(PolicyError) as caught:
@@ -125,6 +125,6 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_is_not_there_names_the_setting(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_setting(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"SEGUE_ROUTING: .*none\.yaml can't be read"):
         load_policies(tmp_path / "none.yaml", CATALOGUE)
