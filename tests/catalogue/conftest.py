@@ -1,4 +1,4 @@
-"""The catalogue as it ships."""
+"""The shipped catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in models.yaml: each is named with its line, and all of them at once."""
+"""Errors in models.yaml: each is reported with its line, and all of them at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ defaults:
 """
 
 
-def complaints(folder: Path, text: str | bytes) -> list[str]:
+def errors_of(folder: Path, text: str | bytes) -> list[str]:
     path = folder / "models.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(CatalogueError) as caught:
@@ -54,14 +54,14 @@ def complaints(folder: Path, text: str | bytes) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_the_good_one_loads(tmp_path: Path) -> None:
+def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "models.yaml"
     path.write_text(GOOD)
     assert set(load_catalogue(path).models) == {"music/one", "image/two"}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "error"),
     [
         ("title: One", "titel: One", "3: unknown key titel"),
         ("    title: One\n", "", "2: title is missing"),
@@ -114,20 +114,20 @@ def test_the_good_one_loads(tmp_path: Path) -> None:
         ("title: One", "title: 2026-99-99", "1: not YAML: month must be in 1..12"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+def test_an_error_is_reported_with_its_line(tmp_path: Path, old: str, new: str, error: str) -> None:
     assert old in GOOD
-    found = complaints(tmp_path, GOOD.replace(old, new, 1))
-    assert any(line.startswith(f"models.yaml:{complaint}") for line in found), found
+    found = errors_of(tmp_path, GOOD.replace(old, new, 1))
+    assert any(line.startswith(f"models.yaml:{error}") for line in found), found
 
 
-def test_every_mistake_is_listed_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_all_errors_are_listed_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = (
         GOOD.replace("from: duration_s", "from: seconds")
         .replace("title: Two", "name: Two")
         .replace("- image/two", "- image/three")
     )
     fields = "prompt, duration_s, has_vocals, style_strength, lyrics"
-    assert complaints(tmp_path, text) == [
+    assert errors_of(tmp_path, text) == [
         f"models.yaml:9: seconds: music has no field 'seconds'; it has {fields}",
         "models.yaml:17: title is missing",
         "models.yaml:18: unknown key name",
@@ -136,7 +136,7 @@ def test_every_mistake_is_listed_in_the_order_of_the_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "error"),
     [
         (b"", "models.yaml:1: "),
         (b"[]", "models.yaml:1: "),
@@ -148,22 +148,22 @@ def test_every_mistake_is_listed_in_the_order_of_the_file(tmp_path: Path) -> Non
         (b"a: 1\n---\nb: 2\n", "models.yaml:2: but found another document"),
     ],
 )
-def test_files_that_are_no_catalogue_are_refused_in_words(tmp_path: Path, content: bytes, complaint: str) -> None:
-    assert complaints(tmp_path, content)[0].startswith(complaint)
+def test_a_file_that_is_not_a_catalogue_is_refused_with_the_reason(tmp_path: Path, content: bytes, error: str) -> None:
+    assert errors_of(tmp_path, content)[0].startswith(error)
 
 
-def test_a_missing_file_names_the_setting(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_setting(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match=r"SEGUE_CATALOGUE: .*nowhere\.yaml can't be read: No such file"):
         load_catalogue(tmp_path / "nowhere.yaml")
 
 
-def test_the_shipped_catalogue_is_found_from_the_code() -> None:
+def test_the_shipped_catalogue_is_found_relative_to_the_code() -> None:
     path = default_catalogue_path()
     assert path.parts[-2:] == ("catalogue", "models.yaml")
     assert path.is_file()
 
 
-def test_code_without_its_repository_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_repository_the_error_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("contracts.catalogue.load.__file__", str(tmp_path / "a/b/c/d/load.py"))
     with pytest.raises(CatalogueError, match="set SEGUE_CATALOGUE"):
         default_catalogue_path()

@@ -1,4 +1,4 @@
-"""The catalogue that ships: what each route sends, what it turns away, what it costs."""
+"""The shipped catalogue: the arguments that each route sends, the requests that it refuses, and its price."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_the_catalogue_has_these_models_with_both_routes_each(catalogue: Catalog
         assert model.name.startswith(f"{model.modality}/")
 
 
-def test_only_minimax_2_is_stood_in_for_by_another_model(catalogue: Catalogue) -> None:
-    every = [each for model in catalogue.models.values() for each in model.routes]
-    assert [(each.model, each.provider) for each in every if each.substitute] == [("music/minimax-2", "replicate")]
+def test_only_minimax_2_has_a_substitute(catalogue: Catalogue) -> None:
+    routes = [each for model in catalogue.models.values() for each in model.routes]
+    assert [(each.model, each.provider) for each in routes if each.substitute] == [("music/minimax-2", "replicate")]
 
 
 SENDS: list[tuple[str, Provider, Asked, dict[str, object]]] = [
@@ -129,18 +129,18 @@ SENDS: list[tuple[str, Provider, Asked, dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("model", "provider", "asked", "sent"), SENDS)
-def test_what_a_route_sends(
+def test_the_arguments_that_a_route_sends(
     catalogue: Catalogue, model: str, provider: Provider, asked: Asked, sent: dict[str, object]
 ) -> None:
     arguments = route(catalogue, model, provider).arguments(asked)
     assert arguments == sent
-    # 20 and 20.0 are equal here, but a provider that asks for an integer refuses the second.
+    # 20 and 20.0 are equal in Python, but a provider that expects an integer refuses the second.
     assert {name: type(value) for name, value in arguments.items()} == {
         name: type(value) for name, value in sent.items()
     }
 
 
-def test_every_route_is_in_the_table_of_what_it_sends(catalogue: Catalogue) -> None:
+def test_every_route_is_in_the_table_of_arguments(catalogue: Catalogue) -> None:
     shipped = {(model.name, each.provider) for model in catalogue.models.values() for each in model.routes}
     assert {(model, provider) for model, provider, _, _ in SENDS} == shipped
 
@@ -155,7 +155,7 @@ def test_every_route_is_in_the_table_of_what_it_sends(catalogue: Catalogue) -> N
         ("9:16", "portrait_16_9"),
     ],
 )
-def test_both_providers_are_asked_for_the_same_shape(catalogue: Catalogue, ratio: str, size: str) -> None:
+def test_both_providers_get_the_same_aspect_ratio(catalogue: Catalogue, ratio: str, size: str) -> None:
     asked = image(aspect_ratio=ratio)
     assert route(catalogue, "image/flux-schnell", "fal").arguments(asked)["image_size"] == size
     assert route(catalogue, "image/flux-schnell", "replicate").arguments(asked)["aspect_ratio"] == ratio
@@ -197,7 +197,7 @@ MINIMAX = ("music/minimax-2", "music/minimax-1.5")
         (("image/flux-schnell",), BOTH, image(num_images=4), None),
     ],
 )
-def test_what_a_route_turns_away(
+def test_the_requests_that_a_route_refuses(
     catalogue: Catalogue, models: tuple[str, ...], providers: tuple[Provider, ...], asked: Asked, reason: str | None
 ) -> None:
     for model in models:
@@ -205,7 +205,7 @@ def test_what_a_route_turns_away(
             assert route(catalogue, model, provider).why_not(asked) == reason
 
 
-def test_lyrics_and_prompts_are_never_cut(catalogue: Catalogue) -> None:
+def test_lyrics_and_prompts_are_never_truncated(catalogue: Catalogue) -> None:
     for asked in (sung("la " * 3000, prompt="x" * 4000), music(prompt="x" * 4000)):
         for model in catalogue.models.values():
             if model.modality == "music":
@@ -232,7 +232,7 @@ def test_lyrics_and_prompts_are_never_cut(catalogue: Catalogue) -> None:
         ("image/flux-schnell", "replicate", image(), 0.003),
     ],
 )
-def test_what_a_run_should_cost(
+def test_the_expected_cost_of_a_run(
     catalogue: Catalogue, model: str, provider: Provider, asked: Asked, usd: float | None
 ) -> None:
     assert route(catalogue, model, provider).expected_cost_usd(asked) == usd
@@ -243,7 +243,7 @@ def test_fal_is_never_asked_for_data_uris(catalogue: Catalogue) -> None:
         assert all("sync_mode" not in each.takes for each in model.routes)
 
 
-def test_a_client_can_be_told_what_makes_no_difference(catalogue: Catalogue) -> None:
+def test_the_fields_that_a_route_ignores_are_listed(catalogue: Catalogue) -> None:
     ignored = {
         (model.name, each.provider): model.ignored_by(each)
         for model in catalogue.models.values()
@@ -255,7 +255,7 @@ def test_a_client_can_be_told_what_makes_no_difference(catalogue: Catalogue) -> 
     assert ignored["image/flux-schnell", "fal"] == ()
 
 
-def test_what_is_sent_is_the_callers_to_change(catalogue: Catalogue) -> None:
+def test_the_arguments_are_a_copy_that_the_caller_may_change(catalogue: Catalogue) -> None:
     lyria = route(catalogue, "music/lyria-2", "fal")
     lyria.arguments(music())["negative_prompt"] = "changed"
     assert lyria.arguments(music())["negative_prompt"] == "vocals, low quality"

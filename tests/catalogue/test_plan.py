@@ -1,4 +1,4 @@
-"""Where a request goes: the model, the order of its routes, and the reasons for those left out."""
+"""The plan of a request: the model, the order of its routes, and the reasons for those left out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def endpoints(plan: Plan) -> list[str]:
     return [route.endpoint for route in plan.routes]
 
 
-def test_the_first_request_of_a_newcomer(catalogue: Catalogue) -> None:
+def test_the_plan_of_an_instrumental_request(catalogue: Catalogue) -> None:
     plan = catalogue.plan(AMBIENT, None, None, "fal")
     assert plan.model == "music/stable-audio-2.5"
     assert endpoints(plan) == ["fal-ai/stable-audio-25/text-to-audio", "stability-ai/stable-audio-2.5"]
@@ -72,7 +72,7 @@ def test_a_substitute_keeps_its_providers_place_and_is_marked(catalogue: Catalog
         (IMAGE, "image", "image/flux-schnell"),
     ],
 )
-def test_a_request_without_a_model_gets_the_first_that_can(
+def test_a_request_without_a_model_gets_the_first_that_can_make_it(
     catalogue: Catalogue, asked: Asked, ask: Ask, model: str
 ) -> None:
     assert ask_of(asked) == ask
@@ -84,7 +84,7 @@ def test_every_ask_has_a_default(catalogue: Catalogue) -> None:
     assert all(catalogue.defaults.values())
 
 
-def test_lyrics_too_long_for_a_route_leave_it_out_with_the_reason(catalogue: Catalogue) -> None:
+def test_a_route_that_cannot_take_the_lyrics_is_left_out_with_the_reason(catalogue: Catalogue) -> None:
     plan = catalogue.plan(sung(812), None, None, "fal")
     assert plan.model == "music/minimax-2"
     assert endpoints(plan) == ["fal-ai/minimax-music/v2"]
@@ -93,7 +93,7 @@ def test_lyrics_too_long_for_a_route_leave_it_out_with_the_reason(catalogue: Cat
     assert skipped.reason == "lyrics 812 > 600 characters"
 
 
-def test_a_model_passed_over_says_why(catalogue: Catalogue) -> None:
+def test_a_skipped_model_has_the_reason(catalogue: Catalogue) -> None:
     plan = catalogue.plan(music(duration_s=301), None, None, "fal")
     assert endpoints(plan) == ["fal-ai/elevenlabs/music"]
     assert [(each.endpoint, each.reason) for each in plan.skipped] == [
@@ -103,7 +103,7 @@ def test_a_model_passed_over_says_why(catalogue: Catalogue) -> None:
     ]
 
 
-def test_the_allowed_providers_decide_which_default_can_do_it(catalogue: Catalogue) -> None:
+def test_only_the_allowed_providers_count_for_the_default_model(catalogue: Catalogue) -> None:
     assert catalogue.plan(sung(812), None, ["replicate"], "fal") == Plan(
         None, (), catalogue.plan(sung(812), None, ["replicate"], "fal").skipped
     )
@@ -111,14 +111,14 @@ def test_the_allowed_providers_decide_which_default_can_do_it(catalogue: Catalog
     assert reasons == ["lyrics 812 > 600 characters"] * 2
 
 
-def test_a_named_model_is_not_exchanged_for_another(catalogue: Catalogue) -> None:
+def test_a_named_model_is_not_replaced(catalogue: Catalogue) -> None:
     plan = catalogue.plan(music(has_vocals=True), "music/lyria-2", None, "fal")
     assert plan.model == "music/lyria-2"
     assert plan.routes == ()
     assert [each.reason for each in plan.skipped] == ["makes only music without vocals"] * 2
 
 
-def test_nobody_can_sing_three_thousand_and_one_characters(catalogue: Catalogue) -> None:
+def test_no_route_takes_3001_characters_of_lyrics(catalogue: Catalogue) -> None:
     plan = catalogue.plan(sung(3001), None, None, "fal")
     assert plan.model is None
     assert plan.routes == ()
@@ -137,7 +137,7 @@ def test_nobody_can_sing_three_thousand_and_one_characters(catalogue: Catalogue)
         (IMAGE, "image/flux", "there is image/flux-schnell"),
     ],
 )
-def test_a_model_that_is_not_there_is_named_with_those_that_are(
+def test_an_unknown_model_is_reported_with_similar_names(
     catalogue: Catalogue, asked: Asked, model: str, message: str
 ) -> None:
     with pytest.raises(UnknownModel, match=message):

@@ -1,4 +1,4 @@
-"""The golden examples, as every consumer in any language can read them."""
+"""The golden examples of messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The addresses that providers call back, and the settings that make them."""
+"""The URLs that providers call back, and the settings for them."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def test_an_address_names_its_attempt_and_is_signed() -> None:
     ("secret", "provider", "attempt_id"),
     [(SECRET + "!", "fal", ATTEMPT), (SECRET, "replicate", ATTEMPT), (SECRET, "fal", OTHER)],
 )
-def test_an_address_is_good_for_nothing_else(secret: str, provider: str, attempt_id: str) -> None:
+def test_the_mac_of_an_address_is_valid_for_no_other(secret: str, provider: str, attempt_id: str) -> None:
     mac = mac_of(callback_url("https://segue.example", SECRET, "fal", ATTEMPT))
     assert not mac_is_right(secret, provider, attempt_id, mac)
 
 
 @pytest.mark.parametrize("mac", ["", "0" * 64, "ä", "A" * 10_000])
-def test_what_is_no_mac_is_wrong(mac: str) -> None:
+def test_a_malformed_mac_is_refused(mac: str) -> None:
     assert not mac_is_right(SECRET, "fal", ATTEMPT, mac)
 
 
-def test_logs_do_not_tell_the_mac() -> None:
+def test_the_mac_is_masked() -> None:
     url = callback_url("https://segue.example", SECRET, "fal", ATTEMPT)
-    told = without_mac(f'{{"webhook": "{url}", "id": 1}}')
-    assert told == f'{{"webhook": "https://segue.example/api/callbacks/fal/{ATTEMPT}/***", "id": 1}}'
+    masked = without_mac(f'{{"webhook": "{url}", "id": 1}}')
+    assert masked == f'{{"webhook": "https://segue.example/api/callbacks/fal/{ATTEMPT}/***", "id": 1}}'
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_logs_do_not_tell_the_mac() -> None:
         str.upper,
     ],
 )
-def test_nor_where_the_address_is_written_as_part_of_something_else(written: Callable[[str], str]) -> None:
+def test_the_mac_is_masked_in_every_encoding_of_the_address(written: Callable[[str], str]) -> None:
     url = callback_url("https://segue.example/music", SECRET, "fal", ATTEMPT)
     echoed = f'cannot reach https://queue.fal.run/a/b?fal_webhook={written(url)}&x=1 or "{written(url)}", sorry'
-    told = without_mac(echoed)
-    assert mac_of(url).lower() not in told.lower()
-    assert told.count("***") == 2
-    assert (told[:40], told[-7:]) == (echoed[:40], ", sorry")
-    assert f"{ATTEMPT}".lower() in told.lower()
+    masked = without_mac(echoed)
+    assert mac_of(url).lower() not in masked.lower()
+    assert masked.count("***") == 2
+    assert (masked[:40], masked[-7:]) == (echoed[:40], ", sorry")
+    assert f"{ATTEMPT}".lower() in masked.lower()
 
 
 @pytest.mark.parametrize("text", ["/api/callbacks", "api/callbacks/fal/1/", "/api/callbacks%2f" * 5_000, "%2" * 9_000])
-def test_what_is_no_such_address_stays_as_it_is(text: str) -> None:
+def test_other_texts_are_unchanged(text: str) -> None:
     assert without_mac(text) == text
 
 
@@ -100,7 +100,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("http://[::1]:8080", "http://[::1]:8080"),
     ],
 )
-def test_a_public_url_is_https_or_our_own_loopback(environ: pytest.MonkeyPatch, url: str, kept: str) -> None:
+def test_a_public_url_is_https_or_on_the_loopback(environ: pytest.MonkeyPatch, url: str, kept: str) -> None:
     environ.setenv("SEGUE_PUBLIC_URL", url)
     environ.setenv("SEGUE_CALLBACK_SECRET", SECRET)
     assert load_settings(AdapterSettings).public_url == kept

@@ -52,7 +52,7 @@ def body(**changes: object) -> bytes:
     return json.dumps({**BODY, **changes}).encode()
 
 
-def test_a_message_survives_the_way_through_kafka() -> None:
+def test_an_encoded_message_is_decoded_unchanged() -> None:
     assert decode(RECORD.headers, RECORD.value) == Envelope(
         FAILED, str(FAILED.event_id), "/segue/fal-adapter", TRACEPARENT
     )
@@ -73,7 +73,7 @@ def test_a_record_is_a_cloudevent_in_binary_mode() -> None:
     }
 
 
-def test_no_traceparent_is_no_header() -> None:
+def test_without_a_traceparent_there_is_no_header() -> None:
     record = encode(FAILED, source="fal-adapter", traceparent=None)
     assert "traceparent" not in dict(record.headers)
     decoded = decode(record.headers, record.value)
@@ -93,15 +93,13 @@ def test_no_traceparent_is_no_header() -> None:
         (headers(**{"x-other": None}), "/segue/fal-adapter", TRACEPARENT),
     ],
 )
-def test_odd_headers_that_carry_no_meaning_do_no_harm(
-    given_headers: Headers, source: str, traceparent: str | None
-) -> None:
+def test_malformed_optional_headers_are_tolerated(given_headers: Headers, source: str, traceparent: str | None) -> None:
     decoded = decode(given_headers, RECORD.value)
     assert isinstance(decoded, Envelope)
     assert (decoded.message, decoded.source, decoded.traceparent) == (FAILED, source, traceparent)
 
 
-def test_headers_are_cut_to_what_can_be_stored() -> None:
+def test_headers_are_truncated_to_a_length_that_can_be_stored() -> None:
     decoded = decode(headers(ce_id=b"i" * 10_000, ce_source=b"s" * 100_000), RECORD.value)
     assert isinstance(decoded, Envelope)
     assert len(decoded.event_id) == 100
@@ -149,7 +147,9 @@ def test_headers_are_cut_to_what_can_be_stored() -> None:
         pytest.param(headers(), body(provider="elsewhere"), "provider: ", id="unknown provider"),
     ],
 )
-def test_what_can_not_be_read_says_why(given_headers: Headers, value: bytes | None, why: str) -> None:
+def test_an_undecodable_record_is_refused_with_the_reason(
+    given_headers: Headers, value: bytes | None, why: str
+) -> None:
     with pytest.raises(Undecodable, match=why):
         decode(given_headers, value)
 
@@ -172,28 +172,28 @@ def test_the_reason_does_not_repeat_a_huge_body() -> None:
     assert len(str(caught.value)) <= 1000
 
 
-def test_the_reason_does_not_repeat_what_a_field_held() -> None:
+def test_the_reason_does_not_repeat_the_value_of_a_field() -> None:
     with pytest.raises(Undecodable) as caught:
         decode(headers(), body(http_status="s3cret"))
     assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("later", [{"deep": [1, 2]}, "a\0b", {"\0": 1}])
-def test_unknown_fields_are_passed_over(later: Any) -> None:
+def test_unknown_fields_are_ignored(later: Any) -> None:
     decoded = decode(headers(), body(added_later=later))
     assert isinstance(decoded, Envelope)
     assert decoded.message == FAILED
 
 
-def test_two_characters_that_look_like_nul_are_none() -> None:
+def test_an_escaped_backslash_before_u0000_is_not_nul() -> None:
     decoded = decode(headers(), body(message="C:\\u0000", added_later="\0"))
     assert isinstance(decoded, Envelope)
     assert decoded.message == FAILED.model_copy(update={"message": "C:\\u0000"})
 
 
 @pytest.mark.parametrize("kind", sorted(MESSAGE_TYPES))
-def test_a_body_full_of_mistakes_is_left_at_the_first_ones(kind: str) -> None:
-    """A list of a million wrong entries takes minutes and gigabytes where each is told."""
+def test_only_the_first_of_many_errors_in_a_body_are_reported(kind: str) -> None:
+    """Reporting each of a million invalid entries would take minutes and gigabytes."""
     given_headers = headers(ce_type=kind.encode())
     for name, field in MESSAGE_TYPES[kind].model_fields.items():
         annotation = str(field.annotation)
@@ -214,20 +214,20 @@ def test_unknown_types_are_skipped_whatever_their_body(name: str) -> None:
 
 @pytest.mark.parametrize("major", [0, 2, 17])
 @pytest.mark.parametrize("name", MESSAGE_TYPES)
-def test_a_major_version_to_come_is_told_from_garbage(name: str, major: int) -> None:
+def test_another_major_version_is_reported_as_such(name: str, major: int) -> None:
     other = f"{name.rpartition('.v')[0]}.v{major}".encode()
     with pytest.raises(UnknownMajor, match=f"major version {major}"):
         decode(headers(ce_type=other), b"{}")
 
 
 @pytest.mark.parametrize("kind", [AttemptSucceeded, JobSucceeded])
-def test_nothing_succeeds_without_a_file(kind: type[AttemptSucceeded | JobSucceeded]) -> None:
+def test_a_success_without_a_file_is_refused(kind: type[AttemptSucceeded | JobSucceeded]) -> None:
     with pytest.raises(Undecodable, match="artifacts: "):
         decode(headers(ce_type=kind.TYPE.encode()), body(artifacts=[]))
 
 
 def read(given_headers: Headers, value: bytes | None) -> Envelope | Skipped | str:
-    """What came of a record; the reason, where it is undecodable."""
+    """The result of decoding a record; the reason if it is undecodable."""
     try:
         return decode(given_headers, value)
     except Undecodable as reason:
@@ -247,13 +247,13 @@ any_headers = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(any_headers, a_type | st.binary(), st.binary() | st.none())
-def test_bytes_of_any_kind_raise_nothing_but_undecodable(extra: Headers, kind: bytes, value: bytes | None) -> None:
+def test_any_bytes_are_decoded_or_undecodable(extra: Headers, kind: bytes, value: bytes | None) -> None:
     assert read([*extra, ("ce_type", kind), ("ce_id", b"1")], value)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(BODY)), json_values)
-def test_values_of_any_kind_are_read_or_undecodable(field: str, value: object) -> None:
+def test_any_value_of_a_field_is_decoded_or_undecodable(field: str, value: object) -> None:
     decoded = read(list(RECORD.headers), json.dumps({**BODY, field: value}).encode())
     if isinstance(decoded, Envelope):
         again = encode(decoded.message, source="fal-adapter", traceparent=None)

@@ -1,4 +1,4 @@
-"""The closed list of failure kinds: every kind has its three answers, and they agree with what is promised."""
+"""The closed list of failure kinds: every kind has its traits, and the traits agree with the documented promises."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 from contracts.failures import FAILURES, FailureKind
 
 
-def test_every_kind_has_its_answers() -> None:
+def test_every_kind_has_its_traits() -> None:
     assert set(FAILURES) == set(FailureKind)
 
 
 @pytest.mark.parametrize("kind", FailureKind)
-def test_the_meaning_is_a_sentence_of_its_own(kind: FailureKind) -> None:
+def test_the_meaning_of_a_kind_is_a_distinct_sentence(kind: FailureKind) -> None:
     meaning = FAILURES[kind].meaning
     assert meaning[0].isupper()
     assert meaning.endswith(".")

@@ -1,4 +1,4 @@
-"""Identity: a repeat is the same thing, and nothing else is."""
+"""Ids: a repeat gets the same id, and nothing else does."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ JOB = job_id_for("default", "key-1")
 
 
 def test_ids_never_change_because_they_are_stored_and_in_the_log() -> None:
-    # Literal values on purpose: deriving them here again would let a change of the derivation pass.
+    # Literal values, so that a change of the derivation is found.
     assert JOB == "87fde794-98fd-57d6-aba1-a40f57881512"
     assert track_id_for(JOB) == "3ac294ff-bd83-58ea-b38a-7dd538b173b6"
     assert str(event_id_for(JOB, "segue.job.started.v1", 3)) == "af935c5f-45b1-5818-958d-33e7ed631bbf"
 
 
-def test_a_key_belongs_to_its_tenant() -> None:
+def test_job_ids_differ_by_tenant_and_key() -> None:
     pairs = [("a", "b"), ("b", "a"), ("a|b", "c"), ("a", "b|c"), ("a", "b|"), ("a|", "b"), ("", "a|b")]
     assert len({job_id_for(tenant, key) for tenant, key in pairs}) == len(pairs)
 
 
 @pytest.mark.parametrize("n", [1, 9, 10, 9999])
-def test_an_attempt_names_its_job(n: int) -> None:
+def test_an_attempt_id_contains_the_job_id(n: int) -> None:
     assert attempt_id_for(JOB, n) == f"{JOB}.{n}"
     assert job_of(attempt_id_for(JOB, n)) == JOB
 
 
 @pytest.mark.parametrize("ending", ["", ".", ".0", ".01", ".10000", ".-1", ".1.2", ".1 ", ".1\n", ".\u0661"])
-def test_what_is_no_attempt_id_is_refused(ending: str) -> None:
+def test_an_invalid_attempt_id_is_refused(ending: str) -> None:
     with pytest.raises(ValueError, match="not an attempt id"):
         job_of(AttemptId(f"{JOB}{ending}"))
 
 
-def test_events_differ_by_subject_type_and_version() -> None:
+def test_event_ids_differ_by_subject_type_and_version() -> None:
     ids = {
         event_id_for(subject, kind, version)
         for subject in (JOB, attempt_id_for(JOB, 1))

@@ -1,4 +1,4 @@
-"""What others wrote is shown without what would move a cursor, reorder a line or hide; and what is blank."""
+"""Texts of others are shown without characters that move a cursor, reorder a line or hide; blank texts are found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VISIBLE_FORMATS = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0
     ],
     ids=ascii,
 )
-def test_what_moves_reorders_or_hides_is_replaced_visibly(char: str) -> None:
+def test_characters_that_move_reorder_or_hide_are_replaced_visibly(char: str) -> None:
     assert replaced(f"a{char}b") == f"a{FFFD}b"
     assert replaced(char) == FFFD
 
@@ -42,25 +42,25 @@ def test_what_moves_reorders_or_hides_is_replaced_visibly(char: str) -> None:
         "\u0603 \N{COMBINING ACUTE ACCENT}e\N{COMBINING ACUTE ACCENT}",
     ],
 )
-def test_what_people_write_stays_as_it_is(text: str) -> None:
+def test_ordinary_texts_are_unchanged(text: str) -> None:
     assert replaced(text) == text
 
 
-def test_escape_sequences_are_harmless_and_line_ends_are_lines() -> None:
-    told = replaced("\x1b[2J\x1b]0;owned\x07 \x9b31m red\r\nnext\rover")
-    assert told == f"{FFFD}[2J{FFFD}]0;owned{FFFD} {FFFD}31m red\nnext{FFFD}over"
+def test_escape_sequences_are_made_harmless_and_line_ends_kept() -> None:
+    shown = replaced("\x1b[2J\x1b]0;owned\x07 \x9b31m red\r\nnext\rover")
+    assert shown == f"{FFFD}[2J{FFFD}]0;owned{FFFD} {FFFD}31m red\nnext{FFFD}over"
     assert replaced_line("a\r\nb\tc\x1b") == f"a{FFFD}b{FFFD}c{FFFD}"
 
 
 @given(text=st.text(st.characters(), max_size=60))
 def test_no_control_or_format_character_is_left(text: str) -> None:
-    told = replaced(text)
-    assert replaced(told) == told
-    left = {char for char in told if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
-    # The layout of Egyptian hieroglyphs is of no other script.
+    shown = replaced(text)
+    assert replaced(shown) == shown
+    left = {char for char in shown if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}
+    # The format controls of Egyptian hieroglyphs affect no other script.
     left = {char for char in left - VISIBLE_FORMATS if not "\U00013430" <= char <= "\U0001345f"}
     assert left <= {"\n", "\t", "\u200c", "\u200d"}
-    assert not re.search("[\x00-\x7f][\u200c\u200d]|[\u200c\u200d][\x00-\x7f]|^[\u200c\u200d]|[\u200c\u200d]$", told)
+    assert not re.search("[\x00-\x7f][\u200c\u200d]|[\u200c\u200d][\x00-\x7f]|^[\u200c\u200d]|[\u200c\u200d]$", shown)
 
 
 INVISIBLE = (
@@ -72,18 +72,18 @@ INVISIBLE = (
 
 
 @pytest.mark.parametrize("char", INVISIBLE, ids=ascii)
-def test_a_text_of_what_cannot_be_seen_is_blank(char: str) -> None:
+def test_a_text_of_invisible_characters_is_blank(char: str) -> None:
     assert is_blank(char * 3)
     assert is_blank(INVISIBLE + char)
     assert not is_blank(f"{char}a{char}")
 
 
 @pytest.mark.parametrize("text", ["a", ".", "0", "♪", "ᄀ", "🎹", FFFD, "\N{COMBINING ACUTE ACCENT}", "\u0600"])
-def test_a_text_of_what_can_be_seen_is_not(text: str) -> None:
+def test_a_text_with_a_visible_character_is_not_blank(text: str) -> None:
     assert not is_blank(text)
 
 
-def test_the_blanks_around_a_text_are_not_part_of_it() -> None:
+def test_blanks_around_a_text_are_stripped() -> None:
     assert stripped("\ufeff\u200b \xa0\n warm  pad \t\u3164\u2800\x07") == "warm  pad"
     assert stripped("\u200d\ufe0fwarm\u200f") == "warm"
     # These belong to the character before them, or to the one after.
@@ -91,13 +91,13 @@ def test_the_blanks_around_a_text_are_not_part_of_it() -> None:
         assert stripped(text) == text
 
 
-def test_a_long_text_of_blanks_takes_no_long_time() -> None:
+def test_a_long_text_of_blanks_is_stripped_quickly() -> None:
     text = " " * 500_000 + "a" + "\u200b" * 500_000
     assert stripped(text) == "a"
     assert not is_blank(text)
 
 
-def test_a_group_of_errors_is_called_by_what_is_in_it() -> None:
+def test_a_group_of_errors_is_described_by_its_first_error() -> None:
     group = ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("inner", [OverflowError("too high")])])
     assert error_in_words(group) == "OverflowError: too high"
     assert error_in_words(TimeoutError()) == "TimeoutError"
@@ -120,7 +120,7 @@ BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069
         ("half \ud83c", "half \\ud83c"),
     ],
 )
-def test_what_steers_a_terminal_becomes_visible(text: str, shown: str) -> None:
+def test_terminal_controls_are_escaped(text: str, shown: str) -> None:
     assert escaped(text) == shown
 
 
@@ -135,12 +135,12 @@ def test_what_steers_a_terminal_becomes_visible(text: str, shown: str) -> None:
         "\\u001b as text",
     ],
 )
-def test_what_people_write_is_not_escaped(text: str) -> None:
+def test_ordinary_texts_are_not_escaped(text: str) -> None:
     assert escaped(text) == text
 
 
 @given(st.text(st.characters()))
-def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+def test_no_terminal_control_is_left(text: str) -> None:
     left = escaped(text)
     obeyed = {char for char in left if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} or char in BIDI}
     assert obeyed <= {"\t", "\n"}
@@ -148,9 +148,9 @@ def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
 
 
 @given(st.dictionaries(st.text(), st.text()))
-def test_json_stays_json_with_the_same_meaning(document: dict[str, str]) -> None:
+def test_escaped_json_has_the_same_value(document: dict[str, str]) -> None:
     assert json.loads(escaped(json.dumps(document, ensure_ascii=False))) == document
 
 
-def test_one_line_is_one() -> None:
+def test_several_lines_become_one() -> None:
     assert escaped_line("  models.yaml:3: a\r\n\n models.yaml:4:\tb\n") == "models.yaml:3: a; models.yaml:4: b"

@@ -1,4 +1,4 @@
-"""The topic map: complete, without contradictions, and the same for every provider."""
+"""The topic map: complete, consistent, and the same for every provider."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ every_topic = pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.n
 every_kind = pytest.mark.parametrize("kind", MESSAGE_TYPES.values(), ids=lambda kind: kind.TYPE)
 
 
-def test_the_map_is_the_one_that_is_documented() -> None:
+def test_the_map_has_the_documented_topics() -> None:
     assert sorted(topic.name for topic in TOPICS) == [
         "segue.attempts",
         "segue.callbacks",
@@ -39,7 +39,7 @@ def test_the_map_is_the_one_that_is_documented() -> None:
 
 
 @every_topic
-def test_a_topic_is_written_and_read_and_explained(topic: Topic) -> None:
+def test_a_topic_has_producers_consumers_and_a_purpose(topic: Topic) -> None:
     assert re.fullmatch(r"segue\.[a-z.-]+", topic.name)
     assert topic.producers
     assert topic.purpose
@@ -48,12 +48,12 @@ def test_a_topic_is_written_and_read_and_explained(topic: Topic) -> None:
 
 
 @every_topic
-def test_nobody_both_tails_a_topic_and_consumes_it_in_a_group(topic: Topic) -> None:
+def test_no_service_both_tails_a_topic_and_consumes_it_in_a_group(topic: Topic) -> None:
     assert not set(topic.groups) & set(topic.tails)
 
 
 @every_topic
-def test_topics_outlive_a_long_weekend_and_are_never_compacted(topic: Topic) -> None:
+def test_topics_keep_records_for_a_week_and_are_not_compacted(topic: Topic) -> None:
     config = topic.config_for(replication=3)
     assert int(config["retention.ms"]) >= 7 * DAY_S * 1000
     assert config["cleanup.policy"] == "delete"
@@ -62,13 +62,13 @@ def test_topics_outlive_a_long_weekend_and_are_never_compacted(topic: Topic) -> 
 
 
 @every_kind
-def test_a_type_names_its_subject_what_happened_and_its_major(kind: type[Message]) -> None:
+def test_a_type_has_a_subject_an_event_and_a_major_version(kind: type[Message]) -> None:
     assert re.fullmatch(r"segue\.(job|attempt|callback)\.[a-z_]+\.v1", kind.TYPE)
     assert MESSAGE_TYPES[kind.TYPE] is kind
 
 
 @every_kind
-def test_a_type_travels_on_one_topic_or_is_a_command(kind: type[Message]) -> None:
+def test_a_type_is_carried_by_one_topic_or_is_a_command(kind: type[Message]) -> None:
     topics = [topic for topic in TOPICS if kind in topic.carries]
     assert len(topics) == 1 or topics == list(COMMANDS.values())
 
@@ -87,7 +87,7 @@ def test_each_provider_has_an_adapter_with_commands_of_its_own(spec: ProviderSpe
     assert spec.schema == f"{spec.name}_adapter"
 
 
-def test_only_the_services_that_may_decide_publish_commands_and_outcomes() -> None:
+def test_the_orchestrator_publishes_only_commands_and_job_events() -> None:
     assert {topic.name for topic in TOPICS if "orchestrator" in topic.producers} == {
         "segue.commands.fal",
         "segue.commands.replicate",
@@ -96,7 +96,7 @@ def test_only_the_services_that_may_decide_publish_commands_and_outcomes() -> No
     }
 
 
-def test_a_command_goes_to_its_providers_topic(example_messages: list[Message]) -> None:
+def test_a_command_goes_to_the_topic_of_its_provider(example_messages: list[Message]) -> None:
     commands = [each for each in example_messages if isinstance(each, RunAttempt | CancelAttempt | ResolveAttempt)]
     assert len(commands) == 3
     for command in commands:

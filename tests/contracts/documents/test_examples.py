@@ -1,4 +1,4 @@
-"""Golden examples: what was written once is read for ever. They are never edited; a new shape gets a new file."""
+"""Golden examples: every version reads them. They are never edited; a new shape gets a new file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contracts.topics import MESSAGE_TYPES, TOPICS, topic_for
 
 
 def contains(whole: Any, part: Any) -> bool:
-    """Whether all that is in `part` is in `whole`; fields added since may have joined it."""
+    """Whether `whole` contains all of `part`; it may have further fields."""
     if isinstance(part, dict):
         return isinstance(whole, dict) and all(key in whole and contains(whole[key], part[key]) for key in part)
     if isinstance(part, list):
@@ -43,7 +43,7 @@ def test_the_id_of_an_event_never_changes(example: Any) -> None:
     assert str(decoded.message.event_id) == decoded.event_id == example.headers["ce_id"]
 
 
-def test_an_example_comes_from_a_service_that_may_say_it(example: Any) -> None:
+def test_an_example_comes_from_a_producer_of_its_topic(example: Any) -> None:
     (topic,) = (topic for topic in TOPICS if topic.name == example.topic)
     assert example.headers["ce_source"].removeprefix("/segue/") in topic.producers
     assert topic_for(example.decoded().message).name == example.topic
@@ -57,7 +57,7 @@ def test_an_example_fits_the_committed_schema(example: Any) -> None:
     assert errors == []
 
 
-def test_contains_notices_what_is_lost_or_changed() -> None:
+def test_contains_finds_lost_and_changed_values() -> None:
     whole = {"a": 1, "b": [{"c": 2.0, "d": None}], "e": 3}
     assert contains(whole, {"a": 1, "b": [{"c": 2.0}]})
     parts: list[Any] = [{"x": 1}, {"a": 2}, {"a": True}, {"b": []}, {"b": [{"c": 2}]}, {"b": [{"d": 0}]}, {"b": None}]

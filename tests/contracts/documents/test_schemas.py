@@ -1,4 +1,4 @@
-"""The published schemas: they match the code, and a change within a major version breaks nobody."""
+"""The published schemas: they match the code, and no change within a major version breaks a consumer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OLD: Schema = {
 
 
 def changed(path: str, value: object) -> Schema:
-    """OLD with one place in it set to something else; a value of ... removes it."""
+    """OLD with another value at the path; `...` removes it."""
     schema: Schema = json.loads(json.dumps(OLD))
     at: Any = schema
     *way, last = path.split("/")
@@ -96,7 +96,7 @@ def test_a_new_required_field_is_found() -> None:
     [
         ("properties/extra", {"type": "string", "default": "x"}),
         ("properties/extra", {"anyOf": [{"$ref": "#/$defs/Part"}, {"type": "null"}], "default": None}),
-        ("properties/id/description", "In other words."),
+        ("properties/id/description", "Another description."),
         ("properties/id/title", "Id"),
         ("properties/id/maxLength", 11),
         ("properties/id/maxLength", ...),
@@ -130,7 +130,7 @@ def test_the_committed_files_are_what_the_code_generates() -> None:
     assert stale(repository()) == [], "run: python -m contracts.documents.generate"
 
 
-def test_stale_files_are_noticed_and_mended(tmp_path: Path) -> None:
+def test_stale_files_are_found_and_replaced(tmp_path: Path) -> None:
     write(tmp_path)
     assert stale(tmp_path) == []
     schemas = tmp_path / "contracts" / "schemas"
@@ -147,7 +147,7 @@ def test_stale_files_are_noticed_and_mended(tmp_path: Path) -> None:
 
 
 def published() -> dict[str, Schema]:
-    """The schemas others rely on: of the last release, or else of the last commit, or else those in the folder."""
+    """The published schemas: of the last release, or else of the last commit, or else those in the folder."""
     root = repository()
     for reference in _references(root):
         listing = _git(root, "ls-tree", "-r", "--name-only", reference, "contracts/schemas/") or ""
@@ -169,7 +169,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def test_nothing_that_was_published_is_broken() -> None:
+def test_no_published_schema_is_broken() -> None:
     base = published()
     assert base
     broken = {

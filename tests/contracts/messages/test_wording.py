@@ -1,4 +1,4 @@
-"""What the log of a job says of where it goes and of the money: the order with its reason, and what anything cost."""
+"""The lines of a job's log: the order of providers with its reason, and the costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JOB = job_id_for("default", "wording")
     ("usd", "words"),
     [(0, "$0.00"), (0.2, "$0.20"), (0.1 + 0.2, "$0.30"), (0.003, "$0.003"), (0.0125, "$0.0125"), (1234.5, "$1234.50")],
 )
-def test_money_as_people_write_it(usd: float, words: str) -> None:
+def test_amounts_have_at_least_two_decimals(usd: float, words: str) -> None:
     assert in_dollars(usd) == words
 
 
@@ -47,16 +47,16 @@ def accepted(because: str | None, *routes: SkippedRoute, nobody: bool = False) -
     return in_words(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
 
 
-def test_a_plan_tells_its_reason_and_what_it_skipped() -> None:
-    told = accepted("cheapest first: fal $0.03", skipped("music/one", "lyrics 812 > 600 characters"))
-    assert told == "may go to fal; cheapest first: fal $0.03; skipped replicate: lyrics 812 > 600 characters"
+def test_a_plan_has_its_reason_and_the_skipped_routes() -> None:
+    line = accepted("cheapest first: fal $0.03", skipped("music/one", "lyrics 812 > 600 characters"))
+    assert line == "may go to fal; cheapest first: fal $0.03; skipped replicate: lyrics 812 > 600 characters"
 
 
-def test_an_older_orchestrator_gave_no_reason() -> None:
+def test_a_plan_of_an_older_orchestrator_has_no_reason() -> None:
     assert accepted(None) == "may go to fal"
 
 
-def test_where_several_models_were_looked_at_each_skipped_one_is_named() -> None:
+def test_skipped_routes_of_several_models_are_named_with_the_model() -> None:
     both = skipped("music/other", "too short"), skipped("music/one", "too long")
     assert accepted(None, *both) == (
         "may go to fal; skipped replicate (music/other): too short; skipped replicate (music/one): too long"
@@ -66,7 +66,7 @@ def test_where_several_models_were_looked_at_each_skipped_one_is_named() -> None
     )
 
 
-def test_a_reroute_tells_what_it_skipped_on_the_way() -> None:
+def test_a_reroute_has_the_skipped_routes() -> None:
     moved = JobRerouted(
         **job("queued"),
         from_attempt_id=attempt_id_for(JOB, 1),
@@ -84,7 +84,7 @@ def test_a_reroute_tells_what_it_skipped_on_the_way() -> None:
 
 
 LOCKED = "User is locked. Reason: Exhausted balance."
-GONE_ON = "the job had already gone on without it"
+CONTINUED = "the job had already gone on without it"
 
 
 def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float | None, late: bool = False) -> str:
@@ -103,28 +103,28 @@ def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float |
         (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "nobody knows yet whether it cost anything"),
     ],
 )
-def test_a_failed_attempt_says_what_it_means_for_the_money(
+def test_the_line_of_a_failed_attempt_has_its_cost(
     kind: FailureKind, accepted: bool, cost_usd: float | None, money: str
 ) -> None:
     assert failed(kind, "it broke", accepted=accepted, cost_usd=cost_usd) == f"it broke; {money}"
     late = failed(kind, "it broke", accepted=accepted, cost_usd=cost_usd, late=True)
-    assert late == f"known only now: it broke; {money}; {GONE_ON}"
+    assert late == f"known only now: it broke; {money}; {CONTINUED}"
 
 
-def test_a_provider_that_was_not_asked_is_no_matter_of_money() -> None:
+def test_an_attempt_that_was_not_sent_has_no_cost_in_its_line() -> None:
     assert failed(FailureKind.UNAVAILABLE, "not asked", accepted=False, cost_usd=0.0) == "not asked"
 
 
-def test_what_a_provider_said_stays_as_it_is_and_money_is_a_sentence_after_its_own() -> None:
+def test_the_text_of_a_provider_is_unchanged_and_the_cost_follows_as_a_sentence() -> None:
     kind = FailureKind.INSUFFICIENT_BALANCE
     assert failed(kind, LOCKED, accepted=False, cost_usd=0.0) == f"{LOCKED} It cost nothing."
     late = failed(kind, LOCKED, accepted=False, cost_usd=0.0, late=True)
-    assert late == f"known only now: {LOCKED} It cost nothing; {GONE_ON}."
+    assert late == f"known only now: {LOCKED} It cost nothing; {CONTINUED}."
 
 
-def test_a_provider_that_said_nothing_is_spoken_for() -> None:
-    told = failed(FailureKind.CANCELLED_BY_PROVIDER, "", accepted=True, cost_usd=None)
-    assert told == "The provider stopped the run on its own. It may have cost something."
+def test_a_failure_without_a_text_of_the_provider_has_a_text() -> None:
+    line = failed(FailureKind.CANCELLED_BY_PROVIDER, "", accepted=True, cost_usd=None)
+    assert line == "The provider stopped the run on its own. It may have cost something."
 
 
 def test_a_job_that_has_started_may_still_wait_at_its_provider() -> None:
@@ -137,7 +137,7 @@ def test_a_job_that_has_started_may_still_wait_at_its_provider() -> None:
     ("cost_usd", "money"),
     [(0.4, "; in all $0.40"), (None, "; what it cost in all is not known"), (0.0, "")],
 )
-def test_a_job_that_succeeded_says_what_it_cost_in_all(cost_usd: float | None, money: str) -> None:
+def test_the_line_of_a_successful_job_has_the_total_cost(cost_usd: float | None, money: str) -> None:
     made = JobSucceeded(
         **job("succeeded"),
         attempt_id=attempt_id_for(JOB, 1),
@@ -156,12 +156,12 @@ def test_a_job_that_succeeded_says_what_it_cost_in_all(cost_usd: float | None, m
         (0.2, (), "in all $0.20"),
         (0.0, (0.0, 0.0), "nothing was paid"),
         (None, (0.0, None), "it may have cost something"),
-        (0.0, (0.0, None), "it may have cost something"),  # the last was never heard of again: no part of the total
+        (0.0, (0.0, None), "it may have cost something"),  # the last attempt has no known end and is not in the total
         (None, (0.2, None), "in all $0.20 at least"),
         (None, (), "nothing was paid"),
     ],
 )
-def test_a_job_that_failed_says_what_was_paid(
+def test_the_line_of_a_failed_job_has_the_total_cost(
     cost_usd: float | None, costs: tuple[float | None, ...], money: str
 ) -> None:
     attempts = tuple(attempt_outcome(JOB, n, cost_usd=cost) for n, cost in enumerate(costs, 1))
@@ -170,7 +170,7 @@ def test_a_job_that_failed_says_what_was_paid(
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_result_of_fewer_files_says_so(late: bool) -> None:
+def test_the_line_of_a_result_with_missing_files_says_so(late: bool) -> None:
     whole = attempt_event(AttemptSucceeded, JOB, 1, 4, NOW, artifacts=(artifact(),), late=late)
     missing = "1 of 2 outputs could not be had: output 2: 404"
     assert in_words(whole.model_copy(update={"missing": missing})) == f"{in_words(whole)}; {missing}"
