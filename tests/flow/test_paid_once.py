@@ -183,14 +183,14 @@ class World:
     def collect(self, which: int) -> None:
         """An operator asks for an output to be fetched again."""
         attempt = list(self.ledger.values())[which % len(self.ledger)]
-        wish = CollectionRequested(
+        request = CollectionRequested(
             job_id=JOB,
             occurred_at=self.now,
             tenant="default",
             attempt_id=attempt.attempt_id,
             provider=attempt.provider,
         )
-        self._decide(CollectAsked(wish))
+        self._decide(CollectAsked(request))
 
     def request(
         self,

@@ -1,4 +1,4 @@
-"""A gateway on the embedded Kafka and PostgreSQL, with the log-sink's own read model to read."""
+"""A gateway on the embedded Kafka and PostgreSQL, with the read model of the log sink."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ TOPIC_SIZES = {topic.name: PARTITIONS for topic in TOPICS}
 
 @dataclass(frozen=True)
 class Story:
-    """A job that fal refused and Replicate made, as the orchestrator and the adapters tell it."""
+    """The messages of a job that fal refused and Replicate completed."""
 
     job_id: JobId
     begin: datetime
@@ -143,7 +143,7 @@ def story() -> Story:
 
 @dataclass(frozen=True)
 class World:
-    """A gateway to call, what lies around it, and the spans it made."""
+    """A running gateway with an HTTP client, its database and the spans that it has recorded."""
 
     parts: Gateway
     client: httpx.AsyncClient
@@ -151,14 +151,14 @@ class World:
     database_url: str
     _offsets: Iterator[int]
 
-    async def say(self, *messages: Message) -> None:
-        """Publish as the orchestrator would, in order."""
+    async def publish(self, *messages: Message) -> None:
+        """Publish messages in order, as the orchestrator does."""
         for message in messages:
             record = encode(message, source="orchestrator", traceparent=TRACEPARENT)
             await (await publish(self.parts.publisher.broker, record))
 
     async def store(self, *messages: Message) -> None:
-        """Have the log-sink store messages, as if it had consumed them."""
+        """Store messages as the log sink does after it has consumed them."""
         async with open_pool(self.database_url, "log_sink", max_size=2) as pool:
             await Store(pool).store([_delivered(message, next(self._offsets)) for message in messages])
 
@@ -168,7 +168,7 @@ class World:
         self.parts.tail.take(Envelope(message, str(message.event_id), "", None, MAX_BYTES + 1), None)
 
     async def outdate_reads(self) -> None:
-        """Wait until the shared reads are too old to answer from them."""
+        """Wait until the results of shared reads are too old to be used again."""
         await asyncio.sleep(AT_MOST_OLD_S)
 
     async def post(self, body: Any = None, **headers: str) -> httpx.Response:
@@ -177,8 +177,8 @@ class World:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def limits_that_scale() -> Iterator[None]:
-    """The gateway's own limits, too: that a slow machine needs three seconds for a read is no outage."""
+def scaled_limits() -> Iterator[None]:
+    """Scale the time limits of the gateway: a slow machine may need three seconds for a read."""
     modules = [import_module(found.name) for found in pkgutil.walk_packages(gateway.__path__, "gateway.")]
     with pytest.MonkeyPatch.context() as patch:
         for module in modules:
@@ -221,7 +221,7 @@ async def world_on(
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(store_folder: Path, postgres_url: str) -> AsyncIterator[World]:
-    """One gateway for all tests that leave its surroundings alone."""
+    """One gateway for all tests that do not stop its Kafka or its database."""
     connection = await asyncpg.connect(postgres_url)
     await connection.execute("CREATE DATABASE gateway")
     await connection.close()

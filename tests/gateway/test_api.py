@@ -1,4 +1,4 @@
-"""The API on a real Kafka and a real PostgreSQL: what clients see."""
+"""The API on a real Kafka and a real PostgreSQL, as clients see it."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ PROBLEM = "application/problem+json"
 def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == PROBLEM
-    told: dict[str, Any] = response.json()
-    assert told["type"] == f"urn:segue:problem:{kind}"
-    assert told["status"] == status
-    return told
+    answer_body: dict[str, Any] = response.json()
+    assert answer_body["type"] == f"urn:segue:problem:{kind}"
+    assert answer_body["status"] == status
+    return answer_body
 
 
 async def test_a_request_is_found_right_after_its_202(world: Any) -> None:
     response = await world.post()
     assert response.status_code == 202
-    told = response.json()
-    assert response.headers["location"] == told["links"]["job"] == f"/api/jobs/{told['job_id']}"
-    job = (await world.client.get(told["links"]["job"])).json()
-    assert (job["id"], job["status"], job["attempts"], job["stale"]) == (told["job_id"], "queued", [], False)
-    assert job["trace_id"] == told["trace_id"]
-    track = (await world.client.get(told["links"]["track"])).json()
-    assert (track["id"], track["status"], track["audio_url"]) == (told["track_id"], "queued", None)
-    log = (await world.client.get(told["links"]["logs"])).json()["entries"]
-    assert [(entry["event"], entry["track_id"]) for entry in log] == [("job.requested", told["track_id"])]
+    answer_body = response.json()
+    assert response.headers["location"] == answer_body["links"]["job"] == f"/api/jobs/{answer_body['job_id']}"
+    job = (await world.client.get(answer_body["links"]["job"])).json()
+    assert (job["id"], job["status"], job["attempts"], job["stale"]) == (answer_body["job_id"], "queued", [], False)
+    assert job["trace_id"] == answer_body["trace_id"]
+    track = (await world.client.get(answer_body["links"]["track"])).json()
+    assert (track["id"], track["status"], track["audio_url"]) == (answer_body["track_id"], "queued", None)
+    log = (await world.client.get(answer_body["links"]["logs"])).json()["entries"]
+    assert [(entry["event"], entry["track_id"]) for entry in log] == [("job.requested", answer_body["track_id"])]
     listed = (await world.client.get("/api/jobs")).json()["jobs"]
-    assert told["job_id"] in [each["id"] for each in listed]
-    assert told["track_id"] in [each["id"] for each in (await world.client.get("/api/tracks")).json()["tracks"]]
+    assert answer_body["job_id"] in [each["id"] for each in listed]
+    assert answer_body["track_id"] in [each["id"] for each in (await world.client.get("/api/tracks")).json()["tracks"]]
 
 
-async def test_another_replica_finds_it_too(world: Any, world_on: Any, until: Any, tmp_path: Any) -> None:
+async def test_another_replica_finds_the_job_too(world: Any, world_on: Any, until: Any, tmp_path: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     servers = world.parts.settings.kafka_bootstrap_servers
     async with world_on(servers, world.database_url, tmp_path) as other:
@@ -73,13 +73,13 @@ async def test_another_replica_finds_it_too(world: Any, world_on: Any, until: An
         await until(found)
         await until(ready)
         for _ in range(20):
-            told = (await world.post()).json()
-            assert (await other.client.get(told["links"]["job"])).status_code == 200
-            told = (await world.post()).json()
-            assert (await other.client.get(told["links"]["track"])).status_code == 200
+            answer_body = (await world.post()).json()
+            assert (await other.client.get(answer_body["links"]["job"])).status_code == 200
+            answer_body = (await world.post()).json()
+            assert (await other.client.get(answer_body["links"]["track"])).status_code == 200
 
 
-async def test_the_same_key_and_body_are_the_same_answer(world: Any) -> None:
+async def test_the_same_key_and_body_get_the_same_answer(world: Any) -> None:
     first = await world.post(idempotency_key="the same")
     spelled_otherwise = {"style_strength": 0.5, "has_vocals": False, "duration_s": 20.0, "prompt": "Warm ambient pad"}
     again = await world.post(spelled_otherwise, idempotency_key="the same")
@@ -88,18 +88,18 @@ async def test_the_same_key_and_body_are_the_same_answer(world: Any) -> None:
     assert first.json()["job_id"] == job_id_for(TENANT, "the same")
 
 
-async def test_many_at_once_with_one_key_are_one_job(world: Any) -> None:
+async def test_concurrent_requests_with_one_key_make_one_job(world: Any) -> None:
     answers = await asyncio.gather(*(world.post(idempotency_key="at once") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
 
 
-async def test_a_used_key_refuses_another_body(world: Any) -> None:
+async def test_a_used_key_with_another_body_is_refused(world: Any) -> None:
     await world.post(idempotency_key="used")
     problem(await world.post({"prompt": "another"}, idempotency_key="used"), 422, "idempotency-key-reused")
 
 
-async def test_a_replica_that_saw_nothing_answers_the_same(world: Any) -> None:
+async def test_a_replica_with_an_empty_tail_gives_the_same_answer(world: Any) -> None:
     first = await world.post(idempotency_key="forgotten")
     world.empty_tail()
     assert (await world.post(idempotency_key="forgotten")).content == first.content
@@ -107,7 +107,7 @@ async def test_a_replica_that_saw_nothing_answers_the_same(world: Any) -> None:
     problem(await world.post({"prompt": "another"}, idempotency_key="forgotten"), 422, "idempotency-key-reused")
 
 
-async def test_without_a_key_each_request_is_a_job(world: Any) -> None:
+async def test_each_request_without_a_key_makes_a_job(world: Any) -> None:
     first, second = await world.post(), await world.post()
     assert first.json()["job_id"] != second.json()["job_id"]
     key = first.headers["idempotency-key"]
@@ -115,7 +115,7 @@ async def test_without_a_key_each_request_is_a_job(world: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"])
-async def test_a_key_that_cannot_be_one_is_refused(world: Any, key: str) -> None:
+async def test_an_invalid_key_is_refused(world: Any, key: str) -> None:
     headers = {"idempotency-key": key.encode("latin-1")}
     response = await world.client.post("/api/tracks", json={"prompt": "x"}, headers=headers)
     problem(response, 400, "invalid-idempotency-key")
@@ -127,28 +127,28 @@ async def test_two_keys_are_refused(world: Any) -> None:
     problem(response, 400, "invalid-idempotency-key")
 
 
-async def test_a_job_is_told_as_its_messages_come(world: Any, story_of: Any, until: Any) -> None:
-    told = (await world.post()).json()
-    story = story_of(told["job_id"])
+async def test_a_job_follows_its_messages(world: Any, story_of: Any, until: Any) -> None:
+    answer_body = (await world.post()).json()
+    story = story_of(answer_body["job_id"])
     for message, status, provider in (
         (story.accepted(), "queued", "fal"),
         (story.rerouted(), "queued", "replicate"),
         (story.started(), "running", "replicate"),
         (story.succeeded(), "succeeded", "replicate"),
     ):
-        await world.say(message)
+        await world.publish(message)
 
-        async def told_so(status: str = status, provider: str = provider) -> bool:
-            job = (await world.client.get(told["links"]["job"])).json()
+        async def shown(status: str = status, provider: str = provider) -> bool:
+            job = (await world.client.get(answer_body["links"]["job"])).json()
             return bool((job["status"], job["provider"]) == (status, provider))
 
-        await until(told_so)
-    track = (await world.client.get(told["links"]["track"])).json()
-    assert track["audio_url"] == f"/api/jobs/{told['job_id']}/artifacts/track.mp3"
+        await until(shown)
+    track = (await world.client.get(answer_body["links"]["track"])).json()
+    assert track["audio_url"] == f"/api/jobs/{answer_body['job_id']}/artifacts/track.mp3"
     assert (track["provider"], track["model"], track["duration_s"]) == ("replicate", "music/minimax-2", 20.1)
 
 
-async def test_garbage_in_the_topics_does_not_stop_the_tail(world: Any, story_of: Any, until: Any) -> None:
+async def test_undecodable_records_do_not_stop_the_tail(world: Any, story_of: Any, until: Any) -> None:
     story = story_of((await world.post()).json()["job_id"])
     good = encode(story.accepted(), source="test", traceparent=None)
     producer = AIOKafkaProducer(bootstrap_servers=world.parts.settings.kafka_bootstrap_servers)
@@ -165,20 +165,20 @@ async def test_garbage_in_the_topics_does_not_stop_the_tail(world: Any, story_of
                 await producer.send_and_wait(topic, value, key=good.key, headers=headers)
     finally:
         await producer.stop()
-    await world.say(story.accepted())
+    await world.publish(story.accepted())
 
-    async def told_so() -> bool:
+    async def shown() -> bool:
         return bool((await world.client.get(f"/api/jobs/{story.job_id}")).json()["provider"] == "fal")
 
-    await until(told_so)
+    await until(shown)
 
 
-async def test_the_read_model_knows_what_the_tail_forgot(world: Any, story_of: Any) -> None:
-    told = (await world.post()).json()
-    job_id = told["job_id"]
+async def test_a_job_that_the_tail_has_dropped_is_read_from_the_read_model(world: Any, story_of: Any) -> None:
+    answer_body = (await world.post()).json()
+    job_id = answer_body["job_id"]
     story = story_of(job_id)
     await world.store(*story.jobs()[:2], *story.attempts()[:2], story.started())
-    await world.say(story.accepted())
+    await world.publish(story.accepted())
     job = (await world.client.get(f"/api/jobs/{job_id}")).json()
     assert job["status"] == "running"
     assert [(a["attempt"], a["state"], a["provider_ref"], a["error_code"]) for a in job["attempts"]] == [
@@ -216,12 +216,12 @@ async def test_a_failed_job_tells_every_attempts_reason(world: Any, story_of: An
         }
     ]
     lines = (await world.client.get(f"/api/jobs/{job_id}/logs")).json()["entries"]
-    told = {line["event"]: line["message"] for line in lines}
-    assert told["attempt.failed"] == "User is locked. It cost nothing."
-    assert told["job.failed"] == "nobody could make it; nothing was paid"
+    message_of = {line["event"]: line["message"] for line in lines}
+    assert message_of["attempt.failed"] == "User is locked. It cost nothing."
+    assert message_of["job.failed"] == "nobody could make it; nothing was paid"
 
 
-async def test_lists_go_page_by_page_and_filter(world: Any, story_of: Any) -> None:
+async def test_lists_have_pages_and_filters(world: Any, story_of: Any) -> None:
     ids = [(await world.post()).json()["job_id"] for _ in range(5)]
     await world.store(story_of(ids[2]).accepted(), story_of(ids[2]).started())
     seen: list[str] = []
@@ -247,9 +247,9 @@ EARLY = "cursor=MDAwMS0wMS0wMVQwMDowMDowMCsyMzo1OXwwMTg5MGE1ZC1hYzk2LTc3NGItYmNj
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=x", "status=done", "cursor=%00", "cursor=bm90", EARLY, "model=%00"]
 )
-async def test_a_wrong_query_is_a_422(world: Any, query: str) -> None:
-    told = problem(await world.client.get(f"/api/jobs?{query}"), 422, "invalid-request")
-    assert told["errors"][0]["field"] == query.partition("=")[0]
+async def test_an_invalid_query_is_a_422(world: Any, query: str) -> None:
+    answer_body = problem(await world.client.get(f"/api/jobs?{query}"), 422, "invalid-request")
+    assert answer_body["errors"][0]["field"] == query.partition("=")[0]
 
 
 async def _waiting(world: Any, count: int) -> bool:
@@ -260,20 +260,20 @@ async def test_a_client_may_wait_for_the_end(world: Any, story_of: Any, until: A
     waiting = asyncio.create_task(world.post(idempotency_key="patient", prefer="respond-async, wait=20"))
     story = story_of(job_id_for(TENANT, "patient"))
     await until(partial(_waiting, world, 1))
-    await world.say(*story.jobs())
+    await world.publish(*story.jobs())
     response = await asyncio.wait_for(waiting, patient(60))
     assert (response.status_code, response.json()["status"]) == (200, "succeeded")
     assert response.headers["preference-applied"] == "wait=20"
 
 
-async def test_waiting_ends_after_the_time_asked_for(world: Any) -> None:
+async def test_waiting_ends_after_the_requested_time(world: Any) -> None:
     before = time.monotonic()
     response = await world.post(prefer="wait=1")
     assert response.status_code == 202
     assert 0.9 < time.monotonic() - before < patient(4)
 
 
-async def test_no_more_wait_than_may_and_the_others_are_answered_at_once(
+async def test_the_number_of_waiting_requests_is_limited_and_others_are_answered_at_once(
     world: Any, story_of: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiters = world.parts.completion.waiters
@@ -287,7 +287,7 @@ async def test_no_more_wait_than_may_and_the_others_are_answered_at_once(
     cancelled = await world.client.post(f"/api/jobs/{job_id}/cancel", headers={"Prefer": "wait=60"})
     assert cancelled.status_code == 202
     assert "preference-applied" not in cancelled.headers
-    await world.say(*story_of(job_id).jobs())
+    await world.publish(*story_of(job_id).jobs())
     assert [(await asyncio.wait_for(each, patient(60))).status_code for each in first] == [200, 200]
     assert waiters.now == 0
     monkeypatch.setattr(waiters, "most", 0)
@@ -295,7 +295,7 @@ async def test_no_more_wait_than_may_and_the_others_are_answered_at_once(
     assert (over.status_code, over.headers["preference-applied"]) == (200, "wait=60")
 
 
-async def test_nobody_waits_for_a_client_that_is_gone(world: Any, until: Any) -> None:
+async def test_waiting_ends_when_the_client_disconnects(world: Any, until: Any) -> None:
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(serve_http(api(world.parts), "127.0.0.1", 0))
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=patient(60)))
@@ -323,26 +323,26 @@ async def test_nobody_waits_for_a_client_that_is_gone(world: Any, until: Any) ->
         ("/", "not-found"),
     ],
 )
-async def test_what_is_not_there_is_a_404(world: Any, path: str, kind: str) -> None:
+async def test_an_unknown_resource_is_a_404(world: Any, path: str, kind: str) -> None:
     problem(await world.client.get(path), 404, kind)
 
 
-async def test_a_method_that_is_not_possible_is_a_405(world: Any) -> None:
+async def test_an_unsupported_method_is_a_405(world: Any) -> None:
     problem(await world.client.delete("/api/jobs"), 405, "method-not-allowed")
 
 
-async def test_what_breaks_inside_stays_inside(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_is_logged_and_not_shown(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("password=hunter2")
 
     monkeypatch.setattr(type(world.parts.lookup), "job", broken)
     with capture_logs() as logged:
-        told = problem(await world.client.get("/api/jobs/x"), 500, "internal-error")
+        answer_body = problem(await world.client.get("/api/jobs/x"), 500, "internal-error")
     assert [(line["log_level"], str(line["exc_info"])) for line in logged] == [("error", "password=hunter2")]
-    assert "hunter2" not in json.dumps(told)
+    assert "hunter2" not in json.dumps(answer_body)
 
 
-async def test_files_come_from_our_store(world: Any, story_of: Any) -> None:
+async def test_files_are_served_from_the_store(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     body = b"0123456789"
@@ -373,7 +373,7 @@ async def test_files_come_from_our_store(world: Any, story_of: Any) -> None:
     problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/..%2fetc"), 404, "not-found")
 
 
-async def test_what_a_file_is_can_be_asked_without_fetching_it(world: Any, story_of: Any) -> None:
+async def test_head_of_a_file_has_its_headers_without_its_body(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
 
@@ -392,7 +392,7 @@ async def test_what_a_file_is_can_be_asked_without_fetching_it(world: Any, story
     assert (await world.client.head(f"/api/jobs/{job_id}/artifacts/other.mp3")).status_code == 404
 
 
-async def test_a_file_is_had_in_parts_and_once_by_every_spelling(world: Any, story_of: Any) -> None:
+async def test_conditional_and_range_requests_of_a_file_work_in_every_spelling(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
 
@@ -429,7 +429,7 @@ async def test_a_file_is_had_in_parts_and_once_by_every_spelling(world: Any, sto
         assert answer.headers["content-range"] == "bytes */10"
 
 
-async def test_the_docs_pages_know_what_a_browser_has(world: Any) -> None:
+async def test_the_docs_pages_support_conditional_requests(world: Any) -> None:
     for path in ("/docs", "/docs/assets/docs.js"):
         page = await world.client.get(path)
         etag = page.headers["etag"]
@@ -443,7 +443,7 @@ async def test_the_docs_pages_know_what_a_browser_has(world: Any) -> None:
     assert "default-src" in (await world.client.get("/docs")).headers["content-security-policy"]
 
 
-async def test_an_expired_file_is_gone_and_its_job_still_tells_of_it(world: Any, story_of: Any) -> None:
+async def test_an_expired_file_is_a_410_and_its_job_still_lists_it(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     await world.store(story.accepted(), *story.attempts(), story.succeeded())
@@ -454,11 +454,11 @@ async def test_an_expired_file_is_gone_and_its_job_still_tells_of_it(world: Any,
         await pool.execute(expired, job_id)
 
     url = f"/api/jobs/{job_id}/artifacts/track.mp3"
-    told = problem(await world.client.get(url), 410, "artifact-expired")
-    assert (told["expired_at"], told["kept_days"]) == ("2026-03-12T10:00:00.250000Z", 30)
-    assert "2026-03-12T10:00:00Z" in told["detail"]
-    assert "kept for 30 d " in told["detail"]
-    assert "SEGUE_ARTIFACT_RETENTION_DAYS" in told["detail"]
+    answer_body = problem(await world.client.get(url), 410, "artifact-expired")
+    assert (answer_body["expired_at"], answer_body["kept_days"]) == ("2026-03-12T10:00:00.250000Z", 30)
+    assert "2026-03-12T10:00:00Z" in answer_body["detail"]
+    assert "kept for 30 d " in answer_body["detail"]
+    assert "SEGUE_ARTIFACT_RETENTION_DAYS" in answer_body["detail"]
     assert (await world.client.head(url)).status_code == 410
     job = (await world.client.get(f"/api/jobs/{job_id}")).json()
     assert job["artifacts"][0]["expired_at"] == "2026-03-12T10:00:00.250000Z"
@@ -469,7 +469,7 @@ async def test_an_expired_file_is_gone_and_its_job_still_tells_of_it(world: Any,
         assert (track["id"], track["audio_expired_at"]) == (job["track_id"], "2026-03-12T10:00:00.250000Z")
 
 
-async def test_a_late_file_is_shown_with_its_attempt_and_is_not_the_jobs(world: Any, story_of: Any) -> None:
+async def test_a_late_file_is_shown_with_its_attempt_and_not_with_the_job(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     await world.store(story.accepted(), story.failed(), *story.attempts())
@@ -488,8 +488,8 @@ async def test_a_late_file_is_shown_with_its_attempt_and_is_not_the_jobs(world: 
 
 
 async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> None:
-    told = (await world.client.get("/api/health/providers")).json()
-    assert told == {
+    answer_body = (await world.client.get("/api/health/providers")).json()
+    assert answer_body == {
         "fal": "fail",
         "replicate": "fail",
         "fal_error": "no news from fal-adapter yet",
@@ -505,8 +505,8 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
             view = f"CREATE VIEW {schema}.v_health AS SELECT * FROM (VALUES {row}) AS {columns}"  # noqa: S608 - ours
             await connection.execute(f"CREATE SCHEMA {schema}; {view}")
         await world.outdate_reads()
-        told = (await world.client.get("/api/health/providers")).json()
-        assert told == {
+        answer_body = (await world.client.get("/api/health/providers")).json()
+        assert answer_body == {
             "fal": "fail",
             "replicate": "ok",
             "fal_error": "401: the key is not accepted",
@@ -517,9 +517,9 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
             " NULL, now(), now() - interval '61 seconds')) AS t(provider, status, error, since, checked_at)"
         )
         await world.outdate_reads()
-        told = (await world.client.get("/api/health/providers")).json()
-        assert told["replicate"] == "fail"
-        assert told["replicate_error"].startswith("no news from replicate-adapter since ")
+        answer_body = (await world.client.get("/api/health/providers")).json()
+        assert answer_body["replicate"] == "fail"
+        assert answer_body["replicate_error"].startswith("no news from replicate-adapter since ")
     finally:
         await connection.execute("DROP SCHEMA IF EXISTS fal_adapter, replicate_adapter CASCADE")
         await connection.close()
@@ -531,7 +531,7 @@ async def test_the_models_are_the_catalogues(world: Any) -> None:
     assert all(model["routes"] for model in models)
 
 
-async def test_one_call_is_one_span_under_the_callers_trace(world: Any) -> None:
+async def test_a_call_is_one_span_in_the_trace_of_the_caller(world: Any) -> None:
     world.spans.clear()
     trace_id = "a" * 32
     response = await world.post(traceparent=f"00-{trace_id}-00f067aa0ba902b7-01")
@@ -565,7 +565,7 @@ async def test_the_docs_load_nothing_from_elsewhere(world: Any) -> None:
         ("lost_output_policy", "SEGUE_LOST_OUTPUT_POLICY", "retry_elsewhere", "fail"),
     ],
 )
-async def test_what_may_be_paid_for_twice_is_the_clients_choice_and_else_the_settings(
+async def test_a_policy_is_that_of_the_request_or_else_of_the_settings(
     world: Any,
     world_on: Any,
     tmp_path: Any,
@@ -590,5 +590,5 @@ async def test_what_may_be_paid_for_twice_is_the_clients_choice_and_else_the_set
     servers = world.parts.settings.kafka_bootstrap_servers
     async with world_on(servers, world.database_url, tmp_path, **{setting: other}) as set_otherwise:
         assert await policies(set_otherwise, {}, {field: usual}) == [other, usual]
-    told = problem(await world.post({**SEED, field: "gamble"}), 422, "invalid-request")
-    assert told["errors"][0]["field"] == field
+    answer_body = problem(await world.post({**SEED, field: "gamble"}), 422, "invalid-request")
+    assert answer_body["errors"][0]["field"] == field

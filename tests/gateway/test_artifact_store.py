@@ -32,7 +32,7 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def test_what_was_written_is_measured_and_read_back(store: ArtifactStore, tmp_path: Path) -> None:
+async def test_a_written_file_is_measured_and_can_be_read(store: ArtifactStore, tmp_path: Path) -> None:
     parts = [bytes([n]) * 700_000 for n in range(10)]
     stored = await store.put_file(chunks(*parts), KEY, content_type="audio/mpeg")
     whole = b"".join(parts)
@@ -47,7 +47,7 @@ async def test_what_was_written_is_measured_and_read_back(store: ArtifactStore, 
     assert await read(store, KEY) == b"other"
 
 
-async def test_a_source_that_breaks_leaves_nothing(store: ArtifactStore, tmp_path: Path) -> None:
+async def test_a_failed_source_leaves_no_file(store: ArtifactStore, tmp_path: Path) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 6_000_000
         raise ConnectionResetError("the provider hung up")
@@ -62,10 +62,10 @@ async def test_a_source_that_breaks_leaves_nothing(store: ArtifactStore, tmp_pat
 
 
 @pytest.mark.parametrize("url", ["", "artifacts", "file://relative/path", "ftp://host/x", "az://container"])
-def test_a_url_that_is_no_store_is_told_at_start(url: str) -> None:
+def test_an_invalid_store_url_is_reported_at_start(url: str) -> None:
     with pytest.raises(CannotStart, match="ARTIFACT_STORE_URL"):
         ArtifactStore.open(url)
 
 
-def test_a_bucket_is_opened_without_asking_for_it() -> None:
+def test_a_bucket_is_opened_without_a_request() -> None:
     assert ArtifactStore.open("s3://bucket/prefix") is not None

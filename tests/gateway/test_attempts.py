@@ -1,4 +1,4 @@
-"""Operators: which submits nobody knows the fate of, and saying what it was."""
+"""The calls for operators: list ambiguous attempts, resolve one, and fetch an output again."""
 
 from __future__ import annotations
 
@@ -41,34 +41,43 @@ def lost(story: Any, **more: Any) -> list[Any]:
 
 
 def given_up(story: Any, **more: Any) -> AttemptFailed:
-    told = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "the listing did not settle it", "accepted": False}
-    return AttemptFailed(**about(story, 3, **more), **told)
+    shown = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "the listing did not settle it", "accepted": False}
+    return AttemptFailed(**about(story, 3, **more), **shown)
 
 
-async def a_story(world: Any, story_of: Any, key: str) -> Any:
+async def story_named(world: Any, story_of: Any, key: str) -> Any:
     return story_of(job_id_for(TENANT, key))
 
 
-async def test_a_lost_submit_is_listed_with_what_it_takes_to_find_it(world: Any, story_of: Any) -> None:
-    story = await a_story(world, story_of, "lost and listed")
+async def test_a_lost_submit_is_listed_with_the_facts_needed_to_find_it(world: Any, story_of: Any) -> None:
+    story = await story_named(world, story_of, "lost and listed")
     await world.store(*lost(story))
     page = (await world.client.get("/api/attempts", params={"ambiguous": "true", "limit": 100})).json()
-    [told] = [each for each in page["attempts"] if each["job_id"] == story.job_id]
-    assert told == (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
-    assert (told["id"], told["state"], told["ambiguous"], told["late"]) == (story.attempt(1), "ambiguous", True, False)
-    assert (told["provider"], told["endpoint"], told["model"]) == ("fal", "fal-ai/minimax-music/v2", "music/minimax-2")
-    assert told["price_usd"] > 0
-    assert told["prompt"].startswith("Slow country ballad with")
-    assert len(told["prompt"]) == 201
-    assert "a run of fal-ai/minimax-music/v2, made at 20" in told["look_for"]
-    assert "fal.ai/dashboard" in told["look_for"]
-    assert datetime.fromisoformat(told["resolve_by"]) == story.begin + timedelta(minutes=9)
-    assert (told["job_status"], told["message"]) == ("queued", "no answer within 30 s")
-    assert datetime.fromisoformat(told["job_deadline_at"]) == story.begin + timedelta(minutes=30)
+    [shown] = [each for each in page["attempts"] if each["job_id"] == story.job_id]
+    assert shown == (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    assert (shown["id"], shown["state"], shown["ambiguous"], shown["late"]) == (
+        story.attempt(1),
+        "ambiguous",
+        True,
+        False,
+    )
+    assert (shown["provider"], shown["endpoint"], shown["model"]) == (
+        "fal",
+        "fal-ai/minimax-music/v2",
+        "music/minimax-2",
+    )
+    assert shown["price_usd"] > 0
+    assert shown["prompt"].startswith("Slow country ballad with")
+    assert len(shown["prompt"]) == 201
+    assert "a run of fal-ai/minimax-music/v2, made at 20" in shown["look_for"]
+    assert "fal.ai/dashboard" in shown["look_for"]
+    assert datetime.fromisoformat(shown["resolve_by"]) == story.begin + timedelta(minutes=9)
+    assert (shown["job_status"], shown["message"]) == ("queued", "no answer within 30 s")
+    assert datetime.fromisoformat(shown["job_deadline_at"]) == story.begin + timedelta(minutes=30)
 
 
-async def test_it_is_listed_until_somebody_knows(world: Any, story_of: Any) -> None:
-    story = await a_story(world, story_of, "lost and found out")
+async def test_an_ambiguous_attempt_is_listed_until_it_is_resolved(world: Any, story_of: Any) -> None:
+    story = await story_named(world, story_of, "lost and found out")
     mine = {"params": {"ambiguous": "true", "provider": "fal", "limit": 100}}
 
     async def listed() -> bool:
@@ -80,22 +89,22 @@ async def test_it_is_listed_until_somebody_knows(world: Any, story_of: Any) -> N
     await world.store(lost(story)[-1])
     assert await listed()
     await world.store(given_up(story), story.failed())
-    assert await listed(), "its job has failed, and still nobody knows"
-    told = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
-    assert (told["state"], told["error_kind"], told["job_status"]) == ("failed", "ambiguous_submission", "failed")
+    assert await listed(), "its job has failed, and it is still ambiguous"
+    shown = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    assert (shown["state"], shown["error_kind"], shown["job_status"]) == ("failed", "ambiguous_submission", "failed")
     known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "an operator says so", "accepted": False, "cost_usd": 0.0}
     await world.store(AttemptFailed(**about(story, 4), **known, late=True))
     assert not await listed()
-    told = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
-    assert (told["error_kind"], told["late"], told["cost_usd"]) == ("never_accepted", True, 0.0)
-    assert told["look_for"] is None
+    shown = (await world.client.get(f"/api/attempts/{story.attempt(1)}")).json()
+    assert (shown["error_kind"], shown["late"], shown["cost_usd"]) == ("never_accepted", True, 0.0)
+    assert shown["look_for"] is None
 
 
-async def test_the_list_goes_page_by_page(world: Any, story_of: Any) -> None:
-    stories = [await a_story(world, story_of, f"page {n}") for n in range(5)]
+async def test_the_list_has_pages(world: Any, story_of: Any) -> None:
+    stories = [await story_named(world, story_of, f"page {n}") for n in range(5)]
     place = {"provider": "replicate", "endpoint": "minimax/music-1.5"}
     for n, story in enumerate(stories):
-        at = datetime(2031, 1, 1, n // 2, tzinfo=UTC)  # two of them at the same moment
+        at = datetime(2031, 1, 1, n // 2, tzinfo=UTC)  # two at the same time
         await world.store(story.accepted(), AttemptSubmitting(**about(story, 1, occurred_at=at, **place)))
     seen: list[str] = []
     cursor: dict[str, str] = {}
@@ -112,7 +121,7 @@ async def test_the_list_goes_page_by_page(world: Any, story_of: Any) -> None:
 
 
 @pytest.mark.parametrize("query", ["provider=acme", "ambiguous=maybe", "cursor=bm90", "limit=101"])
-async def test_a_wrong_query_is_a_422(world: Any, query: str) -> None:
+async def test_an_invalid_query_is_a_422(world: Any, query: str) -> None:
     assert (await world.client.get(f"/api/attempts?{query}")).status_code == 422
 
 
@@ -120,7 +129,7 @@ async def test_a_wrong_query_is_a_422(world: Any, query: str) -> None:
     "attempt_id",
     ["nope", attempt_id_for(job_id_for(TENANT, "none"), 1), job_id_for(TENANT, "none"), "%00"],
 )
-async def test_what_is_not_there_is_a_404(world: Any, attempt_id: str) -> None:
+async def test_an_unknown_attempt_is_a_404(world: Any, attempt_id: str) -> None:
     for response in (
         await world.client.get(f"/api/attempts/{attempt_id}"),
         await world.client.post(f"/api/attempts/{attempt_id}/resolve", json={"never_accepted": True}),
@@ -138,12 +147,12 @@ async def test_what_is_not_there_is_a_404(world: Any, attempt_id: str) -> None:
 async def test_a_verdict_is_in_kafka_before_its_202(
     world: Any, story_of: Any, until: Any, name: str, verdict: dict[str, Any], provider_ref: str | None, words: str
 ) -> None:
-    story = await a_story(world, story_of, f"verdict {name}")
+    story = await story_named(world, story_of, f"verdict {name}")
     await world.store(*lost(story))
     response = await world.client.post(f"/api/attempts/{story.attempt(1)}/resolve", json=verdict)
-    told = response.json()
-    assert (response.status_code, told["attempt_id"], told["job_id"]) == (202, story.attempt(1), story.job_id)
-    assert words in told["message"]
+    shown = response.json()
+    assert (response.status_code, shown["attempt_id"], shown["job_id"]) == (202, story.attempt(1), story.job_id)
+    assert words in shown["message"]
     [line] = [x for x in world.parts.tail.known(story.job_id).log if x.event == "attempt.resolution_requested"]
     assert (line.provider, line.attempt) == ("fal", 1)
     assert (provider_ref or "never accepted") in line.message
@@ -152,7 +161,7 @@ async def test_a_verdict_is_in_kafka_before_its_202(
 async def test_a_verdict_on_an_attempt_whose_job_has_failed_says_that_the_job_stays_so(
     world: Any, story_of: Any
 ) -> None:
-    story = await a_story(world, story_of, "verdict after the end")
+    story = await story_named(world, story_of, "verdict after the end")
     await world.store(*lost(story), given_up(story), story.failed())
     url = f"/api/attempts/{story.attempt(1)}/resolve"
     kept, never = await asyncio.gather(
@@ -163,8 +172,8 @@ async def test_a_verdict_on_an_attempt_whose_job_has_failed_says_that_the_job_st
     assert "The job is failed, and stays so; fal billed nothing" in never.json()["message"]
 
 
-async def test_what_is_not_ambiguous_is_a_409_that_says_what_it_is(world: Any, story_of: Any) -> None:
-    story = await a_story(world, story_of, "not ambiguous")
+async def test_a_verdict_on_an_attempt_that_is_not_ambiguous_is_a_409_with_its_state(world: Any, story_of: Any) -> None:
+    story = await story_named(world, story_of, "not ambiguous")
     done = AttemptSucceeded(**about(story, 3, provider_ref="req-9"), artifacts=(story.artifact,), cost_usd=0.1)
     await world.store(*lost(story), done)
     response = await world.client.post(f"/api/attempts/{story.attempt(1)}/resolve", json={"never_accepted": True})
@@ -172,10 +181,10 @@ async def test_what_is_not_ambiguous_is_a_409_that_says_what_it_is(world: Any, s
     assert response.json()["detail"] == "nothing is open about this attempt: it is succeeded, as req-9 at fal"
 
 
-async def test_what_counts_as_never_accepted_can_still_be_found_and_is_not_ruled_out_again(
+async def test_an_attempt_that_counts_as_never_accepted_can_be_accepted_but_not_rejected_again(
     world: Any, story_of: Any
 ) -> None:
-    story = await a_story(world, story_of, "found after all")
+    story = await story_named(world, story_of, "found after all")
     known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "not in the listing", "accepted": False, "cost_usd": 0.0}
     await world.store(*lost(story), AttemptFailed(**about(story, 3), **known))
     url = f"/api/attempts/{story.attempt(1)}/resolve"
@@ -186,8 +195,8 @@ async def test_what_counts_as_never_accepted_can_still_be_found_and_is_not_ruled
     assert "The job has gone on elsewhere; what fal made and billed as found-1 is kept" in found.json()["message"]
 
 
-async def test_a_run_that_is_another_attempts_is_not_given_away(world: Any, story_of: Any) -> None:
-    owner, story = [await a_story(world, story_of, name) for name in ("owner of the run", "not its owner")]
+async def test_a_run_of_another_attempt_is_refused(world: Any, story_of: Any) -> None:
+    owner, story = [await story_named(world, story_of, name) for name in ("owner of the run", "not its owner")]
     runs = AttemptSucceeded(**about(owner, 3, provider_ref="taken-1"), artifacts=(owner.artifact,), cost_usd=0.1)
     await world.store(*lost(owner), runs, *lost(story))
     url = f"/api/attempts/{story.attempt(1)}/resolve"
@@ -216,8 +225,8 @@ async def test_a_run_that_is_another_attempts_is_not_given_away(world: Any, stor
         [],
     ],
 )
-async def test_what_is_no_verdict_is_a_422(world: Any, story_of: Any, body: Any) -> None:
-    story = await a_story(world, story_of, "no verdict")
+async def test_an_invalid_verdict_is_a_422(world: Any, story_of: Any, body: Any) -> None:
+    story = await story_named(world, story_of, "no verdict")
     await world.store(*lost(story))
     response: httpx.Response = await world.client.post(f"/api/attempts/{story.attempt(1)}/resolve", json=body)
     assert (response.status_code, response.json()["type"]) == (422, "urn:segue:problem:invalid-request")
@@ -237,10 +246,8 @@ async def test_what_is_no_verdict_is_a_422(world: Any, story_of: Any, body: Any)
         (FailureKind.CONTENT_POLICY, 409),
     ],
 )
-async def test_an_output_that_was_paid_for_can_be_asked_for_again(
-    world: Any, story_of: Any, kind: FailureKind, status: int
-) -> None:
-    story = await a_story(world, story_of, f"collect {kind}")
+async def test_a_paid_output_can_be_fetched_again(world: Any, story_of: Any, kind: FailureKind, status: int) -> None:
+    story = await story_named(world, story_of, f"collect {kind}")
     known = {"kind": kind, "message": "why", "accepted": True, "cost_usd": 0.2, "provider_ref": f"run-{kind}"}
     await world.store(*lost(story)[:-1], AttemptFailed(**about(story, 3), **known), story.failed())
     response = await world.client.post(f"/api/attempts/{story.attempt(1)}/collect")
@@ -254,8 +261,8 @@ async def test_an_output_that_was_paid_for_can_be_asked_for_again(
         assert lines == []
 
 
-async def test_what_never_ran_and_what_is_made_have_no_output_to_fetch_again(world: Any, story_of: Any) -> None:
-    stories = [await a_story(world, story_of, f"nothing to collect {n}") for n in range(2)]
+async def test_attempts_that_never_ran_or_succeeded_have_no_output_to_fetch_again(world: Any, story_of: Any) -> None:
+    stories = [await story_named(world, story_of, f"nothing to collect {n}") for n in range(2)]
     done = AttemptSucceeded(**about(stories[1], 3, provider_ref="r-1"), artifacts=(stories[1].artifact,), cost_usd=0.1)
     await world.store(*lost(stories[0]), *lost(stories[1]), done)
     for story in stories:
@@ -263,7 +270,7 @@ async def test_what_never_ran_and_what_is_made_have_no_output_to_fetch_again(wor
     assert (await world.client.post("/api/attempts/nope/collect")).status_code == 404
 
 
-async def test_a_body_that_is_no_json_is_a_400_and_one_of_another_type_a_415(world: Any) -> None:
+async def test_a_body_that_is_not_json_is_a_400_and_another_content_type_a_415(world: Any) -> None:
     url = f"/api/attempts/{attempt_id_for(job_id_for(TENANT, 'none'), 1)}/resolve"
     assert (await world.client.post(url, content=b"{", headers={"content-type": "application/json"})).status_code == 400
     assert (await world.client.post(url, content=b"{}", headers={"content-type": "text/plain"})).status_code == 415

@@ -1,4 +1,4 @@
-"""Bodies, their headers and their numbers as clients really send them: taken where that is right, else named."""
+"""Bodies, headers and numbers as clients send them: accepted where valid, else refused with the reason."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ JSON = {"content-type": "application/json"}
         ('{"prompt": "Größe"}'.encode("latin-1"), "JSON in UTF-8"),
     ],
 )
-async def test_a_body_in_disguise_is_named(world: Any, raw: bytes, named: str) -> None:
+async def test_a_body_in_another_encoding_is_refused_with_its_name(world: Any, raw: bytes, named: str) -> None:
     attempt = f"{job_id_for(TENANT, 'nobody')}.1"
     for path in ("/api/tracks", f"/api/attempts/{attempt}/resolve"):
         answer = await world.client.post(path, content=raw, headers=JSON)
@@ -55,7 +55,7 @@ async def test_a_body_in_disguise_is_named(world: Any, raw: bytes, named: str) -
 @pytest.mark.parametrize(
     "coding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "gzip, br", "identity, gzip", "aws-chunked", "x\x1by"]
 )
-async def test_a_compressed_body_is_refused_by_the_name_of_its_coding(world: Any, coding: str) -> None:
+async def test_a_compressed_body_is_refused_with_the_name_of_its_coding(world: Any, coding: str) -> None:
     headers = JSON | {"content-encoding": coding}
     answer = await world.client.post("/api/tracks", content=gzip.compress(BODY, mtime=0), headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (415, "urn:segue:problem:unsupported-media-type")
@@ -64,7 +64,7 @@ async def test_a_compressed_body_is_refused_by_the_name_of_its_coding(world: Any
 
 
 @pytest.mark.parametrize("coding", ["identity", " Identity ", "", "identity, identity"])
-async def test_a_body_that_is_as_it_is_is_taken(world: Any, coding: str) -> None:
+async def test_a_body_with_the_identity_coding_is_accepted(world: Any, coding: str) -> None:
     answer = await world.client.post("/api/tracks", content=BODY, headers=JSON | {"content-encoding": coding})
     assert answer.status_code == 202
 
@@ -79,7 +79,7 @@ async def test_a_body_that_is_as_it_is_is_taken(world: Any, coding: str) -> None
         "application/json; charset=",
     ],
 )
-async def test_another_charset_is_named(world: Any, declared: str) -> None:
+async def test_another_charset_is_refused_with_its_name(world: Any, declared: str) -> None:
     answer = await world.client.post("/api/tracks", content=BODY, headers={"content-type": declared})
     assert (answer.status_code, answer.json()["type"]) == (415, "urn:segue:problem:unsupported-media-type")
     assert declared in answer.json()["detail"]
@@ -89,12 +89,12 @@ async def test_another_charset_is_named(world: Any, declared: str) -> None:
     "declared",
     ["application/json;charset=UTF-8", 'APPLICATION/JSON; charset="utf-8"', "application/json; charset=ASCII"],
 )
-async def test_what_is_utf_8_is_taken(world: Any, declared: str) -> None:
+async def test_utf_8_and_ascii_are_accepted_in_every_spelling(world: Any, declared: str) -> None:
     answer = await world.client.post("/api/tracks", content=BODY, headers={"content-type": declared})
     assert answer.status_code == 202
 
 
-async def test_two_content_types_are_none(world: Any) -> None:
+async def test_two_content_types_are_refused(world: Any) -> None:
     headers = [("content-type", "application/json"), ("content-type", "text/plain")]
     answer = await world.client.post("/api/tracks", content=BODY, headers=headers)
     assert answer.status_code == 415
@@ -102,7 +102,7 @@ async def test_two_content_types_are_none(world: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["order-1", "order-1 ", " order-1", "\torder-1\t ", "  order-1\t"])
-async def test_blanks_round_a_key_are_not_part_of_it(world: Any, key: str) -> None:
+async def test_blanks_around_a_key_are_stripped(world: Any, key: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"idempotency-key", key.encode())]
     answer = await world.client.post("/api/tracks", content=BODY, headers=headers)
     assert answer.status_code == 202
@@ -124,14 +124,14 @@ async def test_blanks_round_a_key_are_not_part_of_it(world: Any, key: str) -> No
         (["x" * 256], "has 256 characters"),
     ],
 )
-async def test_a_key_that_is_none_is_told_why(keys: list[str], named: str) -> None:
+async def test_an_invalid_key_is_refused_with_the_reason(keys: list[str], named: str) -> None:
     with pytest.raises(InvalidIdempotencyKey, match=named) as caught:
         key_of(keys)
     problem = problem_of(caught.value)
     assert (problem.status, problem.kind) == (400, "invalid-idempotency-key")
 
 
-async def test_a_quoted_key_is_another_one() -> None:
+async def test_a_quoted_key_differs_from_the_same_key_without_quotes() -> None:
     for key in ('"8e03978e-40d5"', "8e03978e-40d5", '"a b"', "a, b", "x" * 255):
         found = key_of([f" {key} "])
         assert (found.value, found.given) == (key, True)
@@ -168,7 +168,7 @@ async def test_a_text_of_invisible_characters_is_blank(field: str, blank: str) -
     assert "is blank" in fault.problem
 
 
-async def test_limits_count_what_is_sent() -> None:
+async def test_limits_do_not_count_surrounding_blanks() -> None:
     around = {"prompt": " \n\u200b" + "x" * 4000 + "\u3000 ", "has_vocals": True, "lyrics": "\ufeffla la\n"}
     wanted = parse_json(TrackRequest, json.dumps(around).encode())
     assert (wanted.prompt, wanted.lyrics) == ("x" * 4000, "la la")
@@ -195,7 +195,7 @@ async def test_limits_count_what_is_sent() -> None:
         ('"deadline_s": 6e1', '"deadline_s": 60'),
     ],
 )
-async def test_a_number_is_the_same_however_it_is_spelled(one: str, other: str) -> None:
+async def test_spellings_of_a_number_are_equal(one: str, other: str) -> None:
     first, second = (parse_json(TrackRequest, f'{{"prompt": "x", {spelled}}}'.encode()) for spelled in (one, other))
     assert first.fingerprint() == second.fingerprint()
     assert "-0" not in first.model_dump_json(exclude_unset=True)
@@ -211,7 +211,7 @@ async def test_a_repeat_with_minus_zero_is_the_same_request(world: Any) -> None:
 
 @pytest.mark.parametrize("field", ["duration_s", "style_strength", "max_cost_usd", "deadline_s", "weights"])
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
-async def test_what_is_no_number_is_refused_by_the_name_of_its_field(field: str, number: str) -> None:
+async def test_an_invalid_number_is_refused_with_the_name_of_its_field(field: str, number: str) -> None:
     value = f'{{"fal": {number}}}' if field == "weights" else number
     with pytest.raises(Problem) as caught:
         parse_json(TrackRequest, f'{{"prompt": "x", "{field}": {value}}}'.encode())
@@ -221,7 +221,7 @@ async def test_what_is_no_number_is_refused_by_the_name_of_its_field(field: str,
 
 
 @pytest.mark.parametrize("number", ["-0.0", "-0", "0e9"])
-async def test_minus_zero_is_below_every_limit_that_zero_is(number: str) -> None:
+async def test_minus_zero_is_refused_where_zero_is(number: str) -> None:
     with pytest.raises(Problem) as caught:
         parse_json(TrackRequest, f'{{"prompt": "x", "duration_s": {number}}}'.encode())
     [fault] = caught.value.members["errors"]

@@ -1,4 +1,4 @@
-"""What a client that cancels is told: how far the job had come, what it costs, and that later too."""
+"""The answer to a cancel: how far the job had come and what it costs, also when it is read later."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 WAIT_S = 60
-"""How long a cancel waits here where it does not say: longer than a slow machine needs to hear of the end."""
+"""How long a cancel waits here by default: longer than a slow machine needs to learn of the end."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(status: str, *attempts: Attempt, **more: Any) -> Job:
-    job_id = job_id_for(TENANT, "in words")
+    job_id = job_id_for(TENANT, "cancel answers")
     ids = {"job_id": job_id, "track_id": track_id_for(job_id), "tenant": TENANT}
     known: Any = {**ids, "version": 1, "requested_at": NOW, "status": status, "attempts": attempts}
     return Job(**known | more)
@@ -44,7 +44,7 @@ def attempt(state: Any, **more: Any) -> Attempt:
 
 
 @pytest.mark.parametrize(
-    ("told", "effect", "words"),
+    ("answered", "effect", "words"),
     [
         (job("queued"), "pending", "how far it had come is not known"),
         (job("queued", attempt("queued")), "pending", "how far it had come is not known"),
@@ -93,8 +93,8 @@ def attempt(state: Any, **more: Any) -> Attempt:
         (job("failed", error_kind="no_route", cost_usd=0.0), "too_late", "had already failed (no_route)"),
     ],
 )
-async def test_each_state_has_an_effect_and_words_for_it(told: Job, effect: str, words: str) -> None:
-    answer = cancel_answer(told)
+async def test_each_state_has_an_effect_and_a_message(answered: Job, effect: str, words: str) -> None:
+    answer = cancel_answer(answered)
     assert answer.effect == effect
     assert words in answer.message
 
@@ -110,7 +110,7 @@ async def cancel(world: Any, job_id: str, **headers: str) -> httpx.Response:
 
 
 async def cancelling(world: Any, until: Any, job_id: str) -> asyncio.Task[httpx.Response]:
-    """A cancel that is on its way and waits for the job's end."""
+    """A cancel request that is waiting for the end of the job."""
     waiting = asyncio.create_task(cancel(world, job_id))
 
     async def waits() -> bool:
@@ -134,38 +134,43 @@ async def cancelling(world: Any, until: Any, job_id: str) -> asyncio.Task[httpx.
         ),
     ],
 )
-async def test_it_waits_for_the_outcome_and_tells_it_then_and_later(
+async def test_a_cancel_waits_for_the_outcome_and_the_job_shows_it_later(
     world: Any, story_of: Any, until: Any, effect: CancelEffect, outcome: dict[str, Any], cost: float | None
 ) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
-    await world.say(story.accepted())
+    await world.publish(story.accepted())
     began = time.monotonic()
     waiting = await cancelling(world, until, job_id)
     ending = cancelled(story, effect, **outcome)
-    await world.say(ending)
+    await world.publish(ending)
     response = await waiting
-    assert time.monotonic() - began < WAIT_S, "it heard of the end, and did not wait for the time to pass"
-    told = response.json()
-    assert (response.status_code, told["id"], told["status"], told["cost_usd"]) == (200, job_id, "cancelled", cost)
-    assert told["cancel"]["effect"] == effect
+    assert time.monotonic() - began < WAIT_S, "it waited for the whole time although the job had ended"
+    answered = response.json()
+    assert (response.status_code, answered["id"], answered["status"], answered["cost_usd"]) == (
+        200,
+        job_id,
+        "cancelled",
+        cost,
+    )
+    assert answered["cancel"]["effect"] == effect
 
     again = await cancel(world, job_id)
-    assert (again.status_code, again.json()) == (200, told)
+    assert (again.status_code, again.json()) == (200, answered)
     seen = (await world.client.get(f"/api/jobs/{job_id}")).json()
-    assert seen["cancel"] == told["cancel"]
-    wish = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
-    await world.store(story.accepted(), wish, ending)
+    assert seen["cancel"] == answered["cancel"]
+    request = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
+    await world.store(story.accepted(), request, ending)
     world.empty_tail()
     stored = (await world.client.get(f"/api/jobs/{job_id}")).json()
-    # Without attempts' own events the tables know no attempt, only what came of the wish.
+    # Without events of attempts the tables have no attempts, only the effect of the cancel.
     assert (stored["cancel"]["effect"], stored["status"], stored["cost_usd"]) == (effect, "cancelled", cost)
 
 
-async def test_what_is_not_known_in_time_is_pending_and_repeating_it_is_harmless(world: Any, story_of: Any) -> None:
+async def test_a_cancel_without_an_outcome_in_time_is_pending_and_can_be_repeated(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
-    await world.say(story.accepted(), story.started())
+    await world.publish(story.accepted(), story.started())
     for wait in ("0", "1"):
         response = await cancel(world, job_id, prefer=f"wait={wait}")
         assert (response.status_code, response.headers["preference-applied"]) == (202, f"wait={wait}")
@@ -176,63 +181,65 @@ async def test_what_is_not_known_in_time_is_pending_and_repeating_it_is_harmless
     assert [entry["event"] for entry in log].count("job.cancel_requested") == 1
 
 
-async def test_the_tables_know_that_a_cancel_is_pending(world: Any, story_of: Any) -> None:
+async def test_a_pending_cancel_is_read_from_the_tables(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     await cancel(world, job_id, prefer="wait=0")
-    wish = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
-    await world.store(story_of(job_id).accepted(), wish)
+    request = CancelRequested(job_id=job_id, occurred_at=datetime.now(UTC), tenant=TENANT)
+    await world.store(story_of(job_id).accepted(), request)
     world.empty_tail()
     assert (await world.client.get(f"/api/jobs/{job_id}")).json()["cancel"]["effect"] == "pending"
 
 
 @pytest.mark.usefixtures("waits_long")
-async def test_a_job_that_succeeds_all_the_same_was_asked_too_late(world: Any, story_of: Any, until: Any) -> None:
+async def test_a_cancel_of_a_job_that_succeeds_is_too_late(world: Any, story_of: Any, until: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
-    await world.say(*story.jobs()[:-1])
+    await world.publish(*story.jobs()[:-1])
     waiting = await cancelling(world, until, job_id)
-    await world.say(story.succeeded())
+    await world.publish(story.succeeded())
     response = await waiting
-    told = response.json()
-    assert (response.status_code, told["status"], told["cancel"]["effect"]) == (200, "succeeded", "too_late")
-    assert [artifact["name"] for artifact in told["artifacts"]] == ["track.mp3"]
+    answered = response.json()
+    assert (response.status_code, answered["status"], answered["cancel"]["effect"]) == (200, "succeeded", "too_late")
+    assert [artifact["name"] for artifact in answered["artifacts"]] == ["track.mp3"]
     assert (
-        told["cancel"]["message"]
+        answered["cancel"]["message"]
         == "The job succeeded before it could be stopped; its files are kept. It costs $0.03 in all."
     )
-    assert (await world.client.get(f"/api/jobs/{job_id}")).json()["cancel"] == told["cancel"]
+    assert (await world.client.get(f"/api/jobs/{job_id}")).json()["cancel"] == answered["cancel"]
 
 
-async def test_a_job_that_has_ended_is_told_as_it_ended_and_nothing_is_asked(world: Any, story_of: Any) -> None:
+async def test_a_cancel_of_a_final_job_answers_with_its_end_and_publishes_nothing(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     ended = JobFailed(**story.job(4, "failed"), kind=FailureKind.NO_ROUTE, message="nobody could", cost_usd=0.2)
     await world.store(story.accepted(), ended)
     response = await cancel(world, job_id)
-    told = response.json()["cancel"]
-    assert (response.status_code, told["effect"]) == (200, "too_late")
-    assert told["message"] == "The job had already failed (no_route); nothing was left to stop. It costs $0.2 in all."
+    answered = response.json()["cancel"]
+    assert (response.status_code, answered["effect"]) == (200, "too_late")
+    assert (
+        answered["message"] == "The job had already failed (no_route); nothing was left to stop. It costs $0.2 in all."
+    )
     seen = (await world.client.get(f"/api/jobs/{job_id}")).json()
     assert seen["cancel"] is None
     log = (await world.client.get(f"/api/jobs/{job_id}/logs")).json()["entries"]
     assert "job.cancel_requested" not in [entry["event"] for entry in log]
 
 
-async def test_an_ambiguous_attempt_is_named_while_the_cancel_waits_for_it(world: Any, story_of: Any) -> None:
+async def test_a_pending_cancel_names_the_ambiguous_attempt(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     said = {"message": "no answer within 30 s", "resolve_by": story.begin + timedelta(minutes=9)}
     lost = attempt_event(AttemptAmbiguous, story.job_id, 1, 2, story.begin, **said)
     await world.store(story.accepted(), lost)
-    told = (await cancel(world, job_id, prefer="wait=0")).json()
-    assert told["cancel"]["effect"] == "pending"
-    assert "The answer to the submit at fal was lost" in told["cancel"]["message"]
-    [shown] = told["attempts"]
+    answered = (await cancel(world, job_id, prefer="wait=0")).json()
+    assert answered["cancel"]["effect"] == "pending"
+    assert "The answer to the submit at fal was lost" in answered["cancel"]["message"]
+    [shown] = answered["attempts"]
     assert (shown["id"], shown["state"]) == (story.attempt(1), "ambiguous")
     assert datetime.fromisoformat(shown["resolve_by"]) == lost.resolve_by
 
 
 @pytest.mark.parametrize("job_id", ["nope", job_id_for(TENANT, "none"), job_id_for("other", "x")])
-async def test_what_is_not_there_cannot_be_cancelled(world: Any, job_id: str) -> None:
+async def test_a_cancel_of_an_unknown_job_is_a_404(world: Any, job_id: str) -> None:
     response = await cancel(world, job_id)
     assert (response.status_code, response.json()["type"]) == (404, "urn:segue:problem:job-not-found")

@@ -1,4 +1,4 @@
-"""A gateway whose own clock is wrong, or is set while jobs come in: it goes by other clocks, and says so."""
+"""A gateway whose clock is wrong, or is set while it runs: it uses the clocks of others, and reports the difference."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from segue_cli.local.postgres import LocalPostgres, postgres
 
 OFF_BY_S = [20.0, -20.0, 600.0, -600.0, 86_400.0]
 EXACT_S = 1.0
-"""How far a time may be from the true one where the machine is slow."""
+"""The tolerance for a time on a slow machine."""
 
 
-# What follows from what other clocks say.
+# The estimate from readings of other clocks.
 
 
 def test_a_clock_is_known_to_within_half_of_what_the_answer_took() -> None:
@@ -48,20 +48,20 @@ def test_a_clock_is_known_to_within_half_of_what_the_answer_took() -> None:
     ("new", "is_taken"),
     [
         (Reading(100.0, 0.01, 20.0), True),  # More exact.
-        (Reading(100.3, 0.5, 20.0), False),  # Less exact, and it fits.
-        (Reading(100.3, 0.5, 2_000.0), True),  # The old one has become as vague by now.
+        (Reading(100.3, 0.5, 20.0), False),  # Less exact, and consistent.
+        (Reading(100.3, 0.5, 2_000.0), True),  # The error of the old one has grown as large.
         (Reading(160.0, 0.5, 20.0), True),  # The clock was set: both cannot be right.
         (Reading(40.0, 0.5, 20.0), True),
     ],
 )
-def test_the_better_reading_counts(new: Reading, *, is_taken: bool) -> None:
+def test_the_more_exact_reading_is_used(new: Reading, *, is_taken: bool) -> None:
     known = Reading(100.0, 0.1, 10.0)
     assert better(known, new) is (new if is_taken else known)
     assert better(None, new) is new
 
 
-class Time:
-    """A machine's clocks, as a test sets them."""
+class Machine:
+    """The clocks of a machine, set by a test."""
 
     def __init__(self) -> None:
         self.wall_s, self.steady_s = 1_000_000.0, 50.0
@@ -69,7 +69,7 @@ class Time:
     def clocks(self) -> Clocks:
         return Clocks(lambda: self.wall_s, lambda: self.steady_s)
 
-    def pass_by(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.wall_s += seconds
         self.steady_s += seconds
 
@@ -78,31 +78,35 @@ def unix(when: datetime) -> float:
     return when.timestamp()
 
 
-def test_without_another_clock_it_goes_by_its_own() -> None:
-    own = Time().clocks()
-    assert (unix(own.now()), unix(own.kafka_now()), own.outside_s()) == (1_000_000, 1_000_000, 1_000_000)
-    assert not own.is_confirmed()
-    assert own.complaint() is None
+def test_without_a_reading_the_own_clock_is_used() -> None:
+    clocks_of_machine = Machine().clocks()
+    assert (unix(clocks_of_machine.now()), unix(clocks_of_machine.kafka_now()), clocks_of_machine.outside_s()) == (
+        1_000_000,
+        1_000_000,
+        1_000_000,
+    )
+    assert not clocks_of_machine.is_confirmed()
+    assert clocks_of_machine.complaint() is None
 
 
-def test_each_reference_has_its_own_time_and_stands_in_for_the_other() -> None:
-    machine = Time()
-    own = machine.clocks()
-    own.learn("database", 1_000_020.0, 50.0, 50.0)
-    assert (unix(own.now()), unix(own.kafka_now())) == (1_000_020, 1_000_020)
-    own.learn("kafka", 1_000_005.0, 50.0, 50.0)
-    assert (unix(own.now()), unix(own.kafka_now())) == (1_000_020, 1_000_005)
-    machine.pass_by(30)
-    assert (unix(own.now()), unix(own.kafka_now())) == (1_000_050, 1_000_035)
+def test_each_reference_has_its_own_time_and_replaces_a_missing_one() -> None:
+    machine = Machine()
+    clocks_of_machine = machine.clocks()
+    clocks_of_machine.learn("database", 1_000_020.0, 50.0, 50.0)
+    assert (unix(clocks_of_machine.now()), unix(clocks_of_machine.kafka_now())) == (1_000_020, 1_000_020)
+    clocks_of_machine.learn("kafka", 1_000_005.0, 50.0, 50.0)
+    assert (unix(clocks_of_machine.now()), unix(clocks_of_machine.kafka_now())) == (1_000_020, 1_000_005)
+    machine.advance(30)
+    assert (unix(clocks_of_machine.now()), unix(clocks_of_machine.kafka_now())) == (1_000_050, 1_000_035)
 
 
 def test_setting_the_own_clock_changes_nothing() -> None:
-    machine = Time()
-    own = machine.clocks()
-    own.learn("database", 1_000_000.0, 50.0, 50.0)
+    machine = Machine()
+    clocks_of_machine = machine.clocks()
+    clocks_of_machine.learn("database", 1_000_000.0, 50.0, 50.0)
     for step_s in (-20.0, 600.0, -86_400.0):
         machine.wall_s += step_s
-        assert (unix(own.now()), own.outside_s()) == (1_000_000, 1_000_000)
+        assert (unix(clocks_of_machine.now()), clocks_of_machine.outside_s()) == (1_000_000, 1_000_000)
 
 
 @pytest.mark.parametrize(
@@ -112,58 +116,58 @@ def test_setting_the_own_clock_changes_nothing() -> None:
 def test_for_signatures_the_one_clock_that_differs_from_two_others_is_wrong(
     database_s: float, kafka_s: float | None, outside_s: float
 ) -> None:
-    own = Time().clocks()
-    own.learn("database", 1_000_000.0 + database_s, 50.0, 50.0)
+    clocks_of_machine = Machine().clocks()
+    clocks_of_machine.learn("database", 1_000_000.0 + database_s, 50.0, 50.0)
     if kafka_s is not None:
-        own.learn("kafka", 1_000_000.0 + kafka_s, 50.0, 50.0)
-    assert own.outside_s() == 1_000_000.0 + outside_s
+        clocks_of_machine.learn("kafka", 1_000_000.0 + kafka_s, 50.0, 50.0)
+    assert clocks_of_machine.outside_s() == 1_000_000.0 + outside_s
 
 
-def test_it_says_how_far_it_is_off_and_from_whom() -> None:
-    machine = Time()
-    own = machine.clocks()
-    own.learn("database", 1_000_001.9, 50.0, 50.0)
-    assert own.complaint() is None
-    own.learn("kafka", 999_980.0, 50.0, 50.0)
-    assert own.complaint() == "this machine's clock is 20.0 s ahead of Kafka's; deadlines go by theirs"
+def test_the_complaint_names_the_difference_and_the_reference() -> None:
+    machine = Machine()
+    clocks_of_machine = machine.clocks()
+    clocks_of_machine.learn("database", 1_000_001.9, 50.0, 50.0)
+    assert clocks_of_machine.complaint() is None
+    clocks_of_machine.learn("kafka", 999_980.0, 50.0, 50.0)
+    assert clocks_of_machine.complaint() == "this machine's clock is 20.0 s ahead of Kafka's; deadlines go by theirs"
     machine.wall_s -= 40
-    assert own.complaint() == (
+    assert clocks_of_machine.complaint() == (
         "this machine's clock is 41.9 s behind the database's and 20.0 s behind Kafka's; deadlines go by theirs"
     )
     assert REGISTRY.get_sample_value("segue_clock_difference_seconds", {"reference": "kafka"}) == 20.0
 
 
-def test_it_logs_that_no_more_than_once_a_minute() -> None:
-    machine = Time()
-    own = machine.clocks()
+def test_the_difference_is_logged_at_most_once_a_minute() -> None:
+    machine = Machine()
+    clocks_of_machine = machine.clocks()
     with capture_logs() as logged:
         for _ in range(100):  # Two brokers, of which one is wrong.
-            own.learn("kafka", machine.wall_s, machine.steady_s, machine.steady_s)
-            own.learn("kafka", machine.wall_s + 20, machine.steady_s, machine.steady_s)
-            machine.pass_by(1)
+            clocks_of_machine.learn("kafka", machine.wall_s, machine.steady_s, machine.steady_s)
+            clocks_of_machine.learn("kafka", machine.wall_s + 20, machine.steady_s, machine.steady_s)
+            machine.advance(1)
     assert [line["log_level"] for line in logged] == ["warning", "info"]
 
 
-def test_a_difference_that_may_be_no_more_than_a_slow_answer_is_none() -> None:
-    own = Time().clocks()
-    own.learn("database", 999_999.0, 40.0, 50.0)
-    assert own.complaint() is None
+def test_a_difference_within_the_error_of_a_slow_answer_is_ignored() -> None:
+    clocks_of_machine = Machine().clocks()
+    clocks_of_machine.learn("database", 999_999.0, 40.0, 50.0)
+    assert clocks_of_machine.complaint() is None
 
 
 def test_a_clock_is_confirmed_for_a_minute() -> None:
-    machine = Time()
-    own = machine.clocks()
-    own.learn("database", 1_000_000.0, 50.0, 50.0)
-    machine.pass_by(59)
-    assert own.is_confirmed()
-    machine.pass_by(2)
-    assert not own.is_confirmed()
-    # Also by an answer that is too slow to be gone by.
-    own.learn("database", machine.wall_s, machine.steady_s - 1, machine.steady_s)
-    assert own.is_confirmed()
+    machine = Machine()
+    clocks_of_machine = machine.clocks()
+    clocks_of_machine.learn("database", 1_000_000.0, 50.0, 50.0)
+    machine.advance(59)
+    assert clocks_of_machine.is_confirmed()
+    machine.advance(2)
+    assert not clocks_of_machine.is_confirmed()
+    # An answer that is too slow for a better reading confirms it too.
+    clocks_of_machine.learn("database", machine.wall_s, machine.steady_s - 1, machine.steady_s)
+    assert clocks_of_machine.is_confirmed()
 
 
-# The gateway with such a clock.
+# A gateway with a wrong clock.
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -172,8 +176,8 @@ async def database() -> AsyncIterator[LocalPostgres]:
         yield server
 
 
-class Skewed:
-    """A machine's clock that is off, as much as the test says at the time."""
+class SkewedClock:
+    """A machine's clock that differs from the true time by `off_by_s`."""
 
     def __init__(self, off_by_s: float = 0.0) -> None:
         self.off_by_s = off_by_s
@@ -184,7 +188,7 @@ class Skewed:
 
 @asynccontextmanager
 async def gateway_with(
-    wall: Skewed, database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], folder: Path, **more: str
+    wall: SkewedClock, database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], folder: Path, **more: str
 ) -> AsyncIterator[tuple[Any, str]]:
     async with (
         kafka(topic_sizes) as cluster,
@@ -207,7 +211,7 @@ async def records(servers: str, topic: Topic) -> list[ConsumerRecord[bytes, byte
     return found
 
 
-def said(record: ConsumerRecord[bytes, bytes]) -> Any:
+def message_of(record: ConsumerRecord[bytes, bytes]) -> Any:
     envelope = decode(record.headers, record.value)
     assert isinstance(envelope, Envelope)
     return envelope.message
@@ -220,11 +224,11 @@ def is_now(when: datetime, since: datetime, plus_s: float = 0.0) -> bool:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("off_by_s", OFF_BY_S)
-async def test_what_it_puts_into_kafka_has_the_true_times(
+async def test_published_messages_have_the_true_times(
     off_by_s: float, database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
 ) -> None:
     began = datetime.now(UTC)
-    async with gateway_with(Skewed(off_by_s), database, world_on, topic_sizes, tmp_path) as (world, servers):
+    async with gateway_with(SkewedClock(off_by_s), database, world_on, topic_sizes, tmp_path) as (world, servers):
         key = f"off by {off_by_s}"
         accepted = await world.post({"prompt": "x", "deadline_s": 60}, idempotency_key=key)
         assert accepted.status_code == 202
@@ -234,21 +238,21 @@ async def test_what_it_puts_into_kafka_has_the_true_times(
         assert job_id in [job["id"] for job in listed]
         tracks = (await world.client.get("/api/tracks")).json()["tracks"]
         assert job_id in [track["job_id"] for track in tracks]
-        found = {type(said(record)): record for record in await records(servers, REQUESTS)}
-    request, record = said(found[JobRequested]), found[JobRequested]
+        found = {type(message_of(record)): record for record in await records(servers, REQUESTS)}
+    request, record = message_of(found[JobRequested]), found[JobRequested]
     assert is_now(request.occurred_at, began)
     assert is_now(request.deadline_at, began, plus_s=60)
     assert is_now(request.accept_by, began, plus_s=15)
     assert is_now(datetime.fromtimestamp(record.timestamp / 1000, UTC), began)
-    assert is_now(said(found[CancelRequested]).occurred_at, began)
+    assert is_now(message_of(found[CancelRequested]).occurred_at, began)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("off_by_s", "how"), [(20.0, "20.0 s ahead of"), (-600.0, "600.0 s behind")])
-async def test_it_says_so_where_it_is_asked(
+async def test_the_readiness_page_and_the_metric_show_the_difference(
     off_by_s: float, how: str, database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
 ) -> None:
-    wall = Skewed(off_by_s)
+    wall = SkewedClock(off_by_s)
     async with gateway_with(wall, database, world_on, topic_sizes, tmp_path) as (world, _servers):
 
         async def ready() -> Any:
@@ -257,8 +261,8 @@ async def test_it_says_so_where_it_is_asked(
                     await asyncio.sleep(0.02)
             return page.json()
 
-        told = await ready()
-        assert told["warnings"] == [f"this machine's clock is {how} the database's; deadlines go by theirs"]
+        page = await ready()
+        assert page["warnings"] == [f"this machine's clock is {how} the database's; deadlines go by theirs"]
         metric = REGISTRY.get_sample_value("segue_clock_difference_seconds", {"reference": "database"})
         assert metric == pytest.approx(off_by_s, abs=EXACT_S)
         wall.off_by_s = 0.0
@@ -269,16 +273,16 @@ async def test_it_says_so_where_it_is_asked(
 async def test_a_clock_that_is_set_back_and_forth_under_load_changes_nothing(
     database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
 ) -> None:
-    began, wall = datetime.now(UTC), Skewed()
+    began, wall = datetime.now(UTC), SkewedClock()
     async with gateway_with(wall, database, world_on, topic_sizes, tmp_path) as (world, servers):
         for off_by_s in (0.0, -20.0, 600.0, -600.0, 0.0, 20.0):
             wall.off_by_s = off_by_s
             posts = (world.post({"prompt": "x"}, idempotency_key=f"step {off_by_s} {n}") for n in range(20))
             assert {answer.status_code for answer in await asyncio.gather(*posts)} <= {202}
         found = await records(servers, REQUESTS)
-    assert len(found) == 100  # Two steps have the same keys.
-    assert all(is_now(said(record).accept_by, began, plus_s=15) for record in found)
-    assert all(is_now(said(record).deadline_at, began, plus_s=1800) for record in found)
+    assert len(found) == 100  # Two steps use the same keys.
+    assert all(is_now(message_of(record).accept_by, began, plus_s=15) for record in found)
+    assert all(is_now(message_of(record).deadline_at, began, plus_s=1800) for record in found)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -298,7 +302,7 @@ async def call(world: Any, signer: Signer, provider: Any, attempt: AttemptId, ag
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("off_by_s", [*OFF_BY_S, 0.0])
-async def test_webhooks_are_judged_by_their_true_age(
+async def test_the_age_of_a_callback_is_measured_by_the_true_time(
     off_by_s: float,
     database: LocalPostgres,
     signer: Signer,
@@ -308,20 +312,23 @@ async def test_webhooks_are_judged_by_their_true_age(
 ) -> None:
     attempt, began = AttemptId(attempt_id_for(job_id_for(TENANT, "called back"), 1)), datetime.now(UTC)
     more = signer.settings()
-    async with gateway_with(Skewed(off_by_s), database, world_on, topic_sizes, tmp_path, **more) as (world, servers):
+    async with gateway_with(SkewedClock(off_by_s), database, world_on, topic_sizes, tmp_path, **more) as (
+        world,
+        servers,
+    ):
         for provider in ("fal", "replicate"):
             assert await call(world, signer, provider, attempt, age_s=0) == 204
             assert await call(world, signer, provider, attempt, age_s=240) == 204
             assert await call(world, signer, provider, attempt, age_s=400) == 401
             assert await call(world, signer, provider, attempt, age_s=-400) == 401
             assert await call(world, signer, provider, attempt, age_s=600) == 401
-        taken = [said(record) for record in await records(servers, CALLBACKS)]
+        taken = [message_of(record) for record in await records(servers, CALLBACKS)]
     assert [type(message) for message in taken] == [CallbackReceived] * 4
     assert all(is_now(message.occurred_at, began) for message in taken)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_webhook_is_not_refused_for_its_age_by_a_clock_that_nothing_confirms(
+async def test_an_unconfirmed_clock_does_not_refuse_a_callback_for_its_age(
     database: LocalPostgres,
     signer: Signer,
     world_on: Any,
@@ -330,8 +337,8 @@ async def test_a_webhook_is_not_refused_for_its_age_by_a_clock_that_nothing_conf
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     attempt, more = AttemptId(attempt_id_for(job_id_for(TENANT, "unconfirmed"), 1)), signer.settings()
-    monkeypatch.setattr(clocks, "CONFIRMED_FOR_S", 0.0)  # As after a minute without the database.
-    async with gateway_with(Skewed(600.0), database, world_on, topic_sizes, tmp_path, **more) as (world, servers):
+    monkeypatch.setattr(clocks, "CONFIRMED_FOR_S", 0.0)  # As a minute after the last answer of the database.
+    async with gateway_with(SkewedClock(600.0), database, world_on, topic_sizes, tmp_path, **more) as (world, servers):
         assert await call(world, signer, "replicate", attempt, age_s=400) == 503
         assert await call(world, signer, "replicate", attempt, age_s=0) == 204
         assert len(await records(servers, CALLBACKS)) == 1

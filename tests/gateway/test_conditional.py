@@ -1,4 +1,4 @@
-"""What a client has already, and which part of a file it wants: ETags, lists of them, and ranges."""
+"""Conditional and range requests: ETags, lists of them, and ranges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def headers(*lines: tuple[str, str]) -> Headers:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         ('"abc"', UNCHANGED),
         ('W/"abc"', UNCHANGED),
@@ -34,12 +34,12 @@ def headers(*lines: tuple[str, str]) -> Headers:
         ("", None),
     ],
 )
-def test_if_none_match_compares_weakly_and_takes_lists(value: str, told: HTTPStatus | None) -> None:
-    assert precondition(headers(("if-none-match", value)), ETAG) is told
+def test_if_none_match_compares_weakly_and_takes_lists(value: str, expected: HTTPStatus | None) -> None:
+    assert precondition(headers(("if-none-match", value)), ETAG) is expected
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         ('"abc"', None),
         ('"x", "abc"', None),
@@ -50,8 +50,8 @@ def test_if_none_match_compares_weakly_and_takes_lists(value: str, told: HTTPSta
         ("", FAILED),
     ],
 )
-def test_if_match_compares_strongly(value: str, told: HTTPStatus | None) -> None:
-    assert precondition(headers(("if-match", value)), ETAG) is told
+def test_if_match_compares_strongly(value: str, expected: HTTPStatus | None) -> None:
+    assert precondition(headers(("if-match", value)), ETAG) is expected
 
 
 def test_a_list_may_be_on_several_lines_and_if_match_goes_first() -> None:
@@ -86,18 +86,18 @@ def test_a_list_may_be_on_several_lines_and_if_match_goes_first() -> None:
         ("=0-1", None),
     ],
 )
-def test_a_range_is_a_part_or_the_whole(header: str, part: tuple[int, int] | None) -> None:
+def test_a_range_selects_a_part_or_the_whole(header: str, part: tuple[int, int] | None) -> None:
     assert byte_range(header, 10) == part
 
 
 @pytest.mark.parametrize("header", ["BYTES=10-", "bytes=10-,-0", "bytes=20-30, 40-", "bytes=" + "9" * 5000 + "-"])
-def test_parts_of_which_the_file_has_none_cannot_be_had(header: str) -> None:
+def test_a_range_outside_of_the_file_is_refused(header: str) -> None:
     with pytest.raises(ValueError, match="no byte"):
         byte_range(header, 10)
 
 
 @pytest.mark.parametrize("header", ["bytes=0-", "bytes=0-0", "bytes=-0", "bytes=-5"])
-def test_an_empty_file_has_no_parts(header: str) -> None:
+def test_a_range_of_an_empty_file_is_refused(header: str) -> None:
     with pytest.raises(ValueError, match="no byte 0 in a file of 0"):
         byte_range(header, 0)
 
@@ -113,11 +113,11 @@ def test_an_empty_file_has_no_parts(header: str) -> None:
         ("", False),
     ],
 )
-def test_a_range_counts_only_of_the_very_file(if_range: str, counts: bool) -> None:
+def test_if_range_applies_the_range_only_to_the_same_file(if_range: str, counts: bool) -> None:
     asked = headers(("range", "bytes=0-1"), ("if-range", if_range))
     assert asked_range(asked, ETAG) == ("bytes=0-1" if counts else None)
 
 
-def test_two_ranges_headers_are_none() -> None:
+def test_two_range_headers_are_ignored() -> None:
     assert asked_range(headers(("range", "bytes=0-1"), ("range", "bytes=2-3")), ETAG) is None
     assert asked_range(headers(), ETAG) is None

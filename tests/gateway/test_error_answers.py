@@ -1,4 +1,4 @@
-"""What the queries, the intake and the signatures raise: each error has its problem document, and no other has one."""
+"""Each error of the queries, the intake and the signatures has its problem document, and no other error has one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_error_has_its_problem(module: ModuleType) -> None:
     assert defined <= problem_of.registry.keys()
 
 
-def test_an_error_of_another_kind_is_raised_again() -> None:
+def test_another_error_is_raised_again() -> None:
     error = LookupError("a fault of the program")
     with pytest.raises(LookupError) as caught:
         problem_of(error)
@@ -29,14 +29,16 @@ def test_an_error_of_another_kind_is_raised_again() -> None:
 
 @pytest.mark.parametrize("kind", [NotConfirmed, ArrivedTooLate])
 @pytest.mark.parametrize("key", ["order-1", None])
-def test_what_may_be_repeated_names_its_key(kind: type[NotConfirmed | ArrivedTooLate], key: str | None) -> None:
+def test_an_error_that_allows_a_repeat_names_its_key(
+    kind: type[NotConfirmed | ArrivedTooLate], key: str | None
+) -> None:
     problem = problem_of(kind(key))
     assert (problem.status, problem.headers["Retry-After"]) == (503, "5")
     assert problem.headers.get("Idempotency-Key") == problem.members["idempotency_key"] == key
 
 
 @pytest.mark.parametrize(
-    ("said", "known", "kind"),
+    ("reported", "known", "kind"),
     [
         (About("r1", None), {"a.2": "r1"}, "callback-of-another-attempt"),
         (About("r1", "a.2"), {}, "callback-of-another-attempt"),
@@ -44,13 +46,13 @@ def test_what_may_be_repeated_names_its_key(kind: type[NotConfirmed | ArrivedToo
         (About("r1", "a.1"), {"a.1": "r0"}, "callback-of-another-run"),
     ],
 )
-def test_a_run_that_is_not_the_attempts_is_refused(said: About, known: dict[str, str | None], kind: str) -> None:
+def test_a_run_of_another_attempt_is_refused(reported: About, known: dict[str, str | None], kind: str) -> None:
     with pytest.raises(RunMismatch) as caught:
-        require_own_run(said, "a.1", known)
+        require_own_run(reported, "a.1", known)
     problem = problem_of(caught.value)
     assert (problem.status, problem.kind) == (409, kind)
 
 
 @pytest.mark.parametrize("known", [{}, {"a.1": None}, {"a.1": "r1"}, {"a.1": "r1", "a.2": "r1"}])
-def test_a_run_that_may_be_the_attempts_is_taken(known: dict[str, str | None]) -> None:
+def test_a_run_that_may_be_that_of_the_attempt_is_accepted(known: dict[str, str | None]) -> None:
     require_own_run(About("r1", "a.1"), "a.1", known)

@@ -1,4 +1,4 @@
-"""The gateway as strangers reach it: a body that does not come, and health pages beside the API."""
+"""The gateway on a public network: a body that does not arrive, and the separate listener of the health pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segue_cli.local.ports import free_port
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_body_that_does_not_come_in_time_is_answered_and_makes_no_job(world: Any) -> None:
+async def test_a_body_that_does_not_arrive_in_time_is_answered_and_makes_no_job(world: Any) -> None:
     before = (await world.client.get("/api/jobs")).json()
     async with serve_http(api(world.parts), "127.0.0.1", 0, limits=HttpLimits(body_timeout_s=0.5)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -35,9 +35,7 @@ async def test_a_body_that_does_not_come_in_time_is_answered_and_makes_no_job(wo
     assert (await world.client.get("/api/jobs")).json() == before
 
 
-async def test_the_health_pages_have_a_listener_of_their_own_beside_the_apis(
-    world: Any, tmp_path: Path, until: Any
-) -> None:
+async def test_the_health_pages_have_their_own_listener(world: Any, tmp_path: Path, until: Any) -> None:
     at: dict[str, Any] = {"SEGUE_PORT": free_port(), "SEGUE_HEALTH_PORT": free_port()}
     settings = GatewaySettings(
         KAFKA_BOOTSTRAP_SERVERS=world.parts.settings.kafka_bootstrap_servers,

@@ -1,4 +1,4 @@
-"""Which part of a file a Range header asks for, and how files of every kind are served."""
+"""The part of a file that a Range header selects, and the headers of files by content type."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from gateway.http.conditional import byte_range
         ("bytes=a-b", None),
     ],
 )
-def test_a_range_is_a_part_or_the_whole(header: str | None, part: tuple[int, int] | None) -> None:
+def test_a_range_selects_a_part_or_the_whole(header: str | None, part: tuple[int, int] | None) -> None:
     assert byte_range(header, 10) == part
 
 
 @pytest.mark.parametrize("header", ["bytes=10-", "bytes=11-12", "bytes=-0"])
-def test_a_part_that_is_not_there_cannot_be_had(header: str) -> None:
+def test_a_range_outside_of_the_file_is_refused(header: str) -> None:
     with pytest.raises(ValueError, match="no byte"):
         byte_range(header, 10)
 
@@ -58,7 +58,7 @@ def test_a_part_that_is_not_there_cannot_be_had(header: str) -> None:
         ("", "application/octet-stream", False),
     ],
 )
-def test_only_what_browsers_show_safely_is_shown(kind: str, served_as: str, shown: bool) -> None:
+def test_only_safe_content_types_are_served_inline(kind: str, served_as: str, shown: bool) -> None:
     headers = headers_of(artifact("audio.x", content_type=kind))
     assert headers["Content-Type"] == served_as
     assert headers["Content-Disposition"] == f'{"inline" if shown else "attachment"}; filename="audio.x"'

@@ -1,4 +1,4 @@
-"""What an attempt says after it had ended: kept and shown on it, its cost counted, its job as it was."""
+"""Late events of an ended attempt: stored and shown with the attempt, the cost is counted, the job does not change."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def cancelled(story: Any) -> list[Message]:
 
 
 def succeeded(story: Any) -> list[Message]:
-    never = {"kind": FailureKind.NEVER_ACCEPTED, "message": "not in the listing"}
+    never_accepted = {"kind": FailureKind.NEVER_ACCEPTED, "message": "not in the listing"}
     made = AttemptSucceeded(**about(story, 2, 3), provider_ref="r8-1", artifacts=(story.artifact,), cost_usd=0.03)
     return [
         story.accepted(),
-        AttemptFailed(**about(story, 1, 3), **never, accepted=False, cost_usd=0.0),
+        AttemptFailed(**about(story, 1, 3), **never_accepted, accepted=False, cost_usd=0.0),
         story.rerouted(),
         story.started(),
         made,
@@ -61,7 +61,7 @@ def result(story: Any) -> Message:
     return AttemptSucceeded(**about(story, 1, 4), provider_ref="req-1", artifacts=(LATE,), cost_usd=0.2, late=True)
 
 
-def never(story: Any) -> Message:
+def never_accepted(story: Any) -> Message:
     known = {"kind": FailureKind.NEVER_ACCEPTED, "message": "an operator looked", "accepted": False, "cost_usd": 0.0}
     return AttemptFailed(**about(story, 1, 4), **known, late=True)
 
@@ -70,17 +70,19 @@ def stopped(story: Any) -> Message:
     return AttemptCancelled(**about(story, 1, 4), provider_ref="req-1", may_have_cost=False, late=True)
 
 
-Told = Callable[[Any], list[Message]]
+Messages = Callable[[Any], list[Message]]
 Late = Callable[[Any], Message]
 
 
-@pytest.mark.parametrize("tell", [failed, cancelled, succeeded])
-@pytest.mark.parametrize("late", [result, never, stopped])
-async def test_the_jobs_end_stays_and_its_cost_counts(world: Any, story_of: Any, tell: Told, late: Late) -> None:
+@pytest.mark.parametrize("messages_of", [failed, cancelled, succeeded])
+@pytest.mark.parametrize("late", [result, never_accepted, stopped])
+async def test_a_late_event_changes_the_cost_of_the_job_and_nothing_else(
+    world: Any, story_of: Any, messages_of: Messages, late: Late
+) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     url = f"/api/jobs/{job_id}"
-    await world.store(*tell(story))
+    await world.store(*messages_of(story))
     before = (await world.client.get(url)).json()
     await world.store(late(story))
     after = (await world.client.get(url)).json()
@@ -88,47 +90,47 @@ async def test_the_jobs_end_stays_and_its_cost_counts(world: Any, story_of: Any,
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert [each["late"] for each in after["attempts"]] == [True] + [False] * (len(after["attempts"]) - 1)
     more = 0.2 if late is result else 0.0
-    assert after["cost_usd"] == pytest.approx(more + (0.03 if tell is succeeded else 0.0))
+    assert after["cost_usd"] == pytest.approx(more + (0.03 if messages_of is succeeded else 0.0))
     first = after["attempts"][0]
     if late is result:
         assert (first["state"], first["provider_ref"], first["error_kind"]) == ("succeeded", "req-1", None)
         assert [each["sha256"] for each in first["late_artifacts"]] == [LATE.sha256]
-    elif late is never:
+    elif late is never_accepted:
         assert (first["state"], first["error_kind"], first["cost_usd"]) == ("failed", "never_accepted", 0.0)
     else:
         assert (first["state"], first["error_kind"], first["cost_usd"]) == ("cancelled", None, 0.0)
     track = (await world.client.get(f"/api/tracks/{track_id_for(story.job_id)}")).json()
-    assert track["provider"] == ("replicate" if tell is succeeded else None)
+    assert track["provider"] == ("replicate" if messages_of is succeeded else None)
     lines = (await world.client.get(f"{url}/logs")).json()["entries"]
     [line] = [each for each in lines if "the job had already gone on without it" in each["message"]]
     assert (line["message"], line["attempt"]) == (in_words(late(story)), 1)
 
 
-@pytest.mark.parametrize("tell", [failed, cancelled, succeeded])
-@pytest.mark.parametrize("late", [None, result, never, stopped])
-async def test_the_tail_and_the_tables_tell_the_same(
-    world: Any, story_of: Any, until: Any, tell: Told, late: Late | None
+@pytest.mark.parametrize("messages_of", [failed, cancelled, succeeded])
+@pytest.mark.parametrize("late", [None, result, never_accepted, stopped])
+async def test_the_tail_and_the_tables_show_the_same_job(
+    world: Any, story_of: Any, until: Any, messages_of: Messages, late: Late | None
 ) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
-    said = [*tell(story), *([late(story)] if late else [])]
-    await world.say(*(message for message in said if message.TYPE.startswith("segue.job.")))
+    messages = [*messages_of(story), *([late(story)] if late else [])]
+    await world.publish(*(message for message in messages if message.TYPE.startswith("segue.job.")))
 
-    async def told() -> bool:
+    async def tailed() -> bool:
         job = world.parts.tail.known(job_id).job
         return bool(job and job.final)
 
-    await until(told)
-    # In another order than it happened: the late word is stored before the job's end is.
-    await world.store(*said[::-1])
+    await until(tailed)
+    # In reverse order: the late event is stored before the end of the job.
+    await world.store(*messages[::-1])
     both = (await world.client.get(f"/api/jobs/{job_id}")).json()
     world.empty_tail()
     tables = (await world.client.get(f"/api/jobs/{job_id}")).json()
-    # The request was published, and is not stored.
+    # The request was published but not stored.
     assert {name for name in both if both[name] != tables[name]} == {"requested_at"}
 
 
-async def test_files_of_the_same_name_are_each_attempts_own(world: Any, story_of: Any) -> None:
+async def test_files_of_the_same_name_are_kept_for_each_attempt(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     await world.store(*succeeded(story), result(story))
@@ -148,7 +150,7 @@ async def test_files_of_the_same_name_are_each_attempts_own(world: Any, story_of
     assert (await world.client.get(own["url"])).content.startswith(b"of 2")
 
 
-async def test_a_late_result_shows_while_the_job_goes_on_elsewhere(world: Any, story_of: Any) -> None:
+async def test_a_late_result_is_shown_while_the_job_runs_elsewhere(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)
     await world.store(*succeeded(story)[:4], result(story))

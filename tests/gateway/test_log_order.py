@@ -1,4 +1,4 @@
-"""A job's log tells causes before effects, whatever the services' clocks say, from whichever source it is read."""
+"""A job's log has causes before effects, whatever the clocks of the services and whichever source it is read from."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ Skews = dict[str, int]
 
 
 @dataclass
-class Tale:
-    """What happened to a job, as it really was: each message with its true time and with what it followed from."""
+class History:
+    """The true history of a job: each message with its true time and its causes."""
 
-    key: str = "a tale"
+    key: str = "a history"
     skews: Skews = field(default_factory=dict)
     now_s: float = 0
-    told: list[Message] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
     true_s: list[float] = field(default_factory=list)
     causes: list[tuple[int, int]] = field(default_factory=list)
     versions: dict[int, int] = field(default_factory=dict)
@@ -76,13 +76,13 @@ class Tale:
 
     def _say(self, message: Message, clock: str, *causes: int) -> int:
         at = BEGIN + timedelta(seconds=self.now_s + self.skews.get(clock, 0))
-        self.told.append(message.model_copy(update={"occurred_at": at}))
+        self.messages.append(message.model_copy(update={"occurred_at": at}))
         self.true_s.append(self.now_s)
-        here = len(self.told) - 1
+        here = len(self.messages) - 1
         self.causes += [(cause, here) for cause in causes]
         return here
 
-    def after(self, seconds: float) -> Tale:
+    def after(self, seconds: float) -> History:
         self.now_s += seconds
         return self
 
@@ -94,7 +94,7 @@ class Tale:
         times = {"accept_by": BEGIN + timedelta(days=36_500), "deadline_at": BEGIN + timedelta(hours=1)}
         return self._say(job_requested(self.job_id, BEGIN, **times), "gateway")
 
-    def wish(self, cause: int) -> int:
+    def cancel_requested(self, cause: int) -> int:
         return self._say(CancelRequested(**self._ids, tenant="default"), "gateway", cause)
 
     def verdict(self, n: int, ref: str | None, cause: int) -> int:
@@ -138,32 +138,32 @@ FAILED = {"kind": FailureKind.PROVIDER_ERROR, "error_code": "E1", "message": "it
 
 
 @dataclass
-class Teller:
-    """Draws what happens, and when: answers within 0.4 s, everything else within minutes."""
+class Author:
+    """Draws events and their times: answers within 0.4 s, everything else within minutes."""
 
     draw: st.DrawFn
-    tale: Tale
+    history: History
     unsettled: list[tuple[int, int, int]] = field(default_factory=list)
-    """Attempts that have failed, with where their failure and the job's answer stand."""
+    """Attempts that have failed, with the places of their failure and of the job's answer."""
 
-    def soon(self) -> Tale:
-        return self.tale.after(self.draw(st.floats(0.001, 0.4)))
+    def soon(self) -> History:
+        return self.history.after(self.draw(st.floats(0.001, 0.4)))
 
-    def later(self) -> Tale:
-        return self.tale.after(self.draw(st.floats(0.5, 200)))
+    def later(self) -> History:
+        return self.history.after(self.draw(st.floats(0.5, 200)))
 
     def perhaps(self) -> bool:
         return self.draw(st.booleans())
 
     def runs(self, n: int, ordered: int) -> int:
-        """An attempt up to where it may end."""
+        """The events of an attempt before its end."""
         last = self.soon().attempt(AttemptSubmitting, n, ordered)
         if self.perhaps():
             last = self.later().attempt(AttemptProgressed, n, last, stage="throttled")
             last = self.later().attempt(AttemptSubmitting, n, last)
         if self.perhaps():
-            told = {"message": "no answer", "resolve_by": BEGIN + timedelta(hours=1)}
-            last = self.later().attempt(AttemptAmbiguous, n, last, **told)
+            fields = {"message": "no answer", "resolve_by": BEGIN + timedelta(hours=1)}
+            last = self.later().attempt(AttemptAmbiguous, n, last, **fields)
             if self.perhaps():
                 last = self.later().verdict(n, f"run-{n}", last)
         last = self.soon().attempt(AttemptSubmitted, n, last, **ref(n))
@@ -171,20 +171,20 @@ class Teller:
             self.soon().started(n, last)
         for _ in range(self.draw(st.integers(0, 3))):
             last = self.later().attempt(AttemptProgressed, n, last, stage="running", **ref(n))
-        self.speak_late()
+        self.late_results()
         return last
 
     def fails(self, n: int, last: int, *, for_good: bool) -> int:
-        """An attempt's failure, and what the job makes of it."""
+        """An attempt's failure and the job's answer to it."""
         failed = self.later().attempt(AttemptFailed, n, last, **FAILED, accepted=True, **ref(n))
-        outcomes = self.tale.outcome(n, "failed")
+        outcomes = self.history.outcome(n, "failed")
         why = {"kind": FailureKind.NO_ROUTE, "message": "nobody could make it", "attempts": outcomes}
         answer = self.soon().job(JobFailed, "failed", failed, **why) if for_good else self.soon().rerouted(n, failed)
         self.unsettled.append((n, failed, answer))
         return answer
 
-    def speak_late(self) -> None:
-        """What attempts may say after they have failed."""
+    def late_results(self) -> None:
+        """Late results of attempts that have failed."""
         for n, failed, answer in self.unsettled.copy():
             if self.perhaps():
                 self.unsettled.remove((n, failed, answer))
@@ -193,14 +193,14 @@ class Teller:
 
     def succeeds(self, n: int, last: int) -> None:
         made = self.later().attempt(AttemptSucceeded, n, last, artifacts=[FILE], **ref(n))
-        of = {"attempt_id": attempt_id_for(self.tale.job_id, n), "provider": _at(n), "model": "m"}
+        of = {"attempt_id": attempt_id_for(self.history.job_id, n), "provider": _at(n), "model": "m"}
         self.soon().job(JobSucceeded, "succeeded", made, **of, artifacts=[FILE])
 
     def is_cancelled(self, n: int, last: int, request: int) -> None:
-        wish = self.later().wish(request)
-        gone = self.soon().attempt(AttemptCancelled, n, last, wish, may_have_cost=True, **ref(n))
-        said = {"effect": "may_have_cost", "attempts": self.tale.outcome(n, "cancelled")}
-        self.soon().job(JobCancelled, "cancelled", gone, wish, **said)
+        cancel_requested = self.later().cancel_requested(request)
+        gone = self.soon().attempt(AttemptCancelled, n, last, cancel_requested, may_have_cost=True, **ref(n))
+        fields = {"effect": "may_have_cost", "attempts": self.history.outcome(n, "cancelled")}
+        self.soon().job(JobCancelled, "cancelled", gone, cancel_requested, **fields)
 
 
 def ref(n: int) -> dict[str, Any]:
@@ -208,28 +208,28 @@ def ref(n: int) -> dict[str, Any]:
 
 
 @st.composite
-def tales(draw: st.DrawFn, skews: st.SearchStrategy[Skews] = SKEWS) -> Tale:
-    """Jobs with one to three attempts, that succeed, fail or are cancelled, and attempts that speak up late."""
-    teller = Teller(draw, Tale(skews=draw(skews)))
-    request = teller.tale.requested()
-    ordered = teller.soon().accepted(request)
+def histories(draw: st.DrawFn, skews: st.SearchStrategy[Skews] = SKEWS) -> History:
+    """Jobs with one to three attempts that succeed, fail or are cancelled, and attempts with late results."""
+    author = Author(draw, History(skews=draw(skews)))
+    request = author.history.requested()
+    ordered = author.soon().accepted(request)
     attempts = draw(st.integers(1, 3))
     for n in range(1, attempts):
-        ordered = teller.fails(n, teller.runs(n, ordered), for_good=False)
-    last = teller.runs(attempts, ordered)
+        ordered = author.fails(n, author.runs(n, ordered), for_good=False)
+    last = author.runs(attempts, ordered)
     match draw(st.sampled_from(["succeeded", "failed", "cancelled"])):
         case "succeeded":
-            teller.succeeds(attempts, last)
+            author.succeeds(attempts, last)
         case "failed":
-            teller.fails(attempts, last, for_good=True)
+            author.fails(attempts, last, for_good=True)
         case _:
-            teller.is_cancelled(attempts, last, request)
-    teller.speak_late()
-    return teller.tale
+            author.is_cancelled(attempts, last, request)
+    author.late_results()
+    return author.history
 
 
 def line_of(message: Message) -> LogLine:
-    """A line as the tail makes it; and as the log-sink's view does for what the tail does not read."""
+    """The line that the tail makes of a message; for events of attempts, that of the view of the log sink."""
     envelope = Envelope(message, str(message.event_id), "/segue/test", None)
     if not isinstance(message, AttemptEvent):
         [line] = fold(Known(), envelope).log
@@ -250,92 +250,96 @@ def line_of(message: Message) -> LogLine:
     )
 
 
-def places(tale: Tale, order: Sequence[LogLine]) -> list[int]:
-    """Where each message of the tale stands in the log."""
+def places(history: History, order: Sequence[LogLine]) -> list[int]:
+    """The place of each message in the log."""
     where = {line.event_id: place for place, line in enumerate(order)}
-    return [where[str(message.event_id)] for message in tale.told]
+    return [where[str(message.event_id)] for message in history.messages]
 
 
-@given(tale=tales(), data=st.data())
-def test_causes_come_before_effects_whatever_the_clocks_say(tale: Tale, data: st.DataObject) -> None:
-    lines = [line_of(message) for message in tale.told]
+@given(history=histories(), data=st.data())
+def test_causes_come_before_effects_whatever_the_clocks_say(history: History, data: st.DataObject) -> None:
+    lines = [line_of(message) for message in history.messages]
     order = in_order(data.draw(st.permutations(lines)))
     assert sorted(order, key=lambda line: line.event_id) == sorted(lines, key=lambda line: line.event_id)
-    at = places(tale, order)
-    for cause, effect in tale.causes:
-        assert at[cause] < at[effect], (tale.told[cause].TYPE, tale.told[effect].TYPE)
+    at = places(history, order)
+    for cause, effect in history.causes:
+        assert at[cause] < at[effect], (history.messages[cause].TYPE, history.messages[effect].TYPE)
 
 
-@given(tale=tales())
-def test_what_happened_a_moment_later_is_told_later(tale: Tale) -> None:
-    at = places(tale, in_order([line_of(message) for message in tale.told]))
-    # Half a minute is what a message of the gateway's may take, to which nobody answers.
-    gateway = [not isinstance(message, JobEvent | AttemptEvent) for message in tale.told]
-    for one, other in permutations(range(len(tale.told)), 2):
-        if tale.true_s[other] - tale.true_s[one] > (35 if gateway[one] or gateway[other] else 2):
+@given(history=histories())
+def test_a_later_event_comes_later_in_the_log(history: History) -> None:
+    at = places(history, in_order([line_of(message) for message in history.messages]))
+    # A message of the gateway may take half a minute, and has no effect that bounds its time.
+    gateway = [not isinstance(message, JobEvent | AttemptEvent) for message in history.messages]
+    for one, other in permutations(range(len(history.messages)), 2):
+        if history.true_s[other] - history.true_s[one] > (35 if gateway[one] or gateway[other] else 2):
             assert at[one] < at[other]
 
 
-@given(tale=tales(st.just({})), data=st.data())
-def test_where_the_clocks_agree_time_decides(tale: Tale, data: st.DataObject) -> None:
-    order = in_order(data.draw(st.permutations([line_of(message) for message in tale.told])))
+@given(history=histories(st.just({})), data=st.data())
+def test_with_equal_clocks_the_log_is_in_the_order_of_time(history: History, data: st.DataObject) -> None:
+    order = in_order(data.draw(st.permutations([line_of(message) for message in history.messages])))
     assert [line.time for line in order] == sorted(line.time for line in order)
 
 
-@given(tale=tales(), data=st.data())
-def test_a_part_of_the_log_is_in_the_order_of_its_own_causes(tale: Tale, data: st.DataObject) -> None:
-    # That the client's wish was why the attempt was stopped, the job's end alone tells.
-    end = next(n for n, message in enumerate(tale.told) if isinstance(message, JobSucceeded | JobFailed | JobCancelled))
-    kept = {end} | data.draw(st.sets(st.sampled_from(range(len(tale.told)))))
-    order = in_order([line_of(tale.told[n]) for n in sorted(kept)])
+@given(history=histories(), data=st.data())
+def test_a_part_of_the_log_is_in_the_order_of_its_own_causes(history: History, data: st.DataObject) -> None:
+    # Only the end of the job tells that a cancel request was the cause of the attempt's end.
+    end = next(
+        n for n, message in enumerate(history.messages) if isinstance(message, JobSucceeded | JobFailed | JobCancelled)
+    )
+    kept = {end} | data.draw(st.sets(st.sampled_from(range(len(history.messages)))))
+    order = in_order([line_of(history.messages[n]) for n in sorted(kept)])
     where = {line.event_id: place for place, line in enumerate(order)}
     assert len(order) == len(kept)
-    for cause, effect in tale.causes:
+    for cause, effect in history.causes:
         if cause in kept and effect in kept:
-            known = [where[str(tale.told[n].event_id)] for n in (cause, effect)]
+            known = [where[str(history.messages[n].event_id)] for n in (cause, effect)]
             assert known[0] < known[1]
 
 
-@given(tale=tales(), data=st.data())
-def test_lines_that_contradict_themselves_are_all_told(tale: Tale, data: st.DataObject) -> None:
+@given(history=histories(), data=st.data())
+def test_contradictory_lines_are_all_in_the_log(history: History, data: st.DataObject) -> None:
     numbers = st.integers(0, 9)
     lines = [
         replace(line_of(message), version=data.draw(numbers), answers_to=data.draw(numbers), attempt=data.draw(numbers))
-        for message in tale.told
+        for message in history.messages
     ]
     assert {line.event_id for line in in_order(lines)} == {line.event_id for line in lines}
 
 
-def test_an_event_that_both_sources_know_is_told_once() -> None:
-    tale = Tale()
-    lines = [line_of(tale.told[n]) for n in (tale.requested(), tale.accepted(0))]
+def test_an_event_of_both_sources_is_in_the_log_once() -> None:
+    history = History()
+    lines = [line_of(history.messages[n]) for n in (history.requested(), history.accepted(0))]
     stored = [replace(line, message="from the tables") for line in lines[:1]]
     assert merged_log(stored, lines) == [*stored, lines[1]]
     assert in_order([]) == []
 
 
-def story(key: str, skews: Skews) -> Tale:
-    """fal breaks, Replicate's submit is lost and found by an operator, the client cancels, and fal speaks up late."""
-    tale = Tale(key=key, skews=skews)
-    order = tale.after(0.01).accepted(tale.requested())
+def eventful_history(key: str, skews: Skews) -> History:
+    """fal fails, an operator finds the lost submit at Replicate, the client cancels, and fal has a late result."""
+    history = History(key=key, skews=skews)
+    order = history.after(0.01).accepted(history.requested())
     ref = {"provider_ref": "run-1"}
-    submitted = tale.after(0.1).attempt(AttemptSubmitted, 1, tale.attempt(AttemptSubmitting, 1, order), **ref)
-    tale.after(0.01).started(1, submitted)
-    running = tale.after(5).attempt(AttemptProgressed, 1, submitted, stage="running", **ref)
-    failed = tale.after(20).attempt(AttemptFailed, 1, running, **FAILED, accepted=True, **ref)
-    tale.outcome(1, "failed")
-    order = tale.after(0.01).rerouted(1, failed)
-    posted = tale.after(0.02).attempt(AttemptSubmitting, 2, order)
-    told = {"message": "no answer", "resolve_by": BEGIN + timedelta(hours=1)}
-    lost = tale.after(30).attempt(AttemptAmbiguous, 2, posted, **told)
-    verdict = tale.after(60).verdict(2, "run-2", lost)
-    found = tale.after(0.3).attempt(AttemptSubmitted, 2, verdict, provider_ref="run-2")
-    tale.after(3).attempt(AttemptSucceeded, 1, order, artifacts=[FILE], late=True, **ref)
-    wish = tale.after(10).wish(found)
-    gone = tale.after(0.5).attempt(AttemptCancelled, 2, found, wish, may_have_cost=True, provider_ref="run-2")
-    outcomes = tale.outcome(2, "cancelled")
-    tale.after(0.01).job(JobCancelled, "cancelled", gone, effect="may_have_cost", attempts=outcomes)
-    return tale
+    submitted = history.after(0.1).attempt(AttemptSubmitted, 1, history.attempt(AttemptSubmitting, 1, order), **ref)
+    history.after(0.01).started(1, submitted)
+    running = history.after(5).attempt(AttemptProgressed, 1, submitted, stage="running", **ref)
+    failed = history.after(20).attempt(AttemptFailed, 1, running, **FAILED, accepted=True, **ref)
+    history.outcome(1, "failed")
+    order = history.after(0.01).rerouted(1, failed)
+    posted = history.after(0.02).attempt(AttemptSubmitting, 2, order)
+    fields = {"message": "no answer", "resolve_by": BEGIN + timedelta(hours=1)}
+    lost = history.after(30).attempt(AttemptAmbiguous, 2, posted, **fields)
+    verdict = history.after(60).verdict(2, "run-2", lost)
+    found = history.after(0.3).attempt(AttemptSubmitted, 2, verdict, provider_ref="run-2")
+    history.after(3).attempt(AttemptSucceeded, 1, order, artifacts=[FILE], late=True, **ref)
+    cancel_requested = history.after(10).cancel_requested(found)
+    gone = history.after(0.5).attempt(
+        AttemptCancelled, 2, found, cancel_requested, may_have_cost=True, provider_ref="run-2"
+    )
+    outcomes = history.outcome(2, "cancelled")
+    history.after(0.01).job(JobCancelled, "cancelled", gone, effect="may_have_cost", attempts=outcomes)
+    return history
 
 
 MINUTES = [
@@ -350,64 +354,63 @@ MINUTES = [
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("skews", MINUTES, ids=str)
-async def test_the_tables_and_both_together_tell_it_in_order(world: Any, until: Any, skews: Skews) -> None:
-    tale = story(f"skewed by {skews}", skews)
-    await world.store(*tale.told[::-1])
-    tables = await _log(world, tale)
-    assert [entry["event"] for entry in tables] == [event_name(message.TYPE) for message in tale.told]
+async def test_the_log_is_in_order_from_the_tables_and_from_both_sources(world: Any, until: Any, skews: Skews) -> None:
+    history = eventful_history(f"skewed by {skews}", skews)
+    await world.store(*history.messages[::-1])
+    tables = await _log(world, history)
+    assert [entry["event"] for entry in tables] == [event_name(message.TYPE) for message in history.messages]
     times = [datetime.fromisoformat(entry["time"]) for entry in tables]
-    assert times == [message.occurred_at for message in tale.told], "as they were recorded"
-    said = [message for message in tale.told if not isinstance(message, AttemptEvent)]
-    await world.say(*said)
+    assert times == [message.occurred_at for message in history.messages], "the recorded times have changed"
+    published = [message for message in history.messages if not isinstance(message, AttemptEvent)]
+    await world.publish(*published)
 
     async def tailed() -> bool:
-        known = world.parts.tail.known(tale.job_id)
-        return bool(known.job and known.job.final and len(known.log) == len(said))
+        known = world.parts.tail.known(history.job_id)
+        return bool(known.job and known.job.final and len(known.log) == len(published))
 
     await until(tailed)
-    assert await _log(world, tale) == tables
+    assert await _log(world, history) == tables
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_the_view_tells_of_each_event_what_the_tail_does(world: Any) -> None:
-    tale = story("the same lines", {})
-    await world.store(*tale.told)
+async def test_the_view_has_the_same_line_for_each_event_as_the_tail(world: Any) -> None:
+    history = eventful_history("the same lines", {})
+    await world.store(*history.messages)
     async with open_pool(world.database_url, "gateway", max_size=1) as pool:
-        stored = {line.event_id: line for line in await ReadModel(Database(pool)).log(tale.job_id)}
-    for message in tale.told:
+        stored = {line.event_id: line for line in await ReadModel(Database(pool)).log(history.job_id)}
+    for message in history.messages:
         line = line_of(message)
-        told = stored[line.event_id]
-        assert replace(told, message=None) == replace(line, message=None)
+        assert replace(stored[line.event_id], message=None) == replace(line, message=None)
 
 
 @pytest.mark.asyncio(loop_scope="function")
-async def test_the_tail_alone_tells_it_in_order(
+async def test_the_log_is_in_order_from_the_tail_alone(
     world_on: Any, topic_sizes: dict[str, int], tmp_path: Path, until: Any
 ) -> None:
-    tale = story("alone", MINUTES[-1])
-    said = [message for message in tale.told if not isinstance(message, AttemptEvent)]
+    history = eventful_history("alone", MINUTES[-1])
+    published = [message for message in history.messages if not isinstance(message, AttemptEvent)]
     async with (
         postgres() as database,
         kafka(topic_sizes) as cluster,
         world_on(cluster.bootstrap_servers, database.url, tmp_path) as world,
     ):
-        # Another topic is read first.
-        await world.say(*said[::-1])
-        await until(lambda: _is_known(world, tale, len(said)), 15)
+        # As if the other topic were read first.
+        await world.publish(*published[::-1])
+        await until(lambda: _is_known(world, history, len(published)), 15)
         await database.stop("immediate")
-        log = await _log(world, tale)
+        log = await _log(world, history)
         assert [entry["event"] for entry in log if entry["event"].startswith("job.")] == [
-            event_name(message.TYPE) for message in said if not isinstance(message, ResolutionRequested)
+            event_name(message.TYPE) for message in published if not isinstance(message, ResolutionRequested)
         ]
         await database.start()
 
 
-async def _is_known(world: Any, tale: Tale, lines: int) -> bool:
-    return len(world.parts.tail.known(tale.job_id).log) == lines
+async def _is_known(world: Any, history: History, lines: int) -> bool:
+    return len(world.parts.tail.known(history.job_id).log) == lines
 
 
-async def _log(world: Any, tale: Tale) -> list[dict[str, Any]]:
-    answer = await world.client.get(f"/api/jobs/{tale.job_id}/logs")
+async def _log(world: Any, history: History) -> list[dict[str, Any]]:
+    answer = await world.client.get(f"/api/jobs/{history.job_id}/logs")
     assert answer.status_code == 200, answer.text
     entries: list[dict[str, Any]] = answer.json()["entries"]
     return entries

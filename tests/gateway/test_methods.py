@@ -1,4 +1,4 @@
-"""HEAD is GET without its body, OPTIONS and 405 list what there is; over a socket too."""
+"""HEAD is GET without the body; OPTIONS and 405 list the methods; also over a socket."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLACES = (
     "/api/nothing",
     "/",
 )
-# What differs from one GET to the next anyway.
+# These differ from one GET to the next.
 VOLATILE = {"date", "content-length"}
 
 
@@ -49,11 +49,11 @@ async def test_head_is_get_without_its_body(world: Any, path: str) -> None:
     whole, head = await world.client.get(path), await world.client.head(path)
     assert (head.status_code, head.content) == (whole.status_code, b"")
     left_out = VOLATILE if path == "/api/providers" else {"date"}
-    told = [{k: v for k, v in answer.headers.items() if k not in left_out} for answer in (head, whole)]
-    assert told[0] == told[1]
+    answers = [{k: v for k, v in answer.headers.items() if k not in left_out} for answer in (head, whole)]
+    assert answers[0] == answers[1]
 
 
-async def test_head_of_what_changes_is_a_head(world: Any) -> None:
+async def test_head_of_a_changing_resource_works(world: Any) -> None:
     head = await world.client.head("/metrics")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"].startswith("text/plain")
@@ -82,9 +82,9 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize(("path", "allow"), ALLOWED)
-async def test_what_is_not_possible_is_a_405_that_lists_what_is(world: Any, path: str, allow: str) -> None:
-    told = await world.client.options(path)
-    assert (told.status_code, told.content, told.headers["allow"]) == (204, b"", allow)
+async def test_an_unsupported_method_is_a_405_with_the_supported_ones(world: Any, path: str, allow: str) -> None:
+    answers = await world.client.options(path)
+    assert (answers.status_code, answers.content, answers.headers["allow"]) == (204, b"", allow)
     for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"} - set(allow.split(", ")):
         answer = await world.client.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, allow), method
@@ -92,19 +92,19 @@ async def test_what_is_not_possible_is_a_405_that_lists_what_is(world: Any, path
             assert answer.json()["type"] == "urn:segue:problem:method-not-allowed"
 
 
-async def test_there_are_no_options_where_there_is_nothing(world: Any) -> None:
+async def test_options_of_an_unknown_path_is_a_404(world: Any) -> None:
     answer = await world.client.options("/api/nothing")
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:segue:problem:not-found")
 
 
-async def test_a_head_is_one_span_named_for_itself(world: Any) -> None:
+async def test_a_head_is_one_span_with_its_own_name(world: Any) -> None:
     world.spans.clear()
     await world.client.head(f"/api/jobs/{UNKNOWN}")
     [span] = world.spans.get_finished_spans()
     assert (span.name, span.attributes["http.request.method"]) == ("HEAD /api/jobs/{job_id}", "HEAD")
 
 
-async def test_a_connection_goes_on_after_a_head(world: Any) -> None:
+async def test_a_connection_can_be_used_after_a_head(world: Any) -> None:
     async with (
         serve_http(api(world.parts), "127.0.0.1", 0) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=httpx.Limits(max_connections=1)) as client,

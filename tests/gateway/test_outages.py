@@ -1,4 +1,4 @@
-"""What the gateway does while Postgres or Kafka is away, and with bodies that do not end."""
+"""The gateway while PostgreSQL or Kafka is down, and with endless bodies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from segue_cli.local.postgres import LocalPostgres, postgres
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UNKNOWN = job_id_for(TENANT, "nobody knows")
-NOBODYS = (f"/api/jobs/{UNKNOWN}", f"/api/jobs/{UNKNOWN}/logs", f"/api/tracks/{track_id_for(UNKNOWN)}")
+UNKNOWN_PATHS = (f"/api/jobs/{UNKNOWN}", f"/api/jobs/{UNKNOWN}/logs", f"/api/tracks/{track_id_for(UNKNOWN)}")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -46,33 +46,35 @@ def free_port() -> int:
         return port
 
 
-async def test_without_postgres_accepting_goes_on(
+async def test_without_postgresql_requests_are_still_accepted(
     database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path, until: Any
 ) -> None:
     async with kafka(topic_sizes) as cluster, world_on(cluster.bootstrap_servers, database.url, tmp_path) as world:
         before = await world.post(idempotency_key="before")
         await database.stop("immediate")
         try:
-            told = await world.post(idempotency_key="during")
-            assert told.status_code == 202
-            assert (await world.post(idempotency_key="during")).content == told.content
+            accepted = await world.post(idempotency_key="during")
+            assert accepted.status_code == 202
+            assert (await world.post(idempotency_key="during")).content == accepted.content
             assert (await world.post(idempotency_key="before")).content == before.content
             other = await world.post({"prompt": "another"}, idempotency_key="during")
             assert other.status_code == 422
-            job = await world.client.get(f"/api/jobs/{told.json()['job_id']}")
+            job = await world.client.get(f"/api/jobs/{accepted.json()['job_id']}")
             assert (job.status_code, job.json()["stale"]) == (200, True)
-            track = await world.client.get(f"/api/tracks/{told.json()['track_id']}")
+            track = await world.client.get(f"/api/tracks/{accepted.json()['track_id']}")
             assert (track.status_code, track.json()["stale"]) == (200, True)
-            log = await world.client.get(f"/api/jobs/{told.json()['job_id']}/logs")
+            log = await world.client.get(f"/api/jobs/{accepted.json()['job_id']}/logs")
             assert [entry["event"] for entry in log.json()["entries"]] == ["job.requested"]
             for path in (f"/api/jobs/{job_id_for(TENANT, 'nobody knows')}", "/api/jobs", "/api/tracks"):
                 unknown = await world.client.get(path)
                 assert unknown.status_code == 503
                 assert unknown.json()["type"] == "urn:segue:problem:read-model-away"
-            stopped = await world.client.post(f"/api/jobs/{told.json()['job_id']}/cancel", headers={"prefer": "wait=0"})
+            stopped = await world.client.post(
+                f"/api/jobs/{accepted.json()['job_id']}/cancel", headers={"prefer": "wait=0"}
+            )
             assert (stopped.status_code, stopped.json()["stale"]) == (202, True)
             assert stopped.json()["cancel"]["effect"] == "pending"
-            attempt_id = attempt_id_for(told.json()["job_id"], 1)
+            attempt_id = attempt_id_for(accepted.json()["job_id"], 1)
             for answer in (
                 await world.client.post(f"/api/jobs/{job_id_for(TENANT, 'nobody knows')}/cancel"),
                 await world.client.get("/api/attempts"),
@@ -95,7 +97,7 @@ async def test_without_postgres_accepting_goes_on(
             return bool((await world.client.get("/api/jobs")).status_code == 200)
 
         await until(back)
-        job = await world.client.get(f"/api/jobs/{told.json()['job_id']}")
+        job = await world.client.get(f"/api/jobs/{accepted.json()['job_id']}")
         assert (job.status_code, job.json()["stale"]) == (200, False)
 
 
@@ -117,15 +119,15 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
         assert (uncancelled.status_code, uncancelled.json()["type"]) == (503, "urn:segue:problem:not-confirmed")
         assert "repeating it is safe" in uncancelled.json()["detail"]
         assert (await world.client.get(f"/api/jobs/{taken_on}")).json()["cancel"] is None
-        assert {await problem_at(world, path) for path in NOBODYS} == {(503, "urn:segue:problem:events-away")}
+        assert {await problem_at(world, path) for path in UNKNOWN_PATHS} == {(503, "urn:segue:problem:events-away")}
         for response in (refused, keyless):
             assert response.status_code == 503
             assert int(response.headers["retry-after"]) > 0
-            told = response.json()
-            assert told["type"] == "urn:segue:problem:not-confirmed"
-            assert "may still have been taken" in told["detail"]
-            assert "Idempotency-Key" in told["detail"]
-            assert told["idempotency_key"] == response.headers["idempotency-key"]
+            problem = response.json()
+            assert problem["type"] == "urn:segue:problem:not-confirmed"
+            assert "may still have been taken" in problem["detail"]
+            assert "Idempotency-Key" in problem["detail"]
+            assert problem["idempotency_key"] == response.headers["idempotency-key"]
         assert refused.json()["idempotency_key"] == "again"
         other = await world.post({"prompt": "another"}, idempotency_key="again")
         assert other.status_code == 422
@@ -140,7 +142,7 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
             repeated = await world.post(idempotency_key=keyless.json()["idempotency_key"])
             assert repeated.status_code == 202
             story = story_of(accepted.json()["job_id"])
-            await world.say(*story.jobs())
+            await world.publish(*story.jobs())
 
             async def tailed() -> bool:
                 job = await world.client.get(accepted.json()["links"]["job"])
@@ -176,7 +178,7 @@ async def send(port: int, head: str, chunks: int, size: int, *, chunked: bool) -
     return answer
 
 
-async def test_a_body_without_end_is_cut_off(
+async def test_an_endless_body_is_cut_off(
     database: LocalPostgres, world_on: Any, topic_sizes: dict[str, int], tmp_path: Path
 ) -> None:
     async with (

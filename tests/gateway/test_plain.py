@@ -1,4 +1,4 @@
-"""Words that others wrote are harmless where the API shows them, and what is the client's own comes back as it was."""
+"""Texts of others are made harmless in the answers of the API, and the client's own texts are returned unchanged."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def harmless(text: str) -> bool:
     return not UNSAFE & set(text)
 
 
-class Told(Answer):
+class Texts(Answer):
     word: str
-    words: list[Told] = Field(default_factory=list)
+    words: list[Texts] = Field(default_factory=list)
     own: dict[str, str] = Field(default_factory=dict)
 
 
-def test_an_answers_texts_are_printable_and_the_clients_own_are_as_they_came() -> None:
-    told = Told(word=WILD, words=[Told(word="a\x1bb")], own={"k\x1b": WILD})
-    assert (told.word, told.words[0].word) == (replaced(WILD), "a\N{REPLACEMENT CHARACTER}b")
-    assert told.own == {"k\x1b": WILD}
+def test_texts_of_an_answer_are_printable_and_those_of_the_client_are_unchanged() -> None:
+    answer_body = Texts(word=WILD, words=[Texts(word="a\x1bb")], own={"k\x1b": WILD})
+    assert (answer_body.word, answer_body.words[0].word) == (replaced(WILD), "a\N{REPLACEMENT CHARACTER}b")
+    assert answer_body.own == {"k\x1b": WILD}
 
 
 @given(text=st.text(st.characters(exclude_categories=[]), max_size=40))
-def test_json_carries_everything_and_shows_nothing_unsafe(text: str) -> None:
+def test_json_carries_every_character_and_shows_none_that_is_unsafe(text: str) -> None:
     body = PlainJSON({"k": text, text: [text]}).body
     assert json.loads(bytes(body)) == {"k": text, text: [text]}
     shown = bytes(body).decode()
@@ -72,7 +72,7 @@ def failed(story: Any) -> list[Any]:
 
 
 @SESSION
-async def test_what_a_provider_says_is_harmless_in_every_answer(world: Any, story_of: Any) -> None:
+async def test_texts_of_a_provider_are_harmless_in_every_answer(world: Any, story_of: Any) -> None:
     story = story_of(job_id_for(TENANT, "wild words"))
     await world.store(*failed(story))
     for path in (
@@ -98,13 +98,13 @@ async def test_what_a_provider_says_is_harmless_in_every_answer(world: Any, stor
 
 
 @SESSION
-async def test_the_clients_own_comes_back_usable(world: Any) -> None:
+async def test_texts_of_the_client_are_returned_unchanged(world: Any) -> None:
     body = {"prompt": f"pad \u200d\u202e {WILD} ok", "metadata": {"order": WILD, "no\u202ete": "\x9b"}}
-    told = (await world.post(body)).json()
-    answer = await world.client.get(told["links"]["job"])
+    answer_body = (await world.post(body)).json()
+    answer = await world.client.get(answer_body["links"]["job"])
     assert answer.json()["metadata"] == body["metadata"]
     assert harmless(answer.text)
-    asked = world.parts.tail.known(told["job_id"])
+    asked = world.parts.tail.known(answer_body["job_id"])
     assert asked.job is not None
 
 
@@ -125,7 +125,7 @@ async def test_the_clients_own_comes_back_usable(world: Any) -> None:
     ],
 )
 @SESSION
-async def test_a_refusal_that_quotes_what_was_sent_is_harmless(world: Any, send: Any, status: int) -> None:
+async def test_a_refusal_that_quotes_the_request_is_harmless(world: Any, send: Any, status: int) -> None:
     answer = await send(world.client)
     assert answer.status_code == status
     assert harmless(answer.text)
@@ -133,6 +133,6 @@ async def test_a_refusal_that_quotes_what_was_sent_is_harmless(world: Any, send:
 
 
 @SESSION
-async def test_pages_have_nothing_of_others_in_them(world: Any) -> None:
+async def test_html_pages_have_no_texts_of_others(world: Any) -> None:
     for path in ("/docs", "/openapi.json", "/livez", "/readyz", "/api/models", "/api/health/providers"):
         assert harmless((await world.client.get(path)).text), path

@@ -1,4 +1,4 @@
-"""The tail's view of a job does not depend on repeats, nor on which topic was read first."""
+"""The tail's view of a job does not depend on repeats or on the order in which the topics are read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def folded(*messages: Message) -> Known:
     return known
 
 
-def test_a_whole_story_is_told(story: Any) -> None:
+def test_the_messages_of_a_job_become_its_state_and_its_log(story: Any) -> None:
     known = folded(requested(story), *story.jobs())
     job = known.job
     assert job is not None
@@ -72,22 +72,22 @@ def test_money_is_in_the_line_of_the_log_and_not_in_the_error(story: Any) -> Non
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_messages_may_be_read_in_any_order_and_repeatedly_and_by_two_readers(story: Any, data: st.DataObject) -> None:
-    wish = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
-    messages = [requested(story), wish, *story.jobs()]
+def test_messages_may_be_read_in_any_order_repeatedly_and_by_two_readers(story: Any, data: st.DataObject) -> None:
+    cancel_request = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
+    messages = [requested(story), cancel_request, *story.jobs()]
     order = data.draw(st.permutations([*messages, *data.draw(st.lists(st.sampled_from(messages), max_size=5))]))
-    told = folded(*order)
-    assert told.job == folded(*messages).job
+    known = folded(*order)
+    assert known.job == folded(*messages).job
     cut = data.draw(st.integers(0, len(order)))
-    assert joined(folded(*order[:cut]).state, folded(*order[cut:]).state) == told.state
+    assert joined(folded(*order[:cut]).state, folded(*order[cut:]).state) == known.state
 
 
-def test_a_wish_to_cancel_an_unknown_job_is_not_a_job(story: Any) -> None:
-    wish = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
-    assert folded(wish).job is None
+def test_a_request_to_cancel_an_unknown_job_makes_no_job(story: Any) -> None:
+    cancel_request = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
+    assert folded(cancel_request).job is None
 
 
-def test_the_newer_version_wins_and_keeps_what_only_the_other_knew(story: Any) -> None:
+def test_the_newer_version_wins_and_keeps_fields_that_only_the_other_has(story: Any) -> None:
     old = folded(requested(story), story.accepted()).state
     new = folded(*story.jobs()).state
     for both in (joined(old, new), joined(new, old)):
@@ -97,7 +97,7 @@ def test_the_newer_version_wins_and_keeps_what_only_the_other_knew(story: Any) -
         assert (job.metadata, job.fingerprint, job.requested_at) == ({"order": "7"}, "a" * 64, story.begin)
 
 
-def test_a_request_that_came_too_late_is_no_job_for_the_tail(story: Any) -> None:
+def test_a_request_that_arrived_too_late_makes_no_job_in_the_tail(story: Any) -> None:
     tail, message = JobTail(), requested(story)
     tail.take(envelope(message), message.accept_by + timedelta(milliseconds=1))
     assert tail.known(story.job_id) == Known()
@@ -105,20 +105,20 @@ def test_a_request_that_came_too_late_is_no_job_for_the_tail(story: Any) -> None
     assert tail.known(story.job_id).job is not None
 
 
-def test_a_job_that_is_accepted_after_it_came_too_late_once_is_well_again(story: Any) -> None:
-    late = replace_event(story.failed(), version=1, kind=FailureKind.EXPIRED)
-    again = replace_event(story.accepted(), version=2)
+def test_a_job_that_is_accepted_after_a_late_request_is_queued(story: Any) -> None:
+    late = changed_event(story.failed(), version=1, kind=FailureKind.EXPIRED)
+    again = changed_event(story.accepted(), version=2)
     job = folded(requested(story), late, again).job
     assert job is not None
     assert (job.status, job.error_kind, job.error_message, job.finished_at) == ("queued", None, None, None)
     assert not job.never_run
 
 
-def replace_event(event: Message, **fields: object) -> Message:
+def changed_event(event: Message, **fields: object) -> Message:
     return event.model_copy(update=fields)
 
 
-def test_the_tail_forgets_the_jobs_it_heard_of_longest_ago(story: Any) -> None:
+def test_the_tail_drops_the_jobs_with_the_oldest_messages(story: Any) -> None:
     tail = JobTail(max_jobs=2)
     ids = [job_id_for("default", str(n)) for n in range(3)]
     for job_id in ids:
@@ -129,7 +129,7 @@ def test_the_tail_forgets_the_jobs_it_heard_of_longest_ago(story: Any) -> None:
     assert tail.of_track(track_id_for(ids[2])).job is not None
 
 
-def test_a_word_about_an_old_job_hides_no_new_one(story: Any) -> None:
+def test_a_message_about_an_old_job_hides_no_new_job(story: Any) -> None:
     tail, now = JobTail(), story.begin + timedelta(hours=1)
     old, new = (requested(replace(story, job_id=job_id_for("default", each))) for each in ("old", "new"))
     tail.take(envelope(old), None)
@@ -139,7 +139,7 @@ def test_a_word_about_an_old_job_hides_no_new_one(story: Any) -> None:
     assert [job["job_id"] for job, _ in tail.recent("default", now)] == [new.job_id]
 
 
-def test_the_tail_holds_no_more_than_so_many_bytes_of_messages(story: Any) -> None:
+def test_the_bytes_of_messages_in_the_tail_are_limited(story: Any) -> None:
     tail = JobTail(max_bytes=1000)
     ids = [job_id_for("default", str(n)) for n in range(4)]
     for job_id in ids:
@@ -147,15 +147,15 @@ def test_the_tail_holds_no_more_than_so_many_bytes_of_messages(story: Any) -> No
         tail.take(replace(envelope(message), size=400), message.occurred_at)
     assert [tail.known(job_id).job is not None for job_id in ids] == [False, False, True, True]
     tail.take(replace(envelope(requested(replace(story, job_id=ids[0]))), size=2000), None)
-    assert [tail.known(job_id).job is not None for job_id in ids] == [False] * 4, "it does not even fit alone"
+    assert [tail.known(job_id).job is not None for job_id in ids] == [False] * 4, "it does not fit alone"
     tail.take(replace(envelope(requested(replace(story, job_id=ids[1]))), size=400), None)
     assert tail.known(ids[1]).job is not None
 
 
-def test_a_job_of_which_a_stranger_tells_endlessly_keeps_a_log_that_ends(story: Any) -> None:
+def test_the_lines_of_a_log_in_the_tail_are_limited(story: Any) -> None:
     known = folded(requested(story))
-    wish = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
+    cancel_request = CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant="default")
     for n in range(MAX_LINES + 50):
-        known = fold(known, replace(envelope(wish), event_id=str(n)))
+        known = fold(known, replace(envelope(cancel_request), event_id=str(n)))
     assert len(known.log) == MAX_LINES
     assert known.log[-1].event_id == str(MAX_LINES + 49)

@@ -1,4 +1,4 @@
-"""`/api/providers` and `/api/health/providers`, on the adapters' own schemas: true at once, and about everything."""
+"""`/api/providers` and `/api/health/providers` on the adapters' own schemas: complete, and at most a second old."""
 
 from __future__ import annotations
 
@@ -30,24 +30,26 @@ REFUSED = "401: Authentication is required to access this application."
 
 @dataclass
 class Adapters:
-    """Both adapters' schemas, and what they would write."""
+    """Writes to the schemas of both adapters, as the adapters do."""
 
     connection: asyncpg.Connection[asyncpg.Record]
 
-    async def says(self, provider: str, status: str = "ok", error: str | None = None) -> None:
+    async def report_health(self, provider: str, status: str = "ok", error: str | None = None) -> None:
         await self.connection.execute(
             f"INSERT INTO {provider}_adapter.health VALUES ($1, $2, $3, now(), now(), 2, 6)"  # noqa: S608 - ours
             " ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.error",
             provider, status, error,
         )  # fmt: skip
 
-    async def gate(self, provider: str, gate: Breaker) -> None:
+    async def breaker(self, provider: str, breaker: Breaker) -> None:
         async with self.connection.transaction():
             await self.connection.execute(f"SET LOCAL search_path TO {provider}_adapter")
             await self.connection.execute(
-                "INSERT INTO breakers (scope, since) VALUES ($1, $2) ON CONFLICT DO NOTHING", gate.scope, gate.since
+                "INSERT INTO breakers (scope, since) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                breaker.scope,
+                breaker.since,
             )
-            await save(self.connection, [gate])
+            await save(self.connection, [breaker])
 
     async def attempt(self, provider: str, name: str, state: str, due: bool = True, **columns: Any) -> None:
         columns = {"endpoint": "test/model", **columns}
@@ -67,8 +69,8 @@ async def adapters(world: Any) -> AsyncIterator[Adapters]:
     connection = await asyncpg.connect(world.database_url)
     try:
         made = Adapters(connection)
-        await made.says("fal")
-        await made.says("replicate")
+        await made.report_health("fal")
+        await made.report_health("replicate")
         await world.outdate_reads()
         yield made
     finally:
@@ -78,79 +80,81 @@ async def adapters(world: Any) -> AsyncIterator[Adapters]:
         await world.outdate_reads()
 
 
-async def short(world: Any) -> dict[str, Any]:
+async def health_of(world: Any) -> dict[str, Any]:
     answer = await world.client.get("/api/health/providers")
     assert answer.status_code == 200
-    told: dict[str, Any] = answer.json()
-    return told
+    shown: dict[str, Any] = answer.json()
+    return shown
 
 
-async def long(world: Any, provider: str = "fal") -> dict[str, Any]:
+async def status_of(world: Any, provider: str = "fal") -> dict[str, Any]:
     answer = await world.client.get("/api/providers")
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = {each["provider"]: each for each in answer.json()["providers"]}[provider]
-    return told
+    shown: dict[str, Any] = {each["provider"]: each for each in answer.json()["providers"]}[provider]
+    return shown
 
 
-async def asked_again(world: Any, within_s: float, wanted: Any) -> None:
-    """Ask all the time, as a page does that somebody watches, until it is so."""
+async def polled(world: Any, within_s: float, wanted: Any) -> None:
+    """Poll, as an open page does, until the condition is met."""
     await eventually(wanted, within_s)
 
 
-async def test_a_gate_that_opens_and_closes_shows_within_a_second(world: Any, adapters: Adapters) -> None:
-    async def says(status: str) -> bool:
-        return bool((await short(world))["fal"] == (await long(world))["status"] == status)
+async def test_an_open_and_a_closed_breaker_show_within_a_second(world: Any, adapters: Adapters) -> None:
+    async def shows(status: str) -> bool:
+        return bool((await health_of(world))["fal"] == (await status_of(world))["status"] == status)
 
-    await asked_again(world, 5, lambda: says("ok"))
+    await polled(world, 5, lambda: shows("ok"))
     now = datetime.now(UTC)
     shut = record_failure(
         Breaker(PROVIDER, now - timedelta(minutes=5)), FailureKind.UNAUTHORIZED, REFUSED, now, open_s=60
     )
-    await adapters.gate("fal", shut)
-    await asked_again(world, 1, lambda: says("fail"))
-    assert await short(world) == {"fal": "fail", "replicate": "ok", "fal_error": REFUSED, "replicate_error": None}
-    told = await long(world)
-    assert (told["error"], told["last_error"]["kind"], told["last_error"]["message"]) == (
+    await adapters.breaker("fal", shut)
+    await polled(world, 1, lambda: shows("fail"))
+    assert await health_of(world) == {"fal": "fail", "replicate": "ok", "fal_error": REFUSED, "replicate_error": None}
+    shown = await status_of(world)
+    assert (shown["error"], shown["last_error"]["kind"], shown["last_error"]["message"]) == (
         REFUSED, "unauthorized", REFUSED,
     )  # fmt: skip
     assert shut.open_until is not None
-    times = {name: told["breaker"][name] for name in ("since", "retry_at")} | {"ill since": told["since"]}
+    times = {name: shown["breaker"][name] for name in ("since", "retry_at")} | {"failing since": shown["since"]}
     assert {name: datetime.fromisoformat(at) for name, at in times.items()} == {
-        "since": now, "retry_at": shut.open_until, "ill since": now,
+        "since": now, "retry_at": shut.open_until, "failing since": now,
     }  # fmt: skip
-    assert (told["breaker"]["state"], told["breaker"]["openings"]) == ("open", 1)
-    await adapters.gate("fal", record_success(shut, now + timedelta(seconds=1)))
-    await asked_again(world, 1, lambda: says("ok"))
-    told = await long(world)
-    assert (told["breaker"]["state"], told["breaker"]["retry_at"]) == ("closed", None)
-    assert told["last_error"]["message"] == REFUSED
+    assert (shown["breaker"]["state"], shown["breaker"]["openings"]) == ("open", 1)
+    await adapters.breaker("fal", record_success(shut, now + timedelta(seconds=1)))
+    await polled(world, 1, lambda: shows("ok"))
+    shown = await status_of(world)
+    assert (shown["breaker"]["state"], shown["breaker"]["retry_at"]) == ("closed", None)
+    assert shown["last_error"]["message"] == REFUSED
 
 
-async def test_a_key_that_the_free_probe_saw_refused_shows_within_a_second(world: Any, adapters: Adapters) -> None:
-    await adapters.says("replicate", "fail", "401: You did not pass a valid authentication token")
+async def test_a_key_that_the_free_probe_found_refused_shows_within_a_second(world: Any, adapters: Adapters) -> None:
+    await adapters.report_health("replicate", "fail", "401: You did not pass a valid authentication token")
 
-    async def shown() -> bool:
-        return bool((await short(world))["replicate"] == (await long(world, "replicate"))["status"] == "fail")
+    async def fails() -> bool:
+        return bool((await health_of(world))["replicate"] == (await status_of(world, "replicate"))["status"] == "fail")
 
-    await asked_again(world, 1, shown)
-    told = await long(world, "replicate")
-    assert told["error"] == told["probe"]["error"] == "401: You did not pass a valid authentication token"
-    assert told["breaker"]["state"] == "closed"
+    await polled(world, 1, fails)
+    shown = await status_of(world, "replicate")
+    assert shown["error"] == shown["probe"]["error"] == "401: You did not pass a valid authentication token"
+    assert shown["breaker"]["state"] == "closed"
 
 
-async def test_an_endpoint_that_is_shut_says_so_and_its_provider_is_well(world: Any, adapters: Adapters) -> None:
+async def test_an_endpoint_with_an_open_breaker_is_shown_as_failed_and_its_provider_as_ok(
+    world: Any, adapters: Adapters
+) -> None:
     now = datetime.now(UTC)
-    await adapters.gate("fal", Breaker(PROVIDER, now))
-    await adapters.gate(
+    await adapters.breaker("fal", Breaker(PROVIDER, now))
+    await adapters.breaker(
         "fal", record_failure(Breaker("gone/model", now), FailureKind.MODEL_NOT_FOUND, "404: no such app", now)
     )
     patient = blocked(Breaker("slow/model", now), now + timedelta(seconds=30))
-    await adapters.gate("fal", patient)
+    await adapters.breaker("fal", patient)
     await world.outdate_reads()
-    told = await long(world)
-    assert told["status"] == "ok"
+    shown = await status_of(world)
+    assert shown["status"] == "ok"
     endpoints = {
-        each["endpoint"]: each for each in told["endpoints"] if each["endpoint"] in ("gone/model", "slow/model")
+        each["endpoint"]: each for each in shown["endpoints"] if each["endpoint"] in ("gone/model", "slow/model")
     }
     assert [(name, each["status"], each["breaker"]["state"]) for name, each in endpoints.items()] == [
         ("gone/model", "fail", "open"), ("slow/model", "ok", "closed"),
@@ -159,25 +163,27 @@ async def test_an_endpoint_that_is_shut_says_so_and_its_provider_is_well(world: 
     assert endpoints["slow/model"]["breaker"]["blocked_until"] is not None
 
 
-async def test_what_is_in_flight_and_what_waits_is_counted_with_the_caps(world: Any, adapters: Adapters) -> None:
+async def test_running_and_queued_attempts_are_counted_and_shown_with_the_limits(
+    world: Any, adapters: Adapters
+) -> None:
     for n, state in enumerate(("submitting", "running", "running", "ambiguous", "queued", "queued")):
         await adapters.attempt("fal", f"live-{n}", state, throttling_reported=n == 5)
     await adapters.attempt("fal", "elsewhere", "cancelling", endpoint="other/model")
     await adapters.attempt("fal", "over", "succeeded", due=False)
     await adapters.attempt("fal", "late", "failed")
     await world.outdate_reads()
-    told = await long(world)
-    assert told["in_flight"] == {
+    shown = await status_of(world)
+    assert shown["in_flight"] == {
         "total": 5, "submitting": 1, "running": 2, "collecting": 0, "cancelling": 1, "ambiguous": 1,
     }  # fmt: skip
-    assert (told["queued"]["total"], told["queued"]["held_back"], told["late"]) == (2, 1, 1)
-    assert told["queued"]["oldest_at"] is not None
-    assert told["caps"] == {"concurrent_runs": 2, "submits_per_minute": 6}
-    loads = {each["endpoint"]: each["in_flight"]["total"] for each in told["endpoints"]}
+    assert (shown["queued"]["total"], shown["queued"]["held_back"], shown["late"]) == (2, 1, 1)
+    assert shown["queued"]["oldest_at"] is not None
+    assert shown["caps"] == {"concurrent_runs": 2, "submits_per_minute": 6}
+    loads = {each["endpoint"]: each["in_flight"]["total"] for each in shown["endpoints"]}
     assert (loads["test/model"], loads["other/model"]) == (4, 1)
 
 
-async def test_whether_webhooks_are_heard_of_late(world: Any, adapters: Adapters) -> None:
+async def test_recently_expected_and_received_webhooks_are_counted(world: Any, adapters: Adapters) -> None:
     expected: dict[str, Any] = {
         "expects_callback": True,
         "accepted_at": datetime(2026, 1, 1, tzinfo=UTC),
@@ -188,18 +194,18 @@ async def test_whether_webhooks_are_heard_of_late(world: Any, adapters: Adapters
     await adapters.attempt("fal", "refused", "failed", due=False, **expected | {"accepted_at": None})
     await adapters.attempt("fal", "called", "collecting", **expected | {"called_back": True})
     await world.outdate_reads()
-    assert (await long(world))["webhooks"] == {"expected": 2, "heard": 1, "arriving": True}
-    assert (await long(world, "replicate"))["webhooks"] == {"expected": 0, "heard": 0, "arriving": None}
+    assert (await status_of(world))["webhooks"] == {"expected": 2, "heard": 1, "arriving": True}
+    assert (await status_of(world, "replicate"))["webhooks"] == {"expected": 0, "heard": 0, "arriving": None}
 
 
-async def test_how_attempts_went_of_late_is_told_from_their_events(
+async def test_recent_ends_of_attempts_are_counted_from_their_events(
     world: Any, adapters: Adapters, story_of: Any
 ) -> None:
-    before = {provider: (await long(world, provider))["recent"] for provider in ("fal", "replicate")}
+    before = {provider: (await status_of(world, provider))["recent"] for provider in ("fal", "replicate")}
     job_id = (await world.post()).json()["job_id"]
     await world.store(*story_of(job_id).attempts())
     await world.outdate_reads()
-    fal, replicate = (await long(world))["recent"], (await long(world, "replicate"))["recent"]
+    fal, replicate = (await status_of(world))["recent"], (await status_of(world, "replicate"))["recent"]
     assert fal["failed"] == before["fal"]["failed"] + 1
     kind = "insufficient_balance"
     assert fal["kinds"][kind] == before["fal"]["kinds"].get(kind, 0) + 1
@@ -208,11 +214,11 @@ async def test_how_attempts_went_of_late_is_told_from_their_events(
     assert 0 <= replicate["p50_s"] <= replicate["p95_s"]
 
 
-async def test_an_adapter_that_never_ran_is_told_as_such(world: Any) -> None:
+async def test_an_adapter_that_has_never_run_is_shown_as_failed(world: Any) -> None:
     await world.outdate_reads()
-    told = await long(world)
-    assert (told["status"], told["error"], told["probe"]) == ("fail", "no news from fal-adapter yet", None)
-    assert told["breaker"] == {
+    shown = await status_of(world)
+    assert (shown["status"], shown["error"], shown["probe"]) == ("fail", "no news from fal-adapter yet", None)
+    assert shown["breaker"] == {
         "state": "closed", "since": None, "retry_at": None, "blocked_until": None, "failures": 0, "openings": 0,
     }  # fmt: skip
 
@@ -235,7 +241,7 @@ async def test_without_postgres_it_is_503(world_on: Any, topic_sizes: dict[str, 
             await server.start()
 
 
-async def test_a_flood_of_questions_is_one_read() -> None:
+async def test_concurrent_calls_share_one_read() -> None:
     reads, go_on = 0, asyncio.Event()
 
     async def read() -> int:
@@ -245,14 +251,14 @@ async def test_a_flood_of_questions_is_one_read() -> None:
         return reads
 
     fresh = SingleFlight(read, within_s=60)
-    flood = [asyncio.create_task(fresh.get()) for _ in range(100)]
+    calls = [asyncio.create_task(fresh.get()) for _ in range(100)]
     await asyncio.sleep(0)
     go_on.set()
-    assert set(await asyncio.gather(*flood)) == {1}
+    assert set(await asyncio.gather(*calls)) == {1}
     assert await fresh.get() == 1
 
 
-async def test_a_flood_waits_for_one_failure_and_no_longer_than_it_may() -> None:
+async def test_concurrent_calls_share_one_failure_and_have_a_time_limit() -> None:
     reads, go_on = 0, asyncio.Event()
 
     async def read() -> int:
@@ -262,10 +268,10 @@ async def test_a_flood_waits_for_one_failure_and_no_longer_than_it_may() -> None
         raise OSError("away")
 
     fresh = SingleFlight(read, within_s=60)
-    flood = [asyncio.create_task(fresh.get()) for _ in range(100)]
+    calls = [asyncio.create_task(fresh.get()) for _ in range(100)]
     await asyncio.sleep(0)
     go_on.set()
-    assert {type(outcome) for outcome in await asyncio.gather(*flood, return_exceptions=True)} == {OSError}
+    assert {type(outcome) for outcome in await asyncio.gather(*calls, return_exceptions=True)} == {OSError}
     assert reads == 1
     with pytest.raises(OSError, match="away"):
         await fresh.get()
@@ -276,7 +282,7 @@ async def test_a_flood_waits_for_one_failure_and_no_longer_than_it_may() -> None
     assert {type(outcome) for outcome in outcomes} == {TimeoutError}
 
 
-async def test_what_was_read_before_is_not_told_for_long() -> None:
+async def test_an_old_result_is_not_used_again() -> None:
     reads = iter(range(100))
 
     async def read() -> int:

@@ -1,4 +1,4 @@
-"""The signatures, against vectors that others made: RFC 8032 and RFC 8037 for Ed25519, the Standard Webhooks' own."""
+"""The signatures, against published test vectors: RFC 8032 and RFC 8037 for Ed25519, and those of Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031c
 X = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 JWKS: dict[str, JsonValue] = {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": X}]}
 
-# The Standard Webhooks' reference implementations test with these.
+# From the tests of the reference implementations of Standard Webhooks.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SIGNED = {
     "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -46,7 +46,7 @@ def fal_headers(body: bytes, timestamp: str = "1700000000", **changed: str) -> d
 def test_the_keys_of_a_jwks_are_read_without_padding() -> None:
     (key,) = ed25519_jwks.keys_in(JWKS)
     assert key == Ed25519PrivateKey.from_private_bytes(SEED).public_key()
-    # RFC 8032, test 1: the signature of nothing.
+    # RFC 8032, test 1: the signature of the empty message.
     signature = bytes.fromhex(
         "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
     )
@@ -69,12 +69,12 @@ def test_the_keys_of_a_jwks_are_read_without_padding() -> None:
         {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "ä"}]},
     ],
 )
-def test_a_jwks_without_a_key_is_no_jwks(jwks: Any) -> None:
+def test_a_jwks_without_a_usable_key_is_refused(jwks: Any) -> None:
     with pytest.raises(ValueError, match="no Ed25519 key"):
         ed25519_jwks.keys_in(jwks)
 
 
-def test_one_bad_key_does_not_spoil_the_others() -> None:
+def test_an_invalid_key_does_not_affect_the_others() -> None:
     short: JsonValue = {"kty": "OKP", "crv": "Ed25519", "x": "c2hvcnQ"}
     assert ed25519_jwks.keys_in({"keys": [short, {"kty": "OKP", "crv": "Ed25519", "x": X}]}) == ed25519_jwks.keys_in(
         JWKS
@@ -113,7 +113,7 @@ def test_fal_signs_the_ids_the_time_and_the_body() -> None:
         {"signature": "not hex"},
     ],
 )
-def test_headers_that_fal_does_not_send(changed: dict[str, str]) -> None:
+def test_invalid_headers_of_fal_are_refused(changed: dict[str, str]) -> None:
     assert fal_signed(fal_headers(BODY, **changed), BODY) is None
     assert fal_signed({}, BODY) is None
 
@@ -147,20 +147,20 @@ def test_one_of_several_signatures_is_enough_while_a_secret_changes() -> None:
 
 
 @pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp"])
-def test_headers_that_replicate_does_not_send(missing: str) -> None:
+def test_incomplete_headers_of_replicate_are_refused(missing: str) -> None:
     assert standard_webhooks.read_signed(SIGNED | {missing: ""}, BODY) is None
     assert standard_webhooks.read_signed(SIGNED | {"webhook-timestamp": "soon"}, BODY) is None
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_%%%", "whsec_ä"])
-def test_what_is_no_secret_is_refused_and_not_repeated(secret: str) -> None:
+def test_an_invalid_secret_is_refused_and_not_repeated(secret: str) -> None:
     with pytest.raises(ValueError, match=r"must be whsec_ and base64") as refused:
         standard_webhooks.keys_in(secret)
     assert "MfKQ" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("away_s", "fresh"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)])
-def test_a_signature_is_good_for_five_minutes(away_s: int, *, fresh: bool) -> None:
+def test_a_signature_is_valid_for_five_minutes(away_s: int, *, fresh: bool) -> None:
     signed = Signed("x", 1_000_000, b"", ())
     with nullcontext() if fresh else pytest.raises(NotFresh, match=f"^{abs(away_s):.0f} s "):
         signed.require_fresh(1_000_000.0 + away_s)

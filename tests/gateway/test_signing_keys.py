@@ -1,4 +1,4 @@
-"""How long signing keys are kept, and how often a provider is asked for them."""
+"""How long signing keys are cached, and how often they are fetched."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gateway.signatures.keys import FAILURE_FLOOR_S, MAX_AGE_S, REFETCH_FLOOR_S,
 
 
 class Published:
-    """A provider's keys, a clock, and how often was asked."""
+    """The keys of a provider, a clock, and the number of fetches."""
 
     def __init__(self) -> None:
         self.keys: tuple[str, ...] = ("first",)
         self.away = False
-        self.asked = 0
+        self.fetches = 0
         self.now = 1_000.0
 
     async def fetch(self) -> tuple[str, ...]:
-        self.asked += 1
+        self.fetches += 1
         await asyncio.sleep(0)
         if self.away:
             raise httpx.ConnectError("refused")
@@ -37,9 +37,9 @@ def kept(published: Published) -> SigningKeys[str]:
     return SigningKeys(published.fetch, clock=lambda: published.now)
 
 
-async def test_they_are_fetched_once_a_day(published: Published, kept: SigningKeys[str]) -> None:
+async def test_keys_are_fetched_once_a_day(published: Published, kept: SigningKeys[str]) -> None:
     assert await asyncio.gather(*(kept.current() for _ in range(5))) == [("first",)] * 5
-    assert published.asked == 1
+    assert published.fetches == 1
     published.keys = ("second",)
     published.now += MAX_AGE_S
     assert await kept.current() == ("first",)
@@ -47,34 +47,32 @@ async def test_they_are_fetched_once_a_day(published: Published, kept: SigningKe
     assert await kept.current() == ("second",)
 
 
-async def test_an_unknown_key_has_them_fetched_again_but_not_all_the_time(
+async def test_keys_are_fetched_again_for_an_unknown_key_but_not_too_often(
     published: Published, kept: SigningKeys[str]
 ) -> None:
     first = await kept.current()
     published.keys = ("second",)
     assert await asyncio.gather(*(kept.newer(first) for _ in range(5))) == [("second",)] * 5
-    assert published.asked == 2
+    assert published.fetches == 2
     for _ in range(5):
         assert await kept.newer(("second",)) == ()
-    assert published.asked == 2
+    assert published.fetches == 2
     published.now += REFETCH_FLOOR_S
     assert await kept.newer(("second",)) == ()
-    assert published.asked == 3
+    assert published.fetches == 3
 
 
-async def test_without_keys_nothing_is_known_and_the_provider_is_not_pressed(
-    published: Published, kept: SigningKeys[str]
-) -> None:
+async def test_without_keys_none_is_known_and_fetches_are_limited(published: Published, kept: SigningKeys[str]) -> None:
     published.away = True
     for outcome in await asyncio.gather(*(kept.current() for _ in range(5)), return_exceptions=True):
         assert isinstance(outcome, KeysAway)
-    assert published.asked == 1
+    assert published.fetches == 1
     published.now += FAILURE_FLOOR_S
     published.away = False
     assert await kept.current() == ("first",)
 
 
-async def test_keys_older_than_a_day_are_not_relied_upon(published: Published, kept: SigningKeys[str]) -> None:
+async def test_keys_older_than_a_day_are_not_used(published: Published, kept: SigningKeys[str]) -> None:
     await kept.current()
     published.away = True
     published.now += MAX_AGE_S + 1

@@ -1,4 +1,4 @@
-"""What the gateway answers, and how soon, while Postgres takes connections and packets and says nothing."""
+"""The answers of the gateway, and their times, while PostgreSQL accepts connections but does not respond."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIMIT_S = 5.0
 SLACK_S = 8.0
-"""For a slow machine; before there was a limit on the whole, an answer took over 30 s."""
+"""For a slow machine; without a limit on the whole request, an answer took over 30 s."""
 UNKNOWN = job_id_for(TENANT, "nobody knows")
 AWAY = (503, "urn:segue:problem:read-model-away")
 READS = [
@@ -65,7 +65,7 @@ async def shared(
     topic_sizes: dict[str, int],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[Proxy, Any]]:
-    """A gateway, and the network between it and its database."""
+    """A gateway, and the proxy between it and its database."""
     place = urlsplit(database_server.url)
     async with (
         kafka(topic_sizes) as cluster,
@@ -78,29 +78,29 @@ async def shared(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def silenced(shared: tuple[Proxy, Any], until: Any) -> AsyncIterator[tuple[Proxy, Any]]:
-    """The same, well at the start of each test."""
+    """The same, with a working network at the start of each test."""
     proxy, world = shared
     yield proxy, world
     proxy.heal()
 
-    async def back() -> bool:
+    async def answers_again() -> bool:
         return bool((await world.client.get("/api/jobs")).status_code == 200)
 
-    await until(back, 20)
+    await until(answers_again, 20)
 
 
-async def told(answer: httpx.Response) -> tuple[int, str]:
+async def status_and_type(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["type"]
 
 
-async def test_each_read_says_in_time_that_it_cannot_be_told_and_is_told_again_afterwards(
+async def test_each_read_fails_in_time_and_works_again_afterwards(
     silenced: tuple[Proxy, Any], until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, world = silenced
 
-    async def asked(path: str) -> tuple[tuple[int, str], float]:
+    async def timed(path: str) -> tuple[tuple[int, str], float]:
         began = time.monotonic()
-        return await told(await world.client.get(path)), time.monotonic() - began
+        return await status_and_type(await world.client.get(path)), time.monotonic() - began
 
     async def statuses() -> list[int]:
         return [(await world.client.get(path)).status_code for path in READS]
@@ -109,25 +109,25 @@ async def test_each_read_says_in_time_that_it_cannot_be_told_and_is_told_again_a
     monkeypatch.setattr(provider_status, "STALE_AFTER", timedelta(0))
     await world.outdate_reads()
     proxy.blackhole = True
-    first = dict(zip(READS, await asyncio.gather(*map(asked, READS)), strict=True))
+    first = dict(zip(READS, await asyncio.gather(*map(timed, READS)), strict=True))
     assert {path: what for path, (what, _) in first.items() if what != AWAY} == {}
     assert {path: took_s for path, (_, took_s) in first.items() if took_s > LIMIT_S + SLACK_S} == {}
-    # The second to the tenth of all of them wait no longer together than one did: it is known by then.
+    # Further requests together take no longer than one, since the silence is known.
     with in_time():
-        assert {await told(await world.client.get(path)) for path in READS for _ in range(9)} == {AWAY}
+        assert {await status_and_type(await world.client.get(path)) for path in READS for _ in range(9)} == {AWAY}
     with in_time():
         flood = await asyncio.gather(*(world.client.get(path) for path in READS for _ in range(10)))
-    assert {await told(answer) for answer in flood} == {AWAY}
+    assert {await status_and_type(answer) for answer in flood} == {AWAY}
     proxy.heal()
 
-    async def back() -> bool:
+    async def answers_again() -> bool:
         return await statuses() == before
 
-    await until(back, 20)
+    await until(answers_again, 20)
 
 
 @pytest.mark.parametrize("silence", ["blackhole", "drop_responses"])
-async def test_what_was_accepted_is_accepted_and_found_in_time(silenced: tuple[Proxy, Any], silence: str) -> None:
+async def test_jobs_are_accepted_and_found_in_time(silenced: tuple[Proxy, Any], silence: str) -> None:
     proxy, world = silenced
     assert (await world.post(idempotency_key=f"before {silence}")).status_code == 202
     setattr(proxy, silence, True)
@@ -149,10 +149,10 @@ async def test_what_was_accepted_is_accepted_and_found_in_time(silenced: tuple[P
         assert (cancelled.status_code, cancelled.json()["stale"]) == (202, True)
     attempt = f"/api/attempts/{attempt_id_for(job_id, 1)}/resolve"
     with in_time():
-        assert await told(await world.client.post(attempt, json={"never_accepted": True})) == AWAY
+        assert await status_and_type(await world.client.post(attempt, json={"never_accepted": True})) == AWAY
 
 
-async def test_a_wait_for_the_end_lasts_no_longer_than_was_asked_for(silenced: tuple[Proxy, Any]) -> None:
+async def test_a_wait_for_the_end_lasts_no_longer_than_requested(silenced: tuple[Proxy, Any]) -> None:
     proxy, world = silenced
     proxy.blackhole = True
     with in_time(LIMIT_S + 2):
@@ -167,7 +167,7 @@ async def test_a_wait_for_the_end_lasts_no_longer_than_was_asked_for(silenced: t
 
 @asynccontextmanager
 async def locked(url: str, *tables: str) -> AsyncIterator[None]:
-    """Nobody can read these tables, as while they are altered."""
+    """Lock the tables against reading, as ALTER TABLE does."""
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
@@ -177,21 +177,21 @@ async def locked(url: str, *tables: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def test_locked_tables_hold_up_only_those_who_read_them(
+async def test_locked_tables_delay_only_the_requests_that_read_them(
     silenced: tuple[Proxy, Any], database_server: LocalPostgres
 ) -> None:
     _proxy, world = silenced
     async with locked(database_server.url, "log_sink.jobs", "log_sink.tracks"):
         for path in ("/api/jobs", "/api/tracks", f"/api/jobs/{UNKNOWN}/logs"):
             with in_time():
-                assert await told(await world.client.get(path)) == AWAY
+                assert await status_and_type(await world.client.get(path)) == AWAY
         assert (await world.client.get("/api/health/providers")).status_code == 200
         with in_time():
             assert (await world.post(idempotency_key="meanwhile")).status_code == 202
     assert (await world.client.get("/api/jobs")).status_code == 200
 
 
-async def test_health_is_told_as_it_was_for_a_minute_and_then_is_unknown(
+async def test_the_last_health_is_shown_for_a_minute_and_is_then_unknown(
     silenced: tuple[Proxy, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, world = silenced
@@ -199,22 +199,22 @@ async def test_health_is_told_as_it_was_for_a_minute_and_then_is_unknown(
     assert before["fal_error"] == "no news from fal-adapter yet"
     await world.outdate_reads()
     proxy.blackhole = True
-    shown = await world.client.get("/api/health/providers")
-    assert (shown.status_code, shown.json()["fal"]) == (200, "fail")
-    assert shown.json()["fal_error"].startswith("no news from fal-adapter yet (as of ")
-    assert shown.json()["fal_error"].endswith(" s ago: the database is away)")
+    cached = await world.client.get("/api/health/providers")
+    assert (cached.status_code, cached.json()["fal"]) == (200, "fail")
+    assert cached.json()["fal_error"].startswith("no news from fal-adapter yet (as of ")
+    assert cached.json()["fal_error"].endswith(" s ago: the database is away)")
     monkeypatch.setattr(provider_status, "STALE_AFTER", timedelta(0))
     unknown = await world.client.get("/api/health/providers")
-    assert await told(unknown) == AWAY
+    assert await status_and_type(unknown) == AWAY
     assert int(unknown.headers["retry-after"]) > 0
     assert "whether the providers accept our key" in unknown.json()["detail"]
 
 
-async def test_a_request_waits_for_the_database_once_and_not_for_each_question(
+async def test_a_request_has_one_time_limit_for_all_its_queries(
     silenced: tuple[Proxy, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, world = silenced
-    monkeypatch.setattr(database, "SURE_AFTER_S", math.inf)  # Its silence is not remembered here.
+    monkeypatch.setattr(database, "SURE_AFTER_S", math.inf)  # The silence is never taken for certain.
     proxy.blackhole = True
     database.begin_request()
     with in_time(database.READ_LIMIT_S):

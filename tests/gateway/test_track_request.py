@@ -1,4 +1,4 @@
-"""What a request has to be, and how it is told what it is not."""
+"""The validation of a track request, and the problems that it reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.intake.track_request import TrackRequest, require_route, to_message
 CATALOGUE = load_catalogue(default_catalogue_path())
 
 
-def fault(body: dict[str, Any]) -> Problem:
+def refusal_of(body: dict[str, Any]) -> Problem:
     with pytest.raises(Problem) as caught:
         parse_json(TrackRequest, json.dumps(body).encode())
     return caught.value
@@ -66,10 +66,10 @@ def fault(body: dict[str, Any]) -> Problem:
 def test_a_wrong_field_is_named_with_its_limit_and_its_value(
     change: dict[str, Any], field: str, limit: dict[str, Any] | None, value: str | None
 ) -> None:
-    problem = fault({"prompt": "x", **change})
+    problem = refusal_of({"prompt": "x", **change})
     assert problem.status == 422
-    [told] = problem.members["errors"]
-    assert (told.field, told.limit, told.value) == (field, limit, value)
+    [reported] = problem.members["errors"]
+    assert (reported.field, reported.limit, reported.value) == (field, limit, value)
     assert problem.detail.startswith(field)
 
 
@@ -79,14 +79,14 @@ def test_a_number_too_long_to_be_written_out_is_refused_too() -> None:
     assert caught.value.status == 400
 
 
-def test_several_faults_are_told_at_once() -> None:
-    told = fault({"duration_s": 700, "colour": "red"}).members["errors"]
-    assert {each.field for each in told} == {"prompt", "duration_s", "colour"}
+def test_several_problems_are_reported_at_once() -> None:
+    reported = refusal_of({"duration_s": 700, "colour": "red"}).members["errors"]
+    assert {each.field for each in reported} == {"prompt", "duration_s", "colour"}
 
 
-def test_many_faults_are_told_in_part() -> None:
+def test_only_the_first_of_many_problems_are_reported() -> None:
     body = {f"field{n}": n for n in range(1000)}
-    assert len(fault(body).members["errors"]) == 20
+    assert len(refusal_of(body).members["errors"]) == 20
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_many_faults_are_told_in_part() -> None:
         b"\xef\xbb\xbf{}",
     ],
 )
-def test_what_is_not_json_is_a_400(raw: bytes) -> None:
+def test_a_body_that_is_not_json_is_a_400(raw: bytes) -> None:
     with pytest.raises(Problem) as caught:
         parse_json(TrackRequest, raw)
     assert (caught.value.status, caught.value.kind) == (400, "malformed-json")
@@ -117,7 +117,7 @@ def test_json_of_another_shape_is_a_422(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("declared", ["application/json", "application/json; charset=UTF-8", "application/x+json"])
-def test_json_is_taken_under_its_names(declared: str) -> None:
+def test_every_content_type_of_json_is_accepted(declared: str) -> None:
     require_json(declared)
 
 
@@ -130,7 +130,7 @@ def test_other_content_types_are_a_415(declared: str | None) -> None:
     assert caught.value.status == 415
 
 
-def test_an_unknown_model_is_told_with_its_neighbours() -> None:
+def test_an_unknown_model_is_reported_with_similar_names() -> None:
     with pytest.raises(ModelNotFound) as caught:
         require_route(TrackRequest(prompt="x", model="music/minimx-2"), CATALOGUE, "fal")
     problem = problem_of(caught.value)
@@ -138,7 +138,7 @@ def test_an_unknown_model_is_told_with_its_neighbours() -> None:
     assert "music/minimax-2" in problem.detail
 
 
-def test_what_nobody_can_make_is_told_with_each_routes_reason() -> None:
+def test_a_request_without_a_route_is_refused_with_the_reason_of_each_route() -> None:
     wanted = TrackRequest(prompt="a long one", duration_s=20, has_vocals=True, lyrics="la" * 4500)
     with pytest.raises(NoRoute) as caught:
         require_route(wanted, CATALOGUE, "fal")
@@ -161,7 +161,7 @@ def test_a_request_for_the_same_model_only_is_refused_where_another_would_stand_
     assert "another model stands in" in problem_of(caught.value).detail
 
 
-def test_what_steers_the_route_travels_with_the_request() -> None:
+def test_routing_options_are_part_of_the_request_message() -> None:
     steering = {"route_by": "weights", "weights": {"fal": 3.0}, "max_cost_usd": 0.5, "same_model_only": False}
     said = {"providers": ["replicate", "fal"], **steering}
     wanted = parse_json(TrackRequest, json.dumps({"prompt": "x", **said}).encode())
@@ -174,7 +174,7 @@ def test_what_steers_the_route_travels_with_the_request() -> None:
     assert silent.model_dump(include=set(said)) == dict.fromkeys(said)
 
 
-def test_the_request_of_every_newcomer_has_a_route() -> None:
+def test_a_request_with_a_prompt_and_a_duration_has_a_route() -> None:
     require_route(TrackRequest(prompt="Warm ambient pad", duration_s=20), CATALOGUE, "fal")
 
 
@@ -196,7 +196,7 @@ Bodies = st.fixed_dictionaries(
 
 
 @given(body=Bodies, order=st.randoms(use_true_random=False), indent=st.sampled_from([None, 1]), ascii_=st.booleans())
-def test_the_fingerprint_is_the_requests_not_the_spellings(
+def test_the_fingerprint_does_not_depend_on_the_spelling(
     body: dict[str, Any], order: Any, indent: int | None, ascii_: bool
 ) -> None:
     keys = list(body)
