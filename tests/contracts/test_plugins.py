@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.plugins import brought
+from contracts.plugins import load_plugins
 from contracts.providers.fal import FAL
 from contracts.providers.replicate import REPLICATE
 from contracts.providers.spec import ProviderSpec
@@ -23,12 +23,12 @@ def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_specs_are_in_the_order_of_their_names(declare: Path) -> None:
-    assert brought("some.group", ProviderSpec) == ()
+    assert load_plugins("some.group", ProviderSpec) == ()
     declare.write_text("[some.group]\nb = contracts.providers.fal:FAL\na = contracts.providers.replicate:REPLICATE\n")
-    assert brought("some.group", ProviderSpec) == (REPLICATE, FAL)
+    assert load_plugins("some.group", ProviderSpec) == (REPLICATE, FAL)
 
 
 def test_an_object_that_is_not_a_spec_is_refused(declare: Path) -> None:
     declare.write_text("[some.group]\na = contracts.providers.fal:FAL\nb = json:dumps\n")
-    with pytest.raises(TypeError, match=r"an entry point of some\.group is no ProviderSpec: <function dumps"):
-        brought("some.group", ProviderSpec)
+    with pytest.raises(TypeError, match=r"an entry point of some\.group is not a ProviderSpec: <function dumps"):
+        load_plugins("some.group", ProviderSpec)

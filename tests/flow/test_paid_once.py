@@ -71,7 +71,7 @@ from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAt
 from contracts.messages.jobs import JobEvent
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from orchestrator.decisions.decide import decide
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, Ruled
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, ResolveAsked
 from orchestrator.decisions.inputs import Due as JobDue
 from orchestrator.decisions.inputs import Input as JobInput
 from orchestrator.decisions.job import Job
@@ -178,7 +178,7 @@ class World:
             provider=attempt.provider,
             provider_ref=runs[0] if runs else None,
         )
-        self._decide(Ruled(verdict))
+        self._decide(ResolveAsked(verdict))
 
     def collect(self, which: int) -> None:
         """An operator asks for an output to be fetched again."""
@@ -278,7 +278,7 @@ class World:
         if before is not None and before.final:
             assert after is not None
             assert replace(after, attempts=before.attempts) == before, "a final job changed"
-            assert isinstance(input_, Ruled | CollectAsked) or not decision.messages, "a final job published"
+            assert isinstance(input_, ResolveAsked | CollectAsked) or not decision.messages, "a final job published"
         if after is not None:
             assert after.final or after.next_action_at is not None, "a job has no next action"
             assert sum(a.outcome == "live" for a in after.attempts) <= 1

@@ -23,7 +23,7 @@ from orchestrator.decisions.inputs import Requested
 from orchestrator.timers import Timers
 
 GOOD, BAD = (job_id_for("default", name) for name in ("good", "bad"))
-BREAK = "UPDATE {} SET body = body - 'created_at' WHERE job_id = $1"
+BREAK = "UPDATE {} SET body = body - $2::text WHERE job_id = $1"
 POSTPONED = "SELECT next_action_at > now() + interval '30 s' FROM {} WHERE job_id = $1"
 
 
@@ -32,7 +32,8 @@ def runtime() -> Runtime:
     return Runtime("a-service", make_telemetry("a-service", None))
 
 
-async def test_an_unreadable_attempt_does_not_block_others(database_url: str, runtime: Runtime) -> None:
+@pytest.mark.parametrize("missing", ["created_at", "deadline_at", "state"])
+async def test_an_unreadable_attempt_does_not_block_others(database_url: str, runtime: Runtime, missing: str) -> None:
     await migrate(database_url, "fal_adapter", adapter_kit)
     breakers = BreakerStore(Limits(), open_s=5)
     async with open_pool(database_url, "fal_adapter", max_size=2) as pool:
@@ -40,7 +41,7 @@ async def test_an_unreadable_attempt_does_not_block_others(database_url: str, ru
         async with outbox.transaction() as transaction:
             for job_id in (BAD, GOOD):
                 await ledger.create(transaction, [(queued_attempt(job_id, transaction.now), None)])
-        await pool.execute(BREAK.format("attempts"), BAD)
+        await pool.execute(BREAK.format("attempts"), BAD, missing)
         async with outbox.transaction() as transaction:
             claimed = await ledger.claim(transaction, 10, breakers)
         assert [each.attempt.job_id for each in claimed] == [GOOD]
@@ -59,7 +60,7 @@ async def test_an_unreadable_job_does_not_block_others(database_url: str, runtim
                 assert decision.job is not None
                 await store.save(transaction, {job_id: store.Stored(decision.job, None)})
         await pool.execute("UPDATE jobs SET next_action_at = now()")
-        await pool.execute(BREAK.format("jobs"), BAD)
+        await pool.execute(BREAK.format("jobs"), BAD, "created_at")
         async with outbox.transaction() as transaction:
             due, unreadable = await store.due(transaction, 10)
         assert (list(due), list(unreadable)) == ([GOOD], [BAD])

@@ -14,7 +14,7 @@ from contracts.ids import track_id_for
 from contracts.messages.attempts import AttemptCancelled, AttemptFailed, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobCancelled, JobFailed
-from contracts.messages.wording import in_words
+from contracts.messages.wording import describe
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -103,7 +103,7 @@ async def test_a_late_event_changes_the_cost_of_the_job_and_nothing_else(
     assert track["provider"] == ("replicate" if messages_of is succeeded else None)
     lines = (await world.client.get(f"{url}/logs")).json()["entries"]
     [line] = [each for each in lines if "the job had already gone on without it" in each["message"]]
-    assert (line["message"], line["attempt"]) == (in_words(late(story)), 1)
+    assert (line["message"], line["attempt"]) == (describe(late(story)), 1)
 
 
 @pytest.mark.parametrize("messages_of", [failed, cancelled, succeeded])

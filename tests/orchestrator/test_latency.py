@@ -25,8 +25,8 @@ from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
 from orchestrator.handler import JobHandler
-from orchestrator.latency import MEMORY
-from orchestrator.routing.ordering import Pace
+from orchestrator.latency import WINDOW
+from orchestrator.routing.ordering import Latency
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 
@@ -78,10 +78,10 @@ async def run(handler: JobHandler, name: str, provider: Provider, seconds: float
     await deliver(handler, event_of(AttemptSucceeded, name, provider, seconds))
 
 
-async def stored_paces(pool: Pool) -> dict[Provider, Pace]:
+async def stored_paces(pool: Pool) -> dict[Provider, Latency]:
     rows = await pool.fetch("SELECT * FROM paces")
     assert all(ENDPOINTS[row["provider"]] == row["endpoint"] for row in rows)
-    return {row["provider"]: Pace(round(row["mean_s"], 6), row["runs"]) for row in rows}
+    return {row["provider"]: Latency(round(row["mean_s"], 6), row["runs"]) for row in rows}
 
 
 async def reason(pool: Pool, name: str) -> str:
@@ -108,13 +108,13 @@ async def test_jobs_go_to_the_faster_route(pool: Pool, handler: JobHandler) -> N
 async def test_the_first_runs_have_equal_weight(pool: Pool, handler: JobHandler) -> None:
     for n, seconds in enumerate((10, 20, 60)):
         await run(handler, f"job-{n}", "fal", seconds)
-    assert await stored_paces(pool) == {"fal": Pace(30, 3)}
+    assert await stored_paces(pool) == {"fal": Latency(30, 3)}
 
 
 async def test_a_later_run_counts_with_a_fixed_share(pool: Pool, handler: JobHandler) -> None:
     await pool.execute("INSERT INTO paces VALUES ('fal', $1, 10, 100000)", ENDPOINTS["fal"])
     await run(handler, "job", "fal", 30)
-    assert await stored_paces(pool) == {"fal": Pace(10 + 20 / MEMORY, 100_001)}
+    assert await stored_paces(pool) == {"fal": Latency(10 + 20 / WINDOW, 100_001)}
 
 
 async def test_runs_in_one_batch_count_as_one_after_the_other(pool: Pool, handler: JobHandler) -> None:
@@ -123,13 +123,13 @@ async def test_runs_in_one_batch_count_as_one_after_the_other(pool: Pool, handle
     await deliver(handler, *(request(name, "fal") for name in names))
     await deliver(handler, *(event_of(AttemptSubmitted, name, "fal", 0) for name in names))
     await deliver(handler, *(event_of(AttemptSucceeded, name, "fal", 30) for name in names))
-    assert await stored_paces(pool) == {"fal": Pace(round(30 - 20 * (1 - 1 / MEMORY) ** 30, 6), 100_030)}
+    assert await stored_paces(pool) == {"fal": Latency(round(30 - 20 * (1 - 1 / WINDOW) ** 30, 6), 100_030)}
 
 
 async def test_a_run_that_begins_and_ends_in_one_batch_is_measured(pool: Pool, handler: JobHandler) -> None:
     await deliver(handler, request("job", "fal"))
     await deliver(handler, event_of(AttemptSubmitted, "job", "fal", 5), event_of(AttemptSucceeded, "job", "fal", 9))
-    assert await stored_paces(pool) == {"fal": Pace(4, 1)}
+    assert await stored_paces(pool) == {"fal": Latency(4, 1)}
 
 
 async def test_repeated_events_count_once(pool: Pool, handler: JobHandler) -> None:
@@ -141,7 +141,7 @@ async def test_repeated_events_count_once(pool: Pool, handler: JobHandler) -> No
     for _ in range(2):
         for message in story:
             await deliver(handler, message, message)
-    assert await stored_paces(pool) == {"fal": Pace(8, 1)}
+    assert await stored_paces(pool) == {"fal": Latency(8, 1)}
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ async def test_events_without_a_usable_duration_are_not_counted(
 
 async def test_a_negative_duration_counts_as_zero(pool: Pool, handler: JobHandler) -> None:
     await run(handler, "job", "fal", -3)
-    assert await stored_paces(pool) == {"fal": Pace(0, 1)}
+    assert await stored_paces(pool) == {"fal": Latency(0, 1)}

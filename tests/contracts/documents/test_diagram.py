@@ -30,5 +30,5 @@ def test_every_edge_between_a_service_and_a_topic_is_drawn_once() -> None:
 
 
 def test_a_text_without_a_place_for_the_diagram_is_refused() -> None:
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="no marks"):
         with_diagram("# Segue\n")

@@ -20,7 +20,7 @@ from contracts.messages.jobs import (
     PlannedRoute,
     SkippedRoute,
 )
-from contracts.messages.wording import in_dollars, in_words
+from contracts.messages.wording import describe, in_dollars
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "wording")
@@ -44,7 +44,7 @@ def skipped(model: str, reason: str) -> SkippedRoute:
 
 def accepted(because: str | None, *routes: SkippedRoute, nobody: bool = False) -> str:
     plan = () if nobody else (PlannedRoute(provider="fal", model="music/one", endpoint="test/model"),)
-    return in_words(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
+    return describe(JobAccepted(**job("queued"), plan=plan, skipped=routes, because=because, deadline_at=NOW))
 
 
 def test_a_plan_has_its_reason_and_the_skipped_routes() -> None:
@@ -62,7 +62,7 @@ def test_skipped_routes_of_several_models_are_named_with_the_model() -> None:
         "may go to fal; skipped replicate (music/other): too short; skipped replicate (music/one): too long"
     )
     assert accepted(None, skipped("music/one", "too long"), nobody=True) == (
-        "may go to nobody; skipped replicate: too long"
+        "may go to no provider; skipped replicate: too long"
     )
 
 
@@ -77,7 +77,7 @@ def test_a_reroute_has_the_skipped_routes() -> None:
         message="it broke",
         skipped=(skipped("music/one", "$0.10 would pass the ceiling of $0.15 after $0.08 spent"),),
     )
-    assert in_words(moved) == (
+    assert describe(moved) == (
         "moved from fal to replicate: it broke; "
         "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent"
     )
@@ -89,7 +89,7 @@ CONTINUED = "the job had already gone on without it"
 
 def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float | None, late: bool = False) -> str:
     failure = {"kind": kind, "message": message, "accepted": accepted, "cost_usd": cost_usd}
-    return in_words(attempt_event(AttemptFailed, JOB, 1, 3, NOW, late=late, **failure))
+    return describe(attempt_event(AttemptFailed, JOB, 1, 3, NOW, late=late, **failure))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def failed(kind: FailureKind, message: str, *, accepted: bool, cost_usd: float |
         (FailureKind.PROVIDER_ERROR, True, 0.0, "it cost nothing"),
         (FailureKind.OUTPUT_LOST, True, 0.2, "it cost $0.20 by the catalogue's price"),
         (FailureKind.RUN_TIMEOUT, True, None, "it may have cost something"),
-        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "nobody knows yet whether it cost anything"),
+        (FailureKind.AMBIGUOUS_SUBMISSION, False, None, "it is not known yet whether it cost anything"),
     ],
 )
 def test_the_line_of_a_failed_attempt_has_its_cost(
@@ -128,7 +128,7 @@ def test_a_failure_without_a_text_of_the_provider_has_a_text() -> None:
 
 
 def test_a_job_that_has_started_may_still_wait_at_its_provider() -> None:
-    assert in_words(JobStarted(**job("running"), attempt_id=attempt_id_for(JOB, 1), provider="fal")) == (
+    assert describe(JobStarted(**job("running"), attempt_id=attempt_id_for(JOB, 1), provider="fal")) == (
         "fal has taken it"
     )
 
@@ -146,7 +146,7 @@ def test_the_line_of_a_successful_job_has_the_total_cost(cost_usd: float | None,
         artifacts=(artifact(),),
         cost_usd=cost_usd,
     )
-    assert in_words(made) == f"made by fal with music/one{money}"
+    assert describe(made) == f"made by fal with music/one{money}"
 
 
 @pytest.mark.parametrize(
@@ -166,12 +166,12 @@ def test_the_line_of_a_failed_job_has_the_total_cost(
 ) -> None:
     attempts = tuple(attempt_outcome(JOB, n, cost_usd=cost) for n, cost in enumerate(costs, 1))
     ended = {"kind": FailureKind.NO_ROUTE, "attempts": attempts, "cost_usd": cost_usd}
-    assert in_words(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"
+    assert describe(JobFailed(**job("failed"), message="fal: it broke", **ended)) == f"fal: it broke; {money}"
 
 
 @pytest.mark.parametrize("late", [False, True])
 def test_the_line_of_a_result_with_missing_files_says_so(late: bool) -> None:
     whole = attempt_event(AttemptSucceeded, JOB, 1, 4, NOW, artifacts=(artifact(),), late=late)
     missing = "1 of 2 outputs could not be had: output 2: 404"
-    assert in_words(whole.model_copy(update={"missing": missing})) == f"{in_words(whole)}; {missing}"
+    assert describe(whole.model_copy(update={"missing": missing})) == f"{describe(whole)}; {missing}"
     assert whole.missing is None

@@ -33,10 +33,10 @@ from contracts.messages.jobs import (
     JobSucceeded,
 )
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
-from contracts.messages.wording import in_words
+from contracts.messages.wording import describe
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
-from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, Ruled
+from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
 from orchestrator.decisions.job import Candidate
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -327,8 +327,8 @@ def test_a_lost_output_is_paid_for_again_and_the_log_has_both_costs(kind: Failur
     moved = after(requested(), failed(kind, accepted=True, cost_usd=0.2))
     rerouted = next(message for message in moved.messages if isinstance(message, JobRerouted))
     assert (rerouted.cost_usd, rerouted.price_usd) == (0.2, moved.job.candidate.price_usd if moved.job else None)
-    assert "the lost output cost $0.20" in in_words(rerouted)
-    assert "makes it again for" in in_words(rerouted)
+    assert "the lost output cost $0.20" in describe(rerouted)
+    assert "makes it again for" in describe(rerouted)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.OUTPUT_LOST, FailureKind.OUTPUT_UNUSABLE])
@@ -453,7 +453,7 @@ def test_waiting_ends_after_a_maximum_of_attempts() -> None:
 LOST = FailureKind.AMBIGUOUS_SUBMISSION
 
 
-def verdict_on(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> Ruled:
+def verdict_on(provider_ref: str | None, n: int = 1, provider: Provider = "fal") -> ResolveAsked:
     verdict = ResolutionRequested(
         job_id=JOB,
         occurred_at=NOW,
@@ -462,7 +462,7 @@ def verdict_on(provider_ref: str | None, n: int = 1, provider: Provider = "fal")
         provider=provider,
         provider_ref=provider_ref,
     )
-    return Ruled(verdict)
+    return ResolveAsked(verdict)
 
 
 def resubmitting() -> Requested:
@@ -506,7 +506,7 @@ def test_a_verdict_is_passed_on_also_after_the_end_of_the_job(story: list[object
 
 
 @pytest.mark.parametrize("verdict", [verdict_on("run-1", n=2), verdict_on("run-1", provider="replicate")])
-def test_a_verdict_on_an_unknown_attempt_is_ignored(verdict: Ruled) -> None:
+def test_a_verdict_on_an_unknown_attempt_is_ignored(verdict: ResolveAsked) -> None:
     assert decide(after(requested()).job, verdict, NOW).messages == ()
     assert decide(None, verdict, NOW) == Decision(None)
 

@@ -20,7 +20,7 @@ from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, Due, Requested
 from orchestrator.decisions.job import Candidate, Job
-from orchestrator.decisions.remaining_candidates import spent_usd, too_dear
+from orchestrator.decisions.remaining_candidates import over_ceiling, spent_usd
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "ceiling")
@@ -37,14 +37,14 @@ JOB = job_id_for("default", "ceiling")
         (0.10, 0.15, 0.08, "$0.10 would pass the ceiling of $0.15 after $0.08 spent"),
         (0.20, 0.15, 0.0, "$0.20 would pass the ceiling of $0.15"),
         (0.003, 0.002, 0.0, "$0.003 would pass the ceiling of $0.002"),
-        (None, 9.0, 0.0, "nobody knows its price, so it may pass the ceiling of $9.00"),
-        (None, 9.0, 1.0, "nobody knows its price, so it may pass the ceiling of $9.00 after $1.00 spent"),
+        (None, 9.0, 0.0, "its price is not known, so it may pass the ceiling of $9.00"),
+        (None, 9.0, 1.0, "its price is not known, so it may pass the ceiling of $9.00 after $1.00 spent"),
     ],
 )
 def test_the_reason_has_the_figures(
     price: float | None, ceiling: float | None, spent: float, reported: str | None
 ) -> None:
-    assert too_dear(price, ceiling, spent) == reported
+    assert over_ceiling(price, ceiling, spent) == reported
 
 
 def begun(
@@ -194,7 +194,7 @@ NEVER_SENT = (FailureKind.UNAVAILABLE, FailureKind.UNREACHABLE)
 )
 def test_no_order_exceeds_the_ceiling(prices: list[float], ceiling: float, story: list[End]) -> None:
     candidates = [candidate("fal" if n % 2 else "replicate", f"test/{n}", usd) for n, usd in enumerate(prices)]
-    affordable = [each for each in candidates if too_dear(each.price_usd, ceiling) is None]
+    affordable = [each for each in candidates if over_ceiling(each.price_usd, ceiling) is None]
     decision = begun(*affordable, ceiling=ceiling, deadline_s=80_000, policy="resubmit")
     truly_spent, now = 0.0, NOW
     for end in [None, *story]:
@@ -224,7 +224,7 @@ def event_of_end(job: Job, end: End) -> tuple[Attempted, float]:
 
 
 def test_a_ceiling_that_leaves_no_route_ends_the_job_and_names_it() -> None:
-    reason = too_dear(0.2, 0.15)
+    reason = over_ceiling(0.2, 0.15)
     assert reason is not None
     skipped = SkippedRoute(provider="fal", model="music/test", endpoint="test/model", reason=reason)
     (accepted, event) = begun(ceiling=None, skipped=(skipped,)).messages

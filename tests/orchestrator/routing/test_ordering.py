@@ -13,8 +13,8 @@ from contracts.catalogue import Price, Route
 from contracts.generation import Provider
 from contracts.messages.routing import RouteBy
 from contracts.modalities.music import MusicInput
-from orchestrator.routing.ordering import Pace, Paces, in_order
-from orchestrator.routing.policy import Rules, Said
+from orchestrator.routing.ordering import Latencies, Latency, in_order
+from orchestrator.routing.policy import Option, Rules
 
 PAD = MusicInput(prompt="a warm ambient pad", duration_s=20)
 JOB = "7d193d61-40a9-5489-906a-2be74ad3f732"
@@ -36,12 +36,16 @@ def route(provider: Provider, usd: float | None = None) -> Route:
 
 def rules(route_by: RouteBy, weights: dict[Provider, float] | None = None) -> Rules:
     return Rules(
-        Said(None, "MUSIC_PROVIDER says"), Said(route_by, "the request asks"), weights or {}, Said(None, ""), False
+        Option(None, "MUSIC_PROVIDER says"),
+        Option(route_by, "the request asks"),
+        weights or {},
+        Option(None, ""),
+        False,
     )
 
 
-def paces(fal: Pace | None = None, replicate: Pace | None = None) -> Paces:
-    known: dict[Provider, Pace | None] = {"fal": fal, "replicate": replicate}
+def paces(fal: Latency | None = None, replicate: Latency | None = None) -> Latencies:
+    known: dict[Provider, Latency | None] = {"fal": fal, "replicate": replicate}
     return {(provider, f"{provider}/test"): pace for provider, pace in known.items() if pace}
 
 
@@ -82,20 +86,28 @@ def test_the_price_is_that_of_the_request() -> None:
 @pytest.mark.parametrize(
     ("known", "order", "reason"),
     [
-        (paces(Pace(12.2, 40), Pace(30, 8)), ["fal", "replicate"], ": fal 12 s over 40 runs, replicate 30 s over 8"),
-        (paces(Pace(30, 8), Pace(1.25, 1)), ["replicate", "fal"], ": replicate 1.2 s over 1 run, fal 30 s over 8"),
-        (paces(None, Pace(99, 3)), ["replicate", "fal"], ": replicate 99 s over 3 runs, fal not timed yet"),
+        (
+            paces(Latency(12.2, 40), Latency(30, 8)),
+            ["fal", "replicate"],
+            ": fal 12 s over 40 runs, replicate 30 s over 8",
+        ),
+        (
+            paces(Latency(30, 8), Latency(1.25, 1)),
+            ["replicate", "fal"],
+            ": replicate 1.2 s over 1 run, fal 30 s over 8",
+        ),
+        (paces(None, Latency(99, 3)), ["replicate", "fal"], ": replicate 99 s over 3 runs, fal not timed yet"),
         (paces(), ["fal", "replicate"], ", but none of these was timed yet: the listed order"),
     ],
 )
-def test_the_fastest_goes_first_and_the_unknown_last(known: Paces, order: list[str], reason: str) -> None:
+def test_the_fastest_goes_first_and_the_unknown_last(known: Latencies, order: list[str], reason: str) -> None:
     routes, why = in_order([route("fal"), route("replicate")], rules("fastest"), PAD, JOB, known)
     assert [each.provider for each in routes] == order
     assert why == f"fastest first{reason}, as the request asks"
 
 
 def test_the_latency_of_an_endpoint_says_nothing_about_others_of_its_provider() -> None:
-    known: Paces = {("replicate", "replicate/other"): Pace(1, 100)}
+    known: Latencies = {("replicate", "replicate/other"): Latency(1, 100)}
     routes, _ = in_order([route("fal"), route("replicate")], rules("fastest"), PAD, JOB, known)
     assert [each.provider for each in routes] == ["fal", "replicate"]
 
@@ -138,7 +150,7 @@ def test_a_route_of_weight_zero_is_never_first() -> None:
 
 weighings = st.dictionaries(st.sampled_from(("fal", "replicate")), st.floats(0, 1_000_000), max_size=2)
 prices = st.none() | st.floats(0, 10)
-times = st.none() | st.builds(Pace, st.floats(0, 1_000), st.integers(1, 1_000))
+times = st.none() | st.builds(Latency, st.floats(0, 1_000), st.integers(1, 1_000))
 
 
 @given(
@@ -156,7 +168,7 @@ def test_every_order_is_a_permutation_and_is_the_same_in_a_replay(
     count: int,
     weights: dict[Provider, float],
     usd: tuple[float | None, float | None],
-    known: tuple[Pace | None, Pace | None],
+    known: tuple[Latency | None, Latency | None],
     job: UUID,
 ) -> None:
     listed = [route(provider, price) for provider, price in zip(providers, usd, strict=True)][:count]

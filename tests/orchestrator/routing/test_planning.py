@@ -66,7 +66,7 @@ def test_a_route_above_the_ceiling_is_left_out_with_the_figures() -> None:
 def test_a_route_without_a_price_is_left_out_under_a_ceiling() -> None:
     planned = plan(model="music/lyria-2", max_cost_usd=100.0)
     assert planned.candidates == ()
-    why = "nobody knows its price, so it may pass the ceiling of $100.00"
+    why = "its price is not known, so it may pass the ceiling of $100.00"
     assert reasons(planned) == [("fal", why), ("replicate", why)]
     assert providers(plan(model="music/lyria-2")) == ["fal", "replicate"]
 
