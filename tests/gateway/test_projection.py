@@ -15,8 +15,8 @@ from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
+from gateway.queries.model_from_rows import job_of
 from gateway.queries.projection import MAX_LINES, Known, fold
-from gateway.queries.rows import job_of
 from gateway.queries.tail import JobTail
 from read_model.merge import joined
 

@@ -38,7 +38,7 @@ from gateway.queries.await_completion import SHARE, Completion, CompletionWaiter
 from gateway.queries.database import Database, begin_request
 from gateway.queries.lookup import Lookup
 from gateway.queries.provider_status import HealthReader, ProviderStatusReader
-from gateway.queries.stored_rows import ReadModel
+from gateway.queries.read_model_sql import ReadModel
 from gateway.queries.tail import JobTail
 from gateway.settings import GatewaySettings
 from gateway.signatures.settings import signature_values

@@ -18,7 +18,7 @@ from gateway.http.bodies import disconnected
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.prefer import Prefer, wait_of
 from gateway.http.problem_document import documented
-from gateway.queries.stored_rows import JobFilter
+from gateway.queries.read_model_sql import JobFilter
 from gateway.views.cancellation import cancel_answer
 from gateway.views.jobs import log_entry
 from gateway.views.schemas import JobAnswer, JobLog, JobPage

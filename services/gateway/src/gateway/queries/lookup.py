@@ -17,10 +17,10 @@ from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
 from gateway.queries.errors import NotFound, ReadModelUnavailable, TailBehind
 from gateway.queries.log_order import merged_log
 from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
+from gateway.queries.model_from_rows import job_of, track_of
 from gateway.queries.projection import Known
-from gateway.queries.rows import job_of, track_of
+from gateway.queries.read_model_sql import Cursor, JobFilter, ReadModel
 from gateway.queries.single_flight import SingleFlight
-from gateway.queries.stored_rows import Cursor, JobFilter, ReadModel
 from gateway.queries.tail import JobTail
 from read_model.merge import State, joined, row_of
 from read_model.tables import JOBS, TRACKS, Row, Table

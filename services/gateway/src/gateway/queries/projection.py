@@ -15,7 +15,7 @@ from contracts.messages.jobs import JobCancelled, JobEvent, JobFailed, JobRerout
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import describe
 from gateway.queries.model import Job, LogLine
-from gateway.queries.rows import job_of
+from gateway.queries.model_from_rows import job_of
 from read_model.attempts_from_job_events import implied
 from read_model.merge import State, with_reports
 from read_model.rows_from_events import reports

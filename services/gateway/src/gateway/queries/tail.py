@@ -12,8 +12,8 @@ from typing import Final
 from contracts.envelope import Envelope
 from contracts.messages.requests import JobRequested
 from gateway.queries.model import Job
+from gateway.queries.model_from_rows import job_row
 from gateway.queries.projection import Known, fold
-from gateway.queries.rows import job_row
 from read_model.merge import State
 from read_model.tables import Row
 

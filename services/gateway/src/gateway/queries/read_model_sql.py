@@ -1,4 +1,4 @@
-"""What Postgres knows: the log-sink's read model, through the views it made for others."""
+"""The SQL queries against the read model: the log sink's views."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contracts.messages.jobs import JobStatus
 from gateway.queries.database import NOT_MADE, Database
 from gateway.queries.errors import ReadModelUnavailable
 from gateway.queries.model import AttemptOfJob, Job, LogLine
-from gateway.queries.rows import attempt_of_job, log_line_of
+from gateway.queries.model_from_rows import attempt_of_job, log_line_of
 from read_model.merge import State, with_reports
 from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 

@@ -1,4 +1,4 @@
-"""How the read model's rows, PostgreSQL's and the tail's, become what the gateway works with. Pure."""
+"""Converts rows of the read model, from PostgreSQL or from the tail, to the types of `model`. Pure."""
 
 from __future__ import annotations
 
