@@ -1,1 +1,1 @@
-"""Whether a webhook is from the provider, and about the attempt at whose address it came."""
+"""Verifies that a callback is from the provider, and that it is about the attempt to whose address it was sent."""

@@ -1,4 +1,4 @@
-"""Webhooks that are signed with Ed25519, by keys of a JWKS: `contracts.providers.spec.Ed25519Jwks`. Pure."""
+"""The signature scheme `contracts.providers.spec.Ed25519Jwks`: Ed25519 with the public keys of a JWKS. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.signatures.signed import Signed, seconds
 
 
 def read_signed(header_prefix: str, headers: Mapping[str, str], body: bytes) -> Signed | None:
-    """What was signed; None where a header is missing or is not what it should be."""
+    """The signed content and its signature; None if a header is missing or malformed."""
     request_id, user_id, timestamp, signature = (
         headers.get(f"{header_prefix}{name}", "") for name in ("request-id", "user-id", "timestamp", "signature")
     )
@@ -30,12 +30,12 @@ def read_signed(header_prefix: str, headers: Mapping[str, str], body: bytes) -> 
 
 
 def fits(signed: Signed, keys: Sequence[Ed25519PublicKey]) -> bool:
-    """Whether one of the keys made the signature."""
+    """Whether the signature is valid for one of the keys."""
     return any(_verifies(key, signature, signed.content) for key in keys for signature in signed.signatures)
 
 
 def keys_in(jwks: JsonValue) -> tuple[Ed25519PublicKey, ...]:
-    """The keys in a JWKS; those of other kinds are passed over. Raises ValueError if there is none."""
+    """The Ed25519 keys in a JWKS (RFC 8037); others are skipped. Raises ValueError if there is none."""
     listed = jwks.get("keys") if isinstance(jwks, dict) else None
     found = [_public_key(each) for each in listed] if isinstance(listed, list) else []
     keys = tuple(key for key in found if key is not None)
@@ -59,7 +59,7 @@ def _public_key(jwk: JsonValue) -> Ed25519PublicKey | None:
     if not isinstance(x, str):
         return None
     try:
-        # JWKs come without the padding that Python's decoder insists on.
+        # Base64url in a JWK has no padding (RFC 7515 section 2), which Python's decoder requires.
         return Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(x + "=" * (-len(x) % 4)))
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The keys that providers sign webhooks with: fetched, kept for a day at most, and fetched anew when one seems new."""
+"""The keys for providers' signatures: cached for a day, and fetched again when a signature does not match them."""
 
 from __future__ import annotations
 
@@ -18,48 +18,52 @@ from gateway.signatures import ed25519_jwks, standard_webhooks
 
 MAX_AGE_S: Final = 24 * 3600.0
 REFETCH_FLOOR_S: Final = 10.0
-"""Between two fetches that unknown keys led to; who signs with keys of his own must not make us ask all the time."""
+"""Seconds between two fetches because of an invalid signature, since anybody can send invalid signatures."""
 FAILURE_FLOOR_S: Final = 1.0
+"""Seconds after a failed fetch in which no other is tried."""
 FETCH_LIMIT_S: Final = 5.0
 MAX_DOCUMENT_BYTES: Final = 64 * 1024
 
 K = TypeVar("K")
 Fetch = Callable[[], Awaitable[tuple[K, ...]]]
-"""Gets all keys that are valid now. Raises what httpx raises, TimeoutError or ValueError."""
+"""Fetches all keys that are valid now. Raises the errors of httpx, TimeoutError and ValueError."""
 
 
 class KeysAway(Exception):
-    """The keys cannot be had right now, so nobody can say whether a signature is right."""
+    """The keys cannot be fetched at present, so a signature can be neither accepted nor rejected."""
 
 
 class SigningKeys(Generic[K]):
-    """One provider's keys."""
+    """The cached keys of one provider."""
 
     def __init__(self, fetch: Fetch[K], clock: Callable[[], float] = monotonic) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._keys: tuple[K, ...] = ()
         self._fetched_at = self._renewed_at = self._failed_at = float("-inf")
 
     async def current(self) -> tuple[K, ...]:
-        """The keys as last fetched, which is a day ago at most. Raises KeysAway."""
-        async with self._turn:
+        """The keys, fetched at most a day ago. Raises KeysAway."""
+        async with self._lock:
             if self._clock() - self._fetched_at > MAX_AGE_S:
                 await self._renew()
             return self._keys
 
-    async def newer(self, than: tuple[K, ...]) -> tuple[K, ...]:
-        """The keys published since `than`; none if there are none, or if it is too early to ask. Raises KeysAway."""
-        async with self._turn:
-            if self._keys == than and self._clock() - self._renewed_at >= REFETCH_FLOOR_S:
+    async def newer(self, known: tuple[K, ...]) -> tuple[K, ...]:
+        """The current keys if they differ from `known`, else none. Raises KeysAway.
+
+        Fetches them again unless that was done within the last `REFETCH_FLOOR_S` seconds.
+        """
+        async with self._lock:
+            if self._keys == known and self._clock() - self._renewed_at >= REFETCH_FLOOR_S:
                 self._renewed_at = self._clock()
                 await self._renew()
-            return self._keys if self._keys != than else ()
+            return self._keys if self._keys != known else ()
 
     async def _renew(self) -> None:
         if self._clock() - self._failed_at < FAILURE_FLOOR_S:
-            raise KeysAway("they could not be fetched a moment ago")
+            raise KeysAway("the last attempt to fetch them failed a moment ago")
         try:
             async with asyncio.timeout(FETCH_LIMIT_S):
                 self._keys = await self._fetch()
@@ -71,7 +75,7 @@ class SigningKeys(Generic[K]):
 
 
 def fetch_jwks(client: httpx.AsyncClient, jwks_url: str) -> Fetch[Ed25519PublicKey]:
-    """Gets the public keys in a JWKS."""
+    """A function that fetches the public keys of a JWKS."""
 
     async def fetch() -> tuple[Ed25519PublicKey, ...]:
         return ed25519_jwks.keys_in(await _document(client, jwks_url, {}))
@@ -80,7 +84,7 @@ def fetch_jwks(client: httpx.AsyncClient, jwks_url: str) -> Fetch[Ed25519PublicK
 
 
 def fetch_secret(client: httpx.AsyncClient, url: str, token: str) -> Fetch[bytes]:
-    """Gets the account's signing secret, which is `key` in a JSON object at the URL."""
+    """A function that fetches the account's signing secret: the member `key` of a JSON object at the URL."""
 
     async def fetch() -> tuple[bytes, ...]:
         document = await _document(client, url, {"Authorization": f"Bearer {token}"})

@@ -1,7 +1,7 @@
-"""Which run a provider's webhook is about, and whether that is the run of the attempt at whose address it came. Pure.
+"""Checks that a callback is about the run of the attempt to whose address it was sent. Pure.
 
-The MAC proves the address, and the provider's signature the body. What ties the one to the other is in the body alone:
-without a look at it, a genuine webhook could be sent to every address that somebody has learned of.
+The MAC authenticates the address, and the provider's signature authenticates the body. Only the content of the body
+connects the two: without this check, a genuine callback could be replayed to the address of any other attempt.
 """
 
 from __future__ import annotations
@@ -21,42 +21,43 @@ _ADDRESS: Final = re.compile(rf"{CALLBACKS_PATH}/[a-z]+/([^/\s]+)/")
 
 
 class RunMismatch(Exception):
-    """A webhook is about another run than its address."""
+    """A callback is about another run than that of the attempt in its address."""
 
     def __init__(self, run: str, *, of_another_attempt: bool) -> None:
-        """`run` is the provider's id of the run; it is known to be another attempt's, or only not this one's."""
-        super().__init__(f"the webhook is about the run {run}")
+        """`run` is the provider's id of the run; `of_another_attempt` tells whether it is known to be another's."""
+        super().__init__(f"the callback is about the run {run}")
         self.run = run
         self.of_another_attempt = of_another_attempt
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a webhook's body says of itself."""
+    """The subject of a callback, from its body."""
 
     run: str | None
-    """The provider's id of the run; None where the body names none."""
+    """The provider's id of the run; None if the body has none."""
     attempt_id: str | None
-    """The attempt whose address the run was given, where the body repeats it."""
+    """The attempt in the callback URL that the run was submitted with; None if the body does not contain the URL."""
 
 
 def about(provider: ProviderSpec, body: JsonValue) -> About:
-    """What a webhook's body is about."""
-    told = body if isinstance(body, dict) else {}
-    run, webhook = told.get(provider.run_id_key), told.get(provider.address_key or "")
-    address = _ADDRESS.search(webhook) if provider.address_key and isinstance(webhook, str) else None
-    named = run if isinstance(run, str) and _ID.fullmatch(run) else None
-    return About(named, address[1] if address else None)
+    """The subject of a callback, read from the members of its body that the provider's spec names."""
+    members = body if isinstance(body, dict) else {}
+    run, url = members.get(provider.run_id_key), members.get(provider.address_key or "")
+    address = _ADDRESS.search(url) if provider.address_key and isinstance(url, str) else None
+    valid_run = run if isinstance(run, str) and _ID.fullmatch(run) else None
+    return About(valid_run, address[1] if address else None)
 
 
-def require_own_run(said: About, attempt_id: str, known: Mapping[str, str | None]) -> None:
-    """Raises RunMismatch if the body, or `known`, the runs of attempts, shows that the run is not this attempt's.
+def require_own_run(subject: About, attempt_id: str, runs: Mapping[str, str | None]) -> None:
+    """Check that a callback may be about the run of this attempt. Raises RunMismatch if not.
 
-    Where the attempt's run is not known yet, and nobody else has this one, it may be: webhooks overtake answers.
+    `runs` are the known runs by attempt id. A run that no other attempt has is accepted while the attempt's own run is
+    not known, since a callback may arrive before the response to the submit.
     """
-    own = known.get(attempt_id)
-    if said.run is None or own == said.run:
+    own = runs.get(attempt_id)
+    if subject.run is None or own == subject.run:
         return
-    elsewhere = said.run in known.values() or said.attempt_id not in (None, attempt_id)
-    if elsewhere or own is not None:
-        raise RunMismatch(said.run, of_another_attempt=elsewhere)
+    of_another = subject.run in runs.values() or subject.attempt_id not in (None, attempt_id)
+    if of_another or own is not None:
+        raise RunMismatch(subject.run, of_another_attempt=of_another)

@@ -1,4 +1,4 @@
-"""The settings that say where the keys are that providers sign webhooks with: those that the providers' specs name."""
+"""The settings of the providers' signature schemes, which the providers' specs define."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gateway.signatures.standard_webhooks import keys_in
 
 
 def signature_values(settings: SignatureSettings) -> Mapping[str, str]:
-    """What is set, by the name of the setting; secrets are readable."""
-    values = {setting.name: getattr(settings, setting.name.lower()) for setting, _ in _all()}
+    """The values that are set, by setting name; secrets in plain text."""
+    values = {setting.name: getattr(settings, setting.name.lower()) for setting, _ in _all_settings()}
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in values.items()
@@ -25,11 +25,11 @@ def signature_values(settings: SignatureSettings) -> Mapping[str, str]:
     }
 
 
-def _all() -> Iterator[tuple[Setting, Any]]:
-    return (each for spec in PROVIDERS.values() for each in _needed(spec))
+def _all_settings() -> Iterator[tuple[Setting, Any]]:
+    return (each for spec in PROVIDERS.values() for each in _settings_of(spec))
 
 
-def _needed(spec: ProviderSpec) -> Iterator[tuple[Setting, Any]]:
+def _settings_of(spec: ProviderSpec) -> Iterator[tuple[Setting, Any]]:
     """The settings of a provider's signature scheme, each with its type."""
     match spec.signature:
         case Ed25519Jwks() as scheme:
@@ -51,7 +51,7 @@ def _are_secrets(title: str, value: SecretStr) -> SecretStr:
 if TYPE_CHECKING:
     SignatureSettings = CallbackSettings
 else:
-    # A type checker cannot know these fields; `signature_values` reads them.
+    # The fields exist only at run time; `signature_values` reads them.
     SignatureSettings = create_model(
         "SignatureSettings",
         __base__=CallbackSettings,
@@ -61,6 +61,6 @@ else:
                 Optional[kind] if setting.default is None else kind,  # noqa: UP045 - made at run time
                 Field(default=setting.default, validation_alias=setting.name, description=setting.description),
             )
-            for setting, kind in _all()
+            for setting, kind in _all_settings()
         },
     )

@@ -1,4 +1,4 @@
-"""What every signature scheme finds in a webhook, and how fresh it has to be. Pure."""
+"""The parts of a signed callback that all signature schemes have, and the check of its age. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 TOLERANCE_S: Final = 300
-"""How far a signature's time may lie from ours, either way."""
+"""The allowed difference in seconds between the time of a signature and now, in either direction."""
 
 
 class NotFresh(Exception):
-    """A webhook was signed too long ago, or in the future; the message says when."""
+    """A callback was signed too long ago, or in the future; the message contains the difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a webhook says of itself: which delivery it is, when it was signed, and the signatures to check."""
+    """The id, the time, the signed content and the signatures of a callback, not verified yet."""
 
     delivery_id: str
     signed_at: int
@@ -24,12 +24,12 @@ class Signed:
     signatures: tuple[bytes, ...]
 
     def require_fresh(self, now_s: float) -> None:
-        """Raises NotFresh unless it was signed just now; an older one may be a replay."""
+        """Check that the signature is recent: an older one may be a replay. Raises NotFresh if it is not."""
         age_s = now_s - self.signed_at
         if abs(age_s) > TOLERANCE_S:
             raise NotFresh(f"{abs(age_s):.0f} s {'ago' if age_s > 0 else 'in the future'}")
 
 
 def seconds(text: str) -> int | None:
-    """The Unix time that a header has, in seconds; None where it is none."""
+    """The Unix time in a header, in seconds; None if it is malformed."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 12 else None

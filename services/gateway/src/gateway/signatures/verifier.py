@@ -1,4 +1,4 @@
-"""Telling providers' own webhooks from what others send in their name."""
+"""Verifies the signatures of providers' callbacks."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ K = TypeVar("K")
 
 
 class Verifier(Protocol):
-    """Knows one provider's webhooks."""
+    """Verifies the callbacks of one provider."""
 
     async def delivery_id(self, headers: Mapping[str, str], body: bytes, now_s: float) -> str | None:
-        """The id of a webhook that the provider signed within the last minutes; None for any other.
+        """The delivery id of a callback with a valid signature; None if the signature is invalid.
 
-        `headers` are looked up in lower case; `now_s` is Unix time. Raises KeysAway if that cannot be told now, and
-        NotFresh of one that the provider signed at another time.
+        The names of `headers` are in lower case; `now_s` is Unix time in seconds. Raises NotFresh if a valid signature
+        is not recent, and KeysAway if the keys cannot be fetched at present.
         """
         ...
 
 
 class SignatureVerifier(Generic[K]):
-    """Checks a signature against the provider's keys, and against those it may have changed to since."""
+    """Checks signatures against the provider's cached keys, and then against newly fetched ones."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class SignatureVerifier(Generic[K]):
         self._keys = keys
 
     async def delivery_id(self, headers: Mapping[str, str], body: bytes, now_s: float) -> str | None:
-        """The id of a genuine webhook, as `Verifier` says."""
+        """See `Verifier.delivery_id`."""
         signed = self._read(headers, body)
         if signed is None:
             return None
@@ -61,7 +61,7 @@ class SignatureVerifier(Generic[K]):
 
 @asynccontextmanager
 async def verifiers(values: Mapping[str, str]) -> AsyncIterator[Mapping[Provider, Verifier]]:
-    """A verifier for each provider; `values` are those of the settings that their specs name. Raises CannotStart."""
+    """A verifier for each provider. `values` are the settings that the specs name, by name. Raises CannotStart."""
     try:
         client = httpx.AsyncClient(timeout=5)
     except OSError as error:
@@ -83,7 +83,7 @@ def _verifier(spec: ProviderSpec, values: Mapping[str, str], client: httpx.Async
 def _secrets(
     provider: Provider, scheme: StandardWebhooks, values: Mapping[str, str], client: httpx.AsyncClient
 ) -> Fetch[bytes]:
-    """What gets the keys: those that are set, or else, with a token, the provider's API."""
+    """A function that returns the keys: those in the settings, or else, with an API token, from the provider's API."""
     secret, token = values.get(scheme.secret.name), values.get(scheme.api_token.name)
     if secret is None and token is not None:
         url = values[scheme.api_url.name].rstrip("/") + scheme.secret_path
