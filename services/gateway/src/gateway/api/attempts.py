@@ -19,7 +19,7 @@ from gateway.http.json_body import field_name, json_body
 from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.problem_document import FieldProblem, Problem, documented
 from gateway.queries.model import AttemptOfJob
-from gateway.text import shown
+from gateway.text import quoted
 from gateway.views.attempt_schemas import AttemptPage, CollectionAnswer, OperatorsAttempt, ResolutionAnswer
 from gateway.views.attempts import operators_attempt, what_follows
 
@@ -65,7 +65,7 @@ def _first_fault(_model: type[BaseModel], errors: Sequence[ErrorDetails]) -> lis
         "string_pattern_mismatch": "has to be the id of a run: 1 to 100 letters, digits, hyphens and underscores",
         "extra_forbidden": "there is no such field; there is accepted, never_accepted",
     }.get(first["type"], str(first.get("ctx", {}).get("error", first["msg"])))
-    value = shown(first["input"]) if isinstance(first["input"], str) else None
+    value = quoted(first["input"]) if isinstance(first["input"], str) else None
     return [FieldProblem(field=field_name(first["loc"][:3]), problem=problem, value=value)]
 
 

@@ -21,7 +21,7 @@ from gateway.intake.errors import (
 from gateway.queries.errors import NotFound, ReadModelUnavailable, TailBehind
 from gateway.signatures.keys import KeysAway
 from gateway.signatures.run_match import RunMismatch
-from gateway.text import shown
+from gateway.text import quoted
 
 _RETRY_AFTER_S: Final = 5
 
@@ -49,7 +49,7 @@ def _(error: Problem) -> Problem:
 
 @problem_of.register
 def _(error: NotFound) -> Problem:
-    detail = f"there is no {error.kind} {shown(error.identifier)}"
+    detail = f"there is no {error.kind} {quoted(error.identifier)}"
     return Problem(HTTPStatus.NOT_FOUND, f"{error.kind}-not-found", detail)
 
 
@@ -68,7 +68,7 @@ def _(error: TailBehind) -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "events-away",
-        f"Kafka does not answer in time, so whether there is a {error.kind} {shown(error.identifier)} is not known",
+        f"Kafka does not answer in time, so whether there is a {error.kind} {quoted(error.identifier)} is not known",
         headers={"Retry-After": "2"},
     )
 
@@ -89,7 +89,7 @@ def _(_error: IdempotencyKeyReused) -> Problem:
 
 @problem_of.register
 def _(error: ModelNotFound) -> Problem:
-    fault = FieldProblem(field="model", problem=str(error), value=shown(error.model))
+    fault = FieldProblem(field="model", problem=str(error), value=quoted(error.model))
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "unknown-model", str(error), errors=[fault])
 
 
@@ -131,7 +131,7 @@ def _(_error: KeysAway) -> Problem:
 
 @problem_of.register
 def _(error: RunMismatch) -> Problem:
-    run = f"the run {shown(error.run)} is"
+    run = f"the run {quoted(error.run)} is"
     if error.of_another_attempt:
         detail = f"{run} another attempt's, and this address takes only what is about its own"
         return Problem(HTTPStatus.CONFLICT, "callback-of-another-attempt", detail)

@@ -1,4 +1,4 @@
-"""HTTP as the gateway speaks it: problem documents, bodies, pages, conditions, and the span of each call.
+"""The HTTP layer: problem documents, request bodies, pagination, conditional requests, and the span of each request.
 
 It imports no other package of the gateway.
 """

@@ -1,4 +1,4 @@
-"""Reading a request's body without trusting its length or its framing; its pace is the listener's business."""
+"""Reads request bodies of bounded size. The listener bounds the time that a body may take."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from gateway.http.problem_document import Problem
-from gateway.text import shown
+from gateway.text import quoted
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, counted as it arrives.
+    """The whole body.
 
-    Raises Problem: 415 if it is declared to be compressed, 413 over `limit` bytes, 400 if it does not come whole. A
-    body that comes too slowly ends here as one that does not come whole; the listener has answered 408 then.
+    Raises Problem: 415 if it has a Content-Encoding, 413 if it is larger than `limit` bytes, 400 if it is incomplete.
+    A body that arrives too slowly counts as incomplete here; the listener has already answered it with 408.
     """
     _require_plain(request)
     declared = request.headers.get("content-length", "")
@@ -28,13 +28,15 @@ async def read_body(request: Request, limit: int) -> bytes:
             if len(body) > limit:
                 raise _too_large(limit)
     except ClientDisconnect:
-        body.clear()  # The error keeps this frame until the garbage is collected.
-        raise Problem(HTTPStatus.BAD_REQUEST, "body-incomplete", "the body ended before its time") from None
+        body.clear()  # The traceback keeps this frame alive until it is garbage-collected.
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "body-incomplete", "the connection closed before the body ended"
+        ) from None
     return bytes(body)
 
 
 async def disconnected(request: Request) -> None:
-    """Wait until the client is gone. What is left of the body is dropped."""
+    """Wait until the client has disconnected; discards the rest of the body."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -47,8 +49,8 @@ def _require_plain(request: Request) -> None:
     raise Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "unsupported-media-type",
-        f"the body is sent with Content-Encoding: {shown(declared)}; send it as it is, without one",
-        # What it may be sent with instead (RFC 9110 section 15.5.16).
+        f"the body is sent with Content-Encoding: {quoted(declared)}; send it without a Content-Encoding",
+        # RFC 9110 section 15.5.16: a 415 names the codings that would be accepted.
         headers={"Accept-Encoding": "identity"},
     )
 

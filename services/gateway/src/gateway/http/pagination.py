@@ -1,4 +1,4 @@
-"""Cursors: where a page ended, as clients hand it back."""
+"""Cursors for pagination: the position after the last item of a page, as an opaque text."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from fastapi import Query
 
 from contracts.ids import ATTEMPT_ID_PATTERN, JOB_ID_PATTERN
 from gateway.http.problem_document import FieldProblem, Problem
-from gateway.text import shown
+from gateway.text import quoted
 
 CursorText = Annotated[
-    str | None, Query(max_length=200, description="The `next_cursor` of the page before; unset: the first page.")
+    str | None, Query(max_length=200, description="The `next_cursor` of the previous page; unset: the first page.")
 ]
 
 _ID: Final = re.compile(f"{JOB_ID_PATTERN}|{ATTEMPT_ID_PATTERN}")
 
 
 def cursor_text(at: datetime, identifier: str) -> str:
-    """The cursor for what comes after this one."""
+    """The cursor of the page after the item with this time and id."""
     return base64.urlsafe_b64encode(f"{at.isoformat()}|{identifier}".encode()).decode().rstrip("=")
 
 
 def cursor_of(text: str | None) -> tuple[datetime, str] | None:
-    """The time and the id that a cursor names. Raises Problem if it is not one that the API gave."""
+    """The time and the id in a cursor; None for None. Raises Problem (422) if the API did not issue the cursor."""
     if text is None:
         return None
     try:
@@ -44,7 +44,7 @@ def cursor_of(text: str | None) -> tuple[datetime, str] | None:
 
 
 def _not_ours(text: str) -> Problem:
-    fault = FieldProblem(field="cursor", problem="is not a next_cursor of this API", value=shown(text))
+    fault = FieldProblem(field="cursor", problem="is not a next_cursor of this API", value=quoted(text))
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "cursor: is not a next_cursor of this API", errors=[fault]
     )

@@ -1,4 +1,4 @@
-"""What the API says, harmless wherever it is shown: words that others wrote, and the JSON that carries them."""
+"""Responses that are safe to display: texts of clients and providers without control characters, also in raw JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.text import UNPRINTABLE, replaced
 
 
 class Answer(BaseModel):
-    """What the API answers. Its texts are `replaced`; a mapping of the client's own is given back as it came."""
+    """Base of the response models. Control characters in texts are replaced; a client's own mapping is unchanged."""
 
     @field_validator("*", mode="after")
     @classmethod
@@ -21,17 +21,17 @@ class Answer(BaseModel):
 
 
 class PlainJSON(JSONResponse):
-    """JSON in which control, format-override and surrogate characters are escaped: the text is the same to a program.
+    """A JSON response with control, format-override and surrogate characters escaped; its parsed value is the same.
 
-    JSON itself asks for that of control characters below U+0020 only.
+    JSON requires the escape for control characters below U+0020 only.
     """
 
     def render(self, content: Any) -> bytes:
-        """The document as it is sent."""
+        """The encoded document."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return UNPRINTABLE.sub(_escaped, text).encode()
 
 
 def _escaped(found: Any) -> str:
-    # The standard library spells characters beyond U+FFFF as JSON wants them, in two parts.
+    # json.dumps escapes characters beyond U+FFFF as surrogate pairs, as JSON requires.
     return json.dumps(found[0])[1:-1]

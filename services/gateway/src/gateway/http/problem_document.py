@@ -1,4 +1,4 @@
-"""How the API says no: every error is an `application/problem+json` document (RFC 9457), without anything internal."""
+"""Error responses: every error is an `application/problem+json` document (RFC 9457) without internal details."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from gateway.http.plain import Answer, PlainJSON
-from gateway.text import shown
+from gateway.text import quoted
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -21,16 +21,16 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 class FieldProblem(Answer):
-    """One field of a request that cannot be taken."""
+    """One invalid field of a request."""
 
-    field: str = Field(description="Where in the request, as in providers.0")
-    problem: str = Field(description="What is wrong with it.")
-    limit: dict[str, str | int | float] | None = Field(default=None, description="The limit it broke.")
-    value: str | None = Field(default=None, description="What was sent, cut to 100 characters.")
+    field: str = Field(description="The path of the field in the request, such as providers.0.")
+    problem: str = Field(description="Why the field is invalid.")
+    limit: dict[str, str | int | float] | None = Field(default=None, description="The limit that the value violates.")
+    value: str | None = Field(default=None, description="The value of the field, cut to 100 characters.")
 
 
 class SkippedProvider(Answer):
-    """A way to make what was asked, and why it cannot be taken."""
+    """A route that cannot serve the request, with the reason."""
 
     provider: str
     model: str
@@ -38,23 +38,26 @@ class SkippedProvider(Answer):
 
 
 class ProblemDocument(Answer):
-    """An error, as RFC 9457 shapes it."""
+    """An error, as RFC 9457 defines it."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="Which kind of problem; stable, for programs.")
-    title: str = Field(description="The kind of problem in words.")
+    type: str = Field(description="The kind of problem, as a stable URI for programs.")
+    title: str = Field(description="The kind of problem, for people.")
     status: int
-    detail: str = Field(description="What happened this time, for people.")
+    detail: str = Field(description="What went wrong with this request, for people.")
     errors: list[FieldProblem] | None = None
     routes: list[SkippedProvider] | None = None
     expired_at: datetime | None = Field(default=None, description="When the file was deleted.")
-    kept_days: float | None = Field(default=None, description="The rule by which it was: for how long files are kept.")
+    kept_days: float | None = Field(default=None, description="The retention period of files, in days.")
     idempotency_key: str | None = Field(default=None, description="Repeat the request with this Idempotency-Key.")
 
 
 class Problem(Exception):
-    """Ends a request with an error document."""
+    """An error that is answered with a problem document.
+
+    `kind` is the last part of the document's `type`; `members` are its additional members.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class Problem(Exception):
         self.members = members
 
     def response(self) -> PlainJSON:
-        """The document as it is sent."""
+        """The response with the document."""
         document = ProblemDocument(
             type=f"urn:segue:problem:{self.kind}",
             title=self.kind.replace("-", " ").capitalize(),
@@ -90,14 +93,14 @@ class Problem(Exception):
 
 
 def internal_error() -> Problem:
-    """Something broke in here; what it was is in the logs, under the trace id, and nowhere else."""
+    """The problem (500) for an unexpected exception, which only the log describes."""
     return Problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "the gateway failed on this request; its log says why"
+        HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "the gateway failed on this request; see its log"
     )
 
 
 def documented(*statuses: HTTPStatus) -> Responses:
-    """The OpenAPI responses for the errors that a call can answer."""
+    """The OpenAPI responses for these error statuses of an endpoint."""
     schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
     return {
         int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses
@@ -105,29 +108,29 @@ def documented(*statuses: HTTPStatus) -> Responses:
 
 
 def install(app: FastAPI) -> None:
-    """Have `app` answer the errors of Starlette and FastAPI as problems."""
+    """Make `app` answer the errors of Starlette and FastAPI with problem documents."""
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
 
 
 async def _answer_http(request: Request, error: Exception) -> PlainJSON:
-    assert isinstance(error, HTTPException)  # noqa: S101 - it was registered for no other
+    assert isinstance(error, HTTPException)  # noqa: S101 - the only type it is registered for
     status = HTTPStatus(error.status_code)
     details = {
-        HTTPStatus.NOT_FOUND: f"there is nothing at {shown(request.url.path)}",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{shown(request.method)} is not possible here",
+        HTTPStatus.NOT_FOUND: f"there is nothing at {quoted(request.url.path)}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{quoted(request.method)} is not supported at this address",
     }
     kind = status.phrase.lower().replace(" ", "-")
     return Problem(status, kind, details.get(status, status.phrase), headers=error.headers).response()
 
 
 async def _answer_invalid(_request: Request, error: Exception) -> PlainJSON:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - it was registered for no other
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the only type it is registered for
     problems = [
         FieldProblem(
             field=".".join(map(str, each["loc"][1:])) or "query",
             problem=each["msg"],
-            value=shown(each["input"]) if isinstance(each.get("input"), str | int | float) else None,
+            value=quoted(each["input"]) if isinstance(each.get("input"), str | int | float) else None,
         )
         for each in error.errors()
     ]

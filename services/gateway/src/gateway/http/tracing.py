@@ -1,4 +1,4 @@
-"""One server span for each API call, under the caller's trace where it brings one; and the last net for what breaks."""
+"""One server span for each API request, in the client's trace if it sends one, and the handler of last resort."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from gateway.log_events import GatewayEvent
 
 
 class TracedCalls:
-    """ASGI middleware around the whole API; pages that a platform asks for every second make no spans."""
+    """ASGI middleware around the whole API. Health pages are not traced, as they are requested every second."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, begin: Callable[[], None]) -> None:
-        """`begin` is called in the context of each call, before it is served."""
+        """`begin` is called in the context of each request before it is served."""
         self._app = app
         self._telemetry = telemetry
         self._begin = begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Serve one request; an unexpected exception is logged and answered with 500."""
         if scope["type"] != "http" or not scope["path"].startswith("/api/"):
             await self._app(scope, receive, send)
             return
         self._begin()
         status = 0
 
-        async def watched(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -40,16 +40,16 @@ class TracedCalls:
 
         path = without_mac(scope["path"])
         attributes = {"http.request.method": scope["method"], "url.path": path, "url.scheme": scope["scheme"]}
-        # None would mean the current span: uvicorn may run a call in the context of an earlier one on its connection.
+        # None would mean the current span, which may be of an earlier request: uvicorn shares a connection's context.
         parent = Headers(scope=scope).get("traceparent", "")
         with self._telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
             try:
-                await self._app(scope, receive, watched)
-            except Exception as error:  # noqa: BLE001 - whatever it was, the client gets a 500 and the log the rest
+                await self._app(scope, receive, send_and_note)
+            except Exception as error:  # noqa: BLE001 - the client gets 500, the log the traceback
                 span.record_exception(error)
                 get_logger("gateway").error(GatewayEvent.REQUEST_FAILED, path=path, exc_info=error)
                 if status == 0:
-                    await internal_error().response()(scope, receive, watched)
+                    await internal_error().response()(scope, receive, send_and_note)
             route = getattr(scope.get("route"), "path", None)
             if route is not None:
                 span.update_name(f"{scope['method']} {route}")

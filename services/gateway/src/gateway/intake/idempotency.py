@@ -15,7 +15,7 @@ from chassis.postgres.retention import RetentionTask, delete_rows_task
 from gateway.intake.errors import IdempotencyKeyReused, InvalidIdempotencyKey
 from gateway.log_events import GatewayEvent
 from gateway.queries.database import Database
-from gateway.text import shown
+from gateway.text import quoted
 
 REMEMBER_LIMIT_S: Final = 2.0
 """The database may be away; accepting goes on without it after this."""
@@ -75,9 +75,9 @@ def _wrong_with(key: str, times: int) -> str | None:
     if not key:
         return f"is empty; {rule}, or be left out"
     if odd is not None:
-        return f"has the byte 0x{ord(odd[0]):02X} as character {odd.start() + 1}; {rule}, not {shown(key)}"
+        return f"has the byte 0x{ord(odd[0]):02X} as character {odd.start() + 1}; {rule}, not {quoted(key)}"
     if len(key) > MAX_KEY_CHARS:
-        return f"has {len(key)} characters; {rule}, not {shown(key)}"
+        return f"has {len(key)} characters; {rule}, not {quoted(key)}"
     return None
 
 
