@@ -492,8 +492,8 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
     assert answer_body == {
         "fal": "fail",
         "replicate": "fail",
-        "fal_error": "no news from fal-adapter yet",
-        "replicate_error": "no news from replicate-adapter yet",
+        "fal_error": "no report from fal-adapter yet",
+        "replicate_error": "no report from replicate-adapter yet",
     }
     connection = await asyncpg.connect(world.database_url)
     try:
@@ -519,7 +519,7 @@ async def test_the_providers_health_is_what_the_adapters_wrote(world: Any) -> No
         await world.outdate_reads()
         answer_body = (await world.client.get("/api/health/providers")).json()
         assert answer_body["replicate"] == "fail"
-        assert answer_body["replicate_error"].startswith("no news from replicate-adapter since ")
+        assert answer_body["replicate_error"].startswith("no report from replicate-adapter since ")
     finally:
         await connection.execute("DROP SCHEMA IF EXISTS fal_adapter, replicate_adapter CASCADE")
         await connection.close()

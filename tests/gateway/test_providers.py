@@ -217,7 +217,7 @@ async def test_recent_ends_of_attempts_are_counted_from_their_events(
 async def test_an_adapter_that_has_never_run_is_shown_as_failed(world: Any) -> None:
     await world.outdate_reads()
     shown = await status_of(world)
-    assert (shown["status"], shown["error"], shown["probe"]) == ("fail", "no news from fal-adapter yet", None)
+    assert (shown["status"], shown["error"], shown["probe"]) == ("fail", "no report from fal-adapter yet", None)
     assert shown["breaker"] == {
         "state": "closed", "since": None, "retry_at": None, "blocked_until": None, "failures": 0, "openings": 0,
     }  # fmt: skip

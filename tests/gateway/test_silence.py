@@ -196,13 +196,13 @@ async def test_the_last_health_is_shown_for_a_minute_and_is_then_unknown(
 ) -> None:
     proxy, world = silenced
     before = (await world.client.get("/api/health/providers")).json()
-    assert before["fal_error"] == "no news from fal-adapter yet"
+    assert before["fal_error"] == "no report from fal-adapter yet"
     await world.outdate_reads()
     proxy.blackhole = True
     cached = await world.client.get("/api/health/providers")
     assert (cached.status_code, cached.json()["fal"]) == (200, "fail")
-    assert cached.json()["fal_error"].startswith("no news from fal-adapter yet (as of ")
-    assert cached.json()["fal_error"].endswith(" s ago: the database is away)")
+    assert cached.json()["fal_error"].startswith("no report from fal-adapter yet (as of ")
+    assert cached.json()["fal_error"].endswith(" s ago: the database is unavailable)")
     monkeypatch.setattr(provider_status, "STALE_AFTER", timedelta(0))
     unknown = await world.client.get("/api/health/providers")
     assert await status_and_type(unknown) == AWAY

@@ -86,12 +86,12 @@ def test_an_adapter_that_never_ran_is_shown_without_times() -> None:
     never: dict[str, Any] = {
         "since": None,
         "probe": None,
-        "error": "no news from fal-adapter yet",
+        "error": "no report from fal-adapter yet",
         "endpoints": [],
         "last_error": None,
     }
     told = drawn(deepcopy(DOCUMENT) | {"providers": [FAL | never | {"breaker": CLOSED | {"since": None}}]})
-    assert [line.rstrip() for line in told.splitlines()][-5:-3] == ["fal  fail", "  no news from fal-adapter yet"]
+    assert [line.rstrip() for line in told.splitlines()][-5:-3] == ["fal  fail", "  no report from fal-adapter yet"]
 
 
 @pytest.fixture

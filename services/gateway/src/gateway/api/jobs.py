@@ -91,7 +91,7 @@ async def cancel_job(
     asked = wait_of(prefer)
     wait_s = CANCEL_WAIT_S if asked is None else asked
     waited = await here.completion.ended(job_id, TENANT, wait_s, partial(disconnected, request))
-    if asked is not None and waited.as_asked:
+    if asked is not None and waited.honoured:
         response.headers["Preference-Applied"] = f"wait={asked}"
     found = await here.lookup.job(job_id, TENANT)
     if not found.value.final:

@@ -1,4 +1,4 @@
-"""`/api/providers`: how each provider and each of its endpoints does, in the long form."""
+"""`/api/providers`: the detailed status of each provider and of each of its endpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contracts.generation import Provider
 from contracts.providers.registry import PROVIDERS
 from gateway.context import GatewayDep
 from gateway.http.problem_document import documented
-from gateway.queries.provider_status import WINDOW_S, News, Rows, Seen, verdict
+from gateway.queries.provider_status import WINDOW_S, ProviderStatus, ReportedHealth, Rows, health_error
 from gateway.views.provider_schemas import (
     BreakerAnswer,
     CapsAnswer,
@@ -34,80 +34,83 @@ router = APIRouter(prefix="/api", tags=["overview"])
 
 
 @router.get("/providers", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
-async def list_providers(here: GatewayDep) -> ProviderList:
-    """How each provider does: breaker, last error, error rates, latency, what is in flight and what waits.
+async def list_providers(gateway: GatewayDep) -> ProviderList:
+    """List the status of each provider: breaker, last error, error rates, latency, attempts in flight and queued.
 
-    True to within a second, and free: it is read from what the adapters and the log-sink have written.
+    The status is at most a second old. It is read from the database; no request to a provider is made.
     """
-    return overview(await here.providers.read())
+    return overview(await gateway.providers.read())
 
 
-def overview(seen: Seen) -> ProviderList:
-    """What is known of the providers, as it is told to clients."""
+def overview(status: ProviderStatus) -> ProviderList:
+    """The response model of the status of all providers."""
     return ProviderList(
-        as_of=seen.as_of, window_s=WINDOW_S, providers=[_provider(seen, provider) for provider in PROVIDERS]
+        as_of=status.as_of, window_s=WINDOW_S, providers=[_provider(status, provider) for provider in PROVIDERS]
     )
 
 
-def _provider(seen: Seen, provider: Provider) -> ProviderAnswer:
-    told = seen.told[provider]
-    health = told.health[0] if told.health else None
-    probe = told.probe[0] if told.probe else None
-    news = None if health is None else News(health["status"] == "ok", health["error"], health["checked_at"])
-    wrong = verdict(provider, news, seen.as_of)
-    ends = [row for row in seen.ends if row["provider"] == provider]
-    pace = {row["endpoint"]: row["seconds"] for row in seen.pace if row["provider"] == provider}
-    gates = {row["scope"]: row for row in told.gates}
-    endpoints = {row["endpoint"] for row in (*told.load, *ends)} | gates.keys() - {""}
+def _provider(status: ProviderStatus, provider: Provider) -> ProviderAnswer:
+    rows = status.adapters[provider]
+    health = rows.health[0] if rows.health else None
+    probe = rows.probe[0] if rows.probe else None
+    reported = (
+        None if health is None else ReportedHealth(health["status"] == "ok", health["error"], health["checked_at"])
+    )
+    error = health_error(provider, reported, status.as_of)
+    ended = [row for row in status.ended if row["provider"] == provider]
+    latencies = {row["endpoint"]: row["seconds"] for row in status.latencies if row["provider"] == provider}
+    # The breaker of the provider itself has an empty scope; each other scope is an endpoint.
+    breakers = {row["scope"]: row for row in rows.breakers}
+    endpoints = {row["endpoint"] for row in (*rows.load, *ended)} | breakers.keys() - {""}
     return ProviderAnswer(
         provider=provider,
-        status="fail" if wrong else "ok",
-        error=wrong,
+        status="fail" if error else "ok",
+        error=error,
         since=None if health is None else health["since"],
-        breaker=_breaker(gates.get("")),
-        last_error=_last_error(gates.get("")),
+        breaker=_breaker(breakers.get("")),
+        last_error=_last_error(breakers.get("")),
         probe=None if probe is None else ProbeAnswer.model_validate(dict(probe)),
-        webhooks=_webhooks(told.callbacks),
+        webhooks=_webhooks(rows.callbacks),
         caps=CapsAnswer() if probe is None else CapsAnswer.model_validate(dict(probe)),
-        in_flight=_in_flight(told.load),
-        queued=_queued(told.load),
-        late=sum(row["attempts"] for row in told.load if row["state"] in ("succeeded", "failed", "cancelled")),
-        recent=_recent(ends, pace.get(None)),
+        in_flight=_in_flight(rows.load),
+        queued=_queued(rows.load),
+        late=sum(row["attempts"] for row in rows.load if row["state"] in ("succeeded", "failed", "cancelled")),
+        recent=_recent(ended, latencies.get(None)),
         endpoints=[
             _endpoint(
                 name,
-                gates.get(name),
-                [row for row in told.load if row["endpoint"] == name],
-                _recent([row for row in ends if row["endpoint"] == name], pace.get(name)),
+                breakers.get(name),
+                [row for row in rows.load if row["endpoint"] == name],
+                _recent([row for row in ended if row["endpoint"] == name], latencies.get(name)),
             )
             for name in sorted(endpoints)
         ],
     )
 
 
-def _endpoint(name: str, gate: Any, load: Rows, recent: Recent) -> EndpointAnswer:
-    breaker = _breaker(gate)
+def _endpoint(name: str, row: Any, load: Rows, recent: Recent) -> EndpointAnswer:
+    breaker = _breaker(row)
     return EndpointAnswer(
         endpoint=name,
         status="ok" if breaker.state == "closed" else "fail",
         breaker=breaker,
-        last_error=_last_error(gate),
+        last_error=_last_error(row),
         in_flight=_in_flight(load),
         queued=_queued(load),
         recent=recent,
     )
 
 
-def _breaker(gate: Any) -> BreakerAnswer:
-    if gate is None:
+def _breaker(row: Any) -> BreakerAnswer:
+    if row is None:
         return BreakerAnswer(state="closed", since=None, retry_at=None, blocked_until=None, failures=0, openings=0)
-    return BreakerAnswer.model_validate(dict(gate))
+    return BreakerAnswer.model_validate(dict(row))
 
 
-def _last_error(gate: Any) -> LastError | None:
-    if gate is None or gate["error"] is None:
+def _last_error(row: Any) -> LastError | None:
+    if row is None or row["error"] is None:
         return None
-    return LastError(kind=gate["error_kind"], message=gate["error"], at=gate["error_at"])
+    return LastError(kind=row["error_kind"], message=row["error"], at=row["error_at"])
 
 
 def _webhooks(rows: Rows) -> WebhooksAnswer:
@@ -132,15 +135,15 @@ def _queued(load: Rows) -> Queued:
     )
 
 
-def _recent(ends: Iterable[Any], seconds: list[float] | None) -> Recent:
+def _recent(ended: Iterable[Any], seconds: list[float] | None) -> Recent:
     states: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    for row in ends:
+    for row in ended:
         states[row["state"]] += row["attempts"]
         if row["state"] == "failed":
             kinds[row["error_kind"] or FailureKind.UNKNOWN] += row["attempts"]
     succeeded, failed = states["succeeded"], states["failed"]
-    speaking = sum(attempts for kind, attempts in kinds.items() if FAILURES[FailureKind(kind)].breaker)
+    provider_failed = sum(attempts for kind, attempts in kinds.items() if FAILURES[FailureKind(kind)].breaker)
     return Recent(
         ended=succeeded + failed + states["cancelled"],
         succeeded=succeeded,
@@ -148,8 +151,8 @@ def _recent(ends: Iterable[Any], seconds: list[float] | None) -> Recent:
         cancelled=states["cancelled"],
         kinds=dict(sorted(kinds.items())),
         error_rate=_share(failed, succeeded),
-        provider_failed=speaking,
-        provider_error_rate=_share(speaking, succeeded),
+        provider_failed=provider_failed,
+        provider_error_rate=_share(provider_failed, succeeded),
         p50_s=seconds[0] if seconds else None,
         p95_s=seconds[1] if seconds else None,
     )

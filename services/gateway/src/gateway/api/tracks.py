@@ -94,7 +94,7 @@ async def create_track(
     headers = {"Location": here.present.job_url(answer.job_id), "Idempotency-Key": key.value}
     if wait := wait_of(prefer):
         waited = await here.completion.ended(answer.job_id, TENANT, wait, partial(disconnected, request))
-        if waited.as_asked:
+        if waited.honoured:
             headers["Preference-Applied"] = f"wait={wait}"
         if waited.job is not None:
             return _json(200, here.present.job(waited.job), headers)

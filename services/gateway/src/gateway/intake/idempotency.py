@@ -104,7 +104,7 @@ class Fingerprints:
     ) -> FirstUse | None:
         """The key's first use, which may be this one; None if the database does not answer within 2 s."""
         try:
-            async with self._database.asked(REMEMBER_LIMIT_S) as lease:
+            async with self._database.lease(REMEMBER_LIMIT_S) as lease:
                 row = await lease.connection.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)
         except TRANSIENT as error:
             self._log.warning(GatewayEvent.IDEMPOTENCY_STORE_UNAVAILABLE, job_id=job_id, error=type(error).__name__)

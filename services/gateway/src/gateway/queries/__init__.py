@@ -1,5 +1,5 @@
-"""What is known of jobs, attempts and providers: from PostgreSQL, and from the tail of the topics.
+"""Queries for jobs, attempts and providers, answered from PostgreSQL and from the tail of the topics.
 
-Nothing in here knows of HTTP: what cannot be found or read is raised as one of `queries.errors`, which `api.errors`
-answers.
+This package does not depend on HTTP. What is missing or cannot be read is raised as an exception of `queries.errors`,
+which `api.error_answers` maps to a response.
 """

@@ -1,4 +1,4 @@
-"""Waiting, within bounds, for the end of a job: the tail tells of it, so nothing is polled."""
+"""Bounded waiting for the end of a job. The tail signals the end; nothing is polled."""
 
 from __future__ import annotations
 
@@ -13,70 +13,70 @@ from gateway.queries.model import Job
 from gateway.queries.tail import JobTail
 
 SHARE: Final = 4
-"""Of the listener's places, one in so many may be held by requests that wait: that costs their clients nothing."""
+"""One in this many of the listener's connections may be held by a waiting request: clients can wait at no cost."""
 
 
 @dataclass
 class CompletionWaiters:
-    """How many requests may wait for the end of a job, and how many do."""
+    """The limit on the requests that wait for the end of a job, and their current number."""
 
     most: int
     now: int = 0
 
     @contextmanager
     def one_more(self) -> Iterator[bool]:
-        """Whether there may be one more; it is counted for the length of the block."""
-        may = self.now < self.most
-        self.now += may
+        """Whether another request may wait; if so, it is counted until the block ends."""
+        admitted = self.now < self.most
+        self.now += admitted
         try:
-            yield may
+            yield admitted
         finally:
-            self.now -= may
+            self.now -= admitted
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """What came of waiting."""
+    """The outcome of waiting for a job."""
 
     job: Job | None
-    """The job, if it has ended."""
-    as_asked: bool
-    """False if it was not waited for, since too many wait already."""
+    """The job if it has ended, else None."""
+    honoured: bool
+    """False if the request did not wait because too many others do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The ends of jobs, for those who wait for one."""
+    """Waits for jobs to end."""
 
     lookup: Lookup
     tail: JobTail
     stopping: asyncio.Event
-    """Set when the process is to stop: nobody is kept waiting then."""
+    """Set when the process shuts down; ends all waits."""
     waiters: CompletionWaiters
 
     async def ended(
         self, job_id: str, tenant: str, wait_s: float, gone: Callable[[], Coroutine[None, None, None]]
     ) -> Waited:
-        """The job once it has ended, unless that takes longer than `wait_s`, or the process stops.
+        """Wait until the job has ended, for `wait_s` seconds at most, or until the process stops.
 
-        `gone` returns when nobody waits for the answer any more. Raises NotFound and ReadModelUnavailable.
+        `gone` returns when the client has disconnected. Raises NotFound, ReadModelUnavailable and TailBehind.
         """
-        until = asyncio.get_running_loop().time() + wait_s
+        deadline = asyncio.get_running_loop().time() + wait_s
         job = (await self.lookup.job(job_id, tenant)).value
         if job.final:
-            return Waited(job, as_asked=True)
+            return Waited(job, honoured=True)
         if wait_s <= 0:
-            return Waited(None, as_asked=True)
-        with self.waiters.one_more() as may:
-            if not may or not await self._ends(job_id, until, gone):
-                return Waited(None, as_asked=may)
-        return Waited((await self.lookup.job(job_id, tenant)).value, as_asked=True)
+            return Waited(None, honoured=True)
+        with self.waiters.one_more() as admitted:
+            if not admitted or not await self._ends(job_id, deadline, gone):
+                return Waited(None, honoured=admitted)
+        return Waited((await self.lookup.job(job_id, tenant)).value, honoured=True)
 
-    async def _ends(self, job_id: str, until: float, gone: Callable[[], Coroutine[None, None, None]]) -> bool:
+    async def _ends(self, job_id: str, deadline: float, gone: Callable[[], Coroutine[None, None, None]]) -> bool:
         final = asyncio.create_task(self.tail.final(job_id))
         others = {asyncio.create_task(self.stopping.wait()), asyncio.create_task(gone())}
         try:
-            left_s = max(0.0, until - asyncio.get_running_loop().time())
+            left_s = max(0.0, deadline - asyncio.get_running_loop().time())
             await asyncio.wait({final, *others}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             return final.done()
         finally:

@@ -1,7 +1,7 @@
-"""Postgres as the gateway asks it: a request waits for it for some seconds in all, and not at all while it is silent.
+"""Access to PostgreSQL within a time budget for each request.
 
-A request may ask several times; what it has waited counts together, so that its answer has one limit. While the server
-answers nothing, one request a second finds out whether it does again, and the others are told at once that it does not.
+All queries of one request share the budget, so that the time to its response is bounded. While the server does not
+respond, one request per second checks whether it does again, and all others fail at once.
 """
 
 from __future__ import annotations
@@ -19,51 +19,52 @@ from chassis.postgres.limits import GIVE_BACK_S, Lease, Silent, leased
 from chassis.postgres.pool import Pool
 
 READ_LIMIT_S: Final = 3.5
-"""How long one request waits for Postgres, all its questions together."""
+"""Seconds that one request waits for PostgreSQL, over all its queries."""
 SHARED_LIMIT_S: Final = READ_LIMIT_S + 0.5
-"""How long one waits at most for a read that many share; a read that fails does so before."""
+"""Seconds that a request waits at most for a read shared with others; longer than the limit of the read itself."""
 SURE_AFTER_S: Final = 3.0
-"""A server that has answered nobody for so long, while it was asked, is taken for silent."""
+"""Seconds without a response to this or any other query after which the server counts as silent."""
 ASK_AGAIN_S: Final = 1.0
+"""Seconds between two checks of a silent server."""
 
-NOT_MADE: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
-"""The service that makes a view has not been started yet, or is older than the view."""
+VIEW_MISSING: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
+"""The service that creates the view has not been started yet, or is older than the view."""
 
 
 @dataclass(slots=True)
-class _Patience:
+class _TimeBudget:
     left_s: float = READ_LIMIT_S
 
 
-_patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+_time_budget: ContextVar[_TimeBudget | None] = ContextVar("time_budget", default=None)
 
 
 def begin_request() -> None:
-    """Let what runs in this context from now on wait for Postgres as one request does."""
-    _patience.set(_Patience())
+    """Give the current context the time budget of a new request."""
+    _time_budget.set(_TimeBudget())
 
 
 class Database:
-    """The pool, with what is known of the server's silence."""
+    """The connection pool, and whether the server responds."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._heard_at = time.monotonic()
+        self._responded_at = time.monotonic()
         self._silent = False
-        self._ask_at = 0.0
+        self._check_at = 0.0
 
     @asynccontextmanager
-    async def asked(self, within_s: float = READ_LIMIT_S) -> AsyncIterator[Lease]:
-        """A connection for some questions, for `within_s` seconds, or for what is left of the request's.
+    async def lease(self, within_s: float = READ_LIMIT_S) -> AsyncIterator[Lease]:
+        """A connection for `within_s` seconds, or for the rest of the request's time budget if that is shorter.
 
-        Raises TimeoutError when they are over, at once where nothing is left or the server is known to be silent.
+        Raises TimeoutError when the time is over: at once if the budget is used up or the server is silent.
         """
-        patience = _patience.get() or _Patience()
-        within_s = min(within_s, patience.left_s)
+        budget = _time_budget.get() or _TimeBudget()
+        within_s = min(within_s, budget.left_s)
         if within_s <= GIVE_BACK_S:
-            raise TimeoutError("this request has waited for the database as long as it may")
+            raise TimeoutError("the request has used up its time for the database")
         began = time.monotonic()
-        self._require_hope(began, within_s)
+        self._require_responsive(began, within_s)
         try:
             async with leased(self._pool, within_s) as lease:
                 yield lease
@@ -71,26 +72,26 @@ class Database:
             self._unanswered(began)
             raise
         except TimeoutError:
-            raise  # It has too much to do, or the pool has.
+            raise  # The server or the pool is overloaded, not silent.
         except Exception:
             self._answered()
             raise
         else:
             self._answered()
         finally:
-            patience.left_s -= time.monotonic() - began
+            budget.left_s -= time.monotonic() - began
 
-    def _require_hope(self, now: float, within_s: float) -> None:
+    def _require_responsive(self, now: float, within_s: float) -> None:
         if not self._silent:
             return
-        if now < self._ask_at:
+        if now < self._check_at:
             raise Silent("the database does not answer")
-        self._ask_at = now + within_s + ASK_AGAIN_S  # For all others, as long as this one finds out.
+        self._check_at = now + within_s + ASK_AGAIN_S  # This request checks; all others fail until it is done.
 
     def _answered(self) -> None:
-        self._heard_at, self._silent = time.monotonic(), False
+        self._responded_at, self._silent = time.monotonic(), False
 
     def _unanswered(self, since: float) -> None:
         now = time.monotonic()
-        if self._silent or (self._heard_at < since and now - since >= SURE_AFTER_S):
-            self._silent, self._ask_at = True, now + ASK_AGAIN_S
+        if self._silent or (self._responded_at < since and now - since >= SURE_AFTER_S):
+            self._silent, self._check_at = True, now + ASK_AGAIN_S

@@ -1,32 +1,35 @@
-"""What the queries raise where they have no answer."""
+"""The exceptions of the queries."""
 
 from __future__ import annotations
 
 
 class NotFound(Exception):
-    """There is no such thing, or it belongs to another tenant."""
+    """There is no such resource, or it belongs to another tenant."""
 
     def __init__(self, kind: str, identifier: str) -> None:
-        """`kind` is what was looked for: a job, a track, an attempt or an artifact."""
+        """`kind` is the kind of resource: job, track, attempt or artifact."""
         super().__init__(f"there is no {kind} {identifier}")
         self.kind = kind
         self.identifier = identifier
 
 
 class ReadModelUnavailable(Exception):
-    """PostgreSQL does not answer within the request's time; nothing follows about what it would have said."""
+    """PostgreSQL does not answer within the request's time budget, so whether the resource exists is not known."""
 
     def __init__(self, subject: str) -> None:
-        """`subject` is what was to be read, as the object of a sentence: "this job"."""
+        """`subject` names what was to be read, such as "this job"; it is a part of the error message."""
         super().__init__(f"{subject} cannot be read")
         self.subject = subject
 
 
 class TailBehind(Exception):
-    """PostgreSQL has no such thing, and Kafka does not say in time whether one was published a moment ago."""
+    """PostgreSQL has no such resource, and the tail does not reach the end of Kafka's topics in time.
+
+    The resource may have been created a moment ago on another replica.
+    """
 
     def __init__(self, kind: str, identifier: str) -> None:
-        """`kind` is what was looked for: a job or a track."""
+        """`kind` is the kind of resource: job or track."""
         super().__init__(f"whether there is a {kind} {identifier} is not known")
         self.kind = kind
         self.identifier = identifier

@@ -1,10 +1,11 @@
-"""In which order a job's log tells what happened: causes before effects, whatever the services' clocks say. Pure.
+"""Orders the lines of a job's log by causality, since the clocks of the services differ. Pure.
 
-What is known of causes is in the messages. A job's events are numbered, and so are each attempt's. An attempt's events
-come after the job's event that ordered it, and those up to its end before the job's event that answers to the end;
-what the attempt says later comes after that. Time decides only between lines of which neither had to come first, and
-the clocks are set by the causes first: the orchestrator's counts, and another is moved as far as it has to be for no
-effect to come before its cause.
+The causal order follows from the messages. The events of a job are numbered, and so are the events of each attempt. The
+events of an attempt come after the job's event that ordered it. Those up to its end come before the job's event that
+answers to the end, and its later events after that.
+
+Time orders only lines that are not related causally. The times are corrected first: the orchestrator's clock is the
+reference, and each other clock is shifted by the least amount that lets no effect precede its cause.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from contracts.failures import FailureKind
 from gateway.queries.model import LogLine
 
 Pair = tuple[LogLine, LogLine]
-"""A cause and its effect: the one happened before the other."""
+"""A cause and its effect."""
 
 LONG_FOR_A_MESSAGE: Final = timedelta(seconds=30)
+"""A longer delay between a cause and its effect means that the clocks differ."""
 
 _ENDS: Final = frozenset({"attempt.succeeded", "attempt.failed", "attempt.cancelled"})
 _RESOLVED: Final = "attempt.resolution_requested"
@@ -30,38 +32,38 @@ _ORCHESTRATOR: Final = "orchestrator"
 
 
 def merged_log(stored: Iterable[LogLine], tailed: Iterable[LogLine]) -> list[LogLine]:
-    """The log with each event once, in the order in which things happened."""
+    """The stored and the tailed lines, each event once, in causal order."""
     stored = tuple(stored)
     known = {line.event_id for line in stored}
     return in_order([*stored, *(line for line in tailed if line.event_id not in known)])
 
 
 def in_order(lines: Sequence[LogLine]) -> list[LogLine]:
-    """The lines, each after what it is an effect of; of those that neither is of the other, the earlier one first."""
+    """The lines in causal order; lines that are not related causally by their corrected times."""
     pairs = [pair for pair in _pairs(lines) if pair[0] is not pair[1]]
-    ahead = _clocks(pairs)
-    waits: dict[str, int] = {line.event_id: 0 for line in lines}
+    ahead = _clock_offsets(pairs)
+    causes_left: dict[str, int] = {line.event_id: 0 for line in lines}
     effects: defaultdict[str, list[LogLine]] = defaultdict(list)
     for cause, effect in pairs:
-        waits[effect.event_id] += 1
+        causes_left[effect.event_id] += 1
         effects[cause.event_id].append(effect)
-    turn = {
+    rank = {
         line.event_id: (line.time - ahead.get(_clock_of(line), timedelta()), place) for place, line in enumerate(lines)
     }
-    ready = [(*turn[line.event_id], line.event_id) for line in lines if not waits[line.event_id]]
+    ready = [(*rank[line.event_id], line.event_id) for line in lines if not causes_left[line.event_id]]
     heapify(ready)
     by_id = {line.event_id: line for line in lines}
     ordered: dict[str, LogLine] = {}
     while len(ordered) < len(by_id):
-        # Causes in a circle are no causes: what contradicts itself comes as its times say.
-        *_, event_id = heappop(ready) if ready else min((*turn[each], each) for each in by_id.keys() - ordered.keys())
+        # Nothing is ready only if the causes form a cycle; time decides then.
+        *_, event_id = heappop(ready) if ready else min((*rank[each], each) for each in by_id.keys() - ordered.keys())
         if event_id in ordered:
             continue
         ordered[event_id] = by_id[event_id]
         for effect in effects[event_id]:
-            waits[effect.event_id] -= 1
-            if not waits[effect.event_id]:
-                heappush(ready, (*turn[effect.event_id], effect.event_id))
+            causes_left[effect.event_id] -= 1
+            if not causes_left[effect.event_id]:
+                heappush(ready, (*rank[effect.event_id], effect.event_id))
     return list(ordered.values())
 
 
@@ -73,23 +75,23 @@ def _pairs(lines: Sequence[LogLine]) -> Iterator[Pair]:
             attempts[line.attempt].append(line)
     about: defaultdict[int, list[LogLine]] = defaultdict(list)
     for line in job:
-        # The plan is what orders the first attempt.
+        # job.accepted orders the first attempt.
         for n in {line.attempt or 0, line.answers_to or 0, 1 if line.event == "job.accepted" else 0}:
             about[n].append(line)
     for request in (line for line in lines if line.event == "job.requested"):
         yield from ((request, line) for line in lines)
     for numbered in (job, *attempts.values()):
         yield from pairwise(numbered)
-    verdicts = [line for line in lines if line.event == _RESOLVED]
+    resolutions = [line for line in lines if line.event == _RESOLVED]
     for n, events in attempts.items():
         yield from _around(n, events, about[n], attempts.get(n - 1, ()))
-        yield from _of_verdicts(events, [line for line in verdicts if line.attempt == n])
+        yield from _of_resolutions(events, [line for line in resolutions if line.attempt == n])
     cancels = [line for line in lines if line.event == "job.cancel_requested"]
     yield from _of_cancels(cancels, job, attempts)
 
 
 def _around(n: int, events: Sequence[LogLine], about: Sequence[LogLine], before: Sequence[LogLine]) -> Iterator[Pair]:
-    """What ordered an attempt, and what followed from it."""
+    """The pairs of an attempt's events with the job's events `about` it, and with the end of the attempt `before`."""
     first, end = events[0], _end_of(events)
     for line in about:
         if line.event == "job.accepted" or (line.event, line.attempt) == ("job.rerouted", n):
@@ -105,20 +107,20 @@ def _around(n: int, events: Sequence[LogLine], about: Sequence[LogLine], before:
         yield end_before, first
 
 
-def _of_verdicts(events: Sequence[LogLine], verdicts: Sequence[LogLine]) -> Iterator[Pair]:
-    """What an operator says of an attempt comes after its submit was lost, and before what follows from it."""
-    for verdict in verdicts:
-        yield from ((event, verdict) for event in _first(events, "attempt.ambiguous"))
+def _of_resolutions(events: Sequence[LogLine], resolutions: Sequence[LogLine]) -> Iterator[Pair]:
+    """An operator resolves an attempt after it became ambiguous and before the events that the resolution leads to."""
+    for resolution in resolutions:
+        yield from ((event, resolution) for event in _first(events, "attempt.ambiguous"))
         for event in events:
-            accepted = verdict.provider_ref is not None and event.provider_ref == verdict.provider_ref
-            if accepted or (verdict.provider_ref is None and event.error_kind == FailureKind.NEVER_ACCEPTED):
-                yield verdict, event
+            accepted = resolution.provider_ref is not None and event.provider_ref == resolution.provider_ref
+            if accepted or (resolution.provider_ref is None and event.error_kind == FailureKind.NEVER_ACCEPTED):
+                yield resolution, event
 
 
 def _of_cancels(
     cancels: Sequence[LogLine], job: Sequence[LogLine], attempts: Mapping[int, Sequence[LogLine]]
 ) -> Iterator[Pair]:
-    """A job is cancelled, and its attempt, because its client asked for it."""
+    """A client's request to cancel precedes the cancellation of the job and of its attempt."""
     for line in job if cancels else ():
         if line.event == "job.cancelled":
             end = _end_of(attempts.get(line.answers_to or 0, ()))
@@ -127,8 +129,8 @@ def _of_cancels(
                 yield from ((cancel, end) for cancel in cancels)
 
 
-def _clocks(pairs: Iterable[Pair]) -> dict[str, timedelta]:
-    """How far each clock is surely ahead of the orchestrator's, or behind it: the least that the causes allow."""
+def _clock_offsets(pairs: Iterable[Pair]) -> dict[str, timedelta]:
+    """How far each clock is ahead of the orchestrator's: the offset nearest to 0 that agrees with the pairs."""
     least: dict[str, timedelta] = {}
     most: dict[str, timedelta] = {}
     for cause, effect in pairs:
@@ -140,18 +142,18 @@ def _clocks(pairs: Iterable[Pair]) -> dict[str, timedelta]:
         elif _clock_of(cause) == _ORCHESTRATOR:
             clock, ahead = _clock_of(effect), effect.time - cause.time
             most[clock] = min(most.get(clock, ahead), ahead)
-    return {clock: _nearest_to_none(least.get(clock), most.get(clock)) for clock in least.keys() | most.keys()}
+    return {clock: _nearest_to_zero(least.get(clock), most.get(clock)) for clock in least.keys() | most.keys()}
 
 
-def _nearest_to_none(least: timedelta | None, most: timedelta | None) -> timedelta:
-    none = timedelta()
+def _nearest_to_zero(least: timedelta | None, most: timedelta | None) -> timedelta:
+    zero = timedelta()
     if least is not None and most is not None and least > most:
-        return (least + most) / 2  # Several replicas, each with a clock of its own.
+        return (least + most) / 2  # The service has several replicas, whose clocks differ.
     if least is not None and most is None and least < -LONG_FOR_A_MESSAGE:
-        return least  # Nobody answers to it, so how slow it is shows only by how long its messages seem to take.
-    if least is not None and least > none:
+        return least  # No pair bounds the offset from above; only the apparent delay of its messages shows it.
+    if least is not None and least > zero:
         return least
-    return most if most is not None and most < none else none
+    return most if most is not None and most < zero else zero
 
 
 def _end_of(events: Iterable[LogLine]) -> LogLine | None:
@@ -167,7 +169,7 @@ def _is_of_attempt(line: LogLine) -> bool:
 
 
 def _clock_of(line: LogLine) -> str:
-    """Whose clock a line's time is from: the orchestrator's, an adapter's, or the gateway's."""
+    """The name of the clock of a line's time: a provider for its adapter's clock, "orchestrator" or "gateway"."""
     if _is_of_attempt(line):
         return line.provider or "adapter"
     return _ORCHESTRATOR if line.version is not None else "gateway"

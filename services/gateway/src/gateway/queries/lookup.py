@@ -1,4 +1,4 @@
-"""Finding things where the tail and the read model may each know half."""
+"""Looks up jobs, tracks and attempts in the tail and the read model together, each of which may have a part."""
 
 from __future__ import annotations
 
@@ -28,35 +28,37 @@ from read_model.tables import JOBS, TRACKS, Row, Table
 _ID: Final = re.compile(JOB_ID_PATTERN)
 _ATTEMPT_ID: Final = re.compile(ATTEMPT_ID_PATTERN)
 _MUSIC: Final = frozenset({None, "music"})
-"""Until its request has arrived, a track's modality is not known."""
+"""The modality is None until the request has arrived."""
 CATCH_UP_LIMIT_S: Final = 1.0
+"""Seconds that a request waits for the tail to reach the end of its topics."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[T]):
-    """What was found; stale, if the database could not be asked for more."""
+    """A result; `stale` if it is from the tail alone because the database is unavailable."""
 
     value: T
     stale: bool = False
 
 
 class Lookup:
-    """Jobs, tracks and attempts as the tail and the read model together tell them.
+    """Jobs, tracks and attempts, merged from the tail and the read model.
 
-    A question for one thing raises NotFound if there is none; any raises ReadModelUnavailable if that is not known.
-    A job or track that neither knows is looked for again once the tail has read what Kafka has by then: another replica
-    may have accepted it a moment ago. Raises TailBehind if that takes longer than a second.
+    A lookup of one resource raises NotFound if there is none. All methods raise ReadModelUnavailable if the database is
+    unavailable, except where the tail has the resource or the method says otherwise. A job or track that is in neither
+    source is looked up again once the tail has reached the end of its topics, since another replica may have accepted
+    it a moment ago; that raises TailBehind if it takes longer than a second.
     """
 
     def __init__(self, tail: JobTail, reads: ReadModel, catch_up: Callable[[], Awaitable[None]]) -> None:
-        """`catch_up` waits until the tail has read all that Kafka has at the time of the call."""
+        """`catch_up` waits until the tail has read all records that its topics have at the time of the call."""
         self._tail = tail
         self._reads = reads
         self._caught_up = SingleFlight(catch_up, within_s=CATCH_UP_LIMIT_S, at_most_old_s=0)
 
     async def job(self, job_id: str, tenant: str) -> Found[Job]:
-        """One job."""
+        """One job, with its attempts and files."""
         if not _ID.match(job_id):
             raise NotFound("job", job_id)
         tailed = _own(self._tail.known(job_id), tenant)
@@ -74,15 +76,15 @@ class Lookup:
         return Found(job)
 
     async def stored(self, job_id: str, tenant: str) -> Job | None:
-        """One job as the read model has it; None also where that does not answer within 2 s."""
+        """One job from the read model alone; None if there is none, or if the database does not answer within 2 s."""
         try:
-            async with asyncio.timeout(1.5):  # Giving the connection back may take the rest.
+            async with asyncio.timeout(1.5):  # Returning the connection to the pool may take another 0.5 s.
                 return job_of(await self._reads.job(job_id, tenant))
         except (ReadModelUnavailable, TimeoutError):
             return None
 
     async def log(self, job_id: str, tenant: str) -> tuple[Job, list[LogLine]]:
-        """A job and everything that happened to it."""
+        """A job and the lines of its log in causal order; those of the tail alone if the database is unavailable."""
         job = (await self.job(job_id, tenant)).value
         tailed = self._tail.known(job_id).log
         try:
@@ -115,7 +117,7 @@ class Lookup:
             raise TailBehind(kind, identifier) from error
 
     async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob:
-        """One attempt, as the read model has it."""
+        """One attempt, from the read model."""
         if not _ATTEMPT_ID.match(attempt_id):
             raise NotFound("attempt", attempt_id)
         found = await self._reads.attempt(attempt_id, tenant)
@@ -126,28 +128,31 @@ class Lookup:
     async def attempts(
         self, tenant: str, provider: Provider | None, below: Cursor | None, limit: int, *, ambiguous: bool
     ) -> list[AttemptOfJob]:
-        """Some attempts, the newest first, as the read model has them."""
+        """Up to `limit` attempts after the cursor `below`, newest first, from the read model."""
         return await self._reads.attempts(tenant, provider, below, limit, ambiguous=ambiguous)
 
     async def other_of_run(self, attempt: AttemptOfJob, provider_ref: str) -> str | None:
-        """Another attempt than this one, of any tenant, whose run at the provider that is."""
+        """The id of another attempt, of any tenant, that has this run at the provider; None if there is none."""
         return await self._reads.other_of_run(attempt.attempt.provider, provider_ref, attempt.attempt_id)
 
     async def runs(self, provider: Provider, provider_ref: str, attempt_id: str) -> dict[str, str | None]:
-        """The runs of this attempt and of all that have that run; empty where nobody can be asked right now."""
+        """The known runs, by attempt id, of this attempt and of all attempts that have this run.
+
+        Empty if the database is unavailable.
+        """
         try:
             return await self._reads.runs(provider, provider_ref, attempt_id)
         except ReadModelUnavailable:
             return {}
 
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
-        """Some jobs, the newest first."""
+        """Up to `limit` jobs after the cursor `below`, newest first."""
         stored = await self._reads.jobs(tenant, wanted, below, limit)
         jobs = map(job_of, _newest(JOBS, stored, self._tail.recent(tenant, now), below))
-        return list(islice((job for job in jobs if job is not None and wanted.takes(job)), limit))
+        return list(islice((job for job in jobs if job is not None and wanted.matches(job)), limit))
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> list[Track]:
-        """Some tracks, the newest first."""
+        """Up to `limit` music tracks after the cursor `below`, newest first."""
         stored = await self._reads.tracks(tenant, below, limit)
         tracks = map(track_of, _newest(TRACKS, stored, self._tail.recent(tenant, now), below))
         return list(islice((track for track in tracks if track is not None and track.modality in _MUSIC), limit))
@@ -156,21 +161,21 @@ class Lookup:
 def _newest(
     table: Table, stored: Mapping[str, State], tailed: Iterable[tuple[Row, State]], below: Cursor | None
 ) -> list[State]:
-    """What both sources know of each row of a table, the newest first."""
+    """The states of a page's rows of `table`, merged from both sources, newest first."""
     states = dict(stored)
     for job, state in tailed:
         key = job[table.keys[0]]
         states[key] = joined(stored[key], state) if key in stored else state
-    placed = []
+    dated = []
     for key, state in states.items():
         row = state.get((table, key))
         at = None if row is None else (row["requested_at"] or row["first_at"], key)
         if at is not None and (below is None or at < below):
-            placed.append((at, state))
-    return [state for _, state in sorted(placed, key=lambda each: each[0], reverse=True)]
+            dated.append((at, state))
+    return [state for _, state in sorted(dated, key=lambda each: each[0], reverse=True)]
 
 
 def _own(known: Known, tenant: str) -> State:
-    """The rows that are known of a job, where it is the tenant's."""
+    """The rows of a job in the tail; empty if it belongs to another tenant."""
     row = row_of(known.state, JOBS)
     return known.state if row is not None and row["tenant"] == tenant else {}

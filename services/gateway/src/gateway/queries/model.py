@@ -1,4 +1,4 @@
-"""Jobs, attempts and tracks as the gateway answers them, made from rows of the read model."""
+"""Jobs, attempts, tracks and log lines, made from rows of the read model."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ FINAL_ATTEMPT: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed"
 
 
 class StoredArtifact(Artifact):
-    """A file as the read model has it."""
+    """A file in the artifact store, with its retention."""
 
     expired_at: datetime | None = None
-    """When it was deleted; None: it is kept."""
+    """When it was deleted; None while it is kept."""
     kept_days: float | None = None
-    """The rule by which it was."""
+    """The retention period in days by which it was deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at one provider."""
+    """One attempt of a job at one provider."""
 
     n: int
     provider: Provider
@@ -42,24 +42,24 @@ class Attempt:
     message: str | None = None
     cost_usd: float | None = None
     late: bool = False
-    """It said more after it had ended; the job goes by what it had said first."""
+    """Whether it changed after it had ended. The job's result is that of its first end."""
     late_artifacts: tuple[StoredArtifact, ...] = ()
-    """Files it made that are not the job's result."""
+    """Its files that are not the job's result."""
     resolve_by: datetime | None = None
-    """When silence about a lost submit becomes an answer."""
+    """The resolution deadline of an ambiguous submit."""
     submitting_at: datetime | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
 
     @property
     def code(self) -> str | None:
-        """The provider's own code; where it gave none, what Segue calls the error."""
+        """The provider's error code; if it gave none, Segue's kind of failure."""
         return self.error_code or self.kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job; `version` grows with each thing that the orchestrator says of it, 0 before it said anything."""
+    """One job; `version` is the number of its last event from the orchestrator, 0 before the first."""
 
     job_id: str
     track_id: str
@@ -75,28 +75,28 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
     artifacts: tuple[StoredArtifact, ...] = ()
     artifacts_of: str | None = None
-    """The attempt whose folder in the store the artifacts lie in."""
+    """The id of the attempt that made the artifacts; a part of their keys in the store."""
     cost_usd: float | None = None
-    """What all attempts cost, as it was known when the job ended."""
+    """The cost of all attempts, as known when the job ended."""
     error_kind: str | None = None
     error_message: str | None = None
     outcomes: tuple[AttemptOutcome, ...] = ()
-    """Why each attempt was no success, as it was known when the job failed."""
+    """Why each attempt did not succeed, as known when the job failed."""
     cancel_asked_at: datetime | None = None
     cancel_effect: CancelEffect | None = None
-    """What came of that, where it stopped the job."""
+    """The effect of the cancellation, if it ended the job."""
     metadata: dict[str, str] | None = None
     fingerprint: str | None = None
     trace_id: str | None = None
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether the job has ended."""
         return self.status in FINAL
 
     @property
     def total_cost_usd(self) -> float | None:
-        """What all attempts cost, as it is known by now; None unless that is known of each."""
+        """The cost of all attempts, as known now; None if the cost of one is not known."""
         if not any(attempt.late for attempt in self.attempts):
             return self.cost_usd
         costs = [attempt.cost_usd for attempt in self.attempts]
@@ -109,13 +109,13 @@ class Job:
 
     @property
     def never_run(self) -> bool:
-        """Whether it came too late for anything to be sent: then a repeat of the request is what runs it."""
+        """Whether the request expired before anything was sent to a provider; a repeat of the request runs the job."""
         return self.error_kind == FailureKind.EXPIRED and not self.attempts
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One thing that happened to a job or to one of its attempts."""
+    """One event of a job or of one of its attempts."""
 
     event_id: str
     time: datetime
@@ -127,17 +127,17 @@ class LogLine:
     http_status: int | None = None
     message: str | None = None
     version: int | None = None
-    """Which of the job's or the attempt's events it is; None for what others asked for."""
+    """The number of the event among those of the job or of the attempt; None for requests of clients and operators."""
     provider_ref: str | None = None
     late: bool = False
-    """The attempt had ended before."""
+    """Whether the attempt had ended before."""
     answers_to: int | None = None
-    """Of an event of the job: the attempt whose end it follows from."""
+    """For an event of the job, the number of the attempt whose end led to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOfJob:
-    """An attempt with what an operator needs to know of its job."""
+    """An attempt with the data of its job that an operator needs."""
 
     attempt_id: AttemptId
     job_id: str
@@ -146,16 +146,16 @@ class AttemptOfJob:
     attempt: Attempt
     first_at: datetime
     ambiguous: bool
-    """Nobody knows whether its provider accepted it: not yet, or not to this day."""
+    """Whether it is not known if the provider accepted the submit; it may stay so after the attempt has ended."""
     job_status: JobStatus
     deadline_at: datetime | None
     input: Mapping[str, object]
-    """What its client asked for; empty where that is not known yet."""
+    """The input of the client's request; empty until the request has arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """The music a job makes; who made it and the file are known once it is made."""
+    """The music of a job; `provider` and the fields of the file are None until it is made."""
 
     track_id: str
     job_id: str
@@ -167,5 +167,5 @@ class Track:
     artifact_name: str | None = None
     duration_s: float | None = None
     expired_at: datetime | None = None
-    """When its file was deleted; None: it is kept."""
+    """When its file was deleted; None while it is kept."""
     finished_at: datetime | None = None

@@ -13,13 +13,13 @@ from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row
 
 
 def job_row(state: State) -> Row | None:
-    """The job's own row; None where nothing but a request to cancel it was reported."""
+    """The job's own row; None if no event but a request to cancel the job has arrived."""
     row = row_of(state, JOBS)
     return None if row is None or row["track_id"] is None else row
 
 
 def job_of(state: State) -> Job | None:
-    """The job that the rows of `state` are about; None where nothing but a request to cancel it was reported."""
+    """The job in the rows of `state`; None if no event but a request to cancel the job has arrived."""
     row = job_row(state)
     if row is None:
         return None
@@ -56,7 +56,7 @@ def job_of(state: State) -> Job | None:
 
 
 def _is_late(file: Row, attempt: Row, job: Row) -> bool:
-    """Whether a file is the attempt's and came too late for its job, even while the job is under way elsewhere."""
+    """Whether a file of the attempt is not a result of the job: the attempt is late, or the job ended without it."""
     if file["attempt_id"] != attempt["attempt_id"]:
         return False
     made_the_job = job["status"] == "succeeded" and job["attempt_id"] == attempt["attempt_id"]
@@ -64,9 +64,9 @@ def _is_late(file: Row, attempt: Row, job: Row) -> bool:
 
 
 def _attempts(state: State, job: Row) -> list[Row]:
-    """The attempts in the order of their numbers, including those that only the job's events report.
+    """The attempts by number, including those that only the job's events report.
 
-    Where the job's events report the end of an attempt and the attempt's own do not yet, it has ended as the job's say.
+    If the job's events report the end of an attempt and its own events do not yet, the job's events decide.
     """
     rows = rows_of(state, ATTEMPTS)
     for key, implied in rows_of(state, IMPLIED).items():
@@ -80,7 +80,7 @@ def _attempts(state: State, job: Row) -> list[Row]:
 
 
 def attempt_of(row: Row, late_artifacts: Iterable[Row] = ()) -> Attempt:
-    """An attempt, with those of its files that are not its job's; the row may lack what only its own events tell."""
+    """An attempt with its late files. A row that only the job's events imply lacks some columns."""
     return Attempt(
         n=row["n"],
         provider=row["provider"],
@@ -103,7 +103,7 @@ def attempt_of(row: Row, late_artifacts: Iterable[Row] = ()) -> Attempt:
 
 
 def attempt_of_job(row: Row) -> AttemptOfJob:
-    """An attempt beside its job."""
+    """An attempt with columns of its job."""
     return AttemptOfJob(
         attempt_id=row["attempt_id"],
         job_id=row["job_id"],
@@ -133,7 +133,7 @@ def _artifact(row: Row) -> StoredArtifact:
 
 
 def track_of(state: State) -> Track | None:
-    """The track that the rows of `state` are about; None where none was reported."""
+    """The track in the rows of `state`; None if there is none."""
     row = row_of(state, TRACKS)
     if row is None:
         return None
@@ -164,7 +164,7 @@ def log_line_of(row: Row) -> LogLine:
         error_code=row["error_code"],
         http_status=row["http_status"],
         message=row["message"],
-        # A log-sink that is older than this gateway has not made the columns yet.
+        # The view lacks these columns while the log sink is of an older release than the gateway.
         version=row.get("version"),
         provider_ref=row.get("provider_ref"),
         late=bool(row.get("late")),

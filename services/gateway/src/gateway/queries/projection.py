@@ -1,4 +1,4 @@
-"""What the tail holds of a job: its rows, merged by the read model's rules, and the lines of its log. Pure."""
+"""The state of a job in the tail: its rows, merged by the rules of the read model, and the lines of its log. Pure."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from read_model.merge import State, with_reports
 from read_model.rows_from_events import reports
 
 MAX_LINES: Final = 1_000
-"""Of one job's log: more than an ordinary job ever has. The read model has them all."""
+"""The lines kept of one job's log, more than an ordinary job has. The read model has all lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the tail knows of a job."""
+    """The state of one job in the tail; empty if the tail has no event of it."""
 
     state: State = field(default_factory=dict)
     log: tuple[LogLine, ...] = ()
 
     @property
     def job(self) -> Job | None:
-        """The job; None while only a request to cancel it was seen."""
+        """The job; None if no event but a request to cancel it has arrived."""
         return job_of(self.state)
 
 
 def fold(known: Known, envelope: Envelope) -> Known:
-    """What is known once `envelope` is known too; an event counts once."""
+    """The state after the event in `envelope`; a repeated event changes nothing."""
     if any(line.event_id == envelope.event_id for line in known.log):
         return known
     message = envelope.message
-    told = chain(reports(message, trace_id_of(envelope.traceparent)), implied(message))
+    rows = chain(reports(message, trace_id_of(envelope.traceparent)), implied(message))
     lines = (*known.log[1 - MAX_LINES :], _line(message, envelope.event_id))
-    return Known(with_reports(known.state, told), lines)
+    return Known(with_reports(known.state, rows), lines)
 
 
 def event_name(message_type: str) -> str:
-    """What the log calls a message: `segue.job.rerouted.v1` is `job.rerouted`."""
+    """The name of a message in a job's log: `job.rerouted` for `segue.job.rerouted.v1`."""
     return message_type.removeprefix("segue.").rpartition(".v")[0] or message_type
 
 
@@ -59,21 +59,24 @@ def _line(message: Message, event_id: str) -> LogLine:
         event=event_name(message.TYPE),
         message=describe(message),
         version=message.version if isinstance(message, JobEvent) else None,
-        **_place(message),
+        **_details(message),
     )
 
 
-def _place(message: Message) -> dict[str, Any]:
-    """Where it happened, what went wrong, and which attempt's end it follows from."""
+def _details(message: Message) -> dict[str, Any]:
+    """The provider, the attempt, the error, and the number of the attempt whose end led to the event."""
     match message:
         case JobStarted():
             return _at(message.provider, message.attempt_id)
         case JobSucceeded():
             return _at(message.provider, message.attempt_id) | {"answers_to": number_of(message.attempt_id)}
         case JobRerouted():
-            failed = {"error_kind": message.kind, "error_code": message.error_code or message.kind}
-            left = {"http_status": message.http_status, "answers_to": number_of(message.from_attempt_id)}
-            return _at(message.to_provider, message.to_attempt_id) | failed | left
+            return _at(message.to_provider, message.to_attempt_id) | {
+                "error_kind": message.kind,
+                "error_code": message.error_code or message.kind,
+                "http_status": message.http_status,
+                "answers_to": number_of(message.from_attempt_id),
+            }
         case JobFailed():
             return {"error_kind": message.kind, "error_code": message.kind, "answers_to": ended_last(message.attempts)}
         case JobCancelled():

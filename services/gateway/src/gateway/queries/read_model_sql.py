@@ -10,21 +10,21 @@ from typing import Final
 from chassis.postgres.pool import TRANSIENT
 from contracts.generation import Provider
 from contracts.messages.jobs import JobStatus
-from gateway.queries.database import NOT_MADE, Database
+from gateway.queries.database import VIEW_MISSING, Database
 from gateway.queries.errors import ReadModelUnavailable
 from gateway.queries.model import AttemptOfJob, Job, LogLine
 from gateway.queries.model_from_rows import attempt_of_job, log_line_of
 from read_model.merge import State, with_reports
 from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
-AWAY: Final[tuple[type[Exception], ...]] = (*TRANSIENT, *NOT_MADE)
+UNAVAILABLE: Final[tuple[type[Exception], ...]] = (*TRANSIENT, *VIEW_MISSING)
 
 _JOB_COLUMNS = """
 job_id, track_id, tenant, status, requested_model, planned_model, plan, provider, attempt_id, version, plan_version,
 placed_version, error, cost_usd, fingerprint, metadata, asked_at AS requested_at, first_at, started_at, finished_at,
 deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
 """
-# The columns are a constant of this module; everything that clients say travels as a parameter.
+# Only constants of this module are formatted into the SQL; values from clients are parameters.
 _ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE job_id = $1 AND tenant = $2 AND track_id IS NOT NULL"  # noqa: S608
 _JOBS = f"""
 SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs j
@@ -34,15 +34,17 @@ WHERE tenant = $1 AND track_id IS NOT NULL
 ORDER BY j.requested_at DESC, job_id DESC LIMIT $7
 """  # noqa: S608
 _ATTEMPTS = "SELECT * FROM log_sink.v_attempts WHERE job_id = ANY($1::text[]) ORDER BY job_id, n"
-# A job's own row may come later than its attempts', from another topic; until then the attempt is nobody's.
+# A job's row may arrive after its attempts', from another topic; until then the tenant of the attempt is not known.
 _ATTEMPTS_OF_JOBS = """
 SELECT a.*, j.status AS job_status, j.deadline_at, j.input,
     EXISTS (SELECT FROM log_sink.v_artifacts f WHERE f.attempt_id = a.attempt_id AND f.late) AS has_late_files
 FROM log_sink.v_attempts a JOIN log_sink.v_jobs j USING (job_id) WHERE j.tenant = $1
 """
 _ONE_ATTEMPT = f"{_ATTEMPTS_OF_JOBS} AND a.attempt_id = $2"
-_OF_RUN = "SELECT attempt_id FROM log_sink.v_attempts WHERE provider = $1 AND provider_ref = $2 AND attempt_id <> $3"
-_OF_RUN_OR_ADDRESS = """
+_OF_SAME_RUN = (
+    "SELECT attempt_id FROM log_sink.v_attempts WHERE provider = $1 AND provider_ref = $2 AND attempt_id <> $3"
+)
+_RUNS = """
 SELECT attempt_id, provider_ref FROM log_sink.v_attempts
 WHERE provider = $1 AND (provider_ref = $2 OR attempt_id = $3)
 """
@@ -67,37 +69,37 @@ ORDER BY created_at DESC, track_id DESC LIMIT $4
 
 
 Cursor = tuple[datetime, str]
-"""Where the last page ended, as the time and the id of its last row: the next one starts below it."""
+"""The time and the id of the last row of a page; the next page starts below it."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list."""
+    """The conditions of a list of jobs; None: no condition."""
 
     status: JobStatus | None = None
     provider: Provider | None = None
     model: str | None = None
 
-    def takes(self, job: Job) -> bool:
-        """Whether the job belongs in the list."""
-        asked = (self.status, self.provider, self.model)
-        told = (job.status, job.provider, job.model)
-        return all(wanted is None or wanted == value for wanted, value in zip(asked, told, strict=True))
+    def matches(self, job: Job) -> bool:
+        """Whether the job meets all conditions."""
+        conditions = (self.status, self.provider, self.model)
+        values = (job.status, job.provider, job.model)
+        return all(wanted is None or wanted == value for wanted, value in zip(conditions, values, strict=True))
 
 
 class ReadModel:
-    """Questions to the read model. Each raises ReadModelUnavailable if PostgreSQL does not answer in time."""
+    """Queries of the read model. Each raises ReadModelUnavailable if PostgreSQL does not answer in time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def job(self, job_id: str, tenant: str) -> State:
-        """The rows of one job, with those of its attempts and files; empty where there is none."""
+        """The rows of one job, of its attempts and of its files; empty if there is no such job."""
         jobs = await self._with_parts("this job", await self._fetch("this job", _ONE_JOB, job_id, tenant))
         return jobs.get(job_id, {})
 
     async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int) -> dict[str, State]:
-        """The rows of some jobs by their ids, the newest first."""
+        """The rows of up to `limit` jobs after the cursor `below`, by job id, newest first."""
         at, last_id = below or (None, None)
         subject = "the list of jobs"
         conditions = (wanted.status, wanted.provider, wanted.model)
@@ -106,42 +108,42 @@ class ReadModel:
         )
 
     async def log(self, job_id: str) -> list[LogLine]:
-        """A job's log."""
+        """The stored lines of a job's log, by time."""
         return [log_line_of(row) for row in await self._fetch("the job's log", _LOG, job_id)]
 
     async def track(self, track_id: str, tenant: str) -> State:
-        """The row of one track; empty where there is none."""
+        """The row of one track; empty if there is no such track."""
         rows = await self._fetch("this track", _ONE_TRACK, track_id, tenant)
         return with_reports({}, [(TRACKS, row) for row in rows])
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int) -> dict[str, State]:
-        """The rows of some tracks by their ids, the newest first."""
+        """The rows of up to `limit` music tracks after the cursor `below`, by track id, newest first."""
         at, last_id = below or (None, None)
         rows = await self._fetch("the list of tracks", _TRACKS, tenant, at, last_id, limit)
         return {row["track_id"]: with_reports({}, [(TRACKS, row)]) for row in rows}
 
     async def attempt(self, attempt_id: str, tenant: str) -> AttemptOfJob | None:
-        """One attempt."""
+        """One attempt; None if there is no such attempt."""
         rows = await self._fetch("this attempt", _ONE_ATTEMPT, tenant, attempt_id)
         return attempt_of_job(rows[0]) if rows else None
 
     async def attempts(
         self, tenant: str, provider: Provider | None, below: Cursor | None, limit: int, *, ambiguous: bool
     ) -> list[AttemptOfJob]:
-        """Some attempts, the newest first; only those of which nobody knows whether they were accepted, if wanted."""
+        """Up to `limit` attempts after the cursor `below`, newest first; with `ambiguous`, only ambiguous ones."""
         at, last_id = below or (None, None)
         subject = "the list of attempts"
         rows = await self._fetch(subject, _SOME_ATTEMPTS, tenant, ambiguous, provider, at, last_id, limit)
         return [attempt_of_job(row) for row in rows]
 
     async def other_of_run(self, provider: Provider, provider_ref: str, attempt_id: str) -> str | None:
-        """Another attempt than this one, whose run that is."""
-        rows = await self._fetch("the run", _OF_RUN, provider, provider_ref, attempt_id)
+        """The id of another attempt, of any tenant, that has this run; None if there is none."""
+        rows = await self._fetch("the run", _OF_SAME_RUN, provider, provider_ref, attempt_id)
         return rows[0]["attempt_id"] if rows else None
 
     async def runs(self, provider: Provider, provider_ref: str, attempt_id: str) -> dict[str, str | None]:
-        """The runs of this attempt and of all attempts that have that run, as far as they are known."""
-        rows = await self._fetch("the run", _OF_RUN_OR_ADDRESS, provider, provider_ref, attempt_id)
+        """The known runs, by attempt id, of this attempt and of all attempts that have this run."""
+        rows = await self._fetch("the run", _RUNS, provider, provider_ref, attempt_id)
         return {row["attempt_id"]: row["provider_ref"] for row in rows}
 
     async def _with_parts(self, subject: str, jobs: Sequence[Row]) -> dict[str, State]:
@@ -153,7 +155,7 @@ class ReadModel:
 
     async def _fetch(self, subject: str, sql: str, *arguments: object) -> list[Row]:
         try:
-            async with self._database.asked() as lease:
+            async with self._database.lease() as lease:
                 return [dict(row) for row in await lease.connection.fetch(sql, *arguments)]
-        except AWAY as error:
+        except UNAVAILABLE as error:
             raise ReadModelUnavailable(subject) from error

@@ -1,4 +1,4 @@
-"""The jobs of the last minutes, as Kafka tells them: so that a GET right after a 202 finds its job on any replica."""
+"""The most recent jobs, read from Kafka: a GET right after a 202 finds its job on any replica."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from read_model.tables import Row
 
 MAX_JOBS: Final = 50_000
 MAX_BYTES: Final = 128 * 1024 * 1024
-"""Of messages' bodies. An ordinary job has two or three kilobytes of them; a hostile one may have megabytes."""
+"""The total size of the message bodies. An ordinary job has 2 or 3 kB of them, a hostile one may have megabytes."""
 RECENT: Final = timedelta(minutes=2)
-"""How far the read model may lag behind and a list still be complete."""
+"""The lag of the read model up to which lists are complete."""
 
 
 class JobTail:
-    """What the tail knows of the jobs that it heard of last: of `max_jobs`, and `max_bytes` of messages, at most."""
+    """The state of the most recently updated jobs: `max_jobs` jobs and `max_bytes` bytes of messages at most."""
 
     def __init__(self, max_jobs: int = MAX_JOBS, max_bytes: int = MAX_BYTES) -> None:
         self._max_jobs = max_jobs
@@ -33,21 +33,22 @@ class JobTail:
         self._bytes = 0
         self._bytes_of: dict[str, int] = {}
         self._known: OrderedDict[str, Known] = OrderedDict()
-        """In the order in which they were heard of last."""
-        self._heard_at: dict[str, float] = {}
+        """Ordered by the last message, the oldest first."""
+        self._updated_at: dict[str, float] = {}
+        """By this process's monotonic clock."""
         self._job_of_track: dict[str, str] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
     def take(self, envelope: Envelope, arrived_at: datetime | None) -> None:
-        """Learn from one message; `arrived_at` is the time of its record by Kafka's clock, None where it says none."""
+        """Apply one message; `arrived_at` is the broker's timestamp of its record, None if it has none."""
         message = envelope.message
         if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
-            return  # It will not be run: a repeat of it must not be taken for accepted.
+            return  # The request will not be run, so a repeat of it must be published anew.
         job_id = envelope.message.job_id
         known = fold(self.known(job_id), envelope)
         self._known[job_id] = known
         self._known.move_to_end(job_id)
-        self._heard_at[job_id] = time.monotonic()
+        self._updated_at[job_id] = time.monotonic()
         if (row := job_row(known.state)) is not None:
             self._job_of_track[row["track_id"]] = job_id
         self._bytes += envelope.size
@@ -61,34 +62,34 @@ class JobTail:
     def _forget_oldest(self) -> None:
         job_id, forgotten = self._known.popitem(last=False)
         self._bytes -= self._bytes_of.pop(job_id)
-        self._heard_at.pop(job_id)
+        self._updated_at.pop(job_id)
         if (row := job_row(forgotten.state)) is not None:
             self._job_of_track.pop(row["track_id"], None)
 
     def known(self, job_id: str) -> Known:
-        """What is known of a job, which may be nothing."""
+        """The state of a job; empty if the tail does not have it."""
         return self._known.get(job_id) or Known()
 
     def of_track(self, track_id: str) -> Known:
-        """What is known of the job that makes this track, which may be nothing."""
+        """The state of the job that makes this track; empty if the tail does not have it."""
         return self.known(self._job_of_track.get(track_id, ""))
 
     def recent(self, tenant: str, now: datetime) -> Iterator[tuple[Row, State]]:
-        """A tenant's jobs of which something was heard within the last two minutes, the latest first.
+        """A tenant's jobs with a message within the last two minutes, the last updated first.
 
-        Each is its own row, and the state with all of its rows.
+        Each item is the job's own row and the state with all of its rows.
         """
         earliest = time.monotonic() - RECENT.total_seconds()
         for job_id, known in reversed(self._known.items()):
-            if self._heard_at[job_id] < earliest:
+            if self._updated_at[job_id] < earliest:
                 return
             row = job_row(known.state)
-            # A message about a job that ended long ago, such as what an operator found, does not update the job.
+            # An operator's resolution for a job that ended long ago is a recent message, and does not update the job.
             if row is not None and row["tenant"] == tenant and row["updated_at"] >= now - RECENT:
                 yield row, known.state
 
     async def final(self, job_id: str) -> Job:
-        """The job once it has ended; waits for it without a limit of its own."""
+        """Wait, without a time limit, until the job has ended, and return it."""
         while True:
             job = self.known(job_id).job
             if job is not None and job.final:
