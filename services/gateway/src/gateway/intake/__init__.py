@@ -1,5 +1,5 @@
-"""What a request has to be before it becomes a job, and how it reaches Kafka before its client is told so.
+"""Validates requests, makes the messages that create jobs, and publishes messages before clients get an answer.
 
-Nothing in here knows of HTTP: what is wrong is raised as one of `intake.errors`, which `api.errors` answers. It imports
-`queries`.
+This package does not depend on HTTP: it raises the exceptions of `intake.errors`, which `api.error_answers` maps to
+responses. It imports `queries`.
 """

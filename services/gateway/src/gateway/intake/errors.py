@@ -1,4 +1,4 @@
-"""Why a request does not become a job, or why that is not known."""
+"""The exceptions for requests that do not become a job, or may not have become one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contracts.messages.jobs import SkippedRoute
 
 
 class InvalidIdempotencyKey(Exception):
-    """The Idempotency-Key cannot be used; the message says why."""
+    """The Idempotency-Key is invalid; the message contains the reason."""
 
 
 class IdempotencyKeyReused(Exception):
-    """The Idempotency-Key was first used for another request."""
+    """The Idempotency-Key was first used for a request with another body."""
 
 
 class ModelNotFound(Exception):
-    """The catalogue has no such model for what is asked; the message says which there are."""
+    """The catalogue has no such model for the request; the message lists the models."""
 
     def __init__(self, model: str | None, reason: str) -> None:
         super().__init__(reason)
@@ -24,27 +24,27 @@ class ModelNotFound(Exception):
 
 
 class NoRoute(Exception):
-    """No provider can do what is asked."""
+    """No route of the catalogue can serve the request."""
 
     def __init__(self, skipped: Sequence[SkippedRoute]) -> None:
-        """`skipped` are the routes that were considered, each with what speaks against it."""
-        super().__init__("no provider can do what is asked")
+        """`skipped` are the routes that were considered, each with the reason against it."""
+        super().__init__("no route can serve the request")
         self.skipped = skipped
 
 
 class NotConfirmed(Exception):
-    """Kafka did not confirm the message in time; it may still have been taken."""
+    """Kafka did not confirm the message in time; Kafka may have stored it nevertheless."""
 
     def __init__(self, key: str | None) -> None:
-        """`key` is the Idempotency-Key that makes a repeat safe; None where any repeat is."""
+        """`key` is the Idempotency-Key that makes a repeat safe; None if a repeat is safe without one."""
         super().__init__("Kafka did not confirm the message in time")
         self.key = key
 
 
 class ArrivedTooLate(Exception):
-    """The request is in the log, after its acceptance deadline by Kafka's clock: it will not be run."""
+    """Kafka stored the request after its acceptance deadline, by Kafka's clock; it will not be run."""
 
     def __init__(self, key: str | None) -> None:
-        """`key` is the Idempotency-Key to repeat it with."""
+        """`key` is the Idempotency-Key with which to repeat the request."""
         super().__init__("the request arrived after its acceptance deadline")
         self.key = key

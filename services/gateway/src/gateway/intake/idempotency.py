@@ -1,4 +1,4 @@
-"""Idempotency keys: the same key with the same body is the same job; with another body it is refused."""
+"""Idempotency keys: the same key with the same body is the same job; with another body it is rejected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.queries.database import Database
 from gateway.text import quoted
 
 REMEMBER_LIMIT_S: Final = 2.0
-"""The database may be away; accepting goes on without it after this."""
+"""Seconds to wait for the database; after that the request is accepted without it."""
 
 MAX_KEY_CHARS: Final = 255
 
@@ -38,7 +38,7 @@ DELETE FROM idempotency WHERE (tenant, key) IN (
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The key of one request, the client's own or one made for it."""
+    """The key of one request: the client's own if `given`, else a generated one."""
 
     value: str
     given: bool
@@ -46,54 +46,54 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class FirstUse:
-    """What a key was first used for."""
+    """The fingerprint of the body that a key was first used for, and the trace of that request."""
 
     fingerprint: str
     traceparent: str | None
 
 
 def key_of(headers: Sequence[str]) -> Key:
-    """The key in a request's Idempotency-Key headers, or a new one. Raises InvalidIdempotencyKey.
+    """The key in a request's Idempotency-Key headers, or a new one if there is none. Raises InvalidIdempotencyKey.
 
-    Blanks around it are not part of it (RFC 9110 section 5.5). Anything else is, quotation marks too: the strings of
-    RFC 8941 that draft-ietf-httpapi-idempotency-key-header asks for are taken as they are, so that no two spellings
-    become one key, and no key another one, with a new version.
+    Surrounding blanks are not part of the key (RFC 9110 section 5.5). All else is, including quotation marks: RFC 8941
+    strings, which draft-ietf-httpapi-idempotency-key-header requires, are not parsed. So two spellings are never the
+    same key, and a key stays the same across releases.
     """
     if not headers:
         return Key(str(uuid4()), given=False)
     value = headers[0].strip(" \t")
-    if wrong := _wrong_with(value, len(headers)):
-        raise InvalidIdempotencyKey(f"Idempotency-Key {wrong}")
+    if problem := _problem_of(value, len(headers)):
+        raise InvalidIdempotencyKey(f"Idempotency-Key {problem}")
     return Key(value, given=True)
 
 
-def _wrong_with(key: str, times: int) -> str | None:
+def _problem_of(key: str, times: int) -> str | None:
     rule = f"it has to be one value of 1 to {MAX_KEY_CHARS} printable ASCII characters"
-    odd = _NOT_IN_A_KEY.search(key)
+    invalid = _NOT_IN_A_KEY.search(key)
     if times > 1:
         return f"is there {times} times; {rule}"
     if not key:
         return f"is empty; {rule}, or be left out"
-    if odd is not None:
-        return f"has the byte 0x{ord(odd[0]):02X} as character {odd.start() + 1}; {rule}, not {quoted(key)}"
+    if invalid is not None:
+        return f"has the byte 0x{ord(invalid[0]):02X} as character {invalid.start() + 1}; {rule}, not {quoted(key)}"
     if len(key) > MAX_KEY_CHARS:
         return f"has {len(key)} characters; {rule}, not {quoted(key)}"
     return None
 
 
 def require_same(fingerprint: str, first: str | None) -> None:
-    """Raises IdempotencyKeyReused if the key was first used for another body."""
+    """Check that the key's first use, if known, had the same fingerprint. Raises IdempotencyKeyReused if not."""
     if first is not None and first != fingerprint:
         raise IdempotencyKeyReused
 
 
 def key_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
-    """What the gateway deletes of its own. A key that has gone still names its job, which the read model keeps."""
+    """The retention tasks of the gateway. A deleted key still means the same job, whose id is derived from the key."""
     return (delete_rows_task("idempotency_keys", _PURGE, keep),)
 
 
 class Fingerprints:
-    """The keys' first uses, in Postgres."""
+    """The first use of each key, stored in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -102,7 +102,7 @@ class Fingerprints:
     async def remember(
         self, tenant: str, key: Key, fingerprint: str, job_id: str, traceparent: str | None
     ) -> FirstUse | None:
-        """The key's first use, which may be this one; None if the database does not answer within 2 s."""
+        """The key's first use, stored if it is this one; None if the database does not answer within 2 s."""
         try:
             async with self._database.lease(REMEMBER_LIMIT_S) as lease:
                 row = await lease.connection.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)

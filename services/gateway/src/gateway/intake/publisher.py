@@ -1,4 +1,4 @@
-"""Publishing a message before its client is told that it was taken."""
+"""Publishes messages, and waits until Kafka has confirmed them, before the client gets an answer."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker
 
 PUBLISH_LIMIT_S: Final = 4.5
-"""How long a call may take until Kafka has confirmed its message; after that the client is told to repeat it."""
+"""Seconds until Kafka has to confirm the message of a request; after that the client is asked to repeat it."""
 PRODUCER_TIMEOUT_S: Final = 4.2
-"""After this the producer itself gives up, so that nothing arrives in Kafka much later than the client was told."""
+"""Seconds after which the producer drops a message, so that none reaches Kafka long after the client's 503."""
 
 _LOG_APPEND_TIME: Final = 1
-_CLOCKS_BEGIN_S: Final = 1_000_000_000
-"""The embedded cluster stamps nothing, and answers with the same second of 1970 each time."""
+"""The timestamp type of a topic with `message.timestamp.type=LogAppendTime`."""
+_EARLIEST_S: Final = 1_000_000_000
+"""Earlier timestamps are not a clock's: the embedded cluster returns a constant time in 1970."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
     """Publishes messages to all in-sync replicas.
 
-    Each call has until `deadline`, by the loop's clock. `parent` is the traceparent to publish under; None: the current
-    span's. `key` is the Idempotency-Key that makes a repeat safe. Raises NotConfirmed if Kafka does not confirm the
-    message in time.
+    `deadline` is the time, by the loop's clock, until which Kafka has to confirm the message; NotConfirmed is raised
+    after it. `parent` is the traceparent of the message; None: the current span's. `key` is the Idempotency-Key that
+    makes a repeat safe.
     """
 
     broker: KafkaBroker
@@ -51,7 +52,7 @@ class Publisher:
     async def publish_and_tail(
         self, message: Message, deadline: float, *, parent: str | None = None, key: str | None = None
     ) -> None:
-        """Publish, and let this process's own tail know. Raises ArrivedTooLate of a request that will not be run."""
+        """Publish, and apply the message to this process's tail. Raises ArrivedTooLate, and NotConfirmed."""
         record, arrived_at = await self.publish(message, deadline, parent=parent, key=key)
         if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
             get_logger("gateway").warning(
@@ -69,9 +70,9 @@ class Publisher:
     async def publish(
         self, message: Message, deadline: float, *, parent: str | None = None, key: str | None = None
     ) -> tuple[Record, datetime | None]:
-        """Publish; returns the record, and the broker's stamp, None where the topic has its producers' times.
+        """Publish; returns the record, and the broker's timestamp if the topic has one.
 
-        The message may still arrive after NotConfirmed.
+        Raises NotConfirmed; the message may reach Kafka nevertheless.
         """
         record = self._record(message, parent or traceparent_of(trace.get_current_span()))
         try:
@@ -82,11 +83,11 @@ class Publisher:
         except (KafkaError, TimeoutError, OSError) as error:
             get_logger("gateway").warning(GatewayEvent.PUBLISH_UNCONFIRMED, job_id=message.job_id, error=repr(error))
             raise NotConfirmed(key) from error
-        stamped_s = metadata.timestamp / 1000
-        if metadata.timestamp_type != _LOG_APPEND_TIME or stamped_s < _CLOCKS_BEGIN_S:
+        appended_s = metadata.timestamp / 1000
+        if metadata.timestamp_type != _LOG_APPEND_TIME or appended_s < _EARLIEST_S:
             return record, None
-        self.clocks.learn("kafka", stamped_s, sent_s, self.clocks.steady())
-        return record, datetime.fromtimestamp(stamped_s, UTC)
+        self.clocks.learn("kafka", appended_s, sent_s, self.clocks.steady())
+        return record, datetime.fromtimestamp(appended_s, UTC)
 
     def _record(self, message: Message, parent: str | None) -> Record:
         source = self.telemetry.service

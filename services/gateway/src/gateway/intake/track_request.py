@@ -1,4 +1,4 @@
-"""What a request for music has to be before it becomes a job, and the message that makes it one. Pure."""
+"""The request for music: its validation, and the message that creates its job. Pure."""
 
 from __future__ import annotations
 
@@ -43,56 +43,57 @@ SONG_REQUEST: Final[dict[str, JsonValue]] = {
 
 
 class TrackRequest(MusicInput):
-    """The music to make, and how."""
+    """The music to generate, and how to route the job."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [SEED_REQUEST, SONG_REQUEST]})
 
     model: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = Field(
-        default=None, description="A model of the catalogue; unset: the first of its default order that can do it."
+        default=None, description="A model of the catalogue; unset: the first model in its default order with a route."
     )
     providers: tuple[Provider, ...] | None = Field(
-        default=None, min_length=1, max_length=10, description="Only these, tried in this order; unset: all."
+        default=None, min_length=1, max_length=10, description="The providers to try, in this order; unset: all."
     )
     route_by: RouteBy | None = Field(
         default=None,
-        description="What the providers' order goes by: as listed, by weights, the cheapest or the fastest first.",
+        description="How the providers are ordered: as listed, by weights, the cheapest or the fastest first.",
     )
     weights: Weights | None = Field(
-        default=None, description="How often each provider is to be the first, in proportion; for route_by: weights."
+        default=None, description="The relative frequency with which each provider is first; for route_by: weights."
     )
     max_cost_usd: MaxCost | None = Field(
-        default=None, description="The most that all attempts may cost together; what would pass it is not sent."
+        default=None, description="The limit on the cost of all attempts together; an attempt above it is not sent."
     )
     same_model_only: bool | None = Field(
-        default=None, description="Whether to leave out routes on which another model stands in."
+        default=None, description="Whether to exclude routes that use a substitute model."
     )
     deadline_s: float | None = Field(
         default=None,
         ge=1,
         le=LONGEST_DEADLINE_S,
         allow_inf_nan=False,
-        description="Seconds after which the job ends in any case.",
+        description="Seconds after which the job ends at the latest.",
     )
     ambiguity_policy: AmbiguityPolicy | None = Field(
         default=None,
-        description="If a submit cannot be told accepted or not: hold never pays twice, resubmit goes on, and may.",
+        description="When it is not known whether a provider accepted a submit: hold waits and never pays twice; "
+        "resubmit goes on with the next provider and may pay twice.",
     )
     lost_output_policy: LostOutputPolicy | None = Field(
         default=None,
-        description="If the output of a paid run is lost: retry_elsewhere pays the next provider, fail ends the job.",
+        description="When the output of a paid run is lost: retry_elsewhere pays the next provider; fail ends the job.",
     )
     metadata: dict[MetadataKey, MetadataValue] | None = Field(
-        default=None, max_length=20, description="Your own, given back as it is."
+        default=None, max_length=20, description="Your own key-value pairs, returned unchanged with the job."
     )
 
     @field_validator("prompt", "lyrics", mode="before")
     @classmethod
-    def _says_something(cls, value: object) -> object:
-        """The text as it goes to a provider and counts: without the blanks around it."""
+    def _is_not_blank(cls, value: object) -> object:
+        """The text as it is sent and measured: without surrounding blanks."""
         if not isinstance(value, str) or not value or "\x00" in value:
             return value
         if is_blank(value):
-            raise ValueError("is blank: it has nothing but blanks and invisible characters")
+            raise ValueError("is blank: it contains only blanks and invisible characters")
         return stripped(value)
 
     @field_validator("providers")
@@ -104,24 +105,24 @@ class TrackRequest(MusicInput):
 
     @field_validator("weights")
     @classmethod
-    def _mean_something(cls, value: Weights | None, info: ValidationInfo) -> Weights | None:
+    def _apply(cls, value: Weights | None, info: ValidationInfo) -> Weights | None:
         if value is not None and info.data.get("route_by") not in (None, "weights"):
-            raise ValueError(f"mean nothing where route_by is {info.data['route_by']}")
+            raise ValueError(f"have no effect where route_by is {info.data['route_by']}")
         return value
 
     def music(self) -> MusicInput:
-        """The part that says what it should sound like."""
+        """The fields that go to a provider."""
         return MusicInput.model_validate(self.model_dump(include=set(MusicInput.model_fields)))
 
     def fingerprint(self) -> str:
-        """The same for every body that asks for the same: order, spacing, 20 or 20.0 make no difference."""
-        said = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """The SHA-256 of the canonical request: independent of the order of fields, white space and 20 or 20.0."""
+        fields = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) -> None:
-    """Raises NoRoute unless some provider can do what is asked, and ModelNotFound."""
+    """Check that the catalogue has a route for the request. Raises ModelNotFound, and NoRoute."""
     try:
         plan = catalogue.plan(
             request.music(), request.model, request.providers, first, same_model_only=bool(request.same_model_only)
@@ -143,7 +144,7 @@ def to_message(
     ambiguity_policy: AmbiguityPolicy = "hold",
     lost_output_policy: LostOutputPolicy = "retry_elsewhere",
 ) -> JobRequested:
-    """The message that makes the request a job; `now` is by the database's clock, `accept_by` by Kafka's."""
+    """The message that creates the job; `now` is by the database's clock, `accept_by` by Kafka's."""
     return JobRequested(
         job_id=job_id,
         occurred_at=now,
