@@ -168,7 +168,9 @@ async def test_a_verdict_on_an_attempt_whose_job_has_failed_says_that_the_job_st
         world.client.post(url, json={"accepted": "x1"}), world.client.post(url, json={"never_accepted": True})
     )
     assert (kept.status_code, never.status_code) == (202, 202)
-    assert "The job is failed, and stays so; what fal made and billed as x1 is kept" in kept.json()["message"]
+    assert (
+        "The job is failed, and stays so; the output of the run x1, which fal bills, is kept" in kept.json()["message"]
+    )
     assert "The job is failed, and stays so; fal billed nothing" in never.json()["message"]
 
 
@@ -178,7 +180,7 @@ async def test_a_verdict_on_an_attempt_that_is_not_ambiguous_is_a_409_with_its_s
     await world.store(*lost(story), done)
     response = await world.client.post(f"/api/attempts/{story.attempt(1)}/resolve", json={"never_accepted": True})
     assert (response.status_code, response.json()["type"]) == (409, "urn:segue:problem:attempt-not-ambiguous")
-    assert response.json()["detail"] == "nothing is open about this attempt: it is succeeded, as req-9 at fal"
+    assert response.json()["detail"] == "the attempt is succeeded, as req-9 at fal"
 
 
 async def test_an_attempt_that_counts_as_never_accepted_can_be_accepted_but_not_rejected_again(
@@ -189,10 +191,13 @@ async def test_an_attempt_that_counts_as_never_accepted_can_be_accepted_but_not_
     await world.store(*lost(story), AttemptFailed(**about(story, 3), **known))
     url = f"/api/attempts/{story.attempt(1)}/resolve"
     again = await world.client.post(url, json={"never_accepted": True})
-    assert again.json()["detail"] == "nothing is open about this attempt: it is failed (never_accepted)"
+    assert again.json()["detail"] == "the attempt is failed (never_accepted)"
     found = await world.client.post(url, json={"accepted": "found-1"})
     assert (found.status_code, again.status_code) == (202, 409)
-    assert "The job has gone on elsewhere; what fal made and billed as found-1 is kept" in found.json()["message"]
+    assert (
+        "The job has gone on elsewhere; the output of the run found-1, which fal bills, is kept"
+        in found.json()["message"]
+    )
 
 
 async def test_a_run_of_another_attempt_is_refused(world: Any, story_of: Any) -> None:

@@ -82,7 +82,7 @@ def attempt(state: Any, **more: Any) -> Attempt:
         (
             job("cancelled", attempt("failed", kind="ambiguous_submission"), cancel_effect="may_have_cost"),
             "may_have_cost",
-            "Whether fal ever accepted the run is not known",
+            "Whether fal ever accepted the submit is not known",
         ),
         (job("cancelled", attempt("failed"), cancel_effect="may_have_cost"), "may_have_cost", "failed before it could"),
         (

@@ -125,7 +125,7 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
             assert int(response.headers["retry-after"]) > 0
             problem = response.json()
             assert problem["type"] == "urn:segue:problem:not-confirmed"
-            assert "may still have been taken" in problem["detail"]
+            assert "may have stored it" in problem["detail"]
             assert "Idempotency-Key" in problem["detail"]
             assert problem["idempotency_key"] == response.headers["idempotency-key"]
         assert refused.json()["idempotency_key"] == "again"

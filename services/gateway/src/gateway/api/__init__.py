@@ -1,4 +1,4 @@
-"""The calls of the API, one module for each resource.
+"""The endpoints of the API, one module for each resource.
 
-It imports every other package of the gateway; none of them imports this one.
+It may import all other packages of the gateway; none of them imports it.
 """

@@ -1,4 +1,4 @@
-"""`/api/jobs/{id}/artifacts/{name}`: the files, from Segue's own store, fit for players and harmless to browsers."""
+"""`/api/jobs/{id}/artifacts/{name}`: files from the artifact store, with ranges for players, and safe for browsers."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ from gateway.queries.model import Job, StoredArtifact
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
 _MEDIA: Final = re.compile(r"(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}")
-_SCRIPTED: Final = re.compile(r"svg|xml|html")
-_SHOWN: Final = frozenset(
+_ACTIVE: Final = re.compile(r"svg|xml|html")
+_INLINE: Final = frozenset(
     (
         *("audio/mpeg", "audio/mp4", "audio/aac", "audio/wav", "audio/flac", "audio/ogg", "audio/webm"),
         *("video/mp4", "video/webm", "video/ogg", "video/quicktime"),
         *("image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/bmp"),
     )
 )
-"""What browsers play and show by themselves, and run nothing of; all else is offered for download alone."""
-_Attempt = Annotated[int | None, Query(ge=1, le=9999, description="Of a file that came late: its attempt.")]
+"""Types that browsers display without running code in them; all others are sent as downloads."""
+_Attempt = Annotated[
+    int | None, Query(ge=1, le=9999, description="The attempt of a late file; unset: the job's files.")
+]
 _BINARY: Final[dict[str, Any]] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
-_TOLD: Final[Responses] = {
-    200: {"description": "Its type, size and ETag."},
-    304: {"description": "Unchanged since an ETag in If-None-Match."},
+_HEAD_RESPONSES: Final[Responses] = {
+    200: {"description": "The type, the size and the ETag of the file."},
+    304: {"description": "If-None-Match has the ETag of the file."},
     **documented(
         HTTPStatus.NOT_FOUND,
         HTTPStatus.GONE,
@@ -49,10 +51,10 @@ _TOLD: Final[Responses] = {
         HTTPStatus.SERVICE_UNAVAILABLE,
     ),
 }
-_ANSWERS: Final[Responses] = {
-    **_TOLD,
+_GET_RESPONSES: Final[Responses] = {
+    **_HEAD_RESPONSES,
     200: {"description": "The file.", **_BINARY},
-    206: {"description": "The part of it that Range asked for.", **_BINARY},
+    206: {"description": "The part of the file that Range requests.", **_BINARY},
     **documented(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
 }
 
@@ -60,20 +62,20 @@ _ANSWERS: Final[Responses] = {
 @router.get(
     "/{job_id}/artifacts/{name}",
     response_class=StreamingResponse,
-    responses=_ANSWERS,
+    responses=_GET_RESPONSES,
 )
 async def get_artifact(
     job_id: str,
     name: str,
     request: Request,
-    here: GatewayDep,
+    gateway: GatewayDep,
     attempt: _Attempt = None,
 ) -> Response:
-    """One file that a job made."""
-    job = (await here.lookup.job(job_id, TENANT)).value
+    """Get one output file of a job."""
+    job = (await gateway.lookup.job(job_id, TENANT)).value
     artifact, attempt_id = _find(job, name, attempt)
     headers = headers_of(artifact)
-    if _is_known(request.headers, headers["ETag"], artifact.name):
+    if _client_has(request.headers, headers["ETag"], artifact.name):
         return _not_modified(headers)
     part = _part_of(request.headers, headers["ETag"], artifact.size_bytes)
     start, end = part or (0, artifact.size_bytes)
@@ -82,38 +84,38 @@ async def get_artifact(
     if part is not None:
         status = HTTPStatus.PARTIAL_CONTENT
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size_bytes}"
-    with _asking_the_store(job_id, name):
+    with _store_errors(job_id, name):
         key = artifact_key(job.job_id, attempt_id, artifact.name)
-        content = await here.store.get(key, start, end if part else None)
+        content = await gateway.store.get(key, start, end if part else None)
     return StreamingResponse(content, status, headers=headers)
 
 
-@router.head("/{job_id}/artifacts/{name}", response_class=Response, responses=_TOLD)
+@router.head("/{job_id}/artifacts/{name}", response_class=Response, responses=_HEAD_RESPONSES)
 async def head_artifact(
-    job_id: str, name: str, request: Request, here: GatewayDep, attempt: _Attempt = None
+    job_id: str, name: str, request: Request, gateway: GatewayDep, attempt: _Attempt = None
 ) -> Response:
-    """What one file is, without the file: a Range makes no difference to it."""
-    job = (await here.lookup.job(job_id, TENANT)).value
+    """Get the headers of one output file of a job; Range is ignored."""
+    job = (await gateway.lookup.job(job_id, TENANT)).value
     artifact, attempt_id = _find(job, name, attempt)
     headers = headers_of(artifact)
-    if _is_known(request.headers, headers["ETag"], artifact.name):
+    if _client_has(request.headers, headers["ETag"], artifact.name):
         return _not_modified(headers)
-    with _asking_the_store(job_id, name):
-        size = await here.store.head(artifact_key(job.job_id, attempt_id, artifact.name))
+    with _store_errors(job_id, name):
+        size = await gateway.store.head(artifact_key(job.job_id, attempt_id, artifact.name))
     return Response(headers=headers | {"Content-Length": str(size)})
 
 
-def _is_known(headers: Headers, etag: str, name: str) -> bool:
-    """Whether the client has the file. Raises Problem if it wants another one than this."""
-    told = precondition(headers, etag)
-    if told is HTTPStatus.PRECONDITION_FAILED:
+def _client_has(headers: Headers, etag: str, name: str) -> bool:
+    """Whether the client has the file already. Raises Problem (412) if If-Match has other ETags only."""
+    status = precondition(headers, etag)
+    if status is HTTPStatus.PRECONDITION_FAILED:
         detail = f"{name} has the ETag {etag}, which is none of those in If-Match"
-        raise Problem(told, "precondition-failed", detail, headers={"ETag": etag})
-    return told is HTTPStatus.NOT_MODIFIED
+        raise Problem(status, "precondition-failed", detail, headers={"ETag": etag})
+    return status is HTTPStatus.NOT_MODIFIED
 
 
 def _not_modified(headers: dict[str, str]) -> Response:
-    # What a cache keeps with the file is told again (RFC 9110 section 15.4.5).
+    # RFC 9110 section 15.4.5: a 304 repeats the headers that caches store.
     return Response(
         status_code=HTTPStatus.NOT_MODIFIED, headers={name: headers[name] for name in ("ETag", "Cache-Control")}
     )
@@ -146,13 +148,13 @@ def _find(job: Job, name: str, n: int | None) -> tuple[StoredArtifact, str]:
 
 
 def headers_of(artifact: Artifact) -> dict[str, str]:
-    """How a file is served: as what it is, and so that no browser takes it for something else or runs it."""
-    kind, shown = artifact.content_type, artifact.content_type in _SHOWN
-    # Whatever a file is called, it is not called anything of which a browser would run what is in it.
-    media = _MEDIA.fullmatch(kind) is not None and _SCRIPTED.search(kind) is None
+    """The response headers of a file; they keep browsers from guessing its type and from running code in it."""
+    kind, inline = artifact.content_type, artifact.content_type in _INLINE
+    # A type that browsers run code in is not sent, even if the provider declared it.
+    media = _MEDIA.fullmatch(kind) is not None and _ACTIVE.search(kind) is None
     return {
         "Content-Type": kind if media else "application/octet-stream",
-        "Content-Disposition": f'{"inline" if shown else "attachment"}; filename="{artifact.name}"',
+        "Content-Disposition": f'{"inline" if inline else "attachment"}; filename="{artifact.name}"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "X-Content-Type-Options": "nosniff",
         "ETag": f'"{artifact.sha256}"',
@@ -162,7 +164,8 @@ def headers_of(artifact: Artifact) -> dict[str, str]:
 
 
 @contextmanager
-def _asking_the_store(job_id: str, name: str) -> Iterator[None]:
+def _store_errors(job_id: str, name: str) -> Iterator[None]:
+    """Log the errors of the artifact store in the block, and raise them as NotFound or Problem (503)."""
     try:
         yield
     except FileNotFoundError:
@@ -170,7 +173,7 @@ def _asking_the_store(job_id: str, name: str) -> Iterator[None]:
         raise NotFound("artifact", name) from None
     except STORE_ERRORS as error:
         get_logger("gateway").warning(GatewayEvent.ARTIFACT_STORE_UNAVAILABLE, job_id=job_id, error=repr(error))
-        raise _store_away() from error
+        raise _store_unavailable() from error
 
 
 def _gone(artifact: StoredArtifact, at: datetime) -> Problem:
@@ -182,7 +185,7 @@ def _gone(artifact: StoredArtifact, at: datetime) -> Problem:
     return Problem(HTTPStatus.GONE, "artifact-expired", detail, expired_at=at, kept_days=artifact.kept_days)
 
 
-def _store_away() -> Problem:
+def _store_unavailable() -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "artifact-store-away",

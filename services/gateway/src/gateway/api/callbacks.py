@@ -1,4 +1,4 @@
-"""`/api/callbacks`: providers' webhooks, ours by the address, theirs by the signature, in Kafka before the 204."""
+"""`/api/callbacks`: callbacks of providers, verified by address and signature, and stored in Kafka before the 204."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from gateway.signatures.signed import NotFresh
 router = APIRouter(prefix=CALLBACKS_PATH, include_in_schema=False)
 
 MAX_BODY_BYTES: Final = 1_000_000
-"""In Kafka a body of JSON is a JSON string, at most twice as long: within the largest message."""
+"""The body becomes a JSON string in the message, up to twice as long, which is still below Kafka's message limit."""
 MAX_DELIVERY_ID_CHARS: Final = 300
 
 
 @router.post("/{provider}/{attempt_id}/{mac}", status_code=204)
 async def take_callback(
-    provider: str, attempt_id: str, mac: str, request: Request, here: GatewayDep, deadline: PublishDeadline
+    provider: str, attempt_id: str, mac: str, request: Request, gateway: GatewayDep, deadline: PublishDeadline
 ) -> Response:
-    """Take a webhook: 204 once Kafka has it, and 503, upon which providers send it again, where that is not sure."""
-    if provider not in PROVIDERS or not _is_ours(here, provider, attempt_id, mac):
+    """Accept a callback: 204 once Kafka has stored it, 503 if it may not have, upon which providers repeat it."""
+    if provider not in PROVIDERS or not _is_ours(gateway, provider, attempt_id, mac):
         CALLBACKS.labels(provider if provider in PROVIDERS else "other", "wrong-address").inc()
         raise HTTPException(HTTPStatus.NOT_FOUND)
     log = get_logger("gateway.api.callbacks").bind(provider=provider, attempt_id=attempt_id)
     try:
-        message = await _verified(here, provider, AttemptId(attempt_id), request)
-        await _require_own_run(here, message)
-        await here.publisher.publish(message, deadline)
+        message = await _verified(gateway, provider, AttemptId(attempt_id), request)
+        await _require_own_run(gateway, message)
+        await gateway.publisher.publish(message, deadline)
     except Exception as error:
         problem = problem_of(error)
         CALLBACKS.labels(provider, problem.kind).inc()
-        # The kind alone decides which lines are of one kind: the detail has in it what a stranger sent.
+        # The log's rate limit goes by `reason` alone, as `detail` quotes what anybody may have sent.
         log.warning(GatewayEvent.CALLBACK_REJECTED, reason=problem.kind, detail=problem.detail)
         raise
     CALLBACKS.labels(provider, "taken").inc()
@@ -55,23 +55,24 @@ async def take_callback(
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-def _is_ours(here: Gateway, provider: Provider, attempt_id: str, mac: str) -> bool:
-    secret = here.settings.callback_secret
-    made = provider in here.verifiers and secret is not None
-    return made and secret is not None and mac_is_right(secret.get_secret_value(), provider, attempt_id, mac)
+def _is_ours(gateway: Gateway, provider: Provider, attempt_id: str, mac: str) -> bool:
+    secret = gateway.settings.callback_secret
+    if secret is None or provider not in gateway.verifiers:
+        return False
+    return mac_is_right(secret.get_secret_value(), provider, attempt_id, mac)
 
 
-async def _verified(here: Gateway, provider: Provider, attempt_id: AttemptId, request: Request) -> CallbackReceived:
+async def _verified(gateway: Gateway, provider: Provider, attempt_id: AttemptId, request: Request) -> CallbackReceived:
     body = await read_body(request, MAX_BODY_BYTES)
     try:
-        delivery_id = await here.verifiers[provider].delivery_id(request.headers, body, here.clocks.outside_s())
-    except NotFresh as stale:
-        raise _too_old(here, stale) from None
+        delivery_id = await gateway.verifiers[provider].delivery_id(request.headers, body, gateway.clocks.outside_s())
+    except NotFresh as error:
+        raise _not_fresh(gateway, error) from None
     if delivery_id is None:
-        raise Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", "the webhook is not signed by the provider, just now")
+        raise Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", "the callback has no valid signature of the provider")
     return CallbackReceived(
         job_id=job_of(attempt_id),
-        occurred_at=here.clocks.now(),
+        occurred_at=gateway.clocks.now(),
         attempt_id=attempt_id,
         provider=provider,
         delivery_id=delivery_id[:MAX_DELIVERY_ID_CHARS],
@@ -79,22 +80,24 @@ async def _verified(here: Gateway, provider: Provider, attempt_id: AttemptId, re
     )
 
 
-def _too_old(here: Gateway, stale: NotFresh) -> Problem:
-    if here.clocks.is_confirmed():
-        return Problem(HTTPStatus.UNAUTHORIZED, "bad-signature", f"the webhook was signed {stale}, not just now")
+def _not_fresh(gateway: Gateway, error: NotFresh) -> Problem:
+    if gateway.clocks.is_confirmed():
+        return Problem(
+            HTTPStatus.UNAUTHORIZED, "bad-signature", f"the callback was signed {error}, which is not recent"
+        )
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "clock-unconfirmed",
-        f"the webhook was signed {stale} by this machine's clock, which no other confirms right now",
+        f"the callback was signed {error} by this machine's clock, which no other clock confirms right now",
         headers={"Retry-After": "5"},
     )
 
 
-async def _require_own_run(here: Gateway, message: CallbackReceived) -> None:
-    said = about(PROVIDERS[message.provider], json.loads(message.body))
-    if said.run is not None:
-        known = await here.lookup.runs(message.provider, said.run, message.attempt_id)
-        require_own_run(said, message.attempt_id, known)
+async def _require_own_run(gateway: Gateway, message: CallbackReceived) -> None:
+    subject = about(PROVIDERS[message.provider], json.loads(message.body))
+    if subject.run is not None:
+        runs = await gateway.lookup.runs(message.provider, subject.run, message.attempt_id)
+        require_own_run(subject, message.attempt_id, runs)
 
 
 def _json_text(body: bytes) -> str:
@@ -102,5 +105,5 @@ def _json_text(body: bytes) -> str:
         text = body.decode()
         json.loads(text)
     except (ValueError, RecursionError):
-        raise not_json(body, "it cannot be read as that") from None
+        raise not_json(body, "it cannot be parsed") from None
     return text

@@ -1,4 +1,4 @@
-"""`/api/models` and `/api/health/providers`: what can be asked for, and who is well enough to make it."""
+"""`/api/models` and `/api/health/providers`: the catalogue of models, and the health of the providers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ router = APIRouter(prefix="/api", tags=["overview"])
 
 
 @router.get("/models")
-async def list_models(here: GatewayDep) -> ModelList:
-    """The catalogue: each model with its routes, their limits and prices."""
+async def list_models(gateway: GatewayDep) -> ModelList:
+    """List the models of the catalogue with their routes, limits and prices."""
     models = [
         ModelAnswer(
             name=model.name,
@@ -33,18 +33,18 @@ async def list_models(here: GatewayDep) -> ModelList:
             modality=model.modality,
             routes=[_route(route, model.ignored_by(route)) for route in model.routes],
         )
-        for model in here.catalogue.models.values()
+        for model in gateway.catalogue.models.values()
     ]
     return ModelList(models=models)
 
 
 @router.get("/health/providers", response_model=ProviderHealth, responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
-async def provider_health(here: GatewayDep) -> Answer:
-    """Whether each provider accepts our key. It costs nothing at the providers."""
-    wrong = await here.health.problems()
+async def provider_health(gateway: GatewayDep) -> Answer:
+    """Get the health of each provider, such as whether it accepts the API key. No request to a provider is made."""
+    errors = await gateway.health.problems()
     return ProviderHealth.model_validate(
-        {name: "fail" if error else "ok" for name, error in wrong.items()}
-        | {f"{name}_error": error for name, error in wrong.items()}
+        {name: "fail" if error else "ok" for name, error in errors.items()}
+        | {f"{name}_error": error for name, error in errors.items()}
     )
 
 

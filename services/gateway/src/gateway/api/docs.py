@@ -1,4 +1,4 @@
-"""`/docs` and `/openapi.json`: the API's description, and a page to try it, with nothing loaded from elsewhere."""
+"""`/docs` and `/openapi.json`: the OpenAPI document, and Swagger UI, which loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _POLICY: Final = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 
 
 
 def install(app: FastAPI) -> None:
-    """Give `app` its description, once its routes are there, and its docs page."""
+    """Add the OpenAPI document and the docs page to `app`, which has all its other routes already."""
     assets = _Assets(directory=STATIC)
 
     @cache
-    def described() -> bytes:
-        return json.dumps(_described(app), ensure_ascii=False, separators=(",", ":")).encode()
+    def document() -> bytes:
+        return json.dumps(_openapi(app), ensure_ascii=False, separators=(",", ":")).encode()
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        """The description, written once: FastAPI's own route writes it anew for each request."""
-        return Response(described(), media_type="application/json")
+        """The OpenAPI document, encoded once; FastAPI's own route encodes it for each request."""
+        return Response(document(), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs_page(request: Request) -> Response:
-        """The page."""
+        """The docs page."""
         page = await assets.get_response("docs.html", request.scope)
         page.headers["Content-Security-Policy"] = _POLICY
         return page
@@ -50,22 +50,22 @@ def install(app: FastAPI) -> None:
 
 
 class _Assets(StaticFiles):
-    """The page's files: small, so that a Range gets the whole, and with Segue's own refusals."""
+    """The static files of the page. They are small, so Range is ignored; errors are problem documents."""
 
     def file_response(self, full_path: Any, stat_result: Any, scope: Scope, status_code: int = 200) -> Response:
-        """The file, 304 or 412, by the ETag that it has."""
+        """The file, or 304 if the client has it. Raises Problem (412) if If-Match has other ETags only."""
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"range"]
         response = super().file_response(full_path, stat_result, scope, status_code)
-        told = precondition(Headers(scope=scope), response.headers["etag"])
-        if told is HTTPStatus.PRECONDITION_FAILED:
-            raise Problem(told, "precondition-failed", "the file is none of those in If-Match")
+        status = precondition(Headers(scope=scope), response.headers["etag"])
+        if status is HTTPStatus.PRECONDITION_FAILED:
+            raise Problem(status, "precondition-failed", "the ETag of the file is none of those in If-Match")
         return response
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
-    described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     bodies = list(_json_bodies(app))
-    schemas, added = models_json_schema(
+    schemas, definitions = models_json_schema(
         [*((body.model, "validation") for _, body in bodies), (ProblemDocument, "serialization")],
         ref_template="#/components/schemas/{model}",
     )
@@ -73,13 +73,13 @@ def _described(app: FastAPI) -> dict[str, Any]:
         content: dict[str, Any] = {"schema": schemas[body.model, "validation"]}
         if body.examples:
             content["examples"] = body.examples
-        described["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"application/json": content}}
-    described.setdefault("components", {}).setdefault("schemas", {}).update(added["$defs"])
-    return described
+        document["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"application/json": content}}
+    document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+    return document
 
 
 def _json_bodies(app: FastAPI) -> Iterator[tuple[str, JsonBody[BaseModel]]]:
-    """The path of each POST with a body, and what reads it. FastAPI describes only what it reads by itself."""
+    """The path and the body of each POST with a `JsonBody`, which FastAPI does not include in its OpenAPI document."""
     for route in iter_route_contexts(app.routes):
         if isinstance(route.original_route, APIRoute) and route.path_format is not None:
             readers = (getattr(each.call, "__self__", None) for each in route.dependant.dependencies)

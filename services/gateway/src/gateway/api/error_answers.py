@@ -1,4 +1,4 @@
-"""How errors are answered: those of the queries, the intake and the signatures, each as a problem document."""
+"""Maps the exceptions of the queries, the intake and the signatures to problem documents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RETRY_AFTER_S: Final = 5
 
 
 def install(app: FastAPI) -> None:
-    """Have `app` answer each error that `problem_of` knows as its problem."""
+    """Make `app` answer each exception that `problem_of` handles with its problem document."""
     for kind in problem_of.registry.keys() - {object}:
         app.add_exception_handler(kind, _answer)
 
@@ -38,7 +38,7 @@ async def _answer(_request: Request, error: Exception) -> PlainJSON:
 
 @singledispatch
 def problem_of(error: Exception) -> Problem:
-    """The problem that an error is answered as. Raises the error itself if it is of no kind that is known here."""
+    """The problem for an exception. Raises the exception itself if it is of none of the handled types."""
     raise error
 
 
@@ -58,7 +58,7 @@ def _(error: ReadModelUnavailable) -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "read-model-away",
-        f"the database is away, so {error.subject} cannot be looked up right now; nothing is lost",
+        f"the database is unavailable, so {error.subject} cannot be read right now; nothing is lost",
         headers={"Retry-After": "2"},
     )
 
@@ -68,7 +68,7 @@ def _(error: TailBehind) -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "events-away",
-        f"Kafka does not answer in time, so whether there is a {error.kind} {quoted(error.identifier)} is not known",
+        f"Kafka does not answer in time, so it is not known whether there is a {error.kind} {quoted(error.identifier)}",
         headers={"Retry-After": "2"},
     )
 
@@ -100,25 +100,26 @@ def _(error: NoRoute) -> Problem:
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "no-route",
-        f"nothing can do what is asked: {detail or 'the providers named have no route to the model'}",
+        f"no route can serve the request: {detail or 'the named providers have no route to the model'}",
         routes=routes,
     )
 
 
 @problem_of.register
 def _(error: NotConfirmed) -> Problem:
-    again = "repeating it is safe"
+    advice = "repeating it is safe"
     if error.key is not None:
-        again = "repeat it with the same Idempotency-Key, which is safe: it can only become the same job"
-    detail = f"Kafka did not confirm the request in time; it may still have been taken, so {again}"
+        advice = "repeat it with the same Idempotency-Key, which is safe: it can only become the same job"
+    detail = f"Kafka did not confirm the request in time, but may have stored it; {advice}"
     return _to_repeat("not-confirmed", detail, error.key)
 
 
 @problem_of.register
 def _(error: ArrivedTooLate) -> Problem:
     detail = (
-        "by Kafka's clock the request arrived after its acceptance deadline, so it is not run and costs nothing: the "
-        "clocks of the brokers, the database and this machine have to be set; repeat it with the same Idempotency-Key"
+        "by Kafka's clock the request arrived after its acceptance deadline, so it is not run and costs nothing; "
+        "synchronize the clocks of the brokers, the database and this machine, and repeat the request with the same "
+        "Idempotency-Key"
     )
     return _to_repeat("clocks-differ", detail, error.key)
 
@@ -133,9 +134,9 @@ def _(_error: KeysAway) -> Problem:
 def _(error: RunMismatch) -> Problem:
     run = f"the run {quoted(error.run)} is"
     if error.of_another_attempt:
-        detail = f"{run} another attempt's, and this address takes only what is about its own"
+        detail = f"{run} another attempt's; this address accepts only callbacks about its own run"
         return Problem(HTTPStatus.CONFLICT, "callback-of-another-attempt", detail)
-    detail = f"{run} not the one that this attempt has, and this address takes only what is about that"
+    detail = f"{run} not this attempt's; this address accepts only callbacks about its own run"
     return Problem(HTTPStatus.CONFLICT, "callback-of-another-run", detail)
 
 

@@ -1,4 +1,4 @@
-"""`/api/jobs`: what became of requests, step by step; and stopping them."""
+"""`/api/jobs`: jobs, their logs, and cancelling them."""
 
 from __future__ import annotations
 
@@ -26,74 +26,74 @@ from gateway.views.schemas import JobAnswer, JobLog, JobPage
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
 CANCEL_WAIT_S: Final = 5
-"""How long a cancel waits for its outcome, where the client does not say."""
+"""Seconds that a cancellation waits for its outcome by default."""
 
-_MISSING = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_NOT_FOUND = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 _Prefer = Annotated[
     Prefer,
     Header(
         alias="Prefer",
         default_factory=list,
-        description="`wait=N`: wait for the outcome for N seconds (5 by default, at most 60). "
-        "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
+        description="`wait=N`: wait up to N seconds for the outcome (5 by default, at most 60). "
+        "If too many requests wait already, the response is immediate, without `Preference-Applied`.",
     ),
 ]
 
 
 @router.get("", responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE))
 async def list_jobs(
-    here: GatewayDep,
+    gateway: GatewayDep,
     status: JobStatus | None = None,
     provider: Provider | None = None,
     model: Annotated[Text | None, Query(max_length=200)] = None,
     cursor: CursorText = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> JobPage:
-    """The jobs, the newest first."""
+    """List jobs, newest first."""
     wanted = JobFilter(status=status, provider=provider, model=model)
-    found = await here.lookup.jobs(TENANT, wanted, cursor_of(cursor), limit, here.clocks.now())
+    found = await gateway.lookup.jobs(TENANT, wanted, cursor_of(cursor), limit, gateway.clocks.now())
     after = cursor_text(found[-1].requested_at, found[-1].job_id) if len(found) == limit else None
-    return JobPage(jobs=[here.present.job(job) for job in found], next_cursor=after)
+    return JobPage(jobs=[gateway.present.job(job) for job in found], next_cursor=after)
 
 
-@router.get("/{job_id}", responses=_MISSING)
-async def get_job(job_id: str, here: GatewayDep) -> JobAnswer:
-    """One job: its status, its attempts, its files, its cost."""
-    found = await here.lookup.job(job_id, TENANT)
-    return here.present.job(found.value, stale=found.stale)
+@router.get("/{job_id}", responses=_NOT_FOUND)
+async def get_job(job_id: str, gateway: GatewayDep) -> JobAnswer:
+    """Get one job: its status, attempts, files and cost."""
+    found = await gateway.lookup.job(job_id, TENANT)
+    return gateway.present.job(found.value, stale=found.stale)
 
 
-@router.get("/{job_id}/logs", responses=_MISSING)
-async def get_job_log(job_id: str, here: GatewayDep) -> JobLog:
-    """Everything that happened to a job and its attempts, in order."""
-    job, lines = await here.lookup.log(job_id, TENANT)
+@router.get("/{job_id}/logs", responses=_NOT_FOUND)
+async def get_job_log(job_id: str, gateway: GatewayDep) -> JobLog:
+    """List all events of a job and its attempts, in causal order."""
+    job, lines = await gateway.lookup.log(job_id, TENANT)
     return JobLog(entries=[log_entry(line, job.job_id, job.track_id) for line in lines])
 
 
 @router.post(
     "/{job_id}/cancel",
-    responses={202: {"model": JobAnswer, "description": "What comes of it is not known yet."}, **_MISSING},
+    responses={202: {"model": JobAnswer, "description": "The outcome is not known yet."}, **_NOT_FOUND},
 )
 async def cancel_job(
     job_id: str,
     request: Request,
     response: Response,
-    here: GatewayDep,
+    gateway: GatewayDep,
     deadline: PublishDeadline,
     prefer: _Prefer,
 ) -> JobAnswer:
-    """Stop a job, as far as its provider allows, and say what came of it; repeating that is harmless."""
-    found = await here.lookup.job(job_id, TENANT)
+    """Cancel a job, as far as its provider allows, and get the effect. Repeating the call is harmless."""
+    found = await gateway.lookup.job(job_id, TENANT)
     if found.value.final:
-        return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
-    message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=here.clocks.now(), tenant=TENANT)
-    await here.publisher.publish_and_tail(message, deadline)
-    asked = wait_of(prefer)
-    wait_s = CANCEL_WAIT_S if asked is None else asked
-    waited = await here.completion.ended(job_id, TENANT, wait_s, partial(disconnected, request))
-    if asked is not None and waited.honoured:
-        response.headers["Preference-Applied"] = f"wait={asked}"
-    found = await here.lookup.job(job_id, TENANT)
+        return gateway.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
+    message = CancelRequested(job_id=JobId(found.value.job_id), occurred_at=gateway.clocks.now(), tenant=TENANT)
+    await gateway.publisher.publish_and_tail(message, deadline)
+    preferred = wait_of(prefer)
+    wait_s = CANCEL_WAIT_S if preferred is None else preferred
+    waited = await gateway.completion.ended(job_id, TENANT, wait_s, partial(disconnected, request))
+    if preferred is not None and waited.honoured:
+        response.headers["Preference-Applied"] = f"wait={preferred}"
+    found = await gateway.lookup.job(job_id, TENANT)
     if not found.value.final:
         response.status_code = HTTPStatus.ACCEPTED
-    return here.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))
+    return gateway.present.job(found.value, stale=found.stale, cancel=cancel_answer(found.value))

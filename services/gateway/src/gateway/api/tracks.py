@@ -1,4 +1,4 @@
-"""`/api/tracks`: asking for music, and finding what was made."""
+"""`/api/tracks`: requesting music, and looking up tracks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from gateway.views.schemas import AcceptedAnswer, JobAnswer, TrackAnswer, TrackP
 router = APIRouter(prefix="/api/tracks", tags=["tracks"])
 
 _EXAMPLES: Final[dict[str, JsonValue]] = {
-    "instrumental": {"summary": "A warm pad, nobody sings", "value": SEED_REQUEST},
+    "instrumental": {"summary": "A warm pad without vocals", "value": SEED_REQUEST},
     "song": {"summary": f"A song, {PROVIDERS[SONG_PROVIDERS[0]].title} first", "value": SONG_REQUEST},
 }
 _Keys = Annotated[
@@ -47,7 +47,7 @@ _Keys = Annotated[
     Header(
         alias="Idempotency-Key",
         default_factory=list,
-        description="Makes a repeat safe: the same key and body are the same job. Quotation marks belong to it.",
+        description="Makes a repeat safe: the same key and body are the same job. Quotation marks are part of the key.",
     ),
 ]
 _Prefer = Annotated[
@@ -55,8 +55,8 @@ _Prefer = Annotated[
     Header(
         alias="Prefer",
         default_factory=list,
-        description="`wait=N`: answer when the job has ended, after N seconds (at most 60) at the latest. "
-        "Where too many wait already, the answer comes at once, without `Preference-Applied`.",
+        description="`wait=N`: wait up to N seconds (at most 60) for the job to end. "
+        "If too many requests wait already, the response is immediate, without `Preference-Applied`.",
     ),
 ]
 _REFUSALS: Final = documented(
@@ -81,83 +81,85 @@ async def _key(keys: _Keys) -> Key:
 )
 async def create_track(
     request: Request,
-    here: GatewayDep,
-    # In the order in which they are checked: what is wrong with the key is told first.
+    gateway: GatewayDep,
+    # FastAPI resolves these in order, so an invalid key is reported before an invalid body.
     key: Annotated[Key, Depends(_key)],
-    wanted: Annotated[TrackRequest, json_body(TrackRequest, MAX_BODY_BYTES, examples=_EXAMPLES)],
+    track_request: Annotated[TrackRequest, json_body(TrackRequest, MAX_BODY_BYTES, examples=_EXAMPLES)],
     deadline: PublishDeadline,
     prefer: _Prefer,
 ) -> Response:
-    """Ask for a piece of music. The answer says which job it became; that job is safe from then on."""
-    require_route(wanted, here.catalogue, here.settings.music_provider)
-    answer = await _accept(here, wanted, key, deadline)
-    headers = {"Location": here.present.job_url(answer.job_id), "Idempotency-Key": key.value}
+    """Request a piece of music. The response names the job, which is stored durably."""
+    require_route(track_request, gateway.catalogue, gateway.settings.music_provider)
+    answer = await _accept(gateway, track_request, key, deadline)
+    headers = {"Location": gateway.present.job_url(answer.job_id), "Idempotency-Key": key.value}
     if wait := wait_of(prefer):
-        waited = await here.completion.ended(answer.job_id, TENANT, wait, partial(disconnected, request))
+        waited = await gateway.completion.ended(answer.job_id, TENANT, wait, partial(disconnected, request))
         if waited.honoured:
             headers["Preference-Applied"] = f"wait={wait}"
         if waited.job is not None:
-            return _json(200, here.present.job(waited.job), headers)
+            return _json(200, gateway.present.job(waited.job), headers)
     return _json(202, answer, headers)
 
 
 @router.get("", responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE))
 async def list_tracks(
-    here: GatewayDep, cursor: CursorText = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    gateway: GatewayDep, cursor: CursorText = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> TrackPage:
-    """The tracks, the newest first."""
+    """List tracks, newest first."""
     below = cursor_of(cursor)
-    found = await here.lookup.tracks(TENANT, below, limit, here.clocks.now())
+    found = await gateway.lookup.tracks(TENANT, below, limit, gateway.clocks.now())
     after = cursor_text(found[-1].created_at, found[-1].track_id) if len(found) == limit else None
-    return TrackPage(tracks=[here.present.track(track) for track in found], next_cursor=after)
+    return TrackPage(tracks=[gateway.present.track(track) for track in found], next_cursor=after)
 
 
 @router.get("/{track_id}", responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
-async def get_track(track_id: str, here: GatewayDep) -> TrackAnswer:
-    """One track: who made it, and where its audio is."""
-    found = await here.lookup.track(track_id, TENANT)
-    return here.present.track(found.value, stale=found.stale)
+async def get_track(track_id: str, gateway: GatewayDep) -> TrackAnswer:
+    """Get one track: the provider that made it, and the URL of its audio."""
+    found = await gateway.lookup.track(track_id, TENANT)
+    return gateway.present.track(found.value, stale=found.stale)
 
 
-async def _accept(here: Gateway, wanted: TrackRequest, key: Key, deadline: float) -> AcceptedAnswer:
-    fingerprint = wanted.fingerprint()
+async def _accept(gateway: Gateway, track_request: TrackRequest, key: Key, deadline: float) -> AcceptedAnswer:
+    fingerprint = track_request.fingerprint()
     job_id = job_id_for(TENANT, key.value)
     track_id = track_id_for(job_id)
-    tailed = here.tail.known(job_id).job
+    tailed = gateway.tail.known(job_id).job
     if tailed is not None:
         require_same(fingerprint, tailed.fingerprint)
         if not tailed.never_run:
-            return here.present.accepted(job_id, track_id, tailed.trace_id)
+            return gateway.present.accepted(job_id, track_id, tailed.trace_id)
     parent = traceparent_of(trace.get_current_span())
     if key.given:
         first, stored = await asyncio.gather(
-            here.fingerprints.remember(TENANT, key, fingerprint, job_id, parent), here.lookup.stored(job_id, TENANT)
+            gateway.fingerprints.remember(TENANT, key, fingerprint, job_id, parent),
+            gateway.lookup.stored(job_id, TENANT),
         )
         require_same(fingerprint, first.fingerprint if first else None)
         require_same(fingerprint, stored.fingerprint if stored else None)
         if stored is not None and not stored.never_run:
-            return here.present.accepted(job_id, track_id, stored.trace_id)
-        # A repeat of what was answered 503 goes into the trace that the first try began.
+            return gateway.present.accepted(job_id, track_id, stored.trace_id)
+        # The repeat of a request that got a 503 belongs to the trace of the first try.
         parent = first.traceparent if first else parent
-    # The first one may teach us Kafka's clock; the second is then in time, and a request that came late is no obstacle.
+    # A gateway without a recent reading of Kafka's clock may set a deadline that has passed; the confirmation of the
+    # first message is such a reading. The orchestrator discards the late request and runs the second one.
     for is_last in (False, True):
         message = job_requested(
-            wanted,
+            track_request,
             job_id,
             TENANT,
-            now=here.clocks.now(),
-            accept_by=here.clocks.kafka_now() + timedelta(seconds=here.settings.accept_within_s),
-            deadline_s=here.settings.job_deadline_s,
-            ambiguity_policy=here.settings.ambiguity_policy,
-            lost_output_policy=here.settings.lost_output_policy,
+            now=gateway.clocks.now(),
+            accept_by=gateway.clocks.kafka_now() + timedelta(seconds=gateway.settings.accept_within_s),
+            deadline_s=gateway.settings.job_deadline_s,
+            ambiguity_policy=gateway.settings.ambiguity_policy,
+            lost_output_policy=gateway.settings.lost_output_policy,
         )
         try:
-            await here.publisher.publish_and_tail(message, deadline, parent=parent, key=key.value)
+            await gateway.publisher.publish_and_tail(message, deadline, parent=parent, key=key.value)
             break
         except ArrivedTooLate:
             if is_last:
                 raise
-    return here.present.accepted(job_id, track_id, trace_id_of(parent))
+    return gateway.present.accepted(job_id, track_id, trace_id_of(parent))
 
 
 def _json(status: int, answer: AcceptedAnswer | JobAnswer, headers: dict[str, str]) -> Response:

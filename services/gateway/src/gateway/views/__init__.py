@@ -1,1 +1,1 @@
-"""What the API answers: the shapes that clients read, and how what is known becomes one of them. Pure."""
+"""The response models of the API, and their construction from the results of queries. Pure."""

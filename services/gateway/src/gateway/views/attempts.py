@@ -1,4 +1,4 @@
-"""What operators are told of attempts, above all of those nobody knows of whether they were accepted. Pure."""
+"""Attempts as operators see them, in particular ambiguous ones. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INPUT: Final[TypeAdapter[GenerationInput]] = TypeAdapter(GenerationInput)
 
 
 def operators_attempt(found: AttemptOfJob, catalogue: Catalogue) -> OperatorsAttempt:
-    """An attempt as operators are told of it."""
+    """The response model of an attempt."""
     attempt = found.attempt
     prompt = found.input.get("prompt")
     excerpt = _excerpt(prompt) if isinstance(prompt, str) else None
@@ -53,16 +53,16 @@ def operators_attempt(found: AttemptOfJob, catalogue: Catalogue) -> OperatorsAtt
 
 
 def what_follows(found: AttemptOfJob, provider_ref: str | None) -> str:
-    """What an operator's verdict means for the job and for the money."""
+    """The consequences of an operator's resolution for the job and its cost; `provider_ref` is None if not accepted."""
     provider = found.attempt.provider
     if found.attempt.state == "ambiguous":
         if provider_ref is None:
             return f"{provider} billed nothing for this attempt; the job goes on, and may be paid for elsewhere."
         return f"The job goes on with the run {provider_ref} at {provider}, which is billed as any other."
-    stays = f"is {found.job_status}, and stays so" if found.job_status in FINAL else "has gone on elsewhere"
+    job = f"is {found.job_status}, and stays so" if found.job_status in FINAL else "has gone on elsewhere"
     if provider_ref is None:
-        return f"The job {stays}; {provider} billed nothing for this attempt."
-    return f"The job {stays}; what {provider} made and billed as {provider_ref} is kept with this attempt."
+        return f"The job {job}; {provider} billed nothing for this attempt."
+    return f"The job {job}; the output of the run {provider_ref}, which {provider} bills, is kept with this attempt."
 
 
 def _look_for(found: AttemptOfJob, excerpt: str | None) -> str:
@@ -77,17 +77,17 @@ def _look_for(found: AttemptOfJob, excerpt: str | None) -> str:
 
 
 def _excerpt(prompt: str) -> str:
-    shown = replaced(re.sub(r"\s", " ", prompt[: EXCERPT_CHARS + 1]))
-    return shown if len(shown) <= EXCERPT_CHARS else shown[:EXCERPT_CHARS] + "…"
+    text = replaced(re.sub(r"\s", " ", prompt[: EXCERPT_CHARS + 1]))
+    return text if len(text) <= EXCERPT_CHARS else text[:EXCERPT_CHARS] + "…"
 
 
 def _price(found: AttemptOfJob, catalogue: Catalogue) -> float | None:
-    """By today's catalogue: what the route cost when the attempt was ordered is not told by its events."""
+    """The expected cost by today's catalogue: the events of an attempt lack the price at the time of its order."""
     try:
-        asked = _INPUT.validate_python(found.input)
+        input_ = _INPUT.validate_python(found.input)
     except ValidationError:
         return None
-    place = (found.attempt.provider, found.attempt.endpoint)
+    target = (found.attempt.provider, found.attempt.endpoint)
     routes = (route for model in catalogue.models.values() for route in model.routes)
-    route = next((each for each in routes if (each.provider, each.endpoint) == place), None)
-    return None if route is None else route.expected_cost_usd(asked)
+    route = next((each for each in routes if (each.provider, each.endpoint) == target), None)
+    return None if route is None else route.expected_cost_usd(input_)

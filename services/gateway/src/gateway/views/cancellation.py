@@ -1,4 +1,4 @@
-"""What came of a client's wish to stop a job, in words about the job and the money. Pure."""
+"""The effect of a client's request to cancel a job, and its consequences for the job and its cost. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from gateway.queries.model import Attempt, Job
 from gateway.views.schemas import CancelAnswer
 
 
-def cancel_told(job: Job) -> CancelAnswer | None:
-    """What came of the wish; None where nobody has had it."""
+def cancel_answer_if_requested(job: Job) -> CancelAnswer | None:
+    """The effect of a cancellation; None if none was requested."""
     return cancel_answer(job) if job.cancel_asked_at is not None or job.cancel_effect is not None else None
 
 
 def cancel_answer(job: Job) -> CancelAnswer:
-    """What came of the wish, which somebody has had."""
+    """The effect of a requested cancellation."""
     if not job.final:
         return CancelAnswer(effect="pending", message=_pending(job))
     if job.status != "cancelled" or job.cancel_effect is None:
@@ -25,7 +25,7 @@ def _pending(job: Job) -> str:
     if last is not None and last.state == "ambiguous":
         return (
             f"The answer to the submit at {last.provider} was lost: the job ends once it is known whether there is a "
-            "run, at its deadline at the latest, and a run that is found is stopped. "
+            "run, or at its deadline, and a run that is found is stopped. "
             "Whether it costs anything is not known yet."
         )
     if last is not None and last.state == "collecting":
@@ -57,9 +57,9 @@ def _stopped(job: Job) -> str:
 
 def _maybe_billed(last: Attempt | None) -> str:
     if last is None:
-        return "An attempt before may be billed."
+        return "An earlier attempt may be billed."
     if last.kind == "ambiguous_submission":
-        return f"Whether {last.provider} ever accepted the run is not known; look for it there."
+        return f"Whether {last.provider} ever accepted the submit is not known; look for a run there."
     if last.state == "failed":
         return f"The run at {last.provider} had been accepted, and failed before it could be stopped."
     return f"The run at {last.provider} was under way, and may be billed for what it had done."
@@ -68,5 +68,5 @@ def _maybe_billed(last: Attempt | None) -> str:
 def _cost(job: Job) -> str:
     cost = job.total_cost_usd
     if cost is None:
-        return "What it costs in all is not known."
+        return "Its total cost is not known."
     return f"It costs ${cost:.4f}".rstrip("0").rstrip(".") + " in all." if cost else "It costs nothing."

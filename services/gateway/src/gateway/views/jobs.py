@@ -1,4 +1,4 @@
-"""How what the gateway knows is told to clients."""
+"""Makes the response models of jobs, tracks and log lines. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from contracts.failures import FAILURES, FailureKind
 from gateway.queries.model import Attempt, Job, LogLine, StoredArtifact, Track
-from gateway.views.cancellation import cancel_told
+from gateway.views.cancellation import cancel_answer_if_requested
 from gateway.views.schemas import (
     AcceptedAnswer,
     ArtifactAnswer,
@@ -24,17 +24,17 @@ from gateway.views.schemas import (
 
 @dataclass(frozen=True, slots=True)
 class Presenter:
-    """Tells things with links that start with `base`, which is empty where no public URL is set."""
+    """Makes responses with URLs that start with `base`, which is empty if no public URL is set."""
 
     base: str
 
     def accepted(self, job_id: str, track_id: str, trace_id: str | None) -> AcceptedAnswer:
-        """The answer to an accepted request; the same for every repeat of it."""
+        """The response to an accepted request; the same for every repeat."""
         links = Links(job=self.job_url(job_id), track=f"{self.base}/api/tracks/{track_id}", logs=self.logs_url(job_id))
         return AcceptedAnswer(job_id=job_id, track_id=track_id, trace_id=trace_id, links=links)
 
     def job(self, job: Job, *, stale: bool = False, cancel: CancelAnswer | None = None) -> JobAnswer:
-        """A job with its attempts and files; `cancel` is told instead of what it knows of that itself."""
+        """A job with its attempts and files; `cancel` overrides the effect of the cancellation that the job implies."""
         current = job.attempts[-1] if job.attempts and not job.final else None
         return JobAnswer(
             id=job.job_id,
@@ -46,7 +46,7 @@ class Presenter:
             queue_position=current.queue_position if current else None,
             cost_usd=job.total_cost_usd,
             error=_error(job),
-            cancel=cancel or cancel_told(job),
+            cancel=cancel or cancel_answer_if_requested(job),
             artifacts=[self._artifact(job.job_id, artifact) for artifact in job.artifacts],
             metadata=job.metadata or {},
             requested_at=job.requested_at,
@@ -58,7 +58,7 @@ class Presenter:
         )
 
     def track(self, track: Track, *, stale: bool = False) -> TrackAnswer:
-        """A track, with its audio once it is made."""
+        """A track, with the URL of its audio once that is made."""
         name = track.artifact_name
         return TrackAnswer(
             id=track.track_id,
@@ -75,16 +75,16 @@ class Presenter:
         )
 
     def job_url(self, job_id: str) -> str:
-        """Where a job is read."""
+        """The URL of a job."""
         return f"{self.base}/api/jobs/{job_id}"
 
     def logs_url(self, job_id: str) -> str:
-        """Where a job's log is read."""
+        """The URL of a job's log."""
         return f"{self.job_url(job_id)}/logs"
 
     def _artifact_url(self, job_id: str, name: str, attempt: int | None = None) -> str:
-        late = f"?attempt={attempt}" if attempt else ""
-        return f"{self.job_url(job_id)}/artifacts/{quote(name, safe='')}{late}"
+        query = f"?attempt={attempt}" if attempt else ""
+        return f"{self.job_url(job_id)}/artifacts/{quote(name, safe='')}{query}"
 
     def _artifact(self, job_id: str, artifact: StoredArtifact, attempt: int | None = None) -> ArtifactAnswer:
         return ArtifactAnswer(
@@ -138,10 +138,10 @@ def log_entry(line: LogLine, job_id: str, track_id: str | None) -> LogEntry:
 def _error(job: Job) -> JobError | None:
     if job.error_kind is None:
         return None
-    # An attempt that said more since then had another reason when the job failed.
-    before = {outcome.n: outcome for outcome in job.outcomes}
-    told = [before.get(attempt.n, attempt) if attempt.late else attempt for attempt in job.attempts]
-    reasons = [
+    # A late attempt may have another error now than when the job failed.
+    at_end = {outcome.n: outcome for outcome in job.outcomes}
+    ended = [at_end.get(attempt.n, attempt) if attempt.late else attempt for attempt in job.attempts]
+    failed = [
         FailedAttempt(
             attempt=each.n,
             provider=each.provider,
@@ -149,12 +149,12 @@ def _error(job: Job) -> JobError | None:
             error_code=each.error_code or each.kind,
             message=each.message,
         )
-        for each in told
+        for each in ended
         if (each.state if isinstance(each, Attempt) else each.outcome) != "succeeded"
     ]
     return JobError(
         kind=job.error_kind,
         message=job.error_message or "",
         callers_fault=FAILURES[FailureKind(job.error_kind)].callers_fault,
-        attempts=reasons,
+        attempts=failed,
     )

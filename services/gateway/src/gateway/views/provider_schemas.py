@@ -1,4 +1,4 @@
-"""What `/api/providers` answers: the shapes that clients read."""
+"""The response models of `/api/providers`."""
 
 from __future__ import annotations
 
@@ -9,67 +9,68 @@ from pydantic import Field
 
 from contracts.generation import Provider
 from gateway.http.plain import Answer
+from gateway.views.schemas import ERROR_KIND
 
 Status = Literal["ok", "fail"]
 
 
 class BreakerAnswer(Answer):
-    """Whether attempts are let through."""
+    """A circuit breaker: whether it lets attempts pass."""
 
     state: Literal["closed", "open", "half_open"] = Field(
-        description="closed: attempts pass. open: none does. half_open: one is under way as a probe, the others wait."
+        description="closed: attempts pass. open: none passes. half_open: one passes as the probe, the others wait."
     )
-    since: datetime | None = Field(description="Since when it is in this state; null where nothing was ever asked.")
+    since: datetime | None = Field(description="The time of the last change of state; null if nothing was ever sent.")
     retry_at: datetime | None = Field(
-        description="When it will be asked again: from then on the next attempt passes as the probe. Null while closed."
+        description="The time from which the next attempt passes as the probe; null while closed."
     )
-    blocked_until: datetime | None = Field(description="The provider sent Retry-After: attempts wait until then.")
-    failures: int = Field(description="Failures in a row that say something about the provider.")
-    openings: int = Field(description="How often it has opened since it was last well.")
+    blocked_until: datetime | None = Field(description="Attempts wait until then, as the provider sent Retry-After.")
+    failures: int = Field(description="Consecutive failures that count against the provider's health.")
+    openings: int = Field(description="How often it has opened since it last recovered.")
 
 
 class LastError(Answer):
-    """What was last said against a provider or an endpoint, even if it is well again."""
+    """The last failure that counted against a provider or an endpoint, even if it has recovered since."""
 
-    kind: str | None = Field(description="From Segue's closed list.")
-    message: str = Field(description="The provider's own words.")
+    kind: str | None = Field(description=ERROR_KIND)
+    message: str = Field(description="The provider's error message.")
     at: datetime | None
 
 
 class InFlight(Answer):
-    """Attempts that the provider has, or may have."""
+    """The number of attempts that the provider has or may have, by state."""
 
     total: int = 0
     submitting: int = 0
     running: int = 0
     collecting: int = 0
     cancelling: int = 0
-    ambiguous: int = Field(default=0, description="Nobody knows yet whether the provider accepted them.")
+    ambiguous: int = Field(default=0, description="Attempts of which it is not known yet if they were accepted.")
 
 
 class Queued(Answer):
-    """Attempts that wait in Segue."""
+    """The number of attempts that wait in Segue to be sent."""
 
     total: int = 0
-    held_back: int = Field(default=0, description="Those that wait for the provider's caps or patience.")
-    oldest_at: datetime | None = Field(default=None, description="When the one that waits longest was ordered.")
+    held_back: int = Field(default=0, description="Attempts that wait for a limit or a Retry-After.")
+    oldest_at: datetime | None = Field(default=None, description="The time at which the oldest one was ordered.")
 
 
 class Recent(Answer):
-    """How the attempts went that ended within the window, as far as their events are stored."""
+    """The attempts that ended within the window, as far as their events are stored."""
 
     ended: int = 0
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
-    kinds: dict[str, int] = Field(default_factory=dict, description="The failures, by kind.")
-    error_rate: float | None = Field(default=None, description="Failed, of failed and succeeded; null where none were.")
-    provider_failed: int = Field(default=0, description="Failures that say something about the provider's health.")
+    kinds: dict[str, int] = Field(default_factory=dict, description="The number of failures by kind.")
+    error_rate: float | None = Field(default=None, description="failed / (failed + succeeded); null if there are none.")
+    provider_failed: int = Field(default=0, description="Failures that count against the provider's health.")
     provider_error_rate: float | None = Field(
-        default=None, description="Such failures, of those and the succeeded ones; null where none were."
+        default=None, description="provider_failed / (provider_failed + succeeded); null if there are none."
     )
-    p50_s: float | None = Field(default=None, description="Seconds from submitted to succeeded, for half of them.")
-    p95_s: float | None = Field(default=None, description="The same for 95 in a hundred.")
+    p50_s: float | None = Field(default=None, description="Median seconds from submitted to succeeded.")
+    p95_s: float | None = Field(default=None, description="95th percentile of the same.")
 
 
 class EndpointAnswer(Answer):
@@ -85,27 +86,27 @@ class EndpointAnswer(Answer):
 
 
 class ProbeAnswer(Answer):
-    """What the provider said when it was last asked, for free, whether it takes the key."""
+    """The last credential probe: a free request that shows whether the provider accepts the API key."""
 
     status: Status
     error: str | None
-    since: datetime = Field(description="Since when it says the same.")
+    since: datetime = Field(description="The time since which the probe has had the same result.")
     checked_at: datetime
 
 
 class CapsAnswer(Answer):
-    """What Segue lets through to the provider; null: no limit."""
+    """Segue's own limits on what it sends to the provider; null: no limit."""
 
     concurrent_runs: int | None = None
     submits_per_minute: int | None = None
 
 
 class WebhooksAnswer(Answer):
-    """Whether the provider calls back, from its newest attempts of the window, 500 at most."""
+    """Whether the provider's callbacks arrive, from its newest attempts of the window, 500 at most."""
 
-    expected: int = Field(description="Runs that have ended at the provider, and that it was to call back about.")
-    heard: int = Field(description="Those that it did call back about in time.")
-    arriving: bool | None = Field(description="Whether it did for the very last one; null where none was expected.")
+    expected: int = Field(description="Runs that ended at the provider and for which a callback was requested.")
+    heard: int = Field(description="Those whose callback arrived in time.")
+    arriving: bool | None = Field(description="Whether that of the last run arrived; null if none was expected.")
 
 
 class ProviderAnswer(Answer):
@@ -113,23 +114,23 @@ class ProviderAnswer(Answer):
 
     provider: Provider
     status: Status = Field(description="As in /api/health/providers.")
-    error: str | None = Field(description="What is wrong, in words.")
-    since: datetime | None = Field(description="Since when it is well, or not.")
+    error: str | None = Field(description="Why the provider is unhealthy; null if it is healthy.")
+    since: datetime | None = Field(description="The time since which it has had this status.")
     breaker: BreakerAnswer
     last_error: LastError | None
-    probe: ProbeAnswer | None = Field(description="Null until the provider's adapter has asked for the first time.")
+    probe: ProbeAnswer | None = Field(description="Null until the adapter's first credential probe.")
     webhooks: WebhooksAnswer
     caps: CapsAnswer
     in_flight: InFlight
     queued: Queued
-    late: int = Field(description="Attempts that have ended, and whose runs are still looked after.")
+    late: int = Field(description="Attempts that have ended and whose runs are still followed up.")
     recent: Recent
     endpoints: list[EndpointAnswer]
 
 
 class ProviderList(Answer):
-    """How each provider does."""
+    """The status of all providers."""
 
-    as_of: datetime = Field(description="When all of this was read.")
-    window_s: float = Field(description="How many seconds back `recent` and `webhooks` reach.")
+    as_of: datetime = Field(description="The time at which the status was read.")
+    window_s: float = Field(description="The seconds before `as_of` that `recent` and `webhooks` cover.")
     providers: list[ProviderAnswer]

@@ -1,4 +1,4 @@
-"""What the API answers: the shapes that clients read."""
+"""The response models for jobs, tracks, the catalogue and the health of providers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from contracts.messages.jobs import CancelEffect, JobStatus
 from contracts.providers.registry import PROVIDERS
 from gateway.http.plain import Answer
 
-ERROR_CODE: Final = "The provider's own code; where it gave none, the same as error_kind."
+ERROR_KIND: Final = "The kind of failure, from Segue's closed list."
+ERROR_CODE: Final = "The provider's error code; if it gave none, the same as error_kind."
+HTTP_STATUS: Final = "The HTTP status of the provider's refusal."
+LATE: Final = "Whether the attempt changed after it had ended. The job's result is that of its first end."
+RESOLVE_BY: Final = "The resolution deadline while the attempt is ambiguous."
+STALE: Final = "Whether the database is unavailable, so that the answer contains only recent events from Kafka."
 
 
 class Links(Answer):
-    """Where to look next."""
+    """The URLs of the job's resources."""
 
     job: str
     track: str
@@ -25,17 +30,17 @@ class Links(Answer):
 
 
 class AcceptedAnswer(Answer):
-    """The job that a request became; it is safe in Kafka."""
+    """The job of an accepted request, which Kafka has stored."""
 
     job_id: str
     track_id: str
     status: Literal["queued"] = "queued"
-    trace_id: str | None = Field(description="The trace that everything done for this job belongs to.")
+    trace_id: str | None = Field(description="The id of the job's trace.")
     links: Links
 
 
 class ArtifactAnswer(Answer):
-    """One file."""
+    """One output file."""
 
     name: str
     url: str
@@ -43,35 +48,35 @@ class ArtifactAnswer(Answer):
     size_bytes: int
     sha256: str
     duration_s: float | None = None
-    expired_at: datetime | None = Field(default=None, description="When the file was deleted; null: it is kept.")
+    expired_at: datetime | None = Field(default=None, description="When the file was deleted; null while it is kept.")
 
 
 class AttemptAnswer(Answer):
-    """One try at one provider."""
+    """One attempt at one provider."""
 
     id: str
-    attempt: int = Field(description="Which try it was, from 1.")
+    attempt: int = Field(description="The number of the attempt within its job, from 1.")
     provider: Provider
     endpoint: str | None = Field(description="The provider's name for the model.")
     state: AttemptState
     provider_ref: str | None = Field(description="The provider's own id for the run.")
-    error_kind: str | None = Field(description="What went wrong, from Segue's closed list.")
+    error_kind: str | None = Field(description=ERROR_KIND)
     error_code: str | None = Field(description=ERROR_CODE)
-    http_status: int | None = Field(description="The status with which the provider refused it.")
-    message: str | None = Field(description="The provider's own words.")
+    http_status: int | None = Field(description=HTTP_STATUS)
+    message: str | None = Field(description="The provider's error message.")
     cost_usd: float | None
-    late: bool = Field(description="It said more after it had ended; the job goes by what it had said first.")
+    late: bool = Field(description=LATE)
     late_artifacts: list[ArtifactAnswer] = Field(
-        default_factory=list, description="Files that came too late to be the job's; kept all the same."
+        default_factory=list, description="Files that came too late to be the job's result; they are kept as well."
     )
-    resolve_by: datetime | None = Field(description="Ambiguous: when silence becomes an answer.")
+    resolve_by: datetime | None = Field(description=RESOLVE_BY)
     submitting_at: datetime | None
     submitted_at: datetime | None
     finished_at: datetime | None
 
 
 class FailedAttempt(Answer):
-    """Why one try did not succeed."""
+    """Why one attempt did not succeed."""
 
     attempt: int
     provider: Provider
@@ -81,36 +86,38 @@ class FailedAttempt(Answer):
 
 
 class JobError(Answer):
-    """Why a job failed, with every attempt's reason."""
+    """Why a job failed, with the error of each attempt."""
 
     kind: str
     message: str
-    callers_fault: bool = Field(description="The request itself has to change; the same one would fail again.")
+    callers_fault: bool = Field(description="Whether the request has to be changed: the same one would fail again.")
     attempts: list[FailedAttempt]
 
 
 class CancelAnswer(Answer):
-    """What came of a client's wish to stop a job."""
+    """The effect of a client's request to cancel a job."""
 
     effect: CancelEffect | Literal["too_late", "pending"] = Field(
-        description="never_sent and cancelled_free cost nothing more; pending: it is not known yet."
+        description="never_sent and cancelled_free: no further cost. pending: the effect is not known yet."
     )
-    message: str = Field(description="What it means for the job and for the money.")
+    message: str = Field(description="The consequences for the job and its cost.")
 
 
 class JobAnswer(Answer):
-    """One job, as far as it has come."""
+    """The current state of one job."""
 
     id: str
     track_id: str
     status: JobStatus
-    model: str | None = Field(description="What was asked for; null until Segue has chosen where nothing was.")
-    provider: Provider | None = Field(description="Where the job is now, or who made it.")
+    model: str | None = Field(
+        description="The requested model; if none was requested, the planned one, null until then."
+    )
+    provider: Provider | None = Field(description="The provider of the current attempt, or of the one that succeeded.")
     attempts: list[AttemptAnswer]
-    queue_position: int | None = Field(description="At the provider, where it says so.")
-    cost_usd: float | None = Field(description="All attempts together, as expected.")
+    queue_position: int | None = Field(description="The position in the provider's queue, if it reports one.")
+    cost_usd: float | None = Field(description="The expected cost of all attempts together, in US dollars.")
     error: JobError | None
-    cancel: CancelAnswer | None = Field(description="What came of cancelling it; null where nobody asked for that.")
+    cancel: CancelAnswer | None = Field(description="The effect of cancelling; null if no cancellation was requested.")
     artifacts: list[ArtifactAnswer]
     metadata: dict[str, str]
     requested_at: datetime
@@ -118,41 +125,43 @@ class JobAnswer(Answer):
     finished_at: datetime | None
     deadline_at: datetime | None
     trace_id: str | None
-    stale: bool = Field(default=False, description="The database is away; this is what Kafka told so far.")
+    stale: bool = Field(default=False, description=STALE)
 
 
 class JobPage(Answer):
-    """Some jobs, the newest first."""
+    """One page of jobs, newest first."""
 
     jobs: list[JobAnswer]
-    next_cursor: str | None = Field(description="For the next page; null on the last.")
+    next_cursor: str | None = Field(description="The cursor of the next page; null on the last.")
 
 
 class TrackAnswer(Answer):
-    """The music that a job makes."""
+    """The music of one job."""
 
     id: str
     job_id: str
     status: JobStatus
-    provider: Provider | None = Field(description="Who made it.")
+    provider: Provider | None = Field(description="The provider that made the music.")
     model: str | None
     audio_url: str | None
-    duration_s: float | None = Field(description="Its length as measured.")
-    audio_expired_at: datetime | None = Field(default=None, description="When the audio was deleted; null: it is kept.")
+    duration_s: float | None = Field(description="The measured length of the audio in seconds.")
+    audio_expired_at: datetime | None = Field(
+        default=None, description="When the audio was deleted; null while it is kept."
+    )
     created_at: datetime
     finished_at: datetime | None
-    stale: bool = Field(default=False, description="The database is away; this is what Kafka told so far.")
+    stale: bool = Field(default=False, description=STALE)
 
 
 class TrackPage(Answer):
-    """Some tracks, the newest first."""
+    """One page of tracks, newest first."""
 
     tracks: list[TrackAnswer]
-    next_cursor: str | None = Field(description="For the next page; null on the last.")
+    next_cursor: str | None = Field(description="The cursor of the next page; null on the last.")
 
 
 class LogEntry(Answer):
-    """One thing that happened."""
+    """One event of a job or of one of its attempts."""
 
     time: datetime
     event: str
@@ -160,27 +169,27 @@ class LogEntry(Answer):
     job_id: str
     provider: Provider | None
     attempt: int | None
-    error_kind: str | None = Field(description="What went wrong, from Segue's closed list.")
+    error_kind: str | None = Field(description=ERROR_KIND)
     error_code: str | None = Field(description=ERROR_CODE)
-    http_status: int | None = Field(description="The status with which the provider refused it.")
+    http_status: int | None = Field(description=HTTP_STATUS)
     message: str | None
 
 
 class JobLog(Answer):
-    """Everything that happened to a job: causes before effects, also where the services' clocks differ."""
+    """All events of a job: causes before effects, even if the services' clocks differ."""
 
     entries: list[LogEntry]
 
 
 class RangeAnswer(Answer):
-    """From `min` to `max`, both included; null is open."""
+    """A range from `min` to `max`, both inclusive; null: no bound."""
 
     min: float | None = None
     max: float | None = None
 
 
 class LimitsAnswer(Answer):
-    """What a route cannot do."""
+    """The limits of a route."""
 
     prompt_chars: RangeAnswer
     duration_s: RangeAnswer
@@ -191,19 +200,19 @@ class LimitsAnswer(Answer):
 
 
 class PriceAnswer(Answer):
-    """What a run that succeeds costs."""
+    """The price of a successful run."""
 
     usd: float
     per: str
 
 
 class RouteAnswer(Answer):
-    """One provider's way to a model."""
+    """One provider's endpoint for a model."""
 
     provider: Provider
     endpoint: str
-    substitute: bool = Field(description="Another model than the one named, near to it.")
-    ignores: list[str] = Field(description="Fields of a request that make no difference here.")
+    substitute: bool = Field(description="Whether the endpoint is a similar model, not the named one.")
+    ignores: list[str] = Field(description="Fields of a request that this route ignores.")
     limits: LimitsAnswer
     price: PriceAnswer | None
     source: str
@@ -219,7 +228,7 @@ class ModelAnswer(Answer):
 
 
 class ModelList(Answer):
-    """The catalogue."""
+    """The models of the catalogue."""
 
     models: list[ModelAnswer]
 
@@ -230,6 +239,6 @@ ProviderHealth: Final[type[Answer]] = create_model(
     "ProviderHealth",
     __base__=Answer,
     __module__=__name__,
-    __doc__="Whether each provider accepts our key right now.",
+    __doc__="The health of each provider: `ok`, or `fail` with an error.",
     **(_HEALTH | _ERRORS),
 )
