@@ -40,7 +40,7 @@ EXACT_S = 1.0
 
 
 def test_a_clock_is_known_to_within_half_of_what_the_answer_took() -> None:
-    known = reading(1_000.5, sent_s=10.0, heard_s=11.0)
+    known = reading(1_000.5, sent_s=10.0, received_s=11.0)
     assert known == Reading(offset_s=990.0, error_s=0.5, at_s=11.0)
 
 

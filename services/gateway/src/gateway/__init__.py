@@ -1,1 +1,1 @@
-"""The REST door of Segue."""
+"""The REST API of Segue."""

@@ -6,7 +6,7 @@ from gateway.settings import GatewaySettings
 
 
 def main() -> None:
-    """Run the gateway until it is told to stop."""
+    """Run the gateway until it receives a signal to stop."""
     run_service("gateway", GatewaySettings, gateway_app)
 
 

@@ -1,4 +1,4 @@
-"""Wires the gateway: the parts, the API, and the order in which they start and stop."""
+"""Wires the gateway: its components, the API, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _TAILED = tuple(topic for topic in TOPICS if "gateway" in topic.tails)
 
 @asynccontextmanager
 async def gateway_app(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[None]:
-    """The gateway as a service: everything started, the API served."""
+    """Run the gateway: all components and the HTTP server."""
     limits = settings.http_limits
     async with (
         serve_health(runtime, settings.health_host, settings.health_port, limits=limits.health),
@@ -66,7 +66,7 @@ async def gateway_app(settings: GatewaySettings, runtime: Runtime) -> AsyncItera
 async def wired(
     settings: GatewaySettings, runtime: Runtime, wall: Callable[[], float] = time.time
 ) -> AsyncIterator[Gateway]:
-    """The gateway's parts, running, without the server; `wall` is this machine's clock. Raises CannotStart."""
+    """The running components, without the HTTP server; `wall` is this machine's clock. Raises CannotStart."""
     catalogue = _catalogue(settings)
     store = ArtifactStore.open(settings.artifact_store_url)
     database_url = settings.database_url.get_secret_value()
@@ -87,7 +87,7 @@ async def wired(
         database = Database(pool)
         lookup = Lookup(tail, ReadModel(database), events.catch_up)
         waiters = CompletionWaiters(max(1, places(settings.max_connections) // SHARE))
-        _say_what_runs(settings, catalogue)
+        _log_start(settings, catalogue)
         yield Gateway(
             settings=settings,
             runtime=runtime,
@@ -107,7 +107,7 @@ async def wired(
 
 
 def api(parts: Gateway) -> FastAPI:
-    """The HTTP side of a gateway."""
+    """The ASGI application of a gateway."""
     app = FastAPI(
         title="Segue",
         version=version("segue-gateway"),
@@ -122,8 +122,8 @@ def api(parts: Gateway) -> FastAPI:
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request)
     problem_document.install(app)
     error_answers.install(app)
-    for part in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
-        app.include_router(part.router)
+    for resource in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
+        app.include_router(resource.router)
     app.router.routes.extend(health_routes(parts.runtime))
     docs.install(app)
     return app
@@ -137,13 +137,13 @@ def _catalogue(settings: GatewaySettings) -> Catalogue:
 
 
 def _verifiers(settings: GatewaySettings) -> AbstractAsyncContextManager[Mapping[Provider, Verifier]]:
-    """Those of the providers' webhooks; none where callbacks are switched off."""
+    """The verifiers of providers' callbacks; none if callbacks are switched off."""
     if settings.public_url is None:
         return nullcontext({})
     return verifiers(signature_values(settings))
 
 
-def _say_what_runs(settings: GatewaySettings, catalogue: Catalogue) -> None:
+def _log_start(settings: GatewaySettings, catalogue: Catalogue) -> None:
     get_logger("gateway").info(
         GatewayEvent.GATEWAY_STARTING,
         default_provider=settings.music_provider,

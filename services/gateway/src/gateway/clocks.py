@@ -1,9 +1,9 @@
-"""Whose time it is. The gateway's own clock decides nothing.
+"""Estimates the time of the database and of Kafka, so that no decision depends on this machine's clock.
 
-Two others do. Kafka's brokers stamp what is put into segue.requests, and their clock says whether a request arrived
-before its acceptance deadline. Postgres' clock says when a job's deadline is over, and when things happened. The
-gateway tells their time by what they told it last and by its steady clock, which nobody sets. So a clock of its own
-that is wrong, or is set while jobs come in, changes nothing. It is reported.
+Kafka's brokers timestamp the records of segue.requests; their clock decides whether a request arrived before its
+acceptance deadline. PostgreSQL's clock decides when a job's deadline has passed, and dates the events. The gateway
+computes both times from their last readings and a steady clock, which is never set. So a wrong clock of this machine,
+or one that is set while jobs arrive, has no effect; a difference is reported.
 """
 
 from __future__ import annotations
@@ -25,16 +25,19 @@ from gateway.log_events import GatewayEvent
 from gateway.metrics import CLOCK_DIFFERENCE
 
 TOLERANCE_S: Final = 2.0
-"""A difference from another clock that is worth no words."""
+"""Smaller differences between two clocks are not reported."""
 MEASURE_EVERY_S: Final = 10.0
+"""Seconds between two readings of the database's clock."""
 MEASURE_LIMIT_S: Final = 3.0
+"""Seconds that one reading of the database's clock may take."""
 CONFIRMED_FOR_S: Final = 60.0
-SAID_AGAIN_S: Final = 60.0
-"""Brokers whose clocks differ tell another time with each request; no more than a line a minute speaks of it."""
+"""Seconds for which a reading of another clock confirms this machine's."""
+REPORT_EVERY_S: Final = 60.0
+"""Seconds between two reports at least: brokers with different clocks give another reading with each request."""
 DRIFT: Final = 0.0005
-"""Seconds by which a steady clock may be off after a second: 500 ppm, the most by which ntpd or chronyd slew one."""
+"""The error of a steady clock in seconds per second: 500 ppm, the largest slew of ntpd and chronyd."""
 
-_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 Reference = Literal["database", "kafka"]
 _OWNERS: Final[dict[Reference, str]] = {"database": "the database's", "kafka": "Kafka's"}
@@ -42,22 +45,22 @@ _OWNERS: Final[dict[Reference, str]] = {"database": "the database's", "kafka": "
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What another clock has told, as seconds between it and the steady clock here."""
+    """A reading of another clock, as its offset from the steady clock."""
 
     offset_s: float
     error_s: float
-    """The offset is right to within this: the answer was under way for twice as long."""
+    """The largest error of the offset: half of the round-trip time."""
     at_s: float
-    """By the steady clock."""
+    """The time of the reading by the steady clock."""
 
 
-def reading(told_s: float, sent_s: float, heard_s: float) -> Reading:
-    """What follows from a time that was told between two times of the steady clock."""
-    return Reading(told_s - (sent_s + heard_s) / 2, (heard_s - sent_s) / 2, heard_s)
+def reading(time_s: float, sent_s: float, received_s: float) -> Reading:
+    """The reading for a time that another clock had between two times of the steady clock."""
+    return Reading(time_s - (sent_s + received_s) / 2, (received_s - sent_s) / 2, received_s)
 
 
 def better(known: Reading | None, new: Reading) -> Reading:
-    """The reading to go by: the more exact one, or the new one where both cannot be right and a clock was set."""
+    """The more exact of two readings; the new one if they contradict each other, which means that a clock was set."""
     if known is None:
         return new
     error_s = known.error_s + DRIFT * (new.at_s - known.at_s)
@@ -66,22 +69,22 @@ def better(known: Reading | None, new: Reading) -> Reading:
 
 
 def _steady() -> float:
-    """Seconds since some moment, whatever the clock is set to; with the time in which the machine slept, if it can."""
+    """Seconds of a clock that is never set, including the time in which the machine was suspended where possible."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Clocks:
-    """The time by the database's clock and by Kafka's, and how far the own one is from them."""
+    """The time by the database's and by Kafka's clock, and the difference of this machine's clock from them."""
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = _steady) -> None:
-        """`wall` is this machine's clock, as Unix time."""
+        """`wall` returns the time of this machine as Unix time, `steady` that of the steady clock, both in seconds."""
         self._wall = wall
         self.steady = steady
         self._known: dict[Reference, Reading] = {}
-        self._heard_s: float | None = None
-        self._said: str | None = None
-        self._said_at_s = -SAID_AGAIN_S
-        self._away = False
+        self._read_at_s: float | None = None
+        self._reported: str | None = None
+        self._reported_at_s = -REPORT_EVERY_S
+        self._database_unavailable = False
         self._log = get_logger("gateway.clocks")
 
     def now(self) -> datetime:
@@ -89,37 +92,37 @@ class Clocks:
         return datetime.fromtimestamp(self._time("database", "kafka"), UTC)
 
     def kafka_now(self) -> datetime:
-        """The time by Kafka's clock; by the database's as long as no broker has told its own."""
+        """The time by Kafka's clock; by the database's until there is a reading of Kafka's."""
         return datetime.fromtimestamp(self._time("kafka", "database"), UTC)
 
     def outside_s(self) -> float:
-        """Unix time as the rest of the world has it: of three clocks the middle one, of two the other one."""
+        """The best estimate of Unix time: the median of three clocks; of two, the one that is not this machine's."""
         others = [self._time(reference) for reference in self._known]
         return median([self._wall(), *others]) if len(others) > 1 else (others or [self._wall()])[0]
 
     def is_confirmed(self) -> bool:
-        """Whether another clock was heard within the last minute."""
-        return self._heard_s is not None and self.steady() - self._heard_s < CONFIRMED_FOR_S
+        """Whether another clock was read within the last minute."""
+        return self._read_at_s is not None and self.steady() - self._read_at_s < CONFIRMED_FOR_S
 
-    def learn(self, reference: Reference, told_s: float, sent_s: float, heard_s: float) -> None:
-        """Take a time that another clock told, between two times of the steady clock."""
-        self._heard_s = heard_s
-        known = self._known[reference] = better(self._known.get(reference), reading(told_s, sent_s, heard_s))
+    def learn(self, reference: Reference, time_s: float, sent_s: float, received_s: float) -> None:
+        """Add a reading: the other clock had `time_s` between two times of the steady clock."""
+        self._read_at_s = received_s
+        known = self._known[reference] = better(self._known.get(reference), reading(time_s, sent_s, received_s))
         CLOCK_DIFFERENCE.labels(reference).set(self._ahead_s(known))
         self._report()
 
     def complaint(self) -> str | None:
-        """What is wrong with the own clock, in words; None if it goes with the others."""
-        told = [
+        """How this machine's clock differs from the others; None if it agrees with them."""
+        differences = [
             f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} {_OWNERS[reference]}"
             for reference, known in self._known.items()
             if abs(ahead_s := self._ahead_s(known)) > TOLERANCE_S + known.error_s
         ]
-        return f"this machine's clock is {' and '.join(told)}; deadlines go by theirs" if told else None
+        return f"this machine's clock is {' and '.join(differences)}; deadlines go by theirs" if differences else None
 
     @asynccontextmanager
     async def watched(self, pool: Pool, runtime: Runtime) -> AsyncIterator[None]:
-        """Ask the database for its time, now and for as long as the block lasts."""
+        """Read the database's clock now, and regularly until the block ends."""
         await self._measure(pool)
         runtime.warns(self.complaint)
         async with background(runtime, "the clock watch", self._watch(pool, runtime)):
@@ -133,15 +136,15 @@ class Clocks:
         try:
             async with bounded(pool, MEASURE_LIMIT_S) as connection:
                 sent_s = self.steady()
-                told_s = await connection.fetchval(_TIME)
-                heard_s = self.steady()
+                time_s = await connection.fetchval(_NOW)
+                received_s = self.steady()
         except TRANSIENT as error:
-            if not self._away:
+            if not self._database_unavailable:
                 self._log.warning(GatewayEvent.DATABASE_CLOCK_UNKNOWN, error=repr(error))
-            self._away = True
+            self._database_unavailable = True
         else:
-            self._away = False
-            self.learn("database", told_s, sent_s, heard_s)
+            self._database_unavailable = False
+            self.learn("database", time_s, sent_s, received_s)
 
     def _time(self, *references: Reference) -> float:
         known = next((self._known[each] for each in references if each in self._known), None)
@@ -152,10 +155,10 @@ class Clocks:
 
     def _report(self) -> None:
         complaint, now_s = self.complaint(), self.steady()
-        if (complaint is None) == (self._said is None) or now_s - self._said_at_s < SAID_AGAIN_S:
+        if (complaint is None) == (self._reported is None) or now_s - self._reported_at_s < REPORT_EVERY_S:
             return
         if complaint is not None:
             self._log.warning(GatewayEvent.CLOCK_DIFFERS, reason=complaint)
         else:
             self._log.info(GatewayEvent.CLOCK_AGREES)
-        self._said, self._said_at_s = complaint, now_s
+        self._reported, self._reported_at_s = complaint, now_s

@@ -1,4 +1,4 @@
-"""What the calls of one gateway process share."""
+"""The components that the endpoints of one gateway process share."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from gateway.signatures.verifier import Verifier
 from gateway.views.jobs import Presenter
 
 TENANT = "default"
-"""Whose jobs these are; there is one tenant until there are keys."""
+"""The owner of all jobs: there is only one tenant until the API has keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The parts of a gateway, wired."""
+    """The components of a gateway."""
 
     settings: GatewaySettings
     runtime: Runtime
@@ -46,7 +46,7 @@ class Gateway:
     store: ArtifactStore
     present: Presenter
     verifiers: Mapping[Provider, Verifier]
-    """Of providers' webhooks; none where callbacks are switched off."""
+    """The verifiers of providers' callbacks; none if callbacks are switched off."""
 
 
 async def _gateway(request: Request) -> Gateway:
@@ -60,4 +60,7 @@ async def _publish_deadline() -> float:
 
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
 PublishDeadline = Annotated[float, Depends(_publish_deadline)]
-"""When a message of this call has to be in Kafka, by the loop's clock; from when this parameter is resolved."""
+"""The time, by the loop's clock, until which Kafka has to confirm the message of a request.
+
+It is counted from the moment at which FastAPI resolves the parameter.
+"""

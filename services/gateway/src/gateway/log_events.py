@@ -12,11 +12,11 @@ FIELDS: Final = {
     "artifact_store": "The URL of the artifact store, without its parameters.",
     "default_provider": "The provider that is tried first (`MUSIC_PROVIDER`).",
     "delivery_id": "The provider's id of the callback.",
-    "detail": "What the answer to the callback said.",
+    "detail": "The `detail` of the response to the callback.",
     "name": "The name of the file.",
     "path": "The path of the request, without its query.",
 }
-"""What each field of a log record means, beyond those of the chassis."""
+"""The meaning of each field of a log record, in addition to those of the chassis."""
 
 
 class GatewayEvent(LogEvent):
@@ -58,7 +58,7 @@ class GatewayEvent(LogEvent):
         "signing keys could not be fetched",
         "warning",
         "error",
-        "Check that the provider can be reached and takes our key. The provider repeats its callbacks.",
+        "Check that the provider can be reached and accepts our key. The provider repeats its callbacks.",
     )
     CALLBACKS_UNVERIFIABLE = (
         "callbacks cannot be verified, and are refused: there is neither a signing secret nor an API token",

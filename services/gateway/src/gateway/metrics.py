@@ -10,12 +10,12 @@ METRICS: Final = MetricList("gateway")
 
 CALLBACKS = METRICS.counter(
     "segue_callbacks_total",
-    "Providers' webhooks that were received.",
+    "Callbacks received from providers.",
     {
         "provider": "a provider, or `other` for an address that names none",
         "outcome": "`taken`, `wrong-address`, or the `type` of the problem that was answered, such as `bad-signature`",
     },
-    unit="webhooks",
+    unit="callbacks",
     watch="`bad-signature` and `signing-keys-away` in place of `taken`: see `callback_rejected` in the log.",
 )
 CLOCK_DIFFERENCE = METRICS.gauge(

@@ -1,4 +1,4 @@
-"""What the gateway reads from its environment."""
+"""The settings of the gateway, read from the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.signatures.settings import SignatureSettings
 
 
 class GatewaySettings(SignatureSettings):
-    """The gateway's own settings, beside those of every service."""
+    """The gateway's settings in addition to those of every service."""
 
     port: int = Field(
         default=8080, ge=0, le=65535, validation_alias="SEGUE_PORT", description="Port of the API; 0: any free one."
@@ -21,14 +21,14 @@ class GatewaySettings(SignatureSettings):
     health_host: str = Field(
         default="127.0.0.1",
         validation_alias="SEGUE_HEALTH_HOST",
-        description="Address to serve the health pages on, beside the API's.",
+        description="Address on which the health pages are served in addition to the API's.",
     )
     health_port: int = Field(
         default=0,
         ge=0,
         le=65535,
         validation_alias="SEGUE_HEALTH_PORT",
-        description="Port of the health pages beside the API's; 0: any free one.",
+        description="Port on which the health pages are served in addition to the API's; 0: any free one.",
     )
     music_provider: Provider = Field(
         default=DEFAULT_PROVIDER,
@@ -46,22 +46,22 @@ class GatewaySettings(SignatureSettings):
         ge=1,
         le=LONGEST_DEADLINE_S,
         validation_alias="SEGUE_JOB_DEADLINE_S",
-        description="Seconds a job may take.",
+        description="Seconds that a job may take.",
     )
     accept_within_s: float = Field(
         default=15,
         ge=5,
         le=3600,
         validation_alias="SEGUE_ACCEPT_WITHIN_S",
-        description="Seconds after which a request that was stuck on its way to Kafka is no longer run.",
+        description="Seconds within which a request has to reach Kafka; a later one is not run.",
     )
     ambiguity_policy: AmbiguityPolicy = Field(
         default="hold",
         validation_alias="SEGUE_AMBIGUITY_POLICY",
-        description="hold or resubmit: what a job does when nobody can tell whether its submit was accepted.",
+        description="hold or resubmit: what a job does when it is not known whether its submit was accepted.",
     )
     lost_output_policy: LostOutputPolicy = Field(
         default="retry_elsewhere",
         validation_alias="SEGUE_LOST_OUTPUT_POLICY",
-        description="retry_elsewhere or fail: what a job does when the output of a run that was paid for is lost.",
+        description="retry_elsewhere or fail: what a job does when the output of a paid run is lost.",
     )
