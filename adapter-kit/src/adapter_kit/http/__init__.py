@@ -1,4 +1,4 @@
-"""HTTP as a provider speaks it: the transport below its SDK, bodies of any size, and what a response means.
+"""HTTP exchanges with providers: the transport below an SDK, response bodies of any size, and what a response means.
 
-It imports the port and the phrases.
+It imports `port` and `phrases`.
 """

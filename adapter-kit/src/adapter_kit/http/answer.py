@@ -1,4 +1,4 @@
-"""One HTTP answer of a provider, as a value, and its body as JSON. Pure."""
+"""An HTTP response of a provider as a value, and its body as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from pydantic import JsonValue
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One whole HTTP answer, without the secrets it may have echoed; header names are in lower case."""
+    """A complete HTTP response, with echoed secrets masked. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     complete: bool = True
-    """Nothing that counts was left out of it for its size."""
+    """False if elements or members of the body were omitted because of its size."""
 
     @property
     def ok(self) -> bool:
-        """Whether it is a 2xx."""
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
     @property
     def text(self) -> str:
-        """The body as text, whatever it holds."""
+        """The body decoded as UTF-8; invalid bytes are replaced."""
         return self.body.decode("utf-8", "replace")
 
     @property
     def is_json(self) -> bool:
-        """Whether the body is JSON, `null` among it."""
+        """Whether the body is valid JSON, including `null`."""
         return self.json() is not None or self.body.strip() == b"null"
 
     def json(self) -> JsonValue:
-        """The body as JSON; None where it is none."""
+        """The parsed body; None if it is not valid JSON."""
         return _json(self.body)
 
     def document(self) -> dict[str, JsonValue]:
-        """The body as a JSON object; empty where it is none."""
+        """The body as a JSON object; empty if it is not one."""
         return json_object(self.body)
 
 
 def json_object(text: str | bytes) -> dict[str, JsonValue]:
-    """A JSON object; empty where the text is none."""
+    """The text parsed as a JSON object; empty if it is not one."""
     value = _json(text)
     return value if isinstance(value, dict) else {}
 

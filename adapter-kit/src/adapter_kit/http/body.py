@@ -1,4 +1,4 @@
-"""The body of a provider's answer, read in a bounded way: unpacked, whatever its header says, and cut down."""
+"""Reads the body of a provider's response in bounded memory: decodes it and shortens it if it is too large."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from adapter_kit.http.bounded_json import BoundedJson
 from adapter_kit.http.decoding import MAX_CODINGS, Damaged, coding_of, codings_of, decoder_for
 
 WHOLE_BYTES: Final = 1024 * 1024
-"""Up to here an answer is kept as it came."""
+"""A body of at most so many bytes is kept unchanged."""
 MOST_BYTES: Final = 256 * 1024 * 1024
-"""What is longer is not read to its end."""
+"""Reading stops after so many decoded bytes."""
 LARGE_AT_ONCE: Final = 4
-"""How many larger ones are read at a time: each may take tens of megabytes."""
+"""Limit on bodies over `WHOLE_BYTES` that are read concurrently: each may take tens of megabytes."""
 _HEAD_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body, unpacked; `complete` as long as nothing that counts was left out."""
+    """A decoded body. `complete` is False if elements or members were omitted, or if it was not read to its end."""
 
     content: bytes
     complete: bool = True
 
 
 async def read_body(response: httpx.Response, large: asyncio.Semaphore, more_time: Callable[[], None]) -> Body:
-    """Read a streamed answer to its end. Raises httpx's errors.
+    """Read the body of a streamed response. Raises httpx's errors.
 
-    A large one is read while `large` is held, and `more_time` is called for it once.
+    For a body over `WHOLE_BYTES`, `more_time` is called once and `large` is held while the rest is read.
     """
-    pieces = _unpacked(response.aiter_raw(), codings_of(response.headers.get("content-encoding", "")))
+    pieces = _plain_pieces(response.aiter_raw(), codings_of(response.headers.get("content-encoding", "")))
     async with aclosing(pieces):
         start = bytearray()
         async for piece in pieces:
@@ -45,14 +45,14 @@ async def read_body(response: httpx.Response, large: asyncio.Semaphore, more_tim
         else:
             return Body(bytes(start))
         if bytes(start.lstrip()[:1]) not in (b"{", b"["):
-            # A page, or noise: the first of it is more than anybody reads.
+            # An HTML page or binary data: the first bytes are enough for an error message.
             return Body(bytes(start[:WHOLE_BYTES]), complete=False)
         more_time()
         async with large:
-            return await _cut_down(bytes(start), pieces)
+            return await _shortened(bytes(start), pieces)
 
 
-async def _cut_down(start: bytes, pieces: AsyncIterator[bytes]) -> Body:
+async def _shortened(start: bytes, pieces: AsyncIterator[bytes]) -> Body:
     json, read = BoundedJson(), len(start)
     json.feed(start)
     async for piece in pieces:
@@ -63,7 +63,7 @@ async def _cut_down(start: bytes, pieces: AsyncIterator[bytes]) -> Body:
     return Body(json.finish(), json.complete)
 
 
-async def _unpacked(pieces: AsyncIterator[bytes], named: list[str], layer: int = 0) -> AsyncGenerator[bytes]:
+async def _plain_pieces(pieces: AsyncIterator[bytes], named: list[str], layer: int = 0) -> AsyncGenerator[bytes]:
     head = b""
     async for piece in pieces:
         head += piece
@@ -76,12 +76,12 @@ async def _unpacked(pieces: AsyncIterator[bytes], named: list[str], layer: int =
             yield piece
         return
     left = [each for each in named if each != coding]
-    async for piece in _unpacked(_decoded(coding, head, pieces), left, layer + 1):
+    async for piece in _plain_pieces(_decoded(coding, head, pieces), left, layer + 1):
         yield piece
 
 
 def _coding(head: bytes, named: list[str]) -> str | None:
-    """What the answer really is packed in: a header that says so while JSON or a page follows is wrong."""
+    """The coding that the bytes show. A header that names a coding is ignored if plain JSON or a page follows."""
     if not head or head.lstrip()[:1] in (b"{", b"[", b"<", b'"'):
         return None
     coding = coding_of(head, named)
@@ -98,4 +98,4 @@ async def _decoded(coding: str, head: bytes, pieces: AsyncIterator[bytes]) -> As
                 yield plain
         decoder.finish()
     except Damaged as error:
-        raise httpx.DecodingError(f"{coding} that cannot be unpacked: {error}") from error
+        raise httpx.DecodingError(f"body is not valid {coding}: {error}") from error

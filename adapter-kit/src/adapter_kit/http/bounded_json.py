@@ -1,8 +1,8 @@
-"""JSON of any size, cut down while it arrives to what can be held: still JSON, with its large values shortened. Pure.
+"""Shortens JSON of any size while it is received; the result is valid JSON with its large values truncated. Pure.
 
-A provider's answer may hold a run's logs, a hundred megabytes of them, before it says how the run stands. A streaming
-parser is no help, since a single text of that size is one token to it. So this works on the bytes: texts and lists that
-are too long lose their ends, and all that is around them stays as it is.
+A provider's response may contain a hundred megabytes of a run's logs before the member that holds the run's status. A
+streaming parser does not help, because a string of that size is a single token. This module works on the bytes:
+strings, lists and objects over their limit lose their ends, and everything else is kept unchanged.
 """
 
 from __future__ import annotations
@@ -23,43 +23,46 @@ from adapter_kit.http.json_bytes import (
 from adapter_kit.http.json_parts import Container, Text
 
 TEXT_BYTES: Final = 256 * 1024
-"""Of a text so much is kept: more than any input that Segue sends, which is compared with what comes back."""
+"""Limit of a string: more than any input that Segue sends, because inputs are compared with those in the response."""
 FILE_BYTES: Final = 32 * 1024 * 1024
-"""Of files within an answer, in base64, so much is kept in all."""
+"""Limit of all base64 files in a response together."""
 SIDE_BYTES: Final = 4 * 1024
-"""Of what nobody reads, such as logs, so much is kept."""
+"""Limit of a member that is not evaluated, such as logs."""
 SHARE_BYTES: Final = 8 * 1024 * 1024
-"""Of everything in one member of the answer so much is kept, so that the others find room."""
+"""Limit of one member of the response, so that it leaves room for the others."""
 TOTAL_BYTES: Final = 16 * 1024 * 1024
 MAX_KEY_BYTES: Final = 1000
 MAX_LITERAL_BYTES: Final = 1000
 CUT: Final = b"[cut]"
-"""What a shortened text ends with."""
+"""Marker at the end of a truncated string."""
 
 _SIDE: Final = frozenset({b"logs", b"log"})
 _SIDE_IN_LISTS: Final = _SIDE | {b"output", b"json_output"}
-"""A list of runs is read for their names and inputs alone."""
+"""Of the runs in a listing, only ids and inputs are evaluated."""
 _LIST_DEPTH: Final = 3
 _FILE: Final = re.compile(rb"\s{0,8}(data:|[A-Za-z0-9+/_-]{200})", re.IGNORECASE)
 
 
 class BoundedJson:
-    """Takes JSON in pieces, and gives it back cut down. What is no JSON comes out as something that is none either."""
+    """Shortens JSON that is fed in pieces. Input that is not valid JSON yields output that is not valid either."""
 
     def __init__(self) -> None:
         self.complete = True
-        """Nothing that counts was left out of a list or an object; texts may have been shortened all the same."""
+        """False if elements or members were omitted, other than those that are not evaluated.
+
+        Truncated strings do not count.
+        """
         self._kept = bytearray()
         self._files = 0
         self._stack: list[Container] = []
         self._text: Text | None = None
         self._literal_from: int | None = None
         self._skipping: int | None = None
-        """Of what is left out, up to the end of its container: how many more containers are open in there."""
+        """While the rest of a container is omitted: the number of open containers within the omitted part."""
         self._held = b""
 
     def feed(self, piece: bytes) -> None:
-        """Take the next piece."""
+        """Process the next piece."""
         data, self._held = self._held + piece, b""
         at = 0
         while at < len(data):
@@ -70,13 +73,13 @@ class BoundedJson:
             at = self._structure(data, at) if self._text is None else self._content(data, at, self._text)
 
     def finish(self, *, cut_short: bool = False) -> bytes:
-        """What was kept; where nothing more will come although there is more, all that is open is closed."""
+        """The shortened JSON. With `cut_short`, the input ended early and every open string and container is closed."""
         if cut_short:
             self.complete = False
             self._close_all()
         return bytes(self._kept)
 
-    # --- Outside of texts ---
+    # --- Outside strings ---
 
     def _structure(self, data: bytes, at: int) -> int:
         if (end := self._small_parts(data, at)) is not None:
@@ -101,7 +104,10 @@ class BoundedJson:
         return at + 1
 
     def _small_parts(self, data: bytes, at: int) -> int | None:
-        """The end of the small parts that begin here and are kept as they are; None where there are none such."""
+        """The end of the run of small members or elements that starts at `at`; None if there is none.
+
+        The run is kept unchanged.
+        """
         container = self._stack[-1] if self._stack and self._skipping is None else None
         if container is None or self._literal_from is not None:
             return None
@@ -144,7 +150,7 @@ class BoundedJson:
         if self._stack:
             self._stack[-1].wants_key = self._stack[-1].closer == b"}"
         else:
-            self._kept += b","  # No JSON, and it stays that way.
+            self._kept += b","  # Invalid JSON stays invalid.
 
     def _literal(self, data: bytes, at: int) -> int:
         found = LITERAL.match(data, at)
@@ -160,19 +166,19 @@ class BoundedJson:
         if self._skipping is None:
             self._kept += b":"
             if self._stack:
-                self._stack[-1].due = b"null"
+                self._stack[-1].pending = b"null"
 
     def _begin_part(self) -> bool:
-        """Whether the part that begins here is kept: a member of an object at its key, or anything in a list.
+        """Whether the member (at its key) or the element that starts here is kept.
 
-        Once one is not, nothing is up to the end of its container.
+        After the first that is omitted, the rest of its container is omitted too.
         """
         if not self._stack:
             return True
         container = self._stack[-1]
         if container.closer == b"}" and not container.wants_key:
-            container.due = b""
-            return True  # The value of a member that is kept.
+            container.pending = b""
+            return True  # Its key was kept.
         if self._used() >= container.limit:
             self._skipping = 0
             self.complete = self.complete and container.side
@@ -189,7 +195,7 @@ class BoundedJson:
     def _used(self) -> int:
         return len(self._kept) - self._files
 
-    # --- Within texts ---
+    # --- Within strings ---
 
     def _begin_text(self) -> None:
         container = self._stack[-1] if self._stack else None
@@ -220,14 +226,14 @@ class BoundedJson:
         if len(data) - end < LONGEST_ESCAPE:
             self._held = data[end:]
             return len(data)
-        # An escape that is none: kept as it is, for the parser to refuse.
+        # An invalid escape is kept, so that the parser rejects the result.
         if not text.skipped and not text.cut:
             self._kept += data[end : end + 2]
         return end + 2
 
     def _keep_content(self, data: bytes, at: int, end: int, text: Text) -> None:
         if end - at > text.room and text.room_for_file:
-            self._take_for_file(data, at, text)
+            self._detect_file(data, at, text)
         fits = end
         if end - at > text.room:
             units = UNITS.match(data, at, at + text.room)
@@ -238,7 +244,7 @@ class BoundedJson:
             self._files += fits - at
         text.room = 0 if text.cut else text.room - (fits - at)
 
-    def _take_for_file(self, data: bytes, at: int, text: Text) -> None:
+    def _detect_file(self, data: bytes, at: int, text: Text) -> None:
         text.room_for_file = False
         so_far = bytes(self._kept[text.starts_at : text.starts_at + 256])
         if _FILE.match(so_far + data[at : at + 256 - len(so_far)]) and self._files < FILE_BYTES:
@@ -253,7 +259,7 @@ class BoundedJson:
         if text.is_key:
             self._stack[-1].key = bytes(self._kept[text.starts_at :])
             self._stack[-1].wants_key = False
-            self._stack[-1].due = b":null"
+            self._stack[-1].pending = b":null"
         if text.cut:
             del self._kept[whole_characters(self._kept, text.starts_at) :]
             self._kept += CUT
@@ -266,9 +272,9 @@ class BoundedJson:
             self._text.cut = True
             self._end_text(self._text)
         if self._literal_from is not None:
-            # Nobody knows how it would have gone on.
+            # A literal without its end would be invalid JSON.
             del self._kept[self._literal_from :]
             self._kept += b"null"
         for container in reversed(self._stack):
-            self._kept += container.due + container.closer
+            self._kept += container.pending + container.closer
         self._stack.clear()

@@ -1,7 +1,7 @@
-"""Compressed and framed bodies made plain, a piece at a time: of HTTP answers, and of files that came so.
+"""Incremental decoders for content codings of HTTP responses and of downloaded files. Pure.
 
-A header that names a coding is taken for a hint: the bytes say whether they are coded. Pure. Codings: RFC 9110 §8.4.1,
-RFC 7932 (br), RFC 8878 (zstd); aws-chunked is S3's framing of signed uploads, which some stores hand out as it came
+A `Content-Encoding` header is only a hint; the first bytes decide whether a body is coded. Codings: RFC 9110 §8.4.1,
+RFC 7932 (br), RFC 8878 (zstd); aws-chunked is S3's framing of signed uploads, which some stores return undecoded
 (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html).
 """
 
@@ -22,10 +22,10 @@ else:
     from backports import zstd
 
 PIECE_BYTES: Final = 256 * 1024
-"""The most that a decoder hands out at a time, however little it was given."""
+"""The largest decoded piece that a decoder yields, whatever the compression ratio."""
 MAX_CODINGS: Final = 4
 _FED_BYTES: Final = 4096
-"""How much a decoder of parts is given at a time."""
+"""How many bytes a decoder of concatenated members takes at a time."""
 
 _NAMES: Final = {"x-gzip": "gzip", "x-deflate": "deflate", "zstandard": "zstd", "x-zstd": "zstd", "brotli": "br"}
 _KNOWN: Final = frozenset({"gzip", "deflate", "br", "zstd", "aws-chunked"})
@@ -38,42 +38,45 @@ _UNMARKED: Final = frozenset({"deflate", "br"})
 
 
 class Damaged(Exception):
-    """The bytes are not coded as they seemed to be, or break off."""
+    """The bytes are not valid in the detected coding, or are truncated."""
 
 
 class Decoder(Protocol):
-    """Makes one body plain."""
+    """Decodes one body."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The next plain pieces. Raises Damaged."""
+        """Decode the next bytes and yield the decoded pieces. Raises Damaged."""
         ...
 
     def finish(self) -> None:
-        """The body has ended. Raises Damaged if it breaks off."""
+        """Check that the body is complete. Raises Damaged if it is truncated."""
         ...
 
 
 def codings_of(content_encoding: str) -> list[str]:
-    """The codings that a header names, in the order in which they were applied; what is none is left out."""
+    """The known codings in a `Content-Encoding` header, in the order in which they were applied."""
     named = (each.strip().lower() for each in content_encoding.split(","))
     return [coding for each in named if (coding := _NAMES.get(each, each)) in _KNOWN][:MAX_CODINGS]
 
 
 def coding_of(head: bytes, named: list[str]) -> str | None:
-    """The coding that the first bytes of a body show; of those that show nothing, the last one that was `named`."""
-    marked = next((coding for mark, coding in _MARKED if mark.match(head)), None)
+    """The coding whose signature is at the start of a body; otherwise the last in `named` that has no signature.
+
+    None if there is neither.
+    """
+    marked = next((coding for signature, coding in _MARKED if signature.match(head)), None)
     if marked is not None:
         return marked
     return next((coding for coding in reversed(named) if coding in _UNMARKED), None)
 
 
 def decoder_for(coding: str, head: bytes) -> Decoder:
-    """A decoder for a body of one of the known codings that begins with `head`."""
+    """A decoder for a body in a known coding; `head` is the start of the body."""
     match coding:
         case "gzip":
             return _Zlib(zlib.MAX_WBITS | 16)
         case "deflate":
-            # With the header that the RFC wants, or without, as some servers send it.
+            # The RFC requires the zlib header; some servers send raw deflate.
             wrapped = len(head) > 1 and head[0] & 15 == 8 and (head[0] << 8 | head[1]) % 31 == 0
             return _Zlib(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
         case "br":
@@ -84,38 +87,38 @@ def decoder_for(coding: str, head: bytes) -> Decoder:
             return _AwsChunked()
 
 
-class _Parted(ABC):
-    """A body of one part after another, each with a mark at its start; what follows without one is padding."""
+class _Members(ABC):
+    """Decodes concatenated members that each start with a signature; other bytes after a member are padding."""
 
-    def __init__(self, mark: bytes | None) -> None:
-        """Without a `mark`, there is one part only."""
-        self._mark = mark
+    def __init__(self, signature: bytes | None) -> None:
+        """Without a `signature`, there is one member only."""
+        self._signature = signature
         self._held = b""
-        self._over = False
+        self._padding = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        # A part hands back what it leaves over as a copy: of small parts in one large piece that would be the square.
+        # A member returns its unused input as a copy: with many small members in a large piece, quadratic time.
         for at in range(0, len(data), _FED_BYTES):
             yield from self._feed(data[at : at + _FED_BYTES])
 
     def _feed(self, data: bytes) -> Iterator[bytes]:
-        while not self._over:
+        while not self._padding:
             if self._ended():
                 data, self._held = self._held + data, b""
-                if self._mark is None or not data.startswith(self._mark):
+                if self._signature is None or not data.startswith(self._signature):
                     self._hold(data)
                     return
                 self._begin()
-            plain, data = self._undo(data)
+            plain, data = self._decode(data)
             if plain:
                 yield plain
             elif not data and not self._ended():
                 return
 
     def _hold(self, data: bytes) -> None:
-        # A mark may be cut in two by the end of a piece.
-        self._over = self._mark is None or not self._mark.startswith(data)
-        self._held = b"" if self._over else data
+        # A signature may be split between two pieces.
+        self._padding = self._signature is None or not self._signature.startswith(data)
+        self._held = b"" if self._padding else data
 
     def finish(self) -> None:
         if not self._ended():
@@ -128,11 +131,11 @@ class _Parted(ABC):
     def _ended(self) -> bool: ...
 
     @abstractmethod
-    def _undo(self, data: bytes) -> tuple[bytes, bytes]:
-        """Some of the plain bytes, and what is left of the coded ones."""
+    def _decode(self, data: bytes) -> tuple[bytes, bytes]:
+        """Some decoded bytes, and the input that was not used."""
 
 
-class _Zlib(_Parted):
+class _Zlib(_Members):
     def __init__(self, wbits: int) -> None:
         super().__init__(b"\x1f\x8b" if wbits >= 16 else None)
         self._wbits = wbits
@@ -144,7 +147,7 @@ class _Zlib(_Parted):
     def _ended(self) -> bool:
         return self._stream.eof
 
-    def _undo(self, data: bytes) -> tuple[bytes, bytes]:
+    def _decode(self, data: bytes) -> tuple[bytes, bytes]:
         try:
             plain = self._stream.decompress(data, PIECE_BYTES)
         except zlib.error as error:
@@ -175,7 +178,7 @@ class _Brotli:
             raise Damaged("it breaks off")
 
 
-class _Zstd(_Parted):
+class _Zstd(_Members):
     def __init__(self) -> None:
         super().__init__(b"\x28\xb5\x2f\xfd")
         self._begin()
@@ -186,7 +189,7 @@ class _Zstd(_Parted):
     def _ended(self) -> bool:
         return self._stream.eof
 
-    def _undo(self, data: bytes) -> tuple[bytes, bytes]:
+    def _decode(self, data: bytes) -> tuple[bytes, bytes]:
         try:
             plain = self._stream.decompress(data, PIECE_BYTES)
         except zstd.ZstdError as error:
@@ -206,7 +209,7 @@ class _AwsChunked:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         data, at = self._held + data, 0
-        # Held is at most the length of one chunk. Handed out is at most as much as came, however many chunks it is in.
+        # At most one chunk header is held, and the output is never longer than the input.
         plain = bytearray()
         while at < len(data) and not self._ended:
             if self._left:
@@ -223,20 +226,20 @@ class _AwsChunked:
             yield bytes(plain)
 
     def _next_chunk(self, data: bytes, at: int) -> int | None:
-        """Where the bytes of the chunk begin whose length is at a place; None until all of the length is there."""
+        """The position after the chunk header at `at`; None until the header has arrived completely."""
         if self._begun:
             if len(data) < at + 2:
                 return None
             if not data.startswith(b"\r\n", at):
-                raise Damaged("a chunk longer than it says")
+                raise Damaged("a chunk is longer than its header says")
             at += 2
         line = self._LINE.match(data, at, at + self._MAX_LINE)
         if line is None:
             if len(data) - at > self._MAX_LINE or data.find(b"\n", at, at + self._MAX_LINE) >= 0:
-                raise Damaged("no length of a chunk where one should be")
+                raise Damaged("a chunk header is missing")
             return None
         self._left, self._begun = int(line[1], 16), True
-        # What follows the chunk of length zero is about the body, and not of it.
+        # Trailers follow the chunk of length zero.
         self._ended = self._left == 0
         return line.end()
 

@@ -1,4 +1,4 @@
-"""What JSON looks like as bytes, for reading it without a parser. Pure."""
+"""Regular expressions for the tokens of JSON as bytes, for reading it without a parser. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 UNITS: Final = re.compile(rb'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+', re.DOTALL)
-"""What is within a text, without half an escape at its end."""
+"""The content of a string, up to an incomplete escape at its end."""
 LITERAL: Final = re.compile(rb'[^"{}\[\],:\s]+')
 BLANKS: Final = re.compile(rb"\s+")
 LONGEST_ESCAPE: Final = 6
@@ -14,15 +14,15 @@ _WHOLE_TEXT: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _NO_BRACKETS: Final = rb'(?:[^"{}\[\]]++|' + _WHOLE_TEXT + rb")*+"
 _FLAT: Final = rb"\{" + _NO_BRACKETS + rb"\}|\[" + _NO_BRACKETS + rb"\]"
 LEFT_OUT: Final = re.compile(rb'(?:[^"{}\[\]]++|' + _WHOLE_TEXT + rb"|" + _FLAT + rb")*+", re.DOTALL)
-"""As much of what is left out as can be stepped over at once: texts, and what has no further brackets in it."""
+"""The longest prefix of an omitted part that has no nested brackets: strings, literals, flat lists and objects."""
 _VALUE: Final = _WHOLE_TEXT + rb'|[^"{}\[\],:\s]++|' + _FLAT
 ELEMENTS: Final = re.compile(rb"(?:(?:" + _VALUE + rb")\s*+,\s*+)++", re.DOTALL)
 MEMBERS: Final = re.compile(rb"(?:" + _WHOLE_TEXT + rb"\s*+:\s*+(?:" + _VALUE + rb")\s*+,\s*+)++", re.DOTALL)
-"""Parts that are small, with the commas after them, as many as follow each other: there may be millions."""
+"""A run of consecutive small members or elements with the commas after them; there may be millions."""
 
 
 def whole_characters(data: bytearray, start: int) -> int:
-    """The end of the data before half a character of UTF-8."""
+    """The length of the data without an incomplete UTF-8 character at its end."""
     for back in range(1, min(4, len(data) - start) + 1):
         byte = data[-back]
         if byte & 0xC0 != 0x80:

@@ -1,4 +1,4 @@
-"""The open parts of a JSON document while it is read: its containers, and the text under way. Pure."""
+"""The open parts of a JSON document while it is read: its containers and the current string. Pure."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Container:
-    """An object or a list that has not been closed yet."""
+    """An object or a list that is still open."""
 
     closer: bytes
     limit: int
-    """No part is begun once so many bytes have been kept in all."""
+    """Once so many bytes have been kept in total, the rest of the container is omitted."""
     side: bool
+    """It is not evaluated, such as logs."""
     parts: int = 0
     wants_key: bool = False
     key: bytes = b""
-    due: bytes = b""
-    """What its last member needs to be one."""
+    pending: bytes = b""
+    """The bytes that complete its last member if the document is closed early."""
 
 
 @dataclass(slots=True)
 class Text:
-    """The text that is being read."""
+    """The string that is being read."""
 
     starts_at: int
-    """Where in what is kept its content begins."""
+    """The offset of its content in the kept bytes."""
     room: int
-    """How many more bytes of it are kept."""
+    """How many more of its bytes are kept."""
     is_key: bool
     skipped: bool
     room_for_file: bool = False
-    """It may turn out to be a file, which gets more room."""
+    """It may still prove to be a file, which has a larger limit."""
     cut: bool = False
     file: bool = False
-    """It is a file in base64, and counts as such."""
+    """It is a base64 file; its bytes count towards `FILE_BYTES`."""

@@ -1,4 +1,4 @@
-"""What an exchange with a provider means, as far as that is the same for all of them. Pure."""
+"""Maps an HTTP exchange with a provider to the outcome of a call, where that is the same for all providers. Pure."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ NEVER_SENT: Final = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-"""Errors of the time before a connection stands: no name, no route, no TLS, no place in the pool."""
+"""Errors raised before a connection is established: name resolution, routing, TLS, a full pool."""
 
-# 408 and 499 are also what proxies say of a request whose fate they do not know.
+# Proxies also return 408 and 499 for a request that may have reached the provider.
 _UNCLEAR_STATUSES: Final = frozenset({408, 499})
 _NO_ORIGIN: Final = frozenset({521, 523, 525, 526})
-"""Cloudflare's statuses for an origin that refuses the connection, has no route, or no TLS; not so 520, 522 and 524.
+"""Cloudflare's statuses for an origin to which it got no connection: refused, no route, or no TLS.
 
-Source: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
+After 520, 522 and 524 the request may have arrived. Source:
+https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
 """
 _SAME_REQUEST_ELSEWHERE: Final = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
 _ELSEWHERE: Final = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND})
@@ -55,9 +56,9 @@ def _never(_: Answer) -> bool:
 
 
 def _is_problem(answer: Answer) -> bool:
-    """Whether a 5xx is the API's own word, in problem details whose `status` is that of the answer.
+    """Whether a 5xx comes from the API itself: it holds problem details with the status of the response.
 
-    With 502, 504 and 520 to 529 a proxy speaks of a request that may still be under way, whatever form it has.
+    502, 504 and 520 to 529 come from a proxy in any format, and the request may still be running.
     """
     document = answer.document()
     own = isinstance(document.get("detail"), str) and document.get("status") == answer.status
@@ -73,10 +74,11 @@ def submit_outcome(
     is_final: Callable[[Answer], bool] = _never,
     is_own: Callable[[Answer], bool] = _never,
 ) -> SubmitOutcome:
-    """What came of a POST to `path`; what is not surely one of the others is unclear.
+    """The outcome of a POST to `path`; Unclear unless another outcome is certain.
 
-    `is_final` says of a 5xx whether by the provider's documents no run has come of the request, nor will; `is_own`,
-    whether it is in a form of the provider's own, beside that of problem details.
+    `accepted` returns the run's reference from a 2xx, or None; `failure_of` returns the failure of any other response.
+    `is_final` returns whether, by the provider's documentation, a 5xx proves that there is and will be no run. `is_own`
+    returns whether a 5xx is in a format of the provider's own, besides problem details.
     """
     answer = done.answer
     if answer is None:
@@ -84,26 +86,26 @@ def submit_outcome(
         return NotSent(reason) if not done.handed_over or isinstance(done.error, NEVER_SENT) else Unclear(reason)
     if answer.ok:
         ref = accepted(answer)
-        return Accepted(ref) if ref is not None else _nameless(answer, failure_of(answer))
+        return Accepted(ref) if ref is not None else _without_run(answer, failure_of(answer))
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Throttled(failure_of(answer), retry_after_s(answer))
     if (moved := _moved(answer, path)) is not None:
         return Refused(moved)
     if 400 <= answer.status < 500 and answer.status not in _UNCLEAR_STATUSES:
         return _refused(failure_of(answer))
-    if _is_of_a_proxy_without_origin(answer):
+    if _is_no_origin(answer):
         return NotSent(explain(done))
     if answer.status >= 500:
         failure = failure_of(answer)
         if FAILURES[failure.kind].callers_fault or is_final(answer):
-            # With a caller's mistake the job ends, so that no second run is paid for.
+            # A caller's mistake ends the job, so no second run can be paid for.
             return Refused(failure)
         return Unclear(explain(done), answered=_is_problem(answer) or is_own(answer))
     return Unclear(explain(done))
 
 
-def _nameless(answer: Answer, failure: Failure) -> SubmitOutcome:
-    """A 2xx without a run: a caller's mistake ends the job, so that no second run is paid for."""
+def _without_run(answer: Answer, failure: Failure) -> SubmitOutcome:
+    """The outcome of a 2xx without a run's id. A caller's mistake ends the job, so no second run can be paid for."""
     if FAILURES[failure.kind].callers_fault:
         return Refused(failure)
     return Unclear(f"HTTP {answer.status} that names no run: {sanitize(answer.text)[:500]}")
@@ -113,17 +115,17 @@ def _refused(failure: Failure) -> SubmitOutcome:
     return CallbackRefused(failure) if failure.kind is FailureKind.CALLBACK_REFUSED else Refused(failure)
 
 
-def _is_of_a_proxy_without_origin(answer: Answer) -> bool:
-    """Whether Cloudflare says that it got no connection to the provider, so that nothing was handed over."""
+def _is_no_origin(answer: Answer) -> bool:
+    """Whether Cloudflare reports that it got no connection to the provider, so the request was not delivered."""
     return answer.status in _NO_ORIGIN and "cloudflare" in answer.headers.get("server", "").lower()
 
 
 def _moved(answer: Answer, path: str) -> Failure | None:
-    """The failure of a redirect that proves that nothing was accepted; redirects of a POST are not followed.
+    """The failure for a redirect that proves that nothing was accepted; None for any other response.
 
-    307 and 308 ask for the same request at another place, as do 301 and 302 where they name the same path there
-    (https://www.rfc-editor.org/rfc/rfc9110#name-redirection-3xx). 303, and 302 to another path, are also what follows
-    upon a POST that was taken.
+    Redirects of a POST are not followed. 307 and 308 request the same POST at another URL, as do 301 and 302 to the
+    same path (https://www.rfc-editor.org/rfc/rfc9110#name-redirection-3xx). 303, and 302 to another path, may also
+    follow a POST that was accepted.
     """
     location = answer.headers.get("location", "")
     same_request = answer.status in _SAME_REQUEST_ELSEWHERE and bool(location)
@@ -142,22 +144,22 @@ def _is_same_path(location: str, path: str) -> bool:
     return bool(path.strip("/")) and f"/{there.strip('/')}".endswith(f"/{path.strip('/')}")
 
 
-_ABOUT_THE_ASKER: Final = frozenset({401, 402, 403, 407, 408, 421, 425, 429, 499})
-"""Statuses of the key, a proxy or the moment: they say nothing about the run that was asked for."""
+_NOT_ABOUT_RUN: Final = frozenset({401, 402, 403, 407, 408, 421, 425, 429, 499})
+"""Statuses about the key, a proxy or a temporary condition, and not about the run in question."""
 
 
 def is_definite(answer: Answer) -> bool:
-    """Whether it is a 4xx that speaks of the run, so that the same request will be refused again."""
-    return 400 <= answer.status < 500 and answer.status not in _ABOUT_THE_ASKER
+    """Whether it is a 4xx about the run, so that the same request will be refused again."""
+    return 400 <= answer.status < 500 and answer.status not in _NOT_ABOUT_RUN
 
 
 def no_answer(done: Exchange) -> NoAnswer:
-    """The question failed: why, and when to ask again."""
+    """The outcome of a failed query: the reason, and the number of seconds to wait if the response contains one."""
     return NoAnswer(explain(done), retry_after_s(done.answer) if done.answer else None)
 
 
 def probe_outcome(done: Exchange, failure_of: Callable[[Answer], Failure]) -> ProbeOutcome:
-    """What the answer to a free question says of the key; not to know the thing asked about is an answer, too."""
+    """What the response to a free query shows about the key. A 404 means that the key was accepted."""
     answer = done.answer
     if answer is None:
         return no_answer(done)
@@ -169,7 +171,7 @@ def probe_outcome(done: Exchange, failure_of: Callable[[Answer], Failure]) -> Pr
 
 
 def explain(done: Exchange) -> str:
-    """One line on how an exchange went, for people."""
+    """One line on the result of an exchange, for display."""
     if done.answer is not None:
         return f"HTTP {done.answer.status}: {sanitize(done.answer.text)[:500]}"
     if isinstance(done.error, TimeoutError):

@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone: by a header, by a field of its response, or in words. Pure."""
+"""The delay before the next request that a response demands, in a header, a JSON field or its text. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adapter_kit.http.answer import Answer
 from adapter_kit.http.error_rules import texts_in
 
 LONGEST_S: Final = 86_400.0
-"""What is longer, in seconds, counts as a day."""
+"""Upper bound of the delay, in seconds: one day."""
 MOST_CHARS: Final = 2_000
 MOST_DEPTH: Final = 4
 
@@ -38,10 +38,10 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def retry_after_s(answer: Answer) -> float | None:
-    """Seconds to stay away for, a day at most; None where the answer does not say.
+    """Seconds to wait before the next request, at most one day; None if the response does not state it.
 
-    By the header `Retry-After`, in seconds or as a date; else by a field of the JSON body, such as `retry_after`; else
-    by words: "resets in ~1m30s", "try again in 2 minutes", "retry after 90 seconds".
+    Sources, in this order: the header `Retry-After`, in seconds or as a date; a field of the JSON body, such as
+    `retry_after`; the text, such as "resets in ~1m30s", "try again in 2 minutes" or "retry after 90 seconds".
     """
     found = _by_header(answer)
     if found is None:

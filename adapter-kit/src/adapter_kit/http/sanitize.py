@@ -1,4 +1,4 @@
-"""Texts of providers made fit to be stored and shown: bounded, without secrets, markup and control characters. Pure."""
+"""Makes providers' texts safe to store and show: bounded, without secrets, markup and control characters. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from contracts.callback_urls import without_mac
 
 MAX_WORDS: Final = 2000
 MAX_PAGE_CHARS: Final = 20_000
-"""How much of a page is read for its words."""
+"""How many characters of an HTML page are searched for text."""
 
 
 def sanitize(text: str) -> str:
-    """What a provider or a library said, fit to be stored and shown: bounded, without NUL and lone surrogates.
+    """The text safe to store and show: at most `MAX_WORDS` characters, without NUL and lone surrogates.
 
-    Providers echo where they were told to call back; what signs those addresses is left out. Of a page, as proxies send
-    them, only what a browser would show is kept.
+    Signatures of callback URLs, which providers echo, are removed. An HTML page, as proxies send it, is reduced to the
+    text that a browser shows.
     """
     shown = _shown_of(text) if _PAGE.search(text, 0, MAX_WORDS) else text
     return without_mac(shown).replace("\x00", "").encode("utf-8", "replace").decode().strip()[:MAX_WORDS]
 
 
 def raw_text(text: str) -> str:
-    """What a provider answered, to be kept as it is: without what signs addresses, control characters and halves."""
+    """A provider's response as it is, without signatures of callback URLs, control characters and lone surrogates."""
     plain = _CONTROLS.sub("", without_mac(text[: 4 * MAX_WORDS]))
     return plain.encode("utf-8", "replace").decode()[:MAX_WORDS]
 
@@ -33,7 +33,7 @@ _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\
 
 
 class _Shown(HTMLParser):
-    """The text of a page."""
+    """Collects the visible text of a page."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The HTTP transport below a provider's SDK: sends each request once, and records the exchange as it was.
+"""The HTTP transport below a provider's SDK: sends each request once and records the exchange.
 
-An SDK retries, hides headers and stumbles over answers that it does not expect. Segue therefore lets it make the calls,
-and judges the exchange that really took place.
+An SDK retries, hides headers and fails on responses that it does not expect. Segue therefore makes its calls through
+the SDK, but evaluates the recorded exchange.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from adapter_kit.http.bounded_json import CUT
 from adapter_kit.http.causes import causes
 
 CONNECT_TIMEOUT_S: Final = 5.0
-"""Seconds to get a connection in, at most; a quarter of an answer's time-out if that is less.
+"""Connect timeout in seconds; a quarter of the read timeout if that is less.
 
-So a host that cannot be reached shows as such, also after a try at a second one, before the call's time is over.
+So the error for an unreachable host is raised before the call's timeout, even after a second address was tried.
 """
 LARGE_ANSWER_S: Final = 40.0
-"""Seconds that the answer to a GET may take once it turns out to be a large one, if that is more than it had."""
+"""Seconds allowed for the rest of a large response to a GET, if that extends the call's timeout."""
 MAX_CONNECTIONS: Final = 1000
 MIN_SECRET_CHARS: Final = 8
-"""What is shorter would be found in every other answer."""
+"""Shorter secrets are not masked: they would match unrelated text."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """What one call of an SDK did on the wire."""
+    """The HTTP exchange of one SDK call."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers to add, for which the SDK has no parameter."""
+    """Additional request headers for which the SDK has no parameter."""
     handed_over: bool = False
-    """A request got as far as the network; before that, nothing can have been sent."""
+    """A request reached the network client; while False, nothing can have been sent."""
     answer: Answer | None = None
-    """The last answer that arrived whole."""
+    """The last response that was received completely."""
     error: BaseException | None = None
-    """What the SDK raised, be it the network's error or its own dislike of the answer; of a group the first cause."""
+    """The error that the SDK raised, from the network or about the response; the decisive one of an exception group."""
     limit: asyncio.Timeout | None = None
-    """When the call is given up."""
+    """The timeout of the call."""
 
     def more_time(self) -> None:
-        """Give a large answer the time that it takes to arrive."""
+        """Extend the timeout to `LARGE_ANSWER_S` from now, for a large response."""
         until = asyncio.get_running_loop().time() + LARGE_ANSWER_S
         if self.limit is not None and (self.limit.when() or until) < until:
             self.limit.reschedule(until)
@@ -60,14 +60,14 @@ _current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
 async def exchange(call: Awaitable[object], within_s: float, headers: Mapping[str, str] | None = None) -> Exchange:
-    """Run one call of an SDK, for so many seconds at most, and say what it did on the wire; raises nothing."""
+    """Run one SDK call for at most `within_s` seconds and return its HTTP exchange. Raises nothing."""
     done = Exchange(headers or {})
     token = _current.set(done)
     try:
         async with asyncio.timeout(within_s) as done.limit:
             await call
-    except Exception as error:  # noqa: BLE001 - an SDK may fail in any way; what counts is what it did on the wire
-        # If one of several may have come after the request was sent, that one counts.
+    except Exception as error:  # noqa: BLE001 - an SDK may fail in any way; the exchange is evaluated
+        # An error that may have occurred after the request was sent takes precedence.
         found = causes(error)
         done.error = next((each for each in found if not isinstance(each, _BEFORE_SENDING)), found[0])
     finally:
@@ -76,10 +76,10 @@ async def exchange(call: Awaitable[object], within_s: float, headers: Mapping[st
 
 
 class RecordingTransport(httpx.AsyncBaseTransport):
-    """Sends each request once, reads its answer to the end, and notes both in the exchange under way.
+    """Sends each request once, reads its response to the end, and records both in the current exchange.
 
-    A POST gets a connection of its own: the other end may close a kept one at the moment it is used again, and then
-    nobody knows whether the POST arrived. Proxies and certificates are taken from the environment, as httpx does.
+    Each POST uses a new connection: a server may close an idle one at the moment it is reused, and then it is unknown
+    whether the POST arrived. Proxies and certificates are taken from the environment, as httpx does.
     """
 
     def __init__(self, secrets: tuple[str, ...], post_timeout_s: float, ask_timeout_s: float) -> None:
@@ -90,13 +90,16 @@ class RecordingTransport(httpx.AsyncBaseTransport):
         self._asks = httpx.AsyncClient(verify=tls, timeout=_timeouts(ask_timeout_s), limits=_limits(keep=100))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request. Raises httpx's errors. Of an answer that is very large, the large values are cut."""
+        """Send one request and return its response, with the large values of a very large body truncated.
+
+        Raises httpx's errors, and RuntimeError outside `exchange`.
+        """
         current = _current.get()
         if current is None:
-            raise RuntimeError("the SDK sent a request that nobody asked for")
+            raise RuntimeError("the SDK sent a request outside of an exchange")
         client = self._posts if request.method == "POST" else self._asks
         request.headers.update(current.headers)
-        # The SDKs' own time-outs are without end for the very requests that matter.
+        # For some requests the SDKs set no timeout at all.
         request.extensions["timeout"] = client.timeout.as_dict()
         current.handed_over, current.answer = True, None
         response = await client.send(request, stream=True)
@@ -105,10 +108,10 @@ class RecordingTransport(httpx.AsyncBaseTransport):
             body = await read_body(response, self._large, more_time)
         finally:
             await response.aclose()
-        # The body is decoded by now, so what said how it was encoded would mislead.
+        # The body is already decoded, so these headers no longer describe it.
         headers = {name: value for name, value in response.headers.items() if name not in _ENCODING}
-        told = self._without_secrets(body.content)
-        current.answer = Answer(response.status_code, headers, told, complete=body.complete)
+        masked = self._without_secrets(body.content)
+        current.answer = Answer(response.status_code, headers, masked, complete=body.complete)
         return httpx.Response(response.status_code, headers=headers, content=body.content, request=request)
 
     async def aclose(self) -> None:
@@ -119,7 +122,7 @@ class RecordingTransport(httpx.AsyncBaseTransport):
     def _without_secrets(self, body: bytes) -> bytes:
         for secret in self._secrets:
             body = body.replace(secret, b"***")
-            # What was cut may have been cut in the middle of one.
+            # A truncated string may end within a secret.
             for size in range(len(secret) - 1, MIN_SECRET_CHARS - 1, -1):
                 if body.endswith(secret[:size]):
                     body = body[:-size] + b"***"
@@ -131,15 +134,18 @@ _ENCODING: Final = frozenset({"content-encoding", "content-length", "transfer-en
 
 
 def checked_key(key: str) -> str:
-    """The key without the space around it. Raises ValueError, which does not tell it, if no header can carry it."""
+    """The key without surrounding whitespace.
+
+    Raises ValueError, without the key in its message, if the key cannot be sent in a header.
+    """
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("the key is empty or holds characters that no key has")
+        raise ValueError("the key is empty or contains characters that are not allowed in a header")
     return key
 
 
 def is_sendable(arguments: Mapping[str, JsonValue]) -> bool:
-    """Whether the arguments are JSON in UTF-8: without NaN, infinity, halves of characters, endless depth."""
+    """Whether the arguments can be sent as JSON in UTF-8: no NaN, infinity, lone surrogates or excessive depth."""
     try:
         json.dumps(dict(arguments), allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -157,4 +163,4 @@ def _limits(keep: int) -> httpx.Limits:
 
 
 def _no_more_time() -> None:
-    """A POST has its own limit, after which its outcome counts as unclear."""
+    """The timeout of a POST is fixed; after it the outcome is unclear."""

@@ -1,1 +1,1 @@
-"""What providers say in words of a caller's own mistake, as data; `reading` tells what a text says by it."""
+"""Tables of phrases by which providers report a caller's mistake; `reading` classifies texts with them."""

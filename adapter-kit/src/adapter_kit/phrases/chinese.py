@@ -1,4 +1,4 @@
-"""Phrases in Chinese, as MiniMax, Volcengine, Alibaba and gateways before them write."""
+"""Chinese phrases of MiniMax, Volcengine, Alibaba and the gateways in front of them."""
 
 # ruff: noqa: RUF001
 

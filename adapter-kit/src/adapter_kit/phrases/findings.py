@@ -1,7 +1,7 @@
-"""Phrases that tell what was found in content, and the codes for it.
+"""Phrases and error codes that name what was found in content.
 
-Sources: the providers' pages, the code of models that they run, and what people report of the services behind them,
-whose words the providers pass on.
+Sources: the providers' documentation, the code of models that they run, and field reports of the services behind them,
+whose messages the providers pass on.
 """
 
 from __future__ import annotations
@@ -258,4 +258,4 @@ FINDINGS: Final = (
         weak=True,
     ),
 )
-"""What the content is, or holds, for which it was refused."""
+"""The property of the content for which it was refused."""

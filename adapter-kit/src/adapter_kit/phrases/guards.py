@@ -1,4 +1,4 @@
-"""Phrases in which a guard is named, or a measure that it takes: checks by name, scores, categories, codes."""
+"""Phrases that name a content guard or its result: checks, scores, categories, codes."""
 
 from __future__ import annotations
 
@@ -273,4 +273,4 @@ GUARDS: Final = (
         weak=True,
     ),
 )
-"""A guard by its name, its measure or its code."""
+"""A guard's name, score, category or code."""

@@ -1,7 +1,7 @@
-"""Phrases about input that is not valid: too long, missing, out of range.
+"""Phrases about invalid input: too long, missing, out of range.
 
-A limit counts where the text names what the caller gave: the prompt, the lyrics, a known parameter. "This field is
-required" alone is what broken services say, too.
+A limit counts only if the text names an input of the caller: the prompt, the lyrics, a known parameter. "This field is
+required" alone also occurs in errors of a faulty service.
 """
 
 from __future__ import annotations
@@ -261,4 +261,4 @@ INPUT_PHRASES: Final = (
         innocent=("invalid params for the worker's RPC", "invalid parameter: cuda stream"),
     ),
 )
-"""The caller has to change the request; another provider would be asked in vain."""
+"""The request has to be changed; another provider would refuse it too."""

@@ -1,4 +1,4 @@
-"""Phrases about files that the caller gave: too long, of a wrong format, or not to be downloaded."""
+"""Phrases about files that the caller provided: too long, in the wrong format, or impossible to download."""
 
 from __future__ import annotations
 
@@ -55,4 +55,4 @@ INPUT_MEDIA_PHRASES: Final = (
         ),
     ),
 )
-"""The caller has to change a file; another provider would be asked in vain."""
+"""The file has to be changed; another provider would refuse it too."""

@@ -1,7 +1,7 @@
-"""Phrases about what is a service's own: its limits, what it has made, its parts.
+"""Phrases about a service's own limits, outputs and parts.
 
-A sentence with one of them says nothing about what the caller gave, whatever it finds too long or missing. What was
-found in content that was made may be the caller's doing all the same: a verdict on content stands.
+A sentence with one of them is not about the caller's input, whatever it reports as too long or missing. A verdict on
+the content of an output still counts, because the caller's input may be its cause.
 """
 
 from __future__ import annotations
@@ -116,4 +116,4 @@ OWN_PHRASES: Final = (
         ),
     ),
 )
-"""In any of these a word about what is too long, missing or not valid is none about what the caller gave."""
+"""In these sentences, "too long", "missing" or "invalid" is not about the caller's input."""

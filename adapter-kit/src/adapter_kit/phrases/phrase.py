@@ -1,4 +1,4 @@
-"""A row of the tables of phrases, and how its notation is read. Pure."""
+"""The rows of the phrase tables and the notation of their patterns. Pure."""
 
 from __future__ import annotations
 
@@ -8,57 +8,57 @@ from functools import cache, lru_cache
 from typing import Final, Literal
 
 Topic = Literal["content", "input", "service", "own"]
-"""What a phrase is about: the caller's content was refused, the caller's input is not valid, a service failed, or a
-limit or a file is the service's own and not the caller's."""
+"""What a phrase reports: the caller's content was refused, the caller's input is invalid, a service failed, or a limit
+or a file belongs to the service and not to the caller."""
 
 GAP: Final = ".{0,40}?"
-"""What "…" between two parts of a phrase stands for."""
+"""The expression for "…" between two parts of a phrase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Ways of saying one thing, with where they were read. The tests hold each row to its examples."""
+    """Wordings of one message, with their source. The tests check each row against its examples."""
 
     topic: Topic
     says: tuple[str, ...]
-    """Regular expressions, of which one is found within a sentence as whole words, in any case of letters.
+    """Regular expressions; the phrase applies if one is found in a sentence, as whole words and in any case of letters.
 
-    "…" between two parts stands for up to 40 characters; at an end, for the rest of a word.
+    "…" between two parts matches up to 40 characters; at the start or the end, the rest of a word.
     """
     source: str
-    """The URL of the page that documents the wording, or "field report: " and where it was met."""
+    """The URL of the page that documents the wording, or "field report: " and where it was observed."""
     real: tuple[str, ...] = ()
-    """What was said, as the source has it; each of these is read as what the phrase is about."""
+    """Texts from the source; each is classified as the row's topic."""
     alike: tuple[str, ...] = ()
-    """Other ways of saying it, which nobody has reported; read alike."""
+    """Similar texts that have not been observed; classified in the same way."""
     innocent: tuple[str, ...] = ()
-    """Texts with the same words that mean something else."""
+    """Texts with the same words and another meaning; not classified as the topic."""
     weak: bool = False
-    """It counts only where nothing in the whole text speaks against it, not just in its sentence."""
+    """It counts only if no sentence of the whole text is about the service; other rows require that of their own."""
 
     def found_in(self, sentence: str) -> bool:
-        """Whether the sentence says it; a code at its head is read by its words, too."""
+        """Whether an expression is found in the sentence, or in it with an error code at its start split into words."""
         pattern = _compiled(self.says)
         if pattern.search(sentence) is not None:
             return True
-        in_words = _spelt_out(sentence)
+        in_words = _with_code_in_words(sentence)
         return in_words != sentence and pattern.search(in_words) is not None
 
 
 _CODE: Final = re.compile(
     r"\W*(?:\w+[.:] ?)*?(?P<code>[a-z]+(?:[_.-][a-z]+)+|[A-Z][A-Za-z]+(?:_\w+)*)(?=\W*$|\W{0,2}[:(])"
 )
-_HUMP: Final = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_.-]")
+_WORD_BOUNDARY: Final = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_.-]")
 _EXCEPTION: Final = re.compile(r" (?:Error|Exception)$", re.IGNORECASE)
 
 
 @lru_cache(maxsize=256)
-def _spelt_out(sentence: str) -> str:
-    """The sentence with the code that it is, or begins with, in words; a model may raise a SafetyCheckFailedError."""
+def _with_code_in_words(sentence: str) -> str:
+    """The sentence with an error code at its start split into words: a model may raise a SafetyCheckFailedError."""
     found = _CODE.match(sentence)
     if found is None:
         return sentence
-    code = _EXCEPTION.sub("", _HUMP.sub(" ", found["code"]))
+    code = _EXCEPTION.sub("", _WORD_BOUNDARY.sub(" ", found["code"]))
     return sentence[: found.start("code")] + code + sentence[found.end("code") :]
 
 

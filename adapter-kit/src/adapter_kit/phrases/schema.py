@@ -1,7 +1,7 @@
-"""Phrases about input that a schema or a check of a model refuses: not there, of a wrong type, not among the choices.
+"""Phrases about input that a schema or a model's own check rejects: missing, of the wrong type, not a valid choice.
 
-The texts of validators name no field. They count where nothing in the whole text says that it was not the caller's
-input that was validated.
+The messages of validators name no field. They count only if no part of the text shows that something other than the
+caller's input was validated.
 """
 
 from __future__ import annotations
@@ -276,4 +276,4 @@ SCHEMA_PHRASES: Final = (
         ),
     ),
 )
-"""What a validator says, or a model that validates."""
+"""Messages of a validator, or of a model that validates its input."""

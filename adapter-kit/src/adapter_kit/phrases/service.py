@@ -1,7 +1,7 @@
-"""Phrases about a service that failed: a sentence with one of them says nothing about the caller.
+"""Phrases about a failure of the service; a sentence with one of them is not about the caller.
 
-Checks of content are services, too, and fail like others. "The safety checker failed to load" is the provider's fault,
-though it names a safety checker.
+Content checks are services too and may fail: "The safety checker failed to load" is the provider's fault, although it
+names a safety checker.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ SERVICE_PHRASES: Final = (
         alike=("内容审核服务超时", "内容安全服务异常", "账号因违规内容被封禁", "请求过于频繁，内容被拒绝"),  # noqa: RUF001
     ),
 )
-"""In any of these a word about content or input is no verdict on them."""
+"""In these sentences, words about content or input are not a verdict on them."""
 
 NOUNS: Final = (
     Phrase(
@@ -290,4 +290,4 @@ NOUNS: Final = (
         ),
     ),
 )
-"""Things of a service that a song may be about, too: they say nothing where they are quoted, or listed by a verdict."""
+"""Parts of a service that may also be the subject of a song; they do not count in quotations or in a verdict's list."""

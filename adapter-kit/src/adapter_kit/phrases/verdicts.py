@@ -1,7 +1,7 @@
-"""Phrases that tell of a verdict: content was flagged, refused, moderated.
+"""Phrases that report a verdict: content was flagged, refused or moderated.
 
-Sources: the providers' pages, the code of models that they run, and what people report of the services behind them,
-whose words the providers pass on.
+Sources: the providers' documentation, the code of models that they run, and field reports of the services behind them,
+whose messages the providers pass on.
 """
 
 from __future__ import annotations
@@ -278,4 +278,4 @@ VERDICTS: Final = (
         ),
     ),
 )
-"""Something watched over the content, and did not let it pass."""
+"""A content check refused the content."""

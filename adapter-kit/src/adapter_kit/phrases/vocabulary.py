@@ -1,26 +1,26 @@
-"""Words that the tables of phrases share, as parts of regular expressions."""
+"""Parts of regular expressions that the phrase tables share."""
 
 from __future__ import annotations
 
 from typing import Final
 
 CONTENT: Final = r"content(?![ _-]?(?:type|length|encoding|disposition|security|delivery|hash|url|id\b))"
-"""Content, and none of the technical terms that begin with the word."""
+"""The word "content", except in technical terms such as "content type"."""
 
 GIVEN: Final = (
     r"(?:inputs?|outputs?|prompts?|lyrics?|text|images?|audio|videos?|music|songs?|tags?|description|requests?"
     rf"|generations?|results?|responses?|{CONTENT}|media|files?|tracks?)"
 )
-"""What a caller gives, and what is made of it."""
+"""Inputs of a caller and outputs made from them."""
 
 TAINTED: Final = (
     r"(?:sensitive|inappropriate|prohibited|disallowed|explicit|harmful|unsafe|offensive|sexual(?:ly)?|nsfw"
     r"|copyright(?:ed)?|abusive|hateful|violent|profane|toxic|objectionable|obscene|extremist)"
 )
-"""What only content is said to be."""
+"""Adjectives for refused content only."""
 
 BAD: Final = rf"(?:{TAINTED}|forbidden|banned|blocked|protected|illegal|restricted)"
-"""What refused content is said to be, and other things, too."""
+"""Adjectives for refused content, some of which are used of other things too."""
 
 VICE: Final = (
     r"(?:hate speech|sexual|nudity|violence|violent|gore|self-harm|profanity|slurs?|hate|harassment|obscen\w+"
@@ -35,14 +35,14 @@ POLICY: Final = (
     rf"_-]){{0,2}}?rules"
     r"|terms of (?:service|use)|tos|responsible ai|guardrails?|prohibited use)"
 )
-"""Rules about content; "our … policies" among them, and not "our rules", which firewalls have, too."""
+"""Rules about content, including "our … policies"; not "our rules", which may be those of a firewall."""
 
 GUARD_MODEL: Final = (
     r"(?:(?:llama|prompt|granite|wild)[ _-]?guard(?:ian)?(?:[ _-]?\d)?|shield ?gemma|nemo[ _-]?guardrails|"
     r"guard ?models?"
     r"|(?:azure )?(?:ai )?content[ _-]safety)"
 )
-"""A guard by its name."""
+"""Names of guard models."""
 
 GUARD: Final = (
     rf"(?:(?:{CONTENT}|safety|moderation|nsfw|prompt|input|output|ai|google|our)[ _-](?:[a-z]+[ _-]){{0,3}}?"
@@ -50,7 +50,7 @@ GUARD: Final = (
     rf"|settings)|(?:{CONTENT}|safety|moderation|nsfw|ai)[ _-](?:[a-z]+[ _-]){{0,2}}?systems?|moderation|"
     rf"moderators?|recitation|risk control|guardrails?|copyright|nsfw|{POLICY})"
 )
-"""What watches over content; "our system" alone is anything."""
+"""Systems that check content; "our system" alone is too general."""
 
 REFUSED: Final = (
     r"(?:flagged|blocked|rejected|refused|filtered(?: out)?|caught|stopped|denied|declined|withheld|intercepted"
@@ -58,13 +58,13 @@ REFUSED: Final = (
 )
 
 WRITTEN: Final = r"(?:(?:input |text |lyrics )?prompts?|lyrics?|(?:input )?text|song description|tags)"
-"""What a caller writes, and few others do."""
+"""Texts that only a caller writes."""
 
 FIELD: Final = (
     r"(?:(?:negative[ _]|text[ _]|lyrics[ _]|input[ _])?prompts?|lyrics?|captions?|descriptions?|styles?|tags?|titles?"
     r"|input[ _]text|text[ _]input|composition[ _]plan|reference[ _]audio|the (?:input )?text|your (?:input|text))"
 )
-"""What a caller writes."""
+"""Text inputs of a caller."""
 
 UNIT: Final = r"(?:char(?:acter)?s?|tokens?|words?|letters?|(?:unicode )?code[ -]?points?|symbols?|lines?)"
 
@@ -79,14 +79,14 @@ PARAMETER: Final = (
     r"|guidance(?:_scale)?|cfg(?:_scale)?|sample[ _]rate|bitrate|bpm|tempo|temperature|top_[kp]|voice(?:[_ ]id)?"
     r"|language|seed|output[ _]format|audio[ _]format|image[ _]size|megapixels|output_quality)"
 )
-"""What a caller chooses, by the names that models have for it."""
+"""Parameters that a caller sets, by the names that models use."""
 
 MEDIUM: Final = r"(?:audio|videos?|images?|photos?|media|clips?|soundtracks?)"
 
 MEDIA: Final = (
     rf"(?:(?:reference|input|source|uploaded|provided)[ _]{MEDIUM}|(?<!output )(?:audio|video|image)(?: file| clip)?)"
 )
-"""A file that a caller gives."""
+"""Files that a caller provides."""
 
 SERVICE: Final = (
     r"(?:services?|servers?|systems?|models?|checkers?|classifiers?|filters?|detectors?|endpoints?|apis?|workers?"
@@ -96,4 +96,4 @@ SERVICE: Final = (
 CHECKER: Final = (
     r"(?:checkers?|classifiers?|filters?|detectors?|moderators?|guard ?models?|safety models?|policy service)"
 )
-"""A program that checks content, as a thing that may break."""
+"""Programs that check content and may fail."""
