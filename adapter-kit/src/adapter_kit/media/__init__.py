@@ -1,4 +1,4 @@
-"""What a file is, told from its bytes: its kind, its length or size, and whether it is whole.
+"""Inspection of media files by their bytes: type, duration or dimensions, and completeness.
 
-It imports nothing of the kit.
+It imports no other package of the kit.
 """

@@ -1,7 +1,7 @@
-"""What is in an MP4 or Matroska file: the mark at the start is the same for sound, film and pictures.
+"""The tracks and the duration of MP4 and Matroska files, whose signature is the same for audio, video and images.
 
-Read are ISO base media files (ISO/IEC 14496-12, with QuickTime and HEIF) and Matroska (RFC 9559, with WebM), as far as
-to say which tracks they have and how long they are. Every walk is bounded; hostile bytes end it.
+Formats: ISO base media files (ISO/IEC 14496-12, with QuickTime and HEIF) and Matroska (RFC 9559, with WebM). The number
+of parts that are read is bounded, and malformed parts end the reading.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 MAX_PARTS: Final = 10_000
-"""Boxes or elements that are looked at in one file."""
+"""Limit on the boxes or elements that are read in one file."""
 MAX_PART_BYTES: Final = 64 * 1024
-"""Of a part that is read whole."""
+"""Limit on the bytes that are read of a part's content."""
 
 
-class CutOff(Exception):
-    """The file names more bytes than it has."""
+class Truncated(Exception):
+    """The file is truncated: its headers declare more bytes than it has."""
 
 
 @dataclass(slots=True)
 class Contents:
-    """What a container holds."""
+    """The contents of a container."""
 
     brand: str = ""
     """MP4: the major brand; Matroska: the document type."""
     brands: set[str] = field(default_factory=set)
+    """MP4: all brands."""
     sound: bool = False
     picture: bool = False
-    """A track of moving pictures."""
+    """Whether it has a video track."""
     seconds: float | None = None
     size: tuple[int, int] | None = None
-    """A still picture's width and height in pixels."""
+    """Width and height of a still image in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +54,14 @@ class _Budget:
 
 
 def boxes_in(file: BinaryIO, start: int) -> Contents:
-    """The contents of an ISO base media file that begins at `start`. Raises CutOff, struct.error."""
+    """The contents of an ISO base media file that starts at `start`. Raises Truncated, struct.error."""
     contents, budget, end = Contents(), _Budget(), _size_of(file)
     indexed = False
     for box in _boxes(file, start, end, budget):
         if box.end > end:
             if box.name not in _NEEDED:
-                break  # A film is there without its padding, and what follows the last box is none.
-            _check_nearly_whole(box, end)
+                break  # Incomplete padding, or stray bytes after the last box.
+            _check_nearly_complete(box, end)
         match box.name:
             case b"ftyp" | b"styp":
                 names = _read(file, box)
@@ -82,20 +83,20 @@ def boxes_in(file: BinaryIO, start: int) -> Contents:
 
 
 _NEEDED: Final = frozenset({b"moov", b"moof", b"meta", b"mdat"})
-"""The boxes that a sound or a picture is made of."""
+"""Boxes without which the media cannot be played or shown."""
 TAIL_BYTES: Final = 4 * 1024 * 1024
-"""Within which the index is looked for that stands at the end."""
-SLIP_BYTES: Final = 4096
-SLIP_SHARE: Final = 100
-SLIP_OF_LITTLE: Final = 8
-"""Of a small part, what is missing is a slip only where it is a small share of that, too."""
+"""How many bytes at the end of a file are searched for an index."""
+TOLERATED_BYTES: Final = 4096
+TOLERATED_PART: Final = 100
+TOLERATED_PART_OF_SMALL: Final = 8
+"""At most one in so many bytes of a small part may be missing."""
 
 
-def _check_nearly_whole(part: _Part, end: int) -> None:
-    # A few bytes are a writer's slip, and no reason to turn the file away.
+def _check_nearly_complete(part: _Part, end: int) -> None:
+    # Some writers declare a few bytes too many.
     wanted, missing = part.end - part.start, part.end - end
-    if missing > min(max(SLIP_BYTES, wanted // SLIP_SHARE), wanted // SLIP_OF_LITTLE):
-        raise CutOff
+    if missing > min(max(TOLERATED_BYTES, wanted // TOLERATED_PART), wanted // TOLERATED_PART_OF_SMALL):
+        raise Truncated
 
 
 def _read_movie(file: BinaryIO, movie: _Part, end: int, contents: Contents, budget: _Budget) -> None:
@@ -107,11 +108,11 @@ def _read_movie(file: BinaryIO, movie: _Part, end: int, contents: Contents, budg
             contents.sound |= b"soun" in handlers
             contents.picture |= b"vide" in handlers
     if movie.end > end and not (contents.sound or contents.picture):
-        raise CutOff
+        raise Truncated
 
 
 def _read_last_movie(file: BinaryIO, start: int, end: int, contents: Contents, budget: _Budget) -> None:
-    """Look for the index at the end of the file: a part that is not as long as it says hides those behind it."""
+    """Read the index at the end of the file, which a box of the wrong length before it hides."""
     base = max(start, end - TAIL_BYTES)
     file.seek(base)
     tail = file.read(TAIL_BYTES)
@@ -120,13 +121,13 @@ def _read_last_movie(file: BinaryIO, start: int, end: int, contents: Contents, b
         size = int.from_bytes(tail[at - 4 : at], "big")
         _read_movie(file, _Part(b"moov", base + at + 4, base + at - 4 + size), end, contents, budget)
     if not (contents.sound or contents.picture):
-        raise CutOff
+        raise Truncated
 
 
 def _movie_seconds(header: bytes) -> float | None:
     scale, length = struct.unpack_from(">IQ" if header[0] == 1 else ">II", header, 20 if header[0] == 1 else 12)
     unknown = 2**64 - 1 if header[0] == 1 else 2**32 - 1
-    # A film in fragments leaves its length to them.
+    # A fragmented file declares its duration in the fragments.
     return length / scale if scale and length not in (0, unknown) else None
 
 
@@ -147,7 +148,7 @@ def _picture_sizes(file: BinaryIO, parent: _Part, budget: _Budget) -> Iterator[t
 
 
 def _largest(sizes: Iterator[tuple[int, int]]) -> tuple[int, int] | None:
-    # A picture may come in tiles and with a thumbnail, each of a size of its own.
+    # The tiles and the thumbnail of an image have sizes of their own.
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
@@ -167,7 +168,7 @@ def _boxes(file: BinaryIO, start: int, end: int, budget: _Budget) -> Iterator[_P
 
 
 def elements_in(file: BinaryIO, start: int) -> Contents:
-    """The contents of a Matroska file that begins at `start`. Raises CutOff, struct.error, IndexError."""
+    """The contents of a Matroska file that starts at `start`. Raises Truncated, struct.error, IndexError."""
     contents, budget, end = Contents(), _Budget(), _size_of(file)
     for top in _elements(file, start, end, budget):
         if top.name == _EBML:
@@ -175,12 +176,12 @@ def elements_in(file: BinaryIO, start: int) -> Contents:
             contents.brand = next((_read(file, each).rstrip(b"\0").decode("latin-1") for each in types), "")
         elif top.name == _SEGMENT:
             if top.end > end:
-                _check_nearly_whole(top, end)
+                _check_nearly_complete(top, end)
             _read_segment(file, top, contents, budget)
             return contents
     if not budget.spend():
         return contents
-    raise CutOff
+    raise Truncated
 
 
 def _read_segment(file: BinaryIO, segment: _Part, contents: Contents, budget: _Budget) -> None:

@@ -1,4 +1,4 @@
-"""MPEG audio and AAC streams, which have no mark: they are known by frames that follow each other. Pure.
+"""Detection of MPEG audio and AAC streams, which have no signature, by consecutive frames. Pure.
 
 Layouts: ISO/IEC 11172-3 §2.4.1 (MPEG audio), 13818-7 §6.2 (ADTS), 14496-3 §1.7 (LOAS).
 """
@@ -13,12 +13,12 @@ from typing import Final
 from adapter_kit.media.magic import AAC, LATM, MP3, Kind
 
 NEEDED: Final = 4
-"""So many frames in a row are no chance: each is one among thousands."""
+"""How many consecutive frames identify a stream; by chance, thousands of offsets hold a single one."""
 MAX_CANDIDATES: Final = 50_000
-"""How many places are tried where a frame might begin."""
+"""Limit on the offsets that are tried as the start of a frame."""
 MAX_TAGS: Final = 10
 SEARCHED_BYTES: Final = 1024 * 1024
-"""Within which the first frame is looked for, behind padding or whatever else is before it."""
+"""How many bytes are searched for the first frame, after padding or other data."""
 
 _MAYBE: Final = re.compile(rb"\xff[\xe0-\xff]|\x56[\xe0-\xff]")
 _KBITS: Final = {
@@ -37,11 +37,14 @@ _ADTS_HERTZ: Final = (
 
 Data = bytes | mmap
 Read = Callable[[Data, int], tuple[int, object] | None]
-"""The length in bytes of the frame at a place, and what all frames of the same stream have in common."""
+"""Returns the length in bytes of the frame at an offset and the header fields that all frames of its stream share.
+
+None if there is no frame.
+"""
 
 
 def find_frames(data: Data) -> tuple[int, Kind] | None:
-    """Where in `data` a stream of frames begins, and of which kind it is; None where there is none."""
+    """The offset and the kind of the first stream of frames in `data`; None if there is none."""
     for tried, maybe in enumerate(_MAYBE.finditer(data)):
         if tried >= MAX_CANDIDATES:
             return None
@@ -51,8 +54,8 @@ def find_frames(data: Data) -> tuple[int, Kind] | None:
     return None
 
 
-def behind_tags(read: Callable[[int, int], bytes]) -> int:
-    """Where a file begins behind ID3 tags, which some put before anything; `read` gives bytes from a place on.
+def after_tags(read: Callable[[int, int], bytes]) -> int:
+    """The offset after the ID3 tags at the start of a file of any kind; `read` takes an offset and a size.
 
     Layout: https://id3.org/id3v2.4.0-structure, section 3.1.
     """
@@ -67,8 +70,8 @@ def behind_tags(read: Callable[[int, int], bytes]) -> int:
 
 
 def ends_with_a_frame(data: Data) -> bool:
-    """Whether `data` is a stream of frames of which the last one is whole."""
-    start = behind_tags(lambda at, size: data[at : at + size])
+    """Whether `data` is a stream of frames of which the last one is complete."""
+    start = after_tags(lambda at, size: data[at : at + size])
     found = find_frames(data[start : start + SEARCHED_BYTES])
     if found is None:
         return False
@@ -80,7 +83,7 @@ def ends_with_a_frame(data: Data) -> bool:
 
 
 def adts_seconds(data: Data, at: int) -> float | None:
-    """How long the AAC stream is that begins at a place; None where none does."""
+    """The duration in seconds of the AAC stream at an offset; None if there is none."""
     frames = 0
     first = data[at : at + 3]
     while (frame := _adts(data, at)) is not None:
@@ -101,7 +104,7 @@ def _is_stream(data: Data, at: int, read: Read) -> bool:
     while count < NEEDED:
         frame = read(data, at)
         if frame is None:
-            # A short file ends where a frame does, or within one.
+            # A short file may hold fewer frames; it ends after a frame or within one.
             return count >= 2 and (at == len(data) or (start == 0 and len(data) - at < 8))
         length, same = frame
         if common is not None and same != common:

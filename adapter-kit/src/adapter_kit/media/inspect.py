@@ -1,4 +1,4 @@
-"""What a file that a provider returned really is: told from its bytes, whatever its name and headers say."""
+"""Determines the media type of a file that a provider returned from its bytes, not from its name or headers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import BinaryIO, Final, TypeVar
 
 from adapter_kit.log_events import OutputEvent
 from adapter_kit.media import magic
-from adapter_kit.media.containers import Contents, CutOff, boxes_in, elements_in
-from adapter_kit.media.frames import SEARCHED_BYTES, behind_tags, find_frames
-from adapter_kit.media.magic import Kind, kind_behind, kind_by_mark, name_of_what_is_not_media, rarer_kind, text_in
-from adapter_kit.media.measures import PIXELS, SECONDS, Silent
+from adapter_kit.media.containers import Contents, Truncated, boxes_in, elements_in
+from adapter_kit.media.frames import SEARCHED_BYTES, after_tags, find_frames
+from adapter_kit.media.magic import Kind, describe, kind_at_offset, kind_by_signature, other_kind, text_in
+from adapter_kit.media.measures import PIXELS, SECONDS, NoSound
 from adapter_kit.media.raw_sound import is_raw_type
 from chassis.observability.logs import get_logger
 from contracts.generation import Modality
@@ -26,16 +26,16 @@ _log = get_logger("adapter_kit.media.inspect")
 
 HEAD_BYTES: Final = 4096
 LONGEST_S: Final = 30 * 86_400.0
-"""A longer sound is a lie of its header."""
+"""A longer duration, in seconds, is taken for a wrong header."""
 
 
 class Unusable(Exception):
-    """What came is not the media asked for; the text says what it is instead."""
+    """The file is not media of the requested modality; the message describes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A file of a known kind, measured where that can be done: audio in seconds, images in pixels."""
+    """A media file; its duration in seconds or its dimensions in pixels are None if they cannot be determined."""
 
     content_type: str
     extension: str
@@ -47,7 +47,7 @@ class Media:
 _NO_SOUND: Final = re.compile(
     rb"PK\x03\x04|%PDF-|\x7fELF|\x1f\x8b\x08|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd|SQLite format 3"
 )
-"""Marks of what is no media at all, and too long to be the first bytes of a sound by chance."""
+"""Signatures of other files that are too long to occur at the start of raw audio by chance."""
 _PICTURES: Final = {
     "avif": Kind("image/avif", "avif"),
     "avis": Kind("image/avif", "avif"),
@@ -58,39 +58,38 @@ _PICTURES: Final = {
     "hevc": Kind("image/heic", "heic"),
     "msf1": Kind("image/heif", "heif"),
 }
-"""Brands of ISO base media files that hold still pictures."""
+"""Brands of ISO base media files that hold still images."""
 
 
 def inspect(path: Path, modality: Modality, declared: str | None = None, *, raw_asked: bool = False) -> Media:
-    """What `path` holds; the type that it is `declared` to be of decides only where the bytes bear no mark.
+    """The type, duration and dimensions of the file at `path`.
 
-    Where sound without a header was asked for, bytes without a mark are that.
-
-    A file whose kind is recognised is never turned away because it cannot be measured. Raises Unusable if it is no
-    media of this modality, has nothing in it, or names more bytes than there are. Blocks.
+    The `declared` media type counts only if the bytes have no signature. With `raw_asked`, raw audio was requested, and
+    bytes without a signature are taken for it. A file of a recognised type whose duration or dimensions cannot be
+    determined is accepted. Raises Unusable if the file is not media of this modality, is empty or is truncated. Blocks.
     """
     spec = MODALITIES[modality]
     with path.open("rb") as file:
-        start = behind_tags(lambda at, size: _at(file, at, size))
+        start = after_tags(lambda at, size: _at(file, at, size))
         head = _at(file, start, HEAD_BYTES)
         if not head:
-            raise Unusable("an empty file" if start == 0 else "a tag without anything behind it")
+            raise Unusable("an empty file" if start == 0 else "a tag without anything after it")
         raw = spec.takes_raw and (raw_asked or is_raw_type(declared))
         kind, start = _recognise(file, start, head, raw=raw)
         try:
             return _measured(file, start, kind, spec)
-        except CutOff as error:
+        except Truncated as error:
             raise Unusable(f"{kind.content_type} that is cut off") from error
-        except Silent as error:
+        except NoSound as error:
             raise Unusable("audio without any sound in it") from error
 
 
 def is_media(head: bytes) -> bool:
-    """Whether a file that begins with `head` bears the mark of media, whatever it may be wrapped in."""
-    return head.startswith(b"ID3") or kind_by_mark(head) is not None or _stream_at_once(head)
+    """Whether a file that starts with `head` has the signature of a media file, and so is not encoded any further."""
+    return head.startswith(b"ID3") or kind_by_signature(head) is not None or _starts_with_frames(head)
 
 
-def _stream_at_once(head: bytes) -> bool:
+def _starts_with_frames(head: bytes) -> bool:
     found = find_frames(head)
     return found is not None and found[0] == 0
 
@@ -101,22 +100,22 @@ def _at(file: BinaryIO, start: int, size: int) -> bytes:
 
 
 def _recognise(file: BinaryIO, start: int, head: bytes, *, raw: bool) -> tuple[Kind, int]:
-    """The kind of what begins at `start`, and where it really begins; `raw` bytes may have no mark."""
-    kind = kind_by_mark(head)
-    if kind is not None and not (raw and kind in magic.SHORT_MARKED):
+    """The kind of the file and the offset at which its content starts; `raw` audio may have no signature."""
+    kind = kind_by_signature(head)
+    if kind is not None and not (raw and kind in magic.SHORT_SIGNATURES):
         return kind, start
     if (text := text_in(head)) is not None:
         raise Unusable(f"not media, but {text}")
-    if (behind := kind_behind(head)) is not None:
-        return behind[0], start + behind[1]
+    if (shifted := kind_at_offset(head)) is not None:
+        return shifted[0], start + shifted[1]
     if (found := find_frames(_at(file, start, SEARCHED_BYTES))) is not None:
         return found[1], start + found[0]
-    kind = rarer_kind(head)
+    kind = other_kind(head)
     if kind is not None and not (raw and kind.family == "image"):
         return kind, start
     if raw and not _NO_SOUND.match(head):
         return Kind(magic.UNKNOWN_TYPE, "raw"), start
-    raise Unusable(f"not media, but {name_of_what_is_not_media(head)}")
+    raise Unusable(f"not media, but {describe(head)}")
 
 
 def _measured(file: BinaryIO, start: int, kind: Kind, spec: ModalitySpec) -> Media:
@@ -126,7 +125,7 @@ def _measured(file: BinaryIO, start: int, kind: Kind, spec: ModalitySpec) -> Med
         kind = _kind_by_contents(kind, contents)
         if spec.family == "audio" and contents.picture and not contents.sound:
             raise Unusable(f"{kind.content_type} without any sound in it")
-    # A film holds the sound that was asked for, and is kept whole.
+    # A video that contains the requested audio is accepted and stored unchanged.
     if kind.family not in (spec.family, spec.stands_in) and kind.content_type != magic.UNKNOWN_TYPE:
         raise Unusable(f"not {spec.family}/* but {kind.content_type}")
     if spec.family == "image":
@@ -162,9 +161,9 @@ def _kind_by_contents(kind: Kind, contents: Contents) -> Kind:
 def _tolerant(measure: Callable[[BinaryIO, int], T | None], file: BinaryIO, start: int) -> T | None:
     try:
         return measure(file, start)
-    except (CutOff, Silent, OSError):
+    except (Truncated, NoSound, OSError):
         raise
-    except Exception as error:  # noqa: BLE001 - hostile bytes make parsers fail in any way, and the kind is known
+    except Exception as error:  # noqa: BLE001 - malformed input may raise any error; the kind is known
         _log.info(OutputEvent.MEDIA_NOT_MEASURED, error=type(error).__name__)
         return None
 
@@ -173,7 +172,7 @@ def _audible(seconds: float | None) -> float | None:
     if seconds is None or not math.isfinite(seconds) or seconds > LONGEST_S:
         return None
     if seconds <= 0:
-        raise Silent
+        raise NoSound
     return round(seconds, 3) or None
 
 

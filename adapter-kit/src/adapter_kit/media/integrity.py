@@ -1,4 +1,4 @@
-"""Whether a file is whole by its own account, for when nothing that was said about its length can be believed."""
+"""Whether a file is complete according to its own structure, for use where its declared length is unreliable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNKED: Final = (b"RIFF", b"RIFX", b"FORM")
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the file ends where its own structure says; False where that cannot be told. Blocks."""
+    """Whether the file ends where its structure ends; False if that cannot be determined. Blocks."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return any(ends(data) for ends in _ENDS)
 

@@ -1,6 +1,6 @@
-"""By which bytes a kind of media is known: the marks at the start of a file. Pure.
+"""Detection of media types by the signature at the start of a file. Pure.
 
-What needs more than its first bytes is told elsewhere: MPEG audio by its frames, MP4 and Matroska by their tracks.
+MPEG audio is detected by its frames (`frames`); MP4 and Matroska are classified by their tracks (`containers`).
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Final
 import puremagic
 
 UNKNOWN_TYPE: Final = "application/octet-stream"
-LEAST_MARK_BYTES: Final = 4
-"""A shorter mark is in every other file."""
+MIN_SIGNATURE_BYTES: Final = 4
+"""Shorter signatures are ignored: they occur by chance."""
 BLANK_BYTES: Final = 64
-"""So far on a mark is looked for, where all that is before it is blank."""
+"""Largest offset at which a signature counts if only blanks precede it."""
 STRAY_BYTES: Final = 16
-"""So far on a long mark is looked for, whatever is before it."""
+"""Largest offset at which a long signature counts, whatever precedes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of file: its media type, and the extension of its name."""
+    """A kind of file: its media type and its file name extension."""
 
     content_type: str
     extension: str
 
     @property
     def family(self) -> str:
-        """`audio`, `image`, `video`, or whatever else its type begins with."""
+        """The top-level type, such as `audio`, `image` or `video`."""
         return self.content_type.partition("/")[0]
 
 
@@ -51,9 +51,9 @@ JXL: Final = Kind("image/jxl", "jxl")
 PNM: Final = Kind("image/x-portable-anymap", "pnm")
 MP4: Final = Kind("video/mp4", "mp4")
 MATROSKA: Final = Kind("video/x-matroska", "mkv")
-"""Of MP4 and Matroska the tracks say what they are."""
+"""The tracks of MP4 and Matroska files determine their media type."""
 
-_MARKS: Final = tuple(
+_SIGNATURES: Final = tuple(
     (re.compile(pattern, re.DOTALL), kind)
     for pattern, kind in (
         (rb"(RIFF|RIFX|RF64|BW64)....WAVE", WAV),
@@ -85,15 +85,15 @@ _MARKS: Final = tuple(
         (rb"\0\0\0\x0cjP  \r\n\x87\n", Kind("image/jp2", "jp2")),
     )
 )
-SHORT_MARKED: Final = frozenset({AC3, JXL, PNM})
-"""Kinds whose marks may be in any bytes."""
-_LONG_MARKED: Final = frozenset({WAV, FLAC, OGG, AIFF, PNG, WEBP, GIF, MP4, MATROSKA})
+SHORT_SIGNATURES: Final = frozenset({AC3, JXL, PNM})
+"""Kinds whose signatures are short enough to occur by chance."""
+_LONG_SIGNATURES: Final = frozenset({WAV, FLAC, OGG, AIFF, PNG, WEBP, GIF, MP4, MATROSKA})
 _BLANK: Final = re.compile(rb"(\xef\xbb\xbf|[\0\s]){0,%d}" % BLANK_BYTES)
 _TS: Final = re.compile(rb"(G.{187}){3}", re.DOTALL)
 _MEDIA_TYPE: Final = re.compile(r"(audio|image|video)/[a-z0-9][a-z0-9.+-]{0,80}")
 _EXTENSION: Final = re.compile(r"\.?([a-z0-9]{1,8})")
 _SCRIPTED: Final = re.compile(r"svg|xml|html")
-"""Types of which a browser may run what is in them."""
+"""Types whose content may contain scripts that a browser runs."""
 _NAMED_TEXT: Final = (
     (
         re.compile(rb"\s*(<!doctype\s+html|<(html|head|body|script|title|h1|p|div|center)\b)", re.IGNORECASE),
@@ -108,29 +108,29 @@ _NOT_IN_TEXT: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe<\0", b"\xfe\xff\0<")
 
 
-def kind_by_mark(head: bytes) -> Kind | None:
-    """The kind that the first bytes of a file are the mark of, as long as it is one that Segue knows."""
-    return next((kind for mark, kind in _MARKS if mark.match(head)), None)
+def kind_by_signature(head: bytes) -> Kind | None:
+    """The kind that the signature at the start of `head` identifies; None if it is in no list of Segue's own."""
+    return next((kind for signature, kind in _SIGNATURES if signature.match(head)), None)
 
 
-def kind_behind(head: bytes) -> tuple[Kind, int] | None:
-    """The kind whose mark is a little way into a file, behind blanks or stray bytes, and where it is."""
+def kind_at_offset(head: bytes) -> tuple[Kind, int] | None:
+    """The kind whose signature follows blanks or stray bytes, and its offset; None if there is none."""
     blank = _BLANK.match(head)
     for at in range(1, BLANK_BYTES + 1):
-        kind = next((kind for mark, kind in _MARKS if mark.match(head, at)), None)
-        if kind is None or kind in SHORT_MARKED:
+        kind = next((kind for signature, kind in _SIGNATURES if signature.match(head, at)), None)
+        if kind is None or kind in SHORT_SIGNATURES:
             continue
-        if (blank and at <= blank.end()) or (at <= STRAY_BYTES and kind in _LONG_MARKED):
+        if (blank and at <= blank.end()) or (at <= STRAY_BYTES and kind in _LONG_SIGNATURES):
             return kind, at
     return None
 
 
-def rarer_kind(head: bytes) -> Kind | None:
-    """A kind of media that Segue does nothing with but keep it, as puremagic's table has it."""
+def other_kind(head: bytes) -> Kind | None:
+    """A kind from puremagic's table that Segue stores without measuring it; None if it is not media."""
     if _TS.match(head):
         return Kind("video/mp2t", "ts")
     for match in _guesses(head):
-        if len(match.byte_match) < LEAST_MARK_BYTES or not _MEDIA_TYPE.fullmatch(match.mime_type or ""):
+        if len(match.byte_match) < MIN_SIGNATURE_BYTES or not _MEDIA_TYPE.fullmatch(match.mime_type or ""):
             continue
         if not _SCRIPTED.search(match.mime_type):
             named = _EXTENSION.fullmatch(match.extension)
@@ -139,22 +139,22 @@ def rarer_kind(head: bytes) -> Kind | None:
 
 
 def text_in(head: bytes) -> str | None:
-    """What kind of text the bytes are; None where they are none."""
+    """The media type of a text file, or "markup"; None if the bytes are not text."""
     for bom in _BOMS:
         if head.startswith(bom):
             return text_in(head[len(bom) :]) if bom == _BOMS[0] else "markup"
     if _NOT_IN_TEXT.search(head):
         return None
     try:
-        # Not the last bytes of it, so that a character may be cut in two at the end.
+        # An incremental decoder accepts an incomplete character at the end.
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return None
     return next((name for pattern, name in _NAMED_TEXT if pattern.match(head)), "text/plain")
 
 
-def name_of_what_is_not_media(head: bytes) -> str:
-    """What puremagic calls the bytes, for people."""
+def describe(head: bytes) -> str:
+    """The media type or extension that puremagic finds for the bytes, for messages."""
     guess = next(iter(_guesses(head)), None)
     return (guess.mime_type or guess.extension if guess else "") or "something unknown"
 

@@ -1,7 +1,7 @@
-"""How long a sound is, in seconds, and how large a picture, in pixels, read from the file itself.
+"""The duration of an audio file in seconds and the dimensions of an image in pixels, read from the file.
 
-Written by hand where it is a few bytes at a known place. What libraries make of hostile files is too much: they read
-tags that may be compressed, or every part of a file of which there may be millions.
+Most need only a few bytes at known offsets. Libraries cost too much on malicious files: they decompress tags, or read
+each of millions of parts.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ from typing import BinaryIO, Final
 from mutagen.mp3 import MPEGInfo
 
 from adapter_kit.media import magic
-from adapter_kit.media.containers import CutOff
+from adapter_kit.media.containers import Truncated
 from adapter_kit.media.frames import adts_seconds
 from adapter_kit.media.magic import Kind
 
 MAX_CHUNKS: Final = 10_000
-"""How many parts of a file are stepped over in search of the one that tells its size."""
+"""Limit on the parts that are skipped in search of the one with the size."""
 OPEN_ENDED: Final = 0x7FFF_0000
-"""From here on the size in a header stands for "to the end": its writer could not seek back to fill it in."""
+"""Sizes from here on mean "to the end of the file": the writer could not seek back to write the size."""
 TAIL_BYTES: Final = 128 * 1024
 
 Seconds = Callable[[BinaryIO, int], float | None]
 Pixels = Callable[[BinaryIO, int], tuple[int, int] | None]
 
 
-class Silent(Exception):
-    """The file holds no sound."""
+class NoSound(Exception):
+    """The file contains no audio."""
 
 
 def wav_seconds(file: BinaryIO, start: int) -> float | None:
-    """RIFF, RIFX, RF64 and BW64 (EBU Tech 3306): the length of the data by its rate."""
+    """RIFF, RIFX, RF64 and BW64 (EBU Tech 3306): the size of the data divided by the byte rate.
+
+    Raises NoSound if there is no data, and Truncated.
+    """
     end = file.seek(0, 2)
     file.seek(start)
     order = ">" if file.read(4) == b"RIFX" else "<"
@@ -44,17 +47,17 @@ def wav_seconds(file: BinaryIO, start: int) -> float | None:
         elif name == b"fmt ":
             (per_second,) = struct.unpack(f"{order}8xI", _exactly(file, 12))
         elif name == b"data":
-            told = size if long_size is None or size != 0xFFFF_FFFF else long_size
-            # Writers that could not seek back leave 0 or the largest size: then the sound goes on to the end.
-            open_ended = told == 0 or (long_size is None and told >= OPEN_ENDED)
-            wanted = end - at if open_ended else told
-            _check_whole(wanted, end - at)
+            declared = size if long_size is None or size != 0xFFFF_FFFF else long_size
+            # Writers that cannot seek back leave 0 or the largest size: the data extends to the end of the file.
+            open_ended = declared == 0 or (long_size is None and declared >= OPEN_ENDED)
+            wanted = end - at if open_ended else declared
+            _check_complete(wanted, end - at)
             return min(wanted, end - at) / per_second if per_second else None
-    raise Silent
+    raise NoSound
 
 
 def aiff_seconds(file: BinaryIO, start: int) -> float | None:
-    """AIFF and AIFF-C: the number of frames by their rate, an 80-bit float."""
+    """AIFF and AIFF-C: the number of frames divided by the sample rate, an 80-bit float. Raises Truncated."""
     seconds = None
     end = file.seek(0, 2)
     for name, at, size in _chunks(file, start + 12, ">"):
@@ -63,16 +66,16 @@ def aiff_seconds(file: BinaryIO, start: int) -> float | None:
             rate = mantissa * 2.0 ** ((exponent & 0x7FFF) - 16_383 - 63)
             seconds = frames / rate if rate else None
         elif name == b"SSND":
-            _check_whole(size, end - at)
+            _check_complete(size, end - at)
             if seconds is not None:
                 break
     return seconds
 
 
-def _check_whole(wanted: int, there: int) -> None:
-    # A few bytes are a writer's slip, and no reason to turn the file away.
+def _check_complete(wanted: int, there: int) -> None:
+    # Some writers declare a few bytes too many.
     if wanted - there > max(4096, wanted // 100):
-        raise CutOff
+        raise Truncated
 
 
 def _chunks(file: BinaryIO, start: int, order: str) -> Iterator[tuple[bytes, int, int]]:
@@ -87,7 +90,7 @@ def _chunks(file: BinaryIO, start: int, order: str) -> Iterator[tuple[bytes, int
 
 
 def flac_seconds(file: BinaryIO, start: int) -> float | None:
-    """The number of samples by their rate, where the writer knew it."""
+    """The number of samples divided by the sample rate; None if the header leaves the number open."""
     file.seek(start + 18)
     packed = int.from_bytes(_exactly(file, 8), "big")
     rate, samples = packed >> 44, packed & 0xF_FFFF_FFFF
@@ -95,7 +98,7 @@ def flac_seconds(file: BinaryIO, start: int) -> float | None:
 
 
 def ogg_seconds(file: BinaryIO, start: int) -> float | None:
-    """The position that the stream's last page ends at, by the codec's rate (RFC 3533, 7845)."""
+    """The end position of the stream's last page divided by the codec's sample rate (RFC 3533, 7845)."""
     file.seek(start)
     head = file.read(128)
     (serial,) = struct.unpack_from("<I", head, 14)
@@ -124,20 +127,20 @@ def ogg_seconds(file: BinaryIO, start: int) -> float | None:
 
 
 def mp3_seconds(file: BinaryIO, start: int) -> float | None:
-    """By the number of frames that the first one tells, else by the rate of the bits."""
+    """The duration from the number of frames in the first frame's header, or else from the bit rate."""
     file.seek(start)
-    # Only the stream is read: tags may be compressed, and grow without bound when they are opened.
+    # Tags are not read: they may be compressed, and their decompressed size is unbounded.
     return float(MPEGInfo(file, start).length)
 
 
 def aac_seconds(file: BinaryIO, start: int) -> float | None:
-    """By the number of frames, each of which holds as much sound."""
+    """The duration from the number of frames, which all have the same length."""
     with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         return adts_seconds(data, start)
 
 
 def png_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
-    """The header's; a file without its end is cut off."""
+    """The size in the header. Raises Truncated if the last chunk is missing."""
     end = file.seek(0, 2)
     size = None
     for name, at, length in _png_chunks(file, start + 8):
@@ -146,8 +149,8 @@ def png_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
         if name == b"IEND":
             return size
         if at + length + 4 > end:
-            raise CutOff
-    raise CutOff
+            raise Truncated
+    raise Truncated
 
 
 def _png_chunks(file: BinaryIO, start: int) -> Iterator[tuple[bytes, int, int]]:
@@ -163,17 +166,17 @@ def _png_chunks(file: BinaryIO, start: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def gif_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
-    """The screen's."""
+    """The size of the logical screen."""
     file.seek(start + 6)
     return _pair("<2H", file, 4)
 
 
 def webp_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
-    """The canvas's, in each of the three codings."""
+    """The size of the canvas, in each of the three codings."""
     end = file.seek(0, 2)
     file.seek(start)
     head = _exactly(file, 25) + file.read(5)
-    _check_whole(int.from_bytes(head[4:8], "little") + 8, end - start)
+    _check_complete(int.from_bytes(head[4:8], "little") + 8, end - start)
     match head[12:16]:
         case b"VP8X":
             return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
@@ -190,7 +193,7 @@ _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def jpeg_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
-    """The first frame's."""
+    """The size of the first frame."""
     file.seek(start + 2)
     for _ in range(MAX_CHUNKS):
         fill, marker = _exactly(file, 2)
@@ -209,7 +212,7 @@ def jpeg_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
 
 
 def bmp_pixels(file: BinaryIO, start: int) -> tuple[int, int] | None:
-    """The header's, of either age; a negative height says that it begins at the top."""
+    """The size in the header, of the old or the new format; a negative height means that rows are stored top-down."""
     file.seek(start + 14)
     (header,) = struct.unpack("<I", _exactly(file, 4))
     width, height = _pair("<2H", file, 4) if header == 12 else _pair("<2i", file, 8)
@@ -224,7 +227,7 @@ def _pair(layout: str, file: BinaryIO, size: int) -> tuple[int, int]:
 def _exactly(file: BinaryIO, size: int) -> bytes:
     found = file.read(size)
     if len(found) < size:
-        raise CutOff
+        raise Truncated
     return found
 
 

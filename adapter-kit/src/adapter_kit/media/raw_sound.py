@@ -1,7 +1,7 @@
-"""Sound without any mark: what it is called, and what was asked for, is all that there is to know it by. Pure.
+"""Detection of raw audio, which has no header, by its media type, file name or the request. Pure.
 
 Names: the media types of RFC 2586, 3190 and 4856, ffmpeg's raw formats, and the `format` of the models that offer raw
-sound (https://fal.ai/models/fal-ai/minimax-music/api, https://elevenlabs.io/docs/api-reference/music/compose).
+audio (https://fal.ai/models/fal-ai/minimax-music/api, https://elevenlabs.io/docs/api-reference/music/compose).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _EXTENSION: Final = re.compile(r".*\.(raw|pcm|ulaw|alaw|s16le|s16|l16|f32le)", r
 
 
 def is_raw_type(content_type: str | None) -> bool:
-    """Whether a media type stands for sound that has no header."""
+    """Whether a media type is one of raw audio."""
     return _TYPE.fullmatch(_plain(content_type or "")) is not None
 
 
 def is_named_raw(url: str) -> bool:
-    """Whether the name of a file says that it is sound without a header."""
+    """Whether the file name in a URL has an extension of raw audio."""
     try:
         return _EXTENSION.fullmatch(urlsplit(url[:4096]).path) is not None
     except ValueError:
@@ -39,7 +39,7 @@ def is_named_raw(url: str) -> bool:
 
 
 def asks_for_raw(arguments: Mapping[str, JsonValue]) -> bool:
-    """Whether a model was asked for sound without a header."""
+    """Whether the arguments of a model request raw audio."""
     wanted = [_plain(value) for key, value in _texts(arguments) if _KEY.fullmatch(key.lower())]
     raw = any(_NAME.fullmatch(each) or _TYPE.fullmatch(each) for each in wanted)
     return raw and not any(_WITH_A_HEADER.fullmatch(each) for each in wanted)

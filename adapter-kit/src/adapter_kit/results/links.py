@@ -8,8 +8,8 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
-from adapter_kit.media.frames import behind_tags, find_frames
-from adapter_kit.media.magic import kind_by_mark
+from adapter_kit.media.frames import after_tags, find_frames
+from adapter_kit.media.magic import kind_by_signature
 from adapter_kit.results.data_urls import data_url
 
 MAX_URL_CHARS: Final = 8000
@@ -104,8 +104,8 @@ def bare_data(text: str) -> str | None:
         head = base64.b64decode(start[: len(start) // 4 * 4])
     except binascii.Error:
         return None
-    head = head[behind_tags(lambda at, size: head[at : at + size]) :]
-    kind = kind_by_mark(head)
+    head = head[after_tags(lambda at, size: head[at : at + size]) :]
+    kind = kind_by_signature(head)
     found = find_frames(head) if kind is None else None
     if found is not None and found[0] == 0:
         kind = found[1]
