@@ -78,19 +78,19 @@ async def test_one_replica_asks_at_a_time_and_not_before_it_is_due(provider: Ask
     provider.answers.clear()
     first, second = replica(provider, pool), replica(provider, pool)
     async with asyncio.TaskGroup() as tasks:
-        asking = tasks.create_task(first.look())
+        asking = tasks.create_task(first.probe_if_due())
         await asyncio.wait_for(provider.asked.wait(), patient(60))
-        assert not await second.look()
+        assert not await second.probe_if_due()
         provider.answers.set()
     assert asking.result()
-    assert not await second.look()
+    assert not await second.probe_if_due()
     assert provider.times == 1
 
 
 async def test_a_replica_that_came_back_too_late_tells_nothing(provider: Asked, pool: Pool) -> None:
     provider.answers.clear()
     async with asyncio.TaskGroup() as tasks:
-        asking = tasks.create_task(replica(provider, pool).look())
+        asking = tasks.create_task(replica(provider, pool).probe_if_due())
         await asyncio.wait_for(provider.asked.wait(), patient(60))
         await pool.execute("UPDATE free_probe SET held_until = now() + interval '1 hour'")
         provider.answers.set()
@@ -100,22 +100,22 @@ async def test_a_replica_that_came_back_too_late_tells_nothing(provider: Asked, 
 
 async def test_what_was_shut_just_now_is_asked_about_at_once_and_then_more_often(provider: Asked, pool: Pool) -> None:
     health = replica(provider, pool, shut_every_s=0.000_001)
-    assert await health.look()
-    assert not await health.look()
+    assert await health.probe_if_due()
+    assert not await health.probe_if_due()
     await shut(pool)
     provider.outcome = REFUSED
-    assert await health.look()
-    assert await health.look()
+    assert await health.probe_if_due()
+    assert await health.probe_if_due()
     provider.outcome = KeyAccepted()
-    assert await health.look()
+    assert await health.probe_if_due()
     assert provider.times == 4
 
 
 async def test_a_shut_model_is_no_reason_to_ask(provider: Asked, pool: Pool) -> None:
     health = replica(provider, pool, shut_every_s=0.000_001)
     await shut(pool, FailureKind.MODEL_NOT_FOUND, "test/model")
-    assert await health.look()
-    assert not await health.look()
+    assert await health.probe_if_due()
+    assert not await health.probe_if_due()
 
 
 async def test_a_key_taken_again_makes_the_gate_due_and_a_refused_one_keeps_it_shut(
@@ -125,18 +125,18 @@ async def test_a_key_taken_again_makes_the_gate_due_and_a_refused_one_keeps_it_s
     await shut(pool)
     before = await gate(pool)
     provider.outcome = REFUSED
-    await health.look()
+    await health.probe_if_due()
     kept = await gate(pool)
     assert (kept["state"], kept["due"], kept["error"]) == ("open", False, "401: not a key")
     assert kept["error_at"] > before["error_at"]
     provider.outcome = KeyAccepted()
-    await health.look()
+    await health.probe_if_due()
     assert ((await gate(pool))["state"], (await gate(pool))["due"]) == ("open", True)
 
 
 async def test_the_gateway_reads_a_refused_key_and_the_caps_in_force(provider: Asked, pool: Pool) -> None:
     provider.outcome = REFUSED
-    await replica(provider, pool).look()
+    await replica(provider, pool).probe_if_due()
     told = await pool.fetchrow("SELECT * FROM v_free_probe")
     assert told is not None
     assert (told["status"], told["error"]) == ("fail", "401: not a key")

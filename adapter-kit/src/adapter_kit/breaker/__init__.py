@@ -1,4 +1,4 @@
-"""The circuit breaker: its policy (pure), its rows in PostgreSQL, and the free probe of a provider's credentials.
+"""The circuit breaker: its policy (pure), its rows in PostgreSQL, and the credential probe, which costs nothing.
 
-It imports the attempt and the port.
+It imports `attempt` and `port`.
 """

@@ -1,11 +1,11 @@
-"""The breaker: whether a provider, or one of its endpoints, may be asked for another run now. Pure.
+"""The circuit breaker: whether another run may be submitted to a provider or to one of its endpoints. Pure.
 
-A breaker, a rate and a cap on concurrent runs, in one row that all replicas share. The breaker is fed only by failures
-that say something about the provider; it opens for a time that doubles with every opening, lets one leased probe
-through, and closes on that probe's success. When a replica dies during its probe, the lease runs out.
+One row holds a breaker, a rate limit and a concurrency limit, and all replicas share it. Only failures that concern the
+provider count. The breaker opens for a time that doubles with each opening, then admits one run as a probe under a
+lease, and closes when that run succeeds. If the replica dies during the probe, the lease expires.
 
-The probe is a paid run. Beside it the provider is asked for free whether it takes the key: that goes first, keeps a
-breaker shut whose key is refused, and makes one due whose key is taken again. It never closes one by itself.
+The probe is a paid run. The credential probe costs nothing and is sent first: if the key is refused, the breaker stays
+open; if the key is accepted, the paid probe may be sent early. A credential probe never closes a breaker.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ OPEN_AT_MOST_S: Final = 300.0
 PROBE_LEASE_S: Final = 60.0
 FULL_WAIT_S: Final = 1.0
 ASKED_WITHIN_S: Final = 15.0
-"""How long a breaker that is due waits for the free probe's answer."""
+"""Seconds that the paid probe waits for a result of the credential probe."""
 KEPT_SHUT_S: Final = 30.0
-"""How long a refused free probe keeps a breaker shut; by then the next one has been sent, if anybody is there to."""
+"""Seconds that a refused key keeps a breaker open; the next credential probe is sent before they end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the provider lets us do at a time; None: no limit known."""
+    """The provider's limits for our account; None if unknown."""
 
     concurrent: int | None = None
-    """Runs under way."""
+    """Concurrent runs."""
     per_minute: int | None = None
-    """Submits."""
+    """Submits per minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastError:
-    """The last error that a breaker counted, and when."""
+    """The last error that was recorded for a breaker."""
 
     kind: FailureKind
     message: str
@@ -55,45 +55,45 @@ class Breaker:
     scope: str
     """An endpoint, or `provider` for the provider as a whole."""
     since: datetime
-    """Since when the provider has been well, or not."""
+    """When it last changed between closed and not closed."""
     state: Literal["closed", "open", "half_open"] = "closed"
     failures: int = 0
-    """How many in a row."""
+    """Consecutive failures."""
     openings: int = 0
-    """How many since it was last well."""
+    """Openings since it was last closed."""
     opened_at: datetime | None = None
-    """When the breaker opened last."""
+    """When it last opened."""
     open_until: datetime | None = None
     shut_for: FailureKind | None = None
-    """What opened the breaker last."""
+    """The kind of the failure that opened it last."""
     probe_at: datetime | None = None
-    """While half open: when the probe under way was let through."""
+    """While half open: when the probe was admitted."""
     probe_until: datetime | None = None
-    """While half open: when the probe under way counts as lost."""
+    """While half open: when the lease of the probe expires."""
     asked_at: datetime | None = None
-    """When the free probe last had an answer, or none, since the breaker opened."""
+    """When the last credential probe since the opening ended, with or without a response."""
     hurried: bool = False
-    """A content free probe has made it due before its time; it is not believed twice."""
+    """An accepted key has made the paid probe due early, which happens once per opening."""
     blocked_until: datetime | None = None
-    """The provider sent Retry-After: nothing is submitted before then."""
+    """The end of the delay in the provider's Retry-After; nothing is submitted before."""
     tokens: float | None = None
     tokens_at: datetime | None = None
     error: str | None = None
-    """What is held against it now."""
+    """The message of the current failure; None if there is none."""
     last_error: LastError | None = None
-    """What was last said against it, even if it is well again."""
+    """The last error, kept after the breaker has closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The run may be submitted; the breaker has counted it."""
+    """The run may be submitted; `breaker` is the state that includes it."""
 
     breaker: Breaker
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Wait until then: a rate or a concurrency limit is reached."""
+    """A rate limit, a concurrency limit or Retry-After holds the run until `until`."""
 
     until: datetime
     reason: str
@@ -101,7 +101,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Shut:
-    """The breaker is open; the provider may be asked again at that time."""
+    """The breaker is open; a run may be submitted again at `until`."""
 
     until: datetime
     reason: str
@@ -110,20 +110,20 @@ class Shut:
 def admit(
     breaker: Breaker, limits: Limits, in_flight: int, now: datetime, *, lease_s: float = PROBE_LEASE_S
 ) -> Admitted | Held | Shut:
-    """Whether one more run may be submitted; one that passes as the probe has a lease of `lease_s` seconds."""
-    if (shut_until := _shut_until(breaker, now)) is not None:
-        return Shut(shut_until, breaker.error or "it failed too often")
+    """Whether one more run may be submitted. A run that is admitted as the probe has a lease of `lease_s` seconds."""
+    if (not_before := _not_before(breaker, now)) is not None:
+        return Shut(not_before, breaker.error or "too many failures")
     if breaker.blocked_until is not None and now < breaker.blocked_until:
         return Held(breaker.blocked_until, "the provider sent Retry-After")
     if limits.concurrent is not None and in_flight >= limits.concurrent:
-        return Held(now + timedelta(seconds=FULL_WAIT_S), f"{in_flight} runs are under way, as many as it takes")
+        return Held(now + timedelta(seconds=FULL_WAIT_S), f"{in_flight} runs are in progress, which is the limit")
     taken = _take_token(breaker, limits, now)
     if isinstance(taken, Held) or taken.state == "closed":
         return taken if isinstance(taken, Held) else Admitted(taken)
     return Admitted(replace(taken, state="half_open", probe_at=now, probe_until=now + timedelta(seconds=lease_s)))
 
 
-def _shut_until(breaker: Breaker, now: datetime) -> datetime | None:
+def _not_before(breaker: Breaker, now: datetime) -> datetime | None:
     if breaker.state == "half_open" and breaker.probe_until is not None and now < breaker.probe_until:
         return min(breaker.probe_until, now + timedelta(seconds=OPEN_S))
     if breaker.state != "open" or breaker.open_until is None:
@@ -140,19 +140,19 @@ def _take_token(breaker: Breaker, limits: Limits, now: datetime) -> Breaker | He
     if limits.per_minute is None:
         return breaker
     rate = limits.per_minute / 60
-    # No burst beyond a tenth of the minute's worth: an account with little credit may be allowed a burst of one.
+    # The burst is a tenth of the rate at most: accounts with little credit may be limited to a burst of one.
     most = max(1.0, limits.per_minute / 10)
     tokens = most if breaker.tokens is None else breaker.tokens
     if breaker.tokens_at is not None:
         tokens = min(most, tokens + max(0.0, (now - breaker.tokens_at).total_seconds()) * rate)
     if tokens < 1:
         wait = timedelta(seconds=(1 - tokens) / rate)
-        return Held(now + wait, f"it takes {limits.per_minute} submits a minute")
+        return Held(now + wait, f"the limit is {limits.per_minute} submits per minute")
     return replace(breaker, tokens=tokens - 1, tokens_at=now)
 
 
 def record_success(breaker: Breaker, now: datetime) -> Breaker:
-    """A run was accepted or finished: the breaker closes."""
+    """Close the breaker: a run was accepted or finished."""
     if breaker.state == "closed":
         return replace(breaker, failures=0, error=None) if breaker.failures else breaker
     return replace(
@@ -175,26 +175,26 @@ def record_success(breaker: Breaker, now: datetime) -> Breaker:
 def record_failure(
     breaker: Breaker, kind: FailureKind, message: str, now: datetime, *, open_s: float = OPEN_S
 ) -> Breaker:
-    """Count a failure of a kind that has a breaker; enough of them in a row open it.
+    """Count a failure if its kind concerns a breaker; `THRESHOLD` consecutive ones open it.
 
-    `open_s` is how long the first opening lasts, in seconds.
+    `open_s` is the duration of the first opening in seconds.
     """
     traits = FAILURES[kind]
     if traits.breaker is None:
         return breaker
-    failed = _accused(replace(breaker, failures=breaker.failures + 1), kind, message, now)
+    failed = _with_error(replace(breaker, failures=breaker.failures + 1), kind, message, now)
     if breaker.state == "open" and breaker.open_until is not None and now < breaker.open_until:
-        return replace(failed, failures=breaker.failures)  # What was under way when it opened says nothing new.
+        return replace(failed, failures=breaker.failures)  # A run from before the opening; it does not count again.
     if breaker.state == "closed" and failed.failures < THRESHOLD and not traits.opens_at_once:
         return failed
-    shut_s = min(open_s * OPEN_AT_MOST_S / OPEN_S, open_s * 2.0**breaker.openings) * (1 + _jitter(breaker) / 4)
+    opening_s = min(open_s * OPEN_AT_MOST_S / OPEN_S, open_s * 2.0**breaker.openings) * (1 + _jitter(breaker) / 4)
     return replace(
         failed,
         state="open",
         since=now if breaker.state == "closed" else breaker.since,
         openings=breaker.openings + 1,
         opened_at=now,
-        open_until=now + timedelta(seconds=shut_s),
+        open_until=now + timedelta(seconds=opening_s),
         shut_for=kind,
         probe_at=None,
         probe_until=None,
@@ -203,12 +203,12 @@ def record_failure(
 
 
 def blocked(breaker: Breaker, until: datetime) -> Breaker:
-    """The provider sent Retry-After."""
+    """Submit nothing before `until`, as the provider's Retry-After demands."""
     return replace(breaker, blocked_until=max(until, breaker.blocked_until or until))
 
 
 def throttled(breaker: Breaker, message: str, now: datetime) -> Breaker:
-    """Record a 429: it is shown as the last error, and does not count as a failure."""
+    """Record a 429: it is shown as the last error and does not count as a failure."""
     return replace(breaker, last_error=LastError(FailureKind.RATE_LIMITED, message[:500], now))
 
 
@@ -224,7 +224,7 @@ def probed(breaker: Breaker, outcome: ProbeOutcome, sent_at: datetime, now: date
     if breaker.probe_until is not None and now < breaker.probe_until:
         return breaker
     if breaker.opened_at is not None and sent_at < breaker.opened_at:
-        return breaker  # It was answered before anything was wrong.
+        return breaker  # It was sent before the breaker opened.
     asked = replace(breaker, asked_at=now)
     due_at = breaker.open_until or now
     match outcome:
@@ -236,30 +236,30 @@ def probed(breaker: Breaker, outcome: ProbeOutcome, sent_at: datetime, now: date
             kept = max(due_at, now + timedelta(seconds=KEPT_SHUT_S))
             if breaker.state == "half_open":
                 asked = replace(asked, state="open", opened_at=now, probe_at=None, probe_until=None)
-            return _accused(replace(asked, open_until=kept, hurried=False), failure.kind, failure.message, now)
+            return _with_error(replace(asked, open_until=kept, hurried=False), failure.kind, failure.message, now)
         case _:
             return asked
 
 
 def probe_accepted(breaker: Breaker, sent_at: datetime | None, until: datetime) -> Breaker:
-    """The provider took the run that was sent then; if that is the probe, it has until `until` to end well."""
+    """The run sent at `sent_at` was accepted; if it is the probe, its lease is extended to `until`."""
     if not is_probe(breaker, sent_at):
         return breaker
     return replace(breaker, probe_until=max(until, breaker.probe_until or until))
 
 
 def probe_over(breaker: Breaker, sent_at: datetime | None, now: datetime) -> Breaker:
-    """The run that was sent then ended without a verdict; if it was the probe, the next one may go."""
+    """The run sent at `sent_at` ended without a result for the breaker; if it was the probe, another may be sent."""
     return replace(breaker, probe_until=now) if is_probe(breaker, sent_at) else breaker
 
 
 def is_probe(breaker: Breaker, sent_at: datetime | None) -> bool:
-    """Whether what was sent then is the breaker's probe."""
-    # The claim that lets the probe through dates both: the breaker's half-opening and the attempt's submit.
+    """Whether the run sent at `sent_at` is the breaker's probe."""
+    # The claim that admits the probe sets both times: `probe_at` of the breaker and the attempt's start of submit.
     return breaker.state == "half_open" and sent_at is not None and breaker.probe_at == sent_at
 
 
-def _accused(breaker: Breaker, kind: FailureKind, message: str, now: datetime) -> Breaker:
+def _with_error(breaker: Breaker, kind: FailureKind, message: str, now: datetime) -> Breaker:
     return replace(breaker, error=message[:500], last_error=LastError(kind, message[:500], now))
 
 

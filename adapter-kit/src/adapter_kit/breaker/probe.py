@@ -1,8 +1,8 @@
-"""The credential probe: whether the provider answers and takes the key, asked for free, and kept for the gateway.
+"""The credential probe: a query without cost whether the provider responds and accepts the key.
 
-One replica asks at a time: more often while a gate is shut for something that the answer has to do with. What paid runs
-say of the provider is in its gates, and outweighs a probe: one that is content with the key knows nothing of the
-balance.
+Its result is stored for the gateway. One replica at a time sends it, and more often while a breaker is open for a
+reason that it can confirm or clear. The results of paid runs are in the breakers and take precedence: an accepted key
+does not show that the balance is sufficient.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from contracts.failures import FAILURES
 from contracts.text import error_in_words
 
 LOOK_EVERY_S: Final = 1.0
-"""How often a replica looks whether it is its turn; what shut a gate just now is asked about at once."""
+"""Seconds between two checks whether a probe is due; one is due at once after a breaker has opened."""
 PROBE_LIMIT_S: Final = 10.0
 TURN_S: Final = PROBE_LIMIT_S + 5.0
 JITTER: Final = 0.1
@@ -63,7 +63,7 @@ class ProbeInterval:
 
     every_s: float
     shut_every_s: float
-    """While a gate is shut for something that the answer has to do with."""
+    """While a breaker is open for a reason that the probe can confirm or clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +82,14 @@ class CredentialProbe:
         runtime: Runtime,
         probe_endpoint: str,
         breakers: BreakerStore,
-        pace: ProbeInterval,
+        interval: ProbeInterval,
     ) -> None:
         self._provider = provider
         self._pool = pool
         self._runtime = runtime
         self._endpoint = probe_endpoint
         self._breakers = breakers
-        self._pace = pace
+        self._interval = interval
         self._log = get_logger("adapter_kit.breaker.probe")
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -97,22 +97,22 @@ class CredentialProbe:
         return background(self._runtime, "the credential probe", self._run())
 
     async def _run(self) -> None:
-        told = False
+        scheduled = False
         while True:
             try:
-                if not told:
-                    # A restart may have brought another key.
+                if not scheduled:
+                    # The key may have changed with the restart.
                     async with bounded(self._pool, LOOP_LIMIT_S) as connection:
                         await connection.execute(_AT_ONCE, self._provider.name)
-                    told = True
-                await self.look()
+                    scheduled = True
+                await self.probe_if_due()
             except TRANSIENT as problem:
                 self._log.warning(LedgerEvent.PROVIDER_HEALTH_NOT_WRITTEN, error=repr(problem))
             if not await self._runtime.pause(_jittered(LOOK_EVERY_S)):
                 return
 
-    async def look(self) -> bool:
-        """Send a probe if one is due and no other replica sends it; returns whether it was due."""
+    async def probe_if_due(self) -> bool:
+        """Send a probe if one is due and no other replica is sending it; returns whether a result was stored."""
         kinds = [kind.value for kind, traits in FAILURES.items() if traits.probed_first]
         async with bounded(self._pool, LOOP_LIMIT_S) as connection:
             row = await connection.fetchrow(_TAKE_TURN, self._provider.name, TURN_S, kinds)
@@ -125,12 +125,12 @@ class CredentialProbe:
 
     async def _write(self, connection: Connection, turn: _Turn, outcome: ProbeOutcome) -> bool:
         name = self._provider.name
-        now = await connection.fetchval(_END_TURN, name, turn.held_until, _jittered(self._pace.every_s))
+        now = await connection.fetchval(_END_TURN, name, turn.held_until, _jittered(self._interval.every_s))
         if now is None:
-            return False  # It took so long that another replica has asked since.
+            return False  # The lease expired, and another replica took over.
         if await self._breakers.record_probe(connection, outcome, turn.taken_at, now):
-            await connection.execute(_NEXT_IN, name, _jittered(self._pace.shut_every_s))
-        error, limits = _said(outcome), self._breakers.limits
+            await connection.execute(_NEXT_IN, name, _jittered(self._interval.shut_every_s))
+        error, limits = _error_of(outcome), self._breakers.limits
         caps = limits.concurrent, limits.per_minute
         await connection.execute(_WRITE, name, "fail" if error else "ok", error, *caps)
         return True
@@ -139,7 +139,7 @@ class CredentialProbe:
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):
                 return await self._provider.probe(self._endpoint)
-        except Exception as error:  # noqa: BLE001 - a probe that fails in any way is news, not an accident
+        except Exception as error:  # noqa: BLE001 - a failed probe is a result
             return NoAnswer(error_in_words(error))
 
 
@@ -147,7 +147,7 @@ def _jittered(seconds: float) -> float:
     return seconds * random.uniform(1 - JITTER, 1 + JITTER)
 
 
-def _said(outcome: ProbeOutcome) -> str | None:
+def _error_of(outcome: ProbeOutcome) -> str | None:
     match outcome:
         case KeyAccepted():
             return None

@@ -1,4 +1,4 @@
-"""The breakers' rows: locked while attempts pass them, or report how the provider did."""
+"""The rows of the breakers, which are locked while attempts are admitted or their results are recorded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from chassis.postgres.pool import Connection
 from contracts.failures import FAILURES, FailureKind
 
 PROVIDER: Final = "provider"
-"""The scope of the breaker for the provider as a whole; that of an endpoint has its name, which has a slash."""
+"""The scope of the provider's own breaker; the scope of an endpoint's is its name, which contains a slash."""
 
 _MAKE = """
 INSERT INTO breakers (scope, since) SELECT scope, now() FROM unnest($1::text[]) AS scope ON CONFLICT (scope) DO NOTHING
@@ -58,7 +58,7 @@ FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::int[], $5::int[], $6:
             hurried, blocked_until, tokens, tokens_at, error, last_error_kind, last_error, last_error_at)
 WHERE breakers.scope = new.scope
 """
-_UNDER_WAY = """
+_IN_FLIGHT = """
 SELECT count(*) FROM attempts
 WHERE next_action_at IS NOT NULL AND state IN ('submitting', 'ambiguous', 'running', 'cancelling')
 """
@@ -66,27 +66,27 @@ WHERE next_action_at IS NOT NULL AND state IN ('submitting', 'ambiguous', 'runni
 
 @dataclass(frozen=True, slots=True)
 class BreakerStore:
-    """Loads, locks and saves the breakers of one provider, with the limits that they enforce."""
+    """Loads, locks and saves the breakers of one provider; holds the limits that they enforce."""
 
     limits: Limits
     open_s: float
     probe_lease_s: float = PROBE_LEASE_S
 
     async def lock(self, transaction: Transaction, endpoints: Iterable[str]) -> LockedBreakers:
-        """The provider's breaker and those of the endpoints, locked until the transaction ends."""
+        """Lock the provider's breaker and those of the endpoints until the transaction ends."""
         scopes = sorted({PROVIDER, *endpoints})
         connection = transaction.connection
         await connection.execute(_MAKE, scopes)
         rows = await connection.fetch(_LOCK, scopes)
-        under_way = 0
+        in_flight = 0
         if self.limits.concurrent is not None:
-            under_way = await connection.fetchval(_UNDER_WAY)
-        return LockedBreakers(self, under_way, {breaker.scope: breaker for breaker in map(_load, rows)})
+            in_flight = await connection.fetchval(_IN_FLIGHT)
+        return LockedBreakers(self, in_flight, {breaker.scope: breaker for breaker in map(_load, rows)})
 
     async def record_probe(
         self, connection: Connection, outcome: ProbeOutcome, sent_at: datetime, now: datetime
     ) -> bool:
-        """Apply the result of a credential probe to the open breakers; returns whether one awaits another soon."""
+        """Apply the result of a credential probe to the open breakers; returns whether one of them awaits another."""
         shut = [_load(row) for row in await connection.fetch(_LOCK_SHUT)]
         after = [probed(breaker, outcome, sent_at, now) for breaker in shut]
         await save(connection, [new for old, new in zip(shut, after, strict=True) if new != old])
@@ -98,7 +98,7 @@ class LockedBreakers:
     """Breakers locked by this transaction."""
 
     _store: BreakerStore
-    _under_way: int
+    _in_flight: int
     _known: dict[str, Breaker]
     _changed: set[str] = field(default_factory=set)
 
@@ -107,22 +107,22 @@ class LockedBreakers:
         return self._known[scope]
 
     def admit(self, endpoint: str, now: datetime) -> Admitted | Held | Shut:
-        """Whether one more run may be submitted at the endpoint; if so, both breakers have counted it."""
+        """Whether one more run may be submitted to the endpoint; if so, both breakers have counted it."""
         lease_s = self._store.probe_lease_s
         own = admit(self.breaker(endpoint), Limits(), 0, now, lease_s=lease_s)
         if not isinstance(own, Admitted):
             return own
         limits = self._store.limits
-        provider = admit(self.breaker(PROVIDER), limits, self._under_way, now, lease_s=lease_s)
+        provider = admit(self.breaker(PROVIDER), limits, self._in_flight, now, lease_s=lease_s)
         if not isinstance(provider, Admitted):
             return provider
-        self._under_way += 1
+        self._in_flight += 1
         self._replace(own.breaker)
         self._replace(provider.breaker)
         return provider
 
     def record(self, before: Attempt, input_: Input, after: Attempt, now: datetime) -> None:
-        """Record what the input and its effect on an attempt say about the provider."""
+        """Record the result of a run, given by an input and its effect on an attempt, in the breakers."""
         match input_:
             case SubmitAnswered(outcome=outcome):
                 self._record_answer(before, outcome, after, now)
@@ -130,7 +130,7 @@ class LockedBreakers:
                 self._replace(record_success(self.breaker(after.endpoint), now))
         failure = after.failure
         if failure is not None and FAILURES[failure.kind].callers_fault and not before.final:
-            # It read the request well enough to find fault with it.
+            # The provider processed the request and found the caller's mistake, so it works.
             self._replace(record_success(self.breaker(after.endpoint), now))
             self._replace(record_success(self.breaker(PROVIDER), now))
         elif failure is not None and not before.final:
@@ -150,19 +150,19 @@ class LockedBreakers:
                 ends_by = now + timedelta(seconds=after.start_within_s + after.run_within_s + PROBE_LEASE_S)
                 self._replace(probe_accepted(own, before.submit_started_at, ends_by))
             case Throttled(failure, retry_after_s):
-                told = throttled(provider, failure.message, now)
-                patience_s = min(retry_after_s or 0.0, OPEN_AT_MOST_S)
-                self._replace(blocked(told, now + timedelta(seconds=patience_s)) if patience_s else told)
+                noted = throttled(provider, failure.message, now)
+                delay_s = min(retry_after_s or 0.0, OPEN_AT_MOST_S)
+                self._replace(blocked(noted, now + timedelta(seconds=delay_s)) if delay_s else noted)
             case NotSent(reason, held_up=False) if is_probe(provider, before.submit_started_at):
-                # The one that was to show whether the provider is well did not even get through.
+                # The probe itself could not be sent.
                 self._replace(record_failure(provider, FailureKind.UNREACHABLE, reason, now, open_s=self._store.open_s))
             case Unclear(reason) if isinstance(before.state, Submitting):
-                # Whatever became of it, a provider that answers nothing clear should not be given more.
+                # Whether it was accepted is unknown, but unclear responses count as failures.
                 lost = f"no clear answer to a submit: {reason}"
                 self._replace(record_failure(own, FailureKind.PROVIDER_ERROR, lost, now, open_s=self._store.open_s))
 
     async def save(self, transaction: Transaction) -> None:
-        """Write what has changed."""
+        """Write the changed breakers."""
         await save(transaction.connection, [self.breaker(scope) for scope in sorted(self._changed)])
 
     def _replace(self, breaker: Breaker) -> None:
@@ -172,7 +172,7 @@ class LockedBreakers:
 
 
 def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:
-    """Whether an input has an effect on the breakers, so that they have to be locked for it."""
+    """Whether an input may change the breakers, so that they have to be locked."""
     match input_:
         case SubmitAnswered(outcome=Accepted() | Throttled() | Unclear()) | Checked(outcome=Produced()):
             return True
@@ -185,7 +185,7 @@ def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:
 
 
 def _without_verdict(before: Attempt, after: Attempt) -> bool:
-    """Whether a run is over in a way that may have left a breaker without an answer."""
+    """Whether a run ended without a result for the breakers."""
     if isinstance(before.state, Submitting | Ambiguous) and isinstance(after.state, Queued):
         return True
     without_result = isinstance(after.state, Closed) and after.state.name != "succeeded"
@@ -199,7 +199,7 @@ async def save(connection: Connection, changed: Sequence[Breaker]) -> None:
 
 
 def _dump(breaker: Breaker) -> tuple[object, ...]:
-    """The row of a breaker, in the order of `_SAVE`; its last error has three columns."""
+    """The row of a breaker in the column order of `_SAVE`; its last error takes three columns."""
     last = breaker.last_error
     columns = tuple(getattr(breaker, each.name) for each in fields(Breaker) if each.name != "last_error")
     return (*columns, *((last.kind, last.message, last.at) if last is not None else (None, None, None)))
