@@ -218,7 +218,7 @@ def awaits_probe(breaker: Breaker) -> bool:
 
 
 def probed(breaker: Breaker, outcome: ProbeOutcome, sent_at: datetime, now: datetime) -> Breaker:
-    """Apply the result of a credential probe to an open breaker; while a paid probe is under way, it has no effect."""
+    """Apply the result of a credential probe to an open breaker; during a paid probe it has no effect."""
     if breaker.shut_for is None or not awaits_probe(breaker):
         return breaker
     if breaker.probe_until is not None and now < breaker.probe_until:

@@ -33,7 +33,7 @@ class Body:
 async def read_body(response: httpx.Response, large: asyncio.Semaphore, more_time: Callable[[], None]) -> Body:
     """Read the body of a streamed response. Raises httpx's errors.
 
-    For a body over `WHOLE_BYTES`, `more_time` is called once and `large` is held while the rest is read.
+    For a JSON body over `WHOLE_BYTES`, `more_time` is called once and `large` is held while the rest is read.
     """
     pieces = _plain_pieces(response.aiter_raw(), codings_of(response.headers.get("content-encoding", "")))
     async with aclosing(pieces):

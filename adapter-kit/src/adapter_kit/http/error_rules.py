@@ -21,8 +21,8 @@ from contracts.failures import FailureKind
 from contracts.providers.registry import PROVIDERS
 
 MOST_DEPTH: Final = 8
-MOST_TEXTS: Final = 100
-MOST_SAID: Final = 10_000
+MAX_TEXTS: Final = 100
+MAX_SCANNED_CHARS: Final = 10_000
 
 _WRONG: Final = (
     r"(?:invalid|malformed|unreachable|unsupported|bad|missing|empty|insecure|private|required|only|must|should|cannot"
@@ -206,7 +206,7 @@ def places_of(errors: Sequence[Mapping[str, JsonValue]]) -> tuple[str, ...]:
 
 def places_said(text: str) -> tuple[str, ...]:
     """The fields at the start of lines, as in "- input.prompt: is required"."""
-    return tuple(found[1] for found in _LINE_OF.finditer(text[:MOST_SAID]))
+    return tuple(found[1] for found in _LINE_OF.finditer(text[:MAX_SCANNED_CHARS]))
 
 
 def texts_in(said: JsonValue, asked: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -220,17 +220,17 @@ def texts_in(said: JsonValue, asked: Sequence[str] | None = None) -> tuple[str, 
 
 def echoes_in(said: JsonValue, asked: Sequence[str] | None = None) -> tuple[str, ...]:
     """The texts of the caller that the value repeats in separate fields."""
-    told = {text for _, text in zip(range(MOST_TEXTS), (text for _, text in _texts(said, asked, 0)), strict=False)}
-    return tuple(text for text in _first(_echoes(said, 0)) if text not in told)
+    own = {text for _, text in zip(range(MAX_TEXTS), (text for _, text in _texts(said, asked, 0)), strict=False)}
+    return tuple(text for text in _first(_echoes(said, 0)) if text not in own)
 
 
 def strings_in(asked: JsonValue) -> tuple[str, ...]:
-    """All strings in a request's JSON, `MOST_TEXTS` at most."""
+    """All strings in a request's JSON, `MAX_TEXTS` at most."""
     return _first(_strings(asked, 0))
 
 
 def _first(texts: Iterator[str]) -> tuple[str, ...]:
-    return tuple(text for text, _ in zip(texts, range(MOST_TEXTS), strict=False))
+    return tuple(text for text, _ in zip(texts, range(MAX_TEXTS), strict=False))
 
 
 def _texts(

@@ -13,10 +13,10 @@ from pydantic import JsonValue
 from adapter_kit.http.answer import Answer
 from adapter_kit.http.error_rules import texts_in
 
-LONGEST_S: Final = 86_400.0
+MAX_S: Final = 86_400.0
 """Upper bound of the delay, in seconds: one day."""
-MOST_CHARS: Final = 2_000
-MOST_DEPTH: Final = 4
+MAX_CHARS: Final = 2_000
+MAX_DEPTH: Final = 4
 
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,6})?")
 _FIELD: Final = re.compile(r"retry[_-]?after(?:[_-]?(?P<unit>ms|milliseconds|s|sec|seconds))?", re.IGNORECASE)
@@ -48,7 +48,7 @@ def retry_after_s(answer: Answer) -> float | None:
         found = next(_by_field(answer.json(), 0), None)
     if found is None:
         found = _by_words("\n".join(texts_in(answer.document())) or answer.text)
-    return None if found is None else min(found, LONGEST_S)
+    return None if found is None else min(found, MAX_S)
 
 
 def _by_header(answer: Answer) -> float | None:
@@ -68,7 +68,7 @@ def _date(text: str) -> datetime | None:
 
 
 def _by_field(said: JsonValue, depth: int) -> Iterator[float]:
-    if depth >= MOST_DEPTH or not isinstance(said, dict | list):
+    if depth >= MAX_DEPTH or not isinstance(said, dict | list):
         return
     for name, value in said.items() if isinstance(said, dict) else (("", item) for item in said):
         field = _FIELD.fullmatch(name)
@@ -88,7 +88,7 @@ def _number(value: JsonValue) -> float | None:
 
 
 def _by_words(text: str) -> float | None:
-    text = text[:MOST_CHARS]
+    text = text[:MAX_CHARS]
     found = next((found for each in _IN_WORDS if (found := each.search(text)) is not None), None)
     if found is not None:
         return _seconds(found["time"])
