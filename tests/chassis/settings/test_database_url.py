@@ -97,9 +97,9 @@ def test_what_cannot_be_read_is_told_without_the_password(url: str, told: str) -
             "service=segue: ~nobody-here/x is in a home directory",
         ),
         ("service=segue&servicefile=/nowhere", "service=segue: /nowhere cannot be read: No such file or directory"),
-        ("hostaddr=10.0.0.1&sslmode=verify-full", "hostaddr cannot be had together with sslmode=verify-full"),
-        ("sslmoed=verify-full", "'sslmoed' is no parameter that libpq knows"),
-        ("statement_timeout=5", "'statement_timeout' is no parameter that libpq knows"),
+        ("hostaddr=10.0.0.1&sslmode=verify-full", "hostaddr cannot be combined with sslmode=verify-full"),
+        ("sslmoed=verify-full", "'sslmoed' is no parameter of libpq"),
+        ("statement_timeout=5", "'statement_timeout' is no parameter of libpq"),
     ],
 )
 def test_what_would_be_unsafe_to_pass_over_is_refused_by_name(query: str, told: str) -> None:

@@ -63,7 +63,7 @@ def test_other_encodings_matter_in_values_only(tmp_path: Path) -> None:
     [
         # What PowerShell's >> makes of a file that was there.
         (b"SEGUE_A=1\n" + "SEGUE_B=2\n".encode("utf-16-le"), "has a NULL character in it: save the file as UTF-8 text"),
-        (codecs.BOM_UTF16_LE + b"SEGUE_A=1", "begins as UTF-16 and does not go on so: save it again, as UTF-8"),
+        (codecs.BOM_UTF16_LE + b"SEGUE_A=1", "starts as UTF-16, but is not valid in it: save it as UTF-8"),
         (b"\x7fELF\x00\x00SEGUE=\x00\x01", "has a NULL character in it"),
     ],
     ids=["appended", "cut off", "a program"],
@@ -75,7 +75,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path, raw: bytes, told: str) -> No
 
 def test_a_directory_is_refused_unless_it_is_a_virtual_environment(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
-    refused(tmp_path / ".env", "is a directory: it has to be a file, or not to be there")
+    refused(tmp_path / ".env", "is a directory: it must be a file, or must not exist")
     (tmp_path / ".env" / "pyvenv.cfg").touch()
     assert read_env_file(tmp_path / ".env").values == {}
 
@@ -85,7 +85,7 @@ def test_a_file_that_another_user_owns_is_refused(tmp_path: Path) -> None:
     path.write_text("SEGUE_A=1")
     path.chmod(0)
     with as_nobody(tmp_path):
-        refused(path, "cannot be read: Permission denied; mend its permissions, or remove it")
+        refused(path, "cannot be read: Permission denied; correct its permissions, or remove it")
 
 
 def test_no_file_is_no_settings(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_lines_that_say_nothing_are_noted_and_invisible_characters_are_no_part_o
     path.write_text('\u200bSEGUE_A=1\n$env:SEGUE_B = "2"\nSEGUE_C=\'3\n')
     found = read_env_file(path)
     assert found.values["SEGUE_A"] == "1"
-    assert found.notes == (f"{path}: line 2, 3 is not of the form NAME=value, and is passed over",)
+    assert found.notes == (f"{path}: line 2, 3 is not of the form NAME=value, and is ignored",)
 
 
 def test_the_environment_wins_unless_it_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.patience import patient
 
-from chassis.settings.kafka_servers import read_servers, why_silent
+from chassis.settings.kafka_servers import diagnose_servers, read_servers
 from sandbox.http.certificates import make_certificates
 from segue_cli.local.ports import free_port
 
@@ -48,7 +48,7 @@ def test_what_is_meant_is_taken(text: str, servers: tuple[str, ...]) -> None:
         ("a:65536", "'a:65536' is not"),
         ("::1:9092", "an IPv6 address goes in brackets"),
         ("[nonsense]:9092", "is not"),
-        ("SSL://a:9093", "asks for SSL, and Segue speaks plain text to Kafka"),
+        ("SSL://a:9093", "names SSL, and Segue connects to Kafka in plain text"),
         ("SASL_SSL://a:9093", "asks for SASL_SSL"),
         ("http://a:9092", "asks for http"),
         ("kafka://me:hunter2@a:9092", "Segue logs in to no broker"),
@@ -84,9 +84,9 @@ async def test_each_address_is_told_for_what_it_is(tmp_path: Path, embedded_kafk
     tls.load_cert_chain(files.cert_file, files.key_file)
     nobody = f"127.0.0.1:{free_port()}"
     async with listening() as silent, listening(tls) as encrypted, asyncio.timeout(patient(15)):
-        found = await why_silent([nobody, "no-such-host.invalid:9092", encrypted, silent, embedded_kafka])
-    assert f"{nobody}: nobody listens there" in found
+        found = await diagnose_servers([nobody, "no-such-host.invalid:9092", encrypted, silent, embedded_kafka])
+    assert f"{nobody}: nothing listens there" in found
     assert "no-such-host.invalid:9092: the host name is not known (" in found
-    assert f"{encrypted}: it speaks TLS, and Segue speaks plain text to Kafka" in found
-    assert f"{silent}: something listens there that does not answer as a Kafka broker does" in found
+    assert f"{encrypted}: it uses TLS, and Segue connects to Kafka in plain text" in found
+    assert f"{silent}: the server there does not respond as a Kafka broker" in found
     assert f"{embedded_kafka}: something listens there" in found

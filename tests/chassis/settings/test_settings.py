@@ -132,9 +132,9 @@ def test_what_is_passed_over_is_noted_and_secrets_are_known(monkeypatch: pytest.
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:hun%40ter2@db/segue?keepalives=1")
     monkeypatch.setenv("A_KEY", "")
     settings = load_settings(Settings)
-    passed_over = "is not of the form NAME=value, and is passed over"
+    ignored = "is not of the form NAME=value, and is ignored"
     assert settings.notes == (
-        f".env: line 2 {passed_over}",
-        "DATABASE_URL: keepalives is passed over: the driver (asyncpg) has nothing like it",
+        f".env: line 2 {ignored}",
+        "DATABASE_URL: keepalives is ignored: the driver (asyncpg) has nothing like it",
     )
     assert {"sesame", "hun@ter2"} <= settings.secrets()

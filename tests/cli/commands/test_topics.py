@@ -33,7 +33,7 @@ async def test_topics_that_are_there_stay_as_they_are(shell: Any, embedded_kafka
 def test_a_broker_that_is_away_is_named(shell: Any) -> None:
     done = shell.run("topics", env={"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     assert done.returncode == 78
-    told = "KAFKA_BOOTSTRAP_SERVERS: no broker answered at 127.0.0.1:1 within 10 s (127.0.0.1:1: nobody listens there)"
+    told = "KAFKA_BOOTSTRAP_SERVERS: no broker answered at 127.0.0.1:1 within 10 s (127.0.0.1:1: nothing listens there)"
     assert told in done.stdout.splitlines()
 
 

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 
 from chassis.errors import CannotStart
 from chassis.runtime.retry import retry
-from chassis.settings.kafka_servers import why_silent
+from chassis.settings.kafka_servers import diagnose_servers
 from contracts.topics import PARTITIONS, Topic
 
 START_LIMIT_S = 30.0
@@ -30,7 +30,7 @@ async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> Non
         with anyio.fail_after(START_LIMIT_S):
             there = await retry(lambda: _topics_there(bootstrap_servers), KafkaError, pause_s=PAUSE_S)
     except (TimeoutError, OSError) as error:
-        why = await why_silent(bootstrap_servers.split(","))
+        why = await diagnose_servers(bootstrap_servers.split(","))
         raise CannotStart(
             f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s ({why})"
         ) from error

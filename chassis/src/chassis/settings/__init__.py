@@ -1,5 +1,4 @@
-"""What every service reads from its environment, and how a wrong value is reported: one line that names the setting.
+"""The settings of every service, and the report of wrong values: one line that names the setting.
 
-A module here reads text and returns values. It opens no connection. It imports nothing of the chassis but this package
-and `chassis.errors`.
+The modules parse text and return values. Of the chassis they import this package and `chassis.errors` only.
 """

@@ -1,7 +1,7 @@
-"""The parameters of a database's URL: which of libpq's asyncpg knows, and what becomes of the others.
+"""The parameters of a database URL: those of libpq that asyncpg supports, and the treatment of the others.
 
-Nothing that protects a connection is passed over in silence: what cannot be honoured is refused by name. libpq's own
-list: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+A parameter that protects the connection is never ignored: if asyncpg does not support it, it is rejected. libpq's list:
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Final
 
 
 class BadDatabaseUrl(ValueError):
-    """A URL that cannot be used; the message says what is wrong, and quotes no part that may be a password."""
+    """A URL that cannot be used; the message gives the reason and quotes no part that may be a password."""
 
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 TLS_VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 WRITABLE: Final = ("any", "primary", "read-write")
 OURS: Final = ("search_path", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "timezone")
-"""The server's settings that each service sets itself."""
+"""Settings of the server that each service sets itself."""
 LONGEST_CONNECT_S: Final = 30.0
 _CONNECT_S: Final = 10.0
 _NAME: Final = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
@@ -32,10 +32,10 @@ _PASSED_ON: Final = {
     "ssl_max_protocol_version", "sslnegotiation", "passfile", "krbsrvname", "gsslib", "target_session_attrs",
 }
 _NOTED: Final = {
-    # libpq's: they tune or name a connection, and protect nothing.
+    # libpq's parameters that tune or name a connection; they protect nothing.
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "sslcompression",
     "sslsni", "sslkeylogfile", "gssdelegation",
-    # Other frameworks': each service has a schema and a pool of its own.
+    # Parameters of other frameworks; each service has its own schema and pool.
     "schema", "currentSchema", "connection_limit", "pool_timeout", "pool_size", "max_overflow", "socket_timeout",
     "command_timeout",
 }
@@ -62,19 +62,19 @@ _ONLY: Final = {
     "min_protocol_version": ("3.0",),
     "max_protocol_version": ("3.0", "3.2", "latest"),
 }
-"""What asks for no more than asyncpg does; any other value asks for what it cannot do."""
+"""Parameters of which asyncpg supports these values only."""
 
 
 @dataclass(slots=True)
 class Parameters:
-    """What the parameters of a URL ask for."""
+    """The parsed parameters of a URL."""
 
     passed_on: dict[str, str] = field(default_factory=dict)
-    """For asyncpg, by libpq's names."""
+    """Parameters that asyncpg takes, by libpq's names."""
     settings: dict[str, str] = field(default_factory=dict)
-    """The server's run-time settings, which can be set at any time."""
+    """Run-time settings of the server, which can be set at any time."""
     startup: dict[str, str] = field(default_factory=dict)
-    """What a connection has to begin with."""
+    """Parameters that can be set only at the start of a connection."""
     connect_timeout_s: float = _CONNECT_S
     shuffled: bool = False
     pooler: bool | None = None
@@ -85,89 +85,89 @@ class Parameters:
 
 
 def read_parameters(given: dict[str, str]) -> Parameters:
-    """What libpq's parameters ask for, without those that say where and who. Raises BadDatabaseUrl."""
-    asked = Parameters()
+    """Parse the parameters other than hosts, user and database. Raises BadDatabaseUrl."""
+    parameters = Parameters()
     for name, value in _without_synonyms(given).items():
-        _take(asked, name, value)
-    _check_tls(asked)
+        _take(parameters, name, value)
+    _check_tls(parameters)
     for name in _FILES:
-        if path := asked.passed_on.get(name):
+        if path := parameters.passed_on.get(name):
             _require_file(name, path)
-    return asked
+    return parameters
 
 
 def _without_synonyms(given: dict[str, str]) -> dict[str, str]:
     found = dict(given)
-    # libpq takes ssl=true of JDBC's URLs; ssl=MODE is how SQLAlchemy tells asyncpg. requiressl is libpq's old name.
+    # libpq accepts ssl=true as in JDBC URLs; SQLAlchemy passes ssl=MODE to asyncpg; requiressl is libpq's old name.
     for name, truth in (("ssl", ("true", "1")), ("requiressl", ("1",))):
         if (value := found.pop(name, "").lower()) and value not in _FALSE:
             if value not in (*truth, *SSL_MODES):
                 raise BadDatabaseUrl(f"{name} must be true, false or one of {', '.join(SSL_MODES)}")
             found.setdefault("sslmode", "require" if value in truth else value)
-    # The way in which SQLAlchemy's URLs say that a pooler is in between.
+    # SQLAlchemy's URLs indicate a pooler in this way.
     sizes = [found.pop(name, None) for name in ("statement_cache_size", "prepared_statement_cache_size")]
     if "0" in sizes:
         found.setdefault("pgbouncer", "true")
     return found
 
 
-def _take(asked: Parameters, name: str, value: str) -> None:
+def _take(parameters: Parameters, name: str, value: str) -> None:
     if name in _CHOICES and value not in _CHOICES[name]:
         raise BadDatabaseUrl(f"{name} must be one of {', '.join(_CHOICES[name])}")
     if name in _PASSED_ON:
-        asked.passed_on[name] = value
+        parameters.passed_on[name] = value
     elif name == "connect_timeout":
-        asked.connect_timeout_s = _seconds(value)
+        parameters.connect_timeout_s = _seconds(value)
     elif name == "application_name":
-        asked.startup[name] = value
+        parameters.startup[name] = value
     elif name == "options":
         if (settings := _settings_in(value)) is None:
-            asked.startup[name] = value
+            parameters.startup[name] = value
         else:
             kept = {each: settings[each] for each in settings if each.lower() not in OURS}
-            asked.notes += [f"{each} in options is passed over: Segue sets its own" for each in settings.keys() - kept]
-            asked.settings |= kept
+            parameters.notes += [f"{each} in options is ignored: Segue sets its own" for each in settings.keys() - kept]
+            parameters.settings |= kept
     elif name == "load_balance_hosts":
-        asked.shuffled = value == "random"
+        parameters.shuffled = value == "random"
     elif name == "pgbouncer":
-        asked.pooler = _truth(name, value)
+        parameters.pooler = _truth(name, value)
     else:
-        _pass_over(asked, name, value)
+        _reject_or_note(parameters, name, value)
 
 
-def _pass_over(asked: Parameters, name: str, value: str) -> None:
+def _reject_or_note(parameters: Parameters, name: str, value: str) -> None:
     if name in _REFUSED or (name in _ONLY and value not in _ONLY[name]):
         raise BadDatabaseUrl(
             f"{name}={value[:40] if name in _ONLY else '…'} cannot be honoured by the driver (asyncpg), and connecting"
             " without it may be unsafe: take it out, and use sslmode=verify-full with sslrootcert to know the server"
         )
     if name == "client_encoding" and value.lower() not in ("utf8", "utf-8", "auto", "unicode"):
-        asked.notes.append("client_encoding is passed over: Segue speaks UTF-8")
+        parameters.notes.append("client_encoding is ignored: Segue uses UTF-8")
     elif name in _NOTED:
-        asked.notes.append(f"{name} is passed over: the driver (asyncpg) has nothing like it")
+        parameters.notes.append(f"{name} is ignored: the driver (asyncpg) has nothing like it")
     elif name not in _ONLY and name not in ("client_encoding", "fallback_application_name"):
         raise BadDatabaseUrl(
-            f"{_shown(name)} is no parameter that libpq knows; the server's settings go in options=-c%20name%3Dvalue"
+            f"{_shown(name)} is no parameter of libpq; the server's settings go in options=-c%20name%3Dvalue"
         )
 
 
-def _check_tls(asked: Parameters) -> None:
-    told = asked.passed_on
-    if told.get("sslrootcert") == "system":
-        # As in libpq, nothing weaker may be asked for with it.
-        if told.get("sslmode", "verify-full") != "verify-full":
+def _check_tls(parameters: Parameters) -> None:
+    passed_on = parameters.passed_on
+    if passed_on.get("sslrootcert") == "system":
+        # As in libpq, it excludes weaker modes.
+        if passed_on.get("sslmode", "verify-full") != "verify-full":
             raise BadDatabaseUrl("sslrootcert=system needs sslmode=verify-full")
-        if "sslcrl" in told:
-            raise BadDatabaseUrl("sslrootcert=system cannot be had together with sslcrl")
-        asked.system_trust = True
-        del told["sslrootcert"]
-        told.pop("sslmode", None)
-    if "sslkey" in told and "sslcert" not in told:
+        if "sslcrl" in passed_on:
+            raise BadDatabaseUrl("sslrootcert=system cannot be combined with sslcrl")
+        parameters.system_trust = True
+        del passed_on["sslrootcert"]
+        passed_on.pop("sslmode", None)
+    if "sslkey" in passed_on and "sslcert" not in passed_on:
         raise BadDatabaseUrl("sslkey needs sslcert, the certificate that it belongs to")
-    if told.get("target_session_attrs", "any") not in WRITABLE:
+    if passed_on.get("target_session_attrs", "any") not in WRITABLE:
         raise BadDatabaseUrl(f"target_session_attrs must be one of {', '.join(WRITABLE)}: Segue has to write")
-    is_encrypted = asked.system_trust or told.get("sslmode") in SSL_MODES[3:]
-    if told.get("sslnegotiation") == "direct" and not is_encrypted:
+    is_encrypted = parameters.system_trust or passed_on.get("sslmode") in SSL_MODES[3:]
+    if passed_on.get("sslnegotiation") == "direct" and not is_encrypted:
         raise BadDatabaseUrl("sslnegotiation=direct needs sslmode=require, verify-ca or verify-full")
 
 
@@ -187,7 +187,7 @@ def _seconds(value: str) -> float:
         seconds = int(value)
     except ValueError:
         raise BadDatabaseUrl("connect_timeout must be a whole number of seconds") from None
-    # libpq waits for ever at 0, and for at least 2 s.
+    # In libpq, 0 means no limit, and 2 s is the minimum.
     return min(max(seconds, 2), LONGEST_CONNECT_S) if seconds > 0 else _CONNECT_S
 
 
@@ -198,7 +198,7 @@ def _truth(name: str, value: str) -> bool:
 
 
 def _settings_in(options: str) -> dict[str, str] | None:
-    """The settings in `-c name=value --name=value …`; None where it holds something else.
+    """The settings in `-c name=value --name=value …`; None if the text has another form.
 
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-OPTIONS
     """
@@ -216,7 +216,7 @@ def _settings_in(options: str) -> dict[str, str] | None:
 
 
 def _words(text: str) -> list[str]:
-    """Words between blanks; a backslash takes the next character as it is."""
+    """The words of a text, separated by whitespace; a backslash escapes the next character."""
     words: list[str] = []
     word, escaped = "", False
     for char in text:
@@ -232,5 +232,5 @@ def _words(text: str) -> list[str]:
 
 
 def _shown(name: str) -> str:
-    """A parameter's name as far as it is one; anything else may be a part of a password."""
+    """The name of a parameter for a message; hidden if it is no valid name, as it may be a part of a password."""
     return f"{name[:40]!r}" if name.replace("_", "").isalnum() and name.isascii() else "something after the '?'"

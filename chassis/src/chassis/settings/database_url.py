@@ -1,4 +1,4 @@
-"""Where the database is: a URL as libpq, SQLAlchemy and providers of databases write it, taken apart by libpq's rules.
+"""Parsing of database URLs in the formats of libpq, SQLAlchemy and database providers, by libpq's rules.
 
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
 """
@@ -30,10 +30,10 @@ Host = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """A database, as whoever connects to it needs to know it."""
+    """A parsed database URL."""
 
     hosts: tuple[Host, ...]
-    """Names, addresses or folders of sockets, each with a port; "" or no host at all: where libpq looks by itself."""
+    """Names, addresses or socket folders, each with a port; "" or no host at all stands for libpq's default."""
     user: str | None
     password: str | None
     database: str | None
@@ -41,14 +41,14 @@ class DatabaseUrl:
 
     @property
     def name(self) -> str:
-        """The database for logs: hosts, ports and name, never who asks or how it proves it."""
+        """The database for logs: hosts, ports and name, without user and password."""
         hosts = self.hosts or (("", PORT),)
         places = (f"{f'[{host}]' if ':' in host else host or 'socket'}:{port}" for host, port in hosts)
         return f"{','.join(places)}{f'/{self.database}' if self.database else ''}"
 
 
 def read_database_url(url: str, environ: Mapping[str, str] = os.environ) -> DatabaseUrl:
-    """Take a URL apart; `environ` may name a service file. Raises BadDatabaseUrl, which quotes no password."""
+    """Parse a URL; `environ` may name a service file. Raises BadDatabaseUrl, which quotes no password."""
     url = stripped(url)
     scheme = _SCHEME.match(url)
     if scheme is None:
@@ -62,16 +62,16 @@ def read_database_url(url: str, environ: Mapping[str, str] = os.environ) -> Data
     _require_whole_password(authority, path, query)
     given = _query(query)
     login, _, places = authority.rpartition("@")
-    as_whom, _, secret = login.partition(":")
-    told = _service(given.pop("service", None), given.pop("servicefile", None), environ)
+    user_part, _, secret = login.partition(":")
+    values = _service(given.pop("service", None), given.pop("servicefile", None), environ)
     if places:
-        told = {name: value for name, value in told.items() if name not in _WHERE}
-    told |= _present(user=_text(as_whom), password=_text(secret), dbname=_text(path[1:])) | given
-    if "database" in told:
-        told["dbname"] = told.pop("database")
-    hosts = _hosts_told(told, _hosts(places) if places else ())
-    user, password, name = (told.pop(each, None) for each in ("user", "password", "dbname"))
-    return DatabaseUrl(hosts, user, password, name, read_parameters(told))
+        values = {name: value for name, value in values.items() if name not in _WHERE}
+    values |= _present(user=_text(user_part), password=_text(secret), dbname=_text(path[1:])) | given
+    if "database" in values:
+        values["dbname"] = values.pop("database")
+    hosts = _with_host_parameters(values, _hosts(places) if places else ())
+    user, password, name = (values.pop(each, None) for each in ("user", "password", "dbname"))
+    return DatabaseUrl(hosts, user, password, name, read_parameters(values))
 
 
 def _present(**values: str) -> dict[str, str]:
@@ -87,7 +87,7 @@ def _require_no_blanks(url: str) -> None:
 
 
 def _require_whole_password(authority: str, path: str, query: str) -> None:
-    """A password with a character that ends it is told as that, before its rest is taken for a host."""
+    """Raise BadDatabaseUrl if a password has an unescaped delimiter, so that its rest is not taken for a host."""
     if authority.count("@") > 1:
         raise BadDatabaseUrl("has more than one '@': those within the user or the password have to be written as %40")
     if "@" in path or ("@" not in authority and "@" in query and not _are_hosts(authority)):
@@ -112,7 +112,7 @@ def _query(query: str) -> dict[str, str]:
             continue
         if not is_there:
             raise BadDatabaseUrl("has something after the '?' that is not of the form name=value")
-        if value:  # As in libpq, an empty one is as good as none.
+        if value:  # As in libpq, an empty value counts as unset.
             given[_text(name)] = _text(value)
     return given
 
@@ -143,11 +143,11 @@ def _host(place: str) -> Host:
     return _text(host), _port(port)
 
 
-def _hosts_told(told: dict[str, str], hosts: tuple[Host, ...]) -> tuple[Host, ...]:
-    """The hosts, as the parameters `host`, `hostaddr` and `port` change them; takes those out of `told`."""
-    names, addresses, ports = (told.pop(name, "") for name in _WHERE)
-    if addresses and told.get("sslmode") == "verify-full":
-        raise BadDatabaseUrl("hostaddr cannot be had together with sslmode=verify-full, which checks the host's name")
+def _with_host_parameters(values: dict[str, str], hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+    """The hosts after the parameters `host`, `hostaddr` and `port`, which are removed from `values`."""
+    names, addresses, ports = (values.pop(name, "") for name in _WHERE)
+    if addresses and values.get("sslmode") == "verify-full":
+        raise BadDatabaseUrl("hostaddr cannot be combined with sslmode=verify-full, which checks the host's name")
     if places := addresses or names:
         hosts = tuple((place.strip("[]"), PORT) for place in places.split(","))
     if not ports:

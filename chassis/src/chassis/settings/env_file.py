@@ -1,4 +1,4 @@
-"""The one reader of env files: `.env` of the folder, and those that are named on the command line."""
+"""The reader of env files: `.env` in the working directory, and files named on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dotenv.parser import parse_stream
 from chassis.settings.header_values import stripped
 
 _BOMS: Final = (
-    # The marks of UTF-32 first: the little-endian one begins with that of UTF-16.
+    # UTF-32 first: its little-endian mark starts with that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -28,7 +28,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 class BadEnvironment(Exception):
-    """The environment or a file of it lacks what is needed; the message is one line that names each culprit."""
+    """The environment or an env file is invalid; the message is one line that names each setting or file at fault."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
@@ -37,55 +37,57 @@ class BadEnvironment(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """What an env file holds."""
+    """The content of an env file."""
 
     values: dict[str, str] = field(default_factory=dict)
-    """Name to value; what is set to nothing is left out, as unset."""
+    """Values by name; a name with an empty value counts as unset and is omitted."""
     notes: tuple[str, ...] = ()
-    """What in it was passed over, in words."""
+    """Messages about the lines that are ignored."""
 
 
 def read_env_file(path: Path) -> EnvFile:
-    """Read an env file in whatever encoding it says; an empty one where there is none. Raises BadEnvironment."""
+    """Read an env file in UTF-8, UTF-16 or UTF-32; a missing file counts as empty. Raises BadEnvironment."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         return EnvFile()
     except IsADirectoryError:
-        if (path / "pyvenv.cfg").is_file():  # A virtual environment, which some people call so too.
+        if (path / "pyvenv.cfg").is_file():  # A virtual environment with the same name.
             return EnvFile()
-        raise BadEnvironment(f"{path} is a directory: it has to be a file, or not to be there") from None
+        raise BadEnvironment(f"{path} is a directory: it must be a file, or must not exist") from None
     except OSError as error:
-        raise BadEnvironment(f"{path} cannot be read: {error.strerror}; mend its permissions, or remove it") from None
+        raise BadEnvironment(
+            f"{path} cannot be read: {error.strerror}; correct its permissions, or remove it"
+        ) from None
     text = _decoded(raw, path)
-    # It would warn of lines on stderr, whose number is told here.
+    # It would print a warning for each invalid line, and these are in the notes.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)
     found = {stripped(name): value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value}
     for name, value in found.items():
         _require_text(path, name, value)
-    broken = [str(each.original.line) for each in parse_stream(io.StringIO(text)) if each.error or _is_odd(each.key)]
-    notes = (f"{path}: line {', '.join(broken)} is not of the form NAME=value, and is passed over",) if broken else ()
+    broken = [
+        str(each.original.line) for each in parse_stream(io.StringIO(text)) if each.error or _is_invalid_name(each.key)
+    ]
+    notes = (f"{path}: line {', '.join(broken)} is not of the form NAME=value, and is ignored",) if broken else ()
     return EnvFile(found, notes)
 
 
-def _is_odd(name: str | None) -> bool:
-    """Whether it is no name that a shell would take, such as PowerShell's $env:NAME, or NAME: value."""
+def _is_invalid_name(name: str | None) -> bool:
+    """Whether it is no valid name of a variable, such as PowerShell's $env:NAME, or NAME: value."""
     return name is not None and not _NAME.fullmatch(stripped(name))
 
 
 def _decoded(raw: bytes, path: Path) -> str:
     encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), None) or _without_bom(raw)
     try:
-        # In UTF-8, bytes that are none are looked at only where they matter: within a value, not within a comment.
+        # Invalid UTF-8 is an error in a value only, not in a comment.
         return raw.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
     except UnicodeDecodeError:
-        raise BadEnvironment(
-            f"{path} begins as {encoding.upper()} and does not go on so: save it again, as UTF-8"
-        ) from None
+        raise BadEnvironment(f"{path} starts as {encoding.upper()}, but is not valid in it: save it as UTF-8") from None
 
 
 def _without_bom(raw: bytes) -> str:
-    """UTF-16 where one byte of the first character is zero, as it is of every ASCII character; else UTF-8."""
+    """UTF-16 if one byte of the first character is zero, as in every ASCII character; otherwise UTF-8."""
     match [bool(byte) for byte in raw[:2]]:
         case [True, False]:
             return "utf-16-le"

@@ -1,4 +1,4 @@
-"""Settings that end in an HTTP header or a URL: what is pasted beside a key is taken off, what is inside is named."""
+"""Checks of settings that become part of an HTTP header or a URL: invisible characters are stripped or reported."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
-# Letters, marks and symbols that show nothing, which Unicode's categories do not tell.
-_UNSEEN: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(n) for n in range(0xFE00, 0xFE10)}
-_UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+# Invisible letters, marks and symbols, which have no Unicode category of their own.
+_INVISIBLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
+    chr(n) for n in range(0xFE00, 0xFE10)
+}
+_INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 _CONTROLS: Final = {0x00: "NULL", 0x08: "BACKSPACE", 0x09: "TAB", 0x0A: "LINE FEED", 0x0D: "CARRIAGE RETURN",
                     0x1B: "ESCAPE", 0x7F: "DELETE", 0x85: "NEXT LINE"}  # fmt: skip
-"""Unicode gives control characters no names of their own."""
+"""Names of control characters, which have none in Unicode's database."""
 
 
 def stripped(value: str) -> str:
-    """The value without white space and invisible characters at its ends: blanks, line breaks, BOM, zero width."""
+    """The value without whitespace and invisible characters at its ends, such as a BOM or a zero-width space."""
     start, end = 0, len(value)
-    while start < end and _is_unseen(value[start]):
+    while start < end and _is_invisible(value[start]):
         start += 1
-    while end > start and _is_unseen(value[end - 1]):
+    while end > start and _is_invisible(value[end - 1]):
         end -= 1
     return value[start:end]
 
 
 def header_fault(value: str) -> str | None:
-    """Why the value cannot be sent in an HTTP header or a URL, without quoting it; None: it can.
+    """Why the value cannot be sent in an HTTP header or a URL, without quoting the value; None if it can.
 
-    Keys and tokens are visible ASCII throughout. https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+    Keys and tokens consist of visible ASCII characters. https://www.rfc-editor.org/rfc/rfc9110#section-5.5
     """
     if value[:1] in {"'", '"'} and value[-1:] == value[:1]:
         return "is in quotes, which are part of the value here: remove them"
@@ -35,12 +37,12 @@ def header_fault(value: str) -> str | None:
 
 
 def text_fault(value: str) -> str | None:
-    """The same for a secret that is signed with rather than sent: blanks within are fine."""
+    """As `header_fault`, for a secret that is used for signatures and not sent: inner spaces are allowed."""
     return _first_fault(value, lambda char: char == " " or _is_visible_ascii(char))
 
 
 def named(char: str) -> str:
-    """A character as people look it up: its code point and its name."""
+    """The code point and the Unicode name of a character."""
     name = _CONTROLS.get(ord(char)) or unicodedata.name(char, "a character without a name")
     return f"U+{ord(char):04X} {name}"
 
@@ -56,5 +58,5 @@ def _is_visible_ascii(char: str) -> bool:
     return "!" <= char <= "~"
 
 
-def _is_unseen(char: str) -> bool:
-    return char in _UNSEEN or unicodedata.category(char) in _UNSEEN_CATEGORIES
+def _is_invisible(char: str) -> bool:
+    return char in _INVISIBLE or unicodedata.category(char) in _INVISIBLE_CATEGORIES

@@ -1,4 +1,4 @@
-"""What a listener allows its clients: limits on size, time and number, each of them a setting."""
+"""The limits of a listener on size, time and number, each of which is a setting."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic_settings import BaseSettings
 Network = IPv4Network | IPv6Network
 
 HEALTH_CONNECTIONS: Final = 64
-"""Open connections of a listener that has the health pages alone: probes, Prometheus and a few people."""
+"""Open connections of a listener that serves the health pages only."""
 _HEALTH_PER_PEER: Final = 16
-_NOBODY: Final = "none"
+_NO_PROXIES: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class HttpLimits:
     connections: int = 2000
     connections_per_peer: int = 500
     trusted: tuple[Network, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-    """Whose connections are not counted per peer, and whose X-Forwarded-* headers are believed."""
+    """Networks whose connections are not counted per peer, and whose X-Forwarded-* headers are trusted."""
     request_line_bytes: int = 8192
     header_bytes: int = 32_768
     headers: int = 100
@@ -37,7 +37,7 @@ class HttpLimits:
 
     @property
     def health(self) -> Self:
-        """The same for a listener that has the health pages alone: fewer connections."""
+        """The limits of a listener that serves the health pages only, with fewer connections."""
         return replace(
             self,
             connections=min(self.connections, HEALTH_CONNECTIONS),
@@ -155,12 +155,12 @@ class HttpSettings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: str) -> str:
-        return ",".join(map(str, _networks(value))) or _NOBODY
+        return ",".join(map(str, _networks(value))) or _NO_PROXIES
 
 
 def _networks(listed: str) -> tuple[Network, ...]:
     networks: list[Network] = []
-    if listed.strip() == _NOBODY:
+    if listed.strip() == _NO_PROXIES:
         return ()
     for text in filter(None, map(str.strip, listed.split(","))):
         try:

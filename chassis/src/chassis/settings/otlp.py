@@ -1,4 +1,4 @@
-"""Where traces go, and with which headers, as OpenTelemetry's own settings say it. Pure.
+"""The receiver of traces and its headers, from OpenTelemetry's own settings. Pure.
 
 https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 """
@@ -16,7 +16,7 @@ from chassis.settings.header_values import header_fault, text_fault
 PATH: Final = "/v1/traces"
 _GRPC_PORT: Final = 4317
 _PROTOCOL: Final = "http/protobuf"
-_OF_THE_CONNECTION: Final = frozenset(
+_CONNECTION_HEADERS: Final = frozenset(
     {"connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive",
      "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )  # fmt: skip
@@ -28,12 +28,15 @@ class OtlpTarget:
     """An OTLP receiver over HTTP."""
 
     url: str
-    """The whole address that spans are sent to."""
+    """The complete URL to which spans are sent."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def otlp_target(base: str, *, exact: bool = False, headers: str = "", protocol: str | None = None) -> OtlpTarget:
-    """The receiver at a base address or, where that is `exact`, at this very one. Raises ValueError in words."""
+    """The receiver at a base URL, or at that URL itself if `exact`.
+
+    Raises ValueError with a message for the operator.
+    """
     if fault := header_fault(base):
         raise ValueError(fault)
     if protocol not in (None, _PROTOCOL):
@@ -45,7 +48,7 @@ def otlp_target(base: str, *, exact: bool = False, headers: str = "", protocol: 
         )
     if url.scheme not in ("http", "https"):
         raise ValueError("must begin with http:// or https://, as in http://127.0.0.1:4318")
-    if not url.hostname or url.port == 0:  # The port raises by itself where it is none.
+    if not url.hostname or url.port == 0:  # `port` raises ValueError itself if it is no number.
         raise ValueError("names no host, as http://127.0.0.1:4318 does")
     if url.port == _GRPC_PORT and protocol != _PROTOCOL:
         raise ValueError(
@@ -56,12 +59,12 @@ def otlp_target(base: str, *, exact: bool = False, headers: str = "", protocol: 
         raise ValueError("must have neither a query nor a fragment")
     path = url.path if exact else f"{url.path.rstrip('/').removesuffix(PATH)}{PATH}"
     login, _, place = url.netloc.rpartition("@")
-    told = {**({"authorization": _basic(login)} if login else {}), **otlp_headers(headers)}
-    return OtlpTarget(urlunsplit((url.scheme, place, path, "", "")), told)
+    all_headers = {**({"authorization": _basic(login)} if login else {}), **otlp_headers(headers)}
+    return OtlpTarget(urlunsplit((url.scheme, place, path, "", "")), all_headers)
 
 
 def otlp_headers(text: str) -> dict[str, str]:
-    """The headers in a list of `name=value` with commas between, percent-encoded. Raises ValueError, quoting none."""
+    """The headers in a comma-separated list of `name=value`, percent-encoded. Raises ValueError without the values."""
     headers: dict[str, str] = {}
     for position, part in enumerate(text.split(","), start=1):
         if not part.strip():
@@ -69,7 +72,7 @@ def otlp_headers(text: str) -> dict[str, str]:
         name, is_there, value = (each.strip() for each in part.partition("="))
         if not is_there or not name or set(name) - _TOKEN:
             raise ValueError(f"must be name=value, with commas between, and entry {position} is not")
-        if name.lower() in _OF_THE_CONNECTION:
+        if name.lower() in _CONNECTION_HEADERS:
             raise ValueError(f"entry {position} is {name.lower()}, which the sender of a request sets by itself")
         try:
             decoded = unquote(value, errors="strict").strip()

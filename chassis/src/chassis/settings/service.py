@@ -1,4 +1,4 @@
-"""What every service reads from its environment, and how a wrong setting is told: one line that names it."""
+"""The settings that every service reads from its environment; a wrong one is reported in one line that names it."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from contracts.topics import DAY_S, TOPICS
 
 _REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS if topic.groups)
 LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY_S
-"""Kafka may deliver again what is younger, and a job may still be under way: its rows have to answer for it."""
+"""The rows must outlast redelivery by Kafka and any job in progress."""
 
 _CREDENTIAL: Final = re.compile(r"(?:AWS|AZURE)_\w*(?:KEY|ID|TOKEN|SECRET|ACCOUNT_NAME|REGION|ENDPOINT|URL\w*)")
 _CLOUDS: Final = {"s3": "AWS_", "az": "AZURE_"}
-"""By which names each kind of store looks for its credentials; Google's are in files."""
+"""The prefix of the environment variables with the credentials of each store; Google's are in files."""
 
 
 class ServiceSettings(HttpSettings):
-    """The settings that all services share; each service adds its few."""
+    """The settings that all services share; each service adds its own."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
     _notes: tuple[str, ...] = PrivateAttr(default=())
@@ -65,7 +65,7 @@ class ServiceSettings(HttpSettings):
         description="How long a broker may hold an empty fetch; Kafka answers as soon as there is something.",
     )
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user@host:port/name")
-    # The two that the endpoints are judged by come before them.
+    # These two come first, because the validation of the endpoints uses them.
     otlp_protocol: str | None = Field(
         default=None,
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
@@ -106,7 +106,7 @@ class ServiceSettings(HttpSettings):
 
     @property
     def keep_rows(self) -> timedelta:
-        """How long the rows of what has ended are kept."""
+        """How long the rows of ended jobs and attempts are kept."""
         return timedelta(days=self.row_retention_days)
 
     @field_validator("row_retention_days")
@@ -148,7 +148,7 @@ class ServiceSettings(HttpSettings):
 
     @property
     def traces(self) -> OtlpTarget | None:
-        """Where traces go; None: nowhere."""
+        """The receiver of traces; None if traces are not exported."""
         url = self.otlp_traces_endpoint or self.otlp_endpoint
         if url is None:
             return None
@@ -157,12 +157,12 @@ class ServiceSettings(HttpSettings):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What in the settings was passed over, in words."""
+        """Messages about the parts of the settings that are ignored."""
         database = read_database_url(self.database_url.get_secret_value())
         return (*self._notes, *(f"DATABASE_URL: {note}" for note in database.parameters.notes))
 
     def secrets(self) -> frozenset[str]:
-        """What must never be told, the database's password among it."""
+        """The values that must not be logged, including the database's password."""
         values = (getattr(self, name) for name in type(self).model_fields)
         found = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
         return frozenset({*found, read_database_url(self.database_url.get_secret_value()).password or ""} - {""})
@@ -172,7 +172,7 @@ MIN_SECRET_CHARS: Final = 32
 
 
 class CallbackSettings(ServiceSettings):
-    """What the services share that make or answer the addresses which providers call back."""
+    """The settings that the services share that create or serve callback URLs."""
 
     public_url: str | None = Field(
         default=None,
@@ -221,7 +221,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class WrongSettings(BadEnvironment):
-    """The settings of a service are not what it needs."""
+    """The settings of a service are invalid."""
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -231,7 +231,7 @@ def load_settings(kind: type[S]) -> S:
     """Read the settings from the environment and `.env`. Raises WrongSettings."""
     notes = read_into_environment(Path(".env"))
     for name in (*_names(kind), *filter(_CREDENTIAL.fullmatch, os.environ)):
-        # Libraries read some of them by themselves, and get them without what surrounds them, too.
+        # Libraries read some of them directly, so the stripped values are set in the environment.
         if (value := os.environ.get(name)) is not None and (bare := stripped(value)) != value:
             os.environ[name] = bare
     settings = settings_of(kind, os.environ)
@@ -240,9 +240,10 @@ def load_settings(kind: type[S]) -> S:
 
 
 def read_into_environment(path: Path, *, override: bool = False) -> tuple[str, ...]:
-    """Set what the file holds and the environment does not, or all of it; returns what was passed over in the file.
+    """Set the variables of the file that the environment lacks, or all of them with `override`.
 
-    Libraries read some of it themselves: SSL_CERT_FILE, and what SDKs of providers read. Raises WrongSettings.
+    They are set in the environment because libraries read some directly, such as SSL_CERT_FILE. Returns messages about
+    ignored lines. Raises WrongSettings.
     """
     try:
         file = read_env_file(path)
@@ -255,14 +256,14 @@ def read_into_environment(path: Path, *, override: bool = False) -> tuple[str, .
 
 
 def settings_of(kind: type[S], environ: Mapping[str, str]) -> S:
-    """The settings in `environ`; what it lacks comes from the process's own environment. Raises WrongSettings."""
-    told: dict[str, Any] = {name: bare for name in _names(kind) if (bare := stripped(environ.get(name, "")))}
+    """The settings in `environ`; missing ones are read from the process's environment. Raises WrongSettings."""
+    values: dict[str, Any] = {name: bare for name in _names(kind) if (bare := stripped(environ.get(name, "")))}
     try:
-        settings = kind(**told)
+        settings = kind(**values)
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
     except ValidationError as error:
-        # Inputs are left out: a mistyped key is still a secret.
+        # Inputs are omitted: a mistyped key is still a secret.
         problems = (_problem(kind, e["loc"], e["type"], e["msg"]) for e in error.errors(include_input=False))
         raise WrongSettings(*problems) from None
     if faults := credential_faults(getattr(settings, "artifact_store_url", None), environ):
@@ -275,7 +276,7 @@ def _names(kind: type[ServiceSettings]) -> set[str]:
 
 
 def credential_faults(store_url: str | None, environ: Mapping[str, str]) -> list[str]:
-    """What is wrong with the credentials that the artifact store's library reads from the environment by itself."""
+    """Faults of the credentials that the artifact store's library reads from the environment itself."""
     cloud = _CLOUDS.get((store_url or "").partition("://")[0])
     wanted = (name for name in sorted(environ) if cloud and name.startswith(cloud) and _CREDENTIAL.fullmatch(name))
     return [f"{name}: {fault}" for name in wanted if (fault := header_fault(stripped(environ[name])))]
@@ -283,7 +284,7 @@ def credential_faults(store_url: str | None, environ: Mapping[str, str]) -> list
 
 def _problem(kind: type[S], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
     name = str(loc[0]) if loc else "environment"
-    if name in kind.model_fields:  # What is wrong is the default.
+    if name in kind.model_fields:  # The default is invalid.
         name = next(iter(_aliases(kind.model_fields[name].validation_alias)), name)
     described = {alias: f.description for f in kind.model_fields.values() for alias in _aliases(f.validation_alias)}
     hint = f" ({described[name]})" if described.get(name) else ""

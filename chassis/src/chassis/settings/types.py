@@ -1,4 +1,4 @@
-"""The kinds of settings that several services have: what may be in one, and how it is told that it may not."""
+"""Types of settings that several services have, with their validation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _sendable(value: SecretStr) -> SecretStr:
     return value
 
 
-def _typable(value: SecretStr) -> SecretStr:
+def _signable(value: SecretStr) -> SecretStr:
     if fault := text_fault(value.get_secret_value()):
         raise ValueError(fault)
     return value
@@ -51,9 +51,9 @@ def _servers(value: str) -> str:
 
 HeaderSecret = Annotated[SecretStr, AfterValidator(_sendable)]
 """A key or token that is sent in a header: visible ASCII."""
-SigningSecret = Annotated[SecretStr, AfterValidator(_typable)]
-"""A secret that is signed with: visible ASCII, and blanks."""
+SigningSecret = Annotated[SecretStr, AfterValidator(_signable)]
+"""A secret for signatures: visible ASCII and spaces."""
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostName = Annotated[str, AfterValidator(_host)]
 KafkaServers = Annotated[str, AfterValidator(_servers)]
-"""host:port of one broker or several, with commas between."""
+"""host:port of one broker or several, separated by commas."""

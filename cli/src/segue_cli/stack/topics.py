@@ -89,9 +89,9 @@ def usable_servers(text: str) -> str:
 
 
 async def _away(servers: str, within_s: float) -> BrokerAway:
-    from chassis.settings.kafka_servers import why_silent
+    from chassis.settings.kafka_servers import diagnose_servers
 
-    why = await why_silent(servers.split(","))
+    why = await diagnose_servers(servers.split(","))
     return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {within_s:.0f} s ({why})")
 
 
