@@ -129,6 +129,6 @@ def test_a_folder_that_is_not_writable_is_told_where_it_is_written_to(tmp_path: 
     with as_nobody(tmp_path):
         ArtifactStore.open(folder.as_uri())
         with pytest.raises(
-            CannotStart, match=r"^ARTIFACT_STORE_URL: .* is not for this user: Permission denied; let it"
+            CannotStart, match=r"^ARTIFACT_STORE_URL: .* is not accessible to this user: Permission denied; let it"
         ):
             ArtifactStore.open(folder.as_uri(), writing=True)

@@ -1,1 +1,1 @@
-"""How every Segue service lives: lifecycle, broker, delivery, database, telemetry."""
+"""What all Segue services share: process lifecycle, Kafka, message delivery, PostgreSQL, HTTP, telemetry, settings."""

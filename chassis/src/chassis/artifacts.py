@@ -1,6 +1,6 @@
-"""The artifact store: where the files that jobs make outlive the provider that made them.
+"""The artifact store, which keeps the outputs of jobs after the provider has deleted them.
 
-One folder on disk or one bucket (S3, Google Cloud Storage, Azure), told by a URL; keys are the same in all of them.
+A URL names a folder on disk or a bucket (S3, Google Cloud Storage, Azure); keys are the same in all of them.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from chassis.runtime.private_files import close_file, close_folder
 SCHEMES: Final = ("file", "s3", "gs", "az")
 CHUNK_BYTES: Final = 256 * 1024
 LISTED_AT_ONCE: Final = 1000
-_OURS: Final = frozenset({"jobs", "doctor"})
-"""What all keys begin with."""
+_TOP_FOLDERS: Final = frozenset({"jobs", "doctor"})
+"""The top-level folders of all keys."""
 _UNFINISHED: Final = re.compile(r"#\d+$")
-"""How obstore names a file in a folder that is still being written."""
+"""The suffix that obstore gives to an incomplete file in a folder on disk."""
 
 STORE_ERRORS: Final[tuple[type[Exception], ...]] = (BaseError, OSError)
-"""What the store's operations raise while it is away or refuses; FileNotFoundError among them means no such key."""
+"""Raised by operations if the store is unavailable or refuses; FileNotFoundError, one of them, means no such key."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """What was written, as measured on the way."""
+    """The size and the hash of a file, computed while it was written."""
 
     size_bytes: int
     sha256: str
@@ -57,12 +57,12 @@ class ListedFile:
 
 
 def artifact_key(job_id: str, attempt_id: str, name: str) -> str:
-    """Where in the store an attempt's file lies."""
+    """The key of an attempt's file."""
     return f"jobs/{job_id}/{attempt_id}/{name}"
 
 
 class ArtifactStore:
-    """Writes and reads whole files by key; a file is visible only once it is complete."""
+    """Writes and reads files by key; a file is visible only once it is complete."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -70,9 +70,9 @@ class ArtifactStore:
 
     @classmethod
     def open(cls, url: str, *, writing: bool = False) -> Self:
-        """The store that `url` names; a missing folder is made, and closed to all but its owner.
+        """The store that `url` names; a missing folder is created, accessible to its owner only.
 
-        Raises CannotStart if the URL is not usable, or a folder not writable where it is opened for `writing`.
+        Raises CannotStart if the URL cannot be used, or if the folder is not writable and `writing` is set.
         """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
@@ -87,8 +87,8 @@ class ArtifactStore:
             return cls(from_url(url))
         except PermissionError as error:
             raise CannotStart(
-                f"ARTIFACT_STORE_URL: {error.filename or url} is not for this user: {error.strerror}; let it read and"
-                " write there, or name another folder"
+                f"ARTIFACT_STORE_URL: {error.filename or url} is not accessible to this user: {error.strerror}; let it"
+                " read and write there, or name another folder"
             ) from error
         except (BaseError, OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -103,44 +103,44 @@ class ArtifactStore:
                 pass
         elif not os.access(folder, os.R_OK | os.X_OK):
             raise PermissionError(EACCES, os.strerror(EACCES), str(folder))
-        if {path.name for path in folder.iterdir()} <= _OURS and not folder.stat().st_mode & stat.S_ISVTX:
+        if {path.name for path in folder.iterdir()} <= _TOP_FOLDERS and not folder.stat().st_mode & stat.S_ISVTX:
             close_folder(folder)
-        # A folder with other things in it is somebody's who has reasons for its mode.
-        for name in _OURS:
+        # The mode of a folder with other files in it may be intended.
+        for name in _TOP_FOLDERS:
             close_folder(folder / name)
 
     async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
-        """Write a file under `key`, replacing what was there. Raises what `source` raises; then nothing is written."""
+        """Write a file under `key`, replacing an existing one. If `source` raises, nothing is written."""
         measured = _Measured(_chunks_of(source) if isinstance(source, Path) else source)
-        # A folder keeps no attributes beside the bytes, and refuses to be given any.
+        # obstore rejects attributes for a folder on disk.
         attributes = {"Content-Type": content_type} if self._folder is None else None
         await obstore.put_async(self._store, key, measured, attributes=attributes)
         if self._folder is not None:
-            await asyncio.to_thread(_close_up, self._folder, key)
+            await asyncio.to_thread(_close_with_parents, self._folder, key)
         return StoredFile(measured.size_bytes, measured.digest.hexdigest())
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes from `start` to before `end`, in chunks. Raises FileNotFoundError before the first chunk."""
-        asked: obstore.GetOptions = {}
+        """The bytes from `start` up to `end`, exclusive, in chunks. Raises FileNotFoundError before the first chunk."""
+        options: obstore.GetOptions = {}
         if end is not None:
-            asked = {"range": (start, end)}
+            options = {"range": (start, end)}
         elif start:
-            asked = {"range": {"offset": start}}
-        found = await obstore.get_async(self._store, key, options=asked)
+            options = {"range": {"offset": start}}
+        found = await obstore.get_async(self._store, key, options=options)
         stream = found.stream(min_chunk_size=CHUNK_BYTES)
-        return _plain(stream)
+        return _as_bytes(stream)
 
     async def delete(self, key: str) -> None:
-        """Remove a file; harmless where there is none, save in a folder, which raises FileNotFoundError."""
+        """Delete a file. If there is none, a folder on disk raises FileNotFoundError; a bucket raises nothing."""
         if self._folder is not None and _UNFINISHED.search(key):
             await asyncio.to_thread((self._folder / key).unlink)
             return
         await obstore.delete_async(self._store, key)
 
     async def listed(self, prefix: str) -> AsyncIterator[Sequence[ListedFile]]:
-        """All files whose keys begin with the folder `prefix`, a good many at a time.
+        """All files whose keys start with the folder `prefix`, in batches.
 
-        In a folder on disk also those that a process died over while it wrote them; a bucket drops such by itself.
+        For a folder on disk this includes incomplete files of a process that died; a bucket discards those itself.
         """
         async for found in obstore.list(self._store, prefix, chunk_size=LISTED_AT_ONCE):
             yield [ListedFile(each["path"], each["size"], each["last_modified"]) for each in found]
@@ -153,15 +153,15 @@ class ArtifactStore:
         return meta["size"]
 
 
-def _close_up(folder: Path, key: str) -> None:
-    """Close a file that was just written, and the folders above it, whatever the process's umask is."""
+def _close_with_parents(folder: Path, key: str) -> None:
+    """Restrict a file that was just written, and the folders above it, to their owner, whatever the umask is."""
     parts = Path(key).parts
     for length in range(len(parts), 0, -1):
         close_file(folder.joinpath(*parts[:length]))
 
 
 class _Measured:
-    """Bytes on their way into the store, counted and hashed as they pass."""
+    """Counts and hashes the bytes that pass into the store."""
 
     def __init__(self, source: AsyncIterable[bytes]) -> None:
         self._source = source
@@ -179,10 +179,10 @@ def _unfinished(folder: Path, prefix: str) -> list[ListedFile]:
     found: list[ListedFile] = []
     for parent, _folders, names in os.walk(folder / prefix):
         for path in (Path(parent) / name for name in names if _UNFINISHED.search(name)):
-            with suppress(FileNotFoundError):  # It may be finished by now, and have its name.
-                told = path.stat()
-                written_at = datetime.fromtimestamp(told.st_mtime, UTC)
-                found.append(ListedFile(path.relative_to(folder).as_posix(), told.st_size, written_at))
+            with suppress(FileNotFoundError):  # It may be complete by now, under its final name.
+                status = path.stat()
+                written_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                found.append(ListedFile(path.relative_to(folder).as_posix(), status.st_size, written_at))
     return found
 
 
@@ -192,6 +192,6 @@ async def _chunks_of(path: Path) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def _plain(stream: obstore.BytesStream) -> AsyncIterator[bytes]:
+async def _as_bytes(stream: obstore.BytesStream) -> AsyncIterator[bytes]:
     async for chunk in stream:
         yield bytes(chunk)

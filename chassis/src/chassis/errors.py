@@ -1,4 +1,4 @@
-"""Why a service cannot start or go on: its exit codes, and errors as one line that names the setting at fault."""
+"""Exit codes of a service, and errors as one line that names the setting at fault."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 from contracts.text import escaped_line
 
 EXIT_SETTINGS: Final = 78
-"""EX_CONFIG of sysexits.h: a setting is wrong, and starting again does not help."""
+"""EX_CONFIG of sysexits.h: a setting is wrong, and a restart does not help."""
 EXIT_UNHEALTHY: Final = 70
-"""A part of the process has died, or it did not stop in time."""
+"""A component of the process has failed, or the process did not stop in time."""
 EXIT_UNFORESEEN: Final = 1
 
 _SETTING_OF: Final = {
@@ -19,28 +19,28 @@ _SETTING_OF: Final = {
     "obstore": "ARTIFACT_STORE_URL",
     "opentelemetry": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
-"""Which setting leads to where each library's errors come from."""
+"""The setting with the address of the service whose errors each library raises."""
 PROXY: Final = "HTTPS_PROXY, or another proxy"
 
 
 class CannotStart(Exception):
-    """A setting, or what it names, cannot be used; the message is one line that says which, why, and what to do."""
+    """A setting, or the resource that it names, cannot be used; the message is one line that names the setting."""
 
 
 def cannot_use(setting: str, error: Exception) -> CannotStart:
-    """What `error` says of what a setting names, with the setting before it where the text does not begin with it."""
+    """A CannotStart with the text of `error`, which is prefixed with the setting unless it already starts with it."""
     text = str(error)
     return CannotStart(text if text.startswith(setting) else f"{setting}: {text}")
 
 
-def why_not(error: BaseException) -> BaseException:
-    """What it was, out of the groups that task groups make of it: CannotStart, if that is in there."""
+def root_cause(error: BaseException) -> BaseException:
+    """The first CannotStart in nested exception groups, or else their first error; `error` itself if it is no group."""
     leaves = list(_leaves(error))
     return next((each for each in leaves if isinstance(each, CannotStart)), leaves[0])
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error that ended something: the setting that it is likely about, its type and its text."""
+    """An error as one line: the setting that it is likely about, its type and its text."""
     text = escaped_line(str(error))
     if isinstance(error, CannotStart):
         return text

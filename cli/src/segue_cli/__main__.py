@@ -116,11 +116,11 @@ def main() -> None:
 
 
 def _tell_unforeseen(error: Exception) -> None:
-    from chassis.errors import in_one_line, why_not
+    from chassis.errors import in_one_line, root_cause
 
     if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
         traceback.print_exception(error)
-    print(f"segue: {in_one_line(why_not(error))} (LOG_LEVEL=DEBUG shows the traceback)", file=sys.stderr)
+    print(f"segue: {in_one_line(root_cause(error))} (LOG_LEVEL=DEBUG shows the traceback)", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.chassis import toy as toy_module
 from tests.chassis.toy import environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis.errors import EXIT_SETTINGS, EXIT_UNHEALTHY, CannotStart, in_one_line, why_not
+from chassis.errors import EXIT_SETTINGS, EXIT_UNHEALTHY, CannotStart, in_one_line, root_cause
 from chassis.observability.telemetry import make_telemetry
 from chassis.runtime.runtime import Runtime
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS
@@ -259,8 +259,8 @@ async def test_what_nobody_foresaw_later_is_a_line_in_the_log() -> None:
 
 def test_the_reason_is_found_in_whatever_group_it_comes() -> None:
     mine = CannotStart("SEGUE_X: no")
-    assert why_not(ExceptionGroup("", [OSError(), ExceptionGroup("", [ValueError(), mine])])) is mine
-    assert isinstance(why_not(ExceptionGroup("", [OSError(), ValueError()])), OSError)
+    assert root_cause(ExceptionGroup("", [OSError(), ExceptionGroup("", [ValueError(), mine])])) is mine
+    assert isinstance(root_cause(ExceptionGroup("", [OSError(), ValueError()])), OSError)
     assert in_one_line(mine) == "SEGUE_X: no"
     assert in_one_line(asyncpg.DivisionByZeroError("1/0")) == "DATABASE_URL: DivisionByZeroError: 1/0"
     assert in_one_line(KeyError()) == "KeyError"

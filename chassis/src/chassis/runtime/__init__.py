@@ -1,4 +1,4 @@
-"""The life of a process: start, readiness, background tasks and their watch, retries, and the bounded drain at its end.
+"""The lifecycle of a process: start, readiness, background tasks and the watchdog, retries, and the bounded drain.
 
-It imports the settings and the observability packages. Kafka, PostgreSQL and HTTP are not known here.
+It imports the settings and the observability packages, and nothing of Kafka, PostgreSQL or HTTP.
 """

@@ -1,4 +1,4 @@
-"""Background tasks: work that a service does beside its requests and messages for as long as it runs."""
+"""Background tasks, which run beside the requests and messages of a service."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from chassis.runtime.runtime import Runtime
 async def background(
     runtime: Runtime, name: str, work: Coroutine[Any, Any, None], *, finish: Callable[[], None] | None = None
 ) -> AsyncIterator[None]:
-    """Run `work` for as long as the block lasts; its end before that ends the process as unhealthy.
+    """Run `work` for as long as the block lasts; if it ends earlier, the process exits as unhealthy.
 
-    At the end of the block the work is cancelled. Where `finish` is given, it is called instead, and the work ends by
-    itself. Work may also end once the process stops. Raises at the end of the block what the work has raised.
+    At the end of the block the work is cancelled; if `finish` is given, it is called instead, and the work ends by
+    itself. Work may also end once the process is stopping. An error of the work is raised at the end of the block.
     """
     task = asyncio.create_task(work, name=name)
-    # At once: the end of the block may never come, where others wait for what this work would have done.
+    # Log at once: the block may never end, if its other tasks wait for this work.
     task.add_done_callback(_log_failure)
     runtime.must_live(lambda: _ended(task) if task.done() and not runtime.stopping.is_set() else None)
     try:
@@ -33,7 +33,7 @@ async def background(
         else:
             finish()
         try:
-            # Awaiting the task itself would take a cancellation of this block for the task's own.
+            # If the task were awaited directly, a cancellation of this block would look like the task's own.
             await asyncio.wait([task])
         finally:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Files and folders that only their owner can read, whatever the umask is, and old ones made so."""
+"""Files and folders that only their owner can access, whatever the umask is; existing ones are restricted."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ UMASK: Final = 0o077
 FILE: Final = 0o600
 FOLDER: Final = 0o700
 PASSAGE: Final = 0o711
-"""A folder that others pass through and cannot list, on the way to what another user owns."""
+"""A folder that other users can traverse but not list, above a folder that another user owns."""
 
 
 def keep_private() -> None:
-    """Have all that this process and its children make from now on be readable by its owner alone."""
+    """Set the umask, so that only the owner can access the new files of this process and its children."""
     os.umask(UMASK)
 
 
 def private_opener(path: str, flags: int) -> int:
-    """For `open`: a new file is its owner's alone, and an old one becomes so."""
+    """An opener for `open` that restricts the file, new or existing, to its owner."""
     descriptor = os.open(path, flags, FILE)
     os.fchmod(descriptor, FILE)
     return descriptor
 
 
 def private_folder(path: Path, mode: int = FOLDER) -> None:
-    """Have a folder there, with this mode; those above it that are not there get the same."""
+    """Create a folder, or change an existing one, to this mode; missing parents are created with the same mode."""
     for above in reversed(path.absolute().parents):
         if not above.exists():
             above.mkdir()
@@ -38,9 +38,9 @@ def private_folder(path: Path, mode: int = FOLDER) -> None:
 
 
 def close_folder(folder: Path) -> None:
-    """Close a folder, and all that is in it, to everybody but its owner; what is another user's stays as it is.
+    """Restrict a folder and its content to their owner; files of other users are not changed.
 
-    Once the folder itself is closed nobody reaches what is in it, so that the rest is looked at only this once.
+    If the folder itself is already restricted, its content is unreachable for others and is not checked.
     """
     if not folder.is_dir() or not folder.stat().st_mode & UMASK:
         return
@@ -51,7 +51,7 @@ def close_folder(folder: Path) -> None:
 
 
 def close_file(path: Path) -> None:
-    """Close one file or folder to everybody but its owner, where it is ours."""
+    """Restrict one file or folder to its owner, unless it belongs to another user."""
     with suppress(FileNotFoundError, PermissionError):
         mode = path.lstat().st_mode
         if mode & UMASK and not stat.S_ISLNK(mode):

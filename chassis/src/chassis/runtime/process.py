@@ -1,4 +1,4 @@
-"""How a process lives: it starts, is ready, serves until told to stop, drains within a limit, and is gone."""
+"""The lifecycle of a process: it starts, serves until it is stopped, drains within a limit, and exits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from traceback import format_exception
 from typing import Final, TypeVar
 
-from chassis.errors import EXIT_SETTINGS, EXIT_UNFORESEEN, EXIT_UNHEALTHY, PROXY, CannotStart, in_one_line, why_not
+from chassis.errors import EXIT_SETTINGS, EXIT_UNFORESEEN, EXIT_UNHEALTHY, PROXY, CannotStart, in_one_line, root_cause
 from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import configure_logs, get_logger
 from chassis.observability.telemetry import Telemetry, make_telemetry
@@ -29,37 +29,37 @@ App = Callable[[S, Runtime], AbstractAsyncContextManager[None]]
 
 
 def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
-    """Run a service until SIGTERM or SIGINT, and exit the process: 0 after a clean drain, not 0 otherwise.
+    """Run a service until SIGTERM or SIGINT, and exit the process: with 0 after a clean drain.
 
-    78 means that a setting is wrong, or that what it names cannot be used; stderr has one line that says which and why.
+    78 means that a setting is wrong, or that the resource it names cannot be used; stderr has one line with the reason.
     """
     keep_private()
     try:
         settings = load_settings(settings_kind)
     except BadEnvironment as error:
-        _tell(service, str(error))
+        _report(service, str(error))
         sys.exit(EXIT_SETTINGS)
     configure_logs(service, settings.log_level)
     for note in settings.notes:
         get_logger("chassis").warning(RuntimeEvent.SETTING_IGNORED, note=note)
     try:
         telemetry = make_telemetry(service, settings.traces)
-    except Exception as error:  # noqa: BLE001 - it reads settings of its own, and raises what it likes
-        _tell(service, f"a setting that begins with OTEL_: {in_one_line(error)}")
+    except Exception as error:  # noqa: BLE001 - OpenTelemetry reads settings itself and raises errors of any type
+        _report(service, f"a setting that begins with OTEL_: {in_one_line(error)}")
         sys.exit(EXIT_SETTINGS)
     _allow_open_files()
-    sys.exit(asyncio.run(_live(service, settings, telemetry, app)))
+    sys.exit(asyncio.run(_run(service, settings, telemetry, app)))
 
 
 def _allow_open_files() -> None:
-    """Use what the system grants: each connection is a file, and the usual limit was made for interactive programs."""
+    """Raise the soft limit of open files to the hard one: each connection is a file, and the default is low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with suppress(ValueError, OSError):  # Some systems grant less than they say.
+        with suppress(ValueError, OSError):  # Some systems allow less than the hard limit that they report.
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _live(service: str, settings: S, telemetry: Telemetry, app: App[S]) -> int:
+async def _run(service: str, settings: S, telemetry: Telemetry, app: App[S]) -> int:
     log = get_logger("chassis")
     consuming = Consuming(settings.kafka_session_timeout_s, settings.kafka_fetch_wait_ms)
     runtime = Runtime(service, telemetry, consuming=consuming)
@@ -76,8 +76,8 @@ async def _live(service: str, settings: S, telemetry: Telemetry, app: App[S]) ->
         if not runtime.stopping.is_set():
             raise
         log.info(RuntimeEvent.STOPPED_WHILE_STARTING)
-    except Exception as error:  # noqa: BLE001 - whatever it was, it is told in one line, and not by a traceback
-        return _ended_by(error, runtime, settings)
+    except Exception as error:  # noqa: BLE001 - any error is reported in one line, without a traceback
+        return _report_end(error, runtime, settings)
     finally:
         runtime.stopping.set()
         watchdog.cancel()
@@ -90,24 +90,24 @@ async def _live(service: str, settings: S, telemetry: Telemetry, app: App[S]) ->
     return 0
 
 
-def _ended_by(error: Exception, runtime: Runtime, settings: ServiceSettings) -> int:
-    """Tell what ended the process, and return its exit code."""
-    reason = why_not(error)
+def _report_end(error: Exception, runtime: Runtime, settings: ServiceSettings) -> int:
+    """Report the error that ended the process; returns the exit code."""
+    reason = root_cause(error)
     log = get_logger("chassis")
     log.debug(RuntimeEvent.TRACEBACK, exception=_without(settings.secrets(), "".join(format_exception(error))))
-    said = _without(settings.secrets(), in_one_line(reason))
+    text = _without(settings.secrets(), in_one_line(reason))
     if runtime.started:
-        log.critical(RuntimeEvent.UNEXPECTED_ERROR, error=said)
+        log.critical(RuntimeEvent.UNEXPECTED_ERROR, error=text)
         return EXIT_UNHEALTHY
-    if isinstance(reason, CannotStart) or said.startswith(PROXY):
-        _tell(runtime.service, said)
+    if isinstance(reason, CannotStart) or text.startswith(PROXY):
+        _report(runtime.service, text)
         return EXIT_SETTINGS
-    _tell(runtime.service, f"{said} (LOG_LEVEL=DEBUG logs the traceback)")
+    _report(runtime.service, f"{text} (LOG_LEVEL=DEBUG logs the traceback)")
     return EXIT_UNFORESEEN
 
 
-def _tell(service: str, reason: str) -> None:
-    print(f"{service} cannot start: {escaped_line(reason)}", file=sys.stderr)  # noqa: T201 - for whoever starts it, beside the logs
+def _report(service: str, reason: str) -> None:
+    print(f"{service} cannot start: {escaped_line(reason)}", file=sys.stderr)  # noqa: T201 - for the user, outside the logs
 
 
 def _without(secrets: frozenset[str], text: str) -> str:
@@ -121,7 +121,7 @@ def _stop_on_signals(runtime: Runtime) -> None:
 
     def stop() -> None:
         if serving is not None and not runtime.started and not runtime.stopping.is_set():
-            serving.cancel()  # No work has begun, and what a start waits for may never come.
+            serving.cancel()  # No work has started, and the start may wait forever.
         runtime.stopping.set()
 
     loop = asyncio.get_running_loop()

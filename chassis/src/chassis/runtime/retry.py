@@ -1,4 +1,4 @@
-"""Retries: work is done again, after a pause, while what it depends on is unavailable."""
+"""Retries of work while a dependency is unavailable."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ async def retry(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     on_error: Callable[[BaseException], None] | None = None,
 ) -> T:
-    """Do `work` until it raises none of `errors`; returns what it returns.
+    """Call `work` until it raises none of `errors`; returns its result.
 
-    Each pause is `pause_s` seconds or, with `longest_pause_s`, twice as long as the one before, up to that; with
-    `random_pauses` these are upper bounds. `sleep` waits for a pause; what it raises ends the retries. `on_error` is
-    called with each error that a pause follows. Raises the last error after so many tries, or once `within_s` seconds
-    have passed since the first began, and every other error at once.
+    Each pause is `pause_s` seconds. With `longest_pause_s`, each is twice as long as the one before, up to that. With
+    `random_pauses`, these are upper bounds. `sleep` waits for a pause; an error that it raises ends the retries.
+    `on_error` is called with each error before the pause. Raises the last error after `tries` calls, or once
+    `within_s` seconds have passed since the first call, and every other error at once.
     """
     wait = wait_random_exponential if random_pauses else wait_exponential
 
-    def tell(state: RetryCallState) -> None:
+    def report(state: RetryCallState) -> None:
         if on_error is not None and state.outcome is not None and (error := state.outcome.exception()) is not None:
             on_error(error)
 
-    async def done() -> T:
-        return await work()  # tenacity awaits only what it can tell is a coroutine function, which a lambda is not.
+    async def called() -> T:
+        return await work()  # tenacity awaits coroutine functions only, and `work` may be a lambda.
 
     return await AsyncRetrying(
         retry=retry_if_exception_type(errors),
         wait=wait(multiplier=pause_s, max=longest_pause_s or pause_s),
         stop=stop_after_attempt(tries) | stop_after_delay(within_s),
         sleep=sleep,
-        before_sleep=tell,
+        before_sleep=report,
         reraise=True,
-    )(done)
+    )(called)

@@ -1,4 +1,4 @@
-"""What the parts of a running service share: when to stop, what must stay alive, what must be ready."""
+"""The state that the components of a running service share: stopping, health checks, readiness checks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from chassis.observability.telemetry import Telemetry
 
 Check = Callable[[], str | None]
-"""Looks at one part of the process; returns what is wrong with it, or None."""
+"""Checks one component of the process; returns a message about its fault, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consuming:
-    """How this process's consumers behave towards the cluster."""
+    """The settings of this process's consumers."""
 
     session_timeout_s: float = 30
     """Seconds without a heartbeat after which Kafka gives the process's partitions to another."""
     fetch_wait_ms: int = 500
-    """How long a broker may hold a fetch that finds nothing."""
+    """How long a broker may hold an empty fetch, in milliseconds."""
 
 
 class Runtime:
-    """What a running service's parts share: when to stop, what must stay alive, what must be ready."""
+    """The shared state of a running service."""
 
     def __init__(self, service: str, telemetry: Telemetry, *, consuming: Consuming | None = None) -> None:
         self.service = service
@@ -37,27 +37,27 @@ class Runtime:
         self.started = False
 
     def must_live(self, check: Check) -> None:
-        """End the process, to be restarted, when `check` finds that a component has failed."""
+        """Exit the process, so that it is restarted, once `check` reports a failed component."""
         self._vital.append(check)
 
     def must_be_ready(self, check: Check) -> None:
-        """Take the process out of service for as long as `check` finds something wrong."""
+        """Report the process as not ready for as long as `check` reports a fault."""
         self._ready.append(check)
 
     def warns(self, check: Check) -> None:
-        """Say in `/readyz` what `check` finds wrong, of a process that can do its work all the same."""
+        """Show the message of `check` in `/readyz`; the process stays ready."""
         self._warnings.append(check)
 
     def warnings(self) -> list[str]:
-        """The messages of all checks that warn."""
+        """The messages of the checks that were added with `warns`."""
         return [why for check in self._warnings if (why := check())]
 
     def unhealthy(self) -> str | None:
-        """The message of the first check that found a failed component; None if there is none."""
+        """The message about the first failed component; None if there is none."""
         return self.failure or next((why for check in self._vital if (why := check())), None)
 
     def unready(self) -> str | None:
-        """Why the process is not ready; None if it is."""
+        """The reason why the process is not ready; None if it is ready."""
         if not self.started:
             return "starting"
         if self.stopping.is_set():
@@ -70,7 +70,7 @@ class Runtime:
         self.stopping.set()
 
     async def pause(self, seconds: float) -> bool:
-        """Wait for `seconds`, or less if the process is told to stop; returns whether to go on."""
+        """Wait for `seconds`, or until the process is stopped; returns False if it is stopping."""
         try:
             async with asyncio.timeout(seconds):
                 await self.stopping.wait()

@@ -1,4 +1,4 @@
-"""The watch over a process: it ends when a part has died, when the event loop blocks, or when the drain is too slow."""
+"""The watchdog: ends the process if a component has failed, the event loop blocks, or the drain takes too long."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from chassis.runtime.runtime import Runtime
 BLOCKED_LOOP_LIMIT_S = 40.0
 EXIT_MARGIN_S = 3.0
 TICK_S: Final = 1.0
-_MOST_TOLD: Final = 20
+_MAX_LOGGED: Final = 20
 
 
 async def watch(runtime: Runtime) -> None:
-    """Stop the process when a check finds a dead part, and end it when the event loop blocks."""
+    """Stop the process if a check reports a failed component, and kill it if the event loop blocks."""
     log = get_logger("chassis.watchdog")
     while True:
-        # A loop that no longer turns cannot watch itself: re-arming this timer is its sign of life.
+        # A blocked loop cannot check itself. This timer ends the process unless the loop rearms it.
         faulthandler.dump_traceback_later(BLOCKED_LOOP_LIMIT_S, exit=True)
-        if runtime.started and (why := _what_is_dead(runtime)):
+        if runtime.started and (why := _failed_component(runtime)):
             log.critical(RuntimeEvent.COMPONENT_FAILED, reason=why)
             runtime.fail(why)
         if not await runtime.pause(TICK_S):
             return
 
 
-def _what_is_dead(runtime: Runtime) -> str | None:
+def _failed_component(runtime: Runtime) -> str | None:
     try:
         return runtime.unhealthy()
-    except Exception as error:  # noqa: BLE001 - a check that cannot look any more is itself a dead part
+    except Exception as error:  # noqa: BLE001 - a check that raises has itself failed
         return f"a check of the watchdog: {error!r}"
 
 
 async def exit_hard_after(runtime: Runtime, drain_s: float) -> None:
-    """End the process `drain_s` seconds after it was told to stop, and log what it still waits for."""
+    """Exit the process `drain_s` seconds after it starts to stop, and log the tasks that have not ended."""
     await runtime.stopping.wait()
-    # For a loop that is blocked, and for threads that the interpreter would wait for at its end.
+    # For a blocked loop, and for threads that the interpreter waits for at exit.
     faulthandler.dump_traceback_later(drain_s + EXIT_MARGIN_S, exit=True)
     await asyncio.sleep(drain_s)
     waiting = sorted({_where(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()})
-    get_logger("chassis").error(RuntimeEvent.DRAIN_TIMED_OUT, drain_s=drain_s, waiting=waiting[:_MOST_TOLD])
-    # Kafka's client can wait for ever in its stop while the cluster is away.
+    get_logger("chassis").error(RuntimeEvent.DRAIN_TIMED_OUT, drain_s=drain_s, waiting=waiting[:_MAX_LOGGED])
+    # Kafka's client may never return from its stop while the cluster is unavailable.
     os._exit(EXIT_UNHEALTHY)
 
 
 def _where(task: asyncio.Task[Any]) -> str:
-    """What a task does and the innermost place it waits at: `Outbox._relay at pool.py:812`."""
+    """The coroutine of a task and the innermost line at which it waits: `Outbox._relay at pool.py:812`."""
     coroutine: Any = task.get_coro()
     name, place = getattr(coroutine, "__qualname__", "?"), "?"
     while coroutine is not None:

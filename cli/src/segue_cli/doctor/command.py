@@ -92,11 +92,11 @@ async def _examine(out: Console, env: dict[str, str], found: list[Finding]) -> i
 
 async def _looked(check: Check, env: dict[str, str]) -> list[Finding]:
     """The findings of a check; if the check itself fails, that is the finding."""
-    from chassis.errors import in_one_line, why_not
+    from chassis.errors import in_one_line, root_cause
 
     try:
         async with asyncio.timeout(_LIMIT_S):
             return await check(env)
     except Exception as error:  # noqa: BLE001 - the other checks continue, whatever is wrong with this one
-        said = in_one_line(why_not(error))
+        said = in_one_line(root_cause(error))
         return [Finding(check.__name__.replace("_", " "), "fail", f"cannot be looked at: {said}", "")]
