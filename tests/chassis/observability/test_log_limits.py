@@ -117,7 +117,7 @@ def test_kinds_without_end_are_not_kept_without_end() -> None:
     limit = OutsideWarnings()
     for n in range(5000):
         assert limit.filter(logging.LogRecord("gateway", logging.WARNING, "", 0, f"kind {n}", None, None))
-    assert len(limit._said) == 1000
+    assert len(limit._passed) == 1000
 
 
 def test_a_tally_says_each_reason_at_once_and_then_once_a_minute(lines: Lines) -> None:

@@ -1,4 +1,4 @@
-"""Logs, metrics and traces: what a service reports of itself.
+"""Logs, metrics and traces.
 
-It imports nothing of the chassis but the settings.
+Of the chassis it imports the settings only.
 """

@@ -1,4 +1,4 @@
-"""The type of a log event: a message text with a stable code, a level, its fields, and what an operator does about it.
+"""The type of a log event: a message text with a stable code, a level, its fields and the operator's action.
 
 Each member of the workspace lists its events in a module `log_events`, as enumerations that are subclasses of LogEvent.
 `docs/reference.py` makes docs/logs.md from them.
@@ -15,16 +15,16 @@ NOTHING: Final = "Nothing."
 
 
 class LogEvent(StrEnum):
-    """An event that is logged. It is the text of its records; its code is its name in lower case.
+    """A log event. Its value is the text of its records; its code is its name in lower case.
 
-    A member is a tuple of the text, the level, the names of its fields, separated by spaces, and what to do.
+    A member is a tuple of the text, the level, the names of its fields separated by spaces, and the operator's action.
     """
 
     code: str
     level: Level
     fields: tuple[str, ...]
     action: str
-    """What an operator does when the event is logged."""
+    """What an operator should do about it."""
 
     def __new__(cls, text: str, level: Level, fields: str, action: str = NOTHING) -> Self:
         """A member whose value is its text."""
@@ -38,10 +38,10 @@ class LogEvent(StrEnum):
 
 
 class Logger(Protocol):
-    """A logger that takes events of the list only; any other text is a type error.
+    """A logger that accepts listed events only; any other text is a type error.
 
-    The method has to be that of the event's level, and the keywords its fields; tests/flow/test_log_events.py
-    checks both. `exc_info` adds the traceback.
+    The method must match the event's level, and the keywords its fields; tests/flow/test_log_events.py checks both.
+    `exc_info` adds the traceback.
     """
 
     def debug(self, event: LogEvent, **fields: object) -> None:

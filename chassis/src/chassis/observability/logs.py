@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stdout, with the job, attempt and trace it belongs to."""
+"""Structured logs: one JSON object per line on stdout, with the ids of the job, the attempt and the trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contracts.text import escaped
 
 
 def configure_logs(service: str, level: str) -> None:
-    """Send this process's logs, those of libraries too, to stdout as JSON lines."""
+    """Write the logs of this process, including those of libraries, to stdout as JSON lines."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_code,
@@ -50,10 +50,10 @@ def configure_logs(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # These speak of every request or every heartbeat; what matters in them is said by Segue's own lines.
+    # These log every request or heartbeat; Segue logs the relevant events itself.
     for noisy in ("httpx", "httpcore", "uvicorn", "aiokafka"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    # It warns at every start that topics are not made by themselves, which is how it should be.
+    # It warns at every start that topics are not created automatically, which is intended.
     logging.getLogger("chassis.faststream").setLevel(logging.ERROR)
 
 
@@ -64,7 +64,7 @@ def get_logger(name: str) -> Logger:
 
 
 def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Takes the traceback off what OpenTelemetry logs: that traces do not arrive is no fault of the code."""
+    """Replace the traceback in OpenTelemetry's records by the error: undelivered traces are no fault of the code."""
     if str(event.get("logger", "")).startswith("opentelemetry") and (info := event.pop("exc_info", None)):
         error = info[1] if isinstance(info, tuple) else info
         event["error"] = f"{type(error).__name__}: {error}"
@@ -72,12 +72,12 @@ def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _printable(_logger: Any, _method: str, line: Any) -> str:
-    """The line as it is, as a rule: JSON leaves but DEL as it was."""
+    """Escape DEL, the only control character that JSON leaves unescaped."""
     return escaped(str(line))
 
 
 def _add_code(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    # Records of libraries have no code: their texts are not of the list.
+    # Records of libraries have no code, as their texts are not listed.
     if isinstance(logged := event.get("event"), LogEvent):
         event["code"] = logged.code
     return event

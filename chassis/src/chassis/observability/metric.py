@@ -1,4 +1,4 @@
-"""The registry of metrics: each is defined once, with its labels and their values, its unit and what to watch it for.
+"""The registry of metrics: each is defined once, with its labels and their values, its unit and its use.
 
 Each member of the workspace defines its own in a module `metrics`. `docs/reference.py` makes docs/metrics.md from them.
 """
@@ -14,16 +14,16 @@ from prometheus_client import Counter, Gauge, Histogram
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What docs/metrics.md says of a metric."""
+    """The entry of a metric in docs/metrics.md."""
 
     name: str
     type: Literal["counter", "gauge", "histogram"]
     meaning: str
     unit: str
     labels: Mapping[str, str]
-    """What the values of each label are."""
+    """The meaning of each label's values."""
     watch: str
-    """What an operator looks for in it."""
+    """What an operator should watch for."""
     services: str
 
 
@@ -34,7 +34,7 @@ class MetricList:
     """The metrics of one member of the workspace, in the order in which they are defined."""
 
     def __init__(self, services: str) -> None:
-        """`services` are those that have these metrics, in words."""
+        """`services` describes the services that have these metrics."""
         self.defined: list[Metric] = []
         self._services = services
 

@@ -23,10 +23,10 @@ MESSAGES_HANDLED = METRICS.counter(
 )
 MESSAGES_SKIPPED = METRICS.counter(
     "segue_messages_skipped_total",
-    "Messages of a type that this version does not know.",
+    "Messages of a type that is unknown to this version.",
     _TOPIC,
     unit="messages",
-    watch="An increase other than during an update: a newer service sends what this one does not read.",
+    watch="An increase other than during an update: a newer service sends types that this one does not support.",
     services=_CONSUMERS,
 )
 DEAD_LETTERED = METRICS.counter(
@@ -80,7 +80,7 @@ CONSUMER_LAG = METRICS.gauge(
     "Messages not yet read.",
     {**_TOPIC, "partition": "the number of the partition"},
     unit="messages",
-    watch="Growth over minutes: add replicas, or find out what slows them down.",
+    watch="Growth over minutes: add replicas, or find the cause of the slowness.",
     services=_CONSUMERS,
 )
 TOPIC_UNAVAILABLE = METRICS.gauge(
@@ -88,7 +88,7 @@ TOPIC_UNAVAILABLE = METRICS.gauge(
     "1 while a topic is missing, has too few partitions, or has partitions that no replica consumes.",
     _TOPIC,
     unit="0 or 1",
-    watch="1: the log event `topic_unavailable` says why.",
+    watch="1: the log event `topic_unavailable` has the reason.",
 )
 TAIL_READ = METRICS.counter(
     "segue_tail_messages_total",

@@ -1,7 +1,7 @@
-"""One trace per job: spans with the current OpenTelemetry messaging names, and the context that travels in messages.
+"""Tracing: one trace per job, whose context travels in messages.
 
-Names follow semantic conventions 1.44 (messaging). Time a job spends waiting is in no span: the W3C context is stored
-with every row that waits, and picked up from there.
+Names follow OpenTelemetry's semantic conventions 1.44 for messaging. No span covers the time for which a job waits: the
+W3C context is stored with each waiting row and restored from it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _W3C = TraceContextTextMapPropagator()
 
 
 class Telemetry:
-    """This service's tracer, handed to whoever makes spans."""
+    """The tracer of this service."""
 
     def __init__(self, provider: TracerProvider, service: str, *, exporting: bool) -> None:
         self._provider = provider
         self.service = service
         self.exporting = exporting
-        """Whether anybody receives the spans; work done for spans alone can be left out otherwise."""
+        """Whether spans are exported; if not, work for spans only can be skipped."""
         self.tracer: Tracer = provider.get_tracer("segue")
 
     @contextmanager
@@ -44,7 +44,7 @@ class Telemetry:
         attributes: Mapping[str, AttributeValue] | None = None,
         links: tuple[Link, ...] = (),
     ) -> Iterator[Span]:
-        """A current span under `parent` (a traceparent), or under the current one where that is None."""
+        """A current span under `parent` (a traceparent), or under the current span if that is None."""
         with self.tracer.start_as_current_span(
             name, context=context_of(parent), kind=kind, attributes=attributes, links=links
         ) as span:
@@ -64,15 +64,15 @@ class Telemetry:
         return traceparent_of(span)
 
     def close(self) -> None:
-        """Send what is left. Blocks for up to 5 seconds."""
+        """Export the remaining spans. Blocks for up to 5 seconds."""
         self._provider.force_flush(5_000)
         self._provider.shutdown()
 
 
 def make_telemetry(service: str, target: OtlpTarget | None) -> Telemetry:
-    """The telemetry of one service; spans go to `target` over OTLP/HTTP, or nowhere.
+    """The telemetry of one service, which exports spans to `target` over OTLP/HTTP, or not at all if that is None.
 
-    Raises what OpenTelemetry raises for its own settings, some of which it reads when it is imported.
+    Raises OpenTelemetry's errors about its own settings, some of which it reads at import.
     """
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -87,7 +87,7 @@ def make_telemetry(service: str, target: OtlpTarget | None) -> Telemetry:
 
 
 def messaging(topic: str, operation: str) -> dict[str, AttributeValue]:
-    """The attributes that every messaging span carries."""
+    """The attributes of every messaging span."""
     return {
         "messaging.system": "kafka",
         "messaging.operation.name": operation,
@@ -97,7 +97,7 @@ def messaging(topic: str, operation: str) -> dict[str, AttributeValue]:
 
 
 def context_of(traceparent: str | None) -> Context | None:
-    """The context that a traceparent names; None, meaning the current one, where there is none."""
+    """The context of a traceparent; None, which stands for the current context, if there is none."""
     return None if traceparent is None else _W3C.extract({"traceparent": traceparent})
 
 
@@ -109,6 +109,6 @@ def traceparent_of(span: Span) -> str | None:
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
-    """The trace id (32 hex digits) within a traceparent, or None where it is malformed."""
+    """The trace id (32 hex digits) in a traceparent; None if it is missing or malformed."""
     span = trace.get_current_span(context_of(traceparent)).get_span_context() if traceparent else None
     return format(span.trace_id, "032x") if span is not None and span.is_valid else None
