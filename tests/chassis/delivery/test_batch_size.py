@@ -18,7 +18,7 @@ from chassis.delivery.batch_size import BatchSize
 from chassis.delivery.consumer import Delivered
 from chassis.delivery.dlq_limit import DlqLimit
 from chassis.delivery.handling import Handling, TooSlow
-from chassis.postgres.limits import Silent
+from chassis.postgres.limits import NotResponding
 from contracts.messages.requests import CancelRequested
 from contracts.topics import DEAD_LETTERS, REQUESTS
 
@@ -80,7 +80,7 @@ async def test_a_message_that_waits_for_a_lock_holds_up_its_own_partition_alone(
         (TimeoutError(), True),
         (asyncpg.QueryCanceledError("canceling statement due to statement timeout"), True),
         (asyncpg.LockNotAvailableError("canceling statement due to lock timeout"), True),
-        (Silent("the database does not answer"), False),
+        (NotResponding("the database does not answer"), False),
         (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), False),
         (ConnectionRefusedError(), False),
         (asyncpg.AdminShutdownError("terminating connection"), False),

@@ -125,5 +125,5 @@ async def test_a_pass_that_hangs_is_reported(runtime: Runtime, monkeypatch: pyte
 
     async with DueRows(runtime, "the loop").running(claim):
         await begun.wait()
-        assert runtime.unhealthy() == "the loop has not turned for 0 s"
+        assert runtime.unhealthy() == "the loop has made no pass for 0 s"
         never.set()

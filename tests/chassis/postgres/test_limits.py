@@ -18,7 +18,7 @@ import pytest_asyncio
 from chaos.cluster.proxy import Proxy
 from chassis.postgres import limits
 from chassis.postgres.connect import connect
-from chassis.postgres.limits import Silent, bounded, drop_idle, leased, transaction
+from chassis.postgres.limits import NotResponding, bounded, drop_idle, leased, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool, open_pool
 
 WITHIN_S = 1.0
@@ -109,7 +109,7 @@ async def test_a_silent_server_holds_nobody_up_and_the_pool_heals(
 ) -> None:
     proxy, pool = silenced
     await fill(pool, idle)
-    with bounded_time(), pytest.raises(Silent):
+    with bounded_time(), pytest.raises(NotResponding):
         await moment(proxy, pool)
     proxy.heal()
     # None of the connections that were open in the silence is used again: the first to ask is answered, and so are all.
@@ -138,7 +138,7 @@ async def test_a_new_connection_that_falls_silent_while_it_is_prepared_holds_nob
     async with behind_a_proxy(database_url) as (proxy, url), open_pool(url, "shop", max_size=1) as pool:
         drop_idle(pool)
         silence.append(proxy)
-        with bounded_time(), pytest.raises(Silent):
+        with bounded_time(), pytest.raises(NotResponding):
             await answer(pool, WITHIN_S)
         silence.clear()
         proxy.heal()
@@ -165,7 +165,7 @@ async def test_work_without_a_limit_gets_and_gives_back_in_time(
         async with bounded(pool, None) as connection:
             await connection.fetchval("SELECT 1")
             proxy.blackhole = True
-    with bounded_time(), pytest.raises(Silent):
+    with bounded_time(), pytest.raises(NotResponding):
         async with bounded(pool, None):
             pytest.fail("there is no connection to be had")
 
@@ -203,7 +203,7 @@ async def test_a_locked_table_is_given_up_and_its_connection_is_kept(database_ur
                 with bounded_time(), pytest.raises(TimeoutError) as given_up:
                     async with transaction(pool, WITHIN_S) as connection:
                         await connection.fetch("SELECT * FROM things")
-                assert not isinstance(given_up.value, Silent)
+                assert not isinstance(given_up.value, NotResponding)
                 assert await waiting_for_locks(other) == 0
         finally:
             await other.close()
@@ -221,7 +221,7 @@ async def test_a_pool_without_a_free_connection_is_busy_and_not_silent(database_
         with bounded_time(), pytest.raises(TimeoutError) as given_up:
             async with bounded(pool, WITHIN_S):
                 pytest.fail("there is only one connection")
-    assert not isinstance(given_up.value, Silent)
+    assert not isinstance(given_up.value, NotResponding)
 
 
 async def test_a_server_process_that_is_stopped_holds_nobody_up(database_url: str) -> None:
@@ -230,7 +230,7 @@ async def test_a_server_process_that_is_stopped_holds_nobody_up(database_url: st
             stopped = await connection.fetchval("SELECT pg_backend_pid()")
         os.kill(stopped, signal.SIGSTOP)
         try:
-            with bounded_time(), pytest.raises(Silent):
+            with bounded_time(), pytest.raises(NotResponding):
                 async with transaction(pool, WITHIN_S) as connection:
                     await connection.fetchval("SELECT 1")
             with bounded_time(0):

@@ -135,7 +135,7 @@ async def test_a_role_that_may_not_is_told(database_url: str, package: Package) 
         ("postgresql://segue:hunter2@no-such-host.invalid/postgres", r"^DATABASE_URL: no database answered"),
         (
             "postgresql://segue@{place}/postgres?sslmode=require",
-            "the server does not speak TLS, which sslmode asks for$",
+            "the server does not support TLS, which sslmode requires$",
         ),
         ("postgresql://segue@{place}/postgres?sslmode=verify-ca", 'root certificate file ".*" does not exist'),
         (
@@ -231,7 +231,7 @@ async def test_what_a_role_lacks_in_anothers_schema_is_told_with_how_to_grant_it
     await migrate(database_url, "shop", shop)
     async with as_stranger(database_url) as url, connected(database_url) as owner:
         for grant, told in (
-            ("SELECT 1", 'the role "stranger" may not use schema shop, which is of "segue"'),
+            ("SELECT 1", 'the role "stranger" may not use schema shop, which belongs to "segue"'),
             (
                 "GRANT USAGE ON SCHEMA shop TO stranger",
                 r"may not read and write all tables of schema shop \(migrations, t",
@@ -263,7 +263,7 @@ async def test_a_role_that_may_only_read_is_told(
     async with as_stranger(database_url) as url, connected(database_url) as owner:
         await owner.execute("ALTER ROLE stranger SET default_transaction_read_only = on")
         with pytest.raises(
-            CannotStart, match=r"^DATABASE_URL: the database at .* takes no writes, and Segue has to write"
+            CannotStart, match=r"^DATABASE_URL: the database at .* is read-only, and Segue has to write"
         ):
             await migrate(url, "shop", package("shop_read_only", **{"001_things": FIRST}))
 
@@ -358,7 +358,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
     ],
 )
 def test_what_a_pooler_refuses_for_good_is_not_waited_for(said: str) -> None:
-    assert str(refusal(asyncpg.ProtocolViolationError(said))) == f"DATABASE_URL: the connection pooler says: {said}"
+    assert str(refusal(asyncpg.ProtocolViolationError(said))) == f"DATABASE_URL: the connection pooler reports: {said}"
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,6 @@ async def test_what_pgbouncer_refuses_is_told_at_once(through: str) -> None:
         (f"{through}?pgbouncer=false", "unsupported startup parameter: "),
     ):
         async with asyncio.timeout(patient(10)):
-            with pytest.raises(CannotStart, match=f"DATABASE_URL: the connection pooler says: {told}"):
+            with pytest.raises(CannotStart, match=f"DATABASE_URL: the connection pooler reports: {told}"):
                 async with open_pool(url, "shop"):
                     pytest.fail(f"{database_name(url)} is not to be used")

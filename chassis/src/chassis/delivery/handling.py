@@ -22,7 +22,7 @@ from chassis.delivery.dlq_limit import DlqLimit
 from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import BATCH_RETRIES
-from chassis.postgres.limits import Silent
+from chassis.postgres.limits import NotResponding
 from chassis.postgres.pool import TRANSIENT
 from chassis.runtime.retry import retry
 from contracts.envelope import Skipped
@@ -229,4 +229,4 @@ class Handling:
 
 def _says_away(error: Exception) -> bool:
     """Whether a time-out comes from a connection: the server does not answer, so a smaller batch would take as long."""
-    return isinstance(error, Silent) or (isinstance(error, TimeoutError) and error.errno is not None)
+    return isinstance(error, NotResponding) or (isinstance(error, TimeoutError) and error.errno is not None)

@@ -1,4 +1,4 @@
-"""PostgreSQL: connecting, the pool, migrations, time limits on every use, the loop over due rows, and retention.
+"""PostgreSQL: connections, the pool, migrations, time limits, the loop over due rows, and retention.
 
 It imports the runtime, the settings and the observability packages.
 """

@@ -1,4 +1,4 @@
-"""Connecting to Postgres: each host in turn, and what kept us out, in one line that says what to do."""
+"""Connecting to PostgreSQL: the hosts are tried in order, and permanent errors name the remedy in one line."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ NEXT_HOST: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InternalClientError,
 )
-"""What one host can say without speaking for the others: it is away, full, starting, or takes no writes."""
+"""Errors that concern one host only (unavailable, full, starting, read-only); the next host is tried."""
 
-_PASSING_TLS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-_POOLER_REFUSALS: Final = (
+_TEMPORARY_TLS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_POOLER_PERMANENT: Final = (
     "unsupported startup parameter",
     "no such database",
     "no such user",
     "does not exist",
     "authentication failed",
 )
-"""What PgBouncer says for good, under the SQLSTATE that it has for everything."""
+"""Texts of PgBouncer's permanent errors; it uses the same SQLSTATE for all errors."""
 
 _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (asyncpg.InvalidPasswordError, "correct the password"),
-    (asyncpg.InvalidAuthorizationSpecificationError, "create the role, or let it in by pg_hba.conf, or ask as another"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "create the role, allow it in pg_hba.conf, or connect as another"),
     (asyncpg.InvalidCatalogNameError, "create the database, or name another one"),
     (asyncpg.InsufficientPrivilegeError, "grant it to the role, or connect as the owner"),
     (asyncpg.SyntaxOrAccessError, "correct its options"),
@@ -47,11 +47,11 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
 
 
 class CannotReach(OSError):
-    """None of several hosts could be used; the message has what each of them said."""
+    """None of several hosts can be used; the message contains the error of each."""
 
 
 def usable_url(url: str) -> DatabaseUrl:
-    """The URL taken apart. Raises CannotStart where it cannot be used."""
+    """Parse the URL. Raises CannotStart if it cannot be used."""
     try:
         return read_database_url(url)
     except BadDatabaseUrl as error:
@@ -59,11 +59,11 @@ def usable_url(url: str) -> DatabaseUrl:
 
 
 async def connect(url: DatabaseUrl, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
-    """Connect to the first host that answers and, where there are several, takes writes.
+    """Connect to the first host that responds and, if there are several, accepts writes.
 
-    Raises what the only host raised; of several, CannotReach with what each said, unless one refused for all of them.
+    With one host, raises its error; with several, the first permanent error, or CannotReach with the error of each.
     """
-    hosts = _in_turn(url)
+    hosts = _hosts_in_order(url)
     failures: list[Exception] = []
     for host in hosts:
         try:
@@ -74,49 +74,49 @@ async def connect(url: DatabaseUrl, **more: Any) -> asyncpg.Connection[asyncpg.R
             failures.append(error)
     if len(failures) == 1:
         raise failures[0]
-    told = (f"{host}:{port}: {said(error)}" for (host, port), error in zip(hosts, failures, strict=True))
-    raise CannotReach("; ".join(told))
+    errors = (f"{host}:{port}: {error_text(error)}" for (host, port), error in zip(hosts, failures, strict=True))
+    raise CannotReach("; ".join(errors))
 
 
 def refusal(error: Exception) -> CannotStart | None:
-    """What `error` means where it is for good, naming the setting and the remedy; None: it may pass."""
-    words = said(error)
+    """A permanent error as CannotStart with the setting and the remedy; None if the error may be temporary."""
+    words = error_text(error)
     for kind, remedy in _REMEDIES:
         if isinstance(error, kind):
             return CannotStart(f"DATABASE_URL: {words}; {remedy}")
-    if isinstance(error, asyncpg.ProtocolViolationError) and any(each in words for each in _POOLER_REFUSALS):
-        return CannotStart(f"DATABASE_URL: the connection pooler says: {words}")
-    if isinstance(error, ssl.SSLError) and not isinstance(error, _PASSING_TLS):
+    if isinstance(error, asyncpg.ProtocolViolationError) and any(each in words for each in _POOLER_PERMANENT):
+        return CannotStart(f"DATABASE_URL: the connection pooler reports: {words}")
+    if isinstance(error, ssl.SSLError) and not isinstance(error, _TEMPORARY_TLS):
         return CannotStart(f"DATABASE_URL: TLS with the server failed: {words}; see sslmode, sslrootcert and sslcert")
     if isinstance(error, ConnectionError) and "rejected SSL upgrade" in words:
-        return CannotStart("DATABASE_URL: the server does not speak TLS, which sslmode asks for")
+        return CannotStart("DATABASE_URL: the server does not support TLS, which sslmode requires")
     if isinstance(error, ValueError | KeyError) or (isinstance(error, asyncpg.InterfaceError) and "auth" in words):
-        # Our own part of it was checked: what is left are PG… variables, files, and ways to log in.
+        # The URL has been checked. The remaining causes are PG… variables, files and authentication methods.
         return CannotStart(f"DATABASE_URL, or a PG… variable: {words}")
     return None
 
 
-def said(error: BaseException) -> str:
-    """An error in one line, without the type where its text tells enough."""
+def error_text(error: BaseException) -> str:
+    """An error as one line; with its type, unless it is an error of PostgreSQL or CannotReach."""
     text = escaped_line(str(error))
     if isinstance(error, asyncpg.PostgresError | CannotReach):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _in_turn(url: DatabaseUrl) -> Sequence[Host]:
+def _hosts_in_order(url: DatabaseUrl) -> Sequence[Host]:
     hosts = url.hosts or (("", 0),)
     return random.sample(hosts, len(hosts)) if url.parameters.shuffled else hosts
 
 
 async def _connect_to(url: DatabaseUrl, host: Host, several: bool, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
-    told = dict(url.parameters.passed_on)
-    if several and told.get("target_session_attrs", "any") == "any":
-        # A standby may answer first, and Segue has to write.
-        told["target_session_attrs"] = "read-write"
+    parameters = dict(url.parameters.passed_on)
+    if several and parameters.get("target_session_attrs", "any") == "any":
+        # A standby may respond first, but Segue needs to write.
+        parameters["target_session_attrs"] = "read-write"
     if url.parameters.system_trust:
-        more["ssl"] = _system_trust(told)
-    dsn = "postgresql://?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in told.items())
+        more["ssl"] = _system_trust(parameters)
+    dsn = "postgresql://?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
     name, port = host
     more["server_settings"] = {**more.get("server_settings", {}), **url.parameters.startup}
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
@@ -132,10 +132,10 @@ async def _connect_to(url: DatabaseUrl, host: Host, several: bool, **more: Any) 
     return connection
 
 
-def _system_trust(told: dict[str, str]) -> ssl.SSLContext:
+def _system_trust(parameters: dict[str, str]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["postgresql"])
-    if certificate := told.pop("sslcert", None):
-        password = told.pop("sslpassword", "")
-        context.load_cert_chain(certificate, told.pop("sslkey", None), lambda: password)
+    if certificate := parameters.pop("sslcert", None):
+        password = parameters.pop("sslpassword", "")
+        context.load_cert_chain(certificate, parameters.pop("sslkey", None), lambda: password)
     return context

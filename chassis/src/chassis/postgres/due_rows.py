@@ -1,6 +1,6 @@
-"""Due rows: claims rows of a table when they are due, or at once when another part of the process asks for it.
+"""The loop over due rows: claims rows of a table once they are due, or earlier after a wake-up.
 
-Any number of replicas may claim from the same table. What one of them has locked, the others skip and ask for again.
+Any number of replicas may claim from the same table. Rows that one has locked are skipped by the others, which retry.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 
 LONGEST_SLEEP_S: Final = 5.0
-"""Rows that another replica has written become due without a wake-up here."""
+"""Upper bound of a pause in seconds: rows of another replica become due without a wake-up in this process."""
 LOCKED_S: Final = 0.1
 RETRY_S: Final = 0.5
 STALL_S: Final = 60.0
@@ -27,19 +27,19 @@ STALL_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What one pass over the table has found."""
+    """The result of one pass over the table."""
 
     some: bool
     """Whether any row was claimed."""
     next_s: float | None
-    """Seconds until the next row is due, 0 or less where one is due already; None if none waits."""
+    """Seconds until the next row is due, 0 or less if one is already due; None if no row is waiting."""
 
     @property
     def pause_s(self) -> float:
-        """Seconds until the next pass, where nobody asks for one before."""
+        """Seconds until the next pass, unless a wake-up comes first."""
         if self.next_s is None:
             return LONGEST_SLEEP_S
-        # What is due and was not claimed is locked by another replica: no reason to ask for it without a pause.
+        # Due rows that were not claimed are locked by another replica; a pause avoids polling them continuously.
         return min(LONGEST_SLEEP_S, max(0.0 if self.some else LOCKED_S, self.next_s))
 
 
@@ -52,22 +52,22 @@ class DueRows:
         self._name = name
         self._wake = asyncio.Event()
         self._closing = False
-        self._turned_at = monotonic()
+        self._pass_at = monotonic()
         self._log = get_logger("chassis.postgres.due_rows").bind(loop=name)
 
     def wake(self) -> None:
-        """Look for due rows now."""
+        """Start the next pass now."""
         self._wake.set()
 
     @asynccontextmanager
     async def running(self, claim: Callable[[], Awaitable[Claimed]]) -> AsyncIterator[None]:
-        """Claim due rows for as long as the block lasts; on leaving, let the pass that is under way end.
+        """Claim due rows for as long as the block lasts; at its end, a pass in progress is completed.
 
         `claim` makes one pass, in less than 60 s.
         """
-        self._turned_at = monotonic()
+        self._pass_at = monotonic()
         self._runtime.must_live(self._stalled)
-        # Asked to end rather than cancelled: a claim cut off at its commit would be a paid request that nobody sends.
+        # The loop is not cancelled: a claim that is cancelled at its commit may be a paid request that is never sent.
         async with background(self._runtime, self._name, self._run(claim), finish=self._close):
             yield
 
@@ -78,7 +78,7 @@ class DueRows:
     async def _run(self, claim: Callable[[], Awaitable[Claimed]]) -> None:
         while not self._closing:
             self._wake.clear()
-            self._turned_at = monotonic()
+            self._pass_at = monotonic()
             try:
                 pause_s = (await claim()).pause_s
             except TRANSIENT as error:
@@ -94,5 +94,5 @@ class DueRows:
             return
 
     def _stalled(self) -> str | None:
-        idle_s = monotonic() - self._turned_at
-        return f"{self._name} has not turned for {idle_s:.0f} s" if idle_s > STALL_S else None
+        idle_s = monotonic() - self._pass_at
+        return f"{self._name} has made no pass for {idle_s:.0f} s" if idle_s > STALL_S else None

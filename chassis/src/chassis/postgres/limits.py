@@ -1,9 +1,9 @@
-"""Limits on the database: a connection is got, used and given back within one limit, whatever the server does.
+"""Time limits on the database: acquiring, using and releasing a connection take one limit in total.
 
-asyncpg bounds a statement. It does not bound what follows one that was given up: the cancel request, the rollback, and
-the reset before a connection goes back into the pool. A server that is silent, because it is stopped or because its
-packets are lost, answers none of them. So the limit here is one on the connection: it is aborted when its time is up,
-which ends every wait on it at once. The server rolls back what an aborted connection had begun.
+asyncpg limits a statement, but not the steps after a statement that timed out: the cancel request, the rollback, and
+the reset before the connection returns to the pool. A server that is stopped, or whose packets are lost, responds to
+none of them. So the limit applies to the connection: at its end the connection is aborted, which ends every wait on
+it. The server rolls back the transaction of an aborted connection.
 https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.pool.Pool.release
 """
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
     Pooled = PoolConnectionProxy[asyncpg.Record]
 
-GIVE_BACK_S: Final = 0.5
-"""How long a server may take to confirm that a statement is cancelled and a transaction is rolled back."""
+CANCEL_S: Final = 0.5
+"""Seconds that a server has to confirm a cancelled statement and a rollback."""
 RESET_S: Final = 2.0
-"""How long it may take to reset a connection that goes back into the pool."""
+"""Seconds that it has to reset a connection that returns to the pool."""
 TRANSACTION_LIMIT_S: Final = 15.0
-"""For the one transaction of a batch of messages."""
+"""Seconds for the transaction of a batch of messages."""
 LOOP_LIMIT_S: Final = 10.0
-"""For one turn of a loop, which tries again."""
+"""Seconds for one iteration of a loop, which is retried."""
 STOPPING_LIMIT_S: Final = 5.0
-"""For either, in a process that has been told to stop."""
+"""Seconds for either in a process that is stopping."""
 
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
 
-class Silent(TimeoutError):
-    """The server answered nothing, not even a request to cancel: it is stopped, or its packets are lost."""
+class NotResponding(TimeoutError):
+    """The server does not respond, not even to a cancel request: it is stopped, or its packets are lost."""
 
 
 class Lease:
     """A connection of the pool for a limited time."""
 
     def __init__(self, connection: Pooled, ends_at: float | None) -> None:
-        """`ends_at` is by the loop's clock; None: when it is given back."""
+        """`ends_at` is a time of the loop's clock; None: no limit until the release."""
         self.connection = connection
-        self.silent = False
-        """It was aborted, as the server had not answered in time."""
+        self.aborted = False
+        """The connection was aborted, as the server did not respond in time."""
         self._ends_at = ends_at
         self._abortion: asyncio.TimerHandle | None = None
         if ends_at is not None:
@@ -56,31 +56,31 @@ class Lease:
 
     @asynccontextmanager
     async def transaction(self, *, isolation: Isolation | None = None, readonly: bool = False) -> AsyncIterator[None]:
-        """A transaction: committed at the end of the block, rolled back if that raises."""
-        begun = self.connection.transaction(isolation=isolation, readonly=readonly)
-        await begun.start()
+        """A transaction, committed at the end of the block, or rolled back if the block raises."""
+        block = self.connection.transaction(isolation=isolation, readonly=readonly)
+        await block.start()
         try:
             yield
         except BaseException:
-            self.end_within(GIVE_BACK_S)
-            with suppress(*TRANSIENT):  # What an aborted connection had begun is rolled back as well.
-                await begun.rollback()
+            self.end_within(CANCEL_S)
+            with suppress(*TRANSIENT):  # The server also rolls back the transaction of an aborted connection.
+                await block.rollback()
             raise
-        await begun.commit()
+        await block.commit()
 
     def end_within(self, seconds: float) -> None:
-        """Abort the connection after `seconds`, or when it was to end, unless it has been given back by then."""
+        """Abort the connection after `seconds` or at its limit, whichever is earlier, unless it has been released."""
         latest = asyncio.get_running_loop().time() + seconds
         if self._ends_at is None or latest < self._ends_at:
             self._ends_at = latest
             self._abort_at(latest)
 
-    async def give_back(self, pool: Pool) -> None:
-        """Return the connection to the pool, or drop it if it cannot be reset. Raises nothing of the server's."""
+    async def release(self, pool: Pool) -> None:
+        """Return the connection to the pool, or close it if it cannot be reset. Raises no error of the server."""
         self.end_within(RESET_S)
         try:
             with suppress(*TRANSIENT):
-                # Without a limit of its own it would be the statement's, which is longer than ours.
+                # The default is the statement timeout, which is longer.
                 await pool.release(self.connection, timeout=RESET_S)
         finally:
             if self._abortion is not None:
@@ -92,43 +92,43 @@ class Lease:
         self._abortion = asyncio.get_running_loop().call_at(when, self._abort)
 
     def _abort(self) -> None:
-        with suppress(asyncpg.InterfaceError):  # It was given back at this very moment.
+        with suppress(asyncpg.InterfaceError):  # It has just been released.
             self.connection.terminate()
-            self.silent = True
+            self.aborted = True
 
 
 @asynccontextmanager
 async def leased(pool: Pool, within_s: float | None) -> AsyncIterator[Lease]:
-    """A connection that is got, used and given back within `within_s` seconds in all.
+    """A connection that is acquired, used and released within `within_s` seconds in total.
 
-    None is for work that takes as long as it takes: its statements have the pool's limits, and only getting the
-    connection and giving it back are bounded. Raises TimeoutError when the time is up, and Silent, which is one, if the
-    server does not answer at all; then the pool drops its idle connections too, since they would hang as this one did.
+    None is for work of any duration: its statements have the pool's limits, and only the acquisition and the release
+    are bounded. Raises TimeoutError at the limit, or its subclass NotResponding if the server does not respond at all;
+    the pool then closes its idle connections as well, since they would hang too.
     """
     began_at = asyncio.get_running_loop().time()
     ends_at = None if within_s is None else began_at + within_s
-    used_until = None if ends_at is None else ends_at - GIVE_BACK_S
+    used_until = None if ends_at is None else ends_at - CANCEL_S
     lease = Lease(await _acquired(pool, used_until or began_at + LOOP_LIMIT_S), ends_at)
     try:
         try:
             async with asyncio.timeout_at(used_until):
                 yield lease
         except BaseException:
-            lease.end_within(GIVE_BACK_S)
+            lease.end_within(CANCEL_S)
             raise
         finally:
-            await lease.give_back(pool)
-            if lease.silent:
+            await lease.release(pool)
+            if lease.aborted:
                 drop_idle(pool)
     except TRANSIENT as error:
-        if lease.silent:
-            raise Silent("the database does not answer") from error
+        if lease.aborted:
+            raise NotResponding("the database does not answer") from error
         raise
 
 
 @asynccontextmanager
 async def bounded(pool: Pool, within_s: float | None) -> AsyncIterator[Connection]:
-    """The connection of a lease, as `leased` bounds it."""
+    """The connection of a lease; limits and errors are those of `leased`."""
     async with leased(pool, within_s) as lease:
         yield lease.connection
 
@@ -137,32 +137,32 @@ async def bounded(pool: Pool, within_s: float | None) -> AsyncIterator[Connectio
 async def transaction(
     pool: Pool, within_s: float | None, *, isolation: Isolation | None = None, readonly: bool = False
 ) -> AsyncIterator[Connection]:
-    """A connection in a transaction, as `leased` bounds it."""
+    """A connection with an open transaction; limits and errors are those of `leased`."""
     async with leased(pool, within_s) as lease, lease.transaction(isolation=isolation, readonly=readonly):
         yield lease.connection
 
 
 @asynccontextmanager
 async def advisory_lock(pool: Pool, name: str) -> AsyncIterator[bool]:
-    """Try for the lock of that name, and hold it for the length of the block; yields whether we have it.
+    """Try to acquire the lock of that name for the duration of the block; yields whether it was acquired.
 
-    A transaction of its own holds it, so that it holds through a connection pooler as well. That transaction has no
-    snapshot, which would keep rows from being vacuumed. It takes a connection beside those that the block uses.
+    A separate transaction holds the lock, so that it also works through a connection pooler. That transaction has no
+    snapshot, which would prevent vacuuming. It takes one connection in addition to those of the block.
     """
     async with leased(pool, None) as lease, lease.transaction():
-        ours = await lease.connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext($1))", name)
-        # In the simple protocol, which also drops the portal of the query above, and with it its snapshot.
+        acquired = await lease.connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext($1))", name)
+        # Sent in the simple protocol, which also closes the portal of the query above and so releases its snapshot.
         await lease.connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         try:
-            yield ours
+            yield acquired
         finally:
-            # A server that is silent must not hold up whoever lets go of the lock.
-            lease.end_within(GIVE_BACK_S)
+            # A server that does not respond must not delay the release of the lock.
+            lease.end_within(CANCEL_S)
 
 
 def drop_idle(pool: Pool) -> None:
-    """Have every connection that nobody uses be made anew when it is next wanted."""
-    # Private: the public expire_connections() closes each in a task that waits for the server, and that nobody awaits.
+    """Close all idle connections; the pool opens new ones when they are needed."""
+    # Private, because the public expire_connections() closes each in a background task that waits for the server.
     pooled: Any = pool
     for holder in pooled._holders:
         if holder.is_idle():
@@ -174,6 +174,6 @@ async def _acquired(pool: Pool, by: float) -> Pooled:
         async with asyncio.timeout_at(by):
             return await pool.acquire()
     except TimeoutError as error:
-        if pool.get_size() < pool.get_max_size():  # There was room for a new one, and it could not be had.
-            raise Silent("the database does not answer") from error
+        if pool.get_size() < pool.get_max_size():  # The pool could open a connection, but the server did not respond.
+            raise NotResponding("the database does not answer") from error
         raise

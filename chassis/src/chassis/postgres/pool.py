@@ -1,4 +1,4 @@
-"""Postgres: a service's own schema, its pool, and its migrations."""
+"""A service's connection pool, its schema and its migrations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import asyncpg
 from chassis.errors import CannotStart
 from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
-from chassis.postgres.connect import connect, refusal, said, usable_url
+from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pooler import pooled_connection
 from chassis.runtime.retry import retry
 from chassis.settings.database_url import DatabaseUrl
@@ -49,10 +49,10 @@ TRANSIENT: tuple[type[Exception], ...] = (
     asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,
 )
-"""Errors of the database being away or busy: the same work succeeds later, unchanged."""
+"""Temporary errors of the database: the same work succeeds later, unchanged."""
 
 AT_START: Final[tuple[type[Exception], ...]] = (*TRANSIENT, asyncpg.PostgresError, ValueError, KeyError)
-"""What connecting can raise."""
+"""The errors that connecting raises."""
 _MIGRATIONS: Final = """
 CREATE TABLE migrations (
     name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
@@ -64,15 +64,15 @@ SESSION: Final = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
 }
-"""The settings of every connection; those in the URL's options give way to them."""
+"""The settings of every connection; they take precedence over those in the URL's options."""
 
-# A function such as to_regnamespace may answer from before the lock was waited for; a query of the catalogue does not.
+# A function such as to_regnamespace may use a catalogue from before the wait for the lock; a query does not.
 _THERE: Final = """
 SELECT c.relname FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations'
 WHERE n.nspname = $1
 """
 _RIGHTS: Final = """
-SELECT current_user AS role, current_database() AS database, n.oid IS NOT NULL AS there,
+SELECT current_user AS role, current_database() AS database, n.oid IS NOT NULL AS existing,
     has_database_privilege(current_database(), 'CREATE') AS may_make,
     has_schema_privilege(n.oid, 'USAGE') AS may_use, pg_get_userbyid(n.nspowner) AS owner,
     array(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'p') AND NOT (
@@ -84,11 +84,11 @@ FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = $1
 
 @asynccontextmanager
 async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterator[Pool]:
-    """A pool whose connections work in `schema`. Raises CannotStart if the database does not answer in 30 s.
+    """A pool whose connections work in `schema`. Raises CannotStart if the database does not respond within 30 s.
 
-    Through a connection pooler such as PgBouncer, which gives each transaction another session, every statement runs in
-    a transaction of its own that begins with the settings, and none is prepared. A pooler is told by the process id:
-    the one that it gives out is not the server's. `pgbouncer=true` or `false` in the URL says it instead.
+    Through a connection pooler such as PgBouncer, which may run each transaction in another session, every statement
+    runs in a transaction that starts with the settings, and no statement is prepared. A pooler is detected by the
+    process id that it reports, which is not the server's; `pgbouncer=true` or `false` in the URL takes precedence.
     """
     database = usable_url(url)
     settings = {**database.parameters.settings, **SESSION, "search_path": schema}
@@ -101,9 +101,9 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
         how: dict[str, Any] = {"connect": connect_as, "server_settings": {**settings, **name}}
         if await is_pooled(database):
             how |= {"connection_class": pooled_connection(settings), "server_settings": name}
-            how |= {"statement_cache_size": 0, "reset": _leave_be}
+            how |= {"statement_cache_size": 0, "reset": _no_reset}
             get_logger("chassis.postgres.pool").info(PostgresEvent.POOLER_DETECTED, schema=schema)
-        # A floor would be restored in the background, with a traceback for each try that fails.
+        # asyncpg restores a minimum size in the background and logs a traceback for each failure.
         pool: Pool = await asyncpg.create_pool(init_size=1, min_size=0, max_size=max_size, init=_prepare, **how)
         return pool
 
@@ -118,10 +118,10 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
 
 
 async def migrate(url: str, schema: str, package: ModuleType) -> None:
-    """Apply the package's `migrations/*.sql` that this schema does not have yet, each in its own transaction.
+    """Apply the package's `migrations/*.sql` that the schema does not have yet, each in its own transaction.
 
-    Replicas that start together take turns under an advisory lock. A file that was applied must not change.
-    Raises CannotStart if one did, if the database does not answer or is read-only, or if the role may not do it.
+    An advisory lock serializes replicas that start together. A file must not change once it is applied. Raises
+    CannotStart if one has changed, if the database does not respond or is read-only, or if the role lacks privileges.
     """
     database = usable_url(url)
 
@@ -131,31 +131,31 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
 
     connection = await _connected(open_, database)
     try:
-        if (lacking := await missing_rights(connection, schema)) is not None:
-            raise CannotStart(lacking)
+        if (missing := await missing_rights(connection, schema)) is not None:
+            raise CannotStart(missing)
         await _migrate(connection, schema, package)
     except asyncpg.InsufficientPrivilegeError as error:
         raise CannotStart(
-            f"DATABASE_URL: {said(error)}; schema {schema} has to be migrated by the role that owns what is in it"
+            f"DATABASE_URL: {error_text(error)}; schema {schema} has to be migrated by the role that owns its objects"
         ) from error
     except TRANSIENT as error:
-        raise CannotStart(f"DATABASE_URL: the database went away while it was migrated: {said(error)}") from error
+        raise CannotStart(f"DATABASE_URL: the connection was lost during the migration: {error_text(error)}") from error
     finally:
         await connection.close(timeout=5)
 
 
 async def missing_rights(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> str | None:
-    """What the role lacks to work in a service's schema, in one line that says how to grant it; None: nothing."""
+    """The privilege that the role lacks in a service's schema, as one line with the remedy; None if it lacks none."""
     row = await connection.fetchrow(_RIGHTS, schema)
     if row is None:
         return None
     role, database, owner = (f'"{row[name]}"' for name in ("role", "database", "owner"))
-    if not row["there"]:
+    if not row["existing"]:
         may = f"GRANT CREATE ON DATABASE {database} TO {role}, or CREATE SCHEMA {schema} AUTHORIZATION {role}"
         what = f"may not create schema {schema} in database {database}; as its owner: {may}"
         return None if row["may_make"] else f"DATABASE_URL: the role {role} {what}"
     if not row["may_use"]:
-        what = f"may not use schema {schema}, which is of {owner}; connect as that, or give it the schema"
+        what = f"may not use schema {schema}, which belongs to {owner}; connect as that role, or transfer the schema"
         return f"DATABASE_URL: the role {role} {what}"
     if closed := row["closed"]:
         what = f"may not read and write all tables of schema {schema} ({', '.join(closed[:3])})"
@@ -165,12 +165,12 @@ async def missing_rights(connection: asyncpg.Connection[asyncpg.Record], schema:
 
 
 def database_name(url: str) -> str:
-    """Which database a URL names, for logs: host, port and name, never who asks or how it proves it."""
+    """The database of a URL for logs: hosts, ports and name, without user and password."""
     return usable_url(url).name
 
 
 def latest_migration(package: ModuleType) -> str:
-    """The name of the newest migration a package brings."""
+    """The name of the package's newest migration."""
     return _migrations(package)[-1][0]
 
 
@@ -181,20 +181,20 @@ def _migrations(package: ModuleType) -> list[tuple[str, str]]:
 
 
 async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str, package: ModuleType) -> None:
-    async with _turn(connection, schema):
-        # Asked first, as CREATE … IF NOT EXISTS wants the right to create even where it is there.
-        there = {row["relname"] for row in await connection.fetch(_THERE, schema)}
-        if not there:
+    async with _exclusive_transaction(connection, schema):
+        # Checked first, because CREATE … IF NOT EXISTS requires the privilege to create even if the object exists.
+        existing = {row["relname"] for row in await connection.fetch(_THERE, schema)}
+        if not existing:
             await connection.execute(f"CREATE SCHEMA {schema}")
-        if "migrations" not in there:
+        if "migrations" not in existing:
             await connection.execute(_MIGRATIONS)
         applied = await _applied(connection)
     for name, sql in _migrations(package):
         digest = hashlib.sha256(sql.encode()).hexdigest()
         if applied.get(name) == digest:
             continue
-        async with _turn(connection, schema):
-            # Another replica may have had its turn before.
+        async with _exclusive_transaction(connection, schema):
+            # Another replica may have applied it in the meantime.
             applied = await _applied(connection)
             if name not in applied:
                 await connection.execute(sql)
@@ -205,8 +205,8 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str, 
 
 
 @asynccontextmanager
-async def _turn(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> AsyncIterator[None]:
-    """A transaction that no other replica has at the same time."""
+async def _exclusive_transaction(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> AsyncIterator[None]:
+    """A transaction under an advisory lock, one replica at a time."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"segue.migrate.{schema}")
         yield
@@ -217,17 +217,17 @@ async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, 
 
 
 async def _writable(connection: asyncpg.Connection[asyncpg.Record]) -> asyncpg.Connection[asyncpg.Record]:
-    """The connection, or ReadOnlySQLTransactionError, which may pass: a standby may be made the primary."""
+    """The connection. Raises ReadOnlySQLTransactionError, which is temporary: a standby may be promoted."""
     if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
         await connection.close(timeout=5)
-        raise asyncpg.ReadOnlySQLTransactionError("it, or its role, takes no writes, and Segue has to write")
+        raise asyncpg.ReadOnlySQLTransactionError("it, or its role, is read-only, and Segue has to write")
     return connection
 
 
 async def is_pooled(database: DatabaseUrl) -> bool:
-    """Whether a connection pooler is in between. Raises what connecting raises."""
-    if (told := database.parameters.pooler) is not None:
-        return told
+    """Whether the connection goes through a connection pooler. Raises the errors in `AT_START`."""
+    if (pooler := database.parameters.pooler) is not None:
+        return pooler
     connection = await connect(database, statement_cache_size=0)
     try:
         return bool(await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid())
@@ -247,28 +247,28 @@ async def _connected(open_: Callable[[], Awaitable[T]], database: DatabaseUrl) -
     try:
         return await retry(opened, TRANSIENT, pause_s=0.2, within_s=START_LIMIT_S)
     except AT_START as error:
-        raise CannotStart(f"DATABASE_URL: {_in_vain(database, error)}") from error
+        raise CannotStart(f"DATABASE_URL: {_failure_text(database, error)}") from error
 
 
-def _in_vain(database: DatabaseUrl, error: Exception) -> str:
-    within = f"within {START_LIMIT_S:.0f} s ({said(error)})"
+def _failure_text(database: DatabaseUrl, error: Exception) -> str:
+    within = f"within {START_LIMIT_S:.0f} s ({error_text(error)})"
     if isinstance(error, asyncpg.PostgresError):
-        return f"the database at {database.name} was not to be used {within}"
+        return f"the database at {database.name} could not be used {within}"
     return f"no database answered at {database.name} {within}"
 
 
 async def _prepare(connection: Connection) -> None:
-    begun = connection.transaction()
+    block = connection.transaction()
     try:
-        await begun.start()
+        await block.start()
         for kind in ("json", "jsonb"):
             await connection.set_type_codec(kind, schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-        await begun.commit()
+        await block.commit()
     except BaseException:
-        # asyncpg would roll back and close it, and both wait for the server, which may be silent, without our limit.
+        # asyncpg would roll back and close it; both wait for the server without a limit.
         connection.terminate()
         raise
 
 
-async def _leave_be(_connection: Connection) -> None:
-    """A session that is not ours has nothing of ours to be reset."""
+async def _no_reset(_connection: Connection) -> None:
+    """No reset: the session belongs to the pooler and has no state of ours."""

@@ -1,7 +1,7 @@
-"""Connections through a pooler that gives each transaction another session of the server, as PgBouncer can.
+"""Connections through a pooler that may run each transaction in another session, such as PgBouncer.
 
-Nothing that belongs to a session outlives a transaction there: no prepared statement, no setting, no session's lock.
-So every statement runs in a transaction, which begins with the settings. https://www.pgbouncer.org/features.html
+Session state does not outlive a transaction there: prepared statements, settings, session locks. So every statement
+runs in a transaction that starts with the settings. https://www.pgbouncer.org/features.html
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OF_A_TRANSACTION: Final = ("COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
 def pooled_connection(settings: Mapping[str, str]) -> type[BaseConnection]:
-    """A class of connections whose transactions all begin with these settings."""
+    """A class of connections whose transactions start with these settings."""
     assignments = "".join(f"; {_assignment(name, value)}" for name, value in settings.items())
 
     class PooledConnection(_Pooled):
@@ -37,31 +37,31 @@ class _Pooled(BaseConnection):
     begin = ""
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        if query.startswith(_BEGIN):  # It comes from asyncpg's own transaction, and goes out in one piece.
+        if query.startswith(_BEGIN):  # It comes from asyncpg's transaction; the settings are sent with it.
             return await super().execute(f"{query.rstrip(';')}{self.begin}", timeout=timeout)
         if query.startswith(_OF_A_TRANSACTION):
             return await super().execute(query, timeout=timeout)
-        async with self._within():
+        async with self._in_transaction():
             return await super().execute(query, *args, timeout=timeout)
 
     async def executemany(self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
-        async with self._within():
+        async with self._in_transaction():
             await super().executemany(command, args, timeout=timeout)
 
     async def fetch(self, query: str, *args: Any, **more: Any) -> list[Any]:
-        async with self._within():
+        async with self._in_transaction():
             rows: list[Any] = await super().fetch(query, *args, **more)
             return rows
 
     async def fetchval(self, query: str, *args: Any, **more: Any) -> Any:
-        async with self._within():
+        async with self._in_transaction():
             return await super().fetchval(query, *args, **more)
 
     async def fetchrow(self, query: str, *args: Any, **more: Any) -> Any:
-        async with self._within():
+        async with self._in_transaction():
             return await super().fetchrow(query, *args, **more)
 
-    def _within(self) -> AbstractAsyncContextManager[Any]:
+    def _in_transaction(self) -> AbstractAsyncContextManager[Any]:
         return nullcontext() if self.is_in_transaction() else self.transaction()
 
 

@@ -1,12 +1,12 @@
-"""Retention: what a service deletes once it is old enough, hour by hour and in small pieces.
+"""Retention: deletes expired data of a service every hour, in small batches.
 
-One replica at a time runs a service's retention tasks, under an advisory lock. Each batch is a transaction of its own,
-so a pass that is stopped or killed anywhere has done nothing by half, and the next one goes on from there.
+One replica at a time runs a service's retention tasks, under an advisory lock. Each batch is a separate transaction, so
+a pass can be interrupted at any point, and the next one continues from there.
 
-A row may go only when nothing that can still arrive depends on it. Kafka may deliver again whatever it still holds, so
-rows are kept for longer than it holds anything that is consumed, and for longer than twice the time that a client may
-give a job. `SEGUE_ROW_RETENTION_DAYS` is refused below that. What is replayed from further back, from a topic that
-somebody keeps for longer, must be harmless by itself; the modules that purge say why it is.
+A row may be deleted only if no message that can still arrive depends on it. Kafka may redeliver any message that it
+still holds, so rows are kept longer than any topic that is consumed, and longer than twice the longest deadline of a
+job; a lower `SEGUE_ROW_RETENTION_DAYS` is rejected. Replays from a topic with a longer retention must be harmless; the
+modules that delete rows state why they are.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ BATCH: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class RetentionTask:
-    """One kind of thing to delete."""
+    """The deletion of one kind of data."""
 
     what: str
-    """In the plural, for metrics and logs."""
+    """The name of the data in the plural, for metrics and logs."""
     batches: Callable[[Connection], AsyncGenerator[int, None]]
-    """Deletes batch after batch, and tells of each how many there were."""
+    """Deletes one batch after the other, and yields the number of deleted items of each."""
 
 
 def delete_rows_task(what: str, statement: str, keep: timedelta) -> RetentionTask:
-    """Deletes rows by `statement`: a DELETE that takes how long rows are kept, $1, and how many may go at once, $2."""
+    """A task that runs `statement`, a DELETE with the parameters $1, the retention, and $2, the batch size."""
 
     async def batches(connection: Connection) -> AsyncGenerator[int, None]:
         deleted = BATCH
@@ -56,10 +56,10 @@ def delete_rows_task(what: str, statement: str, keep: timedelta) -> RetentionTas
 
 
 class RetentionWorker:
-    """Runs a service's retention tasks again and again."""
+    """Runs a service's retention tasks every hour."""
 
     def __init__(self, pool: Pool, runtime: Runtime, schema: str, tasks: Sequence[RetentionTask]) -> None:
-        """`schema` names the lock: replicas that share it take turns."""
+        """`schema` determines the lock: of replicas with the same schema, one at a time runs the tasks."""
         self._pool = pool
         self._runtime = runtime
         self._lock = lock_of(schema)
@@ -71,12 +71,12 @@ class RetentionWorker:
         return background(self._runtime, "the retention worker", self._run())
 
     async def once(self) -> dict[str, int] | None:
-        """Run all tasks now; returns how many things were deleted, or None while another replica is at it."""
-        async with advisory_lock(self._pool, self._lock) as ours:
-            if not ours:
+        """Run all tasks now; returns the number of deleted items by task, or None if another replica runs them."""
+        async with advisory_lock(self._pool, self._lock) as acquired:
+            if not acquired:
                 return None
             async with bounded(self._pool, None) as connection:
-                return {task.what: await self._do(task, connection) for task in self._tasks}
+                return {task.what: await self._run_task(task, connection) for task in self._tasks}
 
     async def _run(self) -> None:
         wait_s = FIRST_AFTER_S * random.uniform(0.2, 1)
@@ -90,7 +90,7 @@ class RetentionWorker:
             if done and any(done.values()):
                 self._log.info(PostgresEvent.RETENTION_DELETED, deleted=done)
 
-    async def _do(self, task: RetentionTask, connection: Connection) -> int:
+    async def _run_task(self, task: RetentionTask, connection: Connection) -> int:
         total = 0
         try:
             async with aclosing(task.batches(connection)) as batches:
@@ -101,7 +101,7 @@ class RetentionWorker:
                         break
         except TRANSIENT:
             raise
-        except Exception:  # noqa: BLE001 - a task that fails must not end the service that has it
+        except Exception:  # noqa: BLE001 - a failed task must not end the service
             self._log.exception(PostgresEvent.RETENTION_TASK_FAILED, task=task.what)
         return total
 

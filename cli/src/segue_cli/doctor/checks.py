@@ -15,7 +15,7 @@ import asyncpg
 from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.errors import CannotStart, cannot_use
 from chassis.http.egress import EgressPolicy, tls_context
-from chassis.postgres.connect import connect, refusal, said, usable_url
+from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, is_pooled, latest_migration, missing_rights
 from chassis.settings.database_url import DatabaseUrl
 from chassis.settings.service import credential_faults
@@ -152,7 +152,7 @@ async def database(env: Settings) -> list[Finding]:
     except CannotStart as error:
         return [Finding("database", "fail", str(error), MEND_URL)]
     except AT_START as error:
-        said_so = refusal(error) or f"DATABASE_URL: no connection to {url.name}: {said(error)}"
+        said_so = refusal(error) or f"DATABASE_URL: no connection to {url.name}: {error_text(error)}"
         return [Finding("database", "fail", str(said_so), MEND_URL)]
     try:
         notes = [Finding("database", "warn", f"DATABASE_URL: {note}") for note in url.parameters.notes]

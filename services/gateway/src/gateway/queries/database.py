@@ -15,7 +15,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.postgres.limits import GIVE_BACK_S, Lease, Silent, leased
+from chassis.postgres.limits import CANCEL_S, Lease, NotResponding, leased
 from chassis.postgres.pool import Pool
 
 READ_LIMIT_S: Final = 3.5
@@ -61,14 +61,14 @@ class Database:
         """
         budget = _time_budget.get() or _TimeBudget()
         within_s = min(within_s, budget.left_s)
-        if within_s <= GIVE_BACK_S:
+        if within_s <= CANCEL_S:
             raise TimeoutError("the request has used up its time for the database")
         began = time.monotonic()
         self._require_responsive(began, within_s)
         try:
             async with leased(self._pool, within_s) as lease:
                 yield lease
-        except Silent:
+        except NotResponding:
             self._unanswered(began)
             raise
         except TimeoutError:
@@ -85,7 +85,7 @@ class Database:
         if not self._silent:
             return
         if now < self._check_at:
-            raise Silent("the database does not answer")
+            raise NotResponding("the database does not answer")
         self._check_at = now + within_s + ASK_AGAIN_S  # This request checks; all others fail until it is done.
 
     def _answered(self) -> None:
