@@ -35,7 +35,7 @@ class Held:
         self.patience = 0
         self.gone = False
 
-    def has_sent(self) -> bool:
+    def has_unread_input(self) -> bool:
         return self.sent
 
     def expire(self, now: float) -> bool:
@@ -45,7 +45,7 @@ class Held:
         self.drop()
         return True
 
-    def relieve(self) -> None:
+    def release_memory(self) -> None:
         self.drop()
 
     def drop(self) -> None:
@@ -151,7 +151,7 @@ def test_what_was_sent_is_forgotten_once_it_was_read() -> None:
 def test_who_found_no_place_hears_of_the_next_one() -> None:
     house, heard = House(), []
     working = house.fill(None)
-    house.guard.on_room = lambda: heard.append(house.clock.now)
+    house.guard.on_free_place = lambda: heard.append(house.clock.now)
     house.guard.wait(working[0], Wait.REQUEST)
     house.guard.wait(working[1], Wait.REQUEST)
     assert len(heard) == 1

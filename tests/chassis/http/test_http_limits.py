@@ -18,7 +18,7 @@ from starlette.routing import Route
 from tests.patience import patient
 
 from chassis.http.server import serve_http
-from chassis.http.turns import WORKED_ON
+from chassis.http.turns import MAX_IN_PROGRESS
 from chassis.observability.metrics import HTTP_CONNECTIONS
 from chassis.settings.http_limits import HttpLimits
 
@@ -585,8 +585,8 @@ async def test_a_request_is_answered_whatever_a_trusted_proxy_says_of_its_client
 
 
 async def test_what_takes_long_keeps_nobody_else_from_being_begun() -> None:
-    async with site(replace(PATIENT, connections=200)) as here, crowd(here, 3 * WORKED_ON, HELD):
-        await until(lambda: here.held == 3 * WORKED_ON)
+    async with site(replace(PATIENT, connections=200)) as here, crowd(here, 3 * MAX_IN_PROGRESS, HELD):
+        await until(lambda: here.held == 3 * MAX_IN_PROGRESS)
         assert await fine(here)
 
 

@@ -49,12 +49,12 @@ class Connection(MeasuredRequests):
         self.serving = False
 
     @property
-    def unanswered(self) -> bool:
+    def response_pending(self) -> bool:
         return self.serving
 
-    def refuse(self, why: Refusal) -> None:
+    def close_with_refusal(self, why: Refusal) -> None:
         self.refused.append(why.kind)
-        self.over = True
+        self.input_closed = True
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.begun.append(cycle.scope["path"])
@@ -64,7 +64,7 @@ class Connection(MeasuredRequests):
         self.bodies.append(bytes(self.cycle.body))
         self.cycle.response_complete = True
         self.serving = False
-        self.take_held()
+        self.parse_held()
 
 
 def cut(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -77,7 +77,7 @@ async def test_wherever_the_stream_is_cut_each_is_parsed_in_its_turn(kinds: list
     connection = Connection()
     stream = b"".join(REQUESTS[kind].replace(b"/%d", b"/%d" % n) for n, kind in enumerate(kinds))
     for piece in cut(stream, cuts):
-        connection.take(piece)
+        connection.receive(piece)
         assert len(connection.begun) <= len(connection.bodies) + 1
     while connection.serving:
         assert not connection.in_body
@@ -91,10 +91,10 @@ async def test_wherever_the_stream_is_cut_each_is_parsed_in_its_turn(kinds: list
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 1000])
 async def test_what_is_sent_ahead_is_held_as_it_came(size: int) -> None:
     connection = Connection()
-    connection.take(GET % 0)
+    connection.receive(GET % 0)
     ahead = b"".join(GET % n for n in range(1, 20)) + b"GET /half"
     for begin in range(0, len(ahead), size):
-        connection.take(ahead[begin : begin + size])
+        connection.receive(ahead[begin : begin + size])
     assert connection.begun == ["/0"]
     assert connection.held == ahead
     assert connection.flow.read_paused
@@ -102,8 +102,8 @@ async def test_what_is_sent_ahead_is_held_as_it_came(size: int) -> None:
 
 async def test_past_128_kib_that_are_held_no_more_is_taken() -> None:
     connection = Connection()
-    connection.take(GET % 0)
-    connection.take(bytes(131_072))
+    connection.receive(GET % 0)
+    connection.receive(bytes(131_072))
     assert connection.refused == []
-    connection.take(b"a")
+    connection.receive(b"a")
     assert connection.refused == ["too-many-pipelined"]

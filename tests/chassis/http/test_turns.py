@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.http.turns import BEGUN_AT_ONCE, SLOW_S, WORKED_ON, Turns
+from chassis.http.turns import MAX_IN_PROGRESS, SLOW_S, STARTED_PER_ITERATION, Turns
 
 MOST = 10
 
@@ -51,11 +51,11 @@ class Request:
         self.house, self.client, self.number = house, client, number
         self.ticket = 0
 
-    def begin(self, ticket: int) -> None:
+    def start_request(self, ticket: int) -> None:
         self.ticket = ticket
         self.house.begun.append(self)
 
-    def turn_away(self) -> None:
+    def reject_request(self) -> None:
         self.house.turned_away.append(self)
 
 
@@ -104,42 +104,42 @@ def test_a_few_are_begun_in_one_turn_of_the_loop(house: House) -> None:
     house.ask("a" * MOST)
     assert len(house.begun) == 1
     house.loop.turn()
-    assert len(house.begun) == 1 + BEGUN_AT_ONCE
+    assert len(house.begun) == 1 + STARTED_PER_ITERATION
 
 
 def test_no_more_are_worked_on_than_there_is_work_for() -> None:
-    house = House(2 * WORKED_ON)
-    house.ask("a" * (WORKED_ON + 3))
+    house = House(2 * MAX_IN_PROGRESS)
+    house.ask("a" * (MAX_IN_PROGRESS + 3))
     while house.loop.turn():
         pass
-    assert len(house.begun) == WORKED_ON
+    assert len(house.begun) == MAX_IN_PROGRESS
     house.ask("b")
     while house.loop.turn():
         pass
-    assert len(house.begun) == WORKED_ON
+    assert len(house.begun) == MAX_IN_PROGRESS
     house.turns.done(house.begun[0].ticket)
     house.turns.done(house.begun[0].ticket)
     house.turns.done(house.begun[1].ticket)
     while house.loop.turn():
         pass
-    assert house.order()[WORKED_ON:] == "ab"
+    assert house.order()[MAX_IN_PROGRESS:] == "ab"
 
 
 def test_what_takes_long_keeps_nobody_from_being_begun() -> None:
-    house = House(2 * WORKED_ON)
-    house.ask("a" * (WORKED_ON + 3))
+    house = House(2 * MAX_IN_PROGRESS)
+    house.ask("a" * (MAX_IN_PROGRESS + 3))
     while house.loop.turn():
         pass
-    assert (len(house.begun), len(house.loop.timers)) == (WORKED_ON, 1)
+    assert (len(house.begun), len(house.loop.timers)) == (MAX_IN_PROGRESS, 1)
     house.loop.pass_time(SLOW_S)
     while house.loop.turn():
         pass
-    assert (len(house.begun), house.loop.timers) == (WORKED_ON + 3, [])
+    assert (len(house.begun), house.loop.timers) == (MAX_IN_PROGRESS + 3, [])
     house.turns.done(house.begun[0].ticket)
-    house.ask("a" * WORKED_ON)
+    house.ask("a" * MAX_IN_PROGRESS)
     while house.loop.turn():
         pass
-    assert len(house.begun) == 2 * WORKED_ON
+    assert len(house.begun) == 2 * MAX_IN_PROGRESS
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_where_too_many_wait_the_latest_of_who_has_most_is_turned_away(house: Ho
 
 def test_who_has_left_has_no_turn(house: House) -> None:
     begun, first, second, third = house.ask("xaab")
-    house.turns.leave("a", first)
-    house.turns.leave("b", third)
+    house.turns.remove("a", first)
+    house.turns.remove("b", third)
     while house.loop.turn():
         pass
     assert house.begun == [begun, second]
@@ -180,10 +180,10 @@ def test_each_is_begun_or_turned_away_or_leaves_and_only_once(happenings: list[s
         waiting = [each for each in asked if each not in (*house.begun, *house.turned_away, *left)]
         if what == "turn":
             house.loop.turn()
-            assert len(house.begun) - done <= WORKED_ON
+            assert len(house.begun) - done <= MAX_IN_PROGRESS
         elif what == "leave" and waiting:
             left.append(waiting[len(waiting) // 2])
-            house.turns.leave(left[-1].client, left[-1])
+            house.turns.remove(left[-1].client, left[-1])
         elif what == "done" and done < len(house.begun):
             house.turns.done(house.begun[done].ticket)
             done += 1

@@ -58,8 +58,8 @@ class EgressRefused(Exception):
     `host`, `reason` and `remedy` are for the operator: why it is refused, and the setting that would allow it.
     """
 
-    def __init__(self, host: str, reason: str, *, remedy: str = "", told: str | None = None) -> None:
-        super().__init__(f"Segue's egress rules refuse {host or 'a URL without a host'}: {told or reason}")
+    def __init__(self, host: str, reason: str, *, remedy: str = "", public_reason: str | None = None) -> None:
+        super().__init__(f"Segue's egress rules refuse {host or 'a URL without a host'}: {public_reason or reason}")
         self.host = host
         self.reason = reason
         self.remedy = remedy or "no setting allows that"
@@ -112,7 +112,9 @@ class EgressPolicy:
 
     def refusal(self, scheme: str, host: str, port: int, address: IPAddress) -> str | None:
         """Why `host` must not be fetched from at this address, as text; None if it may."""
-        if _bare(host) in self.hosts or any(each in network for network in self.networks for each in _both(address)):
+        if _normalized(host) in self.hosts or any(
+            each in network for network in self.networks for each in _both(address)
+        ):
             return None
         if not is_public(address):
             return f"{address} is not a public address"
@@ -126,8 +128,8 @@ class EgressPolicy:
         vetted = [address for address, refusal in refusals.items() if refusal is None]
         if not vetted and refusals:
             address, reason = next(iter(refusals.items()))
-            told = None if is_public(address) else "it has no public address"
-            raise EgressRefused(host, str(reason), remedy=_remedy(host, address), told=told)
+            public_reason = None if is_public(address) else "it has no public address"
+            raise EgressRefused(host, str(reason), remedy=_remedy(host, address), public_reason=public_reason)
         return vetted[:MAX_ADDRESSES]
 
 
@@ -260,19 +262,19 @@ def _both(address: IPAddress) -> tuple[IPAddress, ...]:
 
 
 def _remedy(host: str, address: IPAddress) -> str:
-    remedy = f"SEGUE_EGRESS_ALLOW={_bare(host)}"
+    remedy = f"SEGUE_EGRESS_ALLOW={_normalized(host)}"
     if address in _FAKE_ADDRESSES:
         remedy += f" (or {_FAKE_ADDRESSES}, if a proxy on this machine or network answers names with such addresses)"
     return remedy
 
 
-def _bare(host: str) -> str:
+def _normalized(host: str) -> str:
     return host.lower().rstrip(".")
 
 
 def _host_name(entry: str, not_a_network: ValueError) -> str:
     try:
-        host = _bare(httpx.URL(scheme="https", host=entry).raw_host.decode("ascii"))
+        host = _normalized(httpx.URL(scheme="https", host=entry).raw_host.decode("ascii"))
     except (httpx.InvalidURL, ValueError):
         host = ""
     if not _HOST.fullmatch(host):

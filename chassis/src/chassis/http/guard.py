@@ -26,7 +26,7 @@ SETTLED_S: Final = 0.1
 """No connection is closed for a new one before that time: an ordinary client has sent its request by then."""
 UNREAD_S: Final = 1.0
 """How long a connection with unread input keeps its place, in seconds; the process reads input sooner than that."""
-_LOOKED_AT: Final = 16
+_CANDIDATES: Final = 16
 SHRUNK_S: Final = 60.0
 _SPARE_FILES: Final = 16
 _IPV6_NETWORK_BITS: Final = 64
@@ -66,10 +66,10 @@ class Connection(Protocol):
     buffered: int
     """The bytes held for it that count towards the limit."""
 
-    def has_sent(self) -> bool:
+    def has_unread_input(self) -> bool:
         """Whether the client has sent bytes that this process has not read yet."""
 
-    def relieve(self) -> None:
+    def release_memory(self) -> None:
         """Release all counted memory; close the connection unless one of its requests is being processed."""
 
     def expire(self, now: float) -> bool:
@@ -92,7 +92,7 @@ class Guard:
         self._shrunk_at = 0.0
         self._peers: dict[tuple[str, bool], Peer] = {}
         self._waiting: dict[Wait, OrderedDict[Connection, None]] = {wait: OrderedDict() for wait in Wait}
-        self._terms = {
+        self._timeouts = {
             Wait.CLOSE: CLOSING_S,
             Wait.HEADERS: limits.header_timeout_s,
             Wait.REQUEST: limits.idle_timeout_s,
@@ -103,15 +103,15 @@ class Guard:
         self._buffering: OrderedDict[Connection, None] = OrderedDict()
         self._buffered = 0
         self._tally = Tally(get_logger("chassis.http.server"), HttpEvent.CLIENTS_TURNED_AWAY)
-        self.on_room: Callable[[], None] | None = None
+        self.on_free_place: Callable[[], None] | None = None
         """Called once there may be a free place; set by a caller that found none."""
-        self.wanted = False
+        self.client_waiting = False
         """Whether a client waits for a place; set by the code that accepts."""
 
     @property
     def full(self) -> bool:
         """Whether no connection can be admitted now."""
-        return self._count >= self._places and self._first_to_go() is None
+        return self._count >= self._places and self._eviction_candidate() is None
 
     def admit(self, address: str) -> Peer | None:
         """A place for a new connection; None if every connection of that address has a request in progress."""
@@ -149,7 +149,7 @@ class Guard:
         peer.connections -= 1
         if not peer.connections:
             self._peers.pop((peer.address, peer.trusted), None)
-        self._tell_of_room()
+        self._notify_free_place()
 
     def wait(self, connection: Connection, what: Wait | None) -> None:
         """Record what the client has to do next; None if its request is being processed."""
@@ -161,12 +161,12 @@ class Guard:
             connection.since = self._clock()
             self._waiting[what][connection] = None
             connection.peer.waiting[connection] = None
-            self._tell_of_room()
+            self._notify_free_place()
 
     def buffer(self, connection: Connection, size: int) -> None:
         """Record the number of bytes held for a connection.
 
-        If the total exceeds the limit, the largest of the oldest holders is told to release its memory.
+        If the total exceeds the limit, the largest of the oldest holders releases its memory.
         """
         self._buffered += size - connection.buffered
         connection.buffered = size
@@ -176,9 +176,9 @@ class Guard:
             self._buffering.pop(connection, None)
         while self._buffered > self.limits.buffered_bytes and len(self._buffering) > 1:
             # The largest of the oldest: an ordinary client that waits for its turn holds little.
-            first = max(islice(self._buffering, _LOOKED_AT), key=lambda each: each.buffered)
+            first = max(islice(self._buffering, _CANDIDATES), key=lambda each: each.buffered)
             self.note("too-many-bytes", first.peer)
-            first.relieve()
+            first.release_memory()
 
     def note(self, reason: str, peer: Peer) -> None:
         """Count a client that was refused."""
@@ -191,16 +191,16 @@ class Guard:
         if now - self._shrunk_at > SHRUNK_S:
             self._places = self.limits.connections
         for what, waiting in self._waiting.items():
-            term = self._terms[what]
-            while waiting and now - (first := next(iter(waiting))).since >= term:
+            timeout = self._timeouts[what]
+            while waiting and now - (first := next(iter(waiting))).since >= timeout:
                 if not first.expire(now) and first.waits is what:
                     self.wait(first, what)
         self._tally.report(now)
 
-    def _tell_of_room(self) -> None:
-        if self.on_room is not None:
-            on_room, self.on_room = self.on_room, None
-            on_room()
+    def _notify_free_place(self) -> None:
+        if self.on_free_place is not None:
+            on_free_place, self.on_free_place = self.on_free_place, None
+            on_free_place()
 
     def _peer(self, address: str) -> Peer:
         key = network_of(address), _is_in(address, self.limits)
@@ -209,21 +209,21 @@ class Guard:
     def _make_room(self, newcomer: Peer) -> None:
         share = self._places // (len(self._peers) + 1)
         greedy = not newcomer.trusted and newcomer.connections > share and newcomer.waiting
-        first = next(iter(newcomer.waiting)) if greedy else self._first_to_go()
+        first = next(iter(newcomer.waiting)) if greedy else self._eviction_candidate()
         if first is not None:
             self._drop(first, "no-place")
 
-    def _first_to_go(self) -> Connection | None:
+    def _eviction_candidate(self) -> Connection | None:
         """The longest-waiting connection in the most common wait, if its client has not acted; else None.
 
         Connections of an attack mostly wait for the same thing, so this is rarely an ordinary client, whose waits are
         short.
         """
         now = self._clock()
-        for first in islice(self._most_common(), _LOOKED_AT):
+        for first in islice(self._most_common(), _CANDIDATES):
             if now - first.since < SETTLED_S:
                 return None
-            if not first.has_sent():
+            if not first.has_unread_input():
                 return first
             if first.unread_since is None:
                 first.unread_since = now

@@ -22,13 +22,13 @@ from chassis.http.server import health_app, serving
 from chassis.runtime.runtime import Runtime
 from chassis.settings.http_limits import HttpLimits
 
-NOTED_EVERY_S: Final = 0.25
+RECORD_EVERY_S: Final = 0.25
 STALE_S: Final = 20.0
 """After this time a loop is blocked, not busy; the watchdog ends the process after twice that."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Noted:
+class _Recorded:
     unhealthy: str | None
     unready: str | None
     warnings: tuple[str, ...]
@@ -40,9 +40,9 @@ class Verdict:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.note()
+        self.record()
 
-    def note(self) -> None:
+    def record(self) -> None:
         """Record the state; called in the event loop."""
         try:
             unhealthy, unready = self._runtime.unhealthy(), self._runtime.unready()
@@ -50,23 +50,23 @@ class Verdict:
         except Exception as error:  # noqa: BLE001 - a check that raises has itself failed
             unhealthy = unready = f"a check of the health pages: {error!r}"
             warnings = ()
-        self._noted = _Noted(unhealthy, unready, warnings, time.monotonic())
+        self._recorded = _Recorded(unhealthy, unready, warnings, time.monotonic())
 
     def unhealthy(self) -> str | None:
         """The first failed component, as text; None if all work."""
-        return self._noted.unhealthy or self._stuck()
+        return self._recorded.unhealthy or self._blocked_loop()
 
     def unready(self) -> str | None:
         """Why the process should get no work now, as text; None if it is ready."""
-        return self._noted.unready or self._stuck()
+        return self._recorded.unready or self._blocked_loop()
 
     def warnings(self) -> tuple[str, ...]:
         """Conditions that an operator should look at, as text."""
-        return self._noted.warnings
+        return self._recorded.warnings
 
-    def _stuck(self) -> str | None:
-        silent = time.monotonic() - self._noted.at
-        return f"the event loop has been blocked for {silent:.0f} s" if silent > STALE_S else None
+    def _blocked_loop(self) -> str | None:
+        age_s = time.monotonic() - self._recorded.at
+        return f"the event loop has been blocked for {age_s:.0f} s" if age_s > STALE_S else None
 
 
 @asynccontextmanager
@@ -75,17 +75,17 @@ async def serve_health(runtime: Runtime, host: str, port: int, *, limits: HttpLi
     sock = bind(host, port, "SEGUE_HEALTH_PORT")
     bound: int = sock.getsockname()[1]
     verdict = Verdict(runtime)
-    noting = asyncio.create_task(_keep_noting(verdict))
+    recording = asyncio.create_task(_keep_recording(verdict))
     try:
-        async with _served_elsewhere(health_app(verdict), sock, limits) as thread:
+        async with _served_on_thread(health_app(verdict), sock, limits) as thread:
             runtime.must_live(lambda: None if thread.is_alive() else "the thread of the health pages")
             yield bound
     finally:
-        noting.cancel()
+        recording.cancel()
 
 
 @asynccontextmanager
-async def _served_elsewhere(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[threading.Thread]:
+async def _served_on_thread(app: ASGIApp, sock: socket.socket, limits: HttpLimits) -> AsyncIterator[threading.Thread]:
     """Serve on a thread with its own event loop."""
     running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
@@ -105,7 +105,7 @@ async def _served_elsewhere(app: ASGIApp, sock: socket.socket, limits: HttpLimit
         await asyncio.to_thread(thread.join)
 
 
-async def _keep_noting(verdict: Verdict) -> None:
+async def _keep_recording(verdict: Verdict) -> None:
     while True:
-        await asyncio.sleep(NOTED_EVERY_S)
-        verdict.note()
+        await asyncio.sleep(RECORD_EVERY_S)
+        verdict.record()

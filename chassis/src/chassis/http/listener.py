@@ -24,7 +24,7 @@ _AT_ONCE: Final = 32
 """Connections accepted before other tasks run."""
 _PAUSE_S: Final = 0.1
 _UNSENT_BYTES: Final = 65_536
-_OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A client whose machine is gone is detected after two minutes, also while it waits for a response."""
 
@@ -52,7 +52,7 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        _inherited(listener)
+        _set_inherited_options(listener)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
@@ -107,29 +107,29 @@ class Listener:
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
             if self._guard.full:
-                self._guard.on_room = self._resume
-                self._guard.wanted = True
+                self._guard.on_free_place = self._resume
+                self._guard.client_waiting = True
                 self._pause(SETTLED_S)
                 return
             try:
                 sock, address = self._sock.accept()
             except BlockingIOError:
-                self._guard.wanted = False
+                self._guard.client_waiting = False
                 return
             except (InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _OUT_OF:
+                if error.errno not in _OUT_OF_RESOURCES:
                     raise
                 self._wait_for_files(error)
                 return
-            self._take(sock, str(address[0]))
+            self._admit(sock, str(address[0]))
 
-    def _take(self, sock: socket.socket, address: str) -> None:
+    def _admit(self, sock: socket.socket, address: str) -> None:
         sock.setblocking(False)
         peer = self._guard.admit(address)
         if peer is None:
-            _turn_away(sock)
+            _refuse_connection(sock)
             return
         task = self._loop.create_task(self._serve(sock, peer))
         self._starting.add(task)
@@ -148,7 +148,7 @@ class Listener:
         self._pause(_PAUSE_S)
 
 
-def _turn_away(sock: socket.socket) -> None:
+def _refuse_connection(sock: socket.socket) -> None:
     with sock:
         try:
             sock.send(refusals.TOO_MANY_CONNECTIONS.answer())
@@ -156,7 +156,7 @@ def _turn_away(sock: socket.socket) -> None:
             return  # The client has closed it already.
 
 
-def _inherited(listener: socket.socket) -> None:
+def _set_inherited_options(listener: socket.socket) -> None:
     """Set the options that accepted sockets inherit from the listening one."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():

@@ -14,7 +14,7 @@ from chassis.http.measured_requests import FIELD_BYTES, REQUEST_BYTES, MeasuredR
 from chassis.http.turns import Turns
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_MOST_TEXT: Final = 64
+_MAX_TEXT_CHARS: Final = 64
 WHOLE_BYTES: Final = 262_144
 """A body of up to this many bytes is received completely before the application is called."""
 
@@ -27,44 +27,44 @@ class RequestsInTurn(MeasuredRequests):
         self.peer = peer
         self._guard = guard
         self._turns = turns
-        self._gone = False
+        self._disconnected = False
         self._running = 0
         """Requests that the application is processing."""
-        self._serving: RequestResponseCycle | None = None
-        self._unbegun: Any = None
+        self._current_cycle: RequestResponseCycle | None = None
+        self._pending_app: Any = None
         """The application for the current request, until it is called."""
-        self._in_turn_as: str | None = None
+        self._queued_for: str | None = None
         """The client in whose queue the current request waits."""
-        self._in_turn_bytes = 0
+        self._queued_bytes = 0
         """The memory that the request takes while it waits, in bytes."""
 
     @property
-    def unanswered(self) -> bool:
+    def response_pending(self) -> bool:
         """Whether a request is in progress or its response not read yet, so that the next one has to wait."""
         # The next response would be buffered as well; a client that does not read gets no second one.
-        return self._serving is not None or self.flow.write_paused
+        return self._current_cycle is not None or self.flow.write_paused
 
     # Called by the parser.
 
     def on_body(self, body: bytes) -> None:
         """A part of the body was received."""
         super().on_body(body)
-        if self._unbegun is not None and self._in_turn_as is None:
+        if self._pending_app is not None and self._queued_for is None:
             if len(self.cycle.body) > WHOLE_BYTES:
-                self._have_turn(self.cycle)
+                self._enqueue(self.cycle)
             else:
                 self.flow.resume_reading()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         super().on_message_complete()
-        if self._unbegun is not None and self._in_turn_as is None:
-            self._have_turn(self.cycle)
+        if self._pending_app is not None and self._queued_for is None:
+            self._enqueue(self.cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._serving, self._unbegun = cycle, app
+        self._current_cycle, self._pending_app = cycle, app
         if self.length is not None and not 0 < self.length <= WHOLE_BYTES:
-            self._have_turn(cycle)
+            self._enqueue(cycle)
             return
         self.flow.resume_reading()
         if cycle.waiting_for_100_continue:
@@ -73,31 +73,31 @@ class RequestsInTurn(MeasuredRequests):
 
     # Called by the turns.
 
-    def begin(self, ticket: int) -> None:
+    def start_request(self, ticket: int) -> None:
         """Start the current request."""
-        cycle, app = self._serving, self._unbegun
-        self._unbegun, self._in_turn_as = None, None
+        cycle, app = self._current_cycle, self._pending_app
+        self._pending_app, self._queued_for = None, None
         if cycle is not None and not self.transport.is_closing():
             self._run(cycle, app, ticket)
         else:
             self._turns.done(ticket)
 
-    def turn_away(self) -> None:
+    def reject_request(self) -> None:
         """Refuse the current request, as too many wait."""
         raise NotImplementedError
 
     # State changes.
 
-    def _have_turn(self, cycle: RequestResponseCycle) -> None:
-        self._in_turn_as = self._client(cycle)
-        self._in_turn_bytes = _bytes_of(cycle)
-        self._turns.add(self._in_turn_as, self)
+    def _enqueue(self, cycle: RequestResponseCycle) -> None:
+        self._queued_for = self._client(cycle)
+        self._queued_bytes = _bytes_of(cycle)
+        self._turns.add(self._queued_for, self)
 
-    def _leave_turns(self) -> None:
+    def _dequeue(self) -> None:
         """Remove the current request from the queue, if it has not started."""
-        if self._in_turn_as is not None:
-            self._turns.leave(self._in_turn_as, self)
-        self._unbegun, self._in_turn_as = None, None
+        if self._queued_for is not None:
+            self._turns.remove(self._queued_for, self)
+        self._pending_app, self._queued_for = None, None
 
     def _run(self, cycle: RequestResponseCycle, app: Any, ticket: int) -> None:
         done = self._turns.done
@@ -117,21 +117,21 @@ class RequestsInTurn(MeasuredRequests):
             finally:
                 done(ticket)
                 self._running -= 1
-                if self._gone and not self._running:
-                    self._release()
+                if self._disconnected and not self._running:
+                    self._release_place()
 
         self._running += 1
         super()._start_asgi_task(cycle, counted)
 
-    def _release(self) -> None:
+    def _release_place(self) -> None:
         """Called when no request of this connection is in progress any more."""
         raise NotImplementedError
 
     def _client(self, cycle: RequestResponseCycle) -> str:
         """The client of a request, also behind a trusted proxy."""
         if self.peer.trusted and isinstance(self.app, ProxyHeadersMiddleware):
-            told = b",".join(value for name, value in cycle.scope["headers"] if name == b"x-forwarded-for")
-            host, _ = self.app.trusted_hosts.get_trusted_client_address(told.decode("latin-1"))
+            forwarded = b",".join(value for name, value in cycle.scope["headers"] if name == b"x-forwarded-for")
+            host, _ = self.app.trusted_hosts.get_trusted_client_address(forwarded.decode("latin-1"))
             return _network_or_text(host) if host else self.peer.address
         return self.peer.address
 
@@ -141,7 +141,7 @@ def _network_or_text(host: str) -> str:
     try:
         return network_of(host)
     except ValueError:
-        return host[:_MOST_TEXT]
+        return host[:_MAX_TEXT_CHARS]
 
 
 def _bytes_of(cycle: RequestResponseCycle) -> int:

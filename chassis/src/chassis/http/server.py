@@ -29,10 +29,10 @@ from chassis.settings.http_limits import HttpLimits
 SHUTDOWN_S: Final = 8
 """How long requests may continue after SIGTERM, in seconds: longer than any request waits for Kafka."""
 
-_LAST_WORDS_S: Final = 1.0
-_SHARE_IN_TURN: Final = 4
+_FINAL_RESPONSES_S: Final = 1.0
+_QUEUE_SHARE: Final = 4
 """One in this many of the listener's places may be held by requests that have not started."""
-_FEWEST_IN_TURN: Final = 64
+_MIN_QUEUE: Final = 64
 _LIMITS: Final = HttpLimits()
 
 
@@ -121,17 +121,17 @@ class ShutdownGate:
                 scope, receive, send
             )
             return
-        begun = False
+        response_started = False
 
-        async def noting(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def forward(message: Message) -> None:
+            nonlocal response_started
+            response_started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, forward)
         except asyncio.CancelledError:
-            if not self.closing or begun or scope["type"] != "http":
+            if not self.closing or response_started or scope["type"] != "http":
                 raise
             # Cancelled at the end of the shutdown: this task may go on for one response, as the process exits
             # afterwards.
@@ -172,7 +172,7 @@ class _Server(uvicorn.Server):
         )
         loop = asyncio.get_running_loop()
         self._guard = Guard(limits, loop.time)
-        self._turns = Turns(max(_FEWEST_IN_TURN, limits.connections // _SHARE_IN_TURN), loop)
+        self._turns = Turns(max(_MIN_QUEUE, limits.connections // _QUEUE_SHARE), loop)
         self._listener = Listener(sock, self._guard)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -191,7 +191,7 @@ class _Server(uvicorn.Server):
         """Finish the requests under way, and close every connection."""
         await super().shutdown(sockets)
         if self.server_state.tasks:  # They were cancelled just now, and send their clients a response.
-            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
+            await asyncio.wait(self.server_state.tasks, timeout=_FINAL_RESPONSES_S)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # Let their callbacks run.
@@ -218,7 +218,7 @@ def _within_open_files(limits: HttpLimits) -> HttpLimits:
 
 
 def _verdict(problem: str | None, warnings: Sequence[str] = ()) -> Response:
-    told = {"warnings": list(warnings)} if warnings else {}
+    members = {"warnings": list(warnings)} if warnings else {}
     if problem is None:
-        return JSONResponse({"status": "ok", **told})
-    return JSONResponse({"status": "fail", "reason": problem, **told}, status_code=503)
+        return JSONResponse({"status": "ok", **members})
+    return JSONResponse({"status": "fail", "reason": problem, **members}, status_code=503)

@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
-BEGUN_AT_ONCE: Final = 4
+STARTED_PER_ITERATION: Final = 4
 """Requests started in one iteration of the event loop."""
-WORKED_ON: Final = 16
+MAX_IN_PROGRESS: Final = 16
 """Requests in progress at a time: enough to keep what they wait for, as the database, busy."""
 SLOW_S: Final = 0.5
 """A request that takes longer than this many seconds waits for something that does not answer; it stops counting as in
@@ -34,13 +34,13 @@ class Loop(Protocol):
         """Call after so many seconds."""
 
 
-class Whole(Protocol):
+class WaitingRequest(Protocol):
     """A request that is ready to start."""
 
-    def begin(self, ticket: int) -> None:
+    def start_request(self, ticket: int) -> None:
         """Start it; `Turns.done` has to be called with the ticket when it ends."""
 
-    def turn_away(self) -> None:
+    def reject_request(self) -> None:
         """Refuse it, as too many wait."""
 
 
@@ -50,81 +50,81 @@ class Turns:
     def __init__(self, most: int, loop: Loop) -> None:
         self._most = most
         self._loop = loop
-        self._of: OrderedDict[str, OrderedDict[Whole, None]] = OrderedDict()
+        self._queues: OrderedDict[str, OrderedDict[WaitingRequest, None]] = OrderedDict()
         """By client; the first client has the next turn."""
         self._count = self._ticket = 0
-        self._worked_on: dict[int, float] = {}
+        self._in_progress: dict[int, float] = {}
         """When each ticket's request was started, in seconds of the loop's clock."""
-        self._called = self._watching = False
+        self._scheduled = self._recheck_planned = False
 
-    def add(self, client: str, request: Whole) -> None:
+    def add(self, client: str, request: WaitingRequest) -> None:
         """Add a request; start it at once if none waits and none was started in this iteration of the loop."""
-        at_once = not self._called and not self._count and self._has_room()
-        self._of.setdefault(client, OrderedDict())[request] = None
+        at_once = not self._scheduled and not self._count and self._has_room()
+        self._queues.setdefault(client, OrderedDict())[request] = None
         self._count += 1
-        self._call()
+        self._schedule()
         if at_once:
-            self._begin_one()
+            self._start_one()
 
-    def leave(self, client: str, request: Whole) -> None:
+    def remove(self, client: str, request: WaitingRequest) -> None:
         """Remove a waiting request."""
-        del self._of[client][request]
+        del self._queues[client][request]
         self._count -= 1
-        if not self._of[client]:
-            del self._of[client]
+        if not self._queues[client]:
+            del self._queues[client]
 
     def done(self, ticket: int) -> None:
         """A started request is no longer in progress: it is answered, or waits for its client. Idempotent."""
-        if self._worked_on.pop(ticket, None) is not None and self._count:
-            self._call()
+        if self._in_progress.pop(ticket, None) is not None and self._count:
+            self._schedule()
 
-    def _turn(self) -> None:
-        self._called = False
+    def _start_some(self) -> None:
+        self._scheduled = False
         while self._count > self._most:
-            self._turn_one_away()
-        for _ in range(BEGUN_AT_ONCE):
+            self._reject_one()
+        for _ in range(STARTED_PER_ITERATION):
             if not self._count or not self._has_room():
                 return
-            self._begin_one()
+            self._start_one()
         if self._count:
-            self._call()
+            self._schedule()
 
-    def _begin_one(self) -> None:
-        client, waiting = next(iter(self._of.items()))
+    def _start_one(self) -> None:
+        client, waiting = next(iter(self._queues.items()))
         request = next(iter(waiting))
-        self.leave(client, request)
-        if client in self._of:
-            self._of.move_to_end(client)
+        self.remove(client, request)
+        if client in self._queues:
+            self._queues.move_to_end(client)
         self._ticket += 1
-        self._worked_on[self._ticket] = self._loop.time()
-        request.begin(self._ticket)
+        self._in_progress[self._ticket] = self._loop.time()
+        request.start_request(self._ticket)
 
     def _has_room(self) -> bool:
-        if len(self._worked_on) < WORKED_ON:
+        if len(self._in_progress) < MAX_IN_PROGRESS:
             return True
-        oldest, since = next(iter(self._worked_on.items()))
+        oldest, since = next(iter(self._in_progress.items()))
         left_s = since + SLOW_S - self._loop.time()
         if left_s <= 0:
-            del self._worked_on[oldest]
+            del self._in_progress[oldest]
             return True
-        if not self._watching:
-            self._watching = True
-            self._loop.call_later(left_s, self._look)
+        if not self._recheck_planned:
+            self._recheck_planned = True
+            self._loop.call_later(left_s, self._recheck)
         return False
 
-    def _look(self) -> None:
-        self._watching = False
+    def _recheck(self) -> None:
+        self._recheck_planned = False
         if self._count:
-            self._call()
+            self._schedule()
 
-    def _turn_one_away(self) -> None:
+    def _reject_one(self) -> None:
         """Refuse the latest request of the client with the most; among equals, of the client that came last."""
-        client = max(reversed(self._of), key=lambda each: len(self._of[each]))
-        request = next(reversed(self._of[client]))
-        self.leave(client, request)
-        request.turn_away()
+        client = max(reversed(self._queues), key=lambda each: len(self._queues[each]))
+        request = next(reversed(self._queues[client]))
+        self.remove(client, request)
+        request.reject_request()
 
-    def _call(self) -> None:
-        if not self._called:
-            self._called = True
-            self._loop.call_soon(self._turn)
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._start_some)
