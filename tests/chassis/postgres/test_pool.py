@@ -304,7 +304,7 @@ async def test_a_wrong_password_and_a_refusal_of_pg_hba_are_told(kept_server: tu
     async with connected(server.url) as owner:
         (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
         await owner.execute("SELECT pg_reload_conf()")
-        told = "^DATABASE_URL: no pg_hba.conf entry for host .*, no encryption; .* let it in by pg_hba.conf"
+        told = "^DATABASE_URL: no pg_hba.conf entry for host .*, no encryption; .* allow it in pg_hba.conf"
         await _eventually_refused(server.url, told)
 
 
