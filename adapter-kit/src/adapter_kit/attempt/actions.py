@@ -1,4 +1,4 @@
-"""The actions of the attempt machine: what a step may ask for, one at a time, once the new state is committed."""
+"""The actions of the attempt machine: a step returns at most one, to be performed after the new state is committed."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """POST the run, once, while the lease is surely held; never otherwise."""
+    """Submit the run by a POST. It is performed at most once, and only while the lease is held."""
 
     submission: int
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Ask how the run stands."""
+    """Request the status of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Ask for the run to stop."""
+    """Request that the provider stop the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Look for the run in the provider's listing."""
+    """Search the provider's listing for the run of a lost submit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Ambiguous: the response to the POST was lost, and the run is looked for. Pure."""
+"""Ambiguous: the response to the POST was lost; whether there is a run is determined. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from contracts.messages.attempts import (
 )
 
 LAST_LOOK_S: Final = 20.0
-"""How long after the grace the listing may still be asked the one time that settles it."""
+"""Time after the resolution deadline, in seconds, for the search that decides."""
 
 
 def answer_lost(
@@ -47,7 +47,10 @@ def answer_lost(
     *,
     answered: bool = False,
 ) -> Step:
-    """Enter `ambiguous`: nobody knows whether the provider accepted the run, though it may have `answered`."""
+    """Enter `ambiguous`: it is unknown whether the provider accepted the run.
+
+    `answered`: the provider did answer the POST, but not in a way that settles it.
+    """
     resolve_by = now + timedelta(seconds=attempt.grace_s)
     lost = LostSubmit(
         submitting.submit_started_at,
@@ -65,10 +68,10 @@ def answer_lost(
 
 
 def resolve(attempt: Attempt, state: Ambiguous, now: datetime) -> Step:
-    """Look for the run once more; at the end of the time that its job gives it, end as `ambiguous_submission`."""
+    """Search for the run, or check the one an operator named; fail as `ambiguous_submission` after the wait."""
     if now >= _held_until(attempt, state.lost):
-        held = Failure(FailureKind.AMBIGUOUS_SUBMISSION, _LOOK_FOR_IT)
-        # An operator's word that came in the last moment is still looked into.
+        held = Failure(FailureKind.AMBIGUOUS_SUBMISSION, _UNRESOLVED)
+        # A run that an operator named shortly before the end is still checked.
         follow_up = Searching if state.claim is None else partial(Watching, claim=state.claim)
         return failed(attempt, held, now, follow_up=follow_up)
     return Step(with_lease(attempt, now), action=Search() if state.claim is None else Check())
@@ -80,14 +83,14 @@ def _held_until(attempt: Attempt, lost: LostSubmit) -> datetime:
     return min(attempt.deadline_at, lost.resolve_by + timedelta(seconds=LAST_LOOK_S))
 
 
-_LOOK_FOR_IT: Final = (
-    "the answer to the submit was lost, and the provider's listing has not settled yet whether it was accepted; "
-    "Segue goes on looking; whoever finds the run at the provider can tell with `segue attempts resolve`"
+_UNRESOLVED: Final = (
+    "the response to the submit was lost, and the provider's listing does not yet show whether it was accepted; "
+    "Segue continues to search; an operator who finds the run at the provider can name it with `segue attempts resolve`"
 )
 
 
 def searched(attempt: Attempt, state: Ambiguous, outcome: FindOutcome, now: datetime) -> Step:
-    """What the provider's listing says about the lost submit."""
+    """The result of a search for the lost submit in the provider's listing."""
     held_until = _held_until(attempt, state.lost)
     match outcome:
         case Found(ref):
@@ -98,24 +101,24 @@ def searched(attempt: Attempt, state: Ambiguous, outcome: FindOutcome, now: date
             absent_at = proven_absent_at(attempt, lost, conclusive=conclusive)
             if now >= absent_at:
                 return failed(answered, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
-            # The moment in which silence becomes an answer is a good one to listen.
-            return _listen_again(answered, min(absent_at, held_until), now)
+            # The next search is no later than the time at which absence becomes proof.
+            return _search_again(answered, min(absent_at, held_until), now)
         case NoAnswer():
-            # Without the listing silence says nothing: the window stays open up to the job's deadline.
-            return _listen_again(attempt, held_until, now)
+            # Without the listing nothing is proven: the search goes on until the end of the wait.
+            return _search_again(attempt, held_until, now)
         case _:
             assert_never(outcome)
 
 
-def _listen_again(attempt: Attempt, at_last: datetime, now: datetime) -> Step:
+def _search_again(attempt: Attempt, latest: datetime, now: datetime) -> Step:
     again = reschedule(attempt, now, most_s=15.0).attempt
-    if again.next_action_at is None or not now < at_last < again.next_action_at:
+    if again.next_action_at is None or not now < latest < again.next_action_at:
         return Step(again)
-    return Step(replace(again, next_action_at=at_last))
+    return Step(replace(again, next_action_at=latest))
 
 
 def resolved(attempt: Attempt, state: Ambiguous, verdict: Resolved, now: datetime) -> Step:
-    """An operator names the run, or says that there is none."""
+    """An operator names the run, or states that there is none."""
     if is_outdated(verdict, attempt, state.lost):
         return Step(attempt)
     if verdict.ref is None:
@@ -124,7 +127,7 @@ def resolved(attempt: Attempt, state: Ambiguous, verdict: Resolved, now: datetim
 
 
 def claim_checked(attempt: Attempt, state: Ambiguous, claim: ProviderRef, outcome: CheckOutcome, now: datetime) -> Step:
-    """Accept an operator's resolution once the provider knows the run, so that a typing error costs nothing."""
+    """Enter `running` with the run an operator named if the provider knows it; a mistyped id is dropped."""
     match outcome:
         case Missing():
             wrong = f"the provider does not know the run {claim.request_id}, which an operator named"

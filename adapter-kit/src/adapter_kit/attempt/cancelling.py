@@ -1,4 +1,4 @@
-"""Cancelling: the run is to stop, and the provider is asked until it says how it ended. Pure."""
+"""Cancelling: the run is to be stopped, and is polled until the provider reports how it ended. Pure."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from adapter_kit.port.outcomes import (
 from contracts.failures import FailureKind
 
 CANCEL_WATCH_S: Final = 60.0
-"""How long after its cancel, and at least up to the deadline, the job waits to hear how its run ended."""
+"""How long after the cancel request the job waits for the end of the run, in seconds; at least until its deadline."""
 
 
 def cancel(attempt: Attempt, running: Running, reason: CancelReason, now: datetime) -> Step:
-    """Enter `cancelling`, and ask the provider to stop the run."""
+    """Enter `cancelling`, with the cancel request as the action."""
     cancelling = Cancelling(running.run, reason, cancel_sent_at=now, fetch_by=running.fetch_by)
     return Step(with_lease(replace(attempt, state=cancelling, tries=0), now), action=Cancel())
 
 
 def watch_cancel(attempt: Attempt, cancelling: Cancelling, now: datetime) -> Step:
-    """Ask again for the cancel and for the state of the run, until the wait for its confirmation is over."""
+    """Send the cancel request and check the run in turns, until the wait for the end of the run is over."""
     sent_at = now if cancelling.cancel_sent_at is None else cancelling.cancel_sent_at
-    # Up to the deadline only the provider's word ends it: a run that may still deliver is no reason to buy another.
+    # Before the deadline only the provider ends the attempt: while its run may still deliver, no other may be paid.
     if now >= max(sent_at + timedelta(seconds=CANCEL_WATCH_S), attempt.deadline_at):
         return run_stopped(attempt, cancelling, may_have_cost=True, now=now, follow_up=Watching)
     if not cancelling.run.cancel_answered and attempt.tries % 2 == 0:
-        # It may have been sent before, by a process that died of it; a second one does no harm.
+        # A process that died may have sent the request already; to send it twice is harmless.
         sent = replace(attempt, state=replace(cancelling, cancel_sent_at=sent_at))
         return Step(with_lease(sent, now), action=Cancel())
     return Step(with_lease(attempt, now), action=Check())
@@ -74,9 +74,9 @@ def cancel_answered(attempt: Attempt, cancelling: Cancelling, outcome: CancelOut
 
 
 def run_unknown(attempt: Attempt, state: Running | Cancelling | Collecting, reason: str, now: datetime) -> Step:
-    """A provider that does not know a run it accepted says nothing about how that ended: it is asked again."""
+    """The provider reports a run it accepted as unknown, which does not show how the run ended: poll it again."""
     cancelling = isinstance(state, Cancelling)
-    # Where nobody else will be paid, its word is believed sooner; a promise to stop a run is none that it has stopped.
+    # If no other provider will be paid, fewer reports suffice. An acknowledged cancel is no proof that the run stopped.
     harmless = cancelling and state.cancel_reason in ("client", "deadline")
     if harmless and attempt.tries + 1 >= MISSING_TRIES:
         return run_stopped(attempt, state, may_have_cost=True, now=now, follow_up=Watching)
@@ -104,7 +104,7 @@ def run_stopped(
         case "run_timeout":
             failure = Failure(FailureKind.RUN_TIMEOUT, f"not finished within {attempt.run_within_s:g} s")
         case None if now >= _longest(attempt, state.run):
-            failure = Failure(FailureKind.RUN_TIMEOUT, "the provider stopped it at the end of the time it was given")
+            failure = Failure(FailureKind.RUN_TIMEOUT, "the provider stopped the run at the end of its time limit")
         case None if state.run.started_at is None and not may_have_cost:
             failure = Failure(FailureKind.START_TIMEOUT, "the provider dropped the run before it started")
         case None:

@@ -1,9 +1,9 @@
-"""After the end of an attempt: results that come late, and submits whose outcome is learned only later.
+"""Closed: the follow-up of an attempt that ended before the provider confirmed its outcome. Pure.
 
-Its job has ended or gone elsewhere, and nothing here changes that. But a run that was given up without the provider's
-last word may still cost and deliver: it is looked after for a while, is listened for always, and an operator may say
-what became of it. What comes of it is kept on the attempt, with its cost. A run that nobody waits for any more is
-stopped, unless an operator named it. All of it is pure.
+The job has ended, or continues at another provider; nothing here changes that. The run may still be billed, and may
+still deliver. Its outcome is polled for a limited time; callbacks and an operator's resolution are accepted at any
+time. The outcome is recorded on the attempt, with its cost. A run for which no job waits is cancelled, unless an
+operator named it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Search
-from adapter_kit.attempt.collecting import named_anew, noted, partly
+from adapter_kit.attempt.collecting import partly, with_new_outputs, with_progress
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -60,33 +60,34 @@ from adapter_kit.port.outcomes import (
 )
 from contracts.failures import FAILURES, FailureKind
 
-LOOK_AT_MOST_EVERY_S: Final = 5.0
-LOOK_AT_LEAST_EVERY_S: Final = 300.0
-LISTEN_EVERY_S: Final = 30.0
-"""How often a listing is asked for what nobody waits for: often enough not to count as deaf to it."""
+CHECK_MIN_S: Final = 5.0
+CHECK_MAX_S: Final = 300.0
+"""Bounds of the interval between two checks of a run, in seconds."""
+SEARCH_EVERY_S: Final = 30.0
+"""Interval between two searches of the listing, in seconds; short enough not to count as listing downtime."""
 
 
 def after_the_end(attempt: Attempt, closed: Closed, input_: Input, now: datetime) -> Step:
-    """The ended attempt after the input. Pure; raises nothing."""
+    """The ended attempt after the input. Inputs change nothing once the outcome is confirmed. Raises nothing."""
     if not closed.unsettled:
         return Step(attempt)
     match closed.follow_up, input_:
         case _, Due():
             return _due(attempt, closed, now)
         case _, CalledBack(ref):
-            return _shown(attempt, closed, ref, now)
+            return _run_found(attempt, closed, ref, now)
         case _, SubmitAnswered(outcome=Accepted(ref)):
-            return _shown(attempt, closed, ref, now)
+            return _run_found(attempt, closed, ref, now)
         case _, Resolved(ref) if not is_outdated(input_, attempt, closed.lost):
-            return _ruled_out(attempt, closed, now) if ref is None else _claimed(attempt, closed, ref, now)
+            return _no_run(attempt, closed, now) if ref is None else _claimed(attempt, closed, ref, now)
         case _, CollectWanted():
             return _collect_wanted(attempt, closed, now)
         case Searching(), Searched(outcome) if closed.lost is not None:
             return _searched(attempt, closed, closed.lost, outcome, now)
         case Watching() as watching, _:
-            return _heard_of_run(attempt, closed, watching, input_, now)
+            return _watching(attempt, closed, watching, input_, now)
         case Fetching(until), _:
-            return _heard_of_outputs(attempt, closed, until, input_, now)
+            return _fetching(attempt, closed, until, input_, now)
         case _:
             return Step(attempt)
 
@@ -94,21 +95,21 @@ def after_the_end(attempt: Attempt, closed: Closed, input_: Input, now: datetime
 def _due(attempt: Attempt, closed: Closed, now: datetime) -> Step:
     if closed.follow_up is None or now >= closed.follow_up.until:
         return Step(replace(attempt, state=replace(closed, follow_up=None), next_action_at=None))
-    at_work = with_lease(attempt, now)
+    leased = with_lease(attempt, now)
     match closed.follow_up:
         case Searching():
-            return Step(at_work, action=Search())
+            return Step(leased, action=Search())
         case Fetching():
-            return Step(at_work, action=Check() if attempt.tries else Collect())
+            return Step(leased, action=Check() if attempt.tries else Collect())
         case Watching(claim=None) if closed.run is not None and not closed.run.cancel_answered:
-            return Step(at_work, action=Cancel())
+            return Step(leased, action=Cancel())
         case Watching():
-            return Step(at_work, action=Check())
+            return Step(leased, action=Check())
         case _:
             assert_never(closed.follow_up)
 
 
-def _watched(attempt: Attempt, closed: Closed, now: datetime, *, claim: ProviderRef | None = None) -> Step:
+def _watch(attempt: Attempt, closed: Closed, now: datetime, *, claim: ProviderRef | None = None) -> Step:
     until = now + timedelta(seconds=FOLLOW_UP_S)
     return Step(replace(attempt, state=replace(closed, follow_up=Watching(until, claim)), next_action_at=now, tries=0))
 
@@ -116,44 +117,44 @@ def _watched(attempt: Attempt, closed: Closed, now: datetime, *, claim: Provider
 def _searched(attempt: Attempt, closed: Closed, lost: LostSubmit, outcome: FindOutcome, now: datetime) -> Step:
     match outcome:
         case Found(ref):
-            return _shown(attempt, closed, ref, now)
+            return _run_found(attempt, closed, ref, now)
         case NotFound(conclusive):
             lost = listing_answered(lost, now)
-            listened = replace(attempt, state=replace(closed, lost=lost))
-            shown = proven_absent_at(attempt, lost, conclusive=conclusive)
-            if now >= shown:
-                return failed(listened, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
-            again = now + timedelta(seconds=LISTEN_EVERY_S)
-            return Step(replace(listened, next_action_at=min(again, shown)))
+            searched = replace(attempt, state=replace(closed, lost=lost))
+            absent_at = proven_absent_at(attempt, lost, conclusive=conclusive)
+            if now >= absent_at:
+                return failed(searched, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
+            again = now + timedelta(seconds=SEARCH_EVERY_S)
+            return Step(replace(searched, next_action_at=min(again, absent_at)))
         case NoAnswer():
-            return reschedule(attempt, now, most_s=LISTEN_EVERY_S)
+            return reschedule(attempt, now, most_s=SEARCH_EVERY_S)
         case _:
             assert_never(outcome)
 
 
-def _shown(attempt: Attempt, closed: Closed, ref: ProviderRef | None, now: datetime) -> Step:
-    """The run has become known; one that becomes known only now is stopped first."""
+def _run_found(attempt: Attempt, closed: Closed, ref: ProviderRef | None, now: datetime) -> Step:
+    """A callback, a listing or a late response shows a run: watch it, and cancel it first if it was unknown."""
     if closed.files.outputs:
         return Step(attempt)
     if closed.run is not None:
         foreign = ref is not None and closed.run.ref.request_id != ref.request_id
-        return Step(attempt) if foreign else _watched(attempt, closed, now)
+        return Step(attempt) if foreign else _watch(attempt, closed, now)
     if ref is None:
         return Step(attempt)
     found = replace(closed, run=Run(ref, accepted_at=now), cancel_reason=closed.cancel_reason or "deadline")
-    return _watched(attempt, found, now)
+    return _watch(attempt, found, now)
 
 
 def _collect_wanted(attempt: Attempt, closed: Closed, now: datetime) -> Step:
-    """An operator has mended what kept the output away: the run is looked at, and its output fetched."""
+    """An operator requests the output: check the run, without cancelling it, and fetch its output."""
     if closed.run is None or closed.failure is None or not FAILURES[closed.failure.kind].collectable:
         return Step(attempt)
-    return _watched(attempt, replace(closed, run=replace(closed.run, cancel_answered=True)), now)
+    return _watch(attempt, replace(closed, run=replace(closed.run, cancel_answered=True)), now)
 
 
 def _claimed(attempt: Attempt, closed: Closed, ref: ProviderRef, now: datetime) -> Step:
-    """An operator names its run: it is looked at, and believed once the provider knows it."""
-    return Step(attempt) if closed.run is not None else _watched(attempt, closed, now, claim=ref)
+    """An operator names the run: check it, and record it once the provider confirms that it exists."""
+    return Step(attempt) if closed.run is not None else _watch(attempt, closed, now, claim=ref)
 
 
 def _claim_checked(
@@ -173,14 +174,14 @@ def _claim_checked(
             return _checked(replace(attempt, state=known), known, until, outcome, now)
 
 
-def _ruled_out(attempt: Attempt, closed: Closed, now: datetime) -> Step:
+def _no_run(attempt: Attempt, closed: Closed, now: datetime) -> Step:
     failure = closed.failure
     if closed.run is not None or failure is None or failure.kind is not FailureKind.AMBIGUOUS_SUBMISSION:
         return Step(attempt)
     return failed(attempt, Failure(FailureKind.NEVER_ACCEPTED, SAID_SO), now)
 
 
-def _heard_of_run(attempt: Attempt, closed: Closed, watching: Watching, input_: Input, now: datetime) -> Step:
+def _watching(attempt: Attempt, closed: Closed, watching: Watching, input_: Input, now: datetime) -> Step:
     match input_:
         case CancelAnswered(Stopped(may_have_cost)):
             return cancelled(attempt, now, may_have_cost=may_have_cost)
@@ -197,21 +198,21 @@ def _heard_of_run(attempt: Attempt, closed: Closed, watching: Watching, input_: 
             return Step(attempt)
 
 
-def _heard_of_outputs(attempt: Attempt, closed: Closed, until: datetime, input_: Input, now: datetime) -> Step:
+def _fetching(attempt: Attempt, closed: Closed, until: datetime, input_: Input, now: datetime) -> Step:
     match input_:
         case Collected(artifacts):
             return succeeded(attempt, artifacts, now)
         case CollectFailed(failure, final=True):
             return failed(attempt, failure, now, cost_usd=attempt.price_usd)
         case CollectFailed():
-            files = noted(closed.files, input_)
+            files = with_progress(closed.files, input_)
             again = reschedule(replace(attempt, state=replace(closed, files=files)), now)
             due = again.attempt.next_action_at
             if files.stored and (due is None or due >= until):
                 return partly(again.attempt, input_, now)
             return again
         case Checked(outcome) if attempt.tries:
-            anew = replace(closed, files=named_anew(closed.files, outcome))
+            anew = replace(closed, files=with_new_outputs(closed.files, outcome))
             return Step(with_lease(replace(attempt, state=anew), now), action=Collect())
         case _:
             return Step(attempt)
@@ -225,15 +226,15 @@ def _fetch(attempt: Attempt, closed: Closed, until: datetime, files: Files, now:
 def _checked(attempt: Attempt, closed: Closed, until: datetime, outcome: CheckOutcome, now: datetime) -> Step:
     match outcome:
         case Missing() if closed.files.outputs:
-            # The provider no longer keeps the result, but perhaps still the files that it named.
+            # The provider may have deleted the result, but not yet the files that it named.
             return _fetch(attempt, closed, until, closed.files, now)
         case Missing(reason):
             return _missing(attempt, closed, reason, now)
         case Waiting() | Running() | OutputPending():
-            return _look_again(attempt, closed, now)
+            return _check_later(attempt, closed, now)
         case Unreadable(reason, raw):
-            unread = Failure(FailureKind.OUTPUT_UNREADABLE, f"{reason}: {raw}")
-            return failed(attempt, unread, now, cost_usd=attempt.price_usd)
+            failure = Failure(FailureKind.OUTPUT_UNREADABLE, f"{reason}: {raw}")
+            return failed(attempt, failure, now, cost_usd=attempt.price_usd)
         case Produced(outputs):
             return _fetch(attempt, closed, until, replace(closed.files, outputs=outputs), now)
         case Broken(failure, may_have_cost):
@@ -247,16 +248,16 @@ def _checked(attempt: Attempt, closed: Closed, until: datetime, outcome: CheckOu
 
 
 def _missing(attempt: Attempt, closed: Closed, reason: str, now: datetime) -> Step:
-    """The provider does not know the run; of one whose submit was lost, it is at least known that there was a run."""
+    """The provider reports the run as unknown: after some retries, a lost submit is settled as `output_lost`."""
     if closed.failure is None or not FAILURES[closed.failure.kind].run_may_exist:
-        return _look_again(attempt, closed, now)
+        return _check_later(attempt, closed, now)
     if attempt.tries + 1 < MISSING_TRIES:
         return reschedule(attempt, now)
     gone = Failure(FailureKind.OUTPUT_LOST, reason)
     return failed(attempt, gone, now, cost_usd=attempt.price_usd, follow_up=Watching)
 
 
-def _look_again(attempt: Attempt, closed: Closed, now: datetime) -> Step:
+def _check_later(attempt: Attempt, closed: Closed, now: datetime) -> Step:
     age_s = (now - closed.ended_at).total_seconds()
-    wait_s = min(LOOK_AT_LEAST_EVERY_S, max(LOOK_AT_MOST_EVERY_S, age_s / 10))
+    wait_s = min(CHECK_MAX_S, max(CHECK_MIN_S, age_s / 10))
     return Step(replace(attempt, tries=0, next_action_at=now + timedelta(seconds=wait_s)))

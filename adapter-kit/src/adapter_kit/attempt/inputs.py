@@ -20,12 +20,12 @@ from contracts.messages.attempts import Artifact
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Its `next_action_at` has come."""
+    """The time in `next_action_at` is reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """A rate or a concurrency limit is reached; the attempt waits until `until`."""
+    """A rate or a concurrency limit is reached; the attempt stays queued until `until`."""
 
     until: datetime
     reason: str
@@ -33,7 +33,7 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True)
 class ShutOut:
-    """The breaker is open; the provider may be asked again at `until`."""
+    """The breaker is open; requests to the provider are allowed again at `until`."""
 
     until: datetime
     reason: str
@@ -41,17 +41,17 @@ class ShutOut:
 
 @dataclass(frozen=True, slots=True)
 class CancelWanted:
-    """The orchestrator wants it stopped."""
+    """The orchestrator requests that the attempt be cancelled."""
 
     reason: Literal["client", "deadline"]
 
 
 @dataclass(frozen=True, slots=True)
 class CalledBack:
-    """A callback came in. What it reports is read from the provider, never from the callback."""
+    """A callback arrived. The status of the run is read from the provider, never from the callback."""
 
     ref: ProviderRef | None = None
-    """The run it called about, where it said so."""
+    """The run that the callback names; None if it names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +64,39 @@ class SubmitAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the provider says of the run."""
+    """The status of the run, as the provider reports it."""
 
     outcome: CheckOutcome
     callbacks_arrive: bool = False
-    """The provider's callbacks were reaching us of late, so that looking again is only a backstop."""
+    """The provider's recent callbacks have arrived, so that polling is only a fallback."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAnswered:
-    """What the provider says to the cancel."""
+    """The provider's response to the cancel request."""
 
     outcome: CancelOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What the provider's listing says about a lost submit."""
+    """The result of the search for a lost submit in the provider's listing."""
 
     outcome: FindOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """An operator says what became of a lost submit."""
+    """An operator states the outcome of a lost submit."""
 
     ref: ProviderRef | None
-    """The run it is; None: there is none."""
+    """The run that the submit created; None if it created none."""
     said_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class CollectWanted:
-    """An operator wants the output of a paid run fetched again."""
+    """An operator requests that the output of a paid run be fetched again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +108,16 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class CollectFailed:
-    """Not all outputs could be stored. Outputs are named by their number in the result, from 1 on."""
+    """Not all outputs could be stored. The keys are output numbers, counted from 1 in the order of the result."""
 
     failure: Failure
     final: bool
-    """Trying again is in vain."""
+    """A retry cannot succeed."""
     reached: frozenset[int] = frozenset()
-    """Outputs whose hosts could be connected to."""
+    """Outputs to whose hosts a connection was made."""
     stored: Mapping[int, Artifact] = field(default_factory=dict)
     missing: Mapping[int, str] = field(default_factory=dict)
-    """Why the others could not be had."""
+    """Why each of the other outputs could not be fetched."""
 
 
 Input = (

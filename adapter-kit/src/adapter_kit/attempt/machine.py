@@ -4,15 +4,15 @@
        │            │            ├────────────────────> failed(kind)
        │            │            └──> cancelling ─────> cancelled, failed(kind), collecting
        │            ├──> failed(kind)            definite refusal: nothing was billed
-       │            ├──> queued                  never sent, or throttled: sending it again is safe
+       │            ├──> queued                  never sent, or throttled: safe to send again
        │            └──> ambiguous ──> running, failed(kind)
        ├──> failed(expired) | cancelled          never sent
-       └──> running                              sent after all, as the provider's callback shows
+       └──> running                              a callback shows that the POST was accepted
 
-`step` is told what happened and says three things: the attempt as it is now, the events that say so, and the one action
-to take. An action is taken only after the new state is committed, so a crash between any two effects leaves a row that
-is due again. The one action that must not be taken twice, the POST, is given out only by the step from `queued` to
-`submitting`; a `submitting` attempt that comes due again lost the worker that owned the POST, and is ambiguous.
+`step` takes an input and returns the new attempt, the events to publish, and at most one action. The action is
+performed after the new state is committed, so that after a crash at any point the row becomes due again. The POST is
+the one action that must not be performed twice. Only the step from `queued` to `submitting` returns it. If a
+`submitting` attempt becomes due, the worker that owned the POST has died, and the attempt becomes `ambiguous`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from adapter_kit.attempt.closed import after_the_end
 from adapter_kit.attempt.collecting import (
     collect_failed,
     collected,
-    named_anew,
     output_pending,
     shorten_window,
+    with_new_outputs,
 )
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -104,7 +104,7 @@ def step(attempt: Attempt, input_: Input, now: datetime) -> Step:  # noqa: C901 
         case Collecting() as state, CollectFailed():
             return collect_failed(attempt, state, input_, now)
         case _:
-            return Step(attempt)  # An answer from an earlier state, or a wish for an output that may still come.
+            return Step(attempt)  # A response to an action of an earlier state, or a request for output before the end.
 
 
 def _due(attempt: Attempt, state: Live, now: datetime) -> Step:
@@ -112,14 +112,14 @@ def _due(attempt: Attempt, state: Live, now: datetime) -> Step:
         case Queued():
             return submit(attempt, now)
         case Submitting():
-            died = "the process that sent the request died before it told of an answer"
+            died = "the process that sent the request died before it recorded a response"
             return answer_lost(attempt, state, died, now)
         case Ambiguous():
             return resolve(attempt, state, now)
         case Running():
             return watch(attempt, state, now)
         case Collecting():
-            # After a failed try the result is read anew: what it names may have expired, or have become more.
+            # After a failure the result is read again: its links may have expired, or more outputs may be listed.
             first_try = bool(state.files.outputs) and not attempt.tries
             return Step(with_lease(attempt, now), action=Collect() if first_try else Check())
         case Cancelling():
@@ -134,7 +134,7 @@ def _called_back(attempt: Attempt, state: Live, ref: ProviderRef | None, now: da
     called = replace(attempt, called_back=True)
     match state:
         case Queued() | Submitting() | Ambiguous() if ref is not None:
-            # Whatever the POST's own answer said, or will say: the run is there, and must not be sent again.
+            # The run exists, whatever the response to the POST was or will be, and must not be submitted again.
             entered = accepted(called, ref, now)
             return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
         case Running() | Cancelling() | Ambiguous():
@@ -144,7 +144,7 @@ def _called_back(attempt: Attempt, state: Live, ref: ProviderRef | None, now: da
 
 
 def is_foreign(attempt: Attempt, ref: ProviderRef | None) -> bool:
-    """Whether `ref` names a run that cannot be the attempt's own, though it was made in its name: paid for twice."""
+    """Whether `ref` is a run other than the attempt's own, though created for it, so that two runs may be billed."""
     if ref is None:
         return False
     return attempt.final if attempt.ref is None else attempt.ref.request_id != ref.request_id
@@ -155,7 +155,7 @@ def _checked(attempt: Attempt, state: Live, checked: Checked, now: datetime) -> 
         case Ambiguous(claim=ProviderRef() as claim):
             return claim_checked(attempt, state, claim, checked.outcome, now)
         case Collecting() if state.files.outputs:
-            return _result_read_anew(attempt, state, checked.outcome, now)
+            return _result_read_again(attempt, state, checked.outcome, now)
         case Collecting():
             return _finished_checked(attempt, state, checked.outcome, now)
         case Running() | Cancelling():
@@ -183,10 +183,10 @@ def _run_checked(attempt: Attempt, state: Running | Cancelling, checked: Checked
 
 
 def _finished_checked(attempt: Attempt, state: Collecting, outcome: CheckOutcome, now: datetime) -> Step:
-    """The provider has said that the run finished, and its output is still waited for."""
+    """The status of a run that has finished, but has no output yet."""
     match outcome:
         case Waiting() | AtWork():
-            return output_pending(attempt, state, "the provider no longer says that the run has finished", now)
+            return output_pending(attempt, state, "the provider no longer reports the run as finished", now)
         case NoAnswer(reason, retry_after_s):
             return output_pending(attempt, state, reason, now, wait_s=retry_after_s)
         case Missing(reason):
@@ -195,11 +195,11 @@ def _finished_checked(attempt: Attempt, state: Collecting, outcome: CheckOutcome
             return run_over(attempt, state, over, now)
 
 
-def _result_read_anew(attempt: Attempt, state: Collecting, outcome: CheckOutcome, now: datetime) -> Step:
-    """The outputs could not be fetched, and the result was read once more; they are tried again, whatever it says."""
+def _result_read_again(attempt: Attempt, state: Collecting, outcome: CheckOutcome, now: datetime) -> Step:
+    """The result was read again after outputs could not be fetched; they are fetched again, whatever the status is."""
     if not attempt.tries:
-        return Step(attempt)  # A look from before they were known.
-    anew = replace(attempt, state=replace(state, files=named_anew(state.files, outcome)))
+        return Step(attempt)  # The check was sent before the outputs were known.
+    anew = replace(attempt, state=replace(state, files=with_new_outputs(state.files, outcome)))
     return Step(with_lease(anew, now), action=Collect())
 
 
@@ -210,7 +210,7 @@ def _cancel_wanted(attempt: Attempt, state: Live, reason: Literal["client", "dea
         case Submitting() | Ambiguous():
             return Step(replace(attempt, state=replace(state, cancel_reason=reason)))
         case Running():
-            # Due at once, for the claim loop to act: the command handler only writes it down.
+            # Due at once: the command handler performs no actions, the claim loop does.
             cancelling = Cancelling(state.run, reason, fetch_by=state.fetch_by)
             return Step(replace(attempt, state=cancelling, tries=0, next_action_at=now))
         case Collecting():

@@ -1,6 +1,6 @@
-"""The attempt as a record: what is true in every state, and how an attempt ends. Pure.
+"""The attempt as a record: the data common to all states, and how an attempt ends. Pure.
 
-What is true in one state only is in `states`; what may happen in a state is in the module of its name.
+Data of a single state is in `states`; the transitions of a state are in the module of the same name.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from contracts.messages.attempts import (
 LEASE_S: Final = 15.0
 """Lease duration in seconds. The holder renews it; when it ends, another replica takes over."""
 FOLLOW_UP_S: Final = 3_600.0
-"""How long an attempt that ended without its provider's last word is looked after."""
+"""Duration in seconds of the follow-up of an attempt whose outcome the provider has not confirmed."""
 FOLLOW_UP_FIRST_S: Final = 5.0
 MISSING_TRIES: Final = 4
-"""How often in a row the provider has to say that it does not know a run, before that is believed."""
+"""How many consecutive times the provider has to report a run as unknown before the run counts as unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Everything Segue knows about one attempt. Times are aware; durations are seconds; money is USD."""
+    """All data of one attempt. Times are timezone-aware, durations are in seconds, amounts are in USD."""
 
     attempt_id: AttemptId
     job_id: JobId
@@ -69,37 +69,37 @@ class Attempt:
     ambiguity_policy: AmbiguityPolicy = "hold"
     lost_output_policy: LostOutputPolicy = "retry_elsewhere"
     results_kept_s: float = 3_600.0
-    """How long the provider keeps the result of a finished run."""
+    """How long the provider keeps the result of a finished run, in seconds."""
     expects_callback: bool = False
-    """The provider is told where to call back."""
+    """The submit includes the URL for callbacks."""
     called_back: bool = False
     throttling_reported: bool = False
     """Throttling has already been reported."""
     state: State = field(default_factory=Queued)
     version: int = 0
-    """How many events the attempt has had."""
+    """The number of events published about the attempt."""
     next_action_at: datetime | None = None
-    """When it is due again; None only where it is final."""
+    """When the attempt is due; None if it has ended and no follow-up remains."""
     submissions: int = 0
-    """How many times it went from queued to submitting."""
+    """How many times the attempt has changed from queued to submitting."""
     submit_started_at: datetime | None = None
-    """When it last did so."""
+    """When it last changed to submitting."""
     tries: int = 0
-    """How many times in a row the current step has gone wrong."""
+    """How many consecutive times the current step has failed."""
 
     @property
     def final(self) -> bool:
-        """Whether it is over."""
+        """Whether the attempt has ended; a follow-up may remain."""
         return isinstance(self.state, Closed)
 
     @property
     def ref(self) -> ProviderRef | None:
-        """The run that it has at the provider; None while none is known."""
+        """The provider's reference to the run; None while none is known."""
         return self.state.run.ref if self.state.run else None
 
     @property
     def claim(self) -> ProviderRef | None:
-        """The run that an operator says it is, until the provider says that it knows it."""
+        """The run that an operator named, until the provider confirms that it exists; None without one."""
         match self.state:
             case Ambiguous(claim=claim) | Closed(follow_up=Watching(claim=claim)):
                 return claim
@@ -108,12 +108,12 @@ class Attempt:
 
     @property
     def failure(self) -> Failure | None:
-        """Why it failed; None where it did not."""
+        """Why the attempt failed; None if it has not."""
         return self.state.failure if isinstance(self.state, Closed) else None
 
     @property
     def files(self) -> Files:
-        """The outputs of its run, as far as they are known."""
+        """The outputs of the run; empty if none are known."""
         return self.state.files if isinstance(self.state, Collecting | Closed) else Files()
 
 
@@ -135,7 +135,10 @@ def failed(
     retry_at: datetime | None = None,
     follow_up: Callable[[datetime], FollowUp] | None = None,
 ) -> Step:
-    """It ended without a result; `cost_usd` counts only where it was accepted. A `follow_up` goes on after that."""
+    """The attempt ends without a result. `cost_usd` is used only if the provider accepted the run.
+
+    `follow_up` makes the follow-up, if one remains, from the time at which it stops.
+    """
     status = failure.http_status
     failure = replace(
         failure,
@@ -173,37 +176,40 @@ def cancelled(
     reason: CancelReason | None = None,
     follow_up: Callable[[datetime], FollowUp] | None = None,
 ) -> Step:
-    """It was stopped. A `follow_up` goes on after that, where the provider has not confirmed it."""
+    """The attempt ends as cancelled; `follow_up` is given if the provider has not confirmed that the run stopped."""
     closed = _closed(attempt, now, follow_up)
     closed = replace(closed, name="cancelled", cancel_reason=reason or closed.cancel_reason)
     return _with_end(attempt, closed, AttemptCancelled, now, may_have_cost=may_have_cost)
 
 
 def succeeded(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime, *, missing: str | None = None) -> Step:
-    """Its outputs are stored, but for those that are `missing`."""
+    """The attempt ends with its outputs stored; `missing` describes those that could not be fetched."""
     closed = replace(_closed(attempt, now, None), name="succeeded", failure=None)
-    said = {"artifacts": artifacts, "cost_usd": attempt.price_usd, "missing": missing}
-    return _with_end(attempt, closed, AttemptSucceeded, now, **said)
+    fields = {"artifacts": artifacts, "cost_usd": attempt.price_usd, "missing": missing}
+    return _with_end(attempt, closed, AttemptSucceeded, now, **fields)
 
 
 def _closed(attempt: Attempt, now: datetime, follow_up: Callable[[datetime], FollowUp] | None) -> Closed:
     closed = attempt.state.close(now)
-    # A listing proves nothing before the grace is over, and that may be after the job's deadline.
+    # Absence from a listing proves nothing during the grace period, which may end after the job's deadline.
     begins = now if closed.lost is None else max(now, closed.lost.resolve_by)
     until = begins + timedelta(seconds=FOLLOW_UP_S)
     return replace(closed, unsettled=follow_up is not None, follow_up=follow_up(until) if follow_up else None)
 
 
-def _with_end(attempt: Attempt, closed: Closed, event: type[AttemptEvent], now: datetime, **said: object) -> Step:
+def _with_end(attempt: Attempt, closed: Closed, event: type[AttemptEvent], now: datetime, **fields: object) -> Step:
     due = now + timedelta(seconds=FOLLOW_UP_FIRST_S) if closed.follow_up else None
     ended = replace(attempt, state=closed, tries=0, next_action_at=due)
-    return with_event(ended, event, now, late=attempt.final, **said)
+    return with_event(ended, event, now, late=attempt.final, **fields)
 
 
 def with_event(
-    attempt: Attempt, event: type[AttemptEvent], now: datetime, action: Action | None = None, /, **said: object
+    attempt: Attempt, event: type[AttemptEvent], now: datetime, action: Action | None = None, /, **fields: object
 ) -> Step:
-    """The attempt one version later, with the event that reports it and the next action."""
+    """The attempt with its version increased by one, the event that carries this version, and the action.
+
+    `fields` are the fields of the event beyond those that every event of an attempt has.
+    """
     newer = replace(attempt, version=attempt.version + 1)
     happened = event.model_validate(
         {
@@ -217,33 +223,33 @@ def with_event(
             "endpoint": newer.endpoint,
             "version": newer.version,
             "provider_ref": newer.ref.request_id if newer.ref else None,
-            **{name: _storable(value) if isinstance(value, str) else value for name, value in said.items()},
+            **{name: _storable(value) if isinstance(value, str) else value for name, value in fields.items()},
         }
     )
     return Step(newer, (happened,), action)
 
 
 def _storable(text: str) -> str:
-    # Providers' words may hold what neither JSON nor Postgres takes: NUL and lone surrogates.
+    # Texts of a provider may contain NUL, which PostgreSQL rejects, and lone surrogates, which UTF-8 cannot encode.
     return text.replace("\x00", "").encode("utf-8", "replace").decode()[:2000]
 
 
 def backoff_s(name: str, tries: int) -> float:
-    """Seconds to wait after the given failure in a row: doubling from 1 to 30, jittered by up to a quarter.
+    """Seconds to wait after the given number of consecutive failures: doubled from 1 to 30, plus jitter of up to 25%.
 
-    The jitter comes from the name, so that the same thing waits the same time and many do not wait together.
+    The jitter is derived from the name, so that it is reproducible, and attempts do not retry at the same moment.
     """
     jitter = crc32(f"{name}:{tries}".encode()) / 2**32
     return min(30.0, 2.0 ** (tries - 1)) * (1 + jitter / 4)
 
 
 def reschedule(attempt: Attempt, now: datetime, most_s: float = 60.0) -> Step:
-    """The current step failed again; it is due after a longer wait, of at most about `most_s` seconds."""
+    """The attempt after another failure of the current step, due after the backoff, at most `most_s` seconds."""
     tries = attempt.tries + 1
     wait_s = min(most_s, backoff_s(attempt.attempt_id, tries))
     return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
 
 
 def with_lease(attempt: Attempt, now: datetime) -> Attempt:
-    """The attempt while an action of it is under way."""
+    """The attempt with a lease from `now`, as it is while an action is performed."""
     return replace(attempt, next_action_at=now + timedelta(seconds=LEASE_S))

@@ -1,4 +1,4 @@
-"""Running: the provider has accepted the run, and is asked how it stands. Pure."""
+"""Running: the provider has accepted the run, and its status is polled. Pure."""
 
 from __future__ import annotations
 
@@ -39,28 +39,31 @@ LONGEST_QUEUE: Final = 1_000_000
 
 
 def poll_interval_s(age_s: float, *, backstop: bool = False) -> float:
-    """Seconds between two checks of a run of this age: short at first, then a tenth of its age.
+    """Seconds between two checks of a run: a tenth of its age, between 0.4 and 5; as a `backstop` between 15 and 30.
 
-    As a `backstop` to callbacks that arrive: no more often than every 15 s, and no less often than every 30 s.
+    `backstop`: callbacks arrive, so that polling is only a fallback.
     """
     least, most = (15.0, 30.0) if backstop else (0.4, 5.0)
     return min(most, max(least, age_s / 10))
 
 
 def next_look_s(age_s: float, start_left_s: float | None, *, backstop: bool) -> float:
-    """Seconds to the next check of a run; `start_left_s` is what is left to one that is not known to have started."""
+    """Seconds to the next check of a run.
+
+    `start_left_s`: seconds to the start deadline; None for a run that has started.
+    """
     usual_s = poll_interval_s(age_s)
     if not backstop:
         return usual_s
     wait_s = poll_interval_s(age_s, backstop=True)
     if start_left_s is not None:
-        # Not every provider calls at the start, and a run that is thought to wait still is cancelled at its deadline.
+        # Not every provider sends a callback at the start; a run not seen to start is cancelled at its start deadline.
         wait_s = min(wait_s, start_left_s / 2)
     return max(usual_s, wait_s)
 
 
 def accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
-    """Enter `running`, or `cancelling` where a cancel came first: the provider has named the run."""
+    """Enter `running`, or `cancelling` if a cancel was requested before the provider accepted the run."""
     run = Run(ref, accepted_at=now)
     if (reason := attempt.state.cancel_reason) is not None:
         cancelling = replace(attempt, state=Cancelling(run, reason), tries=0, next_action_at=now)
@@ -70,7 +73,7 @@ def accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
 
 
 def watch(attempt: Attempt, running: Running, now: datetime) -> Step:
-    """Ask how the run stands; or cancel it, where its time or the deadline has passed."""
+    """Check the run; or cancel it if its start or run timeout, or the deadline, has passed."""
     if (reason := _overdue(attempt, running.run, now)) is not None:
         return cancel(attempt, running, reason, now)
     return Step(with_lease(attempt, now), action=Check())
@@ -94,7 +97,7 @@ def progressed(
     *,
     callbacks_arrive: bool,
 ) -> Step:
-    """The run waits or runs at the provider; the next check is due after a growing interval."""
+    """The run is queued or running at the provider; the interval to the next check grows with its age."""
     before = state.run
     position = None if position is None else min(max(position, 0), LONGEST_QUEUE)
     started_at = before.started_at or (now if stage == "running" else None)
@@ -119,7 +122,7 @@ def run_over(
     outcome: Produced | OutputPending | Unreadable | Broken | Stopped,
     now: datetime,
 ) -> Step:
-    """The provider says how the run ended."""
+    """The provider reports how the run ended."""
     match outcome:
         case Produced(outputs):
             taken = collecting(attempt, state, window(attempt, state, now), outputs)

@@ -1,8 +1,8 @@
-"""The states of an attempt: what is known in each, and in no other. Pure.
+"""The states of an attempt, each with the data that exists in that state only. Pure.
 
-What outlives a state is passed on to the next one: the `Run` once the provider has named it, what is known of a
-`LostSubmit`, and the `Files` of the output. The transitions of a state are in the module of its name. The states stand
-together, since every transition names at least two of them.
+Data that outlives a state is passed to the next one: the `Run`, once the provider has accepted it; the `LostSubmit`;
+and the `Files` of the output. The transitions of a state are in the module of the same name. All states are defined
+here, because every transition uses at least two of them.
 """
 
 from __future__ import annotations
@@ -30,132 +30,132 @@ class Run:
     stage: Literal["queued", "running"] | None = None
     queue_position: int | None = None
     cancel_answered: bool = False
-    """The provider has answered a cancel, or nothing is left to stop: what is left is to see how the run ends."""
+    """No cancel request is to be sent: the provider has answered one, or the run is over or must not be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostSubmit:
-    """A submit whose response was lost, and what the provider's listing has said of it."""
+    """A submit whose response was lost, and how long the provider's listing has been available since."""
 
     submit_started_at: datetime
     resolve_by: datetime
     """Resolution deadline, listing downtime not counted."""
     listing_answered_at: datetime
-    """When the listing last answered about it; at first, when the response was lost."""
+    """When the listing last answered a search for it; before the first answer, when the response was lost."""
     listing_downtime_s: float = 0.0
-    """For how long the listing gave no answer, by which the wait for it is longer."""
+    """Listing downtime in seconds; it extends the resolution deadline."""
     submit_answered_at: datetime | None = None
-    """When the provider itself answered the submit, in words that leave open whether it accepted it."""
+    """When the provider answered the submit, if it did, without making clear whether it accepted it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The outputs of a finished run, and what is known of fetching them. Outputs are numbered from 1 on."""
+    """The outputs of a finished run, and the progress of fetching them. Outputs are numbered from 1."""
 
     outputs: tuple[Output, ...] = ()
     reached: frozenset[int] = frozenset()
-    """Outputs whose hosts could ever be connected to."""
+    """Outputs to whose hosts a connection has been made at least once."""
     stored: Mapping[int, Artifact] = field(default_factory=dict)
-    """What came of the outputs that are in the store, while others are not."""
+    """The artifacts of the outputs that are stored already, by output number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """It waits to be sent."""
+    """The attempt waits to be submitted."""
 
     name: Literal["queued"] = "queued"
     run: ClassVar[None] = None
     cancel_reason: ClassVar[None] = None
 
     def close(self, now: datetime) -> Closed:
-        """The end of it, with what outlives this state."""
+        """The state after the end, with the data that is kept."""
         return Closed(ended_at=now)
 
 
 @dataclass(frozen=True, slots=True)
 class Submitting:
-    """Its POST is under way."""
+    """The POST is in progress."""
 
     submit_started_at: datetime
     cancel_reason: CancelReason | None = None
-    """It is to be cancelled once the provider has answered."""
+    """Set if the run is to be cancelled once the provider has accepted it."""
     name: Literal["submitting"] = "submitting"
     run: ClassVar[None] = None
 
     def close(self, now: datetime) -> Closed:
-        """The end of it, with what outlives this state."""
+        """The state after the end, with the data that is kept."""
         return Closed(ended_at=now, cancel_reason=self.cancel_reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """The response to its POST was lost, and the run is looked for."""
+    """The response to the POST was lost; whether the provider accepted the run is being determined."""
 
     lost: LostSubmit
     cancel_reason: CancelReason | None = None
-    """It is to be cancelled once it is found."""
+    """Set if the run is to be cancelled once it is found."""
     claim: ProviderRef | None = None
-    """The run that an operator says it is, until the provider says that it knows it."""
+    """The run that an operator named, until the provider confirms that it exists."""
     name: Literal["ambiguous"] = "ambiguous"
     run: ClassVar[None] = None
 
     def close(self, now: datetime) -> Closed:
-        """The end of it, with what outlives this state."""
+        """The state after the end, with the data that is kept."""
         return Closed(ended_at=now, cancel_reason=self.cancel_reason, lost=self.lost)
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The provider has accepted the run, and is asked how it stands."""
+    """The provider has accepted the run, and its status is polled."""
 
     run: Run
     fetch_by: datetime | None = None
-    """Until when a run is asked for that the provider no longer knows; None while it knows it."""
+    """Until when a run that the provider reports as unknown is polled, before it counts as lost; else None."""
     name: Literal["running"] = "running"
     cancel_reason: ClassVar[None] = None
 
     def close(self, now: datetime) -> Closed:
-        """The end of it, with what outlives this state."""
+        """The state after the end, with the data that is kept."""
         return Closed(ended_at=now, run=self.run)
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelling:
-    """The run is to stop, and the provider is asked until it says how the run ended."""
+    """The run is to be stopped; its status is polled until the provider reports how it ended."""
 
     run: Run
     cancel_reason: CancelReason
     cancel_sent_at: datetime | None = None
-    """When the cancel was first sent; None before that."""
+    """When the cancel request was first sent; None before that."""
     fetch_by: datetime | None = None
-    """Until when a run is asked for that the provider no longer knows; None while it knows it."""
+    """Until when a run that the provider reports as unknown is polled, before it counts as lost; else None."""
     name: Literal["cancelling"] = "cancelling"
 
     def close(self, now: datetime) -> Closed:
-        """The end of it, with what outlives this state."""
+        """The state after the end, with the data that is kept."""
         return Closed(ended_at=now, run=self.run, cancel_reason=self.cancel_reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Collecting:
-    """The run has finished, and its output is fetched."""
+    """The run has finished, and its outputs are being fetched."""
 
     run: Run
     fetch_by: datetime
-    """End of the window for fetching, since the provider first said that the run finished, or is unknown."""
+    """End of the fetching window, which began when the provider first reported the run as finished or unknown."""
     files: Files = Files()
-    """Without outputs while the provider has named none."""
+    """Empty until the provider has named the outputs."""
     cancel_reason: CancelReason | None = None
     name: Literal["collecting"] = "collecting"
 
     def close(self, now: datetime) -> Closed:
-        """The end of it, with what outlives this state."""
+        """The state after the end, with the data that is kept."""
         return Closed(ended_at=now, run=self.run, cancel_reason=self.cancel_reason, files=self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Searching:
-    """Follow-up: the run of a lost submit is still looked for in the listing."""
+    """Follow-up: the provider's listing is still searched for the run of a lost submit."""
 
     until: datetime
     name: Literal["search"] = "search"
@@ -164,17 +164,17 @@ class Searching:
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Follow-up: the run is stopped, where nobody has yet, and watched until the provider says how it ended."""
+    """Follow-up: the run is cancelled unless that has been done, and polled until the provider reports how it ended."""
 
     until: datetime
     claim: ProviderRef | None = None
-    """The run that an operator says it is, until the provider says that it knows it. Such a run is not stopped."""
+    """The run that an operator named, until the provider confirms that it exists. Such a run is not cancelled."""
     name: Literal["watch"] = "watch"
 
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """Follow-up: the outputs are still fetched."""
+    """Follow-up: the outputs are still being fetched."""
 
     until: datetime
     name: Literal["collect"] = "collect"
@@ -182,12 +182,12 @@ class Fetching:
 
 
 FollowUp = Annotated[Searching | Watching | Fetching, Field(discriminator="name")]
-"""What is still being done about an attempt that has ended, and until when."""
+"""Work that continues on an attempt after its end, and when it stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """It is over for its job."""
+    """The attempt has ended, and its job no longer waits for it."""
 
     ended_at: datetime
     name: Literal["succeeded", "failed", "cancelled"] = "failed"
@@ -197,11 +197,11 @@ class Closed:
     lost: LostSubmit | None = None
     files: Files = Files()
     unsettled: bool = False
-    """It ended without its provider's last word: what shows itself later still counts, though not for its job."""
+    """The provider has not confirmed the outcome: a later one is still recorded, but does not change the job."""
     follow_up: FollowUp | None = None
 
     def close(self, now: datetime) -> Closed:
-        """The same: a later outcome does not move the end."""
+        """The state itself: a later outcome does not change the time of the end."""
         return self
 
 

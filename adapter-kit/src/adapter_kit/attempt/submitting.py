@@ -42,11 +42,11 @@ from contracts.messages.attempts import (
 NOT_SENT_TRIES: Final = 3
 LONGEST_RETRY_S: Final = 86_400.0
 THROTTLE_BUDGET_S: Final = 20.0
-"""How long an attempt lets itself be put off before the next provider is the better choice."""
+"""How long an attempt is retried after throttling, in seconds from its creation, before it fails over."""
 
 
 def submit(attempt: Attempt, now: datetime) -> Step:
-    """The intent to POST, and the POST as its action; or the end, where the deadline has passed."""
+    """Enter `submitting`, with the POST as the action; or fail as `expired` if the deadline has passed."""
     if now >= attempt.deadline_at:
         return failed(attempt, Failure(FailureKind.EXPIRED, "the job's deadline passed before it was sent"), now)
     submission = attempt.submissions + 1
@@ -60,7 +60,7 @@ def submit(attempt: Attempt, now: datetime) -> Step:
 
 
 def not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -> Step:
-    """The breaker or a limit holds the attempt back: it waits, or the next provider is the better choice."""
+    """A limit delays the attempt up to its start deadline, after which it fails; an open breaker fails it at once."""
     if isinstance(verdict, ShutOut):
         asked = "not asked again" if attempt.submissions else "not asked"
         shut_out = Failure(FailureKind.UNAVAILABLE, f"{asked}, since it said before: {verdict.reason}")
@@ -78,7 +78,7 @@ def not_admitted(attempt: Attempt, verdict: HeldBack | ShutOut, now: datetime) -
 
 
 def submit_answered(attempt: Attempt, state: Submitting | Ambiguous, answer: SubmitAnswered, now: datetime) -> Step:
-    """The outcome of the POST of the given submission. An outdated one changes nothing."""
+    """The outcome of a POST. An outcome of an earlier submission changes nothing."""
     if answer.submission != attempt.submissions:
         return Step(attempt)
     match answer.outcome:
@@ -110,7 +110,7 @@ def _throttled(attempt: Attempt, failure: Failure, retry_after_s: float | None, 
 
 
 def _without_callback(attempt: Attempt, failure: Failure, now: datetime) -> Step:
-    """It is sent again, without the address that the provider would not have; once, for then there is none."""
+    """Submit again without the callback URL that the provider refused; without one, the refusal is final."""
     if not attempt.expects_callback:
         return failed(attempt, failure, now)
     message = f"{attempt.provider} would not take our address for callbacks; sent again without one: {failure.message}"
