@@ -1,4 +1,4 @@
-"""What drives attempts: the ledger, the loop that claims due rows, the actions, and what comes of them.
+"""Processing of attempts: the ledger, the loop that claims due rows, and the actions with their outcomes.
 
 It imports every other package of the kit; none of them imports this one.
 """

@@ -1,4 +1,4 @@
-"""The callback monitor: whether the provider's callbacks arrive; while they do, polling is a backstop."""
+"""The callback monitor: whether the provider's callbacks arrive. While they do, runs are polled less often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contracts.generation import Provider
 
 
 class CallbackMonitor:
-    """Whether callbacks arrive, concluded from those that came and from runs that ended without one; false at first."""
+    """Whether callbacks arrive: set by received callbacks, cleared by runs that ended without one; initially false."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -22,19 +22,19 @@ class CallbackMonitor:
         CALLBACKS_ARRIVE.labels(provider).set(0)
 
     def heard(self) -> None:
-        """A callback arrived."""
-        self._now(arrive=True)
+        """Record that a callback arrived."""
+        self._set(arrive=True)
 
     def note(self, attempt: Attempt, input_: Input) -> None:
-        """Take into account what happened to `attempt`, which is the attempt after it."""
+        """Update the state by an input; `attempt` is the attempt after it."""
         arrived = callbacks_arriving(attempt, input_)
         if arrived is not None:
-            self._now(arrive=arrived)
+            self._set(arrive=arrived)
         if isinstance(input_, SubmitAnswered) and isinstance(input_.outcome, Accepted):
             self.suspect(attempt, input_.outcome.ref)
 
     def suspect(self, attempt: Attempt, ref: ProviderRef | None) -> bool:
-        """Whether `ref` is a second run of the attempt; if so, it is logged and counted."""
+        """Return whether `ref` is a second run of the attempt; log and count it if so."""
         if ref is None or not is_foreign(attempt, ref):
             return False
         DUPLICATES_SUSPECTED.labels(self._provider).inc()
@@ -48,7 +48,7 @@ class CallbackMonitor:
         )
         return True
 
-    def _now(self, *, arrive: bool) -> None:
+    def _set(self, *, arrive: bool) -> None:
         if arrive == self.callbacks_arrive:
             return
         self.callbacks_arrive = arrive
@@ -60,8 +60,8 @@ class CallbackMonitor:
 
 
 def callbacks_arriving(attempt: Attempt, input_: Input) -> bool | None:
-    """What a run's end says: the provider had called back, or it had to be asked; None where nothing is said."""
+    """Whether the provider called back about a run that has ended; None if the input does not show it."""
     if not attempt.expects_callback or not isinstance(input_, Checked):
         return None
-    # A run that is stopped on request need not be called back about.
+    # A provider need not send a callback for a run that was cancelled.
     return attempt.called_back if isinstance(input_.outcome, Produced | Broken) else None

@@ -1,4 +1,4 @@
-"""Callbacks of providers: each becomes an input of its attempt. What it says of the run is not believed."""
+"""Callbacks of providers: each becomes an input of its attempt. The status it reports is not used."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class _Called:
     attempt_id: AttemptId
     callback: Callback | None
     ref: ProviderRef | None
-    """The run, unless another attempt has it."""
+    """The run that the callback names; None if it names none, or the run of another attempt."""
 
 
 class Callbacks:
-    """Takes verified webhooks into the ledger, in the transaction of the batch that brought them."""
+    """Applies verified callbacks to the ledger, in the transaction of their batch."""
 
     def __init__(self, provider: Provider, callback_monitor: CallbackMonitor) -> None:
         self._provider = provider
@@ -36,18 +36,18 @@ class Callbacks:
         self._log = get_logger("adapter_kit.engine.callbacks")
 
     async def take(self, transaction: Transaction, received: Sequence[CallbackReceived]) -> None:
-        """Step each attempt that was called about. Repeats, and callbacks of what is over, change nothing."""
+        """Step the attempt of each callback. Repeated callbacks, and those for settled attempts, change nothing."""
         read = [(one.attempt_id, self._provider.read_callback(one.body)) for one in received]
         owners = await ledger.owners(transaction, [callback.ref for _, callback in read if callback is not None])
         called = [_called(attempt_id, callback, owners) for attempt_id, callback in read]
         stepped = await ledger.apply(transaction, [(one.attempt_id, CalledBack(one.ref)) for one in called])
         after = {attempt_id: each.attempt for attempt_id, each in stepped.items()}
-        transaction.after_commit(lambda: self._tell(called, after))
+        transaction.after_commit(lambda: self._report(called, after))
 
-    def _tell(self, called: Sequence[_Called], attempts: dict[AttemptId, Attempt]) -> None:
+    def _report(self, called: Sequence[_Called], attempts: dict[AttemptId, Attempt]) -> None:
         unknown = [one.attempt_id for one in called if one.attempt_id not in attempts]
         if unknown:
-            # One line, however many there are: whoever can write to the topic can write a million.
+            # One record for all of them: a producer can write any number of such messages to the topic.
             self._log.warning(CallbackEvent.CALLBACKS_OF_UNKNOWN_ATTEMPTS, count=len(unknown), attempt_id=unknown[0])
         for one in called:
             verdict = self._verdict(one, attempts.get(one.attempt_id))
@@ -78,6 +78,6 @@ class Callbacks:
 
 
 def _called(attempt_id: AttemptId, callback: Callback | None, owners: dict[str, AttemptId]) -> _Called:
-    # Of two runs with the same input, a listing may have given each attempt the other's: one each is as right.
+    # Two attempts with the same input may have been assigned each other's run by the listing; that is harmless.
     ours = callback is not None and owners.get(callback.ref.request_id, attempt_id) == attempt_id
     return _Called(attempt_id, callback, callback.ref if callback is not None and ours else None)

@@ -1,8 +1,8 @@
-"""The claim loop: claims due attempts in the ledger, has the action of each performed, and hands on its outcome.
+"""The claim loop: claims due attempts in the ledger, performs the action of each, and writes the outcome.
 
-Rows can be claimed once they are due. The claim loop sleeps until the earliest of those times, or until a handler
-in this process wakes it. It claims no more than it has free calls for, renews its leases while it works, and may die at
-any point: the rows come due again.
+Rows can be claimed once they are due. The claim loop sleeps until the next row is due, or until a handler in this
+process wakes it. It claims at most as many rows as it has free workers, and renews its leases while actions are in
+progress. The process may die at any point: the leases expire, and the rows become due again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RENEW_S: Final = LEASE_S / 4
 
 
 class ClaimLoop:
-    """Drives every attempt of one provider; any number of replicas may run."""
+    """Processes the attempts of one provider; any number of replicas may run."""
 
     def __init__(
         self,
@@ -69,12 +69,12 @@ class ClaimLoop:
         self._log = get_logger("adapter_kit.engine.claim_loop")
 
     def wake(self) -> None:
-        """Look for due attempts now."""
+        """Claim due attempts now, without waiting for the next due time."""
         self._due.wake()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the loop for as long as the block lasts; on leaving, finish the calls that are in flight."""
+        """Run the loop within the block. On exit, wait for actions in progress; downloads are interrupted."""
         async with (
             background(self._runtime, "the outcome writer", self._writer.run()),
             background(self._runtime, "the lease renewer", self._renew_forever()),
@@ -97,7 +97,7 @@ class ClaimLoop:
             full = len(claimed) == self._free
             next_s = 0.0 if full else await ledger.seconds_to_next(transaction)
         for stepped in claimed:
-            self._tell_if_ended(stepped)
+            self._report_if_ended(stepped)
             if stepped.action is not None:
                 self._free -= 1
                 self._held[_lease(stepped)] = before
@@ -112,7 +112,7 @@ class ClaimLoop:
             try:
                 while current is not None and current.action is not None:
                     current = await self._step(current, current.action)
-            except Exception:  # noqa: BLE001 - the lease runs out, and the row is due again for whoever claims it
+            except Exception:  # noqa: BLE001 - the lease expires, and the row is due again for any replica
                 self._log.exception(LedgerEvent.ATTEMPT_WORKER_FAILED)
             finally:
                 self._free += 1
@@ -128,7 +128,7 @@ class ClaimLoop:
             self._held.pop(lease, None)
         if after is not None:
             self._calls.learn(after.attempt, input_)
-            self._tell_if_ended(after)
+            self._report_if_ended(after)
         return after
 
     async def _act(self, current: Stepped, action: Action) -> Input:
@@ -143,13 +143,13 @@ class ClaimLoop:
         except asyncio.CancelledError:
             if not self._closing:
                 raise
-            # Ours, whenever it is: at the end of the fetching window it is no reason to pay anybody else.
+            # A restart is our own failure: even at the end of the fetching window no other provider is paid for it.
             interrupted = Failure(FailureKind.STORE_FAILED, "the download was interrupted by a restart")
             return CollectFailed(interrupted, final=False)
         finally:
             self._collecting.discard(task)
 
-    def _tell_if_ended(self, stepped: Stepped) -> None:
+    def _report_if_ended(self, stepped: Stepped) -> None:
         if stepped.ended:
             report_end(stepped.attempt, stepped.traceparent, self._runtime.telemetry)
 

@@ -1,4 +1,4 @@
-"""Commands and callbacks become rows in the ledger; nothing waits for a provider here."""
+"""The command handler: applies commands and callbacks to the ledger. It sends no requests to providers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CommandHandler:
         self._results_kept_s = results_kept_s
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
-        """Write what the batch asks for, and wake the claim loop once it is committed."""
+        """Apply the batch in one transaction, and wake the claim loop after the commit."""
         async with self._outbox.transaction() as transaction:
             await self._write(transaction, batch)
             transaction.after_commit(self._wake)
@@ -67,7 +67,7 @@ class CommandHandler:
                 case ResolveAttempt(provider=self._provider) as verdict:
                     verdicts.append(verdict)
                 case _:
-                    continue  # segue.callbacks carries both providers' webhooks.
+                    continue  # segue.callbacks carries the callbacks of all providers.
         await self._apply(transaction, wanted, asked, called, verdicts)
 
     async def _apply(
@@ -89,7 +89,7 @@ class CommandHandler:
 
 
 def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, results_kept_s: float) -> Attempt:
-    """The attempt that a command asks for, due at once."""
+    """The attempt that a command requests, in state `queued` and due at once."""
     start_within_s = settings.start_deadline_s or command.start_within_s
     derived_grace_s = start_within_s + command.run_within_s + GRACE_MARGIN_S
     return Attempt(

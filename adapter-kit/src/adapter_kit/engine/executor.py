@@ -1,4 +1,4 @@
-"""The action executor: performs the one action that a step asked for, at the provider or the store."""
+"""The action executor: performs the action that a step returned, at the provider or the artifact store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HeldAt = Callable[[], float]
 
 
 class ActionExecutor:
-    """The provider's port and the collector, as actions."""
+    """Performs actions by calls to one provider and to the collector."""
 
     def __init__(
         self,
@@ -63,7 +63,10 @@ class ActionExecutor:
         self._log = get_logger("adapter_kit.engine.executor")
 
     async def perform(self, attempt: Attempt, action: Action, traceparent: str | None, held_at: HeldAt) -> Input:
-        """Perform `action`; `held_at` returns when the lease was last known to be held (monotonic seconds)."""
+        """Perform `action`, and return its outcome as an input; no error of the provider is raised.
+
+        `held_at` returns when the lease was last known to be held, in monotonic seconds.
+        """
         name = type(action).__name__.lower()
         attributes = {
             "segue.job.id": attempt.job_id,
@@ -76,15 +79,15 @@ class ActionExecutor:
             with self._runtime.telemetry.span(
                 f"{name} {attempt.endpoint}", parent=traceparent, kind=SpanKind.CLIENT, attributes=attributes
             ):
-                return await self._ask(attempt, action, held_at)
+                return await self._perform(attempt, action, held_at)
         finally:
             CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
 
     def learn(self, attempt: Attempt, input_: Input) -> None:
-        """Update what is known of the provider by what happened to `attempt`, which is the attempt after it."""
+        """Update the callback monitor by an input; `attempt` is the attempt after it."""
         self._callback_monitor.note(attempt, input_)
 
-    async def _ask(self, attempt: Attempt, action: Action, held_at: HeldAt) -> Input:
+    async def _perform(self, attempt: Attempt, action: Action, held_at: HeldAt) -> Input:
         match action:
             case Post(submission):
                 return SubmitAnswered(submission, await self._post(attempt, held_at))
@@ -123,7 +126,7 @@ class ActionExecutor:
 
     async def _post(self, attempt: Attempt, held_at: HeldAt) -> SubmitOutcome:
         if monotonic() - held_at() > LEASE_S / 2:
-            # A process that was stopped for a while wakes up here; by now others may count the POST as lost.
+            # The process may have been suspended since the claim, and another replica may have taken over the attempt.
             LATE_POSTS.labels(attempt.provider).inc()
             return NotSent("the process was held up between the intent and the POST", held_up=True)
         submission = Submission(
@@ -138,13 +141,13 @@ class ActionExecutor:
         try:
             async with asyncio.timeout(attempt.submit_timeout_s + 5):
                 outcome = await self._provider.submit(submission)
-        except Exception as error:  # noqa: BLE001 - after an unforeseen error nobody knows what was delivered
+        except Exception as error:  # noqa: BLE001 - after an unexpected error the request may have been delivered
             self._log.exception(AttemptEvent.SUBMIT_RAISED)
             outcome = Unclear(error_in_words(error))
-        self._hear(outcome)
+        self._log_outcome(outcome)
         return outcome
 
-    def _hear(self, outcome: SubmitOutcome) -> None:
+    def _log_outcome(self, outcome: SubmitOutcome) -> None:
         match outcome:
             case Accepted(ref):
                 self._log.info(AttemptEvent.SUBMIT_ACCEPTED, provider_ref=ref.request_id)
@@ -173,7 +176,7 @@ class ActionExecutor:
         try:
             async with asyncio.timeout(within_s):
                 return await call
-        except Exception as error:  # noqa: BLE001 - asking again is safe, whatever it was
+        except Exception as error:  # noqa: BLE001 - the call can be repeated safely after any error
             self._log.exception(AttemptEvent.CALL_RAISED)
             return NoAnswer(error_in_words(error))
 

@@ -1,4 +1,4 @@
-"""The ledger: attempts in Postgres, changed only by `step`, under a row lock, their events in the same transaction."""
+"""The ledger: attempts in PostgreSQL, changed by `step` only, under a row lock, in a transaction with its events."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from contracts.messages.attempts import AttemptState
 
 _ARGUMENTS: Final = TypeAdapter(Mapping[str, JsonValue])
 
-PUT_OFF_S: Final = 60.0
+POSTPONE_S: Final = 60.0
 _log = get_logger("adapter_kit.engine.ledger")
 
 Lease = tuple[AttemptId, AttemptState]
-"""A lease: on which attempt, and the state in which it was taken."""
+"""A lease: the attempt, and the state in which it was claimed."""
 
 _CREATE = """
 INSERT INTO attempts (attempt_id, job_id, state, version, next_action_at, traceparent, endpoint, deadline_at,
@@ -74,7 +74,7 @@ WHERE attempt_id IN (
 )
 RETURNING attempt_id, state
 """
-_PUT_OFF = """
+_POSTPONE = """
 UPDATE attempts SET next_action_at = now() + make_interval(secs => $2) WHERE attempt_id = ANY($1)
 """
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
@@ -95,16 +95,16 @@ class Stepped:
 
     attempt: Attempt
     traceparent: str | None
-    """The job's trace context, under which everything about the attempt belongs."""
+    """The trace context of the job, the parent of all spans of the attempt."""
     action: Action | None
     ended: bool
-    """This very step made it final."""
+    """The attempt ended in this step."""
 
 
 async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str | None]]) -> None:
-    """Write new attempts with their trace contexts; those the ledger has already are left as they are.
+    """Insert new attempts with their trace contexts. Attempts that exist already are unchanged.
 
-    Raises asyncpg.UniqueViolationError if another attempt of the same job is live: one must end before the next begins.
+    Raises asyncpg.UniqueViolationError if another attempt of the job has not ended.
     """
     rows = list(attempts)
     await transaction.connection.execute(
@@ -126,28 +126,28 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
 async def apply(
     transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input]], breakers: BreakerStore | None = None
 ) -> dict[AttemptId, Stepped]:
-    """Step each attempt through what happened to it, in order; unknown attempts are left out of the answer."""
+    """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones."""
     locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
     current = {known.attempt.attempt_id: known for known in (_load(row, transaction.now) for row in locked)}
-    spoken: list[tuple[Attempt, Input, Attempt]] = []
+    for_breakers: list[tuple[Attempt, Input, Attempt]] = []
     for attempt_id, input_ in inputs:
         if (known := current.get(attempt_id)) is not None:
             after = current[attempt_id] = _advance(transaction, known, input_)
             if concerns_breaker(known.attempt, input_, after.attempt):
-                spoken.append((known.attempt, input_, after.attempt))
+                for_breakers.append((known.attempt, input_, after.attempt))
     await _save(transaction, current.values())
-    if spoken and breakers is not None:
-        locked_breakers = await breakers.lock(transaction, {after.endpoint for _, _, after in spoken})
-        for before, input_, then in spoken:
+    if for_breakers and breakers is not None:
+        locked_breakers = await breakers.lock(transaction, {after.endpoint for _, _, after in for_breakers})
+        for before, input_, then in for_breakers:
             locked_breakers.record(before, input_, then, transaction.now)
         await locked_breakers.save(transaction)
     return current
 
 
 async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) -> list[Stepped]:
-    """Take up to `limit` attempts that are due and step them; no two replicas get the same one.
+    """Claim up to `limit` due attempts and step them; no two replicas claim the same one.
 
-    Those that want to be submitted pass the breakers first.
+    Queued attempts are admitted by the breakers first. An attempt that cannot be read or stepped is postponed.
     """
     claimed, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit), transaction.now)
     wanted = {known.attempt.endpoint for known in claimed if isinstance(known.attempt.state, Queued)}
@@ -156,7 +156,7 @@ async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) ->
     stuck += without_step
     await _save(transaction, stepped)
     if stuck:
-        await transaction.connection.execute(_PUT_OFF, stuck, PUT_OFF_S)
+        await transaction.connection.execute(_POSTPONE, stuck, POSTPONE_S)
     if locked_breakers is not None:
         await locked_breakers.save(transaction)
     return stepped
@@ -168,7 +168,7 @@ def _load_each(rows: Iterable[asyncpg.Record], now: datetime) -> tuple[list[Step
     for row in rows:
         try:
             loaded.append(_load(row, now))
-        except ValueError:  # One row that cannot be read must not hold up all others.
+        except ValueError:  # A row that cannot be read must not block the others.
             _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=row["attempt_id"])
             stuck.append(AttemptId(row["attempt_id"]))
     return loaded, stuck
@@ -181,14 +181,14 @@ def _advance_each(
     stuck: list[AttemptId] = []
     for known in claimed:
         try:
-            stepped.append(_advance(transaction, known, _turn(known.attempt, locked_breakers, transaction.now)))
-        except Exception:  # noqa: BLE001 - a row that no step can be made of must not hold up all others
+            stepped.append(_advance(transaction, known, _admission(known.attempt, locked_breakers, transaction.now)))
+        except Exception:  # noqa: BLE001 - a row that cannot be stepped must not block the others
             _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=known.attempt.attempt_id)
             stuck.append(known.attempt.attempt_id)
     return stepped, stuck
 
 
-def _turn(attempt: Attempt, locked_breakers: LockedBreakers | None, now: datetime) -> Input:
+def _admission(attempt: Attempt, locked_breakers: LockedBreakers | None, now: datetime) -> Input:
     if locked_breakers is None or not isinstance(attempt.state, Queued) or now >= attempt.deadline_at:
         return Due()
     match locked_breakers.admit(attempt.endpoint, now):
@@ -201,38 +201,38 @@ def _turn(attempt: Attempt, locked_breakers: LockedBreakers | None, now: datetim
 
 
 async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
-    """Keep the leases on these attempts for another while; those already lost are not in the answer.
+    """Renew the leases for another `LEASE_S` seconds. Returns those renewed; the others are lost.
 
-    A lease is for an action in one state: whoever POSTs loses it when a callback takes the attempt further.
+    A lease is bound to the state: the worker of a POST loses it when a callback changes the state of the attempt.
     """
     ids, states = [attempt_id for attempt_id, _ in held], [state for _, state in held]
-    # There has to be time for another try before the leases run out.
+    # A failed renewal must leave time for another before the leases expire.
     async with bounded(pool, LEASE_S / 3) as connection:
         rows = await connection.fetch(_RENEW, ids, LEASE_S, states)
     return frozenset((AttemptId(row["attempt_id"]), row["state"]) for row in rows)
 
 
 async def seconds_to_next(transaction: Transaction) -> float | None:
-    """How long until the next attempt is due; None if none is waiting."""
+    """Seconds until the next attempt is due, negative if one is overdue; None if there is none."""
     seconds: float | None = await transaction.connection.fetchval(_SECONDS_TO_NEXT)
     return seconds
 
 
 async def owners(transaction: Transaction, refs: Iterable[ProviderRef]) -> dict[str, AttemptId]:
-    """Which attempts have these runs, by the provider's ids; those that none has are left out."""
+    """The attempts that own these runs, by the provider's run ids; runs without an attempt are left out."""
     rows = await transaction.connection.fetch(_OWNERS, [ref.request_id for ref in refs])
     return {row["provider_ref"]: AttemptId(row["attempt_id"]) for row in rows}
 
 
 async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
-    """The provider's ids, of runs made after `since`, that belong to attempts."""
+    """The provider's run ids of all attempts that were updated after `since`."""
     async with bounded(pool, LOOP_LIMIT_S) as connection:
         rows = await connection.fetch(_TAKEN, since)
     return frozenset(row["provider_ref"] for row in rows)
 
 
 async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
-    """Those of the ended attempts whose input another one has asked for, too, that is not known to be accepted."""
+    """Those of the ended attempts that have a twin: a submitting or ambiguous attempt with the same input."""
     if not late:
         return frozenset()
     async with bounded(pool, LOOP_LIMIT_S) as connection:
@@ -272,6 +272,6 @@ async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
 
 
 def _load(row: asyncpg.Record, now: datetime) -> Stepped:
-    # The column is the authority: renewing a lease writes it alone.
+    # The column is authoritative: renewing a lease updates only the column.
     attempt = replace(load(row["body"], now), next_action_at=row["next_action_at"])
     return Stepped(attempt, row["traceparent"], action=None, ended=False)

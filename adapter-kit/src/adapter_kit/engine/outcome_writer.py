@@ -1,7 +1,7 @@
-"""The outcome writer: the outcomes of many calls go to the ledger in one transaction at a time.
+"""The outcome writer: writes the outcomes of actions to the ledger, many in one transaction.
 
-While one transaction is on its way the next outcomes gather, so a lone outcome waits for nothing and a flood of them
-shares its commits.
+There is one transaction at a time. Outcomes that arrive during it are written by the next one, so that a single outcome
+is not delayed, and many share a commit.
 """
 
 from __future__ import annotations
@@ -25,70 +25,70 @@ from contracts.ids import AttemptId
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Outcome:
     attempt_id: AttemptId
     input_: Input
     answer: asyncio.Future[Stepped | None]
 
 
 class OutcomeWriter:
-    """The one writer of outcomes in this process."""
+    """Writes all outcomes of this process."""
 
     def __init__(self, outbox: Outbox, breakers: BreakerStore) -> None:
         self._outbox = outbox
         self._breakers = breakers
-        self._waiting: list[_Told] = []
-        self._news = asyncio.Event()
+        self._waiting: list[_Outcome] = []
+        self._arrived = asyncio.Event()
         self._log = get_logger("adapter_kit.engine.outcome_writer")
 
     async def settle(self, attempt_id: AttemptId, input_: Input) -> Stepped | None:
-        """The attempt after the input, once that is committed; None if the ledger cannot take it."""
+        """Return the attempt after the input, once committed; None if it is unknown or the input cannot be written."""
         answer: asyncio.Future[Stepped | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Told(attempt_id, input_, answer))
-        self._news.set()
+        self._waiting.append(_Outcome(attempt_id, input_, answer))
+        self._arrived.set()
         return await answer
 
     async def run(self) -> None:
         """Write outcomes until cancelled."""
         while True:
-            await self._news.wait()
-            self._news.clear()
-            told, self._waiting = self._waiting, []
-            if told:
-                await self._write(told)
+            await self._arrived.wait()
+            self._arrived.clear()
+            outcomes, self._waiting = self._waiting, []
+            if outcomes:
+                await self._write(outcomes)
 
-    async def _write(self, told: Sequence[_Told]) -> None:
-        def waits(error: BaseException) -> None:
-            self._log.warning(LedgerEvent.OUTCOMES_POSTPONED, outcomes=len(told), error=repr(error))
+    async def _write(self, outcomes: Sequence[_Outcome]) -> None:
+        def on_error(error: BaseException) -> None:
+            self._log.warning(LedgerEvent.OUTCOMES_POSTPONED, outcomes=len(outcomes), error=repr(error))
 
         try:
-            # An answer to a paid POST is worth waiting for: it is held until the database is back.
-            write = partial(self._write_once, told)
-            await retry(write, TRANSIENT, pause_s=0.1, longest_pause_s=2.0, on_error=waits)
+            # The outcome of a paid POST must not be lost: it is retried until the database is available.
+            write = partial(self._write_once, outcomes)
+            await retry(write, TRANSIENT, pause_s=0.1, longest_pause_s=2.0, on_error=on_error)
         except Exception:  # noqa: BLE001 - one outcome that cannot be written must not hold up the others
-            if len(told) > 1:
-                for one in told:
+            if len(outcomes) > 1:
+                for one in outcomes:
                     await self._write([one])
                 return
-            self._log.exception(LedgerEvent.OUTCOME_NOT_WRITTEN, attempt_id=told[0].attempt_id)
-            plainer = replace(told[0], input_=storable(told[0].input_))
-            if plainer != told[0]:
-                await self._write([plainer])
+            self._log.exception(LedgerEvent.OUTCOME_NOT_WRITTEN, attempt_id=outcomes[0].attempt_id)
+            without_texts = replace(outcomes[0], input_=storable(outcomes[0].input_))
+            if without_texts != outcomes[0]:
+                await self._write([without_texts])
             else:
-                # The row stays as it is, comes due again, and is resolved as any lost outcome is.
-                told[0].answer.set_result(None)
+                # The row is unchanged and becomes due again; it is resolved as after any lost outcome.
+                outcomes[0].answer.set_result(None)
 
-    async def _write_once(self, told: Sequence[_Told]) -> None:
+    async def _write_once(self, outcomes: Sequence[_Outcome]) -> None:
         async with self._outbox.transaction() as transaction:
-            happened = [(one.attempt_id, one.input_) for one in told]
+            happened = [(one.attempt_id, one.input_) for one in outcomes]
             stepped = await ledger.apply(transaction, happened, self._breakers)
-        for one in told:
+        for one in outcomes:
             if not one.answer.done():
                 one.answer.set_result(stepped.get(one.attempt_id))
 
 
 def storable(input_: Input) -> Input:
-    """The input without the texts of the provider, for one that PostgreSQL cannot store as it is."""
+    """The input without the texts of the provider, which PostgreSQL may be unable to store."""
     what = "what the provider said could not be kept"
     match input_:
         case SubmitAnswered(submission):

@@ -1,7 +1,7 @@
-"""The reconciler: looks for all submits that are missed at a time in one walk through the provider's listing.
+"""The reconciler: searches the provider's listing for the runs of lost submits, for many submits in one pass.
 
-A provider that loses answers loses many, and each would otherwise read the same long list, until the provider refuses
-to show it. While one walk is under way the next submits gather, so a lone one waits for nothing.
+Responses are usually lost in large numbers. If each submit read the whole listing, the provider would throttle the
+reads. Submits that are lost during a pass are searched for by the next one, so that a single one is not delayed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from contracts.ids import AttemptId
 
 TAKEN_SLACK: Final = 2 * CLOCK_SKEW
 SEARCH_LIMIT_S: Final = 2 * WALK_S + 20
-"""How long a search may take: the walk under way, its own, and some seconds for the database."""
+"""Time limit of a search in seconds: the pass in progress, its own pass, and some seconds for the database."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Missed:
+class _Pending:
     attempt: Attempt
     answer: asyncio.Future[FindOutcome]
 
@@ -35,68 +35,68 @@ class CallbackProgress(Protocol):
     """How far the provider's callbacks have been read from Kafka."""
 
     async def heard_until(self, keys: Sequence[str], /) -> Mapping[str, float | None]:
-        """For each job id, when its callbacks so far were in the ledger, by `time.monotonic`; None: not known."""
+        """For each job id, the time up to which its callbacks are in the ledger (`time.monotonic`); None if unknown."""
         ...
 
 
 class Reconciler:
-    """Looks for lost submits of one provider."""
+    """Searches for the runs of lost submits at one provider."""
 
     def __init__(self, provider: Provider, pool: Pool, callbacks: CallbackProgress) -> None:
         self._provider = provider
         self._pool = pool
         self._callbacks = callbacks
-        self._missed: list[_Missed] = []
-        self._walking = asyncio.Lock()
+        self._pending: list[_Pending] = []
+        self._pass = asyncio.Lock()
 
     async def search(self, attempt: Attempt) -> FindOutcome:
-        """Whether the listing shows the attempt's run. Raises what the database raises."""
+        """Return whether the listing contains the attempt's run. Raises the errors of asyncpg."""
         if attempt.submit_started_at is None:
             return NoAnswer("it was never submitted")
         answer: asyncio.Future[FindOutcome] = asyncio.get_running_loop().create_future()
-        self._missed.append(_Missed(attempt, answer))
-        async with self._walking:
+        self._pending.append(_Pending(attempt, answer))
+        async with self._pass:
             if not answer.done():
-                await self._answer_all()
+                await self._search_pending()
         return await answer
 
-    async def _answer_all(self) -> None:
-        missed, self._missed = self._missed, []
+    async def _search_pending(self) -> None:
+        pending, self._pending = self._pending, []
         found: dict[AttemptId, FindOutcome] = {}
         try:
-            found = await self._look_for([one.attempt for one in missed])
+            found = await self._search([one.attempt for one in pending])
         finally:
-            for one in missed:
+            for one in pending:
                 if not one.answer.done():
                     cut_short = NoAnswer("the search was cut short")
                     one.answer.set_result(found.get(one.attempt.attempt_id, cut_short))
 
-    async def _look_for(self, attempts: Sequence[Attempt]) -> dict[AttemptId, FindOutcome]:
+    async def _search(self, attempts: Sequence[Attempt]) -> dict[AttemptId, FindOutcome]:
         lost = [one for attempt in attempts if (one := _lost(attempt)) is not None]
-        missed_elsewhere = await ledger.with_live_twins(self._pool, [one.attempt_id for one in lost if one.late])
-        twins = [one for one in lost if one.attempt_id in missed_elsewhere]
-        wanted = [one for one in lost if one.attempt_id not in missed_elsewhere]
+        with_twin = await ledger.with_live_twins(self._pool, [one.attempt_id for one in lost if one.late])
+        twins = [one for one in lost if one.attempt_id in with_twin]
+        wanted = [one for one in lost if one.attempt_id not in with_twin]
         found = without_answer(twins, NoAnswer("an attempt whose job still waits may have made the same run"))
         if wanted:
             since = min(attempt.created_at for attempt in attempts) - TAKEN_SLACK
             began = monotonic()
             found |= await self._provider.find(wanted, await ledger.taken_refs(self._pool, since))
-            found |= await self._unheard(attempts, found, began)
+            found |= await self._with_unread_callbacks(attempts, found, began)
         return found
 
-    async def _unheard(
+    async def _with_unread_callbacks(
         self, attempts: Sequence[Attempt], found: Mapping[AttemptId, FindOutcome], began: float
     ) -> dict[AttemptId, FindOutcome]:
-        """No answer for those that the listing lacks while a callback about them may lie unread in Kafka.
+        """`NoAnswer` for attempts that are not in the listing, but may have an unread callback in Kafka.
 
-        Asked after the listing: what was read by then has changed the attempt already, and the silence is not used.
+        Called after the listing was read. A callback applied before that has changed the attempt already.
         """
-        silent = [one for one in attempts if one.expects_callback and isinstance(found.get(one.attempt_id), NotFound)]
-        if not silent:
+        unlisted = [one for one in attempts if one.expects_callback and isinstance(found.get(one.attempt_id), NotFound)]
+        if not unlisted:
             return {}
-        heard = await self._callbacks.heard_until([one.job_id for one in silent])
-        unheard = [one for one in silent if (until := heard.get(one.job_id)) is None or until < began]
-        return {one.attempt_id: NoAnswer("a callback about it may lie unread in Kafka") for one in unheard}
+        read_until = await self._callbacks.heard_until([one.job_id for one in unlisted])
+        unread = [one for one in unlisted if (until := read_until.get(one.job_id)) is None or until < began]
+        return {one.attempt_id: NoAnswer("a callback about it may lie unread in Kafka") for one in unread}
 
 
 def _lost(attempt: Attempt) -> LostSubmission | None:

@@ -1,4 +1,4 @@
-"""Resolutions: what operators say about lost submits, taken into the ledger."""
+"""Operators' resolutions of lost submits, applied to the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = get_logger("adapter_kit.engine.resolutions")
 
 
 async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveAttempt]) -> None:
-    """Step each attempt by what an operator says of it; a run that another attempt has is not given away."""
+    """Step each attempt by its resolution. A resolution that names the run of another attempt is logged and dropped."""
     refs = [ProviderRef(one.provider_ref, {}) for one in verdicts if one.provider_ref is not None]
     owners = await ledger.owners(transaction, refs)
     taken: list[tuple[AttemptId, Resolved]] = []
@@ -38,7 +38,7 @@ async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveA
     stepped = await ledger.apply(transaction, taken)
     unknown = [attempt_id for attempt_id, _ in taken if attempt_id not in stepped]
     if unknown:
-        # One line, however many there are: whoever can write to the topic can write a million.
+        # One record for all of them: a producer can write any number of such messages to the topic.
         transaction.after_commit(
             lambda: _log.warning(AttemptEvent.RESOLUTION_OF_UNKNOWN_ATTEMPT, count=len(unknown), attempt_id=unknown[0])
         )

@@ -1,16 +1,15 @@
-"""Retention of the ledger: attempts that ended long ago go, and cannot come back to be paid for again.
+"""Retention of the ledger: attempts that ended long ago are deleted, without the risk that one is paid for again.
 
-Whether a POST may be sent is decided by an attempt's row, so the row must outlive every chance that its command is
-delivered again. It does, twice over. Rows are kept for longer than Kafka holds commands. And a row goes only when its
-own deadline lies as far back: whatever brings its command back then, a topic kept for longer or a record put there by
-hand, makes a row whose deadline is over, and `step` ends that as `expired` without a POST. The deadline is the
-command's own, so this holds whatever deadline was asked for.
+The row of an attempt decides whether its POST may be sent, so the row must exist for as long as its command may be
+delivered again. Two rules ensure this. Rows are kept for longer than Kafka retains commands. And a row is deleted only
+when its deadline, too, is that long past: if the command is delivered after that, from a topic with longer retention or
+by hand, the new row has the same past deadline, and `step` ends it as `expired` without a POST.
 
-What the row also answered for is over by then. Provider's listings are searched for a lost submit only from half an
-hour before it, so the id of an older run is never mistaken for that of a new one; a webhook or an operator's word about
-an attempt without a row changes nothing. An attempt that is still followed up has a `next_action_at`, and stays.
+Nothing else needs the row by then. A lost submit is searched for in the listing from at most half an hour before it, so
+that an older run is never taken for it. A callback or a resolution for an attempt without a row changes nothing. An
+attempt with a follow-up has a `next_action_at`, and is kept.
 
-What Kafka would not take stays parked in the outbox: it was never told, and deleting it would hide that.
+Events that Kafka rejected stay parked in the outbox: they were never published, and deleting them would hide that.
 """
 
 from __future__ import annotations
@@ -31,5 +30,5 @@ DELETE FROM attempts WHERE attempt_id IN (
 
 
 def retention_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
-    """What an adapter deletes of its own."""
+    """The retention tasks of an adapter: ended attempts older than `keep`."""
     return (delete_rows_task("attempts", _PURGE, keep),)

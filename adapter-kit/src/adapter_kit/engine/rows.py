@@ -15,7 +15,7 @@ _BODY: Final = TypeAdapter(dict[str, Any])
 
 
 def dump(attempt: Attempt) -> str:
-    """The attempt as JSON: the fields of its state, and of the parts of that, stand among its own."""
+    """The attempt as JSON. The fields of its state, and of the records within the state, are top-level keys."""
     body = _ATTEMPT.dump_python(attempt, mode="json")
     state = body.pop("state")
     follow_up = state.pop("follow_up", None)
@@ -26,16 +26,16 @@ def dump(attempt: Attempt) -> str:
         claim = follow_up.get("claim")
         body |= {"follow_up": follow_up["name"], "follow_up_until": follow_up["until"], "claim": claim}
         if claim is not None:
-            body["cancel_answered"] = True  # A replica of an earlier release, too, does not stop such a run.
+            body["cancel_answered"] = True  # So that a replica of an earlier release does not cancel the run either.
     del body["name"]
     return to_json(body, inf_nan_mode="null").decode()
 
 
 def load(text: str, now: datetime) -> Attempt:
-    """The attempt that such JSON stands for. Raises pydantic.ValidationError if it stands for none.
+    """The attempt from the JSON of `dump`. Raises pydantic.ValidationError if the JSON is not a valid attempt.
 
-    A row of an earlier release may lack what was added since: its listing counts as answering `now`, and its output is
-    fetched up to the job's deadline.
+    Fields may be missing in a row of an earlier release: its listing then counts as having answered at `now`, and its
+    output is fetched until the job's deadline.
     """
     body = _BODY.validate_json(text)
     return _ATTEMPT.validate_python(body | {"state": _state(body, now)})

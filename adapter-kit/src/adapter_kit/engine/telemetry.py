@@ -1,6 +1,6 @@
-"""What is reported of an attempt once it is over: a log line, a count, and its span.
+"""Reports about attempts: log records, metrics, and the span of each attempt.
 
-A run may take minutes and outlive its process, so its span is written afterwards, from the times in the ledger.
+A run may outlive the process that submitted it, so the span is written at the end, from the times in the ledger.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = get_logger("adapter_kit.engine.telemetry")
 
 
 def report_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) -> None:
-    """Log, count and trace an attempt that is over."""
+    """Log and count an attempt that has ended, and write its span; does nothing for one that has not."""
     closed = attempt.state
     if not isinstance(closed, Closed):
         return
@@ -46,16 +46,16 @@ def report_end(attempt: Attempt, traceparent: str | None, telemetry: Telemetry) 
 
 
 def report_ambiguity(before: Attempt, input_: Input, after: Attempt) -> None:
-    """Count the attempt if nobody knows any more whether it was accepted, or if somebody knows again, and how."""
+    """Count an attempt that has become ambiguous, or whose ambiguity was resolved, by how it was resolved."""
     if not isinstance(before.state, Ambiguous) and isinstance(after.state, Ambiguous):
         AMBIGUOUS.labels(after.provider).inc()
     elif isinstance(before.state, Ambiguous) and not isinstance(after.state, Ambiguous):
         verdict = after.failure.kind.value if after.failure else after.state.name
-        RESOLVED.labels(after.provider, _RUNGS.get(type(input_), "time"), verdict).inc()
+        RESOLVED.labels(after.provider, _RESOLVED_BY.get(type(input_), "time"), verdict).inc()
 
 
 def report_late(before: Attempt, after: Attempt) -> None:
-    """Log and count what is learned of an attempt after its end."""
+    """Log and count a run or an outcome that became known after the end of an attempt."""
     if not before.final or before == after:
         return
     log = _log.bind(job_id=after.job_id, track_id=after.track_id, attempt=after.n, provider=after.provider)
@@ -63,7 +63,7 @@ def report_late(before: Attempt, after: Attempt) -> None:
     if before.ref is None and after.ref is not None:
         log.warning(AttemptEvent.LOST_RUN_FOUND, provider_ref=ref)
         if before.failure is not None and before.failure.kind is FailureKind.NEVER_ACCEPTED:
-            # Its job has gone on to the next provider: this is the double bill that all else is there to prevent.
+            # Its job has continued at the next provider, so two runs may be billed.
             DUPLICATES_SUSPECTED.labels(after.provider).inc()
     if after.version > before.version:
         kind = after.failure.kind.value if after.failure else ""
@@ -71,7 +71,7 @@ def report_late(before: Attempt, after: Attempt) -> None:
         log.warning(AttemptEvent.LATE_OUTCOME, state=after.state.name, kind=kind, provider_ref=ref)
 
 
-_RUNGS: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer", Resolved: "operator"}
+_RESOLVED_BY: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer", Resolved: "operator"}
 
 
 def _write_span(
