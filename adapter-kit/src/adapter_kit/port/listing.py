@@ -1,7 +1,7 @@
-"""Looking for runs in a provider's listing, when the answers to their submits were lost.
+"""Search of a provider's listing for the runs of lost submits.
 
-Answers are lost by the hundred, when a provider falls over or a network does. One walk through the list therefore
-serves every submit that is missed at the time, and gives each run to one of them at most.
+When a provider or a network fails, the responses to many submits are lost at once. One pass through the listing
+therefore serves all lost submits, and assigns each run to at most one of them.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from adapter_kit.port.provider import LostSubmission
 from contracts.ids import AttemptId
 
 CLOCK_SKEW: Final = timedelta(minutes=15)
-"""How far a provider's clock may be from ours, either way, with the time that the submit itself took.
+"""Largest accepted difference between a run's time in the listing and the time of its submit.
 
-So wide a window also holds other attempts' runs of the same input. That is safe as long as `taken` names every one of
-them in it: then each run goes to one attempt, and runs of the same input may stand for each other.
+It covers the clock skew and the duration of the submit. A window this wide may contain runs of other attempts with the
+same input. That is safe if `taken` contains all of them: each run is then assigned to one attempt, and runs of the same
+input are interchangeable.
 """
 MAX_PAGES: Final = 50
-"""Pages of a hundred: with more runs than this within the window, absence proves nothing, and lost submits are held."""
+"""Page limit of a pass, at 100 runs a page. If the listing is longer, absence proves nothing."""
 WALK_S: Final = 40.0
-"""How long a walk through the list may take, in seconds."""
+"""Time limit of a pass through the listing, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run as the listing shows it."""
+    """An entry of the listing."""
 
     ref: ProviderRef
     made_at: datetime
     made_by: frozenset[str]
-    """What the listing calls the endpoint."""
+    """The names by which the listing identifies the endpoint."""
     input: JsonValue
     input_removed: bool = False
-    """The provider keeps inputs for a while only: it may have been any."""
+    """The provider has deleted the input, so that it cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,15 @@ class Page:
 
     runs: tuple[Listed, ...]
     beyond: str | NoAnswer | None
-    """Where the list goes on; None: it ends here; NoAnswer: it goes on where it cannot be followed."""
+    """The cursor of the next page; None on the last page; NoAnswer if the next page cannot be read."""
 
 
 ReadPage = Callable[[str | None], Awaitable[Page | NoAnswer]]
-"""Reads the page at a place that another one named; at None, the first."""
+"""Reads the page at a cursor, or the first page for None."""
 
 
 def of_about_the_same_time(lost: Sequence[LostSubmission]) -> Iterator[Sequence[LostSubmission]]:
-    """The submits in groups that share a window, so that an old one does not make the list too long for the others."""
+    """The submits in groups of similar age, so that an old one does not widen the window of the others."""
     group: list[LostSubmission] = []
     for one in sorted(lost, key=lambda one: one.submitted_at):
         if group and one.submitted_at > group[0].submitted_at + CLOCK_SKEW:
@@ -69,13 +70,13 @@ def of_about_the_same_time(lost: Sequence[LostSubmission]) -> Iterator[Sequence[
 
 
 def window(lost: Sequence[LostSubmission]) -> tuple[datetime, datetime]:
-    """Between which times, by the provider's clock, the runs of these submits were made."""
+    """The earliest and the latest time, by the provider's clock, at which the runs of these submits were created."""
     times = [one.submitted_at for one in lost]
     return min(times) - CLOCK_SKEW, max(times) + CLOCK_SKEW
 
 
 def time_in(text: JsonValue) -> datetime | None:
-    """The time that a listing gives; None where it is none, or without an offset."""
+    """The time in an ISO 8601 text; None if the text is not a time, or has no UTC offset."""
     try:
         when = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
@@ -91,10 +92,10 @@ async def walk(
     conclusive: bool,
     called: Callable[[str], str] = str,
 ) -> dict[AttemptId, FindOutcome]:
-    """Read the list, and say of each submit whether its run is there.
+    """Read the listing, and return for each submit whether its run is in it.
 
-    `taken` are the provider's ids of runs that have their attempts. `conclusive` is a list that shows every run at
-    once, so that absence from the whole of it is proof. `called` tells what the list calls an endpoint.
+    `taken`: the provider's ids of runs that belong to attempts. `conclusive`: the listing is complete, so that absence
+    from all of its pages is proof. `called` maps an endpoint to its name in the listing.
     """
     try:
         async with asyncio.timeout(WALK_S):
@@ -107,7 +108,7 @@ async def walk(
 
 
 def without_answer(lost: Sequence[LostSubmission], outcome: FindOutcome) -> dict[AttemptId, FindOutcome]:
-    """The same outcome for all of them."""
+    """The same outcome for each of the submits."""
     return {one.attempt_id: outcome for one in lost}
 
 
@@ -118,7 +119,7 @@ async def _read_all(
     called: Callable[[str], str],
     whole: NotFound,
 ) -> tuple[list[Listed] | None, FindOutcome]:
-    """The runs that may be lost ones, and what it means not to be among them; None where a page could not be read."""
+    """The runs that may be lost ones, and the outcome for a submit without one; None if a page could not be read."""
     seen: list[Listed] = []
     place: str | None = None
     for _ in range(MAX_PAGES):
@@ -136,7 +137,7 @@ async def _read_all(
 
 
 def may_be(run: Listed, lost: LostSubmission, called: Callable[[str], str] = str) -> bool:
-    """Whether a listed run may be the lost one; if its input is gone, by all but that."""
+    """Whether a listed run may be the lost one, by endpoint, time and input; without the input if that was deleted."""
     return (
         called(lost.endpoint) in run.made_by
         and abs(run.made_at - lost.submitted_at) <= CLOCK_SKEW
@@ -150,7 +151,7 @@ def assign(
     absence: FindOutcome,
     called: Callable[[str], str] = str,
 ) -> dict[AttemptId, FindOutcome]:
-    """Give each submit the oldest run of its input that no other has; those that are waited for choose first."""
+    """Assign to each submit the oldest free run with its input. Submits whose jobs still wait for them come first."""
     free = sorted(seen, key=lambda run: run.made_at)
     outcomes: dict[AttemptId, FindOutcome] = {}
     for one in sorted(lost, key=lambda one: (one.late, one.submitted_at)):

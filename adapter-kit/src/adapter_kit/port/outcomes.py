@@ -1,6 +1,6 @@
-"""What can come of asking a provider something: closed sets of values that the attempt machine reads.
+"""The outcomes of requests to a provider, as closed sets of types that the attempt machine handles.
 
-A provider's translation turns every answer, and every way of getting none, into one of these, and raises nothing.
+A provider's implementation maps every response, and every failure to get one, to one of these types. It raises nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contracts.failures import FailureKind
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something failed: Segue's kind, with the provider's own code and words."""
+    """A failure: its kind in Segue, with the provider's own error code and message."""
 
     kind: FailureKind
     message: str
@@ -23,25 +23,25 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRef:
-    """The provider's names for a run it accepted: enough to find it again after a restart."""
+    """The provider's reference to a run: all that is needed to address the run after a restart."""
 
     request_id: str
     urls: Mapping[str, str]
-    """Where the provider said to ask; kept, because its documentation says not to build them."""
+    """The URLs of the run from the response. They are stored, since providers advise against constructing them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """What a provider's webhook says: which run it is about. How the run stands is asked of the provider itself."""
+    """The content of a callback. It identifies the run; the status of the run is read from the provider."""
 
     ref: ProviderRef
     over: bool
-    """It says that the run has ended."""
+    """The callback reports that the run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One file that a run made, still at the provider."""
+    """An output file of a run, at the provider."""
 
     url: str
     content_type: str | None = None
@@ -49,23 +49,23 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the run: from now on it may cost money."""
+    """The provider accepted the run, which may be billed from now on."""
 
     ref: ProviderRef
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The request never left: no name, no connection, no TLS, no free connection. Sending it again is safe."""
+    """The request was not sent: no DNS name, connection, TLS session or free connection. It can be repeated safely."""
 
     reason: str
     held_up: bool = False
-    """It was this process that came too late; it says nothing about the provider."""
+    """The cause is this process, which was suspended or too slow, and not the provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The provider refused for now; nothing was accepted, and sending it later is safe."""
+    """The provider limited the rate; no run was created, and the request can be repeated safely."""
 
     failure: Failure
     retry_after_s: float | None
@@ -73,25 +73,25 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A definite answer that no run was made."""
+    """A definite response that no run was created."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackRefused:
-    """A definite answer that no run was made, because of the address for callbacks; sending it without one is safe."""
+    """A definite response that no run was created because of the callback URL; repeating it without one is safe."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """The request may have been accepted: no answer, or none that tells. It must not be sent again."""
+    """The request may have been accepted: there was no response, or an ambiguous one. It must not be sent again."""
 
     reason: str
     answered: bool = False
-    """The provider itself has answered: it is done with the request, whatever has come of it."""
+    """The provider sent a response, so that it is no longer processing the request."""
 
 
 SubmitOutcome = Accepted | NotSent | Throttled | Refused | CallbackRefused | Unclear
@@ -99,35 +99,35 @@ SubmitOutcome = Accepted | NotSent | Throttled | Refused | CallbackRefused | Unc
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Accepted, not started."""
+    """The run is queued at the provider."""
 
     queue_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Started, not finished."""
+    """The run has started, and has not finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """Finished, with outputs to fetch."""
+    """The run has finished, with outputs to fetch."""
 
     outputs: tuple[Output, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OutputPending:
-    """The run finished well, and its output is not there yet; asking again later is right."""
+    """The run has succeeded, but its output is not available yet; it should be checked again."""
 
     reason: str
     instead: tuple[Output, ...] = ()
-    """What there is beside its empty place, and may stand for it if nothing else comes."""
+    """Other outputs of the result, to be used if the expected one does not become available."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The run finished well, with a result that holds nothing that can be read as an output."""
+    """The run has succeeded, but no output can be recognized in its result."""
 
     reason: str
     raw: str
@@ -136,7 +136,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Finished without a result."""
+    """The run has failed."""
 
     failure: Failure
     may_have_cost: bool
@@ -144,26 +144,26 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Ended by a cancel or by the provider's own deadline."""
+    """The run was ended by a cancel, or by the provider's own time limit."""
 
     may_have_cost: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The provider does not know the run any more."""
+    """The provider does not know the run."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """The question itself failed; nothing is known, and asking again is safe."""
+    """The request failed; nothing is known about the run, and the request can be repeated safely."""
 
     reason: str
     retry_after_s: float | None = None
     finished: bool = False
-    """The provider has said that the run has finished, and it is its result that could not be had."""
+    """The provider reported the run as finished, but its result could not be read."""
 
 
 CheckOutcome = Waiting | Running | Produced | OutputPending | Unreadable | Broken | Stopped | Missing | NoAnswer
@@ -171,12 +171,12 @@ CheckOutcome = Waiting | Running | Produced | OutputPending | Unreadable | Broke
 
 @dataclass(frozen=True, slots=True)
 class CancelPending:
-    """The provider noted the wish; the run may still finish."""
+    """The provider accepted the cancel request; the run may still finish."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyOver:
-    """The provider refuses the cancel: the run had ended before, or cannot be stopped; check says how it stands."""
+    """The provider refused the cancel request: the run has ended, or cannot be stopped. A check returns its status."""
 
 
 CancelOutcome = Stopped | CancelPending | AlreadyOver | Missing | NoAnswer
@@ -184,17 +184,17 @@ CancelOutcome = Stopped | CancelPending | AlreadyOver | Missing | NoAnswer
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The run whose submit's answer was lost: the provider has it."""
+    """The run of the lost submit is in the listing."""
 
     ref: ProviderRef
 
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """The provider's listing answered, and the run is not in it."""
+    """The run of the lost submit is not in the listing, which was read."""
 
     conclusive: bool
-    """The listing shows every accepted run at once, finished or not: then its absence is proof."""
+    """The listing contains every run as soon as it is accepted, so that absence is proof."""
 
 
 FindOutcome = Found | NotFound | NoAnswer
@@ -202,12 +202,12 @@ FindOutcome = Found | NotFound | NoAnswer
 
 @dataclass(frozen=True, slots=True)
 class KeyAccepted:
-    """The provider answers and accepts the key; asked without spending anything."""
+    """The provider answered and accepted the key, to a request that costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRefused:
-    """The provider answers and does not accept the key."""
+    """The provider answered and refused the key."""
 
     failure: Failure
 

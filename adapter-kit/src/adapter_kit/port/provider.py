@@ -1,4 +1,4 @@
-"""The port that a provider implements: one translation of its SDK, and nothing that decides anything."""
+"""The interface that a provider implements: a translation of its SDK, without decisions."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from contracts.ids import AttemptId
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One run to ask for."""
+    """A run to submit."""
 
     attempt_id: AttemptId
     endpoint: str
     arguments: Mapping[str, JsonValue]
     start_within_s: float
-    """Seconds in which the provider has to start the run, or drop it unbilled."""
+    """Seconds within which the provider has to start the run, or drop it without billing it."""
     run_within_s: float
-    """Seconds that the run may take once started."""
+    """Time limit of the run in seconds, from its start."""
     webhook_url: str | None = None
-    """Where the provider may call back; None: it is polled alone."""
+    """The URL for callbacks; None: the run is only polled."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostSubmission:
-    """A run that may or may not have been accepted, as far as one can describe it to a listing."""
+    """A submit whose response was lost, with the data to find its run in a listing."""
 
     attempt_id: AttemptId
     endpoint: str
     arguments: Mapping[str, JsonValue]
     submitted_at: datetime
-    """When the one POST was about to be sent."""
+    """When the POST was about to be sent."""
     late: bool = False
-    """Its job has ended without it: nobody waits for it any more."""
+    """The attempt has ended, and its job no longer waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,44 +60,44 @@ class Run:
     modality: Modality
     ref: ProviderRef
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What was asked for: errors may repeat it, and a URL in here that comes back in the result is no output."""
+    """The input of the run. Error messages may quote it, and a URL in it is not an output if the result repeats it."""
 
 
 class Provider(Protocol):
-    """A provider of paid runs. No method raises, for the provider's part: each answer is a value of `outcomes`.
+    """A provider of paid runs. Errors of the provider are not raised: each method returns a type of `outcomes`.
 
-    Every method makes at most one request that changes anything, bounds its own time, and may be cancelled. A cancelled
+    Every method sends at most one request with side effects, limits its own duration, and may be cancelled. A cancelled
     `submit` has an unclear outcome.
     """
 
     @property
     def name(self) -> ProviderName:
-        """Which provider it is."""
+        """The name of the provider."""
         ...
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """Ask for a run: exactly one POST, or none."""
+        """Submit a run: exactly one POST, or none."""
         ...
 
     async def check(self, run: Run) -> CheckOutcome:
-        """How the run stands now; with its outputs, where it has any."""
+        """The current status of the run, with its outputs if it has finished."""
         ...
 
     async def cancel(self, run: Run) -> CancelOutcome:
-        """Ask for the run to stop."""
+        """Request that the run be stopped."""
         ...
 
     async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
-        """Look in the provider's listing for runs whose submits' answers were lost: an outcome for each of them.
+        """Search the provider's listing for the runs of lost submits; returns an outcome for each of them.
 
-        `taken` are the provider's ids of the runs that other attempts have.
+        `taken`: the provider's ids of the runs that belong to other attempts.
         """
         ...
 
     def read_callback(self, body: str) -> Callback | None:
-        """What a webhook's body says; None where it names no run. Asks nobody, and believes nothing but the name."""
+        """The content of a callback's body; None if it names no run. Sends no request."""
         ...
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
-        """Whether the provider answers and accepts the key, without spending anything."""
+        """Whether the provider answers and accepts the key; the request costs nothing."""
         ...
