@@ -1,4 +1,4 @@
-"""Which files in a model's result are its outputs: of the media asked for, if there are any. Pure."""
+"""Selection of the outputs among the files in a model's result, by the requested modality. Pure."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _ABOUT: Final = """
     version model title tags genre style format codec content_type mime_type mimetype mime media_type type file_name
     filename name description caption created_at started_at completed_at updated_at timings metadata
 """
-_SAYS_NOTHING: Final = frozenset(_ABOUT.split())
-"""Keys whose texts are about the output, and neither one nor its place."""
+_DESCRIPTIVE: Final = frozenset(_ABOUT.split())
+"""Keys whose texts describe the output, and are neither an output nor a placeholder for one."""
 
 _PARTS: Final = frozenset({"vocals", "instrumental", "stems", "mix", "full_mix"})
-"""Keys of what a model makes of a track if asked to; empty, they are no sign that the track is still to come."""
+"""Keys of optional parts of a track; an empty one does not show that the track is pending."""
 _STATES: Final = "processing pending queued in_queue in_progress running starting started generating waiting created"
 _UNDER_WAY: Final = frozenset(_STATES.split())
-"""What a status is that says that the output will come."""
+"""Status texts that announce an output."""
 
 
 def read_outputs(
     result: JsonValue, modality: Modality, raw: str, asked: JsonValue = None
 ) -> Produced | OutputPending | Unreadable:
-    """What a finished run's result holds.
+    """The outputs in the result of a finished run, or why there are none.
 
-    A link counts by its key, its declared type and its extension; those of the right kind are the outputs, and only
-    where there is none such that may be: a film for sound, then links of which nothing says what they are, last those
-    under keys of what is usually asked for, where no link was asked for. What was `asked` for, and comes back in the
-    result, is no output. While all that should be a file of the right kind is there and empty, the result is pending,
-    whatever lies beside it, as it is where it says nothing at all. Any other without a file is unreadable, and its
-    `raw` text kept.
+    The media type of a link follows from its key, its declared type and its extension. Links of the requested type are
+    the outputs. If there are none, the first of these groups that is not empty is used: links of the substitute type
+    (a video for audio), links of unknown type, and, if the input contained no link, links under keys that usually
+    repeat the input. Links in `asked`, the input of the run, are never outputs. The result is pending if all places for
+    the requested type are empty, whatever else it contains, or if it contains no data. Any other result without an
+    output is unreadable; its text, `raw`, is kept.
     """
     family = MODALITIES[modality].family
     given = {candidate.url for candidate in links_in(asked, echoes=True)}
@@ -50,7 +50,7 @@ def read_outputs(
     awaited = _is_awaited(list(_places(result, family, 0)))
     own, *others = [[link for link in links if wanted(link)] for wanted in _in_order_of_preference(modality, links)]
     if awaited and not own:
-        # The first two of the others stand for the output; what else there is comes beside it.
+        # Only the first two of the other groups can substitute for the output.
         beside = next((found for found in others[:2] if found), [])
         if beside or any(others):
             return OutputPending(f"the {modality} is not in the result yet", tuple(map(_output, beside)))
@@ -84,14 +84,14 @@ def _in_order_of_preference(modality: Modality, links: Sequence[Candidate]) -> I
 
 
 def _is_main(link: Candidate, family: str | None, groups: frozenset[int | None] = frozenset()) -> bool:
-    """Whether a link is a result's own, of this family, or stands in a list with such."""
+    """Whether a link is a main output: of this family, or of unknown family in a list with one that is."""
     if link.aside or link.within:
         return False
     return link.family == family or (link.family is None and link.group in groups)
 
 
 def _places(value: JsonValue, family: str, depth: int) -> Iterator[JsonValue]:
-    """What stands under keys of outputs of this family, as far as it is no part of such."""
+    """The values under keys of outputs of this family, except optional parts."""
     if depth > MOST_DEPTH:
         return
     if isinstance(value, list):
@@ -108,31 +108,31 @@ def _places(value: JsonValue, family: str, depth: int) -> Iterator[JsonValue]:
 
 
 def _is_awaited(places: Sequence[JsonValue]) -> bool:
-    """Whether there are places for outputs, and all are empty; a truth value is none, but what the model was told."""
+    """Whether there are places for outputs, and all are empty; a boolean is an option of the input, and not a place."""
     counted = [place for place in places if not isinstance(place, bool)] or places
     return bool(counted) and all(map(_is_empty, counted))
 
 
 def _is_pending(result: JsonValue, family: str, *, may_hold: bool) -> bool:
-    """Whether nothing is there yet; a result that `may_hold` an output under some key of no output is not empty."""
+    """Whether the result is empty; it is not if it `may_hold` an output under another key."""
     if isinstance(result, dict):
         here = [value for key, value in result.items() if KEYS.get(plain_key(key)) == family]
         if here:
             return _is_awaited(here)
-    return not isinstance(result, int | float) and not may_hold and _says_nothing(result)
+    return not isinstance(result, int | float) and not may_hold and _has_no_data(result)
 
 
 def _is_empty(value: JsonValue) -> bool:
-    """Whether a value under a key of outputs has none in it yet, though it may say something about it."""
-    return not isinstance(value, int | float) and _says_nothing(value) and not _stands_for_something(value, 0)
+    """Whether a value under a key of outputs contains no output; it may contain a description."""
+    return not isinstance(value, int | float) and _has_no_data(value) and not _is_more_than_placeholder(value, 0)
 
 
-def _stands_for_something(value: JsonValue, depth: int) -> bool:
-    """Whether it is, without a file, more than a place for one: numbers in a list, or the name of what is elsewhere."""
+def _is_more_than_placeholder(value: JsonValue, depth: int) -> bool:
+    """Whether a value without a file is more than a placeholder: a list with numbers, or a reference by name."""
     if depth > MOST_DEPTH or not isinstance(value, list | dict) or not value:
         return False
     inner = value if isinstance(value, list) else list(value.values())
-    if any(_stands_for_something(each, depth + 1) for each in inner):
+    if any(_is_more_than_placeholder(each, depth + 1) for each in inner):
         return True
     if isinstance(value, list):
         return any(isinstance(each, int | float) for each in value)
@@ -141,17 +141,17 @@ def _stands_for_something(value: JsonValue, depth: int) -> bool:
     return not is_under_way and not has_place and any(isinstance(each, str | int | float) for each in inner)
 
 
-def _says_nothing(value: JsonValue, depth: int = 0) -> bool:
+def _has_no_data(value: JsonValue, depth: int = 0) -> bool:
     if depth > MOST_DEPTH:
         return False
     if isinstance(value, str):
         return not value.strip()
     if isinstance(value, list):
-        return all(_says_nothing(each, depth + 1) for each in value[:1000])
+        return all(_has_no_data(each, depth + 1) for each in value[:1000])
     if isinstance(value, dict):
-        return all(_is_about(plain_key(key)) or _says_nothing(each, depth + 1) for key, each in value.items())
+        return all(_is_about(plain_key(key)) or _has_no_data(each, depth + 1) for key, each in value.items())
     return True
 
 
 def _is_about(key: str) -> bool:
-    return key in _SAYS_NOTHING or is_echo(key) or is_aside(key)
+    return key in _DESCRIPTIVE or is_echo(key) or is_aside(key)

@@ -1,4 +1,4 @@
-"""Outputs that come within the result itself, as `data:` URLs (RFC 2397), in the spellings that are about. Pure."""
+"""Outputs embedded in the result as `data:` URLs (RFC 2397), in the variants that occur. Pure."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ MAX_HEADER_CHARS: Final = 1000
 
 
 class NotData(Exception):
-    """The text cannot be read as data."""
+    """The text is not a valid data URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataUrl:
-    """What a data URL says of itself."""
+    """The header of a data URL."""
 
     content_type: str | None
     base64: bool
     begins_at: int
-    """Where in the text the data begins."""
+    """The index in the text at which the data begins."""
 
 
 def data_url(text: str) -> DataUrl | None:
-    """The head of a data URL; None where the text is none."""
+    """The header of a data URL; None if the text is not one."""
     found = _HEADER.match(text, 0, MAX_HEADER_CHARS)
     if found is None:
         return None
@@ -38,9 +38,9 @@ def data_url(text: str) -> DataUrl | None:
 
 
 def data_in(text: str) -> bytes:
-    """The bytes that a data URL holds. Raises NotData.
+    """The data of a data URL. Raises NotData.
 
-    In base64, blanks, missing padding, percent-encoding and the alphabet of URLs (RFC 4648 §5) make no difference.
+    In base64, whitespace, missing padding, percent-encoding and the URL-safe alphabet (RFC 4648 §5) are accepted.
     """
     head = data_url(text)
     if head is None:
@@ -48,7 +48,7 @@ def data_in(text: str) -> bytes:
     try:
         payload = unquote_to_bytes(text[head.begins_at :])
     except UnicodeError as error:
-        raise NotData("a data URL of characters that cannot be") from error
+        raise NotData("a data URL with invalid characters") from error
     if not head.base64:
         return payload
     payload = _BLANKS.sub(b"", payload).rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")

@@ -1,4 +1,4 @@
-"""Every file that a model's result may hold, whatever its shape: a tolerant walk through it. Pure."""
+"""Search for all links in a model's result, whatever its structure. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from contracts.providers.registry import PROVIDERS
 MAX_DEPTH: Final = 40
 MAX_NODES: Final = 20_000
 MAX_NESTED: Final = 3
-"""How many times a text may hold JSON whose texts hold JSON."""
+"""Nesting limit of JSON texts within JSON."""
 
 _SOUND: Final = """
     audio audios audio_file audio_files audio_url audio_urls audio_out audio_output output_audio generated_audio
@@ -41,7 +41,7 @@ KEYS: Final[Mapping[str, str]] = {
     **dict.fromkeys(_PICTURE.split(), "image"),
     **dict.fromkeys(_FILM.split(), "video"),
 }
-"""What a value is by its key alone."""
+"""The media family of a value, by its key."""
 
 _ECHO: Final = re.compile(
     r"(inputs?|references?|ref|prompt|requests?|arguments|args|kwargs|params|parameters|logs?|urls|metrics|webhooks?|callbacks?|next|previous)"
@@ -50,22 +50,22 @@ _ECHO: Final = re.compile(
     r"|(.*_)?(status|response|cancel|webhook|callback|poll|request|log|logs|docs|license|terms|model|schema)_(url|uri)"
     r"|(docs?|documentation|help|support|license|terms|homepage|schema|dashboard|web)"
 )
-"""Keys of what was asked for, and of where to ask: never an output."""
+"""Keys that repeat the input, or hold API URLs: never an output."""
 _ASIDE: Final = re.compile(
     r"(^|_)(spectrogram|waveform|cover|thumbnails?|thumb|poster|artwork|icon|avatar|logo|preview|lyrics|subtitles?|captions?"
     r"|transcript|metadata|chart|plot|masks?|watermark)(_|$)"
 )
-"""Keys of what is handed out beside the output."""
+"""Keys of secondary files."""
 _LIKELY: Final = (
     (re.compile(r"audio|music|song|sound|voice|speech|mp3|wav|melody"), "audio"),
     (re.compile(r"image|picture|photo|img"), "image"),
     (re.compile(r"video|movie|film|mp4"), "video"),
 )
 _API_URLS: Final = "|".join(re.escape(url) for spec in PROVIDERS.values() for url in spec.api_urls)
-_TO_ASK_AT: Final = re.compile(rf"/api/callbacks/[^/]+/[^/]+/|//({_API_URLS})\b")
-"""Links that are ours or lead to the providers' APIs, under whatever key."""
-_CALLS: Final = frozenset({"get", "cancel", "web", "stream", "status", "response"})
-"""What `urls` are called that say where to ask; other `urls` may well be outputs."""
+_API_LINK: Final = re.compile(rf"/api/callbacks/[^/]+/[^/]+/|//({_API_URLS})\b")
+"""Links to Segue's callbacks and to the providers' APIs: never an output, under any key."""
+_API_URL_NAMES: Final = frozenset({"get", "cancel", "web", "stream", "status", "response"})
+"""Names in a `urls` object of API URLs; any other `urls` may be outputs."""
 _JOINED: Final = re.compile(r"\s*[,;|]\s*(?=https?://)", re.IGNORECASE)
 _TYPE_KEYS: Final = ("content_type", "mime_type", "mimetype", "mime", "media_type", "type")
 _NAME_KEYS: Final = ("file_name", "filename", "name", "path")
@@ -74,40 +74,40 @@ _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A link in a result, and what there is to tell whether it is an output."""
+    """A link in a result, with what is needed to decide whether it is an output."""
 
     url: str
     content_type: str | None
     family: str | None
-    """`audio`, `image`, `video`, `other`; None where nothing says what it is."""
+    """`audio`, `image`, `video` or `other`; None if unknown."""
     aside: bool = False
-    """It stands for something that is handed out beside the output."""
+    """It is a secondary file, such as a cover or a waveform."""
     within: bool = False
-    """It stands within a text, rather than alone."""
+    """It is part of a longer text."""
     group: int | None = None
-    """The list that it stands in."""
+    """The number of the list that contains it; None outside of lists."""
 
 
 def plain_key(key: str) -> str:
-    """A key in lower case, with its words joined by underscores."""
+    """The key in snake case."""
     return _WORD.sub("_", key).lower().strip("_$@")
 
 
 def is_echo(key: str) -> bool:
-    """Whether what stands under a plain key repeats what was asked for, or says where to ask."""
+    """Whether the value of a snake-case key repeats the input, or is an API URL."""
     return _ECHO.fullmatch(key) is not None
 
 
 def is_aside(key: str) -> bool:
-    """Whether what stands under a plain key is handed out beside the output."""
+    """Whether the value of a snake-case key is a secondary file."""
     return _ASIDE.search(key) is not None
 
 
 def links_in(result: JsonValue, *, echoes: bool = False) -> list[Candidate]:
-    """All links in a result, in order, each once; those under keys of what was asked for only with `echoes`."""
+    """The distinct links in a result, in order; with `echoes`, also those under keys that repeat the input."""
     found: dict[str, Candidate] = {}
     for candidate in _Walk(echoes).through(result, _Place(), 0, 0):
-        if _TO_ASK_AT.search(candidate.url[:200]):
+        if _API_LINK.search(candidate.url[:200]):
             continue
         known = found.get(candidate.url)
         if known is None or (known.within and not candidate.within):
@@ -117,11 +117,11 @@ def links_in(result: JsonValue, *, echoes: bool = False) -> list[Candidate]:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in the result something stands."""
+    """The position of a value in the result."""
 
     keys: tuple[str, ...] = ()
     about: Mapping[str, JsonValue] = field(default_factory=dict)
-    """The object that it stands in."""
+    """The innermost object that contains it."""
     group: int | None = None
 
 
@@ -139,8 +139,8 @@ class _Walk:
             for key, inner in value.items():
                 plain = plain_key(key)
                 if key[:4].lower() == "http" and (link := link_in(key)) is not None:
-                    yield _judged(link, place.keys, {})
-                if self._echoes or not is_echo(plain) or (plain == "urls" and not _is_where_to_ask(inner)):
+                    yield _candidate(link, place.keys, {})
+                if self._echoes or not is_echo(plain) or (plain == "urls" and not _has_api_urls(inner)):
                     there = replace(place, keys=(*place.keys, plain), about=value)
                     yield from self.through(inner, there, depth + 1, nested)
         elif isinstance(value, list):
@@ -155,9 +155,9 @@ class _Walk:
         if links := _joined(text):
             self._groups += 1
             for each in links:
-                yield replace(_judged(each, place.keys, place.about), group=place.group or self._groups)
+                yield replace(_candidate(each, place.keys, place.about), group=place.group or self._groups)
         elif (link := link_in(text) or bare_data(text)) is not None:
-            yield replace(_judged(link, place.keys, place.about), group=place.group)
+            yield replace(_candidate(link, place.keys, place.about), group=place.group)
         elif nested < MAX_NESTED and (parsed := _parsed(text)) is not None:
             yield from self.through(parsed, place, depth + 1, nested + 1)
         else:
@@ -165,32 +165,32 @@ class _Walk:
                 yield Candidate(each, None, family_of_link(each), any(map(is_aside, place.keys)), within=True)
 
 
-def _is_where_to_ask(value: JsonValue) -> bool:
-    return isinstance(value, dict) and not _CALLS.isdisjoint(value)
+def _has_api_urls(value: JsonValue) -> bool:
+    return isinstance(value, dict) and not _API_URL_NAMES.isdisjoint(value)
 
 
 def _joined(text: str) -> list[str]:
-    """The links that a text joins with commas or the like; empty where it is anything else."""
+    """The links of a text that is a list of links, separated by `,`, `;` or `|`; otherwise empty."""
     parts = _JOINED.split(text) if len(text) <= MAX_TEXT_CHARS else []
-    # A link that holds another one may hold a list of them.
+    # A link that contains another one may contain a list of links, and must not be split.
     links = [link_in(part) for part in parts if part.count("://") == 1]
     return [link for link in links if link] if len(parts) > 1 and len(links) == len(parts) and all(links) else []
 
 
-def _judged(link: str, keys: tuple[str, ...], about: Mapping[str, JsonValue]) -> Candidate:
+def _candidate(link: str, keys: tuple[str, ...], about: Mapping[str, JsonValue]) -> Candidate:
     declared = _declared(about)
-    told = (family_of_type(declared) if declared else None) or _family_of_names(about)
-    shown = family_of_link(link)
+    stated = (family_of_type(declared) if declared else None) or _family_of_names(about)
+    by_link = family_of_link(link)
     content_type = declared if declared and "/" in declared else None
     for key in reversed(keys):
         if is_aside(key):
-            return Candidate(link, content_type, told or shown, aside=True)
+            return Candidate(link, content_type, stated or by_link, aside=True)
         if (known := KEYS.get(key)) is not None:
-            # Both together outweigh the key.
-            family = told if told is not None and told == shown else known
+            # Declared type and extension together take precedence over the key.
+            family = stated if stated is not None and stated == by_link else known
             return Candidate(link, content_type, family)
     likely = (family for key in reversed(keys) for mark, family in _LIKELY if mark.search(key))
-    return Candidate(link, content_type, told or shown or next(likely, None))
+    return Candidate(link, content_type, stated or by_link or next(likely, None))
 
 
 def _declared(about: Mapping[str, JsonValue]) -> str | None:
@@ -206,7 +206,7 @@ def _family_of_names(about: Mapping[str, JsonValue]) -> str | None:
 
 
 def _parsed(text: str) -> JsonValue:
-    """The object or list that a text is; None where it is none."""
+    """The object or list that the text is in JSON; None for any other text."""
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:

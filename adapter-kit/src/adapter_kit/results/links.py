@@ -1,4 +1,4 @@
-"""Links that a model's result holds, as somebody wrote them, made fit to be fetched. Pure."""
+"""Normalization of the links in a model's result, so that they can be fetched. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from adapter_kit.results.data_urls import data_url
 
 MAX_URL_CHARS: Final = 8000
 MAX_TEXT_CHARS: Final = 100_000
-"""Of a longer text only so much is looked through for links within it."""
+"""Only this many characters of a text are searched for links."""
 MIN_BASE64_CHARS: Final = 128
 
 _SCHEME: Final = re.compile(r"(https?):", re.IGNORECASE)
@@ -42,14 +42,14 @@ _FAMILIES: Final = {
     **dict.fromkeys(_PICTURE.split(), "image"),
     **dict.fromkeys(_OTHER.split(), "other"),
 }
-"""What the extension of a name says; of others, such as `bin`, nothing."""
+"""The media family of a file extension; others, such as `bin`, are unknown."""
 
 
 def link_in(text: str) -> str | None:
-    """The link that the text is, fit to be fetched; None where it is none.
+    """The text as a link that can be fetched; None if it is not a link.
 
-    As browsers read it (https://url.spec.whatwg.org/#url-parsing): blanks around it are none of it, the scheme may be
-    in capitals or, before `//host`, left out, and what has to be quoted is.
+    As in browsers (https://url.spec.whatwg.org/#url-parsing), surrounding whitespace is removed, the scheme may be in
+    capitals or, before `//host`, missing, and characters are percent-encoded where necessary.
     """
     text = text.strip(_EDGES)
     if data_url(text) is not None:
@@ -77,7 +77,7 @@ def link_in(text: str) -> str | None:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether the text is a sentence that begins with a link, rather than a link with blanks in it."""
+    """Whether the text is a sentence that begins with a link, and not a link that contains spaces."""
     first, *others = text.split()
     if any(_SCHEME.match(word) for word in others):
         return True
@@ -89,13 +89,13 @@ def _quoted(rest: str) -> str:
 
 
 def links_within(text: str) -> list[str]:
-    """The links that stand somewhere in a text, such as a page or a sentence."""
+    """All links in a text, such as an HTML page or a sentence."""
     found = (each[0].rstrip(".,;:!?") for each in _WITHIN.finditer(text[:MAX_TEXT_CHARS]))
     return [link for each in found if (link := link_in(each)) is not None]
 
 
 def bare_data(text: str) -> str | None:
-    """A data URL for a file that stands in a result in base64, without saying so; None where the text is none."""
+    """A data URL for a media file in plain base64; None if the text is not one."""
     text = text.strip(_EDGES)
     if len(text) < MIN_BASE64_CHARS or not _BASE64.fullmatch(text):
         return None
@@ -113,7 +113,7 @@ def bare_data(text: str) -> str | None:
 
 
 def family_of_type(content_type: str) -> str | None:
-    """What a media type says that something is: `audio`, `image`, `video` or `other`; None where it says nothing."""
+    """The media family of a media type: `audio`, `image`, `video` or `other`; None if unknown."""
     family = content_type.strip().lower().partition("/")[0]
     if family in ("audio", "image", "video"):
         return family
@@ -121,13 +121,13 @@ def family_of_type(content_type: str) -> str | None:
 
 
 def family_of_name(name: str) -> str | None:
-    """The same by the extension of a file's name."""
+    """The media family by the extension of a file name; None if unknown."""
     found = _ENDING.search(unquote(name).lower().rstrip("/"))
     return _FAMILIES.get(found[1]) if found else None
 
 
 def family_of_link(link: str) -> str | None:
-    """The same by a link: the type that a data URL gives, else the extension in its path, or in what it asks for."""
+    """The media family of a link: by the type in a data URL, else by the extension in its path or query."""
     if (data := data_url(link)) is not None:
         return family_of_type(data.content_type or "")
     parts = urlsplit(link)

@@ -1,4 +1,4 @@
-"""A refusal in the place of an output: what a finished run's result says instead of naming files. Pure."""
+"""Recognition of a refusal in the result of a finished run that contains no output. Pure."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from adapter_kit.port.outcomes import Failure
 from adapter_kit.results.find_files import plain_key
 from contracts.failures import FailureKind
 
-_MADE_UP: Final = re.compile(
+_FREE_TEXT: Final = re.compile(
     r".*prompts?|.*lyrics.*|(.*_)?(title|tag|genre|style|mood|theme|name|filename|caption|description|summary|subtitle)s?"
     r"|transcript.*|metadata"
 )
-"""Keys of words that a person or a model has made up: they tell of the work, and not of the run."""
+"""Keys of texts written by a person or a model, which describe the work and not the run."""
 _FLAG: Final = re.compile(
     r"(has_|is_|contains_)?(nsfw|unsafe|flagged|moderated)(_concepts?|_content|_images?|_outputs?)?(_detected|_flagged)?"
 )
-"""Keys under which checkers of content say of each output whether they object to it."""
+"""Keys under which content checkers flag each output."""
 
 
 def refusal_in(result: JsonValue, echoed: Sequence[str] = ()) -> Failure | None:
-    """The caller's mistake that a result without an output names, wherever in it; None where it names none.
+    """The failure that a result without an output states, anywhere in it; None if it states none.
 
-    `echoed` is what the caller wrote, which is not the provider's word.
+    `echoed`: texts of the caller, which are ignored if the result repeats them.
     """
-    said = texts_in(_without_what_was_made_up(result, 0))
+    said = texts_in(_without_free_text(result, 0))
     if (kind := kind_said(said, echoed)) is not None:
         return Failure(kind, sanitize("; ".join(said)))
-    flag = _objection(result, 0)
+    flag = _flag_of_all(result, 0)
     return None if flag is None else Failure(FailureKind.CONTENT_POLICY, f"{sanitize(flag)} is true of all outputs")
 
 
-def _without_what_was_made_up(value: JsonValue, depth: int) -> JsonValue:
+def _without_free_text(value: JsonValue, depth: int) -> JsonValue:
     if depth > MOST_DEPTH:
         return None
     if isinstance(value, list):
-        return [_without_what_was_made_up(each, depth + 1) for each in value]
+        return [_without_free_text(each, depth + 1) for each in value]
     if isinstance(value, dict):
-        told = {name: each for name, each in value.items() if not _MADE_UP.fullmatch(plain_key(name))}
-        return {name: _without_what_was_made_up(each, depth + 1) for name, each in told.items()}
+        kept = {name: each for name, each in value.items() if not _FREE_TEXT.fullmatch(plain_key(name))}
+        return {name: _without_free_text(each, depth + 1) for name, each in kept.items()}
     return value
 
 
-def _objection(value: JsonValue, depth: int) -> str | None:
-    """The key under which a checker objects to all outputs."""
+def _flag_of_all(value: JsonValue, depth: int) -> str | None:
+    """The key under which a content checker flags all outputs; None without one."""
     if depth > MOST_DEPTH or not isinstance(value, dict | list):
         return None
     for name, each in value.items() if isinstance(value, dict) else (("", each) for each in value):
         if _FLAG.fullmatch(plain_key(name)) and (each is True or (isinstance(each, list) and _all_true(each))):
             return name
-        if (found := _objection(each, depth + 1)) is not None:
+        if (found := _flag_of_all(each, depth + 1)) is not None:
             return found
     return None
 
