@@ -1,4 +1,4 @@
-"""Outputs become artifacts: each is fetched, inspected and stored.
+"""From output to artifact: each output is fetched, inspected and stored.
 
 It imports the attempt's inputs, the port, and the HTTP, results and media packages.
 """

@@ -1,4 +1,4 @@
-"""The collector: each output is fetched, inspected, measured, and put into Segue's own store."""
+"""The collector: fetches, inspects and measures each output, and writes it to the artifact store."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from contracts.modalities.registry import MODALITIES
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4
 TIME_S: Final = 150.0
-"""For one collection, however slowly the bytes trickle in; the next try starts over."""
+"""Time limit of one collection, in seconds; a retry starts over."""
 STORE_S: Final = 60.0
 _log = get_logger("adapter_kit.artifacts.collector")
 
 
 class Collector:
-    """Brings an attempt's outputs into the artifact store. Doing it again overwrites them with the same."""
+    """Stores the outputs of attempts. It is idempotent: a repeated collection overwrites the same files."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Collector:
         work_dir: Path | None = None,
         time_s: float = TIME_S,
     ) -> None:
-        """`max_bytes` bounds each output; files lie in `work_dir` (the system's, if None) while they are looked at."""
+        """`max_bytes` limits each output. Files are kept in `work_dir` while they are inspected; None: the system's."""
         self._client = client
         self._store = store
         self._max_bytes = max_bytes
@@ -56,10 +56,10 @@ class Collector:
         self._refusals = RefusalLog()
 
     async def collect(self, attempt: Attempt) -> Collected | CollectFailed:
-        """Store every output of `attempt`, or say why that cannot be, and what is stored all the same.
+        """Store every output of `attempt`; on failure, return why, and which outputs are stored nevertheless.
 
-        Trying again is in vain only where Segue's own settings refuse an output: all else may be better later, be it
-        a file that is not there yet, a page in its place, or a store that is away.
+        A failure is final only if the settings of Segue refuse an output. Others may be temporary: a file that is not
+        available yet, an HTML page in its place, or an unavailable store.
         """
         if not attempt.files.outputs:
             return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, "the provider returned no outputs"), final=False)
@@ -84,7 +84,7 @@ class Collector:
             async with run.gate:
                 with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
                     return await self._store_one(run, n, Path(folder) / "output")
-        except Exception as error:  # noqa: BLE001 - whatever a provider's URL or file may trip, the money is spent
+        except Exception as error:  # noqa: BLE001 - the run is paid for, so that any error has to be reported and retried
             return self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
 
     def _too_slow(self, run: _Collection, n: int) -> _Miss:
@@ -96,13 +96,13 @@ class Collector:
         match error:
             case EgressRefused():
                 self._refusals.tell(error)
-                # Until an operator has changed a setting, the next try ends like this one.
+                # A retry fails in the same way until an operator changes a setting.
                 return _Miss(Failure(FailureKind.OUTPUT_REFUSED, f"{which}{error}"), final=True)
             case TooLarge():
                 _log.error(OutputEvent.OUTPUT_TOO_LARGE, max_bytes=self._max_bytes)
                 return _Miss(Failure(FailureKind.OUTPUT_REFUSED, f"{which}{error}"), final=True)
             case Unconnected() if not reached_before:
-                # A host that was never there for us says nothing about the output: our own network is at fault first.
+                # No connection was ever made to this host, so the cause is probably our network, and not the output.
                 self._refusals.tell_unconnected(error.host, error.why)
                 return _Miss(Failure(FailureKind.OUTPUT_REFUSED, f"{which}{error}, now or before"))
             case Unusable():
@@ -110,7 +110,7 @@ class Collector:
             case Lost() | Unreachable():
                 return _Miss(Failure(FailureKind.OUTPUT_LOST, f"{which}{error}", http_status=error.status))
             case _ if isinstance(error, STORE_ERRORS):
-                # Its text may quote the store's credentials.
+                # The text of the error may contain the store's credentials.
                 message = f"{which}the artifact store did not take it ({type(error).__name__})"
                 return _Miss(Failure(FailureKind.STORE_FAILED, message))
             case _:
@@ -150,15 +150,15 @@ class Collector:
 
 
 class _Collection:
-    """One collection of an attempt's outputs, which are named by their numbers from 1 on."""
+    """One collection of an attempt's outputs, which are numbered from 1."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.gate = asyncio.Semaphore(CONCURRENCY)
         self.reached: set[int] = set()
-        """Outputs whose hosts were connected to."""
+        """Outputs to whose hosts a connection was made."""
         self.storing: set[int] = set()
-        """Outputs that the store has been given and has not taken."""
+        """Outputs that are being written to the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,5 +169,5 @@ class _Miss:
     final: bool = False
 
     def rank(self) -> tuple[bool, bool]:
-        """The lower, the more it says about all: what is ours to mend comes before what the provider lost."""
+        """Sort key: final failures first, then those on our side, then those of the provider."""
         return not self.final, FAILURES[self.failure.kind].moves_on

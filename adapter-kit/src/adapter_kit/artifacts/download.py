@@ -1,4 +1,4 @@
-"""One output brought from a provider to a file on this machine: bounded, hashed, and resumed when the line breaks."""
+"""Download of one output to a local file, with a size limit, a hash, and resumption after a broken connection."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from chassis.runtime.retry import retry
 
 TRIES: Final = 4
 PAUSE_S: Final = 0.1
-"""Seconds to wait after the first break; doubles with each."""
+"""Seconds to wait after the first broken connection; doubled after each further one."""
 LONGEST_PAUSE_S: Final = 1.0
 FRAMING_BYTES: Final = 1024 * 1024
-"""How much longer than the output itself its coding may make it."""
+"""How much larger than the output its encoded form may be, in bytes."""
 
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _BODIES: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
-"""Answers whose body is the whole of what was asked for."""
+"""Status codes whose body is the complete resource."""
 _NO_CONNECTION: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class Lost(Exception):
-    """The provider answers, and does not have the output: not yet, or not any more."""
+    """The provider responded that it does not have the output; it may not exist yet, or have been deleted."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the provider answers {status} to the request for its output")
@@ -43,7 +43,7 @@ class Lost(Exception):
 
 
 class Unreachable(Exception):
-    """The output could not be had now; later it may."""
+    """The output could not be fetched; a retry may succeed."""
 
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
@@ -51,7 +51,7 @@ class Unreachable(Exception):
 
 
 class Unconnected(Unreachable):
-    """No connection was made to the host: of the output's own, or of one that it leads to."""
+    """No connection could be made to the host of the output, or of a redirect."""
 
     def __init__(self, host: str, error: httpx.RequestError) -> None:
         super().__init__(f"no connection to {host or 'its host'} could be made ({type(error).__name__})")
@@ -61,11 +61,11 @@ class Unconnected(Unreachable):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file as it came, made plain."""
+    """The result of a download."""
 
     sha256: str
     content_type: str | None
-    """What the sender calls it."""
+    """The value of the Content-Type header, or of the data URL."""
 
 
 class _Broken(Exception):
@@ -75,10 +75,10 @@ class _Broken(Exception):
 async def download(
     client: httpx.AsyncClient, url: str, path: Path, max_bytes: int, connected: Callable[[], None]
 ) -> Fetched:
-    """Write what `url` holds to `path`, without what it was compressed or framed in.
+    """Write the content of `url` to `path`, decoded; returns its hash and media type.
 
-    `connected` is called whenever there was a connection to the host that has the output. Raises Lost, Unreachable,
-    Unconnected, TooLarge, Unusable (no URL, not data), EgressRefused, and OSError for `path`.
+    `connected` is called on every connection to the host of the output. Raises Lost, Unreachable, Unconnected,
+    TooLarge, Unusable if `url` is not a URL or its data is malformed, EgressRefused, and OSError for `path`.
     """
     if (head := data_url(url)) is not None:
         connected()
@@ -92,7 +92,7 @@ async def download(
 
 
 class _Part:
-    """What has come so far, and what is needed to ask for the rest."""
+    """The bytes received so far, and what is needed to request the rest."""
 
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self._file = file
@@ -109,7 +109,7 @@ class _Part:
         self.total = total
         self.content_type: str | None = headers.get("content-type")
         self.codings = codings_of(headers.get("content-encoding", ""))
-        # What is compressed on the way may be so in another way the next time: it cannot be glued together.
+        # The next response may be compressed differently, so that parts of compressed bodies cannot be joined.
         self.validator = None if self.codings else _validator(headers)
 
     def append(self, chunk: bytes) -> None:
@@ -120,14 +120,14 @@ class _Part:
         self._file.write(chunk)
 
     def headers(self) -> dict[str, str]:
-        # Compressed bytes could neither be resumed nor counted before they are unpacked.
+        # A compressed body can neither be resumed, nor checked against the size limit before it is decoded.
         plain = {"accept-encoding": "identity"}
         if self.size and self.validator:
             return plain | {"range": f"bytes={self.size}-", "if-range": self.validator}
         return plain
 
     def broke_off_here_before(self) -> bool:
-        """Whether the very same bytes came once before, and no more."""
+        """Whether an earlier response broke off after exactly the same bytes."""
         so_far = (self.size, self._digest.digest())
         if so_far in self._given_up:
             return True
@@ -135,7 +135,7 @@ class _Part:
         return False
 
     def is_whole(self) -> bool:
-        """Whether it is by its own account, where what was said of its length is not to be believed."""
+        """Whether the file is complete by its own format, for responses whose declared length is wrong."""
         self._file.flush()
         return self.size > 0 and not self.codings and is_whole(Path(self._file.name))
 
@@ -178,7 +178,7 @@ async def _fetch(client: httpx.AsyncClient, url: str, part: _Part, connected: Ca
 
 
 def _is_complete(response: httpx.Response, part: _Part) -> bool:
-    """Whether all is there already. Raises unless the body that follows is the output, or the rest of it."""
+    """Whether the output is complete already. Raises unless the body is the output or the rest of it."""
     status = response.status_code
     if status in (408, 425, 429) or status >= 500:
         raise Unreachable(f"the provider answers {status} to the request for its output", status)
@@ -197,7 +197,7 @@ def _is_complete(response: httpx.Response, part: _Part) -> bool:
 
 
 def _begin_part(response: httpx.Response, part: _Part) -> None:
-    """Take a 206 for the rest of what is there, or, where nothing is, for its beginning or the whole of it."""
+    """Start to read a 206 response: the rest of the output, or all of it from the beginning."""
     told = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
     start, total = (int(told[1]), told[3]) if told else (0, "*")
     known = int(total) if total != "*" else None
@@ -211,19 +211,19 @@ def _begin_part(response: httpx.Response, part: _Part) -> None:
 
 def _length(headers: httpx.Headers) -> int | None:
     length = headers.get("content-length", "")
-    # Of a body in chunks the chunks tell where it ends (RFC 9112 §6.3).
+    # With a Transfer-Encoding, Content-Length is ignored (RFC 9112 §6.3).
     return int(length) if length.isdecimal() and "transfer-encoding" not in headers else None
 
 
 def _validator(headers: httpx.Headers) -> str | None:
     etag: str | None = headers.get("etag")
     last_modified: str | None = headers.get("last-modified")
-    # A weak one holds for files that are alike, not the same.
+    # A weak validator does not guarantee identical bytes (RFC 9110 §8.8.1).
     return etag if etag and not etag.startswith("W/") else last_modified
 
 
 def _write_data_url(url: str, path: Path, max_bytes: int) -> str:
-    # Escaped or in base64, a byte takes at most three characters, so a longer text cannot fit.
+    # A byte takes at most three characters, percent-encoded or in base64, so that a longer text exceeds the limit.
     if len(url) > 3 * max_bytes + 4096:
         raise TooLarge(max_bytes)
     try:

@@ -1,4 +1,4 @@
-"""Reports to operators what keeps Segue from the hosts of outputs: its settings, or its network."""
+"""Log records for operators about output hosts that the settings refuse or the network cannot reach."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from chassis.http.egress_check import blocked_hosts
 from chassis.observability.logs import get_logger
 
 EVERY_S: Final = 60.0
-"""How often one host is told of."""
+"""Minimum interval between two records about one host, in seconds."""
 MAX_HOSTS: Final = 1000
 
 _log = get_logger("adapter_kit.egress")
 
 
 class RefusalLog:
-    """Logs each refused or unreachable host at once, and then once a minute."""
+    """Logs each refused or unreachable host, at most once a minute."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def tell(self, error: EgressRefused) -> None:
-        """Log what was refused, why, and what would allow it."""
+        """Log the refused host, the reason and the remedy."""
         if not self._is_due(error.host):
             return
         _log.error(
@@ -39,7 +39,7 @@ class RefusalLog:
         )
 
     def tell_unconnected(self, host: str, why: str) -> None:
-        """Log that this machine cannot reach a host."""
+        """Log that no connection to a host can be made, with the reason and the remedy."""
         if self._is_due(host):
             _log.error(
                 OutputEvent.OUTPUT_HOST_UNREACHABLE,
@@ -51,11 +51,11 @@ class RefusalLog:
 
     def _is_due(self, host: str) -> bool:
         now = self._clock()
-        if now < self._told.get(host, now - EVERY_S) + EVERY_S:
+        if now < self._logged_at.get(host, now - EVERY_S) + EVERY_S:
             return False
-        if len(self._told) >= MAX_HOSTS:
-            self._told.clear()
-        self._told[host] = now
+        if len(self._logged_at) >= MAX_HOSTS:
+            self._logged_at.clear()
+        self._logged_at[host] = now
         return True
 
 
@@ -63,7 +63,7 @@ class RefusalLog:
 async def output_hosts_checked(
     policy: EgressPolicy, hosts: Sequence[str], resolve: Resolve | None = None
 ) -> AsyncIterator[None]:
-    """Beside the block, which does not wait for it: log those of the hosts that outputs cannot be fetched from."""
+    """Log, concurrently with the block, those of the hosts from which outputs cannot be fetched."""
     check = asyncio.create_task(tell_blocked_hosts(policy, hosts, resolve))
     try:
         yield
@@ -74,7 +74,7 @@ async def output_hosts_checked(
 
 
 async def tell_blocked_hosts(policy: EgressPolicy, hosts: Sequence[str], resolve: Resolve | None = None) -> None:
-    """Log a warning for each of the hosts that has no address which the egress rules allow; takes seconds at most."""
+    """Log a warning for each host without an address that the egress rules allow. Takes at most some seconds."""
     for blocked in await blocked_hosts(policy, hosts, resolve=resolve):
         _log.warning(
             OutputEvent.OUTPUT_HOST_BLOCKED,

@@ -1,4 +1,4 @@
-"""A file that came compressed or framed, made plain where it lies."""
+"""Decoding of a file that was sent compressed or framed, in place."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from adapter_kit.media.inspect import HEAD_BYTES, Unusable, is_media
 
 
 class TooLarge(Exception):
-    """The output is larger than Segue is set to keep."""
+    """The output is larger than the setting allows."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"larger than {max_bytes} bytes, the most that Segue is set to keep")
 
 
 _SURE: Final = frozenset({"gzip", "zstd"})
-"""Codings whose mark nothing else bears."""
+"""Codings with an unambiguous signature."""
 
 
 def unwrap(path: Path, named: list[str], max_bytes: int) -> None:
-    """Undo the codings that the file's bytes show; of those that its header `named`, the ones that bear no mark too.
+    """Decode the file, by the signatures of its bytes, and for codings without a signature by the `named` ones.
 
-    What is not coded after all stays as it is. Raises TooLarge for more than `max_bytes`, however little came, and
-    Unusable for a coding that breaks off. Blocks.
+    `named`: the codings from the response header. A file that is not encoded is left unchanged. Raises TooLarge if the
+    decoded file has more than `max_bytes`, and Unusable if it is damaged or truncated. Blocks.
     """
     for _ in range(MAX_CODINGS):
         with path.open("rb") as file:
