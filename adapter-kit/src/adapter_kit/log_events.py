@@ -29,11 +29,11 @@ FIELDS: Final = {
     "sdk": "The provider's SDK with its version.",
     "verdict": "What the callback turned out to be: `foreign`, `unreadable` or `swapped`.",
 }
-"""What each field of a log record means, beyond those of the chassis."""
+"""The fields of the log records with their meanings, in addition to those of the chassis."""
 
 
 class AttemptEvent(LogEvent):
-    """What an adapter does about an attempt."""
+    """The processing of attempts."""
 
     ADAPTER_STARTED = ("adapter started", "info", "sdk broker database schema artifacts callbacks topics")
     SUBMITTING = ("submitting", "info", "endpoint")

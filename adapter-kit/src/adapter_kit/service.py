@@ -1,4 +1,4 @@
-"""An adapter as a service: everything about it but the provider, which it is given."""
+"""An adapter as a service: all parts that do not depend on the provider, which is a parameter."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ async def adapter(
     results_kept_s: float,
     output_hosts: Sequence[str] = (),
 ) -> AsyncIterator[None]:
-    """Run the adapter of one provider for as long as the block lasts. Raises CannotStart.
+    """Run the adapter of one provider within the block. Raises CannotStart if a setting is unusable.
 
-    `results_kept_s`: for how many seconds the provider keeps the result of a finished run. `output_hosts` are where its
-    outputs are known to lie; the log says if the egress rules refuse them.
+    `results_kept_s`: how long the provider keeps the result of a finished run, in seconds. `output_hosts`: the known
+    hosts of its outputs; a warning is logged for each that the egress rules refuse.
     """
     schema = PROVIDERS[name].schema
     database_url = settings.database_url.get_secret_value()
@@ -129,7 +129,7 @@ def _callback_url(settings: AdapterSettings) -> CallbackUrl:
 
 
 def _probe_lease_s(settings: AdapterSettings) -> float:
-    # While its answer may still come, no other probe goes.
+    # Longer than a submit can take, so that there is one probe at a time.
     return max(PROBE_LEASE_S, settings.submit_timeout_s + 30)
 
 

@@ -9,7 +9,7 @@ from contracts.messages.requests import LONGEST_DEADLINE_S
 
 
 class AdapterSettings(CallbackSettings):
-    """What an adapter reads besides its provider's key."""
+    """The settings of an adapter, except the provider's key."""
 
     artifact_store_url: str = Field(
         default="file:///var/lib/segue/artifacts",
