@@ -36,13 +36,13 @@ CALL_SECONDS = METRICS.histogram(
 )
 CALLS_IN_FLIGHT = METRICS.gauge(
     "segue_provider_calls_in_flight",
-    "Actions at the provider under way.",
+    "Actions at the provider in progress.",
     unit="actions",
     watch="A value that stays at its maximum: attempts wait for a free worker.",
 )
 AMBIGUOUS = METRICS.counter(
     "segue_attempts_ambiguous_total",
-    "Submits of which nobody knows whether they were accepted.",
+    "Submits for which it is unknown whether they were accepted.",
     _PROVIDER,
     unit="attempts",
     watch="A rate that persists: the connection to the provider is unreliable.",
@@ -82,7 +82,7 @@ LATE = METRICS.counter(
     "Attempts whose outcome was learned after their end.",
     {**_PROVIDER, **_STATE, **_KIND},
     unit="attempts",
-    watch="`succeeded`: runs that were paid for, and whose job had gone on.",
+    watch="`succeeded`: runs that were paid for, but not used by their jobs.",
 )
 DUPLICATES_SUSPECTED = METRICS.counter(
     "segue_duplicates_suspected_total",

@@ -54,7 +54,7 @@ class AdapterSettings(CallbackSettings):
         gt=0,
         le=300,
         validation_alias="SEGUE_BREAKER_OPEN_S",
-        description="Seconds for which an unwell provider is left alone at first; doubles up to sixtyfold.",
+        description="Seconds for which an open breaker blocks requests at first; doubles up to sixtyfold.",
     )
     probe_every_s: float = Field(
         default=15,
@@ -68,7 +68,7 @@ class AdapterSettings(CallbackSettings):
         ge=0.5,
         le=15,
         validation_alias="SEGUE_PROBE_SHUT_EVERY_S",
-        description="The same while the provider is shut for its key, its balance or not being reached.",
+        description="The same while the breaker is open for the key, the balance or missing connectivity.",
     )
     concurrency: int = Field(
         default=300, gt=0, validation_alias="SEGUE_PROVIDER_CALLS", description="Provider calls in flight at a time."
