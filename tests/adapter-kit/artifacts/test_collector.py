@@ -21,7 +21,7 @@ import brotli
 import pytest
 from mutagen.ogg import OggPage
 from structlog.testing import capture_logs
-from tests.builders import changed
+from tests.builders import changed, queued_attempt
 
 from adapter_kit.artifacts.collector import Collector
 from adapter_kit.artifacts.egress_advice import RefusalLog
@@ -33,7 +33,7 @@ from chassis.artifacts import ArtifactStore, StoredFile
 from chassis.http.egress import EgressPolicy, EgressRefused, egress_client
 from contracts.failures import FailureKind
 from contracts.generation import Modality
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import Artifact
 from sandbox.http.certificates import make_certificates
 
@@ -102,21 +102,21 @@ def webp(kind: bytes, body: bytes) -> bytes:
 
 
 @dataclass
-class Asked:
+class Request:
     path: str
     headers: Mapping[str, str]
 
 
-Answer = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
+Answer = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
 class Cdn:
-    """A provider's file server whose every answer is told beforehand, one request to a connection."""
+    """A provider's file server with prepared answers, one request for each connection."""
 
     answer: Answer
     port: int = 0
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     serving: int = 0
     most: int = 0
 
@@ -129,8 +129,8 @@ class Cdn:
         try:
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-            self.asked.append(Asked(first.split(" ")[1], headers))
-            await self.answer(self.asked[-1], writer)
+            self.requests.append(Request(first.split(" ")[1], headers))
+            await self.answer(self.requests[-1], writer)
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -145,26 +145,28 @@ def reply(body: bytes, status: str = "200 OK", *headers: str, length: int | None
 
 
 def always(answer: bytes) -> Answer:
-    async def send(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def send(_request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
 
     return send
 
 
 def cutting(content: bytes, at: int, *headers: str, cuts: int = 1, resumes: bool = True) -> Answer:
-    """Sends `content`, but breaks off `at` bytes on for the first `cuts` times; honours Range if it `resumes`."""
+    """Sends `content`, but closes after `at` bytes for the first `cuts` requests; honours Range if it `resumes`."""
     left = cuts
 
-    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def send(request: Request, writer: asyncio.StreamWriter) -> None:
         nonlocal left
         start = 0
-        if resumes and (wanted := re.fullmatch(r"bytes=(\d+)-", asked.headers.get("range", ""))):
+        if resumes and (wanted := re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))):
             start = int(wanted[1])
         rest = content[start:]
-        spoken = [*headers, f"content-range: bytes {start}-{len(content) - 1}/{len(content)}"] if start else headers
+        all_headers = (
+            [*headers, f"content-range: bytes {start}-{len(content) - 1}/{len(content)}"] if start else headers
+        )
         sent = rest[:at] if left else rest
         left -= bool(left)
-        writer.write(reply(sent, "206 Partial Content" if start else "200 OK", *spoken, length=len(rest)))
+        writer.write(reply(sent, "206 Partial Content" if start else "200 OK", *all_headers, length=len(rest)))
 
     return send
 
@@ -178,8 +180,8 @@ async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIte
 
 
 @dataclass
-class Kept:
-    """A collector with a real store in a folder."""
+class Collecting:
+    """A collector, with a real store and its work directory in `root`."""
 
     root: Path
 
@@ -210,25 +212,20 @@ class Kept:
 
 
 def attempt(modality: Modality, urls: tuple[str, ...]) -> Attempt:
-    now = dt.datetime.now(dt.UTC)
-    asked = Attempt(
-        attempt_id=ATTEMPT, job_id=JOB, track_id=track_id_for(JOB), n=2, provider="fal", model="music/any",
-        endpoint="owner/any", modality=modality, arguments={}, price_usd=0.1, deadline_at=now + dt.timedelta(hours=1),
-        submit_timeout_s=30, start_within_s=60, run_within_s=60, grace_s=60, created_at=now,
-    )  # fmt: skip
-    return changed(asked, state="collecting", outputs=tuple(Output(url, "audio/mpeg") for url in urls))
+    queued = queued_attempt(JOB, dt.datetime.now(dt.UTC), attempt_id=ATTEMPT, n=2, modality=modality)
+    return changed(queued, state="collecting", outputs=tuple(Output(url, "audio/mpeg") for url in urls))
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
+def collecting(tmp_path: Path) -> Collecting:
     (tmp_path / "work").mkdir()
-    return Kept(tmp_path)
+    return Collecting(tmp_path)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left_behind(kept: Kept) -> Iterator[None]:
+def _no_temporary_file_is_left(collecting: Collecting) -> Iterator[None]:
     yield
-    assert list(kept.work.iterdir()) == []
+    assert list(collecting.work.iterdir()) == []
 
 
 def failed(result: Collected | CollectFailed, kind: FailureKind, *, final: bool) -> str:
@@ -242,12 +239,12 @@ def artifacts(result: Collected | CollectFailed) -> tuple[Artifact, ...]:
     return result.artifacts
 
 
-async def test_audio_is_stored_measured_and_hashed_and_a_repeat_gives_the_same(kept: Kept) -> None:
+async def test_audio_is_stored_measured_and_hashed_and_a_repetition_gives_the_same(collecting: Collecting) -> None:
     content = wav(1.5)
-    # What the header claims does not matter.
+    # The content type in the header does not matter.
     async with serving(always(reply(content, "200 OK", "content-type: text/html"))) as cdn:
-        first = await kept.collect(cdn.url("/made.mp3?token=secret"))
-        again = await kept.collect(cdn.url("/made.mp3?token=secret"))
+        first = await collecting.collect(cdn.url("/made.mp3?token=secret"))
+        again = await collecting.collect(cdn.url("/made.mp3?token=secret"))
     assert first == again
     (artifact,) = artifacts(first)
     assert artifact == Artifact(
@@ -257,90 +254,90 @@ async def test_audio_is_stored_measured_and_hashed_and_a_repeat_gives_the_same(k
         sha256=hashlib.sha256(content).hexdigest(),
         duration_s=1.5,
     )
-    assert kept.file("audio.wav").read_bytes() == content
+    assert collecting.file("audio.wav").read_bytes() == content
 
 
-async def test_images_are_numbered_in_order_and_fetched_four_at_a_time(kept: Kept) -> None:
+async def test_images_are_numbered_in_order_and_fetched_four_at_a_time(collecting: Collecting) -> None:
     release = asyncio.Event()
 
-    async def hold(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def hold(request: Request, writer: asyncio.StreamWriter) -> None:
         if cdn.serving == 4:
             release.set()
         await release.wait()
-        width = int(asked.path[1:])
+        width = int(request.path[1:])
         writer.write(reply(jpeg(width, 20) if width % 2 else png(width, 20)))
 
     async with serving(hold) as cdn:
-        stored = artifacts(await kept.collect(*(cdn.url(f"/{n}") for n in range(1, 10)), modality="image"))
+        stored = artifacts(await collecting.collect(*(cdn.url(f"/{n}") for n in range(1, 10)), modality="image"))
     assert [(one.name, one.width, one.height) for one in stored] == [
         (f"image-{n}.{'jpg' if n % 2 else 'png'}", n, 20) for n in range(1, 10)
     ]
     assert cdn.most == 4
-    assert all(hashlib.sha256(kept.file(one.name).read_bytes()).hexdigest() == one.sha256 for one in stored)
+    assert all(hashlib.sha256(collecting.file(one.name).read_bytes()).hexdigest() == one.sha256 for one in stored)
 
 
-async def test_several_pieces_of_audio_do_not_overwrite_each_other(kept: Kept) -> None:
+async def test_several_audio_files_have_different_names(collecting: Collecting) -> None:
     async with serving(always(reply(wav(1)))) as cdn:
-        stored = artifacts(await kept.collect(cdn.url("/a"), cdn.url("/b")))
+        stored = artifacts(await collecting.collect(cdn.url("/a"), cdn.url("/b")))
     assert [one.name for one in stored] == ["audio.wav", "audio-2.wav"]
 
 
-async def test_a_cut_download_is_resumed_where_it_broke(kept: Kept) -> None:
+async def test_an_interrupted_download_is_resumed_where_it_ended(collecting: Collecting) -> None:
     content = wav(30)
     async with serving(cutting(content, 200_000, 'etag: "v1"', cuts=2)) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(content).hexdigest()
-    assert [asked.headers.get("range") for asked in cdn.asked] == [None, "bytes=200000-", "bytes=400000-"]
-    assert [asked.headers.get("if-range") for asked in cdn.asked] == [None, '"v1"', '"v1"']
+    assert [request.headers.get("range") for request in cdn.requests] == [None, "bytes=200000-", "bytes=400000-"]
+    assert [request.headers.get("if-range") for request in cdn.requests] == [None, '"v1"', '"v1"']
 
 
 @pytest.mark.parametrize("header", ['etag: W/"v1"', "x-nothing: to compare"])
-async def test_without_a_strong_validator_it_starts_over(kept: Kept, header: str) -> None:
+async def test_without_a_strong_validator_a_download_starts_over(collecting: Collecting, header: str) -> None:
     content = wav(10)
     async with serving(cutting(content, 100_000, header)) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(content).hexdigest()
-    assert [asked.headers.get("range") for asked in cdn.asked] == [None, None]
+    assert [request.headers.get("range") for request in cdn.requests] == [None, None]
 
 
-async def test_a_server_that_sends_the_whole_again_is_believed(kept: Kept) -> None:
+async def test_a_full_answer_to_a_range_request_replaces_the_first_part(collecting: Collecting) -> None:
     content = wav(10)
     async with serving(cutting(content, 100_000, 'etag: "v1"', resumes=False)) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(content).hexdigest()
-    assert cdn.asked[1].headers["range"] == "bytes=100000-"
+    assert cdn.requests[1].headers["range"] == "bytes=100000-"
 
 
 @pytest.mark.parametrize("span", ["bytes 5-320043/320044", "bytes 100000-320043/999999", "nonsense"])
-async def test_a_rest_that_does_not_fit_is_not_glued_on(kept: Kept, span: str) -> None:
+async def test_a_part_with_a_wrong_content_range_is_not_appended(collecting: Collecting, span: str) -> None:
     content = wav(10)
-    lies = iter([
+    answers = iter([
         reply(content[:100_000], "200 OK", 'etag: "v1"', length=len(content)),
         reply(content[100_000:], "206 Partial Content", f"content-range: {span}"),
         reply(content),
     ])  # fmt: skip
 
-    async def send(_asked: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(next(lies))
+    async def send(_request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(next(answers))
 
     async with serving(send) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(content).hexdigest()
-    assert "range" not in cdn.asked[2].headers
+    assert "range" not in cdn.requests[2].headers
 
 
-async def test_a_line_that_keeps_breaking_is_given_up_for_now(kept: Kept) -> None:
+async def test_a_download_that_keeps_breaking_is_lost_but_not_finally(collecting: Collecting) -> None:
     async with serving(cutting(wav(10), 1000, 'etag: "v1"', cuts=99)) as cdn:
-        message = failed(await kept.collect(cdn.url("/x?token=secret")), FailureKind.OUTPUT_LOST, final=False)
-    assert len(cdn.asked) == 4
+        message = failed(await collecting.collect(cdn.url("/x?token=secret")), FailureKind.OUTPUT_LOST, final=False)
+    assert len(cdn.requests) == 4
     assert "secret" not in message
 
 
-async def test_a_host_that_was_never_reached_is_our_own_network_s_fault_and_the_operator_told(kept: Kept) -> None:
+async def test_a_host_that_was_never_reached_is_a_fault_of_our_network_and_is_logged(collecting: Collecting) -> None:
     async with serving(always(b"")) as cdn:
         pass
     with capture_logs() as logs:
-        result = await kept.collect(cdn.url("/?token=secret"))
+        result = await collecting.collect(cdn.url("/?token=secret"))
     message = failed(result, FailureKind.OUTPUT_REFUSED, final=False)
     assert "no connection to 127.0.0.1 could be made (ConnectError)" in message
     assert isinstance(result, CollectFailed)
@@ -350,35 +347,35 @@ async def test_a_host_that_was_never_reached_is_our_own_network_s_fault_and_the_
     assert "secret" not in str(line)
 
 
-async def test_a_host_that_was_reached_before_has_lost_the_output(kept: Kept) -> None:
+async def test_an_output_of_a_host_that_was_reached_before_is_lost(collecting: Collecting) -> None:
     async with serving(always(b"")) as cdn:
         pass
     known = changed(attempt("music", (cdn.url("/"),)), reached=frozenset({1}))
-    assert "ConnectError" in failed(await kept.collect_for(known), FailureKind.OUTPUT_LOST, final=False)
+    assert "ConnectError" in failed(await collecting.collect_for(known), FailureKind.OUTPUT_LOST, final=False)
     other = changed(known, reached=frozenset({2}))
-    failed(await kept.collect_for(other), FailureKind.OUTPUT_REFUSED, final=False)
+    failed(await collecting.collect_for(other), FailureKind.OUTPUT_REFUSED, final=False)
 
 
-async def test_an_unknown_name_and_a_certificate_that_is_not_trusted_are_our_network_s_fault(
-    kept: Kept, tmp_path: Path
+async def test_an_unknown_host_name_and_an_untrusted_certificate_are_faults_of_our_network(
+    collecting: Collecting, tmp_path: Path
 ) -> None:
-    unknown = await kept.collect("https://files.invalid/a.wav")
+    unknown = await collecting.collect("https://files.invalid/a.wav")
     failed(unknown, FailureKind.OUTPUT_REFUSED, final=False)
     own = make_certificates(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(own.cert_file, own.key_file)
     async with serving(always(reply(wav(1))), tls) as cdn:
         url = cdn.url("/").replace("http:", "https:")
-        result = await kept.collect(url)
-    assert cdn.asked == []
+        result = await collecting.collect(url)
+    assert cdn.requests == []
     assert "ConnectError" in failed(result, FailureKind.OUTPUT_REFUSED, final=False)
 
 
-async def test_a_redirect_to_a_host_that_is_never_reached_reaches_nothing(kept: Kept) -> None:
+async def test_a_redirect_to_a_host_that_is_not_reached_does_not_count_as_reached(collecting: Collecting) -> None:
     async with serving(always(b"")) as cdn:
         pass
     async with serving(always(reply(b"", "302 Found", f"location: {cdn.url('/file')}"))) as front:
-        result = await kept.collect(front.url("/"))
+        result = await collecting.collect(front.url("/"))
     failed(result, FailureKind.OUTPUT_REFUSED, final=False)
     assert isinstance(result, CollectFailed)
     assert result.reached == frozenset()
@@ -387,43 +384,45 @@ async def test_a_redirect_to_a_host_that_is_never_reached_reaches_nothing(kept: 
 @pytest.mark.parametrize(
     "answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\nRIFF", b"nonsense", reply(b"", "404 Not Found")]
 )
-async def test_whatever_comes_of_a_connection_the_host_was_reached(kept: Kept, answer: bytes) -> None:
+async def test_a_host_counts_as_reached_whatever_it_answers(collecting: Collecting, answer: bytes) -> None:
     async with serving(always(answer)) as cdn:
-        result = await kept.collect(cdn.url("/"))
+        result = await collecting.collect(cdn.url("/"))
     failed(result, FailureKind.OUTPUT_LOST, final=False)
     assert isinstance(result, CollectFailed)
     assert result.reached == frozenset({1})
 
 
 @pytest.mark.parametrize("status", [202, 204, 304, 400, 401, 402, 403, 404, 409, 410, 418, 429, 451, 500, 503])
-async def test_no_status_is_the_last_word_about_a_paid_output(kept: Kept, status: int) -> None:
+async def test_no_error_status_is_final_for_a_paid_output(collecting: Collecting, status: int) -> None:
     body = b"" if status in (204, 304) else wav(1)
     async with serving(always(reply(body, f"{status} Whatever"))) as cdn:
-        result = await kept.collect(cdn.url("/"))
+        result = await collecting.collect(cdn.url("/"))
     assert str(status) in failed(result, FailureKind.OUTPUT_LOST, final=False)
     assert isinstance(result, CollectFailed)
     assert result.failure.http_status == status
-    assert len(cdn.asked) == 1
+    assert len(cdn.requests) == 1
 
 
-async def test_size_is_counted_not_believed(kept: Kept) -> None:
-    async def endless(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def test_the_size_limit_applies_to_the_bytes_received(collecting: Collecting) -> None:
+    async def endless(_request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + wav(1))
         while not writer.is_closing():
             writer.write(bytes(65_536))
             await writer.drain()
 
     async with serving(endless) as cdn:
-        result = await kept.collect(cdn.url("/"), max_bytes=1_000_000)
+        result = await collecting.collect(cdn.url("/"), max_bytes=1_000_000)
     assert "larger than 1000000 bytes" in failed(result, FailureKind.OUTPUT_REFUSED, final=True)
-    assert not kept.file("audio.wav").exists()
+    assert not collecting.file("audio.wav").exists()
 
 
-async def test_a_file_of_exactly_the_limit_is_kept(kept: Kept) -> None:
+async def test_a_file_of_exactly_the_limit_is_kept(collecting: Collecting) -> None:
     content = wav(1)
     async with serving(always(reply(content))) as cdn:
-        assert artifacts(await kept.collect(cdn.url("/"), max_bytes=len(content)))
-        failed(await kept.collect(cdn.url("/"), max_bytes=len(content) - 1), FailureKind.OUTPUT_REFUSED, final=True)
+        assert artifacts(await collecting.collect(cdn.url("/"), max_bytes=len(content)))
+        failed(
+            await collecting.collect(cdn.url("/"), max_bytes=len(content) - 1), FailureKind.OUTPUT_REFUSED, final=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -442,30 +441,30 @@ async def test_a_file_of_exactly_the_limit_is_kept(kept: Kept) -> None:
         (png(0, 4), "image", "0 by 4 pixels"),
     ],
 )
-async def test_what_is_not_the_media_asked_for_is_refused(
-    kept: Kept, content: bytes, modality: Modality, said: str
+async def test_content_that_is_not_the_requested_media_is_unusable(
+    collecting: Collecting, content: bytes, modality: Modality, said: str
 ) -> None:
     async with serving(always(reply(content, "200 OK", "content-type: audio/wav"))) as cdn:
-        result = await kept.collect(cdn.url("/audio.wav"), modality=modality)
+        result = await collecting.collect(cdn.url("/audio.wav"), modality=modality)
     assert said in failed(result, FailureKind.OUTPUT_UNUSABLE, final=False)
-    assert not (kept.store / "jobs").exists()
+    assert not (collecting.store / "jobs").exists()
 
 
-async def test_an_output_inside_our_network_is_not_fetched_and_the_operator_told(kept: Kept) -> None:
+async def test_an_output_inside_our_network_is_not_fetched_and_is_logged(collecting: Collecting) -> None:
     async with serving(always(reply(wav(1)))) as cdn:
         with capture_logs() as logs:
-            message = failed(await kept.collect(cdn.url("/"), allow=""), FailureKind.OUTPUT_REFUSED, final=True)
+            message = failed(await collecting.collect(cdn.url("/"), allow=""), FailureKind.OUTPUT_REFUSED, final=True)
         assert "SEGUE_EGRESS_ALLOW" not in message
         assert "egress rules refuse 127.0.0.1" in message
         (line,) = [line for line in logs if line["log_level"] == "error"]
         assert (line["host"], line["remedy"]) == ("127.0.0.1", "SEGUE_EGRESS_ALLOW=127.0.0.1")
         inner = cdn.url("/").replace("127.0.0.1", "127.0.0.2")
         async with serving(always(reply(b"", "302 Found", f"location: {inner}"))) as outer:
-            failed(await kept.collect(outer.url("/")), FailureKind.OUTPUT_REFUSED, final=True)
-    assert cdn.asked == []
+            failed(await collecting.collect(outer.url("/")), FailureKind.OUTPUT_REFUSED, final=True)
+    assert cdn.requests == []
 
 
-def test_a_refused_host_is_told_of_once_a_minute() -> None:
+def test_a_refused_host_is_logged_once_a_minute() -> None:
     clock = iter([0.0, 1.0, 2.0, 59.9, 60.1, 61.0])
     refusals = RefusalLog(clock=lambda: next(clock))
     with capture_logs() as logs:
@@ -475,39 +474,41 @@ def test_a_refused_host_is_told_of_once_a_minute() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "nothing", "https://", "ftp://host/x"])
-async def test_an_address_that_nothing_is_fetched_from_is_refused(kept: Kept, url: str) -> None:
-    failed(await kept.collect(url), FailureKind.OUTPUT_REFUSED, final=True)
+async def test_a_url_without_http_or_host_is_refused(collecting: Collecting, url: str) -> None:
+    failed(await collecting.collect(url), FailureKind.OUTPUT_REFUSED, final=True)
 
 
 @pytest.mark.parametrize("url", ["https://[::1", "https://host:port/"])
-async def test_an_address_that_is_no_url_is_unusable(kept: Kept, url: str) -> None:
-    failed(await kept.collect(url), FailureKind.OUTPUT_UNUSABLE, final=False)
+async def test_an_invalid_url_is_unusable(collecting: Collecting, url: str) -> None:
+    failed(await collecting.collect(url), FailureKind.OUTPUT_UNUSABLE, final=False)
 
 
-async def test_a_redirect_that_leads_nowhere_is_not_final(kept: Kept) -> None:
+async def test_endless_redirects_are_not_final(collecting: Collecting) -> None:
     async with serving(always(reply(b"", "302 Found", "location: /again"))) as cdn:
-        assert "TooManyRedirects" in failed(await kept.collect(cdn.url("/")), FailureKind.OUTPUT_LOST, final=False)
+        assert "TooManyRedirects" in failed(
+            await collecting.collect(cdn.url("/")), FailureKind.OUTPUT_LOST, final=False
+        )
 
 
-async def test_a_redirect_to_a_cdn_is_followed(kept: Kept) -> None:
+async def test_a_redirect_to_a_cdn_is_followed(collecting: Collecting) -> None:
     async with (
         serving(always(reply(wav(2)))) as cdn,
         serving(always(reply(b"", "307 Temporary Redirect", f"location: {cdn.url('/file')}"))) as front,
     ):
-        (artifact,) = artifacts(await kept.collect(front.url("/")))
+        (artifact,) = artifacts(await collecting.collect(front.url("/")))
     assert artifact.duration_s == 2.0
 
 
-async def test_data_urls_are_taken_up_to_the_limit(kept: Kept) -> None:
+async def test_data_urls_are_stored_up_to_the_size_limit(collecting: Collecting) -> None:
     content = wav(1)
     url = "data:audio/mpeg;base64," + base64.b64encode(content).decode()
-    (artifact,) = artifacts(await kept.collect(url))
+    (artifact,) = artifacts(await collecting.collect(url))
     assert (artifact.content_type, artifact.sha256) == ("audio/wav", hashlib.sha256(content).hexdigest())
-    assert artifacts(await kept.collect("data:," + "".join(f"%{byte:02x}" for byte in content)))
+    assert artifacts(await collecting.collect("data:," + "".join(f"%{byte:02x}" for byte in content)))
     for bad in ("data:audio/wav;base64,****", "data:audio/wav;base64,\u00fc", "data:audio/wav,", "data:,"):
-        failed(await kept.collect(bad), FailureKind.OUTPUT_UNUSABLE, final=False)
+        failed(await collecting.collect(bad), FailureKind.OUTPUT_UNUSABLE, final=False)
     for limit in (len(content) - 1, 100):
-        failed(await kept.collect(url, max_bytes=limit), FailureKind.OUTPUT_REFUSED, final=True)
+        failed(await collecting.collect(url, max_bytes=limit), FailureKind.OUTPUT_REFUSED, final=True)
 
 
 @pytest.mark.parametrize(
@@ -525,49 +526,49 @@ async def test_data_urls_are_taken_up_to_the_limit(kept: Kept) -> None:
         lambda code: f"data:text/html;base64,{code}",
     ],
 )
-async def test_data_urls_are_read_in_every_spelling(kept: Kept, spelling: Callable[[str], str]) -> None:
+async def test_data_urls_are_read_in_every_spelling(collecting: Collecting, spelling: Callable[[str], str]) -> None:
     content = wav(0.5)[:-1]
     assert len(content) % 3
-    (artifact,) = artifacts(await kept.collect(spelling(base64.b64encode(content).decode())))
+    (artifact,) = artifacts(await collecting.collect(spelling(base64.b64encode(content).decode())))
     assert artifact.sha256 == hashlib.sha256(content).hexdigest()
 
 
-async def test_a_store_that_fails_is_not_final(kept: Kept) -> None:
-    kept.store.mkdir()
-    (kept.store / "jobs").write_text("in the way of the folder")
+async def test_a_failing_store_is_not_final(collecting: Collecting) -> None:
+    collecting.store.mkdir()
+    (collecting.store / "jobs").write_text("in the way of the folder")
     async with serving(always(reply(wav(1)))) as cdn:
-        failed(await kept.collect(cdn.url("/")), FailureKind.STORE_FAILED, final=False)
-        (kept.store / "jobs").unlink()
-        assert artifacts(await kept.collect(cdn.url("/")))
+        failed(await collecting.collect(cdn.url("/")), FailureKind.STORE_FAILED, final=False)
+        (collecting.store / "jobs").unlink()
+        assert artifacts(await collecting.collect(cdn.url("/")))
 
 
-async def test_a_trickle_ends_in_time_and_leaves_nothing(kept: Kept) -> None:
-    async def trickle(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+async def test_a_stalled_download_ends_within_the_time_limit(collecting: Collecting) -> None:
+    async def stall(_request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nRIFF")
         await writer.drain()
         await over.wait()
 
     over = asyncio.Event()
-    async with serving(trickle) as cdn:
-        result = await kept.collect(cdn.url("/"), time_s=0.2)
+    async with serving(stall) as cdn:
+        result = await collecting.collect(cdn.url("/"), time_s=0.2)
         over.set()
     assert "within 0.2 s" in failed(result, FailureKind.OUTPUT_LOST, final=False)
 
 
-async def test_one_final_failure_outweighs_the_others(kept: Kept) -> None:
+async def test_a_final_failure_of_one_output_is_the_failure_of_all(collecting: Collecting) -> None:
     pages = {"/good": reply(wav(1)), "/away": reply(b"", "503 Away"), "/large": reply(wav(9))}
 
-    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(pages[asked.path])
+    async def send(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(pages[request.path])
 
     async with serving(send) as cdn:
         urls = [cdn.url(path) for path in pages]
-        result = await kept.collect(*urls, max_bytes=100_000)
+        result = await collecting.collect(*urls, max_bytes=100_000)
         assert failed(result, FailureKind.OUTPUT_REFUSED, final=True).startswith("output 3:")
-        failed(await kept.collect(*urls[:2]), FailureKind.OUTPUT_LOST, final=False)
+        failed(await collecting.collect(*urls[:2]), FailureKind.OUTPUT_LOST, final=False)
 
 
-async def test_what_is_stored_is_told_beside_what_is_missing(kept: Kept) -> None:
+async def test_a_partial_failure_names_the_stored_and_the_missing_outputs(collecting: Collecting) -> None:
     pages = {
         "/good": reply(wav(1)),
         "/gone": reply(b"", "404 Not Found"),
@@ -575,11 +576,11 @@ async def test_what_is_stored_is_told_beside_what_is_missing(kept: Kept) -> None
         "/b": reply(wav(2)),
     }
 
-    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(pages[asked.path])
+    async def send(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(pages[request.path])
 
     async with serving(send) as cdn:
-        result = await kept.collect(*(cdn.url(path) for path in pages))
+        result = await collecting.collect(*(cdn.url(path) for path in pages))
     failed(result, FailureKind.OUTPUT_LOST, final=False)
     assert isinstance(result, CollectFailed)
     assert {n: artifact.name for n, artifact in result.stored.items()} == {1: "audio.wav", 4: "audio-4.wav"}
@@ -598,27 +599,29 @@ class SlowStore(ArtifactStore):
 
 
 @pytest.mark.parametrize("outputs", [1, 9])
-async def test_a_store_that_hangs_is_our_own_fault_however_many_outputs_wait_for_it(kept: Kept, outputs: int) -> None:
-    store = SlowStore.open(kept.store.as_uri())
+async def test_a_store_that_hangs_is_a_store_failure_for_any_number_of_outputs(
+    collecting: Collecting, outputs: int
+) -> None:
+    store = SlowStore.open(collecting.store.as_uri())
     async with serving(always(reply(wav(1)))) as cdn:
         asked = attempt("music", tuple(cdn.url(f"/{n}") for n in range(outputs)))
-        result = await kept.collect_for(asked, store=store, time_s=1)
+        result = await collecting.collect_for(asked, store=store, time_s=1)
     assert "the artifact store took too long" in failed(result, FailureKind.STORE_FAILED, final=False)
 
 
-async def test_what_is_ours_to_mend_outweighs_what_the_provider_lost(kept: Kept) -> None:
-    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(reply(wav(1)) if asked.path == "/good" else reply(b"", "404 Not Found"))
+async def test_a_store_failure_takes_precedence_over_lost_outputs(collecting: Collecting) -> None:
+    async def send(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(wav(1)) if request.path == "/good" else reply(b"", "404 Not Found"))
 
-    kept.store.mkdir()
-    (kept.store / "jobs").write_text("in the way of the folder")
+    collecting.store.mkdir()
+    (collecting.store / "jobs").write_text("in the way of the folder")
     async with serving(send) as cdn:
-        result = await kept.collect(cdn.url("/gone"), cdn.url("/good"))
+        result = await collecting.collect(cdn.url("/gone"), cdn.url("/good"))
     assert failed(result, FailureKind.STORE_FAILED, final=False).startswith("output 2:")
 
 
-async def test_no_outputs_are_unusable(kept: Kept) -> None:
-    failed(await kept.collect(), FailureKind.OUTPUT_UNUSABLE, final=False)
+async def test_no_outputs_are_unusable(collecting: Collecting) -> None:
+    failed(await collecting.collect(), FailureKind.OUTPUT_UNUSABLE, final=False)
 
 
 @pytest.mark.parametrize(
@@ -651,13 +654,13 @@ async def test_no_outputs_are_unusable(kept: Kept) -> None:
         ),
     ],
 )
-def test_media_are_told_and_measured_from_their_bytes(tmp_path: Path, content: bytes, media: Media) -> None:
+def test_media_are_recognized_and_measured_from_their_bytes(tmp_path: Path, content: bytes, media: Media) -> None:
     path = tmp_path / "output"
     path.write_bytes(content)
     assert inspect(path, "image" if media.width else "music") == media
 
 
-# --- What the headers say, and what the bytes are ---------------------------------------------------------------------
+# --- Headers that contradict the bytes --------------------------------------------------------------------------------
 
 SOUND = wav(2)
 
@@ -696,38 +699,38 @@ CODED = {
 
 
 @pytest.mark.parametrize("coding", CODED)
-async def test_what_came_coded_is_kept_plain(kept: Kept, coding: str) -> None:
+async def test_a_coded_body_is_stored_decoded(collecting: Collecting, coding: str) -> None:
     async with serving(always(reply(CODED[coding], "200 OK", f"content-encoding: {coding}"))) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert (artifact.content_type, artifact.duration_s) == ("audio/wav", 2.0)
     assert artifact.sha256 == hashlib.sha256(SOUND).hexdigest()
-    assert kept.file("audio.wav").read_bytes() == SOUND
-    assert cdn.asked[0].headers["accept-encoding"] == "identity"
+    assert collecting.file("audio.wav").read_bytes() == SOUND
+    assert cdn.requests[0].headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize(
     "coding", ["gzip", "deflate", "br", "zstd", "aws-chunked", "identity", "utf-8", "audio/mpeg", "", ","]
 )
 @pytest.mark.parametrize("content", [SOUND, mp3(100)], ids=["wav", "mp3"])
-async def test_a_header_that_lies_is_no_verdict(kept: Kept, coding: str, content: bytes) -> None:
+async def test_a_wrong_content_encoding_does_not_matter(collecting: Collecting, coding: str, content: bytes) -> None:
     answer = reply(content, "200 OK", f"content-encoding: {coding}", "content-type: text/html")
     async with serving(always(answer)) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "aws-chunked"])
-async def test_what_shows_by_its_bytes_needs_no_header(kept: Kept, coding: str) -> None:
+async def test_a_coding_is_recognized_from_the_bytes_without_a_header(collecting: Collecting, coding: str) -> None:
     async with serving(always(reply(CODED[coding]))) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(SOUND).hexdigest()
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "aws-chunked"])
-async def test_a_coding_that_breaks_off_is_asked_for_again(kept: Kept, coding: str) -> None:
+async def test_a_truncated_coding_is_not_final(collecting: Collecting, coding: str) -> None:
     cut = CODED[coding][: len(CODED[coding]) // 2]
     async with serving(always(reply(cut, "200 OK", f"content-encoding: {coding}"))) as cdn:
-        failed(await kept.collect(cdn.url("/")), FailureKind.OUTPUT_UNUSABLE, final=False)
+        failed(await collecting.collect(cdn.url("/")), FailureKind.OUTPUT_UNUSABLE, final=False)
 
 
 @pytest.mark.parametrize(
@@ -740,23 +743,25 @@ async def test_a_coding_that_breaks_off_is_asked_for_again(kept: Kept, coding: s
         ("gzip, gzip", lambda content: gzip.compress(gzip.compress(content))),
     ],
 )
-async def test_a_bomb_is_no_larger_than_the_limit(kept: Kept, coding: str, compress: Callable[[bytes], bytes]) -> None:
+async def test_a_decompression_bomb_is_refused_at_the_size_limit(
+    collecting: Collecting, coding: str, compress: Callable[[bytes], bytes]
+) -> None:
     bomb = compress(wav(1)[:44] + bytes(50_000_000))
     assert len(bomb) < 100_000
     async with serving(always(reply(bomb, "200 OK", f"content-encoding: {coding}"))) as cdn:
         tracemalloc.start()
-        result = await kept.collect(cdn.url("/"), max_bytes=1_000_000)
+        result = await collecting.collect(cdn.url("/"), max_bytes=1_000_000)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     failed(result, FailureKind.OUTPUT_REFUSED, final=True)
     assert most < 5_000_000
 
 
-async def test_compressed_bytes_are_not_glued_together(kept: Kept) -> None:
+async def test_a_coded_download_starts_over_instead_of_resuming(collecting: Collecting) -> None:
     async with serving(cutting(CODED["gzip"], 100, 'etag: "v1"', "content-encoding: gzip")) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(SOUND).hexdigest()
-    assert [asked.headers.get("range") for asked in cdn.asked] == [None, None]
+    assert [request.headers.get("range") for request in cdn.requests] == [None, None]
 
 
 def chunked(content: bytes, *, ends: bool = True) -> bytes:
@@ -791,45 +796,47 @@ def head(*lines: str) -> bytes:
     ],
     ids=range(17),
 )
-async def test_a_whole_body_is_taken_whatever_was_said_of_it(kept: Kept, answer: bytes) -> None:
+async def test_a_whole_body_is_stored_whatever_its_headers(collecting: Collecting, answer: bytes) -> None:
     async with serving(always(answer)) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(SOUND).hexdigest()
 
 
 @pytest.mark.parametrize("content", [mp3(100), png(40, 40)], ids=["mp3", "png"])
-async def test_a_length_that_is_too_large_is_seen_through_by_what_the_file_says(kept: Kept, content: bytes) -> None:
+async def test_a_whole_file_is_stored_although_the_declared_length_is_larger(
+    collecting: Collecting, content: bytes
+) -> None:
     async with serving(always(reply(content, length=len(content) + 500))) as cdn:
         kind: Modality = "image" if content.startswith(b"\x89") else "music"
-        (artifact,) = artifacts(await kept.collect(cdn.url("/"), modality=kind))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/"), modality=kind))
         assert artifact.sha256 == hashlib.sha256(content).hexdigest()
     async with serving(always(reply(content[:-9], length=len(content)))) as cdn:
-        failed(await kept.collect(cdn.url("/"), modality=kind), FailureKind.OUTPUT_LOST, final=False)
+        failed(await collecting.collect(cdn.url("/"), modality=kind), FailureKind.OUTPUT_LOST, final=False)
 
 
-async def test_a_first_part_that_nobody_asked_for_is_completed(kept: Kept) -> None:
-    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        start = int((re.findall(r"\d+", asked.headers.get("range", "")) or ["0"])[0])
+async def test_an_unrequested_partial_answer_is_completed(collecting: Collecting) -> None:
+    async def send(request: Request, writer: asyncio.StreamWriter) -> None:
+        start = int((re.findall(r"\d+", request.headers.get("range", "")) or ["0"])[0])
         part = SOUND[start : start + 20_000]
         span = f"content-range: bytes {start}-{start + len(part) - 1}/{len(SOUND)}"
         writer.write(reply(part, "206 Partial Content", 'etag: "v1"', span))
 
     async with serving(send) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(SOUND).hexdigest()
 
 
-async def test_a_server_that_says_that_there_is_no_more_is_believed(kept: Kept) -> None:
-    async def send(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        if "range" in asked.headers:
+async def test_a_416_at_the_end_of_the_file_completes_it(collecting: Collecting) -> None:
+    async def send(request: Request, writer: asyncio.StreamWriter) -> None:
+        if "range" in request.headers:
             writer.write(reply(b"", "416 Range Not Satisfiable", f"content-range: bytes */{len(SOUND)}"))
         else:
             writer.write(reply(SOUND, "200 OK", 'etag: "v1"', length=len(SOUND) + 1))
 
     async with serving(send) as cdn:
-        (artifact,) = artifacts(await kept.collect(cdn.url("/")))
+        (artifact,) = artifacts(await collecting.collect(cdn.url("/")))
     assert artifact.sha256 == hashlib.sha256(SOUND).hexdigest()
-    assert len(cdn.asked) == 2
+    assert len(cdn.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -843,17 +850,17 @@ async def test_a_server_that_says_that_there_is_no_more_is_believed(kept: Kept) 
     ],
     ids=["404", "202", "html", "empty", "cut"],
 )
-async def test_an_output_that_is_there_a_little_later_is_had_then(kept: Kept, early: bytes) -> None:
+async def test_an_output_that_appears_later_is_stored_then(collecting: Collecting, early: bytes) -> None:
     answers = iter([early, reply(SOUND)])
 
-    async def send(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def send(_request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(next(answers))
 
     async with serving(send) as cdn:
-        first = await kept.collect(cdn.url("/"))
+        first = await collecting.collect(cdn.url("/"))
         assert isinstance(first, CollectFailed)
         assert not first.final
-        assert artifacts(await kept.collect(cdn.url("/")))
+        assert artifacts(await collecting.collect(cdn.url("/")))
 
 
 RAW = bytes(range(128, 250)) * 200
@@ -871,15 +878,15 @@ RAW = bytes(range(128, 250)) * 200
         ("audio/wav", "audio/wav", "/a.wav", {"audio_setting": {"format": "mp3"}, "prompt": "pcm"}, False),
     ],
 )
-async def test_sound_without_a_mark_is_taken_where_it_was_asked_for_or_is_called_so(
-    kept: Kept, content_type: str, declared: str | None, path: str, arguments: dict[str, Any], taken: bool
+async def test_audio_without_a_signature_is_stored_if_requested_or_declared_as_raw(
+    collecting: Collecting, content_type: str, declared: str | None, path: str, arguments: dict[str, Any], taken: bool
 ) -> None:
     async with serving(always(reply(RAW, "200 OK", f"content-type: {content_type}"))) as cdn:
         asked = changed(attempt("music", ()), outputs=(Output(cdn.url(path), declared),), arguments=arguments)
-        result = await kept.collect_for(asked)
+        result = await collecting.collect_for(asked)
     if taken:
         (artifact,) = artifacts(result)
         assert (artifact.name, artifact.content_type) == ("audio.raw", "application/octet-stream")
-        assert kept.file("audio.raw").read_bytes() == RAW
+        assert collecting.file("audio.raw").read_bytes() == RAW
     else:
         failed(result, FailureKind.OUTPUT_UNUSABLE, final=False)

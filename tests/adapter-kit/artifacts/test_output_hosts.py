@@ -1,4 +1,4 @@
-"""At the start it is told which hosts outputs could not be fetched from, as far as the egress rules go."""
+"""At its start an adapter warns of output hosts that the egress rules refuse."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from replicate_adapter.output_hosts import OUTPUT_HOSTS as REPLICATE_HOSTS
 from replicate_adapter.output_hosts import output_hosts as replicate_hosts
 
 
-async def test_a_host_that_resolves_to_a_refused_address_is_told() -> None:
+async def test_a_host_that_resolves_to_a_refused_address_is_logged() -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["198.18.0.5"] if host == "v3.fal.media" else ["8.8.8.8"]
 
@@ -26,7 +26,7 @@ async def test_a_host_that_resolves_to_a_refused_address_is_told() -> None:
     assert line["remedy"].startswith("SEGUE_EGRESS_ALLOW=v3.fal.media")
 
 
-async def test_a_resolver_that_hangs_holds_nothing_up() -> None:
+async def test_a_resolver_that_hangs_does_not_delay_the_start() -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         await asyncio.Event().wait()
         raise AssertionError
@@ -45,7 +45,7 @@ async def test_a_resolver_that_hangs_holds_nothing_up() -> None:
         ("", ()),
     ],
 )
-def test_only_replicate_itself_keeps_files_at_replicate(url: str, hosts: tuple[str, ...]) -> None:
+def test_replicates_output_hosts_are_checked_only_for_its_own_api(url: str, hosts: tuple[str, ...]) -> None:
     assert replicate_hosts(url) == hosts
 
 
@@ -53,6 +53,8 @@ def test_only_replicate_itself_keeps_files_at_replicate(url: str, hosts: tuple[s
     ("url", "hosts"),
     [("https://queue.fal.run/", FAL_HOSTS), ("https://localhost:8443/", ()), ("https://fal.run.x/", ())],
 )
-def test_only_fal_itself_keeps_files_at_fal(monkeypatch: pytest.MonkeyPatch, url: str, hosts: tuple[str, ...]) -> None:
+def test_fals_output_hosts_are_checked_only_for_its_own_api(
+    monkeypatch: pytest.MonkeyPatch, url: str, hosts: tuple[str, ...]
+) -> None:
     monkeypatch.setattr("fal_client.client.QUEUE_URL_FORMAT", url)
     assert fal_hosts() == hosts

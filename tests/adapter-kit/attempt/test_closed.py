@@ -1,4 +1,4 @@
-"""What becomes of an attempt after its end, one row a line; what holds for every story is in flow/test_paid_once.py."""
+"""The follow-up of a closed attempt, one transition a row; general properties are in flow/test_paid_once.py."""
 
 from __future__ import annotations
 
@@ -225,13 +225,13 @@ def test_after_the_end(
     assert (type(result.action).__name__ if result.action else None) == action
 
 
-def test_what_an_attempt_ended_as_is_told_as_it_ended_and_not_as_late() -> None:
+def test_the_event_at_the_end_itself_is_not_late() -> None:
     for attempt in (AMBIGUOUS, CANCELLING, changed(RUNNING, state="collecting")):
         input_: Any = STORE_AWAY if attempt.state.name == "collecting" else Due()
         assert [getattr(event, "late", None) for event in step(attempt, input_, NOW).events] == [False]
 
 
-def test_a_late_result_has_its_cost_and_a_run_that_never_was_has_none() -> None:
+def test_a_late_result_has_a_cost_and_a_run_that_never_existed_costs_nothing() -> None:
     (result,) = step(COLLECTING, Collected((ARTIFACT,)), NOW).events
     assert isinstance(result, AttemptSucceeded)
     assert (result.cost_usd, result.artifacts, result.provider_ref) == (0.2, (ARTIFACT,), "run-1")
@@ -243,11 +243,11 @@ def test_a_late_result_has_its_cost_and_a_run_that_never_was_has_none() -> None:
     assert never.cost_usd == 0.0
 
 
-def test_what_an_operator_named_is_not_stopped() -> None:
+def test_a_run_that_an_operator_named_is_checked_and_not_cancelled() -> None:
     assert type(step(step(HELD, Resolved(REF, NOW), NOW).attempt, Due(), NOW).action).__name__ == "Check"
 
 
-def test_it_is_looked_after_for_a_while_and_listened_for_always() -> None:
+def test_the_follow_up_ends_after_a_time_and_a_callback_restarts_it_at_any_time() -> None:
     after = NOW + timedelta(seconds=FOLLOW_UP_S)
     left = step(SHOWN, Due(), after).attempt
     assert (follow_up_of(left), left.next_action_at, left.state.name) == (None, None, "failed")
@@ -255,7 +255,7 @@ def test_it_is_looked_after_for_a_while_and_listened_for_always() -> None:
     assert (follow_up_of(again), again.next_action_at) == ("watch", after)
 
 
-def test_looks_at_what_nobody_waits_for_become_rare() -> None:
+def test_checks_of_a_closed_attempt_become_rare() -> None:
     waits = []
     for age_s in (0, 100, 1_000, 10_000):
         now = NOW + timedelta(seconds=age_s)
@@ -265,22 +265,22 @@ def test_looks_at_what_nobody_waits_for_become_rare() -> None:
     assert waits == [5, 10, 100, 300]
 
 
-def test_silence_counts_only_for_as_long_as_the_listing_could_be_heard() -> None:
+def test_time_without_the_listing_does_not_count_towards_absence() -> None:
     by = NOW + timedelta(seconds=240)
     attempt = changed(AMBIGUOUS, submit_started_at=NOW, resolve_by=by, listing_answered_at=NOW)
     usual = listing_answered(lost_of(attempt), NOW + timedelta(seconds=DOWN_AFTER_S))
     assert (usual.listing_downtime_s, proven_absent_at(attempt, usual, conclusive=False)) == (0.0, by)
-    deaf = listing_answered(lost_of(attempt), NOW + timedelta(seconds=100))
-    assert (deaf.listing_downtime_s, proven_absent_at(attempt, deaf, conclusive=False)) == (
+    after_downtime = listing_answered(lost_of(attempt), NOW + timedelta(seconds=100))
+    assert (after_downtime.listing_downtime_s, proven_absent_at(attempt, after_downtime, conclusive=False)) == (
         100,
         by + timedelta(seconds=100),
     )
-    assert proven_absent_at(attempt, deaf, conclusive=True) == NOW + timedelta(seconds=40), (
+    assert proven_absent_at(attempt, after_downtime, conclusive=True) == NOW + timedelta(seconds=40), (
         "a complete list needs no grace"
     )
 
 
-def test_the_listing_is_asked_in_the_moment_in_which_its_silence_is_an_answer() -> None:
+def test_the_listing_is_searched_at_the_moment_when_absence_becomes_proof() -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
     lost = changed(
         AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=by, tries=50
@@ -297,8 +297,8 @@ def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(po
     lost = changed(
         AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=NOW, tries=50
     )
-    for silence in (NOTHING, Searched(NoAnswer("502"))):
-        again = step(changed(lost, ambiguity_policy=policy), silence, deadline - timedelta(seconds=3)).attempt
+    for unfound in (NOTHING, Searched(NoAnswer("502"))):
+        again = step(changed(lost, ambiguity_policy=policy), unfound, deadline - timedelta(seconds=3)).attempt
         assert again.next_action_at == deadline
     held = step(changed(lost, ambiguity_policy=policy), Due(), deadline).attempt
     assert (held.state.name, kind_of(held), follow_up_of(held)) == ("failed", LOST, "search")
@@ -311,7 +311,7 @@ def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(po
     assert settled.attempt.next_action_at is None
 
 
-def test_a_search_that_nobody_waits_for_comes_to_an_end() -> None:
+def test_a_search_after_the_end_of_the_job_ends_itself() -> None:
     by, deadline = NOW + timedelta(seconds=780), NOW + timedelta(seconds=30)
     lost = changed(
         AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=NOW, tries=50
@@ -329,7 +329,7 @@ def test_a_lost_submit_is_searched_for_longer_than_its_grace() -> None:
     assert held.state.follow_up == Searching(until=NOW + timedelta(hours=2, seconds=FOLLOW_UP_S))
 
 
-def test_who_would_rather_pay_twice_waits_for_the_grace_alone() -> None:
+def test_the_resubmit_policy_waits_for_the_grace_only() -> None:
     by, deadline = NOW + timedelta(seconds=240), NOW + timedelta(seconds=900)
     lost = changed(AMBIGUOUS, resolve_by=by, deadline_at=deadline)
     last = by + timedelta(seconds=LAST_LOOK_S)
@@ -339,29 +339,29 @@ def test_who_would_rather_pay_twice_waits_for_the_grace_alone() -> None:
     assert kind_of(step(lost, Due(), deadline).attempt) is FailureKind.AMBIGUOUS_SUBMISSION
 
 
-def test_an_operator_may_decide_before_the_end_too() -> None:
+def test_an_operator_may_resolve_an_attempt_before_its_end() -> None:
     assert step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt.state.name == "failed"
-    assert step(RUNNING, Resolved(None, NOW), NOW).attempt == RUNNING, "only what is lost is for operators"
+    assert step(RUNNING, Resolved(None, NOW), NOW).attempt == RUNNING, "operators resolve lost submits only"
     asked = step(step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt, Due(), NOW - timedelta(minutes=25))
     assert type(asked.action).__name__ == "Check"
     known = step(asked.attempt, Checked(Running()), NOW).attempt
     assert (known.state.name, known.ref, known.claim) == ("running", REF, None)
 
 
-def test_an_operators_word_in_the_last_moment_is_still_looked_into() -> None:
+def test_a_run_named_by_an_operator_just_before_the_deadline_is_still_checked() -> None:
     ended = step(step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt, Due(), NOW).attempt
     assert (ended.state.name, kind_of(ended), ended.claim) == ("failed", LOST, REF)
     assert ended.next_action_at is not None
     assert type(step(ended, Due(), ended.next_action_at).action).__name__ == "Check"
 
 
-def test_a_word_about_one_submit_is_not_taken_for_the_next() -> None:
+def test_a_resolution_of_one_submit_does_not_apply_to_the_next() -> None:
     claimed = step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt
     sent_again = changed(claimed, state="submitting", submissions=2)
     assert step(sent_again, SubmitAnswered(2, Unclear("reset")), NOW).attempt.claim is None
 
 
-def test_a_run_that_only_an_operator_knows_costs_nothing_and_can_be_named_again() -> None:
+def test_a_run_unknown_to_the_provider_has_no_cost_and_the_operator_may_name_another() -> None:
     for attempt in (AMBIGUOUS, HELD):
         claimed = step(attempt, Resolved(OTHER, NOW), NOW).attempt
         refused = step(claimed, Checked(Missing("404")), NOW)
@@ -376,15 +376,15 @@ def test_a_run_that_only_an_operator_knows_costs_nothing_and_can_be_named_again(
         assert step(refused.attempt, Resolved(REF, NOW), NOW).attempt.claim == REF
 
 
-def test_a_verdict_that_is_older_than_the_loss_is_about_something_else() -> None:
+def test_a_resolution_older_than_the_loss_is_ignored() -> None:
     lost_at = NOW - timedelta(minutes=28)
-    for said_at in (lost_at - timedelta(seconds=1), lost_at):
+    for resolved_at in (lost_at - timedelta(seconds=1), lost_at):
         for attempt in (AMBIGUOUS, HELD):
-            assert step(attempt, Resolved(None, said_at), NOW).attempt == attempt
+            assert step(attempt, Resolved(None, resolved_at), NOW).attempt == attempt
     assert step(AMBIGUOUS, Resolved(None, lost_at + timedelta(milliseconds=1)), NOW).attempt.state.name == "failed"
 
 
-def test_of_outputs_that_come_late_those_that_came_are_kept_at_the_end() -> None:
+def test_of_late_outputs_the_stored_ones_are_kept_at_the_end() -> None:
     some = CollectFailed(
         Failure(FailureKind.OUTPUT_LOST, "404"), final=False, stored={2: ARTIFACT}, missing={1: "output 1: 404"}
     )

@@ -1,4 +1,4 @@
-"""The attempt machine, one row a line; what holds for every story is in flow/test_paid_once.py."""
+"""The attempt machine, one transition a row; properties of any sequence of inputs are in flow/test_paid_once.py."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ WINDOW_ENDS = NOW + timedelta(minutes=15)
 TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", tries=MISSING_TRIES - 1)
 SIGNED = (Output("https://files.example/a.wav?sig=2"), Output("https://files.example/b.wav?sig=2"))
 BESIDE = OutputPending("null", (Output("https://files.example/film.mp4"),))
-UNTOLD = NoAnswer("HTTP 500", finished=True)
+FINISHED_UNREAD = NoAnswer("HTTP 500", finished=True)
 GONE = Failure(FailureKind.OUTPUT_LOST, "404")
 REFUSED = Failure(FailureKind.OUTPUT_REFUSED, "egress")
 ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
@@ -190,10 +190,10 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
         NOW,
     ),
     ("its output is late", STARTED, Checked(OutputPending("null")), "collecting", ["progressed"], None, NOW),
-    ("its result is not told", STARTED, Checked(UNTOLD), "collecting", ["progressed"], None, NOW),
-    ("nor later", PENDING, Checked(UNTOLD), "collecting", [], None, NOW),
-    ("nor at the end", PENDING, Checked(UNTOLD), "failed", ["failed"], None, WINDOW_ENDS),
-    ("nor after a cancel", CANCELLING, Checked(UNTOLD), "collecting", ["progressed"], None, NOW),
+    ("its result is not told", STARTED, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
+    ("nor later", PENDING, Checked(FINISHED_UNREAD), "collecting", [], None, NOW),
+    ("nor at the end", PENDING, Checked(FINISHED_UNREAD), "failed", ["failed"], None, WINDOW_ENDS),
+    ("nor after a cancel", CANCELLING, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
     ("it is asked for again", PENDING, Due(), "collecting", [], "Check", NOW),
     ("still late", PENDING, Checked(OutputPending("null")), "collecting", [], None, NOW),
     ("nothing is heard of it", PENDING, Checked(NoAnswer("502")), "collecting", [], None, NOW),
@@ -216,7 +216,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("read the result anew", at(COLLECTING, tries=1), Due(), "collecting", [], "Check", NOW),
     ("and find new links", at(COLLECTING, tries=1), Checked(Produced(SIGNED)), "collecting", [], "Collect", NOW),
     ("or none", at(COLLECTING, tries=1), Checked(OutputPending("null")), "collecting", [], "Collect", NOW),
-    ("or no answer", at(COLLECTING, tries=1), Checked(UNTOLD), "collecting", [], "Collect", NOW),
+    ("or no answer", at(COLLECTING, tries=1), Checked(FINISHED_UNREAD), "collecting", [], "Collect", NOW),
     ("or nobody who knows it", at(COLLECTING, tries=1), Checked(Missing("404")), "collecting", [], "Collect", NOW),
     ("a film at first", STARTED, Checked(BESIDE), "collecting", ["progressed"], None, NOW),
     ("a film to the end", PENDING, Checked(BESIDE), "collecting", ["progressed"], "Collect", WINDOW_ENDS),
@@ -340,7 +340,7 @@ def test_every_action_is_leased(action: type) -> None:
         assert result.attempt.next_action_at == row[6] + timedelta(seconds=LEASE_S)
 
 
-def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> None:
+def test_a_submit_that_is_never_sent_is_retried_a_bounded_number_of_times() -> None:
     attempt, tries = QUEUED, 0
     while attempt.state.name != "failed":
         tries += 1
@@ -379,7 +379,7 @@ def test_a_connection_that_never_opens_is_tried_a_few_times_and_then_left() -> N
         (COLLECTING, CollectFailed(REFUSED, final=True), FailureKind.OUTPUT_REFUSED),
     ],
 )
-def test_what_an_ending_is_called(attempt: Attempt, input_: Input, kind: FailureKind) -> None:
+def test_the_failure_kind_of_each_end(attempt: Attempt, input_: Input, kind: FailureKind) -> None:
     (event,) = step(attempt, input_, NOW).events
     assert isinstance(event, AttemptFailed)
     assert event.kind is kind
@@ -394,17 +394,17 @@ def test_only_an_accepted_run_can_have_cost() -> None:
     assert (broken.accepted, broken.cost_usd) == (True, 0.2)
 
 
-def test_our_own_store_being_away_does_not_give_up_a_paid_output() -> None:
-    away = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
-    worn = at(COLLECTING, tries=100)
-    assert step(worn, away, NOW).attempt.state.name == "collecting"
-    assert step(worn, away, QUEUED.deadline_at).attempt.state.name == "failed"
+def test_an_unavailable_store_does_not_end_an_attempt_before_its_deadline() -> None:
+    unavailable = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
+    often_tried = at(COLLECTING, tries=100)
+    assert step(often_tried, unavailable, NOW).attempt.state.name == "collecting"
+    assert step(often_tried, unavailable, QUEUED.deadline_at).attempt.state.name == "failed"
 
 
 UNREACHED = CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, "no connection to it could be made"), final=False)
 
 
-def test_a_host_that_was_never_reached_is_no_reason_to_pay_another_provider() -> None:
+def test_an_output_host_that_was_never_reached_is_retried_until_the_deadline() -> None:
     collecting = at(COLLECTING, fetch_by=WINDOW_ENDS)
     for now in (NOW, WINDOW_ENDS, QUEUED.deadline_at - timedelta(seconds=1)):
         collecting = step(collecting, UNREACHED, now).attempt
@@ -421,12 +421,12 @@ OTHER_ARTIFACT = ARTIFACT.model_copy(update={"name": "audio-3.wav"})
 STEMS = at(COLLECTING, outputs=COLLECTING.files.outputs[:1] * 3, fetch_by=WINDOW_ENDS)
 
 
-def some(stored: dict[int, Artifact], missing: dict[int, str], kind: FailureKind = GONE.kind) -> CollectFailed:
+def partly_failed(stored: dict[int, Artifact], missing: dict[int, str], kind: FailureKind = GONE.kind) -> CollectFailed:
     return CollectFailed(Failure(kind, "output 2: 404"), final=False, stored=stored, missing=missing)
 
 
-def test_what_is_stored_is_kept_once_the_window_is_over_and_what_is_missing_told() -> None:
-    one_missing = some({1: ARTIFACT, 3: OTHER_ARTIFACT}, {2: "output 2: 404"})
+def test_at_the_end_of_the_window_the_stored_outputs_are_kept_and_the_missing_ones_named() -> None:
+    one_missing = partly_failed({1: ARTIFACT, 3: OTHER_ARTIFACT}, {2: "output 2: 404"})
     again = step(STEMS, one_missing, NOW)
     assert again.attempt.state.name == "collecting"
     for kind in (GONE.kind, FailureKind.STORE_FAILED, FailureKind.OUTPUT_REFUSED):
@@ -438,26 +438,26 @@ def test_what_is_stored_is_kept_once_the_window_is_over_and_what_is_missing_told
         assert (over.attempt.state.name, follow_up_of(over.attempt)) == ("succeeded", None)
 
 
-def test_what_was_stored_once_is_not_lost_with_its_address() -> None:
-    first = step(STEMS, some({1: ARTIFACT}, {2: "output 2: 404", 3: "output 3: 404"}), NOW).attempt
-    second = step(first, some({3: OTHER_ARTIFACT}, {1: "output 1: 403", 2: "output 2: 403"}), NOW).attempt
-    (event,) = step(second, some({}, {n: f"output {n}: 403" for n in (1, 2, 3)}), WINDOW_ENDS).events
+def test_an_output_once_stored_is_kept_although_its_link_fails_later() -> None:
+    first = step(STEMS, partly_failed({1: ARTIFACT}, {2: "output 2: 404", 3: "output 3: 404"}), NOW).attempt
+    second = step(first, partly_failed({3: OTHER_ARTIFACT}, {1: "output 1: 403", 2: "output 2: 403"}), NOW).attempt
+    (event,) = step(second, partly_failed({}, {n: f"output {n}: 403" for n in (1, 2, 3)}), WINDOW_ENDS).events
     assert isinstance(event, AttemptSucceeded)
     assert event.artifacts == (ARTIFACT, OTHER_ARTIFACT)
     assert event.missing == "1 of 3 outputs could not be had: output 2: 403"
 
 
-def test_all_at_last_is_all_and_nothing_at_last_is_lost() -> None:
-    first = step(STEMS, some({1: ARTIFACT}, {2: "404", 3: "404"}), NOW).attempt
+def test_all_outputs_at_last_are_a_whole_success_and_none_is_a_failure() -> None:
+    first = step(STEMS, partly_failed({1: ARTIFACT}, {2: "404", 3: "404"}), NOW).attempt
     event = step(first, Collected((ARTIFACT,) * 3), WINDOW_ENDS).events[-1]
     assert isinstance(event, AttemptSucceeded)
     assert event.missing is None
-    (lost,) = step(STEMS, some({}, {1: "404", 2: "404", 3: "404"}), WINDOW_ENDS).events
+    (lost,) = step(STEMS, partly_failed({}, {1: "404", 2: "404", 3: "404"}), WINDOW_ENDS).events
     assert isinstance(lost, AttemptFailed)
 
 
-def test_what_is_stored_and_reached_is_kept_with_the_attempt() -> None:
-    noted = step(STEMS, replace(some({1: ARTIFACT}, {2: "404"}), reached=frozenset({1, 2})), NOW).attempt
+def test_stored_outputs_and_reached_hosts_are_saved_with_the_attempt() -> None:
+    noted = step(STEMS, replace(partly_failed({1: ARTIFACT}, {2: "404"}), reached=frozenset({1, 2})), NOW).attempt
     row = dump(noted)
     assert load(row, NOW) == noted
     older = {name: value for name, value in from_json(row).items() if name not in ("reached", "stored")}
@@ -475,13 +475,13 @@ def test_what_is_stored_and_reached_is_kept_with_the_attempt() -> None:
         (CANCELLING, 30),
     ],
 )
-def test_an_output_is_asked_for_during_a_share_of_the_time_that_is_left(attempt: Attempt, window_s: float) -> None:
+def test_the_window_for_an_output_is_a_share_of_the_time_left(attempt: Attempt, window_s: float) -> None:
     for outcome in (OutputPending("null"), Produced(COLLECTING.files.outputs)):
         finished = step(attempt, Checked(outcome), NOW).attempt
         assert fetch_by(finished) == NOW + timedelta(seconds=window_s)
 
 
-def test_the_window_begins_once_and_the_last_try_is_at_its_end() -> None:
+def test_the_window_starts_once_and_the_last_try_is_at_its_end() -> None:
     attempt, now, looks = PENDING, NOW, 0
     while attempt.state.name == "collecting":
         assert attempt.next_action_at is not None
@@ -496,7 +496,7 @@ def test_the_window_begins_once_and_the_last_try_is_at_its_end() -> None:
     assert (attempt.failure.kind, follow_up_of(attempt)) == (FailureKind.OUTPUT_LOST, "watch")
 
 
-def test_links_that_expire_are_read_anew_until_the_window_is_over() -> None:
+def test_expired_links_are_read_again_until_the_window_ends() -> None:
     attempt, now, links = step(STARTED, Checked(Produced(SIGNED[:1])), NOW).attempt, NOW, [SIGNED[:1]]
     while attempt.state.name == "collecting":
         links.append((Output(f"https://files.example/a.wav?sig={len(links)}"),))
@@ -516,7 +516,7 @@ def test_links_that_expire_are_read_anew_until_the_window_is_over() -> None:
     assert (attempt.failure, follow_up_of(attempt)) == (GONE, "collect")
 
 
-def test_what_is_stored_of_an_output_counts_while_its_number_is_the_same_file() -> None:
+def test_a_stored_output_counts_while_its_number_names_the_same_file() -> None:
     a, b, c = (Output(f"https://files.example/{name}.wav?sig=1") for name in "abc")
     resigned = Output("https://files.example/a.wav?sig=2")
     tried = at(COLLECTING, outputs=(a, b), tries=1, stored={1: ARTIFACT, 2: ARTIFACT}, reached=frozenset({1, 2}))
@@ -527,7 +527,7 @@ def test_what_is_stored_of_an_output_counts_while_its_number_is_the_same_file() 
 
 
 @pytest.mark.parametrize(("asked_s", "wait_s"), [(None, 1.5), (0.1, 1.5), (20, 20), (4_000, 30)])
-def test_a_provider_may_ask_to_wait_before_the_next_question(asked_s: float | None, wait_s: float) -> None:
+def test_a_retry_time_of_the_provider_delays_the_next_look_up_to_a_bound(asked_s: float | None, wait_s: float) -> None:
     busy = Checked(NoAnswer("HTTP 429", asked_s, finished=True))
     due = step(STARTED, busy, NOW).attempt.next_action_at
     assert due is not None
@@ -539,14 +539,14 @@ def test_a_provider_may_ask_to_wait_before_the_next_question(asked_s: float | No
     assert last <= WINDOW_ENDS
 
 
-def test_what_stands_for_an_output_is_fetched_once_the_window_is_over() -> None:
+def test_a_substitute_for_an_output_is_fetched_at_the_end_of_the_window() -> None:
     taken = step(PENDING, Checked(BESIDE), WINDOW_ENDS).attempt
     assert taken.files.outputs == BESIDE.instead
     assert step(taken, Collected((ARTIFACT,)), WINDOW_ENDS).attempt.state.name == "succeeded"
     assert step(taken, CollectFailed(GONE, final=False), WINDOW_ENDS).attempt.state.name == "failed"
 
 
-def test_a_run_that_is_known_again_has_its_whole_window_later() -> None:
+def test_a_run_that_was_missing_and_is_found_again_gets_a_full_window() -> None:
     missing = step(STARTED, Checked(Missing("404")), NOW).attempt
     assert fetch_by(missing) == WINDOW_ENDS
     back = step(missing, Checked(Running()), LATER).attempt
@@ -554,7 +554,7 @@ def test_a_run_that_is_known_again_has_its_whole_window_later() -> None:
 
 
 @pytest.mark.parametrize("reason", ["start_timeout", "run_timeout"])
-def test_a_promise_to_stop_a_run_is_not_its_end(reason: Any) -> None:
+def test_a_pending_cancel_is_not_the_end_of_a_run(reason: Any) -> None:
     promised = at(CANCELLING, cancel_reason=reason)
     attempt, now = step(promised, CancelAnswered(CancelPending()), NOW).attempt, NOW
     while attempt.state.name == "cancelling":
@@ -575,9 +575,9 @@ def test_a_cancel_leaves_a_finished_run_a_short_time_for_its_output() -> None:
     assert step(asked, CollectFailed(GONE, final=False), sooner).attempt.state.name == "failed"
 
 
-def test_providers_words_are_cut_and_cleaned_before_they_are_kept() -> None:
-    words = Failure(FailureKind.UNKNOWN, "a\x00b\ud800" + "x" * 5000, code="c\x00" * 500)
-    (event,) = step(SUBMITTING, answered(Refused(words)), NOW).events
+def test_a_providers_text_is_shortened_and_sanitized_before_it_is_stored() -> None:
+    refusal = Failure(FailureKind.UNKNOWN, "a\x00b\ud800" + "x" * 5000, code="c\x00" * 500)
+    (event,) = step(SUBMITTING, answered(Refused(refusal)), NOW).events
     assert isinstance(event, AttemptFailed)
     assert event.message.startswith("ab?")
     assert len(event.message) == 2000
@@ -591,7 +591,7 @@ def test_success_carries_the_artifacts_and_the_price() -> None:
     assert (event.artifacts, event.cost_usd) == ((ARTIFACT,), 0.2)
 
 
-def test_waits_are_bounded_and_grow() -> None:
+def test_backoff_grows_and_is_bounded() -> None:
     waits = [backoff_s(QUEUED.attempt_id, tries) for tries in range(1, 12)]
     assert waits[0] < waits[3] < waits[5]
     assert max(waits) <= 37.5
@@ -599,13 +599,13 @@ def test_waits_are_bounded_and_grow() -> None:
 
 
 @pytest.mark.parametrize("attempt", [SUBMITTING, AMBIGUOUS, RUNNING, CANCELLING])
-def test_a_callback_is_looked_into_at_once(attempt: Attempt) -> None:
+def test_a_callback_makes_the_attempt_due_at_once(attempt: Attempt) -> None:
     called = step(attempt, BY_REF, NOW).attempt
     assert (called.next_action_at, called.called_back) == (NOW, True)
     assert called.ref == REF
 
 
-def test_a_callback_about_another_run_moves_nothing() -> None:
+def test_a_callback_about_another_run_changes_nothing() -> None:
     assert step(STARTED, OF_ANOTHER, NOW).attempt == STARTED
 
 
@@ -613,19 +613,19 @@ def test_a_callback_about_another_run_moves_nothing() -> None:
     ("attempt", "foreign"),
     [(RUNNING, False), (AMBIGUOUS, False), (at(RUNNING, ref=ProviderRef("run-0", {})), True), (QUEUED, False)],
 )
-def test_a_second_run_of_one_attempt_is_known_for_one(attempt: Attempt, *, foreign: bool) -> None:
+def test_a_run_other_than_the_attempts_own_is_foreign(attempt: Attempt, *, foreign: bool) -> None:
     assert is_foreign(attempt, REF) is foreign
     assert is_foreign(attempt, None) is False
 
 
-def test_a_run_of_an_attempt_that_gave_up_is_one_too_many() -> None:
+def test_any_run_of_an_attempt_that_gave_up_is_foreign() -> None:
     given_up = at(AMBIGUOUS, state="failed", next_action_at=None)
     assert is_foreign(given_up, REF)
     assert not is_foreign(at(given_up, ref=REF), REF)
 
 
 @pytest.mark.parametrize(("expected", "arrive", "wait_s"), [(True, True, 15), (True, False, 1), (False, True, 1)])
-def test_a_look_is_a_backstop_where_callbacks_are_expected_and_arrive(
+def test_polling_is_rare_where_callbacks_are_expected_and_arrive(
     *, expected: bool, arrive: bool, wait_s: float
 ) -> None:
     at_ten_s = NOW + timedelta(seconds=10)
@@ -634,7 +634,7 @@ def test_a_look_is_a_backstop_where_callbacks_are_expected_and_arrive(
     assert after.next_action_at == at_ten_s + timedelta(seconds=wait_s)
 
 
-def test_a_backstop_finds_a_run_that_started_before_it_is_cancelled_for_not_starting() -> None:
+def test_rare_polling_still_looks_just_before_a_start_timeout() -> None:
     age_s, looks = 0.0, 0
     while (left_s := 60 - age_s) > 1:
         age_s += next_look_s(age_s, left_s, backstop=True)
@@ -646,14 +646,14 @@ def test_a_backstop_finds_a_run_that_started_before_it_is_cancelled_for_not_star
 
 
 @pytest.mark.parametrize(("submissions", "words"), [(0, "not asked, since"), (1, "not asked again, since")])
-def test_what_is_turned_away_says_whether_it_was_ever_asked(submissions: int, words: str) -> None:
+def test_the_failure_of_an_attempt_turned_away_tells_whether_it_was_ever_sent(submissions: int, words: str) -> None:
     turned_away = step(at(QUEUED, submissions=submissions), ShutOut(LATER, "no credit"), NOW).attempt
     assert turned_away.failure is not None
     assert turned_away.failure.kind is FailureKind.UNAVAILABLE
     assert turned_away.failure.message == f"{words} it said before: no credit"
 
 
-def test_a_refused_callback_costs_one_more_submit_and_no_provider() -> None:
+def test_a_refused_callback_is_submitted_once_more_to_the_same_provider() -> None:
     refused = step(CALLED, answered(OUR_ADDRESS), NOW)
     assert not refused.attempt.expects_callback
     assert "sent again without one" in refused.events[0].model_dump()["message"]
@@ -666,33 +666,33 @@ def test_a_refused_callback_costs_one_more_submit_and_no_provider() -> None:
     assert (failed.kind, failed.accepted, failed.known_cost_usd) == (FailureKind.CALLBACK_REFUSED, False, 0.0)
 
 
-def shown_not_to_be(attempt: Attempt) -> float:
-    """Seconds from the submit to the moment in which a complete listing's silence is proof."""
+def proven_absent_after_s(attempt: Attempt) -> float:
+    """Seconds from the submit until absence from a complete listing is proof."""
     return (proven_absent_at(attempt, lost_of(attempt), conclusive=True) - NOW).total_seconds()
 
 
-def test_a_provider_that_has_answered_is_not_waited_for_as_if_it_had_not() -> None:
+def test_after_an_answer_absence_is_proven_sooner_than_after_none() -> None:
     listing_answered_at = NOW + timedelta(seconds=2)
     lost = step(SUBMITTING, answered(Unclear("no answer in time")), NOW + timedelta(seconds=30)).attempt
     told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), listing_answered_at).attempt
     proxy = step(SUBMITTING, answered(Unclear("HTTP 502 of a proxy")), listing_answered_at).attempt
-    assert [shown_not_to_be(each) for each in (lost, told, proxy)] == [40, 12, 40]
+    assert [proven_absent_after_s(each) for each in (lost, told, proxy)] == [40, 12, 40]
     silent = Searched(NotFound(conclusive=True))
     assert step(told, silent, listing_answered_at + timedelta(seconds=9)).attempt.state.name == "ambiguous"
     assert step(told, silent, listing_answered_at + timedelta(seconds=10)).attempt.state.name == "failed"
 
 
-def test_an_answer_to_one_submit_says_nothing_of_the_next() -> None:
+def test_an_answer_to_one_submit_does_not_shorten_the_wait_after_the_next() -> None:
     told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), NOW).attempt
     queued = step(told, answered(Throttled(NO_CREDIT, 1)), NOW).attempt
     again = step(queued, Due(), NOW).attempt
     died = step(again, Due(), NOW + timedelta(seconds=16)).attempt
     assert died.state.name == "ambiguous"
-    assert shown_not_to_be(died) == 40
+    assert proven_absent_after_s(died) == 40
 
 
 @pytest.mark.parametrize("answered_before", [False, True])
-def test_the_grace_is_longer_by_an_outage_of_the_listing_also_where_that_ends_after_it(answered_before: bool) -> None:
+def test_an_outage_of_the_listing_extends_the_grace_even_if_it_ends_afterwards(answered_before: bool) -> None:
     lost = step(SUBMITTING, answered(Unclear("no answer in time")), NOW).attempt
     absent = Searched(NotFound(conclusive=False))
     if answered_before:

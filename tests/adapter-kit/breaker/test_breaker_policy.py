@@ -1,4 +1,4 @@
-"""The breaker, by table and by property."""
+"""The rules of the breaker: single cases, and properties that hold after any sequence of events."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def refused(kind: FailureKind) -> KeyRefused:
     return KeyRefused(Failure(kind, "still no"))
 
 
-def asked(breaker: Breaker) -> Breaker:
-    """The breaker once the free probe had nothing to say."""
+def after_unanswered_probe(breaker: Breaker) -> Breaker:
+    """The breaker after a free probe without an answer."""
     return probed(breaker, NoAnswer("down"), breaker.opened_at or NOW, breaker.open_until or NOW)
 
 
@@ -61,12 +61,12 @@ def due(breaker: Breaker) -> datetime:
     return breaker.open_until
 
 
-def test_a_well_gate_admits() -> None:
+def test_a_closed_breaker_admits() -> None:
     assert isinstance(admit(FRESH, FREE, 10_000, NOW), Admitted)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if FAILURES[kind].breaker is None])
-def test_what_says_nothing_about_the_provider_never_opens_it(kind: FailureKind) -> None:
+def test_failures_that_are_not_the_providers_never_open_it(kind: FailureKind) -> None:
     breaker = FRESH
     for _ in range(100):
         breaker = record_failure(breaker, kind, "x", NOW)
@@ -91,8 +91,8 @@ def test_an_empty_account_opens_it_at_once() -> None:
     assert OPEN_S <= (shut.until - NOW).total_seconds() <= OPEN_S * 1.25
 
 
-def test_one_probe_at_a_time_and_its_lease_frees() -> None:
-    breaker = asked(opened())
+def test_one_probe_at_a_time_until_its_lease_expires() -> None:
+    breaker = after_unanswered_probe(opened())
     assert breaker.open_until is not None
     probe = admit(breaker, FREE, 0, breaker.open_until)
     assert isinstance(probe, Admitted)
@@ -102,8 +102,8 @@ def test_one_probe_at_a_time_and_its_lease_frees() -> None:
     assert isinstance(admit(probe.breaker, FREE, 0, lost), Admitted)
 
 
-def test_the_probes_success_closes_it_and_its_failure_doubles_the_wait() -> None:
-    breaker = asked(opened())
+def test_a_successful_probe_closes_it_and_a_failed_one_doubles_the_wait() -> None:
+    breaker = after_unanswered_probe(opened())
     assert breaker.open_until is not None
     probe = admit(breaker, FREE, 0, breaker.open_until)
     assert isinstance(probe, Admitted)
@@ -115,12 +115,12 @@ def test_the_probes_success_closes_it_and_its_failure_doubles_the_wait() -> None
     assert (again.open_until - breaker.open_until).total_seconds() >= 2 * OPEN_S
 
 
-def test_failures_of_what_was_under_way_do_not_prolong_an_opening() -> None:
+def test_failures_of_earlier_submits_do_not_extend_the_open_time() -> None:
     breaker = opened()
     assert record_failure(breaker, FailureKind.UNREACHABLE, "reset", later(1)).open_until == breaker.open_until
 
 
-def test_the_wait_is_bounded() -> None:
+def test_the_open_time_is_bounded() -> None:
     breaker, now = FRESH, NOW
     for _ in range(30):
         breaker = record_failure(breaker, FailureKind.UNAUTHORIZED, "401", now)
@@ -129,7 +129,7 @@ def test_the_wait_is_bounded() -> None:
         now = breaker.open_until
 
 
-def test_patience_asked_for_is_kept() -> None:
+def test_the_longest_retry_after_is_honoured() -> None:
     breaker = blocked(blocked(FRESH, later(30)), later(10))
     held = admit(breaker, FREE, 0, NOW)
     assert isinstance(held, Held)
@@ -137,14 +137,14 @@ def test_patience_asked_for_is_kept() -> None:
     assert isinstance(admit(breaker, FREE, 0, later(30)), Admitted)
 
 
-def test_a_throttling_is_told_and_not_held_against_the_provider() -> None:
+def test_throttling_is_reported_and_does_not_count_as_a_failure() -> None:
     breaker = throttled(FRESH, "resets in ~30s", NOW)
     assert breaker.last_error == LastError(FailureKind.RATE_LIMITED, "resets in ~30s", NOW)
     assert (breaker.state, breaker.failures, breaker.error) == ("closed", 0, None)
     assert isinstance(admit(breaker, FREE, 0, NOW), Admitted)
 
 
-def test_a_full_provider_holds_and_does_not_shut() -> None:
+def test_a_provider_at_its_concurrency_limit_holds_and_stays_closed() -> None:
     assert isinstance(admit(FRESH, Limits(concurrent=2), 1, NOW), Admitted)
     assert isinstance(admit(FRESH, Limits(concurrent=2), 2, NOW), Held)
 
@@ -167,31 +167,33 @@ def test_the_rate_is_never_exceeded(waits: list[float], per_minute: int) -> None
         assert len(within) <= per_minute + max(1, per_minute / 10) + 1
 
 
-CONTENT = KeyAccepted()
-NOTHING: ProbeOutcome = NoAnswer("down")
+ACCEPTED = KeyAccepted()
+NO_ANSWER: ProbeOutcome = NoAnswer("down")
 UNAUTHORIZED, FORBIDDEN = refused(FailureKind.UNAUTHORIZED), refused(FailureKind.FORBIDDEN)
 NO_BALANCE = refused(FailureKind.INSUFFICIENT_BALANCE)
-FREE_PROBES: list[tuple[FailureKind, ProbeOutcome, str]] = [
-    (FailureKind.UNAUTHORIZED, CONTENT, "due"),
+PROBE_EFFECTS: list[tuple[FailureKind, ProbeOutcome, str]] = [
+    (FailureKind.UNAUTHORIZED, ACCEPTED, "due"),
     (FailureKind.UNAUTHORIZED, UNAUTHORIZED, "kept"),
     (FailureKind.UNAUTHORIZED, NO_BALANCE, "kept"),
     (FailureKind.UNAUTHORIZED, FORBIDDEN, "as it was"),
-    (FailureKind.UNAUTHORIZED, NOTHING, "as it was"),
-    (FailureKind.FORBIDDEN, CONTENT, "due"),
+    (FailureKind.UNAUTHORIZED, NO_ANSWER, "as it was"),
+    (FailureKind.FORBIDDEN, ACCEPTED, "due"),
     (FailureKind.FORBIDDEN, UNAUTHORIZED, "kept"),
     (FailureKind.FORBIDDEN, FORBIDDEN, "as it was"),
-    (FailureKind.INSUFFICIENT_BALANCE, CONTENT, "as it was"),
+    (FailureKind.INSUFFICIENT_BALANCE, ACCEPTED, "as it was"),
     (FailureKind.INSUFFICIENT_BALANCE, NO_BALANCE, "kept"),
     (FailureKind.INSUFFICIENT_BALANCE, UNAUTHORIZED, "kept"),
-    (FailureKind.MODEL_NOT_FOUND, CONTENT, "as it was"),
+    (FailureKind.MODEL_NOT_FOUND, ACCEPTED, "as it was"),
     (FailureKind.MODEL_NOT_FOUND, UNAUTHORIZED, "as it was"),
 ]
 
 
-@pytest.mark.parametrize(("shut_for", "said", "then"), FREE_PROBES)
-def test_what_a_free_probe_means_to_a_gate_that_is_shut(shut_for: FailureKind, said: ProbeOutcome, then: str) -> None:
-    breaker = opened(shut_for)
-    after = probed(breaker, said, later(1), later(2))
+@pytest.mark.parametrize(("opened_for", "outcome", "then"), PROBE_EFFECTS)
+def test_the_effect_of_a_free_probe_on_an_open_breaker(
+    opened_for: FailureKind, outcome: ProbeOutcome, then: str
+) -> None:
+    breaker = opened(opened_for)
+    after = probed(breaker, outcome, later(1), later(2))
     assert after.state == "open"
     match then:
         case "due":
@@ -211,45 +213,45 @@ def unreachable() -> Breaker:
     return breaker
 
 
-def test_a_provider_that_answers_again_is_due_whatever_it_answers_about_the_key() -> None:
-    assert due(probed(unreachable(), CONTENT, later(1), later(2))) == later(2)
+def test_an_unreachable_provider_is_due_for_a_probe_once_it_accepts_the_key() -> None:
+    assert due(probed(unreachable(), ACCEPTED, later(1), later(2))) == later(2)
     assert due(probed(unreachable(), UNAUTHORIZED, later(1), later(2))) == due(unreachable())
 
 
-@pytest.mark.parametrize("said", [CONTENT, UNAUTHORIZED, NO_BALANCE, NOTHING])
-def test_a_free_probe_says_nothing_to_an_open_door_nor_while_a_paid_one_is_under_way(said: ProbeOutcome) -> None:
-    assert probed(FRESH, said, NOW, NOW) == FRESH
-    breaker = asked(opened(FailureKind.UNAUTHORIZED))
+@pytest.mark.parametrize("outcome", [ACCEPTED, UNAUTHORIZED, NO_BALANCE, NO_ANSWER])
+def test_a_free_probe_changes_no_closed_breaker_and_none_with_a_paid_probe_in_progress(outcome: ProbeOutcome) -> None:
+    assert probed(FRESH, outcome, NOW, NOW) == FRESH
+    breaker = after_unanswered_probe(opened(FailureKind.UNAUTHORIZED))
     probe = admit(breaker, FREE, 0, due(breaker))
     assert isinstance(probe, Admitted)
-    assert probed(probe.breaker, said, due(breaker), due(breaker)) == probe.breaker
+    assert probed(probe.breaker, outcome, due(breaker), due(breaker)) == probe.breaker
 
 
-def test_what_was_asked_before_the_gate_was_shut_says_nothing_about_it() -> None:
+def test_a_free_probe_sent_before_the_breaker_opened_does_not_count() -> None:
     breaker = opened(FailureKind.UNAUTHORIZED)
-    assert probed(breaker, CONTENT, later(-1), later(1)) == breaker
+    assert probed(breaker, ACCEPTED, later(-1), later(1)) == breaker
 
 
-def test_a_paid_probe_waits_for_the_free_one_for_a_while() -> None:
+def test_a_paid_probe_waits_a_limited_time_for_a_free_one() -> None:
     breaker = opened()
     assert isinstance(admit(breaker, FREE, 0, due(breaker)), Shut)
-    assert isinstance(admit(asked(breaker), FREE, 0, due(breaker)), Admitted)
+    assert isinstance(admit(after_unanswered_probe(breaker), FREE, 0, due(breaker)), Admitted)
     assert isinstance(admit(breaker, FREE, 0, due(breaker) + timedelta(seconds=ASKED_WITHIN_S)), Admitted)
     of_the_model = opened(FailureKind.MODEL_NOT_FOUND)
     assert isinstance(admit(of_the_model, FREE, 0, due(of_the_model)), Admitted)
 
 
-def test_a_content_free_probe_that_a_paid_one_belies_is_not_believed_until_it_was_refused() -> None:
-    breaker = probed(opened(FailureKind.UNAUTHORIZED), CONTENT, later(1), later(1))
+def test_a_free_probe_contradicted_by_a_paid_one_does_not_count_until_one_is_refused() -> None:
+    breaker = probed(opened(FailureKind.UNAUTHORIZED), ACCEPTED, later(1), later(1))
     paid = admit(breaker, FREE, 0, later(1))
     assert isinstance(paid, Admitted)
     breaker = record_failure(paid.breaker, FailureKind.UNAUTHORIZED, "401", later(2))
-    assert due(probed(breaker, CONTENT, later(3), later(3))) == due(breaker)
+    assert due(probed(breaker, ACCEPTED, later(3), later(3))) == due(breaker)
     breaker = probed(breaker, UNAUTHORIZED, later(4), later(4))
-    assert due(probed(breaker, CONTENT, later(5), later(5))) == later(5)
+    assert due(probed(breaker, ACCEPTED, later(5), later(5))) == later(5)
 
 
-def test_a_run_that_is_the_probe_keeps_others_out_until_it_is_over() -> None:
+def test_an_accepted_probe_blocks_others_until_its_run_ends() -> None:
     breaker = opened(FailureKind.MODEL_NOT_FOUND)
     begin = due(breaker)
     probe = admit(breaker, FREE, 0, begin)
@@ -257,36 +259,39 @@ def test_a_run_that_is_the_probe_keeps_others_out_until_it_is_over() -> None:
     long_run = probe_accepted(probe.breaker, begin, begin + timedelta(seconds=300))
     at = begin + timedelta(seconds=299)
     assert isinstance(admit(long_run, FREE, 0, at), Shut)
-    assert probe_over(long_run, later(-60), at) == long_run  # It was sent before the breaker was shut.
+    assert probe_over(long_run, later(-60), at) == long_run  # It was sent before the breaker opened.
     assert isinstance(admit(probe_over(long_run, begin, at), FREE, 0, at), Admitted)
 
 
-def test_what_was_last_said_is_known_after_it_is_well_again() -> None:
+def test_the_last_error_is_kept_after_the_breaker_closes() -> None:
     breaker = record_success(opened(), later(9))
     assert breaker.error is None
     assert breaker.last_error is not None
     assert (breaker.last_error.kind, breaker.last_error.at) == (FailureKind.INSUFFICIENT_BALANCE, NOW)
 
 
-SAID = st.sampled_from([CONTENT, UNAUTHORIZED, FORBIDDEN, NO_BALANCE, NOTHING])
-Chapter = tuple[str, FailureKind, ProbeOutcome, float]
-STORY = st.lists(
+PROBE_OUTCOMES = st.sampled_from([ACCEPTED, UNAUTHORIZED, FORBIDDEN, NO_BALANCE, NO_ANSWER])
+Event = tuple[str, FailureKind, ProbeOutcome, float]
+EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["well", "ill", "admit", "free", "over"]), st.sampled_from(TRIPPING), SAID, st.floats(0, 400)
+        st.sampled_from(["success", "failure", "admit", "free", "over"]),
+        st.sampled_from(TRIPPING),
+        PROBE_OUTCOMES,
+        st.floats(0, 400),
     )
 )
 
 
-def happens(breaker: Breaker, chapter: Chapter, now: datetime) -> Breaker:
-    """What becomes of a breaker to which something happens."""
-    what, kind, said, _ = chapter
+def apply(breaker: Breaker, event: Event, now: datetime) -> Breaker:
+    """The breaker after the event."""
+    what, kind, outcome, _ = event
     match what:
-        case "well":
+        case "success":
             return record_success(breaker, now)
-        case "ill":
+        case "failure":
             return record_failure(breaker, kind, "x", now)
         case "free":
-            return probed(breaker, said, now, now)
+            return probed(breaker, outcome, now, now)
         case "over":
             return probe_over(breaker, breaker.probe_at, now)
         case _:
@@ -294,53 +299,53 @@ def happens(breaker: Breaker, chapter: Chapter, now: datetime) -> Breaker:
             return verdict.breaker if isinstance(verdict, Admitted) else breaker
 
 
-@given(STORY)
-def test_it_always_opens_again_by_itself(story: list[Chapter]) -> None:
+@given(EVENTS)
+def test_it_always_admits_again_after_the_longest_open_time(events: list[Event]) -> None:
     breaker, now = FRESH, NOW
-    for chapter in story:
-        now += timedelta(seconds=chapter[3])
-        breaker = happens(breaker, chapter, now)
+    for event in events:
+        now += timedelta(seconds=event[3])
+        breaker = apply(breaker, event, now)
     much_later = now + timedelta(seconds=OPEN_AT_MOST_S * 2)
     assert isinstance(admit(breaker, FREE, 0, much_later), Admitted)
 
 
-@given(STORY)
-def test_never_two_paid_probes_at_a_time_and_no_free_one_closes_a_gate(story: list[Chapter]) -> None:
+@given(EVENTS)
+def test_one_paid_probe_at_a_time_and_no_free_one_closes_a_breaker(events: list[Event]) -> None:
     breaker, now = FRESH, NOW
-    under_way_until: datetime | None = None
-    for chapter in story:
-        now += timedelta(seconds=chapter[3])
-        before, breaker = breaker, happens(breaker, chapter, now)
-        what = chapter[0]
+    probe_until: datetime | None = None
+    for event in events:
+        now += timedelta(seconds=event[3])
+        before, breaker = breaker, apply(breaker, event, now)
+        what = event[0]
         if what == "free":
             assert (breaker.state == "closed") == (before.state == "closed")
-            assert before.state != "half_open" or under_way_until is None or now >= under_way_until or breaker == before
+            assert before.state != "half_open" or probe_until is None or now >= probe_until or breaker == before
         if what == "admit" and before.state != "closed" and breaker != before:
-            assert under_way_until is None or now >= under_way_until
-            under_way_until = now + timedelta(seconds=PROBE_LEASE_S)
-        if what in ("well", "over") or breaker.state != "half_open":
-            under_way_until = None
+            assert probe_until is None or now >= probe_until
+            probe_until = now + timedelta(seconds=PROBE_LEASE_S)
+        if what in ("success", "over") or breaker.state != "half_open":
+            probe_until = None
 
 
-@given(STORY, st.floats(0, KEPT_SHUT_S - 1))
-def test_a_refused_key_spends_no_paid_probe(story: list[Chapter], wait: float) -> None:
+@given(EVENTS, st.floats(0, KEPT_SHUT_S - 1))
+def test_a_refused_key_causes_no_paid_probe(events: list[Event], wait: float) -> None:
     breaker, now = FRESH, NOW
-    for chapter in story:
-        now += timedelta(seconds=chapter[3])
-        breaker = happens(breaker, chapter, now)
+    for event in events:
+        now += timedelta(seconds=event[3])
+        breaker = apply(breaker, event, now)
     breaker = record_failure(record_success(breaker, now), FailureKind.UNAUTHORIZED, "401", now)
     breaker = probed(breaker, UNAUTHORIZED, now, now)
     assert isinstance(admit(breaker, FREE, 0, now + timedelta(seconds=wait)), Shut)
 
 
-@given(STORY)
-def test_a_free_probe_hurries_one_paid_probe_until_it_is_refused_or_the_gate_closes(story: list[Chapter]) -> None:
+@given(EVENTS)
+def test_free_probes_hurry_one_paid_probe_until_one_is_refused_or_the_breaker_closes(events: list[Event]) -> None:
     breaker, now, hurried = FRESH, NOW, False
-    for chapter in story:
-        now += timedelta(seconds=chapter[3])
-        before, breaker = breaker, happens(breaker, chapter, now)
-        if chapter[0] == "free" and before.open_until != breaker.open_until and breaker.open_until == now:
+    for event in events:
+        now += timedelta(seconds=event[3])
+        before, breaker = breaker, apply(breaker, event, now)
+        if event[0] == "free" and before.open_until != breaker.open_until and breaker.open_until == now:
             assert not hurried
             hurried = True
-        elif breaker.state == "closed" or (chapter[0] == "free" and breaker.error == "still no" and before != breaker):
+        elif breaker.state == "closed" or (event[0] == "free" and breaker.error == "still no" and before != breaker):
             hurried = breaker.hurried

@@ -1,19 +1,18 @@
-"""The breakers in Postgres: every replica passes the same ones."""
+"""The breakers in PostgreSQL, which all replicas of an adapter share."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from tests.builders import queued_attempt
 
 import adapter_kit
 from adapter_kit.attempt.actions import Post
 from adapter_kit.attempt.inputs import SubmitAnswered
-from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import THRESHOLD, Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
@@ -35,7 +34,7 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
-from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.ids import job_id_for
 
 FREE = BreakerStore(Limits(), open_s=5)
 NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", http_status=403)
@@ -50,7 +49,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def outbox(pool: Pool) -> Outbox:
-    # Nothing is published here: the rows stay in the outbox, which is all that these tests need of it.
+    # Its publisher is not running: the rows stay in the outbox.
     runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     return Outbox(pool, cast("Any", None), cast("Any", runtime))
 
@@ -59,30 +58,11 @@ async def queue(
     outbox: Outbox, names: list[str], endpoint: str = "test/model", *, expects_callback: bool = False
 ) -> None:
     async with outbox.transaction() as transaction:
-        now = transaction.now
-        jobs = [job_id_for("default", name) for name in names]
         attempts = [
-            Attempt(
-                attempt_id=attempt_id_for(job, 1),
-                job_id=job,
-                track_id=track_id_for(job),
-                n=1,
-                provider="fal",
-                model="music/test",
-                endpoint=endpoint,
-                modality="music",
-                arguments={},
-                price_usd=0.2,
-                deadline_at=now + timedelta(minutes=30),
-                submit_timeout_s=30,
-                start_within_s=60,
-                run_within_s=120,
-                grace_s=240,
-                created_at=now,
-                next_action_at=now,
-                expects_callback=expects_callback,
+            queued_attempt(
+                job_id_for("default", name), transaction.now, endpoint=endpoint, expects_callback=expects_callback
             )
-            for job in jobs
+            for name in names
         ]
         await ledger.create(transaction, [(attempt, None) for attempt in attempts])
 
@@ -100,13 +80,13 @@ async def answer(outbox: Outbox, stepped: Stepped, outcome: Any, breakers: Break
     return after[attempt.attempt_id]
 
 
-async def asked_for_free(outbox: Outbox, breakers: BreakerStore, outcome: ProbeOutcome) -> bool:
+async def record_free_probe(outbox: Outbox, breakers: BreakerStore, outcome: ProbeOutcome) -> bool:
     async with outbox.transaction() as transaction:
         now = transaction.now
         return await breakers.record_probe(transaction.connection, outcome, now, now)
 
 
-async def test_an_empty_account_shuts_the_provider_for_everybody(outbox: Outbox) -> None:
+async def test_an_empty_account_opens_the_breaker_of_the_provider(outbox: Outbox) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
     await answer(outbox, first, Refused(NO_CREDIT))
@@ -118,7 +98,7 @@ async def test_an_empty_account_shuts_the_provider_for_everybody(outbox: Outbox)
     assert "no credit" in second.attempt.failure.message
 
 
-async def test_a_retired_model_shuts_its_endpoint_alone(outbox: Outbox) -> None:
+async def test_a_retired_model_opens_the_breaker_of_its_endpoint_only(outbox: Outbox) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
     await answer(outbox, first, Refused(Failure(FailureKind.MODEL_NOT_FOUND, "no such app", http_status=404)))
@@ -131,7 +111,7 @@ async def test_a_retired_model_shuts_its_endpoint_alone(outbox: Outbox) -> None:
 UNKNOWN = Failure(FailureKind.UNKNOWN, "something new", http_status=400)
 
 
-async def test_what_one_caller_is_told_never_shuts_the_provider_for_others(outbox: Outbox) -> None:
+async def test_errors_about_one_request_never_open_a_breaker(outbox: Outbox) -> None:
     await queue(outbox, [f"odd {n}" for n in range(2 * THRESHOLD)])
     kinds = [FailureKind.UNKNOWN, FailureKind.CONTENT_POLICY, FailureKind.INVALID_INPUT, FailureKind.CALLBACK_REFUSED]
     for n, stepped in enumerate(await claim(outbox)):
@@ -141,8 +121,8 @@ async def test_what_one_caller_is_told_never_shuts_the_provider_for_others(outbo
     assert isinstance(following.action, Post)
 
 
-async def test_what_the_provider_says_of_itself_does_shut_it(outbox: Outbox) -> None:
-    await queue(outbox, [f"ill {n}" for n in range(THRESHOLD)])
+async def test_provider_errors_in_a_row_open_the_breaker(outbox: Outbox) -> None:
+    await queue(outbox, [f"failing {n}" for n in range(THRESHOLD)])
     for stepped in await claim(outbox):
         await answer(outbox, stepped, Refused(replace(UNKNOWN, kind=FailureKind.PROVIDER_ERROR)))
     await queue(outbox, ["next"])
@@ -159,22 +139,24 @@ async def test_a_refused_callback_is_sent_again_at_once_without_one(outbox: Outb
     assert again.action == Post(2)
 
 
-async def test_an_endpoint_that_answers_nothing_clear_is_not_given_more(outbox: Outbox) -> None:
+async def test_unclear_answers_in_a_row_open_the_breaker_of_the_endpoint(outbox: Outbox) -> None:
     await queue(outbox, [f"lost {n}" for n in range(THRESHOLD)])
     for stepped in await claim(outbox):
         await answer(outbox, stepped, Unclear("502 bad gateway"))
     await queue(outbox, ["next"])
     await queue(outbox, ["other"], endpoint="another/model")
-    states = {stepped.attempt.endpoint: stepped.attempt.state.name for stepped in await claim(outbox)}
+    new = {job_id_for("default", name) for name in ("next", "other")}
+    claimed = [stepped.attempt for stepped in await claim(outbox) if stepped.attempt.job_id in new]
+    states = {attempt.endpoint: attempt.state.name for attempt in claimed}
     assert states == {"test/model": "failed", "another/model": "submitting"}
 
 
-async def test_what_was_shut_opens_for_one_probe_and_closes_on_its_success(outbox: Outbox) -> None:
+async def test_an_open_breaker_admits_one_probe_and_closes_on_its_success(outbox: Outbox) -> None:
     eager = BreakerStore(Limits(), open_s=0.000_001)
     await queue(outbox, ["first"])
     (first,) = await claim(outbox, eager)
     await answer(outbox, first, Refused(NO_CREDIT), eager)
-    await asked_for_free(outbox, eager, KeyAccepted())
+    await record_free_probe(outbox, eager, KeyAccepted())
     await queue(outbox, ["probe", "behind"])
     posted = [stepped for stepped in await claim(outbox, eager) if isinstance(stepped.action, Post)]
     assert len(posted) == 1
@@ -184,7 +166,7 @@ async def test_what_was_shut_opens_for_one_probe_and_closes_on_its_success(outbo
     assert isinstance(after.action, Post)
 
 
-async def test_a_full_provider_makes_the_rest_wait_here(outbox: Outbox) -> None:
+async def test_attempts_beyond_the_concurrency_limit_stay_queued(outbox: Outbox) -> None:
     two = BreakerStore(Limits(concurrent=2), open_s=5)
     await queue(outbox, [f"job-{n}" for n in range(5)])
     claimed = await claim(outbox, two)
@@ -192,7 +174,7 @@ async def test_a_full_provider_makes_the_rest_wait_here(outbox: Outbox) -> None:
     assert await claim(outbox, two) == []
 
 
-async def test_throttling_is_remembered_for_the_next_attempt(outbox: Outbox) -> None:
+async def test_throttling_delays_the_next_attempt_too(outbox: Outbox) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
     throttled = Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), 10)
@@ -202,7 +184,7 @@ async def test_throttling_is_remembered_for_the_next_attempt(outbox: Outbox) -> 
     assert (second.attempt.state.name, second.action) == ("queued", None)
 
 
-async def test_a_throttling_without_a_time_is_what_the_provider_said_last(outbox: Outbox, pool: Pool) -> None:
+async def test_throttling_without_a_retry_time_is_shown_as_the_last_error(outbox: Outbox, pool: Pool) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
     await answer(outbox, first, Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), None))
@@ -211,7 +193,7 @@ async def test_a_throttling_without_a_time_is_what_the_provider_said_last(outbox
     assert tuple(row) == ("closed", "rate_limited", "slow down", None)
 
 
-async def test_the_health_that_the_gateway_reads_follows_the_gate(outbox: Outbox, pool: Pool) -> None:
+async def test_the_health_view_follows_the_breaker(outbox: Outbox, pool: Pool) -> None:
     await pool.execute("INSERT INTO health (provider, status, since, checked_at) VALUES ('fal', 'ok', now(), now())")
     assert await pool.fetchval("SELECT status FROM v_health") == "ok"
     await queue(outbox, ["first"])
@@ -226,7 +208,7 @@ RETIRED = Failure(FailureKind.MODEL_NOT_FOUND, "no such app", http_status=404)
 
 
 async def probing(outbox: Outbox, pool: Pool, lease_s: float = 60) -> tuple[BreakerStore, Stepped]:
-    """An endpoint that was shut, and the one attempt that is let through to it."""
+    """A store whose endpoint's breaker was opened, and the attempt that it admitted as the probe."""
     eager = BreakerStore(Limits(), open_s=0.000_001, probe_lease_s=lease_s)
     await queue(outbox, ["first"])
     (first,) = await claim(outbox, eager)
@@ -237,50 +219,52 @@ async def probing(outbox: Outbox, pool: Pool, lease_s: float = 60) -> tuple[Brea
     return eager, probe
 
 
-async def is_let_through(outbox: Outbox, breakers: BreakerStore, name: str) -> bool:
+async def is_admitted(outbox: Outbox, breakers: BreakerStore, name: str) -> bool:
     await queue(outbox, [name])
     (one,) = await claim(outbox, breakers)
     return isinstance(one.action, Post)
 
 
-async def test_a_probe_that_was_accepted_is_the_only_one_for_as_long_as_it_may_run(outbox: Outbox, pool: Pool) -> None:
+async def test_an_accepted_probe_is_the_only_one_while_it_may_run(outbox: Outbox, pool: Pool) -> None:
     eager, probe = await probing(outbox, pool, lease_s=0.000_001)
     await answer(outbox, probe, Accepted(ProviderRef("run-1", {})), eager)
-    assert not await is_let_through(outbox, eager, "behind")
+    assert not await is_admitted(outbox, eager, "behind")
 
 
-async def test_a_probe_whose_lease_ran_out_without_an_answer_makes_room(outbox: Outbox, pool: Pool) -> None:
+async def test_after_an_unclear_answer_and_an_expired_lease_another_probe_is_admitted(
+    outbox: Outbox, pool: Pool
+) -> None:
     eager, probe = await probing(outbox, pool, lease_s=0.000_001)
     await answer(outbox, probe, Unclear("no answer in time"), eager)
-    assert await is_let_through(outbox, eager, "behind")
+    assert await is_admitted(outbox, eager, "behind")
 
 
-async def test_a_probe_that_tells_nothing_makes_room_at_once(outbox: Outbox, pool: Pool) -> None:
+async def test_after_a_throttled_probe_another_one_is_admitted_at_once(outbox: Outbox, pool: Pool) -> None:
     eager, probe = await probing(outbox, pool)
-    assert not await is_let_through(outbox, eager, "behind")
+    assert not await is_admitted(outbox, eager, "behind")
     throttled = Throttled(Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429), 3_600)
     assert (await answer(outbox, probe, throttled, eager)).attempt.state.name == "failed"
     await pool.execute("UPDATE breakers SET blocked_until = NULL")
-    assert await is_let_through(outbox, eager, "next")
+    assert await is_admitted(outbox, eager, "next")
 
 
-async def test_a_key_that_is_taken_again_makes_a_shut_provider_due_for_one_paid_probe(outbox: Outbox) -> None:
+async def test_an_accepted_key_makes_an_open_breaker_due_for_one_paid_probe(outbox: Outbox) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
     await answer(outbox, first, Refused(Failure(FailureKind.UNAUTHORIZED, "401", http_status=401)))
-    assert await asked_for_free(outbox, FREE, KeyAccepted())
+    assert await record_free_probe(outbox, FREE, KeyAccepted())
     await queue(outbox, ["probe", "behind"])
     assert sorted(type(stepped.action).__name__ for stepped in await claim(outbox)) == ["NoneType", "Post"]
 
 
 @pytest.mark.parametrize(("held_up", "state"), [(False, "failed"), (True, "submitting")])
-async def test_a_probe_that_could_not_be_sent_shuts_the_provider_again(
+async def test_a_probe_that_could_not_be_sent_opens_the_breaker_again(
     outbox: Outbox, pool: Pool, held_up: bool, state: str
 ) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
     await answer(outbox, first, Refused(NO_CREDIT))
-    await asked_for_free(outbox, FREE, KeyAccepted())
+    await record_free_probe(outbox, FREE, KeyAccepted())
     await pool.execute("UPDATE breakers SET open_until = now()")
     await queue(outbox, ["probe"])
     (probe,) = await claim(outbox)

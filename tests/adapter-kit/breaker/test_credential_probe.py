@@ -1,4 +1,4 @@
-"""The free probe: one replica asks at a time, soon after a gate was shut, and what it hears reaches gate and views."""
+"""The credential probe: one replica sends it, soon after a breaker opened; its outcome reaches breakers and views."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 
 REFUSED = KeyRefused(Failure(FailureKind.UNAUTHORIZED, "401: not a key", http_status=401))
-KEEPER = BreakerStore(Limits(concurrent=2, per_minute=6), open_s=300)
+BREAKERS = BreakerStore(Limits(concurrent=2, per_minute=6), open_s=300)
 
 
-class Asked:
-    """A provider that is asked for free, and answers once it is told to."""
+class ProbedProvider:
+    """A provider that answers a credential probe once `answers` is set."""
 
     name = "fal"
 
@@ -52,29 +52,31 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def provider() -> Asked:
-    return Asked()
+def provider() -> ProbedProvider:
+    return ProbedProvider()
 
 
-def replica(provider: Asked, pool: Pool, *, every_s: float = 3_600, shut_every_s: float = 3_600) -> CredentialProbe:
+def replica(
+    provider: ProbedProvider, pool: Pool, *, every_s: float = 3_600, shut_every_s: float = 3_600
+) -> CredentialProbe:
     runtime = Runtime("fal-adapter", Telemetry(TracerProvider(), "fal-adapter", exporting=False))
     return CredentialProbe(
-        cast("Any", provider), pool, runtime, "test/model", KEEPER, ProbeInterval(every_s, shut_every_s)
+        cast("Any", provider), pool, runtime, "test/model", BREAKERS, ProbeInterval(every_s, shut_every_s)
     )
 
 
-async def shut(pool: Pool, kind: FailureKind = FailureKind.UNAUTHORIZED, scope: str = PROVIDER) -> None:
+async def open_breaker(pool: Pool, kind: FailureKind = FailureKind.UNAUTHORIZED, scope: str = PROVIDER) -> None:
     now = await pool.fetchval("SELECT now()")
     await pool.execute("INSERT INTO breakers (scope, since) VALUES ($1, $2)", scope, now)
     async with pool.acquire() as connection:
         await save(connection, [record_failure(Breaker(scope, now), kind, "401", now, open_s=300)])
 
 
-async def gate(pool: Pool) -> Any:
+async def breaker(pool: Pool) -> Any:
     return await pool.fetchrow("SELECT *, retry_at <= now() AS due FROM v_gates WHERE scope = ''")
 
 
-async def test_one_replica_asks_at_a_time_and_not_before_it_is_due(provider: Asked, pool: Pool) -> None:
+async def test_one_replica_probes_at_a_time_and_only_when_due(provider: ProbedProvider, pool: Pool) -> None:
     provider.answers.clear()
     first, second = replica(provider, pool), replica(provider, pool)
     async with asyncio.TaskGroup() as tasks:
@@ -87,7 +89,7 @@ async def test_one_replica_asks_at_a_time_and_not_before_it_is_due(provider: Ask
     assert provider.times == 1
 
 
-async def test_a_replica_that_came_back_too_late_tells_nothing(provider: Asked, pool: Pool) -> None:
+async def test_an_outcome_after_the_lease_expired_is_not_recorded(provider: ProbedProvider, pool: Pool) -> None:
     provider.answers.clear()
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(replica(provider, pool).probe_if_due())
@@ -98,11 +100,11 @@ async def test_a_replica_that_came_back_too_late_tells_nothing(provider: Asked, 
     assert await pool.fetchval("SELECT count(*) FROM health") == 0
 
 
-async def test_what_was_shut_just_now_is_asked_about_at_once_and_then_more_often(provider: Asked, pool: Pool) -> None:
+async def test_an_open_breaker_is_probed_at_once_and_then_more_often(provider: ProbedProvider, pool: Pool) -> None:
     health = replica(provider, pool, shut_every_s=0.000_001)
     assert await health.probe_if_due()
     assert not await health.probe_if_due()
-    await shut(pool)
+    await open_breaker(pool)
     provider.outcome = REFUSED
     assert await health.probe_if_due()
     assert await health.probe_if_due()
@@ -111,34 +113,34 @@ async def test_what_was_shut_just_now_is_asked_about_at_once_and_then_more_often
     assert provider.times == 4
 
 
-async def test_a_shut_model_is_no_reason_to_ask(provider: Asked, pool: Pool) -> None:
+async def test_an_open_breaker_of_an_endpoint_causes_no_probe(provider: ProbedProvider, pool: Pool) -> None:
     health = replica(provider, pool, shut_every_s=0.000_001)
-    await shut(pool, FailureKind.MODEL_NOT_FOUND, "test/model")
+    await open_breaker(pool, FailureKind.MODEL_NOT_FOUND, "test/model")
     assert await health.probe_if_due()
     assert not await health.probe_if_due()
 
 
-async def test_a_key_taken_again_makes_the_gate_due_and_a_refused_one_keeps_it_shut(
-    provider: Asked, pool: Pool
+async def test_an_accepted_key_makes_the_breaker_due_and_a_refused_one_keeps_it_open(
+    provider: ProbedProvider, pool: Pool
 ) -> None:
     health = replica(provider, pool, shut_every_s=0.000_001)
-    await shut(pool)
-    before = await gate(pool)
+    await open_breaker(pool)
+    before = await breaker(pool)
     provider.outcome = REFUSED
     await health.probe_if_due()
-    kept = await gate(pool)
+    kept = await breaker(pool)
     assert (kept["state"], kept["due"], kept["error"]) == ("open", False, "401: not a key")
     assert kept["error_at"] > before["error_at"]
     provider.outcome = KeyAccepted()
     await health.probe_if_due()
-    assert ((await gate(pool))["state"], (await gate(pool))["due"]) == ("open", True)
+    assert ((await breaker(pool))["state"], (await breaker(pool))["due"]) == ("open", True)
 
 
-async def test_the_gateway_reads_a_refused_key_and_the_caps_in_force(provider: Asked, pool: Pool) -> None:
+async def test_the_views_show_a_refused_key_and_the_limits_in_force(provider: ProbedProvider, pool: Pool) -> None:
     provider.outcome = REFUSED
     await replica(provider, pool).probe_if_due()
-    told = await pool.fetchrow("SELECT * FROM v_free_probe")
-    assert told is not None
-    assert (told["status"], told["error"]) == ("fail", "401: not a key")
-    assert (told["concurrent_runs"], told["submits_per_minute"]) == (2, 6)
+    row = await pool.fetchrow("SELECT * FROM v_free_probe")
+    assert row is not None
+    assert (row["status"], row["error"]) == ("fail", "401: not a key")
+    assert (row["concurrent_runs"], row["submits_per_minute"]) == (2, 6)
     assert await pool.fetchval("SELECT status FROM v_health") == "fail"

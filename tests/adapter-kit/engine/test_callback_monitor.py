@@ -1,4 +1,4 @@
-"""When callbacks count as arriving, and what is counted as a second run."""
+"""When callbacks count as arriving, and which runs are counted as suspected duplicates."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BROKEN = Checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_h
 
 
 @pytest.mark.parametrize(
-    ("attempt", "input_", "said"),
+    ("attempt", "input_", "expected"),
     [
         (ENDED, PRODUCED, False),
         (ENDED, BROKEN, False),
@@ -52,26 +52,28 @@ BROKEN = Checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_h
         (ENDED, SubmitAnswered(1, Accepted(REF)), None),
     ],
 )
-def test_what_an_ending_says_of_callbacks(attempt: Attempt, input_: Input, *, said: bool | None) -> None:
-    assert callbacks_arriving(attempt, input_) is said
+def test_the_end_of_a_run_shows_whether_callbacks_arrive(
+    attempt: Attempt, input_: Input, *, expected: bool | None
+) -> None:
+    assert callbacks_arriving(attempt, input_) is expected
 
 
-def test_polling_thins_out_with_the_first_callback_and_is_back_when_one_stays_away() -> None:
+def test_callbacks_arrive_from_the_first_one_until_one_is_missing() -> None:
     callback_monitor = CallbackMonitor("fal")
-    story = [callback_monitor.callbacks_arrive]
+    arriving = [callback_monitor.callbacks_arrive]
     callback_monitor.heard()
-    story.append(callback_monitor.callbacks_arrive)
+    arriving.append(callback_monitor.callbacks_arrive)
     for attempt in (ENDED, CALLED):
         callback_monitor.note(attempt, PRODUCED)
-        story.append(callback_monitor.callbacks_arrive)
-    assert story == [False, True, False, True]
+        arriving.append(callback_monitor.callbacks_arrive)
+    assert arriving == [False, True, False, True]
 
 
 def suspected() -> float:
     return REGISTRY.get_sample_value("segue_duplicates_suspected_total", {"provider": "replicate"}) or 0.0
 
 
-def test_a_second_run_is_counted_whoever_tells_of_it() -> None:
+def test_a_second_run_is_counted_from_callbacks_and_from_answers() -> None:
     callback_monitor = CallbackMonitor("replicate")
     before = suspected()
     assert not callback_monitor.suspect(ENDED, REF)

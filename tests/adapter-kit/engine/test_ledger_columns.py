@@ -1,4 +1,4 @@
-"""The columns that views and queries read say what the ledger's own record of the attempt says, after every step."""
+"""After every step, the columns that views and queries read agree with the attempt that the ledger returns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JOB = job_id_for("default", "columns")
 ATTEMPT_ID = attempt_id_for(JOB, 1)
 REF = ProviderRef("r-1", {})
 FAILURE = Failure(FailureKind.RATE_LIMITED, "slow down", http_status=429)
-SAID = {
+INPUTS = {
     "accepted": (SubmitAnswered(1, Accepted(REF)),),
     "called back": (SubmitAnswered(1, Accepted(REF)), CalledBack(REF)),
     "cancelled by its client": (SubmitAnswered(1, Accepted(REF)), CancelWanted("client")),
@@ -53,8 +53,8 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
         yield opened
 
 
-@pytest.mark.parametrize("inputs", [*SAID.values(), (HeldBack(LATER, "a cap"),)], ids=[*SAID, "held back"])
-async def test_the_columns_say_what_the_record_says(pool: Pool, inputs: tuple[Input, ...]) -> None:
+@pytest.mark.parametrize("inputs", [*INPUTS.values(), (HeldBack(LATER, "a cap"),)], ids=[*INPUTS, "held back"])
+async def test_the_columns_agree_with_the_attempt(pool: Pool, inputs: tuple[Input, ...]) -> None:
     runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     outbox = Outbox(pool, cast("Any", None), cast("Any", runtime))
     async with outbox.transaction() as transaction:

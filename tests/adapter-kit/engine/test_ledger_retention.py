@@ -1,4 +1,4 @@
-"""The ledger forgets what ended long ago, and a command that comes back after that is never paid for again."""
+"""Retention deletes attempts that ended long ago, and a command delivered again afterwards is never paid for again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from contracts.messages.commands import RunAttempt
 
 KEEP = timedelta(days=90)
-KEEPER = BreakerStore(Limits(), open_s=5)
+BREAKERS = BreakerStore(Limits(), open_s=5)
 REFUSED = Refused(Failure(FailureKind.INVALID_INPUT, "no such field", http_status=422))
 
 
@@ -44,7 +44,7 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def outbox(pool: Pool) -> Outbox:
-    # Nothing is published here: the rows stay in the outbox, which is all that these tests need of it.
+    # Its publisher is not running: the rows stay in the outbox.
     runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     return Outbox(pool, cast("Any", None), cast("Any", runtime))
 
@@ -81,27 +81,27 @@ async def deliver(handler: CommandHandler, *commands: RunAttempt) -> None:
 
 async def claim(outbox: Outbox) -> list[Stepped]:
     async with outbox.transaction() as transaction:
-        return await ledger.claim(transaction, 100, KEEPER)
+        return await ledger.claim(transaction, 100, BREAKERS)
 
 
 async def end(outbox: Outbox, stepped: Stepped, outcome: SubmitOutcome = REFUSED) -> Stepped:
     attempt = stepped.attempt
     answered = SubmitAnswered(attempt.submissions, outcome)
     async with outbox.transaction() as transaction:
-        return (await ledger.apply(transaction, [(attempt.attempt_id, answered)], KEEPER))[attempt.attempt_id]
+        return (await ledger.apply(transaction, [(attempt.attempt_id, answered)], BREAKERS))[attempt.attempt_id]
 
 
 async def purge(pool: Pool) -> int:
-    house = RetentionWorker(
+    worker = RetentionWorker(
         pool, Runtime("fal-adapter", make_telemetry("x", None)), "fal_adapter", retention_tasks(KEEP)
     )
-    done = await house.once()
+    done = await worker.once()
     assert done is not None
     return done["attempts"]
 
 
 async def grow_old(pool: Pool, days: int) -> None:
-    """Move all of the ledger into the past, deadlines too."""
+    """Move every attempt and its deadline `days` into the past."""
     await pool.execute(
         """
         UPDATE attempts SET updated_at = updated_at - make_interval(days => $1),
@@ -117,7 +117,7 @@ async def test_a_command_replayed_after_its_row_was_purged_sends_nothing(
 ) -> None:
     now = await pool.fetchval("SELECT now()")
     original = run("a", now - timedelta(days=91))
-    # As it was at the time: accepted by the driver while there was time, POSTed, and refused.
+    # The original course: claimed before the deadline, submitted, and refused.
     await deliver(handler, run("a", now))
     [posted] = await claim(outbox)
     assert isinstance(posted.action, Post)
@@ -135,9 +135,7 @@ async def test_a_command_replayed_after_its_row_was_purged_sends_nothing(
     assert await claim(outbox) == []
 
 
-async def test_a_row_stays_while_its_own_deadline_could_bring_it_back(
-    pool: Pool, outbox: Outbox, handler: CommandHandler
-) -> None:
+async def test_a_row_is_kept_until_its_deadline_has_passed(pool: Pool, outbox: Outbox, handler: CommandHandler) -> None:
     now = await pool.fetchval("SELECT now()")
     await deliver(handler, run("long", now, deadline=timedelta(days=400)))
     [posted] = await claim(outbox)
@@ -148,7 +146,9 @@ async def test_a_row_stays_while_its_own_deadline_could_bring_it_back(
     assert await claim(outbox) == []
 
 
-async def test_only_what_ended_long_ago_goes(pool: Pool, outbox: Outbox, handler: CommandHandler) -> None:
+async def test_only_attempts_that_ended_long_ago_are_deleted(
+    pool: Pool, outbox: Outbox, handler: CommandHandler
+) -> None:
     now = await pool.fetchval("SELECT now()")
     await deliver(handler, run("old", now), run("live", now))
     for posted in await claim(outbox):

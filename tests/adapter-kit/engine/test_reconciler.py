@@ -1,4 +1,4 @@
-"""Lost submits are looked for together, on a real ledger; the provider's listing is one that does as told."""
+"""The reconciler searches for lost submits in batches: a real ledger, and a listing that the test controls."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ NOW = datetime.now(UTC)
 
 
 def attempt(name: str, **changes: Any) -> Attempt:
-    asked = queued_attempt(job_id_for("default", name), NOW, arguments={"prompt": name}, submissions=1)
-    return changed(asked, **{"state": "ambiguous"} | changes)
+    queued = queued_attempt(job_id_for("default", name), NOW, arguments={"prompt": name}, submissions=1)
+    return changed(queued, **{"state": "ambiguous"} | changes)
 
 
 class Listing:
-    """The one call of the port that a search makes."""
+    """The `find` of a provider, with answers of the test's."""
 
     def __init__(self) -> None:
         self.walks: list[list[LostSubmission]] = []
@@ -65,7 +65,7 @@ def listing() -> Listing:
 
 
 class Progress:
-    """How far callbacks have been read: up to now, but for the jobs named."""
+    """Progress of the callbacks' consumer: up to date, except for the jobs in `unread` and `stale`."""
 
     def __init__(self) -> None:
         self.unread: set[str] = set()
@@ -99,9 +99,7 @@ async def keep(pool: Pool, *attempts: Attempt) -> None:
                 await transaction.connection.execute(set_ref, one.attempt_id, one.ref.request_id)
 
 
-async def test_what_is_missed_while_a_walk_is_under_way_shares_the_next(
-    reconciler: Reconciler, listing: Listing
-) -> None:
+async def test_searches_begun_during_a_walk_share_the_next_one(reconciler: Reconciler, listing: Listing) -> None:
     async with asyncio.timeout(patient(60)), asyncio.TaskGroup() as tasks:
         first = tasks.create_task(reconciler.search(attempt("first")))
         await listing.begun.wait()
@@ -112,7 +110,7 @@ async def test_what_is_missed_while_a_walk_is_under_way_shares_the_next(
     assert {each.result() for each in (first, *others)} == {NotFound(conclusive=True)}
 
 
-async def test_a_walk_that_is_cut_short_leaves_nobody_waiting(reconciler: Reconciler, listing: Listing) -> None:
+async def test_a_cancelled_walk_does_not_block_the_next_search(reconciler: Reconciler, listing: Listing) -> None:
     async with asyncio.timeout(patient(60)):
         leader = asyncio.create_task(reconciler.search(attempt("leader")))
         await listing.begun.wait()
@@ -123,7 +121,9 @@ async def test_a_walk_that_is_cut_short_leaves_nobody_waiting(reconciler: Reconc
         assert await reconciler.search(attempt("next")) == NotFound(conclusive=True)
 
 
-async def test_a_walk_that_raises_is_no_answer_to_those_who_share_it(reconciler: Reconciler, listing: Listing) -> None:
+async def test_a_walk_that_raises_is_no_answer_to_the_searches_that_share_it(
+    reconciler: Reconciler, listing: Listing
+) -> None:
     async with asyncio.timeout(patient(60)):
         first = asyncio.create_task(reconciler.search(attempt("first")))
         await listing.begun.wait()
@@ -131,11 +131,11 @@ async def test_a_walk_that_raises_is_no_answer_to_those_who_share_it(reconciler:
         await asyncio.sleep(0)
         listing.error = RuntimeError("a bug")
         listing.may_end.set()
-        told = await asyncio.gather(first, *both, return_exceptions=True)
-    assert [type(each) for each in told] == [RuntimeError, RuntimeError, NoAnswer]
+        results = await asyncio.gather(first, *both, return_exceptions=True)
+    assert [type(each) for each in results] == [RuntimeError, RuntimeError, NoAnswer]
 
 
-async def test_what_has_its_attempt_is_nobody_elses(reconciler: Reconciler, listing: Listing, pool: Pool) -> None:
+async def test_runs_of_other_attempts_are_passed_as_taken(reconciler: Reconciler, listing: Listing, pool: Pool) -> None:
     await keep(pool, attempt("has one", state="running", ref=ProviderRef("theirs", {})), attempt("has none"))
     listing.may_end.set()
     await reconciler.search(attempt("lost"))
@@ -143,7 +143,7 @@ async def test_what_has_its_attempt_is_nobody_elses(reconciler: Reconciler, list
 
 
 @pytest.mark.parametrize(
-    ("twin", "asked"),
+    ("twin", "searched"),
     [
         ({}, False),
         ({"state": "submitting"}, False),
@@ -153,23 +153,25 @@ async def test_what_has_its_attempt_is_nobody_elses(reconciler: Reconciler, list
         ({"state": "failed", "next_action_at": None}, True),
     ],
 )
-async def test_what_nobody_waits_for_takes_no_run_from_a_job_that_waits(
-    reconciler: Reconciler, listing: Listing, pool: Pool, twin: dict[str, Any], asked: bool
+async def test_a_late_search_takes_no_run_from_an_attempt_that_is_still_waited_for(
+    reconciler: Reconciler, listing: Listing, pool: Pool, twin: dict[str, Any], searched: bool
 ) -> None:
     late = attempt("late", state="failed", follow_up="search")
     await keep(pool, late, attempt("twin", **({"arguments": late.arguments} | twin)))
     listing.may_end.set()
-    told = await reconciler.search(late)
-    assert isinstance(told, NotFound) is asked
-    assert [[one.late for one in walk] for walk in listing.walks] == ([[True]] if asked else [])
+    result = await reconciler.search(late)
+    assert isinstance(result, NotFound) is searched
+    assert [[one.late for one in walk] for walk in listing.walks] == ([[True]] if searched else [])
 
 
-async def test_what_was_never_submitted_is_not_looked_for(reconciler: Reconciler, listing: Listing) -> None:
+async def test_an_attempt_that_was_never_submitted_is_not_searched_for(
+    reconciler: Reconciler, listing: Listing
+) -> None:
     assert isinstance(await reconciler.search(attempt("unsent", state="queued")), NoAnswer)
     assert listing.walks == []
 
 
-async def test_silence_is_not_believed_while_a_callback_may_lie_unread(
+async def test_absence_from_the_listing_proves_nothing_while_a_callback_may_be_unread(
     reconciler: Reconciler, listing: Listing, progress: Progress
 ) -> None:
     listing.may_end.set()
@@ -179,10 +181,10 @@ async def test_silence_is_not_believed_while_a_callback_may_lie_unread(
     progress.unread, progress.stale = {unread.job_id, uncalled.job_id}, {stale.job_id}
     outcomes = await asyncio.gather(*(reconciler.search(one) for one in (unread, stale, read, uncalled)))
     assert [type(outcome).__name__ for outcome in outcomes] == ["NoAnswer", "NoAnswer", "NotFound", "NotFound"]
-    assert all(uncalled.job_id not in keys for keys in progress.asked), "nobody calls back about it"
+    assert all(uncalled.job_id not in keys for keys in progress.asked), "no callback is expected"
 
 
-async def test_what_the_listing_shows_needs_no_callback(
+async def test_a_run_found_in_the_listing_needs_no_callback_progress(
     reconciler: Reconciler, listing: Listing, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def find(lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:

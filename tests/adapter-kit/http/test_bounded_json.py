@@ -1,4 +1,4 @@
-"""JSON of any size is cut down while it arrives, and stays JSON."""
+"""JSON of any size is shortened while it arrives, and stays valid."""
 
 import json
 import time
@@ -29,7 +29,7 @@ def cut_down(content: bytes, size: int = 65_536, *, cut_short: bool = False) -> 
 
 @given(value=VALUES, spelling=SPELLINGS, size=st.integers(1, 50))
 @settings(max_examples=150, deadline=None)
-def test_what_is_small_enough_stays_the_same(value: Any, spelling: Any, size: int) -> None:
+def test_json_within_the_limit_is_unchanged(value: Any, spelling: Any, size: int) -> None:
     kept, complete = cut_down(json.dumps(value, **spelling).encode("utf-8", "surrogatepass"), size)
     assert json.loads(kept.decode("utf-8", "surrogatepass")) == value
     assert complete
@@ -37,7 +37,7 @@ def test_what_is_small_enough_stays_the_same(value: Any, spelling: Any, size: in
 
 @given(value=VALUES, spelling=SPELLINGS, size=st.integers(1, 50), data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_what_is_cut_short_is_closed(value: Any, spelling: Any, size: int, data: Any) -> None:
+def test_json_that_ends_early_is_closed(value: Any, spelling: Any, size: int, data: Any) -> None:
     content = json.dumps(value, **spelling).encode("utf-8", "surrogatepass")
     if content[:1] not in b"{[":
         return
@@ -48,7 +48,9 @@ def test_what_is_cut_short_is_closed(value: Any, spelling: Any, size: int, data:
 
 @given(value=VALUES, spelling=SPELLINGS, size=st.integers(1, 50), least=st.integers(0, 40))
 @settings(max_examples=150, deadline=None)
-def test_what_is_too_large_loses_its_ends_and_stays_json(value: Any, spelling: Any, size: int, least: int) -> None:
+def test_values_over_the_limit_are_cut_at_the_end_and_the_json_stays_valid(
+    value: Any, spelling: Any, size: int, least: int
+) -> None:
     content = json.dumps({"first": value, "logs": value, "last": "here"}, **spelling).encode("utf-8", "surrogatepass")
     with pytest.MonkeyPatch.context() as patch:
         for name, limit in {
@@ -62,15 +64,15 @@ def test_what_is_too_large_loses_its_ends_and_stays_json(value: Any, spelling: A
 
 
 def prediction(**parts: Any) -> dict[str, Any]:
-    """In the order in which Replicate says them: the logs before the status."""
-    told = {
+    """A prediction of Replicate, in its order of fields: the logs come before the status."""
+    usual = {
         "id": "abc",
         "input": {"prompt": "x"},
         "logs": "",
         "output": "https://a.example/x.mp3",
         "status": "succeeded",
     }
-    return {**told, **parts}
+    return {**usual, **parts}
 
 
 LINES = 'step 1/50: é \\"quoted\\" \n' * 400_000
@@ -90,7 +92,7 @@ OBJECTS = [{"message": "step " * 10, "timestamp": "2026-01-01T00:00:00Z"}] * 100
     ],
     ids=["logs", "objects", "numbers", "error", "prompt", "keys", "nested"],
 )
-def test_megabytes_of_anything_leave_the_rest_readable(parts: dict[str, Any], complete: bool) -> None:
+def test_a_field_of_megabytes_leaves_the_others_readable(parts: dict[str, Any], complete: bool) -> None:
     content = json.dumps(prediction(**parts), ensure_ascii=False).encode()
     assert len(content) > 9_000_000
     began = time.process_time()
@@ -103,7 +105,7 @@ def test_megabytes_of_anything_leave_the_rest_readable(parts: dict[str, Any], co
     assert all_there is complete
 
 
-def test_a_file_within_an_answer_is_kept_whole() -> None:
+def test_a_file_inside_an_answer_is_kept_whole() -> None:
     code = "QUJD" * 1_500_000
     for text in (f"data:audio/mpeg;base64,{code}", code, f" DATA:;base64,{code}"):
         kept, complete = cut_down(json.dumps(prediction(output=[text], logs=LINES[:1_000_000])).encode())
@@ -123,7 +125,7 @@ def test_a_list_of_runs_keeps_every_run() -> None:
     assert complete
 
 
-def test_a_list_that_loses_runs_says_so() -> None:
+def test_a_list_that_loses_runs_is_reported_incomplete() -> None:
     runs = [prediction(id=f"run{n}", input={"lyrics": "la " * 66_000}) for n in range(100)]
     kept, complete = cut_down(json.dumps({"next": None, "results": runs}).encode())
     assert len(json.loads(kept)["results"]) < 100
@@ -131,7 +133,7 @@ def test_a_list_that_loses_runs_says_so() -> None:
 
 
 @pytest.mark.parametrize("content", [b"<html>" * 99, b'{"a": ', b'{"a" "b"}', b"}{", b'"\\u12', b"]", b",,"])
-def test_what_is_no_json_does_not_become_any(content: bytes) -> None:
+def test_invalid_json_stays_invalid(content: bytes) -> None:
     for size in (1, 7, 1000):
         with pytest.raises(json.JSONDecodeError):
             json.loads(cut_down(content, size)[0])

@@ -1,25 +1,33 @@
-"""An error that comes in a group is told by what it was about."""
+"""An exception group is reported by its first cause."""
 
 import asyncio
+import base64
+from collections.abc import AsyncIterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.builders import changed, queued_attempt
 
 from adapter_kit.artifacts.collector import Collector
+from adapter_kit.attempt.inputs import CollectFailed
 from adapter_kit.http.causes import causes, first_cause
 from adapter_kit.http.transport import exchange
-from chassis.artifacts import ArtifactStore
+from adapter_kit.port.outcomes import Output
+from chassis.artifacts import ArtifactStore, StoredFile
 from chassis.http.egress import EgressRefused
 from contracts.failures import FailureKind
+from contracts.ids import job_id_for
 
+SAMPLE = Path(__file__).parents[1] / "media" / "samples" / "a.wav"
 GROUP = ExceptionGroup(
     "unhandled errors in a TaskGroup", [ExceptionGroup("inner", [OSError("no route")]), ValueError("x")]
 )
 
 
-def test_the_first_real_cause_is_told() -> None:
+def test_the_first_cause_is_the_first_exception_that_is_no_group() -> None:
     assert [type(cause) for cause in causes(GROUP)] == [OSError, ValueError]
     plain = ValueError("plain")
     assert first_cause(plain) is plain
@@ -30,7 +38,7 @@ async def raising(error: Exception) -> None:
     raise error
 
 
-async def test_an_exchange_tells_the_cause() -> None:
+async def test_an_exchange_returns_the_cause_of_a_group() -> None:
     async def grouped() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(raising(httpx.ReadError("broken pipe")))
@@ -39,7 +47,7 @@ async def test_an_exchange_tells_the_cause() -> None:
     assert isinstance(done.error, httpx.ReadError)
 
 
-async def test_of_several_causes_the_one_counts_after_which_a_request_may_have_been_sent() -> None:
+async def test_of_several_causes_one_after_which_the_request_may_have_been_sent_counts() -> None:
     both = ExceptionGroup("two", [httpx.ConnectError("first"), httpx.ReadTimeout("second")])
     assert isinstance((await exchange(raising(both), 5)).error, httpx.ReadTimeout)
     alike = ExceptionGroup("two", [httpx.ConnectError("first"), httpx.ConnectError("second")])
@@ -54,13 +62,19 @@ async def test_of_several_causes_the_one_counts_after_which_a_request_may_have_b
         (KeyError("odd"), FailureKind.STORE_FAILED, False, "KeyError"),
     ],
 )
-def test_a_collection_fails_by_its_cause(
+async def test_a_collection_reports_the_cause_of_a_group(
     tmp_path: Path, error: Exception, kind: FailureKind, final: bool, said: str
 ) -> None:
+    class FailingStore(ArtifactStore):
+        async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
+            raise ExceptionGroup("unhandled errors in a TaskGroup", [error])
+
     client: Any = None
-    collector = Collector(client, ArtifactStore.open((tmp_path / "store").as_uri()))
-    group = ExceptionGroup("unhandled errors in a TaskGroup", [error])
-    failed = collector._failed(first_cause(group), "output 1: ")
+    url = "data:audio/wav;base64," + base64.b64encode(SAMPLE.read_bytes()).decode()
+    queued = queued_attempt(job_id_for("tenant", "key"), datetime.now(UTC))
+    collecting = changed(queued, state="collecting", outputs=(Output(url),))
+    failed = await Collector(client, FailingStore.open((tmp_path / "store").as_uri())).collect(collecting)
+    assert isinstance(failed, CollectFailed)
     assert (failed.failure.kind, failed.final) == (kind, final)
     assert said in failed.failure.message
     assert "ExceptionGroup" not in failed.failure.message

@@ -1,4 +1,4 @@
-"""Codings undone: in pieces of any size, and in a time that grows with the bytes and not with their square."""
+"""Content codings are decoded in pieces of any size, in time linear in the number of bytes."""
 
 import gzip
 import random
@@ -31,7 +31,7 @@ CODED = {
 }
 
 
-def undone(coding: str, coded: bytes, size: int) -> bytes:
+def decoded(coding: str, coded: bytes, size: int) -> bytes:
     decoder = decoder_for(coding, coded[:64])
     plain = b"".join(b"".join(decoder.feed(coded[at : at + size])) for at in range(0, len(coded), size))
     decoder.finish()
@@ -40,22 +40,22 @@ def undone(coding: str, coded: bytes, size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 64, 4096, 10_000_000])
 @pytest.mark.parametrize("coding", CODED)
-def test_pieces_of_any_size_give_the_same(coding: str, size: int) -> None:
-    assert undone(coding, CODED[coding], size) == PLAIN
+def test_the_size_of_the_pieces_does_not_matter(coding: str, size: int) -> None:
+    assert decoded(coding, CODED[coding], size) == PLAIN
 
 
 @pytest.mark.parametrize("size", [1, 4, 5000])
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 @pytest.mark.parametrize("padding", [bytes(9000), b"\x1f", b"\x28\xb5", b"\x1f\x8aXYZ"])
-def test_what_follows_the_last_part_is_padding(coding: str, size: int, padding: bytes) -> None:
-    assert undone(coding, CODED[coding] + padding, size) == PLAIN
+def test_bytes_after_the_last_part_are_ignored_as_padding(coding: str, size: int, padding: bytes) -> None:
+    assert decoded(coding, CODED[coding] + padding, size) == PLAIN
 
 
 @pytest.mark.parametrize("size", [1, 100, 10_000])
 @pytest.mark.parametrize("broken", [b"5\r\nabcdeX\r\n", b"5\r\nabcde\r\nnone\r\n", b"5\r\nabcde\r\n" + b"1" * 3000])
-def test_a_frame_that_does_not_fit_is_told(size: int, broken: bytes) -> None:
+def test_a_malformed_chunk_raises_damaged(size: int, broken: bytes) -> None:
     with pytest.raises(Damaged):
-        undone("aws-chunked", broken, size)
+        decoded("aws-chunked", broken, size)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_frame_that_does_not_fit_is_told(size: int, broken: bytes) -> None:
     [("aws-chunked", b"1\r\nx\r\n"), ("gzip", gzip.compress(b"x")), ("zstd", zstd.compress(b"x"))],
     ids=["aws-chunked", "gzip", "zstd"],
 )
-def test_many_small_parts_take_no_longer_in_large_pieces(coding: str, part: bytes) -> None:
+def test_a_large_piece_of_many_small_parts_takes_linear_time(coding: str, part: bytes) -> None:
     count = 1_000_000 // len(part)
     coded = part * count + (b"0\r\n\r\n" if coding == "aws-chunked" else b"")
     began = time.process_time()
-    assert undone(coding, coded, len(coded)) == b"x" * count
+    assert decoded(coding, coded, len(coded)) == b"x" * count
     assert time.process_time() - began < 5

@@ -1,4 +1,4 @@
-"""How an error is read that is the same for both providers: whose words, about which field, about which address."""
+"""The error rules that both providers share: quoted input, fields by name, and the callback address."""
 
 import json
 import time
@@ -41,7 +41,7 @@ def kind_of(judged: Callable[..., Failure], status: int, body: Any, asked: Seque
         ({"message": "Validation failed", "errors": {"lyrics": ["The lyrics field is required."]}}, MISTAKE),
     ],
 )
-def test_what_is_wrong_with_a_field_may_stand_under_its_name(
+def test_an_error_under_the_name_of_a_field_is_about_that_field(
     judged: Callable[..., Failure], status: int, asked: Sequence[str], body: Any, kind: Kind
 ) -> None:
     assert kind_of(judged, status, body, asked) is kind
@@ -60,11 +60,11 @@ def test_what_is_wrong_with_a_field_may_stand_under_its_name(
         {"error": "odd", "suggested_prompt": "content that is not NSFW"},
     ],
 )
-def test_what_was_asked_for_is_no_word_of_the_provider_s(judged: Callable[..., Failure], body: Any) -> None:
+def test_input_repeated_in_an_error_is_ignored(judged: Callable[..., Failure], body: Any) -> None:
     assert kind_of(judged, 400, body, ["NSFW content detected, said the censor"]) is UNKNOWN
 
 
-def test_a_result_s_own_lyrics_are_no_complaint() -> None:
+def test_lyrics_in_a_result_are_not_an_error() -> None:
     assert texts_in({"audio": None, "lyrics": ["NSFW content detected"], "error": "x"}) == ("x",)
     assert echoes_in({"lyrics": "la la", "errors": {"prompt": ["too long a prompt"]}}, ()) == ("la la",)
 
@@ -90,9 +90,11 @@ def test_a_result_s_own_lyrics_are_no_complaint() -> None:
         "Failed to verify webhook",
     ],
 )
-def test_the_address_for_callbacks_is_ours(judged: Callable[..., Failure], status: int, words: str) -> None:
+def test_an_error_about_the_callback_address_is_callback_refused(
+    judged: Callable[..., Failure], status: int, words: str
+) -> None:
     assert kind_of(judged, status, {"detail": words}) is CALLBACK
-    assert kind_of(judged, status, {"message": words}) is CALLBACK, "wherever it is said"
+    assert kind_of(judged, status, {"message": words}) is CALLBACK, "in any field"
 
 
 @JUDGES
@@ -100,7 +102,9 @@ def test_the_address_for_callbacks_is_ours(judged: Callable[..., Failure], statu
     "words",
     ["the prompt about a webhook is too long", "lyrics must not name a webhook", "input.webhook is required"],
 )
-def test_a_caller_s_webhook_is_not(judged: Callable[..., Failure], words: str) -> None:
+def test_an_error_about_a_webhook_of_the_caller_is_the_callers_mistake(
+    judged: Callable[..., Failure], words: str
+) -> None:
     assert kind_of(judged, 422, {"detail": words}) is MISTAKE
 
 
@@ -127,7 +131,7 @@ def test_a_caller_s_webhook_is_not(judged: Callable[..., Failure], words: str) -
         (403, "This model requires an enterprise plan", Kind.FORBIDDEN),
     ],
 )
-def test_only_what_is_said_of_all_callers_shuts_an_endpoint(
+def test_only_an_error_about_all_callers_opens_the_breaker_of_an_endpoint(
     judged: Callable[..., Failure], status: int, words: str, kind: Kind
 ) -> None:
     assert kind_of(judged, status, {"detail": words}) is kind
@@ -136,10 +140,12 @@ def test_only_what_is_said_of_all_callers_shuts_an_endpoint(
 ECHO = "A protest song: NSFW content detected, cried the censor; "
 
 
-@pytest.mark.parametrize("said", [ECHO * 20_000, ECHO[:20] * 50_000, "x" + ECHO * 3_500], ids=["1M", "begins", "200k"])
-def test_a_long_message_is_read_once_and_in_part(said: str) -> None:
+@pytest.mark.parametrize(
+    "message", [ECHO * 20_000, ECHO[:20] * 50_000, "x" + ECHO * 3_500], ids=["1M", "begins", "200k"]
+)
+def test_a_long_message_is_read_in_bounded_time(message: str) -> None:
     rows = [Row(Kind.FORBIDDEN, says=f"no{n}") for n in range(50)]
     began = time.process_time()
-    failure = judge(rows, Evidence(said, 400, echoed=(ECHO * 3, *(f"{ECHO}{n}" for n in range(90)))))
+    failure = judge(rows, Evidence(message, 400, echoed=(ECHO * 3, *(f"{ECHO}{n}" for n in range(90)))))
     assert failure.kind is UNKNOWN
     assert time.process_time() - began < 1

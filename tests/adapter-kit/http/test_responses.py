@@ -1,4 +1,4 @@
-"""What an exchange means, whoever the provider is."""
+"""The outcome of an HTTP exchange, the same for all providers."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
         ({"retry-after": "nan"}, "", None),
         ({"retry-after": "9" * 400}, "", None),
         ({}, "", None),
-        # In words.
+        # In the text.
         ({}, "Request was throttled. Your rate limit resets in ~1m30s.", 90.0),
         ({}, "resets in 2 minutes", 120.0),
         ({}, "slow down, and come back in 2 minutes", 120.0),
@@ -45,7 +45,7 @@ NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
         ({}, "600 requests in 1 minute are allowed", None),
         ({}, "again in 3 months", None),
         ({}, "retry later", None),
-        # In a field of the answer.
+        # In a field of the body.
         ({}, {"detail": "Request was throttled.", "status": 429, "retry_after": 7}, 7.0),
         ({}, {"error": {"message": "busy", "retry_after_ms": 1_500}}, 1.5),
         ({}, {"retryAfter": "12"}, 12.0),
@@ -55,13 +55,15 @@ NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
         ({}, {"retry_after": -1}, None),
         ({}, {"retry_after": "soon"}, None),
         ({}, {"detail": "busy", "input": {"prompt": "resets in 9s"}}, None),
-        # A day at most, whatever is said.
+        # At most a day.
         ({"retry-after": "999999999"}, "", 86_400.0),
         ({}, "try again in 400 days", 86_400.0),
         ({}, {"retry_after": 1e8}, 86_400.0),
     ],
 )
-def test_when_to_come_back(headers: dict[str, str], body: Any, expected: float | None) -> None:
+def test_the_retry_time_is_read_from_headers_and_body(
+    headers: dict[str, str], body: Any, expected: float | None
+) -> None:
     answer = Answer(429, headers, (body if isinstance(body, str) else json.dumps(body)).encode())
     assert retry_after_s(answer) == expected
     assert no_answer(Exchange(answer=answer)).retry_after_s == expected
@@ -92,45 +94,45 @@ def outcome(done: Exchange) -> Any:
     ],
     ids=repr,
 )
-def test_only_what_surely_never_left_is_not_sent(error: Exception, expected: type) -> None:
+def test_not_sent_only_where_no_byte_of_the_request_was_sent(error: Exception, expected: type) -> None:
     assert type(outcome(Exchange(handed_over=True, error=error))) is expected
     assert type(outcome(Exchange(handed_over=False, error=error))) is NotSent
 
 
-PROBLEM = {"title": "Internal server error", "detail": "An unexpected error occurred."}
+INTERNAL_ERROR = {"title": "Internal server error", "detail": "An unexpected error occurred."}
 
 
 @pytest.mark.parametrize(
     ("status", "body", "answered"),
     [
-        (500, PROBLEM | {"status": 500}, True),
-        (503, PROBLEM | {"status": 503}, True),
-        (500, PROBLEM | {"status": 502}, False),
-        (500, PROBLEM | {"status": "500"}, False),
-        (500, PROBLEM, False),
+        (500, INTERNAL_ERROR | {"status": 500}, True),
+        (503, INTERNAL_ERROR | {"status": 503}, True),
+        (500, INTERNAL_ERROR | {"status": 502}, False),
+        (500, INTERNAL_ERROR | {"status": "500"}, False),
+        (500, INTERNAL_ERROR, False),
         (500, {"status": 500}, False),
         (500, {"detail": None, "status": 500}, False),
         (500, {"message": "Internal server error"}, False),
         (503, {"error": "service unavailable"}, False),
         (504, {"message": "Endpoint request timed out"}, False),
         (502, {"error": "bad gateway"}, False),
-        *((status, PROBLEM | {"status": status}, False) for status in (502, 504, 520, 522, 524, 527)),
+        *((status, INTERNAL_ERROR | {"status": status}, False) for status in (502, 504, 520, 522, 524, 527)),
         (500, "<html>nginx</html>", False),
         (500, "", False),
     ],
 )
-def test_only_the_api_s_own_word_shows_that_it_is_done_with_a_request(status: int, body: Any, answered: bool) -> None:
+def test_only_an_error_of_the_api_itself_counts_as_answered(status: int, body: Any, answered: bool) -> None:
     text = body if isinstance(body, str) else json.dumps(body)
     unclear = outcome(Exchange(handed_over=True, answer=Answer(status, {}, text.encode())))
     assert isinstance(unclear, Unclear)
     assert unclear.answered is answered
 
 
-async def test_what_an_sdk_raises_is_kept_and_not_raised() -> None:
-    async def stumble() -> None:
+async def test_an_exception_of_an_sdk_is_returned_and_not_raised() -> None:
+    async def fail() -> None:
         raise RecursionError("deep")
 
-    done = await exchange(stumble(), 1)
+    done = await exchange(fail(), 1)
     assert explain(done) == "RecursionError: deep"
     assert not done.handed_over
 
@@ -142,7 +144,7 @@ CLOUDFLARE = """<!DOCTYPE html><html lang="en"><head><title>api | 502: Bad gatew
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("body", "shown"),
     [
         ("User is locked. <Reason>: 1 < 2", "User is locked. <Reason>: 1 < 2"),
         ('{"detail": "<b>no</b>"}', '{"detail": "<b>no</b>"}'),
@@ -155,6 +157,6 @@ CLOUDFLARE = """<!DOCTYPE html><html lang="en"><head><title>api | 502: Bad gatew
         ("nul\x00 and half \ud800", "nul and half ?"),
     ],
 )
-def test_what_is_shown_of_what_a_provider_said(said: str, told: str) -> None:
-    assert sanitize(said) == told
-    assert explain(Exchange(answer=Answer(502, {}, said.encode("utf-8", "replace")))) == f"HTTP 502: {told[:500]}"
+def test_a_providers_text_is_sanitized(body: str, shown: str) -> None:
+    assert sanitize(body) == shown
+    assert explain(Exchange(answer=Answer(502, {}, body.encode("utf-8", "replace")))) == f"HTTP 502: {shown[:500]}"

@@ -1,4 +1,4 @@
-"""What a file is, told from its bytes: real files of every kind, the same in odd wrappings, and hostile ones."""
+"""The media type of a file from its bytes: real files of every kind, the same in odd wrappings, and hostile ones."""
 
 import struct
 import tempfile
@@ -76,56 +76,58 @@ def sample(name: str) -> bytes:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Any:
-    """What bytes are told to be."""
+def inspected(tmp_path: Path) -> Any:
+    """`inspect` for bytes: returns their Media, or raises Unusable."""
 
-    def tell(content: bytes, modality: Any = "music", declared: str | None = None, *, raw_asked: bool = False) -> Media:
+    def inspect_bytes(
+        content: bytes, modality: Any = "music", declared: str | None = None, *, raw_asked: bool = False
+    ) -> Media:
         path = tmp_path / "output"
         path.write_bytes(content)
         return inspect(path, modality, declared, raw_asked=raw_asked)
 
-    return tell
+    return inspect_bytes
 
 
-def test_every_sample_is_looked_at() -> None:
+def test_every_sample_is_tested() -> None:
     assert {path.name for path in SAMPLES.iterdir()} == {*KINDS, *PICTURES, "README.md"}
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_sound_of_every_kind_is_known_and_measured_where_it_can_be(name: str) -> None:
+def test_every_kind_of_audio_is_recognized_and_measured_where_possible(name: str) -> None:
     content_type, extension, seconds = KINDS[name]
     assert inspect(SAMPLES / name, "music") == Media(content_type, extension, seconds)
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures_of_every_kind_are_known_and_measured_where_they_can_be(name: str) -> None:
+def test_every_kind_of_image_is_recognized_and_measured_where_possible(name: str) -> None:
     content_type, extension, size = PICTURES[name]
     width, height = size or (None, None)
     assert inspect(SAMPLES / name, "image") == Media(content_type, extension, width=width, height=height)
 
 
 @pytest.mark.parametrize("name", [*PICTURES, *KINDS])
-def test_one_modality_s_files_are_not_the_other_s(name: str) -> None:
+def test_a_file_of_another_modality_is_unusable(name: str) -> None:
     with pytest.raises(Unusable, match=r"^not (audio|image)/\* but "):
         inspect(SAMPLES / name, "image" if name in KINDS else "music")
 
 
 @pytest.mark.parametrize("brand", [b"mp42", b"isom", b"iso6", b"dash", b"M4A ", b"M4B ", b"mp41", b"F4A ", b"XXXX"])
-def test_the_brand_of_an_mp4_does_not_matter(told: Any, brand: bytes) -> None:
+def test_the_brand_of_an_mp4_does_not_matter(inspected: Any, brand: bytes) -> None:
     content = sample("aac.m4a")
-    assert told(content[:8] + brand + content[12:]) == Media("audio/mp4", "m4a", 0.5)
-    assert told(sample("film.mp4").replace(b"isom", brand)).content_type == "video/mp4"
+    assert inspected(content[:8] + brand + content[12:]) == Media("audio/mp4", "m4a", 0.5)
+    assert inspected(sample("film.mp4").replace(b"isom", brand)).content_type == "video/mp4"
 
 
-def test_an_mp4_may_begin_with_any_of_its_boxes(told: Any) -> None:
+def test_an_mp4_may_begin_with_any_of_its_boxes(inspected: Any) -> None:
     content = sample("aac.m4a")
     size = int.from_bytes(content[:4], "big")
-    assert told(struct.pack(">I4s8x", 16, b"wide") + content[size:]) == Media("audio/mp4", "m4a", 0.5)
+    assert inspected(struct.pack(">I4s8x", 16, b"wide") + content[size:]) == Media("audio/mp4", "m4a", 0.5)
 
 
-def test_a_film_without_sound_is_not_what_was_asked_for(told: Any) -> None:
+def test_a_video_without_audio_is_unusable(inspected: Any) -> None:
     with pytest.raises(Unusable, match="without any sound"):
-        told(sample("film.mp4").replace(b"soun", b"text"))
+        inspected(sample("film.mp4").replace(b"soun", b"text"))
 
 
 def id3(size: int, repeats: int = 1) -> bytes:
@@ -135,22 +137,22 @@ def id3(size: int, repeats: int = 1) -> bytes:
 
 @pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.aac", "a.wav", "aac.m4a", "opus.ogg", "a.aiff", "opus.webm"])
 @pytest.mark.parametrize("tags", [id3(0), id3(200), id3(300_000), id3(5000, repeats=3)], ids=["0", "200", "300k", "3"])
-def test_tags_before_a_file_are_no_part_of_it(told: Any, name: str, tags: bytes) -> None:
+def test_tags_before_a_file_are_skipped(inspected: Any, name: str, tags: bytes) -> None:
     plain = inspect(SAMPLES / name, "music")
-    # The places that an MP4 names are off by the tag, but its index is where its boxes say.
-    assert told(tags + sample(name)) == plain
+    # The offsets in an MP4 are wrong by the length of the tag, but its boxes are still found one after the other.
+    assert inspected(tags + sample(name)) == plain
 
 
 @pytest.mark.parametrize(
     "before", [bytes(1), bytes(5000), b"\xff", b"\xff\xfb\x90" * 50, b"junk\0" * 999, bytes(900_000)]
 )
 @pytest.mark.parametrize("name", ["a.mp3", "a.aac", "a.loas"])
-def test_what_is_before_the_first_frame_does_not_matter(told: Any, name: str, before: bytes) -> None:
-    assert told(before + sample(name)).content_type == KINDS[name][0]
+def test_bytes_before_the_first_frame_do_not_matter(inspected: Any, name: str, before: bytes) -> None:
+    assert inspected(before + sample(name)).content_type == KINDS[name][0]
 
 
-def test_an_mp3_s_length_is_told_behind_padding_too(told: Any) -> None:
-    assert told(bytes(4000) + sample("a.mp3")) == Media("audio/mpeg", "mp3", 0.576)
+def test_the_length_of_an_mp3_is_measured_behind_padding_too(inspected: Any) -> None:
+    assert inspected(bytes(4000) + sample("a.mp3")) == Media("audio/mpeg", "mp3", 0.576)
 
 
 def wav(kind: bytes, order: str, size: int, *before: bytes, data: bytes = bytes(1600)) -> bytes:
@@ -168,21 +170,21 @@ def wav(kind: bytes, order: str, size: int, *before: bytes, data: bytes = bytes(
         (wav(b"RIFF", "<", 0xFFFF_FFFF), 0.1),
         (wav(b"RIFF", "<", 0x7FFF_FFFF), 0.1),
         (wav(b"RIFF", "<", 0), 0.1),
-        # A writer's slip is no reason to turn a file away.
+        # A wrong length written by an encoder is no reason to refuse a file.
         (wav(b"RIFF", "<", 1644), 0.1),
     ],
 )
-def test_a_wav_by_any_name(told: Any, content: bytes, seconds: float) -> None:
-    assert told(content) == Media("audio/wav", "wav", seconds)
+def test_every_variant_of_wav_is_recognized(inspected: Any, content: bytes, seconds: float) -> None:
+    assert inspected(content) == Media("audio/wav", "wav", seconds)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "aac.m4a", "film.mp4", "a.aiff", "a.png", "opus.webm"])
-def test_a_file_that_is_cut_off_is_told(told: Any, name: str) -> None:
+def test_a_file_that_is_cut_off_is_unusable(inspected: Any, name: str) -> None:
     content = sample(name)
     if name in ("a.wav", "a.aiff"):
         content = wav(b"RIFF", "<", 100_000) if name == "a.wav" else content.replace(b"SSND\0\0", b"SSND\0\1")
     with pytest.raises(Unusable, match="cut off"):
-        told(
+        inspected(
             content if name in ("a.wav", "a.aiff") else content[: len(content) * 2 // 3],
             "image" if name in PICTURES else "music",
         )
@@ -198,19 +200,19 @@ def test_a_file_that_is_cut_off_is_told(told: Any, name: str) -> None:
         ("opus.webm", sample("opus.webm").index(b"\x44\x89\x88") + 3, b"\xff" * 8),
     ],
 )
-def test_what_cannot_be_measured_is_kept_all_the_same(told: Any, name: str, at: int, broken: bytes | None) -> None:
+def test_a_file_that_cannot_be_measured_is_kept(inspected: Any, name: str, at: int, broken: bytes | None) -> None:
     content = sample(name)
     if broken is None:
         content = content.replace(b"mvhd" + bytes(12), b"mvhd" + b"\1" + b"\xff" * 11)
     else:
         content = content[:at] + broken + content[at + len(broken) :]
-    media = told(content)
+    media = inspected(content)
     assert media.content_type.split("/")[0] in ("audio", "video")
     assert media.duration_s is None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "empty"),
         (id3(100), "a tag without anything"),
@@ -234,17 +236,19 @@ def test_what_cannot_be_measured_is_kept_all_the_same(told: Any, name: str, at: 
     ],
 )
 @pytest.mark.parametrize("modality", ["music", "image"])
-def test_what_is_plainly_not_media_is_named(told: Any, content: bytes | str, said: str, modality: str) -> None:
-    with pytest.raises(Unusable, match=said):
-        told(content.encode() if isinstance(content, str) else content, modality, "audio/mpeg")
+def test_the_error_names_content_that_is_not_media(
+    inspected: Any, content: bytes | str, expected: str, modality: str
+) -> None:
+    with pytest.raises(Unusable, match=expected):
+        inspected(content.encode() if isinstance(content, str) else content, modality, "audio/mpeg")
 
 
-def test_raw_sound_is_taken_on_its_provider_s_word(told: Any) -> None:
+def test_raw_audio_is_accepted_if_the_provider_declares_it(inspected: Any) -> None:
     noise = bytes(range(128, 250)) * 20
-    assert told(noise, declared="audio/L16; rate=44100") == Media("application/octet-stream", "raw")
+    assert inspected(noise, declared="audio/L16; rate=44100") == Media("application/octet-stream", "raw")
     for declared in (None, "audio/mpeg", "application/octet-stream"):
         with pytest.raises(Unusable):
-            told(noise, declared=declared)
+            inspected(noise, declared=declared)
 
 
 @pytest.mark.parametrize(
@@ -259,12 +263,12 @@ def test_raw_sound_is_taken_on_its_provider_s_word(told: Any) -> None:
     ],
     ids=["noise", "silence first", "icon", "jxl", "pnm", "ac3"],
 )
-def test_raw_sound_is_taken_where_it_was_asked_for(told: Any, raw: bytes) -> None:
-    assert told(raw, raw_asked=True) == Media("application/octet-stream", "raw")
+def test_raw_audio_is_accepted_if_it_was_requested(inspected: Any, raw: bytes) -> None:
+    assert inspected(raw, raw_asked=True) == Media("application/octet-stream", "raw")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "empty"),
         (b'{"detail": "expired"}', "application/json"),
@@ -274,17 +278,17 @@ def test_raw_sound_is_taken_where_it_was_asked_for(told: Any, raw: bytes) -> Non
         (sample("a.png"), "image/png"),
     ],
 )
-def test_what_is_plainly_something_else_is_no_raw_sound(told: Any, content: bytes, said: str) -> None:
-    with pytest.raises(Unusable, match=said):
-        told(content, raw_asked=True)
+def test_other_content_is_not_accepted_as_raw_audio(inspected: Any, content: bytes, expected: str) -> None:
+    with pytest.raises(Unusable, match=expected):
+        inspected(content, raw_asked=True)
 
 
-def test_what_bears_a_mark_is_no_raw_sound_whatever_was_asked_for(told: Any) -> None:
+def test_a_file_with_a_signature_is_not_raw_audio_even_if_that_was_requested(inspected: Any) -> None:
     for name in ("a.wav", "a.mp3", "aac.m4a", "a.flac", "a.au"):
         content_type, extension, seconds = KINDS[name]
-        assert told(sample(name), raw_asked=True) == Media(content_type, extension, seconds)
+        assert inspected(sample(name), raw_asked=True) == Media(content_type, extension, seconds)
     with pytest.raises(Unusable):
-        told(bytes(range(128, 250)) * 20, "image", raw_asked=True)
+        inspected(bytes(range(128, 250)) * 20, "image", raw_asked=True)
 
 
 @pytest.mark.parametrize(
@@ -307,11 +311,11 @@ def test_what_bears_a_mark_is_no_raw_sound_whatever_was_asked_for(told: Any) -> 
         ({}, False),
     ],
 )
-def test_whether_raw_sound_was_asked_for_is_told_by_the_arguments(arguments: Any, raw: bool) -> None:
+def test_the_arguments_show_whether_raw_audio_was_requested(arguments: Any, raw: bool) -> None:
     assert asks_for_raw(arguments) is raw
 
 
-def test_a_name_may_say_that_sound_is_raw() -> None:
+def test_a_file_extension_can_mean_raw_audio() -> None:
     assert is_named_raw("https://x.y/z/a.PCM?token=1")
     assert is_named_raw("https://x.y/a.s16le")
     assert not is_named_raw("https://x.y/pcm/a.mp3?b=a.pcm")
@@ -322,19 +326,19 @@ def test_a_name_may_say_that_sound_is_raw() -> None:
 @pytest.mark.parametrize(
     "before", [b"\r\n", b"\n", b"\0\0", b"\0", b" ", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b"\r\n" * 30], ids=repr
 )
-def test_blanks_before_a_file_are_no_part_of_it(told: Any, name: str, before: bytes) -> None:
-    assert told(before + sample(name)) == inspect(SAMPLES / name, "music")
+def test_whitespace_before_an_audio_file_is_skipped(inspected: Any, name: str, before: bytes) -> None:
+    assert inspected(before + sample(name)) == inspect(SAMPLES / name, "music")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.webp", "a.bmp", "a.avif"])
 @pytest.mark.parametrize("before", [b"\r\n", b"\0\0", b"\xef\xbb\xbf"], ids=repr)
-def test_blanks_before_a_picture_are_no_part_of_it(told: Any, name: str, before: bytes) -> None:
-    assert told(before + sample(name), "image") == inspect(SAMPLES / name, "image")
+def test_whitespace_before_an_image_is_skipped(inspected: Any, name: str, before: bytes) -> None:
+    assert inspected(before + sample(name), "image") == inspect(SAMPLES / name, "image")
 
 
 @pytest.mark.parametrize("before", [b"\x01", b"7d04\r\n", b"--x\r\n\r\n", b"\xff\xfe\x80"], ids=repr)
-def test_stray_bytes_before_a_file_are_no_part_of_it(told: Any, before: bytes) -> None:
-    assert told(before + sample("a.wav")) == Media("audio/wav", "wav", 0.1)
+def test_stray_bytes_before_a_file_are_skipped(inspected: Any, before: bytes) -> None:
+    assert inspected(before + sample("a.wav")) == Media("audio/wav", "wav", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -348,10 +352,10 @@ def test_stray_bytes_before_a_file_are_no_part_of_it(told: Any, before: bytes) -
         b"PK\3\4" + bytes(26) + sample("a.wav"),
     ],
 )
-def test_what_is_not_media_is_none_behind_blanks_either(told: Any, content: bytes) -> None:
+def test_content_that_is_not_media_is_unusable_behind_whitespace_too(inspected: Any, content: bytes) -> None:
     for modality in ("music", "image"):
         with pytest.raises(Unusable):
-            told(content, modality)
+            inspected(content, modality)
 
 
 def boxes(content: bytes) -> dict[bytes, bytes]:
@@ -364,57 +368,57 @@ def boxes(content: bytes) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("name", [b"free", b"uuid", b"skip", b"wide", b"udta", b"junk", b"styp"])
-def test_a_short_last_box_that_holds_no_sound_does_not_matter(told: Any, name: bytes) -> None:
+def test_a_truncated_last_box_without_audio_does_not_matter(inspected: Any, name: bytes) -> None:
     for content in (sample("aac.m4a"), sample("frag.mp4")):
-        assert told(content + struct.pack(">I4s", 5000, name) + b"abc").content_type == "audio/mp4"
+        assert inspected(content + struct.pack(">I4s", 5000, name) + b"abc").content_type == "audio/mp4"
 
 
 @pytest.mark.parametrize("missing", [1, 3, 100, 400])
-def test_a_few_bytes_less_of_the_sound_are_no_reason_to_turn_it_away(told: Any, missing: int) -> None:
+def test_a_few_missing_bytes_of_audio_are_tolerated(inspected: Any, missing: int) -> None:
     parts = boxes(sample("aac.m4a"))
     first = parts[b"ftyp"] + parts[b"moov"] + parts[b"mdat"]
-    assert told(first[:-missing]) == Media("audio/mp4", "m4a", 0.5)
-    assert told(sample("frag.mp4")[: -67 - missing]).content_type == "audio/mp4"
-    assert told(sample("opus.webm")[:-missing]) == Media("audio/webm", "webm", 0.508)
+    assert inspected(first[:-missing]) == Media("audio/mp4", "m4a", 0.5)
+    assert inspected(sample("frag.mp4")[: -67 - missing]).content_type == "audio/mp4"
+    assert inspected(sample("opus.webm")[:-missing]) == Media("audio/webm", "webm", 0.508)
 
 
 @pytest.mark.parametrize("name", ["aac.m4a", "a.3gp", "film.mp4", "alac.m4a"])
-def test_an_index_behind_a_part_of_the_wrong_length_is_found(told: Any, name: str) -> None:
+def test_an_index_behind_a_box_of_the_wrong_length_is_found(inspected: Any, name: str) -> None:
     content_type, extension, seconds = KINDS[name]
     content, middle = sample(name), 1000
     for slip in (content[:middle] + content[middle + 3 :], content[:middle] + b"abc" + content[middle:]):
-        assert told(slip) == Media(content_type, extension, seconds)
+        assert inspected(slip) == Media(content_type, extension, seconds)
     with pytest.raises(Unusable, match="cut off"):
-        told(content[: content.index(b"moov") + 40])
+        inspected(content[: content.index(b"moov") + 40])
 
 
-def test_nor_are_a_few_bytes_of_its_index(told: Any) -> None:
-    assert told(sample("aac.m4a")[:-3]) == Media("audio/mp4", "m4a", 0.5)
-    assert told(sample("a.png")[:-3], "image") == inspect(SAMPLES / "a.png", "image")
+def test_a_few_missing_bytes_of_the_index_are_tolerated(inspected: Any) -> None:
+    assert inspected(sample("aac.m4a")[:-3]) == Media("audio/mp4", "m4a", 0.5)
+    assert inspected(sample("a.png")[:-3], "image") == inspect(SAMPLES / "a.png", "image")
 
 
 @pytest.mark.parametrize("left", [0.05, 0.3, 0.6, 0.85])
-def test_an_mp4_that_begins_with_its_index_may_be_cut_off_too(told: Any, left: float) -> None:
+def test_an_mp4_that_starts_with_its_index_and_is_cut_off_is_unusable(inspected: Any, left: float) -> None:
     parts = boxes(sample("aac.m4a"))
     index = parts[b"ftyp"] + parts[b"moov"]
     for mdat in (parts[b"mdat"], struct.pack(">I4s", 1_000_008, b"mdat") + bytes(1_000_000)):
         with pytest.raises(Unusable, match="cut off"):
-            told(index + mdat[: int(len(mdat) * left)])
+            inspected(index + mdat[: int(len(mdat) * left)])
     with pytest.raises(Unusable, match="cut off"):
-        told(parts[b"ftyp"] + parts[b"mdat"] + parts[b"moov"][: int(len(parts[b"moov"]) * left)])
+        inspected(parts[b"ftyp"] + parts[b"mdat"] + parts[b"moov"][: int(len(parts[b"moov"]) * left)])
 
 
 @pytest.mark.parametrize(
     ("name", "modality"), [(name, "music") for name in KINDS] + [(name, "image") for name in PICTURES]
 )
-def test_damaged_files_end_in_good_time_and_in_one_way(told: Any, name: str, modality: str) -> None:
+def test_damaged_files_are_measured_or_unusable_within_bounded_time(inspected: Any, name: str, modality: str) -> None:
     content = sample(name)
     began = time.monotonic()
     for at in range(0, len(content), max(1, len(content) // 60)):
         for damage in (b"", b"\xff" * 4, bytes(4)):
             broken = content[:at] + damage + (content[at + len(damage) :] if damage else b"")
             try:
-                media = told(broken, modality)
+                media = inspected(broken, modality)
             except Unusable:
                 continue
             assert media.duration_s is None or media.duration_s > 0
@@ -439,10 +443,12 @@ def test_damaged_files_end_in_good_time_and_in_one_way(told: Any, name: str, mod
     ids=["free", "moov", "wav", "ebml", "png", "jpeg", "mp3", "sync", "nested", "ipco"],
 )
 @pytest.mark.parametrize("modality", ["music", "image"])
-def test_a_file_of_millions_of_parts_is_looked_at_in_a_bounded_way(told: Any, content: bytes, modality: str) -> None:
+def test_a_file_of_millions_of_parts_is_inspected_in_bounded_time(
+    inspected: Any, content: bytes, modality: str
+) -> None:
     began = time.process_time()
     with suppress(Unusable):
-        told(content, modality)
+        inspected(content, modality)
     assert time.process_time() - began < 5
 
 
@@ -460,7 +466,7 @@ def test_no_bytes_raise_anything_but_unusable(content: bytes, modality: Any) -> 
     "name",
     ["a.mp3", "a.wav", "a.aac", "a.aiff", "aac.m4a", "film.mp4", "opus.ogg", "a.png", "a.jpg", "a.gif", "a.webp"],
 )
-def test_a_file_says_itself_whether_it_is_whole(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_not_whole(tmp_path: Path, name: str) -> None:
     assert is_whole(SAMPLES / name)
     cut = tmp_path / "cut"
     for size in (len(sample(name)) - 1, len(sample(name)) // 2, 5):
@@ -468,6 +474,6 @@ def test_a_file_says_itself_whether_it_is_whole(tmp_path: Path, name: str) -> No
         assert not is_whole(cut)
 
 
-def test_text_may_end_within_a_character() -> None:
+def test_text_is_recognized_although_it_ends_inside_a_character() -> None:
     assert text_in("\u4e2d".encode()[:2]) == "text/plain"
     assert text_in(b"\xff\xfb\x90") is None

@@ -1,4 +1,4 @@
-"""The tables of phrases, both ways: what names a caller's mistake, and what has the same words and names none."""
+"""The tables of phrases: texts that report a caller's mistake, and texts with the same words that report none."""
 
 import time
 from collections import Counter
@@ -13,40 +13,40 @@ from contracts.failures import FAILURES, FailureKind
 
 PHRASES = (*CONTENT_PHRASES, *CALLER_PHRASES, *SERVICE_PHRASES, *NOUNS, *OWN_PHRASES)
 KINDS = {"content": FailureKind.CONTENT_POLICY, "input": FailureKind.INVALID_INPUT, "service": None, "own": None}
-SAID = [(phrase, text) for phrase in PHRASES for text in (*phrase.real, *phrase.alike)]
-INNOCENT = [(phrase, text) for phrase in PHRASES for text in phrase.innocent]
+MATCHING = [(phrase, text) for phrase in PHRASES for text in (*phrase.real, *phrase.alike)]
+NOT_MATCHING = [(phrase, text) for phrase in PHRASES for text in phrase.innocent]
 
 
 def name(value: object) -> str:
     return value.says[0][:20] if isinstance(value, Phrase) else str(value)[:40]
 
 
-@pytest.mark.parametrize(("phrase", "text"), SAID, ids=name)
-def test_what_was_said_is_read_as_what_it_is(phrase: Phrase, text: str) -> None:
+@pytest.mark.parametrize(("phrase", "text"), MATCHING, ids=name)
+def test_each_text_has_the_kind_of_its_phrase(phrase: Phrase, text: str) -> None:
     assert any(phrase.found_in(sentence) for sentence in sentences_of(text)), "another row reads it"
     assert kind_said([text]) is KINDS[phrase.topic]
 
 
-@pytest.mark.parametrize(("phrase", "text"), INNOCENT, ids=name)
-def test_the_same_words_may_mean_something_else(phrase: Phrase, text: str) -> None:
+@pytest.mark.parametrize(("phrase", "text"), NOT_MATCHING, ids=name)
+def test_a_text_with_the_same_words_and_another_meaning_has_no_kind(phrase: Phrase, text: str) -> None:
     assert kind_said([text]) is None
 
 
 @pytest.mark.parametrize("phrase", PHRASES, ids=name)
-def test_every_way_of_saying_it_has_an_example(phrase: Phrase) -> None:
+def test_every_pattern_matches_an_example(phrase: Phrase) -> None:
     sentences = [sentence for text in (*phrase.real, *phrase.alike) for sentence in sentences_of(text)]
-    unheard = [says for says in phrase.says if not any(Phrase("content", (says,), "").found_in(s) for s in sentences)]
-    assert unheard == []
+    unmatched = [says for says in phrase.says if not any(Phrase("content", (says,), "").found_in(s) for s in sentences)]
+    assert unmatched == []
 
 
-def test_the_tables_have_their_sources_and_enough_that_was_really_said() -> None:
+def test_every_phrase_has_a_source_and_there_are_enough_real_messages() -> None:
     assert all(phrase.source.startswith(("https://", "field report: ")) for phrase in PHRASES)
     assert sum(len(phrase.real) for phrase in PHRASES if phrase.topic in ("content", "input")) >= 60
     texts = Counter(text for phrase in PHRASES for text in (*phrase.real, *phrase.alike))
     assert [text for text, times in texts.items() if times > 1] == []
 
 
-def test_what_is_read_as_a_mistake_is_the_caller_s() -> None:
+def test_every_kind_of_the_tables_is_the_callers_fault() -> None:
     assert all(kind is None or FAILURES[kind].callers_fault for kind in KINDS.values())
 
 
@@ -73,11 +73,11 @@ def test_what_is_read_as_a_mistake_is_the_caller_s() -> None:
         "",
     ],
 )
-def test_a_provider_s_own_trouble_is_nobody_s_mistake(text: str) -> None:
+def test_a_fault_of_the_provider_is_not_a_callers_mistake(text: str) -> None:
     assert kind_said([text]) is None
 
 
-def test_each_sentence_speaks_for_itself() -> None:
+def test_each_sentence_is_judged_separately() -> None:
     assert kind_said(["The prompt was flagged by the content filter. The worker crashed."]) is KINDS["content"]
     assert kind_said(["The content filter crashed while it read the prompt. Please retry."]) is None
     assert kind_said(["Input validation error", "NSFW content detected"]) is KINDS["content"]
@@ -87,7 +87,7 @@ PROMPT = 'A protest song: "NSFW content detected", cried the censor; content pol
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         f"failed to process prompt {PROMPT!r}: worker lost",
         f"Internal error for input {PROMPT[:60]}...",
@@ -95,13 +95,13 @@ PROMPT = 'A protest song: "NSFW content detected", cried the censor; content pol
         f"prompt: {PROMPT}\nlyrics: {PROMPT}\nexit status 1",
     ],
 )
-def test_what_the_caller_wrote_is_not_the_provider_s_word(said: str) -> None:
-    assert kind_said([said], [PROMPT]) is None
-    assert kind_said([said + " " + PROMPT * 3_000], [PROMPT]) is None
-    assert kind_said([f"{said}. Your request was blocked by our moderation system."], [PROMPT]) is KINDS["content"]
+def test_the_callers_text_quoted_in_an_error_is_ignored(message: str) -> None:
+    assert kind_said([message], [PROMPT]) is None
+    assert kind_said([message + " " + PROMPT * 3_000], [PROMPT]) is None
+    assert kind_said([f"{message}. Your request was blocked by our moderation system."], [PROMPT]) is KINDS["content"]
 
 
-def test_a_short_prompt_does_not_take_a_verdict_s_words_away() -> None:
+def test_a_short_prompt_removes_no_words_of_the_error() -> None:
     assert kind_said(["NSFW content detected in all outputs"], ["NSFW content"]) is KINDS["content"]
 
 
@@ -122,13 +122,13 @@ FRAMES = "".join(
         ("torch.OutOfMemoryError: CUDA out of memory", None),
     ],
 )
-def test_the_verdict_at_a_traceback_s_end_is_read(before: str, end: str, kind: FailureKind | None) -> None:
-    said = f"{before}Traceback (most recent call last):\n{FRAMES}{end}"
-    assert kind_said([said]) is kind
-    assert kind_said([said.replace("\n", "\\n")]) is kind, "as JSON writes it"
+def test_the_last_line_of_a_traceback_decides(before: str, end: str, kind: FailureKind | None) -> None:
+    message = f"{before}Traceback (most recent call last):\n{FRAMES}{end}"
+    assert kind_said([message]) is kind
+    assert kind_said([message.replace("\n", "\\n")]) is kind, "as JSON writes it"
 
 
-def test_the_code_in_a_traceback_was_not_said() -> None:
+def test_source_lines_in_a_traceback_are_ignored() -> None:
     code = '  File "x.py", line 3, in run\n    raise ValueError("NSFW content detected in all outputs")\nKeyError: 0'
     assert kind_said([f"Traceback (most recent call last):\n{code}"]) is None
 
@@ -146,7 +146,7 @@ def test_the_code_in_a_traceback_was_not_said() -> None:
         "Prompt contains banned words: kernel.",
     ],
 )
-def test_what_is_quoted_or_listed_of_the_content_is_no_trouble_of_the_service(text: str) -> None:
+def test_words_quoted_from_the_content_are_not_read_as_a_service_fault(text: str) -> None:
     assert kind_said([text]) is KINDS["content"]
 
 
@@ -159,7 +159,7 @@ def test_what_is_quoted_or_listed_of_the_content_is_no_trouble_of_the_service(te
         "The prompt was flagged because the API key is invalid",
     ],
 )
-def test_trouble_beside_what_is_quoted_is_the_service_s(text: str) -> None:
+def test_a_service_fault_outside_a_quotation_counts(text: str) -> None:
     assert kind_said([text]) is None
 
 
@@ -173,12 +173,12 @@ def test_trouble_beside_what_is_quoted_is_the_service_s(text: str) -> None:
         "Possible reasons: content policy violation, network, overload.",
     ],
 )
-def test_what_may_be_is_not_what_has_happened(text: str) -> None:
+def test_a_conditional_sentence_reports_nothing(text: str) -> None:
     assert kind_said([text]) is None
     assert kind_said([f"{text}\nYour prompt was flagged by our content policy"]) is KINDS["content"]
 
 
-def test_lines_as_json_writes_them_are_lines() -> None:
+def test_escaped_line_breaks_separate_lines() -> None:
     assert kind_said(['{"error": "step 3 of 4\\nNSFW content detected in all outputs\\nstopped"}']) is KINDS["content"]
 
 
@@ -187,7 +187,7 @@ def test_lines_as_json_writes_them_are_lines() -> None:
     ["a " * 9_000, "x" * 20_000, "content_policy_" * 2_000, "prompt " * 3_000, "1 " * 9_000, "not allowed: " * 2_000],
     ids=lambda text: text[:15],
 )
-def test_no_text_takes_long_to_read(hostile: str) -> None:
+def test_hostile_texts_are_read_in_bounded_time(hostile: str) -> None:
     began = time.process_time()
     kind_said([hostile], [hostile[:5_000]])
     assert time.process_time() - began < 2

@@ -1,4 +1,4 @@
-"""What a provider's listing says of runs whose submits got no answer."""
+"""Matching lost submits with the runs in a provider's listing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOST = LostSubmission(AttemptId("a.1"), "owner/model", {"prompt": "x", "seed": 1
 RUN = Listed(ProviderRef("run", {}), NOW, frozenset({"owner/model", "v1"}), {"seed": 1, "prompt": "x"})
 REMOVED = replace(RUN, ref=ProviderRef("removed", {}), input={}, input_removed=True)
 ABSENT = NotFound(conclusive=True)
-ELSEWHERE = NoAnswer("it goes on elsewhere")
+ELSEWHERE = NoAnswer("it continues elsewhere")
 
 
 def lost(name: str, minutes: float = 0, **changes: Any) -> LostSubmission:
@@ -31,7 +31,7 @@ def run(name: str, minutes: float = 0, **changes: Any) -> Listed:
     return replace(RUN, ref=ProviderRef(name, {}), made_at=NOW + timedelta(minutes=minutes), **changes)
 
 
-def told(outcomes: dict[AttemptId, FindOutcome]) -> dict[str, str | FindOutcome]:
+def by_name(outcomes: dict[AttemptId, FindOutcome]) -> dict[str, str | FindOutcome]:
     names = ((one.partition(".")[0], outcome) for one, outcome in outcomes.items())
     return {name: outcome.ref.request_id if isinstance(outcome, Found) else outcome for name, outcome in names}
 
@@ -40,7 +40,7 @@ def told(outcomes: dict[AttemptId, FindOutcome]) -> dict[str, str | FindOutcome]
     ("candidate", "fits"),
     [
         (RUN, True),
-        # The two clocks need not agree.
+        # The two clocks may differ.
         (run("early", -14), True),
         (run("late", 14), True),
         (run("too early", -16), False),
@@ -53,11 +53,11 @@ def told(outcomes: dict[AttemptId, FindOutcome]) -> dict[str, str | FindOutcome]
         (replace(REMOVED, made_at=NOW + timedelta(minutes=16)), False),
     ],
 )
-def test_what_may_be_the_lost_one(candidate: Listed, fits: bool) -> None:
+def test_which_runs_may_belong_to_a_lost_submit(candidate: Listed, fits: bool) -> None:
     assert may_be(candidate, LOST) is fits
 
 
-def test_an_endpoint_may_have_another_name_in_the_list() -> None:
+def test_an_endpoint_may_have_another_name_in_the_listing() -> None:
     assert may_be(RUN, replace(LOST, endpoint="other/model:v1"), lambda endpoint: endpoint.partition(":")[2])
 
 
@@ -67,25 +67,27 @@ def test_an_endpoint_may_have_another_name_in_the_list() -> None:
         ([lost("a")], [], ABSENT, {"a": ABSENT}),
         ([lost("a")], [], ELSEWHERE, {"a": ELSEWHERE}),
         ([lost("a")], [run("new"), run("old", -1)], ELSEWHERE, {"a": "old"}),
-        # One run each, and each run once: the one that was sent first has the oldest.
+        # One run each, and each run once: the oldest run belongs to the first submit.
         ([lost("b", 2), lost("a", 1)], [run("2", 2), run("1", 1)], ABSENT, {"a": "1", "b": "2"}),
         ([lost("b", 2), lost("a", 1)], [run("1", 1)], ABSENT, {"a": "1", "b": ABSENT}),
-        # Who is still waited for chooses first.
+        # Submits that are still waited for come first.
         ([lost("a", 1, late=True), lost("b", 2)], [run("1", 1)], ABSENT, {"a": ABSENT, "b": "1"}),
         ([lost("a"), lost("b", arguments={})], [run("1"), run("2", input={})], ABSENT, {"a": "1", "b": "2"}),
-        # What has no input any more may have been anybody's.
+        # A run whose input was removed may belong to any of them.
         ([lost("a")], [REMOVED], ABSENT, {"a": NoAnswer}),
         ([lost("a")], [REMOVED], ELSEWHERE, {"a": ELSEWHERE}),
         ([lost("a"), lost("b")], [REMOVED, run("1")], ABSENT, {"a": "1", "b": NoAnswer}),
     ],
 )
-def test_who_gets_which_run(missed: Any, seen: Any, absence: FindOutcome, expected: dict[str, Any]) -> None:
-    outcomes = told(assign(missed, seen, absence))
+def test_each_lost_submit_is_assigned_at_most_one_run(
+    missed: Any, seen: Any, absence: FindOutcome, expected: dict[str, Any]
+) -> None:
+    outcomes = by_name(assign(missed, seen, absence))
     shown = {name: type(each) if expected[name] is NoAnswer else each for name, each in outcomes.items()}
     assert shown == expected
 
 
-def test_submits_of_about_the_same_time_share_a_walk() -> None:
+def test_submits_close_in_time_share_a_walk() -> None:
     missed = [lost("d", 60), lost("a", 0), lost("c", 15.1), lost("b", 15)]
     groups = [[one.attempt_id[0] for one in group] for group in of_about_the_same_time(missed)]
     assert groups == [["a", "b"], ["c"], ["d"]]
@@ -93,7 +95,7 @@ def test_submits_of_about_the_same_time_share_a_walk() -> None:
 
 
 class Pages:
-    """A listing, page by page, that counts how often it is asked."""
+    """A listing in pages, which records the requests for them."""
 
     def __init__(self, *pages: Page | NoAnswer) -> None:
         self.pages, self.places = pages, list[str | None]()
@@ -103,11 +105,11 @@ class Pages:
         return self.pages[min(len(self.places), len(self.pages)) - 1]
 
 
-async def test_a_walk_goes_to_the_end_of_the_list_for_all_at_once() -> None:
+async def test_one_walk_to_the_end_of_the_listing_serves_all_lost_submits() -> None:
     pages = Pages(Page((run("2", 2),), "next"), Page((run("taken"), run("1", 1)), None))
     missed = [lost("a", 1), lost("b", 2), lost("c", 3)]
     found = await walk(missed, frozenset({"taken"}), pages, conclusive=True)
-    assert told(found) == {"a": "1", "b": "2", "c": ABSENT}
+    assert by_name(found) == {"a": "1", "b": "2", "c": ABSENT}
     assert pages.places == [None, "next"]
 
 
@@ -122,11 +124,11 @@ async def test_a_walk_goes_to_the_end_of_the_list_for_all_at_once() -> None:
         ([Page((), "on")], NoAnswer(f"the listing is longer than {MAX_PAGES} pages")),
     ],
 )
-async def test_what_the_pages_say_together(pages: list[Page | NoAnswer], expected: Any) -> None:
-    assert told(await walk([LOST], frozenset(), Pages(*pages), conclusive=True)) == {"a": expected}
+async def test_the_outcome_of_a_walk_follows_from_all_its_pages(pages: list[Page | NoAnswer], expected: Any) -> None:
+    assert by_name(await walk([LOST], frozenset(), Pages(*pages), conclusive=True)) == {"a": expected}
 
 
-async def test_a_list_that_does_not_come_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_listing_that_does_not_answer_in_time_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "WALK_S", 0.01)
 
     async def never(place: str | None) -> Page:
@@ -134,10 +136,10 @@ async def test_a_list_that_does_not_come_is_no_answer(monkeypatch: pytest.Monkey
         raise AssertionError(place)
 
     found = await walk([LOST], frozenset(), never, conclusive=True)
-    assert told(found) == {"a": NoAnswer("the listing took too long")}
+    assert by_name(found) == {"a": NoAnswer("the listing took too long")}
 
 
 @pytest.mark.parametrize("text", ["today", "2026-01-01T12:00:00", None, 7])
-def test_a_time_without_an_offset_is_none(text: Any) -> None:
+def test_a_time_without_an_offset_is_not_parsed(text: Any) -> None:
     assert time_in(text) is None
     assert time_in("2026-01-01T12:00:00Z") == NOW

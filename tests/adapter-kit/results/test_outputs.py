@@ -1,4 +1,4 @@
-"""The shapes in which models hand out their files, and what is not one."""
+"""Reads the output files from the results of models, in all their shapes; other links are not taken."""
 
 import base64
 import json
@@ -40,14 +40,14 @@ def urls(answer: Any, modality: Any = "music", asked: Any = None) -> list[str]:
         ({"audio": {"url": A, "content_type": 7}}, "music", (Output(A),)),
     ],
 )
-def test_known_shapes(answer: Any, modality: Any, expected: tuple[Output, ...]) -> None:
+def test_known_shapes_are_read(answer: Any, modality: Any, expected: tuple[Output, ...]) -> None:
     assert read_outputs(answer, modality, "raw") == Produced(expected)
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        # Under keys that nobody foresaw, deeper, in lists, in texts.
+        # Under unknown keys, nested, in lists, in texts.
         ({"foo": C}, [C]),
         ({"result": {"audio": {"url": A}}}, [A]),
         ({"output": [{"files": [[{"href": A}], [{"href": B}]]}]}, [A, B]),
@@ -80,11 +80,11 @@ def test_known_shapes(answer: Any, modality: Any, expected: tuple[Output, ...]) 
         ({"files": [{"url": C, "file_name": "song.mp3"}, {"url": C + "2", "file_name": "song.json"}]}, [C]),
         ({"a": "data:image/png;base64,iVBORw0KGgo=", "b": DATA}, [DATA]),
         ({"track": {"url": C, "content_type": "application/octet-stream"}, "extra": C + "2"}, [C]),
-        # A film only where there is no sound, and what is of no known kind only where there is neither.
+        # A video only where there is no audio, and a file of unknown kind only where there is neither.
         ({"video": FILM, "audio": A}, [A]),
         ({"clip": FILM, "page": C}, [FILM]),
         ({"image": PNG, "thing": C}, [C]),
-        # What comes beside the output is none, unless it is all there is.
+        # A preview or cover is no output, unless there is nothing else.
         ({"audio": {"url": A, "spectrogram": {"url": PNG}, "waveform_image": PNG, "preview_url": B}}, [A]),
         ({"cover": "https://files.example/cover", "song": A}, [A]),
         ({"preview_audio": A}, [A]),
@@ -120,11 +120,11 @@ def test_every_link_is_found_and_the_right_ones_are_taken(answer: Any, expected:
         ("data:,RIFF", "data:,RIFF"),
     ],
 )
-def test_links_are_read_as_people_write_them(written: str, fetched: str) -> None:
+def test_links_are_normalized(written: str, fetched: str) -> None:
     assert urls(written) == urls({"audio": {"url": written}}) == urls([written]) == [fetched]
 
 
-def test_a_file_in_base64_that_does_not_say_so_is_a_data_url() -> None:
+def test_plain_base64_of_a_file_becomes_a_data_url() -> None:
     samples = Path(__file__).parents[1] / "media" / "samples"
     for name in ("a.mp3", "a.flac", "opus.ogg"):
         code = base64.b64encode((samples / name).read_bytes()).decode()
@@ -146,7 +146,7 @@ def test_a_file_in_base64_that_does_not_say_so_is_a_data_url() -> None:
         {"audio": None, "source_audio": A, "init_audio": A, "prompt_audio_url": A, "original_audio_url": A},
     ],
 )
-def test_what_was_asked_for_and_where_to_ask_are_no_outputs(answer: Any) -> None:
+def test_inputs_and_addresses_of_the_api_are_no_outputs(answer: Any) -> None:
     assert isinstance(read_outputs(answer, "music", "raw"), OutputPending)
 
 
@@ -171,18 +171,18 @@ def test_what_was_asked_for_and_where_to_ask_are_no_outputs(answer: Any) -> None
     ],
     ids=str,
 )
-def test_a_link_under_a_key_of_what_is_usually_asked_for_is_taken_where_it_is_all_there_is(answer: Any) -> None:
+def test_the_only_link_is_taken_even_under_a_key_usual_for_inputs(answer: Any) -> None:
     assert urls(answer) in ([A], [C])
 
 
-def test_a_link_under_such_a_key_is_none_beside_any_other() -> None:
+def test_a_link_under_a_key_usual_for_inputs_is_ignored_beside_any_other() -> None:
     assert urls({"original_audio": A, "song": B}) == [B]
     assert urls({"request": {"audio": A}, "thing": C}) == [C]
     assert urls({"response_url": A, "clip": FILM}) == [FILM]
 
 
 @pytest.mark.parametrize("answer", [{"original_audio": B}, {"source_audio": {"url": B}}, {"request": {"audio": B}}])
-def test_where_a_file_was_given_a_link_under_such_a_key_may_be_a_copy_of_it(answer: Any) -> None:
+def test_a_link_under_such_a_key_is_unreadable_if_the_request_contained_a_file(answer: Any) -> None:
     assert isinstance(read_outputs(answer, "music", "raw", {"reference_audio": A}), Unreadable)
 
 
@@ -202,7 +202,7 @@ def test_where_a_file_was_given_a_link_under_such_a_key_may_be_a_copy_of_it(answ
     ],
     ids=str,
 )
-def test_what_may_be_an_output_that_nobody_can_fetch_is_ours_to_read(answer: Any) -> None:
+def test_an_output_without_a_link_that_can_be_fetched_is_unreadable(answer: Any) -> None:
     assert isinstance(read_outputs(answer, "music", "raw"), Unreadable)
 
 
@@ -223,13 +223,13 @@ def test_what_may_be_an_output_that_nobody_can_fetch_is_ours_to_read(answer: Any
     ],
     ids=str,
 )
-def test_what_lies_beside_an_empty_place_for_the_output_is_not_taken_at_once(answer: Any, instead: list[str]) -> None:
+def test_another_link_beside_an_empty_output_field_is_only_a_substitute(answer: Any, instead: list[str]) -> None:
     outcome = read_outputs(answer, "music", "raw")
     assert isinstance(outcome, OutputPending)
     assert [output.url for output in outcome.instead] == instead
 
 
-def test_an_empty_place_is_no_reason_to_wait_where_the_output_is_elsewhere() -> None:
+def test_an_empty_output_field_is_ignored_if_the_output_is_elsewhere() -> None:
     assert urls({"audio": None, "files": [A]}) == [A]
     assert urls({"audio": None, "song": {"url": C}}) == [C]
     assert urls({"stems": None, "vocals": None, "file": C}) == [C]
@@ -250,11 +250,11 @@ def test_an_empty_place_is_no_reason_to_wait_where_the_output_is_elsewhere() -> 
         (f"https://x.example/mix?of={A},{B}", [f"https://x.example/mix?of={A},{B}"]),
     ],
 )
-def test_links_that_are_joined_are_several(text: str, expected: list[str]) -> None:
+def test_joined_links_are_split(text: str, expected: list[str]) -> None:
     assert urls(text) == urls({"audio": text}) == urls([text]) == expected
 
 
-def test_what_was_asked_for_is_known_by_itself_too() -> None:
+def test_a_link_equal_to_an_input_is_no_output_under_any_key() -> None:
     asked = {"melody": A, "voices": [{"file": B}], "style": "https://files.example/my style.wav"}
     assert urls({"melody": A, "song": C, "voice": B}, asked=asked) == [C]
     assert urls({"echo": "https://files.example/my%20style.wav", "audio": None}, asked=asked) == []
@@ -292,14 +292,14 @@ def test_what_was_asked_for_is_known_by_itself_too() -> None:
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_result_without_anything_in_it_yet_is_pending(answer: Any) -> None:
+def test_a_result_without_content_is_pending(answer: Any) -> None:
     assert isinstance(read_outputs(answer, "music", "raw"), OutputPending)
 
 
 @pytest.mark.parametrize(
     "answer", [{"images": []}, {"images": None}, {"image": {}}, {"images": [{"url": None}]}, {}, None]
 )
-def test_pictures_are_pending_alike(answer: Any) -> None:
+def test_a_result_without_images_is_pending(answer: Any) -> None:
     assert isinstance(read_outputs(answer, "image", "raw"), OutputPending)
 
 
@@ -327,20 +327,20 @@ def test_pictures_are_pending_alike(answer: Any) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_result_in_which_nothing_can_be_found_is_kept_raw(answer: Any) -> None:
+def test_a_result_without_a_usable_link_is_unreadable_and_kept_raw(answer: Any) -> None:
     outcome = read_outputs(answer, "music", "the raw result")
     assert isinstance(outcome, Unreadable)
     assert outcome.raw == "the raw result"
 
 
-def test_a_file_that_was_too_large_to_be_read_is_ours_to_mend() -> None:
+def test_an_inline_file_that_was_cut_is_unreadable() -> None:
     cut = "data:audio/wav;base64," + "QUJD" * 1000 + CUT.decode()
     answers: list[Any] = [cut, {"audio": {"url": cut}}, [A, cut]]
     for answer in answers:
         assert isinstance(read_outputs(answer, "music", "raw"), Unreadable)
 
 
-def test_a_hundred_files_are_enough() -> None:
+def test_at_most_a_hundred_files_are_taken() -> None:
     many = [f"{A}?n={n}" for n in range(150)]
     assert urls(many) == many[:100]
 
@@ -356,14 +356,14 @@ VALUES = st.recursive(
 
 @given(answer=VALUES, modality=st.sampled_from(["music", "image"]))
 @settings(max_examples=500, deadline=None)
-def test_no_result_trips_the_reader(answer: Any, modality: Any) -> None:
+def test_no_result_raises(answer: Any, modality: Any) -> None:
     outcome = read_outputs(answer, modality, "raw")
     if isinstance(outcome, Produced):
         assert outcome.outputs
         assert all(output.url.lower().startswith(("https://", "http://", "data:")) for output in outcome.outputs)
 
 
-def test_hostile_results_are_read_in_a_bounded_way() -> None:
+def test_hostile_results_are_read_within_bounds() -> None:
     deep: Any = A
     for _ in range(900):
         deep = {"audio": [deep]}
