@@ -19,7 +19,7 @@ _NOBODY: Final = 65534
 
 @asynccontextmanager
 async def pgbouncer(url: str, folder: Path, *, mode: str = "transaction", size: int = 2) -> AsyncIterator[str]:
-    """Run it for the length of the block; yields the URL that leads through it. `size` sessions serve all clients."""
+    """Run it during the block; yields the URL of the database behind it. `size` sessions serve all clients."""
     assert PROGRAM is not None
     server, port = urlsplit(url), free_port()
     config = folder / "pgbouncer.ini"

@@ -1,4 +1,4 @@
-"""The artifact store in a folder: what it lists, and what deleting leaves behind."""
+"""The artifact store in a folder: listing, deleting, and permissions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_all_files_below_a_folder_are_listed(store: ArtifactStore) -> None
     assert (await listed(store, "jobs/a/a.2")).keys() == {"jobs/a/a.2/audio.mp3"}
 
 
-async def test_what_a_killed_writer_left_is_listed_and_can_be_deleted(store: ArtifactStore, tmp_path: Path) -> None:
+async def test_files_of_a_killed_writer_are_listed_and_can_be_deleted(store: ArtifactStore, tmp_path: Path) -> None:
     await put(store, "jobs/a/a.1/audio.mp3")
     key = "jobs/a/a.1/audio-2.mp3#1"
     (tmp_path / "store" / key).write_bytes(b"half a file")
@@ -56,7 +56,7 @@ async def test_what_a_killed_writer_left_is_listed_and_can_be_deleted(store: Art
         await store.delete(key)
 
 
-async def test_a_folder_goes_with_its_last_file(store: ArtifactStore, tmp_path: Path) -> None:
+async def test_a_folder_is_deleted_with_its_last_file(store: ArtifactStore, tmp_path: Path) -> None:
     await put(store, "jobs/a/a.1/audio.mp3")
     await put(store, "jobs/a/a.2/audio.mp3")
     await store.delete("jobs/a/a.1/audio.mp3")
@@ -68,8 +68,8 @@ async def test_a_folder_goes_with_its_last_file(store: ArtifactStore, tmp_path: 
 
 
 @pytest.fixture
-def careless() -> Iterator[None]:
-    """An umask that leaves everything open to everybody."""
+def open_umask() -> Iterator[None]:
+    """A umask that gives everybody access."""
     before = os.umask(0)
     yield
     os.umask(before)
@@ -79,13 +79,13 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
 
 
-async def test_files_and_folders_are_readable_by_their_owner_alone(tmp_path: Path, careless: None) -> None:
+async def test_files_and_folders_are_readable_by_their_owner_only(tmp_path: Path, open_umask: None) -> None:
     folder = tmp_path / "made" / "store"
     await put(ArtifactStore.open(folder.as_uri(), writing=True), "jobs/a/b/c.wav")
     assert modes(folder) == {".": 0o700, "jobs": 0o700, "jobs/a": 0o700, "jobs/a/b": 0o700, "jobs/a/b/c.wav": 0o600}
 
 
-def test_what_was_open_before_is_closed(tmp_path: Path, careless: None) -> None:
+def test_permissions_of_an_existing_store_are_restricted(tmp_path: Path, open_umask: None) -> None:
     file = tmp_path / "store" / "jobs" / "a" / "c.wav"
     file.parent.mkdir(parents=True)
     file.touch()
@@ -97,7 +97,7 @@ def test_what_was_open_before_is_closed(tmp_path: Path, careless: None) -> None:
     assert Path("/").stat().st_mode & 0o077
 
 
-def test_a_folder_that_has_other_things_in_it_stays_open(tmp_path: Path, careless: None) -> None:
+def test_permissions_of_a_folder_with_other_files_are_kept(tmp_path: Path, open_umask: None) -> None:
     shared = tmp_path / "shared"
     (shared / "jobs").mkdir(parents=True)
     (shared / "photos").mkdir()
@@ -116,14 +116,14 @@ def test_a_folder_that_has_other_things_in_it_stays_open(tmp_path: Path, careles
         ("az://container", "ARTIFACT_STORE_URL cannot be used: "),
     ],
 )
-def test_a_store_that_cannot_be_used_is_told_in_one_line(url: str, told: str) -> None:
+def test_an_unusable_store_is_reported_in_one_line(url: str, told: str) -> None:
     with pytest.raises(CannotStart) as refused:
         ArtifactStore.open(url, writing=True)
     assert str(refused.value).startswith(told)
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_that_is_not_writable_is_told_where_it_is_written_to(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_reported_at_the_start(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir(mode=0o555)
     with as_nobody(tmp_path):

@@ -1,4 +1,4 @@
-"""A service made of nothing but the chassis: each request becomes one row and one event, or what its reason says.
+"""A service made of the chassis only: each request becomes one row and one event, or the fault that its reason names.
 
 Tests run it in their own process, or as one of its own with `python toy.py NAME`.
 """
@@ -37,7 +37,7 @@ from contracts.messages.requests import CancelRequested
 from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS, Topic
 
 PATIENCE = float(os.environ.get("SEGUE_TEST_PATIENCE") or 1)
-"""The factor of `tests.patience`, which a process of the toy's own does not find."""
+"""The factor of `tests.patience`, which the toy as a process of its own cannot import."""
 SESSION_S = 1.5 * PATIENCE
 QUICK = Consuming(session_timeout_s=SESSION_S, fetch_wait_ms=20)
 TABLES = """
@@ -54,7 +54,7 @@ INSERT INTO effects (job_id, commits) SELECT id, 1 FROM unnest($1::text[]) WITH 
 ORDER BY place ON CONFLICT (job_id) DO UPDATE SET commits = effects.commits + 1 RETURNING job_id, commits
 """
 
-Misdeed = Callable[["Toy", Transaction], Awaitable[None]]
+Fault = Callable[["Toy", Transaction], Awaitable[None]]
 
 
 def job(n: int) -> JobId:
@@ -62,13 +62,13 @@ def job(n: int) -> JobId:
 
 
 def request(n: int, reason: str | None = None) -> Record:
-    """The n-th request; a reason is what the toy does about it."""
+    """The n-th request; `reason` is a key of FAULTS."""
     message = CancelRequested(job_id=job(n), occurred_at=datetime.now(UTC), tenant="toy", reason=reason)
     return encode(message, source="test", traceparent=None)
 
 
 def started(job_id: JobId, version: int = 1) -> JobStarted:
-    """The event that the toy makes of a request."""
+    """The event that the toy publishes for a request."""
     return JobStarted(
         job_id=job_id,
         occurred_at=datetime.now(UTC),
@@ -83,7 +83,7 @@ def started(job_id: JobId, version: int = 1) -> JobStarted:
 
 @dataclass
 class Toy:
-    """A running toy, with what a test wants to look at."""
+    """A running toy, and the state that tests read."""
 
     runtime: Runtime
     broker: KafkaBroker
@@ -94,9 +94,9 @@ class Toy:
     consumer: BatchConsumer | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     mended: bool = False
-    """It does as it should, whatever the reasons say."""
+    """It handles every message, whatever its reason."""
     most: int = 1_000_000
-    """How many messages it can do in the time that it is given."""
+    """The largest batch that it handles within its time."""
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
         messages = [each.message for each in batch if isinstance(each.message, CancelRequested)]
@@ -105,19 +105,19 @@ class Toy:
             await asyncio.sleep(3600)
         async with self.outbox.transaction() as transaction:
             for message in messages:
-                if message.reason in MISDEEDS and not self.mended:
-                    await MISDEEDS[message.reason](self, transaction)
-            told = await transaction.connection.fetch(_EFFECT, list(dict.fromkeys(m.job_id for m in messages)))
-            for row in told:
+                if message.reason in FAULTS and not self.mended:
+                    await FAULTS[message.reason](self, transaction)
+            effects = await transaction.connection.fetch(_EFFECT, list(dict.fromkeys(m.job_id for m in messages)))
+            for row in effects:
                 if row["commits"] == 1:
                     transaction.emit(started(JobId(row["job_id"])), None)
 
     async def commits(self) -> dict[str, int]:
-        """How often each job's effect was committed, in the order of their first time."""
+        """The number of commits of each job's effect, in the order of the first ones."""
         return {row["job_id"]: row["commits"] for row in await self.pool.fetch("SELECT * FROM effects ORDER BY n")}
 
     async def waiting(self) -> int:
-        """How many messages the outbox holds."""
+        """The number of messages in the outbox."""
         count: int = await self.pool.fetchval("SELECT count(*) FROM outbox")
         return count
 
@@ -133,7 +133,7 @@ async def toy(
     topics: Sequence[Topic] = (REQUESTS,),
     **options: Any,
 ) -> AsyncIterator[Toy]:
-    """The toy, running in this process; `consuming` these topics or only publishing."""
+    """The toy, running in this process; it consumes `topics`, or only publishes if not `consuming`."""
     broker = make_broker(servers, runtime.service)
     async with open_pool(database_url, "toy") as pool:
         await pool.execute(TABLES)
@@ -157,7 +157,7 @@ def runtime_for(name: str = "toy") -> Runtime:
 
 
 async def send(servers: str, records: Iterable[Record], partition: int | None = 0) -> None:
-    """Put records into their topics as they are."""
+    """Send records to their topics, unchanged."""
     async with AIOKafkaProducer(bootstrap_servers=servers, max_request_size=4_000_000) as producer:
         sent = [
             await producer.send(
@@ -169,7 +169,7 @@ async def send(servers: str, records: Iterable[Record], partition: int | None = 
 
 
 async def read(servers: str, topic: str, count: int) -> list[ConsumerRecord[bytes, bytes]]:
-    """The first `count` records of a topic, and what else has arrived by then."""
+    """At least the first `count` records of a topic: all that it contains by then."""
     found: list[ConsumerRecord[bytes, bytes]] = []
     async with (
         asyncio.timeout(60 * PATIENCE),
@@ -186,7 +186,7 @@ async def read(servers: str, topic: str, count: int) -> list[ConsumerRecord[byte
 
 
 async def lag(servers: str, group: str, topic: str) -> dict[int, int]:
-    """How many records of each partition the group has not committed."""
+    """The number of records of each partition that the group has not committed."""
     async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False) as consumer:
         places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         consumer.assign(places)
@@ -195,15 +195,15 @@ async def lag(servers: str, group: str, topic: str) -> dict[int, int]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 60) -> None:
-    """Wait for what has to become true."""
-    # Not at the top: a process of the toy's own does not find it.
+    """Wait until the condition holds."""
+    # Not at the top: the toy as a process of its own cannot import it.
     from tests.patience import eventually
 
     await eventually(holds, within_s)
 
 
 def environment(servers: str, database_url: str, **more: str) -> Mapping[str, str]:
-    """What a toy's own process needs."""
+    """The environment of a toy that is a process of its own."""
     return {
         "KAFKA_BOOTSTRAP_SERVERS": servers,
         "DATABASE_URL": database_url,
@@ -251,7 +251,7 @@ async def _hang(_toy: Toy, _transaction: Transaction) -> None:
 
 async def _block(_toy: Toy, _transaction: Transaction) -> None:
     print('{"working": true}', flush=True)
-    time.sleep(60)  # noqa: ASYNC251 - the very thing to be noticed
+    time.sleep(60)  # noqa: ASYNC251 - the fault itself
 
 
 async def _crash(_toy: Toy, transaction: Transaction) -> None:
@@ -291,7 +291,7 @@ def _producer(toy: Toy) -> Any:
     return producer._producer.producer
 
 
-MISDEEDS: dict[str | None, Misdeed] = {
+FAULTS: dict[str | None, Fault] = {
     "raise": _raise,
     "nul": _nul,
     "leak": _leak,

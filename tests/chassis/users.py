@@ -1,4 +1,4 @@
-"""Doing as another user would."""
+"""Running code as another user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def as_nobody(folder: Path) -> Iterator[None]:
-    """As another user, where we are root, whom nothing is closed to."""
+    """Run the block as another user if this process is root, for whom file permissions do not apply."""
     if os.geteuid() != 0:
         yield
         return

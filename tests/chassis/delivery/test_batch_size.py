@@ -1,4 +1,4 @@
-"""Batches that take longer than they may: fewer are taken, what is slow alone waits aside, and nothing is buried."""
+"""Batches that exceed their time: they get smaller, a slow partition is paused, and nothing becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def committed(servers: str) -> bool:
 
 
 @pytest.mark.parametrize("most", [1, 10, 300])
-async def test_a_handler_that_manages_few_at_a_time_gets_through(
+async def test_a_handler_that_can_only_process_small_batches_processes_all_messages(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     monkeypatch.setattr(handling, "HANDLER_LIMIT_S", patient(0.5))
@@ -51,7 +51,7 @@ async def test_a_handler_that_manages_few_at_a_time_gets_through(
     assert await read(embedded_kafka, DEAD_LETTERS.name, 0) == []
 
 
-async def test_a_message_that_waits_for_a_lock_holds_up_its_own_partition_alone(
+async def test_a_message_that_waits_for_a_lock_delays_only_its_own_partition(
     embedded_kafka: str, database_url: str
 ) -> None:
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
@@ -87,7 +87,9 @@ async def test_a_message_that_waits_for_a_lock_holds_up_its_own_partition_alone(
         (asyncpg.ReadOnlySQLTransactionError("cannot execute INSERT in a read-only transaction"), False),
     ],
 )
-async def test_what_is_too_slow_and_what_is_away(monkeypatch: pytest.MonkeyPatch, error: Exception, slow: bool) -> None:
+async def test_which_errors_count_as_slow_and_which_as_an_outage(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, slow: bool
+) -> None:
     monkeypatch.setattr(handling, "HOLD_S", 0.0)
 
     async def fails(_batch: Sequence[Delivered]) -> None:
@@ -102,7 +104,7 @@ async def test_what_is_too_slow_and_what_is_away(monkeypatch: pytest.MonkeyPatch
         await held.settle([Delivered(message, "1", None, record(None, None))], [])
 
 
-def test_fewer_are_taken_after_a_batch_that_was_too_slow_and_more_after_each_that_was_not() -> None:
+def test_batches_shrink_after_a_slow_one_and_grow_after_each_fast_one() -> None:
     pace = BatchSize(1000)
     sizes = []
     for count in (1000, 250, 62, 15, 3, 1, 1):
@@ -118,7 +120,7 @@ def test_fewer_are_taken_after_a_batch_that_was_too_slow_and_more_after_each_tha
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 10, 100, 700])
-def test_what_can_be_done_in_time_is_found_and_kept_to(most: int) -> None:
+def test_the_batch_size_converges_to_what_can_be_processed_in_time(most: int) -> None:
     pace, done, slow = BatchSize(1000), 0, 0
     for _ in range(2000):
         size, _aside = pace.turn(ALL, 0)
@@ -132,7 +134,7 @@ def test_what_can_be_done_in_time_is_found_and_kept_to(most: int) -> None:
     assert done > 2000 * most / 3
 
 
-def test_a_partition_that_was_left_aside_is_tried_alone_after_growing_pauses() -> None:
+def test_a_paused_partition_is_tried_alone_after_growing_pauses() -> None:
     pace, now, waits = BatchSize(100), 0.0, []
     for _ in range(6):
         pace.leave_aside(PLACES[1], now)
@@ -149,7 +151,7 @@ def test_a_partition_that_was_left_aside_is_tried_alone_after_growing_pauses() -
     assert pace.turn(ALL, now) == (100, set())
 
 
-def test_when_one_partition_goes_on_the_others_that_were_left_aside_are_tried_at_once_and_lost_ones_forgotten() -> None:
+def test_when_one_paused_partition_resumes_the_others_are_tried_at_once_and_lost_ones_dropped() -> None:
     pace = BatchSize(100)
     for place in PLACES:
         pace.leave_aside(place, 0)

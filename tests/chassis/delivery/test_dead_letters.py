@@ -1,4 +1,4 @@
-"""A dead letter holds the whole record and where it came from, whatever the record holds."""
+"""A dead letter contains the whole record and its origin, whatever the record contains."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def record(key: bytes | None, value: bytes | None, headers: Any = ()) -> Any:
     error=st.text(max_size=2000),
     tries=st.integers(0, 3),
 )
-def test_the_record_can_be_had_back_from_its_letter(
+def test_the_record_can_be_restored_from_its_dead_letter(
     key: bytes | None,
     value: bytes | None,
     headers: tuple[tuple[str, bytes | None], ...],
@@ -70,7 +70,7 @@ def test_the_record_can_be_had_back_from_its_letter(
         (MAX_MESSAGE_BYTES - 100, (), "headers,value,key"),
     ],
 )
-def test_a_letter_always_fits(
+def test_a_dead_letter_never_exceeds_the_size_limit(
     value_bytes: int, headers: tuple[tuple[str, bytes | None], ...], left_out: str | None
 ) -> None:
     letter = to_record(DeadLetter(record(b"key", b"x" * value_bytes, headers), "why " * 1000, 0), "toy")

@@ -1,4 +1,4 @@
-"""Where a consumer stands: its lag, also while it does not move, and that it says so when it does not."""
+"""The progress of a consumer: its lag, also while it is blocked, and how a standstill is reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def ready(made: Toy) -> bool:
     return made.runtime.unready() is None
 
 
-async def test_a_consumer_that_is_held_up_says_so_after_a_while_and_shows_what_it_has_before_it(
+async def test_a_blocked_consumer_becomes_unready_after_a_while_and_its_lag_is_still_updated(
     embedded_kafka: str, own_postgres: LocalPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "ASK_EVERY_S", 0.1)
@@ -48,14 +48,14 @@ async def test_a_consumer_that_is_held_up_says_so_after_a_while_and_shows_what_i
         await own_postgres.stop("immediate")
         await send(embedded_kafka, [request(n) for n in range(10, 60)])
 
-        async def says() -> bool:
+        async def unready() -> bool:
             return f"{REQUESTS.name} 0 has messages, and none was processed for" in str(made.runtime.unready())
 
         async def shows(count: int) -> bool:
             return shown(0) == count
 
         await until(lambda: shows(50))
-        await until(says)
+        await until(unready)
         await send(embedded_kafka, [request(n) for n in range(60, 80)])
         await until(lambda: shows(70))
         assert made.runtime.unhealthy() is None
@@ -66,7 +66,7 @@ async def test_a_consumer_that_is_held_up_says_so_after_a_while_and_shows_what_i
         await until(lambda: shows(0))
 
 
-async def test_messages_that_are_dealt_with_one_after_the_other_are_no_standstill(
+async def test_messages_processed_one_after_the_other_are_no_standstill(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "STANDSTILL_S", 0.5)
@@ -80,7 +80,7 @@ async def test_messages_that_are_dealt_with_one_after_the_other_are_no_standstil
         await until(lambda: ready(made))
 
 
-async def test_only_the_partitions_that_it_has_are_shown(embedded_kafka: str) -> None:
+async def test_lag_is_shown_only_for_assigned_partitions(embedded_kafka: str) -> None:
     await send(embedded_kafka, [request(n) for n in range(5)], partition=0)
     await send(embedded_kafka, [request(n) for n in range(7)], partition=1)
     zero, one = (TopicPartition(REQUESTS.name, n) for n in range(2))
@@ -103,7 +103,7 @@ async def test_only_the_partitions_that_it_has_are_shown(embedded_kafka: str) ->
         assert shown(1) is not None
 
 
-def test_a_poll_that_does_not_return_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_poll_that_does_not_return_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     stands = ConsumerProgress("toy")
     assert stands.problem() is None
     with stands.polling():

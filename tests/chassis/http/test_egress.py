@@ -53,7 +53,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 
 @dataclass
 class Server:
-    """Answers every request alike, one to a connection, and remembers what it was asked."""
+    """Gives every request the same answer, one for each connection, and records the requests."""
 
     answer: Callable[[str], bytes]
     port: int = 0
@@ -92,7 +92,7 @@ async def serving(
 
 
 class Names:
-    """A resolver whose answers are told beforehand; the last one stays."""
+    """A resolver with prepared answers; the last one is repeated."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
@@ -140,7 +140,7 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_an_address_that_is_not_everybodys_is_refused_unless_its_network_is_allowed(address: str) -> None:
+def test_an_address_that_is_not_public_is_refused_unless_its_network_is_allowed(address: str) -> None:
     parsed = ipaddress.ip_address(address)
     assert not is_public(parsed)
     assert EgressPolicy().refusal("https", NAME, 443, parsed) == f"{parsed} is not a public address"
@@ -150,13 +150,13 @@ def test_an_address_that_is_not_everybodys_is_refused_unless_its_network_is_allo
 
 PUBLIC = [
     "1.1.1.1", "8.8.8.8", "172.32.0.1", "192.0.1.1", "2606:4700::1", "2a00:1450::1",
-    # As public as the IPv4 address that they stand for: NAT64, IPv4-mapped, 6to4.
+    # Addresses that embed a public IPv4 address: NAT64, IPv4-mapped, 6to4.
     "64:ff9b::808:808", "64:ff9b::6810:1", "::ffff:8.8.8.8", "2002:808:808::1",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_fetched_from_by_https_on_443_alone(address: str) -> None:
+def test_a_public_address_is_allowed_by_https_on_port_443_only(address: str) -> None:
     parsed = ipaddress.ip_address(address)
     assert EgressPolicy().refusal("https", NAME, 443, parsed) is None
     assert EgressPolicy().refusal("http", NAME, 80, parsed) == "only https is fetched, not http"
@@ -164,7 +164,7 @@ def test_a_public_address_is_fetched_from_by_https_on_443_alone(address: str) ->
     assert EgressPolicy.parse(NAME).refusal("http", NAME.upper() + ".", 80, parsed) is None
 
 
-async def test_a_name_that_resolves_to_such_an_address_is_not_connected_to() -> None:
+async def test_a_name_that_resolves_to_a_refused_address_is_not_connected_to() -> None:
     async with egress_client(EgressPolicy(), resolve=Names(*([address] for address in PRIVATE))) as client:
         for address in PRIVATE:
             with pytest.raises(EgressRefused) as caught:
@@ -176,7 +176,7 @@ async def test_a_name_that_resolves_to_such_an_address_is_not_connected_to() -> 
             assert "secret" not in str(vars(caught.value))
 
 
-async def test_who_asks_by_an_address_is_not_told_how_to_allow_it() -> None:
+async def test_the_error_about_an_address_in_a_url_does_not_name_the_setting() -> None:
     async with egress_client(EgressPolicy()) as client:
         with pytest.raises(EgressRefused) as caught:
             await client.get("https://10.1.2.3/file")
@@ -184,7 +184,7 @@ async def test_who_asks_by_an_address_is_not_told_how_to_allow_it() -> None:
     assert caught.value.remedy == "SEGUE_EGRESS_ALLOW=10.1.2.3"
 
 
-def test_addresses_that_a_proxy_makes_up_are_told_as_such() -> None:
+def test_addresses_invented_by_a_proxy_are_named_as_such() -> None:
     with pytest.raises(EgressRefused) as caught:
         EgressPolicy().vetted("https", NAME, 443, [ipaddress.ip_address("198.18.0.5")])
     assert "198.18.0.0/15" in caught.value.remedy
@@ -198,7 +198,7 @@ def test_a_network_is_allowed_behind_nat64_too() -> None:
     assert EgressPolicy.parse("10.0.0.2").refusal("https", NAME, 443, inner) is not None
 
 
-async def test_hosts_that_outputs_could_not_be_fetched_from_are_found_beforehand() -> None:
+async def test_hosts_that_the_rules_refuse_are_found_in_advance() -> None:
     answers = {"good.example": ["8.8.8.8"], "nat.example": ["64:ff9b::808:808"], "fake.example": ["198.18.0.5"]}
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -218,7 +218,7 @@ async def test_hosts_that_outputs_could_not_be_fetched_from_are_found_beforehand
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "017700000001", "0"])
-async def test_no_spelling_of_loopback_gets_through(host: str) -> None:
+async def test_every_spelling_of_loopback_is_refused(host: str) -> None:
     async with serving() as server, egress_client(EgressPolicy()) as client:
         with pytest.raises((EgressRefused, httpx.ConnectError)):
             await client.get(f"http://{host}:{server.port}/")
@@ -235,20 +235,20 @@ async def test_no_spelling_of_loopback_gets_through(host: str) -> None:
         ("https://user:word@files.example/x", "user name or password"),
     ],
 )
-async def test_a_url_of_another_shape_is_refused(url: str, reason: str) -> None:
+async def test_an_unsupported_url_is_refused(url: str, reason: str) -> None:
     async with egress_client(EgressPolicy.parse("files.example")) as client:
         with pytest.raises(EgressRefused, match=reason):
             await client.get(url)
 
 
 @pytest.mark.parametrize("port", [65_536, 99_999])
-async def test_a_port_that_no_socket_has_is_named_and_not_tried(port: int) -> None:
+async def test_an_invalid_port_is_reported_without_a_connection(port: int) -> None:
     async with egress_client(EgressPolicy.parse("127.0.0.1")) as client:
         with pytest.raises(httpx.InvalidURL, match=rf"127\.0\.0\.1: there is no port {port}"):
             await fetch(client, f"http://127.0.0.1:{port}/x")
 
 
-async def test_it_connects_to_the_address_it_vetted_and_speaks_to_the_name(
+async def test_it_connects_to_the_checked_address_and_uses_the_host_name_for_tls(
     tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tls.certificate))
@@ -261,13 +261,13 @@ async def test_it_connects_to_the_address_it_vetted_and_speaks_to_the_name(
         assert await fetch(client, url) == "hello"
         assert f"host: {NAME}:{server.port}" in server.asked[0].lower()
         assert names.asked == 1
-        # The name now means something else: the next connection is vetted anew.
+        # The name now resolves to another address: the next connection checks it again.
         with pytest.raises(EgressRefused, match="no public address"):
             await fetch(client, url)
     assert server.connections == 1
 
 
-async def test_only_the_permitted_ones_of_a_names_addresses_are_tried() -> None:
+async def test_only_the_permitted_addresses_of_a_name_are_tried() -> None:
     async with serving() as other, serving(host="127.0.0.2") as server:
         names = Names(["127.0.0.1", "127.0.0.2"])
         async with egress_client(EgressPolicy.parse("127.0.0.2"), resolve=names) as client:
@@ -275,7 +275,7 @@ async def test_only_the_permitted_ones_of_a_names_addresses_are_tried() -> None:
     assert (other.connections, server.connections) == (0, 1)
 
 
-async def test_the_next_address_is_tried_where_nobody_listens() -> None:
+async def test_the_next_address_is_tried_if_nothing_listens_at_the_first() -> None:
     names = Names(["127.0.0.3", "127.0.0.2"])
     async with (
         serving(host="127.0.0.2") as server,
@@ -294,7 +294,9 @@ async def test_a_certificate_for_another_name_is_not_accepted(tls: Tls, monkeypa
             await client.get(f"https://other.example.com:{server.port}/")
 
 
-async def test_an_authority_that_is_not_trusted_is_not_accepted(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_certificate_of_an_untrusted_authority_is_not_accepted(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     async with (
         serving(tls=tls.server) as server,
@@ -304,14 +306,14 @@ async def test_an_authority_that_is_not_trusted_is_not_accepted(tls: Tls, monkey
             await client.get(f"https://{NAME}:{server.port}/")
 
 
-async def test_a_missing_authority_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_missing_ca_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     with pytest.raises(CannotStart, match="SSL_CERT_FILE"):
         async with egress_client(EgressPolicy()):
             pass
 
 
-async def test_a_redirect_is_followed_where_it_may_lead() -> None:
+async def test_a_redirect_to_a_permitted_host_is_followed() -> None:
     pages = {"/0": redirect("/1"), "/1": redirect("/2"), "/2": redirect("/3"), "/3": text("there")}
     async with serving(pages.__getitem__) as server, egress_client(EgressPolicy.parse("127.0.0.1")) as client:
         assert await fetch(client, f"http://127.0.0.1:{server.port}/0") == "there"
@@ -325,7 +327,7 @@ async def test_a_redirect_is_followed_where_it_may_lead() -> None:
     ["http://127.0.0.1:{port}/", "http://169.254.169.254/latest/meta-data", "//10.0.0.1/", "http://[::1]:{port}/",
      "file:///etc/passwd", "https://user:word@127.0.0.2/"],
 )  # fmt: skip
-async def test_a_redirect_to_where_it_may_not_lead_is_refused(target: str) -> None:
+async def test_a_redirect_to_a_refused_host_is_refused(target: str) -> None:
     async with (
         serving() as inner,
         serving(lambda _: redirect(target.format(port=inner.port)), "127.0.0.2") as outer,
@@ -356,22 +358,22 @@ async def test_neither_proxies_nor_cookies_are_used(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_name_that_does_not_resolve_is_a_connection_error() -> None:
-    async def nobody(host: str, port: int) -> Sequence[str]:
+    async def unresolved(host: str, port: int) -> Sequence[str]:
         raise OSError("no such name")
 
-    async def silence(host: str, port: int) -> Sequence[str]:
+    async def no_addresses(host: str, port: int) -> Sequence[str]:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with egress_client(EgressPolicy(), resolve=nobody) as client:
+    async with egress_client(EgressPolicy(), resolve=unresolved) as client:
         with pytest.raises(httpx.ConnectError, match="cannot be resolved"):
             await client.get(f"https://{NAME}/")
-    async with egress_client(EgressPolicy(), resolve=silence, connect_s=0.05) as client:
+    async with egress_client(EgressPolicy(), resolve=no_addresses, connect_s=0.05) as client:
         with pytest.raises(httpx.ConnectTimeout, match="not resolved in time"):
             await client.get(f"https://{NAME}/")
 
 
-async def test_a_server_that_says_nothing_is_given_up() -> None:
+async def test_a_server_that_does_not_answer_times_out() -> None:
     done = asyncio.Event()
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

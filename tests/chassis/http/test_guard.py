@@ -1,4 +1,4 @@
-"""Who gets a place, who gives way, and whose time is over."""
+"""The guard of a listener: which connections are admitted, closed for others, or closed after a timeout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Clock:
 
 
 class Held:
-    """A connection that does as it is told."""
+    """A connection that the test controls."""
 
     def __init__(self, guard: Guard, peer: Peer) -> None:
         self.guard, self.peer = guard, peer
@@ -54,8 +54,8 @@ class Held:
         self.guard.release(self)
 
 
-class House:
-    """A guard, and those it let in."""
+class GuardedListener:
+    """A guard and the connections that it has admitted."""
 
     def __init__(self, limits: HttpLimits = LIMITS) -> None:
         self.clock = Clock()
@@ -83,139 +83,141 @@ class House:
         return [each for each in self.held if not each.gone]
 
 
-def test_of_what_most_wait_for_the_one_that_has_waited_longest_gives_way() -> None:
-    house = House()
-    idle = house.fill(Wait.REQUEST, 10)
-    halves = house.fill(Wait.HEADERS, 30)
+def test_the_longest_waiting_connection_of_the_most_common_wait_is_closed_first() -> None:
+    listener = GuardedListener()
+    idle = listener.fill(Wait.REQUEST, 10)
+    halves = listener.fill(Wait.HEADERS, 30)
     for n in range(5):
-        assert house.enter(f"192.0.2.{n}")
+        assert listener.enter(f"192.0.2.{n}")
         assert [each for each in halves if each.gone] == halves[: n + 1]
     assert not any(each.gone for each in idle)
-    assert len(house.inside) == 40
+    assert len(listener.inside) == 40
 
 
-def test_nobody_gives_way_who_is_worked_on_or_has_just_come_or_has_sent_something() -> None:
-    house = House()
-    house.fill(None)
-    assert house.enter() is None
-    house = House()
-    fresh = house.fill(Wait.HEADERS)
-    house.clock.now -= SETTLED_S
-    assert house.enter() is None
-    house.clock.now += SETTLED_S
+def test_no_connection_is_closed_that_is_in_progress_or_new_or_has_sent_bytes() -> None:
+    listener = GuardedListener()
+    listener.fill(None)
+    assert listener.enter() is None
+    listener = GuardedListener()
+    fresh = listener.fill(Wait.HEADERS)
+    listener.clock.now -= SETTLED_S
+    assert listener.enter() is None
+    listener.clock.now += SETTLED_S
     for each in fresh[:5]:
         each.sent = True
-    assert house.enter()
+    assert listener.enter()
     assert [each for each in fresh if each.gone] == [fresh[5]]
 
 
-def test_whoever_has_always_sent_something_gives_way_after_a_moment() -> None:
+def test_a_connection_with_unread_bytes_can_be_closed_after_a_moment() -> None:
     for waits in (Wait.HEADERS, Wait.REQUEST, Wait.BODY, Wait.READ):
-        house = House()
-        for each in house.fill(waits):
+        listener = GuardedListener()
+        for each in listener.fill(waits):
             each.sent = True
-        began = house.clock.now
+        began = listener.clock.now
         for n in range(10):
-            while house.enter(f"192.0.2.{n}") is None:
-                house.clock.now += SETTLED_S
-                assert house.clock.now - began < UNREAD_S + 1
-        assert len(house.inside) == 40
+            while listener.enter(f"192.0.2.{n}") is None:
+                listener.clock.now += SETTLED_S
+                assert listener.clock.now - began < UNREAD_S + 1
+        assert len(listener.inside) == 40
 
 
-def test_being_looked_at_gives_nobody_more_time() -> None:
-    house = House()
-    own = house.fill(Wait.READ)
+def test_being_examined_does_not_extend_a_timeout() -> None:
+    listener = GuardedListener()
+    own = listener.fill(Wait.READ)
     for each in own:
         each.sent = True
-    while house.clock.now - own[-1].since < LIMITS.write_timeout_s:
-        assert house.guard.full in {True, False}
-        house.clock.now += SETTLED_S
-    house.guard.sweep()
-    assert house.inside == []
+    while listener.clock.now - own[-1].since < LIMITS.write_timeout_s:
+        assert listener.guard.full in {True, False}
+        listener.clock.now += SETTLED_S
+    listener.guard.sweep()
+    assert listener.inside == []
 
 
-def test_what_was_sent_is_forgotten_once_it_was_read() -> None:
-    house = House()
-    busy = house.fill(Wait.REQUEST)
+def test_unread_bytes_no_longer_count_once_they_are_read() -> None:
+    listener = GuardedListener()
+    busy = listener.fill(Wait.REQUEST)
     for _ in range(20):
         for each in busy:
             each.sent = True
-        assert house.guard.full
+        assert listener.guard.full
         for each in busy:
             each.sent = False
-            house.guard.wait(each, None)
-            house.guard.wait(each, Wait.REQUEST)
-        house.clock.now += UNREAD_S / 4
+            listener.guard.wait(each, None)
+            listener.guard.wait(each, Wait.REQUEST)
+        listener.clock.now += UNREAD_S / 4
 
 
-def test_who_found_no_place_hears_of_the_next_one() -> None:
-    house, heard = House(), []
-    working = house.fill(None)
-    house.guard.on_free_place = lambda: heard.append(house.clock.now)
-    house.guard.wait(working[0], Wait.REQUEST)
-    house.guard.wait(working[1], Wait.REQUEST)
-    assert len(heard) == 1
+def test_a_caller_that_found_no_place_is_notified_once_of_the_next_one() -> None:
+    listener, notified = GuardedListener(), []
+    working = listener.fill(None)
+    listener.guard.on_free_place = lambda: notified.append(listener.clock.now)
+    listener.guard.wait(working[0], Wait.REQUEST)
+    listener.guard.wait(working[1], Wait.REQUEST)
+    assert len(notified) == 1
 
 
-def test_one_address_has_its_share_and_then_makes_room_for_itself() -> None:
-    house = House()
-    own = [house.enter("192.0.2.7") for _ in range(12)]
+def test_an_address_at_its_limit_replaces_its_own_connections() -> None:
+    listener = GuardedListener()
+    own = [listener.enter("192.0.2.7") for _ in range(12)]
     assert [each is not None and each.gone for each in own] == [True, True] + [False] * 10
     for each in own[2:]:
         assert each
-        house.guard.wait(each, None)
-    assert house.enter("192.0.2.7") is None
-    assert house.enter("192.0.2.8")
+        listener.guard.wait(each, None)
+    assert listener.enter("192.0.2.7") is None
+    assert listener.enter("192.0.2.8")
 
 
-def test_when_it_is_full_the_greedy_pay_before_the_others() -> None:
-    house = House()
-    others = house.fill(Wait.REQUEST, 32)
-    own = [house.enter("192.0.2.7") for _ in range(8)]
-    house.clock.now += 1
-    assert house.enter("192.0.2.7")
+def test_a_full_listener_first_closes_connections_of_an_address_over_its_share() -> None:
+    listener = GuardedListener()
+    others = listener.fill(Wait.REQUEST, 32)
+    own = [listener.enter("192.0.2.7") for _ in range(8)]
+    listener.clock.now += 1
+    assert listener.enter("192.0.2.7")
     assert own[0]
     assert own[0].gone
     assert not any(each.gone for each in others)
-    assert house.enter("192.0.2.9")
+    assert listener.enter("192.0.2.9")
     assert others[0].gone
 
 
-def test_trusted_addresses_are_no_peers() -> None:
-    house = House()
-    assert all(house.enter("10.1.2.3", None) for _ in range(30))
-    assert all(house.enter("::ffff:10.1.2.3", None) for _ in range(10))
+def test_trusted_addresses_have_no_limit() -> None:
+    listener = GuardedListener()
+    assert all(listener.enter("10.1.2.3", None) for _ in range(30))
+    assert all(listener.enter("::ffff:10.1.2.3", None) for _ in range(10))
 
 
-def test_a_network_of_ipv6_is_one_peer_and_a_mapped_address_is_its_own() -> None:
-    house = House()
+def test_an_ipv6_network_is_one_peer_and_a_mapped_address_is_its_ipv4_address() -> None:
+    listener = GuardedListener()
     for n in range(10):
-        assert house.enter(f"2001:db8:0:1::{n:x}", None)
-    assert house.enter("2001:db8:0:1:ffff::1", None) is None
-    assert house.enter("2001:db8:0:2::1", None)
-    assert house.enter("fe80::1%eth0", None)
+        assert listener.enter(f"2001:db8:0:1::{n:x}", None)
+    assert listener.enter("2001:db8:0:1:ffff::1", None) is None
+    assert listener.enter("2001:db8:0:2::1", None)
+    assert listener.enter("fe80::1%eth0", None)
     for _ in range(10):
-        assert house.enter("192.0.2.1", None)
-    assert house.enter("::ffff:192.0.2.1", None) is None
+        assert listener.enter("192.0.2.1", None)
+    assert listener.enter("::ffff:192.0.2.1", None) is None
 
 
 @pytest.mark.parametrize("proxy_first", [True, False])
-def test_a_trusted_address_is_trusted_alone_and_not_its_network(proxy_first: bool) -> None:
-    # The second is also the name of the network.
-    house = House(replace(LIMITS, trusted=(ip_network("2001:db8::5/128"), ip_network("2001:db8:0:1::/128"))))
+def test_trusting_an_address_does_not_trust_its_network(proxy_first: bool) -> None:
+    # The second address is also the address of its network.
+    listener = GuardedListener(
+        replace(LIMITS, trusted=(ip_network("2001:db8::5/128"), ip_network("2001:db8:0:1::/128")))
+    )
     for proxy, stranger in {"2001:db8::5": "2001:db8::6", "2001:db8:0:1::": "2001:db8:0:1::6"}.items():
         if proxy_first:
-            assert all(house.enter(proxy, None) for _ in range(5))
-        assert all(house.enter(stranger, None) for _ in range(10))
-        assert house.enter(stranger, None) is None
-        assert all(house.enter(proxy, None) for _ in range(5))
-        assert house.enter(stranger, None) is None
-    for each in house.inside:
+            assert all(listener.enter(proxy, None) for _ in range(5))
+        assert all(listener.enter(stranger, None) for _ in range(10))
+        assert listener.enter(stranger, None) is None
+        assert all(listener.enter(proxy, None) for _ in range(5))
+        assert listener.enter(stranger, None) is None
+    for each in listener.inside:
         each.drop()
-    assert not house.guard._peers
+    assert not listener.guard._peers
 
 
-def test_each_wait_has_its_time() -> None:
+def test_each_wait_has_a_timeout() -> None:
     for what, seconds in {
         Wait.HEADERS: 10,
         Wait.REQUEST: 75,
@@ -223,81 +225,81 @@ def test_each_wait_has_its_time() -> None:
         Wait.READ: 30,
         Wait.CLOSE: 2,
     }.items():
-        house = House()
-        one = house.enter(waits=what)
+        listener = GuardedListener()
+        one = listener.enter(waits=what)
         assert one
-        house.clock.now = one.since + seconds - 0.1
-        house.guard.sweep()
+        listener.clock.now = one.since + seconds - 0.1
+        listener.guard.sweep()
         gone = [one.gone]
-        house.clock.now += 0.2
-        house.guard.sweep()
+        listener.clock.now += 0.2
+        listener.guard.sweep()
         assert [*gone, one.gone] == [False, True]
-        assert not house.guard._peers
+        assert not listener.guard._peers
 
 
-def test_another_term_begins_when_the_last_was_looked_at() -> None:
-    house = House()
-    one = house.enter(waits=Wait.READ)
+def test_an_extended_wait_starts_when_the_last_one_was_examined() -> None:
+    listener = GuardedListener()
+    one = listener.enter(waits=Wait.READ)
     assert one
     one.patience = 1
-    house.clock.now += 31
-    house.guard.sweep()
-    house.clock.now += 29
-    house.guard.sweep()
+    listener.clock.now += 31
+    listener.guard.sweep()
+    listener.clock.now += 29
+    listener.guard.sweep()
     assert not one.gone
-    house.clock.now += 2
-    house.guard.sweep()
+    listener.clock.now += 2
+    listener.guard.sweep()
     assert one.gone
 
 
-def test_whoever_is_worked_on_has_all_the_time() -> None:
-    house = House()
-    one = house.enter(waits=None)
-    house.clock.now += 100_000
-    house.guard.sweep()
+def test_a_request_in_progress_has_no_timeout() -> None:
+    listener = GuardedListener()
+    one = listener.enter(waits=None)
+    listener.clock.now += 100_000
+    listener.guard.sweep()
     assert one
     assert not one.gone
 
 
-def test_past_the_bytes_for_all_whoever_holds_most_is_dropped_but_never_the_only_one() -> None:
-    house = House()
-    first, second, third = (house.enter() for _ in range(3))
+def test_over_the_byte_limit_the_largest_holder_is_closed_but_never_the_only_one() -> None:
+    listener = GuardedListener()
+    first, second, third = (listener.enter() for _ in range(3))
     assert first
     assert second
     assert third
-    house.guard.buffer(first, 5000)
+    listener.guard.buffer(first, 5000)
     gone = [first.gone]
-    house.guard.buffer(second, 10)
+    listener.guard.buffer(second, 10)
     gone.append(first.gone)
-    house.guard.buffer(third, 900)
-    house.guard.buffer(second, 100)
+    listener.guard.buffer(third, 900)
+    listener.guard.buffer(second, 100)
     gone.append(second.gone)
-    house.guard.buffer(third, 901)
+    listener.guard.buffer(third, 901)
     assert [*gone, second.gone, third.gone] == [False, True, False, False, True]
 
 
-def test_of_those_that_hold_as_much_the_oldest_is_dropped() -> None:
-    house = House()
-    entered = [house.enter() for _ in range(3)]
+def test_of_equal_holders_the_oldest_is_closed() -> None:
+    listener = GuardedListener()
+    entered = [listener.enter() for _ in range(3)]
     for each in entered:
         assert each
-        house.guard.buffer(each, 400)
+        listener.guard.buffer(each, 400)
     assert [each.gone for each in entered if each] == [True, False, False]
 
 
-def test_without_files_there_are_fewer_places_for_a_while() -> None:
-    house = House()
-    house.fill(Wait.HEADERS, 30)
-    house.guard.shrink()
-    assert len(house.inside) == 14
-    house.fill(Wait.HEADERS, 30)
-    assert len(house.inside) == 14
-    house.clock.now += SHRUNK_S + 1
-    for each in house.inside:
+def test_out_of_files_fewer_connections_are_allowed_for_a_while() -> None:
+    listener = GuardedListener()
+    listener.fill(Wait.HEADERS, 30)
+    listener.guard.shrink()
+    assert len(listener.inside) == 14
+    listener.fill(Wait.HEADERS, 30)
+    assert len(listener.inside) == 14
+    listener.clock.now += SHRUNK_S + 1
+    for each in listener.inside:
         each.patience = 10
-    house.guard.sweep()
-    house.fill(Wait.HEADERS, 50)
-    assert len(house.inside) == 40
+    listener.guard.sweep()
+    listener.fill(Wait.HEADERS, 50)
+    assert len(listener.inside) == 40
 
 
 STEPS = st.lists(
@@ -312,30 +314,32 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_whatever_happens_the_books_are_right(steps: list[tuple[str, int, Wait | None, int]]) -> None:
-    house = House(replace(LIMITS, connections=8, connections_per_peer=3))
+def test_the_counts_and_indexes_agree_after_any_sequence_of_events(
+    steps: list[tuple[str, int, Wait | None, int]],
+) -> None:
+    listener = GuardedListener(replace(LIMITS, connections=8, connections_per_peer=3))
     for what, n, wait, size in steps:
-        one = house.inside[n % len(house.inside)] if house.inside else None
-        house.clock.now += n / 50
+        one = listener.inside[n % len(listener.inside)] if listener.inside else None
+        listener.clock.now += n / 50
         match what:
             case "enter":
-                house.enter(f"192.0.2.{n % 5}", wait)
+                listener.enter(f"192.0.2.{n % 5}", wait)
             case "sweep":
-                house.guard.sweep()
+                listener.guard.sweep()
             case "shrink":
-                house.guard.shrink()
+                listener.guard.shrink()
             case "wait" if one:
-                house.guard.wait(one, wait)
+                listener.guard.wait(one, wait)
             case "buffer" if one:
-                house.guard.buffer(one, size)
+                listener.guard.buffer(one, size)
             case "leave" if one:
                 one.drop()
-        inside = house.inside
-        assert house.guard._count == len(inside) <= 8
-        assert house.guard._buffered == sum(each.buffered for each in inside)
-        assert house.guard._buffered <= 1000 or len(house.guard._buffering) == 1
-        assert sum(peer.connections for peer in house.guard._peers.values()) == len(inside)
-        assert all(peer.connections <= 3 for peer in house.guard._peers.values())
+        inside = listener.inside
+        assert listener.guard._count == len(inside) <= 8
+        assert listener.guard._buffered == sum(each.buffered for each in inside)
+        assert listener.guard._buffered <= 1000 or len(listener.guard._buffering) == 1
+        assert sum(peer.connections for peer in listener.guard._peers.values()) == len(inside)
+        assert all(peer.connections <= 3 for peer in listener.guard._peers.values())
         waiting = {id(each) for each in inside if each.waits is not None}
-        assert {id(each) for queue in house.guard._waiting.values() for each in queue} == waiting
-        assert {id(each) for peer in house.guard._peers.values() for each in peer.waiting} == waiting
+        assert {id(each) for queue in listener.guard._waiting.values() for each in queue} == waiting
+        assert {id(each) for peer in listener.guard._peers.values() for each in peer.waiting} == waiting

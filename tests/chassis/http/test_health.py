@@ -1,4 +1,4 @@
-"""Health pages on a thread of their own: answered while the event loop is busy, and they say so if it stands."""
+"""Health pages on a thread of their own: answered while the event loop is busy, and they report a blocked loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def page(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-async def test_they_say_what_the_loop_noted() -> None:
+async def test_the_pages_show_the_state_of_the_process() -> None:
     runtime = runtime_for()
     dead: list[str] = []
     runtime.must_live(lambda: dead[0] if dead else None)
@@ -59,7 +59,9 @@ async def test_they_say_what_the_loop_noted() -> None:
     assert [thread.name for thread in threading.enumerate() if thread.name == "health"] == []
 
 
-async def test_they_answer_while_the_loop_does_not_turn_and_say_so_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_pages_answer_while_the_loop_is_blocked_and_finally_report_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(health, "STALE_S", 1.5)
     async with serve_health(runtime_for(), "127.0.0.1", 0, limits=LIMITS) as port:
         # Everything from here on blocks the event loop.
@@ -71,7 +73,7 @@ async def test_they_answer_while_the_loop_does_not_turn_and_say_so_in_the_end(mo
         assert page(port, "/readyz")[0] == 503
 
 
-async def test_a_check_that_breaks_is_told_as_a_dead_part() -> None:
+async def test_a_check_that_raises_makes_the_process_unhealthy() -> None:
     runtime = runtime_for()
 
     def broken() -> str | None:
@@ -84,12 +86,12 @@ async def test_a_check_that_breaks_is_told_as_a_dead_part() -> None:
     assert "no such partition" in said
 
 
-async def test_strangers_who_find_them_cannot_exhaust_them() -> None:
+async def test_many_open_connections_do_not_exhaust_the_pages() -> None:
     async with serve_health(runtime_for(), "127.0.0.1", 0, limits=LIMITS) as port:
         strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(3 * HEALTH_CONNECTIONS)]
         try:
             for stranger in strangers:
-                with suppress(ConnectionError):  # The first have made room for the last by now.
+                with suppress(ConnectionError):  # The first ones may have been closed for the last ones.
                     stranger.send(b"GET /li")
             for _ in range(5):
                 assert (await asyncio.to_thread(page, port, "/livez"))[0] == 200
@@ -98,7 +100,7 @@ async def test_strangers_who_find_them_cannot_exhaust_them() -> None:
                 stranger.close()
 
 
-async def test_an_address_that_is_taken_is_named_by_their_own_setting() -> None:
+async def test_an_address_in_use_is_reported_with_its_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotStart, match=f"^SEGUE_HEALTH_PORT: 127.0.0.1:{port} cannot be listened on: "):

@@ -1,4 +1,4 @@
-"""Accepting: within the files that a process may open, and with few words where there are none left."""
+"""The listener accepts connections within the limit of open files, and logs little when it is reached."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ asyncio.run(main())
 
 @asynccontextmanager
 async def short_of_files() -> AsyncIterator[tuple[int, list[str]]]:
-    """A server that may open a hundred files; yields its port, and what it has written once it has ended."""
+    """A server that may open a hundred files; yields its port and its output, which is complete after the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -62,13 +62,13 @@ async def short_of_files() -> AsyncIterator[tuple[int, list[str]]]:
         written += said.decode().splitlines()
 
 
-async def test_a_process_without_files_goes_on_answering_and_says_so_once() -> None:
+async def test_a_process_without_free_files_keeps_answering_and_logs_it_once() -> None:
     async with short_of_files() as (port, written):
         halves = []
         try:
             for _ in range(400):
                 halves.append(socket.create_connection(("127.0.0.1", port)))
-                with suppress(ConnectionError):  # The first make room for the last.
+                with suppress(ConnectionError):  # The first ones are closed for the last ones.
                     halves[-1].send(b"GET /o")
             async with httpx.AsyncClient(trust_env=False, timeout=patient(60)) as client:
                 for _ in range(3):
@@ -82,7 +82,7 @@ async def test_a_process_without_files_goes_on_answering_and_says_so_once() -> N
     assert len(written) < 10
 
 
-def test_connections_leave_files_to_the_rest_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_limit_leaves_files_for_the_rest_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def at(limit: int, wanted: int = 2000) -> int:
         monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
         return places(wanted)
@@ -93,7 +93,7 @@ def test_connections_leave_files_to_the_rest_of_the_process(monkeypatch: pytest.
     assert at(64) == 1
 
 
-def test_accepted_sockets_have_what_the_listener_was_given() -> None:
+def test_accepted_sockets_inherit_the_options_of_the_listener() -> None:
     with bind("127.0.0.1", 0, "SEGUE_PORT") as listener, socket.create_connection(listener.getsockname()):
         listener.setblocking(True)
         accepted, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""The requests of one connection, wherever its stream is cut: each is parsed in its turn, and once."""
+"""The requests of one connection: each is parsed once, in order, however the stream is split into reads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BODIES = (b"", b"", b"", b"", b"", b"\r\n\r\n{}\r\n", (GET % 999)[:40].ljust(40)
 
 
 class Connection(MeasuredRequests):
-    """Serves nothing: the test says when a request is answered."""
+    """Runs no application: the test decides when a request is answered."""
 
     def __init__(self) -> None:
         super().__init__(Config(app=cast("Any", None)), ServerState(), HttpLimits())
@@ -73,7 +73,7 @@ def cut(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 @given(st.lists(st.integers(0, len(REQUESTS) - 1), min_size=1, max_size=6), st.lists(st.integers(0, 5000), max_size=30))
-async def test_wherever_the_stream_is_cut_each_is_parsed_in_its_turn(kinds: list[int], cuts: list[int]) -> None:
+async def test_requests_are_parsed_in_order_however_the_stream_is_split(kinds: list[int], cuts: list[int]) -> None:
     connection = Connection()
     stream = b"".join(REQUESTS[kind].replace(b"/%d", b"/%d" % n) for n, kind in enumerate(kinds))
     for piece in cut(stream, cuts):
@@ -89,7 +89,7 @@ async def test_wherever_the_stream_is_cut_each_is_parsed_in_its_turn(kinds: list
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 1000])
-async def test_what_is_sent_ahead_is_held_as_it_came(size: int) -> None:
+async def test_pipelined_bytes_are_kept_unparsed(size: int) -> None:
     connection = Connection()
     connection.receive(GET % 0)
     ahead = b"".join(GET % n for n in range(1, 20)) + b"GET /half"
@@ -100,7 +100,7 @@ async def test_what_is_sent_ahead_is_held_as_it_came(size: int) -> None:
     assert connection.flow.read_paused
 
 
-async def test_past_128_kib_that_are_held_no_more_is_taken() -> None:
+async def test_reading_stops_at_128_kib_of_pipelined_bytes() -> None:
     connection = Connection()
     connection.receive(GET % 0)
     connection.receive(bytes(131_072))

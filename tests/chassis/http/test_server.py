@@ -1,4 +1,4 @@
-"""The pages a platform asks for, and a server that leaves signals alone and names what is in its way."""
+"""The health pages, and the start and stop of the HTTP server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chassis.errors import CannotStart
 from chassis.http.server import ShutdownGate, health_app, serve_http
 
 
-async def test_the_pages_say_what_is_dead_and_what_is_not_ready() -> None:
+async def test_the_pages_report_what_is_unhealthy_and_what_is_not_ready() -> None:
     runtime = runtime_for()
     dead: list[str] = []
     waiting: list[str] = []
@@ -56,7 +56,7 @@ async def test_the_pages_say_what_is_dead_and_what_is_not_ready() -> None:
         assert (await client.get("/nothing")).status_code == 404
 
 
-async def test_it_leaves_signals_alone_and_finishes_the_request_in_hand() -> None:
+async def test_it_installs_no_signal_handlers_and_finishes_the_current_request() -> None:
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(_request: Request) -> Response:
@@ -76,7 +76,7 @@ async def test_it_leaves_signals_alone_and_finishes_the_request_in_hand() -> Non
         await asyncio.open_connection("127.0.0.1", port)
 
 
-async def test_a_request_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_does_not_end_is_abandoned_at_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chassis.http.server.SHUTDOWN_S", 1)
     arrived = asyncio.Event()
 
@@ -96,7 +96,7 @@ async def test_a_request_that_does_not_end_is_left_behind(monkeypatch: pytest.Mo
     assert "whether this request was taken is not known" in left.json()["detail"]
 
 
-async def test_what_comes_while_it_is_being_stopped_is_turned_away_whole() -> None:
+async def test_requests_during_the_stop_are_refused_with_a_complete_answer() -> None:
     taken = []
 
     async def take(_request: Request) -> Response:
@@ -114,7 +114,7 @@ async def test_what_comes_while_it_is_being_stopped_is_turned_away_whole() -> No
     assert taken == [1]
 
 
-async def test_answers_come_without_delay() -> None:
+async def test_answers_are_sent_without_delay() -> None:
     async with (
         serve_http(health_app(runtime_for()), "127.0.0.1", 0) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=patient(60)) as client,
@@ -132,7 +132,7 @@ async def test_answers_come_without_delay() -> None:
     ("host", "setting"),
     [("127.0.0.1", "SEGUE_PORT"), ("no-such-host.invalid", "SEGUE_HOST"), ("*", "SEGUE_HOST"), ("[::2]", "SEGUE_HOST")],
 )
-async def test_an_address_that_cannot_be_had_is_named(host: str, setting: str) -> None:
+async def test_an_address_that_cannot_be_bound_is_reported_with_its_setting(host: str, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(

@@ -1,4 +1,4 @@
-"""Which request is begun next, and which not at all."""
+"""The order in which waiting requests are started, and which ones are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 10
 
 
 class Loop:
-    """Calls what it is given, a turn at a time."""
+    """An event loop that runs one iteration at a time."""
 
     def __init__(self) -> None:
         self.due: deque[Callable[[], None]] = deque()
@@ -32,7 +32,7 @@ class Loop:
         self.timers.append((self.now + seconds, call))
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and call what is due then."""
+        """Advance the clock, and run the timers that are due."""
         self.now += seconds
         due = [call for at, call in self.timers if at <= self.now]
         self.timers = [(at, call) for at, call in self.timers if at > self.now]
@@ -47,23 +47,23 @@ class Loop:
 
 
 class Request:
-    def __init__(self, house: House, client: str, number: int) -> None:
-        self.house, self.client, self.number = house, client, number
+    def __init__(self, server: Server, client: str, number: int) -> None:
+        self.server, self.client, self.number = server, client, number
         self.ticket = 0
 
     def start_request(self, ticket: int) -> None:
         self.ticket = ticket
-        self.house.begun.append(self)
+        self.server.started.append(self)
 
     def reject_request(self) -> None:
-        self.house.turned_away.append(self)
+        self.server.turned_away.append(self)
 
 
-class House:
+class Server:
     def __init__(self, most: int = MOST) -> None:
         self.loop = Loop()
         self.turns = Turns(most, self.loop)
-        self.begun: list[Request] = []
+        self.started: list[Request] = []
         self.turned_away: list[Request] = []
         self.number = 0
 
@@ -76,70 +76,70 @@ class House:
         return asked
 
     def order(self) -> str:
-        return "".join(each.client for each in self.begun)
+        return "".join(each.client for each in self.started)
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def server() -> Server:
+    return Server()
 
 
-def test_clients_take_turns_however_much_one_of_them_asks(house: House) -> None:
-    house.ask("aaaaaabac")
-    while house.loop.turn():
+def test_clients_take_turns_however_many_requests_one_of_them_sends(server: Server) -> None:
+    server.ask("aaaaaabac")
+    while server.loop.turn():
         pass
-    assert house.order() == "aabcaaaaa"
+    assert server.order() == "aabcaaaaa"
 
 
-def test_a_client_is_served_in_the_order_of_its_requests(house: House) -> None:
-    house.ask("aabbabba")
-    while house.loop.turn():
+def test_a_client_is_served_in_the_order_of_its_requests(server: Server) -> None:
+    server.ask("aabbabba")
+    while server.loop.turn():
         pass
     for client in "ab":
-        mine = [each.number for each in house.begun if each.client == client]
+        mine = [each.number for each in server.started if each.client == client]
         assert mine == sorted(mine)
 
 
-def test_a_few_are_begun_in_one_turn_of_the_loop(house: House) -> None:
-    house.ask("a" * MOST)
-    assert len(house.begun) == 1
-    house.loop.turn()
-    assert len(house.begun) == 1 + STARTED_PER_ITERATION
+def test_only_a_few_requests_are_started_in_one_iteration_of_the_loop(server: Server) -> None:
+    server.ask("a" * MOST)
+    assert len(server.started) == 1
+    server.loop.turn()
+    assert len(server.started) == 1 + STARTED_PER_ITERATION
 
 
-def test_no_more_are_worked_on_than_there_is_work_for() -> None:
-    house = House(2 * MAX_IN_PROGRESS)
-    house.ask("a" * (MAX_IN_PROGRESS + 3))
-    while house.loop.turn():
+def test_a_bounded_number_of_requests_is_processed_at_a_time() -> None:
+    server = Server(2 * MAX_IN_PROGRESS)
+    server.ask("a" * (MAX_IN_PROGRESS + 3))
+    while server.loop.turn():
         pass
-    assert len(house.begun) == MAX_IN_PROGRESS
-    house.ask("b")
-    while house.loop.turn():
+    assert len(server.started) == MAX_IN_PROGRESS
+    server.ask("b")
+    while server.loop.turn():
         pass
-    assert len(house.begun) == MAX_IN_PROGRESS
-    house.turns.done(house.begun[0].ticket)
-    house.turns.done(house.begun[0].ticket)
-    house.turns.done(house.begun[1].ticket)
-    while house.loop.turn():
+    assert len(server.started) == MAX_IN_PROGRESS
+    server.turns.done(server.started[0].ticket)
+    server.turns.done(server.started[0].ticket)
+    server.turns.done(server.started[1].ticket)
+    while server.loop.turn():
         pass
-    assert house.order()[MAX_IN_PROGRESS:] == "ab"
+    assert server.order()[MAX_IN_PROGRESS:] == "ab"
 
 
-def test_what_takes_long_keeps_nobody_from_being_begun() -> None:
-    house = House(2 * MAX_IN_PROGRESS)
-    house.ask("a" * (MAX_IN_PROGRESS + 3))
-    while house.loop.turn():
+def test_slow_requests_do_not_count_towards_the_bound() -> None:
+    server = Server(2 * MAX_IN_PROGRESS)
+    server.ask("a" * (MAX_IN_PROGRESS + 3))
+    while server.loop.turn():
         pass
-    assert (len(house.begun), len(house.loop.timers)) == (MAX_IN_PROGRESS, 1)
-    house.loop.pass_time(SLOW_S)
-    while house.loop.turn():
+    assert (len(server.started), len(server.loop.timers)) == (MAX_IN_PROGRESS, 1)
+    server.loop.pass_time(SLOW_S)
+    while server.loop.turn():
         pass
-    assert (len(house.begun), house.loop.timers) == (MAX_IN_PROGRESS + 3, [])
-    house.turns.done(house.begun[0].ticket)
-    house.ask("a" * MAX_IN_PROGRESS)
-    while house.loop.turn():
+    assert (len(server.started), server.loop.timers) == (MAX_IN_PROGRESS + 3, [])
+    server.turns.done(server.started[0].ticket)
+    server.ask("a" * MAX_IN_PROGRESS)
+    while server.loop.turn():
         pass
-    assert len(house.begun) == 2 * MAX_IN_PROGRESS
+    assert len(server.started) == 2 * MAX_IN_PROGRESS
 
 
 @pytest.mark.parametrize(
@@ -153,44 +153,48 @@ def test_what_takes_long_keeps_nobody_from_being_begun() -> None:
         ("abcdefghijk", "k"),
     ],
 )
-def test_where_too_many_wait_the_latest_of_who_has_most_is_turned_away(house: House, asked: str, away: str) -> None:
-    house.ask("x")  # It is begun at once.
-    mine = house.ask(asked)
-    house.loop.turn()
-    assert "".join(each.client for each in house.turned_away) == away
+def test_if_too_many_wait_the_latest_of_the_client_with_the_most_is_refused(
+    server: Server, asked: str, away: str
+) -> None:
+    server.ask("x")  # It is started at once.
+    mine = server.ask(asked)
+    server.loop.turn()
+    assert "".join(each.client for each in server.turned_away) == away
     for client, count in Counter(away).items():
         latest = [each for each in mine if each.client == client][-count:]
-        assert [each for each in reversed(house.turned_away) if each.client == client] == latest
+        assert [each for each in reversed(server.turned_away) if each.client == client] == latest
 
 
-def test_who_has_left_has_no_turn(house: House) -> None:
-    begun, first, second, third = house.ask("xaab")
-    house.turns.remove("a", first)
-    house.turns.remove("b", third)
-    while house.loop.turn():
+def test_a_request_whose_client_left_is_not_started(server: Server) -> None:
+    started, first, second, third = server.ask("xaab")
+    server.turns.remove("a", first)
+    server.turns.remove("b", third)
+    while server.loop.turn():
         pass
-    assert house.begun == [begun, second]
+    assert server.started == [started, second]
 
 
 @given(st.lists(st.one_of(st.sampled_from("abc"), st.just("turn"), st.just("leave"), st.just("done")), max_size=200))
-def test_each_is_begun_or_turned_away_or_leaves_and_only_once(happenings: list[str]) -> None:
-    house, asked, left = House(), list[Request](), list[Request]()
+def test_each_request_is_started_or_refused_or_leaves_exactly_once(events: list[str]) -> None:
+    server, asked, left = Server(), list[Request](), list[Request]()
     done = 0
-    for what in happenings:
-        waiting = [each for each in asked if each not in (*house.begun, *house.turned_away, *left)]
+    for what in events:
+        waiting = [each for each in asked if each not in (*server.started, *server.turned_away, *left)]
         if what == "turn":
-            house.loop.turn()
-            assert len(house.begun) - done <= MAX_IN_PROGRESS
+            server.loop.turn()
+            assert len(server.started) - done <= MAX_IN_PROGRESS
         elif what == "leave" and waiting:
             left.append(waiting[len(waiting) // 2])
-            house.turns.remove(left[-1].client, left[-1])
-        elif what == "done" and done < len(house.begun):
-            house.turns.done(house.begun[done].ticket)
+            server.turns.remove(left[-1].client, left[-1])
+        elif what == "done" and done < len(server.started):
+            server.turns.done(server.started[done].ticket)
             done += 1
         elif what in "abc":
-            asked += house.ask(what)
-    while house.loop.turn():
-        while done < len(house.begun):
-            house.turns.done(house.begun[done].ticket)
+            asked += server.ask(what)
+    while server.loop.turn():
+        while done < len(server.started):
+            server.turns.done(server.started[done].ticket)
             done += 1
-    assert sorted(each.number for each in (*house.begun, *house.turned_away, *left)) == list(range(1, len(asked) + 1))
+    assert sorted(each.number for each in (*server.started, *server.turned_away, *left)) == list(
+        range(1, len(asked) + 1)
+    )

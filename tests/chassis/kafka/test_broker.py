@@ -1,4 +1,4 @@
-"""What a service asks of its cluster before it starts."""
+"""The check of the cluster before a service starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chassis.kafka.topics import require_topics
 from contracts.topics import TOPICS
 
 
-async def test_a_broker_that_goes_away_while_it_is_asked_is_no_reason_not_to_start(
+async def test_a_broker_that_disconnects_during_the_check_does_not_prevent_the_start(
     embedded_kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask, asked = AIOKafkaAdminClient.list_topics, []
@@ -30,13 +30,13 @@ async def test_a_broker_that_goes_away_while_it_is_asked_is_no_reason_not_to_sta
     assert len(asked) == 2
 
 
-async def test_a_topic_that_is_not_there_is_named_with_what_makes_it(embedded_kafka: str) -> None:
+async def test_a_missing_topic_is_named_with_the_command_that_creates_it(embedded_kafka: str) -> None:
     other = replace(TOPICS[0], name="absent")
     with pytest.raises(CannotStart, match="the cluster lacks absent; run: segue topics"):
         await require_topics(embedded_kafka, [*TOPICS, other])
 
 
-async def test_where_no_broker_answers_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_if_no_broker_answers_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chassis.kafka.topics.START_LIMIT_S", 0.3)
     with pytest.raises(CannotStart, match=r"^KAFKA_BOOTSTRAP_SERVERS: no broker answered at "):
         await require_topics("127.0.0.1:9", TOPICS)

@@ -1,4 +1,4 @@
-"""The embedded Kafka has room for one process of each service: a second one is told so, and the first never notices."""
+"""The embedded Kafka allows one process of each service: a second one is refused, and the first is not disturbed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from chassis.postgres.pool import Pool, open_pool
 from segue_cli.local.postgres import postgres
 
 
-async def test_a_second_process_is_told_and_may_come_once_the_first_has_gone(
-    embedded_kafka: str, database_url: str
-) -> None:
+async def test_a_second_process_is_refused_until_the_first_has_ended(embedded_kafka: str, database_url: str) -> None:
     async with open_pool(database_url, "public") as one, open_pool(database_url, "public") as two:
         async with alone_where_embedded(one, embedded_kafka, runtime_for()):
             with pytest.raises(CannotStart, match=r"^KAFKA_BOOTSTRAP_SERVERS: .* several replicas need a real cluster"):
@@ -28,22 +26,22 @@ async def test_a_second_process_is_told_and_may_come_once_the_first_has_gone(
             pass
 
 
-async def test_a_first_that_died_a_moment_ago_is_waited_for(embedded_kafka: str, database_url: str) -> None:
+async def test_a_second_process_waits_for_a_first_that_died_just_now(embedded_kafka: str, database_url: str) -> None:
     async with open_pool(database_url, "public") as one, open_pool(database_url, "public") as two:
         first = alone_where_embedded(one, embedded_kafka, runtime_for())
         await first.__aenter__()
-        second = asyncio.create_task(_come_and_go(two, embedded_kafka))
+        second = asyncio.create_task(_start_and_stop(two, embedded_kafka))
         one.terminate()
         await asyncio.wait_for(second, patient(15))
         await first.__aexit__(None, None, None)
 
 
-async def _come_and_go(pool: Pool, servers: str) -> None:
+async def _start_and_stop(pool: Pool, servers: str) -> None:
     async with alone_where_embedded(pool, servers, runtime_for()):
         pass
 
 
-async def test_a_database_that_went_away_does_not_matter_at_the_end(embedded_kafka: str) -> None:
+async def test_a_lost_database_does_not_matter_at_the_stop(embedded_kafka: str) -> None:
     async with (
         postgres() as server,
         open_pool(server.url, "public") as pool,

@@ -1,4 +1,4 @@
-"""What a transaction says is published if and only if it commits: at once, in order, through outages and crashes."""
+"""Messages of a transaction are published if and only if it commits: at once, in order, despite outages and crashes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ async def own_postgres() -> AsyncIterator[LocalPostgres]:
 
 @pytest_asyncio.fixture
 async def port() -> int:
-    """A port at which a cluster can be started again and again."""
+    """A port at which a cluster can be started several times."""
     async with kafka(SIZES) as probe:
         return int(probe.bootstrap_servers.rpartition(":")[2])
 
 
-async def say(made: Toy, *messages: Message) -> None:
+async def commit_messages(made: Toy, *messages: Message) -> None:
     async with made.outbox.transaction() as transaction:
         for message in messages:
             transaction.emit(message, TRACEPARENT)
@@ -57,7 +57,7 @@ async def roll_back(made: Toy, committed_at: list[int]) -> None:
 
 
 async def leave_behind(made: Toy, count: int) -> None:
-    """Commit messages and publish none of them, as a crash would."""
+    """Commit messages without publishing them, as after a crash."""
     dead = outbox.Outbox(made.pool, made.broker, made.runtime)
     async with dead.transaction() as transaction:
         for n in range(count):
@@ -68,8 +68,8 @@ async def empty(made: Toy) -> bool:
     return await made.waiting() == 0
 
 
-def told(records: Sequence[ConsumerRecord[bytes, bytes]]) -> dict[str, list[int]]:
-    """The versions of each job in the order of the log."""
+def versions(records: Sequence[ConsumerRecord[bytes, bytes]]) -> dict[str, list[int]]:
+    """The versions of each job, in log order."""
     versions: dict[str, list[int]] = defaultdict(list)
     for record in records:
         found = decode(record.headers, record.value)
@@ -83,10 +83,10 @@ def ids(records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[bytes]:
     return [value for record in records for name, value in record.headers if name == "ce_id"]
 
 
-async def test_it_publishes_at_once_what_was_committed_and_nothing_else(
+async def test_committed_messages_are_published_at_once_and_others_never(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "RELAY_AGE_S", 3600)  # What is published here does not come by the relay.
+    monkeypatch.setattr(outbox, "RELAY_AGE_S", 3600)  # Nothing is published by the relay.
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
         committed_at: list[int] = []
         with pytest.raises(RuntimeError, match="rolled back"):
@@ -106,23 +106,23 @@ async def test_it_publishes_at_once_what_was_committed_and_nothing_else(
 async def test_messages_of_one_key_keep_their_order(embedded_kafka: str, database_url: str) -> None:
     async def tell(made: Toy, n: int) -> None:
         for version in range(1, 41, 2):
-            await say(made, started(job(n), version), started(job(n), version + 1))
+            await commit_messages(made, started(job(n), version), started(job(n), version + 1))
 
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
         await asyncio.gather(*(tell(made, n) for n in range(8)))
         await until(lambda: empty(made))
-    assert told(await read(embedded_kafka, JOBS.name, 320)) == {job(n): list(range(1, 41)) for n in range(8)}
+    assert versions(await read(embedded_kafka, JOBS.name, 320)) == {job(n): list(range(1, 41)) for n in range(8)}
 
 
-async def test_saying_the_same_twice_while_it_waits_is_saying_it_once(embedded_kafka: str, database_url: str) -> None:
+async def test_a_message_emitted_twice_while_it_waits_is_published_once(embedded_kafka: str, database_url: str) -> None:
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
-        await say(made, started(job(1)), started(job(1)))
+        await commit_messages(made, started(job(1)), started(job(1)))
         await until(lambda: empty(made))
         assert len(await read(embedded_kafka, JOBS.name, 1)) == 1
 
 
 @pytest.mark.usefixtures("eager_relay")
-async def test_two_replicas_relay_what_a_crash_left_each_message_once(
+async def test_two_replicas_relay_the_messages_after_a_crash_each_once(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "BATCH", 40)
@@ -138,7 +138,7 @@ async def test_two_replicas_relay_what_a_crash_left_each_message_once(
 
 
 @pytest.mark.usefixtures("eager_relay")
-async def test_what_was_published_but_not_deleted_comes_again_with_the_same_id(
+async def test_a_message_published_but_not_deleted_is_published_again_with_the_same_id(
     embedded_kafka: str, database_url: str
 ) -> None:
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
@@ -148,7 +148,7 @@ async def test_what_was_published_but_not_deleted_comes_again_with_the_same_id(
             " $$ BEGIN PERFORM nextval('refusals'); RAISE 'not now'; END $$;"
             "CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()"
         )
-        await say(made, started(job(1)))
+        await commit_messages(made, started(job(1)))
 
         async def refused() -> bool:
             return bool(await made.pool.fetchval("SELECT is_called FROM refusals"))
@@ -164,22 +164,22 @@ async def test_what_was_published_but_not_deleted_comes_again_with_the_same_id(
 
 
 @pytest.mark.usefixtures("eager_relay")
-async def test_while_postgres_is_away_nothing_is_lost(embedded_kafka: str, own_postgres: LocalPostgres) -> None:
+async def test_while_postgres_is_unavailable_nothing_is_lost(embedded_kafka: str, own_postgres: LocalPostgres) -> None:
     async with toy(embedded_kafka, own_postgres.url, runtime_for(), consuming=False) as made:
-        await say(made, started(job(1)))
+        await commit_messages(made, started(job(1)))
         await own_postgres.stop("immediate")
         with pytest.raises(TRANSIENT):
-            await say(made, started(job(2)))
+            await commit_messages(made, started(job(2)))
         assert made.runtime.unhealthy() is None
         await own_postgres.start()
-        await say(made, started(job(3)))
+        await commit_messages(made, started(job(3)))
         await until(lambda: empty(made))
         assert made.runtime.unhealthy() is None
-    assert set(told(await read(embedded_kafka, JOBS.name, 2))) == {job(1), job(3)}
+    assert set(versions(await read(embedded_kafka, JOBS.name, 2))) == {job(1), job(3)}
 
 
 @pytest.mark.usefixtures("eager_relay")
-async def test_while_kafka_is_away_messages_wait_in_postgres_and_no_more_than_some_in_memory(
+async def test_while_kafka_is_unavailable_messages_wait_in_postgres_and_a_bounded_number_in_memory(
     port: int, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "MAX_PENDING", 20)
@@ -188,21 +188,21 @@ async def test_while_kafka_is_away_messages_wait_in_postgres_and_no_more_than_so
         async with kafka(SIZES, port=port) as before:
             servers = before.bootstrap_servers
             made = await stack.enter_async_context(toy(servers, database_url, runtime_for(), consuming=False))
-            await say(made, started(job(0)))
+            await commit_messages(made, started(job(0)))
             await until(lambda: empty(made))
         for n in range(1, 101):
-            await say(made, started(job(n)))
+            await commit_messages(made, started(job(n)))
             assert len(made.outbox._pending) <= 20
         assert await made.waiting() == 100
         assert (made.runtime.unhealthy(), made.runtime.unready()) == (None, None)
         async with kafka(SIZES, port=port):
             await until(lambda: empty(made))
-            assert set(told(await read(servers, JOBS.name, 100))) == {job(n) for n in range(1, 101)}
+            assert set(versions(await read(servers, JOBS.name, 100))) == {job(n) for n in range(1, 101)}
             assert made.runtime.unhealthy() is None
             await stack.aclose()
 
 
-async def test_on_leaving_it_publishes_what_is_pending(embedded_kafka: str, database_url: str) -> None:
+async def test_pending_messages_are_published_at_the_end_of_the_block(embedded_kafka: str, database_url: str) -> None:
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
-        await say(made, *(started(job(n)) for n in range(100)))
+        await commit_messages(made, *(started(job(n)) for n in range(100)))
     assert len(await read(embedded_kafka, JOBS.name, 100)) == 100

@@ -1,4 +1,4 @@
-"""One trace a job: what travels in messages is picked up again, and a collector that is away costs nothing."""
+"""One trace for each job: messages carry its context, and an unavailable collector delays nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARENT = f"00-{TRACE}-0123456789abcdef-01"
 
 @asynccontextmanager
 async def collector() -> AsyncIterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """An OTLP endpoint over HTTP, and what it has been sent."""
+    """The URL of an OTLP endpoint over HTTP, and the requests that it has received."""
     got: list[ExportTraceServiceRequest] = []
 
     async def traces(incoming: Request) -> Response:
@@ -57,7 +57,7 @@ async def test_spans_arrive_at_the_collector_with_the_services_name() -> None:
     assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == ("work", TRACE, PARENT.split("-")[2])
 
 
-async def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
+async def test_an_unavailable_collector_does_not_delay_the_stop() -> None:
     telemetry = make_telemetry("toy", otlp_target("http://127.0.0.1:1"))
     with telemetry.span("work"):
         pass
@@ -66,7 +66,9 @@ async def test_a_collector_that_is_away_does_not_hold_up_the_end() -> None:
     assert time.monotonic() - began < patient(8)
 
 
-async def test_a_messages_context_goes_on_in_what_it_leads_to(embedded_kafka: str, database_url: str) -> None:
+async def test_the_context_of_a_message_continues_in_the_messages_it_causes(
+    embedded_kafka: str, database_url: str
+) -> None:
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -105,7 +107,7 @@ async def test_a_messages_context_goes_on_in_what_it_leads_to(embedded_kafka: st
     assert (sent.attributes or {})["messaging.message.conversation_id"] in {job(1), job(2)}
 
 
-def test_without_a_collector_a_context_is_handed_on_and_made_only_where_there_is_none() -> None:
+def test_without_a_collector_a_context_is_passed_on_and_created_only_if_there_is_none() -> None:
     telemetry = make_telemetry("toy", None)
     assert telemetry.sent("t", parent=PARENT, job_id="j", event_type="e") == PARENT
     made = telemetry.sent("t", parent=None, job_id="j", event_type="e")
@@ -117,7 +119,7 @@ def test_without_a_collector_a_context_is_handed_on_and_made_only_where_there_is
     "malformed",
     [None, "", "garbage", f"00-{TRACE}", f"00-{'z' * 32}-0123456789abcdef-01", f"00-{'0' * 32}-0123456789abcdef-01"],
 )
-def test_a_malformed_context_is_none(malformed: str | None) -> None:
+def test_a_malformed_context_is_ignored(malformed: str | None) -> None:
     assert trace_id_of(malformed) is None
     with make_telemetry("toy", None).span("work", parent=malformed) as span:
         assert span.get_span_context().is_valid

@@ -24,7 +24,7 @@ def runtime() -> Runtime:
 
 
 class Table:
-    """Answers each pass with the next of what it was given, then with nothing."""
+    """Returns or raises the prepared result of each pass, then claims nothing."""
 
     def __init__(self, *passes: Claimed | Exception) -> None:
         self._passes: Iterator[Claimed | Exception] = chain(passes, repeat(NONE_WAITS))
@@ -45,7 +45,7 @@ class Table:
 
 
 @pytest.mark.parametrize("next_s", [0.0, 0.02, -3.0])
-async def test_the_next_pass_is_when_the_next_row_is_due(runtime: Runtime, next_s: float) -> None:
+async def test_the_next_pass_starts_when_the_next_row_is_due(runtime: Runtime, next_s: float) -> None:
     table = Table(Claimed(some=True, next_s=next_s))
     async with DueRows(runtime, "the loop").running(table.claim):
         await table.passed(2)
@@ -61,7 +61,7 @@ async def test_the_next_pass_is_when_the_next_row_is_due(runtime: Runtime, next_
         (Claimed(some=False, next_s=0.5), 0.5),
     ],
 )
-def test_rows_that_others_have_locked_are_asked_for_after_a_pause(claimed: Claimed, pause_s: float) -> None:
+def test_rows_locked_by_others_are_claimed_after_a_pause(claimed: Claimed, pause_s: float) -> None:
     assert claimed.pause_s == pause_s
 
 
@@ -76,7 +76,7 @@ async def test_a_wake_up_ends_the_sleep(runtime: Runtime, monkeypatch: pytest.Mo
     assert table.count == 2
 
 
-async def test_while_the_database_is_away_the_loop_goes_on(runtime: Runtime) -> None:
+async def test_while_the_database_is_unavailable_the_loop_continues(runtime: Runtime) -> None:
     table = Table(ConnectionRefusedError("away"))
     with capture_logs() as logs:
         async with DueRows(runtime, "the loop").running(table.claim):
@@ -100,7 +100,7 @@ async def test_another_error_ends_the_loop(runtime: Runtime) -> None:
     assert told == ["the loop has ended (LookupError)"]
 
 
-async def test_the_pass_under_way_ends_before_the_block_does(runtime: Runtime) -> None:
+async def test_the_current_pass_ends_before_the_block(runtime: Runtime) -> None:
     begun, committed = asyncio.Event(), asyncio.Event()
 
     async def claim() -> Claimed:

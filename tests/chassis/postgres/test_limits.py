@@ -1,4 +1,4 @@
-"""A database that goes silent at any moment: every wait ends in time, and the pool is as new when it is back."""
+"""A database that stops answering at any moment: every wait ends in time, and the pool recovers afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLACK_S = 8.0
 
 @contextmanager
 def bounded_time(limit_s: float = WITHIN_S) -> Iterator[None]:
-    """The block ends within the limit, as far as the machine allows."""
+    """Asserts that the block ends within the limit, times the patience of the machine."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < limit_s + SLACK_S
@@ -36,7 +36,7 @@ def bounded_time(limit_s: float = WITHIN_S) -> Iterator[None]:
 
 @asynccontextmanager
 async def behind_a_proxy(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """The database behind a network that can lose everything, with its address there."""
+    """A proxy in front of the database, and the URL of the database through it."""
     place = urlsplit(url)
     async with Proxy(place.hostname or "", place.port or 0).running() as proxy:
         yield proxy, place._replace(netloc=f"{place.username}@127.0.0.1:{proxy.listens_at}").geturl()
@@ -44,13 +44,13 @@ async def behind_a_proxy(url: str) -> AsyncIterator[tuple[Proxy, str]]:
 
 @pytest_asyncio.fixture
 async def silenced(database_url: str) -> AsyncIterator[tuple[Proxy, Pool]]:
-    """A pool, and the network between it and its database."""
+    """A proxy, and a pool of connections through it."""
     async with behind_a_proxy(database_url) as (proxy, url), open_pool(url, "shop", max_size=4) as pool:
         yield proxy, pool
 
 
 async def fill(pool: Pool, connections: int = 4) -> None:
-    """Have the pool hold so many idle connections."""
+    """Open `connections` idle connections in the pool."""
 
     async def use() -> None:
         async with bounded(pool, 30) as connection:
@@ -75,7 +75,7 @@ async def first_statement(proxy: Proxy, pool: Pool) -> None:
 async def new_connection(proxy: Proxy, pool: Pool) -> None:
     proxy.reset_all()
     proxy.blackhole = True
-    while True:  # The connections that were reset are told at once.
+    while True:  # Connections that were reset fail at once.
         try:
             async with bounded(pool, WITHIN_S) as connection:
                 await connection.fetchval("SELECT 1")
@@ -104,7 +104,7 @@ async def answers_only(proxy: Proxy, pool: Pool) -> None:
 
 @pytest.mark.parametrize("moment", [statement, first_statement, new_connection, commit, rollback, answers_only])
 @pytest.mark.parametrize("idle", [1, 4])
-async def test_a_silent_server_holds_nobody_up_and_the_pool_heals(
+async def test_a_server_that_does_not_answer_blocks_nobody_and_the_pool_recovers(
     silenced: tuple[Proxy, Pool], moment: Callable[[Proxy, Pool], Awaitable[None]], idle: int
 ) -> None:
     proxy, pool = silenced
@@ -112,7 +112,7 @@ async def test_a_silent_server_holds_nobody_up_and_the_pool_heals(
     with bounded_time(), pytest.raises(NotResponding):
         await moment(proxy, pool)
     proxy.heal()
-    # None of the connections that were open in the silence is used again: the first to ask is answered, and so are all.
+    # No connection that was open during the outage is used again: every query is answered, from the first one on.
     with bounded_time(0):
         assert await asyncio.gather(*(answer(pool) for _ in range(4))) == [1, 1, 1, 1]
 
@@ -123,18 +123,18 @@ async def answer(pool: Pool, within_s: float = 30) -> int:
         return found
 
 
-async def test_a_new_connection_that_falls_silent_while_it_is_prepared_holds_nobody_up(
+async def test_a_new_connection_that_stops_answering_during_its_setup_blocks_nobody(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silence: list[Proxy] = []
 
-    async def connect_and_fall_silent(*args: Any, **more: Any) -> Any:
+    async def connect_and_stop_answering(*args: Any, **more: Any) -> Any:
         made = await connect(*args, **more)
         for proxy in silence:
             proxy.blackhole = True
         return made
 
-    monkeypatch.setattr("chassis.postgres.pool.connect", connect_and_fall_silent)
+    monkeypatch.setattr("chassis.postgres.pool.connect", connect_and_stop_answering)
     async with behind_a_proxy(database_url) as (proxy, url), open_pool(url, "shop", max_size=1) as pool:
         drop_idle(pool)
         silence.append(proxy)
@@ -145,7 +145,7 @@ async def test_a_new_connection_that_falls_silent_while_it_is_prepared_holds_nob
         assert await answer(pool) == 1
 
 
-async def test_what_was_read_counts_although_the_connection_cannot_be_given_back(
+async def test_a_result_is_returned_although_the_connection_cannot_be_released(
     silenced: tuple[Proxy, Pool],
 ) -> None:
     proxy, pool = silenced
@@ -156,7 +156,7 @@ async def test_what_was_read_counts_although_the_connection_cannot_be_given_back
     assert (found, pool.get_size()) == (1, 0)
 
 
-async def test_work_without_a_limit_gets_and_gives_back_in_time(
+async def test_work_without_a_time_limit_acquires_and_releases_in_time(
     silenced: tuple[Proxy, Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, pool = silenced
@@ -171,7 +171,7 @@ async def test_work_without_a_limit_gets_and_gives_back_in_time(
 
 
 @pytest.mark.parametrize("limit_s", [60.0, None])
-async def test_a_task_that_is_cancelled_in_the_silence_ends_at_once_and_stays_cancelled(
+async def test_a_task_cancelled_during_the_outage_ends_at_once_and_stays_cancelled(
     silenced: tuple[Proxy, Pool], limit_s: float | None
 ) -> None:
     proxy, pool = silenced
@@ -191,7 +191,7 @@ async def test_a_task_that_is_cancelled_in_the_silence_ends_at_once_and_stays_ca
             await waiting
 
 
-async def test_a_locked_table_is_given_up_and_its_connection_is_kept(database_url: str) -> None:
+async def test_a_wait_for_a_locked_table_times_out_and_the_connection_is_kept(database_url: str) -> None:
     async with open_pool(database_url, "public", max_size=1) as pool:
         async with bounded(pool, 30) as connection:
             await connection.execute("CREATE TABLE things (id int)")
@@ -216,7 +216,7 @@ async def waiting_for_locks(connection: Connection) -> int:
     return found
 
 
-async def test_a_pool_without_a_free_connection_is_busy_and_not_silent(database_url: str) -> None:
+async def test_a_pool_without_a_free_connection_is_busy_and_not_unavailable(database_url: str) -> None:
     async with open_pool(database_url, "public", max_size=1) as pool, bounded(pool, 30):
         with bounded_time(), pytest.raises(TimeoutError) as given_up:
             async with bounded(pool, WITHIN_S):
@@ -224,7 +224,7 @@ async def test_a_pool_without_a_free_connection_is_busy_and_not_silent(database_
     assert not isinstance(given_up.value, NotResponding)
 
 
-async def test_a_server_process_that_is_stopped_holds_nobody_up(database_url: str) -> None:
+async def test_a_stopped_server_process_blocks_nobody(database_url: str) -> None:
     async with open_pool(database_url, "public", max_size=2) as pool:
         async with bounded(pool, 30) as connection:
             stopped = await connection.fetchval("SELECT pg_backend_pid()")
@@ -239,7 +239,7 @@ async def test_a_server_process_that_is_stopped_holds_nobody_up(database_url: st
             os.kill(stopped, signal.SIGCONT)
 
 
-async def test_an_error_of_the_work_stays_what_it_is_and_is_rolled_back(database_url: str) -> None:
+async def test_an_error_of_the_work_is_raised_unchanged_and_rolled_back(database_url: str) -> None:
     async with open_pool(database_url, "public", max_size=1) as pool:
         with pytest.raises(ZeroDivisionError):
             await make_things_and_fail(pool)
@@ -257,7 +257,7 @@ async def make_things_and_fail(pool: Pool) -> None:
         raise ZeroDivisionError
 
 
-async def test_a_pool_is_closed_in_time_with_its_connections_in_use(database_url: str) -> None:
+async def test_a_pool_is_closed_in_time_although_its_connections_are_in_use(database_url: str) -> None:
     async with behind_a_proxy(database_url) as (proxy, url):
         with bounded_time(5):
             async with open_pool(url, "shop", max_size=2) as pool:

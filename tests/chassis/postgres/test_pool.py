@@ -1,4 +1,4 @@
-"""Migrations that replicas apply together, files that must not change, and databases that are not there."""
+"""Migrations that replicas apply together, migration files that changed, and unavailable or refusing databases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Package = Callable[..., ModuleType]
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
-    """Makes packages that bring migrations."""
+    """Creates packages with migrations."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(name: str, **files: str) -> ModuleType:
@@ -62,7 +62,9 @@ async def test_replicas_that_start_together_apply_each_file_once(database_url: s
     assert latest_migration(shop) == "002_thing.sql"
 
 
-async def test_so_do_processes(database_url: str, package: Package, tmp_path: Path) -> None:
+async def test_processes_that_start_together_apply_each_file_once(
+    database_url: str, package: Package, tmp_path: Path
+) -> None:
     package("shop_apart", **{"001_things": FIRST, "002_thing": SECOND})
     code = (
         "import asyncio, sys; from chassis.postgres.pool import migrate; import shop_apart;"
@@ -85,7 +87,7 @@ async def test_a_file_that_changed_after_it_was_applied_is_refused(database_url:
     assert await applied(database_url) == ["001_things.sql"]
 
 
-async def test_a_file_that_fails_leaves_nothing_behind_and_can_be_mended(database_url: str, package: Package) -> None:
+async def test_a_file_that_fails_is_rolled_back_and_can_be_corrected(database_url: str, package: Package) -> None:
     broken = package("shop_broken", **{"001_things": FIRST, "002_thing": SECOND + "SELECT 1/0;"})
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(database_url, "shop", broken)
@@ -96,7 +98,7 @@ async def test_a_file_that_fails_leaves_nothing_behind_and_can_be_mended(databas
 
 @asynccontextmanager
 async def as_stranger(url: str) -> AsyncIterator[str]:
-    """The same database for a role that may do nothing in it."""
+    """The URL of the database for a role without any privilege in it."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("CREATE ROLE stranger LOGIN PASSWORD 'hunter2'")
@@ -106,7 +108,7 @@ async def as_stranger(url: str) -> AsyncIterator[str]:
         await connection.close()
 
 
-async def test_a_role_that_may_not_is_told(database_url: str, package: Package) -> None:
+async def test_a_role_without_privileges_gets_an_error_with_the_grant(database_url: str, package: Package) -> None:
     shop = package("shop_forbidden", **{"001_things": FIRST})
     async with as_stranger(database_url) as url:
         told = (
@@ -176,7 +178,7 @@ async def _first_answer(server: LocalPostgres) -> int:
         return answer
 
 
-async def test_a_pool_works_in_its_schema_with_limits_and_survives_the_end_of_its_connections(
+async def test_a_pool_uses_its_schema_and_limits_and_survives_the_end_of_its_connections(
     database_url: str,
 ) -> None:
     async with open_pool(database_url, "shop") as pool:
@@ -211,11 +213,11 @@ async def answers(pool: Pool) -> bool:
         ("postgresql+asyncpg://me:hunter2@h1:1,[::1]:2/segue?sslmode=disable", "h1:1,[::1]:2/segue"),
     ],
 )
-def test_a_database_is_named_without_its_secrets(url: str, name: str) -> None:
+def test_the_name_of_a_database_contains_no_secrets(url: str, name: str) -> None:
     assert database_name(url) == name
 
 
-async def test_a_schema_that_an_owner_made_is_enough(database_url: str, package: Package) -> None:
+async def test_a_schema_created_by_another_owner_is_enough(database_url: str, package: Package) -> None:
     shop = package("shop_given", **{"001_things": FIRST})
     async with as_stranger(database_url) as url, connected(database_url) as owner:
         await owner.execute("CREATE SCHEMA shop AUTHORIZATION stranger")
@@ -224,7 +226,7 @@ async def test_a_schema_that_an_owner_made_is_enough(database_url: str, package:
         await owner.execute("DROP SCHEMA shop CASCADE")
 
 
-async def test_what_a_role_lacks_in_anothers_schema_is_told_with_how_to_grant_it(
+async def test_missing_privileges_in_anothers_schema_are_reported_with_the_grant(
     database_url: str, package: Package
 ) -> None:
     shop = package("shop_of_another", **{"001_things": FIRST})
@@ -256,7 +258,7 @@ async def test_what_a_role_lacks_in_anothers_schema_is_told_with_how_to_grant_it
         await owner.execute("DROP OWNED BY stranger")
 
 
-async def test_a_role_that_may_only_read_is_told(
+async def test_a_read_only_role_is_reported(
     database_url: str, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chassis.postgres.pool.START_LIMIT_S", 0.3)
@@ -268,7 +270,9 @@ async def test_a_role_that_may_only_read_is_told(
             await migrate(url, "shop", package("shop_read_only", **{"001_things": FIRST}))
 
 
-async def test_a_full_server_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_without_free_connections_is_reported(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("chassis.postgres.pool.START_LIMIT_S", 0.3)
     async with as_stranger(database_url) as url, connected(database_url) as owner:
         await owner.execute("ALTER ROLE stranger CONNECTION LIMIT 0")
@@ -282,7 +286,7 @@ async def test_a_full_server_is_told(database_url: str, monkeypatch: pytest.Monk
 
 @pytest.fixture
 async def kept_server(tmp_path: Path) -> AsyncIterator[tuple[LocalPostgres, Path]]:
-    """A server of the test's own whose files it may change."""
+    """A server for this test only, whose files it may change."""
     for above in (tmp_path, *tmp_path.parents[:3]):
         if above.stat().st_uid == os.geteuid():
             above.chmod(above.stat().st_mode | 0o011)
@@ -290,7 +294,7 @@ async def kept_server(tmp_path: Path) -> AsyncIterator[tuple[LocalPostgres, Path
         yield server, tmp_path / "kept" / "data"
 
 
-async def test_a_wrong_password_and_a_refusal_of_pg_hba_are_told(kept_server: tuple[LocalPostgres, Path]) -> None:
+async def test_a_wrong_password_and_a_refusal_of_pg_hba_are_reported(kept_server: tuple[LocalPostgres, Path]) -> None:
     server, data = kept_server
     wrong = re.sub(":[^:]*@", ":hunter2@", server.url)
     for url, told in (
@@ -319,10 +323,10 @@ async def _eventually_refused(url: str, told: str) -> None:
     await until(refused)
 
 
-async def test_of_several_hosts_the_first_that_takes_writes_is_used(
+async def test_of_several_hosts_the_first_that_accepts_writes_is_used(
     postgres_url: str, kept_server: tuple[LocalPostgres, Path]
 ) -> None:
-    """As behind a failover: one host is gone, one takes no writes, one is the primary."""
+    """As after a failover: one host is unavailable, one is read-only, one is the primary."""
     server, _ = kept_server
     async with connected(server.url) as owner:
         await owner.execute("CREATE ROLE anyone SUPERUSER LOGIN PASSWORD 'hunter2'")
@@ -357,7 +361,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
         "SASL authentication failed",
     ],
 )
-def test_what_a_pooler_refuses_for_good_is_not_waited_for(said: str) -> None:
+def test_permanent_errors_of_a_pooler_are_not_retried(said: str) -> None:
     assert str(refusal(asyncpg.ProtocolViolationError(said))) == f"DATABASE_URL: the connection pooler reports: {said}"
 
 
@@ -373,10 +377,10 @@ def test_what_a_pooler_refuses_for_good_is_not_waited_for(said: str) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_may_pass_is_waited_for(passing: Exception) -> None:
+def test_transient_errors_are_retried(passing: Exception) -> None:
     assert refusal(passing) is None
 
 
-def test_a_certificate_that_is_not_trusted_is_told() -> None:
+def test_an_untrusted_certificate_is_reported() -> None:
     untrusted = ssl.SSLCertVerificationError("certificate verify failed: self-signed certificate")
     assert str(refusal(untrusted)).startswith("DATABASE_URL: TLS with the server failed: ")

@@ -1,4 +1,4 @@
-"""Retention on a real PostgreSQL: in pieces, one replica at a time, and never in the service's way."""
+"""Retention on a real PostgreSQL: in batches, by one replica at a time, without blocking the service."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def task(what: str, batches: Callable[[Connection], AsyncGenerator[int, None]]) 
     return RetentionTask(what, batches)
 
 
-async def test_what_is_old_goes_in_pieces_and_the_rest_stays(
+async def test_old_rows_are_deleted_in_batches_and_others_kept(
     pool: Pool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 10)
@@ -88,14 +88,14 @@ async def test_one_replica_at_a_time(pool: Pool, runtime: Runtime) -> None:
     assert await second.once() == {"things": 0}
 
 
-async def test_a_task_that_fails_does_not_keep_others_from_theirs(pool: Pool, runtime: Runtime) -> None:
+async def test_a_failing_task_does_not_prevent_the_others(pool: Pool, runtime: Runtime) -> None:
     await make(pool, 3, days=31)
     broken = delete_rows_task("broken", "DELETE FROM nothing WHERE $1::interval IS NULL AND $2::int = 0", KEEP)
     house = RetentionWorker(pool, runtime, "toy", [broken, things()])
     assert await house.once() == {"broken": 0, "things": 3}
 
 
-async def test_a_stop_is_heard_between_two_pieces(
+async def test_a_stop_takes_effect_between_two_batches(
     pool: Pool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "BATCH", 10)
@@ -104,7 +104,7 @@ async def test_a_stop_is_heard_between_two_pieces(
     assert await RetentionWorker(pool, runtime, "toy", [things()]).once() == {"things": 10}
 
 
-async def test_it_goes_on_by_itself_outlives_the_database_and_ends_with_its_block(
+async def test_it_repeats_survives_a_database_outage_and_ends_with_its_block(
     pool: Pool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "FIRST_AFTER_S", 0.02)
@@ -119,21 +119,21 @@ async def test_it_goes_on_by_itself_outlives_the_database_and_ends_with_its_bloc
 
     await make(pool, 3, days=31)
 
-    async def tried_again_and_gone() -> bool:
+    async def retried_and_deleted() -> bool:
         return len(tries) > 1 and await left(pool) == 0
 
     async with RetentionWorker(pool, runtime, "toy", [task("shaky", shaky), things()]).running():
-        await eventually(tried_again_and_gone)
+        await eventually(retried_and_deleted)
         assert runtime.unhealthy() is None
 
 
-def test_rows_outlive_what_kafka_holds_and_what_clients_may_ask_for() -> None:
+def test_the_shortest_retention_exceeds_that_of_kafka_and_the_longest_deadline() -> None:
     assert LEAST_ROW_RETENTION_DAYS * DAY_S >= 2 * LONGEST_DEADLINE_S
     assert all(topic.retention_s <= LEAST_ROW_RETENTION_DAYS * DAY_S for topic in (REQUESTS, *COMMANDS.values()))
 
 
 @pytest.mark.parametrize("value", ["7", "0", "-1", "nan", "inf", "36501", "for ever"])
-def test_a_retention_that_is_too_short_is_refused_by_name(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_retention_is_refused_with_its_setting(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:9092")
     monkeypatch.setenv("DATABASE_URL", "postgresql://db/segue")
     monkeypatch.setenv("SEGUE_ROW_RETENTION_DAYS", value)

@@ -1,4 +1,4 @@
-"""A background task lives as long as its block, and the process does not go on without it."""
+"""A background task runs as long as its block, and the process exits if it ends early."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def runtime() -> Runtime:
 
 
 async def end() -> None:
-    """Work that is over at once."""
+    """Work that ends at once."""
 
 
 async def fail() -> None:
@@ -41,7 +41,7 @@ async def test_it_is_cancelled_and_awaited_at_the_end_of_the_block(runtime: Runt
     assert ended == ["cleaned up"]
 
 
-async def test_where_it_is_asked_to_finish_it_ends_by_itself(runtime: Runtime) -> None:
+async def test_a_task_that_is_to_finish_ends_by_itself(runtime: Runtime) -> None:
     asked = asyncio.Event()
     ended: list[str] = []
 
@@ -55,7 +55,7 @@ async def test_where_it_is_asked_to_finish_it_ends_by_itself(runtime: Runtime) -
     assert ended == ["by itself"]
 
 
-async def test_its_early_end_is_told_unless_the_process_stops(runtime: Runtime) -> None:
+async def test_its_early_end_is_reported_unless_the_process_is_stopping(runtime: Runtime) -> None:
     async with background(runtime, "the pump", end()):
         await asyncio.sleep(0)
         assert runtime.unhealthy() == "the pump has ended"
@@ -63,7 +63,7 @@ async def test_its_early_end_is_told_unless_the_process_stops(runtime: Runtime) 
         assert runtime.unhealthy() is None
 
 
-async def test_a_failure_is_told_by_its_type_and_raised_at_the_end_of_the_block(runtime: Runtime) -> None:
+async def test_a_failure_is_reported_by_its_type_and_raised_at_the_end_of_the_block(runtime: Runtime) -> None:
     told: list[str | None] = []
 
     async def block() -> None:
@@ -77,7 +77,7 @@ async def test_a_failure_is_told_by_its_type_and_raised_at_the_end_of_the_block(
     assert [(line["log_level"], line["task"]) for line in logs] == [("error", "the pump")]
 
 
-async def test_a_cancellation_that_nobody_asked_for_is_an_early_end(runtime: Runtime) -> None:
+async def test_an_unrequested_cancellation_is_an_early_end(runtime: Runtime) -> None:
     async def work() -> None:
         raise asyncio.CancelledError
 

@@ -1,4 +1,4 @@
-"""Work is retried over the errors that may pass, within its limits, and stopped by whoever sleeps for it."""
+"""Retries over transient errors, within their limits, and ended by an exception of the sleep function."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Work:
         self.pauses.append(round(seconds, 3))
 
 
-async def test_it_goes_on_until_the_work_is_done() -> None:
+async def test_work_is_retried_until_it_succeeds() -> None:
     work = Work(OSError("1"), TimeoutError("2"))
     told: list[str] = []
     errors = (OSError, TimeoutError)
@@ -42,19 +42,19 @@ async def test_a_lambda_is_awaited_as_well() -> None:
 
 
 @pytest.mark.parametrize(("longest_s", "pauses"), [(None, [0.1, 0.1, 0.1, 0.1]), (0.3, [0.1, 0.2, 0.3, 0.3])])
-async def test_pauses_are_alike_or_grow_up_to_the_longest(longest_s: float | None, pauses: Sequence[float]) -> None:
+async def test_pauses_are_constant_or_grow_to_the_longest(longest_s: float | None, pauses: Sequence[float]) -> None:
     work = Work(*[OSError()] * 4)
     await retry(work, OSError, pause_s=0.1, longest_pause_s=longest_s, sleep=work.sleep)
     assert work.pauses == pauses
 
 
-async def test_random_pauses_are_no_longer_than_the_others_would_be() -> None:
+async def test_random_pauses_are_no_longer_than_the_fixed_ones() -> None:
     work = Work(*[OSError()] * 4)
     await retry(work, OSError, pause_s=0.1, longest_pause_s=0.3, random_pauses=True, sleep=work.sleep)
     assert all(0 <= pause <= most for pause, most in zip(work.pauses, [0.1, 0.2, 0.3, 0.3], strict=True))
 
 
-async def test_the_last_error_is_raised_after_so_many_tries() -> None:
+async def test_the_last_error_is_raised_after_the_last_try() -> None:
     work = Work(OSError("1"), OSError("2"), OSError("3"))
     with pytest.raises(OSError, match="2"):
         await retry(work, OSError, pause_s=0.2, tries=2, sleep=work.sleep)
@@ -76,7 +76,7 @@ async def test_another_error_or_a_cancellation_is_raised_at_once(error: BaseExce
     assert work.pauses == []
 
 
-async def test_what_the_sleep_raises_ends_it() -> None:
+async def test_an_exception_of_the_sleep_ends_the_retries() -> None:
     async def stop(_seconds: float) -> None:
         raise InterruptedError("the process stops")
 

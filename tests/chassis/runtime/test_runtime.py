@@ -1,4 +1,4 @@
-"""How a process lives and ends, seen from outside: it drains, gives up in time, and goes when a part of it has died."""
+"""The end of a process, seen from outside: it drains within its time limit, and exits when a component has failed."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from segue_cli.local.process import Child, child, ready_with
 TOY = [sys.executable, str(Path(toy_module.__file__)), "toy"]
 
 
-class Said:
-    """What a process has said so far."""
+class Output:
+    """The output of a process so far."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     async def wait_for(self, text: str) -> None:
-        async def said() -> bool:
+        async def written() -> bool:
             return any(text in line for line in self.lines)
 
-        await until(said)
+        await until(written)
 
     def events(self) -> list[Mapping[str, object]]:
         return [json.loads(line) for line in self.lines if line.startswith("{")]
 
 
 @asynccontextmanager
-async def running_toy(servers: str, database_url: str, **more: str) -> AsyncIterator[tuple[Child, Said]]:
-    said = Said()
+async def running_toy(servers: str, database_url: str, **more: str) -> AsyncIterator[tuple[Child, Output]]:
+    output = Output()
     env = environment(servers, database_url, **more)
-    async with child(TOY, name="toy", env=env, ready=ready_with("port"), on_line=said.lines.append) as process:
-        await said.wait_for('"event": "ready"')
-        yield process, said
+    async with child(TOY, name="toy", env=env, ready=ready_with("port"), on_line=output.lines.append) as process:
+        await output.wait_for('"event": "ready"')
+        yield process, output
 
 
 async def ends_within(process: Child, seconds: float) -> int:
@@ -59,23 +59,23 @@ async def ends_within(process: Child, seconds: float) -> int:
 
 
 @pytest.mark.e2e
-async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
+async def test_on_sigterm_it_finishes_commits_and_publishes_the_current_batch(
     embedded_kafka: str, database_url: str
 ) -> None:
-    async with running_toy(embedded_kafka, database_url) as (process, said):
+    async with running_toy(embedded_kafka, database_url) as (process, output):
         port = process.ready["port"]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=patient(60)) as client:
             assert (await client.get("/livez")).json() == {"status": "ok"}
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
             await send(embedded_kafka, [request(1, "work"), request(2)])
-            await said.wait_for("working")
+            await output.wait_for("working")
             os.kill(process.pid, signal.SIGTERM)
-            await said.wait_for('"stopping"')
+            await output.wait_for('"stopping"')
             stopping = await client.get("/readyz")
             assert (stopping.status_code, stopping.json()["reason"]) == (503, "stopping")
         assert await ends_within(process, 15) == 0
-    assert said.events()[-1]["event"] == "stopped"
+    assert output.events()[-1]["event"] == "stopped"
     assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
     assert len(await read(embedded_kafka, JOBS.name, 2)) == 2
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as after:
@@ -84,26 +84,28 @@ async def test_told_to_stop_it_finishes_commits_and_publishes_what_is_in_hand(
 
 
 @pytest.mark.e2e
-async def test_a_handler_that_does_not_stop_is_left_behind_in_time(embedded_kafka: str, database_url: str) -> None:
-    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S=str(patient(1))) as (process, said):
+async def test_a_handler_that_does_not_stop_is_abandoned_at_the_time_limit(
+    embedded_kafka: str, database_url: str
+) -> None:
+    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S=str(patient(1))) as (process, output):
         await send(embedded_kafka, [request(1, "hang")])
-        await said.wait_for("working")
+        await output.wait_for("working")
         began = time.monotonic()
         os.kill(process.pid, signal.SIGTERM)
         assert await ends_within(process, 10) == EXIT_UNHEALTHY
         assert patient(0.9) < time.monotonic() - began < patient(4)
-    await said.wait_for("did not drain in time")
-    (told,) = (event for event in said.events() if str(event.get("event")).startswith("did not drain"))
+    await output.wait_for("did not drain in time")
+    (told,) = (event for event in output.events() if str(event.get("event")).startswith("did not drain"))
     assert "LogicSubscriber" in str(told["waiting"])
 
 
 @pytest.mark.e2e
-async def test_with_kafka_away_it_ends_in_time(database_url: str) -> None:
+async def test_with_kafka_unavailable_it_ends_within_the_time_limit(database_url: str) -> None:
     async with kafka({topic.name: PARTITIONS for topic in TOPICS}) as cluster:
         made = running_toy(cluster.bootstrap_servers, database_url, SEGUE_DRAIN_S=str(patient(2)))
-        process, said = await made.__aenter__()
+        process, output = await made.__aenter__()
         await send(cluster.bootstrap_servers, [request(1, "work")])
-        await said.wait_for("working")
+        await output.wait_for("working")
     try:
         os.kill(process.pid, signal.SIGTERM)
         assert await ends_within(process, 6) in {0, EXIT_UNHEALTHY}
@@ -112,7 +114,7 @@ async def test_with_kafka_away_it_ends_in_time(database_url: str) -> None:
 
 
 @pytest.mark.e2e
-async def test_told_to_stop_while_it_waits_for_kafka_it_stops_at_once(database_url: str) -> None:
+async def test_on_sigterm_while_it_waits_for_kafka_it_stops_at_once(database_url: str) -> None:
     async with child(TOY, name="toy", env=environment("127.0.0.1:1", database_url)) as process:
         await until(lambda: _answers(process))
         os.kill(process.pid, signal.SIGTERM)
@@ -134,22 +136,22 @@ async def _answers(process: Child) -> bool:
         ("kill sender", "the producer's sender task"),
     ],
 )
-async def test_a_process_with_a_dead_part_ends(
+async def test_a_process_with_a_failed_component_exits(
     embedded_kafka: str, database_url: str, misdeed: str, reason: str
 ) -> None:
-    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S=str(patient(2))) as (process, said):
+    async with running_toy(embedded_kafka, database_url, SEGUE_DRAIN_S=str(patient(2))) as (process, output):
         await send(embedded_kafka, [request(1, misdeed)])
         assert await ends_within(process, 15) == EXIT_UNHEALTHY
-    assert [event["reason"] for event in said.events() if event.get("level") == "critical"] == [reason]
+    assert [event["reason"] for event in output.events() if event.get("level") == "critical"] == [reason]
 
 
 @pytest.mark.e2e
-async def test_a_process_whose_loop_is_blocked_ends(embedded_kafka: str, database_url: str) -> None:
-    async with running_toy(embedded_kafka, database_url) as (process, said):
+async def test_a_process_with_a_blocked_event_loop_exits(embedded_kafka: str, database_url: str) -> None:
+    async with running_toy(embedded_kafka, database_url) as (process, output):
         await send(embedded_kafka, [request(1, "block")])
-        await said.wait_for("working")
+        await output.wait_for("working")
         assert await ends_within(process, 15) == 1
-    await said.wait_for("in _block")
+    await output.wait_for("in _block")
 
 
 async def test_a_wrong_environment_is_one_line_on_stderr_and_exit_78(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ async def test_a_taken_port_and_a_cluster_without_topics_are_one_line(database_u
             assert told in line
 
 
-def test_the_first_dead_part_is_told_and_a_failure_stays() -> None:
+def test_the_first_failed_component_is_reported_and_a_failure_is_permanent() -> None:
     runtime = Runtime("toy", make_telemetry("toy", None))
     dead: list[str] = []
     runtime.must_live(lambda: None)
@@ -238,7 +240,7 @@ async def broken(when: str, **more: str) -> tuple[int | None, str, str]:
 SAID = "LookupError: \\u001b[31mno such thing; at …"
 
 
-async def test_what_nobody_foresaw_at_start_is_one_line_with_its_type_and_text() -> None:
+async def test_an_unexpected_error_at_the_start_is_one_line_with_its_type_and_text() -> None:
     code, out, err = await broken("early")
     assert (code, err) == (1, f"broken cannot start: {SAID} (LOG_LEVEL=DEBUG logs the traceback)\n")
     assert "Traceback" not in out
@@ -249,7 +251,7 @@ async def test_what_nobody_foresaw_at_start_is_one_line_with_its_type_and_text()
     assert "hunter2" not in out + err
 
 
-async def test_what_nobody_foresaw_later_is_a_line_in_the_log() -> None:
+async def test_an_unexpected_error_later_is_one_log_line() -> None:
     code, out, err = await broken("late")
     assert (code, err) == (EXIT_UNHEALTHY, "")
     last = json.loads(out.splitlines()[-1])
@@ -257,7 +259,7 @@ async def test_what_nobody_foresaw_later_is_a_line_in_the_log() -> None:
     assert "hunter2" not in out
 
 
-def test_the_reason_is_found_in_whatever_group_it_comes() -> None:
+def test_the_reason_is_found_inside_exception_groups() -> None:
     mine = CannotStart("SEGUE_X: no")
     assert root_cause(ExceptionGroup("", [OSError(), ExceptionGroup("", [ValueError(), mine])])) is mine
     assert isinstance(root_cause(ExceptionGroup("", [OSError(), ValueError()])), OSError)
@@ -269,7 +271,7 @@ def test_the_reason_is_found_in_whatever_group_it_comes() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many"), ("OTEL_BSP_MAX_QUEUE_SIZE", "many")]
 )
-async def test_opentelemetrys_own_settings_are_no_traceback(name: str, value: str) -> None:
+async def test_a_wrong_setting_of_opentelemetry_causes_no_traceback(name: str, value: str) -> None:
     code, out, err = await broken("early", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", **{name: value})
     assert code in (1, EXIT_SETTINGS)
     assert err.count("\n") == 1

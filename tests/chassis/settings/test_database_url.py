@@ -1,4 +1,4 @@
-"""Every way in which people write where a database is: taken as libpq takes it, or refused in one line by name."""
+"""Database URLs in all spellings: accepted as libpq does, or refused in one line that names the part."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRET = "hunter2"
         ("\ufeff postgresql://db/x\u200b\n", "db:5432/x", None, None),
     ],
 )
-def test_where_it_is_and_who_asks(url: str, name: str, user: str | None, password: str | None) -> None:
+def test_host_database_user_and_password(url: str, name: str, user: str | None, password: str | None) -> None:
     read = read_database_url(url)
     assert (read.name, read.user, read.password) == (name, user, password)
 
@@ -61,7 +61,7 @@ def test_where_it_is_and_who_asks(url: str, name: str, user: str | None, passwor
         ("postgresql://db/x?hunter2", "not of the form name=value"),
     ],
 )
-def test_what_cannot_be_read_is_told_without_the_password(url: str, told: str) -> None:
+def test_an_invalid_url_is_reported_without_the_password(url: str, told: str) -> None:
     refused(url, told)
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_told_without_the_password(url: str, told: str) -
         ("statement_timeout=5", "'statement_timeout' is no parameter of libpq"),
     ],
 )
-def test_what_would_be_unsafe_to_pass_over_is_refused_by_name(query: str, told: str) -> None:
+def test_a_parameter_that_is_unsafe_to_ignore_is_refused_by_name(query: str, told: str) -> None:
     refused(f"postgresql://me:hunter2@db/x?{query}", told)
 
 
@@ -123,7 +123,7 @@ def test_what_would_be_unsafe_to_pass_over_is_refused_by_name(query: str, told: 
         "options=-csearch_path%3Dpublic",
     ],
 )
-def test_a_harmless_parameter_is_ignored_with_a_note(query: str) -> None:
+def test_a_harmless_unknown_parameter_is_ignored_with_a_note(query: str) -> None:
     (note,) = parameters(query).notes
     assert query.partition("=")[0] in note
     assert "is ignored" in note
@@ -143,7 +143,7 @@ def test_a_harmless_parameter_is_ignored_with_a_note(query: str) -> None:
         "fallback_application_name=x",
     ],
 )
-def test_what_asks_for_nothing_is_taken_in_silence(query: str) -> None:
+def test_a_parameter_with_its_default_is_ignored_without_a_note(query: str) -> None:
     read = parameters(query)
     assert (read.passed_on, read.notes) == ({}, [])
 
@@ -173,12 +173,12 @@ def test_what_asks_for_nothing_is_taken_in_silence(query: str) -> None:
         ("prepared_statement_cache_size=0", {"pooler": True}),
     ],
 )
-def test_what_asyncpg_knows_under_another_name_is_translated(query: str, wanted: dict[str, Any]) -> None:
+def test_parameters_with_another_name_in_asyncpg_are_translated(query: str, wanted: dict[str, Any]) -> None:
     read = parameters(query)
     assert {name: getattr(read, name) for name in wanted} == wanted
 
 
-def test_a_service_is_looked_up_and_the_url_goes_before_it(tmp_path: Path) -> None:
+def test_a_service_is_looked_up_and_the_url_takes_precedence(tmp_path: Path) -> None:
     file = tmp_path / "pg_service.conf"
     file.write_text("# ours\n[segue]\nhost=from-service\nport=6000\nuser=me\npassword=hunter2\nsslmode=require\n")
     read = read_database_url("postgresql:///x?service=segue", {"PGSERVICEFILE": str(file)})

@@ -1,4 +1,4 @@
-"""Env files as people's tools write them: read, or refused in one line; by services and the command line alike."""
+"""Env files as various tools write them: read, or refused in one line, by services and by the command line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ VALUES = {"SEGUE_A": "x y", "SEGUE_B": "1\n2", "SEGUE_C": "plain", "SEGUE_E": "s
         "cr",
     ],
 )
-def test_it_is_read_in_whatever_it_is_written_in(tmp_path: Path, raw: bytes) -> None:
+def test_a_file_in_any_common_encoding_is_read(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / ".env").write_bytes(raw)
     assert read_env_file(tmp_path / ".env").values == VALUES
     assert read_env(tmp_path / ".env") == VALUES
@@ -61,14 +61,14 @@ def test_other_encodings_matter_in_values_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "told"),
     [
-        # What PowerShell's >> makes of a file that was there.
+        # The result of `>>` in PowerShell on an existing file.
         (b"SEGUE_A=1\n" + "SEGUE_B=2\n".encode("utf-16-le"), "has a NULL character in it: save the file as UTF-8 text"),
         (codecs.BOM_UTF16_LE + b"SEGUE_A=1", "starts as UTF-16, but is not valid in it: save it as UTF-8"),
         (b"\x7fELF\x00\x00SEGUE=\x00\x01", "has a NULL character in it"),
     ],
     ids=["appended", "cut off", "a program"],
 )
-def test_what_is_no_text_is_refused(tmp_path: Path, raw: bytes, told: str) -> None:
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, raw: bytes, told: str) -> None:
     (tmp_path / ".env").write_bytes(raw)
     refused(tmp_path / ".env", told)
 
@@ -88,11 +88,11 @@ def test_a_file_that_another_user_owns_is_refused(tmp_path: Path) -> None:
         refused(path, "cannot be read: Permission denied; correct its permissions, or remove it")
 
 
-def test_no_file_is_no_settings(tmp_path: Path) -> None:
+def test_without_a_file_there_are_no_settings(tmp_path: Path) -> None:
     assert read_env_file(tmp_path / ".env").values == {}
 
 
-def test_lines_that_say_nothing_are_noted_and_invisible_characters_are_no_part_of_a_name(tmp_path: Path) -> None:
+def test_lines_without_a_setting_are_noted_and_invisible_characters_in_names_ignored(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text('\u200bSEGUE_A=1\n$env:SEGUE_B = "2"\nSEGUE_C=\'3\n')
     found = read_env_file(path)

@@ -1,4 +1,4 @@
-"""Keys as people paste them: what surrounds them goes, what is inside is named and never quoted."""
+"""Pasted keys: surrounding characters are removed; invalid characters inside are named and never quoted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = "0a1b:sesame"
     "around",
     [" ", "\t", "\r\n", "\n", "\ufeff", "\u200b", "\u2060", "\xa0", "\u3000", "\x00", "\u2028", "\u3164", "\ufe0f"],
 )
-def test_what_surrounds_a_key_is_taken_off(around: str) -> None:
+def test_characters_around_a_key_are_removed(around: str) -> None:
     assert stripped(f"{around}{around}{KEY}{around}") == KEY
     assert header_fault(stripped(f"{around}{KEY}")) is None
 
@@ -36,16 +36,16 @@ def test_what_surrounds_a_key_is_taken_off(around: str) -> None:
         ("\udce9", "U+DCE9 a character without a name"),
     ],
 )
-def test_what_is_inside_is_named_with_its_place_and_without_the_key(inside: str, named: str) -> None:
+def test_an_invalid_character_is_named_with_its_position_and_without_the_key(inside: str, named: str) -> None:
     fault = header_fault(f"0a1b:{inside}sesame")
     assert fault == f"has {named} as character 6 of 12: copy it again, without that"
     assert text_fault(f"0a1b:{inside}sesame") == (None if inside == " " else fault)
 
 
 @pytest.mark.parametrize("quoted", [f'"{KEY}"', f"'{KEY}'"])
-def test_quotes_are_told(quoted: str) -> None:
+def test_quotes_are_reported(quoted: str) -> None:
     assert "in quotes" in str(header_fault(quoted))
 
 
-def test_an_empty_value_is_fine_and_stays_empty() -> None:
+def test_an_empty_value_is_valid() -> None:
     assert (stripped(" \u200b "), header_fault("")) == ("", None)

@@ -1,4 +1,4 @@
-"""Addresses of brokers as people write them, and what is found where none answers."""
+"""Addresses of brokers in all accepted spellings, and the diagnosis if none answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from segue_cli.local.ports import free_port
         ("[::1]:9092,127.0.0.1:9092", ("[::1]:9092", "127.0.0.1:9092")),
     ],
 )
-def test_what_is_meant_is_taken(text: str, servers: tuple[str, ...]) -> None:
+def test_accepted_spellings(text: str, servers: tuple[str, ...]) -> None:
     assert read_servers(text) == servers
 
 
@@ -55,7 +55,7 @@ def test_what_is_meant_is_taken(text: str, servers: tuple[str, ...]) -> None:
         ("a\u200b:9092", "'a\\u200b:9092' "),
     ],
 )
-def test_what_is_not_is_told(text: str, told: str) -> None:
+def test_an_invalid_address_is_refused_with_the_reason(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)) as raised:
         read_servers(text)
     assert "hunter2" not in str(raised.value)
@@ -63,7 +63,7 @@ def test_what_is_not_is_told(text: str, told: str) -> None:
 
 @asynccontextmanager
 async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """Somebody who takes connections and says nothing, in plain text or over TLS."""
+    """A server that accepts connections and sends nothing, in plain text or over TLS."""
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -78,7 +78,7 @@ async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_each_address_is_told_for_what_it_is(tmp_path: Path, embedded_kafka: str) -> None:
+async def test_each_address_is_diagnosed(tmp_path: Path, embedded_kafka: str) -> None:
     files = make_certificates(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(files.cert_file, files.key_file)

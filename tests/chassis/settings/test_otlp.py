@@ -1,4 +1,4 @@
-"""Where traces go, as people write it; and what OpenTelemetry says of its own troubles is no traceback."""
+"""The OTLP endpoint and its headers in all accepted spellings; errors of OpenTelemetry are one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from chassis.settings.otlp import otlp_headers, otlp_target
         ("http://[::1]:4318", False, "http://[::1]:4318/v1/traces"),
     ],
 )
-def test_the_address_of_traces(base: str, exact: bool, url: str) -> None:
+def test_the_url_for_traces(base: str, exact: bool, url: str) -> None:
     assert otlp_target(base, exact=exact).url == url
 
 
@@ -53,12 +53,12 @@ def test_the_address_of_traces(base: str, exact: bool, url: str) -> None:
         ("http://coll\u200bector:4318", "has U+200B ZERO WIDTH SPACE as character 12"),
     ],
 )
-def test_what_is_no_receiver_is_told(base: str, told: str) -> None:
+def test_an_invalid_endpoint_is_refused_with_the_reason(base: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         otlp_target(base)
 
 
-def test_http_at_grpcs_port_is_believed_where_it_is_said() -> None:
+def test_http_at_the_port_of_grpc_is_accepted_if_stated() -> None:
     assert otlp_target("http://collector:4317", protocol="http/protobuf").url == "http://collector:4317/v1/traces"
     with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_PROTOCOL"):
         otlp_target("http://collector:4318", protocol="grpc")
@@ -66,7 +66,7 @@ def test_http_at_grpcs_port_is_believed_where_it_is_said() -> None:
         otlp_target("http://collector:4318", protocol="http/json")
 
 
-def test_a_login_in_the_address_becomes_a_header() -> None:
+def test_credentials_in_the_url_become_a_header() -> None:
     target = otlp_target("https://me:hun%40ter2@otlp.example", headers="X-Scope=a%20b, y=1,")
     assert target.url == "https://otlp.example/v1/traces"
     assert target.headers == {
@@ -89,13 +89,13 @@ def test_a_login_in_the_address_becomes_a_header() -> None:
         ("a=%ff", "has escapes in entry 1 that are no UTF-8"),
     ],
 )
-def test_headers_that_are_none_are_told_without_their_values(text: str, told: str) -> None:
+def test_invalid_headers_are_reported_without_their_values(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)) as raised:
         otlp_headers(text)
     assert "hunter2" not in str(raised.value)
 
 
-async def test_the_headers_arrive() -> None:
+async def test_the_headers_are_sent() -> None:
     got: list[dict[str, str]] = []
 
     async def traces(incoming: Request) -> Response:
@@ -114,7 +114,7 @@ async def test_the_headers_arrive() -> None:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What a service's process logs."""
+    """The log output of a service."""
     import structlog
 
     before, said = structlog.get_config(), io.StringIO()
@@ -127,7 +127,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root.handlers[:], root.level = handlers, level
 
 
-def test_opentelemetrys_own_troubles_are_one_line(lines: io.StringIO) -> None:
+def test_an_error_of_opentelemetry_is_one_line(lines: io.StringIO) -> None:
     failed = ConnectionError("nobody\nthere")
     exporter = logging.getLogger("opentelemetry.sdk._shared_internal")
     exporter.error("Exception while exporting %s.", "Span", exc_info=failed)
@@ -138,7 +138,7 @@ def test_opentelemetrys_own_troubles_are_one_line(lines: io.StringIO) -> None:
     assert "ConnectionError" in theirs["exception"]
 
 
-def test_a_log_line_has_nothing_that_a_terminal_obeys(lines: io.StringIO) -> None:
+def test_a_log_line_contains_no_control_characters(lines: io.StringIO) -> None:
     logging.getLogger("other").warning("a prompt: %s", "\x1b[31m \x9b \x7f \u202e \x08\r")
     text = lines.getvalue()
     assert text.isascii()

@@ -1,4 +1,4 @@
-"""What a service says of its environment: each culprit by name, in one line, and no secret."""
+"""Errors in the environment of a service: each setting by name, in one line, without secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = "hunter2"
 
 
 class Settings(ServiceSettings):
-    """A service with a key and a list of its own."""
+    """Settings of a service, with a key and a list."""
 
     key: SecretStr = Field(default=SecretStr("none"), validation_alias="A_KEY", min_length=4, description="The key.")
     hosts: tuple[str, ...] = Field(default=(), validation_alias="HOSTS")
@@ -31,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_what_is_right_is_taken_and_the_rest_has_defaults() -> None:
+def test_valid_settings_are_read_and_others_have_defaults() -> None:
     settings = load_settings(Settings)
     assert settings.kafka_bootstrap_servers == "a:9092,[::1]:9093"
     assert settings.database_url.get_secret_value() == RIGHT["DATABASE_URL"]
@@ -66,7 +66,7 @@ def test_what_is_right_is_taken_and_the_rest_has_defaults() -> None:
         ("HOSTS", SECRET, 'error parsing value for field "hosts"'),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_it(
+def test_an_invalid_setting_is_one_line_that_names_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, told: str
 ) -> None:
     if value is None:
@@ -91,7 +91,7 @@ def test_the_defaults_of_a_listener_are_those_of_its_settings(monkeypatch: pytes
     assert (limits.health.connections, limits.health.headers) == (64, 17)
 
 
-def test_all_culprits_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS")
     monkeypatch.setenv("DATABASE_URL", "sqlite://")
     with pytest.raises(WrongSettings, match=r"KAFKA_BOOTSTRAP_SERVERS is not set.*; DATABASE_URL: must start"):
@@ -101,13 +101,13 @@ def test_all_culprits_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SEGUE_PORT=7\nLOG_LEVEL=debug\n")
     monkeypatch.setenv("SEGUE_PORT", "8")
-    monkeypatch.setenv("LOG_LEVEL", "x")  # so that it is put back after the test
+    monkeypatch.setenv("LOG_LEVEL", "x")  # so that it is restored after the test
     monkeypatch.delenv("LOG_LEVEL")
     settings = load_settings(Settings)
     assert (settings.port, settings.log_level) == (8, "DEBUG")
 
 
-def test_an_env_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_an_env_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A_KEY=\xff\xfe\n")
     with pytest.raises(
         WrongSettings, match=r"^\.env: A_KEY is not in UTF-8: save the file as UTF-8, and it can be read$"
@@ -115,7 +115,7 @@ def test_an_env_file_that_is_no_text_is_told(tmp_path: Path) -> None:
         load_settings(Settings)
 
 
-def test_what_libraries_read_by_themselves_is_bare_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_libraries_read_are_stripped_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_KEY", "\ufeff hunter2\u200b\r\n")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token\n")
     assert load_settings(Settings).key.get_secret_value() == SECRET
@@ -127,7 +127,7 @@ def test_a_blank_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings(Settings).log_level == "INFO"
 
 
-def test_what_is_passed_over_is_noted_and_secrets_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ignored_settings_are_noted_and_secrets_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A_KEY=sesame\nLOG_LEVEL: DEBUG\n")
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:hun%40ter2@db/segue?keepalives=1")
     monkeypatch.setenv("A_KEY", "")
