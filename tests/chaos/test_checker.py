@@ -1,4 +1,4 @@
-"""A checker that cannot find is no proof: each broken promise is planted once, and found as what it is."""
+"""The checker finds each kind of violation: each is inserted once into a correct history."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TOKEN = "t-0001"
 JOB = job_id_for("default", TOKEN)
 FIRST, SECOND = attempt_id_for(JOB, 1), attempt_id_for(JOB, 2)
 FILE = {"name": "audio.wav", "sha256": "ab" * 32, "size_bytes": 12}
-Plant = Callable[["History"], object]
+Change = Callable[["History"], object]
 
 
 @dataclass
 class History:
-    """A clean one: refused by fal for want of credit, made by Replicate; every side tells the same."""
+    """A correct history: refused by fal for lack of credit, completed by Replicate; all sources agree."""
 
     answers: list[ClientAnswer] = field(default_factory=list)
     bills: list[dict[str, Any]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class History:
             {"event": "finished", "at": NOON + at, "request_id": ref, "outcome": outcome, "billed_usd": usd}
         )
 
-    def tell(self, at: float, call: Any, code: int | None, job_id: str | None = JOB, /, **body: Any) -> None:
+    def client_answer(self, at: float, call: Any, code: int | None, job_id: str | None = JOB, /, **body: Any) -> None:
         self.answers.append(ClientAnswer(NOON + at, TOKEN, call, code, job_id, body))
 
     def evidence(self) -> Evidence:
@@ -86,8 +86,8 @@ class History:
 def clean() -> History:
     history = History()
     spec = {"fields": {"providers": ["fal", "replicate"]}, "faults": []}
-    history.tell(0.0, "post", None, None, spec=spec)
-    history.tell(0.1, "post", 202, spec=spec, answer={"job_id": JOB})
+    history.client_answer(0.0, "post", None, None, spec=spec)
+    history.client_answer(0.1, "post", 202, spec=spec, answer={"job_id": JOB})
     history.event(0.1, "job.requested", input={"prompt": f"a warm pad [{TOKEN}]"})
     history.event(0.2, "job.accepted", version=1, status="queued")
     history.event(0.3, "attempt.submitting", attempt_id=FIRST, version=1)
@@ -102,9 +102,9 @@ def clean() -> History:
     history.ending(1.1, "run-2")
     history.event(1.2, "attempt.succeeded", attempt_id=SECOND, version=3, artifacts=[FILE])
     history.event(1.3, "job.succeeded", version=4, status="succeeded", attempt_id=SECOND, artifacts=[FILE])
-    history.tell(1.5, "page", 200, status="succeeded")
-    history.tell(2.0, "job", 200, status="succeeded")
-    history.tell(2.1, "artifact", 200, **FILE)
+    history.client_answer(1.5, "page", 200, status="succeeded")
+    history.client_answer(2.0, "job", 200, status="succeeded")
+    history.client_answer(2.1, "artifact", 200, **FILE)
     history.rows = tables_of_a_clean_history()
     return history
 
@@ -125,7 +125,7 @@ def tables_of_a_clean_history() -> dict[str, list[dict[str, Any]]]:
 
 
 def failed_for(history: History, kind: str) -> None:
-    """Turn the good end into a failure of the second attempt."""
+    """Replace the success by a failure of the second attempt."""
     history.forget("attempt.succeeded")
     history.forget("job.succeeded")
     history.event(1.2, "attempt.failed", attempt_id=SECOND, version=3, kind=kind, accepted=True, message="bad")
@@ -142,8 +142,8 @@ def failed_for(history: History, kind: str) -> None:
     ]
 
 
-def put_off(history: History, status: int) -> None:
-    """The second attempt is refused for now, and then not asked again."""
+def throttled(history: History, status: int) -> None:
+    """The second attempt is refused for now, and not submitted again."""
     failed_for(history, "unavailable")
     history.rewrite("attempt.failed", accepted=False)
     history.events = [
@@ -158,8 +158,8 @@ def put_off(history: History, status: int) -> None:
     history.change("attempts", SECOND, provider_ref=None)
 
 
-def in_mid_air(history: History) -> None:
-    """The second attempt is POSTed before anything is known of the first, whose answer was lost."""
+def posted_too_early(history: History) -> None:
+    """The second attempt is POSTed before the outcome of the first, whose answer was lost, is known."""
     history.bills[0] |= {"status": None}
     history.events = [
         replace(one, at=datetime.fromtimestamp(NOON + 1.0, UTC))
@@ -169,8 +169,8 @@ def in_mid_air(history: History) -> None:
     ]
 
 
-def paid_beside(history: History) -> None:
-    """fal took the first one after all, and finished it while Replicate made the second."""
+def paid_twice(history: History) -> None:
+    """fal accepted the first attempt after all, and finished it while the second ran at Replicate."""
     history.bills[0] |= {"status": 200, "accepted": True, "request_id": "run-1"}
     history.ending(1.4, "run-1")
     history.change("ledger", FIRST, provider_ref="run-1")
@@ -178,33 +178,33 @@ def paid_beside(history: History) -> None:
     history.windows.append(Window("aborted", NOON, NOON + 2, frozenset({"cancelled_by_provider"})))
 
 
-def never_accepted_yet_billed(history: History) -> None:
+def never_accepted_but_billed(history: History) -> None:
     history.bills[0] |= {"status": None, "accepted": True, "request_id": "run-1"}
     history.ending(0.45, "run-1", outcome="failed", usd=0.0)
     history.change("ledger", FIRST, provider_ref="run-1")
     history.rewrite("attempt.failed", kind="never_accepted", accepted=False)
 
 
-def another_end(history: History) -> None:
+def second_end(history: History) -> None:
     history.event(1.4, "job.cancelled", version=5, status="cancelled", effect="never_sent")
     for table in ("jobs", "decided"):
         history.change(table, JOB, version=5)
 
 
-PLANTED: dict[str, tuple[str, Plant]] = {
+VIOLATIONS: dict[str, tuple[str, Change]] = {
     "no request": ("lost", lambda h: h.forget("job.requested")),
     "no end": ("lost", lambda h: h.forget("job.succeeded")),
     "no row of the job": ("lost", lambda h: h.drop("jobs", JOB)),
-    "404": ("lost", lambda h: h.tell(1.0, "job", 404)),
+    "404": ("lost", lambda h: h.client_answer(1.0, "job", 404)),
     "an event that was not stored": ("lost", lambda h: h.rewrite("attempt.submitted", unstored=True)),
     "an attempt that no ledger has": ("lost", lambda h: h.drop("ledger", FIRST)),
     "an attempt that the read model lacks": ("lost", lambda h: h.drop("attempts", SECOND)),
     "two accepted POSTs": ("paid_twice", lambda h: h.post(0.85, SECOND, "replicate", 201, "run-3")),
     "POSTed again after silence": ("paid_twice", lambda h: h.bills.insert(0, {**h.bills[0], "status": None})),
     "POSTed again after a 502": ("paid_twice", lambda h: h.bills.insert(0, {**h.bills[0], "status": 502})),
-    "the next one in mid-air": ("paid_twice", in_mid_air),
-    "two runs at once": ("paid_twice", paid_beside),
-    "never accepted, yet billed": ("paid_twice", never_accepted_yet_billed),
+    "the next one in mid-air": ("paid_twice", posted_too_early),
+    "two runs at once": ("paid_twice", paid_twice),
+    "never accepted, yet billed": ("paid_twice", never_accepted_but_billed),
     "the first had succeeded": (
         "paid_twice",
         lambda h: h.event(0.45, "attempt.succeeded", attempt_id=FIRST, version=3),
@@ -215,7 +215,7 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "an attempt that runs on": ("stuck", lambda h: h.change("ledger", SECOND, state="collecting")),
     "an attempt taken for live": ("stuck", lambda h: h.change("ordered", SECOND, live=True)),
     "a POST without a name": ("phantom", lambda h: h.bills.append({**h.bills[0], "attempt_id": None})),
-    "two jobs of one key": ("phantom", lambda h: h.tell(1.0, "repeat", 202, job_id_for("default", "another"))),
+    "two jobs of one key": ("phantom", lambda h: h.client_answer(1.0, "repeat", 202, job_id_for("default", "another"))),
     "a job nobody asked for": ("phantom", lambda h: h.answers.clear()),
     "an attempt nobody ordered": ("phantom", lambda h: h.drop("ordered", FIRST)),
     "a run that nobody knows": ("phantom", lambda h: h.change("ledger", SECOND, provider_ref=None)),
@@ -224,13 +224,13 @@ PLANTED: dict[str, tuple[str, Plant]] = {
         "phantom",
         lambda h: h.rows["artifacts"].append({**h.rows["artifacts"][0], "attempt_id": FIRST}),
     ),
-    "a bare 500": ("wrong_ending", lambda h: h.tell(0.05, "post", 500, None)),
-    "another end": ("wrong_ending", another_end),
+    "a bare 500": ("wrong_ending", lambda h: h.client_answer(0.05, "post", 500, None)),
+    "another end": ("wrong_ending", second_end),
     "the table says otherwise": ("wrong_ending", lambda h: h.change("jobs", JOB, status="failed")),
     "the orchestrator says otherwise": ("wrong_ending", lambda h: h.change("decided", JOB, state="failed")),
     "the ledger says otherwise": ("wrong_ending", lambda h: h.change("ledger", FIRST, state="cancelled")),
-    "the client was told otherwise": ("wrong_ending", lambda h: h.tell(3.0, "job", 200, status="failed")),
-    "never told the end": ("wrong_ending", lambda h: h.tell(3.0, "job", 200, status="running")),
+    "the client was told otherwise": ("wrong_ending", lambda h: h.client_answer(3.0, "job", 200, status="failed")),
+    "never told the end": ("wrong_ending", lambda h: h.client_answer(3.0, "job", 200, status="running")),
     "no artifact": ("wrong_ending", lambda h: h.answers.pop()),
     "another artifact": (
         "wrong_ending",
@@ -239,8 +239,8 @@ PLANTED: dict[str, tuple[str, Plant]] = {
     "an artifact the table lacks": ("wrong_ending", lambda h: h.rows["artifacts"].clear()),
     "a failure that nothing explains": ("wrong_ending", lambda h: failed_for(h, "provider_error")),
     "said to be unasked, and taken": ("wrong_ending", lambda h: failed_for(h, "unavailable")),
-    "said to be unasked after a 502": ("wrong_ending", lambda h: put_off(h, 502)),
-    "an answer that is none": ("wrong_ending", lambda h: h.tell(1.0, "cancel", 500)),
+    "said to be unasked after a 502": ("wrong_ending", lambda h: throttled(h, 502)),
+    "an answer that is none": ("wrong_ending", lambda h: h.client_answer(1.0, "cancel", 500)),
     "accepted, and no bill": ("wrong_ending", lambda h: h.rewrite("attempt.failed", accepted=True)),
     "a gap in a job's versions": ("gap", lambda h: h.forget("job.rerouted")),
     "a gap in an attempt's versions": ("gap", lambda h: h.forget("attempt.submitted")),
@@ -256,20 +256,20 @@ PLANTED: dict[str, tuple[str, Plant]] = {
 }
 
 
-def test_a_clean_history_shows_nothing() -> None:
+def test_a_correct_history_has_no_violation() -> None:
     assert check(clean().evidence()) == []
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_what_is_planted_is_found(name: str) -> None:
-    kind, plant = PLANTED[name]
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_each_violation_is_found(name: str) -> None:
+    kind, change = VIOLATIONS[name]
     history = copy.deepcopy(clean())
-    plant(history)
+    change(history)
     found = check(history.evidence())
     assert kind in {one.kind for one in found}, found
 
 
-def test_what_was_wrong_explains_how_it_failed() -> None:
+def test_an_injected_fault_explains_a_failure() -> None:
     history = clean()
     failed_for(history, "model_error")
     history.answers = [
@@ -281,15 +281,15 @@ def test_what_was_wrong_explains_how_it_failed() -> None:
     assert check(history.evidence()) == []
 
 
-def test_an_attempt_that_was_put_off_and_then_turned_away_is_as_good_as_unasked() -> None:
+def test_a_throttled_attempt_that_ends_unavailable_is_no_violation() -> None:
     history = clean()
-    put_off(history, 429)
+    throttled(history, 429)
     assert check(history.evidence()) == []
 
 
-def test_providers_that_are_away_up_to_the_deadline_explain_why_it_expired() -> None:
+def test_providers_unavailable_until_the_deadline_explain_an_expired_job() -> None:
     history = clean()
-    put_off(history, 429)
+    throttled(history, 429)
     history.bills = []
     history.rewrite("attempt.failed", kind="unavailable")
     history.rewrite("job.failed", kind="expired")
@@ -300,13 +300,13 @@ def test_providers_that_are_away_up_to_the_deadline_explain_why_it_expired() -> 
     assert check(history.evidence()) == []
 
 
-def test_what_was_published_twice_is_one_event() -> None:
+def test_an_event_published_twice_counts_once() -> None:
     history = clean()
     history.events += [replace(one, offset=one.offset + 100) for one in history.events]
     assert check(history.evidence()) == []
 
 
-def test_meant_dead_letters_are_no_violation() -> None:
+def test_expected_dead_letters_are_no_violation() -> None:
     history = clean()
     history.dead.append(DeadLetter("log-sink", "segue.jobs", JOB, "poison"))
     assert check(history.evidence(), dead_letters=True) == []

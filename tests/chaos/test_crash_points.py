@@ -1,4 +1,4 @@
-"""Each crash point is a place in the product, and the process dies there: neither before it nor after it."""
+"""Each crash point is a function of the product, and the process ends there: neither before it nor after it."""
 
 from __future__ import annotations
 
@@ -39,37 +39,37 @@ UNHEALTHY = 70
 @pytest.mark.parametrize(
     "text", ["nowhere", "", "after_post:0", "after_post:x", "after_post:1:sing", "after_post:1:kill:2"]
 )
-def test_what_is_no_crash_point_is_refused(text: str) -> None:
+def test_an_invalid_crash_point_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"crash point|counted from 1"):
         Order.parse(text)
 
 
-def test_the_act_is_killing_unless_it_is_said_or_the_points_own() -> None:
+def test_the_act_is_kill_unless_it_is_given_or_the_point_has_its_own() -> None:
     assert Order.parse("after_post") == Order("after_post", 1, crash_points.ACTS["kill"])
     assert Order.parse("after_post:3:stop") == Order("after_post", 3, crash_points.ACTS["stop"])
     assert Order.parse("dead_coordinator:2").act is POINTS["dead_coordinator"].act
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_every_seam_is_there(point: str) -> None:
+def test_every_function_exists(point: str) -> None:
     owner, attribute = crash_points.seam(point)
     assert asyncio.iscoroutinefunction(getattr(owner, attribute))
-    if POINTS[point].act in (crash_points._cancel_consumer, crash_points._cancel_coordinator):
-        assert owner is BatchConsumer  # What these acts take for granted.
+    if point in ("cancelled_consumer", "dead_coordinator"):
+        assert owner is BatchConsumer  # These acts use its attributes.
 
 
-def test_a_seam_that_the_product_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_that_the_product_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for seam in (
         "adapter_kit.nothing:x",
         "adapter_kit.engine.executor:Nothing.perform",
         "adapter_kit.engine.executor:ActionExecutor.nothing",
     ):
-        monkeypatch.setitem(POINTS, "after_post", Point(seam, crash_points._before))
+        monkeypatch.setitem(POINTS, "after_post", Point(seam, POINTS["before_handler_tx"].wrap))
         with pytest.raises(NoSuchSeam, match="after_post"):
             crash_points.install(Order.parse("after_post"))
 
 
-def test_the_launcher_refuses_a_wrong_point_before_it_starts_anything() -> None:
+def test_the_launcher_refuses_an_invalid_point_before_it_starts_anything() -> None:
     said: dict[str, str] = {crash_points.VARIABLE: "nowhere"}
     for argv, env in ((["nowhere", "run", "gateway"], {}), (["run", "gateway"], said)):
         done = subprocess.run(
@@ -83,7 +83,7 @@ def test_the_launcher_refuses_a_wrong_point_before_it_starts_anything() -> None:
         assert (done.returncode, "'nowhere' is no crash point" in done.stderr) == (1, True)
 
 
-# In a system that runs, one death after the other.
+# In a running system, one crash after the other.
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -92,8 +92,8 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
         yield running
 
 
-class Doomed:
-    """A service that was started again with a crash point."""
+class CrashingService:
+    """A service that is restarted with a crash point."""
 
     def __init__(self, system: System, service: str, point: str) -> None:
         self.system, self.service, self.point = system, service, point
@@ -101,7 +101,7 @@ class Doomed:
         self.process: Child | None = None
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Doomed:
+    async def __aenter__(self) -> CrashingService:
         await self.system.end(self.service)
         port = str(urlsplit(self.part.address).port)
         tail = ["run", self.service, "--port", port, "--env-file", str(self.system.env_file)]
@@ -110,8 +110,8 @@ class Doomed:
         async with AsyncExitStack() as stack:
             take, close = log_to(self.part.log)
             stack.callback(close)
-            doomed = child([sys.executable, str(LAUNCHER), *tail], name=self.service, env=env, cwd=cwd, on_line=take)
-            self.process = await stack.enter_async_context(doomed)
+            crashing = child([sys.executable, str(LAUNCHER), *tail], name=self.service, env=env, cwd=cwd, on_line=take)
+            self.process = await stack.enter_async_context(crashing)
             await self.system._ready(self.part)
             self._stack = stack.pop_all()
         return self
@@ -121,7 +121,7 @@ class Doomed:
         await self.system.start(self.service)
 
     async def end(self, within_s: float = 20) -> int:
-        """Its exit code, once it has ended by itself at its point."""
+        """Its exit code, once it has ended at its point."""
         assert self.process is not None
         process = self.process
 
@@ -142,7 +142,7 @@ async def database(system: System) -> AsyncIterator[asyncpg.Connection[asyncpg.R
 
 @dataclass(frozen=True)
 class Case:
-    """A service, a point in it, and what the world must look like when it has died there."""
+    """A service, a crash point in it, and the state that must hold after the crash."""
 
     service: str
     point: str
@@ -161,7 +161,7 @@ _UNSENT = "SELECT count(*) = 1 FROM {0}_adapter.outbox WHERE key = $1::text::byt
 _NOTHING = "SELECT count(*) = 0 FROM {0} WHERE job_id = $1"
 SUBMITTING, SUBMITTED = AttemptSubmitting.TYPE, AttemptSubmitted.TYPE
 
-# What a death leaves behind must not pass the points of a later wave before that wave's own jobs do.
+# Work left by one crash must not reach the points of a later wave before the jobs of that wave.
 WAVES = [
     (
         Case(FAL, "before_handler_tx", _NOTHING.format("fal_adapter.attempts"), posts=0),
@@ -187,12 +187,12 @@ WAVES = [
 @pytest.mark.e2e
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("wave", WAVES, ids=lambda wave: "+".join(case.point for case in wave))
-async def test_the_process_dies_at_its_point(
+async def test_the_process_ends_at_its_point(
     system: System, database: asyncpg.Connection[asyncpg.Record], wave: tuple[Case, ...]
 ) -> None:
-    async with AsyncExitStack() as doomed:
-        dying = [Doomed(system, case.service, case.point) for case in wave]
-        await asyncio.gather(*(doomed.enter_async_context(one) for one in dying))
+    async with AsyncExitStack() as crashing:
+        dying = [CrashingService(system, case.service, case.point) for case in wave]
+        await asyncio.gather(*(crashing.enter_async_context(one) for one in dying))
         jobs = {
             adapter: await system.submit(f"{case.point} of {adapter}", providers=[adapter.removesuffix("-adapter")])
             for case, adapter in zip(wave, (FAL, REPLICATE), strict=False)
@@ -215,28 +215,28 @@ async def test_the_process_dies_at_its_point(
 
 @pytest.mark.e2e
 @pytest.mark.asyncio(loop_scope="session")
-async def test_the_gateway_dies_with_the_request_in_kafka_and_the_client_without_an_answer(system: System) -> None:
-    async with Doomed(system, "gateway", "before_202") as doomed:
+async def test_the_gateway_crashes_with_the_request_in_kafka_and_the_client_unanswered(system: System) -> None:
+    async with CrashingService(system, "gateway", "before_202") as crashing:
         body = {"prompt": "nobody hears 202", "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
         with pytest.raises(httpx.TransportError):
             await system.api.post("/api/tracks", json=body, headers={"Idempotency-Key": "before 202"})
-        assert await doomed.end() == -signal.SIGKILL
+        assert await crashing.end() == -signal.SIGKILL
     assert (await system.ended(job_id_for(TENANT, "before 202")))["status"] == "succeeded"
 
 
 @pytest.mark.e2e
 @pytest.mark.asyncio(loop_scope="session")
-async def test_a_cancellation_that_leaks_out_of_a_handler_costs_nothing(system: System) -> None:
-    async with Doomed(system, FAL, "leaked_cancellation") as doomed:
+async def test_a_cancellation_that_leaks_from_a_handler_has_no_effect(system: System) -> None:
+    async with CrashingService(system, FAL, "leaked_cancellation") as crashing:
         job = await system.ended(await system.submit("leaked", providers=["fal"]))
         assert job["status"] == "succeeded"
-        assert doomed.process is not None
-        assert doomed.process.returncode is None
-        assert '"point": "leaked_cancellation"' in doomed.part.log.read_text()
+        assert crashing.process is not None
+        assert crashing.process.returncode is None
+        assert '"point": "leaked_cancellation"' in crashing.part.log.read_text()
 
 
 async def published(system: System, job_id: str) -> set[str]:
-    """The types of the events about a job that are in the log of attempts."""
+    """The types of the job's events in the topic of attempts."""
     places = [TopicPartition(ATTEMPTS.name, n) for n in range(PARTITIONS)]
     found: set[str] = set()
     async with AIOKafkaConsumer(

@@ -1,4 +1,4 @@
-"""Both providers behind the port, at a server that does exactly as told and at the sandbox."""
+"""Both providers, at a server that the test controls and at the sandbox."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ ATTEMPT = AttemptId("6f1c4a3e-0000-4000-8000-000000000001.1")
 
 @dataclass(frozen=True)
 class Kind:
-    """What differs between the providers."""
+    """The differences between the providers."""
 
     name: str
     key: str
@@ -51,7 +51,7 @@ KINDS = {kind.name: kind for kind in (FAL, REPLICATE)}
 
 
 async def find(provider: Provider, lost: LostSubmission, taken: frozenset[str] = frozenset()) -> FindOutcome:
-    """What the listing says of one lost submit."""
+    """The outcome of a search for one lost submit."""
     return (await provider.find([lost], taken))[lost.attempt_id]
 
 
@@ -65,7 +65,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return KINDS[request.param]
 
 
-# --- A server that does as told ---------------------------------------------------------------------------------------
+# --- A server with prepared answers -----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Request:
 
 @dataclass
 class RawServer:
-    """Reads each request to its end, keeps it, and then writes `answer`; without one it hangs, or drops the line."""
+    """Reads and records each request, then writes `answer`; without one it hangs, or drops the connection."""
 
     answer: bytes | None = None
     drop: bool = False
@@ -132,7 +132,7 @@ async def _read(reader: asyncio.StreamReader, connection: int) -> Request | None
 
 
 def _http(status: int, body: Any, **headers: str) -> bytes:
-    """An HTTP answer; a body that is no text is sent as JSON."""
+    """An HTTP response; a body that is no text is sent as JSON."""
     text = body if isinstance(body, str) else json.dumps(body)
     lines = [f"HTTP/1.1 {status} X", f"content-length: {len(text.encode())}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -141,7 +141,7 @@ def _http(status: int, body: Any, **headers: str) -> bytes:
 
 @pytest.fixture
 def http() -> Callable[..., bytes]:
-    """Writes HTTP answers."""
+    """Builds HTTP responses."""
     return _http
 
 
@@ -156,7 +156,7 @@ Opened = Callable[..., AbstractAsyncContextManager[Provider]]
 
 @pytest.fixture
 def raw(kind: Kind, certificates: Certificates) -> Raw:
-    """Starts such a server, in the provider's own protocol: TLS for fal."""
+    """Starts a RawServer in the provider's protocol: TLS for fal."""
 
     @asynccontextmanager
     async def start(answer: bytes | None = None, **how: Any) -> AsyncIterator[RawServer]:
@@ -173,7 +173,7 @@ def raw(kind: Kind, certificates: Certificates) -> Raw:
 
 @pytest.fixture
 def opened(kind: Kind, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    """Opens the provider at a port of this machine."""
+    """Opens the provider with a port of this machine as its API."""
 
     def at(
         port: int, submit_timeout_s: float = patient(30), key: str = kind.key
@@ -205,7 +205,7 @@ class Box:
         self.control.patch("/settings", json=values).raise_for_status()
 
     def step(self) -> None:
-        """Each job takes its next step now."""
+        """Advance each job by one step."""
         self.control.post("/jobs/step").raise_for_status()
 
     def posts(self, kind: Kind) -> list[dict[str, Any]]:
@@ -233,7 +233,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 
 @pytest.fixture
 def box(running: Box) -> Box:
-    """The sandbox with nobody's jobs, faults or bills, and quick."""
+    """The sandbox without jobs, faults or bills, with short run times."""
     running.control.delete("/jobs").raise_for_status()
     running.control.delete("/faults").raise_for_status()
     running.control.delete("/bills").raise_for_status()

@@ -1,4 +1,4 @@
-"""Answers of a hundred megabytes, and in odd codings: what counts in them is read by every provider's adapter."""
+"""Answers of a hundred megabytes, and in unusual codings: every provider's adapter reads the relevant fields."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ ATTEMPT = AttemptId("6f1c4a3e-0000-4000-8000-000000000001.1")
 
 
 def prediction(**parts: Any) -> dict[str, Any]:
-    """As Replicate says one: the logs come before the status."""
+    """A prediction as Replicate sends it: the logs come before the status."""
     told = {"id": "abc", "model": "google/lyria-2", "version": "hidden", "input": {"prompt": "Warm ambient pad"}}
     rest = {"logs": LOGS, "output": URL, "data_removed": False, "error": None, "status": "succeeded"}
     return {**told, **rest, "created_at": datetime.now(UTC).isoformat(), "urls": {"get": "x", "cancel": "x"}, **parts}
@@ -62,7 +62,7 @@ class TestReplicate:
             assert isinstance(broken, Broken)
             assert broken.failure.message == "it fell over"
 
-    async def test_a_hundred_megabytes_are_no_more_to_hold_than_ten(self, kind: Any, raw: Any, opened: Any) -> None:
+    async def test_a_hundred_megabytes_need_no_more_memory_than_ten(self, kind: Any, raw: Any, opened: Any) -> None:
         async with raw(answer(prediction(logs=LOGS * 40))) as server, opened(server.port) as provider:
             assert len(server.answer) > 100_000_000
             assert await provider.check(run(kind)) == Produced((Output(URL),))
@@ -98,7 +98,7 @@ class TestReplicate:
             assert found.ref.request_id == "abc"
             server.answer = answer({"next": None, "results": others})
             assert await find(provider, lost) == NotFound(conclusive=True)
-            # A page of which runs are left out proves nothing.
+            # A page with omitted runs proves nothing.
             crowd = [prediction(id=f"o{n}", input={"lyrics": "la " * 60_000}, logs="") for n in range(80)]
             server.answer = answer({"next": None, "results": crowd})
             assert isinstance(await find(provider, lost), NoAnswer)
@@ -111,7 +111,7 @@ class TestFal:
         going = answer({"status": "IN_PROGRESS", "logs": lines}, status=202)
         async with raw(going) as server, opened(server.port) as provider:
             assert await provider.check(run(kind)) == Running()
-            # The same answer to both questions: the status, and the result.
+            # The same answer to both requests, for the status and for the result.
             both = {"status": "COMPLETED", "logs": lines, "metrics": {}, "lyrics": LOGS, "audio": {"url": URL}}
             server.answer = answer(both)
             assert await provider.check(run(kind)) == Produced((Output(URL),))
@@ -130,8 +130,8 @@ class TestFal:
 def accepted(kind: Any, port: int) -> bytes:
     at = f"https://localhost:{port}/{kind.endpoint}/requests/abc"
     names = ("response_url", "status_url", "cancel_url")
-    told = {"request_id": "abc", **dict.fromkeys(names, at)} if kind.name == "fal" else prediction(logs="")
-    return json.dumps(told).encode()
+    body = {"request_id": "abc", **dict.fromkeys(names, at)} if kind.name == "fal" else prediction(logs="")
+    return json.dumps(body).encode()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def accepted(kind: Any, port: int) -> bytes:
         ("deflate", zlib.compress),
         ("br", brotli.compress),
         ("identity, gzip", gzip.compress),
-        # And headers that lie.
+        # And wrong headers.
         ("gzip", bytes),
         ("br", bytes),
         ("deflate", bytes),
@@ -151,7 +151,7 @@ def accepted(kind: Any, port: int) -> bytes:
         ("nonsense", bytes),
     ],
 )
-async def test_an_answer_is_read_whatever_its_header_says(
+async def test_an_answer_is_read_whatever_its_content_encoding(
     kind: Any, raw: Any, opened: Any, coding: str, packed: Any
 ) -> None:
     async with raw() as server, opened(server.port) as provider:
@@ -161,13 +161,13 @@ async def test_an_answer_is_read_whatever_its_header_says(
     assert outcome.ref.request_id == "abc"
 
 
-async def test_an_answer_that_cannot_be_unpacked_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
+async def test_an_answer_that_cannot_be_decoded_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
     packed = gzip.compress(b'{"id": "abc", "request_id": "abc"}')[:-12]
     async with raw(answer(packed, "content-encoding: gzip")) as server, opened(server.port) as provider:
         assert isinstance(await provider.submit(kind.submission()), Unclear)
 
 
-async def test_a_key_in_a_large_answer_is_masked_also_where_it_is_cut(kind: Any, raw: Any, opened: Any) -> None:
+async def test_a_key_in_a_large_answer_is_masked_also_at_the_cut(kind: Any, raw: Any, opened: Any) -> None:
     async with raw() as server, opened(server.port) as provider:
         for before in range(1, 60, 11):
             echo = "x" * (SIDE_BYTES - before) + kind.key + " " + LINE * 20_000
@@ -178,7 +178,7 @@ async def test_a_key_in_a_large_answer_is_masked_also_where_it_is_cut(kind: Any,
             assert kind.key[:12] not in repr(outcome)
 
 
-async def test_a_bomb_among_answers_is_not_unpacked_without_end(
+async def test_a_decompression_bomb_is_decoded_up_to_a_limit_only(
     kind: Any, raw: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapter_kit.http.body.MOST_BYTES", 20_000_000)
@@ -187,7 +187,7 @@ async def test_a_bomb_among_answers_is_not_unpacked_without_end(
         assert isinstance(await provider.submit(kind.submission()), Unclear)
 
 
-async def test_the_name_of_a_run_is_read_from_an_answer_without_end(
+async def test_the_id_of_a_run_is_read_from_an_endless_answer(
     kind: Any, raw: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapter_kit.http.body.MOST_BYTES", 5_000_000)

@@ -1,4 +1,4 @@
-"""The odd answers of `odd_answers.yaml`, each given by a server to the real client of its provider."""
+"""The unusual answers in `odd_answers.yaml`, each sent by a server to the real client of its provider."""
 
 import json
 from collections import Counter
@@ -58,7 +58,7 @@ PLACES: Final = {
 
 @dataclass(frozen=True)
 class Row:
-    """One answer, and what it has to be taken for."""
+    """One answer, and its expected outcome."""
 
     provider: str
     name: str
@@ -88,7 +88,7 @@ ASKED: Final = [row for row in ROWS if row.said != "webhook"]
 
 
 @pytest.mark.parametrize("provider", ["fal", "replicate"])
-def test_there_are_fifty_of_each_and_each_says_where_it_is_from(provider: str) -> None:
+def test_there_are_fifty_of_each_and_each_has_a_source(provider: str) -> None:
     rows = [row for row in ROWS if row.provider == provider]
     assert len(rows) >= 50
     assert {row.said for row in rows} == PLACES[provider]
@@ -97,7 +97,7 @@ def test_there_are_fifty_of_each_and_each_says_where_it_is_from(provider: str) -
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.expect in list(FailureKind)], ids=str)
-def test_a_row_agrees_with_what_its_kind_does(row: Row) -> None:
+def test_a_row_agrees_with_the_traits_of_its_kind(row: Row) -> None:
     traits = FAILURES[FailureKind(row.expect)]
     assert row.moves_on is traits.moves_on
     assert not (traits.callers_fault and traits.breaker)
@@ -107,8 +107,8 @@ def arguments(row: Row) -> dict[str, Any]:
     return {"prompt": row.prompt}
 
 
-async def told(row: Row, kind: Any, raw: Any, opened: Any, http: Any) -> Any:
-    """What the provider's client makes of the row."""
+async def outcome_of(row: Row, kind: Any, raw: Any, opened: Any, http: Any) -> Any:
+    """The outcome that the provider's client returns for the row."""
     answer = http(row.status, row.body, **{name.replace("-", "_"): value for name, value in row.headers.items()})
     first = http(200, row.after) if row.said == "result" else answer
     async with raw(first, then=answer) as server, opened(server.port) as provider:
@@ -127,8 +127,10 @@ async def told(row: Row, kind: Any, raw: Any, opened: Any, http: Any) -> Any:
 @pytest.mark.parametrize(
     ("kind", "row"), [pytest.param(row.provider, row, id=f"{row.provider}-{row}") for row in ASKED], indirect=["kind"]
 )
-async def test_an_odd_answer_is_taken_for_what_it_is(row: Row, kind: Any, raw: Any, opened: Any, http: Any) -> None:
-    outcome = await told(row, kind, raw, opened, http)
+async def test_an_unusual_answer_has_the_expected_outcome(
+    row: Row, kind: Any, raw: Any, opened: Any, http: Any
+) -> None:
+    outcome = await outcome_of(row, kind, raw, opened, http)
     if row.expect in OUTCOMES:
         assert type(outcome) is OUTCOMES[row.expect]
     else:
@@ -141,7 +143,7 @@ async def test_an_odd_answer_is_taken_for_what_it_is(row: Row, kind: Any, raw: A
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.said == "webhook"], ids=lambda row: f"{row.provider}-{row}")
-def test_an_odd_webhook_says_which_run_it_is_about(row: Row) -> None:
+def test_the_run_is_read_from_an_unusual_callback(row: Row) -> None:
     said = READ[row.provider](json.dumps(row.body))
     if row.expect == "nothing":
         assert said is None

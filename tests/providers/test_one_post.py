@@ -1,4 +1,4 @@
-"""One submit is one POST, whatever the other end does to it, and what came of it is called what it is."""
+"""One submit is one POST, whatever the other end does, and its outcome is classified correctly."""
 
 import asyncio
 import socket
@@ -57,7 +57,7 @@ DEEP = "[" * 200_000
     ],
     ids=lambda value: str(value)[:24],
 )
-async def test_an_answer_that_tells_nothing_is_unclear(
+async def test_an_answer_without_a_clear_meaning_is_unclear(
     kind: Any, raw: Any, opened: Any, http: Any, status: int, body: Any
 ) -> None:
     async with raw(http(status, body)) as server, opened(server.port) as provider:
@@ -77,7 +77,7 @@ async def test_no_answer_in_time_is_unclear(kind: Any, raw: Any, opened: Any) ->
     assert patient(0.4) < time.monotonic() - began < patient(2.5)
 
 
-async def test_an_answer_that_stops_half_way_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
+async def test_a_truncated_answer_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
     half = b'HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"request_id": "abc", "id": "abc"}'
     async with raw(half) as server, opened(server.port, submit_timeout_s=patient(0.5)) as provider:
         outcome = await provider.submit(kind.submission())
@@ -85,7 +85,7 @@ async def test_an_answer_that_stops_half_way_is_unclear(kind: Any, raw: Any, ope
     assert server.posts == 1
 
 
-async def test_a_trickling_answer_does_not_hold_a_submit_beyond_its_time(kind: Any, raw: Any, opened: Any) -> None:
+async def test_a_slow_answer_does_not_extend_a_submit_beyond_its_time(kind: Any, raw: Any, opened: Any) -> None:
     begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n{"
     async with raw(begun, trickle=b" ") as server, opened(server.port, submit_timeout_s=patient(0.5)) as provider:
         began = time.monotonic()
@@ -102,7 +102,7 @@ async def test_a_connection_dropped_after_the_request_is_unclear(kind: Any, raw:
     assert server.posts == 1
 
 
-async def test_a_line_that_is_no_http_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
+async def test_an_answer_that_is_no_http_is_unclear(kind: Any, raw: Any, opened: Any) -> None:
     async with raw(b"SSH-2.0-OpenSSH\r\n\r\n") as server, opened(server.port) as provider:
         outcome = await provider.submit(kind.submission())
     assert isinstance(outcome, Unclear)
@@ -119,7 +119,7 @@ async def test_an_endless_page_is_cut_and_unclear(kind: Any, raw: Any, opened: A
     assert server.posts == 1
 
 
-async def test_throttled_says_when_to_come_back(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+async def test_throttled_has_the_retry_time(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     reply = http(429, {"detail": "Request was throttled. Your rate limit resets in ~30s."}, retry_after="7")
     async with raw(reply) as server, opened(server.port) as provider:
         outcome = await provider.submit(kind.submission())
@@ -135,14 +135,14 @@ async def test_throttled_says_when_to_come_back(kind: Any, raw: Any, opened: Any
         (400, FailureKind.UNKNOWN),
         (401, FailureKind.UNAUTHORIZED),
         (402, FailureKind.INSUFFICIENT_BALANCE),
-        # Of these two only words about a key or a model say that everybody would be told the same.
+        # 403 and 404 concern all callers only if the text is about a key or a model.
         (403, FailureKind.UNKNOWN),
         (404, FailureKind.UNKNOWN),
         (409, FailureKind.UNKNOWN),
         (422, FailureKind.INVALID_INPUT),
     ],
 )
-async def test_a_definite_no_is_a_refusal(
+async def test_a_definite_error_is_a_refusal(
     kind: Any, raw: Any, opened: Any, http: Any, status: int, expected: FailureKind
 ) -> None:
     async with raw(http(status, {"detail": "said so"})) as server, opened(server.port) as provider:
@@ -163,7 +163,7 @@ async def test_a_refused_connection_means_not_sent(kind: Any, raw: Any, opened: 
     assert server.requests == []
 
 
-async def test_a_host_that_lets_nobody_in_means_not_sent(kind: Any, opened: Any) -> None:
+async def test_a_host_that_accepts_no_connection_means_not_sent(kind: Any, opened: Any) -> None:
     with ExitStack() as sockets:
         full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):
@@ -180,7 +180,7 @@ async def test_a_host_that_lets_nobody_in_means_not_sent(kind: Any, opened: Any)
 
 @pytest.mark.parametrize("kind", ["fal"], indirect=True)
 @pytest.mark.parametrize("drop", [False, True])
-async def test_the_second_domain_gets_the_one_post(
+async def test_the_backup_domain_gets_the_one_post(
     kind: Any, raw: Any, opened: Any, http: Any, monkeypatch: pytest.MonkeyPatch, drop: bool
 ) -> None:
     monkeypatch.setattr(fal_sdk, "_BACKUP_DOMAINS", {"127.0.0.9": "127.0.0.1"})
@@ -197,7 +197,7 @@ async def test_the_second_domain_gets_the_one_post(
 
 
 @pytest.mark.parametrize("kind", ["fal"], indirect=True)
-async def test_a_certificate_nobody_trusts_means_not_sent(
+async def test_an_untrusted_certificate_means_not_sent(
     raw: Any, opened: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with raw() as server:
@@ -221,7 +221,7 @@ async def test_a_certificate_nobody_trusts_means_not_sent(
     ],
     ids=str,
 )
-async def test_what_cannot_be_meant_is_refused_unsent(
+async def test_an_invalid_submit_is_refused_unsent(
     kind: Any, raw: Any, opened: Any, http: Any, changes: dict[str, Any], expected: FailureKind
 ) -> None:
     async with raw(http(200, {})) as server, opened(server.port) as provider:
@@ -231,7 +231,7 @@ async def test_what_cannot_be_meant_is_refused_unsent(
     assert server.requests == []
 
 
-async def test_an_echoed_key_is_not_told(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+async def test_a_key_repeated_in_an_answer_is_masked(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     body = {"detail": f"no access for {kind.key}, that is {kind.key.rpartition(':')[2]}\x00"}
     async with raw(http(403, body)) as server, opened(server.port) as provider:
         refused = await provider.submit(kind.submission())
@@ -244,7 +244,7 @@ async def test_an_echoed_key_is_not_told(kind: Any, raw: Any, opened: Any, http:
 
 
 @pytest.mark.parametrize("bad", ["", "two words", "line\nbreak", "schlüssel"])
-async def test_a_key_that_cannot_be_one_is_refused_and_not_repeated(opened: Any, bad: str) -> None:
+async def test_an_invalid_key_is_refused_and_not_quoted(opened: Any, bad: str) -> None:
     with pytest.raises(ValueError, match="the key") as error:
         async with opened(1, key=bad):
             pass
@@ -261,7 +261,7 @@ async def test_each_submit_has_a_connection_of_its_own(kind: Any, raw: Any, open
 async def test_hundreds_of_submits_at_a_time(
     kind: Any, raw: Any, opened: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Both ends of two hundred handshakes are worked on here, which takes seconds on a busy machine.
+    # This process does both ends of two hundred handshakes, which takes seconds on a busy machine.
     monkeypatch.setattr("adapter_kit.http.transport.CONNECT_TIMEOUT_S", patient(60))
     async with (
         raw(http(422, {"detail": "no"})) as server,
@@ -277,7 +277,7 @@ def run(kind: Any, **urls: str) -> Run:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 504])
-async def test_a_question_is_asked_once_and_waits_for_nobody(
+async def test_a_read_request_is_sent_once_and_not_retried(
     kind: Any, raw: Any, opened: Any, http: Any, find: Any, status: int
 ) -> None:
     async with raw(http(status, NGINX.format("later"), retry_after="3600")) as server, opened(server.port) as provider:
@@ -294,7 +294,7 @@ async def test_a_question_is_asked_once_and_waits_for_nobody(
     assert len(server.requests) == 4
 
 
-async def test_answers_of_any_shape_are_survived(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:
+async def test_answers_of_any_shape_raise_nothing(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:
     lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
     async with raw() as server, opened(server.port) as provider:
         for body in ("", "null", "[]", '"text"', "{", DEEP, '{"status": 7}', '{"status": "LIMBO"}', '{"items": 1}'):
@@ -305,7 +305,7 @@ async def test_answers_of_any_shape_are_survived(kind: Any, raw: Any, opened: An
             assert isinstance(await provider.probe(kind.endpoint), KeyAccepted), body
 
 
-async def test_a_listing_of_odd_items_finds_nothing(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:
+async def test_a_listing_of_invalid_items_finds_nothing(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:
     odd: list[Any] = [
         None,
         1,
@@ -320,7 +320,7 @@ async def test_a_listing_of_odd_items_finds_nothing(kind: Any, raw: Any, opened:
         assert await find(provider, lost) == NotFound(conclusive=kind.name == "replicate")
 
 
-async def test_a_listing_without_end_proves_nothing(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:
+async def test_an_endless_listing_proves_nothing(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:
     lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
     more = {"next": "https://api.replicate.com/v1/predictions/?cursor=2", "has_more": True, "next_cursor": "2"}
     async with raw(http(200, {"items": [], "results": [], **more})) as server, opened(server.port) as provider:
@@ -340,7 +340,7 @@ async def test_a_listing_is_followed_through_a_proxy_with_a_prefix(kind: Any, ra
     assert {request.target for request in server.requests[1:]} == {"/replicate/v1/predictions?cursor=2"}
 
 
-async def test_what_a_submit_says_on_the_wire(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+async def test_the_request_of_a_submit(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     hook = "https://segue.example/api/callbacks/x/y/z"
     async with raw(http(422, {})) as server, opened(server.port) as provider:
         await provider.submit(kind.submission(webhook_url=hook))
@@ -363,7 +363,7 @@ async def test_what_a_submit_says_on_the_wire(kind: Any, raw: Any, opened: Any, 
 
 
 @pytest.mark.parametrize("kind", ["replicate"], indirect=True)
-async def test_a_community_model_is_run_by_its_version(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+async def test_a_community_model_is_submitted_by_its_version(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     async with raw(http(201, {"id": "abc", "status": "starting"})) as server, opened(server.port) as provider:
         outcome = await provider.submit(kind.submission(endpoint="meta/musicgen:" + "a" * 64))
     assert isinstance(outcome, Accepted)
@@ -407,14 +407,14 @@ async def test_redirects_are_not_followed(kind: Any, raw: Any, opened: Any, http
 @pytest.mark.parametrize(
     ("status", "location", "proof"),
     [
-        # The same request is wanted elsewhere: nothing was done about it here.
+        # The same request must go elsewhere: it was not processed here.
         (307, "https://elsewhere.example/x", True),
         (308, "https://elsewhere.example/x", True),
         (308, "/x", True),
         (301, "https://elsewhere.example{path}", True),
         (301, "https://elsewhere.example/proxy{path}/?again=1", True),
         (302, "{path}/", True),
-        # What follows upon a POST that was taken looks the same.
+        # The answer to an accepted POST may look the same.
         (303, "{path}", False),
         (302, "https://elsewhere.example/requests/abc", False),
         (301, "https://elsewhere.example/login", False),
@@ -441,7 +441,7 @@ async def test_a_redirect_is_a_definite_answer_where_its_meaning_is(
 
 
 def own(status: int, error_type: str, http: Any, **headers: str) -> bytes:
-    """A failed submit in fal's own form, in body and headers."""
+    """The answer to a failed submit in fal's own format of body and headers."""
     answer: bytes = http(status, {"detail": "words", "error_type": error_type}, x_fal_error_type=error_type, **headers)
     return answer
 
@@ -455,7 +455,7 @@ def own(status: int, error_type: str, http: Any, **headers: str) -> bytes:
         (500, "runner_server_error", FailureKind.PROVIDER_ERROR),
     ],
 )
-async def test_a_failed_submit_that_left_no_run_is_a_definite_no(
+async def test_a_failed_submit_that_left_no_run_is_a_definite_error(
     kind: Any, raw: Any, opened: Any, http: Any, status: int, error_type: str, expected: FailureKind
 ) -> None:
     async with raw(own(status, error_type, http)) as server, opened(server.port) as provider:
@@ -497,7 +497,7 @@ async def test_a_failed_submit_that_may_have_left_a_run_is_unclear(
     ],
     ids=str,
 )
-async def test_a_run_that_fal_knows_by_the_failed_submit_s_id_was_accepted(
+async def test_a_failed_submit_whose_id_fal_has_a_run_for_was_accepted(
     kind: Any, raw: Any, opened: Any, http: Any, error_type: str, status: Any, known: bool
 ) -> None:
     failed = own(503, error_type, http, x_fal_request_id="abc-1")
@@ -514,11 +514,11 @@ async def test_a_run_that_fal_knows_by_the_failed_submit_s_id_was_accepted(
     assert [request.target for request in server.requests[1:]] == ["/fal-ai/lyria2/requests/abc-1/status?logs=false"]
 
 
-async def test_a_provider_that_has_answered_is_told_from_a_proxy_that_has(
+async def test_an_answer_of_the_provider_is_distinguished_from_one_of_a_proxy(
     kind: Any, raw: Any, opened: Any, http: Any
 ) -> None:
-    own_words = http(500, {"title": "Internal server error", "detail": "An unexpected error occurred.", "status": 500})
-    async with raw(own_words) as server, opened(server.port) as provider:
+    own_error = http(500, {"title": "Internal server error", "detail": "An unexpected error occurred.", "status": 500})
+    async with raw(own_error) as server, opened(server.port) as provider:
         answered = await provider.submit(kind.submission())
         server.answer = http(502, NGINX.format("502 Bad Gateway"))
         proxied = await provider.submit(kind.submission())
@@ -536,7 +536,7 @@ async def test_a_provider_that_has_answered_is_told_from_a_proxy_that_has(
         (400, {"detail": "lyrics must be at most 600 characters"}, FailureKind.INVALID_INPUT),
     ],
 )
-async def test_a_caller_s_mistake_told_in_words_ends_the_job_at_the_first_provider(
+async def test_a_callers_mistake_in_the_error_text_ends_the_job_at_the_first_provider(
     kind: Any, raw: Any, opened: Any, http: Any, status: int, body: Any, expected: FailureKind
 ) -> None:
     async with raw(http(status, body)) as server, opened(server.port) as provider:
@@ -546,7 +546,7 @@ async def test_a_caller_s_mistake_told_in_words_ends_the_job_at_the_first_provid
     assert not FAILURES[expected].moves_on
 
 
-async def test_a_prompt_that_an_answer_repeats_is_no_verdict(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+async def test_a_prompt_repeated_in_an_error_is_ignored(kind: Any, raw: Any, opened: Any, http: Any) -> None:
     prompt = "a song in which a censor cries: NSFW content detected, webhook: is invalid"
     async with raw(http(400, {"detail": f"cannot parse {prompt!r}"})) as server, opened(server.port) as provider:
         outcome = await provider.submit(kind.submission(arguments={"prompt": prompt}))
@@ -569,7 +569,7 @@ async def test_a_prompt_that_an_answer_repeats_is_no_verdict(kind: Any, raw: Any
         (400, {"detail": "Invalid webhook URL", "error_type": "bad_request"}),
     ],
 )
-async def test_our_own_address_named_as_the_mistake_is_told_from_the_caller_s(
+async def test_an_error_about_our_callback_address_is_distinguished_from_the_callers_mistakes(
     kind: Any, raw: Any, opened: Any, http: Any, status: int, body: Any
 ) -> None:
     async with raw(http(status, body)) as server, opened(server.port) as provider:
@@ -589,16 +589,16 @@ async def test_our_own_address_named_as_the_mistake_is_told_from_the_caller_s(
         (523, "cloudflare", NotSent),
         (525, "Cloudflare", NotSent),
         (526, "cloudflare", NotSent),
-        # The origin may have had the request.
+        # The origin may have received the request.
         (520, "cloudflare", Unclear),
         (522, "cloudflare", Unclear),
         (524, "cloudflare", Unclear),
         (502, "cloudflare", Unclear),
-        # Nobody says whose status it is.
+        # The origin of the status is unknown.
         (521, "nginx", Unclear),
     ],
 )
-async def test_a_proxy_that_got_no_connection_has_handed_nothing_over(
+async def test_a_proxy_without_a_connection_to_the_origin_means_not_sent(
     kind: Any, raw: Any, opened: Any, http: Any, status: int, server_named: str, expected: type
 ) -> None:
     page = http(status, "<!DOCTYPE html><html><body>Web server is down</body></html>", server=server_named)

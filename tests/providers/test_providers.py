@@ -1,4 +1,4 @@
-"""How every provider behaves behind the port, by its unmodified SDK, at the sandbox; a third is one more subclass."""
+"""The behaviour of every provider's adapter, with its unmodified SDK, at the sandbox; a third is one more subclass."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ def lost_of(kind: Any, **changes: Any) -> LostSubmission:
 
 
 class ProviderSuite:
-    """What the attempt machine relies on. A subclass says where its provider differs."""
+    """The behaviour that the attempt machine relies on. A subclass contains the differences of its provider."""
 
     pictures: ClassVar[tuple[str, dict[str, Any]]]
     failure: ClassVar[dict[str, Any]]
@@ -65,13 +65,13 @@ class ProviderSuite:
         assert isinstance(produced, Produced)
         assert len(produced.outputs) == 1
         assert produced.outputs[0].url.startswith("https://localhost:")
-        assert [post["attempt_id"] for post in box.accepted(kind)] == self.attempts_told()
+        assert [post["attempt_id"] for post in box.accepted(kind)] == self.attempt_ids_sent()
 
-    def attempts_told(self) -> list[str | None]:
-        """What the provider learns of the attempt without a webhook."""
+    def attempt_ids_sent(self) -> list[str | None]:
+        """The attempt ids that the provider receives without a webhook."""
         return [None]
 
-    async def test_pictures_are_outputs_in_order(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+    async def test_images_are_outputs_in_order(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
         endpoint, arguments = self.pictures
         async with at_sandbox(kind) as provider:
             accepted = await provider.submit(kind.submission(endpoint=endpoint, arguments=arguments))
@@ -80,7 +80,7 @@ class ProviderSuite:
         assert isinstance(produced, Produced)
         assert len({output.url for output in produced.outputs}) == len(produced.outputs) == 2
 
-    async def test_a_run_that_breaks_says_why(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+    async def test_a_failed_run_has_a_reason(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
         box.fault(kind, fail=self.failure)
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
@@ -89,7 +89,9 @@ class ProviderSuite:
         assert broken.failure.kind is FailureKind.MODEL_ERROR
         assert "it fell over" in broken.failure.message
 
-    async def test_content_policy_shows_on_the_run(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+    async def test_a_content_policy_violation_is_shown_on_the_run(
+        self, kind: Any, box: Any, at_sandbox: Any, until: Any
+    ) -> None:
         box.fault(kind, fail="content_policy")
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
@@ -162,7 +164,7 @@ class ProviderSuite:
             assert await find(provider, lost, frozenset({found.ref.request_id})) == absent
 
     def listing_is_complete(self) -> bool:
-        """Whether what the listing does not show was never accepted."""
+        """Whether absence from the listing proves that a submit was never accepted."""
         return False
 
     async def test_equal_submits_are_found_one_after_the_other(
@@ -181,7 +183,7 @@ class ProviderSuite:
             assert [outcome.ref.request_id for outcome in outcomes[:2]] == [first.ref.request_id, second.ref.request_id]
             assert outcomes[2] == NotFound(conclusive=self.listing_is_complete())
 
-    async def test_a_waiting_run_is_cancelled_free(self, kind: Any, box: Any, at_sandbox: Any) -> None:
+    async def test_a_waiting_run_is_cancelled_free_of_charge(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         box.fault(kind, stuck_queue=True)
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
@@ -208,34 +210,36 @@ class ProviderSuite:
             box.step()
             assert isinstance(await until(lambda: provider.check(run), ENDED), Produced)
 
-    async def test_a_cancel_may_come_too_late(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+    async def test_a_cancel_may_be_too_late(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
             await until(lambda: provider.check(run), Produced)
             assert isinstance(await provider.cancel(run), AlreadyOver)
 
-    async def test_a_run_goes_on_with_a_new_client(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+    async def test_a_run_continues_with_a_new_client(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
         async with at_sandbox(kind) as provider:
             assert isinstance(await until(lambda: provider.check(run), ENDED), Produced)
         assert len(box.posts(kind)) == 1
 
-    async def test_a_run_nobody_knows_is_missing(self, kind: Any, box: Any, at_sandbox: Any) -> None:
+    async def test_an_unknown_run_is_missing(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
             gone = replace(run, ref=replace(run.ref, request_id="0123abcd", urls={}))
             assert isinstance(await provider.check(gone), Missing)
             assert isinstance(await provider.cancel(gone), Missing)
 
-    async def test_an_output_that_is_gone_is_no_product(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+    async def test_a_run_whose_output_is_gone_has_not_produced(
+        self, kind: Any, box: Any, at_sandbox: Any, until: Any
+    ) -> None:
         box.fault(kind, result_404=True)
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
             gone = await until(lambda: provider.check(run), ENDED)
         assert isinstance(gone, Missing) or gone.failure.kind is FailureKind.OUTPUT_LOST
 
-    async def test_an_unknown_status_tells_nothing(self, kind: Any, box: Any, at_sandbox: Any) -> None:
+    async def test_an_unknown_status_is_no_answer(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         box.fault(kind, unknown_status="REVIEWING")
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
@@ -255,7 +259,7 @@ class ProviderSuite:
         assert isinstance(refused, KeyRefused)
         assert refused.failure.kind is FailureKind.UNAUTHORIZED
 
-    async def test_a_probe_of_a_failing_provider_says_so(self, kind: Any, box: Any, at_sandbox: Any) -> None:
+    async def test_a_probe_of_a_failing_provider_is_no_answer(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         box.fault(kind, on="probe", refuse="html_5xx")
         async with at_sandbox(kind) as provider:
             assert isinstance(await provider.probe(kind.endpoint), NoAnswer)
@@ -275,11 +279,11 @@ class TestFal(ProviderSuite):
         "body": {"detail": [{"loc": ["body"], "msg": "it fell over", "type": "internal_server_error"}]},
     }
 
-    def attempts_told(self) -> list[str | None]:
-        """The attempt's id is a tag of the request."""
+    def attempt_ids_sent(self) -> list[str | None]:
+        """The attempt id is a tag of the request."""
         return ["6f1c4a3e-0000-4000-8000-000000000001.1"]
 
-    async def test_a_start_deadline_ends_a_stuck_run_free(
+    async def test_a_start_deadline_ends_a_stuck_run_free_of_charge(
         self, kind: Any, box: Any, at_sandbox: Any, until: Any
     ) -> None:
         box.fault(kind, stuck_queue=True)
@@ -290,7 +294,7 @@ class TestFal(ProviderSuite):
         assert broken.failure.kind is FailureKind.START_TIMEOUT
         assert not broken.may_have_cost
 
-    async def test_the_queue_position_is_told(self, kind: Any, box: Any, at_sandbox: Any) -> None:
+    async def test_the_queue_position_is_reported(self, kind: Any, box: Any, at_sandbox: Any) -> None:
         box.fault(kind, stuck_queue=True, queue_position=7)
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
@@ -312,13 +316,15 @@ class TestReplicate(ProviderSuite):
         """Replicate lists a prediction as soon as it exists."""
         return True
 
-    async def test_aborted_is_survived_and_free(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+    async def test_an_aborted_run_is_stopped_and_free_of_charge(
+        self, kind: Any, box: Any, at_sandbox: Any, until: Any
+    ) -> None:
         box.fault(kind, end_as="aborted")
         async with at_sandbox(kind) as provider:
             run = run_of(kind, await provider.submit(kind.submission()))
             assert await until(lambda: provider.check(run), ENDED) == Stopped(may_have_cost=False)
 
-    async def test_a_long_list_is_read_to_its_end(self, kind: Any, box: Any, at_sandbox: Any, find: Any) -> None:
+    async def test_a_long_listing_is_read_to_its_end(self, kind: Any, box: Any, at_sandbox: Any, find: Any) -> None:
         lost = lost_of(kind, arguments={"prompt": "The first of many"})
         async with at_sandbox(kind) as provider:
             first = run_of(kind, await provider.submit(kind.submission(arguments=lost.arguments)))
