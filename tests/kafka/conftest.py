@@ -1,4 +1,4 @@
-"""The map's topics on a real broker, empty for each test."""
+"""The topics of the topic map on a real broker, empty for each test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contracts.topics import TOPICS
 
 
 class Broker(Protocol):
-    """What the fixture `real_kafka` yields."""
+    """The type of the fixture `real_kafka`."""
 
     bootstrap_servers: str
     pid: int
@@ -20,7 +20,7 @@ class Broker(Protocol):
 
 @pytest_asyncio.fixture
 async def servers(real_kafka: Broker) -> str:
-    """The broker's address; its topics hold nothing, its groups nothing that matters."""
+    """The address of the broker; its topics are empty, and its groups have no offsets in them."""
     async with admin(real_kafka.bootstrap_servers) as client:
         there = set(await client.list_topics()) & {topic.name for topic in TOPICS}
         await client.delete_topics(list(there))

@@ -1,4 +1,4 @@
-"""Acceptance deadlines on a real Apache Kafka, whose brokers stamp the requests: by their clock, whoever's is wrong."""
+"""Acceptance deadlines on a real Apache Kafka: the timestamps of its brokers count, whichever other clock is wrong."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from segue_cli.local.process import child
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 EXACT = timedelta(seconds=6)
-"""A request may be a while on its way, all the more where its topic has only just been made."""
+"""The longest time from a request to its timestamp; it is longer for a topic that was just created."""
 
 
 @asynccontextmanager
 async def orchestrator(servers: str, database_url: str, folder: Path) -> AsyncIterator[None]:
-    """The orchestrator, as a process of its own with a clock that is right."""
+    """The orchestrator as a process of its own, with a correct clock."""
     env = {"KAFKA_BOOTSTRAP_SERVERS": servers, "DATABASE_URL": database_url, "PATH": os.defpath}
     argv = [sys.executable, "-m", "orchestrator"]
     async with child(argv, name="orchestrator", env=env, cwd=str(folder)):
         yield
 
 
-async def told(servers: str, topic: str, count: int) -> list[Any]:
-    """The first messages on a topic, in order, with when the broker had them."""
+async def messages(servers: str, topic: str, count: int) -> list[Any]:
+    """The first messages on a topic, in order, each with the timestamp of the broker."""
     found = []
     for record in await read(servers, topic, count):
         envelope = decode(record.headers, record.value)
@@ -47,7 +47,7 @@ async def told(servers: str, topic: str, count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("off_by_s", [-20.0, 20.0, -600.0, 600.0])
-async def test_no_job_is_late_for_a_gateway_whose_clock_is_wrong(
+async def test_with_a_wrong_clock_of_the_gateway_no_job_is_late(
     servers: str, database_url: str, tmp_path: Path, off_by_s: float
 ) -> None:
     def wall() -> float:
@@ -59,10 +59,10 @@ async def test_no_job_is_late_for_a_gateway_whose_clock_is_wrong(
     ):
         answers = [await world.post(idempotency_key=f"{n}") for n in range(15)]
         assert {answer.status_code for answer in answers} == {202}
-        for request, arrived_at in await told(servers, REQUESTS.name, 15):
+        for request, arrived_at in await messages(servers, REQUESTS.name, 15):
             assert arrived_at <= request.accept_by <= arrived_at + timedelta(seconds=15) + EXACT
             assert abs(request.deadline_at - arrived_at - timedelta(seconds=1800)) < EXACT
-        events = [message for message, _ in await told(servers, JOBS.name, 15)]
+        events = [message for message, _ in await messages(servers, JOBS.name, 15)]
         assert {type(event) for event in events} == {JobAccepted}
         await until(lambda: warned(world))
 
@@ -72,7 +72,7 @@ async def warned(world: World) -> bool:
     return any("the database's and" in warning and "Kafka's" in warning for warning in page.get("warnings", []))
 
 
-async def test_a_request_that_is_late_by_kafkas_clock_is_said_again_by_kafkas_clock(
+async def test_a_request_that_is_late_by_kafkas_clock_is_sent_again_by_kafkas_clock(
     servers: str, database_url: str, tmp_path: Path
 ) -> None:
     async with (
@@ -81,15 +81,15 @@ async def test_a_request_that_is_late_by_kafkas_clock_is_said_again_by_kafkas_cl
     ):
         clocks: Clocks = world.parts.clocks
         now_s = clocks.steady()
-        # As long as no broker has told its time, the database's counts.
+        # Until a broker has sent a timestamp, the clock of the database counts.
         clocks.learn("database", time.time() - 60, now_s, now_s)
         answer = await world.post(idempotency_key="the first one")
         assert answer.status_code == 202
-        (late, late_at), (again, again_at) = await told(servers, REQUESTS.name, 2)
+        (late, late_at), (again, again_at) = await messages(servers, REQUESTS.name, 2)
         assert late.job_id == again.job_id == answer.json()["job_id"]
         assert late_at > late.accept_by
         assert again_at <= again.accept_by
-        events = [message for message, _ in await told(servers, JOBS.name, 2)]
+        events = [message for message, _ in await messages(servers, JOBS.name, 2)]
         assert isinstance(events[0], JobFailed)
         assert isinstance(events[1], JobAccepted)
 
@@ -99,26 +99,26 @@ async def test_a_request_that_is_late_by_kafkas_clock_is_said_again_by_kafkas_cl
 
         await until(accepted)
         assert (await world.post(idempotency_key="the second one")).status_code == 202
-        assert len(await told(servers, REQUESTS.name, 3)) == 3
+        assert len(await messages(servers, REQUESTS.name, 3)) == 3
 
 
-async def test_what_no_clock_can_judge_is_refused(
+async def test_a_request_that_is_late_by_every_clock_is_refused(
     servers: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world_on(servers, database_url, tmp_path) as world:
-        # As with brokers whose clocks differ from each other: what was learned of the one is wrong for the next.
+        # As with brokers whose clocks differ: the time learned from one is wrong for the next.
         monkeypatch.setattr(Clocks, "kafka_now", lambda _clocks: datetime.now(UTC) - timedelta(minutes=1))
         answer = await world.post(idempotency_key="judge me")
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:segue:problem:clocks-differ")
         assert answer.json()["idempotency_key"] == answer.headers["idempotency-key"] == "judge me"
         assert int(answer.headers["retry-after"]) > 0
         assert "is not run and costs nothing" in answer.json()["detail"]
-        first, second = await told(servers, REQUESTS.name, 2)
+        first, second = await messages(servers, REQUESTS.name, 2)
         assert first[0].job_id == second[0].job_id
-        # However soon it is repeated, what came too late is not taken for accepted.
+        # A request that arrived too late does not count as accepted, however soon it is repeated.
         assert (await world.client.get(f"/api/jobs/{first[0].job_id}")).status_code == 404
         monkeypatch.undo()
         assert (await world.post(idempotency_key="judge me")).status_code == 202
-        request, arrived_at = (await told(servers, REQUESTS.name, 3))[-1]
+        request, arrived_at = (await messages(servers, REQUESTS.name, 3))[-1]
         assert request.job_id == first[0].job_id
         assert arrived_at <= request.accept_by

@@ -1,4 +1,4 @@
-"""The launcher of a real Kafka: ready when it says so, its brokers can be crashed and restarted, all goes with it."""
+"""The launcher of a real Kafka: when it is ready, brokers that crash and restart, and the end of all its processes."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-async def test_one_broker_keeps_its_records_through_a_crash_and_goes_with_its_launcher() -> None:
+async def test_a_broker_keeps_its_records_through_a_crash_and_ends_with_its_launcher() -> None:
     async with child(
         [sys.executable, str(LAUNCHER), "--brokers", "1"],
         name="kafka",
@@ -52,7 +52,7 @@ async def test_one_broker_keeps_its_records_through_a_crash_and_goes_with_its_la
     assert not exists(broker["dir"])
 
 
-async def test_its_broker_dies_with_a_launcher_that_was_killed() -> None:
+async def test_a_broker_ends_when_its_launcher_is_killed() -> None:
     async with child(
         [sys.executable, str(LAUNCHER)], name="kafka", ready=ready_with("brokers"), ready_within_s=patient(120)
     ) as launcher:
@@ -62,7 +62,7 @@ async def test_its_broker_dies_with_a_launcher_that_was_killed() -> None:
     shutil.rmtree(Path(broker["dir"]).parent)
 
 
-async def test_without_java_it_says_so_in_one_line(tmp_path: Path) -> None:
+async def test_missing_java_is_reported_in_one_line(tmp_path: Path) -> None:
     lines: list[str] = []
     env = {"PATH": str(tmp_path)}
     async with child([sys.executable, str(LAUNCHER)], name="kafka", env=env, on_line=lines.append) as launcher:
@@ -72,19 +72,19 @@ async def test_without_java_it_says_so_in_one_line(tmp_path: Path) -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file, folder or process."""
+    """Whether the path exists."""
     return Path(path).exists()
 
 
 async def kill(pid: int, launcher: Child) -> None:
-    """Crash one broker by its id; the launcher goes on."""
+    """Kill a broker by its process id; the launcher keeps running."""
     os.kill(pid, signal.SIGKILL)
     await gone(pid)
     assert launcher.returncode is None
 
 
 async def gone(pid: int) -> None:
-    """Wait until the process has ended and was reaped."""
+    """Wait until the process has ended and been reaped."""
 
     async def ended() -> bool:
         return not exists(f"/proc/{pid}")
@@ -93,7 +93,7 @@ async def gone(pid: int) -> None:
 
 
 async def answering(servers: str) -> str:
-    """The same address, once a broker listens there again."""
+    """The address, once a broker listens there again."""
     host, _, port = servers.rpartition(":")
 
     async def listens() -> bool:

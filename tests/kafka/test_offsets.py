@@ -1,4 +1,4 @@
-"""Offsets on a real Apache Kafka: what is committed does not come again, what is not comes again, nothing is lost."""
+"""Offsets on a real Apache Kafka: committed records are not repeated, others are, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def committed(servers: str, group: str) -> bool:
     return set((await lag(servers, group, REQUESTS.name)).values()) == {0}
 
 
-async def test_a_restart_goes_on_where_the_last_one_ended(servers: str, database_url: str) -> None:
+async def test_a_restart_continues_at_the_committed_offsets(servers: str, database_url: str) -> None:
     await send(servers, [request(n) for n in range(300)], partition=None)
     async with toy(servers, database_url, runtime_for("steady")) as first:
         await until(lambda: _same(first, 300))
@@ -39,7 +39,7 @@ async def test_a_restart_goes_on_where_the_last_one_ended(servers: str, database
 
 
 async def _same(made: Toy, count: int) -> bool:
-    """Whether each of so many effects has been committed, exactly once."""
+    """Whether each of the first `count` effects has been committed exactly once."""
     return await made.commits() == dict.fromkeys(map(job, range(count)), 1)
 
 
@@ -58,7 +58,7 @@ async def test_a_crash_before_the_commit_repeats_the_batch_and_loses_nothing(ser
     assert await committed(servers, "toy")
 
 
-async def test_a_broker_that_stands_still_for_a_while_loses_nothing(
+async def test_nothing_is_lost_while_the_broker_is_stopped_for_a_while(
     servers: str, database_url: str, real_kafka: Any
 ) -> None:
     async with toy(servers, database_url, runtime_for("patient")) as made:
@@ -69,7 +69,7 @@ async def test_a_broker_that_stands_still_for_a_while_loses_nothing(
         try:
             async with made.outbox.transaction() as transaction:
                 transaction.emit(started(job(1000)), None)
-            # The fault itself: longer than the session, so that the group is rebalanced.
+            # Longer than the session timeout, so that the group is rebalanced.
             await asyncio.sleep(toy_module.SESSION_S + 2.5)
         finally:
             os.kill(real_kafka.pid, signal.SIGCONT)
@@ -85,11 +85,11 @@ async def test_a_broker_that_stands_still_for_a_while_loses_nothing(
     assert await read(servers, DEAD_LETTERS.name, 0) == []
 
 
-async def test_a_producer_that_kafka_refuses_for_good_ends_the_process_and_the_next_one_publishes(
+async def test_a_permanent_producer_error_ends_the_process_and_the_next_one_publishes(
     servers: str, database_url: str
 ) -> None:
     lines: list[str] = []
-    # An idempotent producer needs a past in a partition before a gap in its sequence can be noticed.
+    # A gap in the sequence of an idempotent producer is detected only after it has written to the partition.
     await send(servers, [request(n) for n in range(40)])
     async with child(TOY, name="toy", env=environment(servers, database_url), on_line=lines.append) as process:
         async with toy(servers, database_url, runtime_for("onlooker"), consuming=False) as onlooker:

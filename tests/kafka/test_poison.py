@@ -1,4 +1,4 @@
-"""Poison on a real Apache Kafka: one dead letter each, neighbours handled, offsets committed to the end."""
+"""Undecodable and failing records on a real Apache Kafka: one dead letter each, and all offsets are committed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def handled(made: Toy, *expected: int) -> bool:
     return set(await made.commits()) >= {job(n) for n in expected}
 
 
-async def test_garbage_and_messages_that_cannot_be_handled_cost_one_dead_letter_each(
+async def test_undecodable_records_and_failing_messages_become_one_dead_letter_each(
     servers: str, database_url: str
 ) -> None:
     kinds = garbage()
@@ -48,7 +48,7 @@ async def test_garbage_and_messages_that_cannot_be_handled_cost_one_dead_letter_
     assert set((await lag(servers, "toy", REQUESTS.name)).values()) == {0}
 
 
-async def test_a_record_that_the_client_cannot_read_does_not_stop_its_neighbours(
+async def test_a_record_that_the_client_cannot_read_does_not_block_its_neighbours(
     servers: str, database_url: str
 ) -> None:
     for partition in range(1, 6):
@@ -67,14 +67,14 @@ async def test_a_record_that_the_client_cannot_read_does_not_stop_its_neighbours
 
 
 def noise(count: int) -> bytes:
-    """Bytes that do not get fewer when they are compressed."""
+    """Incompressible bytes."""
     return random.Random(count).randbytes(count)
 
 
-async def test_a_dead_letter_that_the_topic_finds_too_large_goes_in_smaller_pieces_and_holds_up_nothing(
+async def test_a_dead_letter_larger_than_its_topic_allows_is_shortened_and_blocks_nothing(
     servers: str, database_url: str
 ) -> None:
-    """As where somebody else has made the topic, or its broker takes less than Segue's topics are made for."""
+    """The topic was created with a smaller limit, or the broker has one."""
     await delete(servers, DEAD_LETTERS)
     async with admin(servers) as client:
         limit = {"max.message.bytes": "20000"}

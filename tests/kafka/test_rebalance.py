@@ -1,4 +1,4 @@
-"""Rebalances on a real Apache Kafka: members join and leave under load, partitions are lost in mid-batch."""
+"""Rebalances on a real Apache Kafka: members join and leave under load, partitions are lost during a batch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def shares(first: Toy, second: Toy) -> bool:
 
 @asynccontextmanager
 async def requests_flow(servers: str, count: int) -> AsyncIterator[None]:
-    """Send requests in small portions for as long as the block lasts, and the rest at its end."""
+    """Send requests in small groups during the block, and the remaining ones at its end."""
     rest = [request(n) for n in range(count)]
     over = asyncio.Event()
 
@@ -79,7 +79,7 @@ async def test_members_join_and_leave_under_load_and_each_effect_happens_once(se
     assert await read(servers, DEAD_LETTERS.name, 0) == []
 
 
-async def test_a_batch_whose_partitions_were_lost_meanwhile_is_committed_as_far_as_they_are_ours(
+async def test_after_lost_partitions_a_batch_is_committed_for_the_remaining_ones(
     servers: str, database_url: str
 ) -> None:
     for partition in range(6):
@@ -105,8 +105,8 @@ async def test_a_batch_whose_partitions_were_lost_meanwhile_is_committed_as_far_
     assert sorted(key or b"" for key in told) == sorted(job(n).encode() for n in range(60))
 
 
-class Hangs(ConsumerRebalanceListener):
-    """Of a member that is alive, as its heartbeats say, and takes part in no rebalance."""
+class BlockedListener(ConsumerRebalanceListener):
+    """Makes a member block in a rebalance while it still sends heartbeats."""
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
@@ -119,18 +119,18 @@ class Hangs(ConsumerRebalanceListener):
         """Nothing."""
 
 
-async def test_a_group_that_does_not_get_done_with_sharing_out_says_so_and_goes_on_by_itself(
+async def test_a_rebalance_that_does_not_finish_is_reported_and_consuming_resumes_by_itself(
     servers: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "POLL_LIMIT_S", 3.0)
-    hangs = Hangs()
+    hangs = BlockedListener()
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(toy(servers, database_url, runtime_for("stuck")))
 
         async def says(what: str) -> bool:
             return what in str(made.runtime.unready())
 
-        async def join(listener: Hangs | None) -> AIOKafkaConsumer:
+        async def join(listener: BlockedListener | None) -> AIOKafkaConsumer:
             member = AIOKafkaConsumer(
                 bootstrap_servers=servers,
                 group_id="stuck",
