@@ -1,4 +1,4 @@
-"""Records that nobody can decode, and how to read the dead letters that come of them."""
+"""Undecodable records, and helpers that read the resulting dead letters."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord
-from aiokafka.record._crc32c import crc
+from aiokafka.record.util import calc_crc32c
 from tests.chassis.toy import request
 
 from contracts.envelope import Record
 from contracts.topics import REQUESTS
 
 CRC_AT = 17
-"""Where a batch of records holds the checksum of what follows it."""
+"""Offset of the checksum in a batch of records; it covers the bytes after it."""
 ATTRIBUTES_AT = 22
-"""Where it holds its attributes, the number of its codec in the lowest bits."""
+"""Offset of the attributes; the lowest bits are the number of the codec."""
 GZIP, ZSTD = 1, 4
 NO_KEY: Any = None
 GOOD_HEADERS = request(0).headers
 
 
 def garbage() -> dict[str, Record]:
-    """One record of each kind that can't be decoded, by what its dead letter has to say."""
+    """One record of each undecodable kind, by the reason that its dead letter must contain."""
     value = request(1).value
     body = json.loads(value)
 
@@ -53,13 +53,13 @@ def garbage() -> dict[str, Record]:
 
 
 def flood(count: int) -> list[Record]:
-    """So many records that nobody can decode, small ones of every kind."""
+    """`count` small undecodable records of every kind."""
     kinds = [bad for bad in garbage().values() if len(bad.value or b"") < 10_000]
     return [kinds[n % len(kinds)] for n in range(count)]
 
 
 async def send_oversized(servers: str, size: int) -> None:
-    """Put a record into partition 0 that is small enough for Kafka only because it is compressed."""
+    """Send a record to partition 0 that Kafka accepts only because it is compressed."""
     async with AIOKafkaProducer(
         bootstrap_servers=servers, compression_type="gzip", max_request_size=2 * size
     ) as producer:
@@ -73,29 +73,29 @@ def _as_codec(number: int) -> Callable[[bytearray], None]:
     return claim
 
 
-def _spoil_a_header(raw: bytearray) -> None:
+def _damage_a_header(raw: bytearray) -> None:
     name = raw.index(b"NAME")
     raw[name : name + 4] = b"\xff\xfe\xfd\xfc"
 
 
-SPOILED: dict[str, Callable[[bytearray], None]] = {
-    "the name of a header, here or before it in its batch, is no UTF-8": _spoil_a_header,
+DAMAGE: dict[str, Callable[[bytearray], None]] = {
+    "the name of a header, here or before it in its batch, is no UTF-8": _damage_a_header,
     "its batch is compressed with a codec that is not installed here": _as_codec(ZSTD),
     "its batch cannot be decompressed": _as_codec(GZIP),
 }
-"""What makes a batch of three records one that the client cannot read, by what its dead letters have to say."""
+"""Changes that make a batch of three records unreadable, by the reason that its dead letters must contain."""
 
 
-async def send_unreadable(servers: str, good: Record, spoil: Callable[[bytearray], None] = _spoil_a_header) -> None:
-    """Put three records into partition 0 as one batch that is spoiled; only a bad header leaves its first readable."""
+async def send_unreadable(servers: str, good: Record, damage: Callable[[bytearray], None] = _damage_a_header) -> None:
+    """Send three records to partition 0 in one damaged batch; only with a bad header is its first one readable."""
     async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
         batch = producer.create_batch()
         for headers in (list(good.headers), [("NAME", b"value")], list(good.headers)):
             batch.append(key=good.key, value=good.value, timestamp=None, headers=headers)
         batch.close()
         raw = bytearray(batch._build())
-        spoil(raw)
-        struct.pack_into(">I", raw, CRC_AT, crc(bytes(raw[CRC_AT + 4 :])))
+        damage(raw)
+        struct.pack_into(">I", raw, CRC_AT, calc_crc32c(bytes(raw[CRC_AT + 4 :])))
         batch._buffer = bytes(raw)
         await (await producer.send_batch(batch, good.topic, partition=0))
 
@@ -109,5 +109,5 @@ def letter_of(record: ConsumerRecord[bytes, bytes]) -> dict[str, str]:
 
 
 def original_headers(letter: dict[str, str]) -> list[tuple[str, bytes | None]]:
-    told = json.loads(letter["headers"])
-    return [(name, None if raw is None else base64.b64decode(raw)) for name, raw in told]
+    headers = json.loads(letter["headers"])
+    return [(name, None if raw is None else base64.b64decode(raw)) for name, raw in headers]

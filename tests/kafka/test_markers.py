@@ -1,4 +1,4 @@
-"""Offsets that are no records, as every transaction of a producer leaves one, on a real Apache Kafka."""
+"""Transaction markers, which are offsets without a record, on a real Apache Kafka."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
+from prometheus_client import REGISTRY
 from tests.chassis.delivery.test_progress import shown
 from tests.chassis.toy import Toy, job, lag, request, runtime_for, send, toy, until
 
@@ -19,7 +20,6 @@ from chassis.kafka.topics import admin
 from chassis.postgres.pool import migrate, open_pool
 from contracts.envelope import Envelope, Record
 from contracts.topics import REQUESTS
-from log_sink.metrics import MISSED
 from log_sink.store import Store
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -28,7 +28,7 @@ PLACE = TopicPartition(REQUESTS.name, 0)
 
 
 async def transact(servers: str, *transactions: Iterable[Record], abort: bool = False) -> None:
-    """Send each group of records to the partition 0 in a transaction of its own, which ends in a marker."""
+    """Send each group of records to partition 0 in one transaction, which ends with a marker."""
     async with AIOKafkaProducer(bootstrap_servers=servers, transactional_id="a-stranger") as producer:
         for records in transactions:
             await producer.begin_transaction()
@@ -47,22 +47,22 @@ async def committed(servers: str, group: str) -> bool:
     return set((await lag(servers, group, REQUESTS.name)).values()) == {0}
 
 
-async def test_a_group_commits_past_markers_and_has_heard_everything(servers: str, database_url: str) -> None:
+async def test_a_group_commits_past_markers_and_is_up_to_date(servers: str, database_url: str) -> None:
     keys = [job(n) for n in range(60)]
     progress = GroupProgress(servers, REQUESTS, "past")
 
-    async def all_heard() -> bool:
+    async def all_consumed() -> bool:
         return None not in (await progress.heard_until(keys)).values()
 
     async with toy(servers, database_url, runtime_for("past")) as made, progress.running():
         for first in (0, 20, 40):
-            # At the end of the log, between records, and of a transaction that nobody wanted.
+            # A marker at the end of the log, between records, and of an aborted transaction.
             await transact(servers, [request(first)], [request(n) for n in range(first + 1, first + 20)])
             await transact(servers, [request(first + 19)], abort=True)
             await until(partial(handled, made, range(first, first + 20)))
             await until(partial(committed, servers, "past"))
-            await until(all_heard)
-        await until(has_nothing_before_it)
+            await until(all_consumed)
+        await until(has_no_lag)
         assert made.runtime.unready() is None
     async with toy(servers, database_url, runtime_for("past")) as again:
         await send(servers, [request(100)])
@@ -70,11 +70,11 @@ async def test_a_group_commits_past_markers_and_has_heard_everything(servers: st
         assert len(again.calls) == 1, "nothing came again"
 
 
-async def has_nothing_before_it() -> bool:
+async def has_no_lag() -> bool:
     return shown(0) == 0
 
 
-async def test_a_group_that_finds_nothing_but_a_marker_or_an_emptied_log_has_heard_everything(
+async def test_a_group_with_only_a_marker_or_deleted_records_before_it_is_up_to_date(
     servers: str, database_url: str
 ) -> None:
     await transact(servers, [request(n) for n in range(5)])
@@ -102,9 +102,9 @@ async def test_a_tail_whose_topic_ends_in_a_marker_is_ready(servers: str) -> Non
         assert told >= {job(n) for n in range(5)}
 
 
-async def test_the_sink_counts_no_marker_as_a_gap_and_a_real_one_all_the_same(servers: str, database_url: str) -> None:
+async def test_the_sink_counts_real_gaps_and_no_markers(servers: str, database_url: str) -> None:
     def missed() -> float:
-        return float(MISSED.labels(REQUESTS.name)._value.get())
+        return REGISTRY.get_sample_value("segue_sink_missed_total", {"topic": REQUESTS.name}) or 0.0
 
     await migrate(database_url, "log_sink", log_sink)
     before = missed()
@@ -117,7 +117,7 @@ async def test_the_sink_counts_no_marker_as_a_gap_and_a_real_one_all_the_same(se
             await until(partial(committed, servers, "sink"))
         assert missed() == before
         await transact(servers, *([request(n)] for n in range(10, 15)))
-        # Five records with their markers: 20 to 29. The first three of them are lost.
+        # Five records with their markers, offsets 20 to 29; the first three records are deleted.
         async with admin(servers) as client:
             await client.delete_records({PLACE: RecordsToDelete(before_offset=26)})
         async with toy(servers, database_url, runtime_for("sink"), settled=note) as made:

@@ -7,29 +7,36 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewPartitions, NewTopic
+from prometheus_client import REGISTRY
 from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, started, toy, until
 from tests.patience import patient
 
+from chassis.kafka import topic_watch
+from chassis.kafka.topic_watch import TopicWatch
 from chassis.kafka.topics import admin, create_topics
-from chassis.observability.metrics import TOPIC_UNAVAILABLE
 from contracts.messages.requests import CancelRequested
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, Topic
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
-HEARD_WITHIN_S = 30
+WITHIN_S = 30
+
+
+def unavailable() -> float | None:
+    return REGISTRY.get_sample_value("segue_topic_unavailable", {"topic": REQUESTS.name})
 
 
 async def delete(servers: str, *topics: Topic) -> None:
-    """Delete topics, and wait until the cluster does not know them any more."""
+    """Delete topics, and wait until the cluster no longer lists them."""
     names = [topic.name for topic in topics]
     async with asyncio.timeout(patient(20)), admin(servers) as client:
         await client.delete_topics(names)
-        while set(await client.list_topics()) & set(names):  # noqa: ASYNC110 - the broker tells nobody
+        while set(await client.list_topics()) & set(names):  # noqa: ASYNC110 - the broker sends no notification
             await asyncio.sleep(0.02)
 
 
@@ -49,37 +56,32 @@ async def ready(made: Toy) -> bool:
     return made.runtime.unready() is None
 
 
-async def looked(made: Toy) -> bool:
-    """Whether it has looked at its topics since it was told that it is time to."""
-    return made.consumer is not None and made.consumer._watch._due_at > 0
-
-
 async def committed(servers: str, group: str, topic: Topic) -> bool:
     return set((await lag(servers, group, topic.name)).values()) == {0}
 
 
-async def test_a_topic_that_is_gone_for_a_while_is_missed_at_once_and_heard_again_when_it_is_back(
+async def test_a_missing_topic_is_reported_and_consumed_once_it_is_created_again(
     servers: str, database_url: str
 ) -> None:
     async with toy(servers, database_url, runtime_for("bereft"), topics=(REQUESTS, JOBS)) as made:
         await send(servers, [request(n) for n in range(100)], partition=None)
         await until(lambda: handled(made, range(100)))
-        assert TOPIC_UNAVAILABLE.labels(REQUESTS.name)._value.get() == 0
+        assert unavailable() == 0
 
         await delete(servers, REQUESTS)
-        await until(lambda: unready(made, f"{REQUESTS.name} is missing"), within_s=HEARD_WITHIN_S)
-        assert TOPIC_UNAVAILABLE.labels(REQUESTS.name)._value.get() == 1
+        await until(lambda: unready(made, f"{REQUESTS.name} is missing"), within_s=WITHIN_S)
+        assert unavailable() == 1
         assert made.runtime.unhealthy() is None
 
         await create(servers, REQUESTS)
         await send(servers, [request(n) for n in range(100, 150)], partition=None)
-        await until(lambda: handled(made, range(150)), within_s=HEARD_WITHIN_S)
-        await until(lambda: ready(made), within_s=HEARD_WITHIN_S)
+        await until(lambda: handled(made, range(150)), within_s=WITHIN_S)
+        await until(lambda: ready(made), within_s=WITHIN_S)
         await until(lambda: committed(servers, "bereft", REQUESTS))
-        assert TOPIC_UNAVAILABLE.labels(REQUESTS.name)._value.get() == 0
+        assert unavailable() == 0
 
 
-async def test_nothing_is_skipped_of_a_topic_that_was_created_again_and_has_outgrown_the_old_positions(
+async def test_nothing_is_skipped_of_a_topic_that_was_created_again_and_is_longer_than_the_old_offsets(
     servers: str, database_url: str
 ) -> None:
     async with toy(servers, database_url, runtime_for("outgrown")) as made:
@@ -89,15 +91,15 @@ async def test_nothing_is_skipped_of_a_topic_that_was_created_again_and_has_outg
         await delete(servers, REQUESTS)
         await create(servers, REQUESTS)
         await send(servers, [request(n) for n in range(100, 300)], partition=0)
-        await until(lambda: handled(made, range(100, 300)), within_s=HEARD_WITHIN_S)
-        await until(lambda: ready(made), within_s=HEARD_WITHIN_S)
-        await until(lambda: committed(servers, "outgrown", REQUESTS), within_s=HEARD_WITHIN_S)
+        await until(lambda: handled(made, range(100, 300)), within_s=WITHIN_S)
+        await until(lambda: ready(made), within_s=WITHIN_S)
+        await until(lambda: committed(servers, "outgrown", REQUESTS), within_s=WITHIN_S)
 
 
-async def test_an_offset_that_was_committed_in_an_earlier_topic_of_the_same_name_is_not_believed(
+async def test_an_offset_committed_for_an_earlier_topic_of_the_same_name_is_ignored(
     servers: str, database_url: str
 ) -> None:
-    """As where the commit of a batch comes after its topic was deleted and created again."""
+    """As if a batch was committed after its topic had been deleted and created again."""
     async with toy(servers, database_url, runtime_for("late")) as made:
         await send(servers, [request(n) for n in range(30)], partition=0)
         await until(lambda: handled(made, range(30)))
@@ -105,18 +107,19 @@ async def test_an_offset_that_was_committed_in_an_earlier_topic_of_the_same_name
     async with AIOKafkaConsumer(bootstrap_servers=servers, group_id="late", enable_auto_commit=False) as consumer:
         place = TopicPartition(REQUESTS.name, 0)
         consumer.assign([place])
-        known = (await consumer._coordinator.fetch_committed_offsets([place]))[place]
-        assert known.metadata, "the commit names the topic's id"
+        async with admin(servers) as client:
+            known = (await client.list_consumer_group_offsets("late"))[place]
+        assert known.metadata, "the commit contains the id of the topic"
         await delete(servers, REQUESTS)
         await create(servers, REQUESTS)
         await send(servers, [request(n) for n in range(100, 200)], partition=0)
         await consumer.commit({place: known})
     async with toy(servers, database_url, runtime_for("late")) as made:
-        await until(lambda: handled(made, range(100, 200)), within_s=HEARD_WITHIN_S)
+        await until(lambda: handled(made, range(100, 200)), within_s=WITHIN_S)
         await until(lambda: committed(servers, "late", REQUESTS))
 
 
-async def test_every_replica_says_that_a_topic_is_missing_and_shares_it_again_when_it_is_back(
+async def test_every_replica_reports_a_missing_topic_and_they_share_it_once_it_is_created_again(
     servers: str, database_url: str
 ) -> None:
     async with (
@@ -128,48 +131,61 @@ async def test_every_replica_says_that_a_topic_is_missing_and_shares_it_again_wh
         await until(lambda: handled(first, range(60)))
         await delete(servers, REQUESTS)
         for made in pair:
-            await until(partial(unready, made, f"{REQUESTS.name} is missing"), within_s=HEARD_WITHIN_S)
+            await until(partial(unready, made, f"{REQUESTS.name} is missing"), within_s=WITHIN_S)
         await create(servers, REQUESTS)
         await send(servers, [request(n) for n in range(100, 160)], partition=None)
-        await until(lambda: handled(first, range(100, 160)), within_s=HEARD_WITHIN_S)
+        await until(lambda: handled(first, range(100, 160)), within_s=WITHIN_S)
         for made in pair:
-            await until(partial(ready, made), within_s=HEARD_WITHIN_S)
+            await until(partial(ready, made), within_s=WITHIN_S)
             assert made.runtime.unhealthy() is None
 
 
-async def test_more_replicas_than_partitions_are_well_and_so_are_partitions_that_were_added(
-    servers: str, database_url: str
+async def test_more_replicas_than_partitions_are_ready_and_added_partitions_are_consumed(
+    servers: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked = set[TopicWatch]()
+    look = TopicWatch.look
+
+    async def noting(watch: TopicWatch, consumer: AIOKafkaConsumer, *, at_once: bool = False) -> Any:
+        there = await look(watch, consumer, at_once=at_once)
+        if there is not None:
+            looked.add(watch)
+        return there
+
+    monkeypatch.setattr(TopicWatch, "look", noting)
+    monkeypatch.setattr(topic_watch, "LOOK_EVERY_S", 1.0)
     async with toy(servers, database_url, runtime_for("many")) as first:
         async with AsyncExitStack() as spare:
             others = [toy(servers, database_url, runtime_for("many")) for _ in range(PARTITIONS)]
             made = [first, *[await spare.enter_async_context(other) for other in others]]
             await send(servers, [request(n) for n in range(60)], partition=None)
-            await until(lambda: handled(first, range(60)), within_s=HEARD_WITHIN_S)
-            for each in made:
-                assert each.consumer is not None
-                each.consumer._watch._due_at = 0.0
-                await until(partial(looked, each))
+            await until(lambda: handled(first, range(60)), within_s=WITHIN_S)
+            looked.clear()
+
+            async def all_looked() -> bool:
+                return len(looked) == len(made)
+
+            await until(all_looked)
             assert [each.runtime.unready() for each in made] == [None] * len(made)
         async with admin(servers) as client:
             await client.create_partitions({REQUESTS.name: NewPartitions(PARTITIONS + 2)})
         await send(servers, [request(n) for n in range(100, 110)], partition=PARTITIONS + 1)
-        await until(lambda: handled(first, range(100, 110)), within_s=HEARD_WITHIN_S)
-        await until(lambda: ready(first), within_s=HEARD_WITHIN_S)
+        await until(lambda: handled(first, range(100, 110)), within_s=WITHIN_S)
+        await until(lambda: ready(first), within_s=WITHIN_S)
 
 
-async def test_a_topic_with_too_few_partitions_is_consumed_and_said_to_be_so(servers: str, database_url: str) -> None:
+async def test_a_topic_with_too_few_partitions_is_reported_and_consumed(servers: str, database_url: str) -> None:
     await delete(servers, REQUESTS)
     async with admin(servers) as client:
         await client.create_topics([NewTopic(REQUESTS.name, 1, 1)])
     async with toy(servers, database_url, runtime_for("few")) as made:
         await send(servers, [request(n) for n in range(5)], partition=0)
-        await until(lambda: handled(made, range(5)), within_s=HEARD_WITHIN_S)
+        await until(lambda: handled(made, range(5)), within_s=WITHIN_S)
         await until(lambda: unready(made, f"{REQUESTS.name} has 1 of {PARTITIONS} partitions"))
         assert made.runtime.unhealthy() is None
 
 
-async def test_what_is_published_while_its_topic_is_missing_stays_in_the_outbox_and_nothing_else_waits_for_it(
+async def test_messages_for_a_missing_topic_stay_in_the_outbox_and_do_not_delay_others(
     servers: str, database_url: str
 ) -> None:
     async with toy(servers, database_url, runtime_for("writer"), consuming=False) as made:
@@ -179,22 +195,22 @@ async def test_what_is_published_while_its_topic_is_missing_stays_in_the_outbox_
         await until(lambda: published(made, JOBS))
         await delete(servers, JOBS)
         for burst in range(3):
-            # The first burst goes to a topic that the producer still believes in.
+            # The first messages go to a topic that the producer still has in its metadata.
             async with outbox.transaction() as transaction:
                 for n in range(30):
                     transaction.emit(started(job(100 * burst + n + 1)), None)
                 wish = CancelRequested(job_id=job(burst), occurred_at=datetime.now(UTC), tenant="toy")
                 transaction.emit(wish, None)
-            await until(lambda: published(made, REQUESTS), within_s=HEARD_WITHIN_S)
+            await until(lambda: published(made, REQUESTS), within_s=WITHIN_S)
         assert await made.waiting() == 90
         assert made.runtime.unhealthy() is None
         await create(servers, JOBS)
-        await until(lambda: published(made, JOBS), within_s=HEARD_WITHIN_S)
+        await until(lambda: published(made, JOBS), within_s=WITHIN_S)
         assert made.runtime.unhealthy() is None
     told = {record.key for record in await read(servers, JOBS.name, 90)}
     assert told == {job(100 * burst + n + 1).encode() for burst in range(3) for n in range(30)}
 
 
 async def published(made: Toy, topic: Topic) -> bool:
-    """Whether nothing of a topic is left in the outbox."""
+    """Whether the outbox contains no message for the topic."""
     return not await made.pool.fetchval("SELECT count(*) FROM outbox WHERE topic = $1", topic.name)

@@ -1,4 +1,4 @@
-"""What a batch goes through: poison among good messages, outages, crashes, a service that is itself wrong."""
+"""Batches with undecodable messages, outages, crashes and a faulty handler."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import structlog
+from prometheus_client import REGISTRY
 from tests.chassis import toy as toy_module
 from tests.chassis.poison import (
+    DAMAGE,
     GOOD_HEADERS,
     NO_KEY,
-    SPOILED,
     flood,
     garbage,
     letter_of,
@@ -28,7 +29,6 @@ from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime
 from tests.patience import patient
 
 from chassis.kafka.records import MAX_BATCH_BYTES
-from chassis.observability.metrics import MESSAGES_SKIPPED
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, JOBS, MAX_MESSAGE_BYTES, PARTITIONS, REQUESTS, TOPICS
 from segue_cli.local.kafka import kafka
@@ -44,11 +44,15 @@ async def handled(made: Toy, *expected: int) -> bool:
     return set(await made.commits()) >= {job(n) for n in expected}
 
 
+def messages_skipped() -> float:
+    return REGISTRY.get_sample_value("segue_messages_skipped_total", {"topic": REQUESTS.name}) or 0.0
+
+
 async def published(made: Toy) -> bool:
     return await made.waiting() == 0
 
 
-async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_are_handled(
+async def test_each_undecodable_record_becomes_one_complete_dead_letter_and_its_neighbours_are_handled(
     embedded_kafka: str, database_url: str
 ) -> None:
     kinds = garbage()
@@ -57,7 +61,7 @@ async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_
     records = [request(0)]
     for n, bad in enumerate(kinds.values(), 1):
         records += [bad, request(n)]
-    skipped = MESSAGES_SKIPPED.labels(REQUESTS.name)._value.get()
+    skipped = messages_skipped()
     await send(embedded_kafka, [*records, unknown, keyless, request(99)])
 
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
@@ -65,7 +69,7 @@ async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_
         assert made.runtime.unhealthy() is None
         assert made.runtime.unready() is None
         assert set((await made.commits()).values()) == {1}
-    assert MESSAGES_SKIPPED.labels(REQUESTS.name)._value.get() == skipped + 1
+    assert messages_skipped() == skipped + 1
 
     letters = await read(embedded_kafka, DEAD_LETTERS.name, len(kinds))
     assert len(letters) == len(kinds)
@@ -84,14 +88,14 @@ async def test_each_kind_of_garbage_is_one_dead_letter_whole_and_its_neighbours_
     assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
 
 
-@pytest.mark.parametrize("why", SPOILED)
-async def test_records_that_the_client_cannot_read_are_stepped_over_and_their_places_are_told(
+@pytest.mark.parametrize("why", DAMAGE)
+async def test_records_that_the_client_cannot_read_are_skipped_and_their_offsets_reported(
     embedded_kafka: str, database_url: str, why: str
 ) -> None:
     for partition in range(1, 6):
         await send(embedded_kafka, [request(10 * partition + n) for n in range(5)], partition=partition)
     await send(embedded_kafka, [request(1)])
-    await send_unreadable(embedded_kafka, request(2), SPOILED[why])
+    await send_unreadable(embedded_kafka, request(2), DAMAGE[why])
     await send(embedded_kafka, [request(3)])
     others = [10 * partition + n for partition in range(1, 6) for n in range(5)]
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
@@ -99,7 +103,7 @@ async def test_records_that_the_client_cannot_read_are_stepped_over_and_their_pl
         await until(partial(committed, embedded_kafka))
         assert set((await made.commits()).values()) == {1}
         assert made.runtime.unhealthy() is None
-    # What its producer had sent in one piece with it, behind it, is as unreadable.
+    # The records behind it in the same batch are unreadable too.
     missing = ["2", "3"] if "header" in why else ["1", "2", "3"]
     letters = [letter_of(record) for record in await read(embedded_kafka, DEAD_LETTERS.name, len(missing))]
     assert [letter["offset"] for letter in letters] == missing
@@ -109,7 +113,9 @@ async def test_records_that_the_client_cannot_read_are_stepped_over_and_their_pl
     }
 
 
-async def test_a_batch_that_would_fill_the_memory_is_not_decompressed(embedded_kafka: str, database_url: str) -> None:
+async def test_a_batch_that_exceeds_the_memory_limit_is_not_decompressed(
+    embedded_kafka: str, database_url: str
+) -> None:
     await send_oversized(embedded_kafka, MAX_BATCH_BYTES + 1)
     await send(embedded_kafka, [request(1)])
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
@@ -118,7 +124,7 @@ async def test_a_batch_that_would_fill_the_memory_is_not_decompressed(embedded_k
     assert letter["error"] == f"Unreadable: its batch holds more than {MAX_BATCH_BYTES} bytes once decompressed"
 
 
-async def test_thousands_of_records_that_nobody_can_decode_stop_nothing_and_are_one_dead_letter_each(
+async def test_thousands_of_undecodable_records_become_one_dead_letter_each_and_block_nothing(
     embedded_kafka: str, database_url: str
 ) -> None:
     bad, good = flood(4000), 40
@@ -149,7 +155,7 @@ async def test_a_record_larger_than_any_message_is_not_read(embedded_kafka: str,
     assert (letter["offset"], letter["left-out"]) == ("0", "headers,value,key")
 
 
-async def test_what_a_handler_cannot_do_is_found_by_halving_tried_and_buried_while_order_is_kept(
+async def test_a_failing_message_is_isolated_by_halving_retried_and_dead_lettered_in_order(
     embedded_kafka: str, database_url: str
 ) -> None:
     reasons = {7: "raise", 8: "nul", 21: "leak"}
@@ -172,7 +178,7 @@ async def test_what_a_handler_cannot_do_is_found_by_halving_tried_and_buried_whi
     assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
 
 
-async def test_a_message_too_large_for_a_letter_does_not_hold_its_partition(
+async def test_a_message_too_large_for_a_dead_letter_does_not_block_its_partition(
     embedded_kafka: str, database_url: str
 ) -> None:
     wide = Record(REQUESTS.name, b"wide", b"x" * 1_500_000, (("big", b"\xff" * 500_000),))
@@ -193,22 +199,22 @@ async def own_postgres() -> AsyncIterator[LocalPostgres]:
         yield server
 
 
-async def test_while_postgres_is_away_the_batch_is_held_and_nothing_is_buried(
+async def test_while_postgres_is_unavailable_the_batch_is_retried_and_nothing_becomes_a_dead_letter(
     embedded_kafka: str, own_postgres: LocalPostgres
 ) -> None:
     async with toy(embedded_kafka, own_postgres.url, runtime_for()) as made:
         await send(embedded_kafka, [request(n) for n in range(50)])
         await until(lambda: handled(made, *range(50)))
-        # What is published and not yet deleted would come again.
+        # Published rows that are not deleted yet would be published again.
         await until(lambda: published(made))
         await own_postgres.stop("immediate")
         calls = len(made.calls)
         await send(embedded_kafka, [request(n) for n in range(50, 100)])
 
-        async def tried_again() -> bool:
+        async def retried() -> bool:
             return len(made.calls) > calls + 2
 
-        await until(tried_again)
+        await until(retried)
         assert (made.runtime.unhealthy(), made.runtime.unready()) == (None, None)
         await own_postgres.start()
         await until(lambda: handled(made, *range(100)))
@@ -217,7 +223,7 @@ async def test_while_postgres_is_away_the_batch_is_held_and_nothing_is_buried(
     assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
 
 
-async def test_a_letter_waits_for_kafka(database_url: str) -> None:
+async def test_a_dead_letter_waits_for_kafka(database_url: str) -> None:
     sizes = {topic.name: PARTITIONS for topic in TOPICS}
     async with AsyncExitStack() as stack:
         async with kafka(sizes) as probe:
@@ -240,7 +246,7 @@ async def test_a_letter_waits_for_kafka(database_url: str) -> None:
             await stack.aclose()
 
 
-async def test_a_crash_between_the_transaction_and_its_offsets_repeats_the_batch_and_loses_no_effect(
+async def test_a_crash_between_the_transaction_and_the_offset_commit_repeats_the_batch_and_loses_nothing(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chassis.kafka.outbox.RELAY_AGE_S", 0.4)
@@ -259,7 +265,7 @@ async def test_a_crash_between_the_transaction_and_its_offsets_repeats_the_batch
             return await made.commits() == {job(1): 2, job(2): 2, job(3): 2}
 
         await until(repeated)
-        # What the crash left in the outbox is published by the relay, once.
+        # The relay publishes once what the crash left in the outbox.
         told = await read(embedded_kafka, JOBS.name, 3)
         assert sorted(record.key or b"" for record in told) == sorted(job(n).encode() for n in (1, 2, 3))
 

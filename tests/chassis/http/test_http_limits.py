@@ -1,4 +1,4 @@
-"""What a listener allows its clients, over real sockets: each limit, what is answered, and what is left alone."""
+"""The limits of a listener over real sockets: the answer at each limit, and the requests that stay unaffected."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
+from prometheus_client import REGISTRY
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -19,7 +20,6 @@ from tests.patience import patient
 
 from chassis.http.server import serve_http
 from chassis.http.turns import MAX_IN_PROGRESS
-from chassis.observability.metrics import HTTP_CONNECTIONS
 from chassis.settings.http_limits import HttpLimits
 
 SMALL = HttpLimits(
@@ -44,12 +44,12 @@ ABSOLUTE = (b"http://example.com", b"http://example.com?x=1", b"http://[::1]:80"
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 LARGE = 300 * 65_536
 WITHIN_S = 30.0
-"""For what has to happen at some time."""
+"""The longest wait for an expected condition, in seconds."""
 
 
 @dataclass
 class Site:
-    """An application that notes what it was asked, and waits for the test where a test wants that."""
+    """An application that records its requests; `/held` waits until the test sets `go_on`."""
 
     port: int = 0
     arrived: list[str] = field(default_factory=list)
@@ -113,7 +113,7 @@ async def site(limits: HttpLimits = PATIENT) -> AsyncIterator[Site]:
 
 @dataclass
 class Client:
-    """One connection, as raw as it gets."""
+    """One raw TCP connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -126,21 +126,21 @@ class Client:
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def answer(self) -> bytes:
-        """One answer, its body with it."""
+        """One answer with its body."""
         head = await self.head()
         length = next(int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
         async with asyncio.timeout(WITHIN_S):
             return head + await self.reader.readexactly(length)
 
     async def rest_or_answer(self) -> bytes:
-        """One answer, or what there was before the server closed."""
+        """One answer, or the bytes received before the server closed the connection."""
         try:
             return await self.answer()
         except (asyncio.IncompleteReadError, ConnectionError):
             return b""
 
     async def rest(self) -> bytes:
-        """Everything until the server has closed."""
+        """All bytes until the server closes the connection."""
         data = b""
         async with asyncio.timeout(WITHIN_S):
             try:
@@ -164,7 +164,7 @@ async def connected(site: Site, address: str = "127.0.0.1", limit: int = 2**16) 
 async def crowd(
     site: Site, size: int, sent: bytes, address: str = "127.0.0.1", limit: int = 2**16
 ) -> AsyncIterator[list[Client]]:
-    """So many clients, each of which has sent this."""
+    """`count` connected clients that have each sent `sent`."""
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connected(site, address, limit)) for _ in range(size)]
         for client in clients:
@@ -172,8 +172,8 @@ async def crowd(
         yield clients
 
 
-async def told(site: Site, data: bytes) -> tuple[int, str]:
-    """The status of the last answer and the kind of problem in it, where the server closes after it."""
+async def last_answer(site: Site, data: bytes) -> tuple[int, str]:
+    """The status and the problem type of the last answer before the server closes the connection."""
     async with connected(site) as client:
         client.send(data)
         return verdict(await client.rest())
@@ -190,9 +190,13 @@ def verdict(answers: bytes) -> tuple[int, str]:
     return problem["status"], problem["type"].removeprefix("urn:segue:problem:")
 
 
+def open_connections() -> float:
+    return REGISTRY.get_sample_value("segue_http_connections") or 0.0
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for lies in the server
+        while not condition():  # noqa: ASYNC110 - the server signals no change of its state
             await asyncio.sleep(0.01)
 
 
@@ -237,14 +241,16 @@ async def fine(site: Site, address: str = "127.0.0.1") -> bool:
         (b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", 501, "no-tunnel"),
     ],
 )
-async def test_what_breaks_a_limit_is_answered_and_the_connection_closed(sent: bytes, status: int, kind: str) -> None:
+async def test_a_request_over_a_limit_is_answered_and_the_connection_closed(
+    sent: bytes, status: int, kind: str
+) -> None:
     async with site() as here:
-        assert await told(here, sent) == (status, kind)
+        assert await last_answer(here, sent) == (status, kind)
         assert await fine(here)
     assert here.arrived == [""]
 
 
-async def test_sent_in_small_pieces_it_is_the_same() -> None:
+async def test_the_limits_hold_for_requests_sent_in_small_pieces() -> None:
     async with site() as here, connected(here) as client:
         client.send(b"GET /ok HTTP/1.1\r\n" + HOST + b"X: ")
         for _ in range(300):
@@ -253,7 +259,7 @@ async def test_sent_in_small_pieces_it_is_the_same() -> None:
         assert verdict(await client.rest()) == (431, "headers-too-large")
 
 
-async def test_what_is_just_within_the_limits_is_served() -> None:
+async def test_a_request_just_within_the_limits_is_served() -> None:
     headers = b"".join(b"X-%d: 1\r\n" % n for n in range(18))
     async with site() as here, connected(here) as client:
         client.send(b"GET /ok?" + b"a" * 500 + b" HTTP/1.1\r\n" + HOST + headers + b"X: " + b"b" * 1800 + b"\r\n\r\n")
@@ -262,7 +268,7 @@ async def test_what_is_just_within_the_limits_is_served() -> None:
         assert (await client.answer()).endswith(b'{"bytes":50000}')
 
 
-async def test_one_header_of_300_megabytes_is_not_taken_in() -> None:
+async def test_a_header_of_300_megabytes_is_not_buffered() -> None:
     taken = 0
     async with site() as here, connected(here) as client:
         client.send(b"GET /ok HTTP/1.1\r\nX: ")
@@ -277,7 +283,7 @@ async def test_one_header_of_300_megabytes_is_not_taken_in() -> None:
         assert await fine(here)
 
 
-async def test_trailers_are_not_taken_for_headers() -> None:
+async def test_trailers_are_not_read_as_headers() -> None:
     async with site() as here, connected(here) as client:
         client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nIdempotency-Key: mine\r\n\r\n")
         assert (await client.answer()).endswith(b'{"bytes":2}')
@@ -285,7 +291,7 @@ async def test_trailers_are_not_taken_for_headers() -> None:
 
 
 @pytest.mark.parametrize("drip", [b"", b"a"])
-async def test_headers_have_their_time_whole_however_they_come(drip: bytes) -> None:
+async def test_the_header_timeout_covers_all_headers_however_they_arrive(drip: bytes) -> None:
     async with site(SMALL) as here, connected(here) as client:
         client.send(b"GET /ok HTTP/1.1\r\nX: ")
         began = time.monotonic()
@@ -297,7 +303,7 @@ async def test_headers_have_their_time_whole_however_they_come(drip: bytes) -> N
         assert time.monotonic() - began >= 0.4
 
 
-async def test_the_time_of_the_next_headers_begins_with_their_first_byte() -> None:
+async def test_the_timeout_of_the_next_headers_starts_with_their_first_byte() -> None:
     async with site(replace(PATIENT, header_timeout_s=0.5)) as here, connected(here) as client:
         client.send(GET)
         await client.answer()
@@ -306,7 +312,7 @@ async def test_the_time_of_the_next_headers_begins_with_their_first_byte() -> No
         assert verdict(await client.rest()) == (408, "headers-too-slow")
 
 
-async def test_a_connection_on_which_nothing_is_sent_is_closed_without_a_word() -> None:
+async def test_a_connection_that_sends_nothing_is_closed_without_an_answer() -> None:
     async with site(SMALL) as here, connected(here) as client:
         assert await client.rest() == b""
 
@@ -322,9 +328,7 @@ async def test_an_idle_connection_is_closed() -> None:
 
 @pytest.mark.parametrize("drip", [b"", b" "])
 @pytest.mark.parametrize(("length", "begun"), [(5000, 0), (2_000_000, 1)])
-async def test_a_body_has_its_time_and_whoever_began_to_read_it_hears_that_it_does_not_come(
-    drip: bytes, length: int, begun: int
-) -> None:
+async def test_a_body_has_a_time_limit_and_its_reader_gets_a_disconnect(drip: bytes, length: int, begun: int) -> None:
     async with site(SMALL) as here, connected(here) as client:
         client.send(POST + b"Content-Length: %d\r\n\r\n{" % length)
         answer = asyncio.create_task(client.rest())
@@ -337,7 +341,7 @@ async def test_a_body_has_its_time_and_whoever_began_to_read_it_hears_that_it_do
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 5", b"Content-Length: 5\r\nExpect: 100-continue"])
-async def test_a_request_is_begun_once_its_body_is_there(framing: bytes) -> None:
+async def test_a_request_is_started_once_its_body_is_complete(framing: bytes) -> None:
     async with site() as here, connected(here) as client:
         client.send(POST + framing + b"\r\n\r\n")
         if b"Expect" in framing:
@@ -350,7 +354,7 @@ async def test_a_request_is_begun_once_its_body_is_there(framing: bytes) -> None
         assert (await client.answer()).endswith(b"fine")
 
 
-async def test_a_body_that_is_too_large_to_be_waited_for_is_read_by_whoever_is_asked() -> None:
+async def test_a_body_too_large_to_buffer_is_read_by_the_application() -> None:
     piece = b"10000\r\n" + bytes(65_536) + b"\r\n"
     async with site() as here, connected(here) as client:
         client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + piece * 5)
@@ -359,7 +363,7 @@ async def test_a_body_that_is_too_large_to_be_waited_for_is_read_by_whoever_is_a
         assert (await client.answer()).endswith(b'{"bytes":%d}' % (8 * 65_536))
 
 
-async def test_a_body_of_a_fair_rate_has_all_its_time() -> None:
+async def test_a_body_above_the_minimum_rate_has_no_time_limit() -> None:
     async with site(replace(SMALL, body_timeout_s=4)) as here, connected(here) as client:
         client.send(POST + b"Content-Length: 3000\r\n\r\n")
         for _ in range(30):
@@ -368,7 +372,7 @@ async def test_a_body_of_a_fair_rate_has_all_its_time() -> None:
         assert (await client.answer()).endswith(b'{"bytes":3000}')
 
 
-async def test_a_client_that_waits_for_a_100_gets_it_and_has_the_bodys_time() -> None:
+async def test_a_client_that_expects_100_continue_gets_it_and_the_body_timeout_applies() -> None:
     expecting = POST + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     async with site(SMALL) as here, connected(here) as client, connected(here) as silent:
         client.send(expecting)
@@ -379,7 +383,7 @@ async def test_a_client_that_waits_for_a_100_gets_it_and_has_the_bodys_time() ->
         assert verdict(await silent.rest()) == (408, "body-too-slow")
 
 
-async def test_nobody_is_waited_for_to_send_a_body_that_nobody_reads() -> None:
+async def test_a_body_that_nobody_reads_is_not_waited_for() -> None:
     async with site() as here, connected(here) as client:
         client.send(b"POST /nothing HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000000\r\n\r\n" + b"a" * 1000)
         assert (await client.rest()).startswith(b"HTTP/1.1 404 ")
@@ -399,7 +403,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_one_that_reads_slowly_
         assert len(await deaf.rest()) < LARGE
 
 
-async def test_events_and_long_waits_outlive_every_limit() -> None:
+async def test_event_streams_and_slow_requests_are_never_closed() -> None:
     async with site(SMALL) as here, connected(here) as events, connected(here) as waiting:
         events.send(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\n")
         waiting.send(b"GET /held HTTP/1.1\r\n" + HOST + b"Prefer: wait=60\r\n\r\n")
@@ -418,7 +422,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     assert here.arrived == ["0", "1", "2", "3"]
 
 
-async def test_however_many_are_sent_ahead_each_has_its_turn() -> None:
+async def test_all_pipelined_requests_are_answered_however_many() -> None:
     async with site() as here, connected(here) as client:
         client.send(b"".join(b"GET /ok?%d HTTP/1.1\r\n" % n + HOST + b"\r\n" for n in range(3000)))
         for _ in range(3000):
@@ -426,7 +430,7 @@ async def test_however_many_are_sent_ahead_each_has_its_turn() -> None:
     assert here.arrived == [str(n) for n in range(3000)]
 
 
-async def test_a_request_is_answered_although_nonsense_follows_it() -> None:
+async def test_a_request_followed_by_invalid_bytes_is_answered() -> None:
     async with site() as here, connected(here) as client:
         client.send(b"GET /held HTTP/1.1\r\n" + HOST + b"\r\n" + bytes(100))
         await until(lambda: here.held == 1)
@@ -447,7 +451,7 @@ async def test_a_request_is_answered_although_nonsense_follows_it() -> None:
         POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
-async def test_whatever_is_wrong_with_a_request_those_before_it_have_their_own_answers(bad: bytes) -> None:
+async def test_requests_before_an_invalid_one_are_answered(bad: bytes) -> None:
     whole = POST + b"Content-Length: 2\r\n\r\n"
     async with site() as here, connected(here) as client, connected(here) as halved:
         client.send(HELD + whole + b"{}" + GET + bad + GET)
@@ -465,7 +469,7 @@ async def test_whatever_is_wrong_with_a_request_those_before_it_have_their_own_a
 
 
 @pytest.mark.parametrize("before", [b"", GET])
-async def test_an_absolute_address_without_a_path_asks_for_the_root(before: bytes) -> None:
+async def test_an_absolute_url_without_a_path_requests_the_root(before: bytes) -> None:
     async with site() as here, connected(here) as client:
         client.send(before + b"".join(b"GET %s HTTP/1.1\r\n" % url + HOST + b"\r\n" for url in ABSOLUTE))
         answers = [await client.answer() for _ in range(len(ABSOLUTE) + bool(before))]
@@ -485,13 +489,13 @@ async def test_http2_is_declined_and_the_body_kept() -> None:
         assert (await client.answer()).endswith(b"fine")
 
 
-async def test_who_waits_makes_room_for_who_asks() -> None:
+async def test_a_waiting_connection_is_closed_for_a_new_one() -> None:
     async with site() as here, crowd(here, 60, b"GET /ok "):
         for _ in range(10):
             assert await fine(here)
 
 
-async def test_a_kept_connection_is_not_what_makes_room() -> None:
+async def test_an_idle_kept_alive_connection_is_not_the_first_to_be_closed() -> None:
     async with site() as here, connected(here) as kept:
         for _ in range(10):
             kept.send(GET)
@@ -500,7 +504,7 @@ async def test_a_kept_connection_is_not_what_makes_room() -> None:
                 pass
 
 
-async def test_what_is_worked_on_is_left_alone_and_the_next_has_its_turn_after_it() -> None:
+async def test_a_request_in_progress_is_not_closed_and_the_next_client_waits_for_it() -> None:
     async with site() as here, crowd(here, SMALL.connections, HELD) as clients:
         await until(lambda: here.held == SMALL.connections)
         next_one = asyncio.create_task(fine(here))
@@ -512,7 +516,7 @@ async def test_what_is_worked_on_is_left_alone_and_the_next_has_its_turn_after_i
         assert all(answer.endswith(b"at last") for answer in answers)
 
 
-async def test_what_was_sent_ahead_keeps_no_place_from_those_who_wait_for_one() -> None:
+async def test_pipelined_requests_do_not_keep_a_place_from_waiting_clients() -> None:
     async with site() as here, crowd(here, SMALL.connections, HELD + GET) as clients:
         await until(lambda: here.held == SMALL.connections)
         async with crowd(here, 5, HELD) as waiting:
@@ -525,7 +529,7 @@ async def test_what_was_sent_ahead_keeps_no_place_from_those_who_wait_for_one() 
     assert len(here.arrived) == 1
 
 
-async def test_what_a_client_has_left_behind_keeps_its_place_until_it_is_done() -> None:
+async def test_a_request_whose_client_left_keeps_its_place_until_it_is_done() -> None:
     async with site() as here:
         async with crowd(here, SMALL.connections, HELD):
             await until(lambda: here.held == SMALL.connections)
@@ -536,7 +540,7 @@ async def test_what_a_client_has_left_behind_keeps_its_place_until_it_is_done() 
         assert await next_one
 
 
-async def test_one_address_cannot_have_all_places() -> None:
+async def test_one_address_cannot_take_all_places() -> None:
     limits = replace(PATIENT, connections_per_peer=3, trusted=())
     async with site(limits) as here, crowd(here, 3, HELD, "127.0.0.7") as clients:
         await until(lambda: here.held == 3)
@@ -546,7 +550,7 @@ async def test_one_address_cannot_have_all_places() -> None:
         here.go_on.set()
         for client in clients:
             assert (await client.answer()).endswith(b"at last")
-        # Of those that wait now, the first gives way to the next of the same address.
+        # The first of the waiting ones is closed for the next connection of the same address.
         assert await fine(here, "127.0.0.7")
         closed = [asyncio.create_task(client.rest()) for client in clients]
         done, _ = await asyncio.wait(closed, timeout=WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
@@ -560,7 +564,7 @@ async def test_trusted_addresses_are_not_counted() -> None:
 
 
 @pytest.mark.parametrize("forwarded", [False, True], ids=["themselves", "through a proxy"])
-async def test_who_asks_too_much_at_once_is_turned_away_and_the_next_client_is_not(forwarded: bool) -> None:
+async def test_a_client_with_too_many_requests_at_once_is_refused_and_others_are_not(forwarded: bool) -> None:
     def by(client: bytes) -> bytes:
         return GET[:-2] + b"X-Forwarded-For: " + client + b"\r\n\r\n" if forwarded else GET
 
@@ -578,22 +582,22 @@ async def test_who_asks_too_much_at_once_is_turned_away_and_the_next_client_is_n
 @pytest.mark.parametrize(
     "forwarded", [b"192.0.2.7:80", b"unknown:x", b"a:b:c", b":::", b"x" * 2000, b"\xff:\xfe", b" , "]
 )
-async def test_a_request_is_answered_whatever_a_trusted_proxy_says_of_its_client(forwarded: bytes) -> None:
+async def test_a_request_is_answered_whatever_the_forwarded_header_of_a_trusted_proxy(forwarded: bytes) -> None:
     async with site(replace(PATIENT, header_bytes=4096)) as here, connected(here) as client:
         client.send(GET[:-2] + b"X-Forwarded-For: " + forwarded + b"\r\n\r\n")
         assert (await client.answer()).endswith(b"fine")
 
 
-async def test_what_takes_long_keeps_nobody_else_from_being_begun() -> None:
+async def test_slow_requests_do_not_block_others() -> None:
     async with site(replace(PATIENT, connections=200)) as here, crowd(here, 3 * MAX_IN_PROGRESS, HELD):
         await until(lambda: here.held == 3 * MAX_IN_PROGRESS)
         assert await fine(here)
 
 
-async def test_what_is_buffered_for_all_is_bounded() -> None:
-    begun, before = POST + b"Content-Length: 60000\r\n\r\n" + b"a" * 30_000, HTTP_CONNECTIONS._value.get()
+async def test_the_bytes_buffered_for_all_connections_are_bounded() -> None:
+    begun, before = POST + b"Content-Length: 60000\r\n\r\n" + b"a" * 30_000, open_connections()
     async with site(replace(PATIENT, buffered_bytes=300_000, connections=500)) as here, crowd(here, 30, begun) as all_:
-        await until(lambda: before < HTTP_CONNECTIONS._value.get() <= before + 10)
+        await until(lambda: before < open_connections() <= before + 10)
         rest = b"a" * 30_000
         for client in all_:
             client.send(rest)
@@ -611,7 +615,7 @@ async def test_what_is_buffered_for_all_is_bounded() -> None:
     ],
     ids=["many headers", "large headers", "half a body", "half of large headers"],
 )
-async def test_what_is_sent_ahead_counts_as_what_is_buffered(ahead: bytes) -> None:
+async def test_pipelined_bytes_count_as_buffered(ahead: bytes) -> None:
     limits = replace(PATIENT, connections=500, headers=100, header_bytes=32_768, buffered_bytes=500_000)
     async with site(limits) as here:
         await fine(here)
@@ -633,14 +637,14 @@ async def test_what_is_sent_ahead_counts_as_what_is_buffered(ahead: bytes) -> No
 
 
 @pytest.mark.parametrize("rest", [b"", b"{"])
-async def test_the_body_of_a_request_sent_ahead_has_its_time_once_it_is_its_turn(rest: bytes) -> None:
+async def test_the_body_timeout_of_a_pipelined_request_starts_with_its_turn(rest: bytes) -> None:
     async with site(SMALL) as here, connected(here) as client:
         client.send(GET + POST + b"Content-Length: 5000\r\n\r\n" + rest)
         assert (await client.answer()).endswith(b"fine")
         assert verdict(await client.rest()) == (408, "body-too-slow")
 
 
-DEAF = {
+NOT_READING = {
     "more requests": (ASKS_LARGE * 2, GET),
     "more requests than are taken": (ASKS_LARGE, GET * 1000),
     "half a request": (ASKS_LARGE, b"GET /"),
@@ -650,8 +654,8 @@ DEAF = {
 }
 
 
-@pytest.mark.parametrize(("sent", "then"), DEAF.values(), ids=DEAF)
-async def test_whoever_does_not_read_gives_way_whatever_else_it_sends(sent: bytes, then: bytes) -> None:
+@pytest.mark.parametrize(("sent", "then"), NOT_READING.values(), ids=NOT_READING)
+async def test_a_client_that_does_not_read_is_closed_for_a_new_one_whatever_it_sends(sent: bytes, then: bytes) -> None:
     async with site() as here, crowd(here, SMALL.connections, sent, limit=1) as clients:
         await asyncio.sleep(0.3)
         for client in clients:
@@ -660,18 +664,18 @@ async def test_whoever_does_not_read_gives_way_whatever_else_it_sends(sent: byte
             assert await fine(here)
 
 
-@pytest.mark.parametrize(("sent", "then"), DEAF.values(), ids=DEAF)
-async def test_whoever_does_not_read_is_dropped_in_time_whatever_else_it_sends(sent: bytes, then: bytes) -> None:
-    before = HTTP_CONNECTIONS._value.get()
+@pytest.mark.parametrize(("sent", "then"), NOT_READING.values(), ids=NOT_READING)
+async def test_a_client_that_does_not_read_is_closed_in_time_whatever_it_sends(sent: bytes, then: bytes) -> None:
+    before = open_connections()
     async with site(SMALL) as here, crowd(here, SMALL.connections // 2, sent, limit=1) as clients:
         for _ in range(5):
             await asyncio.sleep(0.1)
             for client in clients:
                 client.send(then)
-        await until(lambda: HTTP_CONNECTIONS._value.get() == before)
+        await until(lambda: open_connections() == before)
 
 
-async def test_it_stops_at_once_although_strangers_hold_connections() -> None:
+async def test_the_server_stops_at_once_although_clients_hold_connections() -> None:
     async with AsyncExitStack() as running:
         here = await running.enter_async_context(site())
         async with crowd(here, 5, b"GET /ok ") as halves, crowd(here, 5, bytes(10)):

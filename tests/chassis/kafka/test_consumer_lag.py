@@ -1,4 +1,4 @@
-"""Whether a group has consumed up to now, asked of a cluster that is up, behind, away, or without the topic."""
+"""The progress of a group: up to date, behind, and with an unavailable cluster or a missing topic."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.chassis.toy import job, request, runtime_for, send, toy, until
@@ -20,7 +21,7 @@ KEYS = [job(n) for n in range(40)]
 
 
 async def partition_of(servers: str, n: int) -> int:
-    """Where the producer itself puts the n-th request."""
+    """The partition to which a producer sends the n-th request."""
     await send(servers, [request(n)], partition=None)
     async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
         places = [TopicPartition(REQUESTS.name, number) for number in range(PARTITIONS)]
@@ -30,7 +31,7 @@ async def partition_of(servers: str, n: int) -> int:
         return found
 
 
-async def test_a_group_that_has_consumed_everything_has_heard_up_to_now(embedded_kafka: str, database_url: str) -> None:
+async def test_a_group_that_has_consumed_everything_is_up_to_date(embedded_kafka: str, database_url: str) -> None:
     await send(embedded_kafka, [request(n) for n in range(40)], partition=None)
     progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
     async with progress.running():
@@ -40,35 +41,35 @@ async def test_a_group_that_has_consumed_everything_has_heard_up_to_now(embedded
 
         async with toy(embedded_kafka, database_url, runtime_for()):
 
-            async def all_heard() -> bool:
+            async def all_consumed() -> bool:
                 return None not in (await progress.heard_until(KEYS)).values()
 
-            await until(all_heard)
+            await until(all_consumed)
         asked_at = time.monotonic()
         heard = await progress.heard_until(KEYS)
         assert all(moment and 0 <= moment - asked_at <= 5 for moment in heard.values())
 
 
-async def test_only_the_partition_of_a_key_counts_and_it_is_the_producers_partition(embedded_kafka: str) -> None:
+async def test_only_the_partition_to_which_a_producer_sends_the_key_counts(embedded_kafka: str) -> None:
     behind = await partition_of(embedded_kafka, 7)
     progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
     async with progress.running():
         heard = await progress.heard_until(KEYS)
         assert heard[job(7)] is None
-        deaf = {key for key, moment in heard.items() if moment is None}
-        assert 0 < len(deaf) < len(KEYS), "an empty partition is consumed to its end, whoever asks"
+        behind_keys = {key for key, moment in heard.items() if moment is None}
+        assert 0 < len(behind_keys) < len(KEYS), "an empty partition is consumed to its end"
 
         async with AIOKafkaConsumer(bootstrap_servers=embedded_kafka, group_id="toy") as consumer:
             place = TopicPartition(REQUESTS.name, behind)
             consumer.assign([place])
             await consumer.commit({place: 1})
             assert (await progress.heard_until([job(7)]))[job(7)] is not None
-            # As if the topic had been deleted and made anew since: beyond its end nothing was consumed.
+            # As if the topic had been deleted and created again: an offset beyond its end proves nothing.
             await consumer.commit({place: 100})
             assert (await progress.heard_until([job(7)]))[job(7)] is None
 
 
-async def test_where_the_topic_is_missing_or_no_broker_answers_nothing_is_known(
+async def test_with_a_missing_topic_or_without_a_broker_the_progress_is_unknown(
     embedded_kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_lag, "ANSWER_LIMIT_S", 0.5)
@@ -78,7 +79,7 @@ async def test_where_the_topic_is_missing_or_no_broker_answers_nothing_is_known(
             assert await progress.heard_until(["a", "b"]) == {"a": None, "b": None}
 
 
-async def test_it_answers_in_time_while_kafka_is_away_and_again_when_it_is_back(
+async def test_a_query_ends_in_time_while_kafka_is_unavailable_and_succeeds_when_it_is_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(consumer_lag, "ANSWER_LIMIT_S", 2.0)
@@ -95,38 +96,45 @@ async def test_it_answers_in_time_while_kafka_is_away_and_again_when_it_is_back(
             assert None not in (await progress.heard_until(KEYS)).values()
 
 
-async def test_a_connection_that_nobody_uses_is_closed(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_lag, "_UNUSED_S", 0.05)
+def connections(servers: str) -> int:
+    """The number of this process's connections to the broker."""
+    port = int(servers.rpartition(":")[2])
+    return sum(1 for each in psutil.Process().net_connections("tcp") if each.raddr and each.raddr.port == port)
+
+
+async def test_an_unused_connection_is_closed(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_lag, "UNUSED_S", 0.05)
     progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+
+    async def closed() -> bool:
+        return connections(embedded_kafka) == 0
+
     async with progress.running():
         assert None not in (await progress.heard_until(KEYS)).values()
-        client = progress._client
-
-        async def closed() -> bool:
-            return progress._client is None and getattr(client, "_closed", False) is True
-
         await until(closed)
         assert None not in (await progress.heard_until(KEYS)).values()
 
 
-async def test_so_is_one_whose_question_was_given_up(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_lag, "_UNUSED_S", 0.05)
+async def test_the_connection_of_a_cancelled_query_is_closed_too(
+    embedded_kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_lag, "UNUSED_S", 0.05)
     progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
     asked = asyncio.Event()
 
-    async def hang(_keys: object) -> dict[str, float | None]:
-        await progress._connected()
+    async def hang(_consumer: object, _places: object) -> None:
         asked.set()
-        return await asyncio.Future[dict[str, float | None]]()
+        await asyncio.Future[None]()
 
-    monkeypatch.setattr(progress, "_ask", hang)
+    monkeypatch.setattr(AIOKafkaConsumer, "end_offsets", hang)
     async with progress.running():
-        question = asyncio.create_task(progress.heard_until(KEYS))
+        query = asyncio.create_task(progress.heard_until(KEYS))
         await asked.wait()
-        question.cancel()
-        await asyncio.gather(question, return_exceptions=True)
+        assert connections(embedded_kafka) > 0
+        query.cancel()
+        await asyncio.gather(query, return_exceptions=True)
 
         async def closed() -> bool:
-            return progress._client is None
+            return connections(embedded_kafka) == 0
 
         await until(closed)

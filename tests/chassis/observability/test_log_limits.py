@@ -1,4 +1,4 @@
-"""What outsiders can cause is said once a kind and minute, with the number; everything else as it always was."""
+"""Warnings that outsiders can cause are logged once a minute for each kind, with their number; others always."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Clock:
 
 
 class Lines:
-    """What the process has written since it was asked last."""
+    """The log lines written since the last call."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.written = clock, io.StringIO()
 
     def __call__(self) -> list[dict[str, Any]]:
-        said = [json.loads(line) for line in self.written.getvalue().splitlines()]
+        written = [json.loads(line) for line in self.written.getvalue().splitlines()]
         self.written.seek(0)
         self.written.truncate()
-        return said
+        return written
 
 
 @pytest.fixture
@@ -49,14 +49,15 @@ def lines() -> Iterator[Lines]:
     handler.setStream(made.written)
     [limit] = handler.filters
     assert isinstance(limit, OutsideWarnings)
-    limit._clock = made.clock
+    handler.removeFilter(limit)
+    handler.addFilter(OutsideWarnings(made.clock))
     yield made
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.configure(**before)
 
 
-def test_a_warning_that_outsiders_cause_is_said_once_a_minute_with_the_number(lines: Lines) -> None:
+def test_a_warning_that_outsiders_cause_is_logged_once_a_minute_with_the_number(lines: Lines) -> None:
     log = get_logger("gateway.api.callbacks")
     for n in range(1000):
         log.warning(GatewayEvent.CALLBACK_REJECTED, reason="bad signature", attempt_id=str(n))
@@ -70,7 +71,7 @@ def test_a_warning_that_outsiders_cause_is_said_once_a_minute_with_the_number(li
     assert (second["attempt_id"], second["suppressed"]) == ("1000", 999)
 
 
-def test_each_kind_is_said(lines: Lines) -> None:
+def test_each_kind_is_logged(lines: Lines) -> None:
     log = get_logger("gateway")
     for _ in range(3):
         log.warning(GatewayEvent.CLOCK_DIFFERS, reason="a")
@@ -83,19 +84,19 @@ def test_each_kind_is_said(lines: Lines) -> None:
 
 
 @pytest.mark.parametrize("logger", ["orchestrator", "chassis.delivery.consumer", "gatewayish"])
-def test_other_loggers_are_untouched(lines: Lines, logger: str) -> None:
+def test_other_loggers_are_not_limited(lines: Lines, logger: str) -> None:
     for _ in range(3):
         get_logger(logger).warning(DeliveryEvent.OFFSETS_NOT_COMMITTED)
     assert len(lines()) == 3
 
 
-def test_what_is_no_warning_is_untouched(lines: Lines) -> None:
+def test_records_below_warning_are_not_limited(lines: Lines) -> None:
     for _ in range(3):
         get_logger("gateway.api.callbacks").info(GatewayEvent.CALLBACK_ACCEPTED)
     assert len(lines()) == 3
 
 
-def test_libraries_are_held_to_it_whatever_their_lines_go_on_to_say(lines: Lines) -> None:
+def test_records_of_libraries_are_limited_by_their_first_line(lines: Lines) -> None:
     loop = asyncio.new_event_loop()
     try:
         for n in range(500):
@@ -113,14 +114,18 @@ def test_libraries_are_held_to_it_whatever_their_lines_go_on_to_say(lines: Lines
     assert again["suppressed"] == 499
 
 
-def test_kinds_without_end_are_not_kept_without_end() -> None:
-    limit = OutsideWarnings()
-    for n in range(5000):
-        assert limit.filter(logging.LogRecord("gateway", logging.WARNING, "", 0, f"kind {n}", None, None))
-    assert len(limit._passed) == 1000
+def test_the_number_of_remembered_kinds_is_bounded() -> None:
+    limit = OutsideWarnings(Clock())
+
+    def passes(n: int) -> bool:
+        return bool(limit.filter(logging.LogRecord("gateway", logging.WARNING, "", 0, f"kind {n}", None, None)))
+
+    assert all(passes(n) for n in range(5000))
+    assert not any(passes(n) for n in range(4000, 5000))
+    assert passes(3999), "only the last 1000 kinds are kept"
 
 
-def test_a_tally_says_each_reason_at_once_and_then_once_a_minute(lines: Lines) -> None:
+def test_a_tally_logs_each_reason_at_once_and_then_once_a_minute(lines: Lines) -> None:
     tally = Tally(get_logger("chassis.http.server"), HttpEvent.CLIENTS_TURNED_AWAY)
     for n in range(100):
         tally.note("malformed", f"10.0.0.{n}")

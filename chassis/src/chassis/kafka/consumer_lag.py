@@ -24,7 +24,7 @@ from contracts.topics import Topic
 ANSWER_LIMIT_S: Final = 5.0
 _CLOSE_LIMIT_S: Final = 2.0
 """Without it the client would wait for as long as Kafka is unavailable."""
-_UNUSED_S: Final = 60.0
+UNUSED_S: Final = 60.0
 _PARTITION_OF: Final = DefaultPartitioner()
 """The producers' default, Java's murmur2: https://kafka.apache.org/documentation/#producerconfigs_partitioner.class"""
 
@@ -62,7 +62,7 @@ class GroupProgress:
                 try:
                     return await self._ask(keys)
                 finally:  # Also when the caller is cancelled.
-                    self._close_unused = asyncio.get_running_loop().call_later(_UNUSED_S, self._on_unused)
+                    self._close_unused = asyncio.get_running_loop().call_later(UNUSED_S, self._on_unused)
         except Exception as error:  # noqa: BLE001 - Kafka's errors have many classes, and each means: not known
             self._log.warning(KafkaEvent.GROUP_OFFSETS_UNKNOWN, error=repr(error))
             await self._close()
