@@ -102,7 +102,7 @@ class CrashingService:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> CrashingService:
-        await self.system.end(self.service)
+        await self.system.kill(self.service)
         port = str(urlsplit(self.part.address).port)
         tail = ["run", self.service, "--port", port, "--env-file", str(self.system.env_file)]
         env = {**without_settings(os.environ), crash_points.VARIABLE: self.point}

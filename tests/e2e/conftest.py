@@ -46,8 +46,7 @@ SETTINGS = {
     "SEGUE_START_DEADLINE_S": str(patient(6)),
 }
 SESSION_S = {"embedded": patient(1.5), "apache": patient(4)}
-"""The embedded cluster lets whoever comes back wait for a whole session."""
-
+"""On the embedded cluster, a consumer that rejoins its group waits for a whole session."""
 
 ADAPTERS = ("fal_adapter", "replicate_adapter")
 UNFINISHED = """
@@ -73,7 +72,7 @@ class Running(Protocol):
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One dead letter: who buried what."""
+    """A dead letter: the service that wrote it, the record that it holds, and the error."""
 
     service: str
     topic: str
@@ -84,7 +83,7 @@ class DeadLetter:
 
 
 class System:
-    """All of Segue while it runs, with a hand on each of its parts."""
+    """A running Segue: its processes, its API, the sandbox's providers, its topics and its database."""
 
     def __init__(
         self,
@@ -108,14 +107,14 @@ class System:
 
     # Its processes.
 
-    async def end(self, *services: str, sig: signal.Signals = signal.SIGKILL) -> list[int]:
-        """Signal these services at the same moment; returns their exit codes."""
+    async def kill(self, *services: str, sig: signal.Signals = signal.SIGKILL) -> list[int]:
+        """Send a signal to these services at the same moment; returns their exit codes."""
         for name in services:
             os.kill(self._running[name].pid, sig)
         return [await self._running[name].wait() for name in services]
 
     async def start(self, *services: str, **settings: str) -> None:
-        """Start services again as `segue run` does, with what they ran with, save for `settings`."""
+        """Start services as `segue run` does, with `settings` over the system's own; returns once they are ready."""
         for name in services:
             part = self.parts[name]
             port = str(urlsplit(part.address).port)
@@ -129,8 +128,8 @@ class System:
             self._running[name] = await self._cleanup.enter_async_context(process)
         await asyncio.gather(*(self._ready(self.parts[name]) for name in services))
 
-    async def alive(self) -> None:
-        """Every service runs and is ready."""
+    async def until_ready(self) -> None:
+        """Wait until every service is ready."""
         await asyncio.gather(*(self._ready(self.parts[name]) for name in SERVICES))
 
     async def _ready(self, part: Part) -> None:
@@ -143,13 +142,13 @@ class System:
         await self.until(f"{part.name} is ready", ready)
 
     async def until(self, what: object, found: Callable[[], Awaitable[T]], within_s: float = 60) -> T:
-        """The first true thing that is found."""
+        """The first true value that `found` returns; fails after `within_s` seconds, and names `what`."""
         return await eventually(found, within_s, what, every_s=0.1)
 
     # Jobs, as a client sees them.
 
     async def submit(self, prompt: str, key: str | None = None, within_s: float = 60, **fields: Any) -> str:
-        """Ask for a short track as a good client does, that is, again with the same key if need be; returns its job."""
+        """Request a short track, with the same key until it is accepted; returns the id of its job."""
         body = {"prompt": prompt, "duration_s": 2, "has_vocals": False, "style_strength": 0.5, **fields}
 
         async def accepted() -> str | None:
@@ -165,7 +164,7 @@ class System:
         return job
 
     async def job(self, job_id: str) -> dict[str, Any]:
-        """The job; empty while the API does not answer or says 503, never for a 404."""
+        """The job; empty while the API does not answer or answers 503. A 404 fails the test."""
         try:
             answer = await self.api.get(f"/api/jobs/{job_id}")
         except httpx.TransportError:
@@ -175,13 +174,13 @@ class System:
         return found
 
     async def ended(self, job_id: str, within_s: float = 60) -> dict[str, Any]:
-        """The job once it is over, with its attempts as the log-sink has stored them."""
+        """The job once it has ended and the log-sink has stored all of its attempts."""
 
         async def over() -> dict[str, Any] | None:
             job = await self.job(job_id)
             if not job or job["stale"] or job["status"] not in FINAL:
                 return None
-            return job if all(map(_whole, job["attempts"])) else None
+            return job if all(map(_complete, job["attempts"])) else None
 
         job = await self.until(f"job {job_id} ends", over, within_s)
         assert job is not None
@@ -195,12 +194,12 @@ class System:
     # The providers.
 
     async def fault(self, prompt: str, action: Mapping[str, Any], **match: Any) -> None:
-        """Have the providers treat what has these words in its prompt like this."""
+        """Add a fault for requests whose prompt contains these words."""
         rule = {"prompt_contains": prompt, "action": action, **match}
         (await self.sandbox.post("/faults", json=[rule])).raise_for_status()
 
-    async def make_well(self) -> None:
-        """Have both providers behave, and Segue forget that they ever did not."""
+    async def reset_providers(self) -> None:
+        """Remove all faults, and all breakers."""
         (await self.sandbox.put("/faults", json=[])).raise_for_status()
         connection = await asyncpg.connect(self.env["DATABASE_URL"])
         try:
@@ -209,13 +208,13 @@ class System:
             await connection.close()
 
     async def posts(self, prompt: str) -> list[dict[str, Any]]:
-        """The book's entries of the POSTs with these words in their prompt."""
-        book = (await self.sandbox.get("/bills")).json()
-        posts = [entry for entry in book["entries"] if entry["event"] == "post"]
+        """The POSTs among the bills whose prompt contains these words."""
+        bills = (await self.sandbox.get("/bills")).json()
+        posts = [entry for entry in bills["entries"] if entry["event"] == "post"]
         return [post for post in posts if prompt in (post["input"] or {}).get("prompt", "")]
 
-    async def paid_once(self, jobs: Sequence[Mapping[str, Any]], prompt: str) -> None:
-        """Join what the providers booked with what the API tells: one POST an attempt, one bill an accepted one."""
+    async def assert_paid_once(self, jobs: Sequence[Mapping[str, Any]], prompt: str) -> None:
+        """Compare the bills with the API's attempts: one POST for each attempt, one bill for each accepted one."""
         posts = await self.posts(prompt)
         asked = Counter((post["input"]["prompt"], post["provider"]) for post in posts)
         assert {one: n for one, n in asked.items() if n > 1} == {}
@@ -224,12 +223,22 @@ class System:
         assert {ref: bill for ref, bill in bills.items() if ref not in refs} == {}, "paid for and lost"
         assert sorted(refs) == sorted(bills)
 
-    # What nobody outside should have to look at.
+    async def until_no_run(self, prompt: str) -> None:
+        """Wait until no run whose prompt contains these words goes on at a provider."""
+        ours = {post["request_id"] for post in await self.posts(prompt)}
 
-    async def quiet(self, within_s: float = 60) -> None:
-        """Wait until no job and no attempt is live, and nothing is left to publish.
+        async def stopped() -> bool:
+            jobs = (await self.sandbox.get("/jobs")).json()
+            return not any(job["id"] in ours and job["ended_at"] is None for job in jobs)
 
-        `within_s` is how long it may take until less is left than before: what goes on slowly is not stuck.
+        await self.until(f"no run of {prompt!r} goes on at a provider", stopped)
+
+    # Its database and its topics.
+
+    async def until_idle(self, within_s: float = 60) -> None:
+        """Wait until no job and no attempt is live, and no outbox has a row.
+
+        `within_s` limits the seconds between two decreases of what is left, and not the whole wait.
         """
         connection = await asyncpg.connect(self.env["DATABASE_URL"])
         left: Counter[str] = Counter()
@@ -255,13 +264,13 @@ class System:
         headers: Sequence[tuple[str, bytes | None]] = (),
         timestamp_ms: int | None = None,
     ) -> tuple[int, int]:
-        """Put a raw record into a topic; returns its partition and offset."""
+        """Write a raw record to a topic; returns its partition and offset."""
         async with AIOKafkaProducer(bootstrap_servers=self.kafka, acks="all", max_request_size=4 << 20) as producer:
             sent = await producer.send_and_wait(topic, value, key, timestamp_ms=timestamp_ms, headers=list(headers))
         return sent.partition, sent.offset
 
     async def dead_letters(self) -> list[DeadLetter]:
-        """All dead letters there are."""
+        """All dead letters."""
         places = [TopicPartition(DEAD_LETTERS.name, n) for n in range(PARTITIONS)]
         found: list[ConsumerRecord[bytes, bytes]] = []
         async with AIOKafkaConsumer(
@@ -274,15 +283,15 @@ class System:
                     found += records
         return [_letter(record) for record in found]
 
-    async def ends(self, topic: str) -> list[int]:
-        """Where each partition of a topic ends."""
+    async def end_offsets(self, topic: str) -> list[int]:
+        """The end offset of each partition of a topic."""
         places = [TopicPartition(topic, n) for n in range(PARTITIONS)]
         async with AIOKafkaConsumer(bootstrap_servers=self.kafka) as consumer:
             ends = await consumer.end_offsets(places)
         return [ends[place] for place in places]
 
     async def lag(self) -> dict[str, int]:
-        """How many records each service's group has not committed yet, where it is not none."""
+        """The records that the group of each service has not committed yet; services without any are left out."""
         lags: Counter[str] = Counter()
         for service in SERVICES:
             topics = [topic.name for topic in TOPICS if service in topic.groups]
@@ -297,26 +306,26 @@ class System:
 
     @property
     def kafka(self) -> str:
-        """Where the cluster is."""
+        """The bootstrap servers of the cluster."""
         return self.env["KAFKA_BOOTSTRAP_SERVERS"]
 
     def logs(self) -> dict[str, str]:
-        """All that each part has printed."""
+        """The output of each component, by its name."""
         return {name: part.log.read_text() for name, part in self.parts.items() if part.log.exists()}
 
 
-def _whole(attempt: Mapping[str, Any]) -> bool:
-    """Whether this is all that will ever be told of an attempt; the tail alone does not know when it was sent."""
-    told = attempt["submitting_at"] or attempt["error_kind"] == "unavailable"
-    # The job's own end may be stored before what its attempt said last.
+def _complete(attempt: Mapping[str, Any]) -> bool:
+    """Whether everything about an attempt has been stored; the gateway's tail has no time of the submit."""
+    submitted = attempt["submitting_at"] or attempt["error_kind"] == "unavailable"
+    # The end of the job may be stored before the last event of its attempt.
     named = attempt["provider_ref"] or attempt["state"] != "succeeded"
-    return attempt["state"] in FINAL and bool(told) and bool(named)
+    return attempt["state"] in FINAL and bool(submitted) and bool(named)
 
 
 def _letter(record: ConsumerRecord[bytes, bytes]) -> DeadLetter:
-    said = {name.removeprefix("dead-letter-"): value.decode() for name, value in record.headers}
-    place = (said["topic"], int(said["partition"]), int(said["offset"]))
-    return DeadLetter(said["service"], *place, record.value or b"", said["error"])
+    fields = {name.removeprefix("dead-letter-"): value.decode() for name, value in record.headers}
+    place = (fields["topic"], int(fields["partition"]), int(fields["offset"]))
+    return DeadLetter(fields["service"], *place, record.value or b"", fields["error"])
 
 
 @asynccontextmanager
@@ -356,7 +365,7 @@ async def system_on(cluster: str, folder: Path, settings: Mapping[str, str]) -> 
 async def shared_system(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[System]:
-    """One system for all tests that leave it as it was."""
+    """One system for all tests that leave it as they found it."""
     if request.param == "apache" and shutil.which("java") is None:
         pytest.fail("a real Kafka needs Java, and there is none on the PATH")
     folder = tmp_path_factory.mktemp("system")
@@ -366,8 +375,8 @@ async def shared_system(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def system(shared_system: System) -> System:
-    """The shared system, both providers well and trusted."""
-    await shared_system.make_well()
+    """The shared system, without faults and without open breakers."""
+    await shared_system.reset_providers()
     return shared_system
 
 
@@ -376,7 +385,7 @@ Segue = Callable[..., Awaitable[tuple[int, str]]]
 
 @pytest.fixture
 def segue(system: System) -> Segue:
-    """The `segue` command on that system's API: its exit status, and all that it says."""
+    """The `segue` command against that system's API; returns its exit status and its output."""
 
     async def run(*words: str, stdin: str = "") -> tuple[int, str]:
         argv = ["-m", "segue_cli", *words, "--api", str(system.api.base_url)]
@@ -388,7 +397,7 @@ def segue(system: System) -> Segue:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asyncio.wait_for(process.communicate(stdin.encode()), patient(120))
-        return process.returncode or 0, said.decode()
+        output, _ = await asyncio.wait_for(process.communicate(stdin.encode()), patient(120))
+        return process.returncode or 0, output.decode()
 
     return run

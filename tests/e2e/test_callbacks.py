@@ -1,4 +1,4 @@
-"""Providers call back: what they say first settles what a lost answer left open, and looking becomes a backstop."""
+"""Callbacks of providers: they settle submits whose answer was lost, and runs are polled less often."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ CALLED = ("gateway", "fal-adapter", "replicate-adapter")
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def called(shared_system: System) -> AsyncIterator[System]:
-    """The system, with providers that are told where to call back."""
+    """The system, with a public URL: providers call back."""
     system = shared_system
     settings = {
         "SEGUE_PUBLIC_URL": system.parts["gateway"].address,
         "SEGUE_CALLBACK_SECRET": "0123456789abcdef0123456789abcdef",
         "FAL_JWKS_URL": f"{system.env['FAL_API_URL']}/.well-known/jwks.json",
-        # An answer that is waited for longer than a callback takes.
+        # Longer than a callback takes, so that the callback comes first.
         "SEGUE_SUBMIT_TIMEOUT_S": str(ANSWER_S),
         "SEGUE_SUBMIT_GRACE_S": str(4 * ANSWER_S),
     }
-    await system.end(*CALLED)
+    await system.kill(*CALLED)
     await system.start(*CALLED, **settings)
     yield system
-    await system.end(*CALLED)
+    await system.kill(*CALLED)
     await system.start(*CALLED)
 
 
@@ -56,61 +56,61 @@ async def counted(system: System, service: str, name: str, **labels: str) -> flo
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("answer", ["hang", "drop", "502"])
-async def test_a_lost_answer_is_made_up_for_by_the_callback(system: System, provider: str, answer: str) -> None:
+async def test_a_callback_settles_a_submit_whose_answer_was_lost(system: System, provider: str, answer: str) -> None:
     prompt = f"lost by {answer} at {provider}"
     await system.fault(prompt, {"accept_then": answer})
-    # The list of past runs would tell as well, if it could be asked.
+    # Otherwise the listing would find the run, too.
     await system.fault("", {"refuse": "internal_500"}, on="list")
     began = time.monotonic()
     job = await system.ended(await system.submit(prompt, providers=[provider]))
     assert time.monotonic() - began < ANSWER_S / 2
     assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
-    await system.paid_once([job], prompt)
+    await system.assert_paid_once([job], prompt)
     assert len([post for post in await system.posts(prompt) if post["accepted"]]) == 1
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("fault", [["duplicate"], ["null"], ["late"], ["never"], ["forged"], ["stale"], ["oversize"]])
-async def test_whatever_is_wrong_with_a_callback_the_job_ends_well(
+async def test_a_job_succeeds_whatever_is_wrong_with_its_callback(
     system: System, provider: str, fault: list[str]
 ) -> None:
     prompt = f"{fault[0]} callback of {provider}"
     await system.fault(prompt, {"webhook": fault})
     job = await system.ended(await system.submit(prompt, providers=[provider]))
     assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
-    await system.paid_once([job], prompt)
+    await system.assert_paid_once([job], prompt)
 
 
-async def test_a_failure_is_called_back_too(system: System) -> None:
+async def test_a_failed_run_is_called_back_too(system: System) -> None:
     await system.fault("ends badly", {"fail": "internal_500"}, provider="fal")
     job = await system.ended(await system.submit("ends badly", providers=["fal", "replicate"]))
     assert (job["status"], [each["state"] for each in job["attempts"]]) == ("succeeded", ["failed", "succeeded"])
-    await system.paid_once([job], "ends badly")
+    await system.assert_paid_once([job], "ends badly")
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_polling_thins_out_while_callbacks_arrive(system: System, provider: str) -> None:
+async def test_runs_are_polled_less_often_while_callbacks_arrive(system: System, provider: str) -> None:
     adapter = f"{provider}-adapter"
     await system.ended(await system.submit(f"the first of {provider}", providers=[provider]))
 
     async def arrive() -> bool:
         return await counted(system, adapter, "segue_callbacks_arrive", provider=provider) == 1
 
-    await system.until("callbacks are heard", arrive)
+    await system.until("callbacks arrive", arrive)
     checks = {"provider": provider, "action": "check"}
     before = await counted(system, adapter, "segue_provider_call_seconds_count", **checks)
     await system.fault(f"a long one of {provider}", {"run_s": 6})
     began = time.monotonic()
     job = await system.ended(await system.submit(f"a long one of {provider}", providers=[provider]))
     assert job["status"] == "succeeded"
-    # As it ended, and not at the next look.
+    # The callback ended it, and not the next poll.
     assert time.monotonic() - began < patient(12)
-    looks = await counted(system, adapter, "segue_provider_call_seconds_count", **checks) - before
-    assert looks <= 4, "polled as if nobody called"
+    polls = await counted(system, adapter, "segue_provider_call_seconds_count", **checks) - before
+    assert polls <= 4, "polled as if no callbacks arrived"
     assert await counted(system, adapter, "segue_duplicates_suspected_total") == 0
 
 
-async def test_the_gateway_counts_what_it_took_and_what_it_refused(system: System) -> None:
+async def test_the_gateway_counts_accepted_and_refused_callbacks(system: System) -> None:
     async def outcome(name: str) -> float:
         return await counted(system, "gateway", "segue_callbacks_total", outcome=name)
 

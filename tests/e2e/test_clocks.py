@@ -1,4 +1,4 @@
-"""Jobs that come in through a gateway whose clock is wrong, or is set while they do: they end as any others."""
+"""Jobs accepted by a gateway whose clock is wrong, or is changed meanwhile, end as all others do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services die, are stopped, lose their database; jobs do not."""
+"""No job is lost when services are killed or stopped, or lose their database."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 JOBS = 20
 NO_MEDIA = {"status": 500, "error": "nothing came of it", "error_type": "no_media_generated"}
-"""The model's own failure: it says nothing about the provider's health."""
+"""A failure of the model, which does not count against the provider's health."""
 DRAIN_S = 25
 
 
 @asynccontextmanager
 async def load(system: System, name: str) -> AsyncIterator[None]:
-    """Jobs of many kinds at both providers, in full flight when the block begins; all have ended well when it ends.
+    """Jobs of several kinds at both providers: some have been submitted when the block begins, all end with it.
 
-    A job with one provider may fail in one way only: that it is certain that the provider never had it.
+    All succeed, save for those with one provider that certainly never received the submit.
     """
     await system.fault(f"{name}: silent", {"fail": NO_MEDIA}, provider="fal")
     await system.fault(f"{name}: too big", {"fail": "out_of_memory"}, provider="replicate")
@@ -48,30 +48,30 @@ async def load(system: System, name: str) -> AsyncIterator[None]:
     failed = [job for job in jobs if job["status"] != "succeeded"]
     lost = [job for job in failed if any(each["error_kind"] == "never_accepted" for each in job["attempts"])]
     assert failed == lost
-    await system.paid_once(jobs, f"{name}:")
+    await system.assert_paid_once(jobs, f"{name}:")
 
 
 async def test_what_is_killed_loses_no_job_and_buys_none_twice(system: System) -> None:
     async with AsyncExitStack() as under_way:
         for killed in (*((service,) for service in SERVICES), ("orchestrator", "fal-adapter")):
             await under_way.enter_async_context(load(system, f"killed {'+'.join(killed)}"))
-            assert await system.end(*killed) == [-signal.SIGKILL] * len(killed)
+            assert await system.kill(*killed) == [-signal.SIGKILL] * len(killed)
             await system.start(*killed)
-    await system.quiet()
+    await system.until_idle()
 
 
-async def test_what_is_told_to_stop_drains_and_loses_nothing(system: System) -> None:
+async def test_a_stopped_service_drains_and_loses_nothing(system: System) -> None:
     async with AsyncExitStack() as under_way:
         for service in SERVICES:
             await under_way.enter_async_context(load(system, f"stopped {service}"))
             began = time.monotonic()
-            assert await system.end(service, sig=signal.SIGTERM) == [0]
+            assert await system.kill(service, sig=signal.SIGTERM) == [0]
             assert time.monotonic() - began < patient(DRAIN_S)
             await system.start(service)
-    await system.quiet()
+    await system.until_idle()
 
 
-async def test_without_its_database_segue_goes_on_accepting_and_catches_up(system: System) -> None:
+async def test_requests_are_accepted_without_the_database_and_run_once_it_is_back(system: System) -> None:
     before = await system.submit("before the outage")
     await system.ended(before)
     async with load(system, "no database"):
@@ -90,4 +90,4 @@ async def test_without_its_database_segue_goes_on_accepting_and_catches_up(syste
             await system.postgres.start()
     jobs = [await system.ended(job_id) for job_id in taken]
     assert {job["status"] for job in jobs} == {"succeeded"}
-    await system.paid_once(jobs, "without a database")
+    await system.assert_paid_once(jobs, "without a database")

@@ -1,4 +1,4 @@
-"""The request every newcomer sends, and every wrong way to send it."""
+"""The first request of the README, from the POST to the stored file, and invalid forms of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STORY = [
 ]
 
 
-async def test_fal_refuses_for_want_of_balance_and_replicate_makes_it(system: System) -> None:
+async def test_replicate_makes_what_fal_refused_for_lack_of_balance(system: System) -> None:
     await system.fault(SEED["prompt"], {"refuse": "balance"}, provider="fal")
     accepted = await system.api.post("/api/tracks", json=SEED, headers={"Idempotency-Key": "the first"})
     assert accepted.status_code == 202
@@ -47,21 +47,21 @@ async def test_fal_refuses_for_want_of_balance_and_replicate_makes_it(system: Sy
     assert "Exhausted balance" in refused["message"]
     assert (made["provider"], made["state"]) == ("replicate", "succeeded")
 
-    await _all_is_logged(system, job_id)
-    await _bills_are_right(system, made["provider_ref"])
-    await _the_file_is_the_one_stored(system, job)
-    await _a_repeat_is_the_same_job(system, accepted)
+    await _assert_log_is_complete(system, job_id)
+    await _assert_bills(system, made["provider_ref"])
+    await _assert_file_is_stored(system, job)
+    await _assert_repeat_is_the_same_job(system, accepted)
 
 
-async def _all_is_logged(system: System, job_id: str) -> None:
-    async def told() -> list[dict[str, Any]]:
+async def _assert_log_is_complete(system: System, job_id: str) -> None:
+    async def complete() -> list[dict[str, Any]]:
         log = await system.log(job_id)
         return log if {(entry["event"], entry["attempt"]) for entry in log} >= set(STORY) else []
 
-    log = await system.until("the log is whole", told)
+    log = await system.until("the log is complete", complete)
     assert [entry["time"] for entry in log] == sorted(entry["time"] for entry in log)
     story = [(entry["event"], entry["attempt"]) for entry in log if entry["event"] != "attempt.progressed"]
-    # Whether the job or its attempt tells first that it runs, or has ended, is not promised.
+    # The order of the events of a job and of its attempt is not defined.
     assert sorted(story, key=str) == sorted(STORY, key=str)
     assert story[:6] == STORY[:6]
     assert {entry["job_id"] for entry in log} == {job_id}
@@ -69,13 +69,13 @@ async def _all_is_logged(system: System, job_id: str) -> None:
     assert (failed["provider"], failed["error_code"]) == ("fal", "insufficient_balance")
 
 
-async def _bills_are_right(system: System, ref: str) -> None:
+async def _assert_bills(system: System, ref: str) -> None:
     fal, replicate = await system.posts(SEED["prompt"])
     assert (fal["provider"], fal["accepted"], fal["status"]) == ("fal", False, 403)
     assert (replicate["provider"], replicate["accepted"], replicate["request_id"]) == ("replicate", True, ref)
 
 
-async def _the_file_is_the_one_stored(system: System, job: dict[str, Any]) -> None:
+async def _assert_file_is_stored(system: System, job: dict[str, Any]) -> None:
     (artifact,) = job["artifacts"]
     file = await system.api.get(artifact["url"])
     assert hashlib.sha256(file.content).hexdigest() == artifact["sha256"]
@@ -86,7 +86,7 @@ async def _the_file_is_the_one_stored(system: System, job: dict[str, Any]) -> No
     assert (track["status"], track["provider"], track["audio_url"]) == ("succeeded", "replicate", artifact["url"])
 
 
-async def _a_repeat_is_the_same_job(system: System, accepted: httpx.Response) -> None:
+async def _assert_repeat_is_the_same_job(system: System, accepted: httpx.Response) -> None:
     headers = {"Idempotency-Key": "the first"}
     again = await system.api.post("/api/tracks", json={**SEED, "duration_s": 20.0}, headers=headers)
     assert (again.status_code, again.json()) == (202, accepted.json())
@@ -95,15 +95,15 @@ async def _a_repeat_is_the_same_job(system: System, accepted: httpx.Response) ->
     assert len(await system.posts(SEED["prompt"])) == 2
 
 
-async def test_what_cannot_be_a_job_reaches_no_topic(system: System) -> None:
-    before = await system.ends("segue.requests")
+async def test_an_invalid_request_reaches_no_topic(system: System) -> None:
+    before = await system.end_offsets("segue.requests")
     large = await system.api.post("/api/tracks", json={**SEED, "prompt": "x" * (3 << 20)})
     assert (large.status_code, large.json()["type"]) == (413, "urn:segue:problem:body-too-large")
     unknown = await system.api.post("/api/tracks", json={**SEED, "model": "music/nobody-has-it"})
     assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (422, "model")
     wrong = await system.api.post("/api/tracks", json={**SEED, "style_strength": 2})
     assert (wrong.status_code, wrong.json()["errors"][0]["limit"]) == (422, {"le": 1.0})
-    assert await system.ends("segue.requests") == before
+    assert await system.end_offsets("segue.requests") == before
 
 
 async def test_each_request_has_a_trace_of_its_own_whatever_came_before_it_on_its_connection(system: System) -> None:
@@ -114,9 +114,9 @@ async def test_each_request_has_a_trace_of_its_own_whatever_came_before_it_on_it
     assert len({answer.json()["trace_id"] for answer in answers}) == 3
 
 
-async def test_both_providers_answer_for_their_health(system: System) -> None:
-    async def told() -> bool:
+async def test_both_providers_are_reported_as_healthy(system: System) -> None:
+    async def healthy() -> bool:
         health = (await system.api.get("/api/health/providers")).json()
         return bool(health == {"fal": "ok", "replicate": "ok", "fal_error": None, "replicate_error": None})
 
-    await system.until("both providers are well", told)
+    await system.until("both providers are healthy", healthy)

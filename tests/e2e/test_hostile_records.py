@@ -1,4 +1,4 @@
-"""Strangers write into every topic while jobs run: all jobs end well, and nothing stands still."""
+"""Hostile records in every topic while jobs run: every job succeeds, and every group reads on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from tests.builders import attempt_event, job_requested
 
 from contracts.envelope import Record, encode
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import System
 
 HOSTILE = int(os.environ.get("SEGUE_TEST_HOSTILE") or 3_000)
-"""Records into each topic; 50,000 while 200 jobs run is the full form."""
+"""Records written to each topic; the full test writes 50,000 while 200 jobs run."""
 JOBS = int(os.environ.get("SEGUE_TEST_JOBS") or 30)
 SIZE = max(1.0, HOSTILE / 3_000, JOBS / 30)
-"""How much longer than usual it may take."""
+"""The factor by which time limits are longer than with the defaults above."""
 LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600 * SIZE)]
 
@@ -42,7 +42,7 @@ CONSUMED = [topic for topic in TOPICS if topic.groups]
 
 
 def undecodable(topic: Topic) -> list[Record]:
-    """Small records of every kind that nobody can decode."""
+    """Small records of every kind that cannot be decoded."""
     known = topic.carries[0].TYPE.encode()
     typed = (("ce_id", b"1"), ("ce_type", known), ("ce_source", b"/evil"))
     name = known.rpartition(b".v")[0]
@@ -60,15 +60,15 @@ def undecodable(topic: Topic) -> list[Record]:
 
 
 def absurd(topic: Topic, n: int) -> Record | None:
-    """The n-th message that can be decoded and means nothing: of nobody's job, or of one that was over long ago."""
+    """The n-th message that can be decoded and is about an unknown job, or one whose deadline passed long ago."""
     job_id = job_id_for("stranger", str(n))
     attempt_id = attempt_id_for(job_id, 1)
     if topic is REQUESTS:
-        said = MusicInput(prompt="\u202e\x1b[31m")
-        asked = job_requested(job_id, LONG_AGO, tenant=f"stranger {n}", input=said, deadline_at=LONG_AGO)
+        given = MusicInput(prompt="\u202e\x1b[31m")
+        asked = job_requested(job_id, LONG_AGO, tenant=f"stranger {n}", input=given, deadline_at=LONG_AGO)
         return encode(asked, source="evil", traceparent=None)
     if topic is CALLBACKS:
-        called = CallbackReceived(
+        callback = CallbackReceived(
             job_id=job_id,
             occurred_at=LONG_AGO,
             attempt_id=attempt_id,
@@ -76,7 +76,7 @@ def absurd(topic: Topic, n: int) -> Record | None:
             delivery_id=str(n),
             body="\u202e{",
         )
-        return encode(called, source="evil", traceparent=None)
+        return encode(callback, source="evil", traceparent=None)
     if topic is ATTEMPTS:
         fault = {"kind": FailureKind.UNKNOWN, "message": "\u202e", "accepted": False}
         failed = attempt_event(AttemptFailed, job_id, 1, 1, LONG_AGO, **fault)
@@ -85,15 +85,15 @@ def absurd(topic: Topic, n: int) -> Record | None:
 
 
 def flood(topic: Topic, count: int) -> Iterator[tuple[Record, int | None, bool]]:
-    """Records for a topic, with the partition for those that are all to hit the same, and whether each is dead."""
+    """Records for a topic: each with its partition if one is fixed, and whether it becomes a dead letter."""
     kinds = undecodable(topic)
     for n in range(count):
-        meant = absurd(topic, n) if n % 10 == 0 else None
-        yield meant or kinds[n % len(kinds)], 0 if n % 2 else None, meant is None
+        decodable = absurd(topic, n) if n % 10 == 0 else None
+        yield decodable or kinds[n % len(kinds)], 0 if n % 2 else None, decodable is None
 
 
-async def strangers(servers: str, count: int) -> Counter[str]:
-    """Write so many hostile records into each topic; returns how many of each are dead letters to be."""
+async def write_hostile(servers: str, count: int) -> Counter[str]:
+    """Write `count` hostile records to each topic; returns, by topic, how many have to become dead letters."""
     dead: Counter[str] = Counter()
 
     async def write(topic: Topic) -> None:
@@ -112,16 +112,9 @@ async def strangers(servers: str, count: int) -> Counter[str]:
     return dead
 
 
-async def ends(servers: str, topic: Topic) -> int:
-    """How many records a topic has had."""
-    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
-        places = [TopicPartition(topic.name, n) for n in range(6)]
-        return sum((await consumer.end_offsets(places)).values())
-
-
 @pytest_asyncio.fixture
 async def attacked(tmp_path: Path) -> AsyncIterator[System]:
-    """A system of its own on Apache Kafka, whose consumers are not given up as soon as in other tests."""
+    """A system of its own on Apache Kafka, with a longer session timeout than in other tests."""
     from tests.e2e.conftest import system_on
 
     async with system_on("apache", tmp_path, {"SEGUE_KAFKA_SESSION_TIMEOUT_S": "30"}) as system:
@@ -131,15 +124,15 @@ async def attacked(tmp_path: Path) -> AsyncIterator[System]:
 async def test_thousands_of_hostile_records_in_every_topic_stop_no_job(attacked: System) -> None:
     system = attacked
     began = time.monotonic()
-    writing = asyncio.create_task(strangers(system.kafka, HOSTILE))
+    writing = asyncio.create_task(write_hostile(system.kafka, HOSTILE))
     jobs = [await system.submit(f"among strangers {n}") for n in range(JOBS)]
     ended = [await system.ended(job, within_s=120 * SIZE) for job in jobs]
     ended_s = time.monotonic() - began
     assert {job["status"] for job in ended} == {"succeeded"}
-    await system.paid_once(ended, "among strangers")
+    await system.assert_paid_once(ended, "among strangers")
 
     dead = await writing
-    meant = sum(dead[topic.name] * len(topic.groups) for topic in CONSUMED)
+    expected = sum(dead[topic.name] * len(topic.groups) for topic in CONSUMED)
 
     async def all_read() -> bool:
         return not await system.lag()
@@ -147,11 +140,11 @@ async def test_thousands_of_hostile_records_in_every_topic_stop_no_job(attacked:
     await system.until("all is read", all_read, 120 * SIZE)
     read_s = time.monotonic() - began
     letters = await system.dead_letters()
-    buried = {(letter.service, letter.topic, letter.partition, letter.offset) for letter in letters}
-    assert len(buried) == meant, "each by each service that reads it, and nothing else"
-    print(f"{len(ended)} jobs ended in {ended_s:.0f} s, all was read in {read_s:.0f} s, {len(buried)} dead letters")
-    await system.alive()
+    recorded = {(letter.service, letter.topic, letter.partition, letter.offset) for letter in letters}
+    assert len(recorded) == expected, "one for each record and service that reads it"
+    print(f"{len(ended)} jobs ended in {ended_s:.0f} s, all was read in {read_s:.0f} s, {len(recorded)} dead letters")
+    await system.until_ready()
     lines = [line for log in system.logs().values() for line in log.splitlines()]
-    assert len([line for line in lines if "put into dead letters" in line]) < meant / 20
+    assert len([line for line in lines if "put into dead letters" in line]) < expected / 20
     ignored = (OrchestratorEvent.REQUEST_EXPIRED, "unknown attempts")
-    assert len([line for line in lines if any(text in line for text in ignored)]) < meant / 100
+    assert len([line for line in lines if any(text in line for text in ignored)]) < expected / 100

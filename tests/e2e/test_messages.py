@@ -1,4 +1,4 @@
-"""What should never be in a topic, what comes too late, and far too much at once."""
+"""Undecodable records, expired requests, and bursts of requests."""
 
 from __future__ import annotations
 
@@ -47,42 +47,42 @@ def garbage(known: str) -> dict[str, tuple[bytes | None, Headers]]:
         "NUL": (b'{"job_id": "\\u0000"}', typed(known)),
         "deep": (nested, typed(known)),
         "large": (json.dumps({"job_id": "x" * 300_000}).encode(), typed(known)),
-        "a major of the future": (b"{}", typed(f"{name}.v99")),
-        "somebody else's": (b"{}", typed("com.example.thing.v1")),
+        "a later major version": (b"{}", typed(f"{name}.v99")),
+        "a foreign type": (b"{}", typed("com.example.thing.v1")),
     }
 
 
-def buried_by(letters: Sequence[DeadLetter]) -> Counter[tuple[str, str, int, int]]:
-    """How often each service has buried each record."""
+def records_of(letters: Sequence[DeadLetter]) -> Counter[tuple[str, str, int, int]]:
+    """How many dead letters each service has written for each record."""
     return Counter((each.service, each.topic, each.partition, each.offset) for each in letters)
 
 
-async def test_garbage_in_any_topic_is_buried_once_and_hurts_nobody(system: System) -> None:
-    before = buried_by(await system.dead_letters())
+async def test_an_undecodable_record_becomes_one_dead_letter_of_each_group_and_stops_no_job(system: System) -> None:
+    before = records_of(await system.dead_letters())
     expected: Counter[tuple[str, str, int, int]] = Counter()
     for topic in CONSUMED:
         for kind, (value, headers) in garbage(topic.carries[0].TYPE).items():
             partition, offset = await system.produce(topic.name, value, b"\xff" + kind.encode(), headers)
             expected.update((service, topic.name, partition, offset) for service in topic.groups)
 
-    async def buried() -> bool:
-        return (buried_by(await system.dead_letters()) - before).total() >= expected.total()
+    async def written() -> bool:
+        return (records_of(await system.dead_letters()) - before).total() >= expected.total()
 
     job = await system.ended(await system.submit("after the garbage"))
     assert job["status"] == "succeeded"
-    await system.until("all is buried", buried)
+    await system.until("all dead letters are written", written)
 
-    async def read() -> bool:
+    async def committed() -> bool:
         return await system.lag() == {}
 
-    await system.until("all has been read", read)
+    await system.until("all has been committed", committed)
     letters = await system.dead_letters()
-    assert buried_by(letters) - before == expected
+    assert records_of(letters) - before == expected
     assert all(letter.error for letter in letters)
-    await system.alive()
+    await system.until_ready()
 
 
-async def test_a_request_that_comes_too_late_is_told_so_and_never_run(system: System) -> None:
+async def test_an_expired_request_fails_and_is_never_sent(system: System) -> None:
     now = datetime.now(UTC)
     job_id = job_id_for("default", "too late for anything")
     asked = MusicInput(prompt="an expired request", duration_s=2)
@@ -90,33 +90,35 @@ async def test_a_request_that_comes_too_late_is_told_so_and_never_run(system: Sy
     record = encode(request, source="gateway", traceparent=None)
     await system.produce(record.topic, record.value, record.key, record.headers)
 
-    async def told() -> bool:
+    async def failed() -> bool:
         answer = await system.api.get(f"/api/jobs/{job_id}")
         return answer.status_code == 200 and answer.json()["status"] == "failed"
 
-    await system.until("the job is told to have failed", told)
+    await system.until("the job has failed", failed)
     job = await system.ended(job_id)
     assert (job["error"]["kind"], job["attempts"]) == ("expired", [])
     assert await system.posts("an expired request") == []
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def patient(system: System) -> AsyncIterator[System]:
-    """The system, with adapters that wait as long as they do by default: a slow machine is no provider's failure."""
+async def with_default_timeouts(system: System) -> AsyncIterator[System]:
+    """The system, with the default timeouts of the adapters: on a slow machine, providers answer late."""
     adapters = ("fal-adapter", "replicate-adapter")
-    await system.end(*adapters)
+    await system.kill(*adapters)
     await system.start(*adapters, SEGUE_SUBMIT_TIMEOUT_S="30", SEGUE_SUBMIT_GRACE_S="120", SEGUE_START_DEADLINE_S="120")
     yield system
-    await system.end(*adapters)
+    await system.kill(*adapters)
     await system.start(*adapters)
 
 
 @pytest.mark.timeout(400)
-async def test_a_burst_is_taken_whole_or_refused_clearly_and_every_job_ends(patient: System) -> None:
-    system = patient
+async def test_every_request_of_a_burst_is_accepted_in_the_end_and_its_job_succeeds(
+    with_default_timeouts: System,
+) -> None:
+    system = with_default_timeouts
     ids = await asyncio.gather(*(system.submit(f"burst {n}", within_s=180) for n in range(BURST)))
     assert len(set(ids)) == BURST
-    await system.quiet()
+    await system.until_idle()
     jobs = [await system.ended(job_id) for job_id in ids]
     assert Counter(job["status"] for job in jobs) == {"succeeded": BURST}
-    await system.paid_once(jobs, "burst ")
+    await system.assert_paid_once(jobs, "burst ")

@@ -1,4 +1,4 @@
-"""What providers do wrong, what clients change their minds about, and what it costs: never twice."""
+"""Faults of providers and their cost: no run is paid for twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def events(system: System, job_id: str) -> list[str]:
     return [entry["event"] for entry in await system.log(job_id)]
 
 
-async def test_an_answer_that_is_lost_is_looked_up_and_never_bought_again(system: System) -> None:
+async def test_a_lost_answer_is_looked_up_and_never_submitted_again(system: System) -> None:
     cases = {f"lost {how} at {one}": (how, one) for how in LOST_ANSWERS for one in PROVIDERS}
     for prompt, (how, provider) in cases.items():
         await system.fault(prompt, LOST_ANSWERS[how], provider=provider)
@@ -40,7 +40,7 @@ async def test_an_answer_that_is_lost_is_looked_up_and_never_bought_again(system
         assert "attempt.ambiguous" in await events(system, job["id"])
 
 
-async def test_an_adapter_that_dies_before_it_hears_the_answer_finds_the_run(system: System) -> None:
+async def test_an_adapter_that_dies_before_the_answer_finds_the_run(system: System) -> None:
     jobs = {}
     for provider in PROVIDERS:
         prompt = f"died waiting for {provider}"
@@ -52,7 +52,7 @@ async def test_an_adapter_that_dies_before_it_hears_the_answer_finds_the_run(sys
 
     await system.until("both providers have accepted", accepted)
     adapters = [f"{provider}-adapter" for provider in PROVIDERS]
-    await system.end(*adapters)
+    await system.kill(*adapters)
     await system.start(*adapters)
     for prompt, job_id in jobs.items():
         job = await system.ended(job_id)
@@ -61,19 +61,19 @@ async def test_an_adapter_that_dies_before_it_hears_the_answer_finds_the_run(sys
             "succeeded", [post["request_id"]],
         )  # fmt: skip
         assert "attempt.ambiguous" in await events(system, job_id)
-    await system.quiet()
+    await system.until_idle()
 
 
-async def test_a_submit_that_nobody_received_moves_on_after_its_grace(system: System) -> None:
+async def test_a_submit_that_the_provider_never_received_moves_on_after_its_grace(system: System) -> None:
     await system.fault("never heard of", {"refuse": "drop"}, provider="replicate")
     job = await system.ended(await system.submit("never heard of", providers=["replicate", "fal"]))
     assert [(each["provider"], each["error_kind"]) for each in job["attempts"]] == [
         ("replicate", "never_accepted"), ("fal", None),
     ]  # fmt: skip
-    await system.paid_once([job], "never heard of")
+    await system.assert_paid_once([job], "never heard of")
 
 
-async def test_when_both_refuse_the_job_tells_every_reason(system: System) -> None:
+async def test_a_job_that_both_providers_refuse_lists_every_reason(system: System) -> None:
     await system.fault("nobody wants it", {"refuse": "balance"}, provider="fal")
     await system.fault("nobody wants it", {"refuse": "unauthorized"}, provider="replicate")
     job = await system.ended(await system.submit("nobody wants it"))
@@ -86,7 +86,7 @@ async def test_when_both_refuse_the_job_tells_every_reason(system: System) -> No
     assert not any(post["accepted"] for post in await system.posts("nobody wants it"))
 
 
-async def test_a_callers_mistake_is_not_shopped_around(system: System) -> None:
+async def test_a_callers_mistake_is_not_sent_to_the_next_provider(system: System) -> None:
     for provider in PROVIDERS:
         prompt = f"forbidden by {provider}"
         await system.fault(prompt, {"refuse": "content_policy"}, provider=provider)
@@ -96,7 +96,7 @@ async def test_a_callers_mistake_is_not_shopped_around(system: System) -> None:
         assert [post["provider"] for post in await system.posts(prompt)] == [provider]
 
 
-async def test_to_be_throttled_takes_time_and_no_attempt(system: System) -> None:
+async def test_throttling_delays_a_job_and_uses_up_no_attempt(system: System) -> None:
     jobs = {}
     for provider in PROVIDERS:
         prompt = f"throttled by {provider}"
@@ -107,16 +107,16 @@ async def test_to_be_throttled_takes_time_and_no_attempt(system: System) -> None
         assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
         refused, accepted = await system.posts(prompt)
         assert (refused["status"], accepted["accepted"]) == (429, True)
-        assert accepted["at"] - refused["at"] >= 2  # as Retry-After said
+        assert accepted["at"] - refused["at"] >= 2  # Retry-After
 
 
 async def test_a_run_that_never_starts_or_never_ends_is_stopped_and_the_job_moves_on(system: System) -> None:
-    asked: dict[str, dict[str, Any]] = {
+    cases: dict[str, dict[str, Any]] = {
         "never starts": {"action": {"stuck_queue": True}, "kind": "start_timeout"},
         "never ends": {"action": {"never_finish": True}, "kind": "run_timeout", "model": "music/lyria-2"},
     }
     ids: dict[tuple[str, str], str] = {}
-    for what, case in asked.items():
+    for what, case in cases.items():
         for first, second in (PROVIDERS, PROVIDERS[::-1]):
             prompt = f"{what} at {first}"
             await system.fault(prompt, case["action"], provider=first)
@@ -126,34 +126,24 @@ async def test_a_run_that_never_starts_or_never_ends_is_stopped_and_the_job_move
         job = await system.ended(job_id)
         stopped, made = job["attempts"]
         assert (prompt, job["status"], stopped["error_kind"], made["state"]) == (prompt, "succeeded", kind, "succeeded")
-        await system.paid_once([job], prompt)
-    await _nothing_runs_at_a_provider(system, "never ")
+        await system.assert_paid_once([job], prompt)
+    await system.until_no_run("never ")
 
 
 async def test_a_job_past_its_deadline_is_stopped_at_the_provider_too(system: System) -> None:
     await system.fault("too late", {"never_finish": True})
     job = await system.ended(await system.submit("too late", deadline_s=patient(3)))
     assert (job["status"], job["error"]["kind"], len(job["attempts"])) == ("failed", "expired", 1)
-    await _nothing_runs_at_a_provider(system, "too late")
+    await system.until_no_run("too late")
 
 
-async def _nothing_runs_at_a_provider(system: System, prompt: str) -> None:
-    ours = {post["request_id"] for post in await system.posts(prompt)}
-
-    async def stopped() -> bool:
-        jobs = (await system.sandbox.get("/jobs")).json()
-        return not any(job["id"] in ours and job["ended_at"] is None for job in jobs)
-
-    await system.until(f"no run of {prompt!r} goes on at a provider", stopped)
-
-
-async def test_music_provider_names_who_is_asked_first(system: System) -> None:
+async def test_music_provider_sets_the_first_provider(system: System) -> None:
     both = ("gateway", "orchestrator")
-    await system.end(*both)
+    await system.kill(*both)
     await system.start(*both, MUSIC_PROVIDER="replicate")
     try:
         job = await system.ended(await system.submit("replicate first"))
         assert (job["status"], [each["provider"] for each in job["attempts"]]) == ("succeeded", ["replicate"])
     finally:
-        await system.end(*both)
+        await system.kill(*both)
         await system.start(*both)

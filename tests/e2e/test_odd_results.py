@@ -1,4 +1,4 @@
-"""What providers really answer, odd as it is, against the book of bills: a paid run is not paid for again."""
+"""Unusual answers that real providers give, compared with the bills: a paid run is not paid for again."""
 
 from __future__ import annotations
 
@@ -30,48 +30,48 @@ KEPT: dict[str, Mapping[str, Any]] = {
     "a link under a key of its own": {"result": {"song": {"href": "{url}"}}},
     "a link deep down": {"result": {"data": {"tracks": [{"clip": {"audio_url": "{url}"}}]}}},
     "a link with a space before it": {"result": {"audio": {"url": " {url} "}}},
-    "no link but the sound itself": {"result": {"audio": {"url": WAV}}},
-    "the sound itself under a key": {"result": {"audio": WAV}},
-    "longer logs than anybody reads": {"logs_bytes": 17_000_000},
+    "a data URL in place of a link": {"result": {"audio": {"url": WAV}}},
+    "a data URL under a key": {"result": {"audio": WAV}},
+    "logs over the size limit": {"logs_bytes": 17_000_000},
 }
-"""How a run that ends well may look, and one bill is all that comes of it."""
+"""Forms of a successful run; each has one bill."""
 
-UNWELL: dict[str, Mapping[str, Any]] = {
+BAD_ANSWERS: dict[str, Mapping[str, Any]] = {
     "a 500 in JSON": {"status": 500, "body": {"detail": "Internal Server Error"}},
     "an empty 504": {"status": 504, "body": ""},
     "a page": {"status": 503, "body": "<html><body>nginx</body></html>", "bare": True},
     "a 405": {"status": 405, "body": {"detail": "Method Not Allowed"}},
     "too early": {"status": 400, "body": {"detail": "Request is not completed yet"}},
 }
-"""What fal may answer, for a while, to the question for the result of a run that ended well."""
+"""Answers that fal may give for a while when the result of a successful run is fetched."""
 
 OURS: dict[str, tuple[Mapping[str, Any], str]] = {
     "nothing that could be a file": ({"result": {"message": "done"}}, "output_unreadable"),
     "a host that our rules refuse": ({"result": {"audio": {"url": "http://198.18.0.5/a.wav"}}}, "output_refused"),
 }
-"""What is ours to mend: the job ends, and the next provider is not paid."""
+"""Results that need a change in Segue or its settings: the job fails, and the next provider is not paid."""
 
 
-async def test_an_output_that_looks_odd_is_kept_and_nobody_is_paid_again(system: System) -> None:
+async def test_an_unusual_output_is_stored_and_paid_for_once(system: System) -> None:
     cases = {f"{oddity}, at {one}": (oddity, one) for oddity in KEPT for one in PROVIDERS}
     for prompt, (oddity, provider) in cases.items():
         await system.fault(prompt, KEPT[oddity], provider=provider)
     order = {"fal": ["fal", "replicate"], "replicate": ["replicate", "fal"]}
     ids = await asyncio.gather(*(system.submit(prompt, providers=order[one]) for prompt, (_, one) in cases.items()))
     jobs = await asyncio.gather(*(system.ended(job_id) for job_id in ids))
-    bought = {prompt: len(await system.posts(prompt)) for prompt in cases}
-    told = {
+    posts = {prompt: len(await system.posts(prompt)) for prompt in cases}
+    outcomes = {
         prompt: (job["status"], [a["error_kind"] for a in job["attempts"]])
         for prompt, job in zip(cases, jobs, strict=True)
     }
-    assert told == dict.fromkeys(cases, ("succeeded", [None]))
-    assert bought == dict.fromkeys(cases, 1)
+    assert outcomes == dict.fromkeys(cases, ("succeeded", [None]))
+    assert posts == dict.fromkeys(cases, 1)
 
 
-async def test_a_bad_answer_to_the_question_for_a_result_is_asked_again(system: System) -> None:
-    for name, refusal in UNWELL.items():
-        await system.fault(f"unwell: {name}", {"refuse": refusal}, provider="fal", on="result", times=2)
-    prompts = [f"unwell: {name}" for name in UNWELL]
+async def test_a_result_is_fetched_again_after_a_bad_answer(system: System) -> None:
+    for name, refusal in BAD_ANSWERS.items():
+        await system.fault(f"bad answer: {name}", {"refuse": refusal}, provider="fal", on="result", times=2)
+    prompts = [f"bad answer: {name}" for name in BAD_ANSWERS]
     ids = await asyncio.gather(*(system.submit(prompt, providers=["fal", "replicate"]) for prompt in prompts))
     jobs = await asyncio.gather(*(system.ended(job_id) for job_id in ids))
     for prompt, job in zip(prompts, jobs, strict=True):
@@ -79,7 +79,7 @@ async def test_a_bad_answer_to_the_question_for_a_result_is_asked_again(system: 
         assert (prompt, job["status"], posts) == (prompt, "succeeded", ["fal"])
 
 
-async def test_a_fault_of_ours_after_acceptance_ends_the_job_and_pays_nobody_else(system: System) -> None:
+async def test_a_result_that_segue_cannot_use_fails_the_job_and_no_other_provider_is_paid(system: System) -> None:
     cases = {f"{oddity}, at {one}": (oddity, one) for oddity in OURS for one in PROVIDERS}
     for prompt, (oddity, provider) in cases.items():
         await system.fault(prompt, OURS[oddity][0], provider=provider)
@@ -91,7 +91,7 @@ async def test_a_fault_of_ours_after_acceptance_ends_the_job_and_pays_nobody_els
         assert len(await system.posts(prompt)) == 1
 
 
-async def test_a_cancel_that_is_refused_comes_too_late_and_the_files_are_kept(system: System) -> None:
+async def test_a_refused_cancel_is_too_late_and_the_files_are_kept(system: System) -> None:
     for provider in PROVIDERS:
         prompt = f"will not be stopped by {provider}"
         await system.fault(prompt, {"cancel": "refused", "run_s": 3}, provider=provider)
@@ -108,7 +108,7 @@ async def test_a_cancel_that_is_refused_comes_too_late_and_the_files_are_kept(sy
 
 
 @pytest.mark.parametrize("policy", ["retry_elsewhere", "fail"])
-async def test_a_lost_output_is_paid_for_again_only_as_its_request_says(system: System, policy: str) -> None:
+async def test_a_lost_output_is_paid_for_again_only_if_the_request_allows_it(system: System, policy: str) -> None:
     prompt = f"its file never comes, {policy}"
     await system.fault(prompt, {"files": "gone"}, provider="fal")
     job_id = await system.submit(prompt, providers=["fal", "replicate"], deadline_s=60, lost_output_policy=policy)
@@ -123,24 +123,26 @@ async def test_a_lost_output_is_paid_for_again_only_as_its_request_says(system: 
     assert "the lost output cost $0.20, and replicate makes it again for $0.20" in log
 
 
-async def test_an_output_that_our_rules_refused_is_fetched_once_they_allow_it(system: System, segue: Segue) -> None:
+async def test_an_output_that_the_egress_rules_refused_is_fetched_once_they_allow_it(
+    system: System, segue: Segue
+) -> None:
     prompt = "a file for an operator"
-    await system.end("fal-adapter")
+    await system.kill("fal-adapter")
     await system.start("fal-adapter", SEGUE_EGRESS_ALLOW="")
     job = await system.ended(await system.submit(prompt, providers=["fal", "replicate"]))
     assert (job["status"], job["error"]["kind"]) == ("failed", "output_refused")
     assert "SEGUE_EGRESS_ALLOW" not in str(job)
-    await system.end("fal-adapter")
+    await system.kill("fal-adapter")
     await system.start("fal-adapter")
-    status, said = await segue("attempts", "collect", f"{job['id']}.1")
-    assert (status, "its files are kept on the attempt" in said) == (0, True), said
+    status, output = await segue("attempts", "collect", f"{job['id']}.1")
+    assert (status, "its files are kept on the attempt" in output) == (0, True), output
     assert len(await system.posts(prompt)) == 1
     assert (await system.job(job["id"]))["status"] == "failed"
 
 
-async def test_what_still_cannot_be_read_says_so(system: System, segue: Segue) -> None:
+async def test_collect_reports_a_result_that_still_cannot_be_read(system: System, segue: Segue) -> None:
     prompt = "a result for an operator"
     await system.fault(prompt, {"result": {"message": "done"}}, provider="fal")
     job = await system.ended(await system.submit(prompt, providers=["fal"]))
-    status, said = await segue("attempts", "collect", f"{job['id']}.1", "--wait", "2")
-    assert (status, "Its files are not stored" in said) == (4, True), said
+    status, output = await segue("attempts", "collect", f"{job['id']}.1", "--wait", "2")
+    assert (status, "Its files are not stored" in output) == (4, True), output

@@ -1,4 +1,4 @@
-"""Operators and the submits whose fate nobody knows: listed, resolved by their word, kept where that comes late."""
+"""Ambiguous submits: listed for operators, resolved by them, and kept on the attempt if the job has ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Segue = Callable[..., Awaitable[tuple[int, str]]]
 
 
 async def without_listings(system: System, prompt: str, action: dict[str, Any]) -> None:
-    """Have both providers lose what has these words, and not tell what they have."""
+    """Apply a fault to requests whose prompt contains these words, and fail all listings."""
     await system.fault(prompt, action)
     await hide_listings(system)
 
@@ -32,14 +32,14 @@ async def hide_listings(system: System) -> None:
 
 
 async def only_hide_listings(system: System) -> None:
-    """Have both providers do all else well, and at no moment tell what they have."""
+    """Replace all faults by failing listings, without a moment in which a listing succeeds."""
     (await system.sandbox.put("/faults", json=[NO_LISTING])).raise_for_status()
 
 
 async def all_lost(system: System, segue: Segue, words: str) -> tuple[dict[str, str], dict[str, str], dict[str, Any]]:
-    """A lost submit at each provider, and one that nobody received, their jobs over: prompts, jobs, attempts.
+    """A lost submit at each provider, and one that was never received, all of ended jobs: prompts, jobs, attempts.
 
-    Silence takes its time to become an answer, so all three wait for that together.
+    A submit counts as ambiguous only after a while, so all three wait together.
     """
     prompts = {one: f"{words} {one}" for one in ("fal", "replicate", "nobody")}
     for who, prompt in prompts.items():
@@ -53,7 +53,7 @@ async def all_lost(system: System, segue: Segue, words: str) -> tuple[dict[str, 
 
 
 async def ambiguous(system: System, segue: Segue, job_id: str, state: str = "ambiguous") -> dict[str, Any]:
-    """The job's attempt, once an operator sees it in the list."""
+    """The job's attempt, once the list of ambiguous attempts shows it."""
 
     def among(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [each for each in found if each["job_id"] == job_id and each["state"] == state]
@@ -63,68 +63,68 @@ async def ambiguous(system: System, segue: Segue, job_id: str, state: str = "amb
         return answer.is_success and among(answer.json()["attempts"]) != []
 
     await system.until(f"the attempt of job {job_id} is listed", listed)
-    code, said = await segue("attempts", "--ambiguous", "--json", "--limit", "100")
-    assert code == 0, said
-    [attempt] = among(json.loads(said))
+    code, output = await segue("attempts", "--ambiguous", "--json", "--limit", "100")
+    assert code == 0, output
+    [attempt] = among(json.loads(output))
     return attempt
 
 
-async def run_of(system: System, prompt: str) -> str:
+async def run_id_of(system: System, prompt: str) -> str:
     [post] = await system.posts(prompt)
     return str(post["request_id"])
 
 
-async def test_a_run_that_the_operator_found_is_the_jobs(system: System, segue: Segue) -> None:
+async def test_a_job_goes_on_with_the_run_that_an_operator_found(system: System, segue: Segue) -> None:
     prompt, provider = "found by an operator", "fal"
     await without_listings(system, prompt, {"accept_then": "hang"})
     job_id = await system.submit(prompt, providers=[provider])
     attempt = await ambiguous(system, segue, job_id)
     assert prompt in attempt["look_for"]
     assert attempt["price_usd"] > 0
-    ref = await run_of(system, prompt)
-    code, said = await segue("attempts", "resolve", attempt["id"], "--accepted", ref)
-    assert code == 0, said
-    assert f"The job goes on with the run {ref} at {provider}" in said
-    assert "the job has its files" in said
+    ref = await run_id_of(system, prompt)
+    code, output = await segue("attempts", "resolve", attempt["id"], "--accepted", ref)
+    assert code == 0, output
+    assert f"The job goes on with the run {ref} at {provider}" in output
+    assert "the job has its files" in output
     job = await system.ended(job_id)
     assert (job["status"], [each["provider_ref"] for each in job["attempts"]]) == ("succeeded", [ref])
     assert "attempt.resolution_requested" in [entry["event"] for entry in await system.log(job_id)]
-    await system.paid_once([job], prompt)
-    code, said = await segue("attempts", "resolve", attempt["id"], "--never-accepted", "--yes")
-    assert (code, "Nothing was changed" in said) == (1, True)
+    await system.assert_paid_once([job], prompt)
+    code, output = await segue("attempts", "resolve", attempt["id"], "--never-accepted", "--yes")
+    assert (code, "Nothing was changed" in output) == (1, True)
 
 
-async def test_a_run_that_never_was_lets_the_job_go_on_and_needs_a_yes(system: System, segue: Segue) -> None:
+async def test_never_accepted_lets_the_job_move_on_and_has_to_be_confirmed(system: System, segue: Segue) -> None:
     prompt = "never was, says the operator"
     await without_listings(system, prompt, {"refuse": "drop"})
     job_id = await system.submit(prompt, providers=["replicate", "fal"])
     attempt = await ambiguous(system, segue, job_id)
-    await only_hide_listings(system)  # Otherwise Segue finds out by itself.
-    code, said = await segue("attempts", "resolve", attempt["id"], "--never-accepted", stdin="n\n")
-    assert (code, "Nothing was changed." in said) == (2, True)
-    assert f"You looked for a run of {attempt['endpoint']}" in said
-    code, said = await segue("attempts", "resolve", attempt["id"], "--never-accepted", stdin="y\n")
-    assert code == 0, said
+    await only_hide_listings(system)  # Otherwise Segue resolves it from the listing.
+    code, output = await segue("attempts", "resolve", attempt["id"], "--never-accepted", stdin="n\n")
+    assert (code, "Nothing was changed." in output) == (2, True)
+    assert f"You looked for a run of {attempt['endpoint']}" in output
+    code, output = await segue("attempts", "resolve", attempt["id"], "--never-accepted", stdin="y\n")
+    assert code == 0, output
     job = await system.ended(job_id)
     refused = job["attempts"][0]
     assert (refused["provider"], refused["error_kind"], refused["cost_usd"]) == ("replicate", "never_accepted", 0.0)
     assert (job["status"], job["provider"]) == ("succeeded", "fal")
-    await system.paid_once([job], prompt)
+    await system.assert_paid_once([job], prompt)
 
 
-async def test_what_is_known_after_the_end_is_kept_on_the_attempt(system: System, segue: Segue) -> None:
+async def test_a_resolution_after_the_jobs_end_is_kept_on_the_attempt(system: System, segue: Segue) -> None:
     prompts, ids, attempts = await all_lost(system, segue, "too late for the job at")
     failed = {who: await system.ended(job_id) for who, job_id in ids.items()}
     for job in failed.values():
         assert (job["status"], job["error"]["kind"], job["cost_usd"]) == ("failed", "ambiguous_submission", None)
-    await only_hide_listings(system)  # Otherwise Segue finds out by itself.
+    await only_hide_listings(system)  # Otherwise Segue resolves it from the listing.
 
     for provider in ("fal", "replicate"):
         attempt, prompt = attempts[provider], prompts[provider]
-        ref = await run_of(system, prompt)
-        code, said = await segue("attempts", "resolve", attempt["id"], "--accepted", ref)
-        assert code == 0, said
-        assert "its files are kept on the attempt" in said
+        ref = await run_id_of(system, prompt)
+        code, output = await segue("attempts", "resolve", attempt["id"], "--accepted", ref)
+        assert code == 0, output
+        assert "its files are kept on the attempt" in output
         job = await system.ended(ids[provider])
         [late] = job["attempts"]
         assert (job["status"], job["error"], job["artifacts"]) == ("failed", failed[provider]["error"], [])
@@ -134,20 +134,18 @@ async def test_what_is_known_after_the_end_is_kept_on_the_attempt(system: System
         fetched = await system.api.get(file["url"])
         assert (fetched.status_code, len(fetched.content)) == (200, file["size_bytes"])
         assert "late result" in " ".join(entry["message"] for entry in await system.log(job["id"]))
-        await system.paid_once([job], prompt)
+        await system.assert_paid_once([job], prompt)
 
-    code, said = await segue("attempts", "resolve", attempts["nobody"]["id"], "--never-accepted", "--yes")
-    assert code == 0, said
-    assert "It failed (never_accepted)" in said
-    assert "its job had gone on without it, and is failed" in said
+    code, output = await segue("attempts", "resolve", attempts["nobody"]["id"], "--never-accepted", "--yes")
+    assert code == 0, output
+    assert "It failed (never_accepted)" in output
+    assert "its job had gone on without it, and is failed" in output
     job = await system.ended(ids["nobody"])
     assert (job["status"], job["error"], job["cost_usd"]) == ("failed", failed["nobody"]["error"], 0.0)
     assert [(each["error_kind"], each["late"]) for each in job["attempts"]] == [("never_accepted", True)]
 
 
-async def test_a_job_ends_at_its_deadline_and_what_the_listing_tells_later_is_kept(
-    system: System, segue: Segue
-) -> None:
+async def test_a_job_ends_at_its_deadline_and_what_a_later_listing_shows_is_kept(system: System, segue: Segue) -> None:
     prompts, ids, _ = await all_lost(system, segue, "searched for at")
     grace = timedelta(seconds=float(system.env["SEGUE_SUBMIT_GRACE_S"]))
     for job_id in ids.values():
@@ -158,15 +156,15 @@ async def test_a_job_ends_at_its_deadline_and_what_the_listing_tells_later_is_ke
         assert took < grace, "it waited for the end of the grace"
     (await system.sandbox.put("/faults", json=[])).raise_for_status()
 
-    async def learned() -> list[dict[str, Any]] | None:
+    async def resolved() -> list[dict[str, Any]] | None:
         jobs = [await system.ended(job_id) for job_id in ids.values()]
         return jobs if all(job["attempts"][0]["late"] and job["cost_usd"] is not None for job in jobs) else None
 
-    for job in await system.until("all is known", learned, 90) or []:
+    for job in await system.until("all are resolved", resolved, 90) or []:
         [attempt] = job["attempts"]
         assert (job["status"], job["error"]["kind"]) == ("failed", "ambiguous_submission")
         if job["id"] == ids["nobody"]:
             assert (attempt["error_kind"], job["cost_usd"]) == ("never_accepted", 0.0)
         else:
             assert (attempt["state"], job["cost_usd"]) == ("succeeded", attempt["cost_usd"])
-            await system.paid_once([job], prompts[attempt["provider"]])
+            await system.assert_paid_once([job], prompts[attempt["provider"]])

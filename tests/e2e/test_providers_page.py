@@ -1,4 +1,4 @@
-"""What operators see of a provider that refuses us, and of its recovery, within a second of the ledger's own gate."""
+"""The API shows a refused key, and its recovery, within a second of the adapter's breaker."""
 
 from __future__ import annotations
 
@@ -16,53 +16,55 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REFUSED = "Authentication is required to access this application."
-GATE = "SELECT state, retry_at <= now() AS due, openings FROM fal_adapter.v_gates WHERE scope = ''"
+BREAKER = "SELECT state, retry_at <= now() AS due, openings FROM fal_adapter.v_gates WHERE scope = ''"
 
 
 async def pages(system: System) -> tuple[str, dict[str, Any]]:
-    """fal in the short form, and in the long one."""
+    """fal in `/api/health/providers`, and in `/api/providers`."""
     short = (await system.api.get("/api/health/providers")).json()
     long = (await system.api.get("/api/providers")).json()["providers"]
     return short["fal"], next(each for each in long if each["provider"] == "fal")
 
 
-async def follow(system: System, gate: Callable[[], Awaitable[bool]], told: Callable[[], Awaitable[bool]]) -> float:
-    """How many seconds after the ledger's gate the pages changed."""
-    await system.until("the gate changes", gate, 30)
+async def lag_s(
+    system: System, breaker_changed: Callable[[], Awaitable[bool]], pages_changed: Callable[[], Awaitable[bool]]
+) -> float:
+    """The seconds from a change of the breaker to that of the pages."""
+    await system.until("the breaker changes", breaker_changed, 30)
     changed = time.monotonic()
-    await system.until("the pages tell it", told, 5)
+    await system.until("the pages change", pages_changed, 5)
     return time.monotonic() - changed
 
 
 async def test_a_refused_key_and_its_recovery_show_within_a_second(system: System) -> None:
     ledger = await asyncpg.connect(system.env["DATABASE_URL"])
 
-    async def gate_is(state: str) -> bool:
-        row = await ledger.fetchrow(GATE)
+    async def breaker_is(state: str) -> bool:
+        row = await ledger.fetchrow(BREAKER)
         return row is not None and row["state"] == state
 
-    async def told_as(status: str, breaker: str) -> bool:
+    async def pages_show(status: str, breaker: str) -> bool:
         short, long = await pages(system)
         return bool(short == long["status"] == status and long["breaker"]["state"] == breaker)
 
     try:
-        await system.until("fal is well", lambda: told_as("ok", "closed"))
-        asked_for_free = {"provider": "fal", "on": "probe", "action": {"refuse": "unauthorized"}}
+        await system.until("fal is healthy", lambda: pages_show("ok", "closed"))
+        probes = {"provider": "fal", "on": "probe", "action": {"refuse": "unauthorized"}}
         everything = {"provider": "fal", "action": {"refuse": "unauthorized"}}
-        (await system.sandbox.put("/faults", json=[everything, asked_for_free])).raise_for_status()
+        (await system.sandbox.put("/faults", json=[everything, probes])).raise_for_status()
         job = await system.submit("the key was revoked", providers=["fal", "replicate"])
-        opened_s = await follow(system, lambda: gate_is("open"), lambda: told_as("fail", "open"))
+        opened_s = await lag_s(system, lambda: breaker_is("open"), lambda: pages_show("fail", "open"))
         assert opened_s < patient(1)
         short, long = await pages(system)
         assert (short, long["last_error"]["kind"]) == ("fail", "unauthorized")
         assert REFUSED in long["error"]
         assert (await system.ended(job))["provider"] == "replicate"
 
-        async def refused_for_free() -> bool:
+        async def probe_refused() -> bool:
             _, fal = await pages(system)
             return bool(fal["probe"]["status"] == "fail" and fal["breaker"]["retry_at"] > fal["probe"]["checked_at"])
 
-        await system.until("the free probe is refused, too", refused_for_free, 30)
+        await system.until("the free probe is refused, too", probe_refused, 30)
         posts = len(await system.posts(""))
         again = await system.ended(await system.submit("still revoked", providers=["fal", "replicate"]))
         assert [(each["provider"], each["error_kind"]) for each in again["attempts"]] == [
@@ -73,13 +75,13 @@ async def test_a_refused_key_and_its_recovery_show_within_a_second(system: Syste
         (await system.sandbox.put("/faults", json=[])).raise_for_status()
 
         async def due() -> bool:
-            row = await ledger.fetchrow(GATE)
+            row = await ledger.fetchrow(BREAKER)
             return row is not None and bool(row["due"]) and row["openings"] == 1
 
-        # Kept shut for 30 s by the last refusal, it is due as soon as the free probe is content.
-        await system.until("the gate is due", due, 20)
+        # The last refusal opened it for 30 s; an accepted probe makes it due at once.
+        await system.until("the breaker is due", due, 20)
         job = await system.submit("taken again", providers=["fal"])
-        closed_s = await follow(system, lambda: gate_is("closed"), lambda: told_as("ok", "closed"))
+        closed_s = await lag_s(system, lambda: breaker_is("closed"), lambda: pages_show("ok", "closed"))
         assert closed_s < patient(1)
         assert (await system.ended(job))["status"] == "succeeded"
         _, long = await pages(system)
@@ -88,4 +90,4 @@ async def test_a_refused_key_and_its_recovery_show_within_a_second(system: Syste
         assert long["recent"]["p50_s"] > 0
     finally:
         await ledger.close()
-        await system.make_well()
+        await system.reset_providers()

@@ -1,4 +1,4 @@
-"""Topics deleted and created again under a running system: it says so, hears again by itself, and loses no job."""
+"""Topics deleted and created again while Segue runs: readiness reports it, reading resumes, no job is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DELETED = (COMMANDS["fal"], ATTEMPTS, REQUESTS, CALLBACKS)
 
 
 @pytest_asyncio.fixture
-async def shaken(tmp_path: Path) -> AsyncIterator[System]:
+async def own_system(tmp_path: Path) -> AsyncIterator[System]:
     """A system of its own on Apache Kafka."""
     from tests.e2e.conftest import system_on
 
@@ -35,7 +35,7 @@ async def shaken(tmp_path: Path) -> AsyncIterator[System]:
 
 
 async def unready(system: System, service: ServiceName) -> str | None:
-    """Why a service is not ready, by its own words; None where it is."""
+    """The reason that a service gives for not being ready; None if it is ready."""
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.get(f"{system.parts[service].address}/readyz", timeout=patient(10))
     return None if answer.is_success else str(answer.json()["reason"])
@@ -44,7 +44,7 @@ async def unready(system: System, service: ServiceName) -> str | None:
 async def delete(system: System, topic: Topic) -> None:
     async with asyncio.timeout(patient(30)), admin(system.kafka) as client:
         await client.delete_topics([topic.name])
-        while topic.name in await client.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+        while topic.name in await client.list_topics():  # noqa: ASYNC110 - the broker sends no notification
             await asyncio.sleep(0.05)
 
 
@@ -56,18 +56,20 @@ def readers(topic: Topic) -> list[ServiceName]:
     return [service for service in SERVICES if service in (*topic.groups, *topic.tails)]
 
 
-async def test_a_topic_that_is_deleted_is_missed_by_all_who_read_it_and_heard_again_by_itself(shaken: System) -> None:
-    system = shaken
+async def test_readers_of_a_deleted_topic_are_not_ready_until_it_is_created_again(
+    own_system: System,
+) -> None:
+    system = own_system
     await system.ended(await system.submit("before anything"))
     pids = {service: system.parts[service].process.pid for service in SERVICES}
     for topic in DELETED:
         await delete(system, topic)
         for service in readers(topic):
 
-            async def missed(service: ServiceName = service, topic: Topic = topic) -> bool:
+            async def reported(service: ServiceName = service, topic: Topic = topic) -> bool:
                 return f"{topic.name} is missing" in str(await unready(system, service))
 
-            await system.until(f"{service} misses {topic.name}", missed, NOTICED_WITHIN_S)
+            await system.until(f"{service} reports that {topic.name} is missing", reported, NOTICED_WITHIN_S)
         if topic is REQUESTS:
             asked_at = time.monotonic()
             body = {"prompt": "while it is missing", "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
@@ -84,13 +86,13 @@ async def test_a_topic_that_is_deleted_is_missed_by_all_who_read_it_and_heard_ag
         assert job["status"] == "succeeded"
     job = await system.ended(await system.submit("while it is missing", key="missing"))
     assert job["status"] == "succeeded"
-    await system.alive()
+    await system.until_ready()
     assert {service: system.parts[service].process.pid for service in SERVICES} == pids
     assert not await system.dead_letters()
 
 
-async def test_a_topic_that_is_created_again_at_once_is_heard_within_half_a_minute(shaken: System) -> None:
-    system = shaken
+async def test_a_topic_that_is_created_again_at_once_is_read_within_half_a_minute(own_system: System) -> None:
+    system = own_system
     await system.ended(await system.submit("before"))
     for topic in (COMMANDS["fal"], ATTEMPTS):
         await delete(system, topic)
@@ -99,4 +101,4 @@ async def test_a_topic_that_is_created_again_at_once_is_heard_within_half_a_minu
         job = await system.ended(await system.submit(f"right after {topic.name}", providers=["fal"]))
         assert job["status"] == "succeeded"
         assert time.monotonic() - began < NOTICED_WITHIN_S
-    await system.alive()
+    await system.until_ready()

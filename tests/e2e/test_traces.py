@@ -1,4 +1,4 @@
-"""One trace tells the whole job: every hop, both attempts, each event that was stored; and no secret in it."""
+"""One trace covers a whole job: every hop, both attempts, each stored event. It contains no secret."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from segue_cli.stack.run import SANDBOX_KEYS
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 SEED = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
-WAY_TO_AN_ATTEMPT = ["process segue.requests", "send segue.requests", "POST /api/tracks"]
+ANCESTORS = ["process segue.requests", "send segue.requests", "POST /api/tracks"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Span:
     id: str
     parent: str
     error: bool
-    said: dict[str, Any]
+    attributes: dict[str, Any]
 
 
 @dataclass
@@ -66,9 +66,9 @@ class Collector:
 
 
 def _span(service: str, span: Any) -> Span:
-    said = {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
+    attributes = {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
     trace, own, parent = (raw.hex() for raw in (span.trace_id, span.span_id, span.parent_span_id))
-    return Span(service, span.name, trace, own, parent, span.status.code == Status.STATUS_CODE_ERROR, said)
+    return Span(service, span.name, trace, own, parent, span.status.code == Status.STATUS_CODE_ERROR, attributes)
 
 
 @asynccontextmanager
@@ -81,8 +81,8 @@ async def collecting() -> AsyncIterator[Collector]:
 
 
 @dataclass(frozen=True)
-class Told:
-    """The demo's job, as everybody told of it."""
+class TracedJob:
+    """A job that fal refused and Replicate made, with its log and its spans."""
 
     system: System
     collector: Collector
@@ -102,7 +102,7 @@ class Told:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
+async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TracedJob]:
     folder = tmp_path_factory.mktemp("traced")
     async with collecting() as collector:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
@@ -111,73 +111,75 @@ async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
             accepted = (await system.api.post("/api/tracks", json=SEED)).json()
             assert (await system.ended(accepted["job_id"]))["status"] == "succeeded"
 
-            async def whole() -> list[dict[str, Any]]:
+            async def exported() -> list[dict[str, Any]]:
                 log = await system.log(accepted["job_id"])
                 stored = [one for one in collector.of(accepted["trace_id"]).values() if one.name == "persist event"]
                 attempts = [one for one in collector.spans if one.name.startswith("generate_content")]
                 # Each service exports in its own time, so a parent may come after its child.
                 known = collector.of(accepted["trace_id"])
-                whole = all(not one.parent or one.parent in known for one in known.values())
-                return log if whole and len(stored) >= len(log) and len(attempts) == 2 else []
+                rooted = all(not one.parent or one.parent in known for one in known.values())
+                return log if rooted and len(stored) >= len(log) and len(attempts) == 2 else []
 
-            yield Told(system, collector, accepted, await system.until("all has been exported", whole))
+            yield TracedJob(system, collector, accepted, await system.until("all has been exported", exported))
 
 
-async def test_one_trace_crosses_all_five_services_and_holds_together(told: Told) -> None:
-    spans = told.spans.values()
+async def test_one_trace_crosses_all_five_services_and_every_parent_is_in_it(traced: TracedJob) -> None:
+    spans = traced.spans.values()
     assert {span.service for span in spans} == set(SERVICES)
     (root,) = [span for span in spans if not span.parent]
     assert (root.service, root.name) == ("gateway", "POST /api/tracks")
-    assert [span for span in spans if span.parent and span.parent not in told.spans] == []
-    both_ends = [span for span in told.collector.spans if span.said.get("segue.job.id") == told.accepted["job_id"]]
-    assert {span.trace for span in both_ends} == {root.trace}
+    assert [span for span in spans if span.parent and span.parent not in traced.spans] == []
+    about_the_job = [
+        span for span in traced.collector.spans if span.attributes.get("segue.job.id") == traced.accepted["job_id"]
+    ]
+    assert {span.trace for span in about_the_job} == {root.trace}
 
 
-async def test_both_attempts_hang_side_by_side_under_the_job(told: Told) -> None:
+async def test_both_attempts_have_the_same_ancestor_in_the_orchestrator(traced: TracedJob) -> None:
     attempts = {
-        span.said["gen_ai.provider.name"]: span
-        for span in told.spans.values()
+        span.attributes["gen_ai.provider.name"]: span
+        for span in traced.spans.values()
         if span.name.startswith("generate_content")
     }
     for provider, attempt in attempts.items():
         topic = f"segue.commands.{provider}"
-        way = [f"process {topic}", f"send {topic}", *WAY_TO_AN_ATTEMPT]
-        assert [span.name for span in told.ancestors(attempt)] == way
+        names = [f"process {topic}", f"send {topic}", *ANCESTORS]
+        assert [span.name for span in traced.ancestors(attempt)] == names
         assert attempt.service == f"{provider}-adapter"
-    jobs = {told.ancestors(attempt)[2].id for attempt in attempts.values()}
+    jobs = {traced.ancestors(attempt)[2].id for attempt in attempts.values()}
     assert len(jobs) == 1  # The very same span of the orchestrator.
     refused, made = attempts["fal"], attempts["replicate"]
-    assert (refused.error, refused.said["error.type"]) == (True, "insufficient_balance")
-    assert (made.error, made.said.get("error.type")) == (False, None)
+    assert (refused.error, refused.attributes["error.type"]) == (True, "insufficient_balance")
+    assert (made.error, made.attributes.get("error.type")) == (False, None)
 
 
-async def test_each_event_in_the_jobs_log_has_its_span_in_the_sink(told: Told) -> None:
+async def test_each_event_in_the_jobs_log_has_a_span_of_the_log_sink(traced: TracedJob) -> None:
     stored = Counter(
-        span.said["ce.type"]
-        for span in told.spans.values()
+        span.attributes["ce.type"]
+        for span in traced.spans.values()
         if (span.service, span.name) == ("log-sink", "persist event")
     )
-    assert stored == Counter(f"segue.{entry['event']}.v1" for entry in told.log)
+    assert stored == Counter(f"segue.{entry['event']}.v1" for entry in traced.log)
 
 
-async def test_the_api_and_every_log_line_name_the_same_trace(told: Told) -> None:
-    job_id, trace_id = told.accepted["job_id"], told.accepted["trace_id"]
-    assert (await told.system.job(job_id))["trace_id"] == trace_id
+async def test_the_api_and_every_log_line_name_the_same_trace(traced: TracedJob) -> None:
+    job_id, trace_id = traced.accepted["job_id"], traced.accepted["trace_id"]
+    assert (await traced.system.job(job_id))["trace_id"] == trace_id
     about: dict[str, list[dict[str, Any]]] = {}
 
     async def written() -> bool:
-        for name, text in told.system.logs().items():
+        for name, text in traced.system.logs().items():
             if name in SERVICES:
                 # The last line may be half written.
                 about[name] = [json.loads(line) for line in text.split("\n")[:-1] if job_id in line]
         return {"orchestrator", "fal-adapter", "replicate-adapter"} <= {name for name, lines in about.items() if lines}
 
-    await told.system.until("each has written about the job", written)
+    await traced.system.until("each has written about the job", written)
     assert {line.get("trace_id") for lines in about.values() for line in lines} == {trace_id}
 
 
-async def test_no_secret_is_in_any_span_or_log(told: Told) -> None:
+async def test_no_secret_is_in_any_span_or_log(traced: TracedJob) -> None:
     secrets = {part for key in SANDBOX_KEYS.values() for part in (key, key.rpartition(":")[2])}
-    everywhere = {"spans": b"".join(told.collector.raw).decode("utf-8", "replace"), **told.system.logs()}
+    everywhere = {"spans": b"".join(traced.collector.raw).decode("utf-8", "replace"), **traced.system.logs()}
     assert [(where, secret) for where, text in everywhere.items() for secret in secrets if secret in text] == []
     assert "Warm ambient pad" not in everywhere["spans"]
