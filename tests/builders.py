@@ -1,4 +1,4 @@
-"""Sample messages and attempts; a test names only what it is about."""
+"""Sample messages and attempts; a test names only the fields that it depends on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OVER = ("succeeded", "failed", "cancelled")
 
 
 def job_requested(job_id: JobId, at: datetime, **changes: Any) -> JobRequested:
-    """A request for a piece of music: 15 s to be accepted, half an hour to end."""
+    """A request for music that expires after 15 s, with a deadline after 30 min."""
     return JobRequested.model_validate(
         {
             "job_id": job_id,
@@ -54,7 +54,7 @@ def job_fields(job_id: JobId, version: int, status: str, at: datetime, **changes
 
 
 def attempt_fields(job_id: JobId, n: int, version: int, at: datetime, **changes: Any) -> dict[str, Any]:
-    """The fields that every event of the n-th attempt has; the first is at fal, the others at Replicate."""
+    """The fields that every event of the n-th attempt has; the first attempt is at fal, the others at Replicate."""
     return {
         "job_id": job_id,
         "track_id": track_id_for(job_id),
@@ -68,9 +68,9 @@ def attempt_fields(job_id: JobId, n: int, version: int, at: datetime, **changes:
     } | changes
 
 
-def attempt_event(event: type[E], job_id: JobId, n: int, version: int, at: datetime, **said: Any) -> E:
+def attempt_event(event: type[E], job_id: JobId, n: int, version: int, at: datetime, **fields: Any) -> E:
     """An event of the n-th attempt."""
-    return event.model_validate(attempt_fields(job_id, n, version, at, **said))
+    return event.model_validate(attempt_fields(job_id, n, version, at, **fields))
 
 
 def attempt_outcome(job_id: JobId, n: int, **changes: Any) -> AttemptOutcome:
@@ -86,7 +86,7 @@ def artifact(name: str = "track.mp3", **changes: Any) -> Artifact:
 
 
 def candidate(provider: Provider, endpoint: str = "test/model", price_usd: float | None = 0.2) -> Candidate:
-    """A route that a job may take, with what is sent there."""
+    """A route that a job may take, with the request in the provider's terms."""
     return Candidate(
         provider=provider,
         model="music/test",
@@ -101,8 +101,8 @@ def candidate(provider: Provider, endpoint: str = "test/model", price_usd: float
 
 
 def queued_attempt(job_id: JobId, created_at: datetime, **fields: Any) -> Attempt:
-    """A job's first attempt as it was ordered, due at once, with other values for some of its fields."""
-    usual: dict[str, Any] = {
+    """A job's first attempt in state queued, due at once; `fields` replaces values."""
+    defaults: dict[str, Any] = {
         "attempt_id": attempt_id_for(job_id, 1),
         "job_id": job_id,
         "track_id": track_id_for(job_id),
@@ -121,53 +121,53 @@ def queued_attempt(job_id: JobId, created_at: datetime, **fields: Any) -> Attemp
         "created_at": created_at,
         "next_action_at": created_at,
     }
-    return Attempt(**usual | fields)
+    return Attempt(**defaults | fields)
 
 
 def changed(attempt: Attempt, **fields: Any) -> Attempt:
-    """The attempt with other values for fields of its row, `state` by name among them.
+    """A copy of the attempt with other values for columns of its row; `state` is the name of a state.
 
-    A state gets what it cannot be without, where neither the attempt nor `fields` has it: a run, an end, a loss.
+    Fields that the state requires, and that neither the attempt nor `fields` has, get default values.
     """
     began = attempt.created_at
     state = fields.get("state", attempt.state.name)
-    needed: dict[str, Any] = {}
+    required: dict[str, Any] = {}
     if state != "queued":
-        needed |= {"submit_started_at": began}
+        required |= {"submit_started_at": began}
     if state in _WITH_RUN:
-        needed |= {"ref": ProviderRef("run-1", {})}
+        required |= {"ref": ProviderRef("run-1", {})}
     if state == "cancelling":
-        needed |= {"cancel_reason": "client"}
+        required |= {"cancel_reason": "client"}
     if state in _OVER:
-        needed |= {"ended_at": began}
+        required |= {"ended_at": began}
     if state == "ambiguous":
-        needed |= {"resolve_by": began + timedelta(seconds=attempt.grace_s)}
+        required |= {"resolve_by": began + timedelta(seconds=attempt.grace_s)}
     if fields.get("follow_up"):
-        needed |= {"follow_up_until": began + timedelta(hours=1), "unsettled": True}
-    known = {name: value for name, value in from_json(dump(attempt)).items() if value is not None}
-    return load(to_json(to_jsonable_python(needed) | known | to_jsonable_python(fields)).decode(), began)
+        required |= {"follow_up_until": began + timedelta(hours=1), "unsettled": True}
+    present = {name: value for name, value in from_json(dump(attempt)).items() if value is not None}
+    return load(to_json(to_jsonable_python(required) | present | to_jsonable_python(fields)).decode(), began)
 
 
 def follow_up_of(attempt: Attempt) -> str | None:
-    """The name of what is still being done about an attempt that has ended."""
+    """The name of the follow-up of a closed attempt; None without one."""
     assert isinstance(attempt.state, Closed)
     return attempt.state.follow_up.name if attempt.state.follow_up else None
 
 
 def lost_of(attempt: Attempt) -> LostSubmit:
-    """What is known of the attempt's lost submit."""
+    """The attempt's lost submit. The attempt has to have one."""
     lost = getattr(attempt.state, "lost", None)
     assert isinstance(lost, LostSubmit)
     return lost
 
 
 def run_of(attempt: Attempt) -> Run:
-    """The attempt's run."""
+    """The attempt's run. The attempt has to have one."""
     assert attempt.state.run is not None
     return attempt.state.run
 
 
 def fetch_by(attempt: Attempt) -> datetime | None:
-    """Until when the output of its run, or the run itself, is asked for."""
+    """The time until which the run, or its output, is fetched; the attempt is running or collecting."""
     assert isinstance(attempt.state, Running | Collecting)
     return attempt.state.fetch_by

@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL with a fresh database for each test, an embedded cluster, profiles."""
+"""Shared by all tests: PostgreSQL with an empty database for each test, Kafka, and the profiles of Hypothesis."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ DO $$ DECLARE name text; BEGIN
 END $$
 """
 
-# For all of the run: for the conftest files that are read after this one, for workers, and for the processes of tests.
+# In the environment, so that conftest files read later, workers and child processes use the same factor.
 os.environ.setdefault(patience.SETTING, str(patience.measured()))
 patience.patience()
 
-# The machine's load says nothing about the code: no deadlines for single examples.
+# No deadline for single examples: their time depends on the load of the machine.
 settings.register_profile("quick", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("quick"), max_examples=200)
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=10_000)
@@ -54,8 +54,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Scale the limit of each test, and say how far a run with several workers is."""
-    # A worker is given the option that its controller has scaled.
+    """Scale the time limit of each test, and report the progress of a run with several workers."""
+    # A worker receives the option, which its controller has scaled already.
     if config.option.timeout is None:
         config.option.timeout = patience.patient(float(config.getini("timeout")))
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
@@ -64,13 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling | None:
-    """Of `--dist loadfile`: files, but for those that share a system."""
+    """The scheduler of `--dist loadfile`: one file at a time, or all files that share a system."""
     return UnitScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep the garbage collector from what lasts for the whole run: thousands of tests, and the modules they import."""
+    """Exclude the collected tests and their modules, which last for the whole run, from garbage collection."""
     gc.disable()
     try:
         return (yield)
@@ -80,7 +80,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests, and scale the limits that they set for themselves."""
+    """Sort the tests, and scale the time limits that they set themselves."""
     slowest_first(items)
     for item in items:
         if own := item.get_closest_marker("timeout"):
@@ -94,7 +94,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A running broker of Apache Kafka: where it listens, and the process that a test may stop and continue."""
+    """A running broker of Apache Kafka: its address, and its process, which a test may pause."""
 
     bootstrap_servers: str
     pid: int
@@ -102,20 +102,20 @@ class Broker:
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_logs() -> None:
-    """Lines that cost nothing; the library's default draws a picture of every exception, for seconds."""
+    """Plain log lines: the default of structlog renders exceptions with rich, which takes seconds."""
     structlog.configure(processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()])
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres_url() -> AsyncIterator[str]:
-    """A server for the whole run, with nothing in it."""
+    """The URL of an empty server for the whole run."""
     async with postgres() as server:
         yield server.url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def spare_database(postgres_url: str) -> str:
-    """A database for one test after the other: emptying it takes a tenth of the time that making another one takes."""
+    """A database that all tests use in turn: to empty it takes a tenth of the time that it takes to create one."""
     connection = await asyncpg.connect(postgres_url)
     await connection.execute("CREATE DATABASE test_1")
     await connection.close()
@@ -123,7 +123,7 @@ async def spare_database(postgres_url: str) -> str:
 
 
 async def end_other_sessions(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Leave nobody else connected to the same database."""
+    """End all other sessions of the same database."""
     await connection.execute(f"SELECT pg_terminate_backend(pid, 10000) FROM ({OTHER_SESSIONS}) AS others")  # noqa: S608
 
 
@@ -134,7 +134,7 @@ def end_sessions() -> EndSessions:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def database_url(spare_database: str, end_sessions: EndSessions) -> AsyncIterator[str]:
-    """An empty database of the test's own."""
+    """The URL of an empty database that no other test uses meanwhile."""
     yield spare_database
     connection = await asyncpg.connect(spare_database)
     try:
@@ -146,9 +146,9 @@ async def database_url(spare_database: str, end_sessions: EndSessions) -> AsyncI
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def real_kafka() -> AsyncIterator[Broker]:
-    """One broker of Apache Kafka for the whole run, with every topic of the map."""
+    """A broker of Apache Kafka for the whole run, with every topic of the map."""
     if shutil.which("java") is None:
-        pytest.fail("a real Kafka needs Java, and there is none on the PATH")
+        pytest.fail("Apache Kafka needs Java, and there is none on the PATH")
     async with child(
         [sys.executable, str(KAFKA_LAUNCHER), "--brokers", "1"],
         name="kafka",
@@ -164,6 +164,6 @@ async def real_kafka() -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def embedded_kafka() -> Iterator[str]:
-    """The bootstrap address of an embedded cluster of the test's own, with every topic of the map, in this process."""
+    """The bootstrap servers of an embedded cluster in this process, for one test, with every topic of the map."""
     with cluster({topic.name: PARTITIONS for topic in TOPICS}, brokers=1, port=0) as bootstrap_servers:
         yield bootstrap_servers

@@ -1,4 +1,4 @@
-"""Which tests go to one worker together, and in which order: the slowest first, so that all workers end at once."""
+"""Which tests run in one worker, and in which order: slowest first, so that workers end at about the same time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import pytest
 
 TOGETHER: Final = ("tests/e2e", "tests/gateway")
-"""Folders whose files share something that takes long to start: another worker would have to start another one."""
+"""Folders whose files share a fixture that is slow to start, and that each worker would start anew."""
 APART: Final = frozenset(
     {"tests/e2e/test_traces.py", "tests/gateway/test_callbacks.py", "tests/gateway/test_outages.py"}
 )
-"""Files of those folders that start what they need themselves."""
+"""Files of those folders that do not use the shared fixture."""
 SECONDS: Final[Mapping[str, float]] = {
     "tests/e2e": 717,
     "tests/gateway": 124,
@@ -71,24 +71,24 @@ SECONDS: Final[Mapping[str, float]] = {
     "tests/log-sink/test_memory.py": 5,
     "tests/sandbox/test_faults.py": 5,
 }
-"""What takes long, on a quiet machine with two cores; all else takes `OTHERS_S` a test."""
+"""Seconds of slow units on an idle machine with two cores; any other test takes `OTHERS_S`."""
 OTHERS_S: Final = 0.08
 
 
 def file_of(nodeid: str) -> str:
-    """The file that a test is in."""
+    """The path of a test's file."""
     return nodeid.partition("::")[0]
 
 
 def unit_of(nodeid: str) -> str:
-    """What a worker takes on as a whole: a file, or a folder's files that share something."""
+    """The unit that one worker runs as a whole: a file, or the files of a folder that share a fixture."""
     file = file_of(nodeid)
     folder = file.rpartition("/")[0]
     return folder if folder in TOGETHER and file not in APART else file
 
 
 def expected_s(nodeids: Iterable[str], recorded: Mapping[str, float]) -> dict[str, float]:
-    """How many seconds each test may take: as recorded, else its part of what its unit takes."""
+    """The expected seconds of each test: as recorded, else its share of the seconds of its unit."""
     ids = list(nodeids)
     sizes = Counter(map(unit_of, ids))
 
@@ -100,14 +100,14 @@ def expected_s(nodeids: Iterable[str], recorded: Mapping[str, float]) -> dict[st
 
 
 def slowest_first(items: list[pytest.Item]) -> None:
-    """Sort in place by how long a unit takes; the same in every worker, which have to agree."""
+    """Sort in place by the expected seconds of units; xdist requires the same order in every worker."""
     sizes = Counter(unit_of(item.nodeid) for item in items)
     takes = {unit: SECONDS.get(unit, OTHERS_S * size) for unit, size in sizes.items()}
     items.sort(key=lambda item: (-takes[unit_of(item.nodeid)], unit_of(item.nodeid)))
 
 
 class UnitScheduling(LoadScopeScheduling):
-    """Hands out one unit after the other, in the order of the collection."""
+    """Assigns units to workers in the order of collection."""
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         config.option.loadscopereorder = False

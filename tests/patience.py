@@ -1,7 +1,7 @@
 """How tests wait: for a condition, until a deadline that a slow machine moves.
 
-`SEGUE_TEST_PATIENCE` is the factor; where it is not set, the run measures at its start how busy the machine is.
-A deadline that is never reached costs nothing, so those here are wide: they end what hangs, and measure nothing.
+`SEGUE_TEST_PATIENCE` is the factor; if it is not set, the load of the machine is measured when the run starts.
+Deadlines are wide: they end a test that hangs, and do not measure speed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 SETTING: Final = "SEGUE_TEST_PATIENCE"
 WITHIN_S: Final = 60.0
-"""How long a condition may take on a quiet machine before it counts as never."""
+"""Default seconds until a condition has to hold, on an idle machine."""
 _MOST: Final = 5.0
 _SAMPLE_S: Final = 0.05
 
 
 def patience() -> float:
-    """The factor of this run, 1 where nothing is set.
+    """The factor of this run, 1 by default.
 
-    Raises ValueError where the setting is no number from 0.1 to 1000.
+    Raises ValueError if the setting is not a number from 0.1 to 1000.
     """
     given = os.environ.get(SETTING) or "1"
     try:
@@ -37,20 +37,20 @@ def patience() -> float:
 
 
 def patient(seconds: float) -> float:
-    """What takes up to so many seconds on a quiet machine may take this long here."""
+    """The time limit, in seconds, for what takes up to `seconds` on an idle machine."""
     return seconds * patience()
 
 
 def measured() -> float:
-    """How much longer than on a quiet machine the same work takes here and now, from 1 to 5.
+    """How many times longer than on an idle machine work takes at present, from 1 to 5.
 
-    Not more: some limits are waited out, and all the others are wide.
+    Some tests wait for a whole limit, so the factor stays small.
     """
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     began, used = time.monotonic(), time.thread_time()
     while time.thread_time() - used < _SAMPLE_S:
         pass
-    # The load average lags a minute behind the machine; this does not.
+    # Needed because the load average lags by a minute.
     slowed = (time.monotonic() - began) / _SAMPLE_S
     return round(min(max(1.0, load, slowed), _MOST), 1)
 
@@ -63,16 +63,17 @@ async def eventually(
     every_s: float = 0.02,
     tell: Callable[[], object] | None = None,
 ) -> T:
-    """The first true thing that the condition returns, asked every `every_s` seconds.
+    """The first true value of the condition, which is called every `every_s` seconds.
 
-    After `patient(within_s)` seconds it fails, with `what` was waited for, and what `tell` says or was returned last.
+    Raises AssertionError after `patient(within_s)` seconds, with `what` and the value of `tell`, by default the last
+    value of the condition.
     """
     __tracebackhide__ = True
     limit = patient(within_s)
     last: Any = "nothing"
     try:
         async with asyncio.timeout(limit) as scope:
-            while not (last := await condition()):  # noqa: ASYNC110 - it may lie in other processes
+            while not (last := await condition()):  # noqa: ASYNC110 - it may depend on other processes
                 await asyncio.sleep(every_s)
             return last
     except TimeoutError:
@@ -89,7 +90,7 @@ def eventually_sync(
     every_s: float = 0.02,
     tell: Callable[[], object] | None = None,
 ) -> T:
-    """The same for what runs in no event loop."""
+    """As `eventually`, outside an event loop."""
     __tracebackhide__ = True
     limit = patient(within_s)
     deadline = time.monotonic() + limit

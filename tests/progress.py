@@ -1,6 +1,6 @@
-"""What a run with several workers says while it goes on: how far it is, how long it may take, and what it is at.
+"""Progress of a run with several workers: tests done, time left, and the tests that run.
 
-How long a test takes is known from the last run here, else from the table in `tests.order`.
+The expected seconds of a test come from the last run on this machine, else from the table in `tests.order`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tests.order import expected_s
 
 EVERY_S: Final = 15.0
 RECORD: Final = "segue/seconds"
-"""Where pytest's cache keeps the seconds that each test took."""
+"""The key of pytest's cache for the seconds that each test took."""
 _LEAST_SHARE: Final = 0.05
-"""Of the expected work; there is no estimate before so much of it is done."""
+"""The share of the expected seconds that has to be done before an estimate is printed."""
 
 
 class Progress:
-    """Belongs to the process that hands the tests to workers; says every `EVERY_S` seconds how far they are."""
+    """A plugin for the controller of the workers: prints a line about progress every `EVERY_S` seconds."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -32,51 +32,51 @@ class Progress:
         self._done: set[str] = set()
         self.began = time.monotonic()
         self._over = threading.Event()
-        self._saying: threading.Thread | None = None
+        self._printing: threading.Thread | None = None
 
     def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
-        """Begin, once it is known which tests there are."""
+        """Start to print, once the tests are collected."""
         if not self._expected:
             self._expected = expected_s(ids, self._recorded())
-            self.began = time.monotonic()
-            self._saying = threading.Thread(target=self._keep_saying, daemon=True)
-            self._saying.start()
+            self._began = time.monotonic()
+            self._printing = threading.Thread(target=self._keep_printing, daemon=True)
+            self._printing.start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Remember what is running."""
+        """Record the start of a test."""
         self._running[nodeid] = time.monotonic()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add up set-up, call and teardown."""
+        """Add up the seconds of set-up, call and teardown."""
         self._took[report.nodeid] = self._took.get(report.nodeid, 0) + report.duration
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Count it."""
+        """Record the end of a test."""
         self._running.pop(nodeid, None)
         self._done.add(nodeid)
 
     def pytest_sessionfinish(self) -> None:
-        """Fall silent, and keep what is to be known next time."""
+        """Stop printing, and record the seconds for the next run."""
         self._over.set()
-        if self._saying is not None:
-            self._saying.join()
+        if self._printing is not None:
+            self._printing.join()
         if self._took and (cache := self._cache()) is not None:
-            known = self._recorded() | self._took
-            cache.set(RECORD, {name: round(took, 3) for name, took in known.items()})
+            seconds = self._recorded() | self._took
+            cache.set(RECORD, {name: round(took, 3) for name, took in seconds.items()})
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say where the time went."""
+        """Print the seconds by folder."""
         folders: Counter[str] = Counter()
         for nodeid, took in self._took.items():
             folders["/".join(nodeid.split("/")[:2])] += round(took)
-        said = ", ".join(f"{folder} {took} s" for folder, took in folders.most_common())
-        terminalreporter.write_line(f"seconds of tests by folder: {said}")
+        listed = ", ".join(f"{folder} {took} s" for folder, took in folders.most_common())
+        terminalreporter.write_line(f"seconds of tests by folder: {listed}")
 
     def line(self, now: float) -> str:
-        """How far it is at this moment."""
-        took = now - self.began
+        """The line about progress at the monotonic time `now`."""
+        took = now - self._began
         whole = sum(self._expected.values())
-        # A copy: tests start and end on another thread while this one says how far they are.
+        # A copy: tests end on another thread meanwhile.
         done = tuple(self._done)
         share = sum(self._expected.get(name, 0) for name in done) / whole if whole else 0.0
         left = f", about {_clock(took * (1 - share) / share)} left" if share >= _LEAST_SHARE else ""
@@ -84,10 +84,10 @@ class Progress:
         at = ", ".join(f"{_short(name)} ({now - since:.0f} s)" for name, since in running)
         return f"{len(done)} of {len(self._expected)} tests after {_clock(took)}{left}; running: {at or 'none'}"
 
-    def _keep_saying(self) -> None:
+    def _keep_printing(self) -> None:
         reporter: Any = self._config.pluginmanager.getplugin("terminalreporter")
         while not self._over.wait(EVERY_S):
-            if reporter._tw.width_of_current_line:
+            if self._config.get_terminal_writer().width_of_current_line:
                 reporter.write_line("")
             reporter.write_line(self.line(time.monotonic()))
 
@@ -97,12 +97,12 @@ class Progress:
         return recorded
 
     def _cache(self) -> pytest.Cache | None:
-        # It comes after this plugin, and not at all with `-p no:cacheprovider`.
+        # Registered after this plugin, and missing with `-p no:cacheprovider`.
         return getattr(self._config, "cache", None)
 
 
 def _short(nodeid: str) -> str:
-    """A test without its folder `tests` and its parameters, which may be long."""
+    """The id of a test without `tests/` and its parameters, which may be long."""
     return nodeid.removeprefix("tests/").partition("[")[0]
 
 

@@ -367,7 +367,7 @@ async def shared_system(
 ) -> AsyncIterator[System]:
     """One system for all tests that leave it as they found it."""
     if request.param == "apache" and shutil.which("java") is None:
-        pytest.fail("a real Kafka needs Java, and there is none on the PATH")
+        pytest.fail("Apache Kafka needs Java, and there is none on the PATH")
     folder = tmp_path_factory.mktemp("system")
     async with system_on(request.param, folder, {}) as system:
         yield system

@@ -49,13 +49,15 @@ class Host:
         self.cache, self.pluginmanager = self, self
         self.kept: dict[str, Any] = {progress.RECORD: recorded}
         self.lines: list[str] = []
-        self._tw = SimpleNamespace(width_of_current_line=3)
 
     def get(self, name: str, default: Any) -> Any:
         return self.kept.get(name, default)
 
     def set(self, name: str, value: Any) -> None:
         self.kept[name] = value
+
+    def get_terminal_writer(self) -> Any:
+        return SimpleNamespace(width_of_current_line=3)
 
     def getplugin(self, _name: str) -> Any:
         return self
