@@ -2,8 +2,8 @@
 
 `nice python -m tests.strangers --sorts idle,half-line --files 1024 --connections 10000 --seconds 60`
 
-Only against 127.0.0.1, and each sort for two minutes at most. The exit code is 1 if an ordinary request or the health
-page failed. Strangers yield the processor to whatever else runs, as their machines would be others.
+Only against 127.0.0.1, and each sort for at most two minutes. The exit code is 1 if an ordinary request or the health
+page failed. The hostile clients run at low priority, since they would not share the processor of the gateway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 from tests.patience import patient
 from tests.strangers.clients import MOST_SECONDS
-from tests.strangers.ordinary import Waits, asking, failures
+from tests.strangers.ordinary import Waits, failures, requesting
 from tests.strangers.sorts import SORTS
 
 import log_sink
@@ -40,7 +40,7 @@ TRACK = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "s
 
 @dataclass
 class Running:
-    """A gateway process, and what it has written."""
+    """A gateway process and its log."""
 
     process: psutil.Process
     port: int
@@ -53,7 +53,7 @@ class Running:
 
 @asynccontextmanager
 async def gateway(files: int, folder: Path, **more: str) -> AsyncIterator[Running]:
-    """A gateway that may open so many files, on what it needs."""
+    """A gateway that may open `files` files, with a Kafka and a PostgreSQL of its own."""
     async with kafka({topic.name: PARTITIONS for topic in TOPICS}) as cluster, postgres() as server:
         await migrate(server.url, "log_sink", log_sink)
         log = folder / "gateway.log"
@@ -101,25 +101,27 @@ async def _until_ready(running: Running) -> None:
 
 @asynccontextmanager
 async def clients(running: Running) -> AsyncIterator[dict[str, Waits]]:
-    """The ordinary ones."""
+    """Run ordinary clients for the length of the block; yields their results by name."""
     api, health = f"http://127.0.0.1:{running.port}", f"http://127.0.0.1:{running.health_port}"
     async with AsyncExitStack() as stack:
         yield {
             "GET, new connections": await stack.enter_async_context(
-                asking("GET", f"{api}/api/jobs?limit=1", 200, every_s=0.1, fresh=True)
+                requesting("GET", f"{api}/api/jobs?limit=1", 200, every_s=0.1, fresh=True)
             ),
             "GET, kept connection": await stack.enter_async_context(
-                asking("GET", f"{api}/api/jobs?limit=1", 200, every_s=0.1, fresh=False)
+                requesting("GET", f"{api}/api/jobs?limit=1", 200, every_s=0.1, fresh=False)
             ),
             "POST, new connections": await stack.enter_async_context(
-                asking("POST", f"{api}/api/tracks", 202, every_s=0.2, fresh=True, body=TRACK)
+                requesting("POST", f"{api}/api/tracks", 202, every_s=0.2, fresh=True, body=TRACK)
             ),
-            "/livez": await stack.enter_async_context(asking("GET", f"{health}/livez", 200, every_s=0.2, fresh=True)),
+            "/livez": await stack.enter_async_context(
+                requesting("GET", f"{health}/livez", 200, every_s=0.2, fresh=True)
+            ),
         }
 
 
 async def hostile(sort: str, running: Running, connections: int, seconds: int) -> Counter[str]:
-    """Strangers in processes of their own, until they end by themselves."""
+    """Run hostile clients in separate processes until they end; returns their counts."""
     each = connections // PROCESSES
     argv = ["-m", "tests.strangers.clients", "--sort", sort, "--port", str(running.port)]
     argv += ["--connections", str(each), "--seconds", str(seconds)]
@@ -129,13 +131,13 @@ async def hostile(sort: str, running: Running, connections: int, seconds: int) -
     ]
     counts: Counter[str] = Counter()
     for process in started:
-        said, _ = await process.communicate()
-        counts.update(json.loads(said or "{}"))
+        output, _ = await process.communicate()
+        counts.update(json.loads(output or "{}"))
     return counts
 
 
 async def attack(sort: str, running: Running, options: argparse.Namespace) -> bool:
-    """One sort, with what is seen beside it; whether all went well."""
+    """Run one sort and print the measurements; returns whether every ordinary request succeeded."""
     lines, cpu = len(running.lines()), sum(running.process.cpu_times()[:2])
     before = running.process.memory_info().rss
     most = files = 0
@@ -160,13 +162,13 @@ async def attack(sort: str, running: Running, options: argparse.Namespace) -> bo
 
 
 async def run(options: argparse.Namespace) -> int:
-    """All the sorts that are asked for, one after the other."""
+    """Run the chosen sorts one after the other; returns the exit code."""
     fine = True
     with tempfile.TemporaryDirectory(prefix="segue-strangers-") as name:
         async with gateway(options.files, Path(name)) as running:
             async with clients(running) as alone:
                 await asyncio.sleep(min(10, options.seconds))
-            print(f"nobody else, {options.files} files:")
+            print(f"without hostile connections, {options.files} files:")
             for what, waits in alone.items():
                 print(f"  {what}: {waits}", flush=True)
             for sort in SORTS if options.sorts == "all" else options.sorts.split(","):

@@ -1,4 +1,4 @@
-"""Strangers: many hostile connections to this machine's own loopback, for a limited time.
+"""Many hostile connections to the loopback address of this machine, for a limited time.
 
 `python -m tests.strangers.clients --sort idle --port 8080 --connections 5000 --seconds 60`
 """
@@ -21,7 +21,7 @@ from tests.strangers.sorts import SORTS, Sort
 MOST_SECONDS: Final = 120
 MOST_CONNECTIONS: Final = 15_000
 ADDRESSES: Final = tuple(f"127.0.0.{n}" for n in range(10, 26))
-"""From where they come: one has not enough ports for thousands of connections a second."""
+"""Source addresses: one address has too few ports for thousands of connections a second."""
 _CONNECTING: Final = 200
 _AGAIN_AFTER_S: Final = 0.5
 _LEAVES_AFTER_S: Final = 0.2
@@ -66,10 +66,10 @@ class Stranger(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
-        asyncio.get_running_loop().call_soon(self._send)  # A failing write in here would end the connection twice.
+        asyncio.get_running_loop().call_soon(self._send)  # Written from here, a failure would end the connection twice.
 
     def end(self) -> None:
-        """Leave."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -90,9 +90,9 @@ class Stranger(asyncio.Protocol):
 
 @asynccontextmanager
 async def strangers(sort: Sort, port: int, connections: int, *, again: bool = True) -> AsyncIterator[Counter[str]]:
-    """Keep so many connections to 127.0.0.1 for the length of the block; yields counts of what comes of them.
+    """Hold connections to 127.0.0.1 for the length of the block; yields counts of connections and of status codes.
 
-    `again`: whoever is turned away comes back.
+    With `again`, a connection that was closed is opened again.
     """
     counts: Counter[str] = Counter()
     connecting = asyncio.Semaphore(_CONNECTING)
@@ -146,7 +146,7 @@ async def _run(options: argparse.Namespace) -> Counter[str]:
 
 
 def main() -> None:
-    """Run as a program, which ends by itself."""
+    """Run as a program, which ends after `--seconds`."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--sort", choices=SORTS, required=True)
     options.add_argument("--port", type=int, required=True)

@@ -1,4 +1,4 @@
-"""Ordinary clients, one request at a time, and how long each has to wait for its answer."""
+"""Ordinary clients that send one request at a time, and the latency of the answers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ANSWERED_WITHIN_S = 10.0
 
 @dataclass
 class Waits:
-    """What one client saw."""
+    """The latencies and the failures that one client has seen."""
 
     seconds: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     def quantile(self, share: float) -> float:
-        """The time within which this share was answered, in milliseconds."""
+        """The latency of this share of the answers, in milliseconds; infinite without any answer."""
         ordered = sorted(self.seconds)
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("inf")
 
@@ -33,14 +33,14 @@ class Waits:
 
 
 @asynccontextmanager
-async def asking(
+async def requesting(
     method: str, url: str, expected: int, *, every_s: float, fresh: bool, body: Any = None
 ) -> AsyncIterator[Waits]:
-    """Ask for the length of the block, on a connection of its own each time if `fresh`."""
+    """Send requests for the length of the block, each on a new connection if `fresh`."""
     waits = Waits()
     keep = httpx.Limits(max_keepalive_connections=0 if fresh else 1)
 
-    async def ask() -> None:
+    async def send() -> None:
         async with httpx.AsyncClient(trust_env=False, timeout=ANSWERED_WITHIN_S, limits=keep) as client:
             while True:
                 began = time.monotonic()
@@ -54,7 +54,7 @@ async def asking(
                         waits.failed.append(f"{answer.status_code} {answer.text[:200]}")
                 await asyncio.sleep(max(0, began + every_s - time.monotonic()))
 
-    task = asyncio.create_task(ask())
+    task = asyncio.create_task(send())
     try:
         yield waits
     finally:
@@ -63,5 +63,5 @@ async def asking(
 
 
 def failures(waits: Sequence[Waits]) -> list[str]:
-    """What went wrong for any of them."""
+    """The failures of all clients."""
     return [each for one in waits for each in one.failed]

@@ -1,4 +1,4 @@
-"""What strangers do with a connection: what each sort sends at first, then every second, and whether it reads."""
+"""Sorts of hostile connections: the bytes that each sends at first and then every second, and whether it reads."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _PIECE = 65_536
 
 @dataclass(frozen=True)
 class Sort:
-    """One way to hold a connection, or to waste what serves it."""
+    """One way to hold a connection, or to use up resources of the server."""
 
     first: Callable[[], Iterator[bytes]]
-    """Sent as fast as it is taken; it may have no end."""
+    """Sent as fast as the server reads; may have no end."""
     drip: bytes = b""
     """Sent every second after that."""
     reads: bool = True
     leaves: bool = False
-    """It goes away as soon as it has sent that, without a word."""
+    """Whether it aborts the connection soon after `first` has been sent."""
 
 
 def _once(data: bytes) -> Callable[[], Iterator[bytes]]:
