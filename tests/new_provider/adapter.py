@@ -1,4 +1,4 @@
-"""Quill's API, which answers at once, and its adapter: the port, and the wiring."""
+"""Quill's API, whose runs are finished at once, and its adapter."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ from contracts.ids import AttemptId
 
 SAMPLES = Path(__file__).parents[1] / "adapter-kit" / "media" / "samples"
 MADE = {"quill/song": ("audio/wav", "a.wav"), "quill/sketch": ("image/png", "a.png")}
-"""What each endpoint makes: the media type, and the sample that stands for it."""
+"""The media type and the sample file of each endpoint's output."""
 
 
 @dataclass
 class QuillApi:
-    """Takes runs, and has made them by the time that it is asked."""
+    """Accepts runs; each is finished by its first poll."""
 
     runs: list[dict[str, object]] = field(default_factory=list)
 
     def app(self) -> Starlette:
         return Starlette(
-            routes=[Route("/runs", self._take, methods=["POST"]), Route("/runs/{n:int}", self._tell, methods=["GET"])]
+            routes=[Route("/runs", self._create, methods=["POST"]), Route("/runs/{n:int}", self._show, methods=["GET"])]
         )
 
-    async def _take(self, request: Request) -> JSONResponse:
+    async def _create(self, request: Request) -> JSONResponse:
         self.runs.append(await request.json())
         return JSONResponse({"id": str(len(self.runs) - 1)})
 
-    async def _tell(self, request: Request) -> JSONResponse:
+    async def _show(self, request: Request) -> JSONResponse:
         media_type, name = MADE[str(self.runs[request.path_params["n"]]["endpoint"])]
         data = base64.b64encode((SAMPLES / name).read_bytes()).decode()
         return JSONResponse({"output": f"data:{media_type};base64,{data}"})
 
 
 class QuillProvider:
-    """The port on Quill's runs."""
+    """The port of the adapter kit for Quill."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client

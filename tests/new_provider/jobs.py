@@ -1,4 +1,4 @@
-"""Jobs through a provider and a modality that a distribution brings; `test_new_provider` runs this with one."""
+"""Jobs with the provider and the modality of a distribution; `test_new_provider` runs this with it installed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest_asyncio
 import yaml
+from tests.builders import job_requested
 from tests.new_provider import adapter
 from tests.patience import eventually
 
@@ -24,7 +25,7 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.runtime.runtime import Consuming, Runtime
 from contracts.catalogue import default_catalogue_path
 from contracts.envelope import encode
-from contracts.ids import JobId, job_id_for, track_id_for
+from contracts.ids import JobId, job_id_for
 from contracts.messages.requests import JobRequested
 from gateway.app import api, wired
 from gateway.context import TENANT, Gateway
@@ -38,7 +39,7 @@ TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 @dataclass(frozen=True)
 class System:
-    """All services but the adapters of other providers, in this process."""
+    """All services in this process, except the adapters of other providers."""
 
     gateway: Gateway
     client: httpx.AsyncClient
@@ -57,7 +58,7 @@ def runtime(service: str) -> Runtime:
 
 
 def catalogue(folder: Path) -> Path:
-    """The built-in catalogue with what the distribution adds."""
+    """The built-in catalogue with the entries of the distribution."""
     own, more = (yaml.safe_load(path.read_text()) for path in (default_catalogue_path(), MODELS))
     path = folder / "models.yaml"
     path.write_text(yaml.safe_dump({part: own[part] | more[part] for part in ("defaults", "models")}))
@@ -99,19 +100,10 @@ async def system(embedded_kafka: str, database_url: str, tmp_path: Path) -> Asyn
 
 
 def sketch_requested() -> JobRequested:
-    job_id, now = job_id_for(TENANT, "a sketch"), datetime.now(UTC)
-    return JobRequested.model_validate(
-        {
-            "job_id": job_id,
-            "occurred_at": now,
-            "track_id": track_id_for(job_id),
-            "tenant": TENANT,
-            "fingerprint": "0" * 64,
-            "input": {"modality": "sketch", "prompt": "A lighthouse"},
-            "accept_by": now + timedelta(minutes=5),
-            "deadline_at": now + timedelta(minutes=10),
-        }
-    )
+    now = datetime.now(UTC)
+    sketch = {"modality": "sketch", "prompt": "A lighthouse"}
+    job_id = job_id_for(TENANT, "a sketch")
+    return job_requested(job_id, now, tenant=TENANT, input=sketch, accept_by=now + timedelta(minutes=5))
 
 
 async def artifact(system: System, job_id: JobId | str, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A provider that is not Segue's, and a modality: all that Segue is told of them, as a distribution brings it."""
+"""The specifications of a provider and of a modality, as a separate distribution declares them."""
 
 from __future__ import annotations
 

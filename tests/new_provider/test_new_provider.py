@@ -1,4 +1,4 @@
-"""A third provider and a third modality take a distribution with their specs, an adapter and routes, and no change."""
+"""A further provider and modality need a distribution with specs, an adapter and routes, and no change to Segue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENTRY_POINTS = "[segue.providers]\nquill = quill:QUILL\n[segue.modalities]\nsket
 
 
 def installed(folder: Path) -> None:
-    """Put a distribution's metadata into a folder, as an installer does."""
+    """Write the metadata of a distribution to a folder, as an installer does."""
     metadata = folder / "quill-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: quill\nVersion: 1.0\n")
@@ -23,7 +23,7 @@ def installed(folder: Path) -> None:
 
 
 @pytest.mark.e2e
-async def test_jobs_go_through_what_a_distribution_brings(tmp_path: Path) -> None:
+async def test_jobs_run_with_the_provider_and_the_modality_of_a_distribution(tmp_path: Path) -> None:
     installed(tmp_path)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     process = await asyncio.create_subprocess_exec(
@@ -35,10 +35,10 @@ async def test_jobs_go_through_what_a_distribution_brings(tmp_path: Path) -> Non
     )
     try:
         async with asyncio.timeout(patient(100)):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert process.returncode == 0, said.decode()
-    assert b"1 passed" in said
+    assert process.returncode == 0, output.decode()
+    assert b"1 passed" in output
