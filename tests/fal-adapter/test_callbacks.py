@@ -1,4 +1,4 @@
-"""Which run fal's webhook is about, whatever else is in it."""
+"""The run that a webhook of fal is about."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ID = "764cabcf-b745-4b3e-ae38-1200304cf45b"
         {},
     ],
 )
-def test_it_names_its_run(rest: dict[str, Any]) -> None:
+def test_a_webhook_names_its_run(rest: dict[str, Any]) -> None:
     body = json.dumps({"request_id": ID, "gateway_request_id": "another", **rest})
     assert read_callback(body) == Callback(ProviderRef(ID, {}), over=True)
 
@@ -30,5 +30,5 @@ def test_it_names_its_run(rest: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "body", ["", "null", "[]", '"x"', "{}", '{"request_id": 7}', '{"request_id": "../x"}', "[" * 100_000, '{"gateway_']
 )
-def test_what_names_no_run_is_none(body: str) -> None:
+def test_a_body_without_a_run_is_none(body: str) -> None:
     assert read_callback(body) is None

@@ -1,4 +1,4 @@
-"""fal's errors, one by one: what each means for the job."""
+"""The failure kind of each error of fal."""
 
 import json
 from typing import Any
@@ -66,7 +66,7 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (422, {}, listed("value_error.missing"), Kind.INVALID_INPUT),
     (422, {}, {"detail": "what does content_policy mean"}, Kind.INVALID_INPUT),
     (422, {}, {"detail": "the input is not one that this model can take"}, Kind.INVALID_INPUT),
-    # A caller's mistake told in words: where no type says it, and where a type only passes on somebody else's words.
+    # A caller's mistake in the message: without a type, or with a type that only passes on an error from elsewhere.
     (400, {}, {"detail": {"status": "bad_prompt", "message": "x", "data": {"prompt_suggestion": "y"}}}, POLICY),
     (422, {}, {"detail": {"status": "bad_composition_plan", "message": "copyrighted style reference"}}, POLICY),
     (400, {}, {"detail": "Your request was blocked by our moderation system."}, POLICY),
@@ -87,7 +87,7 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (400, {}, worded("downstream_service_error", "invalid params, lyrics is too short"), Kind.INVALID_INPUT),
     (500, {}, {"detail": "prompt must be between 10 and 300 characters"}, Kind.INVALID_INPUT),
     (400, {}, flat("bad_request", "Tags contained artist name: Coldplay"), POLICY),
-    # The same words, and no mistake of the caller's.
+    # The same words without a mistake of the caller.
     (500, {}, {"detail": "safety checker failed to load"}, Kind.PROVIDER_ERROR),
     (400, {}, {"detail": "the content policy service is unavailable"}, Kind.UNKNOWN),
     (503, {}, flat("runner_disconnected", "NSFW content detected"), Kind.PROVIDER_ERROR),
@@ -96,7 +96,7 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (422, {}, worded("no_media_generated", "This may occur for reasons including unsafe content"), Kind.MODEL_ERROR),
     (500, {}, "<html><body>This request was blocked by our content policy</body></html>", Kind.PROVIDER_ERROR),
     (400, {}, {"detail": "no such option", "input": {"prompt": "NSFW content detected"}}, Kind.UNKNOWN),
-    # What a model cannot take is so at any status; what it is refused for content is that.
+    # The type decides at any status, unless the message reports a content policy.
     (400, {}, listed("less_than_equal"), Kind.INVALID_INPUT),
     (500, {}, listed("less_than_equal"), Kind.INVALID_INPUT),
     (400, {}, listed("enum"), Kind.INVALID_INPUT),
@@ -104,13 +104,13 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (404, {}, listed("unsupported_audio_format"), Kind.INVALID_INPUT),
     (422, {}, worded("file_too_large", "NSFW content detected"), POLICY),
     (404, {}, worded("voice_not_found", "nope"), Kind.INVALID_INPUT),
-    # A 422 that speaks of the service.
+    # A 422 about the service.
     (422, {}, {"detail": "CUDA out of memory"}, Kind.PROVIDER_ERROR),
     (422, {}, {"detail": "the server is busy"}, Kind.PROVIDER_ERROR),
     (422, {}, {"detail": "Quota exceeded"}, Kind.PROVIDER_ERROR),
     (422, {}, {"detail": "This model has been disabled"}, Kind.PROVIDER_ERROR),
     (422, {}, {"detail": "timeout must be at most 60"}, Kind.INVALID_INPUT),
-    # The address for callbacks is ours.
+    # The callback URL is an input of Segue.
     (422, {}, {"detail": [{"loc": ["query", "fal_webhook"], "msg": "invalid URL", "type": "url"}]}, CALLBACK),
     (422, {}, {"detail": "fal_webhook must be a public HTTPS URL"}, CALLBACK),
     (400, {}, {"detail": "Invalid webhook URL"}, CALLBACK),
@@ -135,7 +135,7 @@ CASES: list[tuple[int, dict[str, str], Any, Kind]] = [
     (410, {}, {"detail": "this model has been retired"}, Kind.MODEL_NOT_FOUND),
     (429, {"x-fal-needs-retry": "1"}, flat("concurrent_requests_limit"), Kind.RATE_LIMITED),
     (429, {}, {"detail": "slow down"}, Kind.RATE_LIMITED),
-    # Proxies, and what nobody has described.
+    # Proxies and undocumented errors.
     (502, {}, "<html>nginx</html>", Kind.PROVIDER_ERROR),
     (520, {}, "<html>cloudflare</html>", Kind.PROVIDER_ERROR),
     (400, {}, {"detail": "something new"}, Kind.UNKNOWN),
@@ -165,12 +165,12 @@ def test_every_row_decides_a_case() -> None:
         message = body if isinstance(body, str) else str(details)
         places = places_of([each for each in details if isinstance(each, dict)]) if isinstance(details, list) else ()
         own = tuple(each for each in types if isinstance(each, str))
-        said = Evidence(message, status, headers, own, fields=places)
-        deciding |= {next((n for n, row in enumerate(FAL_ROWS) if row.fits(said)), None)}
+        evidence = Evidence(message, status, headers, own, fields=places)
+        deciding |= {next((n for n, row in enumerate(FAL_ROWS) if row.fits(evidence)), None)}
     assert deciding - {None} == set(range(len(FAL_ROWS)))
 
 
-def test_the_model_s_own_code_and_words_are_kept() -> None:
+def test_the_code_and_the_message_of_the_model_are_kept() -> None:
     failure = fal_failure(answer(422, {}, listed("less_than_equal", "missing")))
     assert failure.code == "less_than_equal"
     assert failure.message == "prompt: it is less_than_equal; prompt: it is missing"
@@ -181,21 +181,21 @@ def test_a_type_known_from_the_status_alone_counts() -> None:
     assert (failure.kind, failure.code) == (Kind.PROVIDER_ERROR, "runner_disconnected")
 
 
-def test_words_are_bounded_and_storable() -> None:
+def test_messages_are_bounded_and_can_be_stored() -> None:
     failure = fal_failure(answer(422, {}, {"detail": "\x00\ud800" + "x" * 5000}))
     assert len(failure.message) == 2000
     assert "\x00" not in failure.message
     failure.message.encode()
 
 
-def test_what_the_caller_wrote_is_not_read() -> None:
+def test_the_input_of_the_caller_is_not_interpreted() -> None:
     prompt = "a song about a censor who says: NSFW content detected, content policy violation"
     said = answer(500, {}, {"detail": f"could not render {prompt!r}"})
     assert fal_failure(said, echoed=[prompt]).kind is Kind.PROVIDER_ERROR
-    assert fal_failure(said).kind is Kind.CONTENT_POLICY, "the words would have been taken for fal's"
+    assert fal_failure(said).kind is Kind.CONTENT_POLICY, "without `echoed`, the words count as fal's"
 
 
-def test_an_error_passed_on_as_an_object_keeps_its_code_and_words() -> None:
+def test_an_error_passed_on_as_an_object_keeps_its_code_and_message() -> None:
     failure = fal_failure(answer(400, {}, {"detail": {"status": "bad_prompt", "message": "names an artist"}}))
     assert (failure.code, failure.message) == ("bad_prompt", "bad_prompt; names an artist")
 
@@ -208,12 +208,12 @@ def test_an_error_passed_on_as_an_object_keeps_its_code_and_words() -> None:
         (403, {"detail": "no permission to use the partner's model"}, Kind.PROVIDER_ERROR),
         (404, worded("not_found", "no such model"), Kind.PROVIDER_ERROR),
         (429, worded("rate_limit", "too many requests to the partner"), Kind.PROVIDER_ERROR),
-        # Of what no words are known, it may be one caller's doing.
+        # Without known words, the cause may be the caller.
         (403, {"detail": "forbidden by a service of the model's"}, Kind.UNKNOWN),
         (404, worded("not_found", "no such voice"), Kind.INVALID_INPUT),
     ],
 )
-def test_what_a_model_was_refused_elsewhere_says_nothing_of_our_account(status: int, body: Any, kind: Kind) -> None:
+def test_a_refusal_of_the_model_by_another_service_is_not_about_the_account(status: int, body: Any, kind: Kind) -> None:
     assert run_failure(answer(status, {}, body), {}).kind is kind
 
 
@@ -228,13 +228,13 @@ OWN = {"x-fal-error-type": "runner_scheduling_failure", "x-fal-request-id": "1"}
         (500, {"x-fal-error-type": "runner_server_error"}, flat("runner_server_error"), True),
         (504, {"x-fal-request-timeout-type": "user"}, flat("request_timeout"), True),
         (504, {"x-fal-request-timeout-type": "user"}, "", True),
-        # Not fal's own, or not the whole of it.
+        # Not an answer of fal's platform, or an incomplete one.
         (503, {}, flat("runner_scheduling_failure"), False),
         (503, {"x-fal-error-type": "internal_error"}, flat("runner_scheduling_failure"), False),
         (503, OWN, "<html>nginx</html>", False),
         (503, {"x-fal-request-id": "1"}, {"detail": "no runner"}, False),
         (502, OWN, flat("runner_scheduling_failure"), False),
-        # Types that leave it open.
+        # Types after which a run may exist.
         (500, {"x-fal-error-type": "internal_error"}, flat("internal_error"), False),
         (503, {"x-fal-error-type": "runner_disconnected"}, flat("runner_disconnected"), False),
         (503, {"x-fal-error-type": "runner_connection_timeout"}, flat("runner_connection_timeout"), False),

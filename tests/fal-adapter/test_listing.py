@@ -1,4 +1,4 @@
-"""fal's list of past requests, as it is asked for and read."""
+"""The query for fal's list of past requests, and its answers."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,7 @@ def page(*items: Any, **rest: Any) -> Page:
     return read
 
 
-def test_what_is_asked() -> None:
+def test_the_query_covers_all_lost_submits() -> None:
     first = {"endpoint_id": LYRIA, "start": at(-15), "expand": "payloads", "limit": "100"}
     assert listing_query(LYRIA, [LATER, LOST]) == first
     assert listing_query(LYRIA, [LOST], "2") == first | {"cursor": "2"}
@@ -55,7 +55,7 @@ def test_what_is_asked() -> None:
         ({"has_more": "maybe"}, NoAnswer),
     ],
 )
-def test_where_the_list_goes_on(document: Any, expected: Any) -> None:
+def test_the_cursor_of_the_next_page(document: Any, expected: Any) -> None:
     cursor = next_cursor(answer(document))
     assert type(cursor) is expected if isinstance(expected, type) else cursor == expected
 
@@ -72,12 +72,12 @@ def test_where_the_list_goes_on(document: Any, expected: Any) -> None:
         ({"json_input": None}, True),
     ],
 )
-def test_what_counts_as_a_run(changes: Any, shown: bool) -> None:
+def test_only_items_with_an_id_and_a_time_are_runs(changes: Any, shown: bool) -> None:
     read = page(None, 7, [], ITEM | changes)
     assert [run.ref.request_id for run in read.runs] == (["one"] if shown else [])
 
 
-def test_a_run_as_it_is_listed() -> None:
+def test_a_listed_run_has_its_time_endpoint_and_input() -> None:
     (run,) = page(ITEM, has_more=True, next_cursor="2").runs
     assert (run.made_at, run.made_by) == (NOW, frozenset({LYRIA}))
     assert run.input == {"prompt": "x", "seed": 1}

@@ -1,4 +1,4 @@
-"""What fal's answers mean for a run."""
+"""The outcomes that fal's answers stand for."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ def answer(status: int, body: Any, headers: dict[str, str] | None = None) -> Ans
     return Answer(status, headers or {}, (body if isinstance(body, str) else json.dumps(body)).encode())
 
 
-def said(status: int, body: Any, headers: dict[str, str] | None = None) -> Exchange:
+def reply(status: int, body: Any, headers: dict[str, str] | None = None) -> Exchange:
     return Exchange(handed_over=True, answer=answer(status, body, headers))
 
 
@@ -58,79 +58,79 @@ SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
     ],
 )
 def test_status_of_a_live_run(body: Any, expected: Any) -> None:
-    assert status_outcome(said(202, body)) == expected
+    assert status_outcome(reply(202, body)) == expected
 
 
-def test_a_completed_run_is_told_by_its_result() -> None:
-    assert isinstance(status_outcome(said(200, DONE)), Answer)
+def test_a_completed_status_is_returned_for_its_result_to_be_read() -> None:
+    assert isinstance(status_outcome(reply(200, DONE)), Answer)
 
 
 @pytest.mark.parametrize(
     ("done", "expected"),
     [
-        (said(404, {"status": "NOT_FOUND"}), Missing),
-        (said(200, {"status": "FAILED"}), NoAnswer),
-        (said(200, "<html>"), NoAnswer),
-        (said(401, {"detail": "no"}), NoAnswer),
-        (said(403, {"detail": "User is locked"}), NoAnswer),
-        (said(500, {"detail": "x"}), NoAnswer),
-        (said(503, "nginx"), NoAnswer),
+        (reply(404, {"status": "NOT_FOUND"}), Missing),
+        (reply(200, {"status": "FAILED"}), NoAnswer),
+        (reply(200, "<html>"), NoAnswer),
+        (reply(401, {"detail": "no"}), NoAnswer),
+        (reply(403, {"detail": "User is locked"}), NoAnswer),
+        (reply(500, {"detail": "x"}), NoAnswer),
+        (reply(503, "nginx"), NoAnswer),
         (SILENCE, NoAnswer),
     ],
 )
-def test_a_status_that_tells_nothing_of_the_run(done: Exchange, expected: type) -> None:
+def test_a_failed_status_request_is_no_evidence_about_the_run(done: Exchange, expected: type) -> None:
     assert type(status_outcome(done)) is expected
 
 
 @pytest.mark.parametrize(
     ("status", "done", "expected"),
     [
-        (DONE, said(200, {"audio": {"url": URL, "content_type": "audio/wav"}}), Produced((Output(URL, "audio/wav"),))),
-        (DONE, said(200, {"audio_file": {"url": URL}}), Produced((Output(URL),))),
-        # The question for the result failed, and not the run.
+        (DONE, reply(200, {"audio": {"url": URL, "content_type": "audio/wav"}}), Produced((Output(URL, "audio/wav"),))),
+        (DONE, reply(200, {"audio_file": {"url": URL}}), Produced((Output(URL),))),
+        # The request for the result failed, and not the run.
         (DONE, SILENCE, NoAnswer),
-        (DONE, said(400, {"detail": "Request is still in progress"}, OURS), NoAnswer),
-        (DONE, said(401, {"detail": "no"}, OURS), NoAnswer),
-        (DONE, said(403, {"detail": "User is locked"}, OURS), NoAnswer),
-        (DONE, said(429, {"detail": "no"}, OURS), NoAnswer),
-        (DONE, said(502, "<html>nginx</html>"), NoAnswer),
-        (DONE, said(302, "", OURS), NoAnswer),
-        (DONE, said(404, {"status": "NOT_FOUND"}, OURS), Missing),
-        # The run failed, and its result says how.
-        (DONE, said(422, {"detail": [{"type": "missing", "msg": "m"}]}, OURS), (Kind.INVALID_INPUT, True)),
-        (FAILED, said(500, "Internal Server Error"), (Kind.PROVIDER_ERROR, False)),
-        (FAILED, said(403, {"detail": "the model's own"}, OURS), (Kind.PROVIDER_ERROR, True)),
-        (DONE, said(400, {"detail": {"status": "bad_prompt", "message": "names an artist"}}, OURS), (POLICY, True)),
-        (DONE, said(400, DOWNSTREAM, OURS), (POLICY, True)),
-        (DONE, said(500, {"detail": "Internal server error: content policy violation"}, OURS), (POLICY, False)),
-        (DONE, said(403, {"detail": [{"type": "forbidden", "msg": "Tags contained artist name: x"}]}), (POLICY, True)),
-        (DONE, said(401, {"detail": [{"type": "invalid_api_key", "msg": "Invalid API key"}]}), (PROVIDER, True)),
-        (DONE, said(403, {"detail": "Song Description contained artist name"}, OURS), (POLICY, True)),
-        (REFUSED, said(500, "Internal Server Error"), (POLICY, False)),
-        (FAILED, said(500, {"detail": "safety checker failed to load"}), (PROVIDER, False)),
-        (DONE, said(200, {"error": "NSFW content detected in all outputs"}), (POLICY, True)),
+        (DONE, reply(400, {"detail": "Request is still in progress"}, OURS), NoAnswer),
+        (DONE, reply(401, {"detail": "no"}, OURS), NoAnswer),
+        (DONE, reply(403, {"detail": "User is locked"}, OURS), NoAnswer),
+        (DONE, reply(429, {"detail": "no"}, OURS), NoAnswer),
+        (DONE, reply(502, "<html>nginx</html>"), NoAnswer),
+        (DONE, reply(302, "", OURS), NoAnswer),
+        (DONE, reply(404, {"status": "NOT_FOUND"}, OURS), Missing),
+        # The run failed, and its result has the error.
+        (DONE, reply(422, {"detail": [{"type": "missing", "msg": "m"}]}, OURS), (Kind.INVALID_INPUT, True)),
+        (FAILED, reply(500, "Internal Server Error"), (Kind.PROVIDER_ERROR, False)),
+        (FAILED, reply(403, {"detail": "the model's own"}, OURS), (Kind.PROVIDER_ERROR, True)),
+        (DONE, reply(400, {"detail": {"status": "bad_prompt", "message": "names an artist"}}, OURS), (POLICY, True)),
+        (DONE, reply(400, DOWNSTREAM, OURS), (POLICY, True)),
+        (DONE, reply(500, {"detail": "Internal server error: content policy violation"}, OURS), (POLICY, False)),
+        (DONE, reply(403, {"detail": [{"type": "forbidden", "msg": "Tags contained artist name: x"}]}), (POLICY, True)),
+        (DONE, reply(401, {"detail": [{"type": "invalid_api_key", "msg": "Invalid API key"}]}), (PROVIDER, True)),
+        (DONE, reply(403, {"detail": "Song Description contained artist name"}, OURS), (POLICY, True)),
+        (REFUSED, reply(500, "Internal Server Error"), (POLICY, False)),
+        (FAILED, reply(500, {"detail": "safety checker failed to load"}), (PROVIDER, False)),
+        (DONE, reply(200, {"error": "NSFW content detected in all outputs"}), (POLICY, True)),
         (
             DONE,
-            said(200, {"audio": None, "detail": "lyrics must be at most 600 characters"}),
+            reply(200, {"audio": None, "detail": "lyrics must be at most 600 characters"}),
             (Kind.INVALID_INPUT, True),
         ),
-        (DONE, said(200, {"audio": {"url": URL}, "message": "NSFW content detected"}), Produced((Output(URL),))),
-        (DONE, said(504, {"detail": "x"}, OURS | {"x-fal-request-timeout-type": "user"}), (Kind.START_TIMEOUT, False)),
-        (DONE, said(499, {"detail": "x", "error_type": "client_cancelled"}, OURS), Stopped(may_have_cost=True)),
-        (FAILED, said(200, {"audio": None}, OURS), (Kind.PROVIDER_ERROR, True)),
+        (DONE, reply(200, {"audio": {"url": URL}, "message": "NSFW content detected"}), Produced((Output(URL),))),
+        (DONE, reply(504, {"detail": "x"}, OURS | {"x-fal-request-timeout-type": "user"}), (Kind.START_TIMEOUT, False)),
+        (DONE, reply(499, {"detail": "x", "error_type": "client_cancelled"}, OURS), Stopped(may_have_cost=True)),
+        (FAILED, reply(200, {"audio": None}, OURS), (Kind.PROVIDER_ERROR, True)),
         # The run succeeded, and its output is not there yet.
-        *((DONE, said(200, early), OutputPending) for early in EARLY),
-        (DONE, said(200, "null"), OutputPending),
-        (DONE, said(202, {"status": "IN_PROGRESS"}), OutputPending),
-        (DONE, said(200, {"detail": "Request is still in progress"}), NoAnswer),
-        (DONE, said(200, ""), OutputPending),
-        # Somebody on the way answers in the result's place.
-        (DONE, said(200, "<html>Please wait</html>"), NoAnswer),
-        (DONE, said(200, '{"audio": {"url": "https'), NoAnswer),
-        # The run succeeded, and nobody can read what it made: no reason to pay for another one.
-        (DONE, said(200, {"audio": {"path": "/out/x.wav"}}), Unreadable),
-        (DONE, said(200, {"pictures": [{"url": URL.replace("wav", "png")}]}), Unreadable),
-        (FAILED, said(200, {"audio": URL}), Produced((Output(URL),))),
+        *((DONE, reply(200, early), OutputPending) for early in EARLY),
+        (DONE, reply(200, "null"), OutputPending),
+        (DONE, reply(202, {"status": "IN_PROGRESS"}), OutputPending),
+        (DONE, reply(200, {"detail": "Request is still in progress"}), NoAnswer),
+        (DONE, reply(200, ""), OutputPending),
+        # A proxy answered in place of fal.
+        (DONE, reply(200, "<html>Please wait</html>"), NoAnswer),
+        (DONE, reply(200, '{"audio": {"url": "https'), NoAnswer),
+        # The run succeeded, and its output cannot be read: no other run is paid for.
+        (DONE, reply(200, {"audio": {"path": "/out/x.wav"}}), Unreadable),
+        (DONE, reply(200, {"pictures": [{"url": URL.replace("wav", "png")}]}), Unreadable),
+        (FAILED, reply(200, {"audio": URL}), Produced((Output(URL),))),
     ],
 )
 def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -> None:
@@ -144,8 +144,8 @@ def test_how_a_completed_run_ended(status: Any, done: Exchange, expected: Any) -
         assert outcome == expected
 
 
-UNSAID: tuple[tuple[int, Any], ...] = (
-    # What a platform that is unwell answers, whoever asks for what; each has fal's id as any answer of fal's.
+INCONCLUSIVE: tuple[tuple[int, Any], ...] = (
+    # Failures of the platform, whatever the request; each has fal's request id, as all answers of fal.
     *((status, {"detail": "Internal Server Error"}) for status in (500, 502, 503, 504, 520, 524, 529)),
     (502, {"detail": "Bad Gateway"}),
     (503, {"detail": "Service temporarily unavailable"}),
@@ -154,7 +154,7 @@ UNSAID: tuple[tuple[int, Any], ...] = (
     (500, "Internal Server Error"),
     (500, {"error": "upstream connect error or disconnect/reset before headers"}),
     (504, {"message": "Endpoint request timed out"}),
-    # Of the key, a proxy or the moment.
+    # About the key, a proxy, or a temporary state.
     *(
         (status, {"detail": "no"})
         for status in (401, 402, 403, 405, 406, 407, 408, 409, 410, 415, 418, 421, 423, 425, 426, 428, 429, 431, 451)
@@ -179,10 +179,10 @@ UNSAID: tuple[tuple[int, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize(("status", "body"), UNSAID, ids=str)
-def test_an_answer_that_may_be_about_the_question_is_asked_for_again(status: int, body: Any) -> None:
+@pytest.mark.parametrize(("status", "body"), INCONCLUSIVE, ids=str)
+def test_an_answer_that_may_be_about_the_request_is_fetched_again(status: int, body: Any) -> None:
     for headers in (OURS, {}):
-        outcome = result_outcome(answer(200, DONE), said(status, body, headers), "music")
+        outcome = result_outcome(answer(200, DONE), reply(status, body, headers), "music")
         assert isinstance(outcome, NoAnswer), outcome
         assert outcome.finished
         assert outcome.reason
@@ -215,14 +215,14 @@ FLAGS: tuple[Any, ...] = (
 
 @pytest.mark.parametrize(("body", "kind"), REFUSALS, ids=str)
 def test_a_refusal_beside_an_empty_output_is_read_wherever_it_stands(body: Any, kind: Kind) -> None:
-    outcome = result_outcome(answer(200, DONE), said(200, json.dumps(body)), "music")
+    outcome = result_outcome(answer(200, DONE), reply(200, json.dumps(body)), "music")
     assert isinstance(outcome, Broken)
     assert (outcome.failure.kind, outcome.may_have_cost) == (kind, True)
 
 
 @pytest.mark.parametrize("body", FLAGS, ids=str)
 def test_a_checker_that_objects_to_all_pictures_has_refused_them(body: Any) -> None:
-    outcome = result_outcome(answer(200, DONE), said(200, body), "image")
+    outcome = result_outcome(answer(200, DONE), reply(200, body), "image")
     assert isinstance(outcome, Broken)
     assert (outcome.failure.kind, outcome.may_have_cost) == (POLICY, True)
 
@@ -238,9 +238,9 @@ def test_a_checker_that_objects_to_all_pictures_has_refused_them(body: Any) -> N
         {"images": [], "note": "painted after: a heron that is flagged as unsafe by a content checker"},
     ],
 )
-def test_what_only_sounds_like_a_refusal_is_none(body: Any) -> None:
+def test_a_result_that_only_resembles_a_refusal_is_not_one(body: Any) -> None:
     asked: Any = {"prompt": "a heron that is flagged as unsafe by a content checker"}
-    assert isinstance(result_outcome(answer(200, DONE), said(200, body), "image", asked), OutputPending | Unreadable)
+    assert isinstance(result_outcome(answer(200, DONE), reply(200, body), "image", asked), OutputPending | Unreadable)
 
 
 @pytest.mark.parametrize(
@@ -263,17 +263,15 @@ def test_what_only_sounds_like_a_refusal_is_none(body: Any) -> None:
         (413, {"detail": "the output would be too large"}, {}, Kind.INVALID_INPUT),
     ],
 )
-def test_an_error_that_says_that_the_run_failed_is_believed_at_once(
-    status: int, body: Any, headers: dict[str, str], kind: Kind
-) -> None:
-    outcome = result_outcome(answer(200, DONE), said(status, body, headers), "music")
+def test_an_error_about_the_run_ends_it_at_once(status: int, body: Any, headers: dict[str, str], kind: Kind) -> None:
+    outcome = result_outcome(answer(200, DONE), reply(status, body, headers), "music")
     assert isinstance(outcome, Broken)
     assert outcome.failure.kind is kind
 
 
-def test_a_prompt_that_an_error_repeats_is_no_verdict() -> None:
+def test_a_prompt_repeated_in_an_error_does_not_decide() -> None:
     prompt = "NSFW content detected in all outputs, sang the choir"
-    done = said(500, {"detail": [{"type": "internal_server_error", "msg": f"lost {prompt!r}", "input": prompt}]}, OURS)
+    done = reply(500, {"detail": [{"type": "internal_server_error", "msg": f"lost {prompt!r}", "input": prompt}]}, OURS)
     echoes: tuple[JsonValue, ...] = (None, {"prompt": prompt})
     for asked in echoes:
         outcome = result_outcome(answer(200, DONE), done, "music", asked)
@@ -281,10 +279,10 @@ def test_a_prompt_that_an_error_repeats_is_no_verdict() -> None:
         assert outcome.failure.kind is Kind.MODEL_ERROR
 
 
-def test_what_cannot_be_read_is_kept_as_it_came_and_fit_to_be_stored() -> None:
+def test_an_unreadable_result_is_kept_in_a_form_that_can_be_stored() -> None:
     address = "https://x.example/api/callbacks/fal/a.1/abcdef0123"
     body = json.dumps({"audio": "lost", "note": "\x9b31mred\u202e", "to": address, "m": "x" * 9000}, ensure_ascii=False)
-    outcome = result_outcome(answer(200, DONE), said(200, body), "music")
+    outcome = result_outcome(answer(200, DONE), reply(200, body), "music")
     assert isinstance(outcome, Unreadable)
     assert len(outcome.raw) == 2000
     assert outcome.raw.startswith(
@@ -292,41 +290,41 @@ def test_what_cannot_be_read_is_kept_as_it_came_and_fit_to_be_stored() -> None:
     )
 
 
-def test_what_was_asked_for_is_not_taken_for_an_output() -> None:
+def test_a_url_of_the_input_is_not_taken_for_an_output() -> None:
     asked: Any = {"melody": URL, "prompt": "x"}
-    result = said(200, {"audio": None, "melody": URL})
+    result = reply(200, {"audio": None, "melody": URL})
     assert isinstance(result_outcome(answer(200, DONE), result, "music", asked), OutputPending)
 
 
 @pytest.mark.parametrize(
     ("done", "expected"),
     [
-        (said(200, {"status": "OK"}), Stopped(may_have_cost=False)),
-        (said(200, {"success": True}), CancelPending()),
-        (said(202, {"status": "CANCELLATION_REQUESTED"}), CancelPending()),
-        (said(202, {"status": "OK"}), CancelPending()),
-        (said(400, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
-        (said(200, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
-        (said(202, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
-        (said(204, ""), CancelPending()),
-        (said(200, {"status": "NOT_FOUND"}), Missing('{"status": "NOT_FOUND"}')),
-        (said(400, {"status": "NOT_FOUND"}), Missing('{"status": "NOT_FOUND"}')),
+        (reply(200, {"status": "OK"}), Stopped(may_have_cost=False)),
+        (reply(200, {"success": True}), CancelPending()),
+        (reply(202, {"status": "CANCELLATION_REQUESTED"}), CancelPending()),
+        (reply(202, {"status": "OK"}), CancelPending()),
+        (reply(400, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
+        (reply(200, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
+        (reply(202, {"status": "ALREADY_COMPLETED"}), AlreadyOver()),
+        (reply(204, ""), CancelPending()),
+        (reply(200, {"status": "NOT_FOUND"}), Missing('{"status": "NOT_FOUND"}')),
+        (reply(400, {"status": "NOT_FOUND"}), Missing('{"status": "NOT_FOUND"}')),
     ],
 )
-def test_what_came_of_a_cancel(done: Exchange, expected: Any) -> None:
+def test_the_outcome_of_a_cancel(done: Exchange, expected: Any) -> None:
     assert cancel_outcome(done) == expected
 
 
 @pytest.mark.parametrize(
     ("done", "expected"),
-    [(said(404, {}), Missing), (said(401, {}), NoAnswer), (said(502, ""), NoAnswer), (SILENCE, NoAnswer)],
+    [(reply(404, {}), Missing), (reply(401, {}), NoAnswer), (reply(502, ""), NoAnswer), (SILENCE, NoAnswer)],
 )
-def test_a_cancel_that_tells_nothing(done: Exchange, expected: type) -> None:
+def test_a_failed_cancel_is_no_evidence_about_the_run(done: Exchange, expected: type) -> None:
     assert type(cancel_outcome(done)) is expected
 
 
 @pytest.mark.parametrize("bad", [None, 7, "", "a/b", "a?b", "x" * 201, "a b", "é"])
-def test_an_id_that_is_more_than_an_id_is_none(bad: Any) -> None:
+def test_an_invalid_id_is_none(bad: Any) -> None:
     assert ref_of(answer(200, {"request_id": bad})) is None
 
 

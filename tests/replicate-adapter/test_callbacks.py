@@ -1,4 +1,4 @@
-"""Which run Replicate's webhook is about, and whether it is over."""
+"""The run that a webhook of Replicate is about, and whether it has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ID = "gm3qorzdhgbfurvjtvhg6dckhu"
         (None, False),
     ],
 )
-def test_it_names_its_run(status: str | None, *, over: bool) -> None:
+def test_a_webhook_names_its_run(status: str | None, *, over: bool) -> None:
     urls = {"get": f"https://api.replicate.com/v1/predictions/{ID}"}
     callback = read_callback(json.dumps({"id": ID, "status": status, "output": None, "urls": urls}))
     assert callback is not None
@@ -32,5 +32,5 @@ def test_it_names_its_run(status: str | None, *, over: bool) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "null", "[]", "{}", '{"id": 7}', '{"id": "../x"}', "[" * 100_000, '{"id": "a'])
-def test_what_names_no_run_is_none(body: str) -> None:
+def test_a_body_without_a_run_is_none(body: str) -> None:
     assert read_callback(body) is None

@@ -1,4 +1,4 @@
-"""Replicate's errors, one by one: what each means for the job."""
+"""The failure kind of each error of Replicate."""
 
 import json
 from typing import Any
@@ -129,7 +129,7 @@ def test_every_row_decides_a_case() -> None:
         assert deciding - {None} == set(range(len(rows)))
 
 
-def test_title_and_detail_are_the_words_and_the_title_the_code() -> None:
+def test_title_and_detail_are_the_message_and_the_title_is_the_code() -> None:
     failure = api_failure(answer(402, problem("Insufficient credit", "Top up.")))
     assert (failure.message, failure.code) == ("Insufficient credit: Top up.", "Insufficient credit")
 
@@ -139,7 +139,7 @@ LOGS = "Using seed: 1\n100%|##########| 50/50\nTraceback (most recent call last)
 
 
 PROGRESS = "\n".join(f" {done}%|####    | {done // 2}/50 [00:02<00:04, 12.1it/s]" for done in (8, 50, 90, 100))
-SAY_NOTHING: list[Any] = [
+UNINFORMATIVE: list[Any] = [
     *(None, "", "Sorry", "Error running prediction", "Something went wrong", "RuntimeError", "prediction_failed"),
     *("Internal Server Error", "Prediction failed, see logs", "Failed to generate", "Failed to generate audio"),
     *("An unexpected error occurred", "Model error", "subprocess exited with non-zero status 1"),
@@ -153,29 +153,29 @@ SAY_NOTHING: list[Any] = [
         ("", LOGS + "ValueError: lyrics must be at most 600 characters", MISTAKE),
         ("Prediction failed.", LOGS + "Request Moderated", POLICY),
         ("exit status 1", LOGS + "Request Moderated", POLICY),
-        *((error, LOGS + "NSFW content detected\n" + PROGRESS, POLICY) for error in SAY_NOTHING),
-        *((error, LOGS + "ValueError: worker lost\n" + PROGRESS, Kind.MODEL_ERROR) for error in SAY_NOTHING),
+        *((error, LOGS + "NSFW content detected\n" + PROGRESS, POLICY) for error in UNINFORMATIVE),
+        *((error, LOGS + "ValueError: worker lost\n" + PROGRESS, Kind.MODEL_ERROR) for error in UNINFORMATIVE),
         ("AssertionError: shape", LOGS + "NSFW content detected", Kind.MODEL_ERROR),
         ("Prediction interrupted; please retry (code: PA)", "NSFW content detected", Kind.PROVIDER_ERROR),
-        # What says something is the error; its logs then are what led there, and no verdict.
+        # An informative error decides, and the logs do not.
         ("CUDA out of memory", "NSFW content detected in image 0\n", Kind.MODEL_ERROR),
         ("it fell over", LOGS + "NSFW content detected in image 0\n", Kind.MODEL_ERROR),
-        # Only how a log ends is the model's last word.
+        # Only the end of the log counts.
         (None, "NSFW content detected in image 0\n" + LOGS + "torch.OutOfMemoryError\n", Kind.MODEL_ERROR),
         (None, LOGS + "RuntimeError: safety checker failed to load", Kind.MODEL_ERROR),
         (None, None, Kind.MODEL_ERROR),
         (None, 7, Kind.MODEL_ERROR),
     ],
 )
-def test_a_log_s_end_speaks_where_the_error_says_nothing(error: Any, logs: Any, kind: Kind) -> None:
+def test_the_end_of_the_log_decides_if_the_error_is_uninformative(error: Any, logs: Any, kind: Kind) -> None:
     assert prediction_failure(error, logs).kind is kind
 
 
-def test_the_log_s_last_line_is_told_where_the_error_is_empty() -> None:
+def test_the_last_line_of_the_log_is_the_message_if_the_error_is_empty() -> None:
     assert prediction_failure(None, LOGS + "RuntimeError: it fell over\n\n").message == "RuntimeError: it fell over"
 
 
-def test_what_the_caller_wrote_is_not_read() -> None:
+def test_the_input_of_the_caller_is_not_interpreted() -> None:
     prompt = "a song about a censor who says: NSFW content detected, content policy violation"
     assert prediction_failure(f"could not sing {prompt!r}", echoed=[prompt]).kind is Kind.MODEL_ERROR
     assert prediction_failure(None, f"prompt: {prompt}\nKilled", echoed=[prompt]).kind is Kind.MODEL_ERROR

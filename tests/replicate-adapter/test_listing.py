@@ -1,4 +1,4 @@
-"""Replicate's list of predictions, as it is asked for and read."""
+"""The query for Replicate's list of predictions, and its answers."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -65,12 +65,12 @@ def test_the_next_page_is_only_ever_a_path_of_the_list(url: Any, expected: str |
         {"next": "https://["},
         {"next": ""},
         {"next": 7},
-        # Without a query, it would be the list's beginning once more.
+        # Without a query, this is the first page again.
         {"next": "https://api.replicate.com/v1/predictions"},
         {},
     ],
 )
-def test_an_end_that_is_not_said_is_none(document: Any) -> None:
+def test_a_page_without_a_valid_next_link_is_no_answer(document: Any) -> None:
     assert isinstance(next_page(answer(document)), NoAnswer)
 
 
@@ -79,7 +79,7 @@ def test_a_page_without_a_list_is_no_answer(results: Any) -> None:
     assert isinstance(read_page(Exchange(answer=answer({"next": None, "results": results}))), NoAnswer)
 
 
-def test_the_window_has_two_sides() -> None:
+def test_the_query_has_a_lower_and_an_upper_time() -> None:
     asked = parse_qs(urlsplit(first_page([LATER, LOST])).query)
     assert asked == {"created_after": [at(-15)], "created_before": [at(20)]}
 
@@ -97,12 +97,12 @@ def test_the_window_has_two_sides() -> None:
         ({"input": None}, True),
     ],
 )
-def test_what_counts_as_a_run(changes: Any, shown: bool) -> None:
+def test_only_items_with_an_id_and_a_time_are_runs(changes: Any, shown: bool) -> None:
     read = page(None, 7, [], ITEM | changes)
     assert [run.ref.request_id for run in read.runs] == (["one"] if shown else [])
 
 
-def test_a_run_as_it_is_listed() -> None:
+def test_a_listed_run_has_its_time_names_and_input() -> None:
     (run,) = page(ITEM).runs
     assert (run.made_at, run.input) == (NOW, {"prompt": "x", "seed": 1.0})
     assert run.made_by == {"google/lyria-2", "hidden"}

@@ -1,4 +1,4 @@
-"""What Replicate's answers mean for a run."""
+"""The outcomes that Replicate's answers stand for."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def answer(status: int, body: Any) -> Answer:
     return Answer(status, {}, (body if isinstance(body, str) else json.dumps(body)).encode())
 
 
-def said(status: int, body: Any) -> Exchange:
+def reply(status: int, body: Any) -> Exchange:
     return Exchange(handed_over=True, answer=answer(status, body))
 
 
@@ -101,8 +101,8 @@ SILENCE = Exchange(handed_over=True, error=httpx.ReadTimeout("no"))
         ({}, NoAnswer),
     ],
 )
-def test_how_a_run_stands(prediction: Any, expected: Any) -> None:
-    outcome = check_outcome(said(200, prediction), "music")
+def test_the_outcome_of_a_prediction(prediction: Any, expected: Any) -> None:
+    outcome = check_outcome(reply(200, prediction), "music")
     if isinstance(expected, tuple):
         assert isinstance(outcome, Broken)
         assert (outcome.failure.kind, outcome.may_have_cost) == expected
@@ -115,14 +115,14 @@ def test_how_a_run_stands(prediction: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("done", "expected"),
     [
-        (said(404, {}), Missing),
-        (said(401, {}), NoAnswer),
-        (said(500, {}), NoAnswer),
-        (said(429, {}), NoAnswer),
+        (reply(404, {}), Missing),
+        (reply(401, {}), NoAnswer),
+        (reply(500, {}), NoAnswer),
+        (reply(429, {}), NoAnswer),
         (SILENCE, NoAnswer),
     ],
 )
-def test_a_question_that_fails_tells_nothing_of_the_run(done: Exchange, expected: type) -> None:
+def test_a_failed_request_is_no_evidence_about_the_run(done: Exchange, expected: type) -> None:
     assert type(check_outcome(done, "music")) is expected
     assert type(cancel_outcome(done)) is expected
 
@@ -139,12 +139,12 @@ def test_a_question_that_fails_tells_nothing_of_the_run(done: Exchange, expected
         ("new word", CancelPending()),
     ],
 )
-def test_what_came_of_a_cancel(status: str, expected: Any) -> None:
-    assert cancel_outcome(said(200, {"status": status})) == expected
+def test_the_outcome_of_a_cancel(status: str, expected: Any) -> None:
+    assert cancel_outcome(reply(200, {"status": status})) == expected
 
 
 @pytest.mark.parametrize("bad", [None, 7, "", "a/b", "../account", "x" * 101])
-def test_an_id_that_is_more_than_an_id_is_none(bad: Any) -> None:
+def test_an_invalid_id_is_none(bad: Any) -> None:
     assert ref_of(answer(201, {"id": bad})) is None
 
 
