@@ -1,4 +1,4 @@
-"""A running sandbox, hands to reach it with, and a place for its webhooks to arrive."""
+"""A running sandbox with clients for its APIs, and a receiver for its webhooks."""
 
 import json
 import os
@@ -71,14 +71,14 @@ class Box:
         return document
 
     def step(self) -> None:
-        """Each job takes its next step now."""
+        """Have each job take its next step now."""
         self.control.post("/jobs/step").raise_for_status()
 
     def until(self, check: Callable[[], Any]) -> Any:
         return eventually_sync(check)
 
     def sdk(self, script: str) -> Any:
-        """Runs a script that uses the unmodified SDKs; what it prints is JSON."""
+        """Run a script that uses the unmodified SDKs; returns the JSON document that it prints."""
         env = {
             "PATH": os.environ["PATH"],
             "FAL_KEY": FAL_KEY,
@@ -131,7 +131,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 
 @pytest.fixture
 def box(running: Box) -> Box:
-    """The sandbox as if just started, but fast."""
+    """The sandbox without jobs, faults and bills, with short queues and runs."""
     defaults: dict[str, Any] = {
         "fal_concurrency": None,
         "replicate_per_minute": None,
@@ -149,7 +149,7 @@ def box(running: Box) -> Box:
 
 @dataclass
 class Delivery:
-    """One webhook as it came in."""
+    """One webhook as it was received, at Unix time `at`."""
 
     path: str
     headers: dict[str, str]
@@ -159,7 +159,7 @@ class Delivery:
 
 @dataclass
 class Receiver:
-    """Takes webhooks in and answers each with the next of `answers`, or 200."""
+    """Receives webhooks and answers each with the next status of `answers`, or 200."""
 
     url: str
     answers: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The book of bills says who would have paid what."""
+"""The bills: every POST, what became of it, and what the provider would have billed."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from sandbox.models.endpoints import find_endpoint
 from sandbox.runs.bills import attempt_of
 
 
-def test_memory_and_disk_agree(box: Any) -> None:
+def test_the_bills_on_disk_equal_those_of_the_api(box: Any) -> None:
     box.fault("fal", times=1, refuse="balance")
     refused = box.fal.post("/fal-ai/lyria2", json={"prompt": "Rain"}, headers={"X-Fal-Tags": "a=b,segue-attempt=j.9"})
     assert refused.status_code == 403
@@ -68,20 +68,20 @@ def test_prices(provider: Any, name: str, given: dict[str, Any], usd: float) -> 
     assert endpoint.price(endpoint.makes(endpoint.accepts.model_validate(given))) == pytest.approx(usd)
 
 
-def test_the_page_escapes_what_came_from_outside(box: Any) -> None:
+def test_the_page_escapes_input(box: Any) -> None:
     box.predict(webhook="http://127.0.0.1:9/<script>")
     page = box.control.get("/").text
     assert "&lt;script&gt;" in page
     assert "<script>" not in page
 
 
-async def test_five_hundred_at_once(box: Any) -> None:
+async def test_five_hundred_posts_at_once_are_billed(box: Any) -> None:
     host, port = box.addresses["replicate_base_url"].removeprefix("http://").split(":")
     body = b'{"input": {"prompt": "Rain"}}'
     head = f"Host: x\r\nAuthorization: Bearer r8_x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
     async def post() -> bytes:
-        # A pooled client would spend most of this test on its own bookkeeping.
+        # Without a client library, whose connection pool would take most of the time.
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /v1/models/google/lyria-2/predictions HTTP/1.1\r\n" + head + body)
         answer = await reader.read()

@@ -1,4 +1,4 @@
-"""The certificates outlive the process that made them, and nothing that is not theirs."""
+"""Certificates are kept across starts, unless their files do not belong together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_a_second_start_keeps_what_clients_trust(tmp_path: Path) -> None:
     assert make_certificates(tmp_path).ca_file.read_bytes() == first
 
 
-def test_what_does_not_fit_together_is_made_anew(tmp_path: Path) -> None:
+def test_files_that_do_not_belong_together_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     files, other = make_certificates(tmp_path), make_certificates(tmp_path / "other")
     files.ca_file.write_bytes(other.ca_file.read_bytes())

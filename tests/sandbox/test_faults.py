@@ -1,4 +1,4 @@
-"""Each fault on the wire, and what the book of bills says about it."""
+"""Each fault as HTTP clients see it, and its bills."""
 
 from base64 import b64encode
 from typing import Any
@@ -20,7 +20,7 @@ def test_rules_match_once_by_provider_endpoint_and_prompt(box: Any) -> None:
     assert box.control.get("/faults").json() == []
 
 
-def test_a_rule_that_names_nothing_known_is_refused(box: Any) -> None:
+def test_a_rule_with_an_unknown_name_is_refused(box: Any) -> None:
     rules = [
         [{"provider": "fal", "action": {"refuse": "no_such"}}],
         [{"provider": "fal", "action": {"refuses": "balance"}}],
@@ -30,7 +30,7 @@ def test_a_rule_that_names_nothing_known_is_refused(box: Any) -> None:
 
 
 @pytest.mark.parametrize("provider", ["fal", "replicate"])
-def test_accepted_but_unclear(box: Any, provider: str) -> None:
+def test_a_submit_is_accepted_and_its_answer_is_lost(box: Any, provider: str) -> None:
     submit = box.fal_submit if provider == "fal" else box.predict
     box.fault(provider, times=1, accept_then="drop")
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
@@ -51,7 +51,7 @@ def test_accepted_but_unclear(box: Any, provider: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "accepted"), [({"accept_then": "hang"}, 1), ({"refuse": "hang"}, 0), ({"delay_s": 5}, 1)]
 )
-def test_no_answer_in_time(box: Any, fault: dict[str, Any], accepted: int) -> None:
+def test_a_submit_is_not_answered_in_time(box: Any, fault: dict[str, Any], accepted: int) -> None:
     box.fault("replicate", times=1, **fault)
     asked = {"input": {"prompt": "Rain"}}
     with pytest.raises(httpx.ReadTimeout):
@@ -61,14 +61,14 @@ def test_no_answer_in_time(box: Any, fault: dict[str, Any], accepted: int) -> No
     assert (totals["posts"], totals["accepted"]) == (1, accepted)
 
 
-def test_refused_without_an_answer(box: Any) -> None:
+def test_a_submit_is_refused_without_an_answer(box: Any) -> None:
     box.fault("fal", times=1, refuse="drop")
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         box.fal_submit()
     assert [(e["accepted"], e["status"]) for e in box.bills()["entries"]] == [(False, None)]
 
 
-def test_status_faults_pass(box: Any) -> None:
+def test_faults_of_reads_end_after_their_number_of_times(box: Any) -> None:
     submitted = box.fal_submit()
     box.fault("fal", on="status", times=2, refuse="internal_500")
     codes = [box.fal.get(submitted.json()["status_url"]).status_code for _ in range(3)]
@@ -94,7 +94,7 @@ def test_queue_position_and_unknown_status(box: Any) -> None:
     assert box.predict().json()["status"] == "paused"
 
 
-def test_result_gone_and_expired(box: Any) -> None:
+def test_a_result_is_gone_or_expired(box: Any) -> None:
     box.fault("fal", times=1, result_404=True)
     box.fault("replicate", times=1, result_404=True)
     submitted, created = box.fal_submit(), box.predict()
@@ -140,7 +140,7 @@ def test_broken_files(box: Any) -> None:
     assert rest.status_code == 206
 
 
-def test_concurrency_makes_fal_wait_and_the_direct_api_refuse(box: Any) -> None:
+def test_the_concurrency_limit_queues_runs_and_the_direct_api_refuses(box: Any) -> None:
     box.settings(fal_concurrency=1, queue_s=0, run_s=3600)
     jobs = [box.fal_submit() for _ in range(3)]
     waiting = box.fal.get(jobs[2].json()["status_url"]).json()
@@ -179,14 +179,14 @@ def test_a_run_is_unknown_at_first_and_its_output_is_empty_at_first(box: Any) ->
     assert box.replicate.get(url).json()["output"]
 
 
-def test_a_result_is_what_the_rule_says_and_its_logs_as_long(box: Any) -> None:
+def test_a_rule_sets_the_result_and_the_length_of_the_logs(box: Any) -> None:
     box.fault("replicate", result={"song": ["{url}", 1]}, logs_bytes=100_000)
     done = box.prediction_ended(box.predict())
     assert done["output"]["song"][0].startswith("https://")
     assert len(done["logs"]) > 100_000
 
 
-def test_a_file_that_comes_later_in_a_coding_of_its_own(box: Any) -> None:
+def test_a_file_is_available_later_and_in_the_given_coding(box: Any) -> None:
     content = b64encode(b"RIFF....WAVE").decode()
     file = {"not_yet": 1, "status": 202, "coding": "aws-chunked", "content": content, "headers": {"x-why": "s3"}}
     box.fault("replicate", files=file)
@@ -197,7 +197,7 @@ def test_a_file_that_comes_later_in_a_coding_of_its_own(box: Any) -> None:
     assert answer.content == b"c\r\nRIFF....WAVE\r\n0\r\n\r\n"
 
 
-def test_a_cancel_that_is_refused_leaves_the_run_alone(box: Any) -> None:
+def test_a_refused_cancel_does_not_change_the_run(box: Any) -> None:
     box.fault("fal", cancel="refused", run_s=0.3)
     queued = box.fal_submit().json()
     assert box.fal.put(queued["cancel_url"]).status_code == 405

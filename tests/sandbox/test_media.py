@@ -1,4 +1,4 @@
-"""The files outputs point at are real ones."""
+"""Outputs are valid audio and image files."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""The sandbox as a process."""
+"""The sandbox as a process: its end, its addresses, its settings, and single steps of jobs."""
 
 import socket
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from tests.patience import patient
 
 
-def test_it_stops_at_once_with_a_caller_left_hanging(start_sandbox: Any, tmp_path: Path) -> None:
+def test_it_stops_at_once_although_a_request_is_not_answered(start_sandbox: Any, tmp_path: Path) -> None:
     process, addresses = start_sandbox(tmp_path, "--queue-s", "60")
     with (
         process.stdout,
@@ -45,7 +45,7 @@ def test_settings_change_as_a_whole_or_not_at_all(box: Any) -> None:
 
 
 @pytest.mark.parametrize("provider", ["fal", "replicate"])
-def test_each_job_takes_its_next_step_when_it_is_told_to(box: Any, provider: str) -> None:
+def test_each_job_takes_its_next_step_on_request(box: Any, provider: str) -> None:
     box.settings(fal_concurrency=1, queue_s=600, run_s=600)
     for _ in range(2):
         box.fal_submit() if provider == "fal" else box.predict()
@@ -53,7 +53,7 @@ def test_each_job_takes_its_next_step_when_it_is_told_to(box: Any, provider: str
     def states() -> list[str]:
         return sorted(job["status"] for job in box.control.get("/jobs").json())
 
-    # fal runs one at a time here: the other one is past its wait in the queue, and starts when the first has ended.
+    # With a concurrency of one, the second job of fal has left the queue, and starts when the first has ended.
     ways = [["queued", "running"], ["running", "succeeded"]] if provider == "fal" else [["running"] * 2]
     assert states() == ["queued", "queued"]
     for expected in (*ways, ["succeeded", "succeeded"]):

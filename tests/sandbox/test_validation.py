@@ -1,4 +1,4 @@
-"""What each provider answers to keys, models and inputs it does not accept."""
+"""The answers of each provider to keys, models and inputs that it does not accept."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_replicate_names_the_field(box: Any, model: str, given: dict[str, Any], 
     assert problem["invalid_fields"][0]["type"] == kind
 
 
-def test_what_is_no_text_is_answered_all_the_same(box: Any) -> None:
+def test_bodies_that_are_not_valid_text_are_answered(box: Any) -> None:
     raw = rb'{"input": {"prompt": "\ud800"}, "webhook": "http://\ud800/"}'
     assert box.replicate.post("/v1/models/google/lyria-2/predictions", content=raw).status_code in (201, 422)
     for content in (b"not json", b"[1]", b'"x"', rb'{"prompt": "\ud800"}'):

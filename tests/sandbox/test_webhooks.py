@@ -1,4 +1,4 @@
-"""Webhooks verify with the algorithms the providers document, and are wrong only where a fault says so."""
+"""Webhooks carry valid signatures, by the algorithms that the providers document, unless a fault changes them."""
 
 import base64
 import hashlib
@@ -144,5 +144,5 @@ def test_late_and_never(box: Any, receiver: Any) -> None:
     [ended] = [job["ended_at"] for job in box.control.get("/jobs").json() if job["id"] == late]
     assert delivery.at - datetime.fromisoformat(ended).timestamp() >= 0.29
     box.until(lambda: box.totals("fal")["open"] == 0)
-    # Whatever never was to be sent would have come before one that was late.
+    # A webhook without the fault would have arrived before the late one.
     assert receiver.got.empty()
