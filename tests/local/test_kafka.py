@@ -1,4 +1,4 @@
-"""The embedded cluster, met by the client that the services use."""
+"""The embedded cluster, with the client that the services use."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ from segue_cli.local.ports import free_port, is_free
 from segue_cli.local.process import ChildFailed, child, ready_with
 
 TOPICS = {"orders": 3, "answers": 1}
-# Its groups wait out the session time-out (less a second) before whoever comes back is let in.
+# A consumer that rejoins a group waits for the session timeout, less a second.
 SESSION_MS = 1500
 
 
@@ -49,13 +49,13 @@ async def take(one: AIOKafkaConsumer, count: int) -> list[bytes]:
         return sorted([bytes((await one.getone()).value or b"") for _ in range(count)])
 
 
-async def test_topics_are_there_as_asked(cluster: LocalKafka) -> None:
+async def test_the_given_topics_exist_with_their_partitions(cluster: LocalKafka) -> None:
     async with AIOKafkaConsumer(*TOPICS, bootstrap_servers=cluster.bootstrap_servers) as one:
         assert await one.topics() == set(TOPICS)
         assert {name: len(one.partitions_for_topic(name) or ()) for name in TOPICS} == TOPICS
 
 
-async def test_groups_read_alone_and_go_on_after_what_they_committed(cluster: LocalKafka) -> None:
+async def test_each_group_reads_on_from_its_own_committed_offsets(cluster: LocalKafka) -> None:
     await produce(cluster, [b"1", b"2"])
     left, right = consumer(cluster, "left"), consumer(cluster, "right")
     await asyncio.gather(left.start(), right.start())
@@ -99,7 +99,7 @@ asyncio.run(main())
             assert await take(one, 1) == [b"1"]
 
 
-async def test_ports_of_our_choice_outlive_a_restart() -> None:
+async def test_the_given_ports_are_the_same_after_a_restart() -> None:
     port = next(port for port in iter(free_port, 0) if is_free(port + 1))
     for _ in range(2):
         async with kafka({"orders": 2}, brokers=2, port=port) as cluster:
@@ -120,7 +120,7 @@ async def test_it_ends_when_its_stdin_closes() -> None:
     assert await asyncio.wait_for(process.wait(), patient(60)) == 0
 
 
-async def test_a_topic_it_cannot_make_is_named() -> None:
+async def test_an_invalid_topic_fails_the_start() -> None:
     with pytest.raises(ChildFailed, match="at least one partition"):
         async with kafka({"orders": 0}):
             pytest.fail("it can't have started")

@@ -1,4 +1,4 @@
-"""The PostgreSQL we start ourselves: reachable, restartable, private when kept, and gone afterwards."""
+"""The embedded PostgreSQL: it can be connected to and restarted, is private if kept, and leaves nothing otherwise."""
 
 import os
 import signal
@@ -70,8 +70,8 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to hand the data to another user")
-async def test_a_folder_that_the_other_user_cannot_enter_is_refused_in_words(tmp_path: Path) -> None:
-    # pytest makes its temporary folders for their owner alone
+async def test_a_folder_that_the_other_user_cannot_enter_is_refused_with_a_message(tmp_path: Path) -> None:
+    # pytest's temporary folders can be entered only by their owner
     with pytest.raises(CannotRunHere, match="another folder"):
         async with postgres(tmp_path / "state"):
             pytest.fail("it can't have started")
@@ -91,7 +91,7 @@ async def test_binaries_that_the_other_user_cannot_enter_are_copied(monkeypatch:
 
 
 def open_to_all(factory: pytest.TempPathFactory) -> Path:
-    """A temporary folder that another user may enter: pytest's own are closed."""
+    """A temporary folder that another user may enter, unlike pytest's own."""
     folder = factory.mktemp("postgres")
     for one in (folder, *folder.parents):
         if one.stat().st_uid == os.geteuid() and not one.stat().st_mode & 0o001:
@@ -100,12 +100,12 @@ def open_to_all(factory: pytest.TempPathFactory) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file, folder or process."""
+    """Whether the path exists; outside the coroutine, where blocking calls are not allowed."""
     return path.exists()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition outside this process, which nothing announces."""
+    """Wait for a condition that other processes fulfil."""
 
     async def holds() -> bool:
         return condition()

@@ -1,4 +1,4 @@
-"""Child processes: ready lines, deadlines, order of ending, and what a killed parent leaves behind."""
+"""Child processes: ready lines, start limits, termination, and the death of the parent."""
 
 import json
 import os
@@ -25,7 +25,7 @@ async def test_it_reports_the_ready_line_and_ends_on_sigterm() -> None:
     assert lines == ["hello", "[1]", '{"port": 7}']
 
 
-async def test_a_child_that_ends_early_is_named_with_its_last_words() -> None:
+async def test_a_child_that_ends_early_is_named_with_its_last_output() -> None:
     argv = [sys.executable, "-c", "import sys; sys.exit('no database')"]
     with pytest.raises(ChildFailed, match=r"(?s)teller ended with 1 .*no database"):
         async with child(argv, name="teller", ready=ready_with("port")):
@@ -42,9 +42,9 @@ async def test_a_child_that_is_not_ready_in_time_is_ended() -> None:
     assert not running(int(lines[0]))
 
 
-async def test_a_child_deaf_to_sigterm_is_killed_after_its_grace() -> None:
+async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     argv = [sys.executable, "-c", f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"]
-    async with child(argv, name="deaf", ready=ready_with("port")) as process:
+    async with child(argv, name="ignoring", ready=ready_with("port")) as process:
         assert await process.stop(grace_s=0.2) == -signal.SIGKILL
 
 
@@ -78,14 +78,14 @@ asyncio.run(main())
     await eventually(ended)
 
 
-def test_ready_with_ignores_what_is_not_its_line() -> None:
+def test_ready_with_ignores_all_other_lines() -> None:
     parse = ready_with("port")
     assert [parse(line) for line in ("", "{", "[]", "null", '{"host": 1}')] == [None] * 5
     assert parse(json.dumps({"port": 0})) == {"port": 0}
 
 
 def running(pid: int) -> bool:
-    """Whether the process exists and is more than a zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

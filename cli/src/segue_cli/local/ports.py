@@ -28,9 +28,9 @@ def is_free(port: int) -> bool:
         return False
 
 
-def free_port() -> int:
-    """Any free port of the loopback address. Raises NoFreePort."""
-    for port in random.sample(QUIET, _TRIES):
+def free_port(ports: range = QUIET) -> int:
+    """A random free port of the loopback address among `ports`. Raises NoFreePort."""
+    for port in random.sample(ports, min(_TRIES, len(ports))):
         if is_free(port):
             return port
     raise NoFreePort("this machine has no free port")
