@@ -24,7 +24,7 @@ TOKEN = "r8_" + "t" * 37
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs commands as processes is a test of a whole, wherever in these files it stands."""
+    """Mark tests that run commands as processes as end-to-end tests."""
     for item in items:
         if {"shell", "place"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.e2e)
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Shell:
-    """A folder to run commands in, without any setting of the machine's."""
+    """A folder to run commands in, without the settings of this machine."""
 
     folder: Path
     env: dict[str, str] = field(default_factory=lambda: without_settings(os.environ))
@@ -74,7 +74,7 @@ class Shell:
 
 @dataclass
 class Command:
-    """A command that runs."""
+    """A running command, with its output."""
 
     process: subprocess.Popen[str]
     output: Path
@@ -83,17 +83,17 @@ class Command:
     def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> Command:
         output = folder / f"{words[0]}.out"
         with output.open("w") as file:
-            how: dict[str, Any] = {"stdout": file, "stderr": file, "text": True, "preexec_fn": hears_ctrl_c}
+            how: dict[str, Any] = {"stdout": file, "stderr": file, "text": True, "preexec_fn": restore_sigint}
             process = subprocess.Popen([*SEGUE, *words], cwd=folder, env=env, **how)
         return cls(process, output)
 
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.output.read_text()
 
     def until(self, words: str, within_s: float = 120) -> str:
-        until(lambda: words in self.said() or self.process.poll() is not None, within_s, self.said)
-        assert words in self.said()
-        return self.said()
+        until(lambda: words in self.printed() or self.process.poll() is not None, within_s, self.printed)
+        assert words in self.printed()
+        return self.printed()
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
@@ -109,8 +109,8 @@ def until(check: Callable[[], object], within_s: float, tell: Callable[[], str] 
     eventually_sync(check, within_s, every_s=0.05, tell=tell)
 
 
-def hears_ctrl_c() -> None:
-    """Undo what a shell does to what it runs in the background: it has it ignore SIGINT, and its children too."""
+def restore_sigint() -> None:
+    """Handle SIGINT, which a shell has processes in the background ignore, and their children too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -119,18 +119,18 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     folder = tmp_path_factory.mktemp("segue")
     for each in (folder, *folder.parents[:3]):
         if each.stat().st_uid == os.geteuid():
-            each.chmod(each.stat().st_mode | 0o011)  # for PostgreSQL, which another user runs where we are root
+            each.chmod(each.stat().st_mode | 0o011)  # PostgreSQL runs as another user if this one is root.
     shell = Shell(folder.resolve())
     yield shell
     for command in shell.started:
-        if command.process.poll() is None:  # the test failed before it stopped it
+        if command.process.poll() is None:  # The test failed before.
             command.stop(signal.SIGTERM)
     until(lambda: not shell.left_over(), 60, lambda: str(shell.left_over()))
 
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The settings that lead the providers' SDKs to a sandbox that refuses the keys that start with `bad`."""
+    """The settings for a sandbox in place of the providers."""
     folder = tmp_path_factory.mktemp("sandbox")
     argv = [sys.executable, "-m", "sandbox", "--dir", str(folder)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:

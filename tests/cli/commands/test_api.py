@@ -1,4 +1,4 @@
-"""What the API's refusals, and its silence, become on the terminal."""
+"""Messages on the terminal for errors of the API, and for an API that does not answer."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ def answer(status: int, **document: Any) -> httpx.Response:
     return httpx.Response(status, json=document)
 
 
-def test_a_problem_is_told_with_its_fields_and_what_it_means_for_the_money() -> None:
+def test_a_problem_is_printed_with_its_fields_and_its_effect_on_the_bill() -> None:
     errors = [{"field": "prompt", "problem": "too long"}, {"field": "lyrics", "problem": "need has_vocals: true"}]
-    told = problem_in_words(
+    printed = problem_in_words(
         answer(
             422, type="urn:segue:problem:invalid-request", title="Invalid request", detail="prompt: …", errors=errors
         ),
         "http://x",
     )
-    assert told.splitlines()[0] == "Invalid request (422): prompt: …"
-    assert "  lyrics: need has_vocals: true" in told
-    assert "nothing will be billed" in told
+    assert printed.splitlines()[0] == "Invalid request (422): prompt: …"
+    assert "  lyrics: need has_vocals: true" in printed
+    assert "nothing will be billed" in printed
 
 
-def test_a_503_says_how_to_repeat_it_safely() -> None:
+def test_a_503_is_printed_with_the_way_to_repeat_it_safely() -> None:
     document = {"type": "urn:segue:problem:not-confirmed", "title": "Not confirmed", "detail": "…"}
-    told = problem_in_words(answer(503, **document, idempotency_key="k-1"), "http://x")
-    assert "may exist all the same" in told
-    assert "--key k-1" in told
+    printed = problem_in_words(answer(503, **document, idempotency_key="k-1"), "http://x")
+    assert "may exist all the same" in printed
+    assert "--key k-1" in printed
 
 
-def test_an_answer_of_something_else_is_not_taken_for_ours() -> None:
+def test_an_answer_that_is_not_of_segue_is_reported_as_such() -> None:
     assert "not as Segue's API does" in problem_in_words(httpx.Response(502, text="<html>"), "http://x")
 
 
@@ -49,11 +49,11 @@ def test_the_address_is_taken_from_the_nearest_place(tmp_path: Path, monkeypatch
     assert address(None, tmp_path) == "http://127.0.0.1:9"
     monkeypatch.setenv("SEGUE_API", "http://other/")
     assert address(None, tmp_path) == "http://other"
-    assert address("http://told/", tmp_path) == "http://told"
+    assert address("http://given/", tmp_path) == "http://given"
 
 
 @pytest.mark.parametrize("words", [("jobs",), ("job", "x"), ("logs", "x"), ("submit", "Rain")])
-def test_where_nobody_listens_it_says_to_run_up(shell: Any, words: tuple[str, ...]) -> None:
+def test_without_an_api_the_message_names_segue_up(shell: Any, words: tuple[str, ...]) -> None:
     done = shell.run(*words, "--api", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert "segue up" in done.stdout
@@ -61,14 +61,14 @@ def test_where_nobody_listens_it_says_to_run_up(shell: Any, words: tuple[str, ..
 
 
 @pytest.fixture
-def deaf() -> Iterator[str]:
-    """A server that takes requests and hangs up."""
+def api_without_answers() -> Iterator[str]:
+    """A server that closes the connection after each request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.connection.close()
 
-        def log_message(self, *said: Any) -> None:
+        def log_message(self, *_: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -77,14 +77,14 @@ def deaf() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_request_whose_answer_is_lost_can_be_repeated(shell: Any, deaf: str) -> None:
-    done = shell.run("submit", "Rain", "--key", "k-2", "--api", deaf)
+def test_a_request_whose_answer_is_lost_can_be_repeated(shell: Any, api_without_answers: str) -> None:
+    done = shell.run("submit", "Rain", "--key", "k-2", "--api", api_without_answers)
     assert done.returncode == 1
     assert "may exist all the same" in done.stdout
     assert "--key k-2" in done.stdout
 
 
-def test_an_address_that_is_none_is_named(shell: Any) -> None:
+def test_an_invalid_address_is_named(shell: Any) -> None:
     done = shell.run("jobs", "--api", "nowhere")
     assert done.returncode == 1
     assert "nowhere is not the address of an API" in done.stdout

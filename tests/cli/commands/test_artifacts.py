@@ -1,4 +1,4 @@
-"""`segue artifacts`, as it is called: what it shows, what it asks, what it deletes."""
+"""`segue artifacts`: the list, the confirmation, and the files that are deleted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ ORPHAN = f"jobs/{JOB}/{attempt_id_for(JOB, 1)}/audio.mp3"
 
 
 @dataclass(frozen=True)
-class Said:
-    """How a command ended, and what it wrote."""
+class Ended:
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -37,7 +37,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder to call `segue` in, with a store of a made file and an orphan, and the rows about them."""
+    """A folder to run `segue` in, with a store that holds a file with a row, and an orphan."""
 
     cwd: Path
     environ: dict[str, str]
@@ -46,10 +46,10 @@ class Place:
     def store(self) -> Path:
         return self.cwd / "store"
 
-    def there(self) -> set[str]:
+    def files(self) -> set[str]:
         return {str(path.relative_to(self.store)) for path in self.store.rglob("*") if path.is_file()}
 
-    async def segue(self, *arguments: str, **environ: str) -> Said:
+    async def segue(self, *arguments: str, **environ: str) -> Ended:
         names = ("DATABASE_URL", "ARTIFACT_STORE_URL", "SEGUE_ARTIFACT_RETENTION_DAYS")
         outside = {name: value for name, value in os.environ.items() if name not in names}
         called = await asyncio.create_subprocess_exec(
@@ -61,7 +61,7 @@ class Place:
             stderr=asyncio.subprocess.PIPE,
         )
         out, err = await called.communicate()
-        return Said(called.returncode or 0, out.decode(), err.decode())
+        return Ended(called.returncode or 0, out.decode(), err.decode())
 
 
 @pytest_asyncio.fixture
@@ -93,37 +93,37 @@ async def place(tmp_path: Path, database_url: str) -> AsyncIterator[Place]:
         await connection.close()
 
 
-async def test_looking_asking_and_deleting(place: Place) -> None:
+async def test_files_are_listed_and_deleted_after_confirmation(place: Place) -> None:
     listed = await place.segue()
     assert listed.code == 0
     assert "audio.mp3" in listed.out
     assert "1 files, 1.5 kB; 0 have expired." in listed.out
 
     dry = await place.segue("gc", "--older-than", "30d", "--dry-run")
-    assert (dry.code, place.there()) == (0, {MADE, ORPHAN})
+    assert (dry.code, place.files()) == (0, {MADE, ORPHAN})
     assert "Nothing was deleted." in dry.out
     unasked = await place.segue("gc", "--older-than", "4d")
-    assert (unasked.code, place.there()) == (2, {MADE, ORPHAN})
+    assert (unasked.code, place.files()) == (2, {MADE, ORPHAN})
     assert "--yes" in unasked.err
 
     orphans = await place.segue("gc", "--yes")
-    assert (orphans.code, place.there()) == (0, {MADE})
+    assert (orphans.code, place.files()) == (0, {MADE})
     assert "Deleted 0 files (0 B) that were old enough, and 1 files (1.5 kB) that no row knew." in orphans.out
     both = await place.segue("gc", "--yes", SEGUE_ARTIFACT_RETENTION_DAYS="4")
-    assert (both.code, place.there()) == (0, set())
+    assert (both.code, place.files()) == (0, set())
     again = await place.segue("gc", "--older-than", "4d", "--yes")
     assert (again.code, "There is nothing to delete." in again.out) == (0, True)
     assert "0 files, 0 B; 1 have expired." in (await place.segue()).out
 
 
-async def test_without_settings_it_refuses_by_name(place: Place) -> None:
+async def test_a_missing_setting_is_named(place: Place) -> None:
     for name in place.environ:
         refused = await place.segue("gc", "--yes", **{name: ""})
         assert (refused.code, refused.out) == (1, "")
         assert refused.err.startswith(f"{name} is not set")
     wrong = await place.segue("gc", SEGUE_ARTIFACT_RETENTION_DAYS="soon")
     assert (wrong.code, wrong.err.startswith("SEGUE_ARTIFACT_RETENTION_DAYS")) == (1, True)
-    assert place.there() == {MADE, ORPHAN}
+    assert place.files() == {MADE, ORPHAN}
 
 
 async def test_it_finds_the_segue_that_runs_in_this_folder(place: Place) -> None:
@@ -131,7 +131,7 @@ async def test_it_finds_the_segue_that_runs_in_this_folder(place: Place) -> None
     (place.cwd / ".segue" / "up.env").write_text("".join(f"{name}='{at}'\n" for name, at in place.environ.items()))
     nothing = dict.fromkeys(place.environ, "")
     assert (await place.segue("gc", "--dry-run", **nothing)).code == 0
-    # Never one Segue's store by another one's rows.
+    # The store and the database always come from the same place.
     mixed = await place.segue("gc", "--dry-run", ARTIFACT_STORE_URL="")
     assert (mixed.code, mixed.err.startswith("ARTIFACT_STORE_URL is not set")) == (1, True)
     named = await place.segue("gc", "--dry-run", "--env-file", ".segue/up.env", **nothing)
@@ -147,7 +147,7 @@ def test_an_age_is_a_number_with_a_unit(text: str, value: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "0h", "0d", "-1d", "1.5d", "30 d", "36501d", "99999w", "٣d"])
-def test_anything_else_is_no_age(text: str) -> None:
+def test_any_other_text_is_not_an_age(text: str) -> None:
     with pytest.raises(typer.BadParameter, match=r"an age such as|between"):
         age(text)
 
@@ -155,5 +155,5 @@ def test_anything_else_is_no_age(text: str) -> None:
 @pytest.mark.parametrize(
     ("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (3 * 10**12, "3.0 TB")]
 )
-def test_a_size_is_told_in_units_of_a_thousand(size: int, text: str) -> None:
+def test_a_size_is_printed_in_units_of_a_thousand(size: int, text: str) -> None:
     assert in_bytes(size) == text

@@ -1,4 +1,4 @@
-"""What operators read of attempts, and what is refused before anything is sent."""
+"""The list of attempts for operators, and arguments that are refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def shown(*attempts: dict[str, Any]) -> str:
 def test_the_list_fits_80_columns_and_says_what_to_look_for() -> None:
     failed = attempt(state="failed", error_kind="ambiguous_submission", job_status="failed")
     known = attempt(state="succeeded", ambiguous=False, look_for=None, cost_usd=0.5, submitting_at=None)
-    said = shown(attempt(), failed, known)
-    assert max(map(len, said.splitlines())) <= 80
-    first = next(line for line in said.splitlines() if JOB in line)
+    printed = shown(attempt(), failed, known)
+    assert max(map(len, printed.splitlines())) <= 80
+    first = next(line for line in printed.splitlines() if JOB in line)
     assert first.split() == [f"{JOB}.12", "replicate", "ambiguous", "3", "min", "$0.03"]
-    words = " ".join(said.split())
+    words = " ".join(printed.split())
     assert words.count("Look for a run of minimax/music-1.5") == 2
     assert (
         "If no run is found, it counts as never accepted at 12:06:00 UTC. The job's deadline is at 12:27:00 UTC."
         in words
     )
     assert "The job is failed, and stays so." in words
-    assert said.splitlines()[-1].split()[-2:] == ["-", "$0.5"]
+    assert printed.splitlines()[-1].split()[-2:] == ["-", "$0.5"]
 
 
 @pytest.mark.parametrize(
@@ -76,20 +76,20 @@ def test_the_list_fits_80_columns_and_says_what_to_look_for() -> None:
         ({"state": "running", "ambiguous": False, "provider_ref": "r1"}, "It runs at replicate as r1"),
     ],
 )
-def test_what_became_of_it_is_said_with_the_job_and_the_money(what: dict[str, Any], words: str) -> None:
-    told = attempt(**what)
-    assert words in told_apart(told, settled=not told["ambiguous"])
+def test_the_result_of_an_attempt_is_printed_with_its_job_and_its_cost(what: dict[str, Any], words: str) -> None:
+    resolved = attempt(**what)
+    assert words in told_apart(resolved, settled=not resolved["ambiguous"])
 
 
 @pytest.mark.parametrize("words", [(), ("--accepted", "x", "--never-accepted")])
-def test_a_verdict_is_one_of_two(shell: Any, words: tuple[str, ...]) -> None:
+def test_a_resolution_is_one_of_two(shell: Any, words: tuple[str, ...]) -> None:
     done = shell.run("attempts", "resolve", f"{JOB}.1", *words, "--api", "http://127.0.0.1:1")
     assert done.returncode == 2
     assert "--never-accepted" in done.stdout
 
 
 @pytest.mark.parametrize("words", [("cancel", "x"), ("attempts",), ("attempts", "resolve", "x", "--accepted", "y")])
-def test_where_nobody_listens_it_says_to_run_up(shell: Any, words: tuple[str, ...]) -> None:
+def test_without_an_api_the_message_names_segue_up(shell: Any, words: tuple[str, ...]) -> None:
     done = shell.run(*words, "--api", "http://127.0.0.1:1")
     assert done.returncode == 1
     assert "segue up" in done.stdout

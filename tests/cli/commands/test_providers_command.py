@@ -1,4 +1,4 @@
-"""`segue providers`: what a person sees of the providers, within 80 columns, and what a program gets."""
+"""`segue providers`: the screen, in 80 columns, and the JSON document."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ NOTHING = {
     "provider_error_rate": None, "p50_s": None, "p95_s": None,
 }  # fmt: skip
 LOCKED = "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
-WELL = {
+HEALTHY = {
     "status": "ok", "breaker": CLOSED, "last_error": None, "in_flight": IDLE,
     "queued": {"total": 0, "held_back": 0, "oldest_at": None}, "recent": NOTHING,
 }  # fmt: skip
 REPLICATE = {
-    **WELL, "provider": "replicate", "error": None, "since": "2026-01-01T10:00:00Z",
+    **HEALTHY, "provider": "replicate", "error": None, "since": "2026-01-01T10:00:00Z",
     "probe": {"status": "ok", "error": None, "since": "2026-01-01T10:00:00Z", "checked_at": "2026-01-01T11:59:56Z"},
     "webhooks": {"expected": 12, "heard": 11, "arriving": True},
     "caps": {"concurrent_runs": None, "submits_per_minute": 6}, "late": 1,
-    "endpoints": [{**WELL, "endpoint": "stability-ai/stable-audio-2.5"}],
+    "endpoints": [{**HEALTHY, "endpoint": "stability-ai/stable-audio-2.5"}],
 }  # fmt: skip
 FAL = {
     **REPLICATE, "provider": "fal", "status": "fail", "error": LOCKED, "since": "2026-01-01T11:55:00Z",
@@ -44,9 +44,9 @@ FAL = {
     "queued": {"total": 4, "held_back": 3, "oldest_at": "2026-01-01T11:59:00Z"},
     "recent": NOTHING | {"ended": 20, "succeeded": 15, "failed": 5, "provider_failed": 4, "p50_s": 31.5, "p95_s": 240},
     "endpoints": [
-        {**WELL, "endpoint": "fal-ai/stable-audio-25/text-to-audio"},
+        {**HEALTHY, "endpoint": "fal-ai/stable-audio-25/text-to-audio"},
         {
-            **WELL, "endpoint": "fal-ai/minimax-music/v2", "status": "fail",
+            **HEALTHY, "endpoint": "fal-ai/minimax-music/v2", "status": "fail",
             "breaker": OPEN | {"state": "half_open"},
             "last_error": {"kind": "model_not_found", "message": "no such app", "at": "2026-01-01T11:59:30Z"},
         },
@@ -63,9 +63,9 @@ def drawn(document: dict[str, Any], width: int = 80) -> str:
 
 
 def test_it_fits_80_columns_and_names_every_endpoint_and_error() -> None:
-    told = drawn(DOCUMENT)
-    assert max(map(len, told.splitlines())) <= 80
-    together = " ".join(told.split())
+    screen = drawn(DOCUMENT)
+    assert max(map(len, screen.splitlines())) <= 80
+    together = " ".join(screen.split())
     for words in (
         "fail for 5 min, credential probe 4 s ago: ok",
         "Exhausted balance",
@@ -90,8 +90,8 @@ def test_an_adapter_that_never_ran_is_shown_without_times() -> None:
         "endpoints": [],
         "last_error": None,
     }
-    told = drawn(deepcopy(DOCUMENT) | {"providers": [FAL | never | {"breaker": CLOSED | {"since": None}}]})
-    assert [line.rstrip() for line in told.splitlines()][-5:-3] == ["fal  fail", "  no report from fal-adapter yet"]
+    screen = drawn(deepcopy(DOCUMENT) | {"providers": [FAL | never | {"breaker": CLOSED | {"since": None}}]})
+    assert [line.rstrip() for line in screen.splitlines()][-5:-3] == ["fal  fail", "  no news from fal-adapter yet"]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def api() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_program_gets_what_the_api_says(shell: Any, api: str) -> None:
+def test_json_is_the_document_of_the_api(shell: Any, api: str) -> None:
     done = shell.run("providers", "--json", "--api", api)
     assert (done.returncode, json.loads(done.stdout)) == (0, DOCUMENT)
     assert "Exhausted balance" in shell.run("providers", "--api", api).stdout
@@ -124,12 +124,12 @@ def test_a_program_gets_what_the_api_says(shell: Any, api: str) -> None:
 
 def test_it_can_be_watched_until_ctrl_c(shell: Any, api: str, until: Any) -> None:
     command = shell.start("providers", "--watch", "--json", "--api", api)
-    until(lambda: command.said().count("\n") >= 2, 60, command.said)
+    until(lambda: command.printed().count("\n") >= 2, 60, command.printed)
     assert command.stop(signal.SIGINT) == 130
-    assert json.loads(command.said().splitlines()[0]) == DOCUMENT
+    assert json.loads(command.printed().splitlines()[0]) == DOCUMENT
 
 
-def test_where_nobody_listens_it_says_so(shell: Any) -> None:
+def test_without_an_api_the_message_names_segue_up(shell: Any) -> None:
     done = shell.run("providers", "--api", "http://127.0.0.1:9")
     assert done.returncode == 1
     assert "Start one with `segue up`" in done.stdout

@@ -1,4 +1,4 @@
-"""What `segue submit` asks for, from its flags to the body that the API gets."""
+"""`segue submit`: the request body for each flag."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from segue_cli.commands import submit_options
 JOB = "c1b0c5a4-8a3e-5f51-9a5d-0d7a6f1d2f3e"
 
 
-class Taker(ThreadingHTTPServer):
-    """Takes every request on, and keeps its body."""
+class AcceptingApi(ThreadingHTTPServer):
+    """Accepts every request, and keeps its body."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -31,7 +31,7 @@ class Taker(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Taker
+    server: AcceptingApi
 
     def do_POST(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["content-length"])))
@@ -41,20 +41,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, *said: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         pass
 
 
 @pytest.fixture
-def taker() -> Iterator[Taker]:
-    with Taker() as server:
+def accepting_api() -> Iterator[AcceptingApi]:
+    with AcceptingApi() as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield server
         server.shutdown()
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "fields"),
     [
         ((), {}),
         (("--route-by", "cheapest"), {"route_by": "cheapest"}),
@@ -71,13 +71,13 @@ def taker() -> Iterator[Taker]:
         ),
     ],
 )
-def test_each_flag_is_the_field_that_the_api_takes_and_what_is_not_said_is_left_out(
-    shell: Any, taker: Taker, flags: tuple[str, ...], said: dict[str, Any]
+def test_each_flag_sets_its_field_and_other_fields_are_left_out(
+    shell: Any, accepting_api: AcceptingApi, flags: tuple[str, ...], fields: dict[str, Any]
 ) -> None:
-    done = shell.run("submit", "Rain", *flags, "--api", taker.address)
+    done = shell.run("submit", "Rain", *flags, "--api", accepting_api.address)
     assert done.returncode == 0, done.stdout
-    [body] = taker.bodies
-    assert parse_json(TrackRequest, body).model_dump(exclude_unset=True) == {"prompt": "Rain", **said}
+    [body] = accepting_api.bodies
+    assert parse_json(TrackRequest, body).model_dump(exclude_unset=True) == {"prompt": "Rain", **fields}
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_each_flag_is_the_field_that_the_api_takes_and_what_is_not_said_is_left_
         ("--style", "nan"),
     ],
 )
-def test_a_value_that_is_none_is_refused_before_anything_is_sent(
-    shell: Any, taker: Taker, flag: str, value: str
+def test_an_invalid_value_is_refused_before_anything_is_sent(
+    shell: Any, accepting_api: AcceptingApi, flag: str, value: str
 ) -> None:
-    done = shell.run("submit", "Rain", flag, value, "--api", taker.address)
+    done = shell.run("submit", "Rain", flag, value, "--api", accepting_api.address)
     assert done.returncode == 2
     assert flag in done.stdout
-    assert not taker.bodies
+    assert not accepting_api.bodies
 
 
 def test_the_choices_are_those_of_the_contracts() -> None:

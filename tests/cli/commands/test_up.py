@@ -1,4 +1,4 @@
-"""`segue up` and what is done beside it: as a newcomer uses it, with real processes."""
+"""`segue up`, and other commands while it runs, with real processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from segue_cli.stack.environment import read_env
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
-def test_up_runs_jobs_survives_a_death_and_stops_clean(shell: Any, until: Any) -> None:
+def test_up_runs_jobs_survives_the_death_of_a_service_and_stops_cleanly(shell: Any, until: Any) -> None:
     up = shell.start("up", "--port", "0")
-    told = up.until("Ctrl-C stops everything")
+    printed = up.until("Ctrl-C stops everything")
     env_file = shell.folder / ".segue" / "up.env"
     env = read_env(env_file)
     assert env_file.stat().st_mode & 0o777 == 0o600
-    assert env["SEGUE_API"] in told
-    assert "/api/tracks" in told
+    assert env["SEGUE_API"] in printed
+    assert "/api/tracks" in printed
     assert httpx.get(f"{env['SEGUE_API']}/docs", trust_env=False, timeout=patient(60)).status_code == 200
 
     second = shell.run("up", "--port", "0")
@@ -55,13 +55,13 @@ def test_up_runs_jobs_survives_a_death_and_stops_clean(shell: Any, until: Any) -
     assert "duration_s" in refused.stdout
     assert "nothing will be billed" in refused.stdout
 
-    _die_and_start_again(shell, up, told, until)
+    _kill_and_start_again(shell, up, printed, until)
     assert up.stop(signal.SIGTERM) == 0
-    assert "Stopped." in up.said()
+    assert "Stopped." in up.printed()
     assert not env_file.exists()
 
 
-def test_its_files_are_its_owners_and_a_second_replica_is_told_that_there_is_no_room(shell: Any) -> None:
+def test_its_files_are_private_and_a_second_replica_is_refused(shell: Any) -> None:
     old = shell.folder / ".segue" / "logs" / "old.log"
     old.parent.mkdir(parents=True)
     old.touch()
@@ -84,7 +84,7 @@ def test_its_files_are_its_owners_and_a_second_replica_is_told_that_there_is_no_
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
-    """What others than its owner may read or write; as root, they may pass to the database, which another user runs."""
+    """Paths that other users may access, with their modes, save for the way to a database that another user runs."""
     found = {}
     for path in (folder, *folder.rglob("*")):
         mode = path.lstat().st_mode & 0o077
@@ -94,8 +94,8 @@ def open_to_others(folder: Path) -> dict[str, str]:
     return found
 
 
-def _die_and_start_again(shell: Any, up: Any, told: str, until: Any) -> None:
-    pid = next(int(line.split()[1]) for line in told.splitlines() if line.startswith("orchestrator "))
+def _kill_and_start_again(shell: Any, up: Any, printed: str, until: Any) -> None:
+    pid = next(int(line.split()[1]) for line in printed.splitlines() if line.startswith("orchestrator "))
     os.kill(pid, signal.SIGKILL)
     last = up.until("orchestrator was ended by SIGKILL").splitlines()[-1]
     again = shlex.split(last.partition("Start it again with:")[2])
@@ -132,7 +132,7 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(shell: Any) -> Non
     assert f"port {port} is taken" in done.stdout
 
 
-def test_live_providers_need_their_keys(shell: Any) -> None:
+def test_live_providers_need_keys(shell: Any) -> None:
     done = shell.run("up", "--port", "0", "--providers", "live", env={"FAL_KEY": "a:b"})
     assert done.returncode == 78
     assert "needs REPLICATE_API_TOKEN" in done.stdout
@@ -144,11 +144,11 @@ def test_a_service_that_cannot_start_is_named_with_its_line(shell: Any) -> None:
     done = shell.run("up", "--port", "0", env=wrong)
     assert done.returncode == 78
     *waited, line = done.stdout.splitlines()
-    assert all(each.startswith("Starting Segue") for each in waited)  # On a slow machine it says that it waits.
+    assert all(each.startswith("Starting Segue") for each in waited)  # Printed on a slow machine.
     assert re.match(r"(gateway|orchestrator) cannot start: SEGUE_CATALOGUE: models.yaml:3: ", line)
 
 
-def test_run_is_told_what_there_is(shell: Any) -> None:
+def test_run_names_the_services_and_missing_settings(shell: Any) -> None:
     done = shell.run("run", "composer")
     assert done.returncode == 1
     assert "log-sink" in done.stdout

@@ -1,4 +1,4 @@
-"""`segue demo`: a newcomer's first minute, whatever is in the environment, and interrupted at any moment."""
+"""`segue demo`: its claims, with any environment, and interrupted at any moment."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_all_claims_hold_for_what_the_demo_shows() -> None:
         (("job", "artifacts", 0, "sha256"), "cd", "the file is the one"),
     ],
 )
-def test_each_claim_fails_where_it_is_not_so(path: tuple[Any, ...], value: object, broken: str) -> None:
+def test_each_claim_fails_if_it_is_not_true(path: tuple[Any, ...], value: object, broken: str) -> None:
     shown: dict[str, Any] = {"job": deepcopy(JOB), "log": deepcopy(LOG), "bills": deepcopy(BILLS)}
     inner: Any = shown
     for step in path[:-1]:
@@ -76,7 +76,7 @@ def test_each_claim_fails_where_it_is_not_so(path: tuple[Any, ...], value: objec
     assert wrong[0].startswith(broken)
 
 
-def test_a_job_that_got_nowhere_breaks_claims_and_nothing_else() -> None:
+def test_a_job_without_attempts_breaks_claims_and_raises_nothing() -> None:
     job = {**JOB, "status": "failed", "attempts": [], "artifacts": [], "error": {"kind": "no_route", "message": "x"}}
     verdict = claims(job, [], {**BILLS, "entries": []}, None)
     assert not all(claim.holds for claim in verdict)
@@ -85,7 +85,7 @@ def test_a_job_that_got_nowhere_breaks_claims_and_nothing_else() -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(200)
-def test_it_shows_the_whole_story_and_leaves_the_file(shell: Any) -> None:
+def test_it_prints_each_step_and_keeps_the_file(shell: Any) -> None:
     hostile = {
         "FAL_KEY": "my-real:key",
         "MUSIC_PROVIDER": "replicate",
@@ -120,4 +120,4 @@ def test_ctrl_c_while_the_job_runs_leaves_nothing_behind(shell: Any) -> None:
     demo = shell.start("demo")
     demo.until("submitted to replicate")
     assert demo.stop(signal.SIGINT) == 130
-    assert "nothing is left running" in demo.said()
+    assert "nothing is left running" in demo.printed()

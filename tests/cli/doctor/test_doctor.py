@@ -1,4 +1,4 @@
-"""The doctor: each trouble is found, explained, and told without a secret."""
+"""`segue doctor` finds and explains each fault, and prints no secret."""
 
 from __future__ import annotations
 
@@ -58,20 +58,22 @@ def test_the_form_of_a_replicate_token(token: str | None, verdict: str) -> None:
         (FailureKind.INSUFFICIENT_BALANCE, ("balance", "fal.ai/dashboard/billing")),
     ],
 )
-def test_a_refusal_of_fal_names_its_causes_and_where_to_mend_it(kind: FailureKind, named: tuple[str, ...]) -> None:
+def test_a_refusal_of_fal_names_its_causes_and_the_page_to_correct_it(
+    kind: FailureKind, named: tuple[str, ...]
+) -> None:
     finding = probed("fal", KeyRefused(Failure(kind, "no", http_status=403)), "https://api.fal.ai")
     assert finding.verdict == "fail"
     assert "403: no" in finding.found
     assert all(word in finding.todo for word in named)
 
 
-def test_no_answer_names_the_settings_that_lead_elsewhere() -> None:
+def test_no_answer_names_the_settings_that_change_the_address() -> None:
     finding = probed("fal", NoAnswer("connection refused"), "https://localhost:1")
     assert finding.verdict == "fail"
     assert "FAL_QUEUE_RUN_HOST" in finding.todo
 
 
-def test_all_is_well_with_good_keys(shell: Any, sandbox: dict[str, str]) -> None:
+def test_valid_keys_pass_all_checks(shell: Any, sandbox: dict[str, str]) -> None:
     done = shell.run("doctor", env={**sandbox, "ARTIFACT_STORE_URL": f"file://{shell.folder}/kept"})
     assert done.returncode == 0, done.stdout
     assert "fal accepts the key" in done.stdout
@@ -97,7 +99,7 @@ def test_refused_keys_fail_and_are_explained(shell: Any, sandbox: dict[str, str]
     assert "tttt" not in flat
 
 
-def test_what_is_wrong_is_named_and_nothing_hangs(shell: Any) -> None:
+def test_each_wrong_setting_is_named(shell: Any) -> None:
     (shell.folder / "models.yaml").write_text("models: 3\n")
     wrong = {
         "MUSIC_PROVIDER": "spotify",
@@ -117,11 +119,11 @@ def test_what_is_wrong_is_named_and_nothing_hangs(shell: Any) -> None:
         "catalogue",
         "artifact store",
     ):
-        assert any(said.startswith("fail") and line in said for said in done.stdout.splitlines()), (line, done.stdout)
+        assert any(each.startswith("fail") and line in each for each in done.stdout.splitlines()), (line, done.stdout)
     assert "sesame" not in done.stdout
 
 
-async def test_a_broker_and_a_database_are_looked_into(shell: Any, embedded_kafka: str, database_url: str) -> None:
+async def test_a_broker_and_a_database_are_examined(shell: Any, embedded_kafka: str, database_url: str) -> None:
     done = shell.run("doctor", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka, "DATABASE_URL": database_url})
     flat = " ".join(done.stdout.split())
     assert "ok broker" in flat
@@ -141,7 +143,7 @@ def test_the_doctor_reads_the_folder_s_env_file(shell: Any) -> None:
     assert "not of the form id:secret: 8 characters" in shell.run("doctor").stdout
 
 
-RUIN = {
+WRONG = {
     "FAL_KEY": "a:b\u200bc",
     "REPLICATE_API_TOKEN": "r8_sesame\xe9",
     "LOG_LEVEL": "loud",
@@ -182,24 +184,24 @@ LINES = (
         ),
     ],
 )
-def test_it_never_crashes_and_says_the_lines_of_the_services(shell: Any, url: str, line: str) -> None:
+def test_it_never_crashes_and_prints_the_messages_of_the_services(shell: Any, url: str, line: str) -> None:
     (shell.folder / ".env").write_bytes("SEGUE_HOST=größer".encode("latin-1"))
-    done = shell.run("doctor", env={**RUIN, "DATABASE_URL": url})
+    done = shell.run("doctor", env={**WRONG, "DATABASE_URL": url})
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     assert "sesame" not in done.stdout
-    told = done.stdout.partition("checks failed:")[2]
+    messages = done.stdout.partition("checks failed:")[2]
     for wanted in (*LINES, line, ".env: SEGUE_HOST is not in UTF-8"):
-        assert wanted in told
+        assert wanted in messages
 
 
-def test_keys_are_told_as_the_services_tell_them(shell: Any) -> None:
-    told = shell.run("doctor", env={**RUIN, "SSL_CERT_FILE": ""}).stdout.partition("checks failed:")[2]
-    assert "FAL_KEY: has U+200B ZERO WIDTH SPACE as character 4 of 5" in told
-    assert "REPLICATE_API_TOKEN: has U+00E9 LATIN SMALL LETTER E WITH ACUTE as character 10 of 10" in told
+def test_wrong_keys_get_the_messages_of_the_services(shell: Any) -> None:
+    messages = shell.run("doctor", env={**WRONG, "SSL_CERT_FILE": ""}).stdout.partition("checks failed:")[2]
+    assert "FAL_KEY: has U+200B ZERO WIDTH SPACE as character 4 of 5" in messages
+    assert "REPLICATE_API_TOKEN: has U+00E9 LATIN SMALL LETTER E WITH ACUTE as character 10 of 10" in messages
 
 
-async def test_a_role_without_rights_is_told_as_a_service_tells_it(shell: Any, database_url: str) -> None:
+async def test_a_role_without_rights_gets_the_message_of_a_service(shell: Any, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("CREATE ROLE visitor LOGIN")

@@ -1,4 +1,4 @@
-"""The doctor looks whether outputs could be fetched, before they are paid for."""
+"""`segue doctor` checks whether outputs can be fetched, before they are paid for."""
 
 import socket
 from typing import Any
@@ -12,7 +12,7 @@ KEYS = {"FAL_KEY": "id:secret", "REPLICATE_API_TOKEN": "r8_x"}
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the system's resolver says of hosts; it does not know any other."""
+    """The address of each host name; all others cannot be resolved."""
     known: dict[str, str] = {}
 
     def getaddrinfo(host: str, port: int, *_args: Any, **_kwargs: Any) -> list[Any]:
@@ -43,7 +43,7 @@ async def test_hosts_that_are_refused_are_named_with_the_setting(names: dict[str
     assert [finding.verdict for finding in await output_hosts(allowed)] == ["ok"]
 
 
-async def test_without_keys_or_at_the_sandbox_there_is_nothing_to_look_at(
+async def test_without_keys_or_with_the_sandbox_nothing_is_checked(
     names: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await output_hosts({}) == []

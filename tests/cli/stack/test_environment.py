@@ -1,4 +1,4 @@
-"""Settings: every one is known, documented, kept privately, and read as it was written."""
+"""Settings: each is registered and documented, and env files are private and read back unchanged."""
 
 import re
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_an_env_file_is_private_and_reads_as_it_was_written(tmp_path: Path) -> N
     assert read_env(path) == values
 
 
-def test_what_an_env_file_cannot_keep_is_refused_and_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_value_that_an_env_file_cannot_keep_is_refused_and_the_file_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "up.env"
     write_env(path, {"A": "1"})
     with pytest.raises(BadEnvironment, match=r"^A: has a line break, which an env file cannot keep"):
@@ -59,6 +59,6 @@ def test_what_an_env_file_cannot_keep_is_refused_and_leaves_the_old_one(tmp_path
     assert read_env(path) == {"A": "1"}
 
 
-def test_the_demo_takes_over_no_setting_but_traces_and_logs() -> None:
+def test_the_demo_inherits_only_the_settings_of_traces_and_logs() -> None:
     kept = {"PATH": "/bin", "LOG_LEVEL": "DEBUG", "OTEL_EXPORTER_OTLP_HEADERS": "a=b"}
     assert without_settings({**kept, "FAL_KEY": "real:key", "DATABASE_URL": "x"}) == kept

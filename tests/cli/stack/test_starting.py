@@ -1,4 +1,4 @@
-"""A start that takes its time says what it waits for; one whose part has died does not go on waiting."""
+"""A slow start prints the components that it waits for, and ends if one of them has died."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("terminal", [False, True])
-async def test_it_says_what_is_waited_for_and_falls_silent(terminal: bool) -> None:
+async def test_it_prints_the_awaited_components_and_stops_printing_at_the_end(terminal: bool) -> None:
     out, parts = io.StringIO(), Starting()
     screen = Console(file=out, force_terminal=terminal, width=160)
 
-    async def says(words: str) -> None:
-        async def said() -> bool:
+    async def until_printed(words: str) -> None:
+        async def printed() -> bool:
             return words in out.getvalue()
 
-        await eventually(said, what=words, tell=out.getvalue)
+        await eventually(printed, what=words, tell=out.getvalue)
 
     async with told(screen, "Starting Segue", parts):
         with parts.part("kafka"):
             with parts.part("postgres"):
-                await says("waiting for kafka, postgres")
+                await until_printed("waiting for kafka, postgres")
             out.truncate(0)
-            await says("waiting for kafka")
-        await says("waiting for what comes next")
+            await until_printed("waiting for kafka")
+        await until_printed("waiting for what comes next")
     at_the_end = out.getvalue()
     assert ("Starting Segue … 0 s, waiting for" in at_the_end) or terminal
     await asyncio.sleep(0.1)
     assert out.getvalue() == at_the_end
 
 
-async def test_a_part_that_fails_is_no_longer_waited_for() -> None:
+async def test_a_component_that_fails_is_no_longer_awaited() -> None:
     parts = Starting()
     with pytest.raises(ChildFailed, match="ended with 3"), parts.part("one"):
         async with child([sys.executable, "-c", "raise SystemExit(3)"], name="one", ready=ready_with("port")):
@@ -55,7 +55,7 @@ async def test_a_part_that_fails_is_no_longer_waited_for() -> None:
     assert str(parts) == "what comes next"
 
 
-async def test_a_child_that_dies_is_told_of_long_before_the_limit() -> None:
+async def test_a_child_that_dies_fails_the_start_long_before_the_limit() -> None:
     assert START_LIMIT_S >= 300
     began = time.monotonic()
     with pytest.raises(ChildFailed, match="ended with 1"):

@@ -1,4 +1,4 @@
-"""What a provider or a prompt says is shown, and never obeyed: neither by the terminal nor by the screen's markup."""
+"""Text of providers and prompts is shown without effect on the terminal, and is not read as markup."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ ENTRY: dict[str, Any] = {
 
 
 def harmless(shown: str) -> bool:
-    obeyed = {char for char in shown if unicodedata.category(char) in {"Cc", "Cs"} or char in "\u202e\u2066"}
-    return obeyed <= {"\n"}
+    controls = {char for char in shown if unicodedata.category(char) in {"Cc", "Cs"} or char in "\u202e\u2066"}
+    return controls <= {"\n"}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def harmless(shown: str) -> bool:
     ],
     ids=["jobs", "job", "log", "log line", "text"],
 )
-def test_screens_show_it_whole_and_harmless(draw: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_screens_show_hostile_text_whole_and_escaped(draw: Any, capsys: pytest.CaptureFixture[str]) -> None:
     console().print(draw())
     shown = capsys.readouterr().out
     assert harmless(shown)
@@ -90,7 +90,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_our_own_colours_are_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_colours_of_a_screen_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()
@@ -101,7 +101,7 @@ def test_our_own_colours_are_still_there(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\x1b[31mno\\u001b[32m" in terminal.getvalue()
 
 
-def test_a_log_of_a_part_has_none_of_it(tmp_path: Any) -> None:
+def test_the_log_of_a_component_has_no_control_characters(tmp_path: Any) -> None:
     take, close = log_to(tmp_path / "part.log")
     take(HOSTILE)
     close()
@@ -109,7 +109,7 @@ def test_a_log_of_a_part_has_none_of_it(tmp_path: Any) -> None:
 
 
 @contextmanager
-def api_that_says(answer: dict[str, Any], status: int) -> Iterator[str]:
+def api_that_answers(answer: dict[str, Any], status: int) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -132,18 +132,18 @@ def api_that_says(answer: dict[str, Any], status: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("command", "status"), [("job x", 200), ("job x", 500), ("jobs", 400), ("logs x", 200)])
-def test_a_command_prints_none_of_it(shell: Any, command: str, status: int) -> None:
+def test_a_command_prints_no_control_characters(shell: Any, command: str, status: int) -> None:
     refusal = {"title": HOSTILE, "detail": HOSTILE, "type": "urn:segue:problem:x"}
     answer = {**JOB, "entries": [ENTRY]} if status == 200 else refusal
-    with api_that_says(answer, status) as api:
+    with api_that_answers(answer, status) as api:
         done = shell.run(*command.split(), "--api", api)
     assert "Traceback" not in done.stdout
     assert harmless(done.stdout)
     assert "\\u001b[2J" in "".join(done.stdout.split())
 
 
-def test_json_is_told_as_it_is(shell: Any) -> None:
-    with api_that_says({"attempts": [ATTEMPT]}, 200) as api:
+def test_json_is_printed_unchanged(shell: Any) -> None:
+    with api_that_answers({"attempts": [ATTEMPT]}, 200) as api:
         done = shell.run("attempts", "--json", "--api", api)
     assert harmless(done.stdout)
     assert json.loads(done.stdout) == [ATTEMPT]
