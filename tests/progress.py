@@ -38,7 +38,7 @@ class Progress:
         """Start to print, once the tests are collected."""
         if not self._expected:
             self._expected = expected_s(ids, self._recorded())
-            self._began = time.monotonic()
+            self.began = time.monotonic()
             self._printing = threading.Thread(target=self._keep_printing, daemon=True)
             self._printing.start()
 
@@ -74,7 +74,7 @@ class Progress:
 
     def line(self, now: float) -> str:
         """The line about progress at the monotonic time `now`."""
-        took = now - self._began
+        took = now - self.began
         whole = sum(self._expected.values())
         # A copy: tests end on another thread meanwhile.
         done = tuple(self._done)

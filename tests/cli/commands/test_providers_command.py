@@ -91,7 +91,7 @@ def test_an_adapter_that_never_ran_is_shown_without_times() -> None:
         "last_error": None,
     }
     screen = drawn(deepcopy(DOCUMENT) | {"providers": [FAL | never | {"breaker": CLOSED | {"since": None}}]})
-    assert [line.rstrip() for line in screen.splitlines()][-5:-3] == ["fal  fail", "  no news from fal-adapter yet"]
+    assert [line.rstrip() for line in screen.splitlines()][-5:-3] == ["fal  fail", "  no report from fal-adapter yet"]
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ async def test_existing_topics_are_not_changed(shell: Any, embedded_kafka: str) 
 def test_an_unreachable_broker_is_named(shell: Any) -> None:
     done = shell.run("topics", env={"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     assert done.returncode == 78
-    line = "KAFKA_BOOTSTRAP_SERVERS: no broker answered at 127.0.0.1:1 within 10 s (127.0.0.1:1: nobody listens there)"
+    line = "KAFKA_BOOTSTRAP_SERVERS: no broker answered at 127.0.0.1:1 within 10 s (127.0.0.1:1: nothing listens there)"
     assert line in done.stdout.splitlines()
 
 
