@@ -46,7 +46,7 @@ from gateway.queries.database import Database
 from gateway.queries.log_order import in_order, merged_log
 from gateway.queries.model import LogLine
 from gateway.queries.projection import Known, event_name, fold
-from gateway.queries.stored_rows import ReadModel
+from gateway.queries.read_model_sql import ReadModel
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import postgres
 
