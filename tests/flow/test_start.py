@@ -27,7 +27,7 @@ WRONG = [
     (SERVICES, {"DATABASE_URL": "postgresql://db/x?channel_binding=require"}, "DATABASE_URL: channel_binding=require"),
     (SERVICES, {"DATABASE_URL": "postgresql://me:hunter2@db:x/segue"}, "DATABASE_URL: has a port"),
     (SERVICES, {"KAFKA_BOOTSTRAP_SERVERS": "localhost"}, "KAFKA_BOOTSTRAP_SERVERS: must be host:port"),
-    (SERVICES, {"KAFKA_BOOTSTRAP_SERVERS": "SASL_SSL://k:9093"}, "KAFKA_BOOTSTRAP_SERVERS: 'SASL_SSL://k:9093' asks"),
+    (SERVICES, {"KAFKA_BOOTSTRAP_SERVERS": "SASL_SSL://k:9093"}, "KAFKA_BOOTSTRAP_SERVERS: 'SASL_SSL://k:9093' names"),
     (SERVICES, {"OTEL_EXPORTER_OTLP_ENDPOINT": "tempo:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http://"),
     (SERVICES, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://t:4317"}, "OTEL_EXPORTER_OTLP_ENDPOINT: has the port of gRPC"),
     (SERVICES, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "grpc://t"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: is for gRPC"),
