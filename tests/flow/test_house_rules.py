@@ -21,7 +21,7 @@ MOST_MODULES = 12
 
 RETIRED = re.compile(
     r"\b(Gatekeeper|Gates|Settler|Searcher|Hearing|Happening|happenings?|[Cc]hores?|Housekeeping|[Ff]use|Burial|Door|Blown"
-    r"|publish_(?:confirmed|durably)|tell_of_\w+|Legs?|heard_at|deaf_s)\b"
+    r"|publish_(?:confirmed|durably)|tell_of_\w+|Legs?|heard_at|deaf_s|Paces|too_dear|nowhere_to_go)\b"
 )
 """Names that have been replaced by the terms of the field (ARCHITECTURE, "Glossary")."""
 

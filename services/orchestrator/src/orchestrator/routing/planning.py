@@ -73,5 +73,5 @@ class _Objection:
         if allowed.value is not None and route.provider not in allowed.value:
             return f"left out, as {allowed.source}"
         unable = route.why_not(self.given, same_model_only=self.rules.same_model_only)
-        too_dear = over_ceiling(route.expected_cost_usd(self.given), self.rules.max_cost_usd.value)
-        return "; ".join(filter(None, (unable, too_dear))) or None
+        over = over_ceiling(route.expected_cost_usd(self.given), self.rules.max_cost_usd.value)
+        return "; ".join(filter(None, (unable, over))) or None
