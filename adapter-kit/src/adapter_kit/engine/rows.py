@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
 from adapter_kit.attempt.model import Attempt
 
@@ -28,7 +27,7 @@ def dump(attempt: Attempt) -> str:
         if claim is not None:
             body["cancel_answered"] = True  # So that a replica of an earlier release does not cancel the run either.
     del body["name"]
-    return to_json(body, inf_nan_mode="null").decode()
+    return _BODY.dump_json(body).decode()
 
 
 def load(text: str, now: datetime) -> Attempt:
