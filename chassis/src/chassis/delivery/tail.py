@@ -38,6 +38,7 @@ LAST_RECORDS: Final = 2_000
 """Read from the end of each partition if the cluster cannot look up offsets by time, or has no record that recent."""
 _BATCH: Final = 1_000
 _RETRY_S: Final = 1.0
+STOP_LIMIT_S: Final = 5.0
 
 OnMessage = Callable[[Envelope, datetime | None], None]
 """Called with a message and its record's time; the time is None if the record has no valid one."""
@@ -144,8 +145,7 @@ class Tail:
                     _require_alive(consumer)
         finally:
             self._consumer = None
-            async with asyncio.timeout(5):
-                await consumer.stop()
+            await _stop(consumer)
 
     def _forget_earlier_topics(self, there: Mapping[str, TopicState]) -> None:
         """Reset the positions in a topic that was deleted and created again: it is read from the start."""
@@ -218,6 +218,18 @@ class Tail:
         if all(self._positions[partition] >= end for partition, end in self._behind.items()):
             self.caught_up.set()
             self._log.info(DeliveryEvent.TAIL_CAUGHT_UP)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    # In a task of its own: stop() can raise the CancelledError of aiokafka's fetch task, which would end the tail as if
+    # the tail had been cancelled.
+    stopping = asyncio.create_task(consumer.stop())
+    try:
+        await asyncio.wait([stopping], timeout=STOP_LIMIT_S)
+    finally:
+        stopping.cancel()
+    if stopping.done() and not stopping.cancelled():
+        stopping.result()
 
 
 def _require_alive(consumer: AIOKafkaConsumer) -> None:

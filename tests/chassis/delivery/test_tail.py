@@ -1,0 +1,63 @@
+"""The tail reconnects after a failure, whatever aiokafka raises when its consumer is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from structlog.testing import capture_logs
+from tests.chassis.toy import job, request, runtime_for, send, until
+
+from chassis.delivery import tail
+from chassis.delivery.polling import poll
+from chassis.delivery.tail import Tail
+from chassis.kafka.records import Records
+from contracts.envelope import Envelope
+from contracts.topics import REQUESTS
+
+_stop: Any = AIOKafkaConsumer.stop
+
+
+async def leaking_stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop, and raise the CancelledError of the fetch task, as aiokafka does if that task pauses before a retry."""
+    await _stop(consumer)
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("error", [KafkaError("the connection broke"), TimeoutError("the connection broke")], ids=repr)
+async def test_the_tail_reconnects_although_its_consumer_leaks_a_cancellation(
+    embedded_kafka: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    errors, jobs = [error], set[str]()
+
+    async def failing_once(
+        consumer: AIOKafkaConsumer,
+        *,
+        timeout_ms: int,
+        max_records: int,
+        without: AbstractSet[TopicPartition] = frozenset(),
+    ) -> Records:
+        if errors:
+            raise errors.pop()
+        return await poll(consumer, timeout_ms=timeout_ms, max_records=max_records, without=without)
+
+    def take(envelope: Envelope, arrived_at: datetime | None) -> None:
+        jobs.add(envelope.message.job_id)
+
+    async def arrived() -> bool:
+        return job(1) in jobs
+
+    monkeypatch.setattr(AIOKafkaConsumer, "stop", leaking_stop)
+    monkeypatch.setattr(tail, "poll", failing_once)
+    runtime = runtime_for("tailing")
+    with capture_logs() as logs:
+        async with Tail(embedded_kafka, (REQUESTS,), take, runtime).running():
+            await send(embedded_kafka, [request(1)])
+            await until(arrived)
+            assert runtime.unhealthy() is None
+    assert [line["error"] for line in logs if "error" in line] == [repr(error)]
