@@ -257,9 +257,9 @@ async def test_an_accepted_key_makes_an_open_breaker_due_for_one_paid_probe(outb
     assert sorted(type(stepped.action).__name__ for stepped in await claim(outbox)) == ["NoneType", "Post"]
 
 
-@pytest.mark.parametrize(("held_up", "state"), [(False, "failed"), (True, "submitting")])
+@pytest.mark.parametrize("held_up", [False, True])
 async def test_a_probe_that_could_not_be_sent_opens_the_breaker_again(
-    outbox: Outbox, pool: Pool, held_up: bool, state: str
+    outbox: Outbox, pool: Pool, held_up: bool
 ) -> None:
     await queue(outbox, ["first"])
     (first,) = await claim(outbox)
@@ -271,5 +271,6 @@ async def test_a_probe_that_could_not_be_sent_opens_the_breaker_again(
     assert isinstance(probe.action, Post)
     assert (await answer(outbox, probe, NotSent("ConnectTimeout", held_up=held_up))).attempt.state.name == "queued"
     await queue(outbox, ["next"])
-    (following,) = [each for each in await claim(outbox) if each.attempt.attempt_id != probe.attempt.attempt_id]
-    assert following.attempt.state.name == state, "our own delay says nothing about the provider"
+    # On a slow machine the first probe is due again by now, and is admitted in place of the next attempt.
+    admitted = [each for each in await claim(outbox) if isinstance(each.action, Post)]
+    assert len(admitted) == held_up, "our own delay says nothing about the provider"
