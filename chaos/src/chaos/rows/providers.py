@@ -47,7 +47,8 @@ async def _lost_answers(fleet: Fleet, load: Load, rng: random.Random) -> list[st
         requests = await asyncio.gather(*call)
         jobs = await asyncio.gather(*(finished_job(load, one) for one in requests))
     assert all(map(succeeded_at_first, jobs)), [(job["status"], kinds(job)) for job in jobs]
-    found = await resolved(fleet, bill_log, began, lambda all_: len(all_) >= len(LOST))
+    # How many become ambiguous is a race with the callbacks, which a slow machine decides otherwise.
+    found = await resolved(fleet, bill_log, began, bool)
     posts, taken = await all_bound(fleet, bill_log)
     ambiguous = int(await counts.since("segue_attempts_ambiguous_total"))
     resolutions = await counts.by("segue_ambiguous_resolved_total", "rung")
