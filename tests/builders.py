@@ -11,6 +11,7 @@ from adapter_kit.attempt.model import Attempt
 from adapter_kit.attempt.states import Closed, Collecting, LostSubmit, Run, Running
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import ProviderRef
+from chassis.kafka.outbox import Transaction
 from contracts.generation import Provider
 from contracts.ids import JobId, attempt_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptEvent
@@ -171,3 +172,7 @@ def fetch_by(attempt: Attempt) -> datetime | None:
     """The time until which the run, or its output, is fetched; the attempt is running or collecting."""
     assert isinstance(attempt.state, Running | Collecting)
     return attempt.state.fetch_by
+
+
+async def claim_nothing(_transaction: Transaction) -> None:
+    """For a handler of commands without a claim loop: its attempts stay as they were written."""

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from aiokafka import ConsumerRecord
+from tests.builders import claim_nothing
 
 import adapter_kit
 import log_sink
@@ -170,12 +171,12 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         broker = make_broker("127.0.0.1:9", "test")
         runtime = runtime_of("orchestrator")
         routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-        made["orchestrator"] = JobHandler(Outbox(jobs, broker, runtime), routing, KEEP, lambda: None)
+        made["orchestrator"] = JobHandler(Outbox(jobs, broker, runtime), routing, KEEP, lambda _: None)
         given = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": database_url}
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))
         callbacks = Callbacks(fal, CallbackMonitor("fal"))
-        made["fal-adapter"] = CommandHandler("fal", settings, outbox, lambda: None, callbacks, results_kept_s=3_600)
+        made["fal-adapter"] = CommandHandler("fal", settings, outbox, claim_nothing, callbacks, results_kept_s=3_600)
         made["log-sink"] = Store(log).store
         yield made
 

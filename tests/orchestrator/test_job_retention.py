@@ -49,7 +49,7 @@ def handler(pool: Pool, runtime: Runtime) -> JobHandler:
     # Nothing is published: messages stay in the outbox, where these tests read them.
     outbox = Outbox(pool, cast("Any", None), runtime)
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-    return JobHandler(outbox, routing, KEEP, lambda: None)
+    return JobHandler(outbox, routing, KEEP, lambda _: None)
 
 
 def request(name: str, now: datetime) -> JobRequested:

@@ -49,7 +49,7 @@ def handler(pool: Pool) -> JobHandler:
     # Nothing is published: messages stay in the outbox, where these tests read them.
     runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-    return JobHandler(Outbox(pool, cast("Any", None), runtime), routing, timedelta(days=90), lambda: None)
+    return JobHandler(Outbox(pool, cast("Any", None), runtime), routing, timedelta(days=90), lambda _: None)
 
 
 async def deliver(handler: JobHandler, *messages: Message) -> None:

@@ -92,14 +92,15 @@ async def adapter(
             calls, writer, outbox, pool, runtime, concurrency=settings.concurrency, breakers=breakers
         )
         callbacks = Callbacks(provider, callback_monitor)
-        handler = CommandHandler(name, settings, outbox, claim_loop.wake, callbacks, results_kept_s=results_kept_s)
+        claim = claim_loop.claim_within
+        handler = CommandHandler(name, settings, outbox, claim, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
             alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
             connected(broker, runtime, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
-            consumer.running(),
             claim_loop.running(),
+            consumer.running(),  # Within, since its batches start calls of the claim loop.
             probe.running(),
             output_hosts_checked(policy, output_hosts),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from tests.builders import claim_nothing
 
 import adapter_kit
 from adapter_kit.attempt.actions import Post
@@ -52,7 +53,7 @@ def outbox(pool: Pool) -> Outbox:
 @pytest.fixture
 def handler(outbox: Outbox, database_url: str) -> CommandHandler:
     settings = AdapterSettings(KAFKA_BOOTSTRAP_SERVERS="a:9092", DATABASE_URL=database_url, _env_file=None)
-    return CommandHandler("fal", settings, outbox, lambda: None, cast("Any", None), results_kept_s=3_600)
+    return CommandHandler("fal", settings, outbox, claim_nothing, cast("Any", None), results_kept_s=3_600)
 
 
 def run(name: str, now: datetime, *, deadline: timedelta = timedelta(minutes=30)) -> RunAttempt:

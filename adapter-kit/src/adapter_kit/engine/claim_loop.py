@@ -8,7 +8,7 @@ progress. The process may die at any point: the leases expire, and the rows beco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
@@ -28,7 +28,7 @@ from adapter_kit.engine.telemetry import report_end
 from adapter_kit.log_events import LedgerEvent
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.port.outcomes import Failure
-from chassis.kafka.outbox import Outbox
+from chassis.kafka.outbox import Outbox, Transaction
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.due_rows import Claimed, DueRows
@@ -46,7 +46,7 @@ class ClaimLoop:
 
     def __init__(
         self,
-        calls: ActionExecutor,
+        executor: ActionExecutor,
         writer: OutcomeWriter,
         outbox: Outbox,
         pool: Pool,
@@ -55,7 +55,7 @@ class ClaimLoop:
         concurrency: int,
         breakers: BreakerStore,
     ) -> None:
-        self._calls = calls
+        self._executor = executor
         self._writer = writer
         self._outbox = outbox
         self._pool = pool
@@ -68,9 +68,18 @@ class ClaimLoop:
         self._closing = False
         self._log = get_logger("adapter_kit.engine.claim_loop")
 
-    def wake(self) -> None:
-        """Claim due attempts now, without waiting for the next due time."""
-        self._due.wake()
+    async def claim_within(self, transaction: Transaction) -> None:
+        """Claim the rows that the transaction has made due; their actions start after its commit.
+
+        Concurrent transactions may each claim up to the number of free workers, so that it can be exceeded.
+        """
+        if self._free <= 0:
+            return  # A worker that becomes free wakes the loop.
+        before, limit = monotonic(), self._free
+        claimed = await ledger.claim(transaction, limit, self._breakers)
+        transaction.after_commit(partial(self._start, claimed, before))
+        if len(claimed) == limit:
+            transaction.after_commit(self._due.wake)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -78,32 +87,41 @@ class ClaimLoop:
         async with (
             background(self._runtime, "the outcome writer", self._writer.run()),
             background(self._runtime, "the lease renewer", self._renew_forever()),
-            asyncio.TaskGroup() as calls,
+            asyncio.TaskGroup() as self._calls,
         ):
             try:
-                async with self._due.running(partial(self._claim, calls)):
+                async with self._due.running(self._claim):
                     yield
             finally:
                 self._closing = True
                 for task in self._collecting:
                     task.cancel()
 
-    async def _claim(self, calls: asyncio.TaskGroup) -> Claimed:
+    async def _claim(self) -> Claimed:
         if self._free <= 0:
-            return Claimed(some=False, next_s=None)  # A call that ends wakes the loop.
+            return Claimed(some=False, next_s=None)  # A worker that becomes free wakes the loop.
         before = monotonic()
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             claimed = await ledger.claim(transaction, self._free, self._breakers)
             full = len(claimed) == self._free
             next_s = 0.0 if full else await ledger.seconds_to_next(transaction)
+        self._start(claimed, before)
+        return Claimed(some=bool(claimed), next_s=next_s)
+
+    def _start(self, claimed: Sequence[Stepped], before: float) -> None:
+        """Start the actions of the claimed attempts; their leases were taken after `before` (monotonic seconds)."""
         for stepped in claimed:
             self._report_if_ended(stepped)
             if stepped.action is not None:
                 self._free -= 1
                 self._held[_lease(stepped)] = before
-                calls.create_task(self._drive(stepped))
+                self._calls.create_task(self._drive(stepped))
+            self._wake_for(stepped)
         CALLS_IN_FLIGHT.set(len(self._held))
-        return Claimed(some=bool(claimed), next_s=next_s)
+
+    def _wake_for(self, stepped: Stepped) -> None:
+        if stepped.due_in_s is not None:
+            self._due.wake_within(stepped.due_in_s)
 
     async def _drive(self, stepped: Stepped) -> None:
         """Perform the action, write its outcome, and repeat while that leads to another action."""
@@ -116,7 +134,8 @@ class ClaimLoop:
                 self._log.exception(LedgerEvent.ATTEMPT_WORKER_FAILED)
             finally:
                 self._free += 1
-                self._due.wake()
+                if self._free == 1:
+                    self._due.wake()  # There may be more that is due than there were free calls for.
 
     async def _step(self, current: Stepped, action: Action) -> Stepped | None:
         lease = _lease(current)
@@ -127,13 +146,14 @@ class ClaimLoop:
         finally:
             self._held.pop(lease, None)
         if after is not None:
-            self._calls.learn(after.attempt, input_)
+            self._executor.learn(after.attempt, input_)
             self._report_if_ended(after)
+            self._wake_for(after)
         return after
 
     async def _act(self, current: Stepped, action: Action) -> Input:
         lease = _lease(current)
-        call = self._calls.perform(current.attempt, action, current.traceparent, lambda: self._held.get(lease, 0.0))
+        call = self._executor.perform(current.attempt, action, current.traceparent, lambda: self._held.get(lease, 0.0))
         if not isinstance(action, Collect):
             return await call
         task = asyncio.create_task(call)

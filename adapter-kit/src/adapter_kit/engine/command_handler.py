@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from adapter_kit.attempt.inputs import CancelWanted, CollectWanted, Input
@@ -15,6 +15,7 @@ from chassis.delivery.consumer import Delivered
 from chassis.kafka.outbox import Outbox, Transaction
 from contracts.generation import Provider
 from contracts.ids import AttemptId
+from contracts.messages.base import Message
 from contracts.messages.callbacks import CallbackReceived
 from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 
@@ -29,24 +30,35 @@ class CommandHandler:
         provider: Provider,
         settings: AdapterSettings,
         outbox: Outbox,
-        wake: Callable[[], None],
+        claim: Callable[[Transaction], Awaitable[None]],
         callbacks: Callbacks,
         *,
         results_kept_s: float,
     ) -> None:
-        """`results_kept_s`: for how many seconds the provider keeps the result of a finished run."""
+        """`claim` claims the attempts that the transaction of a batch makes due.
+
+        `results_kept_s`: for how many seconds the provider keeps the result of a finished run.
+        """
         self._provider = provider
         self._settings = settings
         self._outbox = outbox
-        self._wake = wake
+        self._claim = claim
         self._callbacks = callbacks
         self._results_kept_s = results_kept_s
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
-        """Apply the batch in one transaction, and wake the claim loop after the commit."""
+        """Apply the batch, and claim the attempts that are due after it, in one transaction."""
+        own = [delivered for delivered in batch if self._is_own(delivered.message)]
+        if not own:
+            return
         async with self._outbox.transaction() as transaction:
-            await self._write(transaction, batch)
-            transaction.after_commit(self._wake)
+            await self._write(transaction, own)
+            await self._claim(transaction)
+
+    def _is_own(self, message: Message) -> bool:
+        # segue.callbacks carries the webhooks of all providers.
+        about = RunAttempt | CancelAttempt | CollectAttempt | ResolveAttempt | CallbackReceived
+        return isinstance(message, about) and message.provider == self._provider
 
     async def _write(self, transaction: Transaction, batch: Sequence[Delivered]) -> None:
         wanted: list[tuple[Attempt, str | None]] = []
@@ -55,19 +67,19 @@ class CommandHandler:
         verdicts: list[ResolveAttempt] = []
         for delivered in batch:
             match delivered.message:
-                case RunAttempt() as command if command.provider == self._provider:
+                case RunAttempt() as command:
                     attempt = attempt_from(command, self._settings, transaction.now, self._results_kept_s)
                     wanted.append((attempt, delivered.traceparent))
-                case CancelAttempt(attempt_id=attempt_id, provider=self._provider, reason=reason):
+                case CancelAttempt(attempt_id=attempt_id, reason=reason):
                     asked.append((attempt_id, CancelWanted(reason)))
-                case CollectAttempt(attempt_id=attempt_id, provider=self._provider):
+                case CollectAttempt(attempt_id=attempt_id):
                     asked.append((attempt_id, CollectWanted()))
-                case CallbackReceived(provider=self._provider) as callback:
+                case CallbackReceived() as callback:
                     called.append(callback)
-                case ResolveAttempt(provider=self._provider) as verdict:
+                case ResolveAttempt() as verdict:
                     verdicts.append(verdict)
                 case _:
-                    continue  # segue.callbacks carries the callbacks of all providers.
+                    continue
         await self._apply(transaction, wanted, asked, called, verdicts)
 
     async def _apply(

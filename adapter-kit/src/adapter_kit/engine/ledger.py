@@ -99,6 +99,8 @@ class Stepped:
     action: Action | None
     ended: bool
     """The attempt ended in this step."""
+    due_in_s: float | None
+    """Seconds from the step until the attempt is due again; None if it never is."""
 
 
 async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str | None]]) -> None:
@@ -247,7 +249,13 @@ def _advance(transaction: Transaction, known: Stepped, input_: Input) -> Stepped
     transaction.after_commit(partial(report_ambiguity, known.attempt, input_, result.attempt))
     transaction.after_commit(partial(report_late, known.attempt, result.attempt))
     ended = known.ended or (result.attempt.final and not known.attempt.final)
-    return Stepped(result.attempt, known.traceparent, result.action or known.action, ended=ended)
+    return Stepped(
+        result.attempt,
+        known.traceparent,
+        result.action or known.action,
+        ended=ended,
+        due_in_s=_seconds_until(result.attempt.next_action_at, transaction.now),
+    )
 
 
 async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
@@ -274,4 +282,9 @@ async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
 def _load(row: asyncpg.Record, now: datetime) -> Stepped:
     # The column is authoritative: renewing a lease updates only the column.
     attempt = replace(load(row["body"], now), next_action_at=row["next_action_at"])
-    return Stepped(attempt, row["traceparent"], action=None, ended=False)
+    due_in_s = _seconds_until(attempt.next_action_at, now)
+    return Stepped(attempt, row["traceparent"], action=None, ended=False, due_in_s=due_in_s)
+
+
+def _seconds_until(at: datetime | None, now: datetime) -> float | None:
+    return None if at is None else (at - now).total_seconds()

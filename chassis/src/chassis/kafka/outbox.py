@@ -1,14 +1,15 @@
 """The outbox: a transaction's messages are published if and only if it commits, at once or by the relay after a crash.
 
-A row is deleted when every in-sync replica has its record. After a crash between the two it is published again;
-consumers drop the duplicate.
+A row is deleted when every in-sync replica has its record, together with others, within half a second. After a crash
+between the two it is published again; consumers drop the duplicate.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 RELAY_AGE_S: Final = 5.0
 """A row of this age, in seconds, was left by a crash, or by a publisher that is too slow."""
+DELETE_AFTER_S: Final = 0.5
+"""How long a published row waits for others, so that one statement deletes them all."""
 MAX_PENDING: Final = 20_000
 BATCH: Final = 2_000
 PUBLISH_LIMIT_S: Final = 20.0
@@ -91,8 +94,12 @@ class Outbox:
         self._broker = broker
         self._runtime = runtime
         self._pending: list[_Row] = []
+        self._published: list[_Sent] = []
         self._in_flight: set[int] = set()
+        """Rows to be published or deleted here, which the relay leaves alone."""
         self._wake = asyncio.Event()
+        self._some_published = asyncio.Event()
+        self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._log = get_logger("chassis.kafka.outbox")
@@ -120,7 +127,10 @@ class Outbox:
 
         Consumers run inside the block, so that the messages of their last batch are published too.
         """
-        async with background(self._runtime, "the outbox publisher", self._publish_pending()):
+        async with (
+            background(self._runtime, "the outbox publisher", self._publish_pending()),
+            background(self._runtime, "the outbox sweeper", self._delete_published()),
+        ):
             try:
                 async with background(self._runtime, "the outbox relay", self._relay()):
                     yield
@@ -163,21 +173,39 @@ class Outbox:
             while self._pending:
                 rows, self._pending = self._pending[:BATCH], self._pending[BATCH:]
                 try:
-                    await self._publish(rows)
+                    sent = await self._send(rows)
                 except Exception as error:  # noqa: BLE001 - whatever the error, the rows stay and the relay tries again
-                    self._log.warning(KafkaEvent.OUTBOX_PUBLISH_FAILED, rows=len(rows), error=repr(error))
+                    sent = _Sent([], [], error)
+                self._published.append(sent)
+                self._some_published.set()
+                self._leave_to_relay({row.id for row in rows} - set(sent.done) - set(sent.never))
+                if sent.failed is not None:
+                    self._log.warning(KafkaEvent.OUTBOX_PUBLISH_FAILED, rows=len(rows), error=repr(sent.failed))
                     await self._runtime.pause(0.5)
-                finally:
-                    self._in_flight.difference_update(row.id for row in rows)
-                    if not self._in_flight:
-                        self._idle.set()
 
-    async def _publish(self, rows: list[_Row]) -> None:
-        sent = await self._send(rows)
-        async with bounded(self._pool, LOOP_LIMIT_S) as connection:
-            await self._settle(sent, connection)
-        if sent.failed is not None:
-            raise sent.failed
+    async def _delete_published(self) -> None:
+        while True:
+            await self._some_published.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DELETE_AFTER_S):
+                    await self._draining.wait()
+            self._some_published.clear()
+            published, self._published = self._published, []
+            done = [row_id for sent in published for row_id in sent.done]
+            never = [row_id for sent in published for row_id in sent.never]
+            try:
+                async with bounded(self._pool, LOOP_LIMIT_S) as connection:
+                    await self._settle(_Sent(done, never, None), connection)
+            except Exception as error:  # noqa: BLE001 - whatever the error, the rows stay and are published once more
+                self._log.warning(KafkaEvent.OUTBOX_PUBLISH_FAILED, rows=len(done), error=repr(error))
+            finally:
+                self._leave_to_relay({*done, *never})
+
+    def _leave_to_relay(self, rows: AbstractSet[int]) -> None:
+        """What is still there of these rows is the relay's."""
+        self._in_flight.difference_update(rows)
+        if not self._in_flight:
+            self._idle.set()
 
     async def _send(self, rows: Sequence[_Row]) -> _Sent:
         futures: list[asyncio.Future[Any] | Exception] = []
@@ -234,6 +262,7 @@ class Outbox:
             return len(rows)
 
     async def _drain(self) -> None:
+        self._draining.set()
         try:
             async with asyncio.timeout(5):
                 await self._idle.wait()

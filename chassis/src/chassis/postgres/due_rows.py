@@ -51,6 +51,8 @@ class DueRows:
         self._runtime = runtime
         self._name = name
         self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        """Starts the next pass when a row is due."""
         self._closing = False
         self._pass_at = monotonic()
         self._log = get_logger("chassis.postgres.due_rows").bind(loop=name)
@@ -58,6 +60,13 @@ class DueRows:
     def wake(self) -> None:
         """Start the next pass now."""
         self._wake.set()
+
+    def wake_within(self, seconds: float) -> None:
+        """Start the next pass within `seconds`."""
+        at = asyncio.get_running_loop().time() + seconds
+        if self._alarm is None or at < self._alarm.when():
+            self._cancel_alarm()
+            self._alarm = asyncio.get_running_loop().call_at(at, self._wake.set)
 
     @asynccontextmanager
     async def running(self, claim: Callable[[], Awaitable[Claimed]]) -> AsyncIterator[None]:
@@ -78,20 +87,21 @@ class DueRows:
     async def _run(self, claim: Callable[[], Awaitable[Claimed]]) -> None:
         while not self._closing:
             self._wake.clear()
+            self._cancel_alarm()
             self._pass_at = monotonic()
             try:
                 pause_s = (await claim()).pause_s
             except TRANSIENT as error:
                 self._log.warning(PostgresEvent.DUE_ROWS_POSTPONED, error=repr(error))
                 pause_s = RETRY_S
-            await self._sleep(pause_s)
+            self.wake_within(pause_s)
+            await self._wake.wait()
+        self._cancel_alarm()
 
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+    def _cancel_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _stalled(self) -> str | None:
         idle_s = monotonic() - self._pass_at

@@ -53,7 +53,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         outbox = Outbox(pool, broker, runtime)
         routing = Routing(catalogue, policies, settings.music_provider)
         timers = Timers(outbox, runtime)
-        handler = JobHandler(outbox, routing, settings.keep_rows, timers.wake)
+        handler = JobHandler(outbox, routing, settings.keep_rows, timers.wake_within)
         consumer = BatchConsumer(broker, runtime, CONSUMED, handler)
         async with (
             alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),

@@ -48,7 +48,10 @@ _log = get_logger("orchestrator.handler")
 class JobHandler:
     """Applies requests and attempt events to jobs."""
 
-    def __init__(self, outbox: Outbox, routing: Routing, keep_rows: timedelta, wake_timers: Callable[[], None]) -> None:
+    def __init__(
+        self, outbox: Outbox, routing: Routing, keep_rows: timedelta, wake_timers: Callable[[float], None]
+    ) -> None:
+        """`wake_timers` is called with the seconds until the next of the changed jobs is due."""
         self._outbox = outbox
         self._routing = routing
         self._keep_rows = keep_rows
@@ -80,7 +83,9 @@ class JobHandler:
                     changed[job_id] = updated
             await store.save(transaction, changed)
             await latency.record(transaction, (delivered.message for delivered in batch))
-            transaction.after_commit(self._wake_timers)
+            due = [each.job.next_action_at for each in changed.values() if each.job.next_action_at is not None]
+            if due:
+                transaction.after_commit(partial(self._wake_timers, (min(due) - transaction.now).total_seconds()))
             transaction.after_commit(partial(_log_warnings, warnings))
 
     def _input_of(self, delivered: Delivered, latencies: Latencies, now: datetime) -> Input | None:

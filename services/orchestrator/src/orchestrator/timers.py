@@ -30,9 +30,9 @@ class Timers:
         self._outbox = outbox
         self._due = DueRows(runtime, "the job timers")
 
-    def wake(self) -> None:
-        """Check now for jobs that are due."""
-        self._due.wake()
+    def wake_within(self, seconds: float) -> None:
+        """Start the next pass within `seconds`."""
+        self._due.wake_within(seconds)
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Decide on due jobs for as long as the block lasts."""
