@@ -76,6 +76,36 @@ async def test_a_wake_up_ends_the_sleep(runtime: Runtime, monkeypatch: pytest.Mo
     assert table.count == 2
 
 
+@pytest.mark.parametrize("wakes", [(0.02,), (3600.0, 0.02), (0.02, 3600.0)], ids=str)
+async def test_a_wake_up_in_some_seconds_ends_the_sleep_then(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, wakes: tuple[float, ...]
+) -> None:
+    monkeypatch.setattr(due_rows, "LONGEST_SLEEP_S", 3600.0)
+    table = Table()
+    due = DueRows(runtime, "the loop")
+    async with due.running(table.claim):
+        await table.passed(1)
+        for seconds in wakes:
+            due.wake_within(seconds)
+        await table.passed(2)
+    assert table.count == 2
+
+
+async def test_a_wake_up_during_a_pass_is_kept(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due_rows, "LONGEST_SLEEP_S", 3600.0)
+    table = Table()
+    due = DueRows(runtime, "the loop")
+
+    async def claim() -> Claimed:
+        if table.count == 0:
+            due.wake_within(0.02)
+        return await table.claim()
+
+    async with due.running(claim):
+        await table.passed(2)
+    assert table.count == 2
+
+
 async def test_while_the_database_is_unavailable_the_loop_continues(runtime: Runtime) -> None:
     table = Table(ConnectionRefusedError("away"))
     with capture_logs() as logs:
