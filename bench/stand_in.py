@@ -1,0 +1,249 @@
+"""A cheap stand-in for fal and Replicate: raw asyncio, answers at once, and calls back one millisecond after a submit.
+
+`python -m bench.stand_in --dir DIR` prints its addresses as one JSON line; SIGTERM ends it. It speaks as much of both
+protocols as a benchmark needs: submit, status, result, webhook, file, credentials probe, signing keys. fal refuses every
+submit whose prompt contains "refused".
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from sandbox.http.certificates import make_certificates
+from sandbox.http.signing import Keys, fal_headers, replicate_headers
+from sandbox.models.media import sound
+
+CALL_BACK_AFTER_S: Final = 0.001
+_REFUSAL: Final = {"detail": "This request was refused."}
+"""Words that say nothing about the provider, so that its circuit breaker stays closed."""
+_NOT_FOUND: Final = (404, {"detail": "Not Found"})
+
+Reply = tuple[int, Any]
+"""A status, and a JSON value or the bytes of a file."""
+
+
+class StandIn:
+    """Both providers. Keeps each run's input, the times of its submits, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.keys = Keys()
+        self.fal_url = ""
+        self.replicate_url = ""
+        self.posts: list[dict[str, Any]] = []
+        self.requests = 0
+        self.connections = 0
+        self.delay_s = 0.0
+        self._runs: dict[str, dict[str, Any]] = {}
+        self._file = sound(seed=1, milliseconds=200)
+        self._callbacks = Callbacks()
+
+    def answer(self, method: str, target: str, body: bytes) -> Reply:
+        """The answer to one request."""
+        url = urlsplit(target)
+        path = url.path.strip("/").split("/")
+        match method, path:
+            case "POST", ["v1", "models", owner, name, "predictions"]:
+                return self._predict(f"{owner}/{name}", json.loads(body))
+            case "GET", ["v1", "predictions", run]:
+                return (200, self._prediction(run)) if run in self._runs else _NOT_FOUND
+            case "GET", ["v1", "account"]:
+                return 200, {"type": "organization", "username": "bench", "name": "Bench", "github_url": None}
+            case "GET", ["v1", "webhooks", "default", "secret"]:
+                return 200, {"key": self.keys.replicate_secret()}
+            case "GET", [".well-known", "jwks.json"]:
+                return 200, self.keys.jwks()
+            case "GET", ["files", _]:
+                return 200, self._file
+            case "GET", [_, _, "requests", run, "status"]:
+                return (200, self._fal_urls(run) | {"status": "COMPLETED"}) if run in self._runs else _NOT_FOUND
+            case "GET", [_, _, "requests", run]:
+                return (200, self._fal_output(run)) if run in self._runs else _NOT_FOUND
+            case "GET", ["posts"]:
+                return 200, {"posts": self.posts, "requests": self.requests, "connections": self.connections}
+            case "POST", _:
+                return self._submit("/".join(path), json.loads(body), parse_qs(url.query))
+            case _:
+                return _NOT_FOUND
+
+    def _submit(self, endpoint: str, given: dict[str, Any], query: dict[str, list[str]]) -> Reply:
+        prompt = str(given.get("prompt", ""))
+        self._note("fal", prompt)
+        if "refused" in prompt:
+            return 403, _REFUSAL
+        run = str(uuid.uuid4())
+        self._runs[run] = {"endpoint": endpoint, "input": given}
+        if webhook := query.get("fal_webhook"):
+            body = json.dumps(
+                {"request_id": run, "gateway_request_id": run, "status": "OK", "payload": self._fal_output(run)}
+            ).encode()
+            self._callbacks.soon(
+                webhook[0], body, lambda: fal_headers(self.keys.fal[-1], run, int(time.time()), body)
+            )
+        return 200, self._fal_urls(run) | {"status": "IN_QUEUE", "queue_position": 0}
+
+    def _fal_urls(self, run: str) -> dict[str, str]:
+        owner, app, *_ = self._runs[run]["endpoint"].split("/")
+        url = f"{self.fal_url}/{owner}/{app}/requests/{run}"
+        return {"request_id": run, "response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
+
+    def _fal_output(self, run: str) -> dict[str, Any]:
+        return {"audio": {"url": f"{self.fal_url}/files/{run}.wav", "content_type": "audio/wav"}}
+
+    def _predict(self, model: str, given: dict[str, Any]) -> Reply:
+        run = uuid.uuid4().hex[:26]
+        self._note("replicate", str(given["input"].get("prompt", "")))
+        self._runs[run] = {"endpoint": model, "input": given["input"]}
+        if webhook := given.get("webhook"):
+            body = json.dumps(self._prediction(run)).encode()
+            secret, name = self.keys.replicate, f"msg_{run}"
+            self._callbacks.soon(webhook, body, lambda: replicate_headers(secret, name, int(time.time()), body))
+        return 201, self._prediction(run) | {"status": "starting", "output": None}
+
+    def _prediction(self, run: str) -> dict[str, Any]:
+        url = f"{self.replicate_url}/v1/predictions/{run}"
+        return {
+            "id": run,
+            "model": self._runs[run]["endpoint"],
+            "version": "hidden",
+            "input": self._runs[run]["input"],
+            "output": f"{self.replicate_url}/files/{run}.wav",
+            "logs": "",
+            "error": None,
+            "status": "succeeded",
+            "created_at": "2026-01-01T00:00:00.000Z",
+            "started_at": "2026-01-01T00:00:00.000Z",
+            "completed_at": "2026-01-01T00:00:00.000Z",
+            "metrics": {"predict_time": 0.0},
+            "urls": {"get": url, "cancel": f"{url}/cancel"},
+        }
+
+    def _note(self, provider: str, prompt: str) -> None:
+        self.posts.append({"provider": provider, "prompt": prompt, "at": time.time()})
+
+
+class Callbacks:
+    """Posts webhooks over kept connections, each once."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def soon(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
+        """Post `body` to `url` one millisecond from now, with the headers that `sign` returns then."""
+        task = asyncio.get_running_loop().create_task(self._post(url, body, sign))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _post(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
+        await asyncio.sleep(CALL_BACK_AFTER_S)
+        to = urlsplit(url)
+        fields = {"host": to.netloc, "content-type": "application/json", "content-length": str(len(body))} | sign()
+        head = f"POST {to.path}{'?' + to.query if to.query else ''} HTTP/1.1\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+        reader, writer = (
+            self._idle.pop() if self._idle else await asyncio.open_connection(to.hostname, to.port or 80)
+        )
+        with suppress(OSError, asyncio.IncompleteReadError):
+            writer.write(head.encode() + body)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = answer.partition(b"content-length:")[2].split(b"\r\n")[0]
+            await reader.readexactly(int(length or 0))
+            self._idle.append((reader, writer))
+            return
+        writer.close()
+
+
+class Connection(asyncio.Protocol):
+    """One connection: HTTP/1.1 requests with a Content-Length, one after the other."""
+
+    def __init__(self, stand_in: StandIn) -> None:
+        self._stand_in = stand_in
+        self._data = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._stand_in.connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each request that is complete."""
+        self._data += data
+        while (end := self._data.find(b"\r\n\r\n")) >= 0:
+            head = self._data[:end]
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+            if len(self._data) < end + 4 + length:
+                return
+            body = self._data[end + 4 : end + 4 + length]
+            self._data = self._data[end + 4 + length :]
+            method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+            self._stand_in.requests += 1
+            reply = self._stand_in.answer(method, target, body)
+            if self._stand_in.delay_s and method == "POST":
+                asyncio.get_running_loop().call_later(self._stand_in.delay_s, self._send, reply)
+            else:
+                self._send(reply)
+
+    def _send(self, reply: Reply) -> None:
+        status, content = reply
+        kind, body = (
+            ("audio/wav", content)
+            if isinstance(content, bytes)
+            else ("application/json", json.dumps(content).encode())
+        )
+        head = f"HTTP/1.1 {status} OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(head.encode() + body)
+
+
+async def serve(folder: Path, delay_s: float) -> None:
+    """Run both providers until SIGTERM or SIGINT."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    certificates = make_certificates(folder)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates.cert_file, certificates.key_file)
+    stand_in = StandIn()
+    stand_in.delay_s = delay_s
+    fal = await loop.create_server(lambda: Connection(stand_in), "127.0.0.1", 0, ssl=tls, backlog=1024)
+    replicate = await loop.create_server(lambda: Connection(stand_in), "127.0.0.1", 0, ssl=tls, backlog=1024)
+    async with fal, replicate:
+        fal_port, replicate_port = (server.sockets[0].getsockname()[1] for server in (fal, replicate))
+        stand_in.fal_url = f"https://localhost:{fal_port}"
+        stand_in.replicate_url = f"https://localhost:{replicate_port}"
+        addresses = {
+            "FAL_RUN_HOST": f"localhost:{fal_port}",
+            "FAL_QUEUE_RUN_HOST": f"localhost:{fal_port}",
+            "FAL_API_URL": stand_in.fal_url,
+            "FAL_JWKS_URL": f"{stand_in.fal_url}/.well-known/jwks.json",
+            "REPLICATE_BASE_URL": stand_in.replicate_url,
+            "SSL_CERT_FILE": str(certificates.ca_file),
+        }
+        print(json.dumps(addresses), flush=True)  # noqa: T201 - the parent process waits for this line
+        await stop.wait()
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="where the certificates go")
+    parser.add_argument("--delay-s", type=float, default=0.0, help="seconds that each POST takes")
+    given = parser.parse_args()
+    asyncio.run(serve(given.dir.resolve(), given.delay_s))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""All of Segue on a durable PostgreSQL and a Kafka cluster, with the cheap stand-in for the providers."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import ssl
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from bench.accounts import StatementLog
+
+from segue_cli.local.ports import free_port
+from segue_cli.local.process import child, ready_with
+from segue_cli.stack.environment import without_settings
+from segue_cli.stack.folder import held
+from segue_cli.stack.run import LOOPBACK_HOSTS, SANDBOX_KEYS, Plan, stack
+
+LAUNCHER: Final = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
+START_WITHIN_S: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running Segue, clients of it and of the stand-in, and its processes."""
+
+    kafka: str
+    api: httpx.AsyncClient
+    api_url: str
+    providers: httpx.AsyncClient
+    parts: Mapping[str, int]
+    """The process ids of Segue's services, PostgreSQL and Kafka."""
+    database_url: str
+    statements: StatementLog
+
+    async def submit(self, prompt: str, key: str | None = None) -> str:
+        """Request two seconds of music; returns the job's id. Raises httpx.HTTPStatusError if that is refused."""
+        body = {"prompt": prompt, "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
+        headers = {} if key is None else {"Idempotency-Key": key}
+        answer = await self.api.post("/api/tracks", json=body, headers=headers)
+        answer.raise_for_status()
+        job_id: str = answer.json()["job_id"]
+        return job_id
+
+    async def posts(self) -> dict[str, Any]:
+        """The stand-in's POSTs (provider, prompt, Unix time), its requests and connections."""
+        told: dict[str, Any] = (await self.providers.get("/posts")).json()
+        return told
+
+
+@asynccontextmanager
+async def system(kafka: str) -> AsyncIterator[System]:
+    """Segue with both providers; `kafka` is "apache" (needs Java and Maven) or "embedded"."""
+    async with AsyncExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-bench-")))
+        parts: dict[str, int] = {}
+        environ = without_settings(os.environ)
+        environ |= SANDBOX_KEYS | {"SEGUE_EGRESS_ALLOW": LOOPBACK_HOSTS}
+        if kafka == "apache":
+            argv = [sys.executable, str(LAUNCHER)]
+            launched = child(argv, name="kafka", ready=ready_with("brokers"), ready_within_s=START_WITHIN_S)
+            broker = await cleanup.enter_async_context(launched)
+            environ["KAFKA_BOOTSTRAP_SERVERS"] = broker.ready["bootstrap_servers"]
+            parts["kafka"] = broker.pid
+        port = free_port()
+        environ |= {
+            "SEGUE_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "SEGUE_CALLBACK_SECRET": secrets.token_hex(32),
+        }
+        argv = [sys.executable, "-m", "bench.stand_in", "--dir", str(folder)]
+        providers = child(argv, name="providers", ready=ready_with("FAL_RUN_HOST"), cwd=str(Path(__file__).parents[1]))
+        addresses = (await cleanup.enter_async_context(providers)).ready
+        environ |= {name: str(value) for name, value in addresses.items()}
+        state = cleanup.enter_context(held(folder / "segue"))
+        running = await cleanup.enter_async_context(stack(Plan(state, environ, folder, live=True, port=port)))
+        parts |= {part.name: part.pid for part in (*running.services, *running.local)}
+        trust = ssl.create_default_context(cafile=addresses["SSL_CERT_FILE"])
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+        api = httpx.AsyncClient(base_url=running.api, trust_env=False, timeout=60, limits=limits)
+        stand_in = httpx.AsyncClient(base_url=addresses["FAL_API_URL"], verify=trust, trust_env=False, timeout=60)
+        async with api, stand_in:
+            yield System(
+                running.env["KAFKA_BOOTSTRAP_SERVERS"],
+                api,
+                running.api,
+                stand_in,
+                parts,
+                running.env["DATABASE_URL"],
+                StatementLog(running.env["DATABASE_URL"], state.logs / "postgres.log"),
+            )
+
+
+def as_json(value: object) -> str:
+    """`value` as JSON that a person can read."""
+    return json.dumps(value, indent=2, sort_keys=True)
