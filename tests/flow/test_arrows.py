@@ -63,6 +63,7 @@ INPUTS: tuple[Input, ...] = (
     Due(),
     CalledBack(),
     CalledBack(REF),
+    CalledBack(REF, Produced((Output("https://files.example/a.wav"),))),
     CancelWanted("client"),
     CancelWanted("deadline"),
     *(

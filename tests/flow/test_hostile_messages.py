@@ -21,6 +21,8 @@ from tests.builders import claim_nothing
 import adapter_kit
 import log_sink
 import orchestrator
+from adapter_kit.breaker.policy import Limits
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.callbacks import Callbacks
 from adapter_kit.engine.command_handler import CommandHandler
@@ -175,7 +177,7 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         given = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": database_url}
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))
-        callbacks = Callbacks(fal, CallbackMonitor("fal"))
+        callbacks = Callbacks(fal, BreakerStore(Limits(), 60), CallbackMonitor("fal"))
         made["fal-adapter"] = CommandHandler("fal", settings, outbox, claim_nothing, callbacks, results_kept_s=3_600)
         made["log-sink"] = Store(log).store
         yield made

@@ -98,6 +98,9 @@ class QuillProvider:
     def read_callback(self, body: str) -> Callback | None:
         return None
 
+    def read_result(self, body: str, run: Run) -> Produced | None:
+        return None
+
     async def probe(self, endpoint: str) -> ProbeOutcome:
         return KeyAccepted()
 

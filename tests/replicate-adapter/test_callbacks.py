@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from replicate_adapter.reading import read_callback
+from adapter_kit.port.outcomes import Output, Produced
+from replicate_adapter.reading import read_callback, read_result
 
 ID = "gm3qorzdhgbfurvjtvhg6dckhu"
 
@@ -34,3 +36,25 @@ def test_a_webhook_names_its_run(status: str | None, *, over: bool) -> None:
 @pytest.mark.parametrize("body", ["", "null", "[]", "{}", '{"id": 7}', '{"id": "../x"}', "[" * 100_000, '{"id": "a'])
 def test_a_body_without_a_run_is_none(body: str) -> None:
     assert read_callback(body) is None
+
+
+@pytest.mark.parametrize(
+    ("prediction", "outputs"),
+    [
+        ({"status": "succeeded", "output": "https://files.example/a.wav"}, ["https://files.example/a.wav"]),
+        ({"status": "succeeded", "output": None}, None),
+        ({"status": "succeeded", "output": "no link"}, None),
+        ({"status": "processing", "output": "https://files.example/a.wav"}, None),
+        ({"status": "failed", "output": "https://files.example/a.wav"}, None),
+        (
+            {"status": "succeeded", "output": "https://in.example/a.wav", "input": {"u": "https://in.example/a.wav"}},
+            None,
+        ),
+        ({"output": "https://files.example/a.wav"}, None),
+    ],
+)
+def test_the_outputs_are_read_from_a_prediction_that_has_succeeded(
+    prediction: dict[str, Any], outputs: list[str] | None
+) -> None:
+    expected = Produced(tuple(Output(url) for url in outputs)) if outputs else None
+    assert read_result(json.dumps({"id": ID, **prediction}), "music") == expected

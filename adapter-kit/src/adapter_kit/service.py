@@ -91,7 +91,7 @@ async def adapter(
         claim_loop = ClaimLoop(
             calls, writer, outbox, pool, runtime, concurrency=settings.concurrency, breakers=breakers
         )
-        callbacks = Callbacks(provider, callback_monitor)
+        callbacks = Callbacks(provider, breakers, callback_monitor)
         claim = claim_loop.claim_within
         handler = CommandHandler(name, settings, outbox, claim, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)

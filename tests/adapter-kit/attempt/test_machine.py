@@ -77,6 +77,8 @@ CANCELLING = at(RUNNING, state="cancelling", cancel_reason="client", cancel_sent
 CALLED = at(SUBMITTING, expects_callback=True)
 OUR_ADDRESS = CallbackRefused(Failure(FailureKind.CALLBACK_REFUSED, "webhook: Does not match format 'uri'", None, 422))
 BY_REF, UNNAMED, OF_ANOTHER = CalledBack(REF), CalledBack(), CalledBack(ProviderRef("run-2", {}))
+AUDIO = Produced((Output("https://files.example/a.wav"),))
+WITH_OUTPUTS, OUTPUTS_OF_ANOTHER = replace(BY_REF, result=AUDIO), replace(OF_ANOTHER, result=AUDIO)
 
 
 def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
@@ -164,6 +166,19 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
         None,
         NOW,
     ),
+    ("called back with the outputs", RUNNING, WITH_OUTPUTS, "collecting", ["progressed"], None, NOW),
+    ("called back with the outputs again", COLLECTING, WITH_OUTPUTS, "collecting", [], None, NOW),
+    ("called back with the outputs before the answer", SUBMITTING, WITH_OUTPUTS, "running", ["submitted"], None, NOW),
+    (
+        "called back with the outputs of what is to be cancelled",
+        CANCELLING,
+        WITH_OUTPUTS,
+        "collecting",
+        ["progressed"],
+        None,
+        NOW,
+    ),
+    ("called back with the outputs of another run", STARTED, OUTPUTS_OF_ANOTHER, "running", [], None, NOW),
     ("called back by nobody knows what", SUBMITTING, UNNAMED, "submitting", [], None, NOW),
     ("called back by one of ours", AMBIGUOUS, UNNAMED, "ambiguous", [], None, NOW),
     ("called back by another run", STARTED, OF_ANOTHER, "running", [], None, NOW),

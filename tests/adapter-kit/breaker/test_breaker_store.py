@@ -12,7 +12,7 @@ from tests.builders import queued_attempt
 
 import adapter_kit
 from adapter_kit.attempt.actions import Post
-from adapter_kit.attempt.inputs import SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, SubmitAnswered
 from adapter_kit.breaker.policy import THRESHOLD, Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
@@ -23,7 +23,9 @@ from adapter_kit.port.outcomes import (
     Failure,
     KeyAccepted,
     NotSent,
+    Output,
     ProbeOutcome,
+    Produced,
     ProviderRef,
     Refused,
     Throttled,
@@ -229,6 +231,20 @@ async def test_an_accepted_probe_is_the_only_one_while_it_may_run(outbox: Outbox
     eager, probe = await probing(outbox, pool, lease_s=0.000_001)
     await answer(outbox, probe, Accepted(ProviderRef("run-1", {})), eager)
     assert not await is_admitted(outbox, eager, "behind")
+
+
+STATE = "SELECT state FROM breakers WHERE scope = 'test/model'"
+
+
+async def test_a_callback_with_the_outputs_of_the_probe_closes_the_breaker(outbox: Outbox, pool: Pool) -> None:
+    eager, probe = await probing(outbox, pool, lease_s=0.000_001)
+    ref = ProviderRef("run-1", {})
+    await answer(outbox, probe, Accepted(ref), eager)
+    assert await pool.fetchval(STATE) != "closed"
+    with_outputs = CalledBack(ref, Produced((Output("https://files.example/a.wav"),)))
+    async with outbox.transaction() as transaction:
+        await ledger.apply(transaction, [(probe.attempt.attempt_id, with_outputs)], eager)
+    assert await pool.fetchval(STATE) == "closed"
 
 
 async def test_after_an_unclear_answer_and_an_expired_lease_another_probe_is_admitted(

@@ -12,6 +12,7 @@ from adapter_kit.port.outcomes import (
     CheckOutcome,
     Failure,
     FindOutcome,
+    Produced,
     ProviderRef,
     SubmitOutcome,
 )
@@ -48,10 +49,12 @@ class CancelWanted:
 
 @dataclass(frozen=True, slots=True)
 class CalledBack:
-    """A callback arrived. The status of the run is read from the provider, never from the callback."""
+    """A verified callback arrived."""
 
     ref: ProviderRef | None = None
     """The run that the callback names; None if it names none."""
+    result: Produced | None = None
+    """The outputs of that run, if the callback contains them; otherwise its status is requested from the provider."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,8 @@ def step(attempt: Attempt, input_: Input, now: datetime) -> Step:  # noqa: C901 
             return after_the_end(attempt, closed, input_, now)
         case state, Due():
             return _due(attempt, state, now)
-        case state, CalledBack(ref):
-            return _called_back(attempt, state, ref, now)
+        case state, CalledBack():
+            return _called_back(attempt, state, input_, now)
         case state, CancelWanted(reason):
             return _cancel_wanted(attempt, state, reason, now)
         case state, Checked():
@@ -128,15 +128,19 @@ def _due(attempt: Attempt, state: Live, now: datetime) -> Step:
             assert_never(state)
 
 
-def _called_back(attempt: Attempt, state: Live, ref: ProviderRef | None, now: datetime) -> Step:
-    if is_foreign(attempt, ref):
+def _called_back(attempt: Attempt, state: Live, callback: CalledBack, now: datetime) -> Step:
+    if is_foreign(attempt, callback.ref):
         return Step(attempt)
     called = replace(attempt, called_back=True)
     match state:
-        case Queued() | Submitting() | Ambiguous() if ref is not None:
+        case Queued() | Submitting() | Ambiguous() if callback.ref is not None:
             # The run exists, whatever the response to the POST was or will be, and must not be submitted again.
-            entered = accepted(called, ref, now)
+            entered = accepted(called, callback.ref, now)
             return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
+        case (Running() | Cancelling()) as state if callback.result is not None:
+            over = run_over(called, replace(state, fetch_by=None), callback.result, now)
+            # Due at once: the command handler performs no actions, the claim loop does.
+            return Step(replace(over.attempt, next_action_at=now), over.events)
         case Running() | Cancelling() | Ambiguous():
             return Step(replace(called, next_action_at=now))
         case _:

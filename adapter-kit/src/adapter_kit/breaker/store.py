@@ -9,9 +9,9 @@ from typing import Final
 
 import asyncpg
 
-from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.attempt.states import Ambiguous, Closed, Queued, Submitting
+from adapter_kit.attempt.states import Ambiguous, Closed, Collecting, Queued, Submitting
 from adapter_kit.breaker.policy import (
     OPEN_AT_MOST_S,
     PROBE_LEASE_S,
@@ -43,8 +43,11 @@ PROVIDER: Final = "provider"
 _MAKE = """
 INSERT INTO breakers (scope, since) SELECT scope, now() FROM unnest($1::text[]) AS scope ON CONFLICT (scope) DO NOTHING
 """
-_LOCK = "SELECT * FROM breakers WHERE scope = ANY($1) ORDER BY scope FOR UPDATE"
-_LOCK_SHUT = "SELECT * FROM breakers WHERE state <> 'closed' ORDER BY scope FOR UPDATE"
+# The provider's breaker first: whoever holds it may lock more of them later in its transaction without a deadlock.
+_LOCK = "SELECT * FROM breakers WHERE scope = ANY($1) ORDER BY scope <> 'provider', scope FOR UPDATE"
+_LOCK_SHUT = """
+SELECT * FROM breakers WHERE state <> 'closed' OR scope = 'provider' ORDER BY scope <> 'provider', scope FOR UPDATE
+"""
 _SAVE = """
 UPDATE breakers SET since = new.since, state = new.state, failures = new.failures, openings = new.openings,
     opened_at = new.opened_at, open_until = new.open_until, shut_for = new.shut_for, probe_at = new.probe_at,
@@ -74,10 +77,12 @@ class BreakerStore:
 
     async def lock(self, transaction: Transaction, endpoints: Iterable[str]) -> LockedBreakers:
         """Lock the provider's breaker and those of the endpoints until the transaction ends."""
-        scopes = sorted({PROVIDER, *endpoints})
+        scopes = [PROVIDER, *sorted({*endpoints} - {PROVIDER})]
         connection = transaction.connection
-        await connection.execute(_MAKE, scopes)
         rows = await connection.fetch(_LOCK, scopes)
+        if len(rows) < len(scopes):
+            await connection.execute(_MAKE, scopes)
+            rows = await connection.fetch(_LOCK, scopes)
         in_flight = 0
         if self.limits.concurrent is not None:
             in_flight = await connection.fetchval(_IN_FLIGHT)
@@ -87,7 +92,7 @@ class BreakerStore:
         self, connection: Connection, outcome: ProbeOutcome, sent_at: datetime, now: datetime
     ) -> bool:
         """Apply the result of a credential probe to the open breakers; returns whether one of them awaits another."""
-        shut = [_load(row) for row in await connection.fetch(_LOCK_SHUT)]
+        shut = [_load(row) for row in await connection.fetch(_LOCK_SHUT) if row["state"] != "closed"]
         after = [probed(breaker, outcome, sent_at, now) for breaker in shut]
         await save(connection, [new for old, new in zip(shut, after, strict=True) if new != old])
         return any(map(awaits_probe, after))
@@ -127,6 +132,8 @@ class LockedBreakers:
             case SubmitAnswered(outcome=outcome):
                 self._record_answer(before, outcome, after, now)
             case Checked(outcome=Produced()):
+                self._replace(record_success(self.breaker(after.endpoint), now))
+            case CalledBack(result=Produced()) if _taken_over(before, after):
                 self._replace(record_success(self.breaker(after.endpoint), now))
         failure = after.failure
         if failure is not None and FAILURES[failure.kind].callers_fault and not before.final:
@@ -176,12 +183,19 @@ def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:
     match input_:
         case SubmitAnswered(outcome=Accepted() | Throttled() | Unclear()) | Checked(outcome=Produced()):
             return True
+        case CalledBack(result=Produced()) if _taken_over(before, after):
+            return True
     if _without_verdict(before, after):
         return True
     if after.failure is None or before.final:
         return False
     traits = FAILURES[after.failure.kind]
     return traits.breaker is not None or traits.callers_fault
+
+
+def _taken_over(before: Attempt, after: Attempt) -> bool:
+    """Whether the attempt has entered `collecting`; a callback may be repeated at any time later."""
+    return isinstance(after.state, Collecting) and not isinstance(before.state, Collecting)
 
 
 def _without_verdict(before: Attempt, after: Attempt) -> bool:

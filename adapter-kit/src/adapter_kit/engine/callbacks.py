@@ -1,18 +1,20 @@
-"""Callbacks of providers: each becomes an input of its attempt. The status it reports is not used."""
+"""Callbacks of providers: each becomes an input of its attempt, with the outputs if it reports success."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from adapter_kit.attempt.inputs import CalledBack
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.log_events import CallbackEvent
 from adapter_kit.metrics import CALLBACKS_HEARD
 from adapter_kit.port.outcomes import Callback, ProviderRef
-from adapter_kit.port.provider import Provider
+from adapter_kit.port.provider import Provider, Run
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
 from contracts.ids import AttemptId
@@ -22,6 +24,7 @@ from contracts.messages.callbacks import CallbackReceived
 @dataclass(frozen=True, slots=True)
 class _Called:
     attempt_id: AttemptId
+    body: str
     callback: Callback | None
     ref: ProviderRef | None
     """The run that the callback names; None if it names none, or the run of another attempt."""
@@ -30,19 +33,27 @@ class _Called:
 class Callbacks:
     """Applies verified callbacks to the ledger, in the transaction of their batch."""
 
-    def __init__(self, provider: Provider, callback_monitor: CallbackMonitor) -> None:
+    def __init__(self, provider: Provider, breakers: BreakerStore, callback_monitor: CallbackMonitor) -> None:
         self._provider = provider
+        self._breakers = breakers
         self._callback_monitor = callback_monitor
         self._log = get_logger("adapter_kit.engine.callbacks")
 
     async def take(self, transaction: Transaction, received: Sequence[CallbackReceived]) -> None:
         """Step the attempt of each callback. Repeated callbacks, and those for settled attempts, change nothing."""
-        read = [(one.attempt_id, self._provider.read_callback(one.body)) for one in received]
+        read = [(one, self._provider.read_callback(one.body)) for one in received]
         owners = await ledger.owners(transaction, [callback.ref for _, callback in read if callback is not None])
-        called = [_called(attempt_id, callback, owners) for attempt_id, callback in read]
-        stepped = await ledger.apply(transaction, [(one.attempt_id, CalledBack(one.ref)) for one in called])
+        called = [_called(one, callback, owners) for one, callback in read]
+        inputs = [(one.attempt_id, partial(self._input, one)) for one in called]
+        stepped = await ledger.apply(transaction, inputs, self._breakers)
         after = {attempt_id: each.attempt for attempt_id, each in stepped.items()}
         transaction.after_commit(lambda: self._report(called, after))
+
+    def _input(self, one: _Called, attempt: Attempt) -> CalledBack:
+        if one.ref is None:
+            return CalledBack()
+        run = Run(attempt.attempt_id, attempt.endpoint, attempt.modality, one.ref, attempt.arguments)
+        return CalledBack(one.ref, self._provider.read_result(one.body, run))
 
     def _report(self, called: Sequence[_Called], attempts: dict[AttemptId, Attempt]) -> None:
         unknown = [one.attempt_id for one in called if one.attempt_id not in attempts]
@@ -77,7 +88,7 @@ class Callbacks:
         return "heard" if one.ref is not None else "swapped"
 
 
-def _called(attempt_id: AttemptId, callback: Callback | None, owners: dict[str, AttemptId]) -> _Called:
+def _called(one: CallbackReceived, callback: Callback | None, owners: dict[str, AttemptId]) -> _Called:
     # Two attempts with the same input may have been assigned each other's run by the listing; that is harmless.
-    ours = callback is not None and owners.get(callback.ref.request_id, attempt_id) == attempt_id
-    return _Called(attempt_id, callback, callback.ref if callback is not None and ours else None)
+    ours = callback is not None and owners.get(callback.ref.request_id, one.attempt_id) == one.attempt_id
+    return _Called(one.attempt_id, one.body, callback, callback.ref if callback is not None and ours else None)

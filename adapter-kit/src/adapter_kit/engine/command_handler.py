@@ -94,10 +94,11 @@ class CommandHandler:
             await ledger.create(transaction, wanted)
         if asked:
             await ledger.apply(transaction, asked)
-        if called:
-            await self._callbacks.take(transaction, called)
         if verdicts:
             await take_resolutions(transaction, verdicts)
+        if called:
+            # Last, since it locks breakers: whoever holds them waits for no attempt.
+            await self._callbacks.take(transaction, called)
 
 
 def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, results_kept_s: float) -> Attempt:

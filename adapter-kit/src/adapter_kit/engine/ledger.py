@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -33,6 +33,9 @@ _ARGUMENTS: Final = TypeAdapter(Mapping[str, JsonValue])
 
 POSTPONE_S: Final = 60.0
 _log = get_logger("adapter_kit.engine.ledger")
+
+Reading = Callable[[Attempt], Input]
+"""Returns the input for an attempt from its row, which is locked."""
 
 Lease = tuple[AttemptId, AttemptState]
 """A lease: the attempt, and the state in which it was claimed."""
@@ -126,14 +129,15 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
 
 
 async def apply(
-    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input]], breakers: BreakerStore | None = None
+    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input | Reading]], breakers: BreakerStore | None = None
 ) -> dict[AttemptId, Stepped]:
     """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones."""
     locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
     current = {known.attempt.attempt_id: known for known in (_load(row, transaction.now) for row in locked)}
     for_breakers: list[tuple[Attempt, Input, Attempt]] = []
-    for attempt_id, input_ in inputs:
+    for attempt_id, given in inputs:
         if (known := current.get(attempt_id)) is not None:
+            input_ = given(known.attempt) if callable(given) else given
             after = current[attempt_id] = _advance(transaction, known, input_)
             if concerns_breaker(known.attempt, input_, after.attempt):
                 for_breakers.append((known.attempt, input_, after.attempt))

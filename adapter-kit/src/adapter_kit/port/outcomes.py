@@ -32,7 +32,7 @@ class ProviderRef:
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """The content of a callback. It identifies the run; the status of the run is read from the provider."""
+    """The run that a callback is about."""
 
     ref: ProviderRef
     over: bool

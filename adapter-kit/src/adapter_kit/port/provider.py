@@ -15,6 +15,7 @@ from adapter_kit.port.outcomes import (
     CheckOutcome,
     FindOutcome,
     ProbeOutcome,
+    Produced,
     ProviderRef,
     SubmitOutcome,
 )
@@ -95,7 +96,14 @@ class Provider(Protocol):
         ...
 
     def read_callback(self, body: str) -> Callback | None:
-        """The content of a callback's body; None if it names no run. Sends no request."""
+        """The run that a callback's body is about; None if it names none. Sends no request."""
+        ...
+
+    def read_result(self, body: str, run: Run) -> Produced | None:
+        """The outputs in the body of a callback about the run. Sends no request.
+
+        None unless the body reports success and contains the same result as `check` would return.
+        """
         ...
 
     async def probe(self, endpoint: str) -> ProbeOutcome:

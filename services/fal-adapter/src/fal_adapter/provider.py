@@ -27,6 +27,7 @@ from adapter_kit.port.outcomes import (
     FindOutcome,
     NoAnswer,
     ProbeOutcome,
+    Produced,
     ProviderRef,
     Refused,
     Running,
@@ -43,6 +44,7 @@ from fal_adapter.reading import (
     cancel_outcome,
     is_request_id,
     read_callback,
+    read_result,
     ref_of,
     result_outcome,
     status_outcome,
@@ -132,8 +134,12 @@ class FalProvider:
         return dict(ChainMap(*await asyncio.gather(*walks)))
 
     def read_callback(self, body: str) -> Callback | None:
-        """The contents of a callback's body; sends no request."""
+        """The run that a callback's body is about; sends no request."""
         return read_callback(body)
+
+    def read_result(self, body: str, run: Run) -> Produced | None:
+        """The outputs of a run that has succeeded; sends no request."""
+        return read_result(body, run.modality, dict(run.arguments))
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
         """Request the price of the endpoint; without the platform API, request a run that does not exist.

@@ -140,9 +140,23 @@ def _is_status(document: dict[str, JsonValue]) -> bool:
 
 
 def read_callback(body: str) -> Callback | None:
-    """The run that fal's callback is about. It is sent once a run has ended; its result is not used."""
+    """The run that fal's callback is about, which has ended."""
     request_id = json_object(body).get("request_id")
     return Callback(ProviderRef(request_id, {}), over=True) if is_request_id(request_id) else None
+
+
+def read_result(body: str, modality: Modality, asked: JsonValue = None) -> Produced | None:
+    """The outputs in fal's callback; None if it reports an error, or contains no outputs.
+
+    The payload is the result, and null if it could not be serialized.
+    See https://fal.ai/docs/documentation/model-apis/inference/webhooks.
+    """
+    callback = json_object(body)
+    payload = callback.get("payload")
+    if callback.get("status") != "OK" or callback.get("error") or callback.get("payload_error") or not payload:
+        return None
+    outcome = read_outputs(payload, modality, raw="", asked=asked)
+    return outcome if isinstance(outcome, Produced) else None
 
 
 def cancel_outcome(done: Exchange) -> CancelOutcome:

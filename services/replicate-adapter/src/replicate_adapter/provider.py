@@ -25,6 +25,7 @@ from adapter_kit.port.outcomes import (
     FindOutcome,
     NoAnswer,
     ProbeOutcome,
+    Produced,
     Refused,
     SubmitOutcome,
 )
@@ -33,7 +34,7 @@ from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 from replicate_adapter.errors import api_failure
 from replicate_adapter.listing import first_page, name_in_list, read_page
-from replicate_adapter.reading import cancel_outcome, check_outcome, read_callback, ref_of
+from replicate_adapter.reading import cancel_outcome, check_outcome, read_callback, read_result, ref_of
 from replicate_adapter.transport import ReplicateClient, replicate_client
 
 REPLICATE_URL: Final = "https://api.replicate.com"
@@ -90,8 +91,12 @@ class ReplicateProvider:
         return dict(ChainMap(*await asyncio.gather(*walks)))
 
     def read_callback(self, body: str) -> Callback | None:
-        """The contents of a callback's body; sends no request."""
+        """The run that a callback's body is about; sends no request."""
         return read_callback(body)
+
+    def read_result(self, body: str, run: Run) -> Produced | None:
+        """The outputs of a prediction that has succeeded; sends no request."""
+        return read_result(body, run.modality, dict(run.arguments))
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
         """Request the account of the token; the endpoint is not queried."""

@@ -130,6 +130,15 @@ def read_callback(body: str) -> Callback | None:
     return Callback(ref, over=prediction.get("status") in _OVER) if ref is not None else None
 
 
+def read_result(body: str, modality: Modality, asked: JsonValue = None) -> Produced | None:
+    """The outputs in Replicate's callback, which contains the prediction; None if it has not succeeded with outputs."""
+    prediction = json_object(body)
+    if prediction.get("status") != "succeeded":
+        return None
+    outcome = _produced(prediction, modality, asked)
+    return outcome if isinstance(outcome, Produced) else None
+
+
 def cancel_outcome(done: Exchange) -> CancelOutcome:
     """The result of a cancel. A run stopped before its start is `aborted`, and free."""
     answer = done.answer

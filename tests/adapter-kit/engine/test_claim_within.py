@@ -1,0 +1,276 @@
+"""The transaction of a batch claims what it makes due: one commit for a command, its intent and its lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests.builders import queued_attempt
+from tests.patience import eventually
+
+import adapter_kit
+from adapter_kit.artifacts.collector import Collector
+from adapter_kit.breaker.policy import Limits
+from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.engine.callback_monitor import CallbackMonitor
+from adapter_kit.engine.callbacks import Callbacks
+from adapter_kit.engine.claim_loop import ClaimLoop
+from adapter_kit.engine.command_handler import CommandHandler
+from adapter_kit.engine.executor import ActionExecutor
+from adapter_kit.engine.outcome_writer import OutcomeWriter
+from adapter_kit.engine.reconciler import Reconciler
+from adapter_kit.port.outcomes import (
+    Accepted,
+    AlreadyOver,
+    Callback,
+    CancelOutcome,
+    CheckOutcome,
+    FindOutcome,
+    KeyAccepted,
+    NotFound,
+    Output,
+    ProbeOutcome,
+    Produced,
+    ProviderRef,
+    SubmitOutcome,
+    Waiting,
+)
+from adapter_kit.port.provider import LostSubmission, Run, Submission
+from adapter_kit.settings import AdapterSettings
+from chassis.artifacts import ArtifactStore
+from chassis.kafka.outbox import Outbox, Transaction
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.runtime.runtime import Runtime
+from contracts.generation import Provider as ProviderName
+from contracts.ids import AttemptId, attempt_id_for, job_id_for
+from contracts.messages.callbacks import CallbackReceived
+from contracts.messages.commands import RunAttempt
+
+KEPT_S = 3_600.0
+DATA_URL = "data:audio/wav;base64,AAAA"
+
+
+@dataclass
+class HeldProvider:
+    """A provider that answers a submit once it is told to, and counts the calls."""
+
+    pool: Pool
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+    states: list[str | None] = field(default_factory=list)
+    """The committed state of the attempt, as of each submit."""
+    checks: int = 0
+
+    @property
+    def name(self) -> ProviderName:
+        return "fal"
+
+    async def submit(self, submission: Submission) -> SubmitOutcome:
+        self.states.append(await state_of(self.pool, submission.attempt_id))
+        await self.answers.wait()
+        return Accepted(ProviderRef(f"run-{submission.attempt_id}", {}))
+
+    async def check(self, run: Run) -> CheckOutcome:
+        self.checks += 1
+        return Waiting()
+
+    async def cancel(self, run: Run) -> CancelOutcome:
+        return AlreadyOver()
+
+    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+        return {each.attempt_id: NotFound(conclusive=False) for each in lost}
+
+    def read_callback(self, body: str) -> Callback | None:
+        return Callback(ProviderRef(body, {}), over=True)
+
+    def read_result(self, body: str, run: Run) -> Produced | None:
+        return Produced((Output(DATA_URL),))
+
+    async def probe(self, endpoint: str) -> ProbeOutcome:
+        return KeyAccepted()
+
+
+@dataclass
+class Engine:
+    """An adapter's claim loop and its handler, without Kafka."""
+
+    pool: Pool
+    provider: HeldProvider
+    loop: ClaimLoop
+    outbox: Outbox
+    handler: CommandHandler
+    _handler_with: Any
+
+    async def handle(self, *messages: RunAttempt | CallbackReceived) -> None:
+        await self.handler(batch_of(*messages))
+
+    def handler_with(self, claim: Any) -> CommandHandler:
+        return cast("CommandHandler", self._handler_with(claim))
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    await migrate(database_url, "fal_adapter", adapter_kit)
+    async with open_pool(database_url, "fal_adapter", max_size=4) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def engine_of(pool: Pool, database_url: str, store: Path, concurrency: int = 10) -> AsyncIterator[Engine]:
+    runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
+    settings = AdapterSettings(KAFKA_BOOTSTRAP_SERVERS="a:9092", DATABASE_URL=database_url, _env_file=None)
+    outbox = Outbox(pool, cast("Any", None), runtime)  # Its publisher is not running: the rows stay in the outbox.
+    provider, monitor, breakers = HeldProvider(pool), CallbackMonitor("fal"), BreakerStore(Limits(), open_s=5)
+    async with httpx.AsyncClient() as client, AsyncExitStack() as stack:
+        executor = ActionExecutor(
+            provider,
+            Collector(client, ArtifactStore.open(store.as_uri(), writing=True)),
+            runtime,
+            reconciler=Reconciler(provider, pool, cast("Any", None)),
+            callback_url=lambda _: None,
+            callback_monitor=monitor,
+        )
+        writer = OutcomeWriter(outbox, breakers)
+        loop = ClaimLoop(executor, writer, outbox, pool, runtime, concurrency=concurrency, breakers=breakers)
+        callbacks = Callbacks(provider, breakers, monitor)
+
+        def handler_with(claim: Any) -> CommandHandler:
+            return CommandHandler("fal", settings, outbox, claim, callbacks, results_kept_s=KEPT_S)
+
+        await stack.enter_async_context(loop.running())
+        stack.callback(provider.answers.set)
+        yield Engine(pool, provider, loop, outbox, handler_with(loop.claim_within), handler_with)
+
+
+@pytest_asyncio.fixture
+async def engine(pool: Pool, database_url: str, tmp_path: Path) -> AsyncIterator[Engine]:
+    async with engine_of(pool, database_url, tmp_path) as running:
+        yield running
+
+
+async def test_a_command_is_committed_together_with_its_intent_and_before_the_post(engine: Engine) -> None:
+    seen: list[tuple[str | None, str | None, int]] = []
+
+    async def claim_and_look(transaction: Transaction) -> None:
+        await engine.loop.claim_within(transaction)
+        within = await transaction.connection.fetchval("SELECT state FROM attempts")
+        outside = await engine.pool.fetchval("SELECT state FROM attempts")
+        seen.append((within, outside, len(engine.provider.states)))
+
+    await engine.handler_with(claim_and_look)(batch_of(command("one")))
+    await eventually(lambda: submitted(engine, 1))
+    assert seen == [("submitting", None, 0)]
+    assert engine.provider.states == ["submitting"]
+
+
+async def test_a_batch_that_is_delivered_again_posts_nothing(engine: Engine) -> None:
+    for _ in range(3):
+        await engine.handle(command("one"))
+    await engine.handle(command("two"))
+    await eventually(lambda: submitted(engine, 2))
+    assert len(engine.provider.states) == 2
+
+
+async def test_nothing_is_posted_if_the_transaction_fails_after_the_claim(engine: Engine) -> None:
+    class Failed(Exception):
+        pass
+
+    async def claim_and_fail(transaction: Transaction) -> None:
+        await engine.loop.claim_within(transaction)
+        raise Failed
+
+    with pytest.raises(Failed):
+        await engine.handler_with(claim_and_fail)(batch_of(command("one")))
+    assert await engine.pool.fetchval("SELECT count(*) FROM attempts") == 0
+    await engine.handle(command("two"))
+    await eventually(lambda: submitted(engine, 1))
+    assert engine.provider.states == ["submitting"], "the attempt whose transaction failed was submitted too"
+
+
+async def test_no_more_is_claimed_than_there_are_free_workers(pool: Pool, database_url: str, tmp_path: Path) -> None:
+    async with engine_of(pool, database_url, tmp_path, concurrency=1) as engine:
+        await engine.handle(command("one"))
+        await engine.handle(command("two"), command("three"))
+        states = await pool.fetch("SELECT state FROM attempts")
+        assert sorted(row["state"] for row in states) == ["queued", "queued", "submitting"]
+        engine.provider.answers.set()
+        await eventually(lambda: submitted(engine, 3))
+
+
+async def test_a_callback_with_the_outputs_leads_to_collecting_without_a_check(engine: Engine) -> None:
+    engine.provider.answers.set()
+    await engine.handle(command("one"))
+    attempt_id = attempt_id_for(job_id_for("default", "one"), 1)
+    await eventually(lambda: is_in(engine, attempt_id, "running"))
+    # Not due for an hour, so that only the callback can lead to a check.
+    await engine.pool.execute("UPDATE attempts SET next_action_at = now() + interval '1 hour'")
+    await engine.handle(callback("one", body=f"run-{attempt_id}"))
+    assert await state_of(engine.pool, attempt_id) == "collecting"
+    assert engine.provider.checks == 0
+
+
+async def test_a_callback_about_another_run_changes_nothing(engine: Engine) -> None:
+    engine.provider.answers.set()
+    await engine.handle(command("one"))
+    attempt_id = attempt_id_for(job_id_for("default", "one"), 1)
+    await eventually(lambda: is_in(engine, attempt_id, "running"))
+    await engine.pool.execute("UPDATE attempts SET next_action_at = now() + interval '1 hour'")
+    await engine.handle(callback("one", body="run-of-another"))
+    assert await state_of(engine.pool, attempt_id) == "running"
+
+
+async def submitted(engine: Engine, times: int) -> bool:
+    return len(engine.provider.states) >= times
+
+
+async def is_in(engine: Engine, attempt_id: AttemptId, state: str) -> bool:
+    return await state_of(engine.pool, attempt_id) == state
+
+
+async def state_of(pool: Pool, attempt_id: AttemptId) -> str | None:
+    state: str | None = await pool.fetchval("SELECT state FROM attempts WHERE attempt_id = $1", attempt_id)
+    return state
+
+
+def command(name: str) -> RunAttempt:
+    attempt = queued_attempt(job_id_for("default", name), datetime.now(UTC))
+    return RunAttempt(
+        job_id=attempt.job_id,
+        occurred_at=attempt.created_at,
+        attempt_id=attempt.attempt_id,
+        provider=attempt.provider,
+        track_id=attempt.track_id,
+        n=attempt.n,
+        model=attempt.model,
+        endpoint=attempt.endpoint,
+        arguments=dict(attempt.arguments),
+        modality=attempt.modality,
+        start_within_s=attempt.start_within_s,
+        run_within_s=attempt.run_within_s,
+        deadline_at=attempt.created_at + timedelta(minutes=30),
+    )
+
+
+def callback(name: str, body: str) -> CallbackReceived:
+    job_id = job_id_for("default", name)
+    return CallbackReceived(
+        job_id=job_id,
+        occurred_at=datetime.now(UTC),
+        attempt_id=attempt_id_for(job_id, 1),
+        provider="fal",
+        delivery_id="1",
+        body=body,
+    )
+
+
+def batch_of(*messages: RunAttempt | CallbackReceived) -> Sequence[Any]:
+    return [SimpleNamespace(message=message, traceparent=None) for message in messages]
