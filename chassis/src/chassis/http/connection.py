@@ -69,11 +69,15 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         return self._guard.reading
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes were received."""
+        """Bytes were received into the buffer, which asyncio's own event loop uses."""
+        self.data_received(bytes(self._guard.reading[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes were received; uvloop passes them on itself, from one buffer for all connections."""
         if self.input_closed:
-            self._discard(nbytes)
+            self._discard(len(data))
         else:
-            self.receive(bytes(self._guard.reading[:nbytes]))
+            self.receive(data)
             self._update_wait()
 
     def pause_writing(self) -> None:
@@ -258,7 +262,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         self._final_refusal = None
         self._forget_request()
         self.held = b""
-        with suppress(OSError):  # The client may have closed it already.
+        with suppress(OSError, RuntimeError):  # The client may have closed it already; uvloop raises RuntimeError.
             self.transport.write(answer)
             self.transport.write_eof()
         self.flow.resume_reading()

@@ -11,6 +11,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from traceback import format_exception
 from typing import Final, TypeVar
 
+import uvloop
+
 from chassis.errors import EXIT_SETTINGS, EXIT_UNFORESEEN, EXIT_UNHEALTHY, PROXY, CannotStart, in_one_line, root_cause
 from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import configure_logs, get_logger
@@ -48,7 +50,7 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
         _report(service, f"a setting that begins with OTEL_: {in_one_line(error)}")
         sys.exit(EXIT_SETTINGS)
     _allow_open_files()
-    sys.exit(asyncio.run(_run(service, settings, telemetry, app)))
+    sys.exit(uvloop.run(_run(service, settings, telemetry, app)))
 
 
 def _allow_open_files() -> None:
