@@ -54,6 +54,8 @@ INSERT INTO effects (job_id, commits) SELECT id, 1 FROM unnest($1::text[]) WITH 
 ORDER BY place ON CONFLICT (job_id) DO UPDATE SET commits = effects.commits + 1 RETURNING job_id, commits
 """
 
+_stop: Any = AIOKafkaConsumer.stop
+
 Fault = Callable[["Toy", Transaction], Awaitable[None]]
 
 
@@ -154,6 +156,12 @@ async def toy(
 
 def runtime_for(name: str = "toy") -> Runtime:
     return Runtime(name, make_telemetry(name, None), consuming=QUICK)
+
+
+async def leaking_stop(consumer: AIOKafkaConsumer) -> None:
+    """Stop, and raise the CancelledError of the fetch task, as aiokafka does if that task pauses before a retry."""
+    await _stop(consumer)
+    raise asyncio.CancelledError
 
 
 async def send(servers: str, records: Iterable[Record], partition: int | None = 0) -> None:

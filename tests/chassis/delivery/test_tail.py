@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from structlog.testing import capture_logs
-from tests.chassis.toy import job, request, runtime_for, send, until
+from tests.chassis.toy import job, leaking_stop, request, runtime_for, send, until
 
 from chassis.delivery import tail
 from chassis.delivery.polling import poll
@@ -19,14 +17,6 @@ from chassis.delivery.tail import Tail
 from chassis.kafka.records import Records
 from contracts.envelope import Envelope
 from contracts.topics import REQUESTS
-
-_stop: Any = AIOKafkaConsumer.stop
-
-
-async def leaking_stop(consumer: AIOKafkaConsumer) -> None:
-    """Stop, and raise the CancelledError of the fetch task, as aiokafka does if that task pauses before a retry."""
-    await _stop(consumer)
-    raise asyncio.CancelledError
 
 
 @pytest.mark.parametrize("error", [KafkaError("the connection broke"), TimeoutError("the connection broke")], ids=repr)

@@ -20,6 +20,7 @@ from chassis.delivery.polling import poll, positions
 from chassis.kafka.broker import METADATA_AGE_MS
 from chassis.kafka.metadata import TopicState, describe_topics, never_create_topics
 from chassis.kafka.records import Records, in_turns, read_past_unreadable
+from chassis.kafka.subscriber import stopped
 from chassis.kafka.topic_watch import TopicWatch
 from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
@@ -145,7 +146,7 @@ class Tail:
                     _require_alive(consumer)
         finally:
             self._consumer = None
-            await _stop(consumer)
+            await stopped(consumer.stop(), within_s=STOP_LIMIT_S)
 
     def _forget_earlier_topics(self, there: Mapping[str, TopicState]) -> None:
         """Reset the positions in a topic that was deleted and created again: it is read from the start."""
@@ -218,18 +219,6 @@ class Tail:
         if all(self._positions[partition] >= end for partition, end in self._behind.items()):
             self.caught_up.set()
             self._log.info(DeliveryEvent.TAIL_CAUGHT_UP)
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    # In a task of its own: stop() can raise the CancelledError of aiokafka's fetch task, which would end the tail as if
-    # the tail had been cancelled.
-    stopping = asyncio.create_task(consumer.stop())
-    try:
-        await asyncio.wait([stopping], timeout=STOP_LIMIT_S)
-    finally:
-        stopping.cancel()
-    if stopping.done() and not stopping.cancelled():
-        stopping.result()
 
 
 def _require_alive(consumer: AIOKafkaConsumer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -66,9 +66,24 @@ async def subscribed(subscriber: BatchSubscriber, runtime: Runtime) -> AsyncIter
         yield
     finally:
         try:
-            await subscriber.stop()
+            await stopped(subscriber.stop())
         except Exception as error:  # noqa: BLE001 - handled records are committed; the rest is delivered again
             get_logger("chassis.kafka.subscriber").warning(KafkaEvent.CONSUMER_STOP_FAILED, error=repr(error))
+
+
+async def stopped(stop: Coroutine[Any, Any, None], *, within_s: float | None = None) -> None:
+    """Run the stop of a consumer to its end, or for at most `within_s` seconds; raises the error that it raises.
+
+    A CancelledError of its own is not raised: aiokafka's stop raises that of its fetch task if the task is pausing
+    before a retry, and the caller would take it for its own cancellation.
+    """
+    stopping = asyncio.create_task(stop)
+    try:
+        await asyncio.wait([stopping], timeout=within_s)
+    finally:
+        stopping.cancel()
+    if stopping.done() and not stopping.cancelled():
+        stopping.result()
 
 
 def _dead(subscriber: BatchSubscriber) -> str | None:
