@@ -23,6 +23,7 @@ from faststream.kafka import KafkaBroker
 from chassis.delivery.consumer import BatchConsumer, Delivered
 from chassis.http.server import health_app, serve_http
 from chassis.kafka.broker import connected, make_broker
+from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox, Transaction
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, open_pool
@@ -38,6 +39,7 @@ from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS, Topic
 
 PATIENCE = float(os.environ.get("SEGUE_TEST_PATIENCE") or 1)
 """The factor of `tests.patience`, which the toy as a process of its own cannot import."""
+IDENTIFIED = "TOY_IDENTIFIED" in os.environ
 SESSION_S = 1.5 * PATIENCE
 QUICK = Consuming(session_timeout_s=SESSION_S, fetch_wait_ms=20)
 TABLES = """
@@ -132,10 +134,14 @@ async def toy(
     *,
     consuming: bool = True,
     mended: bool = False,
+    identified: bool = False,
     topics: Sequence[Topic] = (REQUESTS,),
     **options: Any,
 ) -> AsyncIterator[Toy]:
-    """The toy, running in this process; it consumes `topics`, or only publishes if not `consuming`."""
+    """The toy, running in this process; it consumes `topics`, or only publishes if not `consuming`.
+
+    If `identified`, it is a member with an identity, as the services are.
+    """
     broker = make_broker(servers, runtime.service)
     async with open_pool(database_url, "toy") as pool:
         await pool.execute(TABLES)
@@ -143,6 +149,7 @@ async def toy(
         if consuming:
             made.consumer = BatchConsumer(broker, runtime, topics, made, **options)
         async with (
+            member(pool, servers, runtime) if identified else nullcontext(),
             connected(broker, runtime, servers, (REQUESTS, JOBS, DEAD_LETTERS)),
             made.outbox.running(),
             made.consumer.running() if made.consumer else nullcontext(),
@@ -322,7 +329,7 @@ async def app(settings: ServiceSettings, runtime: Runtime) -> AsyncIterator[None
     """The toy as a service."""
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        toy(settings.kafka_bootstrap_servers, settings.database_url.get_secret_value(), runtime),
+        toy(settings.kafka_bootstrap_servers, settings.database_url.get_secret_value(), runtime, identified=IDENTIFIED),
     ):
         yield
 

@@ -30,7 +30,7 @@ from chassis.http.egress import EgressPolicy, egress_client
 from chassis.http.server import health_app, serve_http
 from chassis.kafka.broker import connected, make_broker
 from chassis.kafka.consumer_lag import GroupProgress
-from chassis.kafka.embedded import alone_where_embedded
+from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
@@ -96,7 +96,7 @@ async def adapter(
         handler = CommandHandler(name, settings, outbox, claim, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
-            alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
+            member(pool, settings.kafka_bootstrap_servers, runtime),
             connected(broker, runtime, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
             claim_loop.running(),

@@ -20,6 +20,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.topics import Topic
 
 REBALANCE_TIMEOUT_S: Final = 60
+HEARTBEAT_S: Final = 0.5
 
 NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
 """Returns the next records, after about a second at most; may be empty."""
@@ -38,7 +39,8 @@ def batch_subscriber(
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.MANUAL,
         session_timeout_ms=int(consuming.session_timeout_s * 1000),
-        heartbeat_interval_ms=int(min(consuming.session_timeout_s / 5, 3) * 1000),
+        # A member learns of a rebalance by its next heartbeat, and the others wait for it meanwhile.
+        heartbeat_interval_ms=int(min(consuming.session_timeout_s / 5, HEARTBEAT_S) * 1000),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_S * 1000,
         # Range gives one member the same partition of every topic, so one replica gets all messages of a job.
         partition_assignment_strategy=(RangePartitionAssignor,),
@@ -61,10 +63,13 @@ async def subscribed(subscriber: BatchSubscriber, runtime: Runtime) -> AsyncIter
     The process exits when the consumer, its coordinator or its fetcher has failed: none of them recovers by itself.
     """
     runtime.must_live(lambda: _dead(subscriber))
+    subscriber._connection_args = {**subscriber._connection_args, "group_instance_id": runtime.member}
     try:
         await subscriber.start()
         yield
     finally:
+        if subscriber.consumer is not None:
+            _leave_at_stop(subscriber.consumer)
         try:
             await stopped(subscriber.stop())
         except Exception as error:  # noqa: BLE001 - handled records are committed; the rest is delivered again
@@ -84,6 +89,13 @@ async def stopped(stop: Coroutine[Any, Any, None], *, within_s: float | None = N
         stopping.cancel()
     if stopping.done() and not stopping.cancelled():
         stopping.result()
+
+
+def _leave_at_stop(consumer: AIOKafkaConsumer) -> None:
+    # Private API, as there is no public one: aiokafka has a member with an identity stay in the group when it stops,
+    # and its partitions would stand still until it is back or its session ends.
+    coordinator: Any = consumer._coordinator
+    coordinator._group_instance_id = None
 
 
 def _dead(subscriber: BatchSubscriber) -> str | None:

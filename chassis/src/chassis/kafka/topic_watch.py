@@ -110,6 +110,8 @@ class TopicWatch:
         wrong = missing(self._must_exist, there)
         if self._group is not None:
             self._unconsumed = self._not_consumed(there, await self._assigned(consumer, there, self._group))
+            if self._unconsumed:
+                _rejoin(consumer)
             wrong |= too_few(self._topics, there) | {n: why for n, why in self._unconsumed.items() if n in there}
         self._note(wrong)
         if not self._wrong and self._unknown_since is None:
@@ -164,6 +166,19 @@ class TopicWatch:
                 else:
                     self._log.info(KafkaEvent.TOPIC_AVAILABLE, topic=name)
         self._wrong = wrong
+
+
+def _rejoin(consumer: AIOKafkaConsumer) -> None:
+    """Join the group again: if this member is the leader, the group shares out its partitions anew.
+
+    A leader that was restarted under its identity is not told that it is one, and does not watch the topics for new
+    partitions. A join of any other member changes nothing. See KIP-814.
+    """
+    # Private API, as there is no public one.
+    coordinator: Any = consumer._coordinator
+    if coordinator._group_instance_id is not None:
+        consumer._client.force_metadata_update()
+        coordinator.request_rejoin()
 
 
 async def _described(consumer: AIOKafkaConsumer, own: Partitions, group: str) -> Partitions | None:

@@ -10,7 +10,7 @@ https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.pool.Pool.re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -33,6 +33,10 @@ LOOP_LIMIT_S: Final = 10.0
 """Seconds for one iteration of a loop, which is retried."""
 STOPPING_LIMIT_S: Final = 5.0
 """Seconds for either in a process that is stopping."""
+
+_FIRST_FREE: Final = (
+    "SELECT name FROM unnest($1::text[]) AS name WHERE pg_try_advisory_xact_lock(hashtext(name)) LIMIT 1"
+)
 
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
@@ -146,15 +150,26 @@ async def transaction(
 async def advisory_lock(pool: Pool, name: str) -> AsyncIterator[bool]:
     """Try to acquire the lock of that name for the duration of the block; yields whether it was acquired.
 
-    A separate transaction holds the lock, so that it also works through a connection pooler. That transaction has no
-    snapshot, which would prevent vacuuming. It takes one connection in addition to those of the block.
+    It takes one connection in addition to those of the block.
+    """
+    async with first_free_lock(pool, [name]) as acquired:
+        yield acquired is not None
+
+
+@asynccontextmanager
+async def first_free_lock(pool: Pool, names: Sequence[str]) -> AsyncIterator[tuple[str, Connection] | None]:
+    """Try to acquire one of the locks, the first that is free, for the duration of the block.
+
+    Yields its name and the connection that holds it, or None if all are held by others. A separate transaction holds
+    the lock, so that it also works through a connection pooler. That transaction has no snapshot, which would prevent
+    vacuuming.
     """
     async with leased(pool, None) as lease, lease.transaction():
-        acquired = await lease.connection.fetchval("SELECT pg_try_advisory_xact_lock(hashtext($1))", name)
+        name = await lease.connection.fetchval(_FIRST_FREE, names)
         # Sent in the simple protocol, which also closes the portal of the query above and so releases its snapshot.
         await lease.connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         try:
-            yield acquired
+            yield None if name is None else (name, lease.connection)
         finally:
             # A server that does not respond must not delay the release of the lock.
             lease.end_within(CANCEL_S)

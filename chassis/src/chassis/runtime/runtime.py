@@ -16,7 +16,7 @@ Check = Callable[[], str | None]
 class Consuming:
     """The settings of this process's consumers."""
 
-    session_timeout_s: float = 30
+    session_timeout_s: float = 8
     """Seconds without a heartbeat after which Kafka gives the process's partitions to another."""
     fetch_wait_ms: int = 500
     """How long a broker may hold an empty fetch, in milliseconds."""
@@ -31,6 +31,8 @@ class Runtime:
         self.consuming = consuming or Consuming()
         self.stopping = asyncio.Event()
         self.failure: str | None = None
+        self.member: str | None = None
+        """The identity of this process in its consumer group; None: Kafka takes each process for a new member."""
         self._vital: list[Check] = []
         self._ready: list[Check] = []
         self._warnings: list[Check] = []

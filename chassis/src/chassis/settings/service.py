@@ -51,7 +51,7 @@ class ServiceSettings(HttpSettings):
         validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1, description="host:port of one broker or several."
     )
     kafka_session_timeout_s: float = Field(
-        default=30,
+        default=8,
         gt=1,
         le=300,
         validation_alias="SEGUE_KAFKA_SESSION_TIMEOUT_S",

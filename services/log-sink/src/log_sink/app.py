@@ -11,7 +11,7 @@ from chassis.artifacts import ArtifactStore
 from chassis.delivery.consumer import BatchConsumer
 from chassis.http.server import health_app, serve_http
 from chassis.kafka.broker import connected, make_broker
-from chassis.kafka.embedded import alone_where_embedded
+from chassis.kafka.membership import member
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionTask, RetentionWorker
@@ -37,7 +37,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     await migrate(url, SCHEMA, log_sink)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(url, SCHEMA, max_size=4) as pool,
+        open_pool(url, SCHEMA, max_size=5) as pool,
         partitions_kept(pool, runtime),
         RetentionWorker(pool, runtime, SCHEMA, _tasks(settings)).running(),
     ):
@@ -46,7 +46,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         handler = PersistBatch(store, runtime.telemetry)
         consumer = BatchConsumer(broker, runtime, CONSUMED, handler, keep=store.quarantine, settled=store.note_read)
         async with (
-            alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
+            member(pool, settings.kafka_bootstrap_servers, runtime),
             connected(broker, runtime, settings.kafka_bootstrap_servers, (*CONSUMED, DEAD_LETTERS)),
             consumer.running(),
         ):

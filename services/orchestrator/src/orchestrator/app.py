@@ -11,7 +11,7 @@ from chassis.delivery.consumer import BatchConsumer
 from chassis.errors import cannot_use
 from chassis.http.server import health_app, serve_http
 from chassis.kafka.broker import connected, make_broker
-from chassis.kafka.embedded import alone_where_embedded
+from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
@@ -56,7 +56,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         handler = JobHandler(outbox, routing, settings.keep_rows, timers.wake_within)
         consumer = BatchConsumer(broker, runtime, CONSUMED, handler)
         async with (
-            alone_where_embedded(pool, settings.kafka_bootstrap_servers, runtime),
+            member(pool, settings.kafka_bootstrap_servers, runtime),
             connected(broker, runtime, settings.kafka_bootstrap_servers, NEEDED),
             outbox.running(),
             consumer.running(),
