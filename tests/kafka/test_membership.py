@@ -43,6 +43,10 @@ def process(servers: str, database_url: str, name: str) -> AbstractAsyncContextM
     )
 
 
+def number(of: Runtime) -> str:
+    return str(of.member).partition(".")[0]
+
+
 def coordinator(made: Toy) -> Any:
     assert made.consumer is not None
     assert made.consumer.subscriber.consumer is not None
@@ -71,7 +75,7 @@ async def test_a_killed_leader_returns_to_its_partitions_without_a_rebalance_and
         toy(servers, database_url, runtime("pair"), identified=True) as other,
     ):
         await until(lambda: has(other, 3))
-        assert other.runtime.member == "1"
+        assert number(other.runtime) == "1"
         generation = coordinator(other).generation
         await leader.stop(signal.SIGKILL)
         async with process(servers, database_url, "pair"):
@@ -104,7 +108,7 @@ async def test_each_process_has_the_lowest_identity_that_is_free(servers: str, d
             pass
         async with member(two, servers, runtimes[2]), member(two, servers, runtimes[3]):
             pass
-    assert [each.member for each in runtimes] == ["0", "1", "1", "2"]
+    assert [number(each) for each in runtimes] == ["0", "1", "1", "2"]
 
 
 async def test_a_process_whose_identity_was_taken_during_an_outage_of_the_database_ends_in_one_line(
@@ -123,7 +127,7 @@ async def test_a_process_whose_identity_was_taken_during_an_outage_of_the_databa
         )
         async with member(two, servers, newer):
             await asyncio.wait_for(older.stopping.wait(), patient(30))
-            assert (older.member, newer.member) == ("0", "0")
+            assert older.member == newer.member
             assert newer.failure is None
     assert str(older.failure).startswith("another process has taken the place of this one in the group")
 

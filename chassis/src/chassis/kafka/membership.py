@@ -6,7 +6,7 @@ whole group would stop until the session of the dead one has ended.
 
 The ids are numbers, the lowest of which that no other process holds is taken. Each is an advisory lock in the
 service's database, which the death of its holder releases. So no process needs a name of its own in its settings, and
-no two have the same.
+no two have the same. The database's own id is part of it: processes that use different ones share no locks.
 
 The embedded Kafka of `segue up` knows no such ids and supports one member in each group: the join of a second member
 never ends, and each of its attempts blocks the first. It is the mock cluster of librdkafka, recognised by its id:
@@ -32,6 +32,9 @@ from chassis.runtime.runtime import Runtime
 MEMBERS: Final = 1000
 """The most processes of one service."""
 CHECK_EVERY_S: Final = 5.0
+_DATABASE: Final = """
+SELECT system_identifier || '.' || oid FROM pg_control_system(), pg_database WHERE datname = current_database()
+"""
 _MOCK: Final = "mockCluster"
 _TRIES: Final = 15
 _EVERY_S: Final = 0.2
@@ -51,7 +54,7 @@ async def member(pool: Pool, bootstrap_servers: str, runtime: Runtime) -> AsyncI
     names = [f"{prefix}{n}" for n in range(1 if embedded else MEMBERS)]
     async with AsyncExitStack() as stack:
         lock = await stack.enter_async_context(_Lock(pool, runtime).held(names))
-        runtime.member = None if embedded else lock.removeprefix(prefix)
+        runtime.member = None if embedded else f"{lock.removeprefix(prefix)}.{await pool.fetchval(_DATABASE)}"
         yield
 
 
