@@ -251,11 +251,26 @@ async def test_an_invalid_key_is_refused_and_not_quoted(opened: Any, bad: str) -
     assert not bad or bad not in str(error.value)
 
 
-async def test_each_submit_has_a_connection_of_its_own(kind: Any, raw: Any, opened: Any, http: Any) -> None:
+async def test_submits_in_quick_succession_share_a_connection(
+    kind: Any, raw: Any, opened: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter_kit.http.network.KEEP_S", patient(60))
     async with raw(http(422, {"detail": "no"})) as server, opened(server.port) as provider:
         for _ in range(3):
             await provider.submit(kind.submission())
-    assert [request.connection for request in server.requests] == [1, 2, 3]
+    assert [request.connection for request in server.requests] == [1, 1, 1]
+
+
+async def test_a_server_that_closes_the_shared_connection_gets_each_submit_once(
+    kind: Any, raw: Any, opened: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter_kit.http.network.KEEP_S", patient(60))
+    async with raw(http(422, {"detail": "no"})) as server, opened(server.port) as provider:
+        await provider.submit(kind.submission())
+        server.drop = True
+        unclear = await provider.submit(kind.submission())
+    assert isinstance(unclear, Unclear)
+    assert [request.connection for request in server.requests] == [1, 1]
 
 
 async def test_hundreds_of_submits_at_a_time(

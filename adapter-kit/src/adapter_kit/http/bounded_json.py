@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from adapter_kit.http.json_bytes import (
+from adapter_kit.http.json_parts import (
     BLANKS,
     ELEMENTS,
     LEFT_OUT,
@@ -18,9 +18,10 @@ from adapter_kit.http.json_bytes import (
     LONGEST_ESCAPE,
     MEMBERS,
     UNITS,
+    Container,
+    Text,
     whole_characters,
 )
-from adapter_kit.http.json_parts import Container, Text
 
 TEXT_BYTES: Final = 256 * 1024
 """Limit of a string: more than any input that Segue sends, because inputs are compared with those in the response."""

@@ -20,6 +20,7 @@ from adapter_kit.http.answer import Answer
 from adapter_kit.http.body import LARGE_AT_ONCE, read_body
 from adapter_kit.http.bounded_json import CUT
 from adapter_kit.http.causes import causes
+from adapter_kit.http.network import open_network
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """Connect timeout in seconds; a quarter of the read timeout if that is less.
@@ -28,7 +29,6 @@ So the error for an unreachable host is raised before the call's timeout, even a
 """
 LARGE_ANSWER_S: Final = 40.0
 """Seconds allowed for the rest of a large response to a GET, if that extends the call's timeout."""
-MAX_CONNECTIONS: Final = 1000
 MIN_SECRET_CHARS: Final = 8
 """Shorter secrets are not masked: they would match unrelated text."""
 
@@ -78,16 +78,15 @@ async def exchange(call: Awaitable[object], within_s: float, headers: Mapping[st
 class RecordingTransport(httpx.AsyncBaseTransport):
     """Sends each request once, reads its response to the end, and records both in the current exchange.
 
-    Each POST uses a new connection: a server may close an idle one at the moment it is reused, and then it is unknown
-    whether the POST arrived. Proxies and certificates are taken from the environment, as httpx does.
+    An idle connection is kept for less time than servers keep it: if one closes it at the moment it is reused, it is
+    unknown whether a POST arrived. Proxies and certificates are taken from the environment, as httpx does.
     """
 
     def __init__(self, secrets: tuple[str, ...], post_timeout_s: float, ask_timeout_s: float) -> None:
-        tls = httpx.create_ssl_context()
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._secrets = tuple(secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS)
-        self._posts = httpx.AsyncClient(verify=tls, timeout=_timeouts(post_timeout_s), limits=_limits(keep=0))
-        self._asks = httpx.AsyncClient(verify=tls, timeout=_timeouts(ask_timeout_s), limits=_limits(keep=100))
+        self._network = open_network()
+        self._post_timeout, self._ask_timeout = _timeouts(post_timeout_s), _timeouts(ask_timeout_s)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and return its response, with the large values of a very large body truncated.
@@ -97,12 +96,11 @@ class RecordingTransport(httpx.AsyncBaseTransport):
         current = _current.get()
         if current is None:
             raise RuntimeError("the SDK sent a request outside of an exchange")
-        client = self._posts if request.method == "POST" else self._asks
         request.headers.update(current.headers)
         # For some requests the SDKs set no timeout at all.
-        request.extensions["timeout"] = client.timeout.as_dict()
+        request.extensions["timeout"] = self._post_timeout if request.method == "POST" else self._ask_timeout
         current.handed_over, current.answer = True, None
-        response = await client.send(request, stream=True)
+        response = await self._network.send(request, stream=True)
         try:
             more_time = current.more_time if request.method == "GET" else _no_more_time
             body = await read_body(response, self._large, more_time)
@@ -116,8 +114,7 @@ class RecordingTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._posts.aclose()
-        await self._asks.aclose()
+        await self._network.aclose()
 
     def _without_secrets(self, body: bytes) -> bytes:
         for secret in self._secrets:
@@ -153,13 +150,9 @@ def is_sendable(arguments: Mapping[str, JsonValue]) -> bool:
     return True
 
 
-def _timeouts(read_s: float) -> httpx.Timeout:
+def _timeouts(read_s: float) -> dict[str, float | None]:
     connect_s = min(CONNECT_TIMEOUT_S, read_s / 4)
-    return httpx.Timeout(read_s, connect=connect_s, pool=connect_s)
-
-
-def _limits(keep: int) -> httpx.Limits:
-    return httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=keep)
+    return httpx.Timeout(read_s, connect=connect_s, pool=connect_s).as_dict()
 
 
 def _no_more_time() -> None:
