@@ -23,16 +23,27 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_HEADERS: Final = 1000
 
 
-def open_network() -> httpx.AsyncClient:
-    """A client for one event loop, without retries, redirects and cookies; certificates as httpx takes them.
+def open_network() -> httpx.AsyncBaseTransport:
+    """A transport for one event loop, without retries, redirects and cookies; certificates as httpx takes them.
 
     If the environment names a proxy, all requests go through httpx's own network, which knows every form of these
     variables.
     """
-    tls = httpx.create_ssl_context()
-    proxied = bool(getproxies().keys() & {"http", "https", "all"})
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_S)
-    return httpx.AsyncClient(verify=tls, limits=limits, transport=None if proxied else AiohttpTransport(tls))
+    proxied = getproxies().keys() & {"http", "https", "all"}
+    return _ProxiedTransport() if proxied else AiohttpTransport(httpx.create_ssl_context())
+
+
+class _ProxiedTransport(httpx.AsyncBaseTransport):
+    def __init__(self) -> None:
+        # A client, as httpx's transports read no environment.
+        limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_S)
+        self._client = httpx.AsyncClient(limits=limits)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._client.send(request, stream=True)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):

@@ -100,7 +100,7 @@ class RecordingTransport(httpx.AsyncBaseTransport):
         # For some requests the SDKs set no timeout at all.
         request.extensions["timeout"] = self._post_timeout if request.method == "POST" else self._ask_timeout
         current.handed_over, current.answer = True, None
-        response = await self._network.send(request, stream=True)
+        response = await self._network.handle_async_request(request)
         try:
             more_time = current.more_time if request.method == "GET" else _no_more_time
             body = await read_body(response, self._large, more_time)
