@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +15,17 @@ from typing import Final
 import asyncpg
 import psutil
 
-_LOGGED: Final = re.compile(r"^(?P<service>segue-[a-z_]+)\|LOG:  (?:statement|execute [^:]*): (?P<sql>.*)")
+_SERVICE: Final = "segue-"
+_ENTRY: Final = re.compile(r"^(?P<name>[^|]*)\|(?P<session>\d+)\|(?P<level>[A-Z]+):  (?P<text>.*)")
+_STATEMENT: Final = re.compile(r"^(?:statement|execute [^:]*):\s(?P<sql>.*)", re.DOTALL)
+_RESET: Final = "SELECT pg_advisory_unlock_all()"
 _LOG_ALL: Final = (
-    "ALTER SYSTEM SET log_line_prefix = '%a|'",
+    "ALTER SYSTEM SET log_line_prefix = '%a|%p|'",
     "ALTER SYSTEM SET log_statement = 'all'",
     "SELECT pg_reload_conf()",
 )
 _LOG_NONE: Final = ("ALTER SYSTEM RESET log_statement", "SELECT pg_reload_conf()")
+_LOGGED_WITHIN_S: Final = 60.0
 
 
 def cpu_s(pid: int) -> float:
@@ -59,12 +65,14 @@ def cpu_of(parts: Mapping[str, int]) -> Iterator[CpuTime]:
 
 @dataclass(slots=True)
 class Statements:
-    """Statements by service, without those that begin and end transactions, and commits by service."""
+    """What services ran: statements without those that begin and end transactions, and commits, by service and text.
 
-    statements: Counter[str] = field(default_factory=Counter)
-    commits: Counter[str] = field(default_factory=Counter)
-    texts: Counter[str] = field(default_factory=Counter)
-    """How often each statement ran, by service and text."""
+    The text of a commit is that of the first statement of its transaction. A statement outside a transaction is a
+    commit too, except the one by which a pool resets a connection. A transaction without a statement is left out.
+    """
+
+    statements: Counter[tuple[str, str]] = field(default_factory=Counter)
+    commits: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class StatementLog:
@@ -76,17 +84,37 @@ class StatementLog:
 
     async def start(self) -> int:
         """Have every statement logged from now on; returns where in the log that begins."""
-        await self._run(_LOG_ALL)
-        return self._log.stat().st_size
+        await self._run(*_LOG_ALL)
+        return await self.mark()
+
+    async def mark(self) -> int:
+        """The place in the log behind all statements that have been answered. Raises TimeoutError after a minute."""
+        begin = self._log.stat().st_size
+        async with asyncio.timeout(_LOGGED_WITHIN_S):
+            while True:
+                word = secrets.token_hex(8)
+                await self._run(f"SELECT '{word}'")
+                for _ in range(20):
+                    if (at := self._read(begin).find(word.encode())) >= 0:
+                        return begin + at
+                    await asyncio.sleep(0.005)
+
+    def between(self, begin: int, end: int) -> Statements:
+        """What was logged between two marks."""
+        return counted(self._read(begin, end).decode(errors="replace").splitlines())
 
     async def stop(self, begin: int) -> Statements:
         """End it, and count what was logged since `begin`."""
-        await self._run(_LOG_NONE)
+        found = self.between(begin, await self.mark())
+        await self._run(*_LOG_NONE)
+        return found
+
+    def _read(self, begin: int, end: int | None = None) -> bytes:
         with self._log.open("rb") as file:
             file.seek(begin)
-            return counted(file.read().decode(errors="replace").splitlines())
+            return file.read() if end is None else file.read(end - begin)
 
-    async def _run(self, statements: tuple[str, ...]) -> None:
+    async def _run(self, *statements: str) -> None:
         connection = await asyncpg.connect(self._database_url)
         try:
             for statement in statements:
@@ -95,22 +123,45 @@ class StatementLog:
             await connection.close()
 
 
-def counted(lines: list[str]) -> Statements:
-    """The statements in lines of the server's log. A statement outside a transaction is a commit of its own."""
+def counted(lines: Iterable[str]) -> Statements:
+    """The statements of services in lines of the server's log."""
     found = Statements()
-    within: Counter[str] = Counter()
-    for line in lines:
-        if (match := _LOGGED.match(line)) is None:
-            continue
-        service, sql = match["service"].removeprefix("segue-"), match["sql"].strip()
-        verb = sql.partition(" ")[0].rstrip(";").upper()
+    first: dict[str, str | None] = {}
+    """The text of the first statement of each session's open transaction; None before there is one."""
+    for name, session, sql in _logged(lines):
+        service, text = name.removeprefix(_SERVICE), " ".join(sql.split())
+        verb = text.partition(" ")[0].rstrip(";").upper()
         if verb == "BEGIN":
-            within[service] += 1
+            first[session] = None
         elif verb in ("COMMIT", "ROLLBACK"):
-            within[service] -= 1
-            found.commits[service] += verb == "COMMIT"
+            if (begun := first.pop(session, None)) is not None and verb == "COMMIT":
+                found.commits[service, begun] += 1
         else:
-            found.statements[service] += 1
-            found.texts[f"{service}: {sql[:80]}"] += 1
-            found.commits[service] += not within[service]
+            found.statements[service, text] += 1
+            if session not in first and not text.startswith(_RESET):
+                found.commits[service, text] += 1
+            elif first.get(session, text) is None:
+                first[session] = text
     return found
+
+
+def _logged(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Application name, session and text of each statement of a service. Lines that begin with a tab continue one."""
+    for name, session, entry in _entries(lines):
+        if name.startswith(_SERVICE) and (match := _STATEMENT.match(entry)):
+            yield name, session, match["sql"]
+
+
+def _entries(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    name = session = ""
+    entry: list[str] = []
+    for line in lines:
+        if line.startswith("\t"):
+            entry.append(line)
+        elif match := _ENTRY.match(line):
+            if entry:
+                yield name, session, "\n".join(entry)
+            name, session = match["name"], match["session"]
+            entry = [match["text"]] if match["level"] == "LOG" else []
+    if entry:
+        yield name, session, "\n".join(entry)

@@ -6,19 +6,14 @@ import asyncio
 import statistics
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from aiokafka import AIOKafkaConsumer
-from bench.accounts import Statements, cpu_of
+from bench.accounts import cpu_of
+from bench.ends import job_ends
 from bench.system import System
-
-from contracts.envelope import Envelope, decode
-from contracts.messages.jobs import JobCancelled, JobFailed, JobSucceeded
-from contracts.topics import JOBS
-
-ALL_END_WITHIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +25,26 @@ class Latencies:
     to_next: tuple[float, float]
     """From the first provider's refusal until the next one has the submit."""
     to_visible: tuple[float, float]
-    """From the provider's webhook until a client that waits is told that the job succeeded."""
+    """From the next provider's submit, which ends at once, until a client that waits is told that the job succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Many failover jobs at a time: fal refuses each, Replicate makes it."""
+    """Many failover jobs at a time: the first provider refuses each, the next one makes it."""
 
     jobs: int
-    succeeded: int
     jobs_per_s: float
     cpu_ms: dict[str, float]
     """CPU time in milliseconds per job, by process."""
-    provider_requests: float
+    requests: float
     """Requests to both providers per job."""
-    provider_connections: float
+    connections: float
     """New connections to both providers per job."""
 
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Statements and commits per failover job, by service."""
-
-    jobs: int
-    statements: dict[str, float]
-    commits: dict[str, float]
-    most_frequent: list[tuple[str, float]]
-    """The statements that run most often, and how often per job."""
+    @property
+    def cpu_ms_per_job(self) -> float:
+        """CPU time in milliseconds per job, of all processes."""
+        return sum(self.cpu_ms.values())
 
 
 async def latencies(system: System, jobs: int, warm_up: int = 5) -> Latencies:
@@ -70,7 +58,7 @@ async def latencies(system: System, jobs: int, warm_up: int = 5) -> Latencies:
         await ended(system, job_id)
         told[prompt] = time.time()
     posts: dict[str, dict[str, float]] = {}
-    for post in (await system.posts())["posts"]:
+    for post in await system.posts():
         posts.setdefault(post["prompt"], {})[post["provider"]] = post["at"]
     measured = [f"refused {run} {n}" for n in range(jobs)]
     return Latencies(
@@ -91,91 +79,66 @@ async def ended(system: System, job_id: str) -> None:
 
 
 async def throughput(system: System, jobs: int, at_once: int) -> Throughput:
-    """Submit failover jobs over `at_once` connections, and wait until all have ended."""
+    """Submit failover jobs over `at_once` connections, and wait until all have ended.
+
+    Raises RuntimeError if one of them does not succeed.
+    """
     run = uuid.uuid4().hex[:8]
-    before = await system.posts()
-    async with AIOKafkaConsumer(JOBS.name, bootstrap_servers=system.kafka, fetch_max_wait_ms=100) as consumer:
-        await consumer.seek_to_end()
+    job_ids: list[str] = []
+
+    async def submit(n: int) -> None:
+        job_ids.append(await system.submit(f"refused {run} {n}"))
+
+    before = await system.counts()
+    async with job_ends(system.kafka) as ends:
         with cpu_of(system.parts) as cpu:
             began = time.perf_counter()
-            counting = asyncio.create_task(_ends(consumer, jobs))
-            await each(lambda n: system.submit(f"refused {run} {n}"), jobs, at_once)
-            succeeded = await counting
+            await each(submit, jobs, at_once)
+            succeeded = await ends.of(job_ids)
             took_s = time.perf_counter() - began
-    after = await system.posts()
+    if succeeded < jobs:
+        raise RuntimeError(f"{jobs - succeeded} of {jobs} jobs did not succeed")
+    seen = await system.counts() - before
     return Throughput(
         jobs,
-        succeeded,
         jobs / took_s,
         {part: 1000 * s / jobs for part, s in cpu.by_part.items()},
-        (after["requests"] - before["requests"] - 1) / jobs,
-        (after["connections"] - before["connections"]) / jobs,
+        _total(seen, ("GET", "POST")) / jobs,
+        _total(seen, ("connections",)) / jobs,
     )
 
 
-async def _ends(consumer: AIOKafkaConsumer, jobs: int) -> int:
-    """Wait until that many jobs have ended; returns how many of them succeeded."""
-    ends: dict[str, bool] = {}
-    async with asyncio.timeout(ALL_END_WITHIN_S):
-        while len(ends) < jobs:
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for record in records:
-                    said = decode(record.headers, record.value)
-                    if isinstance(said, Envelope) and isinstance(
-                        said.message, JobSucceeded | JobFailed | JobCancelled
-                    ):
-                        ends[said.message.job_id] = isinstance(said.message, JobSucceeded)
-    return sum(ends.values())
+def _total(counts: Counter[str], last_words: tuple[str, ...]) -> int:
+    return sum(n for name, n in counts.items() if name.rpartition(" ")[2] in last_words)
 
 
-async def cost(system: System, jobs: int, at_once: int) -> Cost:
-    """Count the statements of failover jobs, from PostgreSQL's log, without those of an idle system in the same time."""
-    begin = await system.statements.start()
-    began = time.perf_counter()
-    run = uuid.uuid4().hex[:8]
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Requests that one endpoint process accepts."""
 
-    async def one(n: int) -> None:
-        await ended(system, await system.submit(f"refused {run} {n}"))
-
-    await each(one, jobs, at_once)
-    await asyncio.sleep(1)  # What the log sink still writes.
-    took_s = time.perf_counter() - began
-    busy = await system.statements.stop(begin)
-    begin = await system.statements.start()
-    await asyncio.sleep(took_s)
-    return _per_job(busy, await system.statements.stop(begin), jobs)
+    per_s: float
+    cpu_ms: float
+    """CPU time in milliseconds of the endpoint's process per request."""
 
 
-def _per_job(busy: Statements, idle: Statements, jobs: int) -> Cost:
-    statements = busy.statements.copy()
-    statements.subtract(idle.statements)
-    commits = busy.commits.copy()
-    commits.subtract(idle.commits)
-    texts = busy.texts.copy()
-    texts.subtract(idle.texts)
-    return Cost(
-        jobs,
-        {service: n / jobs for service, n in sorted(statements.items())},
-        {service: n / jobs for service, n in sorted(commits.items())},
-        [(text, n / jobs) for text, n in texts.most_common(40)],
-    )
+async def answers(submit: Callable[[int], Awaitable[object]], endpoint: int, seconds: float, at_once: int) -> Answers:
+    """Call `submit`, which sends one request, for that many seconds, `at_once` calls at a time.
 
+    `endpoint` is the process id of the endpoint.
+    """
+    accepted, numbers = 0, count()
+    with cpu_of({"endpoint": endpoint}) as cpu:
+        began = time.perf_counter()
 
-async def durable_answers(system: System, seconds: float, at_once: int, *, keyed: bool) -> float:
-    """Accepted requests a second, over `at_once` connections; each is confirmed by all in-sync replicas of Kafka."""
-    until, accepted, numbers = time.perf_counter() + seconds, 0, count()
-    run = uuid.uuid4().hex[:8]
-    began = time.perf_counter()
+        async def submit_on() -> None:
+            nonlocal accepted
+            while time.perf_counter() - began < seconds:
+                await submit(next(numbers))
+                accepted += 1
 
-    async def submit_on() -> None:
-        nonlocal accepted
-        while time.perf_counter() < until:
-            n = next(numbers)
-            await system.submit(f"answer {run} {n}", key=f"{run} {n}" if keyed else None)
-            accepted += 1
-
-    await asyncio.gather(*(submit_on() for _ in range(at_once)))
-    return accepted / (time.perf_counter() - began)
+        await asyncio.gather(*(submit_on() for _ in range(at_once)))
+        took_s = time.perf_counter() - began
+    return Answers(accepted / took_s, 1000 * cpu.total / accepted)
 
 
 async def each(work: Callable[[int], Awaitable[object]], times: int, at_once: int) -> None:

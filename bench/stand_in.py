@@ -1,8 +1,9 @@
-"""A cheap stand-in for fal and Replicate: raw asyncio, answers at once, and calls back one millisecond after a submit.
+"""A cheap stand-in for fal, Replicate and an image API as OpenAI's: raw asyncio, answers at once.
 
-`python -m bench.stand_in --dir DIR` prints its addresses as one JSON line; SIGTERM ends it. It speaks as much of both
-protocols as a benchmark needs: submit, status, result, webhook, file, credentials probe, signing keys. fal refuses every
-submit whose prompt contains "refused".
+`python -m bench.stand_in --dir DIR` prints its addresses as one JSON line; SIGTERM ends it. It speaks as much of the
+protocols as a benchmark needs: submit, status, result, webhook, file, credentials probe, signing keys. fal, and the
+image API below `/refusing`, refuse every request whose prompt contains "refused". A run ends, and its webhook is sent,
+`--run-s` seconds after its submit; one whose prompt contains "held" does not end.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import signal
 import ssl
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -24,7 +28,6 @@ from sandbox.http.certificates import make_certificates
 from sandbox.http.signing import Keys, fal_headers, replicate_headers
 from sandbox.models.media import sound
 
-CALL_BACK_AFTER_S: Final = 0.001
 _REFUSAL: Final = {"detail": "This request was refused."}
 """Words that say nothing about the provider, so that its circuit breaker stays closed."""
 _NOT_FOUND: Final = (404, {"detail": "Not Found"})
@@ -36,43 +39,59 @@ Reply = tuple[int, Any]
 class StandIn:
     """Both providers. Keeps each run's input, the times of its submits, and what was asked of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_s: float = 0.001) -> None:
         self.keys = Keys()
         self.fal_url = ""
         self.replicate_url = ""
         self.posts: list[dict[str, Any]] = []
-        self.requests = 0
-        self.connections = 0
-        self.delay_s = 0.0
+        self.counts: Counter[str] = Counter()
+        """Requests by provider and method, and connections by provider."""
+        self._run_s = run_s
         self._runs: dict[str, dict[str, Any]] = {}
         self._file = sound(seed=1, milliseconds=200)
         self._callbacks = Callbacks()
 
-    def answer(self, method: str, target: str, body: bytes) -> Reply:
+    def answer(self, provider: str, method: str, target: str, body: bytes) -> Reply:
         """The answer to one request."""
+        if target == "/counts":
+            return 200, self.counts
+        self.counts[f"{provider} {method}"] += 1
         url = urlsplit(target)
         path = url.path.strip("/").split("/")
-        match method, path:
-            case "POST", ["v1", "models", owner, name, "predictions"]:
-                return self._predict(f"{owner}/{name}", json.loads(body))
-            case "GET", ["v1", "predictions", run]:
-                return (200, self._prediction(run)) if run in self._runs else _NOT_FOUND
-            case "GET", ["v1", "account"]:
-                return 200, {"type": "organization", "username": "bench", "name": "Bench", "github_url": None}
-            case "GET", ["v1", "webhooks", "default", "secret"]:
-                return 200, {"key": self.keys.replicate_secret()}
-            case "GET", [".well-known", "jwks.json"]:
-                return 200, self.keys.jwks()
-            case "GET", ["files", _]:
+        return self._post(path, url.query, json.loads(body)) if method == "POST" else self._get(path)
+
+    def _post(self, path: list[str], query: str, given: dict[str, Any]) -> Reply:
+        match path:
+            case ["v1", "models", owner, name, "predictions"]:
+                return self._predict(f"{owner}/{name}", given)
+            case [*below, "images", "generations"]:
+                return self._image("refusing" in below, given)
+            case _:
+                return self._submit("/".join(path), given, parse_qs(query))
+
+    def _get(self, path: list[str]) -> Reply:
+        match path:
+            case ["v1", "predictions", run] if run in self._runs:
+                return 200, self._prediction(run)
+            case [_, _, "requests", run, "status"] if run in self._runs:
+                return 200, self._fal_status(run)
+            case [_, _, "requests", run] if run in self._runs:
+                return 200, self._fal_output(run)
+            case ["files", _]:
                 return 200, self._file
-            case "GET", [_, _, "requests", run, "status"]:
-                return (200, self._fal_urls(run) | {"status": "COMPLETED"}) if run in self._runs else _NOT_FOUND
-            case "GET", [_, _, "requests", run]:
-                return (200, self._fal_output(run)) if run in self._runs else _NOT_FOUND
-            case "GET", ["posts"]:
-                return 200, {"posts": self.posts, "requests": self.requests, "connections": self.connections}
-            case "POST", _:
-                return self._submit("/".join(path), json.loads(body), parse_qs(url.query))
+            case ["posts"]:
+                return 200, self.posts
+            case _:
+                return self._account("/".join(path))
+
+    def _account(self, path: str) -> Reply:
+        match path:
+            case "v1/account":
+                return 200, {"type": "organization", "username": "bench", "name": "Bench", "github_url": None}
+            case "v1/webhooks/default/secret":
+                return 200, {"key": self.keys.replicate_secret()}
+            case ".well-known/jwks.json":
+                return 200, self.keys.jwks()
             case _:
                 return _NOT_FOUND
 
@@ -82,13 +101,16 @@ class StandIn:
         if "refused" in prompt:
             return 403, _REFUSAL
         run = str(uuid.uuid4())
-        self._runs[run] = {"endpoint": endpoint, "input": given}
+        self._runs[run] = {"endpoint": endpoint, "input": given, "ends": self._end(prompt)}
         if webhook := query.get("fal_webhook"):
             body = json.dumps(
                 {"request_id": run, "gateway_request_id": run, "status": "OK", "payload": self._fal_output(run)}
             ).encode()
-            self._callbacks.soon(
-                webhook[0], body, lambda: fal_headers(self.keys.fal[-1], run, int(time.time()), body)
+            self._callbacks.at(
+                self._runs[run]["ends"],
+                webhook[0],
+                body,
+                lambda: fal_headers(self.keys.fal[-1], run, int(time.time()), body),
             )
         return 200, self._fal_urls(run) | {"status": "IN_QUEUE", "queue_position": 0}
 
@@ -97,36 +119,61 @@ class StandIn:
         url = f"{self.fal_url}/{owner}/{app}/requests/{run}"
         return {"request_id": run, "response_url": url, "status_url": f"{url}/status", "cancel_url": f"{url}/cancel"}
 
+    def _fal_status(self, run: str) -> dict[str, Any]:
+        return self._fal_urls(run) | {"status": "COMPLETED" if self._over(run) else "IN_PROGRESS"}
+
     def _fal_output(self, run: str) -> dict[str, Any]:
         return {"audio": {"url": f"{self.fal_url}/files/{run}.wav", "content_type": "audio/wav"}}
 
     def _predict(self, model: str, given: dict[str, Any]) -> Reply:
         run = uuid.uuid4().hex[:26]
-        self._note("replicate", str(given["input"].get("prompt", "")))
-        self._runs[run] = {"endpoint": model, "input": given["input"]}
+        prompt = str(given["input"].get("prompt", ""))
+        self._note("replicate", prompt)
+        self._runs[run] = {"endpoint": model, "input": given["input"], "ends": self._end(prompt)}
         if webhook := given.get("webhook"):
-            body = json.dumps(self._prediction(run)).encode()
+            body = json.dumps(self._prediction(run) | self._done(run)).encode()
             secret, name = self.keys.replicate, f"msg_{run}"
-            self._callbacks.soon(webhook, body, lambda: replicate_headers(secret, name, int(time.time()), body))
+            self._callbacks.at(
+                self._runs[run]["ends"],
+                webhook,
+                body,
+                lambda: replicate_headers(secret, name, int(time.time()), body),
+            )
         return 201, self._prediction(run) | {"status": "starting", "output": None}
 
     def _prediction(self, run: str) -> dict[str, Any]:
         url = f"{self.replicate_url}/v1/predictions/{run}"
+        state = self._done(run) if self._over(run) else {"status": "processing", "output": None}
         return {
             "id": run,
             "model": self._runs[run]["endpoint"],
             "version": "hidden",
             "input": self._runs[run]["input"],
-            "output": f"{self.replicate_url}/files/{run}.wav",
             "logs": "",
             "error": None,
-            "status": "succeeded",
             "created_at": "2026-01-01T00:00:00.000Z",
             "started_at": "2026-01-01T00:00:00.000Z",
             "completed_at": "2026-01-01T00:00:00.000Z",
             "metrics": {"predict_time": 0.0},
             "urls": {"get": url, "cancel": f"{url}/cancel"},
-        }
+        } | state
+
+    def _done(self, run: str) -> dict[str, Any]:
+        return {"status": "succeeded", "output": f"{self.replicate_url}/files/{run}.wav"}
+
+    def _image(self, refusing: bool, given: dict[str, Any]) -> Reply:
+        prompt = str(given["prompt"])
+        self._note("refusing" if refusing else "image", prompt)
+        if refusing and "refused" in prompt:
+            return 403, {"error": {"message": "This request was refused.", "type": "refused", "code": "refused"}}
+        return 200, {"created": int(time.time()), "data": [{"url": f"{self.fal_url}/files/image.png"}]}
+
+    def _end(self, prompt: str) -> float:
+        """When a run that begins now ends, by the event loop's clock."""
+        return math.inf if "held" in prompt else asyncio.get_running_loop().time() + self._run_s
+
+    def _over(self, run: str) -> bool:
+        return bool(self._runs[run]["ends"] <= asyncio.get_running_loop().time())
 
     def _note(self, provider: str, prompt: str) -> None:
         self.posts.append({"provider": provider, "prompt": prompt, "at": time.time()})
@@ -139,21 +186,22 @@ class Callbacks:
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def soon(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
-        """Post `body` to `url` one millisecond from now, with the headers that `sign` returns then."""
+    def at(self, when: float, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
+        """Post `body` to `url` at a time of the event loop's clock, with the headers that `sign` returns then."""
+        if math.isfinite(when):
+            asyncio.get_running_loop().call_at(when, self._start, url, body, sign)
+
+    def _start(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
         task = asyncio.get_running_loop().create_task(self._post(url, body, sign))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _post(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
-        await asyncio.sleep(CALL_BACK_AFTER_S)
         to = urlsplit(url)
         fields = {"host": to.netloc, "content-type": "application/json", "content-length": str(len(body))} | sign()
         head = f"POST {to.path}{'?' + to.query if to.query else ''} HTTP/1.1\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
-        reader, writer = (
-            self._idle.pop() if self._idle else await asyncio.open_connection(to.hostname, to.port or 80)
-        )
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(to.hostname, to.port or 80)
         with suppress(OSError, asyncio.IncompleteReadError):
             writer.write(head.encode() + body)
             answer = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -167,8 +215,9 @@ class Callbacks:
 class Connection(asyncio.Protocol):
     """One connection: HTTP/1.1 requests with a Content-Length, one after the other."""
 
-    def __init__(self, stand_in: StandIn) -> None:
+    def __init__(self, stand_in: StandIn, provider: str) -> None:
         self._stand_in = stand_in
+        self._provider = provider
         self._data = b""
         self._transport: asyncio.Transport | None = None
 
@@ -176,7 +225,7 @@ class Connection(asyncio.Protocol):
         """A client has connected."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._stand_in.connections += 1
+        self._stand_in.counts[f"{self._provider} connections"] += 1
 
     def data_received(self, data: bytes) -> None:
         """Answer each request that is complete."""
@@ -189,26 +238,19 @@ class Connection(asyncio.Protocol):
             body = self._data[end + 4 : end + 4 + length]
             self._data = self._data[end + 4 + length :]
             method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-            self._stand_in.requests += 1
-            reply = self._stand_in.answer(method, target, body)
-            if self._stand_in.delay_s and method == "POST":
-                asyncio.get_running_loop().call_later(self._stand_in.delay_s, self._send, reply)
-            else:
-                self._send(reply)
+            self._send(self._stand_in.answer(self._provider, method, target, body))
 
     def _send(self, reply: Reply) -> None:
         status, content = reply
         kind, body = (
-            ("audio/wav", content)
-            if isinstance(content, bytes)
-            else ("application/json", json.dumps(content).encode())
+            ("audio/wav", content) if isinstance(content, bytes) else ("application/json", json.dumps(content).encode())
         )
         head = f"HTTP/1.1 {status} OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(head.encode() + body)
 
 
-async def serve(folder: Path, delay_s: float) -> None:
+async def serve(folder: Path, run_s: float) -> None:
     """Run both providers until SIGTERM or SIGINT."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -216,10 +258,11 @@ async def serve(folder: Path, delay_s: float) -> None:
     certificates = make_certificates(folder)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificates.cert_file, certificates.key_file)
-    stand_in = StandIn()
-    stand_in.delay_s = delay_s
-    fal = await loop.create_server(lambda: Connection(stand_in), "127.0.0.1", 0, ssl=tls, backlog=1024)
-    replicate = await loop.create_server(lambda: Connection(stand_in), "127.0.0.1", 0, ssl=tls, backlog=1024)
+    stand_in = StandIn(run_s)
+    fal, replicate = [
+        await loop.create_server(partial(Connection, stand_in, provider), "127.0.0.1", 0, ssl=tls, backlog=1024)
+        for provider in ("fal", "replicate")
+    ]
     async with fal, replicate:
         fal_port, replicate_port = (server.sockets[0].getsockname()[1] for server in (fal, replicate))
         stand_in.fal_url = f"https://localhost:{fal_port}"
@@ -232,7 +275,7 @@ async def serve(folder: Path, delay_s: float) -> None:
             "REPLICATE_BASE_URL": stand_in.replicate_url,
             "SSL_CERT_FILE": str(certificates.ca_file),
         }
-        print(json.dumps(addresses), flush=True)  # noqa: T201 - the parent process waits for this line
+        print(json.dumps(addresses), flush=True)
         await stop.wait()
 
 
@@ -240,9 +283,9 @@ def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="where the certificates go")
-    parser.add_argument("--delay-s", type=float, default=0.0, help="seconds that each POST takes")
+    parser.add_argument("--run-s", type=float, default=0.001, help="seconds that each run takes (0.001)")
     given = parser.parse_args()
-    asyncio.run(serve(given.dir.resolve(), given.delay_s))
+    asyncio.run(serve(given.dir.resolve(), given.run_s))
 
 
 if __name__ == "__main__":

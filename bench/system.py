@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import ssl
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -49,15 +49,22 @@ class System:
         job_id: str = answer.json()["job_id"]
         return job_id
 
-    async def posts(self) -> dict[str, Any]:
-        """The stand-in's POSTs (provider, prompt, Unix time), its requests and connections."""
-        told: dict[str, Any] = (await self.providers.get("/posts")).json()
+    async def posts(self) -> list[dict[str, Any]]:
+        """The POSTs that the stand-in has seen: provider, prompt, and Unix time."""
+        told: list[dict[str, Any]] = (await self.providers.get("/posts")).json()
         return told
+
+    async def counts(self) -> Counter[str]:
+        """The stand-in's requests by provider and method, and its connections by provider."""
+        return Counter((await self.providers.get("/counts")).json())
 
 
 @asynccontextmanager
-async def system(kafka: str) -> AsyncIterator[System]:
-    """Segue with both providers; `kafka` is "apache" (needs Java and Maven) or "embedded"."""
+async def system(kafka: str, run_s: float = 0.001) -> AsyncIterator[System]:
+    """Segue with both providers; `kafka` is "apache" (needs Java and Maven) or "embedded".
+
+    A run at a provider takes `run_s` seconds.
+    """
     async with AsyncExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-bench-")))
         parts: dict[str, int] = {}
@@ -74,7 +81,7 @@ async def system(kafka: str) -> AsyncIterator[System]:
             "SEGUE_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "SEGUE_CALLBACK_SECRET": secrets.token_hex(32),
         }
-        argv = [sys.executable, "-m", "bench.stand_in", "--dir", str(folder)]
+        argv = [sys.executable, "-m", "bench.stand_in", "--dir", str(folder), "--run-s", str(run_s)]
         providers = child(argv, name="providers", ready=ready_with("FAL_RUN_HOST"), cwd=str(Path(__file__).parents[1]))
         addresses = (await cleanup.enter_async_context(providers)).ready
         environ |= {name: str(value) for name, value in addresses.items()}
@@ -95,8 +102,3 @@ async def system(kafka: str) -> AsyncIterator[System]:
                 running.env["DATABASE_URL"],
                 StatementLog(running.env["DATABASE_URL"], state.logs / "postgres.log"),
             )
-
-
-def as_json(value: object) -> str:
-    """`value` as JSON that a person can read."""
-    return json.dumps(value, indent=2, sort_keys=True)

@@ -1,0 +1,165 @@
+"""What one failover job costs that runs alone: statements, commits, records, and what the providers see of it."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from bench.accounts import Statements
+from bench.ends import Ends, job_ends
+from bench.system import System
+
+from contracts.topics import PARTITIONS, SERVICES, TOPICS
+
+K = TypeVar("K", bound=Hashable)
+SETTLED_WITHIN_S: Final = 120.0
+_PLACES: Final = [TopicPartition(topic.name, n) for topic in TOPICS for n in range(PARTITIONS)]
+_GROUPS: Final = {topic.name: topic.groups for topic in TOPICS}
+_UNPUBLISHED: Final = """
+SELECT EXISTS (TABLE orchestrator.outbox) OR EXISTS (TABLE fal_adapter.outbox)
+    OR EXISTS (TABLE replicate_adapter.outbox)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was counted from the submit of one job until all services had dealt with everything that came of it."""
+
+    statements: Statements
+    records: Counter[str]
+    """New records by topic."""
+    providers: Counter[str]
+    """Requests by provider and method, and connections by provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCost:
+    """Counts of one failover job; see `job_cost` for how they are made."""
+
+    statements: dict[str, int]
+    commits: dict[str, int]
+    records: dict[str, int]
+    requests: dict[str, int]
+    connections: dict[str, int]
+    texts: list[tuple[str, int]]
+    """The statements, by service, and how often each ran."""
+
+    def rows(self) -> dict[str, int]:
+        """The counts by name, as docs/job-budget.md lists them."""
+        groups = {
+            "SQL statements": self.statements,
+            "commits": self.commits,
+            "records": self.records,
+            "requests": self.requests,
+            "connections": self.connections,
+        }
+        return {f"{group}: {name}": n for group, counts in groups.items() for name, n in counts.items()}
+
+
+async def job_cost(system: System, jobs: int, warm_up: int = 3) -> JobCost:
+    """Run failover jobs one after the other, each with an idempotency key, and count what each of them causes.
+
+    Every count is the least of all jobs: work that is not of a job, such as a periodic query, runs in some windows and
+    not in others. Connections are the median, as a kept one may serve any number of jobs.
+    """
+    run = uuid.uuid4().hex[:8]
+    async with job_ends(system.kafka) as ends, _settling(system) as settle:
+        begin = await system.statements.start()
+        windows = [await _window(system, ends, settle, f"refused {run} {n}") for n in range(warm_up + jobs)][warm_up:]
+        await system.statements.stop(begin)
+    statements = least([window.statements.statements for window in windows])
+    providers = [window.providers for window in windows]
+    return JobCost(
+        _by_service(statements),
+        _by_service(least([window.statements.commits for window in windows])),
+        dict(sorted(least([window.records for window in windows]).items())),
+        {name: n for name, n in sorted(least(providers).items()) if not name.endswith(" connections")},
+        {
+            name.removesuffix(" connections"): round(statistics.median(counts[name] for counts in providers))
+            for name in ("fal connections", "replicate connections")
+        },
+        [(f"{service}: {text}", n) for (service, text), n in sorted(statements.items())],
+    )
+
+
+def least(counts: Sequence[Mapping[K, int]]) -> Counter[K]:
+    """For each key, the least of its counts; keys that one of them lacks are left out."""
+    common = set.intersection(*(set(each) for each in counts))
+    return Counter({key: n for key in common if (n := min(each[key] for each in counts))})
+
+
+def _by_service(counts: Counter[tuple[str, str]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for (service, _), n in counts.items():
+        found[service] += n
+    return dict(sorted(found.items()))
+
+
+async def _window(system: System, ends: Ends, settle: Settling, prompt: str) -> Window:
+    begin, records, providers = await system.statements.mark(), await settle.ends(), await system.counts()
+    job_id = await system.submit(prompt, key=prompt)
+    if not await ends.of([job_id]):
+        raise RuntimeError(f"job {job_id} did not succeed")
+    await settle.settled()
+    end, after, seen = await system.statements.mark(), await settle.ends(), await system.counts()
+    new: Counter[str] = Counter()
+    for place, offset in after.items():
+        new[place.topic] += offset - records[place]
+    return Window(system.statements.between(begin, end), new, seen - providers)
+
+
+class Settling:
+    """Waits until every service has dealt with everything."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, database: asyncpg.Connection[asyncpg.Record]
+    ) -> None:
+        self._consumer = consumer
+        self._admin = admin
+        self._database = database
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """The end offset of each partition."""
+        found: dict[TopicPartition, int] = await self._consumer.end_offsets(_PLACES)
+        return found
+
+    async def settled(self) -> None:
+        """Wait until no outbox has a row, and each group has committed all records. Raises TimeoutError."""
+        async with asyncio.timeout(SETTLED_WITHIN_S):
+            while await self._busy():  # noqa: ASYNC110 - it depends on other processes
+                await asyncio.sleep(0.02)
+
+    async def _busy(self) -> bool:
+        if await self._database.fetchval(_UNPUBLISHED):
+            return True
+        ends = await self.ends()
+        for group in SERVICES:
+            read = [place for place in _PLACES if group in _GROUPS[place.topic]]
+            if not read:
+                continue
+            committed = await self._admin.list_consumer_group_offsets(group, partitions=read)
+            if any(ends[place] > max(committed[place].offset, 0) for place in read):
+                return True
+        return False
+
+
+@asynccontextmanager
+async def _settling(system: System) -> AsyncIterator[Settling]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=system.kafka)
+    database = await asyncpg.connect(system.database_url)
+    try:
+        await admin.start()
+        async with AIOKafkaConsumer(bootstrap_servers=system.kafka) as consumer:
+            yield Settling(consumer, admin, database)
+    finally:
+        await admin.close()
+        await database.close()
