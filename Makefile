@@ -64,6 +64,15 @@ chaos: install ## Prove the promises: faults on a real cluster, and a checker; R
 chaos-short: install ## The five minutes of it that fit into every run
 	$(BIN)/python -m chaos --rows 3,4,6 --rounds 1 --jobs 150 --kills 8 $(if $(SEED),--seed $(SEED))
 
+# Virtual environments of the systems that Segue is compared with are made below build/, with this uv.
+.PHONY: bench
+bench: install ## Measure Segue beside Celery and LiteLLM, on Apache Kafka (Java and Maven): bench/RESULTS.md; ARGS="--kafka embedded"
+	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: bench-short
+bench-short: install ## One round of its ratios, on the embedded cluster, in a few minutes
+	$(BIN)/python -m bench --kafka embedded --short $(ARGS)
+
 .PHONY: docs
 docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md and docs/metrics.md
 	$(BIN)/python -m contracts.documents.generate

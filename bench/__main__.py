@@ -1,34 +1,56 @@
-"""`make bench`: measures a whole Segue against cheap stand-ins for its providers."""
+"""`make bench`: measures a whole Segue, and its peers, against cheap stand-ins for providers."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
-import json
+import shutil
 import sys
+import time
+from pathlib import Path
+from typing import Final
 
-from bench.job_cost import job_cost
-from bench.measures import latencies, throughput
-from bench.system import system
+from bench.documents.capacity import capacity
+from bench.documents.chart import chart
+from bench.documents.report import report
+from bench.rounds import FULL, SHORT, measure
+
+FOLDER: Final = Path(__file__).parent
+CAPACITY: Final = FOLDER.parent / "docs" / "capacity.md"
 
 
-async def main(kafka: str, jobs: int) -> None:
-    """Measure, and print each figure as it is known."""
-    async with system(kafka) as at:
-        for work in (latencies(at, 60), job_cost(at, 10), throughput(at, jobs, at_once=20)):
-            print(json.dumps(dataclasses.asdict(await work), indent=1), flush=True)
+async def main(kafka: str, *, short: bool) -> None:
+    """Measure, with a line of progress for each step; then write the results, or print those of a short run."""
+    began = time.monotonic()
+
+    def tell(what: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {what}", file=sys.stderr, flush=True)
+
+    results = await measure(kafka, SHORT if short else FULL, tell)
+    if short:
+        print(report(results))
+        return
+    (FOLDER / "RESULTS.md").write_text(report(results))
+    (FOLDER / "results.svg").write_text(chart(results))
+    CAPACITY.write_text(capacity(results))
+    tell("wrote bench/RESULTS.md, bench/results.svg and docs/capacity.md")
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """The command line. Ends the process with one line if something is missing."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--kafka", choices=("apache", "embedded"), default="apache")
-    parser.add_argument("--jobs", type=int, default=400, help="failover jobs of the throughput measure (400)")
-    return parser.parse_args()
+    parser.add_argument("--short", action="store_true", help="one round of the ratios; prints them, and writes nothing")
+    given = parser.parse_args()
+    for tool in ("java", "mvn") if given.kafka == "apache" else ():
+        if shutil.which(tool) is None:
+            parser.exit(1, f"make bench needs Java and Maven: there is no {tool} on the PATH\n")
+    return given
 
 
 if __name__ == "__main__":
-    given = options()
-    asyncio.run(main(given.kafka, given.jobs))
-    sys.exit(0)
+    arguments = options()
+    try:
+        asyncio.run(main(arguments.kafka, short=arguments.short))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -17,12 +17,12 @@ import ssl
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
+
+from bench.callbacks import Callbacks
 
 from sandbox.http.certificates import make_certificates
 from sandbox.http.signing import Keys, fal_headers, replicate_headers
@@ -46,6 +46,8 @@ class StandIn:
         self.posts: list[dict[str, Any]] = []
         self.counts: Counter[str] = Counter()
         """Requests by provider and method, and connections by provider."""
+        self.answer_s = 0.0
+        """Seconds until a POST is answered; PUT /settings changes it."""
         self._run_s = run_s
         self._runs: dict[str, dict[str, Any]] = {}
         self._file = sound(seed=1, milliseconds=200)
@@ -58,7 +60,14 @@ class StandIn:
         self.counts[f"{provider} {method}"] += 1
         url = urlsplit(target)
         path = url.path.strip("/").split("/")
-        return self._post(path, url.query, json.loads(body)) if method == "POST" else self._get(path)
+        match method:
+            case "POST":
+                return self._post(path, url.query, json.loads(body))
+            case "PUT":
+                self.answer_s = json.loads(body)["answer_s"]
+                return 200, {}
+            case _:
+                return self._get(path)
 
     def _post(self, path: list[str], query: str, given: dict[str, Any]) -> Reply:
         match path:
@@ -179,39 +188,6 @@ class StandIn:
         self.posts.append({"provider": provider, "prompt": prompt, "at": time.time()})
 
 
-class Callbacks:
-    """Posts webhooks over kept connections, each once."""
-
-    def __init__(self) -> None:
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def at(self, when: float, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
-        """Post `body` to `url` at a time of the event loop's clock, with the headers that `sign` returns then."""
-        if math.isfinite(when):
-            asyncio.get_running_loop().call_at(when, self._start, url, body, sign)
-
-    def _start(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._post(url, body, sign))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _post(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
-        to = urlsplit(url)
-        fields = {"host": to.netloc, "content-type": "application/json", "content-length": str(len(body))} | sign()
-        head = f"POST {to.path}{'?' + to.query if to.query else ''} HTTP/1.1\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(to.hostname, to.port or 80)
-        with suppress(OSError, asyncio.IncompleteReadError):
-            writer.write(head.encode() + body)
-            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = answer.partition(b"content-length:")[2].split(b"\r\n")[0]
-            await reader.readexactly(int(length or 0))
-            self._idle.append((reader, writer))
-            return
-        writer.close()
-
-
 class Connection(asyncio.Protocol):
     """One connection: HTTP/1.1 requests with a Content-Length, one after the other."""
 
@@ -238,7 +214,11 @@ class Connection(asyncio.Protocol):
             body = self._data[end + 4 : end + 4 + length]
             self._data = self._data[end + 4 + length :]
             method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-            self._send(self._stand_in.answer(self._provider, method, target, body))
+            reply = self._stand_in.answer(self._provider, method, target, body)
+            if self._stand_in.answer_s and method == "POST":
+                asyncio.get_running_loop().call_later(self._stand_in.answer_s, self._send, reply)
+            else:
+                self._send(reply)
 
     def _send(self, reply: Reply) -> None:
         status, content = reply

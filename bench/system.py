@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import psutil
 from bench.accounts import StatementLog
 
 from segue_cli.local.ports import free_port
@@ -39,6 +40,8 @@ class System:
     """The process ids of Segue's services, PostgreSQL and Kafka."""
     database_url: str
     statements: StatementLog
+    addresses: Mapping[str, str]
+    """Settings that lead to the stand-in."""
 
     async def submit(self, prompt: str, key: str | None = None) -> str:
         """Request two seconds of music; returns the job's id. Raises httpx.HTTPStatusError if that is refused."""
@@ -53,6 +56,15 @@ class System:
         """The POSTs that the stand-in has seen: provider, prompt, and Unix time."""
         told: list[dict[str, Any]] = (await self.providers.get("/posts")).json()
         return told
+
+    async def answer_posts_after(self, seconds: float) -> None:
+        """Have the stand-in answer each POST after that time, from now on."""
+        (await self.providers.put("/settings", json={"answer_s": seconds})).raise_for_status()
+
+    def resident_mb(self, part: str) -> float:
+        """The resident memory of one of the parts, in megabytes."""
+        process = psutil.Process(self.parts[part])
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 1e6
 
     async def counts(self) -> Counter[str]:
         """The stand-in's requests by provider and method, and its connections by provider."""
@@ -101,4 +113,5 @@ async def system(kafka: str, run_s: float = 0.001) -> AsyncIterator[System]:
                 parts,
                 running.env["DATABASE_URL"],
                 StatementLog(running.env["DATABASE_URL"], state.logs / "postgres.log"),
+                {name: str(value) for name, value in addresses.items()},
             )

@@ -1,0 +1,116 @@
+"""The results of a run as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from bench.measures import Answers, Throughput
+from bench.rounds import ANSWER_S, SEGUE, Results
+
+T = TypeVar("T")
+HEAD = """# Results
+
+Written by `make bench`; what it measures is in [README.md](README.md). A figure in parentheses is the range over the
+rounds. Ratios are medians of the pairs of one round each.
+
+![Throughput and latency](results.svg)
+"""
+
+
+def report(results: Results) -> str:
+    """The document."""
+    parts = [HEAD, "## Conditions\n", table(("what", "value"), results.conditions.items())]
+    parts += [f"{line}\n" for line in results.skipped]
+    parts += _throughput(results.throughput) + _answers(results.answers) + _alone(results) + _held(results)
+    return "\n".join(parts)
+
+
+def _throughput(rounds: dict[str, list[Throughput]]) -> list[str]:
+    rows = [
+        (
+            name,
+            spread([each.jobs_per_s for each in found]),
+            spread([each.cpu_ms_per_job for each in found]),
+            _against(rounds, name, lambda each: each.jobs_per_s),
+            ", ".join(f"{part} {_median(found, part):.1f}" for part in found[0].cpu_ms),
+        )
+        for name, found in rounds.items()
+    ]
+    ours = rounds[SEGUE]
+    requests = statistics.median(each.requests for each in ours)
+    connections = statistics.median(each.connections for each in ours)
+    return [
+        "## Failover jobs\n",
+        f"20 at a time; each POST to a provider is answered after {1000 * ANSWER_S:.0f} ms. Both POSTs are real.\n",
+        table(("system", "jobs/s", "CPU ms per job", "Segue makes", "of which"), rows),
+        f"Segue's providers saw {requests:.1f} requests and {connections:.1f} new connections per job.\n",
+    ]
+
+
+def _median(found: Sequence[Throughput], part: str) -> float:
+    return statistics.median(each.cpu_ms[part] for each in found)
+
+
+def _answers(rounds: dict[str, list[Answers]]) -> list[str]:
+    rows = [
+        (
+            name,
+            spread([each.per_s for each in found], 0),
+            spread([each.cpu_ms for each in found], 2),
+            _against(rounds, name, lambda each: each.per_s),
+        )
+        for name, found in rounds.items()
+    ]
+    return [
+        "## Accepted requests of one endpoint process\n",
+        "32 at a time. Nothing works on the jobs meanwhile. Segue answers once all in-sync replicas have the job.\n",
+        table(("endpoint", "requests/s", "CPU ms per request", "Segue accepts"), rows),
+    ]
+
+
+def _against(rounds: dict[str, list[T]], name: str, rate: Callable[[T], float]) -> str:
+    if name.startswith(SEGUE):
+        return ""
+    pairs = zip(rounds[SEGUE], rounds[name], strict=True)
+    return f"{spread([rate(ours) / rate(theirs) for ours, theirs in pairs])} times as many"
+
+
+def _alone(results: Results) -> list[str]:
+    parts = []
+    if (found := results.latencies) is not None:
+        rows = {
+            "POST → first provider's submit": found.to_provider,
+            "refusal → next provider's submit": found.to_next,
+            "next provider's submit, which ends at once → told to a client that waits": found.to_visible,
+        }
+        parts += ["## One job at a time\n"]
+        parts += [table(("latency", "p50 ms", "p99 ms"), ((name, *map(str, pair)) for name, pair in rows.items()))]
+    if (cost := results.cost) is not None:
+        parts += ["The least that one job caused; see [the budget](../docs/job-budget.md):\n"]
+        parts += [table(("what", "count"), ((what, str(n)) for what, n in cost.rows().items()))]
+    return parts
+
+
+def _held(results: Results) -> list[str]:
+    if not results.held:
+        return []
+    rows = [
+        (str(each.in_flight), f"{each.cpu_ms_per_job:.1f}", f"{each.waiting_cpu:.2f}", f"{each.resident_mb:.0f}")
+        for each in results.held
+    ]
+    head = ("jobs in flight", "CPU ms per further job", "cores busy while they wait", "resident MB of their adapter")
+    return ["## Jobs in flight\n", table(head, rows)]
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """The median, and the range in parentheses if there are several values."""
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, with an empty line after it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

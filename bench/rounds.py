@@ -1,0 +1,187 @@
+"""The measures of one run, in interleaved rounds: of Segue, and of its peers on the same machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import psutil
+from bench.held import Held, held
+from bench.job_cost import JobCost, job_cost
+from bench.measures import Answers, Latencies, Throughput, answers, latencies, throughput
+from bench.peers.celery_stack import CeleryStack, celery_stack
+from bench.peers.environments import CELERY, LITELLM, Missing
+from bench.peers.litellm_proxy import litellm_proxy
+from bench.system import System, system
+
+from segue_cli.local.process import ChildFailed
+
+SEGUE: Final = "Segue"
+CELERY_STACK: Final = "FastAPI + Celery"
+LITELLM_PROXY: Final = "LiteLLM"
+KEYED: Final = "Segue with an Idempotency-Key"
+ANSWER_S: Final = 0.05
+"""How long a provider takes to answer a POST while the throughput is measured."""
+ENDS_WITHIN_S: Final = 60.0
+AT_ONCE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    rounds: int
+    jobs: int
+    """Failover jobs of Segue and LiteLLM in a round; Celery's worker, which makes one at a time, gets a fifth."""
+    alone: int
+    """Jobs that run one after the other for the latencies."""
+    seconds: float
+    """Seconds of each round of accepted requests."""
+    in_flight: tuple[int, ...]
+
+
+FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000))
+SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=())
+
+
+@dataclass(slots=True)
+class Results:
+    """What a run has found."""
+
+    conditions: dict[str, str]
+    latencies: Latencies | None = None
+    cost: JobCost | None = None
+    throughput: dict[str, list[Throughput]] = field(default_factory=dict)
+    answers: dict[str, list[Answers]] = field(default_factory=dict)
+    held: list[Held] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+class Peer(Protocol):
+    """A system that can make failover jobs."""
+
+    async def throughput(self, jobs: int, at_once: int) -> Throughput: ...
+
+
+def conditions(kafka: str, sizes: Sizes) -> dict[str, str]:
+    """What the figures depend on."""
+    models = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "processor": f"{os.cpu_count()} cores, {models[0] if models else platform.processor() or 'unknown'}",
+        "load before": f"{os.getloadavg()[0]:.1f}",
+        "Python": platform.python_version(),
+        "Kafka": "Apache Kafka, one broker" if kafka == "apache" else "the embedded cluster, which is not durable",
+        "peers": ", ".join((CELERY[0], LITELLM[0])),
+        "aiokafka, asyncpg": f"{version('aiokafka')}, {version('asyncpg')}",
+        "rounds": str(sizes.rounds),
+    }
+
+
+def _cpu_info() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Results:
+    """Measure everything, and say with `tell` what is being done."""
+    results = Results(conditions(kafka, sizes))
+    async with AsyncExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-bench-peers-")))
+        tell("start Segue")
+        ours = await cleanup.enter_async_context(system(kafka))
+        tell(f"latencies of {sizes.alone} jobs, one after the other")
+        results.latencies = await latencies(ours, sizes.alone)
+        tell("statements, commits, records and requests of single jobs")
+        results.cost = await job_cost(ours, 10)
+        celery = await _peer(CELERY_STACK, celery_stack(ours.addresses, _ignore), cleanup, results, tell)
+        proxy = await _peer(LITELLM_PROXY, litellm_proxy(ours.addresses, folder, _ignore), cleanup, results, tell)
+        await _throughput(results, sizes, ours, {CELERY_STACK: celery, LITELLM_PROXY: proxy}, tell)
+        await _answers(results, sizes, ours, celery, tell)
+    if sizes.in_flight:
+        tell("start another Segue, for jobs in flight")
+        async with system(kafka) as ours:
+            results.held = await held(ours, sizes.in_flight, tell)
+    return results
+
+
+async def _throughput(
+    results: Results, sizes: Sizes, ours: System, peers: Mapping[str, Peer | None], tell: Callable[[str], None]
+) -> None:
+    """Rounds of failover jobs, while a POST takes as long as one over the network."""
+    await ours.answer_posts_after(ANSWER_S)
+    runs: dict[str, Callable[[], Awaitable[Throughput]]] = {SEGUE: partial(throughput, ours, sizes.jobs, AT_ONCE)}
+    for name, peer in peers.items():
+        if peer is not None:
+            runs[name] = partial(peer.throughput, sizes.jobs // 5 if name == CELERY_STACK else sizes.jobs, AT_ONCE)
+    for n in range(sizes.rounds):
+        for name, run in runs.items():
+            tell(f"round {n + 1} of {sizes.rounds}: failover jobs, {name}")
+            results.throughput.setdefault(name, []).append(await run())
+    await ours.answer_posts_after(0)
+
+
+async def _answers(
+    results: Results, sizes: Sizes, ours: System, celery: CeleryStack | None, tell: Callable[[str], None]
+) -> None:
+    """Rounds of accepted requests. What would work on the jobs is ended first: the endpoint alone is measured."""
+    await _end(ours.parts["orchestrator"])
+    runs: dict[str, tuple[Callable[[int], Awaitable[object]], int]] = {
+        SEGUE: (lambda n: ours.submit(f"answer {n}"), ours.parts["gateway"]),
+        KEYED: (lambda n: ours.submit(f"answer {n}", key=f"{next(keys)}"), ours.parts["gateway"]),
+    }
+    if celery is not None:
+        await _end(celery.parts["worker"])
+        runs[CELERY_STACK] = (lambda n: celery.submit(f"answer {n}"), celery.parts["endpoint"])
+    keys = count()
+    for n in range(sizes.rounds):
+        for name, (submit, endpoint) in runs.items():
+            tell(f"round {n + 1} of {sizes.rounds}: accepted requests, {name}")
+            results.answers.setdefault(name, []).append(await answers(submit, endpoint, sizes.seconds, 32))
+
+
+async def _end(pid: int) -> None:
+    """End a process that this run has started, and wait until it has ended."""
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + ENDS_WITHIN_S
+    while psutil.pid_exists(pid) and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
+        await asyncio.sleep(0.1)
+
+
+T = TypeVar("T")
+
+
+async def _peer(
+    name: str,
+    starting: AbstractAsyncContextManager[T],
+    cleanup: AsyncExitStack,
+    results: Results,
+    tell: Callable[[str], None],
+) -> T | None:
+    """The running peer; None, and a line in the results, if it cannot run here."""
+    tell(f"start {name}")
+    try:
+        return await cleanup.enter_async_context(starting)
+    except Missing as error:
+        results.skipped.append(str(error))
+    except ChildFailed as error:
+        results.skipped.append(f"{name} is skipped: {' '.join(str(error).split())[:300]}")
+    tell(results.skipped[-1])
+    return None
+
+
+def _ignore(_: str) -> None:
+    """The output of a peer."""

@@ -1,0 +1,53 @@
+"""What a run writes: the results, their chart, and the page on capacity."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import pytest
+from bench.documents.capacity import capacity
+from bench.documents.chart import chart
+from bench.documents.report import report
+from bench.held import Held
+from bench.job_cost import JobCost
+from bench.measures import Answers, Latencies, Throughput
+from bench.rounds import CELERY_STACK, SEGUE, Results
+
+CPU_MS = {"gateway": 4.0, "orchestrator": 3.0, "fal-adapter": 4.0, "replicate-adapter": 12.0, "log-sink": 3.0}
+
+
+def made(jobs_per_s: float) -> Throughput:
+    return Throughput(100, jobs_per_s, {**CPU_MS, "postgres": 6.0}, 4.0, 2.0)
+
+
+@pytest.fixture
+def results() -> Results:
+    return Results(
+        {"date": "2026-01-02 03:04 UTC", "processor": "2 cores", "Kafka": "Apache Kafka, one broker"},
+        Latencies((27.0, 43.0), (26.0, 49.0), (53.0, 90.0)),
+        JobCost({"gateway": 6}, {"gateway": 3, "orchestrator": 8}, {"segue.jobs": 4}, {"fal POST": 1}, {"fal": 1}, []),
+        {SEGUE: [made(30), made(44), made(32)], CELERY_STACK: [made(3), made(4), made(4)]},
+        {SEGUE: [Answers(400, 1.0)] * 3, CELERY_STACK: [Answers(200, 2.0)] * 3},
+        [Held(50, 35.0, 0.01, 110.0)],
+        ["litellm is skipped: no network"],
+    )
+
+
+def test_the_report_compares_pairs_of_one_round(results: Results) -> None:
+    text = report(results)
+    assert "| Segue | 32.0 (30.0 to 44.0) | 32.0 (32.0 to 32.0) |" in text
+    assert "10.0 (8.0 to 11.0) times as many" in text
+    assert "litellm is skipped: no network" in text
+    assert "| records: segue.jobs | 4 |" in text
+
+
+def test_the_chart_is_xml_with_a_bar_for_each_figure(results: Results) -> None:
+    bars = ET.fromstring(chart(results)).findall("{http://www.w3.org/2000/svg}rect")  # noqa: S314
+    assert len(bars) == 2 + 2 + 3
+
+
+def test_the_page_on_capacity_names_its_run_and_grows_with_the_rate(results: Results) -> None:
+    text = capacity(results)
+    assert "2026-01-02 03:04 UTC" in text
+    assert "| 1 | 2 | 2 | 2 | 2 | 2 | 6 | 94 | 0.1 | 11 | 3 |" in text
+    assert "| 1000 | 7 | 5 | 7 | 20 | 5 | 20 |" in text
