@@ -15,6 +15,9 @@ from bench.documents.chart import chart
 from bench.documents.report import report
 from bench.rounds import FULL, SHORT, measure
 
+from segue_cli.local.process import ChildFailed
+from segue_cli.stack.components import StackFailed
+
 FOLDER: Final = Path(__file__).parent
 CAPACITY: Final = FOLDER.parent / "docs" / "capacity.md"
 
@@ -54,3 +57,5 @@ if __name__ == "__main__":
         asyncio.run(main(arguments.kafka, short=arguments.short))
     except KeyboardInterrupt:
         sys.exit(130)
+    except (ChildFailed, StackFailed) as error:
+        sys.exit(f"make bench: {error}")

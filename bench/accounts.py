@@ -63,16 +63,41 @@ def cpu_of(parts: Mapping[str, int]) -> Iterator[CpuTime]:
     used.by_part = {part: cpu_s(pid) - before[part] for part, pid in parts.items()}
 
 
+Transaction = tuple[str, tuple[str, ...]]
+"""A service, and the texts of the statements of one of its transactions."""
+
+
 @dataclass(slots=True)
 class Statements:
-    """What services ran: statements without those that begin and end transactions, and commits, by service and text.
+    """What services ran. A statement outside a transaction is a transaction of its own.
 
-    The text of a commit is that of the first statement of its transaction. A statement outside a transaction is a
-    commit too, except the one by which a pool resets a connection. A transaction without a statement is left out.
+    Transactions without a statement are left out, and so is the statement by which a pool resets a connection.
     """
 
-    statements: Counter[tuple[str, str]] = field(default_factory=Counter)
-    commits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    committed: Counter[Transaction] = field(default_factory=Counter)
+    rolled_back: Counter[Transaction] = field(default_factory=Counter)
+
+    def without(self, others: Statements) -> Statements:
+        """Those transactions that do not occur among the others."""
+        known = self.committed.keys() & others.committed.keys() | self.rolled_back.keys() & others.rolled_back.keys()
+        return Statements(
+            Counter({one: n for one, n in self.committed.items() if one not in known}),
+            Counter({one: n for one, n in self.rolled_back.items() if one not in known}),
+        )
+
+    def commits(self) -> Counter[str]:
+        """Committed transactions by service."""
+        found: Counter[str] = Counter()
+        for (service, _), n in self.committed.items():
+            found[service] += n
+        return found
+
+    def statements(self) -> Counter[str]:
+        """Statements by service."""
+        found: Counter[str] = Counter()
+        for (service, texts), n in (self.committed + self.rolled_back).items():
+            found[service] += n * len(texts)
+        return found
 
 
 class StatementLog:
@@ -124,24 +149,23 @@ class StatementLog:
 
 
 def counted(lines: Iterable[str]) -> Statements:
-    """The statements of services in lines of the server's log."""
+    """The transactions of services in lines of the server's log."""
     found = Statements()
-    first: dict[str, str | None] = {}
-    """The text of the first statement of each session's open transaction; None before there is one."""
+    open_ones: dict[str, list[str]] = {}
+    """The statements of each session's open transaction."""
     for name, session, sql in _logged(lines):
         service, text = name.removeprefix(_SERVICE), " ".join(sql.split())
         verb = text.partition(" ")[0].rstrip(";").upper()
         if verb == "BEGIN":
-            first[session] = None
+            open_ones[session] = []
         elif verb in ("COMMIT", "ROLLBACK"):
-            if (begun := first.pop(session, None)) is not None and verb == "COMMIT":
-                found.commits[service, begun] += 1
-        else:
-            found.statements[service, text] += 1
-            if session not in first and not text.startswith(_RESET):
-                found.commits[service, text] += 1
-            elif first.get(session, text) is None:
-                first[session] = text
+            if texts := open_ones.pop(session, []):
+                ended = found.committed if verb == "COMMIT" else found.rolled_back
+                ended[service, tuple(texts)] += 1
+        elif session in open_ones:
+            open_ones[session].append(text)
+        elif not text.startswith(_RESET):
+            found.committed[service, (text,)] += 1
     return found
 
 

@@ -38,7 +38,7 @@ async def main() -> None:
     """Print the rows, and the statements behind them."""
     cost = await measured()
     print("\n".join(f"| {what} | {n} |" for what, n in cost.rows().items()))
-    print("\n".join(f"{n} x {text}" for text, n in cost.texts))
+    print("\n".join(cost.transactions))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,7 +21,7 @@ from bench.system import System
 
 from contracts.topics import PARTITIONS, SERVICES, TOPICS
 
-K = TypeVar("K", bound=Hashable)
+IDLE_S: Final = 10.0
 SETTLED_WITHIN_S: Final = 120.0
 _PLACES: Final = [TopicPartition(topic.name, n) for topic in TOPICS for n in range(PARTITIONS)]
 _GROUPS: Final = {topic.name: topic.groups for topic in TOPICS}
@@ -34,6 +35,7 @@ SELECT EXISTS (TABLE orchestrator.outbox) OR EXISTS (TABLE fal_adapter.outbox)
 class Window:
     """What was counted from the submit of one job until all services had dealt with everything that came of it."""
 
+    took_s: float
     statements: Statements
     records: Counter[str]
     """New records by topic."""
@@ -50,8 +52,8 @@ class JobCost:
     records: dict[str, int]
     requests: dict[str, int]
     connections: dict[str, int]
-    texts: list[tuple[str, int]]
-    """The statements, by service, and how often each ran."""
+    transactions: list[str]
+    """The transactions of the job that ran the fewest statements, as text."""
 
     def rows(self) -> dict[str, int]:
         """The counts by name, as docs/job-budget.md lists them."""
@@ -68,43 +70,46 @@ class JobCost:
 async def job_cost(system: System, jobs: int, warm_up: int = 3) -> JobCost:
     """Run failover jobs one after the other, each with an idempotency key, and count what each of them causes.
 
-    Every count is the least of all jobs: work that is not of a job, such as a periodic query, runs in some windows and
-    not in others. Connections are the median, as a kept one may serve any number of jobs.
+    Each count is that of the job with the least of it. Transactions of texts that also occur without any job, as those
+    of periodic queries, are left out. Connections are the median, as a kept one may serve any number of jobs.
     """
     run = uuid.uuid4().hex[:8]
     async with job_ends(system.kafka) as ends, _settling(system) as settle:
         begin = await system.statements.start()
         windows = [await _window(system, ends, settle, f"refused {run} {n}") for n in range(warm_up + jobs)][warm_up:]
+        idle = await _idle(system, max(IDLE_S, 2 * max(window.took_s for window in windows)))
         await system.statements.stop(begin)
-    statements = least([window.statements.statements for window in windows])
+    ran = [window.statements.without(idle) for window in windows]
     providers = [window.providers for window in windows]
+    cheapest = min(ran, key=lambda each: each.statements().total())
     return JobCost(
-        _by_service(statements),
-        _by_service(least([window.statements.commits for window in windows])),
-        dict(sorted(least([window.records for window in windows]).items())),
-        {name: n for name, n in sorted(least(providers).items()) if not name.endswith(" connections")},
+        least([each.statements() for each in ran]),
+        least([each.commits() for each in ran]),
+        least([window.records for window in windows]),
+        {name: n for name, n in least(providers).items() if not name.endswith(" connections")},
         {
             name.removesuffix(" connections"): round(statistics.median(counts[name] for counts in providers))
             for name in ("fal connections", "replicate connections")
         },
-        [(f"{service}: {text}", n) for (service, text), n in sorted(statements.items())],
+        [f"{n} x {service}: {'; '.join(texts)}" for (service, texts), n in sorted(cheapest.committed.items())],
     )
 
 
-def least(counts: Sequence[Mapping[K, int]]) -> Counter[K]:
-    """For each key, the least of its counts; keys that one of them lacks are left out."""
+def least(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """For each name, the least of its counts; names that one of them lacks are left out."""
     common = set.intersection(*(set(each) for each in counts))
-    return Counter({key: n for key in common if (n := min(each[key] for each in counts))})
+    return {name: n for name in sorted(common) if (n := min(each[name] for each in counts))}
 
 
-def _by_service(counts: Counter[tuple[str, str]]) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for (service, _), n in counts.items():
-        found[service] += n
-    return dict(sorted(found.items()))
+async def _idle(system: System, seconds: float) -> Statements:
+    """What runs without any job, for longer than any of the jobs took."""
+    begin = await system.statements.mark()
+    await asyncio.sleep(seconds)
+    return system.statements.between(begin, await system.statements.mark())
 
 
 async def _window(system: System, ends: Ends, settle: Settling, prompt: str) -> Window:
+    began = time.perf_counter()
     begin, records, providers = await system.statements.mark(), await settle.ends(), await system.counts()
     job_id = await system.submit(prompt, key=prompt)
     if not await ends.of([job_id]):
@@ -114,7 +119,7 @@ async def _window(system: System, ends: Ends, settle: Settling, prompt: str) -> 
     new: Counter[str] = Counter()
     for place, offset in after.items():
         new[place.topic] += offset - records[place]
-    return Window(system.statements.between(begin, end), new, seen - providers)
+    return Window(time.perf_counter() - began, system.statements.between(begin, end), new, seen - providers)
 
 
 class Settling:
@@ -136,7 +141,7 @@ class Settling:
         """Wait until no outbox has a row, and each group has committed all records. Raises TimeoutError."""
         async with asyncio.timeout(SETTLED_WITHIN_S):
             while await self._busy():  # noqa: ASYNC110 - it depends on other processes
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     async def _busy(self) -> bool:
         if await self._database.fetchval(_UNPUBLISHED):

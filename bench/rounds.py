@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import psutil
+from bench.accounts import cpu_of
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
 from bench.measures import Answers, Latencies, Throughput, answers, latencies, throughput
@@ -37,6 +38,7 @@ ANSWER_S: Final = 0.05
 """How long a provider takes to answer a POST while the throughput is measured."""
 ENDS_WITHIN_S: Final = 60.0
 AT_ONCE: Final = 20
+IDLE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class Results:
     cost: JobCost | None = None
     throughput: dict[str, list[Throughput]] = field(default_factory=dict)
     answers: dict[str, list[Answers]] = field(default_factory=dict)
+    idle: dict[str, float] = field(default_factory=dict)
+    """Cores that each process keeps busy without any job."""
+    bytes_per_job: float = 0
+    """Growth of the database per failover job."""
     held: list[Held] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
@@ -107,7 +113,11 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         results.latencies = await latencies(ours, sizes.alone)
         tell("statements, commits, records and requests of single jobs")
         results.cost = await job_cost(ours, 10)
-        celery = await _peer(CELERY_STACK, celery_stack(ours.addresses, _ignore), cleanup, results, tell)
+        tell("Segue without any job")
+        with cpu_of(ours.parts) as idle:
+            await asyncio.sleep(IDLE_S)
+        results.idle = {part: s / IDLE_S for part, s in idle.by_part.items()}
+        celery = await _peer(CELERY_STACK, celery_stack(ours.addresses, ours.counts, _ignore), cleanup, results, tell)
         proxy = await _peer(LITELLM_PROXY, litellm_proxy(ours.addresses, folder, _ignore), cleanup, results, tell)
         await _throughput(results, sizes, ours, {CELERY_STACK: celery, LITELLM_PROXY: proxy}, tell)
         await _answers(results, sizes, ours, celery, tell)
@@ -127,10 +137,12 @@ async def _throughput(
     for name, peer in peers.items():
         if peer is not None:
             runs[name] = partial(peer.throughput, sizes.jobs // 5 if name == CELERY_STACK else sizes.jobs, AT_ONCE)
+    before = await ours.database_bytes()
     for n in range(sizes.rounds):
         for name, run in runs.items():
             tell(f"round {n + 1} of {sizes.rounds}: failover jobs, {name}")
             results.throughput.setdefault(name, []).append(await run())
+    results.bytes_per_job = (await ours.database_bytes() - before) / (sizes.rounds * sizes.jobs)
     await ours.answer_posts_after(0)
 
 

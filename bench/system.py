@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import httpx
 import psutil
 from bench.accounts import StatementLog
@@ -60,6 +61,15 @@ class System:
     async def answer_posts_after(self, seconds: float) -> None:
         """Have the stand-in answer each POST after that time, from now on."""
         (await self.providers.put("/settings", json={"answer_s": seconds})).raise_for_status()
+
+    async def database_bytes(self) -> int:
+        """The size of the database."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            size: int = await connection.fetchval("SELECT pg_database_size(current_database())")
+        finally:
+            await connection.close()
+        return size
 
     def resident_mb(self, part: str) -> float:
         """The resident memory of one of the parts, in megabytes."""

@@ -16,8 +16,6 @@ BUSY: Final = 0.6
 """The share of a core that a process may use on average, so that peaks and restarts fit in."""
 CONNECTIONS: Final = {"gateway": 10, "orchestrator": 10, "fal-adapter": 10, "replicate-adapter": 10, "log-sink": 7}
 """The most connections to PostgreSQL that a replica of each service opens."""
-BYTES_PER_JOB: Final = 40_000
-"""Rows and indexes of one job in PostgreSQL, roughly, until retention deletes them."""
 
 HEAD: Final = """# Capacity
 
@@ -28,13 +26,15 @@ small files, and a process may use {busy:.0%} of a core on average. A job that i
 The figures come from the run of {date}: {processor}, {kafka}.
 """
 NOTES: Final = """
-- A service is one process on one core, so its replicas follow from its CPU time. Two of each is the least that goes on
-  without a pause when one of them ends.
+- A service is one process on one core, so its replicas follow from its CPU time. With two of each,
+  work goes on when one of them ends.
 - A topic needs at least as many partitions as a service has replicas; beyond that number a further replica has nothing
   to do. The number is fixed when the topics are made: {partitions} unless that is changed.
 - Connections are the most that the replicas open together: {connections}.
-- PostgreSQL's cores are those its processes used here. Commits decide what disk it needs: each waits for one write.
-- Jobs in flight cost little beside new ones: see "Jobs in flight" in bench/RESULTS.md.
+- PostgreSQL's cores are those its processes used here. Commits are those of jobs that run alone; under load one commit
+  serves several jobs. Each waits until the disk has written it. GB a day is the growth of the database before retention
+  deletes anything.
+- What jobs cost while they are in flight is in bench/RESULTS.md.
 """
 
 
@@ -43,7 +43,7 @@ def capacity(results: Results) -> str:
     found = results.throughput[SEGUE]
     cpu = {part: statistics.median(each.cpu_ms[part] for each in found) for part in found[0].cpu_ms}
     commits = sum(results.cost.commits.values()) if results.cost else 0
-    rows = [_row(rate, cpu, commits) for rate in RATES]
+    rows = [_row(rate, cpu, commits, results.bytes_per_job) for rate in RATES]
     head = ("failover jobs/s", *CONNECTIONS, "partitions", "connections", "PostgreSQL cores", "commits/s", "GB a day")
     where = {name: results.conditions[name] for name in ("date", "processor")}
     return (
@@ -52,12 +52,19 @@ def capacity(results: Results) -> str:
         + table(head, rows)
         + NOTES.format(
             partitions=PARTITIONS,
-            connections=", ".join(f"{n} for each {service}" for service, n in CONNECTIONS.items()),
+            connections=_each(),
         )
     )
 
 
-def _row(rate: int, cpu: dict[str, float], commits: int) -> tuple[str, ...]:
+def _each() -> str:
+    """The connections of each service, with those that open the same number together."""
+    most = max(CONNECTIONS.values())
+    others = ", ".join(f"{n} for each {service}" for service, n in CONNECTIONS.items() if n < most)
+    return f"{others}, {most} for each of the others"
+
+
+def _row(rate: int, cpu: dict[str, float], commits: int, bytes_per_job: float) -> tuple[str, ...]:
     replicas = {service: max(2, math.ceil(rate * cpu[service] / 1000 / BUSY)) for service in CONNECTIONS}
     return (
         str(rate),
@@ -66,5 +73,5 @@ def _row(rate: int, cpu: dict[str, float], commits: int) -> tuple[str, ...]:
         str(sum(CONNECTIONS[service] * n for service, n in replicas.items())),
         f"{max(0.1, rate * cpu['postgres'] / 1000 / BUSY):.1f}",
         f"{rate * commits:,}",
-        f"{rate * 86_400 * BYTES_PER_JOB / 1e9:,.0f}",
+        f"{rate * 86_400 * bytes_per_job / 1e9:,.0f}",
     )

@@ -23,7 +23,9 @@ def report(results: Results) -> str:
     """The document."""
     parts = [HEAD, "## Conditions\n", table(("what", "value"), results.conditions.items())]
     parts += [f"{line}\n" for line in results.skipped]
-    parts += _throughput(results.throughput) + _answers(results.answers) + _alone(results) + _held(results)
+    parts += (
+        _throughput(results.throughput) + _answers(results.answers) + _alone(results) + _idle(results) + _held(results)
+    )
     return "\n".join(parts)
 
 
@@ -91,6 +93,12 @@ def _alone(results: Results) -> list[str]:
         parts += ["The least that one job caused; see [the budget](../docs/job-budget.md):\n"]
         parts += [table(("what", "count"), ((what, str(n)) for what, n in cost.rows().items()))]
     return parts
+
+
+def _idle(results: Results) -> list[str]:
+    shares = ", ".join(f"{part} {100 * cores:.1f}" for part, cores in results.idle.items())
+    total = 100 * sum(results.idle.values())
+    return ["## Without any job\n", f"Segue keeps {total:.1f} % of one core busy ({shares}).\n"] if shares else []
 
 
 def _held(results: Results) -> list[str]:

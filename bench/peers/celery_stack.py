@@ -6,7 +6,8 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.peers.environments import CELERY, environment, redis_server
 from segue_cli.local.ports import free_port
 from segue_cli.local.process import LineSink, ReadyLine, child
 
+Counts = Callable[[], Awaitable[Counter[str]]]
 APP = "bench.peers.celery_app"
 
 
@@ -29,6 +31,7 @@ class CeleryStack:
     api: httpx.AsyncClient
     parts: Mapping[str, int]
     """The process ids of the endpoint, the worker and Redis."""
+    counts: Counts
 
     async def submit(self, prompt: str) -> str:
         """Request a job; returns its id. Raises httpx.HTTPStatusError if that is refused."""
@@ -43,11 +46,14 @@ class CeleryStack:
         async def submit(n: int) -> None:
             job_ids.append(await self.submit(f"refused {run} {n}"))
 
+        before = (await self.counts())["replicate POST"]
         with cpu_of(self.parts) as cpu:
             began = time.perf_counter()
             await each(submit, jobs, at_once)
-            for job_id in job_ids:
-                await self._ended(job_id)
+            # Asking the endpoint would take CPU time of it. The worker makes one job at a time.
+            while (await self.counts())["replicate POST"] < before + jobs:  # noqa: ASYNC110 - it counts elsewhere
+                await asyncio.sleep(0.05)
+            await asyncio.gather(*(self._ended(job_id) for job_id in job_ids[-at_once:]))
             took_s = time.perf_counter() - began
         return Throughput(jobs, jobs / took_s, {part: 1000 * s / jobs for part, s in cpu.by_part.items()}, 0, 0)
 
@@ -59,8 +65,8 @@ class CeleryStack:
 
 
 @asynccontextmanager
-async def celery_stack(addresses: Mapping[str, str], log: LineSink) -> AsyncIterator[CeleryStack]:
-    """Run it, with the stand-in's addresses. Raises Missing if it cannot be installed here."""
+async def celery_stack(addresses: Mapping[str, str], counts: Counts, log: LineSink) -> AsyncIterator[CeleryStack]:
+    """Run it, with the stand-in's addresses and counts. Raises Missing if it cannot be installed here."""
     programs = await asyncio.to_thread(environment, "celery", CELERY)
     redis = redis_server(programs)
     redis_port, port = free_port(), free_port()
@@ -87,7 +93,7 @@ async def celery_stack(addresses: Mapping[str, str], log: LineSink) -> AsyncIter
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
         base = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=60, limits=limits) as api:
-            yield CeleryStack(api, parts)
+            yield CeleryStack(api, parts, counts)
 
 
 def ready_when(words: str) -> ReadyLine:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.accounts import counted
+from collections import Counter
+
+from bench.accounts import Statements, counted
 from bench.job_cost import least
 
 LOG = """
@@ -22,20 +24,25 @@ segue-log_sink|9|LOG:  statement: BEGIN;
 segue-log_sink|9|LOG:  statement: COMMIT;
 psql|10|LOG:  statement: SELECT 3
 |11|LOG:  checkpoint starting: time
+segue-gateway|8|LOG:  statement: SELECT pg_advisory_unlock_all(); RESET ALL;
 segue-log_sink|9|ERROR:  canceling statement due to user request
 """.splitlines()
+
+INSERT_AND_DELETE = ("INSERT INTO t VALUES ($1)", "DELETE FROM u")
 
 
 def test_statements_and_commits_are_counted_by_service_and_text() -> None:
     found = counted(LOG)
-    assert found.statements == {
-        ("gateway", "SELECT 1"): 1,
-        ("gateway", "INSERT INTO t VALUES ($1)"): 1,
-        ("gateway", "DELETE FROM u"): 1,
-        ("log_sink", "SELECT 2"): 1,
-    }
-    assert found.commits == {("gateway", "SELECT 1"): 1, ("gateway", "INSERT INTO t VALUES ($1)"): 1}
+    assert found.committed == {("gateway", ("SELECT 1",)): 1, ("gateway", INSERT_AND_DELETE): 1}
+    assert found.rolled_back == {("log_sink", ("SELECT 2",)): 1}
+    assert found.statements() == {"gateway": 3, "log_sink": 1}
+    assert found.commits() == {"gateway": 2}
 
 
-def test_the_least_of_all_jobs_is_without_what_is_periodic() -> None:
-    assert least([{"job": 2, "sweep": 1}, {"job": 2}, {"job": 3, "sweep": 2}]) == {"job": 2}
+def test_what_also_runs_without_a_job_is_left_out() -> None:
+    job = Statements(Counter({("gateway", ("SELECT 1",)): 5, ("gateway", INSERT_AND_DELETE): 1}))
+    assert job.without(Statements(Counter({("gateway", ("SELECT 1",)): 1}))).statements() == {"gateway": 2}
+
+
+def test_the_count_of_a_job_is_the_least_of_all() -> None:
+    assert least([{"job": 2, "rare": 1}, {"job": 2}, {"job": 3, "rare": 2}]) == {"job": 2}

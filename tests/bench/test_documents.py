@@ -28,6 +28,8 @@ def results() -> Results:
         JobCost({"gateway": 6}, {"gateway": 3, "orchestrator": 8}, {"segue.jobs": 4}, {"fal POST": 1}, {"fal": 1}, []),
         {SEGUE: [made(30), made(44), made(32)], CELERY_STACK: [made(3), made(4), made(4)]},
         {SEGUE: [Answers(400, 1.0)] * 3, CELERY_STACK: [Answers(200, 2.0)] * 3},
+        {"gateway": 0.01},
+        40_000,
         [Held(50, 35.0, 0.01, 110.0)],
         ["litellm is skipped: no network"],
     )

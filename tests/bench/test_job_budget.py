@@ -10,7 +10,7 @@ from bench.budget import DOCUMENT, budget, excess, measured
 @pytest.mark.timeout(600)
 async def test_a_job_costs_no_more_than_its_budget() -> None:
     cost = await measured()
-    assert excess(cost.rows(), budget(DOCUMENT.read_text())) == [], "\n".join(f"{n} x {text}" for text, n in cost.texts)
+    assert excess(cost.rows(), budget(DOCUMENT.read_text())) == [], "\n".join(cost.transactions)
 
 
 def test_each_row_of_the_table_is_read() -> None:
