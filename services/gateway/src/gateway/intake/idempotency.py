@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
@@ -23,10 +25,13 @@ REMEMBER_LIMIT_S: Final = 2.0
 MAX_KEY_CHARS: Final = 255
 
 _NOT_IN_A_KEY = re.compile(r"[^\x20-\x7e]")
+# Rows are locked in the order of their keys, so that replicas cannot deadlock.
 _REMEMBER = """
-INSERT INTO idempotency AS known (tenant, key, fingerprint, job_id, traceparent) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO idempotency AS known (tenant, key, fingerprint, job_id, traceparent)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+    AS used (tenant, key, fingerprint, job_id, traceparent) ORDER BY tenant, key
 ON CONFLICT (tenant, key) DO UPDATE SET key = known.key
-RETURNING fingerprint, traceparent
+RETURNING tenant, key, fingerprint, traceparent
 """
 _PURGE = """
 DELETE FROM idempotency WHERE (tenant, key) IN (
@@ -92,21 +97,77 @@ def key_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
     return (delete_rows_task("idempotency_keys", _PURGE, keep),)
 
 
+@dataclass(frozen=True, slots=True)
+class _Use:
+    tenant: str
+    key: str
+    fingerprint: str
+    job_id: str
+    traceparent: str | None
+    first: asyncio.Future[FirstUse | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def row(self) -> tuple[str, str, str, str, str | None]:
+        return self.tenant, self.key, self.fingerprint, self.job_id, self.traceparent
+
+
 class Fingerprints:
-    """The first use of each key, stored in PostgreSQL."""
+    """The first use of each key, stored in PostgreSQL.
+
+    One statement at a time runs for all requests of this process: a request that finds none running starts one at once,
+    and those that arrive meanwhile share the next one, so that they share its commit.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._log = get_logger("gateway.intake.idempotency")
+        self._waiting: list[_Use] = []
+        self._storing: asyncio.Task[None] | None = None
 
     async def remember(
         self, tenant: str, key: Key, fingerprint: str, job_id: str, traceparent: str | None
     ) -> FirstUse | None:
         """The key's first use, stored if it is this one; None if the database does not answer within 2 s."""
         try:
-            async with self._database.lease(REMEMBER_LIMIT_S) as lease:
-                row = await lease.connection.fetchrow(_REMEMBER, tenant, key.value, fingerprint, job_id, traceparent)
+            with self._database.budgeted(REMEMBER_LIMIT_S) as within_s:
+                async with asyncio.timeout(within_s):
+                    return await self._stored(_Use(tenant, key.value, fingerprint, job_id, traceparent))
         except TRANSIENT as error:
             self._log.warning(GatewayEvent.IDEMPOTENCY_STORE_UNAVAILABLE, job_id=job_id, error=type(error).__name__)
             return None
-        return FirstUse(row["fingerprint"], row["traceparent"]) if row else None
+
+    async def _stored(self, use: _Use) -> FirstUse | None:
+        self._waiting.append(use)
+        if self._storing is None or self._storing.done():
+            # The statement has the time budget of none of the requests.
+            self._storing = asyncio.create_task(self._store_waiting(), context=Context())
+        return await use.first
+
+    async def _store_waiting(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            await self._settle([use for use in group if not use.first.done()])
+
+    async def _settle(self, group: Sequence[_Use]) -> None:
+        try:
+            firsts = await self._store(group)
+        except Exception as error:  # noqa: BLE001 - raised by the requests
+            if len(group) > 1 and not isinstance(error, TRANSIENT):
+                for use in group:  # A row that PostgreSQL refuses fails its own request only.
+                    await self._settle([use])
+                return
+            for use in group:
+                if not use.first.done():
+                    use.first.set_exception(error)
+            return
+        for use in group:
+            if not use.first.done():
+                use.first.set_result(firsts.get((use.tenant, use.key)))
+
+    async def _store(self, group: Sequence[_Use]) -> Mapping[tuple[str, str], FirstUse]:
+        rows = {(use.tenant, use.key): use.row for use in reversed(group)}  # The first of several with one key.
+        if not rows:
+            return {}
+        async with self._database.lease(REMEMBER_LIMIT_S) as lease:
+            known = await lease.connection.fetch(_REMEMBER, *zip(*rows.values(), strict=True))
+        return {(row["tenant"], row["key"]): FirstUse(row["fingerprint"], row["traceparent"]) for row in known}

@@ -16,6 +16,7 @@ from chassis.observability.telemetry import Telemetry, traceparent_of
 from contracts.envelope import Envelope, Record, encode
 from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
+from contracts.topics import topic_for
 from gateway.clocks import Clocks
 from gateway.intake.errors import ArrivedTooLate, NotConfirmed
 from gateway.log_events import GatewayEvent
@@ -90,7 +91,6 @@ class Publisher:
         return record, datetime.fromtimestamp(appended_s, UTC)
 
     def _record(self, message: Message, parent: str | None) -> Record:
-        source = self.telemetry.service
-        topic = encode(message, source=source, traceparent=None).topic
+        topic = topic_for(message).name
         sent = self.telemetry.sent(topic, parent=parent, job_id=message.job_id, event_type=message.TYPE)
-        return encode(message, source=source, traceparent=sent)
+        return encode(message, source=self.telemetry.service, traceparent=sent)

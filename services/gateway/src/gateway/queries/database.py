@@ -7,8 +7,8 @@ respond, one request per second checks whether it does again, and all others fai
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -53,40 +53,45 @@ class Database:
         self._silent = False
         self._check_at = 0.0
 
-    @asynccontextmanager
-    async def lease(self, within_s: float = READ_LIMIT_S) -> AsyncIterator[Lease]:
-        """A connection for `within_s` seconds, or for the rest of the request's time budget if that is shorter.
+    @contextmanager
+    def budgeted(self, within_s: float) -> Iterator[float]:
+        """Count the time of the block against the request's budget; yields the seconds that it may take.
 
-        Raises TimeoutError when the time is over: at once if the budget is used up or the server is silent.
+        They are `within_s`, or the rest of the budget if that is shorter. Raises TimeoutError at once if the budget is
+        used up or the server is silent.
         """
         budget = _time_budget.get() or _TimeBudget()
         within_s = min(within_s, budget.left_s)
         if within_s <= CANCEL_S:
             raise TimeoutError("the request has used up its time for the database")
         began = time.monotonic()
-        self._require_responsive(began, within_s)
+        if self._silent and began < self._check_at:
+            raise NotResponding("the database does not answer")
         try:
-            async with leased(self._pool, within_s) as lease:
-                yield lease
-        except NotResponding:
-            self._unanswered(began)
-            raise
-        except TimeoutError:
-            raise  # The server or the pool is overloaded, not silent.
-        except Exception:
-            self._answered()
-            raise
-        else:
-            self._answered()
+            yield within_s
         finally:
             budget.left_s -= time.monotonic() - began
 
-    def _require_responsive(self, now: float, within_s: float) -> None:
-        if not self._silent:
-            return
-        if now < self._check_at:
-            raise NotResponding("the database does not answer")
-        self._check_at = now + within_s + ASK_AGAIN_S  # This request checks; all others fail until it is done.
+    @asynccontextmanager
+    async def lease(self, within_s: float = READ_LIMIT_S) -> AsyncIterator[Lease]:
+        """A connection for as long as `budgeted` allows. Raises TimeoutError when that time is over, or as it does."""
+        with self.budgeted(within_s) as limit_s:
+            began = time.monotonic()
+            if self._silent:  # This request checks; all others fail until it is done.
+                self._check_at = began + limit_s + ASK_AGAIN_S
+            try:
+                async with leased(self._pool, limit_s) as lease:
+                    yield lease
+            except NotResponding:
+                self._unanswered(began)
+                raise
+            except TimeoutError:
+                raise  # The server or the pool is overloaded, not silent.
+            except Exception:
+                self._answered()
+                raise
+            else:
+                self._answered()
 
     def _answered(self) -> None:
         self._responded_at, self._silent = time.monotonic(), False
