@@ -64,7 +64,7 @@ SECONDS: Final[Mapping[str, float]] = {
     "tests/cli/commands/test_attempts.py": 7,
     "tests/local/test_kafka.py": 7,
     "tests/sandbox/test_fal_sdk.py": 6,
-    "tests/chassis/kafka/test_embedded.py": 5,
+    "tests/chassis/kafka/test_membership.py": 5,
     "tests/chassis/kafka/test_topic_watch.py": 5,
     "tests/cli/commands/test_providers_command.py": 5,
     "tests/contracts/documents/test_schemas.py": 5,

@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 
 from chassis.errors import CannotStart
 from chassis.kafka.topics import START_LIMIT_S, admin, require_topics
-from chassis.postgres.limits import first_free_lock
+from chassis.postgres.limits import LOOP_LIMIT_S, bounded, first_free_lock
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
@@ -54,8 +54,14 @@ async def member(pool: Pool, bootstrap_servers: str, runtime: Runtime) -> AsyncI
     names = [f"{prefix}{n}" for n in range(1 if embedded else MEMBERS)]
     async with AsyncExitStack() as stack:
         lock = await stack.enter_async_context(_Lock(pool, runtime).held(names))
-        runtime.member = None if embedded else f"{lock.removeprefix(prefix)}.{await pool.fetchval(_DATABASE)}"
+        if not embedded:
+            runtime.member = f"{lock.removeprefix(prefix)}.{await _database_id(pool)}"
         yield
+
+
+async def _database_id(pool: Pool) -> str:
+    async with bounded(pool, LOOP_LIMIT_S) as connection:
+        return str(await connection.fetchval(_DATABASE))
 
 
 class _Lock:
