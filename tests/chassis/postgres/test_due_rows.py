@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, repeat
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 from tests.patience import eventually
 
@@ -89,6 +90,24 @@ async def test_a_wake_up_in_some_seconds_ends_the_sleep_then(
             due.wake_within(seconds)
         await table.passed(2)
     assert table.count == 2
+
+
+def test_a_wake_up_that_is_due_at_once_ends_the_sleep_on_the_event_loop_of_services(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due_rows, "LONGEST_SLEEP_S", 3600.0)
+
+    async def woken() -> int:
+        table = Table()
+        due = DueRows(runtime, "the loop")
+        async with due.running(table.claim):
+            await table.passed(1)
+            due.wake_within(0.0)
+            due.wake_within(3600.0)
+            await table.passed(2)
+        return table.count
+
+    assert uvloop.run(woken()) == 2
 
 
 async def test_a_wake_up_during_a_pass_is_kept(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,9 @@ class DueRows:
         self._runtime = runtime
         self._name = name
         self._wake = asyncio.Event()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
         """Starts the next pass when a row is due."""
+        self._alarm_at = 0.0
         self._closing = False
         self._pass_at = monotonic()
         self._log = get_logger("chassis.postgres.due_rows").bind(loop=name)
@@ -64,9 +65,9 @@ class DueRows:
     def wake_within(self, seconds: float) -> None:
         """Start the next pass within `seconds`."""
         at = asyncio.get_running_loop().time() + seconds
-        if self._alarm is None or at < self._alarm.when():
+        if self._alarm is None or at < self._alarm_at:
             self._cancel_alarm()
-            self._alarm = asyncio.get_running_loop().call_at(at, self._wake.set)
+            self._alarm_at, self._alarm = at, asyncio.get_running_loop().call_at(at, self._wake.set)
 
     @asynccontextmanager
     async def running(self, claim: Callable[[], Awaitable[Claimed]]) -> AsyncIterator[None]:
