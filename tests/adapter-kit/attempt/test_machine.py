@@ -79,6 +79,7 @@ OUR_ADDRESS = CallbackRefused(Failure(FailureKind.CALLBACK_REFUSED, "webhook: Do
 BY_REF, UNNAMED, OF_ANOTHER = CalledBack(REF), CalledBack(), CalledBack(ProviderRef("run-2", {}))
 AUDIO = Produced((Output("https://files.example/a.wav"),))
 WITH_OUTPUTS, OUTPUTS_OF_ANOTHER = replace(BY_REF, result=AUDIO), replace(OF_ANOTHER, result=AUDIO)
+OUTPUTS_OF_NO_RUN = CalledBack(result=AUDIO)
 
 
 def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
@@ -178,6 +179,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
         None,
         NOW,
     ),
+    ("called back with the outputs of no run", STARTED, OUTPUTS_OF_NO_RUN, "running", [], None, NOW),
     ("called back with the outputs of another run", STARTED, OUTPUTS_OF_ANOTHER, "running", [], None, NOW),
     ("called back by nobody knows what", SUBMITTING, UNNAMED, "submitting", [], None, NOW),
     ("called back by one of ours", AMBIGUOUS, UNNAMED, "ambiguous", [], None, NOW),

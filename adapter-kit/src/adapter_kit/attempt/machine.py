@@ -137,7 +137,7 @@ def _called_back(attempt: Attempt, state: Live, callback: CalledBack, now: datet
             # The run exists, whatever the response to the POST was or will be, and must not be submitted again.
             entered = accepted(called, callback.ref, now)
             return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
-        case (Running() | Cancelling()) as state if callback.result is not None:
+        case (Running() | Cancelling()) as state if callback.ref is not None and callback.result is not None:
             over = run_over(called, replace(state, fetch_by=None), callback.result, now)
             # Due at once: the command handler performs no actions, the claim loop does.
             return Step(replace(over.attempt, next_action_at=now), over.events)
