@@ -231,9 +231,8 @@ async def duplicates(fleet: Fleet, since: Mapping[TopicPartition, int]) -> int:
 GROUPS: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
 
 
-async def group_lag(fleet: Fleet) -> dict[str, int]:
-    """The number of records that each group has not committed yet, for groups with any."""
-    last = await ends(fleet, *TOPICS)
+async def groups_behind(fleet: Fleet, last: Mapping[TopicPartition, int]) -> dict[str, int]:
+    """The number of records before these end offsets that each group has not committed, for groups with any."""
     behind: Counter[str] = Counter()
     async with admin(fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as client:
         for group in GROUPS:
@@ -241,12 +240,15 @@ async def group_lag(fleet: Fleet) -> dict[str, int]:
             for place, end in last.items():
                 if group in next(topic for topic in TOPICS if topic.name == place.topic).groups:
                     done = committed.get(place)
-                    behind[group] += end - (done.offset if done else 0)
+                    behind[group] += max(0, end - (done.offset if done else 0))
     return {group: n for group, n in behind.items() if n}
 
 
 async def caught_up(fleet: Fleet, within_s: float = 60) -> None:
+    """Wait until each group has read and committed what its topics hold now; more may arrive meanwhile."""
+    last = await ends(fleet, *TOPICS)
+
     async def nothing_left() -> bool:
-        return not await group_lag(fleet)
+        return not await groups_behind(fleet, last)
 
     await wait_for("every group has read and committed everything", nothing_left, within_s)

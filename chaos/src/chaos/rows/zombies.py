@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
 from chaos.load.clients import Load
-from chaos.rows.ambiguous import all_bound, describe, resolved
+from chaos.rows.ambiguous import Ambiguous, all_bound, describe, resolved
 from chaos.rows.base import GAPS, RATE, TWICE, Row
 from chaos.rows.probes import BillLog, MetricDeltas, count, fetch, now, wait_for, wait_until_frozen
 from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
@@ -31,9 +31,15 @@ async def _adapters(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         await wait_until_frozen(asleep)
         frozen.stop()
         await asyncio.sleep(fleet.scale.frozen_s)  # The standstill itself is the fault.
+        woken_at = time()
         for one in (asleep, frozen):
             one.cont()
-    found = await resolved(fleet, bill_log, began, lambda all_: any(one.never_sent for one in all_))
+
+    def held_back(one: Ambiguous) -> bool:
+        # It is found never to have been sent, or its process says so upon waking and sends it then.
+        return all(post["at"] >= woken_at for post in bill_log.posts().get(one.attempt_id, ()))
+
+    found = await resolved(fleet, bill_log, began, lambda all_: any(map(held_back, all_)))
     posted, taken = await all_bound(fleet, bill_log)
     woke = await _upon_waking(fleet, asleep)
     return [
