@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -18,8 +19,9 @@ from log_sink.log_events import LogSinkEvent
 from log_sink.metrics import MISSED, QUARANTINED, REPEATED, STORED
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.upsert import arguments, upsert
+from read_model.merge import rows_of, with_reports
 from read_model.rows_from_events import reports
-from read_model.tables import STATE, Row
+from read_model.tables import STATE, Row, Table
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -111,11 +113,11 @@ class Store:
                 await _merge(connection, fresh)
         gaps = _skipped(spans, expected)
         self._noted = _joined(self._noted, {place: span for place, span in spans.items() if place not in gaps})
-        for delivered in fresh:
-            STORED.labels(delivered.record.topic).inc()
-        new = {id(delivered) for delivered in fresh}
-        for repeated in (d for d in batch if id(d) not in new):
-            REPEATED.labels(repeated.record.topic).inc()
+        stored = Counter(delivered.record.topic for delivered in fresh)
+        for topic, n in stored.items():
+            STORED.labels(topic).inc(n)
+        for topic, n in (Counter(delivered.record.topic for delivered in batch) - stored).items():
+            REPEATED.labels(topic).inc(n)
 
     async def quarantine(self, poison: Delivered, error: Exception) -> bool:
         """Store a message that PostgreSQL refuses in the quarantine, unchanged; returns False for any other error."""
@@ -198,13 +200,16 @@ async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 async def _merge(connection: Connection, batch: Iterable[Delivered]) -> None:
-    rows: dict[str, list[Row]] = {table.name: [] for table in STATE}
-    for delivered in batch:
-        for table, row in reports(delivered.message, trace_id_of(delivered.traceparent)):
-            rows[table.name].append(row)
+    """Merge the batch's reports about each row in memory, then its rows into the tables."""
+    state = with_reports({}, _reports(batch))
     for table in STATE:
-        if reported := rows[table.name]:
-            await connection.execute(upsert(table), *arguments(table, reported))
+        if rows := rows_of(state, table):
+            await connection.execute(upsert(table), *arguments(table, rows.values()))
+
+
+def _reports(batch: Iterable[Delivered]) -> Iterator[tuple[Table, Row]]:
+    for delivered in batch:
+        yield from reports(delivered.message, trace_id_of(delivered.traceparent))
 
 
 def _skipped(spans: Spans, expected: Mapping[Partition, int | None]) -> dict[Partition, tuple[int, int]]:
