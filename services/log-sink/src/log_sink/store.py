@@ -109,7 +109,7 @@ class Store:
             known = {row["event_id"] for row in await connection.fetch(_KNOWN, list(first))}
             fresh = [d for d in batch if first[d.event_id] is d and d.event_id not in known]
             if fresh:
-                await _insert(connection, [event_row(delivered) for delivered in fresh])
+                await connection.execute(_INSERT, *zip(*map(event_row, fresh), strict=True))
                 await _merge(connection, fresh)
         gaps = _skipped(spans, expected)
         self._noted = _joined(self._noted, {place: span for place, span in spans.items() if place not in gaps})
@@ -193,10 +193,6 @@ async def _advance(connection: Connection, spans: Spans, *, past_gaps: bool) -> 
         await connection.execute(_ADD_PARTITIONS, *zip(*added, strict=True))
         expected |= await _advance(connection, added, past_gaps=past_gaps)
     return expected
-
-
-async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
-    await connection.execute(_INSERT, *([row.get(name) for row in rows] for name in EVENT_COLUMNS))
 
 
 async def _merge(connection: Connection, batch: Iterable[Delivered]) -> None:
