@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import signal
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,7 +16,6 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-import psutil
 from bench.accounts import cpu_of
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
@@ -26,7 +23,8 @@ from bench.measures import Answers, Latencies, Throughput, answers, latencies, t
 from bench.peers.celery_stack import CeleryStack, celery_stack
 from bench.peers.environments import CELERY, LITELLM, Missing
 from bench.peers.litellm_proxy import litellm_proxy
-from bench.system import System, system
+from bench.sink import SinkRate, sink_alone
+from bench.system import System, end, system
 
 from segue_cli.local.process import ChildFailed
 
@@ -36,7 +34,6 @@ LITELLM_PROXY: Final = "LiteLLM"
 KEYED: Final = "Segue with an Idempotency-Key"
 ANSWER_S: Final = 0.05
 """How long a provider takes to answer a POST while the throughput is measured."""
-ENDS_WITHIN_S: Final = 60.0
 AT_ONCE: Final = 20
 IDLE_S: Final = 10.0
 
@@ -53,9 +50,11 @@ class Sizes:
     seconds: float
     """Seconds of each round of accepted requests."""
     in_flight: tuple[int, ...]
+    sink_events: int = 0
+    """Events that a log sink stores alone."""
 
 
-FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000))
+FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), sink_events=100_000)
 SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=())
 
 
@@ -74,6 +73,7 @@ class Results:
     """Growth of the database per failover job."""
     held: list[Held] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    sink: SinkRate | None = None
 
 
 class Peer(Protocol):
@@ -125,6 +125,10 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         tell("start another Segue, for jobs in flight")
         async with system(kafka) as ours:
             results.held = await held(ours, sizes.in_flight, tell)
+    if sizes.sink_events:
+        tell(f"start another Segue, for a log sink alone with {sizes.sink_events} events")
+        async with system(kafka) as ours:
+            results.sink = await sink_alone(ours, sizes.sink_events)
     return results
 
 
@@ -150,27 +154,19 @@ async def _answers(
     results: Results, sizes: Sizes, ours: System, celery: CeleryStack | None, tell: Callable[[str], None]
 ) -> None:
     """Rounds of accepted requests. What would work on the jobs is ended first: the endpoint alone is measured."""
-    await _end(ours.parts["orchestrator"])
+    await end(ours.parts["orchestrator"])
     runs: dict[str, tuple[Callable[[int], Awaitable[object]], int]] = {
         SEGUE: (lambda n: ours.submit(f"answer {n}"), ours.parts["gateway"]),
         KEYED: (lambda n: ours.submit(f"answer {n}", key=f"{next(keys)}"), ours.parts["gateway"]),
     }
     if celery is not None:
-        await _end(celery.parts["worker"])
+        await end(celery.parts["worker"])
         runs[CELERY_STACK] = (lambda n: celery.submit(f"answer {n}"), celery.parts["endpoint"])
     keys = count()
     for n in range(sizes.rounds):
         for name, (submit, endpoint) in runs.items():
             tell(f"round {n + 1} of {sizes.rounds}: accepted requests, {name}")
             results.answers.setdefault(name, []).append(await answers(submit, endpoint, sizes.seconds, 32))
-
-
-async def _end(pid: int) -> None:
-    """End a process that this run has started, and wait until it has ended."""
-    os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + ENDS_WITHIN_S
-    while psutil.pid_exists(pid) and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
-        await asyncio.sleep(0.1)
 
 
 T = TypeVar("T")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
+import signal
 import ssl
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +30,7 @@ from segue_cli.stack.run import LOOPBACK_HOSTS, SANDBOX_KEYS, Plan, stack
 
 LAUNCHER: Final = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
 START_WITHIN_S: Final = 120
+ENDS_WITHIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class System:
     statements: StatementLog
     addresses: Mapping[str, str]
     """Settings that lead to the stand-in."""
+    env: Mapping[str, str]
+    """The settings of all services."""
 
     async def submit(self, prompt: str, key: str | None = None) -> str:
         """Request two seconds of music; returns the job's id. Raises httpx.HTTPStatusError if that is refused."""
@@ -124,4 +130,13 @@ async def system(kafka: str, run_s: float = 0.001) -> AsyncIterator[System]:
                 running.env["DATABASE_URL"],
                 StatementLog(running.env["DATABASE_URL"], state.logs / "postgres.log"),
                 {name: str(value) for name, value in addresses.items()},
+                running.env,
             )
+
+
+async def end(pid: int) -> None:
+    """End a process that this run has started, and wait until it has ended."""
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + ENDS_WITHIN_S
+    while psutil.pid_exists(pid) and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
+        await asyncio.sleep(0.1)

@@ -24,7 +24,12 @@ def report(results: Results) -> str:
     parts = [HEAD, "## Conditions\n", table(("what", "value"), results.conditions.items())]
     parts += [f"{line}\n" for line in results.skipped]
     parts += (
-        _throughput(results.throughput) + _answers(results.answers) + _alone(results) + _idle(results) + _held(results)
+        _throughput(results.throughput)
+        + _answers(results.answers)
+        + _alone(results)
+        + _idle(results)
+        + _held(results)
+        + _sink(results)
     )
     return "\n".join(parts)
 
@@ -110,6 +115,14 @@ def _held(results: Results) -> list[str]:
     ]
     head = ("jobs in flight", "CPU ms per further job", "cores busy while they wait", "resident MB of their adapter")
     return ["## Jobs in flight\n", table(head, rows)]
+
+
+def _sink(results: Results) -> list[str]:
+    if (found := results.sink) is None:
+        return []
+    cpu = ", ".join(f"{part} {us:.0f}" for part, us in found.cpu_us.items())
+    line = f"One log sink stored {found.per_s:.0f} events/s of {found.events}; CPU time in us per event: {cpu}.\n"
+    return ["## Log sink alone\n", line]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

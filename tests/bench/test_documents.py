@@ -12,6 +12,7 @@ from bench.held import Held
 from bench.job_cost import JobCost
 from bench.measures import Answers, Latencies, Throughput
 from bench.rounds import CELERY_STACK, SEGUE, Results
+from bench.sink import SinkRate
 
 CPU_MS = {"gateway": 4.0, "orchestrator": 3.0, "fal-adapter": 4.0, "replicate-adapter": 12.0, "log-sink": 3.0}
 
@@ -53,3 +54,10 @@ def test_the_page_on_capacity_names_its_run_and_grows_with_the_rate(results: Res
     assert "2026-01-02 03:04 UTC" in text
     assert "| 1 | 2 | 2 | 2 | 2 | 2 | 6 | 94 | 0.1 | 11 | 3 |" in text
     assert "| 1000 | 7 | 5 | 7 | 20 | 5 | 20 |" in text
+
+
+def test_the_log_sink_alone_is_in_the_report(results: Results) -> None:
+    assert "Log sink alone" not in report(results)
+    results.sink = SinkRate(100_000, 12_345.6, {"log-sink": 41.2, "postgres": 30.0})
+    assert "stored 12346 events/s of 100000" in report(results)
+    assert "log-sink 41, postgres 30" in report(results)

@@ -14,9 +14,10 @@ from aiokafka.errors import KafkaConnectionError
 from prometheus_client import REGISTRY
 
 from chassis.delivery.consumer import LogStarts
-from chassis.postgres.pool import Pool
+from chassis.postgres.pool import TRANSIENT, Pool, open_pool
 from contracts.messages.requests import CancelRequested
 from log_sink.store import Store
+from read_model.tables import STATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -48,6 +49,76 @@ async def test_a_redelivered_batch_is_stored_once(pool: Pool, store: Store, deli
 
     assert await pool.fetchval("SELECT count(*) FROM events") == len(batch)
     assert await rows(pool, "SELECT * FROM jobs") == before
+
+
+async def test_a_batch_is_one_transaction_with_its_offsets(
+    pool: Pool, database_url: str, deliver: Any, story: Any
+) -> None:
+    batch = [deliver(message) for message in story.messages()]
+    async with open_pool(database_url, "log_sink", max_size=1) as own:
+        store = Store(own)
+        await store.store(batch)
+    # The pool is closed: nothing is left to be written.
+    await store.note_read([delivered.record for delivered in batch], logs_from(0))
+
+    tables = ("events", "offsets", *(table.name for table in STATE))
+    writers = " UNION ".join(f"SELECT xmin::text FROM {name}" for name in tables)  # noqa: S608
+    assert len(await rows(pool, writers)) == 1
+    ends = {
+        topic: max(d.record.offset for d in batch if d.record.topic == topic) + 1
+        for topic in {d.record.topic for d in batch}
+    }
+    assert dict(await rows(pool, "SELECT topic, next_offset FROM offsets")) == ends
+
+
+async def test_a_crash_within_a_batch_leaves_nothing_of_it_and_its_repeat_all(
+    pool: Pool, store: Store, deliver: Any, story: Any
+) -> None:
+    batch = [deliver(message) for message in story.messages()]
+    await pool.execute("""
+        CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END$$;
+        CREATE TRIGGER crash BEFORE INSERT ON artifacts FOR EACH ROW EXECUTE FUNCTION crash()
+    """)
+    with pytest.raises(TRANSIENT):
+        await store.store(batch)
+    for table in ("events", "offsets", *(table.name for table in STATE)):
+        assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 0, table  # noqa: S608
+    await pool.execute("DROP TRIGGER crash ON artifacts")
+
+    await store.store(batch)
+    await store.note_read([delivered.record for delivered in batch], logs_from(0))
+    assert await pool.fetchval("SELECT count(*) FROM events") == len(batch)
+
+
+async def test_a_batch_that_was_stored_before_a_crash_is_no_gap_for_the_next_process(
+    pool: Pool, store: Store, deliver: Any, story_of: Any
+) -> None:
+    batch = [deliver(story_of(f"job {n}").requested(), offset=n) for n in range(6)]
+    before = missed()
+    await store.store(batch)  # The process ends before it commits to Kafka.
+
+    restarted = Store(pool)
+    for repeat in (batch[:3], batch[3:]):
+        await restarted.store(repeat)
+        await restarted.note_read([delivered.record for delivered in repeat], logs_from(500))
+    assert missed() == before
+    assert await pool.fetchval("SELECT next_offset FROM offsets") == 6
+    assert await pool.fetchval("SELECT count(*) FROM events") == 6
+
+
+async def test_records_beside_the_stored_ones_are_noted_as_read(
+    pool: Pool, store: Store, deliver: Any, story_of: Any
+) -> None:
+    before = missed()
+    for first in (0, 10, 20):
+        batch = [deliver(story_of(f"job {n}").requested(), offset=n) for n in range(first, first + 10)]
+        # The first and the last ones cannot be decoded, and the others are stored in two parts.
+        await store.store(batch[1:4])
+        await store.store(batch[6:9])
+        await store.note_read([delivered.record for delivered in batch], logs_from(500))
+        assert await pool.fetchval("SELECT next_offset FROM offsets") == first + 10
+    assert missed() == before
 
 
 async def test_a_replay_at_another_offset_and_time_is_no_new_event(

@@ -23,6 +23,7 @@ CONTENT_TYPE: Final = "application/json"
 _TYPE = re.compile(r"^(?P<name>segue\.[a-z_.]+)\.v(?P<major>[0-9]{1,4})$")
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """NUL, escaped in JSON. PostgreSQL cannot store it: https://www.postgresql.org/docs/current/datatype-json.html"""
+_READ: Final = frozenset({"ce_type", "ce_id", "ce_source", "traceparent"})
 _MOST_ERRORS: Final = 50
 """Above this number only the count is reported: pydantic builds the list of all errors, which can be a million."""
 _KNOWN_NAMES: Final = {kind.rpartition(".v")[0] for kind in MESSAGE_TYPES}
@@ -92,7 +93,7 @@ def encode(message: Message, *, source: str, traceparent: str | None) -> Record:
 
 def decode(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> Envelope | Skipped:
     """The message in a record; Skipped if this release does not have its type. Raises Undecodable with the reason."""
-    named = {name: _text(raw) for name, raw in headers}
+    named = {name: _text(raw) for name, raw in headers if name in _READ}
     kind = _message_type(named.get("ce_type"))
     if isinstance(kind, Skipped):
         return kind

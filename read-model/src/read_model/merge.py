@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
-from read_model.tables import Row, Table
+from read_model.tables import Row, Rule, Table
 
 State = Mapping[tuple[Table, str], Row]
 """Rows in memory, by table and key; a key of several columns is their values, joined by slashes."""
@@ -21,7 +21,7 @@ def with_reports(state: State, reports: Iterable[tuple[Table, Row]]) -> State:
     for table, row in reports:
         place = table, "/".join([row[name] for name in table.keys])
         old = after.get(place)
-        after[place] = dict.fromkeys(table.names) | dict(row) if old is None else _merged(table, old, row)
+        after[place] = {**_empty(table), **row} if old is None else _merged(table, old, row)
     return after
 
 
@@ -42,22 +42,37 @@ def row_of(state: State, table: Table) -> Row | None:
 
 def _merged(table: Table, old: Row, new: Row) -> Row:
     row = {**new, **old}
-    for column in table.columns:
-        before, after = old[column.name], new.get(column.name)
-        if column.rule == "latest":
-            version, newer = old[column.by], new.get(column.by)
-            if version is None or (newer is not None and newer > version):
-                row[column.name] = after
-        elif after is not None:
-            row[column.name] = after if before is None else _merged_value(column.rule, before, after)
+    for name in _named(table, "once"):
+        if old[name] is None:
+            row[name] = new.get(name)
+    for name in _named(table, "earliest"):
+        before, after = old[name], new.get(name)
+        if before is None or (after is not None and after < before):
+            row[name] = after
+    for name in _named(table, "highest"):
+        before, after = old[name], new.get(name)
+        if before is None or (after is not None and after > before):
+            row[name] = after
+    for by, names in _latest(table).items():
+        before, after = old[by], new.get(by)
+        if before is None or (after is not None and after > before):
+            for name in names:
+                row[name] = new.get(name)
     return row
 
 
-def _merged_value(rule: Literal["once", "earliest", "highest"], before: Any, after: Any) -> Any:
-    match rule:
-        case "once":
-            return before
-        case "earliest":
-            return min(before, after)
-        case "highest":
-            return max(before, after)
+@cache
+def _empty(table: Table) -> Row:
+    return dict.fromkeys(table.names)
+
+
+@cache
+def _named(table: Table, rule: Rule) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns if column.rule == rule)
+
+
+@cache
+def _latest(table: Table) -> Mapping[str, Sequence[str]]:
+    """The columns with the rule `latest`, by the column that holds their version."""
+    columns = [column for column in table.columns if column.rule == "latest"]
+    return {by: [column.name for column in columns if column.by == by] for by in {column.by for column in columns}}

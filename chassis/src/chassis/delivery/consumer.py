@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -54,6 +55,7 @@ _POLL_MS: Final = 1_000
 _PROBE_MS: Final = 200
 _SETTLING_MS: Final = 100
 _STALL_S: Final = 180.0
+_COUNTERS: Final = {Skipped: MESSAGES_SKIPPED, DeadLetter: DEAD_LETTERED, Delivered: MESSAGES_HANDLED}
 
 LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 """Returns the first offset of each partition's log. Raises one of AWAY."""
@@ -290,11 +292,6 @@ class BatchConsumer:
 
 
 def _count(records: Records, done: Sequence[Found]) -> None:
-    for record, found in zip(records, done, strict=True):
-        match found:
-            case Skipped():
-                MESSAGES_SKIPPED.labels(record.topic).inc()
-            case DeadLetter():
-                DEAD_LETTERED.labels(record.topic).inc()
-            case Delivered():
-                MESSAGES_HANDLED.labels(record.topic).inc()
+    counted = Counter((type(found), record.topic) for record, found in zip(records, done, strict=True))
+    for (kind, topic), n in counted.items():
+        _COUNTERS[kind].labels(topic).inc(n)

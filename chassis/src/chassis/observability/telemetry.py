@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -108,6 +109,8 @@ def traceparent_of(span: Span) -> str | None:
     return carrier.get("traceparent")
 
 
+# The messages of a job mostly have the same one.
+@lru_cache(maxsize=1024)
 def trace_id_of(traceparent: str | None) -> str | None:
     """The trace id (32 hex digits) in a traceparent; None if it is missing or malformed."""
     span = trace.get_current_span(context_of(traceparent)).get_span_context() if traceparent else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -18,8 +19,9 @@ from log_sink.log_events import LogSinkEvent
 from log_sink.metrics import MISSED, QUARANTINED, REPEATED, STORED
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.upsert import arguments, upsert
+from read_model.merge import rows_of, with_reports
 from read_model.rows_from_events import reports
-from read_model.tables import STATE, Row
+from read_model.tables import STATE, Row, Table
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -42,18 +44,23 @@ INSERT INTO offsets (topic, kafka_partition)
 SELECT * FROM unnest($1::text[], $2::integer[]) AS added (topic, kafka_partition) ORDER BY topic, kafka_partition
 ON CONFLICT DO NOTHING
 """
-_LOCK: Final = """
-SELECT topic, kafka_partition, next_offset FROM offsets
-WHERE (topic, kafka_partition) IN (SELECT * FROM unnest($1::text[], $2::integer[]))
-ORDER BY topic, kafka_partition FOR UPDATE
-"""
-# A topic that was created anew starts at 0. Any other lower offset is a repeat, such as by a consumer that has lost the
-# partition.
+# Locks the rows, and returns the next offset expected of each. A gap is passed only with $5. A topic that was created
+# anew starts at 0; any other lower offset is a repeat, such as by a consumer that has lost the partition.
 _ADVANCE: Final = """
-UPDATE offsets t SET updated_at = now(),
-    next_offset = CASE WHEN span.first = 0 THEN span.past ELSE greatest(t.next_offset, span.past) END
-FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[]) AS span (topic, kafka_partition, first, past)
-WHERE (t.topic, t.kafka_partition) = (span.topic, span.kafka_partition)
+WITH span AS (
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
+        AS read (topic, kafka_partition, first, past)
+), held AS (
+    SELECT topic, kafka_partition, o.next_offset, first, past FROM offsets o JOIN span USING (topic, kafka_partition)
+    ORDER BY topic, kafka_partition FOR UPDATE OF o
+)
+UPDATE offsets t SET updated_at = now(), next_offset = CASE
+    WHEN held.first > held.next_offset AND NOT $5::boolean THEN t.next_offset
+    WHEN held.first = 0 THEN held.past
+    ELSE greatest(t.next_offset, held.past)
+END
+FROM held WHERE (t.topic, t.kafka_partition) = (held.topic, held.kafka_partition)
+RETURNING t.topic, t.kafka_partition, held.next_offset
 """
 _QUARANTINE: Final = """
 INSERT INTO quarantine (topic, kafka_partition, kafka_offset, key, value, headers, error)
@@ -61,6 +68,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
 
 Partition = tuple[str, int]
+Spans = Mapping[Partition, tuple[int, int]]
+"""The lowest offset of each partition, and the one after the highest."""
 
 
 class Store:
@@ -68,13 +77,16 @@ class Store:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._noted: Spans = {}
+        """What `store` has noted as read since the last `note_read`."""
         self._log = get_logger("log_sink.store")
 
     async def store(self, batch: Sequence[Delivered]) -> None:
-        """Store the new events of a batch, and merge them into the current state, in one transaction.
+        """Store the new events of a batch, the state that follows from them, and the offsets read, in one transaction.
 
-        Messages that jsonb cannot store go to the quarantine, all of a batch together. Raises one of REFUSED, with
-        nothing stored, if PostgreSQL refuses a row for another reason.
+        The offsets of a partition whose batch follows a gap are left to `note_read`. Messages that jsonb cannot store
+        go to the quarantine, all of a batch together. Raises one of REFUSED, with nothing stored, if PostgreSQL refuses
+        a row for another reason.
         """
         try:
             await self._store(batch)
@@ -92,17 +104,20 @@ class Store:
         first = {delivered.event_id: delivered for delivered in reversed(batch)}
         async with transaction(self._pool, TRANSACTION_LIMIT_S) as connection:
             # All events with one key are in one partition, so its lock makes the check for known events exclusive.
-            await _lock(connection, {(d.record.topic, d.record.partition) for d in batch})
+            spans = _spans(delivered.record for delivered in batch)
+            expected = await _advance(connection, spans, past_gaps=False)
             known = {row["event_id"] for row in await connection.fetch(_KNOWN, list(first))}
             fresh = [d for d in batch if first[d.event_id] is d and d.event_id not in known]
             if fresh:
-                await _insert(connection, [event_row(delivered) for delivered in fresh])
+                await connection.execute(_INSERT, *zip(*map(event_row, fresh), strict=True))
                 await _merge(connection, fresh)
-        for delivered in fresh:
-            STORED.labels(delivered.record.topic).inc()
-        new = {id(delivered) for delivered in fresh}
-        for repeated in (d for d in batch if id(d) not in new):
-            REPEATED.labels(repeated.record.topic).inc()
+        gaps = _skipped(spans, expected)
+        self._noted = _joined(self._noted, {place: span for place, span in spans.items() if place not in gaps})
+        stored = Counter(delivered.record.topic for delivered in fresh)
+        for topic, n in stored.items():
+            STORED.labels(topic).inc(n)
+        for topic, n in (Counter(delivered.record.topic for delivered in batch) - stored).items():
+            REPEATED.labels(topic).inc(n)
 
     async def quarantine(self, poison: Delivered, error: Exception) -> bool:
         """Store a message that PostgreSQL refuses in the quarantine, unchanged; returns False for any other error."""
@@ -132,14 +147,15 @@ class Store:
     async def note_read(self, records: Iterable[ConsumerRecord[bytes, bytes]], log_starts: LogStarts) -> None:
         """Store how far each partition was read, and report records that were deleted before they were read.
 
-        A skipped offset that is still in the log is not a record: each transaction of a producer ends with a marker.
+        No transaction is made if `store` has noted all of them. A skipped offset that is still in the log is not a
+        record: each transaction of a producer ends with a marker.
         """
-        spans = _spans(records)
+        noted, self._noted = self._noted, {}
+        spans = {place: span for place, span in _spans(records).items() if noted.get(place) != span}
+        if not spans:
+            return
         async with transaction(self._pool, LOOP_LIMIT_S) as connection:
-            expected = await _lock(connection, set(spans))
-            topics, partitions = zip(*spans, strict=True)
-            firsts, pasts = zip(*spans.values(), strict=True)
-            await connection.execute(_ADVANCE, topics, partitions, firsts, pasts)
+            expected = await _advance(connection, spans, past_gaps=True)
             # Within the transaction: if it fails, the offsets are not stored, and the check is repeated.
             gaps = await _gaps(spans, expected, log_starts)
         for partition, (first_missing, start) in gaps.items():
@@ -164,47 +180,60 @@ def _content(record: ConsumerRecord[bytes, bytes]) -> tuple[bytes | None, bytes 
     return record.key, record.value, headers
 
 
-async def _lock(connection: Connection, keys: set[Partition]) -> dict[Partition, int | None]:
-    """Lock the rows of partitions; returns the next offset expected of each, None if none has been read."""
-    topics, partitions = zip(*keys, strict=True)
-    await connection.execute(_ADD_PARTITIONS, topics, partitions)
-    rows = await connection.fetch(_LOCK, topics, partitions)
-    return {(row["topic"], row["kafka_partition"]): row["next_offset"] for row in rows}
+async def _advance(connection: Connection, spans: Spans, *, past_gaps: bool) -> dict[Partition, int | None]:
+    """Lock the rows of partitions and note `spans` as read; returns the next offset that was expected of each.
 
-
-async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
-    await connection.execute(_INSERT, *([row.get(name) for row in rows] for name in EVENT_COLUMNS))
+    None is that of a partition of which nothing has been read.
+    """
+    topics, partitions = zip(*spans, strict=True)
+    firsts, pasts = zip(*spans.values(), strict=True)
+    rows = await connection.fetch(_ADVANCE, topics, partitions, firsts, pasts, past_gaps)
+    expected = {(row["topic"], row["kafka_partition"]): row["next_offset"] for row in rows}
+    if added := {place: span for place, span in spans.items() if place not in expected}:
+        await connection.execute(_ADD_PARTITIONS, *zip(*added, strict=True))
+        expected |= await _advance(connection, added, past_gaps=past_gaps)
+    return expected
 
 
 async def _merge(connection: Connection, batch: Iterable[Delivered]) -> None:
-    rows: dict[str, list[Row]] = {table.name: [] for table in STATE}
-    for delivered in batch:
-        for table, row in reports(delivered.message, trace_id_of(delivered.traceparent)):
-            rows[table.name].append(row)
+    """Merge the batch's reports about each row in memory, then its rows into the tables."""
+    state = with_reports({}, _reports(batch))
     for table in STATE:
-        if reported := rows[table.name]:
-            await connection.execute(upsert(table), *arguments(table, reported))
+        if rows := rows_of(state, table):
+            await connection.execute(upsert(table), *arguments(table, rows.values()))
+
+
+def _reports(batch: Iterable[Delivered]) -> Iterator[tuple[Table, Row]]:
+    for delivered in batch:
+        yield from reports(delivered.message, trace_id_of(delivered.traceparent))
+
+
+def _skipped(spans: Spans, expected: Mapping[Partition, int | None]) -> dict[Partition, tuple[int, int]]:
+    """The offsets that were expected and not read, by partition: the first one, and the one after the last."""
+    return {
+        place: (next_offset, first)
+        for place, (first, _past) in spans.items()
+        if (next_offset := expected[place]) is not None and first > next_offset
+    }
 
 
 async def _gaps(
-    spans: Mapping[Partition, tuple[int, int]], expected: Mapping[Partition, int | None], log_starts: LogStarts
+    spans: Spans, expected: Mapping[Partition, int | None], log_starts: LogStarts
 ) -> dict[Partition, tuple[int, int]]:
     """The partitions with records that were deleted before they were read: the first such offset, and the end."""
-    skipped = {
-        TopicPartition(*partition): (next_offset, first)
-        for partition, (first, _past) in spans.items()
-        if (next_offset := expected[partition]) is not None and first > next_offset
-    }
+    skipped = {TopicPartition(*place): offsets for place, offsets in _skipped(spans, expected).items()}
     starts = await log_starts(skipped) if skipped else {}
     lost = {each: (begin, min(first, starts.get(each, 0))) for each, (begin, first) in skipped.items()}
     return {(each.topic, each.partition): (begin, end) for each, (begin, end) in lost.items() if end > begin}
 
 
-def _spans(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[Partition, tuple[int, int]]:
-    """The lowest offset of each partition, and the one after the highest."""
-    spans: dict[Partition, tuple[int, int]] = {}
+def _spans(records: Iterable[ConsumerRecord[bytes, bytes]]) -> Spans:
+    offsets: dict[Partition, list[int]] = {}
     for record in records:
-        partition = (record.topic, record.partition)
-        first, past = spans.get(partition, (record.offset, record.offset + 1))
-        spans[partition] = (min(first, record.offset), max(past, record.offset + 1))
-    return spans
+        offsets.setdefault((record.topic, record.partition), []).append(record.offset)
+    return {place: (min(found), max(found) + 1) for place, found in offsets.items()}
+
+
+def _joined(one: Spans, other: Spans) -> Spans:
+    both = {place: (one[place], other[place]) for place in one.keys() & other.keys()}
+    return {**one, **other} | {place: (min(a[0], b[0]), max(a[1], b[1])) for place, (a, b) in both.items()}

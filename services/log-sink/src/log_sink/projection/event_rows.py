@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Final
 
 from chassis.delivery.consumer import Delivered
 from chassis.observability.telemetry import trace_id_of
 from contracts.envelope import holds_nul
+from contracts.failures import FailureKind
 from contracts.ids import AttemptId, number_of
 from contracts.messages.attempts import AttemptEvent, AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobFailed, JobRerouted, JobStarted, JobSucceeded
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import describe
-from read_model.tables import Row
 
 EVENT_COLUMNS: Final = {
     "event_id": "text",
@@ -74,38 +74,39 @@ def _checked(number: str) -> None:
         raise _TooBig
 
 
-def event_row(delivered: Delivered) -> Row:
-    """The row of a message in the event log; `data` is the body as received, including unknown fields."""
+def event_row(delivered: Delivered) -> tuple[object, ...]:
+    """The values of EVENT_COLUMNS for a message; `data` is the body as received, including unknown fields."""
     message, record = delivered.message, delivered.record
-    return {
-        "event_id": delivered.event_id,
-        "type": message.TYPE,
-        "occurred_at": message.occurred_at,
-        "topic": record.topic,
-        "kafka_partition": record.partition,
-        "kafka_offset": record.offset,
-        "job_id": message.job_id,
-        "track_id": getattr(message, "track_id", None),
-        "message": describe(message),
-        "trace_id": trace_id_of(delivered.traceparent),
-        "data": (record.value or b"").decode(),
-    } | _attempt_and_error(message)
+    return (
+        delivered.event_id,
+        message.TYPE,
+        message.occurred_at,
+        record.topic,
+        record.partition,
+        record.offset,
+        message.job_id,
+        getattr(message, "track_id", None),
+        *_attempt(message),
+        *_error(message),
+        describe(message),
+        trace_id_of(delivered.traceparent),
+        (record.value or b"").decode(),
+    )
 
 
-def _attempt_and_error(message: Message) -> dict[str, Any]:
+def _attempt(message: Message) -> tuple[AttemptId, int, str] | tuple[None, None, None]:
     match message:
-        case AttemptFailed():
-            error = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
-            return error | _attempt(message.attempt_id, message.provider)
         case AttemptEvent() | JobStarted() | JobSucceeded() | ResolutionRequested() | CollectionRequested():
-            return _attempt(message.attempt_id, message.provider)
+            return message.attempt_id, number_of(message.attempt_id), message.provider
         case JobRerouted():
-            error = {"error_kind": message.kind, "error_code": message.error_code, "http_status": message.http_status}
-            return error | _attempt(message.to_attempt_id, message.to_provider)
+            return message.to_attempt_id, number_of(message.to_attempt_id), message.to_provider
+    return None, None, None
+
+
+def _error(message: Message) -> tuple[FailureKind | None, str | None, int | None]:
+    match message:
+        case AttemptFailed() | JobRerouted():
+            return message.kind, message.error_code, message.http_status
         case JobFailed():
-            return {"error_kind": message.kind}
-    return {}
-
-
-def _attempt(attempt_id: AttemptId, provider: str) -> dict[str, Any]:
-    return {"attempt_id": attempt_id, "n": number_of(attempt_id), "provider": provider}
+            return message.kind, None, None
+    return None, None, None

@@ -1,36 +1,36 @@
-"""The rules of the read model's tables as SQL: one statement merges a batch of reports into a table. Pure."""
+"""The rules of the read model's tables as SQL: one statement merges rows into a table. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from read_model.tables import Column, Row, Table
 
 
-def arguments(table: Table, rows: Sequence[Row]) -> list[list[Any]]:
-    """The arguments of the statement from `upsert` for these reports: one array for each column."""
-    keys = [[row[key] for row in rows] for key in table.keys]
-    return keys + [[_argument(column, row.get(column.name)) for row in rows] for column in table.columns]
+def arguments(table: Table, rows: Iterable[Row]) -> list[list[Any]]:
+    """The arguments of the statement from `upsert` for these rows: one array for each column."""
+    # Rows are locked in the order of their keys, so that concurrent writers cannot deadlock.
+    ordered = sorted(rows, key=lambda row: [row[key] for key in table.keys])
+    keys = [[row[key] for row in ordered] for key in table.keys]
+    return keys + [[_argument(column, row[column.name]) for row in ordered] for column in table.columns]
 
 
 @cache
 def upsert(table: Table) -> str:
-    """The statement that merges a batch of reports into a table; several of them may have the same key."""
+    """The statement that merges rows with different keys, each with all columns of the table, into the table."""
     names = [*table.keys, *table.names]
     # asyncpg would encode an array of JSON lists as a two-dimensional array.
     types = ["text" if column.type == "jsonb" else column.type for column in table.columns]
     arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(["text"] * len(table.keys) + types, 1))
-    keys = ", ".join(table.keys)
-    # Rows are locked in the order of their keys, so that concurrent writers cannot deadlock.
+    values = [f"{c.name}::jsonb" if c.type == "jsonb" else c.name for c in table.columns]
     return f"""
         INSERT INTO {table.name} AS t ({", ".join(names)})
-        SELECT {", ".join([*table.keys, *map(_of_batch, table.columns)])}
-        FROM unnest({arrays}) WITH ORDINALITY AS report ({", ".join(names)}, place)
-        GROUP BY {keys} ORDER BY {keys}
-        ON CONFLICT ({keys}) DO UPDATE SET {", ".join(f"{c.name} = {_merged(c)}" for c in table.columns)}
+        SELECT {", ".join([*table.keys, *values])} FROM unnest({arrays}) AS merged ({", ".join(names)})
+        ON CONFLICT ({", ".join(table.keys)}) DO UPDATE SET
+        {", ".join(f"{column.name} = {_merged(column)}" for column in table.columns)}
     """  # noqa: S608 - consists of the read model's names only
 
 
@@ -38,22 +38,8 @@ def _argument(column: Column, value: Any) -> Any:
     return json.dumps(value) if column.type == "jsonb" and value is not None else value
 
 
-def _of_batch(column: Column) -> str:
-    """The expression for the merged value of the reports in a batch."""
-    cast = "::jsonb" if column.type == "jsonb" else ""
-    match column.rule:
-        case "once":
-            return f"(array_agg({column.name} ORDER BY place) FILTER (WHERE {column.name} IS NOT NULL))[1]{cast}"
-        case "earliest":
-            return f"min({column.name})"
-        case "highest":
-            return f"max({column.name})"
-        case "latest":
-            return f"(array_agg({column.name} ORDER BY {column.by} DESC NULLS LAST))[1]{cast}"
-
-
 def _merged(column: Column) -> str:
-    """The expression for the stored value merged with that of the batch."""
+    """The expression for the stored value merged with the new one."""
     new, old = f"excluded.{column.name}", f"t.{column.name}"
     match column.rule:
         case "once":
