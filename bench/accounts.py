@@ -18,7 +18,6 @@ import psutil
 _SERVICE: Final = "segue-"
 _ENTRY: Final = re.compile(r"^(?P<name>[^|]*)\|(?P<session>\d+)\|(?P<level>[A-Z]+):  (?P<text>.*)")
 _STATEMENT: Final = re.compile(r"^(?:statement|execute [^:]*):\s(?P<sql>.*)", re.DOTALL)
-_RESET: Final = "SELECT pg_advisory_unlock_all()"
 _LOG_ALL: Final = (
     "ALTER SYSTEM SET log_line_prefix = '%a|%p|'",
     "ALTER SYSTEM SET log_statement = 'all'",
@@ -69,10 +68,7 @@ Transaction = tuple[str, tuple[str, ...]]
 
 @dataclass(slots=True)
 class Statements:
-    """What services ran. A statement outside a transaction is a transaction of its own.
-
-    Transactions without a statement are left out, and so is the statement by which a pool resets a connection.
-    """
+    """What services ran. A statement outside a transaction is a transaction of its own; one without any is left out."""
 
     committed: Counter[Transaction] = field(default_factory=Counter)
     rolled_back: Counter[Transaction] = field(default_factory=Counter)
@@ -164,7 +160,7 @@ def counted(lines: Iterable[str]) -> Statements:
                 ended[service, tuple(texts)] += 1
         elif session in open_ones:
             open_ones[session].append(text)
-        elif not text.startswith(_RESET):
+        else:
             found.committed[service, (text,)] += 1
     return found
 

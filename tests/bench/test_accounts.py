@@ -24,7 +24,6 @@ segue-log_sink|9|LOG:  statement: BEGIN;
 segue-log_sink|9|LOG:  statement: COMMIT;
 psql|10|LOG:  statement: SELECT 3
 |11|LOG:  checkpoint starting: time
-segue-gateway|8|LOG:  statement: SELECT pg_advisory_unlock_all(); RESET ALL;
 segue-log_sink|9|ERROR:  canceling statement due to user request
 """.splitlines()
 

@@ -145,12 +145,33 @@ async def test_a_new_connection_that_stops_answering_during_its_setup_blocks_nob
         assert await answer(pool) == 1
 
 
+async def test_a_connection_is_released_without_waiting_for_the_server(silenced: tuple[Proxy, Pool]) -> None:
+    proxy, pool = silenced
+    with bounded_time():
+        async with bounded(pool, WITHIN_S) as connection:
+            found = await connection.fetchval("SELECT 1")
+            proxy.blackhole = True
+    assert (found, pool.get_idle_size()) == (1, 1)
+
+
+async def test_a_transaction_that_was_left_open_is_rolled_back_at_the_release(database_url: str) -> None:
+    async with open_pool(database_url, "public", max_size=1) as pool:
+        async with bounded(pool, 30) as connection:
+            await connection.execute("BEGIN")
+            await connection.execute("CREATE TABLE things (id int)")
+            before = await connection.fetchval("SELECT pg_backend_pid()")
+        async with bounded(pool, 30) as connection:
+            assert await connection.fetchval("SELECT pg_backend_pid()") == before
+            assert await connection.fetchval("SELECT to_regclass('things')") is None
+
+
 async def test_a_result_is_returned_although_the_connection_cannot_be_released(
     silenced: tuple[Proxy, Pool],
 ) -> None:
     proxy, pool = silenced
     with bounded_time():
         async with bounded(pool, WITHIN_S) as connection:
+            await connection.execute("BEGIN")
             found = await connection.fetchval("SELECT 1")
             proxy.blackhole = True
     assert (found, pool.get_size()) == (1, 0)
@@ -163,7 +184,7 @@ async def test_work_without_a_time_limit_acquires_and_releases_in_time(
     monkeypatch.setattr(limits, "LOOP_LIMIT_S", WITHIN_S)
     with bounded_time(2.0):
         async with bounded(pool, None) as connection:
-            await connection.fetchval("SELECT 1")
+            await connection.execute("BEGIN")
             proxy.blackhole = True
     with bounded_time(), pytest.raises(NotResponding):
         async with bounded(pool, None):

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import asyncpg
 
@@ -25,6 +26,7 @@ from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
 from contracts.envelope import Record, encode
 from contracts.messages.base import Message
+from contracts.topics import topic_for
 
 if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker
@@ -43,7 +45,7 @@ _INSERT = """
 INSERT INTO outbox (topic, key, value, headers, event_id)
 SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[])
 ON CONFLICT (event_id) DO NOTHING
-RETURNING id, topic, key, value, headers
+RETURNING id, event_id
 """
 _PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
 _LEFT_BEHIND = """
@@ -140,21 +142,23 @@ class Outbox:
     async def _insert(self, connection: Connection, messages: list[tuple[Message, str | None]]) -> list[_Row]:
         if not messages:
             return []
-        records = [self._record(message, traceparent) for message, traceparent in messages]
+        records: dict[UUID, Record] = {}
+        for message, traceparent in messages:
+            if (event_id := message.event_id) not in records:
+                records[event_id] = self._record(message, traceparent)
         inserted = await connection.fetch(
             _INSERT,
-            [record.topic for record in records],
-            [record.key for record in records],
-            [record.value for record in records],
-            [{name: value.decode() for name, value in record.headers} for record in records],
-            [message.event_id for message, _ in messages],
+            [record.topic for record in records.values()],
+            [record.key for record in records.values()],
+            [record.value for record in records.values()],
+            [{name: value.decode() for name, value in record.headers} for record in records.values()],
+            list(records),
         )
-        return [_row(row) for row in inserted]
+        return [_Row(row["id"], records[row["event_id"]]) for row in inserted]
 
     def _record(self, message: Message, traceparent: str | None) -> Record:
-        telemetry = self._runtime.telemetry
-        unsent = encode(message, source=self._runtime.service, traceparent=None)
-        sent = telemetry.sent(unsent.topic, parent=traceparent, job_id=message.job_id, event_type=message.TYPE)
+        telemetry, topic = self._runtime.telemetry, topic_for(message).name
+        sent = telemetry.sent(topic, parent=traceparent, job_id=message.job_id, event_type=message.TYPE)
         return encode(message, source=self._runtime.service, traceparent=sent)
 
     def _hand_over(self, rows: list[_Row]) -> None:

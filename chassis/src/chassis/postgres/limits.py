@@ -1,7 +1,7 @@
 """Time limits on the database: acquiring, using and releasing a connection take one limit in total.
 
-asyncpg limits a statement, but not the steps after a statement that timed out: the cancel request, the rollback, and
-the reset before the connection returns to the pool. A server that is stopped, or whose packets are lost, responds to
+asyncpg limits a statement, but not the steps after a statement that timed out: the cancel request, and the rollback of
+what is open before the connection returns to the pool. A server that is stopped, or whose packets are lost, responds to
 none of them. So the limit applies to the connection: at its end the connection is aborted, which ends every wait on
 it. The server rolls back the transaction of an aborted connection.
 https://magicstack.github.io/asyncpg/current/api/index.html#asyncpg.pool.Pool.release
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 CANCEL_S: Final = 0.5
 """Seconds that a server has to confirm a cancelled statement and a rollback."""
-RESET_S: Final = 2.0
-"""Seconds that it has to reset a connection that returns to the pool."""
+RELEASE_S: Final = 2.0
+"""Seconds that it has to roll back what a connection that returns to the pool has left open."""
 TRANSACTION_LIMIT_S: Final = 15.0
 """Seconds for the transaction of a batch of messages."""
 LOOP_LIMIT_S: Final = 10.0
@@ -80,12 +80,12 @@ class Lease:
             self._abort_at(latest)
 
     async def release(self, pool: Pool) -> None:
-        """Return the connection to the pool, or close it if it cannot be reset. Raises no error of the server."""
-        self.end_within(RESET_S)
+        """Return the connection to the pool, or close it if it cannot be rolled back. Raises no error of the server."""
+        self.end_within(RELEASE_S)
         try:
             with suppress(*TRANSIENT):
                 # The default is the statement timeout, which is longer.
-                await pool.release(self.connection, timeout=RESET_S)
+                await pool.release(self.connection, timeout=RELEASE_S)
         finally:
             if self._abortion is not None:
                 self._abortion.cancel()

@@ -101,10 +101,12 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
         how: dict[str, Any] = {"connect": connect_as, "server_settings": {**settings, **name}}
         if await is_pooled(database):
             how |= {"connection_class": pooled_connection(settings), "server_settings": name}
-            how |= {"statement_cache_size": 0, "reset": _no_reset}
+            how |= {"statement_cache_size": 0}
             get_logger("chassis.postgres.pool").info(PostgresEvent.POOLER_DETECTED, schema=schema)
         # asyncpg restores a minimum size in the background and logs a traceback for each failure.
-        pool: Pool = await asyncpg.create_pool(init_size=1, min_size=0, max_size=max_size, init=_prepare, **how)
+        pool: Pool = await asyncpg.create_pool(
+            init_size=1, min_size=0, max_size=max_size, init=_prepare, reset=_keep_session, **how
+        )
         return pool
 
     pool = await _connected(open_, database)
@@ -270,5 +272,8 @@ async def _prepare(connection: Connection) -> None:
         raise
 
 
-async def _no_reset(_connection: Connection) -> None:
-    """No reset: the session belongs to the pooler and has no state of ours."""
+async def _keep_session(_connection: Connection) -> None:
+    """Instead of asyncpg's reset, which takes a round trip: no statement of Segue changes the state of its session.
+
+    asyncpg has rolled back an open transaction, if there was one.
+    """
