@@ -1,4 +1,4 @@
-"""What is measured of a running Segue: one job's latencies, throughput and cost of failover jobs, durable answers."""
+"""What is measured of a running Segue: one job's latencies, throughput and cost of failover jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 from bench.accounts import cpu_of
 from bench.ends import job_ends
@@ -110,35 +109,6 @@ async def throughput(system: System, jobs: int, at_once: int) -> Throughput:
 
 def _total(counts: Counter[str], last_words: tuple[str, ...]) -> int:
     return sum(n for name, n in counts.items() if name.rpartition(" ")[2] in last_words)
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Requests that one endpoint process accepts."""
-
-    per_s: float
-    cpu_ms: float
-    """CPU time in milliseconds of the endpoint's process per request."""
-
-
-async def answers(submit: Callable[[int], Awaitable[object]], endpoint: int, seconds: float, at_once: int) -> Answers:
-    """Call `submit`, which sends one request, for that many seconds, `at_once` calls at a time.
-
-    `endpoint` is the process id of the endpoint.
-    """
-    accepted, numbers = 0, count()
-    with cpu_of({"endpoint": endpoint}) as cpu:
-        began = time.perf_counter()
-
-        async def submit_on() -> None:
-            nonlocal accepted
-            while time.perf_counter() - began < seconds:
-                await submit(next(numbers))
-                accepted += 1
-
-        await asyncio.gather(*(submit_on() for _ in range(at_once)))
-        took_s = time.perf_counter() - began
-    return Answers(accepted / took_s, 1000 * cpu.total / accepted)
 
 
 async def each(work: Callable[[int], Awaitable[object]], times: int, at_once: int) -> None:

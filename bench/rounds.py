@@ -16,10 +16,11 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from bench.accepted import Answers, Endpoint, answers
 from bench.accounts import cpu_of
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
-from bench.measures import Answers, Latencies, Throughput, answers, latencies, throughput
+from bench.measures import Latencies, Throughput, latencies, throughput
 from bench.peers.celery_stack import CeleryStack, celery_stack
 from bench.peers.environments import CELERY, LITELLM, Missing
 from bench.peers.litellm_proxy import litellm_proxy
@@ -155,18 +156,24 @@ async def _answers(
 ) -> None:
     """Rounds of accepted requests. What would work on the jobs is ended first: the endpoint alone is measured."""
     await end(ours.parts["orchestrator"])
-    runs: dict[str, tuple[Callable[[int], Awaitable[object]], int]] = {
-        SEGUE: (lambda n: ours.submit(f"answer {n}"), ours.parts["gateway"]),
-        KEYED: (lambda n: ours.submit(f"answer {n}", key=f"{next(keys)}"), ours.parts["gateway"]),
+    url, gateway, keys = f"{ours.api_url}/api/tracks", ours.parts["gateway"], count()
+    endpoints = {
+        SEGUE: Endpoint(url, gateway, _music),
+        KEYED: Endpoint(url, gateway, _music, lambda _: {"Idempotency-Key": f"{next(keys)}"}),
     }
     if celery is not None:
         await end(celery.parts["worker"])
-        runs[CELERY_STACK] = (lambda n: celery.submit(f"answer {n}"), celery.parts["endpoint"])
-    keys = count()
+        endpoints[CELERY_STACK] = Endpoint(
+            f"{celery.api.base_url.join('/jobs')}", celery.parts["endpoint"], lambda n: {"prompt": f"answer {n}"}
+        )
     for n in range(sizes.rounds):
-        for name, (submit, endpoint) in runs.items():
+        for name, endpoint in endpoints.items():
             tell(f"round {n + 1} of {sizes.rounds}: accepted requests, {name}")
-            results.answers.setdefault(name, []).append(await answers(submit, endpoint, sizes.seconds, 32))
+            results.answers.setdefault(name, []).append(await answers(endpoint, sizes.seconds, 32))
+
+
+def _music(n: int) -> dict[str, object]:
+    return {"prompt": f"answer {n}", "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
 
 
 T = TypeVar("T")

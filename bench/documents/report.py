@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from bench.measures import Answers, Throughput
+from bench.accepted import Answers
+from bench.measures import Throughput
 from bench.rounds import ANSWER_S, SEGUE, Results
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ def _answers(rounds: dict[str, list[Answers]]) -> list[str]:
             name,
             spread([each.per_s for each in found], 0),
             spread([each.cpu_ms for each in found], 2),
+            spread([each.client_cpu_ms for each in found], 2),
             _against(rounds, name, lambda each: each.per_s),
         )
         for name, found in rounds.items()
@@ -73,7 +75,7 @@ def _answers(rounds: dict[str, list[Answers]]) -> list[str]:
     return [
         "## Accepted requests of one endpoint process\n",
         "32 at a time. Nothing works on the jobs meanwhile. Segue answers once all in-sync replicas have the job.\n",
-        table(("endpoint", "requests/s", "CPU ms per request", "Segue accepts"), rows),
+        table(("endpoint", "requests/s", "CPU ms per request", "CPU ms of the client", "Segue accepts"), rows),
     ]
 
 

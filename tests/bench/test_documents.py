@@ -5,12 +5,13 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 import pytest
+from bench.accepted import Answers
 from bench.documents.capacity import capacity
 from bench.documents.chart import chart
 from bench.documents.report import report
 from bench.held import Held
 from bench.job_cost import JobCost
-from bench.measures import Answers, Latencies, Throughput
+from bench.measures import Latencies, Throughput
 from bench.rounds import CELERY_STACK, SEGUE, Results
 from bench.sink import SinkRate
 
@@ -28,7 +29,7 @@ def results() -> Results:
         Latencies((27.0, 43.0), (26.0, 49.0), (53.0, 90.0)),
         JobCost({"gateway": 6}, {"gateway": 3, "orchestrator": 8}, {"segue.jobs": 4}, {"fal POST": 1}, {"fal": 1}, []),
         {SEGUE: [made(30), made(44), made(32)], CELERY_STACK: [made(3), made(4), made(4)]},
-        {SEGUE: [Answers(400, 1.0)] * 3, CELERY_STACK: [Answers(200, 2.0)] * 3},
+        {SEGUE: [Answers(400, 1.0, 0.4)] * 3, CELERY_STACK: [Answers(200, 2.0, 0.3)] * 3},
         {"gateway": 0.01},
         40_000,
         [Held(50, 35.0, 0.01, 110.0)],

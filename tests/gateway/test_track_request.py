@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.catalogue import default_catalogue_path, load_catalogue
-from contracts.ids import job_id_for
+from contracts.ids import JobId, job_id_for
+from contracts.messages.requests import JobRequested
 from contracts.text import is_blank, stripped
 from gateway.api.error_answers import problem_of
 from gateway.http.json_body import parse_json, require_json
@@ -20,6 +21,16 @@ from gateway.intake.errors import ModelNotFound, NoRoute
 from gateway.intake.track_request import TrackRequest, require_route, to_message
 
 CATALOGUE = load_catalogue(default_catalogue_path())
+
+
+def require(request: TrackRequest) -> None:
+    require_route(request, request.music(), CATALOGUE, "fal")
+
+
+def message_of(request: TrackRequest, job_id: JobId, now: datetime) -> JobRequested:
+    fingerprint = request.fingerprint()
+    music = request.music()
+    return to_message(request, music, job_id, "default", fingerprint=fingerprint, now=now, accept_by=now, deadline_s=60)
 
 
 def refusal_of(body: dict[str, Any]) -> Problem:
@@ -132,7 +143,7 @@ def test_other_content_types_are_a_415(declared: str | None) -> None:
 
 def test_an_unknown_model_is_reported_with_similar_names() -> None:
     with pytest.raises(ModelNotFound) as caught:
-        require_route(TrackRequest(prompt="x", model="music/minimx-2"), CATALOGUE, "fal")
+        require(TrackRequest(prompt="x", model="music/minimx-2"))
     problem = problem_of(caught.value)
     assert problem.kind == "unknown-model"
     assert "music/minimax-2" in problem.detail
@@ -141,7 +152,7 @@ def test_an_unknown_model_is_reported_with_similar_names() -> None:
 def test_a_request_without_a_route_is_refused_with_the_reason_of_each_route() -> None:
     wanted = TrackRequest(prompt="a long one", duration_s=20, has_vocals=True, lyrics="la" * 4500)
     with pytest.raises(NoRoute) as caught:
-        require_route(wanted, CATALOGUE, "fal")
+        require(wanted)
     routes = problem_of(caught.value).members["routes"]
     assert {route.provider for route in routes} == {"fal", "replicate"}
     assert all("lyrics 9000 >" in route.reason for route in routes)
@@ -155,9 +166,9 @@ def test_a_request_for_the_same_model_only_is_refused_where_another_would_stand_
         model="music/minimax-2",
         providers=("replicate",),
     )
-    require_route(song, CATALOGUE, "fal")
+    require(song)
     with pytest.raises(NoRoute) as caught:
-        require_route(song.model_copy(update={"same_model_only": True}), CATALOGUE, "fal")
+        require(song.model_copy(update={"same_model_only": True}))
     assert "another model stands in" in problem_of(caught.value).detail
 
 
@@ -167,15 +178,15 @@ def test_routing_options_are_part_of_the_request_message() -> None:
     wanted = parse_json(TrackRequest, json.dumps({"prompt": "x", **said}).encode())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     job_id = job_id_for("default", "steered")
-    message = to_message(wanted, job_id, "default", now=now, accept_by=now, deadline_s=60)
+    message = message_of(wanted, job_id, now)
     assert message.model_dump(mode="json", include=set(said)) == said
-    silent = to_message(TrackRequest(prompt="x"), job_id, "default", now=now, accept_by=now, deadline_s=60)
+    silent = message_of(TrackRequest(prompt="x"), job_id, now)
     assert message.fingerprint != silent.fingerprint
     assert silent.model_dump(include=set(said)) == dict.fromkeys(said)
 
 
 def test_a_request_with_a_prompt_and_a_duration_has_a_route() -> None:
-    require_route(TrackRequest(prompt="Warm ambient pad", duration_s=20), CATALOGUE, "fal")
+    require(TrackRequest(prompt="Warm ambient pad", duration_s=20))
 
 
 Bodies = st.fixed_dictionaries(

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, DEFAULT_ON, Sampler
 from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,7 +23,7 @@ from tests.chassis.toy import QUICK, job, read, request, send, started, toy, unt
 from tests.patience import patient
 
 from chassis.http.server import serve_http
-from chassis.observability.telemetry import Telemetry, make_telemetry, trace_id_of
+from chassis.observability.telemetry import Telemetry, make_telemetry, trace_id_of, traceparent_of
 from chassis.runtime.runtime import Runtime
 from chassis.settings.otlp import otlp_target
 from contracts.topics import JOBS, REQUESTS
@@ -123,3 +125,28 @@ def test_a_malformed_context_is_ignored(malformed: str | None) -> None:
     assert trace_id_of(malformed) is None
     with make_telemetry("toy", None).span("work", parent=malformed) as span:
         assert span.get_span_context().is_valid
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ALWAYS_ON, DEFAULT_ON])
+@pytest.mark.parametrize("flags_of_parent", [None, "00", "01", "02", "03"])
+def test_the_context_of_a_span_does_not_depend_on_whether_spans_are_exported(
+    sampler: Sampler, flags_of_parent: str | None
+) -> None:
+    parent = "" if flags_of_parent is None else f"{PARENT[:-2]}{flags_of_parent}"
+
+    def flags_and_trace(*, exporting: bool) -> tuple[str, str | None]:
+        telemetry = Telemetry(TracerProvider(sampler=sampler), "toy", exporting=exporting)
+        with telemetry.span("work", parent=parent) as span:
+            assert trace.get_current_span() is span
+            carried = traceparent_of(span)
+        assert carried is not None
+        version, trace_id, span_id, flags = carried.split("-")
+        assert (version, len(span_id)) == ("00", 16)
+        assert span_id != PARENT.split("-")[2]
+        return flags, trace_id if parent else None
+
+    assert flags_and_trace(exporting=False) == flags_and_trace(exporting=True)
+
+
+def test_no_context_is_taken_from_outside_of_all_spans() -> None:
+    assert traceparent_of(trace.get_current_span()) is None

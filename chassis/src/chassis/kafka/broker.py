@@ -166,13 +166,9 @@ async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None 
     missing.
     """
     await require_known(broker, record.topic)
-    future: asyncio.Future[Any] = await broker.publish(
-        record.value,
-        topic=record.topic,
-        key=record.key,
-        headers={name: value.decode() for name, value in record.headers},
-        timestamp_ms=timestamp_ms,
-        no_confirm=True,
+    # FastStream would decode and encode the headers, and add a correlation_id that nobody reads.
+    future: asyncio.Future[Any] = await client_of(broker).send(
+        record.topic, record.value, key=record.key, timestamp_ms=timestamp_ms, headers=list(record.headers)
     )
     future.add_done_callback(lambda done: _notice_loss(broker, done))
     return future

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Tracer
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
@@ -46,6 +46,10 @@ class Telemetry:
         links: tuple[Link, ...] = (),
     ) -> Iterator[Span]:
         """A current span under `parent` (a traceparent), or under the current span if that is None."""
+        if not self.exporting:
+            with trace.use_span(self._unrecorded(name, context_of(parent)), record_exception=False) as span:
+                yield span
+            return
         with self.tracer.start_as_current_span(
             name, context=context_of(parent), kind=kind, attributes=attributes, links=links
         ) as span:
@@ -63,6 +67,20 @@ class Telemetry:
         )
         span.end()
         return traceparent_of(span)
+
+    def _unrecorded(self, name: str, context: Context | None) -> Span:
+        """A span that has an id, which travels on as that of any span, and nothing else."""
+        from opentelemetry.sdk.trace.sampling import Decision
+
+        ids, parent = self._provider.id_generator, trace.get_current_span(context).get_span_context()
+        trace_id = parent.trace_id if parent.is_valid else ids.generate_trace_id()
+        is_random = parent.trace_flags.random_trace_id if parent.is_valid else ids.is_trace_id_random()
+        is_sampled = (
+            self._provider.sampler.should_sample(context, trace_id, name).decision is Decision.RECORD_AND_SAMPLE
+        )
+        flags = (TraceFlags.SAMPLED if is_sampled else 0) | (TraceFlags.RANDOM_TRACE_ID if is_random else 0)
+        of = SpanContext(trace_id, ids.generate_span_id(), is_remote=False, trace_flags=TraceFlags(flags))
+        return NonRecordingSpan(of)
 
     def close(self) -> None:
         """Export the remaining spans. Blocks for up to 5 seconds."""
@@ -103,10 +121,9 @@ def context_of(traceparent: str | None) -> Context | None:
 
 
 def traceparent_of(span: Span) -> str | None:
-    """The W3C traceparent of a span."""
-    carrier: dict[str, str] = {}
-    _W3C.inject(carrier, context=trace.set_span_in_context(span))
-    return carrier.get("traceparent")
+    """The W3C traceparent of a span; None if the span is invalid, as outside of all spans."""
+    of = span.get_span_context()
+    return f"00-{of.trace_id:032x}-{of.span_id:016x}-{of.trace_flags:02x}" if of.is_valid else None
 
 
 # The messages of a job mostly have the same one.

@@ -54,13 +54,15 @@ async def _gateway(request: Request) -> Gateway:
     return gateway
 
 
-async def _publish_deadline() -> float:
+def publish_deadline() -> float:
+    """The time, by the loop's clock, until which Kafka has to confirm the message of a request that begins now."""
     return asyncio.get_running_loop().time() + PUBLISH_LIMIT_S
+
+
+async def _publish_deadline() -> float:
+    return publish_deadline()
 
 
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
 PublishDeadline = Annotated[float, Depends(_publish_deadline)]
-"""The time, by the loop's clock, until which Kafka has to confirm the message of a request.
-
-It is counted from the moment at which FastAPI resolves the parameter.
-"""
+"""The publish deadline, counted from the moment at which FastAPI resolves the parameter."""

@@ -54,17 +54,24 @@ def json_body(
     It raises Problem: 415 for a content type other than JSON, 413 for a body larger than `max_bytes`, 400 for a body
     that is not JSON, 422 with the result of `faults` for an invalid one. `examples` are the OpenAPI examples by name.
     """
-    return params.Depends(JsonBody(model, max_bytes, faults or field_faults, examples or {}).read)
+    return params.Depends(JsonBody(model, max_bytes, faults=faults, examples=examples).read)
 
 
 class JsonBody(Generic[M]):
     """Reads and validates the JSON bodies of one endpoint."""
 
-    def __init__(self, model: type[M], max_bytes: int, faults: Faults, examples: Mapping[str, JsonValue]) -> None:
+    def __init__(
+        self,
+        model: type[M],
+        max_bytes: int,
+        *,
+        faults: Faults | None = None,
+        examples: Mapping[str, JsonValue] | None = None,
+    ) -> None:
         self.model = model
-        self.examples = examples
+        self.examples = examples or {}
         self._max_bytes = max_bytes
-        self._faults = faults
+        self._faults = faults or field_faults
 
     async def read(self, request: Request) -> M:
         """The validated body of a request. Raises Problem, as `json_body` says."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
-from contextvars import Context
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import uuid4
@@ -17,6 +16,7 @@ from chassis.postgres.retention import RetentionTask, delete_rows_task
 from gateway.intake.errors import IdempotencyKeyReused, InvalidIdempotencyKey
 from gateway.log_events import GatewayEvent
 from gateway.queries.database import Database
+from gateway.queries.single_flight import Grouped
 from gateway.text import quoted
 
 REMEMBER_LIMIT_S: Final = 2.0
@@ -104,7 +104,6 @@ class _Use:
     fingerprint: str
     job_id: str
     traceparent: str | None
-    first: asyncio.Future[FirstUse | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def row(self) -> tuple[str, str, str, str, str | None]:
@@ -112,17 +111,12 @@ class _Use:
 
 
 class Fingerprints:
-    """The first use of each key, stored in PostgreSQL.
-
-    One statement at a time runs for all requests of this process: a request that finds none running starts one at once,
-    and those that arrive meanwhile share the next one, so that they share its commit.
-    """
+    """The first use of each key, stored in PostgreSQL; concurrent requests share a statement and its commit."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._log = get_logger("gateway.intake.idempotency")
-        self._waiting: list[_Use] = []
-        self._storing: asyncio.Task[None] | None = None
+        self._uses = Grouped(self._store, common=TRANSIENT)
 
     async def remember(
         self, tenant: str, key: Key, fingerprint: str, job_id: str, traceparent: str | None
@@ -131,43 +125,14 @@ class Fingerprints:
         try:
             with self._database.budgeted(REMEMBER_LIMIT_S) as within_s:
                 async with asyncio.timeout(within_s):
-                    return await self._stored(_Use(tenant, key.value, fingerprint, job_id, traceparent))
+                    return await self._uses.get(_Use(tenant, key.value, fingerprint, job_id, traceparent))
         except TRANSIENT as error:
             self._log.warning(GatewayEvent.IDEMPOTENCY_STORE_UNAVAILABLE, job_id=job_id, error=type(error).__name__)
             return None
 
-    async def _stored(self, use: _Use) -> FirstUse | None:
-        self._waiting.append(use)
-        if self._storing is None or self._storing.done():
-            # The statement has the time budget of none of the requests.
-            self._storing = asyncio.create_task(self._store_waiting(), context=Context())
-        return await use.first
-
-    async def _store_waiting(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting, []
-            await self._settle([use for use in group if not use.first.done()])
-
-    async def _settle(self, group: Sequence[_Use]) -> None:
-        try:
-            firsts = await self._store(group)
-        except Exception as error:  # noqa: BLE001 - raised by the requests
-            if len(group) > 1 and not isinstance(error, TRANSIENT):
-                for use in group:  # A row that PostgreSQL refuses fails its own request only.
-                    await self._settle([use])
-                return
-            for use in group:
-                if not use.first.done():
-                    use.first.set_exception(error)
-            return
-        for use in group:
-            if not use.first.done():
-                use.first.set_result(firsts.get((use.tenant, use.key)))
-
-    async def _store(self, group: Sequence[_Use]) -> Mapping[tuple[str, str], FirstUse]:
-        rows = {(use.tenant, use.key): use.row for use in reversed(group)}  # The first of several with one key.
-        if not rows:
-            return {}
+    async def _store(self, uses: Sequence[_Use]) -> list[FirstUse | None]:
+        rows = {(use.tenant, use.key): use.row for use in reversed(uses)}  # The first of several with one key.
         async with self._database.lease(REMEMBER_LIMIT_S) as lease:
             known = await lease.connection.fetch(_REMEMBER, *zip(*rows.values(), strict=True))
-        return {(row["tenant"], row["key"]): FirstUse(row["fingerprint"], row["traceparent"]) for row in known}
+        firsts = {(row["tenant"], row["key"]): FirstUse(row["fingerprint"], row["traceparent"]) for row in known}
+        return [firsts.get((use.tenant, use.key)) for use in uses]

@@ -121,11 +121,11 @@ class TrackRequest(MusicInput):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) -> None:
-    """Check that the catalogue has a route for the request. Raises ModelNotFound, and NoRoute."""
+def require_route(request: TrackRequest, music: MusicInput, catalogue: Catalogue, first: Provider) -> None:
+    """Check that the catalogue has a route for the request and its music. Raises ModelNotFound, and NoRoute."""
     try:
         plan = catalogue.plan(
-            request.music(), request.model, request.providers, first, same_model_only=bool(request.same_model_only)
+            music, request.model, request.providers, first, same_model_only=bool(request.same_model_only)
         )
     except UnknownModel as error:
         raise ModelNotFound(request.model, str(error)) from None
@@ -135,23 +135,28 @@ def require_route(request: TrackRequest, catalogue: Catalogue, first: Provider) 
 
 def to_message(
     request: TrackRequest,
+    music: MusicInput,
     job_id: JobId,
     tenant: str,
     *,
+    fingerprint: str,
     now: datetime,
     accept_by: datetime,
     deadline_s: float,
     ambiguity_policy: AmbiguityPolicy = "hold",
     lost_output_policy: LostOutputPolicy = "retry_elsewhere",
 ) -> JobRequested:
-    """The message that creates the job; `now` is by the database's clock, `accept_by` by Kafka's."""
+    """The message that creates the job of a request, whose music and fingerprint are given.
+
+    `now` is by the database's clock, `accept_by` by Kafka's.
+    """
     return JobRequested(
         job_id=job_id,
         occurred_at=now,
         track_id=track_id_for(job_id),
         tenant=tenant,
-        fingerprint=request.fingerprint(),
-        input=request.music(),
+        fingerprint=fingerprint,
+        input=music,
         model=request.model,
         providers=request.providers,
         route_by=request.route_by,

@@ -79,6 +79,8 @@ class Lookup:
         """One job from the read model alone; None if there is none, or if the database does not answer within 2 s."""
         try:
             async with asyncio.timeout(1.5):  # Returning the connection to the pool may take another 0.5 s.
+                if not await self._reads.exists(job_id, tenant):
+                    return None
                 return job_of(await self._reads.job(job_id, tenant))
         except (ReadModelUnavailable, TimeoutError):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +11,11 @@ from typing import Final
 from chassis.postgres.pool import TRANSIENT
 from contracts.generation import Provider
 from contracts.messages.jobs import JobStatus
-from gateway.queries.database import VIEW_MISSING, Database
+from gateway.queries.database import READ_LIMIT_S, VIEW_MISSING, Database
 from gateway.queries.errors import ReadModelUnavailable
 from gateway.queries.model import AttemptOfJob, Job, LogLine
 from gateway.queries.model_from_rows import attempt_of_job, log_line_of
+from gateway.queries.single_flight import Grouped
 from read_model.merge import State, with_reports
 from read_model.tables import ARTIFACTS, ATTEMPTS, JOBS, TRACKS, Row, Table
 
@@ -26,6 +28,7 @@ deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
 """
 # Only constants of this module are formatted into the SQL; values from clients are parameters.
 _ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE job_id = $1 AND tenant = $2 AND track_id IS NOT NULL"  # noqa: S608
+_EXISTING = "SELECT job_id, tenant FROM log_sink.v_jobs WHERE job_id = ANY($1::text[]) AND track_id IS NOT NULL"
 _JOBS = f"""
 SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs j
 WHERE tenant = $1 AND track_id IS NOT NULL
@@ -92,6 +95,16 @@ class ReadModel:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._existing = Grouped(self._find_existing, common=UNAVAILABLE)
+
+    async def exists(self, job_id: str, tenant: str) -> bool:
+        """Whether there is such a job; concurrent calls share a statement."""
+        try:
+            with self._database.budgeted(READ_LIMIT_S) as within_s:
+                async with asyncio.timeout(within_s):
+                    return await self._existing.get((job_id, tenant))
+        except UNAVAILABLE as error:
+            raise ReadModelUnavailable("this job") from error
 
     async def job(self, job_id: str, tenant: str) -> State:
         """The rows of one job, of its attempts and of its files; empty if there is no such job."""
@@ -145,6 +158,12 @@ class ReadModel:
         """The known runs, by attempt id, of this attempt and of all attempts that have this run."""
         rows = await self._fetch("the run", _RUNS, provider, provider_ref, attempt_id)
         return {row["attempt_id"]: row["provider_ref"] for row in rows}
+
+    async def _find_existing(self, jobs: Sequence[tuple[str, str]]) -> list[bool]:
+        async with self._database.lease() as lease:
+            rows = await lease.connection.fetch(_EXISTING, [job_id for job_id, _ in jobs])
+        found = {(row["job_id"], row["tenant"]) for row in rows}
+        return [job in found for job in jobs]
 
     async def _with_parts(self, subject: str, jobs: Sequence[Row]) -> dict[str, State]:
         parts: dict[str, list[tuple[Table, Row]]] = {row["job_id"]: [(JOBS, row)] for row in jobs}
