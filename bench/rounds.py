@@ -20,6 +20,7 @@ from typing import Final, Protocol, TypeVar
 
 import psutil
 from bench.accounts import cpu_of
+from bench.flight import Flight, flight
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
 from bench.measures import Answers, Latencies, Throughput, answers, latencies, throughput
@@ -53,10 +54,12 @@ class Sizes:
     seconds: float
     """Seconds of each round of accepted requests."""
     in_flight: tuple[int, ...]
+    polled: int
+    """Runs in flight at one adapter without webhooks."""
 
 
-FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000))
-SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=())
+FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), polled=20_000)
+SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=(), polled=0)
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class Results:
     bytes_per_job: float = 0
     """Growth of the database per failover job."""
     held: list[Held] = field(default_factory=list)
+    flight: Flight | None = None
     skipped: list[str] = field(default_factory=list)
 
 
@@ -125,6 +129,10 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         tell("start another Segue, for jobs in flight")
         async with system(kafka) as ours:
             results.held = await held(ours, sizes.in_flight, tell)
+    if sizes.polled:
+        tell(f"start another Segue, without webhooks: {sizes.polled} runs in flight")
+        async with system(kafka, webhooks=False) as ours:
+            results.flight = await flight(ours, sizes.polled)
     return results
 
 
