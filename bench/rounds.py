@@ -76,8 +76,8 @@ class Results:
     bytes_per_job: float = 0
     """Growth of the database per failover job."""
     held: list[Held] = field(default_factory=list)
-    flight: Flight | None = None
     skipped: list[str] = field(default_factory=list)
+    flight: Flight | None = None
 
 
 class Peer(Protocol):
