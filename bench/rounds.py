@@ -18,6 +18,7 @@ from typing import Final, Protocol, TypeVar
 
 from bench.accepted import Answers, Endpoint, answers
 from bench.accounts import cpu_of
+from bench.flight import Flight, flight
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
 from bench.measures import Latencies, Throughput, latencies, throughput
@@ -51,12 +52,16 @@ class Sizes:
     seconds: float
     """Seconds of each round of accepted requests."""
     in_flight: tuple[int, ...]
-    sink_events: int = 0
+    polled: int
+    """Runs in flight at one adapter without webhooks."""
+    sink_events: int
     """Events that a log sink stores alone."""
 
 
-FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), sink_events=100_000)
-SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=())
+FULL: Final = Sizes(
+    rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), polled=20_000, sink_events=100_000
+)
+SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=(), polled=0, sink_events=0)
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ class Results:
     held: list[Held] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     sink: SinkRate | None = None
+    flight: Flight | None = None
 
 
 class Peer(Protocol):
@@ -130,6 +136,10 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         tell(f"start another Segue, for a log sink alone with {sizes.sink_events} events")
         async with system(kafka) as ours:
             results.sink = await sink_alone(ours, sizes.sink_events)
+    if sizes.polled:
+        tell(f"start another Segue, without webhooks: {sizes.polled} runs in flight")
+        async with system(kafka, webhooks=False) as ours:
+            results.flight = await flight(ours, sizes.polled)
     return results
 
 

@@ -1,9 +1,9 @@
 """A cheap stand-in for fal, Replicate and an image API as OpenAI's: raw asyncio, answers at once.
 
 `python -m bench.stand_in --dir DIR` prints its addresses as one JSON line; SIGTERM ends it. It speaks as much of the
-protocols as a benchmark needs: submit, status, result, webhook, file, credentials probe, signing keys. fal, and the
-image API below `/refusing`, refuse every request whose prompt contains "refused". A run ends, and its webhook is sent,
-`--run-s` seconds after its submit; one whose prompt contains "held" does not end.
+protocols as a benchmark needs: submit, status, list, result, webhook, file, credentials probe, signing keys. fal, and
+the image API below `/refusing`, refuse every request whose prompt contains "refused". A run ends, and its webhook is
+sent, `--run-s` seconds after its submit; one whose prompt contains "held" ends once PUT /settings says so.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import ssl
 import time
 import uuid
 from collections import Counter
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from bench.callbacks import Callbacks
+from bench.listing import page
 
 from sandbox.http.certificates import make_certificates
 from sandbox.http.signing import Keys, fal_headers, replicate_headers
@@ -49,7 +51,11 @@ class StandIn:
         self.answer_s = 0.0
         """Seconds until a POST is answered; PUT /settings changes it."""
         self._run_s = run_s
+        self._held = True
+        """Runs whose prompt contains "held" do not end."""
         self._runs: dict[str, dict[str, Any]] = {}
+        self._created: list[tuple[float, str]] = []
+        """The Unix times and ids of the predictions."""
         self._file = sound(seed=1, milliseconds=200)
         self._callbacks = Callbacks()
 
@@ -64,10 +70,12 @@ class StandIn:
             case "POST":
                 return self._post(path, url.query, json.loads(body))
             case "PUT":
-                self.answer_s = json.loads(body)["answer_s"]
+                settings = json.loads(body)
+                self.answer_s = settings.get("answer_s", self.answer_s)
+                self._held = settings.get("held", self._held)
                 return 200, {}
             case _:
-                return self._get(path)
+                return self._predictions(url.query) if path == ["v1", "predictions"] else self._get(path)
 
     def _post(self, path: list[str], query: str, given: dict[str, Any]) -> Reply:
         match path:
@@ -138,7 +146,13 @@ class StandIn:
         run = uuid.uuid4().hex[:26]
         prompt = str(given["input"].get("prompt", ""))
         self._note("replicate", prompt)
-        self._runs[run] = {"endpoint": model, "input": given["input"], "ends": self._end(prompt)}
+        self._runs[run] = {
+            "endpoint": model,
+            "input": given["input"],
+            "ends": self._end(prompt),
+            "created": time.time(),
+        }
+        self._created.append((self._runs[run]["created"], run))
         if webhook := given.get("webhook"):
             body = json.dumps(self._prediction(run) | self._done(run)).encode()
             secret, name = self.keys.replicate, f"msg_{run}"
@@ -153,6 +167,7 @@ class StandIn:
     def _prediction(self, run: str) -> dict[str, Any]:
         url = f"{self.replicate_url}/v1/predictions/{run}"
         state = self._done(run) if self._over(run) else {"status": "processing", "output": None}
+        created = f"{datetime.fromtimestamp(self._runs[run]['created'], UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         return {
             "id": run,
             "model": self._runs[run]["endpoint"],
@@ -160,12 +175,18 @@ class StandIn:
             "input": self._runs[run]["input"],
             "logs": "",
             "error": None,
-            "created_at": "2026-01-01T00:00:00.000Z",
-            "started_at": "2026-01-01T00:00:00.000Z",
-            "completed_at": "2026-01-01T00:00:00.000Z",
+            "created_at": created,
+            "started_at": created,
+            "completed_at": created if state["output"] else None,
             "metrics": {"predict_time": 0.0},
             "urls": {"get": url, "cancel": f"{url}/cancel"},
         } | state
+
+    def _predictions(self, query: str) -> Reply:
+        """A page of the list of predictions, newest first."""
+        names, more = page(self._created, query)
+        following = more and f"{self.replicate_url}/v1/predictions?{more}"
+        return 200, {"next": following, "previous": None, "results": [self._prediction(name) for name in names]}
 
     def _done(self, run: str) -> dict[str, Any]:
         return {"status": "succeeded", "output": f"{self.replicate_url}/files/{run}.wav"}
@@ -182,7 +203,8 @@ class StandIn:
         return math.inf if "held" in prompt else asyncio.get_running_loop().time() + self._run_s
 
     def _over(self, run: str) -> bool:
-        return bool(self._runs[run]["ends"] <= asyncio.get_running_loop().time())
+        ends: float = self._runs[run]["ends"]
+        return ends <= asyncio.get_running_loop().time() or (math.isinf(ends) and not self._held)
 
     def _note(self, provider: str, prompt: str) -> None:
         self.posts.append({"provider": provider, "prompt": prompt, "at": time.time()})

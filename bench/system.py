@@ -68,6 +68,10 @@ class System:
         """Have the stand-in answer each POST after that time, from now on."""
         (await self.providers.put("/settings", json={"answer_s": seconds})).raise_for_status()
 
+    async def end_held_runs(self) -> None:
+        """Have the stand-in's runs whose prompt contains "held" end now."""
+        (await self.providers.put("/settings", json={"held": False})).raise_for_status()
+
     async def database_bytes(self) -> int:
         """The size of the database."""
         connection = await asyncpg.connect(self.database_url)
@@ -88,10 +92,10 @@ class System:
 
 
 @asynccontextmanager
-async def system(kafka: str, run_s: float = 0.001) -> AsyncIterator[System]:
+async def system(kafka: str, run_s: float = 0.001, *, webhooks: bool = True) -> AsyncIterator[System]:
     """Segue with both providers; `kafka` is "apache" (needs Java and Maven) or "embedded".
 
-    A run at a provider takes `run_s` seconds.
+    A run at a provider takes `run_s` seconds. Without `webhooks` the providers have to be asked for its end.
     """
     async with AsyncExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-bench-")))
@@ -105,10 +109,11 @@ async def system(kafka: str, run_s: float = 0.001) -> AsyncIterator[System]:
             environ["KAFKA_BOOTSTRAP_SERVERS"] = broker.ready["bootstrap_servers"]
             parts["kafka"] = broker.pid
         port = free_port()
-        environ |= {
-            "SEGUE_PUBLIC_URL": f"http://127.0.0.1:{port}",
-            "SEGUE_CALLBACK_SECRET": secrets.token_hex(32),
-        }
+        if webhooks:
+            environ |= {
+                "SEGUE_PUBLIC_URL": f"http://127.0.0.1:{port}",
+                "SEGUE_CALLBACK_SECRET": secrets.token_hex(32),
+            }
         argv = [sys.executable, "-m", "bench.stand_in", "--dir", str(folder), "--run-s", str(run_s)]
         providers = child(argv, name="providers", ready=ready_with("FAL_RUN_HOST"), cwd=str(Path(__file__).parents[1]))
         addresses = (await cleanup.enter_async_context(providers)).ready

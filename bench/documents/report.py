@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from bench.accepted import Answers
+from bench.flight import Flight
 from bench.measures import Throughput
 from bench.rounds import ANSWER_S, SEGUE, Results
 
@@ -116,7 +117,19 @@ def _held(results: Results) -> list[str]:
         for each in results.held
     ]
     head = ("jobs in flight", "CPU ms per further job", "cores busy while they wait", "resident MB of their adapter")
-    return ["## Jobs in flight\n", table(head, rows)]
+    return ["## Jobs in flight\n", table(head, rows), *_flight(results.flight)]
+
+
+def _flight(found: Flight | None) -> list[str]:
+    if found is None:
+        return []
+    said = (
+        f"Without webhooks, {found.runs} runs in flight at one adapter keep {100 * found.adapter_cpu:.0f} % of a core "
+        f"busy there and {100 * found.postgres_cpu:.0f} % in PostgreSQL, with {found.requests_per_s:.1f} requests/s to "
+        f"the provider and at most {found.resident_mb:.0f} MB resident. After all had ended at the provider, "
+        f"{found.ended} had succeeded within {found.ended_s:.0f} s.\n"
+    )
+    return [said]
 
 
 def _sink(results: Results) -> list[str]:

@@ -32,7 +32,7 @@ from adapter_kit.port.outcomes import (
     SubmitOutcome,
     Unclear,
 )
-from adapter_kit.port.provider import LostSubmission, Run, Submission
+from adapter_kit.port.provider import ListedRun, LostSubmission, Run, Stage, Submission
 from adapter_kit.service import adapter
 from adapter_kit.settings import AdapterSettings
 from chassis.runtime.runtime import Runtime
@@ -94,6 +94,9 @@ class QuillProvider:
 
     async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
         return {each.attempt_id: NotFound(conclusive=False) for each in lost}
+
+    async def stages(self, runs: Sequence[ListedRun]) -> Mapping[str, Stage]:
+        return {}
 
     def read_callback(self, body: str) -> Callback | None:
         return None

@@ -27,7 +27,7 @@ from adapter_kit.port.outcomes import (
     Unclear,
     Waiting,
 )
-from adapter_kit.port.provider import LostSubmission, Run
+from adapter_kit.port.provider import ListedRun, LostSubmission, Run
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 
@@ -45,12 +45,40 @@ def lost_of(kind: Any, **changes: Any) -> LostSubmission:
     return replace(lost, **changes)
 
 
+def listed(run: Run) -> ListedRun:
+    return ListedRun(run.ref.request_id, datetime.now(UTC))
+
+
 class ProviderSuite:
     """The behaviour that the attempt machine relies on. A subclass contains the differences of its provider."""
 
     pictures: ClassVar[tuple[str, dict[str, Any]]]
     failure: ClassVar[dict[str, Any]]
     """How an accepted run fails by its model's fault."""
+
+    lists_runs: ClassVar[bool]
+    """The listing shows runs that have not ended."""
+
+    async def test_the_listing_says_how_runs_stand(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
+        box.settings(queue_s=600, run_s=600)
+        async with at_sandbox(kind) as provider:
+            first = run_of(kind, await provider.submit(kind.submission()))
+            box.step()
+            second = run_of(kind, await provider.submit(kind.submission()))
+            runs = [listed(first), listed(second), ListedRun("unknown", datetime.now(UTC))]
+            ids = first.ref.request_id, second.ref.request_id
+            expected = dict(zip(ids, ("running", "queued"), strict=True)) if self.lists_runs else {}
+            assert await provider.stages(runs) == expected
+            box.step()
+            await until(lambda: provider.check(first), Produced)
+            ended = dict(zip(ids, ("ended", "running"), strict=True)) if self.lists_runs else {}
+            assert await provider.stages(runs) == ended
+
+    async def test_a_listing_that_fails_says_nothing(self, kind: Any, box: Any, at_sandbox: Any) -> None:
+        box.fault(kind, on="list", refuse="internal_500")
+        async with at_sandbox(kind) as provider:
+            run = run_of(kind, await provider.submit(kind.submission()))
+            assert await provider.stages([listed(run)]) == {}
 
     async def test_a_run_waits_runs_and_produces(self, kind: Any, box: Any, at_sandbox: Any, until: Any) -> None:
         box.settings(queue_s=600, run_s=600)
@@ -273,6 +301,7 @@ class ProviderSuite:
 
 @pytest.mark.parametrize("kind", ["fal"], indirect=True)
 class TestFal(ProviderSuite):
+    lists_runs = False
     pictures = ("fal-ai/flux/schnell", {"prompt": "A heron", "num_images": 2})
     failure: ClassVar[dict[str, Any]] = {
         "status": 500,
@@ -309,6 +338,7 @@ class TestFal(ProviderSuite):
 
 @pytest.mark.parametrize("kind", ["replicate"], indirect=True)
 class TestReplicate(ProviderSuite):
+    lists_runs = True
     pictures = ("black-forest-labs/flux-schnell", {"prompt": "A heron", "num_outputs": 2})
     failure: ClassVar[dict[str, Any]] = {"error": "it fell over"}
 

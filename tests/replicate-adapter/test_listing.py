@@ -9,11 +9,19 @@ import pytest
 
 from adapter_kit.http.answer import Answer
 from adapter_kit.http.transport import Exchange
-from adapter_kit.port.listing import Page
+from adapter_kit.port.listing import Page, Slice, StagePage
 from adapter_kit.port.outcomes import NoAnswer
 from adapter_kit.port.provider import LostSubmission
 from contracts.ids import AttemptId
-from replicate_adapter.listing import first_page, name_in_list, next_page, read_page
+from replicate_adapter.listing import (
+    MOST_ITEMS,
+    first_page,
+    first_stages,
+    name_in_list,
+    next_page,
+    read_page,
+    read_stages,
+)
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LOST = LostSubmission(AttemptId("a.1"), "google/lyria-2", {"prompt": "x"}, NOW)
@@ -114,3 +122,49 @@ def test_a_listed_run_has_its_time_names_and_input() -> None:
 def test_a_version_goes_before_its_model() -> None:
     assert name_in_list("google/lyria-2") == "google/lyria-2"
     assert name_in_list("meta/musicgen:abc") == "abc"
+
+
+def stages(*items: Any, beyond: Any = None) -> StagePage:
+    read = read_stages(Exchange(answer=answer({"results": items, "next": beyond})))
+    assert isinstance(read, StagePage)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("status", "stage"),
+    [
+        ("starting", "queued"),
+        ("processing", "running"),
+        ("succeeded", "ended"),
+        ("failed", "ended"),
+        ("canceled", "ended"),
+        ("aborted", "ended"),
+        ("new", None),
+        (None, None),
+        (["succeeded"], None),
+    ],
+)
+def test_the_list_says_whether_a_run_goes_on(status: Any, stage: str | None) -> None:
+    assert stages(ITEM | {"status": status}).stages == ({} if stage is None else {"one": stage})
+
+
+def test_the_rest_of_a_page_is_read_if_an_item_is_malformed() -> None:
+    good = ITEM | {"status": "processing"}
+    assert stages(None, 7, good | {"id": "../account"}, good | {"id": 7}, good).stages == {"one": "running"}
+    assert stages(good, beyond="https://[").beyond is None
+
+
+def test_only_the_beginning_of_a_page_of_any_length_is_read() -> None:
+    many = [{"id": f"r{n}", "status": "processing"} for n in range(MOST_ITEMS + 5)]
+    assert len(stages(*many).stages) == MOST_ITEMS
+
+
+@pytest.mark.parametrize("body", [{}, {"results": None}, {"results": "x"}, []])
+def test_an_answer_without_a_list_says_nothing(body: Any) -> None:
+    assert isinstance(read_stages(Exchange(answer=answer(body))), NoAnswer)
+
+
+def test_the_slices_of_the_list_have_times() -> None:
+    asked = parse_qs(urlsplit(first_stages(Slice(NOW, NOW + timedelta(minutes=1)))).query)
+    assert asked == {"created_after": [at(0)], "created_before": [at(1)]}
+    assert parse_qs(urlsplit(first_stages(Slice(NOW, None))).query) == {"created_after": [at(0)]}

@@ -150,6 +150,7 @@ class LedgerEvent(LogEvent):
         _BUG + " It is tried again.",
     )
     ATTEMPT_WORKER_FAILED = ("working on an attempt failed; it is claimed again when its lease ends", "error", "", _BUG)
+    RUNS_NOT_POSTPONED = ("status requests could not be postponed", "warning", "error", _DATABASE)
     PROVIDER_HEALTH_NOT_WRITTEN = ("the provider's health could not be written", "warning", "error", _DATABASE)
 
 

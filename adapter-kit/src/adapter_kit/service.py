@@ -22,6 +22,7 @@ from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.engine.retention import retention_tasks
 from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.provider import Provider
+from adapter_kit.run_listing import RunListing
 from adapter_kit.settings import AdapterSettings
 from chassis.artifacts import ArtifactStore
 from chassis.delivery.consumer import BatchConsumer
@@ -91,6 +92,13 @@ async def adapter(
         claim_loop = ClaimLoop(
             calls, writer, outbox, pool, runtime, concurrency=settings.concurrency, breakers=breakers
         )
+        run_listing = RunListing(
+            provider,
+            pool,
+            runtime,
+            callbacks_arrive=lambda: callback_monitor.callbacks_arrive,
+            wake=claim_loop.wake,
+        )
         callbacks = Callbacks(provider, breakers, callback_monitor)
         claim = claim_loop.claim_within
         handler = CommandHandler(name, settings, outbox, claim, callbacks, results_kept_s=results_kept_s)
@@ -102,6 +110,7 @@ async def adapter(
             claim_loop.running(),
             consumer.running(),  # Within, since its batches start calls of the claim loop.
             probe.running(),
+            run_listing.running(),
             output_hosts_checked(policy, output_hosts),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
         ):

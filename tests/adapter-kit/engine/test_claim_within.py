@@ -44,7 +44,7 @@ from adapter_kit.port.outcomes import (
     SubmitOutcome,
     Waiting,
 )
-from adapter_kit.port.provider import LostSubmission, Run, Submission
+from adapter_kit.port.provider import ListedRun, LostSubmission, Run, Stage, Submission
 from adapter_kit.settings import AdapterSettings
 from chassis.artifacts import ArtifactStore
 from chassis.kafka.outbox import Outbox, Transaction
@@ -88,6 +88,9 @@ class HeldProvider:
 
     async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
         return {each.attempt_id: NotFound(conclusive=False) for each in lost}
+
+    async def stages(self, runs: Sequence[ListedRun]) -> Mapping[str, Stage]:
+        return {}
 
     def read_callback(self, body: str) -> Callback | None:
         return Callback(ProviderRef(body, {}), over=True)

@@ -71,5 +71,7 @@ async def test_the_columns_agree_with_the_attempt(pool: Pool, inputs: tuple[Inpu
         assert {name: row[name] for name in SAME} == {name: record.get(name) for name in SAME}
         for name in TIMES:
             assert row[name] == (datetime.fromisoformat(record[name]) if record.get(name) else None)
+        assert row["started"] == (record.get("started_at") is not None)
+        assert (row["check_by"] is None) == (record["state"] != "running" or row["next_action_at"] <= row["updated_at"])
         assert row["failure_kind"] == (record.get("failure") or {}).get("kind")
         assert row["provider_ref"] == (record.get("ref") or {}).get("request_id")

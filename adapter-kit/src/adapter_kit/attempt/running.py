@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, assert_never
+from zlib import crc32
 
 from adapter_kit.attempt.actions import Check, Collect
 from adapter_kit.attempt.cancelling import cancel, run_stopped
@@ -36,6 +37,8 @@ from contracts.messages.attempts import (
 )
 
 LONGEST_QUEUE: Final = 1_000_000
+LONGEST_UNCHECKED_S: Final = 300.0
+"""Seconds for which a run's status is not requested at most, however long the provider's listing shows it."""
 
 
 def poll_interval_s(age_s: float, *, backstop: bool = False) -> float:
@@ -60,6 +63,29 @@ def next_look_s(age_s: float, start_left_s: float | None, *, backstop: bool) -> 
         # Not every provider sends a callback at the start; a run not seen to start is cancelled at its start deadline.
         wait_s = min(wait_s, start_left_s / 2)
     return max(usual_s, wait_s)
+
+
+def unchecked_until(attempt: Attempt, now: datetime) -> datetime | None:
+    """Until when the run need not be checked while the provider's listing shows that it goes on; None: as it is due.
+
+    A run that has not been seen to start is checked before its start deadline, at which it would be cancelled.
+    """
+    if not isinstance(attempt.state, Running) or attempt.state.fetch_by is not None or attempt.tries:
+        return None
+    if attempt.next_action_at is None or attempt.next_action_at <= now:
+        return None
+    run, wait_s = attempt.state.run, LONGEST_UNCHECKED_S * _share(attempt.attempt_id)
+    if run.started_at is None:
+        start_by = run.accepted_at + timedelta(seconds=attempt.start_within_s)
+        wait_s = min(wait_s, (start_by - now).total_seconds() / 2)
+        return min(now + timedelta(seconds=wait_s), attempt.deadline_at)
+    run_by = run.started_at + timedelta(seconds=attempt.run_within_s)
+    return min(now + timedelta(seconds=wait_s), run_by, attempt.deadline_at)
+
+
+def _share(name: str) -> float:
+    """Between 0.75 and 1, by the name: so that runs of the same age are not checked at the same moment."""
+    return 0.75 + crc32(name.encode()) / 2**34
 
 
 def accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:

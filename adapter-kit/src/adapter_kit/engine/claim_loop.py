@@ -68,6 +68,10 @@ class ClaimLoop:
         self._closing = False
         self._log = get_logger("adapter_kit.engine.claim_loop")
 
+    def wake(self) -> None:
+        """Claim now: rows have become due."""
+        self._due.wake()
+
     async def claim_within(self, transaction: Transaction) -> None:
         """Claim the rows that the transaction has made due; their actions start after its commit.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -15,6 +15,7 @@ from adapter_kit.attempt.actions import Action
 from adapter_kit.attempt.inputs import Due, HeldBack, Input, ShutOut
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import LEASE_S, Attempt, Step
+from adapter_kit.attempt.running import unchecked_until
 from adapter_kit.attempt.states import Queued
 from adapter_kit.breaker.policy import Admitted, Held, Shut
 from adapter_kit.breaker.store import BreakerStore, LockedBreakers, concerns_breaker
@@ -62,11 +63,12 @@ _SAVE = """
 UPDATE attempts SET state = new.state, version = new.version, next_action_at = new.next_action_at,
     provider_ref = new.provider_ref, accepted_at = new.accepted_at, expects_callback = new.expects_callback,
     called_back = new.called_back, cancel_reason = new.cancel_reason, failure_kind = new.failure_kind,
-    throttling_reported = new.throttling_reported, body = new.body::jsonb, updated_at = now()
+    throttling_reported = new.throttling_reported, check_by = new.check_by, started = new.started,
+    body = new.body::jsonb, updated_at = now()
 FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::bool[],
-    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::text[])
+    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::timestamptz[], $13::bool[], $14::text[])
     AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, expects_callback, called_back,
-            cancel_reason, failure_kind, throttling_reported, body)
+            cancel_reason, failure_kind, throttling_reported, check_by, started, body)
 WHERE attempts.attempt_id = new.attempt_id
 """
 _RENEW = """
@@ -262,10 +264,12 @@ def _advance(transaction: Transaction, known: Stepped, input_: Input) -> Stepped
     )
 
 
-async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
+async def _save(transaction: Transaction, stepped: Collection[Stepped]) -> None:
     attempts = [s.attempt for s in stepped]
     if not attempts:
         return
+    # While an action is in progress, its lease must not change.
+    check_by = [None if s.action else unchecked_until(s.attempt, transaction.now) for s in stepped]
     await transaction.connection.execute(
         _SAVE,
         [a.attempt_id for a in attempts],
@@ -279,6 +283,8 @@ async def _save(transaction: Transaction, stepped: Iterable[Stepped]) -> None:
         [a.state.cancel_reason for a in attempts],
         [a.failure.kind if a.failure else None for a in attempts],
         [a.throttling_reported for a in attempts],
+        check_by,
+        [bool(a.state.run and a.state.run.started_at) for a in attempts],
         [dump(a) for a in attempts],
     )
 

@@ -7,15 +7,17 @@ therefore serves all lost submits, and assigns each run to at most one of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Final
 
 from pydantic import JsonValue
 
 from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
-from adapter_kit.port.provider import LostSubmission
+from adapter_kit.port.provider import ListedRun, LostSubmission, Stage
 from contracts.ids import AttemptId
 
 CLOCK_SKEW: Final = timedelta(minutes=15)
@@ -29,6 +31,15 @@ MAX_PAGES: Final = 50
 """Page limit of a pass, at 100 runs a page. If the listing is longer, absence proves nothing."""
 WALK_S: Final = 40.0
 """Time limit of a pass through the listing, in seconds."""
+BEFORE_ANSWER: Final = timedelta(minutes=1)
+"""How much earlier than the arrival of the answer to its submit a run may have been created."""
+SLICE_RUNS: Final = 2_000
+MAX_SLICES: Final = 4
+RUNS_A_PAGE: Final = 25
+"""A page for fewer of the wanted runs costs more than the status requests that it saves."""
+SPARE_PAGES: Final = 2
+PAGES_PER_S: Final = 20.0
+"""Limit of the pages read for `walk_stages`: less than half of the requests per second that providers allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,26 @@ class Page:
     """The cursor of the next page; None on the last page; NoAnswer if the next page cannot be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class StagePage:
+    """A page of the listing, as far as it says how runs stand."""
+
+    stages: Mapping[str, Stage]
+    """By the ids of the runs."""
+    beyond: str | None
+    """The cursor of the next page; None if there is none that can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of the listing: the runs created from `after` until before `before`; None: until now."""
+
+    after: datetime
+    before: datetime | None
+
+
+ReadStages = Callable[[Slice, str | None], Awaitable[StagePage | NoAnswer]]
+"""Reads the page of a slice at a cursor, or its first page for None."""
 ReadPage = Callable[[str | None], Awaitable[Page | NoAnswer]]
 """Reads the page at a cursor, or the first page for None."""
 
@@ -166,3 +197,58 @@ def assign(
         else:
             outcomes[one.attempt_id] = absence
     return outcomes
+
+
+async def walk_stages(runs: Sequence[ListedRun], read: ReadStages) -> dict[str, Stage]:
+    """Read the listing, and return what it says of the runs, by their ids; as far as `WALK_S` seconds allow.
+
+    It is read in slices at once, since each page has to be known before the next. A slice ends when all of the runs
+    are known, with a page that cannot be read or says nothing new, and after `SPARE_PAGES` and a page for
+    `RUNS_A_PAGE` of its runs.
+    """
+    missing, known = {run.request_id for run in runs}, dict[str, Stage]()
+    paced = _paced(read)
+    tasks = [_walk_slice(part, pages, paced, missing, known) for part, pages in _slices(runs)]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(WALK_S):
+            await asyncio.gather(*tasks)
+    return known
+
+
+def _slices(runs: Sequence[ListedRun]) -> Iterator[tuple[Slice, int]]:
+    """Slices without gaps that have about as many of the runs each, with their numbers of pages."""
+    times = sorted(run.accepted_at for run in runs)
+    size = max(SLICE_RUNS, -(-len(times) // MAX_SLICES))
+    starts = [times[0] - BEFORE_ANSWER, *times[size::size]] if times else []
+    for after, before in zip_longest(starts, starts[1:]):
+        yield Slice(after, before), SPARE_PAGES + min(size, len(times)) // RUNS_A_PAGE
+
+
+def _paced(read: ReadStages) -> ReadStages:
+    now = asyncio.get_running_loop().time
+    free_at = now()
+
+    async def paced(part: Slice, place: str | None) -> StagePage | NoAnswer:
+        nonlocal free_at
+        wait_s = max(0.0, free_at - now())
+        free_at = max(free_at, now()) + 1 / PAGES_PER_S
+        await asyncio.sleep(wait_s)
+        return await read(part, place)
+
+    return paced
+
+
+async def _walk_slice(part: Slice, pages: int, read: ReadStages, missing: set[str], known: dict[str, Stage]) -> None:
+    place: str | None = None
+    seen: set[str] = set()
+    for _ in range(pages):
+        page = await read(part, place)
+        if isinstance(page, NoAnswer) or page.stages.keys() <= seen:
+            return
+        seen |= page.stages.keys()
+        found = {name: page.stages[name] for name in page.stages.keys() & missing}
+        known |= found
+        missing -= found.keys()
+        place = page.beyond
+        if place is None or not missing:
+            return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
@@ -64,6 +64,18 @@ class Run:
     """The input of the run. Error messages may quote it, and a URL in it is not an output if the result repeats it."""
 
 
+Stage = Literal["queued", "running", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """A run to look for in the provider's listing."""
+
+    request_id: str
+    accepted_at: datetime
+    """When the provider's answer to the submit arrived."""
+
+
 class Provider(Protocol):
     """A provider of paid runs. Errors of the provider are not raised: each method returns a type of `outcomes`.
 
@@ -92,6 +104,13 @@ class Provider(Protocol):
         """Search the provider's listing for the runs of lost submits; returns an outcome for each of them.
 
         `taken`: the provider's ids of the runs that belong to other attempts.
+        """
+        ...
+
+    async def stages(self, runs: Sequence[ListedRun]) -> Mapping[str, Stage]:
+        """What the provider's listing says of the runs, by their ids, from at most one page for 25 of them.
+
+        Runs that it does not show are left out; so are all of them if it cannot be read, or has ended runs only.
         """
         ...
 

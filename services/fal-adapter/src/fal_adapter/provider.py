@@ -34,7 +34,7 @@ from adapter_kit.port.outcomes import (
     SubmitOutcome,
     Waiting,
 )
-from adapter_kit.port.provider import LostSubmission, Run, Submission
+from adapter_kit.port.provider import ListedRun, LostSubmission, Run, Stage, Submission
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 from fal_adapter.errors import ended_without_a_run, fal_failure, is_own_word
@@ -132,6 +132,10 @@ class FalProvider:
             for group in of_about_the_same_time([one for one in lost if one.endpoint == endpoint])
         ]
         return dict(ChainMap(*await asyncio.gather(*walks)))
+
+    async def stages(self, runs: Sequence[ListedRun]) -> Mapping[str, Stage]:
+        """Nothing: fal's list is by the end of a request, and not documented to show one that has not ended."""
+        return {}
 
     def read_callback(self, body: str) -> Callback | None:
         """The run that a callback's body is about; sends no request."""

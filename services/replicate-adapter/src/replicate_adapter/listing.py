@@ -11,18 +11,28 @@ from pydantic import JsonValue
 from adapter_kit.http.answer import Answer
 from adapter_kit.http.responses import no_answer
 from adapter_kit.http.transport import Exchange
-from adapter_kit.port.listing import Listed, Page, time_in, window
+from adapter_kit.port.listing import Listed, Page, Slice, StagePage, time_in, window
 from adapter_kit.port.outcomes import NoAnswer
-from adapter_kit.port.provider import LostSubmission
-from replicate_adapter.reading import ref_in
+from adapter_kit.port.provider import LostSubmission, Stage
+from replicate_adapter.reading import is_prediction_id, ref_in, stage_of
 
 _LIST: Final = "/v1/predictions"
+MOST_ITEMS: Final = 1_000
+"""Limit of the predictions that are read of a page; Replicate's have a hundred."""
 
 
 def first_page(lost: Sequence[LostSubmission]) -> str:
     """The first page of the list: a path, for the SDK's cursor."""
     after, before = window(lost)
     return f"{_LIST}?" + urlencode({"created_after": after.isoformat(), "created_before": before.isoformat()})
+
+
+def first_stages(part: Slice) -> str:
+    """The first page of a slice of the list: a path, for the SDK's cursor."""
+    query = {"created_after": part.after.isoformat()}
+    if part.before is not None:
+        query["created_before"] = part.before.isoformat()
+    return f"{_LIST}?" + urlencode(query)
 
 
 def next_page(answer: Answer) -> str | NoAnswer | None:
@@ -53,6 +63,24 @@ def read_page(done: Exchange) -> Page | NoAnswer:
         return NoAnswer("the list of predictions is too large to be read whole")
     runs = tuple(run for item in results if isinstance(item, dict) and (run := _listed(item)) is not None)
     return Page(runs, next_page(done.answer))
+
+
+def read_stages(done: Exchange) -> StagePage | NoAnswer:
+    """How the runs on one page of the list stand; NoAnswer if the answer is not such a page."""
+    document = done.answer.document() if done.answer is not None and done.answer.ok else {}
+    results = document.get("results")
+    if done.answer is None or not isinstance(results, list):
+        return no_answer(done)
+    stages: dict[str, Stage] = {}
+    for item in results[:MOST_ITEMS]:
+        if (
+            isinstance(item, dict)
+            and is_prediction_id(name := item.get("id"))
+            and (stage := stage_of(item)) is not None
+        ):
+            stages[name] = stage
+    beyond = next_page(done.answer)
+    return StagePage(stages, beyond if isinstance(beyond, str) else None)
 
 
 def name_in_list(endpoint: str) -> str:

@@ -16,7 +16,7 @@ from replicate.prediction import Predictions
 from adapter_kit.http.error_rules import strings_in
 from adapter_kit.http.responses import probe_outcome, submit_outcome
 from adapter_kit.http.transport import checked_key, exchange, is_sendable
-from adapter_kit.port.listing import Page, of_about_the_same_time, walk
+from adapter_kit.port.listing import Page, Slice, StagePage, of_about_the_same_time, walk, walk_stages
 from adapter_kit.port.outcomes import (
     Callback,
     CancelOutcome,
@@ -29,11 +29,11 @@ from adapter_kit.port.outcomes import (
     Refused,
     SubmitOutcome,
 )
-from adapter_kit.port.provider import LostSubmission, Run, Submission
+from adapter_kit.port.provider import ListedRun, LostSubmission, Run, Stage, Submission
 from contracts.failures import FailureKind
 from contracts.ids import AttemptId
 from replicate_adapter.errors import api_failure
-from replicate_adapter.listing import first_page, name_in_list, read_page
+from replicate_adapter.listing import first_page, first_stages, name_in_list, read_page, read_stages
 from replicate_adapter.reading import cancel_outcome, check_outcome, read_callback, read_result, ref_of
 from replicate_adapter.transport import ReplicateClient, replicate_client
 
@@ -90,6 +90,10 @@ class ReplicateProvider:
         ]
         return dict(ChainMap(*await asyncio.gather(*walks)))
 
+    async def stages(self, runs: Sequence[ListedRun]) -> Mapping[str, Stage]:
+        """Read the list of predictions, newest first."""
+        return await walk_stages(runs, self._stages)
+
     def read_callback(self, body: str) -> Callback | None:
         """The run that a callback's body is about; sends no request."""
         return read_callback(body)
@@ -111,6 +115,10 @@ class ReplicateProvider:
         if ":" in model:
             return self._client.predictions.async_create(version=model.partition(":")[2], input=arguments, **callback)
         return self._client.models.predictions.async_create(model=model, input=arguments, **callback)
+
+    async def _stages(self, part: Slice, path: str | None) -> StagePage | NoAnswer:
+        call = self._client.predictions.async_list(path or first_stages(part))
+        return read_stages(await exchange(call, ASK_TIMEOUT_S))
 
     async def _page(self, first: str, path: str | None) -> Page | NoAnswer:
         return read_page(await exchange(self._client.predictions.async_list(path or first), ASK_TIMEOUT_S))

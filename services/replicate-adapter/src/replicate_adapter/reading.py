@@ -34,6 +34,7 @@ from adapter_kit.port.outcomes import (
     Stopped,
     Waiting,
 )
+from adapter_kit.port.provider import Stage
 from adapter_kit.results.choose_outputs import read_outputs
 from adapter_kit.results.refusals import refusal_in
 from contracts.failures import FAILURES, FailureKind
@@ -97,6 +98,19 @@ def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -
             return Stopped(may_have_cost=False)
         case unknown:
             return NoAnswer(sanitize(f"unknown status: {unknown!r}"))
+
+
+def stage_of(prediction: dict[str, JsonValue]) -> Stage | None:
+    """Whether a prediction waits, runs or has ended; None if its status is unknown."""
+    match prediction.get("status"):
+        case "starting":
+            return "queued"
+        case "processing":
+            return "running"
+        case status if status in _OVER:
+            return "ended"
+        case _:
+            return None
 
 
 def _echoed(prediction: dict[str, JsonValue], echoed: Sequence[str]) -> tuple[str, ...]:
