@@ -20,6 +20,7 @@ from typing import Final, Protocol, TypeVar
 
 import psutil
 from bench.accounts import cpu_of
+from bench.extended.logs_at_scale import MANY, AtScale, logs_at_scale
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
 from bench.measures import Answers, Latencies, Throughput, answers, latencies, throughput
@@ -53,10 +54,12 @@ class Sizes:
     seconds: float
     """Seconds of each round of accepted requests."""
     in_flight: tuple[int, ...]
+    stored: int
+    """Attempts that are stored while logs are read; 0: this is not measured."""
 
 
-FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000))
-SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=())
+FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), stored=MANY)
+SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=(), stored=0)
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class Results:
     """Growth of the database per failover job."""
     held: list[Held] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    at_scale: AtScale | None = None
 
 
 class Peer(Protocol):
@@ -125,6 +129,8 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         tell("start another Segue, for jobs in flight")
         async with system(kafka) as ours:
             results.held = await held(ours, sizes.in_flight, tell)
+    if sizes.stored:
+        results.at_scale = await logs_at_scale(sizes.stored, tell)
     return results
 
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from bench.extended.logs_at_scale import Read
 from bench.measures import Answers, Throughput
 from bench.rounds import ANSWER_S, SEGUE, Results
 
@@ -26,6 +27,7 @@ def report(results: Results) -> str:
     parts += (
         _throughput(results.throughput) + _answers(results.answers) + _alone(results) + _idle(results) + _held(results)
     )
+    parts += _at_scale(results)
     return "\n".join(parts)
 
 
@@ -110,6 +112,30 @@ def _held(results: Results) -> list[str]:
     ]
     head = ("jobs in flight", "CPU ms per further job", "cores busy while they wait", "resident MB of their adapter")
     return ["## Jobs in flight\n", table(head, rows)]
+
+
+def _asked(read: Read) -> str:
+    return f"{read.what} ({read.refused} answers 503)" if read.refused else read.what
+
+
+def _at_scale(results: Results) -> list[str]:
+    if (found := results.at_scale) is None:
+        return []
+    rows = [
+        (_asked(each), *(f"{p50} / {p99}" for p50, p99 in (each.few, each.many)), f"{each.many[1] / each.few[1]:.2f}")
+        for each in found.reads
+    ]
+    few, many = (f"{n:,} attempts, p50 / p99 ms" for n in found.attempts)
+    expired = ", ".join(
+        f"{n:,} of {what} in {s:.1f} s, {longest:.2f} s for the longest batch"
+        for what, (n, s, longest) in found.retention.items()
+    )
+    return [
+        "## Reading with many attempts stored\n",
+        f"Two gateways are asked in turns, one request at a time. The larger database has {found.gigabytes:.1f} GB.\n",
+        table(("request", few, many, "p99 to p99"), rows),
+        f"What has expired in the larger one was deleted: {expired}.\n",
+    ]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

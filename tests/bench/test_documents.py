@@ -8,6 +8,7 @@ import pytest
 from bench.documents.capacity import capacity
 from bench.documents.chart import chart
 from bench.documents.report import report
+from bench.extended.logs_at_scale import AtScale, Read
 from bench.held import Held
 from bench.job_cost import JobCost
 from bench.measures import Answers, Latencies, Throughput
@@ -53,3 +54,12 @@ def test_the_page_on_capacity_names_its_run_and_grows_with_the_rate(results: Res
     assert "2026-01-02 03:04 UTC" in text
     assert "| 1 | 2 | 2 | 2 | 2 | 2 | 6 | 94 | 0.1 | 11 | 3 |" in text
     assert "| 1000 | 7 | 5 | 7 | 20 | 5 | 20 |" in text
+
+
+def test_the_report_compares_reads_of_many_with_reads_of_few(results: Results) -> None:
+    reads = [Read("GET /api/jobs/{id}/logs", (2.0, 4.0), (2.5, 5.0))]
+    results.at_scale = AtScale((10_000, 10_000_000), reads, 240.0, 15.5, {"months_of_events": (2, 0.5, 0.3)})
+    text = report(results)
+    assert "10,000,000 attempts, p50 / p99 ms" in text
+    assert "| GET /api/jobs/{id}/logs | 2.0 / 4.0 | 2.5 / 5.0 | 1.25 |" in text
+    assert "2 of months_of_events in 0.5 s, 0.30 s for the longest batch" in text
