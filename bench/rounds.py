@@ -21,6 +21,7 @@ from typing import Final, Protocol, TypeVar
 import psutil
 from bench.accounts import cpu_of
 from bench.extended.logs_at_scale import MANY, AtScale, logs_at_scale
+from bench.extended.pauses import KILLS_S, Bounded, pauses
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
 from bench.measures import Answers, Latencies, Throughput, answers, latencies, throughput
@@ -56,10 +57,12 @@ class Sizes:
     in_flight: tuple[int, ...]
     stored: int
     """Attempts that are stored while logs are read; 0: this is not measured."""
+    killing_s: float
+    """Seconds for which replicas are killed; 0: no pauses are measured."""
 
 
-FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), stored=MANY)
-SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=(), stored=0)
+FULL: Final = Sizes(rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), stored=MANY, killing_s=KILLS_S)
+SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=(), stored=0, killing_s=0)
 
 
 @dataclass(slots=True)
@@ -78,6 +81,7 @@ class Results:
     held: list[Held] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     at_scale: AtScale | None = None
+    pauses: list[Bounded] = field(default_factory=list)
 
 
 class Peer(Protocol):
@@ -131,6 +135,8 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
             results.held = await held(ours, sizes.in_flight, tell)
     if sizes.stored:
         results.at_scale = await logs_at_scale(sizes.stored, tell)
+    if sizes.killing_s and kafka == "apache":
+        results.pauses = await pauses(sizes.killing_s, tell)
     return results
 
 

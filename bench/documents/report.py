@@ -27,7 +27,7 @@ def report(results: Results) -> str:
     parts += (
         _throughput(results.throughput) + _answers(results.answers) + _alone(results) + _idle(results) + _held(results)
     )
-    parts += _at_scale(results)
+    parts += _at_scale(results) + _pauses(results)
     return "\n".join(parts)
 
 
@@ -135,6 +135,20 @@ def _at_scale(results: Results) -> list[str]:
         f"Two gateways are asked in turns, one request at a time. The larger database has {found.gigabytes:.1f} GB.\n",
         table(("request", few, many, "p99 to p99"), rows),
         f"What has expired in the larger one was deleted: {expired}.\n",
+    ]
+
+
+def _pauses(results: Results) -> list[str]:
+    if not results.pauses:
+        return []
+    rows = [
+        (one.what, f"{one.value:.2f} {one.unit}", f"{one.bound:g} {one.unit}", "yes" if one.held else "no")
+        for one in results.pauses
+    ]
+    return [
+        "## Replicas that are killed or restarted\n",
+        "Two replicas of each consumer, three brokers. A pause is the longest time that a record waited.\n",
+        table(("what", "measured", "bound", "held"), rows),
     ]
 
 

@@ -9,6 +9,7 @@ from bench.documents.capacity import capacity
 from bench.documents.chart import chart
 from bench.documents.report import report
 from bench.extended.logs_at_scale import AtScale, Read
+from bench.extended.pauses import Bounded
 from bench.held import Held
 from bench.job_cost import JobCost
 from bench.measures import Answers, Latencies, Throughput
@@ -54,6 +55,18 @@ def test_the_page_on_capacity_names_its_run_and_grows_with_the_rate(results: Res
     assert "2026-01-02 03:04 UTC" in text
     assert "| 1 | 2 | 2 | 2 | 2 | 2 | 6 | 94 | 0.1 | 11 | 3 |" in text
     assert "| 1000 | 7 | 5 | 7 | 20 | 5 | 20 |" in text
+
+
+def test_the_report_says_of_each_pause_whether_its_bound_is_held(results: Results) -> None:
+    results.pauses = [
+        Bounded("the other's partitions", 0.4, 1),
+        Bounded("its partitions", 3.04, 3),
+        Bounded("jobs that succeed", 99.5, 99, "%", at_least=True),
+    ]
+    text = report(results)
+    assert "| the other's partitions | 0.40 s | 1 s | yes |" in text
+    assert "| its partitions | 3.04 s | 3 s | no |" in text
+    assert "| jobs that succeed | 99.50 % | 99 % | yes |" in text
 
 
 def test_the_report_compares_reads_of_many_with_reads_of_few(results: Results) -> None:
