@@ -18,6 +18,8 @@ from typing import Final, Protocol, TypeVar
 
 from bench.accepted import Answers, Endpoint, answers
 from bench.accounts import cpu_of
+from bench.extended.logs_at_scale import MANY, AtScale, logs_at_scale
+from bench.extended.pauses import KILLS_S, Bounded, pauses
 from bench.flight import Flight, flight
 from bench.held import Held, held
 from bench.job_cost import JobCost, job_cost
@@ -56,12 +58,26 @@ class Sizes:
     """Runs in flight at one adapter without webhooks."""
     sink_events: int
     """Events that a log sink stores alone."""
+    stored: int
+    """Attempts that are stored while logs are read; 0: this is not measured."""
+    killing_s: float
+    """Seconds for which replicas are killed; 0: no pauses are measured."""
 
 
 FULL: Final = Sizes(
-    rounds=5, jobs=200, alone=100, seconds=5, in_flight=(50, 500, 5000), polled=20_000, sink_events=100_000
+    rounds=5,
+    jobs=200,
+    alone=100,
+    seconds=5,
+    in_flight=(50, 500, 5000),
+    polled=20_000,
+    sink_events=100_000,
+    stored=MANY,
+    killing_s=KILLS_S,
 )
-SHORT: Final = Sizes(rounds=1, jobs=60, alone=20, seconds=3, in_flight=(), polled=0, sink_events=0)
+SHORT: Final = Sizes(
+    rounds=1, jobs=60, alone=20, seconds=3, in_flight=(), polled=0, sink_events=0, stored=0, killing_s=0
+)
 
 
 @dataclass(slots=True)
@@ -81,6 +97,8 @@ class Results:
     skipped: list[str] = field(default_factory=list)
     sink: SinkRate | None = None
     flight: Flight | None = None
+    at_scale: AtScale | None = None
+    pauses: list[Bounded] = field(default_factory=list)
 
 
 class Peer(Protocol):
@@ -140,6 +158,10 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         tell(f"start another Segue, without webhooks: {sizes.polled} runs in flight")
         async with system(kafka, webhooks=False) as ours:
             results.flight = await flight(ours, sizes.polled)
+    if sizes.stored:
+        results.at_scale = await logs_at_scale(sizes.stored, tell)
+    if sizes.killing_s and kafka == "apache":
+        results.pauses = await pauses(sizes.killing_s, tell)
     return results
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from bench.accepted import Answers
+from bench.extended.logs_at_scale import Read
 from bench.flight import Flight
 from bench.measures import Throughput
 from bench.rounds import ANSWER_S, SEGUE, Results
@@ -33,6 +34,7 @@ def report(results: Results) -> str:
         + _held(results)
         + _sink(results)
     )
+    parts += _at_scale(results) + _pauses(results)
     return "\n".join(parts)
 
 
@@ -138,6 +140,44 @@ def _sink(results: Results) -> list[str]:
     cpu = ", ".join(f"{part} {us:.0f}" for part, us in found.cpu_us.items())
     line = f"One log sink stored {found.per_s:.0f} events/s of {found.events}; CPU time in us per event: {cpu}.\n"
     return ["## Log sink alone\n", line]
+
+
+def _asked(read: Read) -> str:
+    return f"{read.what} ({read.refused} answers 503)" if read.refused else read.what
+
+
+def _at_scale(results: Results) -> list[str]:
+    if (found := results.at_scale) is None:
+        return []
+    rows = [
+        (_asked(each), *(f"{p50} / {p99}" for p50, p99 in (each.few, each.many)), f"{each.many[1] / each.few[1]:.2f}")
+        for each in found.reads
+    ]
+    few, many = (f"{n:,} attempts, p50 / p99 ms" for n in found.attempts)
+    expired = ", ".join(
+        f"{n:,} of {what} in {s:.1f} s, {longest:.2f} s for the longest batch"
+        for what, (n, s, longest) in found.retention.items()
+    )
+    return [
+        "## Reading with many attempts stored\n",
+        f"Two gateways are asked in turns, one request at a time. The larger database has {found.gigabytes:.1f} GB.\n",
+        table(("request", few, many, "p99 to p99"), rows),
+        f"What has expired in the larger one was deleted: {expired}.\n",
+    ]
+
+
+def _pauses(results: Results) -> list[str]:
+    if not results.pauses:
+        return []
+    rows = [
+        (one.what, f"{one.value:.2f} {one.unit}", f"{one.bound:g} {one.unit}", "yes" if one.held else "no")
+        for one in results.pauses
+    ]
+    return [
+        "## Replicas that are killed or restarted\n",
+        "Two replicas of each consumer, three brokers. A pause is the longest time that a record waited.\n",
+        table(("what", "measured", "bound", "held"), rows),
+    ]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

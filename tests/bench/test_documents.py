@@ -9,6 +9,8 @@ from bench.accepted import Answers
 from bench.documents.capacity import capacity
 from bench.documents.chart import chart
 from bench.documents.report import report
+from bench.extended.logs_at_scale import AtScale, Read
+from bench.extended.pauses import Bounded
 from bench.held import Held
 from bench.job_cost import JobCost
 from bench.measures import Latencies, Throughput
@@ -62,3 +64,24 @@ def test_the_log_sink_alone_is_in_the_report(results: Results) -> None:
     results.sink = SinkRate(100_000, 12_345.6, {"log-sink": 41.2, "postgres": 30.0})
     assert "stored 12346 events/s of 100000" in report(results)
     assert "log-sink 41, postgres 30" in report(results)
+
+
+def test_the_report_says_of_each_pause_whether_its_bound_is_held(results: Results) -> None:
+    results.pauses = [
+        Bounded("the other's partitions", 0.4, 1),
+        Bounded("its partitions", 3.04, 3),
+        Bounded("jobs that succeed", 99.5, 99, "%", at_least=True),
+    ]
+    text = report(results)
+    assert "| the other's partitions | 0.40 s | 1 s | yes |" in text
+    assert "| its partitions | 3.04 s | 3 s | no |" in text
+    assert "| jobs that succeed | 99.50 % | 99 % | yes |" in text
+
+
+def test_the_report_compares_reads_of_many_with_reads_of_few(results: Results) -> None:
+    reads = [Read("GET /api/jobs/{id}/logs", (2.0, 4.0), (2.5, 5.0))]
+    results.at_scale = AtScale((10_000, 10_000_000), reads, 240.0, 15.5, {"months_of_events": (2, 0.5, 0.3)})
+    text = report(results)
+    assert "10,000,000 attempts, p50 / p99 ms" in text
+    assert "| GET /api/jobs/{id}/logs | 2.0 / 4.0 | 2.5 / 5.0 | 1.25 |" in text
+    assert "2 of months_of_events in 0.5 s, 0.30 s for the longest batch" in text

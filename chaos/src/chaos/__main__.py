@@ -19,7 +19,7 @@ from chaos.checks.checker import Violation
 from chaos.cluster.fleet import fleet_on
 from chaos.cluster.scale import FULL, SHORT
 from chaos.report import Totals, report
-from chaos.rows import consumers, crashes, database, events, providers, webhooks, zombies
+from chaos.rows import consumers, crashes, database, events, pauses, providers, webhooks, zombies
 from chaos.rows.base import Row
 from chaos.run import Result, Run
 from segue_cli.stack.signals import run_until_told
@@ -28,7 +28,7 @@ from segue_cli.stack.signals import run_until_told
 def rows() -> dict[int, Row]:
     """All rows of the fault matrix, by number."""
     found: dict[int, Row] = {}
-    for module in (crashes, zombies, consumers, database, providers, webhooks, events):
+    for module in (crashes, zombies, consumers, database, providers, webhooks, events, pauses):
         found |= module.ROWS
     return dict(sorted(found.items()))
 

@@ -16,6 +16,8 @@ class Scale:
     """How long processes are frozen (rows 9 and 10): longer than a lease and than Kafka's session."""
     rebalancing_s: float
     """How long replicas are added and removed (row 11)."""
+    killing_s: float
+    """How long a replica is killed every four seconds (row 36)."""
     runs: int
     """The number of runs in progress when their adapters are killed (row 5)."""
     queue_s: float
@@ -28,12 +30,14 @@ class Scale:
     @property
     def row_within_s(self) -> float:
         """The time limit of a row, in seconds."""
-        return 240 + max(self.frozen_s, self.rebalancing_s, self.database_away_s, self.provider_down_s)
+        return 240 + max(self.frozen_s, self.rebalancing_s, self.killing_s, self.database_away_s, self.provider_down_s)
 
 
 SHORT: Final = Scale(
-    frozen_s=LEASE_S + 5, rebalancing_s=30, runs=100, queue_s=10, database_away_s=12, provider_down_s=0
+    frozen_s=LEASE_S + 5, rebalancing_s=30, killing_s=60, runs=100, queue_s=10, database_away_s=12, provider_down_s=0
 )
 """Long enough for each fault to have its effect once."""
-FULL: Final = Scale(frozen_s=60, rebalancing_s=120, runs=500, queue_s=30, database_away_s=120, provider_down_s=600)
+FULL: Final = Scale(
+    frozen_s=60, rebalancing_s=120, killing_s=600, runs=500, queue_s=30, database_away_s=120, provider_down_s=600
+)
 """The values of the fault matrix."""

@@ -73,12 +73,15 @@ class Load:
     # Sending requests.
 
     @asynccontextmanager
-    async def running(self, rate: float, most: int | None = None, open_at_most: int = MOST_OPEN) -> AsyncIterator[None]:
+    async def running(
+        self, rate: float, most: int | None = None, open_at_most: int = MOST_OPEN, spec: RequestSpec | None = None
+    ) -> AsyncIterator[None]:
         """Send requests at `rate` per second, at random times, at most `most` of them, for the length of the block.
 
-        While `open_at_most` jobs are open, none is sent, so that a slow machine is not overloaded.
+        While `open_at_most` jobs are open, none is sent, so that a slow machine is not overloaded. All requests are
+        `spec`; without one each is drawn.
         """
-        sending = asyncio.create_task(self._send_requests(rate, most, open_at_most))
+        sending = asyncio.create_task(self._send_requests(rate, most, open_at_most, spec))
         try:
             yield
         finally:
@@ -151,12 +154,12 @@ class Load:
         self.requests.append(request)
         return request
 
-    async def _send_requests(self, rate: float, most: int | None, open_at_most: int) -> None:
+    async def _send_requests(self, rate: float, most: int | None, open_at_most: int, spec: RequestSpec | None) -> None:
         while most is None or len(self.requests) < most:
             while len(self.open) >= open_at_most:  # noqa: ASYNC110 - it waits for a count
                 await asyncio.sleep(0.1)
             # All random draws are made here, in a fixed order, so that a seed always gives the same requests.
-            what = draw_request(self._rng, self._faulty)
+            what = spec or draw_request(self._rng, self._faulty)
             self._spawn(self._run_client(self._new(what), random.Random(self._rng.random())))
             await asyncio.sleep(self._rng.expovariate(rate))
 
