@@ -18,16 +18,16 @@ from typing import Final, Protocol, TypeVar
 
 from bench.accepted import Answers, Endpoint, answers
 from bench.accounts import cpu_of
+from bench.extended.flight import Flight, flight
+from bench.extended.held import Held, held
 from bench.extended.logs_at_scale import MANY, AtScale, logs_at_scale
 from bench.extended.pauses import KILLS_S, Bounded, pauses
-from bench.flight import Flight, flight
-from bench.held import Held, held
+from bench.extended.sink import SinkRate, sink_alone
 from bench.job_cost import JobCost, job_cost
 from bench.measures import Latencies, Throughput, latencies, throughput
 from bench.peers.celery_stack import CeleryStack, celery_stack
 from bench.peers.environments import CELERY, LITELLM, Missing
 from bench.peers.litellm_proxy import litellm_proxy
-from bench.sink import SinkRate, sink_alone
 from bench.system import System, end, system
 
 from segue_cli.local.process import ChildFailed

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from bench.accepted import Answers
+from bench.extended.flight import Flight
 from bench.extended.logs_at_scale import Read
-from bench.flight import Flight
 from bench.measures import Throughput
 from bench.rounds import ANSWER_S, SEGUE, Results
 

@@ -9,13 +9,13 @@ from bench.accepted import Answers
 from bench.documents.capacity import capacity
 from bench.documents.chart import chart
 from bench.documents.report import report
+from bench.extended.held import Held
 from bench.extended.logs_at_scale import AtScale, Read
 from bench.extended.pauses import Bounded
-from bench.held import Held
+from bench.extended.sink import SinkRate
 from bench.job_cost import JobCost
 from bench.measures import Latencies, Throughput
 from bench.rounds import CELERY_STACK, SEGUE, Results
-from bench.sink import SinkRate
 
 CPU_MS = {"gateway": 4.0, "orchestrator": 3.0, "fal-adapter": 4.0, "replicate-adapter": 12.0, "log-sink": 3.0}
 

@@ -180,8 +180,8 @@ async def test_a_store_without_the_files_of_the_rows_is_refused(
 
 
 async def test_a_survey_fails_at_once_while_the_retention_runs(made: Files, pool: Pool) -> None:
-    async with pool.acquire() as sink:
-        await sink.execute("SELECT pg_advisory_lock(hashtext($1))", lock_of("log_sink"))
+    async with pool.acquire() as sink, sink.transaction():
+        await sink.execute("SELECT pg_advisory_xact_lock(hashtext($1))", lock_of("log_sink"))
         with pytest.raises(CannotCollect, match="right now"):
             await made.survey()
     assert (await made.survey()).orphans == ()

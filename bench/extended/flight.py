@@ -1,4 +1,4 @@
-"""Many runs in flight at one adapter, without webhooks. `python -m bench.flight [RUNS]` measures just this."""
+"""Many runs in flight at one adapter, without webhooks. `python -m bench.extended.flight [RUNS]` measures just this."""
 
 from __future__ import annotations
 
