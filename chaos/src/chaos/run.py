@@ -174,7 +174,8 @@ class Run:
         self.answers += load.answers
         self.windows += windows
         await self._gather()
-        new = self._gatherer.dead_letters[buried:]
+        # A record that a row spoiled is a dead letter again whenever it is read again, such as after a lost commit.
+        new = [one for one in self._gatherer.dead_letters[buried:] if one not in self._expected_dead_letters]
         self._expected_dead_letters += new if dead_letters else []
         ours = evidence_of_load(self.evidence, load.name, load.answers)
         evidence = replace(ours, windows=windows, dead_letters=new)
