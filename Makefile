@@ -39,7 +39,7 @@ test-e2e: install ## Run the tests that start commands, services, or all of Segu
 	$(BIN)/pytest -m e2e -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
-check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies
+check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies, Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	.ci/types
@@ -49,6 +49,7 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 	$(BIN)/python docs/reference.py --check
 	$(BIN)/vulture
 	.ci/dependencies
+	$(BIN)/hadolint deploy/Dockerfile
 
 .PHONY: test-kafka
 test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Maven)
@@ -73,6 +74,15 @@ bench: install ## Measure Segue beside Celery and LiteLLM, on Apache Kafka (Java
 bench-short: install ## One round of its ratios, on the embedded cluster, in a few minutes
 	$(BIN)/python -m bench --kafka embedded --short $(ARGS)
 
+ENGINE ?= $(shell command -v docker || command -v buildah)
+IMAGE ?= segue:dev
+IMAGE_ARGS ?=
+.PHONY: image
+image: ## Build the image of all services with docker or buildah: IMAGE=segue:dev BASE=python:3.13-slim-bookworm
+	@test -n "$(ENGINE)" || { echo "make image needs docker or buildah: there is neither on the PATH" >&2; exit 1; }
+	$(ENGINE) build -f deploy/Dockerfile -t $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		$(if $(findstring buildah,$(ENGINE)),--ignorefile deploy/Dockerfile.dockerignore) $(IMAGE_ARGS) .
+
 .PHONY: docs
 docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md and docs/metrics.md
 	$(BIN)/python -m contracts.documents.generate
@@ -80,9 +90,11 @@ docs: install ## Write what is generated: schemas, the AsyncAPI document, the RE
 	$(BIN)/python docs/reference.py
 
 .PHONY: lock
-lock: $(UV) ## Resolve anew, and write requirements.lock
+lock: $(UV) ## Resolve anew, and write requirements.lock, and of it requirements-runtime.lock for the image
 	$(UV) lock
 	$(UV) export --frozen --all-packages --no-emit-workspace --format requirements-txt -o requirements.lock
+	$(UV) export --frozen --package segue-cli --no-dev --no-emit-workspace --format requirements-txt \
+		-o requirements-runtime.lock
 
 .PHONY: clean
 clean: ## Remove what was installed and cached; .segue, which has your data, stays

@@ -77,11 +77,27 @@ def topics(
     replication: Annotated[
         int | None, typer.Option(min=1, help="Copies of each record; default: one a broker, at most three.")
     ] = None,
+    wait: Annotated[
+        float | None, typer.Option(min=0, help="Create none, and wait that many seconds until they exist.")
+    ] = None,
 ) -> None:
     """Print the topic map, and create the topics on KAFKA_BOOTSTRAP_SERVERS."""
     from segue_cli.stack import topics as command
 
-    raise typer.Exit(command.topics(create=create, replication=replication))
+    raise typer.Exit(command.topics(create=create, replication=replication, wait_s=wait))
+
+
+@app.command()
+def migrate(
+    schemas: Annotated[list[str] | None, typer.Argument(help="Schemas; default: those of all services.")] = None,
+    wait: Annotated[
+        float | None, typer.Option(min=0, help="Change nothing, and wait that many seconds until it is done.")
+    ] = None,
+) -> None:
+    """Bring the schemas in DATABASE_URL to this release. Each service also does so with its own when it starts."""
+    from segue_cli.stack import migrations as command
+
+    raise typer.Exit(command.run(schemas or (), wait))
 
 
 @app.command()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from contracts.topics import TOPICS
+from contracts.topics import PARTITIONS, REQUESTS, TOPICS
+from segue_cli.local.kafka import cluster
 
 
 def test_the_map_is_printed_whole(shell: Any) -> None:
@@ -42,3 +43,18 @@ def test_invalid_addresses_are_reported_at_once(shell: Any) -> None:
         done = shell.run("topics", "--create", env={"KAFKA_BOOTSTRAP_SERVERS": servers})
         assert done.returncode == 78
         assert message in done.stdout.splitlines()[-1]
+
+
+def test_waiting_for_topics_creates_none(shell: Any) -> None:
+    with cluster({REQUESTS.name: PARTITIONS}, brokers=1, port=0) as servers:
+        done = shell.run("topics", "--wait", "0", env={"KAFKA_BOOTSTRAP_SERVERS": servers})
+    assert done.returncode == 78
+    line = done.stdout.splitlines()[-1]
+    assert line.startswith("KAFKA_BOOTSTRAP_SERVERS: ")
+    assert "segue.jobs" in line
+    assert REQUESTS.name not in line
+
+
+def test_waiting_ends_when_all_topics_exist(shell: Any, embedded_kafka: str) -> None:
+    done = shell.run("topics", "--wait", "60", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+    assert (done.returncode, done.stdout.count("exists")) == (0, len(TOPICS)), done.stdout

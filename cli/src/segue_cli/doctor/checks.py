@@ -25,6 +25,7 @@ from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor.advice import Finding, fal_key, probed, replicate_token
 from segue_cli.doctor.egress import output_hosts
+from segue_cli.stack.migrations import SCHEMAS, applied_migration
 from segue_cli.stack.run import PLACEHOLDERS
 from segue_cli.stack.service_settings import problems
 from segue_cli.stack.topics import BrokerAway, present_topics
@@ -33,13 +34,6 @@ LIMIT_S: Final = 5.0
 SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
 """The releases of the SDKs that the adapters' transports are written for."""
 MEND_URL: Final = "Start PostgreSQL, or correct DATABASE_URL (postgresql://user:password@host:port/name)."
-SCHEMAS: Final = {
-    "orchestrator": "orchestrator",
-    **{spec.schema: "adapter_kit" for spec in PROVIDERS.values()},
-    "log_sink": "log_sink",
-    "gateway": "gateway",
-}
-"""The schema of each service, and the package with its migrations."""
 
 _STORE_TROUBLE: Final[tuple[type[Exception], ...]] = (*STORE_ERRORS, TimeoutError)
 
@@ -178,15 +172,12 @@ async def _schemas(connection: asyncpg.Connection[asyncpg.Record]) -> list[Findi
             found.append(Finding(f"schema {schema}", "fail", lacking, "Grant it, or connect as another role."))
             continue
         newest = latest_migration(import_module(package))
-        there = await connection.fetchval("SELECT to_regclass($1)::text", f"{schema}.migrations")
-        names = await connection.fetch(f"SELECT name FROM {schema}.migrations") if there else []  # noqa: S608 - ours
-        found.append(_schema(schema, newest, {row["name"] for row in names}))
+        found.append(_schema(schema, newest, await applied_migration(connection, schema)))
     return found
 
 
-def _schema(schema: str, newest: str, applied: set[str]) -> Finding:
+def _schema(schema: str, newest: str, latest: str | None) -> Finding:
     what = f"schema {schema}"
-    latest = max(applied, default=None)
     if latest is None:
         return Finding(what, "warn", "not there yet", "Its service makes it when it first starts.")
     if latest < newest:

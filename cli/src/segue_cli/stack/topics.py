@@ -95,8 +95,24 @@ async def _away(servers: str, within_s: float) -> BrokerAway:
     return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {within_s:.0f} s ({why})")
 
 
-def topics(*, create: bool | None, replication: int | None) -> int:
-    """Print the map, and create missing topics if `create` is set; returns the exit code."""
+async def await_topics(servers: str, within_s: float) -> None:
+    """Wait until every topic of the map is on the broker. Raises BrokerAway if one is not within that many seconds."""
+    from chassis.runtime.retry import retry
+
+    usable_servers(servers)
+
+    async def found() -> None:
+        present = await present_topics(servers, LIMIT_S)
+        if missing := [topic.name for topic in TOPICS if topic.name not in present]:
+            raise BrokerAway(
+                f"KAFKA_BOOTSTRAP_SERVERS: {servers} lacks {', '.join(missing)}; `segue topics` makes them"
+            )
+
+    await retry(found, BrokerAway, pause_s=1.0, within_s=within_s)
+
+
+def topics(*, create: bool | None, replication: int | None, wait_s: float | None) -> int:
+    """Print the map, and create missing topics if `create` is set, or wait for them; returns the exit code."""
     from pathlib import Path
 
     from chassis.errors import EXIT_SETTINGS
@@ -112,7 +128,11 @@ def topics(*, create: bool | None, replication: int | None) -> int:
         out.print(map_table())
         return 0
     try:
-        outcome = asyncio.run(ensure_topics(servers, replication))
+        if wait_s is not None:
+            asyncio.run(await_topics(servers, wait_s))
+            outcome = {topic.name: "exists" for topic in TOPICS}
+        else:
+            outcome = asyncio.run(ensure_topics(servers, replication))
     except BrokerAway as error:
         out.print(map_table())
         failed.print(str(error), style="red", markup=False, soft_wrap=True)

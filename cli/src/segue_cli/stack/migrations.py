@@ -1,0 +1,118 @@
+"""The schemas of all services, and `segue migrate`, which brings them to this release or waits until they are there."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from chassis.errors import EXIT_SETTINGS, CannotStart
+from chassis.postgres.connect import connect, error_text, refusal, usable_url
+from chassis.postgres.pool import AT_START, latest_migration, migrate
+from chassis.runtime.retry import retry
+from contracts.providers.registry import PROVIDERS
+
+SCHEMAS: Final = {
+    "orchestrator": "orchestrator",
+    **{spec.schema: "adapter_kit" for spec in PROVIDERS.values()},
+    "log_sink": "log_sink",
+    "gateway": "gateway",
+}
+"""The schema of each service, and the package with its migrations."""
+LOOK_EVERY_S: Final = 1.0
+_CONNECT_LIMIT_S: Final = 5.0
+
+Tell = Callable[[str, str], None]
+"""Called with a schema, and what became of it."""
+
+
+class NotThereYet(Exception):
+    """What is waited for is not there; one line that says what is missing."""
+
+
+async def applied_migration(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> str | None:
+    """The name of the newest migration of a schema; None if it has none."""
+    if await connection.fetchval("SELECT to_regclass($1)::text", f"{schema}.migrations") is None:
+        return None
+    newest: str | None = await connection.fetchval(f"SELECT max(name) FROM {schema}.migrations")  # noqa: S608 - ours
+    return newest
+
+
+async def apply_migrations(url: str, schemas: Mapping[str, str], tell: Tell) -> None:
+    """Bring each schema to the newest migration of its package. Raises CannotStart."""
+    for schema, package in schemas.items():
+        module = import_module(package)
+        await migrate(url, schema, module)
+        tell(schema, latest_migration(module))
+
+
+async def await_migrations(url: str, schemas: Mapping[str, str], within_s: float, tell: Tell) -> None:
+    """Wait until each schema has the newest migration of its package; nothing is changed.
+
+    Raises CannotStart if that is not so within `within_s` seconds, or at once if the database refuses the login.
+    """
+
+    async def found() -> None:
+        for schema, migration in (await _applied(url, schemas)).items():
+            tell(schema, migration)
+
+    try:
+        await retry(found, NotThereYet, pause_s=LOOK_EVERY_S, within_s=within_s)
+    except NotThereYet as error:
+        raise CannotStart(f"{error}, after {within_s:.0f} s; `segue migrate` makes it") from error
+
+
+async def _applied(url: str, schemas: Mapping[str, str]) -> dict[str, str]:
+    """The newest migration of each schema. Raises NotThereYet if a schema lacks one of its package's."""
+    database = usable_url(url)
+    try:
+        async with asyncio.timeout(_CONNECT_LIMIT_S):
+            connection = await connect(database, statement_cache_size=0)
+    except AT_START as error:
+        if (why := refusal(error)) is not None:
+            raise why from error
+        raise NotThereYet(f"DATABASE_URL: no connection to {database.name}: {error_text(error)}") from error
+    found: dict[str, str] = {}
+    try:
+        for schema, package in schemas.items():
+            newest, applied = latest_migration(import_module(package)), await applied_migration(connection, schema)
+            if applied is None or applied < newest:
+                raise NotThereYet(f"DATABASE_URL: schema {schema} is at {applied or 'nothing'}, not yet at {newest}")
+            found[schema] = applied
+    finally:
+        await connection.close(timeout=5)
+    return found
+
+
+def run(names: Sequence[str], wait_s: float | None) -> int:
+    """Migrate the named schemas, or all; with `wait_s`, only wait for that many seconds. Returns the exit code."""
+    from segue_cli.stack.environment import given
+
+    if unknown := [name for name in names if name not in SCHEMAS]:
+        return _failed(f"there is no schema {unknown[0]!r}: one of {', '.join(SCHEMAS)}")
+    schemas = {name: package for name, package in SCHEMAS.items() if not names or name in names}
+    url = given(Path.cwd()).get("DATABASE_URL")
+    if url is None:
+        return _failed("DATABASE_URL is not set: there is no database to migrate")
+    try:
+        if wait_s is None:
+            asyncio.run(apply_migrations(url, schemas, _tell))
+        else:
+            asyncio.run(await_migrations(url, schemas, wait_s, _tell))
+    except CannotStart as error:
+        return _failed(str(error))
+    return 0
+
+
+def _tell(schema: str, migration: str) -> None:
+    print(f"{schema}: at {migration}", flush=True)
+
+
+def _failed(why: str) -> int:
+    print(f"segue: {why}", file=sys.stderr)
+    return EXIT_SETTINGS
