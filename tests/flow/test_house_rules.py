@@ -215,6 +215,22 @@ def test_what_is_queried_is_a_column() -> None:
     assert [name for name in code() if re.search(r"\bbody *->", (ROOT / name).read_text(encoding="utf-8"))] == []
 
 
+OF_A_SESSION = re.compile(
+    r"pg_(?:try_)?advisory_(?:lock|unlock)|\"(?:LISTEN|PREPARE|DISCARD|RESET) |SET SESSION|CREATE TEMP"
+    r"|\"SET (?!LOCAL )\w+ ?(?:=|TO )"
+)
+"""SQL that changes the state of a session beyond its transaction."""
+
+
+def test_no_statement_changes_the_state_of_its_session() -> None:
+    """A connection goes back to the pool as it is, and the next user would find what was changed."""
+    assert OF_A_SESSION.search("SELECT pg_advisory_lock(1)")
+    assert OF_A_SESSION.search('"SET lock_timeout = 0"')
+    assert not OF_A_SESSION.search('"SET LOCAL lock_timeout = 0"')
+    services = [name for name in code() if "/src/" in name and not name.startswith("chaos/")]
+    assert [name for name in services if OF_A_SESSION.search((ROOT / name).read_text(encoding="utf-8"))] == []
+
+
 def test_no_folder_exceeds_the_module_limit() -> None:
     modules = [name for name in code() if not name.endswith("/__init__.py")]
     folders = Counter(name.rpartition("/")[0] for name in modules)
