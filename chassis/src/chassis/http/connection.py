@@ -197,7 +197,7 @@ class GuardedProtocol(RequestsInTurn, asyncio.BufferedProtocol):
         """Start the next request, or wait for one: the previous one is answered, and its response is being sent."""
         if self._final_refusal is not None:
             self._send_and_close(self._response_bytes(self._final_refusal))
-        elif self.in_body or (self.held and self._guard.client_waiting):
+        elif self.closes or self.in_body or (self.held and self._guard.client_waiting):
             # The rest of a refused body is not needed; requests sent ahead would keep the place from other clients.
             self._send_and_close(b"")
         else:

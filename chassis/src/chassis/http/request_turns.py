@@ -28,6 +28,8 @@ class RequestsInTurn(MeasuredRequests):
         self._guard = guard
         self._turns = turns
         self._disconnected = False
+        self.closes = False
+        """Whether the current response is the last one of the connection."""
         self._running = 0
         """Requests that the application is processing."""
         self._current_cycle: RequestResponseCycle | None = None
@@ -110,6 +112,8 @@ class RequestsInTurn(MeasuredRequests):
 
             def sending(message: Any) -> Any:
                 done(ticket)
+                if message["type"] == "http.response.start" and cycle is self._current_cycle and self.in_body:
+                    return self._send_last(cycle, send, message)
                 return send(message)
 
             try:
@@ -122,6 +126,14 @@ class RequestsInTurn(MeasuredRequests):
 
         self._running += 1
         super()._start_asgi_task(cycle, counted)
+
+    async def _send_last(self, cycle: RequestResponseCycle, send: Any, message: Any) -> None:
+        """Start a response while the client still sends the body: the connection ends with it, and it says so."""
+        self.closes = True
+        headers = [each for each in message.get("headers", ()) if each[0].lower() != b"connection"]
+        await send({**message, "headers": [*headers, (b"connection", b"close")]})
+        # uvicorn would close the connection without giving the client time to read the response.
+        cycle.keep_alive = True
 
     def _release_place(self) -> None:
         """Called when no request of this connection is in progress any more."""
