@@ -19,10 +19,11 @@ def test_the_map_is_printed_whole(shell: Any) -> None:
     assert "gateway (tail)" in done.stdout
 
 
-def test_create_needs_a_broker(shell: Any) -> None:
-    done = shell.run("topics", "--create")
-    assert done.returncode == 78
-    assert "KAFKA_BOOTSTRAP_SERVERS is not set" in done.stdout
+def test_creating_and_waiting_need_a_broker(shell: Any) -> None:
+    for words in (["--create"], ["--wait", "5"], ["--no-create", "--wait", "5"]):
+        done = shell.run("topics", *words)
+        assert done.returncode == 78, words
+        assert "KAFKA_BOOTSTRAP_SERVERS is not set" in done.stdout
 
 
 async def test_existing_topics_are_not_changed(shell: Any, embedded_kafka: str) -> None:

@@ -121,10 +121,10 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
 
     out, failed = console(), console(stderr=True)
     servers = given(Path.cwd()).get("KAFKA_BOOTSTRAP_SERVERS")
-    if not servers and create:
-        failed.print("[red]KAFKA_BOOTSTRAP_SERVERS is not set: there is no broker to create the topics on.[/]")
+    if not servers and (create or wait_s is not None):
+        failed.print("[red]KAFKA_BOOTSTRAP_SERVERS is not set: there is no broker to have the topics on.[/]")
         return EXIT_SETTINGS
-    if not servers or create is False:
+    if not servers or (create is False and wait_s is None):
         out.print(map_table())
         return 0
     try:
