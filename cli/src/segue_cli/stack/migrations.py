@@ -64,7 +64,7 @@ async def await_migrations(url: str, schemas: Mapping[str, str], within_s: float
     try:
         await retry(found, NotThereYet, pause_s=LOOK_EVERY_S, within_s=within_s)
     except NotThereYet as error:
-        raise CannotStart(f"{error}, after {within_s:.0f} s; `segue migrate` makes it") from error
+        raise CannotStart(f"{error}; waited {within_s:.0f} s") from error
 
 
 async def _applied(url: str, schemas: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +82,8 @@ async def _applied(url: str, schemas: Mapping[str, str]) -> dict[str, str]:
         for schema, package in schemas.items():
             newest, applied = latest_migration(import_module(package)), await applied_migration(connection, schema)
             if applied is None or applied < newest:
-                raise NotThereYet(f"DATABASE_URL: schema {schema} is at {applied or 'nothing'}, not yet at {newest}")
+                behind = f"schema {schema} is at {applied or 'nothing'}, not yet at {newest}"
+                raise NotThereYet(f"DATABASE_URL: {behind}: run `segue migrate`")
             found[schema] = applied
     finally:
         await connection.close(timeout=5)
