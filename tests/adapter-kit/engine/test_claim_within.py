@@ -209,6 +209,39 @@ async def test_no_more_is_claimed_than_there_are_free_workers(pool: Pool, databa
         await eventually(lambda: submitted(engine, 3))
 
 
+async def test_the_loop_goes_on_after_handlers_took_its_workers_while_it_waited_for_a_connection(
+    pool: Pool, database_url: str, tmp_path: Path
+) -> None:
+    async with engine_of(pool, database_url, tmp_path, concurrency=1) as engine:
+        entered, go = asyncio.Barrier(3), asyncio.Event()
+
+        async def claim_when_told(transaction: Transaction) -> None:
+            await entered.wait()
+            await go.wait()
+            await engine.loop.claim_within(transaction)
+
+        handler = engine.handler_with(claim_when_told)
+        async with asyncio.TaskGroup() as handlers:
+            for name in ("one", "two"):
+                handlers.create_task(handler(batch_of(command(name))))
+            await entered.wait()
+            taken = [await pool.acquire() for _ in range(pool.get_max_size() - 2)]
+            # These two get the connections of the handlers; behind them waits the loop, which has one free worker.
+            ahead = [asyncio.ensure_future(pool.acquire()) for _ in range(2)]
+            engine.loop.wake()
+            await eventually(lambda: waiting_for_a_connection(pool, 3))
+            go.set()
+        for connection in (*taken, *await asyncio.gather(*ahead)):
+            await pool.release(connection)
+        engine.provider.answers.set()
+        await engine.handle(command("three"))
+        await eventually(lambda: submitted(engine, 3))
+
+
+async def waiting_for_a_connection(pool: Pool, count: int) -> bool:
+    return len(pool._queue._getters) == count
+
+
 async def test_a_callback_with_the_outputs_leads_to_collecting_without_a_check(engine: Engine) -> None:
     engine.provider.answers.set()
     await engine.handle(command("one"))

@@ -102,13 +102,13 @@ class ClaimLoop:
                     task.cancel()
 
     async def _claim(self) -> Claimed:
-        if self._free <= 0:
+        # Handlers claim too while this transaction waits for a connection: the limit is that of its beginning.
+        before, limit = monotonic(), self._free
+        if limit <= 0:
             return Claimed(some=False, next_s=None)  # A worker that becomes free wakes the loop.
-        before = monotonic()
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
-            claimed = await ledger.claim(transaction, self._free, self._breakers)
-            full = len(claimed) == self._free
-            next_s = 0.0 if full else await ledger.seconds_to_next(transaction)
+            claimed = await ledger.claim(transaction, limit, self._breakers)
+            next_s = 0.0 if len(claimed) == limit else await ledger.seconds_to_next(transaction)
         self._start(claimed, before)
         return Claimed(some=bool(claimed), next_s=next_s)
 
