@@ -239,7 +239,7 @@ async def test_the_loop_goes_on_after_handlers_took_its_workers_while_it_waited_
 
 
 async def waiting_for_a_connection(pool: Pool, count: int) -> bool:
-    return len(pool._queue._getters) == count
+    return len(cast("Any", pool)._queue._getters) == count
 
 
 async def test_a_callback_with_the_outputs_leads_to_collecting_without_a_check(engine: Engine) -> None:

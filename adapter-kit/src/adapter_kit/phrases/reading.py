@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from adapter_kit.phrases.chinese import CHINESE_CONTENT, CHINESE_INPUT
@@ -25,6 +26,8 @@ MAX_CHARS: Final = 3_000
 MAX_ECHOED_CHARS: Final = 100_000
 """How much of a text is searched for the caller's own texts."""
 MAX_SENTENCE_CHARS: Final = 1_000
+READINGS_KEPT: Final = 256
+"""How many texts are read once: a provider that refuses many requests says the same of each."""
 SHORTEST_ECHO: Final = 20
 """The least number of matching characters by which a caller's text is recognised in a provider's."""
 
@@ -65,6 +68,7 @@ def kind_said(texts: Iterable[str], echoed: Iterable[str] = ()) -> FailureKind |
     return kind_in(own_text(texts, echoed))
 
 
+@lru_cache(maxsize=READINGS_KEPT)
 def kind_in(text: str) -> FailureKind | None:
     """The caller's mistake that a result of `own_text` reports: CONTENT_POLICY, INVALID_INPUT, or None."""
     sentences = [sentence for sentence in sentences_of(text) if not _HYPOTHETICAL.match(sentence)]
@@ -80,6 +84,7 @@ def kind_in(text: str) -> FailureKind | None:
     return None
 
 
+@lru_cache(maxsize=READINGS_KEPT)
 def is_about_service(text: str) -> bool:
     """Whether a sentence in a result of `own_text` reports a failure of the service."""
     return any(_is_about_service(said) for said in sentences_of(text) if not _CONSTRAINT.search(said))
