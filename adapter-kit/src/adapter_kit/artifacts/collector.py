@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkstemp
 from typing import Final
 
 import httpx
@@ -21,7 +24,7 @@ from adapter_kit.media.inspect import Unusable, inspect
 from adapter_kit.media.raw_sound import asks_for_raw, is_named_raw, is_raw_type
 from adapter_kit.port.outcomes import Failure
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, StoredFile, artifact_key
-from chassis.http.egress import EgressRefused
+from chassis.http.egress import EGRESS_CONNECTIONS, EgressRefused
 from chassis.observability.logs import get_logger
 from contracts.failures import FAILURES, FailureKind
 from contracts.messages.attempts import Artifact
@@ -54,6 +57,8 @@ class Collector:
         self._work_dir = work_dir
         self._time_s = time_s
         self._refusals = RefusalLog()
+        # A wait in the client's pool counts as a failed connection, and costs a look at every connection for each end.
+        self._gate = asyncio.Semaphore(EGRESS_CONNECTIONS)
 
     async def collect(self, attempt: Attempt) -> Collected | CollectFailed:
         """Store every output of `attempt`; on failure, return why, and which outputs are stored nevertheless.
@@ -81,9 +86,9 @@ class Collector:
 
     async def _one(self, run: _Collection, n: int) -> Artifact | _Miss:
         try:
-            async with run.gate:
-                with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
-                    return await self._store_one(run, n, Path(folder) / "output")
+            async with run.gate, self._gate:
+                with _temporary_file(self._work_dir) as path:
+                    return await self._store_one(run, n, path)
         except Exception as error:  # noqa: BLE001 - the run is paid for, so that any error has to be reported and retried
             return self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
 
@@ -147,6 +152,19 @@ class Collector:
                 return await self._store.put_file(path, key, content_type=content_type)
         except TimeoutError as error:
             raise OSError(f"it did not answer within {STORE_S:.0f} s") from error
+
+
+@contextmanager
+def _temporary_file(folder: Path | None) -> Iterator[Path]:
+    """A new empty file that only its owner may read. It is removed at the end, if that is possible."""
+    number, name = mkstemp(prefix="segue-", dir=folder)
+    os.close(number)
+    path = Path(name)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink()
 
 
 class _Collection:

@@ -87,8 +87,7 @@ async def download(
     with await asyncio.to_thread(path.open, "wb") as file:
         part = _Part(file, max_bytes)
         await _fetch_whole(client, url, part, connected)
-    await asyncio.to_thread(unwrap, path, part.codings, max_bytes)
-    return Fetched(await asyncio.to_thread(_sha256_of, path), part.content_type)
+    return Fetched(await asyncio.to_thread(_unwrapped, path, part.codings, max_bytes), part.content_type)
 
 
 class _Part:
@@ -233,10 +232,11 @@ def _write_data_url(url: str, path: Path, max_bytes: int) -> str:
     if len(content) > max_bytes:
         raise TooLarge(max_bytes)
     path.write_bytes(content)
-    unwrap(path, [], max_bytes)
-    return _sha256_of(path)
+    return _unwrapped(path, [], max_bytes)
 
 
-def _sha256_of(path: Path) -> str:
+def _unwrapped(path: Path, named: list[str], max_bytes: int) -> str:
+    """Decode the file in place; returns its hash. Raises TooLarge and Unusable. Blocks."""
+    unwrap(path, named, max_bytes)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

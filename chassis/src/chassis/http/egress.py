@@ -25,6 +25,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Resolves a host and port to addresses. Raises OSError if it has none."""
 
 MAX_REDIRECTS: Final = 3
+EGRESS_CONNECTIONS: Final = 100
+"""Connections of one client; a request beyond that waits."""
 MAX_ADDRESSES: Final = 4
 """How many addresses of a name are tried."""
 
@@ -183,7 +185,7 @@ class _VettedTransport(httpx.AsyncHTTPTransport):
         super().__init__(verify=tls, trust_env=False, uds=os.devnull)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
-            max_connections=100,
+            max_connections=EGRESS_CONNECTIONS,
             max_keepalive_connections=20,
             keepalive_expiry=5,
             network_backend=backend,
