@@ -22,6 +22,7 @@ import pytest
 from mutagen.ogg import OggPage
 from structlog.testing import capture_logs
 from tests.builders import changed, queued_attempt
+from tests.patience import patient
 
 from adapter_kit.artifacts.collector import Collector
 from adapter_kit.artifacts.egress_advice import RefusalLog
@@ -553,6 +554,26 @@ async def test_a_stalled_download_ends_within_the_time_limit(collecting: Collect
         result = await collecting.collect(cdn.url("/"), time_s=0.2)
         over.set()
     assert "within 0.2 s" in failed(result, FailureKind.OUTPUT_LOST, final=False)
+
+
+async def test_a_collection_waits_for_its_turn_without_losing_any_of_its_own_time(collecting: Collecting) -> None:
+    async def stall_the_first(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.path == "/first":
+            await over.wait()
+        else:
+            first_was_done.append(first.done())
+            writer.write(reply(wav(1)))
+
+    over, first_was_done = asyncio.Event(), list[bool]()
+    async with serving(stall_the_first) as cdn, egress_client(EgressPolicy.parse("127.0.0.1")) as client:
+        store = ArtifactStore.open(collecting.store.as_uri())
+        collector = Collector(client, store, work_dir=collecting.work, time_s=patient(2), at_once=1)
+        first = asyncio.create_task(collector.collect(attempt("music", (cdn.url("/first"),))))
+        second = asyncio.create_task(collector.collect(attempt("music", (cdn.url("/second"),))))
+        failed(await first, FailureKind.OUTPUT_LOST, final=False)
+        artifacts(await second)
+        over.set()
+    assert first_was_done == [True]
 
 
 async def test_a_final_failure_of_one_output_is_the_failure_of_all(collecting: Collecting) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkstemp
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import httpx
@@ -32,8 +29,10 @@ from contracts.modalities.registry import MODALITIES
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 CONCURRENCY: Final = 4
+"""Outputs of one collection that are fetched at a time."""
+COLLECTIONS_AT_ONCE: Final = EGRESS_CONNECTIONS // CONCURRENCY
 TIME_S: Final = 150.0
-"""Time limit of one collection, in seconds; a retry starts over."""
+"""Time limit of one collection, in seconds, without the wait for its turn; a retry starts over."""
 STORE_S: Final = 60.0
 _log = get_logger("adapter_kit.artifacts.collector")
 
@@ -49,16 +48,20 @@ class Collector:
         max_bytes: int = MAX_BYTES,
         work_dir: Path | None = None,
         time_s: float = TIME_S,
+        at_once: int = COLLECTIONS_AT_ONCE,
     ) -> None:
-        """`max_bytes` limits each output. Files are kept in `work_dir` while they are inspected; None: the system's."""
+        """`max_bytes` limits each output, `time_s` each collection; `at_once` collections are made at a time.
+
+        Files are kept in `work_dir` while they are inspected; None: the system's.
+        """
         self._client = client
         self._store = store
         self._max_bytes = max_bytes
         self._work_dir = work_dir
         self._time_s = time_s
+        # Outside of the time limit: a wait of our own must not count as an output that the provider has lost.
+        self._turns = asyncio.Semaphore(at_once)
         self._refusals = RefusalLog()
-        # A wait in the client's pool counts as a failed connection, and costs a look at every connection for each end.
-        self._gate = asyncio.Semaphore(EGRESS_CONNECTIONS)
 
     async def collect(self, attempt: Attempt) -> Collected | CollectFailed:
         """Store every output of `attempt`; on failure, return why, and which outputs are stored nevertheless.
@@ -68,11 +71,14 @@ class Collector:
         """
         if not attempt.files.outputs:
             return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, "the provider returned no outputs"), final=False)
-        run = _Collection(attempt)
+        async with self._turns:
+            return await self._collect(_Collection(attempt))
+
+    async def _collect(self, run: _Collection) -> Collected | CollectFailed:
         tasks: dict[int, asyncio.Task[Artifact | _Miss]] = {}
         try:
             async with asyncio.timeout(self._time_s), asyncio.TaskGroup() as group:
-                tasks = {n: group.create_task(self._one(run, n)) for n in range(1, len(attempt.files.outputs) + 1)}
+                tasks = {n: group.create_task(self._one(run, n)) for n in range(1, len(run.attempt.files.outputs) + 1)}
         except TimeoutError:
             pass
         results = {n: self._too_slow(run, n) if task.cancelled() else task.result() for n, task in tasks.items()}
@@ -86,9 +92,9 @@ class Collector:
 
     async def _one(self, run: _Collection, n: int) -> Artifact | _Miss:
         try:
-            async with run.gate, self._gate:
-                with _temporary_file(self._work_dir) as path:
-                    return await self._store_one(run, n, path)
+            async with run.gate:
+                with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
+                    return await self._store_one(run, n, Path(folder) / "output")
         except Exception as error:  # noqa: BLE001 - the run is paid for, so that any error has to be reported and retried
             return self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
 
@@ -152,19 +158,6 @@ class Collector:
                 return await self._store.put_file(path, key, content_type=content_type)
         except TimeoutError as error:
             raise OSError(f"it did not answer within {STORE_S:.0f} s") from error
-
-
-@contextmanager
-def _temporary_file(folder: Path | None) -> Iterator[Path]:
-    """A new empty file that only its owner may read. It is removed at the end, if that is possible."""
-    number, name = mkstemp(prefix="segue-", dir=folder)
-    os.close(number)
-    path = Path(name)
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            path.unlink()
 
 
 class _Collection:

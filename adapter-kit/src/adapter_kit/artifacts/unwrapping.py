@@ -36,12 +36,12 @@ def unwrap(path: Path, named: list[str], max_bytes: int) -> None:
         plain = path.with_name(path.name + ".plain")
         try:
             _decode(path, plain, coding, max_bytes)
-            plain.replace(path)
         except Damaged as error:
+            plain.unlink(missing_ok=True)
             if coding in _SURE:
                 raise Unusable(f"{coding} that cannot be unpacked: {error}") from error
-        finally:
-            plain.unlink(missing_ok=True)
+        else:
+            plain.replace(path)
 
 
 def _decode(path: Path, plain: Path, coding: str, max_bytes: int) -> None:

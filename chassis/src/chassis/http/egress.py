@@ -25,8 +25,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Resolves a host and port to addresses. Raises OSError if it has none."""
 
 MAX_REDIRECTS: Final = 3
-EGRESS_CONNECTIONS: Final = 100
-"""Connections of one client; a request beyond that waits."""
+EGRESS_CONNECTIONS: Final = 200
+"""Connections of one client. A request beyond that waits, and fails as if it could not connect."""
 MAX_ADDRESSES: Final = 4
 """How many addresses of a name are tried."""
 
