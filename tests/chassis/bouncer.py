@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.users import let_others_enter
+
 from segue_cli.local.ports import free_port
 from segue_cli.local.process import child
 
@@ -29,9 +31,7 @@ async def pgbouncer(url: str, folder: Path, *, mode: str = "transaction", size: 
         f"default_pool_size = {size}\nunix_socket_dir =\nserver_round_robin = 1\n"
     )
     config.chmod(0o644)
-    for above in (folder, *folder.parents[:3]):
-        if above.stat().st_uid == os.geteuid():
-            above.chmod(above.stat().st_mode | 0o011)
+    let_others_enter(folder)
     user = _NOBODY if os.geteuid() == 0 else None  # It refuses to run as root.
 
     def is_up(line: str) -> dict[str, str] | None:

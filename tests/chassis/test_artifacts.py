@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.chassis.users import as_nobody
+from tests.users import as_nobody
 
 from chassis.artifacts import ArtifactStore, ListedFile, artifact_key
 from chassis.errors import CannotStart

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.patience import eventually_sync, patient
+from tests.users import let_others_enter
 
 from segue_cli.stack.environment import without_settings
 
@@ -117,9 +118,7 @@ def restore_sigint() -> None:
 @pytest.fixture
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     folder = tmp_path_factory.mktemp("segue")
-    for each in (folder, *folder.parents[:3]):
-        if each.stat().st_uid == os.geteuid():
-            each.chmod(each.stat().st_mode | 0o011)  # PostgreSQL runs as another user if this one is root.
+    let_others_enter(folder)  # PostgreSQL runs as another user if this one is root.
     shell = Shell(folder.resolve())
     yield shell
     for command in shell.started:

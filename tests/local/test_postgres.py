@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from tests.patience import eventually
+from tests.users import let_others_enter
 
 from segue_cli.local.postgres import postgres
 from segue_cli.local.postgres_programs import CannotRunHere, enterable
@@ -93,9 +94,7 @@ async def test_binaries_that_the_other_user_cannot_enter_are_copied(monkeypatch:
 def open_to_all(factory: pytest.TempPathFactory) -> Path:
     """A temporary folder that another user may enter, unlike pytest's own."""
     folder = factory.mktemp("postgres")
-    for one in (folder, *folder.parents):
-        if one.stat().st_uid == os.geteuid() and not one.stat().st_mode & 0o001:
-            one.chmod(0o711)
+    let_others_enter(folder)
     return folder
 
 

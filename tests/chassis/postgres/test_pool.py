@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import re
 import ssl
 import sys
@@ -18,6 +17,7 @@ import asyncpg
 import pytest
 from tests.chassis.toy import until
 from tests.patience import patient
+from tests.users import let_others_enter
 
 from chassis.errors import CannotStart
 from chassis.postgres.connect import refusal
@@ -287,9 +287,7 @@ async def test_a_server_without_free_connections_is_reported(
 @pytest.fixture
 async def kept_server(tmp_path: Path) -> AsyncIterator[tuple[LocalPostgres, Path]]:
     """A server for this test only, whose files it may change."""
-    for above in (tmp_path, *tmp_path.parents[:3]):
-        if above.stat().st_uid == os.geteuid():
-            above.chmod(above.stat().st_mode | 0o011)
+    let_others_enter(tmp_path)
     async with postgres(tmp_path / "kept") as server:
         yield server, tmp_path / "kept" / "data"
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.chassis.users import as_nobody
+from tests.users import as_nobody
 
 from chassis.settings.env_file import BadEnvironment, read_env_file
 from chassis.settings.service import WrongSettings, read_into_environment
