@@ -154,7 +154,7 @@ class StandIn:
         }
         self._created.append((self._runs[run]["created"], run))
         if webhook := given.get("webhook"):
-            body = json.dumps(self._prediction(run) | self._done(run)).encode()
+            body = json.dumps(self._prediction(run) | self._done(run) | {"webhook": webhook}).encode()
             secret, name = self.keys.replicate, f"msg_{run}"
             self._callbacks.at(
                 self._runs[run]["ends"],

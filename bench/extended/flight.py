@@ -97,7 +97,7 @@ async def _command(kafka: str, runs: int) -> None:
                 deadline_at=now + timedelta(hours=4),
             )
             record = encode(command, source="bench", traceparent=None)
-            await producer.send(record.topic, record.value, record.key, headers=record.headers)
+            await producer.send(record.topic, record.value, record.key, headers=list(record.headers))
 
 
 async def _until(at: System, state: str, wanted: int) -> tuple[int, float]:
