@@ -95,9 +95,12 @@ def _not_fresh(gateway: Gateway, error: NotFresh) -> Problem:
 
 async def _require_own_run(gateway: Gateway, message: CallbackReceived) -> None:
     subject = about(PROVIDERS[message.provider], json.loads(message.body))
-    if subject.run is not None:
-        runs = await gateway.lookup.runs(message.provider, subject.run, message.attempt_id)
-        require_own_run(subject, message.attempt_id, runs)
+    if subject.run is None:
+        return
+    # The signed body names the attempt for which the run was submitted, or else what is known of the run tells.
+    known = subject.attempt_id is not None
+    runs = {} if known else await gateway.lookup.runs(message.provider, subject.run, message.attempt_id)
+    require_own_run(subject, message.attempt_id, runs)
 
 
 def _json_text(body: bytes) -> str:
