@@ -26,7 +26,7 @@ from chassis.delivery.offsets import Offsets, log_starts, past, rewind
 from chassis.delivery.polling import idle, poll, positions
 from chassis.delivery.progress import ConsumerProgress
 from chassis.kafka.records import Records, Unreadable, in_turns
-from chassis.kafka.subscriber import batch_subscriber, subscribed
+from chassis.kafka.subscriber import Gather, batch_subscriber, subscribed
 from chassis.kafka.topic_watch import TopicWatch
 from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
@@ -76,7 +76,9 @@ class BatchConsumer:
         limit: DlqLimit | None = None,
         keep: Keep | None = None,
         settled: Settled | None = None,
+        gather: Gather | None = None,
     ) -> None:
+        """`gather`: what brokers gather before they answer a fetch; None: they answer as soon as there is a record."""
         self._broker = broker
         self._runtime = runtime
         self._limit = limit or DlqLimit()
@@ -92,7 +94,7 @@ class BatchConsumer:
         self._log = get_logger("chassis.delivery.consumer").bind(group=self._group)
         self._offsets = Offsets()
         self._watch = TopicWatch(topics, self._group, needed=(DEAD_LETTERS,))
-        self.subscriber = batch_subscriber(broker, topics, runtime, self._next_batch, self._on_batch)
+        self.subscriber = batch_subscriber(broker, topics, runtime, self._next_batch, self._on_batch, gather)
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
 
     @asynccontextmanager

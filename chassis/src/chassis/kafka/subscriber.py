@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
@@ -27,11 +28,30 @@ NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
 OnBatch = Callable[[Records], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """What a broker gathers before it answers a fetch, so that many records come as one batch."""
+
+    min_bytes: int
+    """Bytes of records upon which it answers at once."""
+    within_ms: int
+    """Milliseconds after which it answers with what it has."""
+
+
 def batch_subscriber(
-    broker: KafkaBroker, topics: Iterable[Topic], runtime: Runtime, next_batch: NextBatch, on_batch: OnBatch
+    broker: KafkaBroker,
+    topics: Iterable[Topic],
+    runtime: Runtime,
+    next_batch: NextBatch,
+    on_batch: OnBatch,
+    gather: Gather | None = None,
 ) -> BatchSubscriber:
-    """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing."""
+    """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing.
+
+    With `gather`, a record waits for others at its broker; without, it is fetched at once.
+    """
     consuming = runtime.consuming
+    gather = gather or Gather(1, consuming.fetch_wait_ms)
     subscriber = broker.subscriber(
         *(topic.name for topic in topics),
         group_id=runtime.service,
@@ -44,7 +64,8 @@ def batch_subscriber(
         rebalance_timeout_ms=REBALANCE_TIMEOUT_S * 1000,
         # Range gives one member the same partition of every topic, so one replica gets all messages of a job.
         partition_assignment_strategy=(RangePartitionAssignor,),
-        fetch_max_wait_ms=consuming.fetch_wait_ms,
+        fetch_min_bytes=gather.min_bytes,
+        fetch_max_wait_ms=min(gather.within_ms, consuming.fetch_wait_ms),
         no_reply=True,
     )
     # A join is answered only when every other member has joined too; the producer's time-out is too short for that.
