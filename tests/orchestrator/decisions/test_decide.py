@@ -34,10 +34,11 @@ from contracts.messages.jobs import (
 )
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import describe
+from orchestrator.decisions.after_attempt import WITHOUT_EFFECT
 from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
-from orchestrator.decisions.job import Candidate
+from orchestrator.decisions.job import Candidate, Job
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
@@ -180,18 +181,29 @@ def test_a_job_starts_once() -> None:
     assert started.provider == "fal"
 
 
+BEFORE_THE_END = {
+    AttemptSubmitting: attempted(AttemptSubmitting),
+    AttemptProgressed: attempted(AttemptProgressed, stage="running"),
+    AttemptAmbiguous: attempted(AttemptAmbiguous, message="read timeout", resolve_by=DEADLINE),
+}
+
+
+@pytest.mark.parametrize("event", WITHOUT_EFFECT)
 @pytest.mark.parametrize(
-    "event",
+    "before",
     [
-        attempted(AttemptSubmitting),
-        attempted(AttemptProgressed, stage="running"),
-        attempted(AttemptAmbiguous, message="read timeout", resolve_by=DEADLINE),
+        None,
+        after(requested()).job,
+        after(requested(), attempted(AttemptSubmitted)).job,
+        after(requested(), CancelAsked()).job,
+        after(requested(), failed(FailureKind.PROVIDER_ERROR)).job,
+        after(requested(), attempted(AttemptSucceeded, artifacts=(ARTIFACT,))).job,
+        after(requested(), Due(), Due(), now=OVER).job,
     ],
-    ids=["submitting", "progressed", "ambiguous"],
+    ids=["unknown", "queued", "running", "cancel asked", "moved on", "succeeded", "expired"],
 )
-def test_an_event_before_the_end_of_an_attempt_changes_nothing(event: Attempted) -> None:
-    before = after(requested()).job
-    assert decide(before, event, NOW) == Decision(before)
+def test_an_event_before_the_end_of_an_attempt_changes_nothing(before: Job | None, event: type[AttemptEvent]) -> None:
+    assert decide(before, BEFORE_THE_END[event], NOW) == Decision(before)
 
 
 def test_success_ends_the_job_with_the_cost_of_all_attempts() -> None:

@@ -26,6 +26,7 @@ from contracts.messages.jobs import (
 )
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator import latency, store
+from orchestrator.decisions.after_attempt import WITHOUT_EFFECT
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Input, Requested, ResolveAsked
@@ -58,7 +59,10 @@ class JobHandler:
         self._wake_timers = wake_timers
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
-        """Process a batch of segue.requests and segue.attempts in one transaction."""
+        """Process a batch of segue.requests and segue.attempts in one transaction, or none if it can change no job."""
+        batch = [delivered for delivered in batch if not isinstance(delivered.message, WITHOUT_EFFECT)]
+        if not batch:
+            return
         async with self._outbox.transaction() as transaction:
             jobs = await store.load(transaction, (delivered.message.job_id for delivered in batch))
             requested = any(isinstance(delivered.message, JobRequested) for delivered in batch)

@@ -97,11 +97,12 @@ async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> Non
         [_BODY.dump_json(s.job).decode() for s in stored],
     )
     attempts = [(attempt, s.job) for s in stored for attempt in s.job.attempts]
-    await transaction.connection.execute(_CLOSE, [a.attempt_id for a, _ in attempts if a.outcome != "live"])
-    live = [(attempt, job) for attempt, job in attempts if attempt.outcome == "live"]
-    await transaction.connection.execute(
-        _ORDER, [a.attempt_id for a, _ in live], [job.job_id for _, job in live], [a.provider for a, _ in live]
-    )
+    if closed := [attempt.attempt_id for attempt, _ in attempts if attempt.outcome != "live"]:
+        await transaction.connection.execute(_CLOSE, closed)
+    if live := [(attempt, job) for attempt, job in attempts if attempt.outcome == "live"]:
+        await transaction.connection.execute(
+            _ORDER, [a.attempt_id for a, _ in live], [job.job_id for _, job in live], [a.provider for a, _ in live]
+        )
 
 
 def _stored(row: asyncpg.Record) -> Stored:

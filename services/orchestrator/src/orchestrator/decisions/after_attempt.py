@@ -8,10 +8,13 @@ from typing import Final
 
 from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
 from contracts.messages.attempts import (
+    AttemptAmbiguous,
     AttemptCancelled,
     AttemptEvent,
     AttemptFailed,
+    AttemptProgressed,
     AttemptSubmitted,
+    AttemptSubmitting,
     AttemptSucceeded,
 )
 from contracts.messages.jobs import (
@@ -27,6 +30,8 @@ from orchestrator.decisions.order_attempt import reroute
 from orchestrator.decisions.remaining_candidates import no_candidate_left, passed_over, resubmitting, within_ceiling
 
 MOST_ATTEMPTS: Final = 1_000
+WITHOUT_EFFECT: Final = (AttemptSubmitting, AttemptProgressed, AttemptAmbiguous)
+"""Events that change no job, whatever its state."""
 
 
 def attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
