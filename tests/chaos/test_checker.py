@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chaos.checks.checker import check
-from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, Window
+from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
 from contracts.ids import attempt_id_for, job_id_for
 
 NOON = 1_800_000_000.0
@@ -33,6 +33,7 @@ class History:
     unfinished: list[str] = field(default_factory=list)
     read: dict[tuple[str, int], int] = field(default_factory=lambda: {("segue.jobs", 0): 4})
     dead: list[DeadLetter] = field(default_factory=list)
+    ended: list[UnexpectedEnd] = field(default_factory=list)
     windows: list[Window] = field(
         default_factory=lambda: [Window("no credit", NOON, NOON + 2, frozenset({"insufficient_balance"}), "fal")]
     )
@@ -64,7 +65,8 @@ class History:
         ]
         log += [{"event_id": one} for one in self.twice]
         tables = Tables(**self.rows, log=log, unfinished=self.unfinished, next_offsets=self.read)
-        return Evidence(self.answers, self.bills, self.events, tables, {("segue.jobs", 0): 4}, self.dead, self.windows)
+        ends = {("segue.jobs", 0): 4}
+        return Evidence(self.answers, self.bills, self.events, tables, ends, self.dead, self.windows, self.ended)
 
     twice: list[str] = field(default_factory=list)
 
@@ -251,6 +253,10 @@ VIOLATIONS: dict[str, tuple[str, Change]] = {
     "nobody could look it up": (
         "wrong_ending",
         lambda h: h.answers.remove(next(t for t in h.answers if t.call == "job")),
+    ),
+    "a process that ended by itself": (
+        "unexpected_end",
+        lambda h: h.ended.append(UnexpectedEnd("fal-adapter-1", "TypeError: why not")),
     ),
     "a dead letter": ("dead_letter", lambda h: h.dead.append(DeadLetter("log-sink", "segue.jobs", JOB, "why not"))),
 }

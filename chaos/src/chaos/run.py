@@ -173,12 +173,14 @@ class Run:
     ) -> None:
         self.answers += load.answers
         self.windows += windows
+        ended = len(self._gatherer.unexpected_ends)
         await self._gather()
         # A record that a row spoiled is a dead letter again whenever it is read again, such as after a lost commit.
         new = [one for one in self._gatherer.dead_letters[buried:] if one not in self._expected_dead_letters]
         self._expected_dead_letters += new if dead_letters else []
         ours = evidence_of_load(self.evidence, load.name, load.answers)
-        evidence = replace(ours, windows=windows, dead_letters=new)
+        ends = self._gatherer.unexpected_ends[ended:]
+        evidence = replace(ours, windows=windows, dead_letters=new, unexpected_ends=ends)
         result.violations = check(evidence, dead_letters=dead_letters)
         result.jobs = len(load.requests)
         self.results.append(result)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from chaos.checks.endings import wrong_endings
 from chaos.checks.money import paid_twice
 from chaos.evidence.by_job import FINAL, AttemptEvidence, EvidenceByJob, JobEvidence, group_by_job, token_in
 from chaos.evidence.model import Evidence
 
-Kind = Literal["lost", "paid_twice", "stuck", "phantom", "wrong_ending", "gap", "dead_letter"]
-KINDS: Final[tuple[Kind, ...]] = ("lost", "paid_twice", "stuck", "phantom", "wrong_ending", "gap", "dead_letter")
+Kind = Literal["lost", "paid_twice", "stuck", "phantom", "wrong_ending", "gap", "dead_letter", "unexpected_end"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,9 @@ def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) 
         if job.token not in requested and not job.answers:
             yield Violation("phantom", job.job_id, "a job that nobody asked for", job.token)
     yield from _log_sink_gaps(evidence)
+    for end in evidence.unexpected_ends:
+        # A supervisor restarts it, so that no job shows it.
+        yield Violation("unexpected_end", end.replica, f"it ended by itself: {end.error}")
     for letter in () if dead_letters else evidence.dead_letters:
         yield Violation(
             "dead_letter", letter.key, f"{letter.service} could not process a record of {letter.topic}: {letter.error}"

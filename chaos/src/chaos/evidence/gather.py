@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chaos.cluster.fleet import Fleet
 from chaos.evidence.by_job import token_in
-from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, Window
+from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
+from chassis.observability.log_events import RuntimeEvent
 from contracts.envelope import Envelope, Undecodable, decode
 from contracts.topics import ATTEMPTS, DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
 
@@ -57,9 +59,11 @@ class Gatherer:
         self.events: list[Event] = []
         self.dead_letters: list[DeadLetter] = []
         self.bills: list[dict[str, Any]] = []
+        self.unexpected_ends: list[UnexpectedEnd] = []
         self._fleet, self._folder = fleet, folder
         self._positions: dict[TopicPartition, int] = {}
         self._bills_read = 0
+        self._logs_read: Counter[str] = Counter()
 
     async def wait_until_idle(self, within_s: float = QUIET_WITHIN_S) -> list[str]:
         """Wait until no work is left and the log-sink has read everything; returns what is left at the deadline."""
@@ -74,9 +78,12 @@ class Gatherer:
         """All evidence from the beginning."""
         ends = await self._read_topics()
         self._read_bills()
+        self._read_logs()
         tables = await self._tables()
         of_the_sink = {(place.topic, place.partition): end for place, end in ends.items()}
-        return Evidence(answers, self.bills, self.events, tables, of_the_sink, self.dead_letters, windows)
+        return Evidence(
+            answers, self.bills, self.events, tables, of_the_sink, self.dead_letters, windows, self.unexpected_ends
+        )
 
     async def _left(self) -> list[str]:
         connection = await asyncpg.connect(self._fleet.env["DATABASE_URL"])
@@ -129,12 +136,15 @@ class Gatherer:
             file.write(json.dumps(asdict(event), default=str) + "\n")
 
     def _read_bills(self) -> None:
-        with self._fleet.bills_file.open(encoding="utf-8") as file:
-            file.seek(self._bills_read)
-            whole = file.read()
-            text = whole[: whole.rfind("\n") + 1]
-            self._bills_read += len(text.encode())
-        self.bills += [json.loads(line) for line in text.splitlines()]
+        lines = whole_lines(self._fleet.bills_file, self._bills_read)
+        self._bills_read += sum(map(len, lines))
+        self.bills += [json.loads(line) for line in lines]
+
+    def _read_logs(self) -> None:
+        for one in self._fleet.members:
+            lines = whole_lines(one.log, self._logs_read[one.name])
+            self._logs_read[one.name] += sum(map(len, lines))
+            self.unexpected_ends += [UnexpectedEnd(one.name, error) for error in unexpected_errors(lines)]
 
     async def _tables(self) -> Tables:
         connection = await asyncpg.connect(self._fleet.env["DATABASE_URL"])
@@ -177,6 +187,21 @@ def evidence_of_load(everything: Evidence, name: str, answers: Sequence[ClientAn
             decided=ours(tables.decided),
         ),
     )
+
+
+def whole_lines(file: Path, start: int) -> list[bytes]:
+    """The lines from a position in bytes, each with its end; without one that is still being written."""
+    with file.open("rb") as opened:
+        opened.seek(start)
+        return [line for line in opened if line.endswith(b"\n")]
+
+
+def unexpected_errors(lines: Iterable[bytes]) -> Iterator[str]:
+    """The errors upon which a process has ended by itself, from the lines of its log."""
+    code = RuntimeEvent.UNEXPECTED_ERROR.code
+    for line in lines:
+        if code.encode() in line and (said := json.loads(line)).get("code") == code:
+            yield str(said["error"])
 
 
 def event_of(record: ConsumerRecord[bytes, bytes]) -> Event | None:

@@ -56,6 +56,14 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class UnexpectedEnd:
+    """A process that ended by itself with an error that it does not know, from its log."""
+
+    replica: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tables:
     """Rows of the read model and of the ledgers, each as a mapping of its columns."""
 
@@ -101,3 +109,4 @@ class Evidence:
     """The end of each partition that the log-sink reads."""
     dead_letters: Sequence[DeadLetter] = ()
     windows: Sequence[Window] = ()
+    unexpected_ends: Sequence[UnexpectedEnd] = ()
