@@ -6,8 +6,8 @@ import asyncio
 import os
 import platform
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+import httpx
 from bench.accepted import Answers, Endpoint, answers
 from bench.accounts import cpu_of
 from bench.extended.flight import Flight, flight
@@ -31,6 +32,7 @@ from bench.peers.litellm_proxy import litellm_proxy
 from bench.system import System, end, system
 
 from segue_cli.local.process import ChildFailed
+from segue_cli.stack.components import StackFailed
 
 SEGUE: Final = "Segue"
 CELERY_STACK: Final = "FastAPI + Celery"
@@ -147,22 +149,35 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         await _throughput(results, sizes, ours, {CELERY_STACK: celery, LITELLM_PROXY: proxy}, tell)
         await _answers(results, sizes, ours, celery, tell)
     if sizes.in_flight:
-        tell("start another Segue, for jobs in flight")
-        async with system(kafka) as ours:
-            results.held = await held(ours, sizes.in_flight, tell)
+        with _left_out_if_it_fails("jobs in flight", results, tell):
+            async with system(kafka) as ours:
+                results.held = await held(ours, sizes.in_flight, tell)
     if sizes.sink_events:
-        tell(f"start another Segue, for a log sink alone with {sizes.sink_events} events")
-        async with system(kafka) as ours:
-            results.sink = await sink_alone(ours, sizes.sink_events)
+        with _left_out_if_it_fails(f"a log sink alone with {sizes.sink_events} events", results, tell):
+            async with system(kafka) as ours:
+                results.sink = await sink_alone(ours, sizes.sink_events)
     if sizes.polled:
-        tell(f"start another Segue, without webhooks: {sizes.polled} runs in flight")
-        async with system(kafka, webhooks=False) as ours:
-            results.flight = await flight(ours, sizes.polled)
+        with _left_out_if_it_fails(f"{sizes.polled} runs in flight without webhooks", results, tell):
+            async with system(kafka, webhooks=False) as ours:
+                results.flight = await flight(ours, sizes.polled)
     if sizes.stored:
-        results.at_scale = await logs_at_scale(sizes.stored, tell)
+        with _left_out_if_it_fails("reads with many attempts stored", results, tell):
+            results.at_scale = await logs_at_scale(sizes.stored, tell)
     if sizes.killing_s and kafka == "apache":
-        results.pauses = await pauses(sizes.killing_s, tell)
+        with _left_out_if_it_fails("pauses", results, tell):
+            results.pauses = await pauses(sizes.killing_s, tell)
     return results
+
+
+@contextmanager
+def _left_out_if_it_fails(what: str, results: Results, tell: Callable[[str], None]) -> Iterator[None]:
+    """Keep what was measured before if one measure fails, with a line in the results that says so."""
+    tell(f"start another Segue: {what}")
+    try:
+        yield
+    except (TimeoutError, AssertionError, httpx.HTTPError, ChildFailed, StackFailed) as error:
+        results.skipped.append(f"{what[0].upper()}{what[1:]}: not measured, {' '.join(repr(error).split())[:300]}")
+        tell(results.skipped[-1])
 
 
 async def _throughput(
