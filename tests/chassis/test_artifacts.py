@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -132,3 +135,17 @@ def test_a_folder_that_is_not_writable_is_reported_at_the_start(tmp_path: Path) 
             CannotStart, match=r"^ARTIFACT_STORE_URL: .* is not accessible to this user: Permission denied; let it"
         ):
             ArtifactStore.open(folder.as_uri(), writing=True)
+
+
+def test_a_reader_needs_no_permission_to_write(tmp_path: Path, open_umask: None) -> None:
+    folder = tmp_path / "store"
+    (folder / "jobs").mkdir(parents=True)
+    opened = f"from chassis.artifacts import ArtifactStore; ArtifactStore.open({folder.as_uri()!r})"
+    mounted = f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder} && exec {sys.executable} -c"
+    within = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*within, "true"], check=False).returncode:
+        pytest.skip("this needs user namespaces")
+    ended = subprocess.run(
+        [*within, "sh", "-c", f'{mounted} "$0"', opened], check=False, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

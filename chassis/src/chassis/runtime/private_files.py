@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from errno import EROFS
 from pathlib import Path
 from typing import Final
 
@@ -51,8 +52,12 @@ def close_folder(folder: Path) -> None:
 
 
 def close_file(path: Path) -> None:
-    """Restrict one file or folder to its owner, unless it belongs to another user."""
+    """Restrict one file or folder to its owner, unless it belongs to another user or can only be read here."""
     with suppress(FileNotFoundError, PermissionError):
         mode = path.lstat().st_mode
         if mode & UMASK and not stat.S_ISLNK(mode):
-            path.chmod(stat.S_IMODE(mode) & ~UMASK)
+            try:
+                path.chmod(stat.S_IMODE(mode) & ~UMASK)
+            except OSError as error:
+                if error.errno != EROFS:  # Whoever can write to the file system sets its modes.
+                    raise
