@@ -101,6 +101,20 @@ def migrate(
 
 
 @app.command()
+def roles(
+    apply: Annotated[bool, typer.Option("--apply", help="Run the SQL in DATABASE_URL instead of printing it.")] = False,
+    prefix: Annotated[str, typer.Option(help="What the names of the roles begin with.")] = "segue_",
+    owner: Annotated[
+        str | None, typer.Option(help="The role that runs `segue migrate`; default: the one that runs the SQL.")
+    ] = None,
+) -> None:
+    """Print the SQL that gives each service a database role of its own with what it needs, and no more."""
+    from segue_cli.stack import roles as command
+
+    raise typer.Exit(command.run(prefix, owner, apply=apply))
+
+
+@app.command()
 def doctor(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Check the `segue up` that runs in this folder.")] = False,
     env_file: Annotated[Path | None, typer.Option(help="Check with the settings of this file.")] = None,

@@ -131,6 +131,12 @@ class PostgresEvent(LogEvent):
 
     POOLER_DETECTED = ("a connection pooler is in use; statements are not prepared", "info", "schema")
     MIGRATION_APPLIED = ("migration applied", "info", "schema migration")
+    SCHEMA_IS_NEWER = (
+        "the schema has migrations of a newer release; this one works with them",
+        "warning",
+        "schema migrations",
+        "Nothing after a rollback or during an update. Otherwise, update this service.",
+    )
     DUE_ROWS_POSTPONED = ("due rows wait for the database", "warning", "loop error", _DATABASE)
     RETENTION_POSTPONED = ("retention waits for the database", "warning", "error", _DATABASE)
     RETENTION_DELETED = ("expired data deleted", "info", "deleted")

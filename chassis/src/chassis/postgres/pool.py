@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from types import ModuleType
@@ -18,6 +18,7 @@ from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pooler import pooled_connection
+from chassis.postgres.rights import missing_rights
 from chassis.runtime.retry import retry
 from chassis.settings.database_url import DatabaseUrl
 
@@ -33,6 +34,10 @@ else:
 T = TypeVar("T")
 START_LIMIT_S: Final = 30.0
 CLOSE_LIMIT_S: Final = 2.0
+MIGRATION_WAIT_S: Final = 120
+"""Seconds for which a replica waits while another one migrates the same schema."""
+BREAKING: Final = ".breaking.sql"
+"""Ends the name of a migration with which services of earlier releases cannot work."""
 
 TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
@@ -58,6 +63,7 @@ CREATE TABLE migrations (
     name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
 )
 """
+_OWNER: Final = "SELECT quote_ident(pg_get_userbyid(nspowner)) FROM pg_namespace WHERE nspname = $1"
 SESSION: Final = {
     "timezone": "UTC",
     "statement_timeout": "25s",
@@ -70,15 +76,6 @@ SESSION: Final = {
 _THERE: Final = """
 SELECT c.relname FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations'
 WHERE n.nspname = $1
-"""
-_RIGHTS: Final = """
-SELECT current_user AS role, current_database() AS database, n.oid IS NOT NULL AS existing,
-    has_database_privilege(current_database(), 'CREATE') AS may_make,
-    has_schema_privilege(n.oid, 'USAGE') AS may_use, pg_get_userbyid(n.nspowner) AS owner,
-    array(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'p') AND NOT (
-        has_table_privilege(oid, 'SELECT') AND (relname = 'migrations' OR has_table_privilege(oid, 'INSERT')
-        AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))) ORDER BY 1) AS closed
-FROM (SELECT 1) AS one LEFT JOIN pg_namespace n ON n.nspname = $1
 """
 
 
@@ -122,8 +119,9 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
 async def migrate(url: str, schema: str, package: ModuleType) -> None:
     """Apply the package's `migrations/*.sql` that the schema does not have yet, each in its own transaction.
 
-    An advisory lock serializes replicas that start together. A file must not change once it is applied. Raises
-    CannotStart if one has changed, if the database does not respond or is read-only, or if the role lacks privileges.
+    An advisory lock serializes replicas that start together. A file must not change once it is applied. A schema may
+    have migrations of a newer release, unless their name ends in `.breaking.sql`. Raises CannotStart if it has one of
+    those, if a file has changed, if the database does not respond or is read-only, or if the role lacks privileges.
     """
     database = usable_url(url)
 
@@ -138,32 +136,18 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
         await _migrate(connection, schema, package)
     except asyncpg.InsufficientPrivilegeError as error:
         raise CannotStart(
-            f"DATABASE_URL: {error_text(error)}; schema {schema} has to be migrated by the role that owns its objects"
+            f"DATABASE_URL: {error_text(error)}; schema {schema} has to be migrated to {latest_migration(package)} first"
+            f": run `segue migrate` as the role that owns it, {await connection.fetchval(_OWNER, schema)}"
+        ) from error
+    except asyncpg.LockNotAvailableError as error:
+        raise CannotStart(
+            f"DATABASE_URL: another process has been migrating schema {schema} for {MIGRATION_WAIT_S} s: wait until it"
+            " is done, or end its session"
         ) from error
     except TRANSIENT as error:
         raise CannotStart(f"DATABASE_URL: the connection was lost during the migration: {error_text(error)}") from error
     finally:
         await connection.close(timeout=5)
-
-
-async def missing_rights(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> str | None:
-    """The privilege that the role lacks in a service's schema, as one line with the remedy; None if it lacks none."""
-    row = await connection.fetchrow(_RIGHTS, schema)
-    if row is None:
-        return None
-    role, database, owner = (f'"{row[name]}"' for name in ("role", "database", "owner"))
-    if not row["existing"]:
-        may = f"GRANT CREATE ON DATABASE {database} TO {role}, or CREATE SCHEMA {schema} AUTHORIZATION {role}"
-        what = f"may not create schema {schema} in database {database}; as its owner: {may}"
-        return None if row["may_make"] else f"DATABASE_URL: the role {role} {what}"
-    if not row["may_use"]:
-        what = f"may not use schema {schema}, which belongs to {owner}; connect as that role, or transfer the schema"
-        return f"DATABASE_URL: the role {role} {what}"
-    if closed := row["closed"]:
-        what = f"may not read and write all tables of schema {schema} ({', '.join(closed[:3])})"
-        grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
-        return f"DATABASE_URL: the role {role} {what}; as {owner}: {grant}, or connect as that"
-    return None
 
 
 def database_name(url: str) -> str:
@@ -191,7 +175,9 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str, 
         if "migrations" not in existing:
             await connection.execute(_MIGRATIONS)
         applied = await _applied(connection)
-    for name, sql in _migrations(package):
+    known = _migrations(package)
+    _check_newer(schema, sorted(applied.keys() - {name for name, _ in known}))
+    for name, sql in known:
         digest = hashlib.sha256(sql.encode()).hexdigest()
         if applied.get(name) == digest:
             continue
@@ -210,8 +196,21 @@ async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str, 
 async def _exclusive_transaction(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> AsyncIterator[None]:
     """A transaction under an advisory lock, one replica at a time."""
     async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{MIGRATION_WAIT_S}s'")
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"segue.migrate.{schema}")
+        await connection.execute("SET LOCAL lock_timeout = 0")
         yield
+
+
+def _check_newer(schema: str, unknown: Sequence[str]) -> None:
+    """Warn of migrations of a newer release. Raises CannotStart if this release cannot work with one of them."""
+    if breaking := [name for name in unknown if name.endswith(BREAKING)]:
+        what = f"schema {schema} has {breaking[0]}, with which this release cannot work"
+        raise CannotStart(f"DATABASE_URL: {what}: start the release that brought it, or a later one")
+    if unknown:
+        get_logger("chassis.postgres.pool").warning(
+            PostgresEvent.SCHEMA_IS_NEWER, schema=schema, migrations=list(unknown)
+        )
 
 
 async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:

@@ -16,7 +16,8 @@ from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.errors import CannotStart, cannot_use
 from chassis.http.egress import EgressPolicy, tls_context
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
-from chassis.postgres.pool import AT_START, is_pooled, latest_migration, missing_rights
+from chassis.postgres.pool import AT_START, BREAKING, is_pooled, latest_migration
+from chassis.postgres.rights import missing_rights
 from chassis.settings.database_url import DatabaseUrl
 from chassis.settings.service import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
@@ -183,7 +184,9 @@ def _schema(schema: str, newest: str, latest: str | None) -> Finding:
     if latest < newest:
         return Finding(what, "warn", f"at {latest}, this code brings {newest}", "Its service migrates when it starts.")
     if latest > newest:
-        return Finding(what, "fail", f"at {latest}, this code knows {newest}", "The database is of a newer release.")
+        told = f"at {latest}, this code knows {newest}"
+        works = not latest.endswith(BREAKING)
+        return Finding(what, "warn" if works else "fail", told, "The database is of a newer release: update this one.")
     return Finding(what, "ok", latest)
 
 

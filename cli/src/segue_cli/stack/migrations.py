@@ -15,14 +15,9 @@ from chassis.errors import EXIT_SETTINGS, CannotStart
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, latest_migration, migrate
 from chassis.runtime.retry import retry
-from contracts.providers.registry import PROVIDERS
+from contracts.schemas import SCHEMAS as MAP
 
-SCHEMAS: Final = {
-    "orchestrator": "orchestrator",
-    **{spec.schema: "adapter_kit" for spec in PROVIDERS.values()},
-    "log_sink": "log_sink",
-    "gateway": "gateway",
-}
+SCHEMAS: Final = {schema.name: schema.package for schema in MAP}
 """The schema of each service, and the package with its migrations."""
 LOOK_EVERY_S: Final = 1.0
 _CONNECT_LIMIT_S: Final = 5.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import bounded, transaction
-from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.postgres.pool import TRANSIENT, Pool
 from chassis.runtime.background import background
 from log_sink.log_events import LogSinkEvent
 
@@ -50,21 +50,9 @@ async def ensure_partitions(pool: Pool, now: datetime | None = None) -> list[str
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('log_sink.partitions'))")
             name = f"events_{month:%Y_%m}"
             if await connection.fetchval("SELECT to_regclass($1)", name) is None:
-                await _create(connection, name, month)
+                await connection.execute("SELECT add_events_partition($1)", month)
                 made.append(name)
     return made
-
-
-async def _create(connection: Connection, name: str, month: datetime) -> None:
-    end = month_after(month)
-    await connection.execute(f"CREATE TABLE {name} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
-    # PostgreSQL refuses to attach a partition while the default partition has rows of its range.
-    await connection.execute("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
-    rows = "DELETE FROM events_default WHERE occurred_at >= $1 AND occurred_at < $2 RETURNING *"
-    move = f"WITH moved AS ({rows}) INSERT INTO {name} SELECT * FROM moved"  # noqa: S608 - the name is built from a date
-    await connection.execute(move, month, end)
-    bounds = f"FROM ('{month.isoformat()}') TO ('{end.isoformat()}')"
-    await connection.execute(f"ALTER TABLE events ATTACH PARTITION {name} FOR VALUES {bounds}")
 
 
 @asynccontextmanager

@@ -37,8 +37,8 @@ def log_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
 
     async def months(connection: Connection) -> AsyncGenerator[int, None]:
         now = await connection.fetchval("SELECT now()")
-        for name in over([row[0] for row in await connection.fetch(_MONTHS)], now, keep):
-            await connection.execute(f"DROP TABLE {name}")
+        for month in over([row[0] for row in await connection.fetch(_MONTHS)], now, keep):
+            await connection.execute("SELECT drop_events_partition($1)", month)
             yield 1
 
     return (
@@ -48,9 +48,9 @@ def log_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
     )
 
 
-def over(partitions: list[str], now: datetime, keep: timedelta) -> list[str]:
-    """The partitions with events older than `keep` only, except those that `ensure_partitions` would create again."""
+def over(partitions: list[str], now: datetime, keep: timedelta) -> list[datetime]:
+    """The months of partitions with events older than `keep` only, except those that `ensure_partitions` would make."""
     first_wanted = months_wanted(now)[0]
-    found = ((name, match) for name in partitions if (match := _MONTH.match(name)))
-    months = ((name, datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)) for name, match in found)
-    return [name for name, month in months if month < first_wanted and month_after(month) <= now - keep]
+    found = (match for name in partitions if (match := _MONTH.match(name)))
+    months = (datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC) for match in found)
+    return [month for month in months if month < first_wanted and month_after(month) <= now - keep]
