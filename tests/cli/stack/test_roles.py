@@ -1,0 +1,121 @@
+"""The grants of `segue roles`: what a service finds with them when it starts, and without one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from importlib import import_module
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from chassis.errors import CannotStart
+from chassis.postgres.pool import migrate
+from contracts.schemas import SCHEMAS, read_elsewhere
+from segue_cli.stack.migrations import SCHEMAS as PACKAGES
+from segue_cli.stack.migrations import apply_migrations
+from segue_cli.stack.roles import READER, role_of, statements
+
+REPOSITORY = Path(__file__).parents[3]
+PREFIX = "trial_"
+ROLES = [*dict.fromkeys(role_of(PREFIX, schema.service) for schema in SCHEMAS), PREFIX + READER]
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection of the owner of all schemas, after `segue migrate` and `segue roles --apply`."""
+    await apply_migrations(database_url, PACKAGES, lambda _schema, _migration: None)
+    connection = await asyncpg.connect(database_url)
+    for _ in range(2):  # Run again, it changes nothing.
+        for statement in statements(PREFIX, None):
+            await connection.execute(statement)
+    yield connection
+    for role in ROLES:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await connection.close()
+
+
+def as_role(database_url: str, service: str) -> str:
+    return database_url.replace("segue@", f"{role_of(PREFIX, service)}@")
+
+
+async def start(database_url: str, name: str) -> None:
+    """What the service of a schema does first when it starts."""
+    [schema] = [each for each in SCHEMAS if each.name == name]
+    await migrate(as_role(database_url, schema.service), name, import_module(schema.package))
+
+
+async def test_each_service_finds_its_schema_migrated_and_all_its_rights(
+    owner: asyncpg.Connection[asyncpg.Record], database_url: str
+) -> None:
+    for schema in SCHEMAS:
+        await start(database_url, schema.name)
+    assert await owner.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = ANY($1)", ROLES) == len(SCHEMAS) + 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "taken", "told"),
+    [
+        (
+            "gateway",
+            "SELECT ON log_sink.v_jobs FROM {}",
+            "may not read log_sink.v_jobs, which the service of schema gat",
+        ),
+        (
+            "gateway",
+            "USAGE ON SCHEMA fal_adapter FROM {}",
+            "may not read fal_adapter.v_callbacks, fal_adapter.v_free_pr",
+        ),
+        ("log_sink", "EXECUTE ON FUNCTION log_sink.add_events_partition FROM {}", "sequences and functions of schema"),
+        (
+            "log_sink",
+            "USAGE ON SEQUENCE log_sink.events_seq FROM {}",
+            r"functions of schema log_sink \(events_seq\); as",
+        ),
+        ("orchestrator", "DELETE ON orchestrator.outbox FROM {}", r"all tables of schema orchestrator \(outbox\); as "),
+    ],
+)
+async def test_a_right_that_is_missing_is_named_at_the_start(
+    owner: asyncpg.Connection[asyncpg.Record], database_url: str, schema: str, taken: str, told: str
+) -> None:
+    await owner.execute(f"REVOKE {taken.format(role_of(PREFIX, schema.replace('_', '-')))}")
+    with pytest.raises(CannotStart, match=f"^DATABASE_URL: the role .* {told}"):
+        await start(database_url, schema)
+
+
+async def test_a_later_table_of_the_owner_is_granted(
+    owner: asyncpg.Connection[asyncpg.Record], database_url: str
+) -> None:
+    await owner.execute("CREATE TABLE gateway.later (id bigint GENERATED ALWAYS AS IDENTITY, serial serial, a int)")
+    connection = await asyncpg.connect(as_role(database_url, "gateway"))
+    try:
+        await connection.execute("INSERT INTO gateway.later (a) VALUES (1); DELETE FROM gateway.later")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("DROP TABLE gateway.later")
+    finally:
+        await connection.close()
+
+
+async def test_a_schema_that_is_not_migrated_names_who_has_to_do_it(
+    owner: asyncpg.Connection[asyncpg.Record], database_url: str
+) -> None:
+    await owner.execute("DROP INDEX gateway.idempotency_by_age; DELETE FROM gateway.migrations WHERE name LIKE '002%'")
+    told = r"has to be migrated to 002_purging\.sql first: run `segue migrate` as the role that owns it, segue$"
+    with pytest.raises(CannotStart, match=told):
+        await start(database_url, "gateway")
+
+
+def test_what_a_service_reads_elsewhere_is_found_by_its_schema() -> None:
+    assert {name.partition(".")[0] for name in read_elsewhere("gateway")} >= {"log_sink", "fal_adapter"}
+    assert read_elsewhere("shop") == ()
+
+
+@pytest.mark.parametrize("folder", sorted({schema.service for schema in SCHEMAS} | {"adapter-kit"}))
+def test_the_code_reads_no_view_of_another_schema_that_the_map_lacks(folder: str) -> None:
+    """A view is written as `log_sink.v_jobs`, or with a placeholder where its schema is a provider's."""
+    source = REPOSITORY / ("adapter-kit" if folder == "adapter-kit" else f"services/{folder}")
+    text = "".join(path.read_text() for path in source.glob("src/**/*.py"))
+    read = set(re.findall(r"(?:FROM|JOIN) (?:\w+|\{[\w.]+\})\.(\w+)", text))
+    declared = {view for schema in SCHEMAS for view in schema.read_by.get(folder, ())}
+    assert read == declared
