@@ -82,8 +82,8 @@ def _certificate(
     more: x509.ExtensionType | None,
 ) -> x509.Certificate:
     now, serial = dt.datetime.now(dt.UTC), x509.random_serial_number()
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), serial, now - dt.timedelta(hours=1))
-    builder = builder.not_valid_after(now + dt.timedelta(days=1))
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), serial)
+    builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(days=1))
     if more is not None:
         builder = builder.add_extension(more, critical=isinstance(more, x509.BasicConstraints))
     return builder.sign(issuer_key, hashes.SHA256())
@@ -197,13 +197,13 @@ async def test_what_is_wrong_with_tls_is_one_line(tmp_path: Path, wrong: str, to
 
 
 async def test_with_two_hosts_of_which_the_first_is_read_only(
-    postgres_url: str, database_url: str, embedded_kafka: str, tmp_path: Path
+    database_url: str, embedded_kafka: str, tmp_path: Path
 ) -> None:
     async with postgres() as standby:
         connection = await asyncpg.connect(standby.url)
+        await connection.execute(f"CREATE DATABASE {database_url.rpartition('/')[2]}")
         await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         await connection.execute("SELECT pg_reload_conf()")
-        await connection.execute(f"CREATE DATABASE {database_url.rpartition('/')[2]}")
         await connection.close()
         host = standby.url.partition("@")[2].partition("/")[0]
         url = database_url.replace("@", f"@{host},")
