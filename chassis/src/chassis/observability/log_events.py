@@ -37,6 +37,7 @@ FIELDS: Final = {
     "loop": "The loop over due rows.",
     "message": "The message of the failure, from the provider or from Segue.",
     "migration": "The name of the migration.",
+    "migrations": "The names of migrations.",
     "models": "The number of models in the catalogue.",
     "next_size": "The new limit of messages in a batch.",
     "note": "The setting, and the part of it that is ignored.",

@@ -135,9 +135,10 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
             raise CannotStart(missing)
         await _migrate(connection, schema, package)
     except asyncpg.InsufficientPrivilegeError as error:
+        owner, newest = await connection.fetchval(_OWNER, schema), latest_migration(package)
         raise CannotStart(
-            f"DATABASE_URL: {error_text(error)}; schema {schema} has to be migrated to {latest_migration(package)} first"
-            f": run `segue migrate` as the role that owns it, {await connection.fetchval(_OWNER, schema)}"
+            f"DATABASE_URL: {error_text(error)}; schema {schema} has to be migrated to {newest} first: "
+            f"run `segue migrate` as the role that owns it, {owner}"
         ) from error
     except asyncpg.LockNotAvailableError as error:
         raise CannotStart(
