@@ -152,6 +152,7 @@ class LedgerEvent(LogEvent):
     ATTEMPT_WORKER_FAILED = ("working on an attempt failed; it is claimed again when its lease ends", "error", "", _BUG)
     RUNS_NOT_POSTPONED = ("status requests could not be postponed", "warning", "error", _DATABASE)
     PROVIDER_HEALTH_NOT_WRITTEN = ("the provider's health could not be written", "warning", "error", _DATABASE)
+    HEARTBEAT_NOT_WRITTEN = ("the heartbeat could not be written", "warning", "error", _DATABASE)
 
 
 class OutputEvent(LogEvent):

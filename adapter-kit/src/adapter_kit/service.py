@@ -20,6 +20,8 @@ from adapter_kit.engine.executor import ActionExecutor, CallbackUrl
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.engine.retention import retention_tasks
+from adapter_kit.heartbeat import Heartbeat
+from adapter_kit.late_commands import LateCommands
 from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.provider import Provider
 from adapter_kit.run_listing import RunListing
@@ -66,14 +68,17 @@ async def adapter(
     topics = (COMMANDS[name], CALLBACKS)
     broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
     policy, store = _egress_policy(settings), _artifact_store(settings)
-    progress = GroupProgress(settings.kafka_bootstrap_servers, CALLBACKS, runtime.service)
+    callbacks_read, commands_read = (
+        GroupProgress(settings.kafka_bootstrap_servers, topic, runtime.service) for topic in (CALLBACKS, COMMANDS[name])
+    )
     await migrate(database_url, schema, adapter_kit)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(database_url, schema) as pool,
         egress_client(policy) as client,
         provider_opened as provider,
-        progress.running(),
+        callbacks_read.running(),
+        commands_read.running(),
     ):
         outbox = Outbox(pool, broker, runtime)
         callback_monitor = CallbackMonitor(name)
@@ -81,7 +86,7 @@ async def adapter(
             provider,
             Collector(client, store, max_bytes=settings.max_output_mb * 1024 * 1024),
             runtime,
-            reconciler=Reconciler(provider, pool, progress),
+            reconciler=Reconciler(provider, pool, callbacks_read),
             callback_url=_callback_url(settings),
             callback_monitor=callback_monitor,
         )
@@ -90,7 +95,14 @@ async def adapter(
         probe = CredentialProbe(provider, pool, runtime, probe_endpoint, breakers, pace)
         writer = OutcomeWriter(outbox, breakers)
         claim_loop = ClaimLoop(
-            calls, writer, outbox, pool, runtime, concurrency=settings.concurrency, breakers=breakers
+            calls,
+            writer,
+            outbox,
+            pool,
+            runtime,
+            concurrency=settings.concurrency,
+            breakers=breakers,
+            late_commands=LateCommands(commands_read, runtime),
         )
         run_listing = RunListing(
             provider,
@@ -113,6 +125,7 @@ async def adapter(
             run_listing.running(),
             output_hosts_checked(policy, output_hosts),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
+            Heartbeat(name, pool, runtime, settings.adapter_silent_s).running(),  # Last: all of the above runs.
         ):
             get_logger("adapter_kit").info(
                 AttemptEvent.ADAPTER_STARTED,

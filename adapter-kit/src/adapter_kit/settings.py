@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from chassis.settings.providers import SilenceSettings
 from chassis.settings.service import CallbackSettings
 from contracts.messages.requests import LONGEST_DEADLINE_S
 
 
-class AdapterSettings(CallbackSettings):
+class AdapterSettings(CallbackSettings, SilenceSettings):
     """The settings of an adapter, except the provider's key."""
 
     artifact_store_url: str = Field(

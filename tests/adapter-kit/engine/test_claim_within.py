@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from adapter_kit.engine.command_handler import CommandHandler
 from adapter_kit.engine.executor import ActionExecutor
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.reconciler import Reconciler
+from adapter_kit.late_commands import READ_LATE_S, LateCommands
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -54,7 +56,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.generation import Provider as ProviderName
 from contracts.ids import AttemptId, attempt_id_for, job_id_for
 from contracts.messages.callbacks import CallbackReceived
-from contracts.messages.commands import RunAttempt
+from contracts.messages.commands import CancelAttempt, RunAttempt
 
 KEPT_S = 3_600.0
 DATA_URL = "data:audio/wav;base64,AAAA"
@@ -103,6 +105,18 @@ class HeldProvider:
 
 
 @dataclass
+class Progress:
+    """How far the commands have been read: up to now, once `read` is set."""
+
+    read: bool = False
+    asked: int = 0
+
+    async def heard_until(self, keys: Sequence[str], /) -> Mapping[str, float | None]:
+        self.asked += 1
+        return dict.fromkeys(keys, monotonic() if self.read else None)
+
+
+@dataclass
 class Engine:
     """An adapter's claim loop and its handler, without Kafka."""
 
@@ -112,8 +126,9 @@ class Engine:
     outbox: Outbox
     handler: CommandHandler
     _handler_with: Any
+    progress: Progress
 
-    async def handle(self, *messages: RunAttempt | CallbackReceived) -> None:
+    async def handle(self, *messages: RunAttempt | CancelAttempt | CallbackReceived) -> None:
         await self.handler(batch_of(*messages))
 
     def handler_with(self, claim: Any) -> CommandHandler:
@@ -142,8 +157,11 @@ async def engine_of(pool: Pool, database_url: str, store: Path, concurrency: int
             callback_url=lambda _: None,
             callback_monitor=monitor,
         )
-        writer = OutcomeWriter(outbox, breakers)
-        loop = ClaimLoop(executor, writer, outbox, pool, runtime, concurrency=concurrency, breakers=breakers)
+        writer, progress = OutcomeWriter(outbox, breakers), Progress()
+        late = LateCommands(progress, runtime)
+        loop = ClaimLoop(
+            executor, writer, outbox, pool, runtime, concurrency=concurrency, breakers=breakers, late_commands=late
+        )
         callbacks = Callbacks(provider, breakers, monitor)
 
         def handler_with(claim: Any) -> CommandHandler:
@@ -151,7 +169,7 @@ async def engine_of(pool: Pool, database_url: str, store: Path, concurrency: int
 
         await stack.enter_async_context(loop.running())
         stack.callback(provider.answers.set)
-        yield Engine(pool, provider, loop, outbox, handler_with(loop.claim_within), handler_with)
+        yield Engine(pool, provider, loop, outbox, handler_with(loop.claim_within), handler_with, progress)
 
 
 @pytest_asyncio.fixture
@@ -264,6 +282,50 @@ async def test_a_callback_about_another_run_changes_nothing(engine: Engine) -> N
     assert await state_of(engine.pool, attempt_id) == "running"
 
 
+async def test_a_command_that_is_read_late_waits_for_the_cancel_behind_it(engine: Engine) -> None:
+    run = late_command("late")
+    await engine.handle(run)
+    await eventually(lambda: asked(engine, 3))
+    assert (engine.provider.states, await state_of(engine.pool, run.attempt_id)) == ([], "queued")
+    await engine.handle(cancel_of(run))
+    assert await state_of(engine.pool, run.attempt_id) == "cancelled"
+    engine.progress.read = True
+    fresh = command("fresh")
+    await engine.handle(fresh)
+    await eventually(lambda: is_in(engine, fresh.attempt_id, "submitting"))
+    assert len(engine.provider.states) == 1
+
+
+async def test_a_command_that_is_read_late_is_sent_once_what_is_behind_it_has_been_read(engine: Engine) -> None:
+    run = late_command("late")
+    await engine.handle(run)
+    await eventually(lambda: asked(engine, 1))
+    assert engine.provider.states == []
+    engine.progress.read = True
+    await eventually(lambda: submitted(engine, 1))
+    assert await state_of(engine.pool, run.attempt_id) == "submitting"
+
+
+async def test_it_is_not_asked_how_far_commands_are_read_that_are_read_in_time(engine: Engine) -> None:
+    await engine.handle(command("in time"))
+    await eventually(lambda: submitted(engine, 1))
+    assert engine.progress.asked == 0
+
+
+async def test_a_command_that_is_read_late_is_held_by_the_next_process_too(
+    pool: Pool, database_url: str, tmp_path: Path
+) -> None:
+    run = late_command("late")
+    async with engine_of(pool, database_url, tmp_path) as first:
+        await first.handle(run)
+        await eventually(lambda: asked(first, 1))
+    async with engine_of(pool, database_url, tmp_path) as second:
+        await eventually(lambda: asked(second, 1))
+        assert second.provider.states == []
+        await second.handle(cancel_of(run))
+        assert await state_of(pool, run.attempt_id) == "cancelled"
+
+
 async def submitted(engine: Engine, times: int) -> bool:
     return len(engine.provider.states) >= times
 
@@ -296,6 +358,23 @@ def command(name: str) -> RunAttempt:
     )
 
 
+def late_command(name: str) -> RunAttempt:
+    """A command that was given a moment longer ago than the orchestrator may take to end its job."""
+    given_at = datetime.now(UTC) - timedelta(seconds=READ_LATE_S + 1)
+    return command(name).model_copy(update={"occurred_at": given_at})
+
+
+def cancel_of(run: RunAttempt) -> CancelAttempt:
+    at = datetime.now(UTC)
+    return CancelAttempt(
+        job_id=run.job_id, occurred_at=at, attempt_id=run.attempt_id, provider=run.provider, reason="client"
+    )
+
+
+async def asked(engine: Engine, times: int) -> bool:
+    return engine.progress.asked >= times
+
+
 def callback(name: str, body: str) -> CallbackReceived:
     job_id = job_id_for("default", name)
     return CallbackReceived(
@@ -308,5 +387,5 @@ def callback(name: str, body: str) -> CallbackReceived:
     )
 
 
-def batch_of(*messages: RunAttempt | CallbackReceived) -> Sequence[Any]:
+def batch_of(*messages: RunAttempt | CancelAttempt | CallbackReceived) -> Sequence[Any]:
     return [SimpleNamespace(message=message, traceparent=None) for message in messages]

@@ -69,6 +69,28 @@ async def test_only_the_partition_to_which_a_producer_sends_the_key_counts(embed
             assert (await progress.heard_until([job(7)]))[job(7)] is None
 
 
+async def test_a_group_that_never_catches_up_is_known_to_have_read_what_an_earlier_query_found(
+    embedded_kafka: str,
+) -> None:
+    place = TopicPartition(REQUESTS.name, await partition_of(embedded_kafka, 7))
+    progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+    async with (
+        progress.running(),
+        AIOKafkaConsumer(bootstrap_servers=embedded_kafka, group_id="toy") as consumer,
+    ):
+        consumer.assign([place])
+        first_asked = time.monotonic()
+        assert (await progress.heard_until([job(7)]))[job(7)] is None
+        first_answered = time.monotonic()
+        # By the time the record is consumed, there is another one, and so on.
+        await send(embedded_kafka, [request(7)], partition=None)
+        await consumer.commit({place: 1})
+        heard = (await progress.heard_until([job(7)]))[job(7)]
+        assert heard is not None
+        assert first_asked <= heard <= first_answered
+        assert (await progress.heard_until([job(7)]))[job(7)] is None
+
+
 async def test_with_a_missing_topic_or_without_a_broker_the_progress_is_unknown(
     embedded_kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,8 @@ class Attempt:
     expects_callback: bool = False
     """The submit includes the URL for callbacks."""
     called_back: bool = False
+    read_late: bool = False
+    """Its command was read long after it was given: it is not sent before the commands behind that are read as well."""
     throttling_reported: bool = False
     """Throttling has already been reported."""
     state: State = field(default_factory=Queued)

@@ -25,6 +25,7 @@ from adapter_kit.engine.executor import ActionExecutor
 from adapter_kit.engine.ledger import Lease, Stepped
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.telemetry import report_end
+from adapter_kit.late_commands import LateCommands
 from adapter_kit.log_events import LedgerEvent
 from adapter_kit.metrics import CALLS_IN_FLIGHT
 from adapter_kit.port.outcomes import Failure
@@ -54,6 +55,7 @@ class ClaimLoop:
         *,
         concurrency: int,
         breakers: BreakerStore,
+        late_commands: LateCommands,
     ) -> None:
         self._executor = executor
         self._writer = writer
@@ -62,6 +64,7 @@ class ClaimLoop:
         self._runtime = runtime
         self._free = concurrency
         self._breakers = breakers
+        self._late_commands = late_commands
         self._held: dict[Lease, float] = {}
         self._collecting: set[asyncio.Task[Input]] = set()
         self._due = DueRows(runtime, "the claim loop")
@@ -80,7 +83,7 @@ class ClaimLoop:
         if self._free <= 0:
             return  # A worker that becomes free wakes the loop.
         before, limit = monotonic(), self._free
-        claimed = await ledger.claim(transaction, limit, self._breakers)
+        claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
         transaction.after_commit(partial(self._start, claimed, before))
         if len(claimed) == limit:
             transaction.after_commit(self._due.wake)
@@ -91,6 +94,7 @@ class ClaimLoop:
         async with (
             background(self._runtime, "the outcome writer", self._writer.run()),
             background(self._runtime, "the lease renewer", self._renew_forever()),
+            self._late_commands.running(self.wake),
             asyncio.TaskGroup() as self._calls,
         ):
             try:
@@ -107,7 +111,7 @@ class ClaimLoop:
         if limit <= 0:
             return Claimed(some=False, next_s=None)  # A worker that becomes free wakes the loop.
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
-            claimed = await ledger.claim(transaction, limit, self._breakers)
+            claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
             next_s = 0.0 if len(claimed) == limit else await ledger.seconds_to_next(transaction)
         self._start(claimed, before)
         return Claimed(some=bool(claimed), next_s=next_s)

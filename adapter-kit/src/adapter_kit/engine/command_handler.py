@@ -10,6 +10,7 @@ from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callbacks import Callbacks
 from adapter_kit.engine.resolutions import take_resolutions
+from adapter_kit.late_commands import READ_LATE_S
 from adapter_kit.settings import AdapterSettings
 from chassis.delivery.consumer import Delivered
 from chassis.kafka.outbox import Outbox, Transaction
@@ -126,5 +127,6 @@ def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, 
         grace_s=settings.submit_grace_s or derived_grace_s,
         created_at=now,
         expects_callback=settings.public_url is not None,
+        read_late=(now - command.occurred_at).total_seconds() > READ_LATE_S,
         next_action_at=now,
     )

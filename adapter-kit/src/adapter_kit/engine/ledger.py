@@ -33,6 +33,8 @@ from contracts.messages.attempts import AttemptState
 _ARGUMENTS: Final = TypeAdapter(Mapping[str, JsonValue])
 
 POSTPONE_S: Final = 60.0
+HOLD_S: Final = 0.5
+"""Seconds until it is looked again whether an attempt whose command was read late may be sent."""
 _log = get_logger("adapter_kit.engine.ledger")
 
 Reading = Callable[[Attempt], Input]
@@ -152,12 +154,16 @@ async def apply(
     return current
 
 
-async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) -> list[Stepped]:
+async def claim(
+    transaction: Transaction, limit: int, breakers: BreakerStore, holds: Callable[[Attempt], bool] = lambda _: False
+) -> list[Stepped]:
     """Claim up to `limit` due attempts and step them; no two replicas claim the same one.
 
-    Queued attempts are admitted by the breakers first. An attempt that cannot be read or stepped is postponed.
+    Queued attempts are admitted by the breakers first. An attempt that cannot be read or stepped is postponed, and so
+    is one whose command was read late, for as long as `holds` says so.
     """
-    claimed, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit), transaction.now)
+    loaded, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit), transaction.now)
+    claimed, held = _without_held(loaded, holds, transaction.now)
     wanted = {known.attempt.endpoint for known in claimed if isinstance(known.attempt.state, Queued)}
     locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
     stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
@@ -165,9 +171,28 @@ async def claim(transaction: Transaction, limit: int, breakers: BreakerStore) ->
     await _save(transaction, stepped)
     if stuck:
         await transaction.connection.execute(_POSTPONE, stuck, POSTPONE_S)
+    if held:
+        await transaction.connection.execute(_POSTPONE, held, HOLD_S)
     if locked_breakers is not None:
         await locked_breakers.save(transaction)
     return stepped
+
+
+def _without_held(
+    loaded: Iterable[Stepped], holds: Callable[[Attempt], bool], now: datetime
+) -> tuple[list[Stepped], list[AttemptId]]:
+    """The attempts that may be stepped, and those that have to wait, because their commands were read late."""
+    free: list[Stepped] = []
+    held: list[AttemptId] = []
+    for known in loaded:
+        attempt = known.attempt
+        if not attempt.read_late or not isinstance(attempt.state, Queued) or now >= attempt.deadline_at:
+            free.append(known)
+        elif holds(attempt):
+            held.append(attempt.attempt_id)
+        else:
+            free.append(replace(known, attempt=replace(attempt, read_late=False)))
+    return free, held
 
 
 def _load_each(rows: Iterable[asyncpg.Record], now: datetime) -> tuple[list[Stepped], list[AttemptId]]:

@@ -1,0 +1,76 @@
+"""Attempts whose command was read late: they are not sent before the commands behind it have been read as well.
+
+While an adapter does not run, commands pile up in Kafka: those to run an attempt, and behind them those to cancel it.
+The orchestrator may have ended such a job already, so that its attempt must not be sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from time import monotonic
+from typing import Final, Protocol
+
+from adapter_kit.attempt.model import Attempt
+from chassis.runtime.background import background
+from chassis.runtime.runtime import Runtime
+from contracts.ids import AttemptId, JobId
+
+READ_LATE_S: Final = 10.0
+"""A command that is read more than this many seconds after it was given is late. The orchestrator takes longer
+than that to end the job of a silent adapter after a cancel."""
+LOOK_EVERY_S: Final = 0.5
+
+
+class CommandProgress(Protocol):
+    """How far the commands have been read from Kafka."""
+
+    async def heard_until(self, keys: Sequence[str], /) -> Mapping[str, float | None]:
+        """For each job id, the time up to which its commands are in the ledger (`time.monotonic`); None if unknown."""
+        ...
+
+
+class LateCommands:
+    """Tells which attempts have to wait, and looks up whether they still have to."""
+
+    def __init__(self, progress: CommandProgress, runtime: Runtime) -> None:
+        self._progress = progress
+        self._runtime = runtime
+        self._waiting: dict[AttemptId, tuple[JobId, float]] = {}
+        self._cleared: set[AttemptId] = set()
+        self._asked = asyncio.Event()
+
+    def holds(self, attempt: Attempt) -> bool:
+        """Whether an attempt whose command was read late still has to wait. The answer False is given once."""
+        if attempt.attempt_id in self._cleared:
+            self._cleared.discard(attempt.attempt_id)
+            return False
+        self._waiting.setdefault(attempt.attempt_id, (attempt.job_id, monotonic()))
+        self._asked.set()
+        return True
+
+    def running(self, wake: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Look for as long as the block lasts. `wake` is called once attempts need not wait any longer."""
+        return background(self._runtime, "the late commands", self._run(wake))
+
+    async def _run(self, wake: Callable[[], None]) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            if await self.look():
+                wake()
+            if self._waiting:
+                self._asked.set()
+            if not await self._runtime.pause(LOOK_EVERY_S):
+                return
+
+    async def look(self) -> bool:
+        """Look once; returns whether an attempt need not wait any longer."""
+        waiting = dict(self._waiting)
+        read_until = await self._progress.heard_until(sorted({job_id for job_id, _ in waiting.values()}))
+        for attempt_id, (job_id, since) in waiting.items():
+            if (until := read_until[job_id]) is not None and until >= since:
+                del self._waiting[attempt_id]
+                self._cleared.add(attempt_id)
+        return bool(waiting.keys() & self._cleared)
