@@ -19,6 +19,7 @@ from contracts.messages.jobs import AttemptOutcome
 from contracts.messages.requests import JobRequested
 from contracts.modalities.music import MusicInput
 from orchestrator.decisions.job import Candidate
+from orchestrator.decisions.remaining_candidates import NOBODY, Silent
 
 E = TypeVar("E", bound=AttemptEvent)
 _WITH_RUN = ("running", "cancelling", "collecting")
@@ -172,6 +173,11 @@ def fetch_by(attempt: Attempt) -> datetime | None:
     """The time until which the run, or its output, is fetched; the attempt is running or collecting."""
     assert isinstance(attempt.state, Running | Collecting)
     return attempt.state.fetch_by
+
+
+async def nobody_silent() -> Silent:
+    """For a handler of jobs, or their timers: every adapter is heard of."""
+    return NOBODY
 
 
 async def claim_nothing(_transaction: Transaction) -> None:

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from aiokafka import ConsumerRecord
-from tests.builders import claim_nothing
+from tests.builders import claim_nothing, nobody_silent
 
 import adapter_kit
 import log_sink
@@ -36,6 +36,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.envelope import Envelope, Undecodable, decode
 from contracts.ids import job_id_for
+from contracts.providers.registry import PROVIDERS
 from contracts.topics import MESSAGE_TYPES, TOPICS, ServiceName
 from fal_adapter.provider import fal_provider
 from gateway.queries.tail import JobTail
@@ -172,8 +173,8 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
     ):
         broker = make_broker("127.0.0.1:9", "test")
         runtime = runtime_of("orchestrator")
-        routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-        made["orchestrator"] = JobHandler(Outbox(jobs, broker, runtime), routing, KEEP, lambda _: None)
+        routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", tuple(PROVIDERS))
+        made["orchestrator"] = JobHandler(Outbox(jobs, broker, runtime), routing, nobody_silent, KEEP, lambda _: None)
         given = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": database_url}
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))
@@ -189,7 +190,7 @@ async def timers(database_url: str, handlers: dict[ServiceName, Handler]) -> Asy
     assert "orchestrator" in handlers
     runtime = runtime_of("orchestrator")
     async with open_pool(database_url, "orchestrator", max_size=2) as jobs:
-        yield Timers(Outbox(jobs, make_broker("127.0.0.1:9", "test"), runtime), runtime)
+        yield Timers(Outbox(jobs, make_broker("127.0.0.1:9", "test"), runtime), nobody_silent, runtime)
 
 
 async def refused(handler: Handler, batch: Sequence[tuple[str, Delivered]]) -> dict[str, str]:

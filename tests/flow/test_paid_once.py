@@ -34,6 +34,7 @@ from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import Attempt, Step
 from adapter_kit.attempt.states import Closed, Queued, Searching
 from adapter_kit.engine.rows import dump, load
+from adapter_kit.late_commands import READ_LATE_S
 from adapter_kit.port.outcomes import (
     Accepted,
     AlreadyOver,
@@ -63,14 +64,14 @@ from adapter_kit.port.outcomes import (
     Waiting,
 )
 from contracts.failures import LOST_OUTPUT, FailureKind
-from contracts.generation import AmbiguityPolicy, LostOutputPolicy
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.ids import AttemptId, job_id_for
 from contracts.messages.attempts import AttemptEvent, AttemptSubmitting
 from contracts.messages.base import Message
 from contracts.messages.commands import CancelAttempt, CollectAttempt, ResolveAttempt, RunAttempt
 from contracts.messages.jobs import JobEvent
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
-from orchestrator.decisions.decide import decide
+from orchestrator.decisions.decide import CANCEL_AGAIN_S, CANCEL_GRACE_S, DEADLINE_GRACE_S, decide
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Requested, ResolveAsked
 from orchestrator.decisions.inputs import Due as JobDue
 from orchestrator.decisions.inputs import Input as JobInput
@@ -137,6 +138,8 @@ class World:
     runs: dict[str, ProviderRun] = field(default_factory=dict)
     posts: Counter[AttemptId] = field(default_factory=Counter)
     maybe_accepted: set[AttemptId] = field(default_factory=set)
+    silent: dict[Provider, datetime | None] = field(default_factory=dict)
+    """The adapters that the orchestrator has not heard of for a while; whether they run is another matter."""
     listing_is_blind: bool = False
     """The listing of the provider shows no runs: the only case in which a job can be paid for twice."""
 
@@ -205,6 +208,17 @@ class World:
 
     def cancel(self) -> None:
         self._decide(CancelAsked())
+
+    def fall_silent(self, which: int) -> None:
+        """An adapter falls silent, or is heard of again, upon which the waiting jobs are due."""
+        provider = ("fal", "replicate")[which % 2]
+        if provider not in self.silent:
+            self.silent[provider] = self.now - timedelta(seconds=50) if which % 3 else None
+            return
+        del self.silent[provider]
+        job = self.job
+        if job is not None and not job.final and job.live_attempt is None:
+            self.job = replace(job, next_action_at=self.now)
 
     # The providers and the store.
 
@@ -282,7 +296,7 @@ class World:
 
     def _decide(self, input_: JobInput) -> None:
         before = self.job
-        decision = decide(before, input_, self.now)
+        decision = decide(before, input_, self.now, self.silent)
         after = decision.job
         if before is not None and before.final:
             assert after is not None
@@ -291,6 +305,10 @@ class World:
         if after is not None:
             assert after.final or after.next_action_at is not None, "a job has no next action"
             assert sum(a.outcome == "live" for a in after.attempts) <= 1
+        ordered = [message for message in decision.messages if isinstance(message, RunAttempt)]
+        assert not any(message.provider in self.silent for message in ordered), "ordered from a silent adapter"
+        if before is not None and before.live_attempt is not None and ordered:
+            assert isinstance(input_, Attempted), "an attempt was left without its adapter's word"
         self.job = after
         self.log.extend(decision.messages)
 
@@ -433,8 +451,9 @@ any_conditions = st.builds(
 )
 # Regular work is drawn more often than faults: otherwise few stories would reach a POST.
 WORK = ("deliver", "claim", "act")
+RARE = ("cancel", "call", "rule", "collect", "silence")
 moves = st.tuples(
-    st.sampled_from((*WORK, *WORK, *WORK, "again", "wait", "wait", "tick", "cancel", "call", "rule", "collect")),
+    st.sampled_from((*WORK, *WORK, *WORK, "again", "wait", "wait", "tick", *RARE)),
     st.integers(0, 1_000),
     any_conditions,
 )
@@ -461,7 +480,7 @@ def check_step(before: Attempt, result: Step) -> None:
         assert (before.state.name, after.state.name) == ("queued", "submitting")
 
 
-def play(world: World, move: tuple[str, int, Conditions]) -> None:
+def play(world: World, move: tuple[str, int, Conditions]) -> None:  # noqa: C901 - one case for each move
     what, which, conditions = move
     match what:
         case "deliver":
@@ -478,6 +497,8 @@ def play(world: World, move: tuple[str, int, Conditions]) -> None:
             world.tick()
         case "cancel" if which % 20 == 0:
             world.cancel()
+        case "silence":
+            world.fall_silent(which)
         case "call" if world.runs:
             world.call_back(which, named=not conditions.broken, with_result=conditions.final)
         case "rule" | "collect" if world.ledger and which % 5 == 0:
@@ -514,7 +535,10 @@ def _act(world: World, index: int, conditions: Conditions) -> None:
 
 
 def finish(world: World) -> None:
-    """Run without faults until all is over. Raises AssertionError if something waits for ever."""
+    """Run without faults until all is over. Raises AssertionError if something waits for ever.
+
+    What is silent stays silent, so that some jobs wait up to their deadline.
+    """
     healthy = Conditions(final=True)
     for _ in range(3_000):
         while world.in_hand:
@@ -600,6 +624,32 @@ AFTER_ACCEPTANCE = st.lists(
 """The delays between checks of an accepted run, and the conditions of each check."""
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(("silence", "silence", "tick", "cancel", "wait")), st.integers(0, 1_000))),
+    st.lists(st.sampled_from(("fal", "replicate")), max_size=2, unique=True),
+)
+def test_a_job_ends_by_its_deadline_though_no_adapter_says_a_word(
+    story: list[tuple[str, int]], silent: list[Provider]
+) -> None:
+    world = World(silent=dict.fromkeys(silent))
+    deadline = BEGIN + timedelta(seconds=DEADLINE_S)
+    world.request(deadline)
+    for what, which in story:
+        play(world, (what, which, Conditions()))
+    assert world.job is not None
+    asked_to_stop = world.job.cancel_requested
+    while not world.job.final:
+        assert world.job.next_action_at is not None
+        assert world.job.next_action_at <= deadline + timedelta(seconds=DEADLINE_GRACE_S)
+        if asked_to_stop and len(world.silent) == 2:
+            assert world.job.next_action_at <= world.now + timedelta(seconds=CANCEL_AGAIN_S)
+        world.now = max(world.now, world.job.next_action_at)
+        world.tick()
+    ordered = [message.attempt_id for message in world.log if isinstance(message, RunAttempt)]
+    assert len(ordered) <= 1, "an attempt of which nothing is known was ordered elsewhere"
+    assert not asked_to_stop or world.job.state == "cancelled"
+
+
 @given(AFTER_ACCEPTANCE, st.sampled_from(get_args(LostOutputPolicy)), st.sampled_from((120.0, DEADLINE_S)))
 def test_a_run_that_was_accepted_is_left_only_on_evidence(
     checks: list[tuple[float, Conditions]], policy: LostOutputPolicy, deadline_s: float
@@ -642,6 +692,10 @@ def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPoli
         assert window_over, f"paid again though the run is healthy: {attempt.failure}"
         if attempt.failure.kind in LOST_OUTPUT:
             assert policy == "retry_elsewhere", "paid again against the request's policy"
+
+
+def test_an_attempt_whose_command_is_read_in_time_is_of_no_job_that_was_ended_for_silence() -> None:
+    assert READ_LATE_S < CANCEL_GRACE_S < CANCEL_AGAIN_S
 
 
 def test_the_model_detects_a_second_post() -> None:

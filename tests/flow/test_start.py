@@ -32,6 +32,13 @@ WRONG = [
     (SERVICES, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://t:4317"}, "OTEL_EXPORTER_OTLP_ENDPOINT: has the port of gRPC"),
     (SERVICES, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "grpc://t"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: is for gRPC"),
     (SERVICES, {"OTEL_EXPORTER_OTLP_HEADERS": "Bearer hunter2"}, "OTEL_EXPORTER_OTLP_HEADERS: must be name=value"),
+    (("gateway", "orchestrator"), {"SEGUE_PROVIDERS": "fal,spotify"}, "SEGUE_PROVIDERS: 'spotify' is no provider"),
+    (
+        ("gateway", "orchestrator"),
+        {"SEGUE_PROVIDERS": "replicate", "MUSIC_PROVIDER": "fal"},
+        "MUSIC_PROVIDER: 'fal' is not enabled: SEGUE_PROVIDERS names replicate",
+    ),
+    (("orchestrator", "fal-adapter"), {"SEGUE_ADAPTER_SILENT_S": "1"}, "SEGUE_ADAPTER_SILENT_S: Input should be"),
     (SERVICES, {"LOG_LEVEL": "loud"}, "LOG_LEVEL: must be one of DEBUG"),
     (SERVICES, {"SEGUE_PORT": "99999"}, "SEGUE_PORT: Input should be less than or equal to 65535"),
     (SERVICES, {"SEGUE_DRAIN_S": "0"}, "SEGUE_DRAIN_S: Input should be greater than 0"),
@@ -39,7 +46,7 @@ WRONG = [
     (
         ("gateway", "orchestrator"),
         {"MUSIC_PROVIDER": "spotify"},
-        "MUSIC_PROVIDER: Input should be 'fal' or 'replicate'",
+        "MUSIC_PROVIDER: 'spotify' is no provider; there is fal, replicate",
     ),
     (("gateway",), {"SEGUE_AMBIGUITY_POLICY": "maybe"}, "SEGUE_AMBIGUITY_POLICY: Input should be 'hold' or 'resubmit'"),
     (("gateway",), {"FAL_JWKS_URL": "rest.fal.ai"}, "FAL_JWKS_URL: must begin with https:// or http://"),

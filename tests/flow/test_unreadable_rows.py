@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from tests.builders import candidate, job_requested, queued_attempt
+from tests.builders import candidate, job_requested, nobody_silent, queued_attempt
 
 import adapter_kit
 import orchestrator
@@ -64,6 +64,6 @@ async def test_an_unreadable_job_does_not_block_others(database_url: str, runtim
         async with outbox.transaction() as transaction:
             due, unreadable = await store.due(transaction, 10)
         assert (list(due), list(unreadable)) == ([GOOD], [BAD])
-        claimed = await Timers(outbox, runtime).decide_due()
+        claimed = await Timers(outbox, nobody_silent, runtime).decide_due()
         assert claimed.some
         assert await pool.fetchval(POSTPONED.format("jobs"), BAD)

@@ -79,6 +79,7 @@ def attempt(state: Any, **more: Any) -> Attempt:
             "fal dropped the run before it began. It costs nothing.",
         ),
         (job("cancelled", attempt("cancelled"), cancel_effect="may_have_cost"), "may_have_cost", "was under way"),
+        (job("cancelled", attempt("running"), cancel_effect="may_have_cost"), "may_have_cost", "fal may have begun"),
         (
             job("cancelled", attempt("failed", kind="ambiguous_submission"), cancel_effect="may_have_cost"),
             "may_have_cost",

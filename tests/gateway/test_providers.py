@@ -99,6 +99,19 @@ async def polled(world: Any, within_s: float, wanted: Any) -> None:
     await eventually(wanted, within_s)
 
 
+async def test_a_provider_that_is_not_enabled_is_no_failure(
+    world: Any, world_on: Any, adapters: Adapters, tmp_path: Path
+) -> None:
+    await adapters.report_health("fal", "fail", REFUSED)
+    servers = world.parts.settings.kafka_bootstrap_servers
+    async with world_on(servers, world.database_url, tmp_path, SEGUE_PROVIDERS="replicate") as one:
+        shown = {"fal": "disabled", "fal_error": None, "replicate": "ok", "replicate_error": None}
+        assert await health_of(one) == shown
+        fal, replicate = await status_of(one, "fal"), await status_of(one, "replicate")
+    assert (fal["status"], fal["error"], fal["since"]) == ("disabled", None, None)
+    assert replicate["status"] == "ok"
+
+
 async def test_an_open_and_a_closed_breaker_show_within_a_second(world: Any, adapters: Adapters) -> None:
     async def shows(status: str) -> bool:
         return bool((await health_of(world))["fal"] == (await status_of(world))["status"] == status)

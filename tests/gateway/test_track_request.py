@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,20 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.catalogue import default_catalogue_path, load_catalogue
+from contracts.generation import Provider
 from contracts.ids import JobId, job_id_for
 from contracts.messages.requests import JobRequested
+from contracts.providers.registry import PROVIDERS
 from contracts.text import is_blank, stripped
 from gateway.api.error_answers import problem_of
 from gateway.http.json_body import parse_json, require_json
 from gateway.http.problem_document import Problem
 from gateway.intake.errors import ModelNotFound, NoRoute
-from gateway.intake.track_request import TrackRequest, require_route, to_message
+from gateway.intake.track_request import SEED_REQUEST, TrackRequest, require_route, to_message
 
 CATALOGUE = load_catalogue(default_catalogue_path())
 
 
-def require(request: TrackRequest) -> None:
-    require_route(request, request.music(), CATALOGUE, "fal")
+def require(request: TrackRequest, enabled: Sequence[Provider] = tuple(PROVIDERS)) -> None:
+    require_route(request, request.music(), CATALOGUE, enabled[0], enabled)
 
 
 def message_of(request: TrackRequest, job_id: JobId, now: datetime) -> JobRequested:
@@ -224,3 +227,16 @@ def test_different_requests_have_different_fingerprints(one: dict[str, Any], oth
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     first, second = (parse_json(TrackRequest, json.dumps(body).encode()).fingerprint() for body in (one, other))
     assert (first == second) == same
+
+
+@pytest.mark.parametrize("named", [None, ("fal", "replicate")])
+def test_a_request_that_an_enabled_provider_can_do_is_accepted(named: tuple[Provider, ...] | None) -> None:
+    require(TrackRequest.model_validate({**SEED_REQUEST, "providers": named}), ("replicate",))
+
+
+def test_a_request_that_only_a_disabled_provider_can_do_is_refused_with_the_reason() -> None:
+    with pytest.raises(NoRoute) as refused:
+        require(TrackRequest.model_validate({**SEED_REQUEST, "providers": ["fal"]}), ("replicate",))
+    problem = problem_of(refused.value)
+    assert (problem.status, problem.kind) == (422, "no-route")
+    assert "fal: not enabled (SEGUE_PROVIDERS)" in problem.detail

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.builders import attempt_event, job_requested
+from tests.builders import attempt_event, job_requested, nobody_silent
 
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
@@ -38,8 +38,8 @@ class NoPool:
 def handler() -> JobHandler:
     runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
     outbox = Outbox(cast("Any", NoPool()), cast("Any", None), runtime)
-    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-    return JobHandler(outbox, routing, timedelta(days=90), lambda _: None)
+    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", ("fal", "replicate"))
+    return JobHandler(outbox, routing, nobody_silent, timedelta(days=90), lambda _: None)
 
 
 def delivered(*messages: Message) -> list[Any]:

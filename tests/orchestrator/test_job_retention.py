@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
-from tests.builders import attempt_event, job_requested
+from tests.builders import attempt_event, job_requested, nobody_silent
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -24,6 +24,7 @@ from contracts.ids import JobId, job_id_for
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested
+from contracts.providers.registry import PROVIDERS
 from orchestrator.handler import JobHandler
 from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
@@ -48,8 +49,8 @@ def runtime() -> Runtime:
 def handler(pool: Pool, runtime: Runtime) -> JobHandler:
     # Nothing is published: messages stay in the outbox, where these tests read them.
     outbox = Outbox(pool, cast("Any", None), runtime)
-    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-    return JobHandler(outbox, routing, KEEP, lambda _: None)
+    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", tuple(PROVIDERS))
+    return JobHandler(outbox, routing, nobody_silent, KEEP, lambda _: None)
 
 
 def request(name: str, now: datetime) -> JobRequested:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.builders import artifact, attempt_event, job_requested
+from tests.builders import artifact, attempt_event, job_requested, nobody_silent
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -24,6 +24,7 @@ from contracts.messages.attempts import AttemptEvent, AttemptSubmitted, AttemptS
 from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
 from contracts.messages.routing import RouteBy
+from contracts.providers.registry import PROVIDERS
 from orchestrator.handler import JobHandler
 from orchestrator.latency import WINDOW
 from orchestrator.routing.ordering import Latency
@@ -48,8 +49,10 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 def handler(pool: Pool) -> JobHandler:
     # Nothing is published: messages stay in the outbox, where these tests read them.
     runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
-    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal")
-    return JobHandler(Outbox(pool, cast("Any", None), runtime), routing, timedelta(days=90), lambda _: None)
+    routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", tuple(PROVIDERS))
+    return JobHandler(
+        Outbox(pool, cast("Any", None), runtime), routing, nobody_silent, timedelta(days=90), lambda _: None
+    )
 
 
 async def deliver(handler: JobHandler, *messages: Message) -> None:

@@ -37,7 +37,8 @@ class Providers(StrEnum):
 @app.command()
 def up(
     providers: Annotated[
-        Providers, typer.Option(help="sandbox: both providers on this machine, free; live: the real ones.")
+        Providers,
+        typer.Option(help="sandbox: both providers on this machine, free; live: the real ones that have a key."),
     ] = Providers.SANDBOX,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The API's port; 0 takes any free one.")] = 8080,
 ) -> None:

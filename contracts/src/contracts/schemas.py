@@ -33,6 +33,7 @@ class Schema:
 
 _READ_MODEL: Final = ("v_jobs", "v_attempts", "v_tracks", "v_artifacts", "v_job_log")
 _PROVIDER_VIEWS: Final = ("v_health", "v_free_probe", "v_gates", "v_load", "v_callbacks")
+_HEARTBEATS: Final = ("v_heartbeat",)
 
 SCHEMAS: Final[tuple[Schema, ...]] = (
     Schema("orchestrator", "orchestrator", "orchestrator"),
@@ -41,9 +42,8 @@ SCHEMAS: Final[tuple[Schema, ...]] = (
             spec.schema,
             spec.service,
             "adapter_kit",
-            # A service that reads a view of the adapters is one more entry here.
-            read_by={"gateway": _PROVIDER_VIEWS},
-            for_people=_PROVIDER_VIEWS,
+            read_by={"gateway": _PROVIDER_VIEWS, "orchestrator": _HEARTBEATS},
+            for_people=(*_PROVIDER_VIEWS, *_HEARTBEATS),
         )
         for spec in PROVIDERS.values()
     ),

@@ -133,3 +133,9 @@ def test_without_an_api_the_message_names_segue_up(shell: Any) -> None:
     done = shell.run("providers", "--api", "http://127.0.0.1:9")
     assert done.returncode == 1
     assert "Start one with `segue up`" in done.stdout
+
+
+def test_a_provider_that_is_not_enabled_says_so() -> None:
+    document = deepcopy(DOCUMENT)
+    document["providers"][0] |= {"status": "disabled", "error": None, "since": None}
+    assert "fal  not enabled: SEGUE_PROVIDERS leaves it out" in drawn(document)

@@ -132,10 +132,37 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(shell: Any) -> Non
     assert f"port {port} is taken" in done.stdout
 
 
-def test_live_providers_need_keys(shell: Any) -> None:
-    done = shell.run("up", "--port", "0", "--providers", "live", env={"FAL_KEY": "a:b"})
+def test_live_providers_need_a_key(shell: Any) -> None:
+    done = shell.run("up", "--port", "0", "--providers", "live")
     assert done.returncode == 78
-    assert "needs REPLICATE_API_TOKEN" in done.stdout
+    assert done.stdout.strip() == (
+        "--providers live needs FAL_KEY (or FAL_API_KEY) or REPLICATE_API_TOKEN in the environment or in .env"
+    )
+
+
+def test_one_key_is_enough_and_the_other_provider_is_left_out(shell: Any, until: Any) -> None:
+    # Nothing listens there: this provider is never reached, and costs nothing.
+    live = {"REPLICATE_API_TOKEN": "r8_" + "t" * 37, "REPLICATE_BASE_URL": "http://127.0.0.1:9"}
+    up = shell.start("up", "--port", "0", "--providers", "live", env=live)
+    printed = up.until("Ctrl-C stops everything")
+    line = "Fal has no key (FAL_KEY (or FAL_API_KEY) is not set) and is left out."
+    assert printed.count(line) == 1
+    assert "replicate-adapter" in printed
+    assert "fal-adapter" not in printed
+    env = read_env(shell.folder / ".segue" / "up.env")
+    assert env["SEGUE_PROVIDERS"] == "replicate"
+    with httpx.Client(base_url=env["SEGUE_API"], trust_env=False, timeout=patient(60)) as api:
+        health = api.get("/api/health/providers").json()
+        assert (health["fal"], health["fal_error"]) == ("disabled", None)
+        only_fal = {"prompt": "Rain", "duration_s": 5, "has_vocals": False, "style_strength": 0.5, "providers": ["fal"]}
+        refused = api.post("/api/tracks", json=only_fal)
+        assert (refused.status_code, refused.json()["routes"][0]["reason"]) == (422, "not enabled (SEGUE_PROVIDERS)")
+        assert api.get("/readyz").status_code == 200
+    assert "not enabled: SEGUE_PROVIDERS leaves it out" in shell.run("providers").stdout
+    job_id = shell.run("submit", "Rain", "--duration", "5").stdout.split()[1]
+    until(lambda: "may go to replicate" in shell.run("logs", job_id).stdout, 60)
+    assert "skipped fal: not enabled (SEGUE_PROVIDERS)" in " ".join(shell.run("logs", job_id).stdout.split())
+    assert up.stop(signal.SIGTERM) == 0
 
 
 def test_a_service_that_cannot_start_is_named_with_its_line(shell: Any) -> None:

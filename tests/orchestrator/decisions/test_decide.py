@@ -35,10 +35,11 @@ from contracts.messages.jobs import (
 from contracts.messages.requests import CollectionRequested, ResolutionRequested
 from contracts.messages.wording import describe
 from orchestrator.decisions.after_attempt import WITHOUT_EFFECT
-from orchestrator.decisions.decide import DEADLINE_GRACE_S, decide
+from orchestrator.decisions.decide import CANCEL_GRACE_S, DEADLINE_GRACE_S, decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
 from orchestrator.decisions.job import Candidate, Job
+from orchestrator.decisions.remaining_candidates import SILENT_RETRY_S, Silent
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
@@ -531,3 +532,118 @@ def test_the_late_cost_of_an_earlier_attempt_is_counted() -> None:
     assert job is not None
     assert job.state == "succeeded"
     assert job.cost_usd == pytest.approx(0.5)
+
+
+SILENT_S = 63
+FAL_SILENT: Silent = {"fal": NOW - timedelta(seconds=SILENT_S)}
+BOTH_SILENT: Silent = {**FAL_SILENT, "replicate": None}
+NO_WORD = f"its adapter has not been heard of for {SILENT_S} s"
+
+
+def test_a_request_passes_over_a_silent_adapter_and_says_so() -> None:
+    decision = decide(None, requested(), NOW, FAL_SILENT)
+    accepted, command = decision.messages
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.n) == ("replicate", 1)
+    assert describe(accepted) == f"may go to fal, replicate; skipped fal: {NO_WORD}"
+    assert decision.job is not None
+    assert decision.job.remaining == (0,)
+
+
+def test_a_silent_adapter_after_the_first_one_is_no_reason_to_mention_it() -> None:
+    (accepted, command) = decide(None, requested(), NOW, {"replicate": None}).messages
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, describe(accepted)) == ("fal", "may go to fal, replicate")
+
+
+def test_a_job_waits_for_silent_adapters_and_goes_to_the_first_that_is_heard_of() -> None:
+    waits = decide(None, requested(), NOW, BOTH_SILENT)
+    assert names(waits.messages) == ["JobAccepted"]
+    assert describe(waits.messages[0]).endswith(
+        f"skipped fal: {NO_WORD}; skipped replicate: its adapter has never been heard of"
+    )
+    assert waits.job is not None
+    assert (waits.job.state, waits.job.next_action_at) == ("queued", NOW + timedelta(seconds=SILENT_RETRY_S))
+    still = decide(waits.job, Due(), NOW + timedelta(seconds=SILENT_RETRY_S), BOTH_SILENT)
+    assert still.messages == ()
+    heard = decide(still.job, Due(), NOW + timedelta(seconds=70), FAL_SILENT)
+    (command,) = heard.messages
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.n) == ("replicate", 1)
+
+
+def test_a_job_that_no_adapter_is_heard_of_for_ends_at_its_deadline_with_the_reason() -> None:
+    waits = decide(None, requested(), NOW, BOTH_SILENT).job
+    (failure,) = decide(waits, Due(), DEADLINE, BOTH_SILENT).messages
+    assert isinstance(failure, JobFailed)
+    assert failure.kind is FailureKind.EXPIRED
+    assert "skipped fal: its adapter has not been heard of for 1863 s" in failure.message
+    assert "nothing was paid" in describe(failure)
+    (stopped,) = decide(waits, CancelAsked(), NOW, BOTH_SILENT).messages
+    assert isinstance(stopped, JobCancelled)
+    assert stopped.effect == "never_sent"
+
+
+def test_a_failed_job_waits_for_a_silent_adapter_and_returns_to_one_that_was_passed_over() -> None:
+    first = decide(None, requested(), NOW, FAL_SILENT).job
+    why = {"kind": FailureKind.MODEL_ERROR, "message": "no", "accepted": True}
+    over = Attempted(attempt_event(AttemptFailed, JOB, 1, 3, NOW, provider="replicate", **why))
+    waits = decide(first, over, NOW, FAL_SILENT)
+    assert (waits.messages, waits.job and waits.job.state) == ((), "queued")
+    command, rerouted = decide(waits.job, Due(), NOW + timedelta(seconds=5)).messages
+    assert isinstance(command, RunAttempt)
+    assert isinstance(rerouted, JobRerouted)
+    assert (command.provider, rerouted.from_provider, rerouted.to_provider) == ("fal", "replicate", "fal")
+
+
+def test_a_reroute_past_a_silent_adapter_says_so() -> None:
+    third = (*BOTH, candidate("fal", "fal/other"))
+    first = decide(None, requested(third), NOW).job
+    silent: Silent = {"replicate": NOW - timedelta(seconds=SILENT_S)}
+    command, rerouted = decide(first, failed(FailureKind.MODEL_ERROR), NOW, silent).messages
+    assert isinstance(command, RunAttempt)
+    assert command.endpoint == "fal/other"
+    assert describe(rerouted).endswith(f"skipped replicate: {NO_WORD}")
+
+
+def test_unavailable_providers_are_tried_again_at_their_time_though_another_is_silent() -> None:
+    later = NOW + timedelta(seconds=200)
+    waits = decide(
+        decide(None, requested(), NOW, {"replicate": None}).job,
+        attempted(AttemptFailed, 1, kind=FailureKind.UNAVAILABLE, message="not asked", accepted=False, retry_at=later),
+        NOW,
+        {"replicate": None},
+    ).job
+    assert waits is not None
+    assert waits.next_action_at == NOW + timedelta(seconds=SILENT_RETRY_S)
+    woken = decide(waits, Due(), NOW + timedelta(seconds=60), {"replicate": None})
+    assert (woken.messages, woken.job and woken.job.next_action_at) == ((), NOW + timedelta(seconds=120))
+    command, _ = decide(woken.job, Due(), later, {"replicate": None}).messages
+    assert isinstance(command, RunAttempt)
+    assert command.provider == "fal"
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_cancel_at_a_silent_adapter_ends_the_job_after_its_grace(started: bool) -> None:
+    ordered = after(requested(), *([attempted(AttemptSubmitted, provider_ref="run")] if started else [])).job
+    asked = decide(ordered, CancelAsked(), NOW, FAL_SILENT)
+    assert names(asked.messages) == ["CancelAttempt"]
+    at = NOW + timedelta(seconds=CANCEL_GRACE_S)
+    assert asked.job is not None
+    assert asked.job.next_action_at == at
+    assert names(decide(asked.job, Due(), at).messages) == ["CancelAttempt"], "it is heard of again, and asked again"
+    over = decide(asked.job, Due(), at, FAL_SILENT)
+    (cancelled,) = over.messages
+    assert isinstance(cancelled, JobCancelled)
+    assert cancelled.effect == "may_have_cost"
+    assert over.job is not None
+    assert over.job.final
+    assert cancelled.cost_usd is None
+
+
+def test_an_attempt_that_is_ordered_stays_at_a_silent_adapter_up_to_the_deadline() -> None:
+    ordered = after(requested()).job
+    asked_to_stop = decide(ordered, Due(), DEADLINE, FAL_SILENT)
+    assert names(asked_to_stop.messages) == ["CancelAttempt"]
+    (over,) = decide(asked_to_stop.job, Due(), OVER, FAL_SILENT).messages
+    assert isinstance(over, JobFailed)

@@ -10,6 +10,7 @@ from tests.builders import job_requested
 
 from contracts.catalogue import UnknownModel, default_catalogue_path, load_catalogue
 from contracts.ids import JobId
+from contracts.providers.registry import PROVIDERS
 from orchestrator.routing.planning import RoutePlan, Routing
 from orchestrator.routing.policy import Policies, Policy
 
@@ -21,7 +22,7 @@ SONG = {"modality": "music", "prompt": "a slow country ballad", "has_vocals": Tr
 
 def plan(policies: Policies | None = None, /, **fields: Any) -> RoutePlan:
     request = job_requested(JOB, AT, tenant="acme", **fields)
-    return Routing(CATALOGUE, policies or Policies(), "fal").plan(request, {})
+    return Routing(CATALOGUE, policies or Policies(), "fal", tuple(PROVIDERS)).plan(request, {})
 
 
 def providers(planned: RoutePlan) -> list[str]:
@@ -106,3 +107,18 @@ def test_a_policy_of_a_model_applies_to_that_model_only() -> None:
 def test_an_unknown_model_has_no_plan() -> None:
     with pytest.raises(UnknownModel):
         plan(model="music/none")
+
+
+@pytest.mark.parametrize("named", [None, ("fal", "replicate")])
+def test_a_provider_that_is_not_enabled_is_left_out_with_the_reason(named: tuple[str, ...] | None) -> None:
+    request = job_requested(JOB, AT, tenant="acme", providers=named)
+    planned = Routing(CATALOGUE, Policies(), "replicate", ("replicate",)).plan(request, {})
+    assert providers(planned) == ["replicate"]
+    assert reasons(planned) == [("fal", "not enabled (SEGUE_PROVIDERS)")]
+
+
+def test_a_request_for_a_provider_that_is_not_enabled_has_no_route() -> None:
+    request = job_requested(JOB, AT, tenant="acme", providers=("fal",))
+    planned = Routing(CATALOGUE, Policies(), "replicate", ("replicate",)).plan(request, {})
+    assert providers(planned) == []
+    assert {reason for _, reason in reasons(planned)} == {"not enabled (SEGUE_PROVIDERS)"}

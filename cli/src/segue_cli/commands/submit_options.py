@@ -37,7 +37,7 @@ SameModelOnlyOption = Annotated[
 DeadlineOption = Annotated[
     float | None,
     typer.Option(
-        "--deadline", metavar="SECONDS", callback=finite, help="Seconds after which the job ends in any case."
+        "--deadline", metavar="SECONDS", callback=finite, help="Seconds after which the job ends, or is stopped."
     ),
 ]
 AmbiguityPolicyOption = Annotated[

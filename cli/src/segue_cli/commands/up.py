@@ -98,6 +98,8 @@ def _show(out: Console, running: Stack, state: State, took_s: float) -> None:
 
 
 def _say_once(out: Console, running: Stack, environ: dict[str, str], *, live: bool) -> None:
+    if running.left_out:
+        out.print(Text(f"\n{running.left_out[0].upper()}{running.left_out[1:]}."), soft_wrap=True)
     if any(part.name == "kafka" for part in running.local):
         out.print("\nThe embedded Kafka keeps its records in memory: they go when it stops. The database stays.")
     if not live and any(environ.get(name) for name in ("FAL_KEY", "FAL_API_KEY", "REPLICATE_API_TOKEN")):

@@ -96,6 +96,11 @@ def replicate_token(token: str | None) -> Finding:
     return Finding(what, "ok", shape)
 
 
+def left_out(missing: Finding, provider: Provider) -> Finding:
+    """A missing key of a provider that can be done without, since there is another's."""
+    return Finding(missing.what, "warn", f"{missing.found}: {provider} is left out", missing.todo)
+
+
 def probed(provider: Provider, outcome: ProbeOutcome, asked: str) -> Finding:
     """The meaning of a provider's answer to a free request."""
     what = f"{provider} accepts the key"

@@ -19,13 +19,14 @@ from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, BREAKING, is_pooled, latest_migration
 from chassis.postgres.rights import missing_rights
 from chassis.settings.database_url import DatabaseUrl
+from chassis.settings.providers import enabled_providers, first_provider
 from chassis.settings.service import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
-from contracts.providers.registry import DEFAULT_PROVIDER, PROVIDERS
 from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
-from segue_cli.doctor.advice import Finding, fal_key, probed, replicate_token
+from segue_cli.doctor.advice import Finding, fal_key, left_out, probed, replicate_token
 from segue_cli.doctor.egress import output_hosts
+from segue_cli.stack import providers
 from segue_cli.stack.migrations import SCHEMAS, applied_migration
 from segue_cli.stack.run import PLACEHOLDERS
 from segue_cli.stack.service_settings import problems
@@ -38,11 +39,12 @@ MEND_URL: Final = "Start PostgreSQL, or correct DATABASE_URL (postgresql://user:
 
 _STORE_TROUBLE: Final[tuple[type[Exception], ...]] = (*STORE_ERRORS, TimeoutError)
 
+_PROVIDERS: Final = (providers.SETTING, "MUSIC_PROVIDER")
 _TOLD_ELSEWHERE: Final = (
     "FAL_KEY",
     "FAL_API_KEY",
     "REPLICATE_API_TOKEN",
-    "MUSIC_PROVIDER",
+    *_PROVIDERS,
     "KAFKA_",
     "DATABASE_URL",
     "AWS_",
@@ -59,15 +61,26 @@ def import_all() -> None:
 
 
 async def keys(env: Settings) -> list[Finding]:
-    """Check the form of the keys and, if it is right, whether the providers accept them."""
+    """Check the form of the keys and, if it is right, whether the providers accept them.
+
+    A provider that is not enabled is skipped. One key is enough: a missing one is a failure if there is no other, or if
+    SEGUE_PROVIDERS names its provider.
+    """
     tls_context()
-    fal = fal_key(env.get("FAL_KEY"), env.get("FAL_API_KEY"))
-    replicate = replicate_token(env.get("REPLICATE_API_TOKEN"))
-    asked = await asyncio.gather(
-        *([_fal(env)] if fal.verdict != "fail" else []),
-        *([_replicate(env)] if replicate.verdict != "fail" else []),
-    )
-    return [fal, replicate, *asked]
+    told = env.get(providers.SETTING)
+    wanted = [name for name in providers.KEYS if told is None or name in told.replace(" ", "").split(",")]
+    forms = {
+        "fal": fal_key(env.get("FAL_KEY"), env.get("FAL_API_KEY")),
+        "replicate": replicate_token(env.get("REPLICATE_API_TOKEN")),
+    }
+    with_key = [name for name in wanted if providers.has_key(name, env)]
+    found = [
+        forms[name] if name in with_key or told is not None or not with_key else left_out(forms[name], name)
+        for name in wanted
+    ]
+    ask = {"fal": _fal, "replicate": _replicate}
+    asked = await asyncio.gather(*(ask[name](env) for name in with_key if forms[name].verdict != "fail"))
+    return [*found, *asked]
 
 
 async def _fal(env: Settings) -> Finding:
@@ -108,12 +121,20 @@ def _sdk(name: str, installed: str, supported: str) -> Finding:
     return Finding(f"{name} (SDK)", "warn", installed, todo)
 
 
-async def first_provider(env: Settings) -> list[Finding]:
-    """Which provider is tried first for music."""
-    name = env.get("MUSIC_PROVIDER", DEFAULT_PROVIDER)
-    if name in PROVIDERS:
-        return [Finding("MUSIC_PROVIDER", "ok", name if "MUSIC_PROVIDER" in env else f"not set: {name}")]
-    return [Finding("MUSIC_PROVIDER", "fail", f"{name!r} is no provider", f"One of {', '.join(PROVIDERS)}.")]
+async def music_provider(env: Settings) -> list[Finding]:
+    """Which providers are enabled, and which is tried first for music."""
+    todo = "Correct it, and give the gateway and the orchestrator the same."
+    try:
+        enabled = enabled_providers(env.get(providers.SETTING))
+    except ValueError as error:
+        return [Finding(providers.SETTING, "fail", str(error), todo)]
+    found = [Finding(providers.SETTING, "ok", ", ".join(enabled))]
+    told = env.get("MUSIC_PROVIDER")
+    try:
+        first = first_provider(told, enabled)
+    except ValueError as error:
+        return [*found, Finding("MUSIC_PROVIDER", "fail", str(error), todo)]
+    return [*found, Finding("MUSIC_PROVIDER", "ok", first if told else f"not set: {first}")]
 
 
 async def broker(env: Settings) -> list[Finding]:
@@ -259,7 +280,7 @@ CHECKS: Final = (
     settings,
     keys,
     sdks,
-    first_provider,
+    music_provider,
     broker,
     database,
     catalogue,

@@ -27,6 +27,8 @@ from segue_cli.stack import environment
 from segue_cli.stack.components import Part, StackFailed, log_to
 from segue_cli.stack.folder import DATABASE, State, passage
 from segue_cli.stack.progress import Starting
+from segue_cli.stack.providers import SETTING as PROVIDERS
+from segue_cli.stack.providers import chosen
 from segue_cli.stack.service_settings import problems
 from segue_cli.stack.services import choose_ports, services
 from segue_cli.stack.topics import BrokerAway, ensure_topics
@@ -82,6 +84,8 @@ class Stack:
     services: tuple[Part, ...]
     local: tuple[Part, ...]
     """The embedded parts; empty if all infrastructure is configured."""
+    left_out: str | None = None
+    """One line on the providers that have no key and are left out; None if none is."""
 
     @property
     def api(self) -> str:
@@ -108,12 +112,12 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
     """
     ours = {"SEGUE_PORT"} if plan.live else {"SEGUE_PORT", *environment.PROVIDER_SETTINGS}
     given = {name: plan.environ[name] for name in environment.SETTINGS if name in plan.environ and name not in ours}
-    if plan.live:
-        _require_keys(plan.environ)
+    choice = chosen(plan.environ, live=plan.live)
+    given[PROVIDERS] = ",".join(choice.names)
     _require_embedded(plan.environ)
     outside = {name: value for name, value in plan.environ.items() if name not in environment.SETTINGS}
-    if wrong := problems({**outside, **given}, PLACEHOLDERS):
-        raise StackFailed("; ".join(wrong), EXIT_SETTINGS)
+    if wrong := problems({**outside, **given}, PLACEHOLDERS, choice.services):
+        raise StackFailed("; ".join(filter(None, (*wrong, choice.left_out))), EXIT_SETTINGS)
     try:
         ports = choose_ports(plan.port)
     except NoFreePort as error:
@@ -123,11 +127,13 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
             _broker(plan, brokers), _database(plan, databases), _providers(plan, providers), _store(plan)
         )
         env = {**given, **{name: value for ground in grounds for name, value in ground.env.items()}}
-        async with services({**outside, **env}, plan.state, ports, plan.cwd, plan.starting) as running:
+        settings = {**outside, **env}
+        async with services(choice.services, settings, plan.state, ports, plan.cwd, plan.starting) as running:
             env[environment.API] = running[0].address
             environment.write_env(plan.state.env_file, env)
             try:
-                yield Stack(env, tuple(running), tuple(ground.part for ground in grounds if ground.part is not None))
+                local = tuple(ground.part for ground in grounds if ground.part is not None)
+                yield Stack(env, tuple(running), local, choice.left_out)
             finally:
                 plan.state.env_file.unlink(missing_ok=True)
 
@@ -220,15 +226,6 @@ async def _store(plan: Plan) -> _Ground:
         return _Ground({"ARTIFACT_STORE_URL": url})
     private_folder(plan.state.artifacts)
     return _Ground({"ARTIFACT_STORE_URL": plan.state.artifacts.as_uri()})
-
-
-def _require_keys(environ: Mapping[str, str]) -> None:
-    lacking = [] if environ.get("FAL_KEY") or environ.get("FAL_API_KEY") else ["FAL_KEY (or FAL_API_KEY)"]
-    lacking += [] if environ.get("REPLICATE_API_TOKEN") else ["REPLICATE_API_TOKEN"]
-    if lacking:
-        raise StackFailed(
-            f"--providers live needs {' and '.join(lacking)} in the environment or in .env", EXIT_SETTINGS
-        )
 
 
 def _require_embedded(environ: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 
 from chassis.settings.service import ServiceSettings, WrongSettings, settings_of
@@ -18,13 +18,15 @@ def settings_kind(service: str) -> type[ServiceSettings]:
     return kind
 
 
-def problems(environ: Mapping[str, str], placeholders: Mapping[str, str]) -> list[str]:
-    """What services would refuse in these settings, each problem once; `placeholders` replace missing values."""
+def problems(
+    environ: Mapping[str, str], placeholders: Mapping[str, str], services: Iterable[str] = SERVICES
+) -> list[str]:
+    """What these services would refuse in these settings, each problem once; `placeholders` replace missing values."""
     found: dict[str, None] = {}
     given = {name: value for name, value in environ.items() if value}
     if "FAL_API_KEY" in given:
         placeholders = {name: value for name, value in placeholders.items() if name != "FAL_KEY"}
-    for service in SERVICES:
+    for service in services:
         try:
             settings_of(settings_kind(service), {**placeholders, **given})
         except WrongSettings as error:

@@ -1,4 +1,4 @@
-"""Segue's five services as child processes: started together, ready together, stopped together."""
+"""Segue's services as child processes: started together, ready together, stopped together."""
 
 from __future__ import annotations
 
@@ -35,11 +35,16 @@ _EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bo
 
 @asynccontextmanager
 async def services(
-    environ: Mapping[str, str], state: State, ports: Mapping[str, int], cwd: Path, starting: Starting
+    names: Sequence[str],
+    environ: Mapping[str, str],
+    state: State,
+    ports: Mapping[str, int],
+    cwd: Path,
+    starting: Starting,
 ) -> AsyncIterator[Sequence[Part]]:
-    """Run all services for the length of the block, which begins when each is ready. Raises StackFailed.
+    """Run these services for the length of the block, which begins when each is ready. Raises StackFailed.
 
-    `environ` is their whole environment except the port.
+    The gateway is the first of them. `environ` is their whole environment except the port.
     """
     host = environ.get("SEGUE_HOST", LOOPBACK)
     base = f"http://{LOOPBACK if host in _EVERYWHERE else host}"
@@ -47,7 +52,7 @@ async def services(
     async with AsyncExitStack() as stack:
         children: list[Child] = []
         parts: list[Part] = []
-        for name in SERVICES:
+        for name in names:
             take, close = log_to(state.logs / f"{name}.log")
             stack.callback(close)
             env = {**environ, "SEGUE_PORT": str(ports[name])}

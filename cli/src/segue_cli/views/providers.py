@@ -13,7 +13,7 @@ from rich.text import Text
 from segue_cli.views.console import plain_table
 from segue_cli.views.jobs import span, when
 
-_STYLES: Final = {"ok": "green", "fail": "bold red"}
+_STYLES: Final = {"ok": "green", "fail": "bold red", "disabled": "dim"}
 _BREAKERS: Final = {"closed": "green", "half_open": "yellow", "open": "bold red"}
 
 
@@ -71,6 +71,8 @@ def _sentences(provider: Mapping[str, Any], now: datetime) -> Iterator[Text]:
 
 
 def _head(provider: Mapping[str, Any], now: datetime) -> str:
+    if provider["status"] == "disabled":
+        return "not enabled: SEGUE_PROVIDERS leaves it out"
     since = f" for {span((now - when(provider['since'])).total_seconds())}" if provider["since"] else ""
     probe = provider["probe"]
     asked = f", credential probe{_ago(probe['checked_at'], now)}: {probe['status']}" if probe else ""

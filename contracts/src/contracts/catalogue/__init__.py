@@ -2,7 +2,7 @@
 
 from contracts.catalogue.load import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.catalogue.mapping import Argument
-from contracts.catalogue.plan import ASKS, Catalogue, Model, Plan, UnknownModel, ask_of, sifted
+from contracts.catalogue.plan import ASKS, Catalogue, Model, Plan, UnknownModel, ask_of, sifted, why_not_enabled
 from contracts.catalogue.route import Limits, Price, Range, Route
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "default_catalogue_path",
     "load_catalogue",
     "sifted",
+    "why_not_enabled",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, get_args
@@ -11,6 +11,7 @@ from contracts.catalogue.route import Route
 from contracts.generation import Ask, GenerationInput, Modality, Provider
 from contracts.messages.jobs import SkippedRoute
 from contracts.modalities.registry import MODALITIES
+from contracts.providers.registry import PROVIDERS
 
 ASKS: Final[tuple[Ask, ...]] = get_args(Ask)
 
@@ -64,14 +65,17 @@ class Catalogue:
         providers: Sequence[Provider] | None,
         first: Provider,
         *,
+        enabled: Collection[Provider] = PROVIDERS.keys(),
         same_model_only: bool = False,
     ) -> Plan:
-        """The routes for a request without regard to routing policies. Raises UnknownModel."""
+        """The routes for a request, at enabled providers, without regard to routing policies. Raises UnknownModel."""
+
+        def why_not(route: Route) -> str | None:
+            return why_not_enabled(route, enabled) or route.why_not(given, same_model_only=same_model_only)
+
         skipped: tuple[SkippedRoute, ...] = ()
         for each in self.models_for(given, model):
-            routes, unfit = sifted(
-                each.routes_by(providers, first), lambda route: route.why_not(given, same_model_only=same_model_only)
-            )
+            routes, unfit = sifted(each.routes_by(providers, first), why_not)
             skipped += unfit
             if routes:
                 return Plan(each.name, routes, skipped)
@@ -91,6 +95,11 @@ class Catalogue:
         if model.modality != modality:
             raise UnknownModel(f"{name!r} makes {model.modality}, not {modality}")
         return name
+
+
+def why_not_enabled(route: Route, enabled: Collection[Provider]) -> str | None:
+    """Why a route cannot be taken at all, if its provider is not enabled; None if it is."""
+    return None if route.provider in enabled else "not enabled (SEGUE_PROVIDERS)"
 
 
 def ask_of(given: GenerationInput) -> Ask:

@@ -33,7 +33,7 @@ class PlannedRoute(_Part):
 
 
 class SkippedRoute(_Part):
-    """A provider that the job does not go to, and why."""
+    """A provider that the job does not go to, or not now, and why."""
 
     provider: Provider
     model: str

@@ -98,7 +98,7 @@ async def wired(
             publisher=Publisher(broker, runtime.telemetry, clocks, tail),
             completion=Completion(lookup, tail, runtime.stopping, waiters),
             fingerprints=Fingerprints(database),
-            health=HealthReader(database),
+            health=HealthReader(database, settings.providers),
             providers=ProviderStatusReader(database),
             store=store,
             present=Presenter(settings.public_url or ""),
@@ -147,6 +147,7 @@ def _log_start(settings: GatewaySettings, catalogue: Catalogue) -> None:
     get_logger("gateway").info(
         GatewayEvent.GATEWAY_STARTING,
         default_provider=settings.music_provider,
+        providers=list(settings.providers),
         broker=settings.kafka_bootstrap_servers,
         database=database_name(settings.database_url.get_secret_value()),
         artifact_store=settings.artifact_store_url.partition("?")[0],

@@ -11,6 +11,7 @@ FIELDS: Final = {
     "arrived_at": "The time at which Kafka's broker appended the request.",
     "artifact_store": "The URL of the artifact store, without its parameters.",
     "default_provider": "The provider that is tried first (`MUSIC_PROVIDER`).",
+    "providers": "The providers that are enabled (`SEGUE_PROVIDERS`).",
     "delivery_id": "The provider's id of the callback.",
     "detail": "The `detail` of the response to the callback.",
     "name": "The name of the file.",
@@ -22,7 +23,11 @@ FIELDS: Final = {
 class GatewayEvent(LogEvent):
     """The gateway: the API, and the intake of requests and callbacks."""
 
-    GATEWAY_STARTING = ("gateway starting", "info", "default_provider broker database artifact_store models callbacks")
+    GATEWAY_STARTING = (
+        "gateway starting",
+        "info",
+        "default_provider providers broker database artifact_store models callbacks",
+    )
     REQUEST_FAILED = (
         "a request failed with an unexpected error",
         "error",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
+from chassis.settings.providers import ProviderSettings
+from contracts.generation import AmbiguityPolicy, LostOutputPolicy
 from contracts.messages.requests import LONGEST_DEADLINE_S
-from contracts.providers.registry import DEFAULT_PROVIDER, PROVIDERS
 from gateway.signatures.settings import SignatureSettings
 
 
-class GatewaySettings(SignatureSettings):
+class GatewaySettings(SignatureSettings, ProviderSettings):
     """The gateway's settings in addition to those of every service."""
 
     port: int = Field(
@@ -29,11 +29,6 @@ class GatewaySettings(SignatureSettings):
         le=65535,
         validation_alias="SEGUE_HEALTH_PORT",
         description="Port on which the health pages are served in addition to the API's; 0: any free one.",
-    )
-    music_provider: Provider = Field(
-        default=DEFAULT_PROVIDER,
-        validation_alias="MUSIC_PROVIDER",
-        description=f"The provider tried first: {' or '.join(PROVIDERS)}.",
     )
     artifact_store_url: str = Field(
         validation_alias="ARTIFACT_STORE_URL", description="file:///path, s3://bucket, gs://bucket or az://container."

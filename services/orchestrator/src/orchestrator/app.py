@@ -26,6 +26,7 @@ from orchestrator.retention import job_tasks
 from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.silence import Silence
 from orchestrator.timers import Timers
 
 SCHEMA: Final = "orchestrator"
@@ -51,14 +52,16 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         open_pool(database_url, SCHEMA) as pool,
     ):
         outbox = Outbox(pool, broker, runtime)
-        routing = Routing(catalogue, policies, settings.music_provider)
-        timers = Timers(outbox, runtime)
-        handler = JobHandler(outbox, routing, settings.keep_rows, timers.wake_within)
+        routing = Routing(catalogue, policies, settings.music_provider, settings.providers)
+        silence = Silence(pool, runtime, settings.providers, settings.adapter_silent_s)
+        timers = Timers(outbox, silence.current, runtime)
+        handler = JobHandler(outbox, routing, silence.current, settings.keep_rows, timers.wake_within)
         consumer = BatchConsumer(broker, runtime, CONSUMED, handler)
         async with (
             member(pool, settings.kafka_bootstrap_servers, runtime),
             connected(broker, runtime, settings.kafka_bootstrap_servers, NEEDED),
             outbox.running(),
+            silence.running(timers.wake),
             consumer.running(),
             timers.running(),
             RetentionWorker(pool, runtime, SCHEMA, job_tasks(settings.keep_rows)).running(),
@@ -66,6 +69,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
             get_logger("orchestrator").info(
                 OrchestratorEvent.ORCHESTRATOR_STARTED,
                 music_provider=settings.music_provider,
+                providers=list(settings.providers),
                 models=len(catalogue.models),
                 routing=str(settings.routing) if settings.routing else None,
                 broker=settings.kafka_bootstrap_servers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -30,6 +30,7 @@ from orchestrator.decisions.after_attempt import WITHOUT_EFFECT
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Input, Requested, ResolveAsked
+from orchestrator.decisions.remaining_candidates import Silent
 from orchestrator.log_events import OrchestratorEvent
 from orchestrator.metrics import JOBS_ENDED, REROUTED
 from orchestrator.retention import may_be_purged
@@ -50,11 +51,17 @@ class JobHandler:
     """Applies requests and attempt events to jobs."""
 
     def __init__(
-        self, outbox: Outbox, routing: Routing, keep_rows: timedelta, wake_timers: Callable[[float], None]
+        self,
+        outbox: Outbox,
+        routing: Routing,
+        silent: Callable[[], Awaitable[Silent]],
+        keep_rows: timedelta,
+        wake_timers: Callable[[float], None],
     ) -> None:
-        """`wake_timers` is called with the seconds until the next of the changed jobs is due."""
+        """`silent` returns the silent adapters. `wake_timers` is called with the seconds until a changed job is due."""
         self._outbox = outbox
         self._routing = routing
+        self._silent = silent
         self._keep_rows = keep_rows
         self._wake_timers = wake_timers
 
@@ -63,6 +70,7 @@ class JobHandler:
         batch = [delivered for delivered in batch if not isinstance(delivered.message, WITHOUT_EFFECT)]
         if not batch:
             return
+        silent = await self._silent()
         async with self._outbox.transaction() as transaction:
             jobs = await store.load(transaction, (delivered.message.job_id for delivered in batch))
             requested = any(isinstance(delivered.message, JobRequested) for delivered in batch)
@@ -82,7 +90,7 @@ class JobHandler:
                     warnings.setdefault(OrchestratorEvent.IDEMPOTENCY_CONFLICT, []).append(job_id)
                 # Attempt events get the context of the job, so that all attempts are siblings in its trace.
                 context = known.traceparent if known else delivered.traceparent
-                updated = apply(transaction, known, input_, context)
+                updated = apply(transaction, known, input_, context, silent)
                 if updated is not None:
                     changed[job_id] = updated
             await store.save(transaction, changed)
@@ -118,10 +126,12 @@ class JobHandler:
         return Requested(request, plan.candidates, plan.skipped, None, arrived_at, plan.because, plan.max_cost_usd)
 
 
-def apply(transaction: Transaction, known: Stored | None, input_: Input, context: str | None) -> Stored | None:
+def apply(
+    transaction: Transaction, known: Stored | None, input_: Input, context: str | None, silent: Silent
+) -> Stored | None:
     """Decide on one input and emit the resulting messages; returns the job to save, None if it has not changed."""
     before = known.job if known else None
-    decision: Decision = decide(before, input_, transaction.now)
+    decision: Decision = decide(before, input_, transaction.now, silent)
     for message in decision.messages:
         transaction.emit(message, context)
         transaction.after_commit(_Report(message, context))

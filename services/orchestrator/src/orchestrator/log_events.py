@@ -8,7 +8,9 @@ from chassis.observability.log_event import LogEvent
 
 FIELDS: Final = {
     "music_provider": "The provider that is tried first (`MUSIC_PROVIDER`).",
+    "providers": "The providers that are enabled (`SEGUE_PROVIDERS`).",
     "routing": "The file of routing policies, if there is one.",
+    "silent_s": "Seconds since the adapter was last heard of; null: never.",
     "status": "The state of the job.",
 }
 """What each field of a log record means, beyond those of the chassis."""
@@ -20,7 +22,7 @@ class OrchestratorEvent(LogEvent):
     ORCHESTRATOR_STARTED = (
         "orchestrator started",
         "info",
-        "music_provider models routing broker database schema topics",
+        "music_provider providers models routing broker database schema topics",
     )
     JOB_ACCEPTED = ("job accepted", "info", "job_id track_id status")
     JOB_STARTED = ("job started", "info", "job_id track_id status")
@@ -28,6 +30,19 @@ class OrchestratorEvent(LogEvent):
     JOB_SUCCEEDED = ("job succeeded", "info", "job_id track_id status")
     JOB_FAILED = ("job failed", "info", "job_id track_id kind message")
     JOB_CANCELLED = ("job cancelled", "info", "job_id track_id status")
+    ADAPTER_SILENT = (
+        "an adapter is not heard of; no job is sent to its provider",
+        "warning",
+        "provider silent_s",
+        "Start the provider's adapter, or leave the provider out of `SEGUE_PROVIDERS`.",
+    )
+    ADAPTER_HEARD = ("an adapter is heard of", "info", "provider")
+    ADAPTERS_NOT_READ = (
+        "when the adapters were last heard of cannot be read; none counts as silent",
+        "warning",
+        "error",
+        "Nothing if it is rare: it is read again at once. If it persists, check PostgreSQL and the role's rights.",
+    )
     REQUEST_EXPIRED = (
         "requests are older than all jobs that are kept; they are ignored",
         "warning",

@@ -17,6 +17,13 @@ JOBS_ENDED = METRICS.counter(
     unit="jobs",
     watch="The share of `failed`, by `kind`.",
 )
+ADAPTER_SILENT = METRICS.gauge(
+    "segue_adapter_silent",
+    "Whether an adapter has not been heard of for `SEGUE_ADAPTER_SILENT_S`; no job is sent to its provider then.",
+    {"provider": "the provider of the adapter"},
+    unit="0 or 1",
+    watch="1.",
+)
 REROUTED = METRICS.counter(
     "segue_jobs_rerouted_total",
     "Jobs moved on to the next provider.",

@@ -10,6 +10,7 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from chassis.kafka.outbox import Transaction
+from chassis.postgres.pool import Connection
 from contracts.ids import JobId
 from orchestrator.decisions.job import Job
 
@@ -36,6 +37,14 @@ SELECT *, true FROM unnest($1::text[], $2::text[], $3::text[])
 ON CONFLICT (attempt_id) DO NOTHING
 """
 _RESCHEDULE = "UPDATE jobs SET next_action_at = now() + make_interval(secs => $2) WHERE job_id = ANY($1)"
+_WAKE_WAITING = """
+UPDATE jobs SET next_action_at = now() WHERE job_id IN (
+    SELECT job_id FROM jobs
+    WHERE next_action_at > now() AND state = 'queued'
+    AND NOT EXISTS (SELECT FROM attempts WHERE attempts.job_id = jobs.job_id AND live)
+    FOR UPDATE OF jobs SKIP LOCKED
+)
+"""
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM jobs"
 
 
@@ -79,6 +88,11 @@ async def reschedule(transaction: Transaction, job_ids: Sequence[JobId], seconds
     """Make these jobs due in `seconds` from now."""
     if job_ids:
         await transaction.connection.execute(_RESCHEDULE, job_ids, seconds)
+
+
+async def wake_waiting(connection: Connection) -> None:
+    """Make all jobs due that wait for a provider: those that have not ended and have no live attempt."""
+    await connection.execute(_WAKE_WAITING)
 
 
 async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -13,6 +14,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.ids import JobId
 from orchestrator import store
 from orchestrator.decisions.inputs import Due
+from orchestrator.decisions.remaining_candidates import Silent
 from orchestrator.handler import apply
 from orchestrator.log_events import OrchestratorEvent
 from orchestrator.store import Stored
@@ -26,9 +28,15 @@ _log = get_logger("orchestrator.timers")
 class Timers:
     """Decides on jobs when they are due; any number of replicas can run at the same time."""
 
-    def __init__(self, outbox: Outbox, runtime: Runtime) -> None:
+    def __init__(self, outbox: Outbox, silent: Callable[[], Awaitable[Silent]], runtime: Runtime) -> None:
+        """`silent` returns the silent adapters."""
         self._outbox = outbox
+        self._silent = silent
         self._due = DueRows(runtime, "the job timers")
+
+    def wake(self) -> None:
+        """Start the next pass now."""
+        self._due.wake()
 
     def wake_within(self, seconds: float) -> None:
         """Start the next pass within `seconds`."""
@@ -40,6 +48,7 @@ class Timers:
 
     async def decide_due(self) -> Claimed:
         """Decide on up to BATCH due jobs; returns whether there were any, and the seconds until the next one is due."""
+        silent = await self._silent()
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             due, unreadable = await store.due(transaction, BATCH)
             changed: dict[JobId, Stored] = {}
@@ -48,7 +57,7 @@ class Timers:
                 _log.error(OrchestratorEvent.JOB_POSTPONED, job_id=job_id, exc_info=error)
             for job_id, known in due.items():
                 try:
-                    updated = apply(transaction, known, Due(), known.traceparent)
+                    updated = apply(transaction, known, Due(), known.traceparent, silent)
                 except Exception:  # noqa: BLE001 - a job about which no decision can be made must not block the others
                     _log.exception(OrchestratorEvent.JOB_POSTPONED, job_id=job_id)
                     undecided.append(job_id)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 
 from contracts.catalogue import Limits, Range, Route
+from contracts.providers.registry import PROVIDERS
 from gateway.context import GatewayDep
 from gateway.http.plain import Answer
 from gateway.http.problem_document import documented
@@ -43,8 +44,8 @@ async def provider_health(gateway: GatewayDep) -> Answer:
     """Get the health of each provider, such as whether it accepts the API key. No request to a provider is made."""
     errors = await gateway.health.problems()
     return ProviderHealth.model_validate(
-        {name: "fail" if error else "ok" for name, error in errors.items()}
-        | {f"{name}_error": error for name, error in errors.items()}
+        {name: "fail" if errors.get(name) else "ok" if name in errors else "disabled" for name in PROVIDERS}
+        | {f"{name}_error": errors.get(name) for name in PROVIDERS}
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -39,24 +39,23 @@ async def list_providers(gateway: GatewayDep) -> ProviderList:
 
     The status is at most a second old. It is read from the database; no request to a provider is made.
     """
-    return overview(await gateway.providers.read())
+    return overview(await gateway.providers.read(), gateway.settings.providers)
 
 
-def overview(status: ProviderStatus) -> ProviderList:
+def overview(status: ProviderStatus, enabled: Collection[Provider]) -> ProviderList:
     """The response model of the status of all providers."""
-    return ProviderList(
-        as_of=status.as_of, window_s=WINDOW_S, providers=[_provider(status, provider) for provider in PROVIDERS]
-    )
+    providers = [_provider(status, provider, enabled=provider in enabled) for provider in PROVIDERS]
+    return ProviderList(as_of=status.as_of, window_s=WINDOW_S, providers=providers)
 
 
-def _provider(status: ProviderStatus, provider: Provider) -> ProviderAnswer:
+def _provider(status: ProviderStatus, provider: Provider, *, enabled: bool) -> ProviderAnswer:
     rows = status.adapters[provider]
     health = rows.health[0] if rows.health else None
     probe = rows.probe[0] if rows.probe else None
     reported = (
         None if health is None else ReportedHealth(health["status"] == "ok", health["error"], health["checked_at"])
     )
-    error = health_error(provider, reported, status.as_of)
+    error = health_error(provider, reported, status.as_of) if enabled else None
     ended = [row for row in status.ended if row["provider"] == provider]
     latencies = {row["endpoint"]: row["seconds"] for row in status.latencies if row["provider"] == provider}
     # The breaker of the provider itself has an empty scope; each other scope is an endpoint.
@@ -64,9 +63,9 @@ def _provider(status: ProviderStatus, provider: Provider) -> ProviderAnswer:
     endpoints = {row["endpoint"] for row in (*rows.load, *ended)} | breakers.keys() - {""}
     return ProviderAnswer(
         provider=provider,
-        status="fail" if error else "ok",
+        status="fail" if error else "ok" if enabled else "disabled",
         error=error,
-        since=None if health is None else health["since"],
+        since=None if health is None or not enabled else health["since"],
         breaker=_breaker(breakers.get("")),
         last_error=_last_error(breakers.get("")),
         probe=None if probe is None else ProbeAnswer.model_validate(dict(probe)),

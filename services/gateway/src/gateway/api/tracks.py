@@ -82,7 +82,8 @@ async def _create_track(request: Request) -> Response:
     track_request = await _BODY.read(request)
     deadline = publish_deadline()
     music = track_request.music()
-    require_route(track_request, music, gateway.catalogue, gateway.settings.music_provider)
+    settings = gateway.settings
+    require_route(track_request, music, gateway.catalogue, settings.music_provider, settings.providers)
     answer = await _accept(gateway, track_request, music, key, deadline)
     headers = {"Location": gateway.present.job_url(answer.job_id), "Idempotency-Key": key.value}
     if wait := wait_of(request.headers.getlist("Prefer")):

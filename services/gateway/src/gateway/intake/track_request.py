@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 
@@ -121,11 +122,14 @@ class TrackRequest(MusicInput):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def require_route(request: TrackRequest, music: MusicInput, catalogue: Catalogue, first: Provider) -> None:
-    """Check that the catalogue has a route for the request and its music. Raises ModelNotFound, and NoRoute."""
+def require_route(
+    request: TrackRequest, music: MusicInput, catalogue: Catalogue, first: Provider, enabled: Sequence[Provider]
+) -> None:
+    """Check that an enabled provider has a route for the request and its music. Raises ModelNotFound, and NoRoute."""
+    same_model_only = bool(request.same_model_only)
     try:
         plan = catalogue.plan(
-            music, request.model, request.providers, first, same_model_only=bool(request.same_model_only)
+            music, request.model, request.providers, first, enabled=enabled, same_model_only=same_model_only
         )
     except UnknownModel as error:
         raise ModelNotFound(request.model, str(error)) from None

@@ -76,15 +76,16 @@ class _Health:
 
 
 class HealthReader:
-    """Reads the adapters' health views, about twice per second at most."""
+    """Reads the health views of the enabled providers' adapters, about twice per second at most."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, enabled: Sequence[Provider]) -> None:
         self._database = database
+        self._enabled = enabled
         self._last: _Health | None = None
         self._fresh = SingleFlight(self._read_all, within_s=SHARED_LIMIT_S)
 
     async def problems(self) -> Mapping[Provider, str | None]:
-        """Why each provider is unhealthy; None for the healthy ones.
+        """Why each enabled provider is unhealthy; None for the healthy ones.
 
         While the database is unavailable, the last result is returned for 60 s. Raises ReadModelUnavailable after that.
         """
@@ -103,7 +104,8 @@ class HealthReader:
             began = time.monotonic()
             now = await lease.connection.fetchval("SELECT now()")
             errors: dict[Provider, str | None] = {}
-            for provider, spec in PROVIDERS.items():
+            for provider in self._enabled:
+                spec = PROVIDERS[provider]
                 # The schema's name comes from the spec; the provider is a parameter.
                 sql = f"SELECT status, error, checked_at FROM {spec.schema}.v_health WHERE provider = $1"  # noqa: S608
                 try:

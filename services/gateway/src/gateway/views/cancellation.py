@@ -62,6 +62,8 @@ def _maybe_billed(last: Attempt | None) -> str:
         return f"Whether {last.provider} ever accepted the submit is not known; look for a run there."
     if last.state == "failed":
         return f"The run at {last.provider} had been accepted, and failed before it could be stopped."
+    if last.state == "running" and last.submitted_at is None:  # Its adapter has not reported how far it had come.
+        return f"{last.provider} may have begun the run, and may bill it."
     return f"The run at {last.provider} was under way, and may be billed for what it had done."
 
 

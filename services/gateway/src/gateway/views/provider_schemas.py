@@ -113,7 +113,9 @@ class ProviderAnswer(Answer):
     """One provider, with its endpoints."""
 
     provider: Provider
-    status: Status = Field(description="As in /api/health/providers.")
+    status: Literal["ok", "fail", "disabled"] = Field(
+        description="As in /api/health/providers. disabled: SEGUE_PROVIDERS leaves it out, and no job goes there."
+    )
     error: str | None = Field(description="Why the provider is unhealthy; null if it is healthy.")
     since: datetime | None = Field(description="The time since which it has had this status.")
     breaker: BreakerAnswer

@@ -233,12 +233,12 @@ class ModelList(Answer):
     models: list[ModelAnswer]
 
 
-_HEALTH: Final[dict[str, Any]] = dict.fromkeys(PROVIDERS, Literal["ok", "fail"])
+_HEALTH: Final[dict[str, Any]] = dict.fromkeys(PROVIDERS, Literal["ok", "fail", "disabled"])
 _ERRORS: Final[dict[str, Any]] = {f"{name}_error": str | None for name in PROVIDERS}
 ProviderHealth: Final[type[Answer]] = create_model(
     "ProviderHealth",
     __base__=Answer,
     __module__=__name__,
-    __doc__="The health of each provider: `ok`, or `fail` with an error.",
+    __doc__="The health of each provider: `ok`, `fail` with an error, or `disabled` by SEGUE_PROVIDERS.",
     **(_HEALTH | _ERRORS),
 )

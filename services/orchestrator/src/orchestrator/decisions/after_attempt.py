@@ -26,15 +26,21 @@ from contracts.messages.jobs import (
 from orchestrator.decisions.attempt_outcomes import failure_fields, with_late_cost, with_outcome
 from orchestrator.decisions.decision import Decision, job_cancelled, job_failed, with_event
 from orchestrator.decisions.job import Job
-from orchestrator.decisions.order_attempt import reroute
-from orchestrator.decisions.remaining_candidates import no_candidate_left, passed_over, resubmitting, within_ceiling
+from orchestrator.decisions.order_attempt import order_or_wait
+from orchestrator.decisions.remaining_candidates import (
+    Silent,
+    no_candidate_left,
+    passed_over,
+    resubmitting,
+    within_ceiling,
+)
 
 MOST_ATTEMPTS: Final = 1_000
 WITHOUT_EFFECT: Final = (AttemptSubmitting, AttemptProgressed, AttemptAmbiguous)
 """Events that change no job, whatever its state."""
 
 
-def attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
+def attempted(job: Job, event: AttemptEvent, now: datetime, silent: Silent) -> Decision:
     """The decision on an event of an attempt. If it is not the live one, only its recorded cost changes."""
     live = job.live_attempt
     if live is None or live.attempt_id != event.attempt_id:
@@ -46,7 +52,7 @@ def attempted(job: Job, event: AttemptEvent, now: datetime) -> Decision:
         case AttemptSucceeded():
             return _succeeded(job, live, event, now)
         case AttemptFailed():
-            return _attempt_failed(job, live, event, now)
+            return _attempt_failed(job, live, event, now, silent)
         case AttemptCancelled():
             return _attempt_cancelled(job, live, event, now)
         case _:
@@ -67,7 +73,7 @@ def _succeeded(job: Job, live: AttemptOutcome, event: AttemptSucceeded, now: dat
     )
 
 
-def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: datetime) -> Decision:
+def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: datetime, silent: Silent) -> Decision:
     closed = with_outcome(job, live, **failure_fields(event))
     if job.cancel_requested:
         return job_cancelled(closed, _effect_of_failing(event), now)
@@ -81,14 +87,13 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
     if event.kind is FailureKind.UNAVAILABLE:
         closed = passed_over(closed, event, now)
     if now >= job.deadline_at:
-        return job_failed(closed, FailureKind.EXPIRED, f"the deadline passed; {no_candidate_left(closed)}", now)
+        why = f"the deadline passed; {no_candidate_left(closed, silent, now)}"
+        return job_failed(closed, FailureKind.EXPIRED, why, now)
     closed = within_ceiling(closed)
-    if closed.remaining:
-        return reroute(closed, now)
-    if closed.unavailable and closed.ordered < MOST_ATTEMPTS:
-        # All remaining providers are unavailable: the job waits for them instead of failing.
-        return Decision(replace(closed, state="queued", next_action_at=min(closed.retry_at or now, closed.deadline_at)))
-    return job_failed(closed, FailureKind.NO_ROUTE, no_candidate_left(closed), now)
+    if closed.remaining or (closed.unavailable and closed.ordered < MOST_ATTEMPTS):
+        # If all of these are unavailable, or their adapters silent, the job waits for them instead of failing.
+        return order_or_wait(closed, now, silent)
+    return job_failed(closed, FailureKind.NO_ROUTE, no_candidate_left(closed, silent, now), now)
 
 
 def _effect_of_failing(event: AttemptFailed) -> CancelEffect:

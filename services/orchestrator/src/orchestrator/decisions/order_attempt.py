@@ -10,12 +10,23 @@ from contracts.messages.commands import RunAttempt
 from contracts.messages.jobs import AttemptOutcome, JobRerouted
 from orchestrator.decisions.decision import Decision, with_event
 from orchestrator.decisions.job import Job
+from orchestrator.decisions.remaining_candidates import Silent, next_heard, skipped_silent, waiting
 
 
-def order_next(job: Job, now: datetime) -> Decision:
-    """Order an attempt at the first of the remaining candidates."""
+def order_or_wait(job: Job, now: datetime, silent: Silent) -> Decision:
+    """Order the next attempt at the first remaining candidate whose adapter is not silent; without one, the job waits.
+
+    A candidate that is passed over stays among the remaining ones. The job must have remaining or unavailable ones.
+    """
+    current = next_heard(job, silent)
+    if current is None:
+        return Decision(waiting(job, now))
+    return _reroute(job, current, now, silent) if job.attempts else _order(job, current, now)
+
+
+def _order(job: Job, current: int, now: datetime) -> Decision:
     n = job.ordered + 1
-    current, *remaining = job.remaining
+    at = job.remaining.index(current)
     candidate = job.candidates[current]
     attempt_id = attempt_id_for(job.job_id, n)
     live = AttemptOutcome(attempt_id=attempt_id, n=n, provider=candidate.provider, outcome="live")
@@ -42,16 +53,16 @@ def order_next(job: Job, now: datetime) -> Decision:
         ordered=n,
         attempts=(*job.attempts, live),
         current=current,
-        remaining=tuple(remaining),
+        remaining=(*job.remaining[:at], *job.remaining[at + 1 :]),
         next_action_at=job.deadline_at,
     )
     return Decision(ordered, (command,))
 
 
-def reroute(job: Job, now: datetime) -> Decision:
+def _reroute(job: Job, current: int, now: datetime, silent: Silent) -> Decision:
     """Order the next attempt, with an event that reports the old and the new provider."""
     last = job.attempts[-1]
-    ordered = order_next(replace(job, unreported=()), now)
+    ordered = _order(replace(job, unreported=()), current, now)
     live = ordered.job.live_attempt if ordered.job else None
     if ordered.job is None or live is None:
         return ordered
@@ -67,7 +78,7 @@ def reroute(job: Job, now: datetime) -> Decision:
         error_code=last.error_code,
         message=last.message,
         http_status=last.http_status,
-        skipped=job.unreported,
+        skipped=(*job.unreported, *skipped_silent(job, silent, now)),
         cost_usd=last.cost_usd,
         price_usd=ordered.job.candidate.price_usd,
     )

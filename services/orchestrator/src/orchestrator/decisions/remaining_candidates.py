@@ -1,12 +1,15 @@
-"""The candidates that a job may still try: the cost ceiling, unavailable providers, submitting again. Pure."""
+"""The candidates that a job may still try: cost ceiling, silent adapters, unavailable providers, resubmits. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 from contracts.failures import FailureKind
+from contracts.generation import Provider
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.jobs import AttemptOutcome, SkippedRoute
 from contracts.messages.wording import in_dollars
@@ -15,6 +18,13 @@ from orchestrator.decisions.job import Candidate, Job
 RETRY_S: Final = 5.0
 """Seconds by which the wait for unavailable providers grows with each round, up to MAX_RETRY_S."""
 MAX_RETRY_S: Final = 300.0
+SILENT_RETRY_S: Final = 60.0
+"""Seconds after which a job that waits for silent adapters is decided on again, unless one is heard of earlier."""
+
+Silent = Mapping[Provider, datetime | None]
+"""The providers whose adapters are silent, with the time at which each was last heard of; None: never."""
+NOBODY: Final[Silent] = MappingProxyType({})
+"""No adapter is silent."""
 
 
 def over_ceiling(price_usd: float | None, ceiling_usd: float | None, spent_usd: float = 0.0) -> str | None:
@@ -66,6 +76,46 @@ def _skipped(candidate: Candidate, reason: str) -> SkippedRoute:
     return SkippedRoute(provider=candidate.provider, model=candidate.model, endpoint=candidate.endpoint, reason=reason)
 
 
+def next_heard(job: Job, silent: Silent) -> int | None:
+    """The first of the remaining candidates whose adapter is not silent, as an index; None if there is none."""
+    return next((n for n in job.remaining if job.candidates[n].provider not in silent), None)
+
+
+def skipped_silent(job: Job, silent: Silent, now: datetime) -> tuple[SkippedRoute, ...]:
+    """The remaining candidates before the next one that can be ordered, which are passed over, with the reason."""
+    chosen = next_heard(job, silent)
+    before = job.remaining if chosen is None else job.remaining[: job.remaining.index(chosen)]
+    return _silent_routes(job, before, silent, now)
+
+
+def _silent_routes(job: Job, which: Sequence[int], silent: Silent, now: datetime) -> tuple[SkippedRoute, ...]:
+    candidates = (job.candidates[n] for n in which)
+    return tuple(_skipped(each, _silence(silent[each.provider], now)) for each in candidates if each.provider in silent)
+
+
+def _silence(heard_at: datetime | None, now: datetime) -> str:
+    if heard_at is None:
+        return "its adapter has never been heard of"
+    return f"its adapter has not been heard of for {(now - heard_at).total_seconds():.0f} s"
+
+
+def waiting(job: Job, now: datetime) -> Job:
+    """The job until one of its candidates can be ordered again, or up to its deadline."""
+    times = [job.deadline_at]
+    if job.unavailable:
+        times.append(job.retry_at or now)
+    if job.remaining:
+        times.append(now + timedelta(seconds=SILENT_RETRY_S))
+    return replace(job, state="queued", next_action_at=min(times))
+
+
+def with_due_again(job: Job, now: datetime) -> Job:
+    """The job with its unavailable candidates among the remaining ones, if it is time to try them again."""
+    if job.retry_at is not None and now < job.retry_at:
+        return job
+    return replace(job, remaining=(*job.remaining, *job.unavailable), unavailable=(), retry_at=None)
+
+
 def passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
     """The job after an attempt for which the provider was unavailable: its candidate may be retried later."""
     # The interval grows with the number of rounds. Of such attempts, only the last of each provider is kept.
@@ -86,10 +136,11 @@ def resubmitting(job: Job) -> Job:
     return replace(job, remaining=(*job.remaining, job.current)) if ambiguous_here == 1 else job
 
 
-def no_candidate_left(job: Job) -> str:
+def no_candidate_left(job: Job, silent: Silent, now: datetime) -> str:
     """Why no candidate is left: the outcome of every attempt, and the skipped routes; at most 4000 characters."""
+    routes = (*job.skipped, *_silent_routes(job, job.remaining, silent, now))
     tried = [f"{a.provider} (attempt {a.n}): {a.kind}: {(a.message or '')[:500]}" for a in job.attempts]
-    skipped = [f"skipped {route.provider}: {route.reason}" for route in job.skipped]
+    skipped = [f"skipped {route.provider}: {route.reason}" for route in routes]
     left_over = skipped or job.remaining or job.unavailable
     first = "no provider is left. " if left_over else "every provider was tried. "
     return (first + "; ".join([*tried, *skipped]))[:4000]

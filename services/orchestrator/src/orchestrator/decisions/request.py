@@ -9,10 +9,11 @@ from contracts.messages.jobs import JobAccepted, PlannedRoute
 from orchestrator.decisions.decision import Decision, combined, job_failed, with_event
 from orchestrator.decisions.inputs import Requested
 from orchestrator.decisions.job import Job
-from orchestrator.decisions.order_attempt import order_next
+from orchestrator.decisions.order_attempt import order_or_wait
+from orchestrator.decisions.remaining_candidates import Silent, skipped_silent
 
 
-def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
+def requested(job: Job | None, asked: Requested, now: datetime, silent: Silent) -> Decision:
     """Order the first attempt of a request, unless the request is late, is a repeat, or has no route."""
     request = asked.request
     in_time = asked.arrived_at <= request.accept_by
@@ -48,11 +49,11 @@ def requested(job: Job | None, asked: Requested, now: datetime) -> Decision:
         )
         for candidate in new.candidates
     )
-    plan = {"plan": planned, "skipped": new.skipped, "because": asked.because}
+    plan = {"plan": planned, "skipped": (*new.skipped, *skipped_silent(new, silent, now)), "because": asked.because}
     accepted = with_event(new, JobAccepted, now, **plan, deadline_at=new.deadline_at)
     if accepted.job is None or not new.candidates:
         return combined(accepted, job_failed(accepted.job or new, FailureKind.NO_ROUTE, _no_route(asked), now))
-    return combined(accepted, order_next(accepted.job, now))
+    return combined(accepted, order_or_wait(accepted.job, now, silent))
 
 
 def _no_route(asked: Requested) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from contracts.catalogue import Catalogue, Model, Route, sifted
+from contracts.catalogue import Catalogue, Model, Route, sifted, why_not_enabled
 from contracts.generation import GenerationInput, Provider
 from contracts.messages.jobs import SkippedRoute
 from contracts.messages.requests import JobRequested
@@ -29,18 +29,19 @@ class RoutePlan:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """The routing configuration of an installation: its catalogue, its policies, and the provider to try first."""
+    """The routing configuration of an installation: its catalogue, its policies, and its providers."""
 
     catalogue: Catalogue
     policies: Policies
     first: Provider
+    enabled: tuple[Provider, ...]
 
     def plan(self, request: JobRequested, latencies: Latencies) -> RoutePlan:
         """The plan for a request, with the first model that can serve it within its ceiling. Raises UnknownModel."""
         skipped: tuple[SkippedRoute, ...] = ()
         for model in self.catalogue.models_for(request.input, request.model):
             rules = self.policies.rules_for(request, model.name)
-            fit, unfit = sifted(_candidates(model, rules, self.first), _Objection(request.input, rules))
+            fit, unfit = sifted(_candidates(model, rules, self.first), _Objection(request.input, rules, self.enabled))
             skipped += unfit
             if fit:
                 routes, why = in_order(fit, rules, request.input, request.job_id, latencies)
@@ -67,11 +68,14 @@ class _Objection:
 
     given: GenerationInput
     rules: Rules
+    enabled: tuple[Provider, ...]
 
     def __call__(self, route: Route) -> str | None:
         allowed = self.rules.providers
         if allowed.value is not None and route.provider not in allowed.value:
             return f"left out, as {allowed.source}"
+        if (disabled := why_not_enabled(route, self.enabled)) is not None:
+            return disabled
         unable = route.why_not(self.given, same_model_only=self.rules.same_model_only)
         over = over_ceiling(route.expected_cost_usd(self.given), self.rules.max_cost_usd.value)
         return "; ".join(filter(None, (unable, over))) or None

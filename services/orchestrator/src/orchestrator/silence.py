@@ -1,0 +1,162 @@
+"""Which adapters are silent: when each was last heard of, read from the adapters' views and kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Final
+
+import asyncpg
+
+from chassis.observability.logs import get_logger
+from chassis.postgres.limits import bounded
+from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.background import background
+from chassis.runtime.runtime import Runtime
+from contracts.generation import Provider
+from contracts.providers.registry import PROVIDERS
+from orchestrator import store
+from orchestrator.decisions.remaining_candidates import NOBODY, Silent
+from orchestrator.log_events import OrchestratorEvent
+from orchestrator.metrics import ADAPTER_SILENT
+
+READ_EVERY_S: Final = 3.0
+READ_LIMIT_S: Final = 5.0
+_UNREADABLE: tuple[type[Exception], ...] = (*TRANSIENT, asyncpg.PostgresError)
+_PRESENT: Final = """
+SELECT provider FROM unnest($1::text[], $2::text[]) AS known (provider, view) WHERE to_regclass(view) IS NOT NULL
+"""
+_NOW: Final = "SELECT now() AS now, NULL AS provider, NULL::timestamptz AS heard_at"
+# Both names come from the provider's specification.
+_HEARD_AT: Final = "SELECT now(), '{provider}', (SELECT max(heard_at) FROM {view})"
+_log = get_logger("orchestrator.silence")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The result of one query."""
+
+    now: datetime
+    heard_at: Mapping[Provider, datetime | None]
+
+
+class Silence:
+    """The silent adapters among those of the enabled providers.
+
+    Nobody counts as silent while the database cannot be read, and for as long as an adapter may be silent after that:
+    the adapters could not write then either.
+    """
+
+    def __init__(self, pool: Pool, runtime: Runtime, providers: Sequence[Provider], silent_s: float) -> None:
+        """`silent_s`: the seconds after which an adapter that is not heard of is silent."""
+        self._pool = pool
+        self._runtime = runtime
+        self._silent_s = silent_s
+        self._providers = tuple(providers)
+        self._silent: Silent = dict.fromkeys(self._providers)
+        """All of them before the first reading, so that those that it finds count as heard of again."""
+        self._present: set[Provider] = set()
+        """The providers whose adapters have a view. Others have never been started, or are older than the view."""
+        self._told: frozenset[Provider] = frozenset()
+        self._wakes = 0
+        self._distrusted_until = 0.0
+        self._reading = asyncio.Lock()
+        self._readings = 0
+        runtime.warns(self._warning)
+
+    async def current(self) -> Silent:
+        """The silent adapters. Those that are silent as far as is known are looked up again, since they may be back."""
+        if self._silent:
+            begun = self._readings
+            async with self._reading:
+                # Whoever began to wait before a reading began shares its result.
+                if self._readings <= begun + 1:
+                    await self._read()
+        return self._silent
+
+    def running(self, woken: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Read every few seconds for as long as the block lasts. `woken` is called once waiting jobs were made due."""
+        return background(self._runtime, "the watch over the adapters", self._run(woken))
+
+    async def _run(self, woken: Callable[[], None]) -> None:
+        while True:
+            async with self._reading:
+                await self._read()
+            if self._wakes:
+                await self._wake_waiting(woken)
+            if not await self._runtime.pause(READ_EVERY_S):
+                return
+
+    async def _wake_waiting(self, woken: Callable[[], None]) -> None:
+        try:
+            async with bounded(self._pool, READ_LIMIT_S) as connection:
+                await store.wake_waiting(connection)
+        except TRANSIENT as error:
+            _log.warning(OrchestratorEvent.ADAPTERS_NOT_READ, error=repr(error))
+            return
+        self._wakes -= 1
+        woken()
+
+    async def _read(self) -> None:
+        try:
+            async with bounded(self._pool, READ_LIMIT_S) as connection:
+                reading = await _read(connection, self._providers, self._present)
+        except _UNREADABLE as error:
+            _log.warning(OrchestratorEvent.ADAPTERS_NOT_READ, error=repr(error))
+            self._present.clear()
+            self._distrusted_until = monotonic() + self._silent_s
+            self._silent = NOBODY
+            return
+        finally:
+            self._readings += 1
+        silent = self._silent_in(reading)
+        if self._silent.keys() - silent.keys():
+            # Twice, since another transaction may be deciding on a job by what was known before.
+            self._wakes = 2
+        self._silent = silent
+        self._tell(reading)
+
+    def _silent_in(self, reading: _Reading) -> Silent:
+        if monotonic() < self._distrusted_until:
+            return NOBODY
+        return {
+            provider: heard_at
+            for provider, heard_at in reading.heard_at.items()
+            if heard_at is None or (reading.now - heard_at).total_seconds() > self._silent_s
+        }
+
+    def _tell(self, reading: _Reading) -> None:
+        for provider in self._providers:
+            ADAPTER_SILENT.labels(provider).set(provider in self._silent)
+        for provider in self._silent.keys() - self._told:
+            heard_at = self._silent[provider]
+            age_s = None if heard_at is None else round((reading.now - heard_at).total_seconds())
+            _log.warning(OrchestratorEvent.ADAPTER_SILENT, provider=provider, silent_s=age_s)
+        for provider in self._told - self._silent.keys():
+            _log.info(OrchestratorEvent.ADAPTER_HEARD, provider=provider)
+        self._told = frozenset(self._silent)
+
+    def _warning(self) -> str | None:
+        if not self._silent:
+            return None
+        names = " and ".join(PROVIDERS[provider].service for provider in self._silent)
+        return f"not heard of: {names}; no job is sent there"
+
+
+async def _read(connection: Connection, providers: Sequence[Provider], present: set[Provider]) -> _Reading:
+    """When each adapter was last heard of; those whose views are known to exist are in `present`, which grows."""
+    if absent := [provider for provider in providers if provider not in present]:
+        found = await connection.fetch(_PRESENT, absent, [_view(provider) for provider in absent])
+        present.update(row["provider"] for row in found)
+    selects = [_HEARD_AT.format(provider=each, view=_view(each)) for each in providers if each in present]
+    rows = await connection.fetch(" UNION ALL ".join((_NOW, *selects)))
+    heard_at = {row["provider"]: row["heard_at"] for row in rows if row["provider"] is not None}
+    return _Reading(rows[0]["now"], {provider: heard_at.get(provider) for provider in providers})
+
+
+def _view(provider: Provider) -> str:
+    return f"{PROVIDERS[provider].schema}.v_heartbeat"
