@@ -32,7 +32,7 @@ SELECT provider FROM unnest($1::text[], $2::text[]) AS known (provider, view) WH
 """
 _NOW: Final = "SELECT now() AS now, NULL AS provider, NULL::timestamptz AS heard_at"
 # Both names come from the provider's specification.
-_HEARD_AT: Final = "SELECT now(), '{provider}', (SELECT max(heard_at) FROM {view})"
+_HEARD_AT: Final = "SELECT now(), '{provider}', (SELECT max(heard_at) FROM {schema}.v_heartbeat)"
 _log = get_logger("orchestrator.silence")
 
 
@@ -152,7 +152,7 @@ async def _read(connection: Connection, providers: Sequence[Provider], present: 
     if absent := [provider for provider in providers if provider not in present]:
         found = await connection.fetch(_PRESENT, absent, [_view(provider) for provider in absent])
         present.update(row["provider"] for row in found)
-    selects = [_HEARD_AT.format(provider=each, view=_view(each)) for each in providers if each in present]
+    selects = [_HEARD_AT.format(provider=each, schema=PROVIDERS[each].schema) for each in providers if each in present]
     rows = await connection.fetch(" UNION ALL ".join((_NOW, *selects)))
     heard_at = {row["provider"]: row["heard_at"] for row in rows if row["provider"] is not None}
     return _Reading(rows[0]["now"], {provider: heard_at.get(provider) for provider in providers})
