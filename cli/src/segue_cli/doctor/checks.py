@@ -18,7 +18,7 @@ from chassis.http.egress import EgressPolicy, tls_context
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, is_pooled, latest_migration, missing_rights
 from chassis.settings.database_url import DatabaseUrl
-from chassis.settings.service import credential_faults
+from chassis.settings.header_values import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.providers.registry import DEFAULT_PROVIDER, PROVIDERS
 from contracts.topics import TOPICS
