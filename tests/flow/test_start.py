@@ -34,6 +34,7 @@ WRONG = [
     (SERVICES, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "grpc://t"}, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: is for gRPC"),
     (SERVICES, {"OTEL_EXPORTER_OTLP_HEADERS": "Bearer hunter2"}, "OTEL_EXPORTER_OTLP_HEADERS: must be name=value"),
     (SERVICES, {"LOG_LEVEL": "loud"}, "LOG_LEVEL: must be one of DEBUG"),
+    (SERVICES, {"LOG_FORMAT": "xml"}, "LOG_FORMAT: Input should be 'json', 'console' or 'auto'"),
     (SERVICES, {"SEGUE_PORT": "99999"}, "SEGUE_PORT: Input should be less than or equal to 65535"),
     (SERVICES, {"SEGUE_DRAIN_S": "0"}, "SEGUE_DRAIN_S: Input should be greater than 0"),
     (SERVICES, {"SEGUE_ROW_RETENTION_DAYS": "1"}, "SEGUE_ROW_RETENTION_DAYS: must be more than"),

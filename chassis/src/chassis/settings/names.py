@@ -75,6 +75,7 @@ SETTINGS: Final = (
     "OTEL_EXPORTER_OTLP_PROTOCOL",
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
     "LOG_LEVEL",
+    "LOG_FORMAT",
     *(name for spec in PROVIDERS.values() for name in spec.settings),
 )
 """Every setting that a service reads."""

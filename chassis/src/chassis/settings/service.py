@@ -20,7 +20,7 @@ from chassis.settings.http_limits import HttpSettings
 from chassis.settings.names import SECRETS, aliases, names_of, secrets_of, unknown_names
 from chassis.settings.otlp import OtlpTarget, otlp_headers, otlp_target
 from chassis.settings.secret_files import add_missing, named_by_file, replace, secret_files, with_secrets
-from chassis.settings.types import KafkaServers, SigningSecret
+from chassis.settings.types import KafkaServers, LogFormat, SigningSecret
 from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
@@ -73,6 +73,11 @@ class ServiceSettings(HttpSettings):
         description="The whole address of traces, in the place of the one that is made of OTEL_EXPORTER_OTLP_ENDPOINT.",
     )
     log_level: str = Field(default="INFO", validation_alias="LOG_LEVEL")
+    log_format: LogFormat = Field(
+        default="auto",
+        validation_alias="LOG_FORMAT",
+        description="json, console, or auto: console where stdout is a terminal.",
+    )
     host: str = Field(default="127.0.0.1", validation_alias="SEGUE_HOST", description="Address to listen on.")
     port: int = Field(
         default=0, ge=0, le=65535, validation_alias="SEGUE_PORT", description="Port of the HTTP pages; 0: any free one."

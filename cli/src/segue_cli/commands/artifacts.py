@@ -92,7 +92,7 @@ def gc(
     from log_sink.retention.artifact_gc import AGE_OF_ORPHANS, CannotCollect
     from segue_cli.views.console import console
 
-    configure_logs("segue", "WARNING")
+    configure_logs("segue", "WARNING", "auto")
     _read_settings(env_file)
     database_url, store_url = _required("DATABASE_URL"), _required("ARTIFACT_STORE_URL")
     keep, orphan_age = older_than or _kept(), orphan_age or AGE_OF_ORPHANS
