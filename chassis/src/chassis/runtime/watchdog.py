@@ -34,6 +34,7 @@ async def watch(runtime: Runtime) -> None:
 
 def _failed_component(runtime: Runtime) -> str | None:
     try:
+        runtime.dependencies()  # Looked at here, so that it is known since when each is as it is.
         return runtime.unhealthy()
     except Exception as error:  # noqa: BLE001 - a check that raises has itself failed
         return f"a check of the watchdog: {error!r}"

@@ -69,6 +69,7 @@ async def wired(
     """The running components, without the HTTP server; `wall` is this machine's clock. Raises CannotStart."""
     catalogue = _catalogue(settings)
     store = ArtifactStore.open(settings.artifact_store_url)
+    runtime.depends_on("artifact_store", store.dependency)
     database_url = settings.database_url.get_secret_value()
     await migrate(database_url, SCHEMA, gateway)
     servers = settings.kafka_bootstrap_servers
@@ -77,7 +78,7 @@ async def wired(
     clocks = Clocks(wall)
     events = Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp())
     async with (
-        open_pool(database_url, SCHEMA) as pool,
+        open_pool(database_url, SCHEMA, runtime=runtime) as pool,
         clocks.watched(pool, runtime),
         _verifiers(settings) as webhooks,
         connected(broker, runtime, servers, (*_PUBLISHED, *_TAILED)),
