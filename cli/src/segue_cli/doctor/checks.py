@@ -25,6 +25,7 @@ from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor.advice import Finding, fal_key, probed, replicate_token
 from segue_cli.doctor.egress import output_hosts
+from segue_cli.doctor.running import running_services
 from segue_cli.stack.migrations import SCHEMAS, applied_migration
 from segue_cli.stack.run import PLACEHOLDERS
 from segue_cli.stack.service_settings import problems
@@ -263,5 +264,6 @@ CHECKS: Final = (
     rules,
     artifact_store,
     output_hosts,
+    running_services,
 )
 """All checks, in the order in which they are printed."""

@@ -32,6 +32,8 @@ PROVIDER_SETTINGS: Final = (
 
 API: Final = "SEGUE_API"
 SANDBOX: Final = "SEGUE_SANDBOX_URL"
+SERVICES: Final = "SEGUE_SERVICES"
+"""In the env file of `segue up`: the services that it started, each as name=address, with commas between."""
 _PRIVATE: Final = 0o600
 
 

@@ -128,6 +128,7 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
         env = _by_file(plan, {**given, **{name: value for ground in grounds for name, value in ground.env.items()}})
         async with services({**outside, **env}, plan.state, ports, plan.cwd, plan.starting) as running:
             env[environment.API] = running[0].address
+            env[environment.SERVICES] = ",".join(f"{part.name}={part.address}" for part in running)
             environment.write_env(plan.state.env_file, env)
             try:
                 yield Stack(env, tuple(running), tuple(ground.part for ground in grounds if ground.part is not None))
