@@ -76,14 +76,19 @@ class Verdict:
 
 
 @asynccontextmanager
-async def serve_health(runtime: Runtime, host: str, port: int, *, limits: HttpLimits) -> AsyncIterator[int]:
-    """Serve `/livez`, `/readyz` and `/metrics`; yields the port. Raises CannotStart if the address cannot be bound."""
+async def serve_health(
+    runtime: Runtime, host: str, port: int, *, limits: HttpLimits, others: ASGIApp | None = None
+) -> AsyncIterator[int]:
+    """Serve `/livez`, `/readyz` and `/metrics`; yields the port. Raises CannotStart if the address cannot be bound.
+
+    `others` handles all other paths, on the thread of the health pages.
+    """
     sock = bind(host, port, "SEGUE_HEALTH_PORT")
     bound: int = sock.getsockname()[1]
     verdict = Verdict(runtime)
     recording = asyncio.create_task(_keep_recording(verdict))
     try:
-        async with _served_on_thread(health_app(verdict), sock, limits) as thread:
+        async with _served_on_thread(health_app(verdict, others), sock, limits) as thread:
             runtime.must_live(lambda: None if thread.is_alive() else "the thread of the health pages")
             yield bound
     finally:

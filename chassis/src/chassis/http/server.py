@@ -70,9 +70,12 @@ def health_routes(of: Health) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def health_app(of: Health) -> Starlette:
-    """An app with the health pages alone."""
-    return Starlette(routes=health_routes(of))
+def health_app(of: Health, others: ASGIApp | None = None) -> Starlette:
+    """An app with the health pages; `others` handles all other paths, which are not found without it."""
+    app = Starlette(routes=health_routes(of))
+    if others is not None:
+        app.router.default = others
+    return app
 
 
 @asynccontextmanager
