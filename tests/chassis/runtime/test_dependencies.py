@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import faulthandler
+
 import httpx
 from tests.chassis.toy import runtime_for
-from tests.patience import patient
+from tests.patience import eventually, patient
 
 from chassis.http.health import Verdict
 from chassis.http.server import health_app, serve_http
 from chassis.runtime.dependencies import NOT_USED, Dependency, failed_with
+from chassis.runtime.watchdog import watch
 
 
 def test_a_dependency_keeps_since_when_and_when_last_it_was_seen_so() -> None:
@@ -72,3 +76,31 @@ def test_another_thread_reads_what_was_recorded() -> None:
     assert verdict.dependencies()["artifact_store"].status == "unknown"
     verdict.record()
     assert verdict.dependencies()["artifact_store"].status == "ok"
+
+
+async def test_the_watchdog_notes_since_when_and_a_check_that_raises_ends_nothing() -> None:
+    runtime, raises = runtime_for(), list[str]()
+    looked = 0
+
+    def check() -> str | None:
+        nonlocal looked
+        looked += 1
+        if raises:
+            raise RuntimeError(raises[0])
+        return None
+
+    async def seen(times: int) -> None:
+        async def so() -> bool:
+            return looked >= times
+
+        await eventually(so, 30)
+
+    runtime.must_be_ready(check, part="consumer")
+    runtime.started = True
+    watching = asyncio.create_task(watch(runtime))
+    await seen(2)
+    raises.append("no such partition")
+    await seen(looked + 2)
+    assert runtime.failure is None
+    watching.cancel()
+    faulthandler.cancel_dump_traceback_later()
