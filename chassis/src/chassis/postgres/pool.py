@@ -92,6 +92,7 @@ async def open_pool(
     """A pool whose connections work in `schema`. Raises CannotStart if the database does not respond within 30 s.
 
     `runtime` is told that the process depends on the database.
+
     Through a connection pooler such as PgBouncer, which may run each transaction in another session, every statement
     runs in a transaction that starts with the settings, and no statement is prepared. A pooler is detected by the
     process id that it reports, which is not the server's; `pgbouncer=true` or `false` in the URL takes precedence.
@@ -113,6 +114,7 @@ async def open_pool(
         return await ObservedPool(init_size=1, min_size=0, max_size=max_size, init=_prepare, reset=_keep_session, **how)
 
     pool = await _connected(open_, database)
+    pool.database.works()
     if runtime is not None:
         runtime.depends_on("database", pool.database)
     try:
