@@ -28,10 +28,16 @@ DOCS: Final = Path(__file__).resolve().parent
 
 LOGS: Final = """# Log events
 
-Each service writes its log to stdout, one JSON object a line. This page lists every event that the code of Segue logs;
-`python docs/reference.py` makes it from the lists in the code. The record of an event has its text in `event`, and in
-`code` a name of it that does not change. Records of libraries (uvicorn, aiokafka, asyncio, OpenTelemetry and others)
-have texts of their own, and no `code`. "Nothing" says that no action is needed.
+Each service writes its log to stdout, one JSON object a line, or, if stdout is a terminal, one line of text for
+people; `LOG_FORMAT` can be set to `json` or `console`. In the text, the time, the level, the event and the logger
+come first, and the other fields follow as `name=value`; it is coloured on a terminal only. Line breaks in a field are
+semicolons, and the field `exception` has the name `traceback`. In both forms, characters that control a terminal are
+written as JSON escapes.
+
+This page lists every event that the code of Segue logs; `python docs/reference.py` makes it from the lists in the
+code. The record of an event has its text in `event`, and in `code` a name of it that does not change. Records of
+libraries (uvicorn, aiokafka, asyncio, OpenTelemetry and others) have texts of their own, and no `code`. "Nothing"
+says that no action is needed.
 
 ## Fields of every record
 

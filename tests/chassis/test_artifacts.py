@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.users import as_nobody
 
-from chassis.artifacts import ArtifactStore, ListedFile, artifact_key
+from chassis.artifacts import STORE_ERRORS, ArtifactStore, ListedFile, artifact_key
 from chassis.errors import CannotStart
 
 
@@ -149,3 +149,29 @@ def test_a_reader_needs_no_permission_to_write(tmp_path: Path, open_umask: None)
         [*within, "sh", "-c", f'{mounted} "$0"', opened], check=False, capture_output=True, text=True
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def status(store: ArtifactStore) -> str:
+    return store.dependency.seen.status
+
+
+async def test_the_store_is_seen_as_its_answers_are_and_not_as_the_source_is(tmp_path: Path) -> None:
+    store = ArtifactStore.open((tmp_path / "store").as_uri())
+    assert status(store) == "unknown"
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise OSError("the provider's host does not answer")
+
+    with pytest.raises(Exception, match="does not answer"):
+        await store.put_file(broken(), "jobs/a/b/c.wav", content_type="audio/wav")
+    assert status(store) == "unknown"
+    with pytest.raises(FileNotFoundError):
+        await store.head("jobs/a/b/none.wav")
+    assert status(store) == "ok"
+    (tmp_path / "store" / "jobs" / "x").mkdir(parents=True)
+    (tmp_path / "store" / "jobs" / "x" / "file").touch()
+    with pytest.raises(STORE_ERRORS):
+        await put(store, "jobs/x/file/c.wav")
+    assert status(store) == "fail"
+    assert str(tmp_path) not in (store.dependency.seen.reason or "")

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from chassis.settings.names import SETTINGS
 
+from chassis.settings.names import SETTINGS
 from chassis.settings.service import ServiceSettings
 from contracts.topics import ADAPTERS, SERVICES
 

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
+from chassis.settings.names import SECRETS
 from contracts.providers.registry import PROVIDERS
 from contracts.topics import SERVICES
 from segue_cli.stack.service_settings import settings_kind
@@ -52,6 +53,12 @@ def test_every_setting_is_documented_with_its_default(name: str, field: FieldInf
 
 def test_each_documented_setting_is_read_by_a_service() -> None:
     assert {name for name, _ in ROWS} == {str(param.values[0]) for param in FIELDS}
+
+
+def test_each_secret_is_documented_to_be_possible_in_a_file() -> None:
+    section = (ROOT / "docs/settings.md").read_text(encoding="utf-8").partition("## Secrets in files")[2]
+    listed = section.partition("in the environment and in")[0].partition("applies to")[2]
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(SECRETS)
 
 
 def test_the_example_file_lists_every_setting_and_sets_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ WRONG = [
     ),
     (("orchestrator", "fal-adapter"), {"SEGUE_ADAPTER_SILENT_S": "1"}, "SEGUE_ADAPTER_SILENT_S: Input should be"),
     (SERVICES, {"LOG_LEVEL": "loud"}, "LOG_LEVEL: must be one of DEBUG"),
+    (SERVICES, {"LOG_FORMAT": "xml"}, "LOG_FORMAT: Input should be 'json', 'console' or 'auto'"),
     (SERVICES, {"SEGUE_PORT": "99999"}, "SEGUE_PORT: Input should be less than or equal to 65535"),
     (SERVICES, {"SEGUE_DRAIN_S": "0"}, "SEGUE_DRAIN_S: Input should be greater than 0"),
     (SERVICES, {"SEGUE_ROW_RETENTION_DAYS": "1"}, "SEGUE_ROW_RETENTION_DAYS: must be more than"),
@@ -147,6 +149,44 @@ async def test_a_command_reports_wrong_settings_of_services_before_it_starts_any
     (line,) = err.splitlines()
     assert "LOG_LEVEL: must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL" in line
     assert "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://" in line
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [("orchestrator", "DATABASE_URL"), ("fal-adapter", "FAL_API_KEY"), ("gateway", "SEGUE_CALLBACK_SECRET")],
+)
+async def test_a_secret_in_a_file_that_cannot_be_used_is_one_line(service: str, name: str, tmp_path: Path) -> None:
+    placeholders = {other: value for other, value in PLACEHOLDERS.items() if other not in (name, "FAL_KEY")}
+    (tmp_path / ".env").write_text("".join(f"{other}={value}\n" for other, value in placeholders.items()))
+    (tmp_path / "empty").touch()
+    argv = [sys.executable, "-m", service.replace("-", "_")]
+    for path, told in (("gone", "cannot be read: No such file or directory"), ("empty", "is empty")):
+        code, out, err = await run(argv, tmp_path, {f"{name}_FILE": path})
+        assert (code, out) == (EXIT_SETTINGS, "")
+        (line,) = err.splitlines()
+        assert line.startswith(f"{service} cannot start: {name}_FILE: {path} {told}")
+    code, out, err = await run(argv, tmp_path, {f"{name}_FILE": "empty", name: SECRET})
+    assert (code, out) == (EXIT_SETTINGS, "")
+    assert err == f"{service} cannot start: {name} and {name}_FILE are both set: remove one of them\n"
+
+
+@pytest.mark.e2e
+async def test_an_unknown_setting_is_one_warning(tmp_path: Path) -> None:
+    unusable = {"SEGUE_CATALOGUE": "gone.yaml"}
+    (tmp_path / ".env").write_text("KAFKA_BOOTSTRAP_SERVER=there:9092\n")
+    environ = {**PLACEHOLDERS, **unusable, "SEGUE_PROT": "8080", "SEGUE_FAL_SUBMITS_PER_MINUTE": "6"}
+    code, out, _ = await run([sys.executable, "-m", "gateway"], tmp_path, environ)
+    assert code == EXIT_SETTINGS
+    logged = [json.loads(line) for line in out.splitlines()]
+    noted = [each for each in logged if each["code"] == "setting_ignored"]
+    assert [(each["level"], each["note"]) for each in noted] == [
+        (
+            "warning",
+            "KAFKA_BOOTSTRAP_SERVER is not a setting of Segue; did you mean KAFKA_BOOTSTRAP_SERVERS?",
+        ),
+        ("warning", "SEGUE_PROT is not a setting of Segue; did you mean SEGUE_PORT?"),
+    ]
 
 
 def refused(kind: type[ServiceSettings], wrong: Mapping[str, str]) -> str:

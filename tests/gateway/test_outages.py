@@ -34,6 +34,18 @@ async def database() -> AsyncIterator[LocalPostgres]:
         yield server
 
 
+async def dependency(world: Any, name: str) -> dict[str, Any]:
+    """What the gateway says about something that it depends on."""
+    page = await world.client.get("/readyz")
+    assert "127.0.0.1" not in page.text
+    found: dict[str, Any] = page.json()["dependencies"][name]
+    return found
+
+
+async def kafka_is(world: Any, status: str) -> bool:
+    return bool((await dependency(world, "kafka"))["status"] == status)
+
+
 async def problem_at(world: Any, path: str) -> tuple[int, str]:
     answer = await world.client.get(path)
     return answer.status_code, answer.json()["type"]
@@ -90,6 +102,7 @@ async def test_without_postgresql_requests_are_still_accepted(
                 return bool((await world.client.get("/readyz")).status_code == 200)
 
             await until(ready)
+            assert (await dependency(world, "database"))["status"] == "fail"
         finally:
             await database.start()
 
@@ -97,6 +110,7 @@ async def test_without_postgresql_requests_are_still_accepted(
             return bool((await world.client.get("/api/jobs")).status_code == 200)
 
         await until(back)
+        assert (await dependency(world, "database"))["status"] == "ok"
         job = await world.client.get(f"/api/jobs/{accepted.json()['job_id']}")
         assert (job.status_code, job.json()["stale"]) == (200, False)
 
@@ -107,8 +121,7 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
     port = free_port()
     async with kafka(topic_sizes, port=port) as cluster:
         servers = cluster.bootstrap_servers
-        context = world_on(servers, database.url, tmp_path)
-        world = await context.__aenter__()
+        world = await (context := world_on(servers, database.url, tmp_path)).__aenter__()
         taken_on = (await world.post()).json()["job_id"]
     try:
         began = time.monotonic()
@@ -129,9 +142,10 @@ async def test_without_kafka_it_says_so_within_five_seconds_and_a_repeat_is_safe
             assert "Idempotency-Key" in problem["detail"]
             assert problem["idempotency_key"] == response.headers["idempotency-key"]
         assert refused.json()["idempotency_key"] == "again"
-        other = await world.post({"prompt": "another"}, idempotency_key="again")
-        assert other.status_code == 422
+        assert (await world.post({"prompt": "another"}, idempotency_key="again")).status_code == 422
+        await until(lambda: kafka_is(world, "fail"))
         async with kafka(topic_sizes, port=port):
+            await until(lambda: kafka_is(world, "ok"))
 
             async def taken() -> bool:
                 return bool((await world.post(idempotency_key="again")).status_code == 202)

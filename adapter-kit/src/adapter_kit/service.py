@@ -68,13 +68,14 @@ async def adapter(
     topics = (COMMANDS[name], CALLBACKS)
     broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
     policy, store = _egress_policy(settings), _artifact_store(settings)
+    runtime.depends_on("artifact_store", store.dependency)
     callbacks_read, commands_read = (
         GroupProgress(settings.kafka_bootstrap_servers, topic, runtime.service) for topic in (CALLBACKS, COMMANDS[name])
     )
     await migrate(database_url, schema, adapter_kit)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(database_url, schema) as pool,
+        open_pool(database_url, schema, runtime=runtime) as pool,
         egress_client(policy) as client,
         provider_opened as provider,
         callbacks_read.running(),

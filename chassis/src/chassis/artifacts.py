@@ -10,8 +10,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from errno import EACCES
@@ -25,6 +25,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from chassis.errors import CannotStart
+from chassis.runtime.dependencies import Dependency, failed_with
 from chassis.runtime.private_files import close_file, close_folder
 
 SCHEMES: Final = ("file", "s3", "gs", "az")
@@ -67,6 +68,7 @@ class ArtifactStore:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._folder = store.prefix if isinstance(store, LocalStore) else None
+        self.dependency = Dependency()
 
     @classmethod
     def open(cls, url: str, *, writing: bool = False) -> Self:
@@ -114,7 +116,8 @@ class ArtifactStore:
         measured = _Measured(_chunks_of(source) if isinstance(source, Path) else source)
         # obstore rejects attributes for a folder on disk.
         attributes = {"Content-Type": content_type} if self._folder is None else None
-        await obstore.put_async(self._store, key, measured, attributes=attributes)
+        with self._observed(lambda: measured.failed):
+            await obstore.put_async(self._store, key, measured, attributes=attributes)
         if self._folder is not None:
             await asyncio.to_thread(_close_with_parents, self._folder, key)
         return StoredFile(measured.size_bytes, measured.digest.hexdigest())
@@ -126,7 +129,8 @@ class ArtifactStore:
             options = {"range": (start, end)}
         elif start:
             options = {"range": {"offset": start}}
-        found = await obstore.get_async(self._store, key, options=options)
+        with self._observed():
+            found = await obstore.get_async(self._store, key, options=options)
         stream = found.stream(min_chunk_size=CHUNK_BYTES)
         return _as_bytes(stream)
 
@@ -135,7 +139,8 @@ class ArtifactStore:
         if self._folder is not None and _UNFINISHED.search(key):
             await asyncio.to_thread((self._folder / key).unlink)
             return
-        await obstore.delete_async(self._store, key)
+        with self._observed():
+            await obstore.delete_async(self._store, key)
 
     async def listed(self, prefix: str) -> AsyncIterator[Sequence[ListedFile]]:
         """All files whose keys start with the folder `prefix`, in batches.
@@ -149,8 +154,23 @@ class ArtifactStore:
 
     async def head(self, key: str) -> int:
         """The size in bytes. Raises FileNotFoundError."""
-        meta = await obstore.head_async(self._store, key)
+        with self._observed():
+            meta = await obstore.head_async(self._store, key)
         return meta["size"]
+
+    @contextmanager
+    def _observed(self, is_others: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Note how the store was seen in the block. `is_others` says whether an error is not the store's."""
+        try:
+            yield
+        except FileNotFoundError:
+            self.dependency.works()
+            raise
+        except STORE_ERRORS as error:
+            if not is_others():
+                self.dependency.fails(failed_with(error))
+            raise
+        self.dependency.works()
 
 
 def _close_with_parents(folder: Path, key: str) -> None:
@@ -165,14 +185,20 @@ class _Measured:
 
     def __init__(self, source: AsyncIterable[bytes]) -> None:
         self._source = source
+        self.failed = False
+        """Whether the source has raised an error."""
         self.size_bytes = 0
         self.digest = hashlib.sha256()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._source:
-            self.size_bytes += len(chunk)
-            self.digest.update(chunk)
-            yield chunk
+        try:
+            async for chunk in self._source:
+                self.size_bytes += len(chunk)
+                self.digest.update(chunk)
+                yield chunk
+        except Exception:
+            self.failed = True
+            raise
 
 
 def _unfinished(folder: Path, prefix: str) -> list[ListedFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -136,6 +137,8 @@ def main() -> None:
     artifacts.add_to(app)
     providers.add_to(app)
     harmless_output()
+    # It warns of every try to connect; the commands say once, in their own words, that Kafka does not answer.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app(prog_name="segue")
     except BadEnvironment as error:

@@ -64,6 +64,11 @@ async def leave_behind(made: Toy, count: int) -> None:
             transaction.emit(started(job(n)), TRACEPARENT)
 
 
+async def outbox_is(made: Toy, status: str) -> bool:
+    """Whether `/readyz` says this about the outbox."""
+    return made.runtime.dependencies()["outbox"].status == status
+
+
 async def empty(made: Toy) -> bool:
     return await made.waiting() == 0
 
@@ -170,10 +175,12 @@ async def test_while_postgres_is_unavailable_nothing_is_lost(embedded_kafka: str
         await own_postgres.stop("immediate")
         with pytest.raises(TRANSIENT):
             await commit_messages(made, started(job(2)))
+        await until(lambda: outbox_is(made, "fail"))
         assert made.runtime.unhealthy() is None
         await own_postgres.start()
         await commit_messages(made, started(job(3)))
         await until(lambda: empty(made))
+        await until(lambda: outbox_is(made, "ok"))
         assert made.runtime.unhealthy() is None
     assert set(versions(await read(embedded_kafka, JOBS.name, 2))) == {job(1), job(3)}
 
@@ -194,11 +201,13 @@ async def test_while_kafka_is_unavailable_messages_wait_in_postgres_and_a_bounde
             await commit_messages(made, started(job(n)))
             assert len(made.outbox._pending) <= 20
         assert await made.waiting() == 100
+        await until(lambda: outbox_is(made, "fail"))
         assert (made.runtime.unhealthy(), made.runtime.unready()) == (None, None)
         async with kafka(SIZES, port=port):
             await until(lambda: empty(made))
             assert set(versions(await read(servers, JOBS.name, 100))) == {job(n) for n in range(1, 101)}
             assert made.runtime.unhealthy() is None
+            await until(lambda: outbox_is(made, "ok"))
             await stack.aclose()
 
 

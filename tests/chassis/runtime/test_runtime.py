@@ -67,7 +67,9 @@ async def test_on_sigterm_it_finishes_commits_and_publishes_the_current_batch(
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=patient(60)) as client:
             assert (await client.get("/livez")).json() == {"status": "ok"}
             ready = await client.get("/readyz")
-            assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
+            assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+            told = ready.json()["dependencies"]
+            assert {name: told[name]["status"] for name in ("consumer", "kafka")} == {"consumer": "ok", "kafka": "ok"}
             await send(embedded_kafka, [request(1, "work"), request(2)])
             await output.wait_for("working")
             os.kill(process.pid, signal.SIGTERM)

@@ -127,6 +127,13 @@ def test_a_blank_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings(Settings).log_level == "INFO"
 
 
+def test_the_form_of_logs_is_read_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOG_FORMAT", raising=False)
+    assert load_settings(Settings).log_format == "auto"
+    monkeypatch.setenv("LOG_FORMAT", "Console")
+    assert load_settings(Settings).log_format == "console"
+
+
 def test_ignored_settings_are_noted_and_secrets_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("A_KEY=sesame\nLOG_LEVEL: DEBUG\n")
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:hun%40ter2@db/segue?keepalives=1")

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from tests.patience import patient
 
+from contracts.topics import SERVICES
 from segue_cli.stack.environment import read_env
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -38,6 +39,8 @@ def test_up_runs_jobs_survives_the_death_of_a_service_and_stops_cleanly(shell: A
 
     examined = shell.run("doctor", "--sandbox")
     assert examined.returncode == 0, examined.stdout
+    for service in SERVICES:
+        assert re.search(rf"^ok +{service} +ready", examined.stdout, re.MULTILINE), examined.stdout
     assert env["FAL_KEY"].partition(":")[2] not in examined.stdout
 
     made = shell.run("submit", "Warm ambient pad", "--duration", "5", "-o", "pad.wav")
@@ -189,3 +192,29 @@ def _is_ready(address: str) -> bool:
         return httpx.get(address, trust_env=False).is_success
     except httpx.HTTPError:
         return False
+
+
+def test_a_secret_in_a_file_is_used_and_copied_nowhere(shell: Any, database_url: str) -> None:
+    (shell.folder / "database").write_text(f"{database_url}?application_name=sesame\n")
+    (shell.folder / "fal").write_text("not-used:sesame\n")
+    (shell.folder / ".env").write_text("DATABASE_URL_FILE=database\nFAL_KEY_FILE=fal\nSEGUE_PROT=1\n")
+    up = shell.start("up", "--port", "0")
+    up.until("Ctrl-C stops everything")
+    assert "SEGUE_PROT is not a setting of Segue; did you mean SEGUE_PORT?" in up.printed()
+    env_file = shell.folder / ".segue" / "up.env"
+    env = read_env(env_file)
+    assert (env["DATABASE_URL_FILE"], env.get("DATABASE_URL"), env.get("FAL_KEY_FILE")) == ("database", None, None)
+    assert "sesame" not in env_file.read_text()
+    made = shell.run("submit", "Warm ambient pad", "--duration", "5", "-o", "pad.wav")
+    assert made.returncode == 0, made.stdout
+    assert up.stop(signal.SIGTERM) == 0
+    logs = "".join(path.read_text() for path in (shell.folder / ".segue" / "logs").iterdir())
+    assert "sesame" not in logs
+
+
+def test_a_secret_s_file_that_is_gone_is_one_line(shell: Any) -> None:
+    (shell.folder / ".env").write_text("DATABASE_URL_FILE=gone\n")
+    done = shell.run("up", "--port", "0")
+    assert done.returncode == 78
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("segue: DATABASE_URL_FILE: gone cannot be read: No such file or directory")

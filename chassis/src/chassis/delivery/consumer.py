@@ -103,7 +103,8 @@ class BatchConsumer:
         for failed in (self._stalled, self._exceeded_for_long):
             self._runtime.must_live(failed)
         for unready in (self._exceeded, self._watch.problem, self._not_moving):
-            self._runtime.must_be_ready(unready)
+            self._runtime.must_be_ready(unready, part="consumer")
+        self._runtime.depends_on("kafka", self._watch.kafka)
         async with subscribed(self.subscriber, self._runtime):
             yield
 

@@ -26,6 +26,7 @@ from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import TAIL_READ, TAIL_UNREADABLE
 from chassis.runtime.background import background
+from chassis.runtime.dependencies import failed_with
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.topics import Topic
 
@@ -89,8 +90,9 @@ class Tail:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Tail for as long as the block lasts; the process is not ready until the tail has caught up once."""
-        self._runtime.must_be_ready(lambda: None if self.caught_up.is_set() else "the tail is catching up")
-        self._runtime.must_be_ready(self._watch.problem)
+        self._runtime.must_be_ready(lambda: None if self.caught_up.is_set() else "the tail is catching up", part="tail")
+        self._runtime.must_be_ready(self._watch.problem, part="tail")
+        self._runtime.depends_on("kafka", self._watch.kafka)
         async with background(self._runtime, "the tail", self._live()):
             yield
 
@@ -112,6 +114,7 @@ class Tail:
             except TopicsChanged:
                 continue
             except (KafkaError, OSError, TimeoutError, TailBroken) as error:
+                self._watch.kafka.fails(failed_with(error))
                 self._log.warning(DeliveryEvent.TAIL_DISCONNECTED, error=repr(error))
             await asyncio.sleep(_RETRY_S)  # Cancelled when the block that runs the tail is left.
 

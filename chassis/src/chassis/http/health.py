@@ -9,7 +9,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from chassis.http.listener import bind
 from chassis.http.server import health_app, serving
+from chassis.runtime.dependencies import Seen
 from chassis.runtime.runtime import Runtime
 from chassis.settings.http_limits import HttpLimits
 
@@ -32,6 +33,7 @@ class _Recorded:
     unhealthy: str | None
     unready: str | None
     warnings: tuple[str, ...]
+    dependencies: Mapping[str, Seen]
     at: float
 
 
@@ -46,11 +48,11 @@ class Verdict:
         """Record the state; called in the event loop."""
         try:
             unhealthy, unready = self._runtime.unhealthy(), self._runtime.unready()
-            warnings = tuple(self._runtime.warnings())
+            warnings, dependencies = tuple(self._runtime.warnings()), self._runtime.dependencies()
         except Exception as error:  # noqa: BLE001 - a check that raises has itself failed
             unhealthy = unready = f"a check of the health pages: {error!r}"
-            warnings = ()
-        self._recorded = _Recorded(unhealthy, unready, warnings, time.monotonic())
+            warnings, dependencies = (), {}
+        self._recorded = _Recorded(unhealthy, unready, warnings, dependencies, time.monotonic())
 
     def unhealthy(self) -> str | None:
         """The first failed component, as text; None if all work."""
@@ -64,20 +66,29 @@ class Verdict:
         """Conditions that an operator should look at, as text."""
         return self._recorded.warnings
 
+    def dependencies(self) -> Mapping[str, Seen]:
+        """How everything that the process depends on was last seen, by name."""
+        return self._recorded.dependencies
+
     def _blocked_loop(self) -> str | None:
         age_s = time.monotonic() - self._recorded.at
         return f"the event loop has been blocked for {age_s:.0f} s" if age_s > STALE_S else None
 
 
 @asynccontextmanager
-async def serve_health(runtime: Runtime, host: str, port: int, *, limits: HttpLimits) -> AsyncIterator[int]:
-    """Serve `/livez`, `/readyz` and `/metrics`; yields the port. Raises CannotStart if the address cannot be bound."""
+async def serve_health(
+    runtime: Runtime, host: str, port: int, *, limits: HttpLimits, others: ASGIApp | None = None
+) -> AsyncIterator[int]:
+    """Serve `/livez`, `/readyz` and `/metrics`; yields the port. Raises CannotStart if the address cannot be bound.
+
+    `others` handles all other paths, on the thread of the health pages.
+    """
     sock = bind(host, port, "SEGUE_HEALTH_PORT")
     bound: int = sock.getsockname()[1]
     verdict = Verdict(runtime)
     recording = asyncio.create_task(_keep_recording(verdict))
     try:
-        async with _served_on_thread(health_app(verdict), sock, limits) as thread:
+        async with _served_on_thread(health_app(verdict, others), sock, limits) as thread:
             runtime.must_live(lambda: None if thread.is_alive() else "the thread of the health pages")
             yield bound
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Final, Protocol
@@ -24,6 +24,7 @@ from chassis.http.listener import Listener, bind, places
 from chassis.http.turns import Turns
 from chassis.observability.log_events import HttpEvent
 from chassis.observability.logs import get_logger
+from chassis.runtime.dependencies import Seen, described
 from chassis.settings.http_limits import HttpLimits
 
 SHUTDOWN_S: Final = 8
@@ -49,6 +50,10 @@ class Health(Protocol):
         """Conditions that an operator should look at, as text."""
         ...
 
+    def dependencies(self) -> Mapping[str, Seen]:
+        """How everything that the process depends on was last seen, by name."""
+        ...
+
 
 def health_routes(of: Health) -> list[Route]:
     """Routes of `/livez` (failed: restart), `/readyz` (failed: send no work) and `/metrics` (Prometheus text)."""
@@ -57,7 +62,7 @@ def health_routes(of: Health) -> list[Route]:
         return _verdict(of.unhealthy())
 
     async def readyz(_request: Request) -> Response:
-        return _verdict(of.unready(), of.warnings())
+        return _verdict(of.unready(), of.warnings(), described(of.dependencies()))
 
     async def metrics(_request: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -65,9 +70,12 @@ def health_routes(of: Health) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def health_app(of: Health) -> Starlette:
-    """An app with the health pages alone."""
-    return Starlette(routes=health_routes(of))
+def health_app(of: Health, others: ASGIApp | None = None) -> Starlette:
+    """An app with the health pages; `others` handles all other paths, which are not found without it."""
+    app = Starlette(routes=health_routes(of))
+    if others is not None:
+        app.router.default = others
+    return app
 
 
 @asynccontextmanager
@@ -217,8 +225,12 @@ def _within_open_files(limits: HttpLimits) -> HttpLimits:
     return replace(limits, connections=possible)
 
 
-def _verdict(problem: str | None, warnings: Sequence[str] = ()) -> Response:
-    members = {"warnings": list(warnings)} if warnings else {}
+def _verdict(
+    problem: str | None, warnings: Sequence[str] = (), dependencies: Mapping[str, object] | None = None
+) -> Response:
+    members: dict[str, object] = {"warnings": list(warnings)} if warnings else {}
+    if dependencies:
+        members["dependencies"] = dependencies
     if problem is None:
         return JSONResponse({"status": "ok", **members})
     return JSONResponse({"status": "fail", "reason": problem, **members}, status_code=503)

@@ -24,6 +24,7 @@ from chassis.observability.metrics import OUTBOX_PUBLISHED
 from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
+from chassis.runtime.dependencies import Dependency, failed_with
 from contracts.envelope import Record, encode
 from contracts.messages.base import Message
 from contracts.topics import topic_for
@@ -104,6 +105,7 @@ class Outbox:
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._seen = Dependency()
         self._log = get_logger("chassis.kafka.outbox")
 
     @asynccontextmanager
@@ -129,6 +131,7 @@ class Outbox:
 
         Consumers run inside the block, so that the messages of their last batch are published too.
         """
+        self._runtime.depends_on("outbox", self._seen)
         async with (
             background(self._runtime, "the outbox publisher", self._publish_pending()),
             background(self._runtime, "the outbox sweeper", self._delete_published()),
@@ -180,6 +183,7 @@ class Outbox:
                     sent = await self._send(rows)
                 except Exception as error:  # noqa: BLE001 - whatever the error, the rows stay and the relay tries again
                     sent = _Sent([], [], error)
+                self._note(sent)
                 self._published.append(sent)
                 self._some_published.set()
                 self._leave_to_relay({row.id for row in rows} - set(sent.done) - set(sent.never))
@@ -244,8 +248,10 @@ class Outbox:
                 while await self._relay_once() == BATCH:
                     pass
             except TRANSIENT as error:
+                self._seen.fails(failed_with(error))
                 self._log.warning(KafkaEvent.OUTBOX_RELAY_POSTPONED, error=repr(error))
             except Exception as error:  # noqa: BLE001 - Kafka's errors have many classes; the rows stay
+                self._seen.fails(failed_with(error))
                 self._log.warning(KafkaEvent.OUTBOX_RELAY_FAILED, error=repr(error))
 
     async def _relay_once(self) -> int:
@@ -254,9 +260,12 @@ class Outbox:
             missed = missed_topics(self._broker, RELAY_AGE_S)
             found = await connection.fetch(_LEFT_BEHIND, RELAY_AGE_S, list(self._in_flight), BATCH, missed)
             if not found:
+                if not missed and not self._in_flight:
+                    self._seen.works()
                 return 0
             rows = [_row(row) for row in found]
             sent = await self._send(rows)
+            self._note(sent)
             await self._settle(sent, connection)
             if sent.failed is not None:
                 # Published rows are deleted all the same: the transaction commits, and the rest is retried.
@@ -264,6 +273,12 @@ class Outbox:
                 return 0
             self._log.info(KafkaEvent.OUTBOX_RELAYED, rows=len(rows))
             return len(rows)
+
+    def _note(self, sent: _Sent) -> None:
+        if sent.failed is not None:
+            self._seen.fails(failed_with(sent.failed))
+        elif sent.done:
+            self._seen.works()
 
     async def _drain(self) -> None:
         self._draining.set()

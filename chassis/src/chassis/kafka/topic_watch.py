@@ -24,6 +24,7 @@ from chassis.kafka.metadata import TopicState, describe_topics
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import TOPIC_UNAVAILABLE
+from chassis.runtime.dependencies import Dependency, failed_with
 from contracts.topics import PARTITIONS, Topic
 
 LOOK_EVERY_S: Final = 10.0
@@ -76,6 +77,8 @@ class TopicWatch:
         self._must_exist = (*topics, *needed)
         self._names = frozenset(topic.name for topic in self._must_exist)
         self._group = group
+        self.kafka = Dependency()
+        """How the cluster answered last."""
         self._due_at = 0.0
         self._watched: AIOKafkaConsumer | None = None
         self._wrong: dict[str, str] = {}
@@ -103,7 +106,9 @@ class TopicWatch:
         except (KafkaError, OSError, TimeoutError) as error:
             # While Kafka is unavailable the topics are unknown; other checks report the outage.
             self._log.debug(KafkaEvent.TOPICS_NOT_DESCRIBED, error=repr(error))
+            self.kafka.fails(failed_with(error))
             return None
+        self.kafka.works()
         if not there.keys() <= consumer._client.cluster.topics():
             # The topic exists again: the group's leader assigns it as soon as its own client knows.
             consumer._client.force_metadata_update()

@@ -65,7 +65,12 @@ FIELDS: Final = {
 class RuntimeEvent(LogEvent):
     """The life of a process."""
 
-    SETTING_IGNORED = ("part of a setting is ignored", "warning", "note", "Correct the setting that `note` names.")
+    SETTING_IGNORED = (
+        "a setting, or part of one, is ignored",
+        "warning",
+        "note",
+        "Correct the setting that `note` names.",
+    )
     READY = ("ready", "info", "")
     STOPPING = ("stopping", "info", "drain_s")
     STOPPED = ("stopped", "info", "")

@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object per line on stdout, with the ids of the job, the attempt and the trace."""
+"""Structured logs on stdout, one record per line, with the ids of the job, the attempt and the trace.
+
+A record is a JSON object, or text for people.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from structlog.typing import EventDict, Processor
 
 from chassis.observability.log_event import LogEvent, Logger
 from chassis.observability.log_limits import OutsideWarnings
-from contracts.text import escaped
+from chassis.settings.types import LogFormat
+from contracts.text import escaped, escaped_line
 
 
-def configure_logs(service: str, level: str) -> None:
-    """Write the logs of this process, including those of libraries, to stdout as JSON lines."""
+def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
+    """Write the logs of this process, including those of libraries, to stdout."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_code,
@@ -41,8 +45,7 @@ def configure_logs(service: str, level: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _untraced,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-                _printable,
+                *_renderers(form),
             ],
         )
     )
@@ -61,6 +64,29 @@ def get_logger(name: str) -> Logger:
     """A logger for one module."""
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def _renderers(form: LogFormat) -> list[Processor]:
+    """What makes text of a record, as JSON or for people."""
+    terminal = sys.stdout.isatty()
+    if form == "json" or (form == "auto" and not terminal):
+        return [structlog.processors.JSONRenderer(), _printable]
+    # What follows the renderer would escape its colours as well.
+    return [_in_words, structlog.dev.ConsoleRenderer(colors=terminal, pad_event_to=0, pad_level=True)]
+
+
+def _in_words(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """The record with values that fit on one line and control no terminal."""
+    # The renderer would write what has these names on lines of its own.
+    named = {"exception": "traceback", "stack": "stack_trace"}
+    return {escaped_line(named.get(name, name)): _word(value) for name, value in event.items()}
+
+
+def _word(value: Any) -> Any:
+    """A text on one line; another value as it is, unless what the renderer makes of it does not fit on one."""
+    text = value if isinstance(value, str) else repr(value)
+    line = escaped_line(text)
+    return value if line == text else line
 
 
 def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:

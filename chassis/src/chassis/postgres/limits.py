@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import asyncpg
 
+from chassis.postgres.observed_pool import ObservedPool
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.runtime.dependencies import failed_with
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -33,6 +35,18 @@ LOOP_LIMIT_S: Final = 10.0
 """Seconds for one iteration of a loop, which is retried."""
 STOPPING_LIMIT_S: Final = 5.0
 """Seconds for either in a process that is stopping."""
+
+AWAY: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""Errors that say that the database cannot be used now."""
+_NOT_AWAY: Final = (TimeoutError, asyncpg.QueryCanceledError)
+"""Those among them that may as well be due to the work."""
 
 _FIRST_FREE: Final = (
     "SELECT name FROM unnest($1::text[]) AS name WHERE pg_try_advisory_xact_lock(hashtext(name)) LIMIT 1"
@@ -112,7 +126,11 @@ async def leased(pool: Pool, within_s: float | None) -> AsyncIterator[Lease]:
     began_at = asyncio.get_running_loop().time()
     ends_at = None if within_s is None else began_at + within_s
     used_until = None if ends_at is None else ends_at - CANCEL_S
-    lease = Lease(await _acquired(pool, used_until or began_at + LOOP_LIMIT_S), ends_at)
+    try:
+        lease = Lease(await _acquired(pool, used_until or began_at + LOOP_LIMIT_S), ends_at)
+    except AWAY as error:
+        _note(pool, error)
+        raise
     try:
         try:
             async with asyncio.timeout_at(used_until):
@@ -124,9 +142,12 @@ async def leased(pool: Pool, within_s: float | None) -> AsyncIterator[Lease]:
             await lease.release(pool)
             if lease.aborted:
                 drop_idle(pool)
+        _note(pool, None)
     except TRANSIENT as error:
         if lease.aborted:
+            _note(pool, NotResponding())
             raise NotResponding("the database does not answer") from error
+        _note(pool, error)
         raise
 
 
@@ -173,6 +194,15 @@ async def first_free_lock(pool: Pool, names: Sequence[str]) -> AsyncIterator[tup
         finally:
             # A server that does not respond must not delay the release of the lock.
             lease.end_within(CANCEL_S)
+
+
+def _note(pool: Pool, error: Exception | None) -> None:
+    """Note how the database was seen. An error that says nothing about it is not noted, such as a lock not granted."""
+    if isinstance(pool, ObservedPool):
+        if error is None:
+            pool.database.works()
+        elif isinstance(error, NotResponding) or (isinstance(error, AWAY) and not isinstance(error, _NOT_AWAY)):
+            pool.database.fails(failed_with(error))
 
 
 def drop_idle(pool: Pool) -> None:

@@ -17,6 +17,7 @@ from chassis.errors import CannotStart
 from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
+from chassis.postgres.observed_pool import ObservedPool
 from chassis.postgres.pooler import pooled_connection
 from chassis.postgres.rights import missing_rights
 from chassis.runtime.retry import retry
@@ -24,6 +25,8 @@ from chassis.settings.database_url import DatabaseUrl
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+    from chassis.runtime.runtime import Runtime
 
     Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -80,8 +83,12 @@ WHERE n.nspname = $1
 
 
 @asynccontextmanager
-async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterator[Pool]:
+async def open_pool(
+    url: str, schema: str, *, max_size: int = 10, runtime: Runtime | None = None
+) -> AsyncIterator[Pool]:
     """A pool whose connections work in `schema`. Raises CannotStart if the database does not respond within 30 s.
+
+    `runtime` is told that the process depends on the database.
 
     Through a connection pooler such as PgBouncer, which may run each transaction in another session, every statement
     runs in a transaction that starts with the settings, and no statement is prepared. A pooler is detected by the
@@ -94,19 +101,19 @@ async def open_pool(url: str, schema: str, *, max_size: int = 10) -> AsyncIterat
     async def connect_as(_dsn: str | None = None, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
         return await connect(database, command_timeout=30, **more)
 
-    async def open_() -> Pool:
+    async def open_() -> ObservedPool:
         how: dict[str, Any] = {"connect": connect_as, "server_settings": {**settings, **name}}
         if await is_pooled(database):
             how |= {"connection_class": pooled_connection(settings), "server_settings": name}
             how |= {"statement_cache_size": 0}
             get_logger("chassis.postgres.pool").info(PostgresEvent.POOLER_DETECTED, schema=schema)
         # asyncpg restores a minimum size in the background and logs a traceback for each failure.
-        pool: Pool = await asyncpg.create_pool(
-            init_size=1, min_size=0, max_size=max_size, init=_prepare, reset=_keep_session, **how
-        )
-        return pool
+        return await ObservedPool(init_size=1, min_size=0, max_size=max_size, init=_prepare, reset=_keep_session, **how)
 
     pool = await _connected(open_, database)
+    pool.database.works()
+    if runtime is not None:
+        runtime.depends_on("database", pool.database)
     try:
         yield pool
     finally:

@@ -41,7 +41,7 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
     except BadEnvironment as error:
         _report(service, str(error))
         sys.exit(EXIT_SETTINGS)
-    configure_logs(service, settings.log_level)
+    configure_logs(service, settings.log_level, settings.log_format)
     for note in settings.notes:
         get_logger("chassis").warning(RuntimeEvent.SETTING_IGNORED, note=note)
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chassis.observability.telemetry import Telemetry
+from chassis.runtime.dependencies import Dependency, Seen
 
 Check = Callable[[], str | None]
 """Checks one component of the process; returns a message about its fault, or None."""
@@ -36,15 +37,33 @@ class Runtime:
         self._vital: list[Check] = []
         self._ready: list[Check] = []
         self._warnings: list[Check] = []
+        self._dependencies: dict[str, Dependency] = {}
+        self._parts: dict[str, list[Check]] = {}
         self.started = False
 
     def must_live(self, check: Check) -> None:
         """Exit the process, so that it is restarted, once `check` reports a failed component."""
         self._vital.append(check)
 
-    def must_be_ready(self, check: Check) -> None:
-        """Report the process as not ready for as long as `check` reports a fault."""
+    def must_be_ready(self, check: Check, *, part: str | None = None) -> None:
+        """Report the process as not ready for as long as `check` reports a fault; `part` is shown as a dependency."""
         self._ready.append(check)
+        if part is not None:
+            self._dependencies.setdefault(part, Dependency())
+            self._parts.setdefault(part, []).append(check)
+
+    def depends_on(self, name: str, dependency: Dependency) -> None:
+        """Show how `dependency` was last seen in `/readyz`; the process stays ready."""
+        self._dependencies[name] = dependency
+
+    def dependencies(self) -> dict[str, Seen]:
+        """How everything that the process depends on was last seen, by name."""
+        for part, checks in self._parts.items():
+            if (why := next((why for check in checks if (why := check())), None)) is None:
+                self._dependencies[part].works()
+            else:
+                self._dependencies[part].fails(why)
+        return {name: dependency.seen for name, dependency in self._dependencies.items()}
 
     def warns(self, check: Check) -> None:
         """Show the message of `check` in `/readyz`; the process stays ready."""

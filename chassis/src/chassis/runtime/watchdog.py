@@ -25,11 +25,20 @@ async def watch(runtime: Runtime) -> None:
     while True:
         # A blocked loop cannot check itself. This timer ends the process unless the loop rearms it.
         faulthandler.dump_traceback_later(BLOCKED_LOOP_LIMIT_S, exit=True)
+        _look_at_dependencies(runtime)
         if runtime.started and (why := _failed_component(runtime)):
             log.critical(RuntimeEvent.COMPONENT_FAILED, reason=why)
             runtime.fail(why)
         if not await runtime.pause(TICK_S):
             return
+
+
+def _look_at_dependencies(runtime: Runtime) -> None:
+    """Look at each, so that it is known since when it is as it is."""
+    try:
+        runtime.dependencies()
+    except Exception:  # noqa: BLE001 - a check that raises is reported by the pages that ask for it
+        return
 
 
 def _failed_component(runtime: Runtime) -> str | None:

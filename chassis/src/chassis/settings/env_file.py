@@ -59,7 +59,7 @@ def read_env_file(path: Path) -> EnvFile:
         raise BadEnvironment(
             f"{path} cannot be read: {error.strerror}; correct its permissions, or remove it"
         ) from None
-    text = _decoded(raw, path)
+    text = decoded(raw, path)
     # It would print a warning for each invalid line, and these are in the notes.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)
     found = {stripped(name): value for name, value in dotenv_values(stream=io.StringIO(text)).items() if value}
@@ -77,7 +77,8 @@ def _is_invalid_name(name: str | None) -> bool:
     return name is not None and not _NAME.fullmatch(stripped(name))
 
 
-def _decoded(raw: bytes, path: Path) -> str:
+def decoded(raw: bytes, path: Path) -> str:
+    """The text of a file in UTF-8, UTF-16 or UTF-32; invalid UTF-8 becomes surrogates. Raises BadEnvironment."""
     encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), None) or _without_bom(raw)
     try:
         # Invalid UTF-8 is an error in a value only, not in a comment.

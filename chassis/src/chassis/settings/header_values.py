@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 # Invisible letters, marks and symbols, which have no Unicode category of their own.
@@ -14,6 +15,11 @@ _INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 _CONTROLS: Final = {0x00: "NULL", 0x08: "BACKSPACE", 0x09: "TAB", 0x0A: "LINE FEED", 0x0D: "CARRIAGE RETURN",
                     0x1B: "ESCAPE", 0x7F: "DELETE", 0x85: "NEXT LINE"}  # fmt: skip
 """Names of control characters, which have none in Unicode's database."""
+
+CREDENTIAL: Final = re.compile(r"(?:AWS|AZURE)_\w*(?:KEY|ID|TOKEN|SECRET|ACCOUNT_NAME|REGION|ENDPOINT|URL\w*)")
+"""Names of the credentials that the artifact store's library reads from the environment itself."""
+_CLOUDS: Final = {"s3": "AWS_", "az": "AZURE_"}
+"""The prefix of the environment variables with the credentials of each store; Google's are in files."""
 
 
 def stripped(value: str) -> str:
@@ -39,6 +45,13 @@ def header_fault(value: str) -> str | None:
 def text_fault(value: str) -> str | None:
     """As `header_fault`, for a secret that is used for signatures and not sent: inner spaces are allowed."""
     return _first_fault(value, lambda char: char == " " or _is_visible_ascii(char))
+
+
+def credential_faults(store_url: str | None, environ: Mapping[str, str]) -> list[str]:
+    """Faults of the credentials that the artifact store's library reads from the environment itself."""
+    cloud = _CLOUDS.get((store_url or "").partition("://")[0])
+    wanted = (name for name in sorted(environ) if cloud and name.startswith(cloud) and CREDENTIAL.fullmatch(name))
+    return [f"{name}: {fault}" for name in wanted if (fault := header_fault(stripped(environ[name])))]
 
 
 def named(char: str) -> str:

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AliasChoices,
-    AliasPath,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from chassis.settings.database_url import read_database_url
 from chassis.settings.env_file import BadEnvironment, read_env_file
-from chassis.settings.header_values import header_fault, stripped
+from chassis.settings.header_values import CREDENTIAL, credential_faults, header_fault, stripped
 from chassis.settings.http_limits import HttpSettings
+from chassis.settings.names import SECRETS, aliases, names_of, secrets_of, unknown_names
 from chassis.settings.otlp import OtlpTarget, otlp_headers, otlp_target
-from chassis.settings.types import KafkaServers, SigningSecret
+from chassis.settings.secret_files import add_missing, named_by_file, replace, secret_files, with_secrets
+from chassis.settings.types import KafkaServers, LogFormat, SigningSecret
 from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
 _REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS if topic.groups)
 LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY_S
 """The rows must outlast redelivery by Kafka and any job in progress."""
-
-_CREDENTIAL: Final = re.compile(r"(?:AWS|AZURE)_\w*(?:KEY|ID|TOKEN|SECRET|ACCOUNT_NAME|REGION|ENDPOINT|URL\w*)")
-_CLOUDS: Final = {"s3": "AWS_", "az": "AZURE_"}
-"""The prefix of the environment variables with the credentials of each store; Google's are in files."""
 
 
 class ServiceSettings(HttpSettings):
@@ -85,6 +73,11 @@ class ServiceSettings(HttpSettings):
         description="The whole address of traces, in the place of the one that is made of OTEL_EXPORTER_OTLP_ENDPOINT.",
     )
     log_level: str = Field(default="INFO", validation_alias="LOG_LEVEL")
+    log_format: LogFormat = Field(
+        default="auto",
+        validation_alias="LOG_FORMAT",
+        description="json, console, or auto: console where stdout is a terminal.",
+    )
     host: str = Field(default="127.0.0.1", validation_alias="SEGUE_HOST", description="Address to listen on.")
     port: int = Field(
         default=0, ge=0, le=65535, validation_alias="SEGUE_PORT", description="Port of the HTTP pages; 0: any free one."
@@ -229,17 +222,17 @@ S = TypeVar("S", bound=ServiceSettings)
 
 def load_settings(kind: type[S]) -> S:
     """Read the settings from the environment and `.env`. Raises WrongSettings."""
-    notes = read_into_environment(Path(".env"))
-    for name in (*_names(kind), *filter(_CREDENTIAL.fullmatch, os.environ)):
+    notes = read_into_environment(Path(".env"), secrets={*SECRETS, *secrets_of(kind)})
+    for name in (*names_of(kind), *filter(CREDENTIAL.fullmatch, os.environ)):
         # Libraries read some of them directly, so the stripped values are set in the environment.
         if (value := os.environ.get(name)) is not None and (bare := stripped(value)) != value:
             os.environ[name] = bare
     settings = settings_of(kind, os.environ)
-    settings._notes = notes
+    settings._notes = (*notes, *unknown_names(os.environ, names_of(kind)))
     return settings
 
 
-def read_into_environment(path: Path, *, override: bool = False) -> tuple[str, ...]:
+def read_into_environment(path: Path, *, override: bool = False, secrets: Iterable[str] = SECRETS) -> tuple[str, ...]:
     """Set the variables of the file that the environment lacks, or all of them with `override`.
 
     They are set in the environment because libraries read some directly, such as SSL_CERT_FILE. Returns messages about
@@ -249,49 +242,35 @@ def read_into_environment(path: Path, *, override: bool = False) -> tuple[str, .
         file = read_env_file(path)
     except BadEnvironment as error:
         raise WrongSettings(*error.problems) from None
-    for name, value in file.values.items():
-        if override or not os.environ.get(name):
-            os.environ[name] = value
+    (replace if override else add_missing)(os.environ, file.values, secrets)
     return file.notes
 
 
 def settings_of(kind: type[S], environ: Mapping[str, str]) -> S:
     """The settings in `environ`; missing ones are read from the process's environment. Raises WrongSettings."""
-    values: dict[str, Any] = {name: bare for name in _names(kind) if (bare := stripped(environ.get(name, "")))}
+    files = secret_files(environ, secrets_of(kind))
     try:
+        given = with_secrets(environ, files)
+        values: dict[str, Any] = {name: bare for name in names_of(kind) if (bare := stripped(given.get(name, "")))}
         settings = kind(**values)
+    except BadEnvironment as error:
+        raise WrongSettings(*error.problems) from None
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
     except ValidationError as error:
         # Inputs are omitted: a mistyped key is still a secret.
         problems = (_problem(kind, e["loc"], e["type"], e["msg"]) for e in error.errors(include_input=False))
-        raise WrongSettings(*problems) from None
+        raise WrongSettings(*(named_by_file(problem, files) for problem in problems)) from None
     if faults := credential_faults(getattr(settings, "artifact_store_url", None), environ):
         raise WrongSettings(*faults)
     return settings
 
 
-def _names(kind: type[ServiceSettings]) -> set[str]:
-    return {alias for field in kind.model_fields.values() for alias in _aliases(field.validation_alias)}
-
-
-def credential_faults(store_url: str | None, environ: Mapping[str, str]) -> list[str]:
-    """Faults of the credentials that the artifact store's library reads from the environment itself."""
-    cloud = _CLOUDS.get((store_url or "").partition("://")[0])
-    wanted = (name for name in sorted(environ) if cloud and name.startswith(cloud) and _CREDENTIAL.fullmatch(name))
-    return [f"{name}: {fault}" for name in wanted if (fault := header_fault(stripped(environ[name])))]
-
-
 def _problem(kind: type[S], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
     name = str(loc[0]) if loc else "environment"
     if name in kind.model_fields:  # The default is invalid.
-        name = next(iter(_aliases(kind.model_fields[name].validation_alias)), name)
-    described = {alias: f.description for f in kind.model_fields.values() for alias in _aliases(f.validation_alias)}
+        name = next(iter(aliases(kind.model_fields[name].validation_alias)), name)
+    described = {alias: f.description for f in kind.model_fields.values() for alias in aliases(f.validation_alias)}
     hint = f" ({described[name]})" if described.get(name) else ""
     what = "is not set" if error_type == "missing" else message.removeprefix("Value error, ")
     return f"{name} {what}{hint}" if error_type == "missing" else f"{name}: {what}{hint}"
-
-
-def _aliases(alias: str | AliasPath | AliasChoices | None) -> list[str]:
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return [choice for choice in choices if isinstance(choice, str)]

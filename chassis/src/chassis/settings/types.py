@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from chassis.settings.header_values import header_fault, text_fault
 from chassis.settings.kafka_servers import read_servers
@@ -49,6 +49,10 @@ def _servers(value: str) -> str:
     return ",".join(read_servers(value))
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 HeaderSecret = Annotated[SecretStr, AfterValidator(_sendable)]
 """A key or token that is sent in a header: visible ASCII."""
 SigningSecret = Annotated[SecretStr, AfterValidator(_signable)]
@@ -57,3 +61,5 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HostName = Annotated[str, AfterValidator(_host)]
 KafkaServers = Annotated[str, AfterValidator(_servers)]
 """host:port of one broker or several, separated by commas."""
+LogFormat = Annotated[Literal["json", "console", "auto"], BeforeValidator(_lower)]
+"""How log records are written: as JSON, for people, or for people where stdout is a terminal and as JSON elsewhere."""

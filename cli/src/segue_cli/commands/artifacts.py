@@ -92,7 +92,7 @@ def gc(
     from log_sink.retention.artifact_gc import AGE_OF_ORPHANS, CannotCollect
     from segue_cli.views.console import console
 
-    configure_logs("segue", "WARNING")
+    configure_logs("segue", "WARNING", "auto")
     _read_settings(env_file)
     database_url, store_url = _required("DATABASE_URL"), _required("ARTIFACT_STORE_URL")
     keep, orphan_age = older_than or _kept(), orphan_age or AGE_OF_ORPHANS
@@ -180,13 +180,16 @@ def _read_settings(env_file: Path | None) -> None:
             raise BadEnvironment(f"{env_file} is not there")
         read_into_environment(env_file, override=True)
     read_into_environment(Path(".env"))
-    if env_file is None and not os.environ.get("DATABASE_URL"):
+    if env_file is None and not (os.environ.get("DATABASE_URL") or os.environ.get("DATABASE_URL_FILE")):
         # Both from one file: rows of one Segue must not be used with the store of another.
         read_into_environment(FOLDER / "up.env", override=True)
 
 
 def _required(name: str) -> str:
-    value = os.environ.get(name)
+    from chassis.settings.names import SECRETS
+    from chassis.settings.secret_files import with_secrets
+
+    value = with_secrets(os.environ, {name} & {*SECRETS}).get(name)
     if not value:
         sys.exit(f"{name} is not set, in the environment or in .env, and no `segue up` runs in this folder")
     return value

@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from chassis.runtime.private_files import keep_private
+from chassis.settings.names import SECRETS, unknown_names
+from chassis.settings.secret_files import secret_files, with_secrets
+from contracts.text import escaped_line
 from segue_cli.stack import environment
 from segue_cli.stack.components import Part, StackFailed, exit_in_words, from_here
 from segue_cli.stack.folder import FOLDER, AlreadyUp, State, held
@@ -40,8 +43,11 @@ def up(*, live: bool, port: int) -> int:
 async def _up(state: State, out: Console, *, live: bool, port: int) -> int:
     began = time.monotonic()
     here = Path.cwd()
-    environ = environment.given(here)
-    plan = Plan(state, environ, here, live=live, port=port)
+    written = environment.as_written(here)
+    environ, files = with_secrets(written, SECRETS), secret_files(written, SECRETS)
+    plan = Plan(state, environ, here, live=live, port=port, files=files)
+    for note in unknown_names(environ):
+        console(stderr=True).print(Text(escaped_line(note), style="yellow"), soft_wrap=True)
     try:
         async with AsyncExitStack() as started:
             async with told(out, "Starting Segue", plan.starting):

@@ -19,13 +19,14 @@ from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, BREAKING, is_pooled, latest_migration
 from chassis.postgres.rights import missing_rights
 from chassis.settings.database_url import DatabaseUrl
+from chassis.settings.header_values import credential_faults
 from chassis.settings.providers import enabled_providers, first_provider
-from chassis.settings.service import credential_faults
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor.advice import Finding, fal_key, left_out, probed, replicate_token
 from segue_cli.doctor.egress import output_hosts
+from segue_cli.doctor.running import running_services
 from segue_cli.stack import providers
 from segue_cli.stack.migrations import SCHEMAS, applied_migration
 from segue_cli.stack.run import PLACEHOLDERS
@@ -287,5 +288,6 @@ CHECKS: Final = (
     rules,
     artifact_store,
     output_hosts,
+    running_services,
 )
 """All checks, in the order in which they are printed."""

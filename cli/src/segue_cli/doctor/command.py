@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from chassis.runtime.private_files import keep_private
-from chassis.settings.env_file import BadEnvironment, read_env_file
 from contracts.text import escaped_line
 from segue_cli.doctor.advice import Finding
+from segue_cli.doctor.sources import Sources, read_sources, shown
 from segue_cli.stack import environment
 from segue_cli.stack.folder import FOLDER
 from segue_cli.views.console import console, plain_table
@@ -34,35 +34,26 @@ def doctor(*, sandbox: bool, env_file: Path | None) -> int:
         why = "no `segue up` runs in this folder" if sandbox else f"{told} is not there"
         out.print(Text(why[0].upper() + why[1:] + ".", style="red"))
         return 1
-    env, found = _settings(told)
-    for name in environment.SETTINGS:
+    sources = read_sources(told)
+    env = sources.values
+    for name in (*environment.SETTINGS, *environment.FILES):
         os.environ.pop(name, None)
     # The SDKs and the TLS library read some of these themselves.
     os.environ.update({name: value for name, value in env.items() if name in environment.SETTINGS})
-    code = asyncio.run(_examine(out, env, found))
+    _show_sources(out, sources)
+    code = asyncio.run(_examine(out, env, sources.findings))
     if told is None and (FOLDER / "up.env").is_file():
         out.print("\nA `segue up` runs in this folder: `segue doctor --sandbox` looks at that one.")
     return code
 
 
-def _settings(told: Path | None) -> tuple[dict[str, str], list[Finding]]:
-    """The settings to check, and findings about the files that they come from."""
-    found: list[Finding] = []
-
-    def held_in(path: Path) -> dict[str, str]:
-        try:
-            found.extend(Finding(path.name, "warn", note) for note in read_env_file(path).notes)
-            return environment.read_env(path)
-        except BadEnvironment as error:
-            found.append(Finding(path.name, "fail", str(error), "No service reads any part of it."))
-            return {}
-
-    env = held_in(Path(".env")) | environment.around()
-    if told is not None:
-        # All provider settings are dropped: a key of one set must not be sent to a host of another.
-        env = {name: value for name, value in env.items() if name not in environment.PROVIDER_SETTINGS}
-        env |= held_in(told)
-    return env, found
+def _show_sources(out: Console, sources: Sources) -> None:
+    """Say of each setting that is set where it is from."""
+    table = plain_table("setting", "value", "from")
+    for name in sorted(sources.origins.keys() & {*environment.SETTINGS, environment.API}):
+        table.add_row(name, escaped_line(shown(name, sources.values[name])), sources.origins[name])
+    if table.row_count:
+        out.print(table, "\n", sep="")
 
 
 async def _examine(out: Console, env: dict[str, str], found: list[Finding]) -> int:

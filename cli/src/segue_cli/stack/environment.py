@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from chassis.settings import names
 from chassis.settings.env_file import BadEnvironment, read_env_file
 from chassis.settings.header_values import stripped
+from chassis.settings.secret_files import add_missing, with_secrets
 
+SETTINGS: Final = (*names.SETTINGS, "SSL_CERT_FILE")
+"""Every setting that a service of Segue reads from its environment."""
+FILES: Final = tuple(name + names.SUFFIX for name in names.SECRETS)
+"""The variables that name files with secrets."""
 PROVIDER_SETTINGS: Final = (
     "FAL_KEY",
     "FAL_API_KEY",
@@ -24,77 +30,26 @@ PROVIDER_SETTINGS: Final = (
 )
 """The settings that choose the providers and their keys; the sandbox replaces all of them."""
 
-SETTINGS: Final = (
-    "KAFKA_BOOTSTRAP_SERVERS",
-    "SEGUE_KAFKA_SESSION_TIMEOUT_S",
-    "SEGUE_KAFKA_FETCH_WAIT_MS",
-    "DATABASE_URL",
-    *PROVIDER_SETTINGS,
-    "SEGUE_PROVIDERS",
-    "MUSIC_PROVIDER",
-    "SEGUE_ADAPTER_SILENT_S",
-    "ARTIFACT_STORE_URL",
-    "SEGUE_PUBLIC_URL",
-    "SEGUE_CALLBACK_SECRET",
-    "SEGUE_EGRESS_ALLOW",
-    "SEGUE_MAX_OUTPUT_MB",
-    "SEGUE_CATALOGUE",
-    "SEGUE_ROUTING",
-    "SEGUE_HOST",
-    "SEGUE_PORT",
-    "SEGUE_HEALTH_HOST",
-    "SEGUE_HEALTH_PORT",
-    "SEGUE_MAX_CONNECTIONS",
-    "SEGUE_MAX_CONNECTIONS_PER_PEER",
-    "SEGUE_TRUSTED_PROXIES",
-    "SEGUE_MAX_REQUEST_LINE_BYTES",
-    "SEGUE_MAX_HEADER_BYTES",
-    "SEGUE_MAX_HEADERS",
-    "SEGUE_MAX_BUFFERED_BYTES",
-    "SEGUE_HEADER_TIMEOUT_S",
-    "SEGUE_BODY_TIMEOUT_S",
-    "SEGUE_MIN_BODY_RATE",
-    "SEGUE_IDLE_TIMEOUT_S",
-    "SEGUE_WRITE_TIMEOUT_S",
-    "SEGUE_SUBMIT_TIMEOUT_S",
-    "SEGUE_START_DEADLINE_S",
-    "SEGUE_SUBMIT_GRACE_S",
-    "SEGUE_JOB_DEADLINE_S",
-    "SEGUE_ACCEPT_WITHIN_S",
-    "SEGUE_AMBIGUITY_POLICY",
-    "SEGUE_LOST_OUTPUT_POLICY",
-    "SEGUE_PROVIDER_CALLS",
-    "SEGUE_BREAKER_OPEN_S",
-    "SEGUE_PROBE_EVERY_S",
-    "SEGUE_PROBE_SHUT_EVERY_S",
-    "SEGUE_FAL_CONCURRENT_RUNS",
-    "SEGUE_FAL_SUBMITS_PER_MINUTE",
-    "SEGUE_REPLICATE_CONCURRENT_RUNS",
-    "SEGUE_REPLICATE_SUBMITS_PER_MINUTE",
-    "SEGUE_DRAIN_S",
-    "SEGUE_ARTIFACT_RETENTION_DAYS",
-    "SEGUE_ROW_RETENTION_DAYS",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_HEADERS",
-    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
-    "OTEL_EXPORTER_OTLP_PROTOCOL",
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-    "LOG_LEVEL",
-)
-"""Every setting that a service of Segue reads from its environment."""
-
 API: Final = "SEGUE_API"
 SANDBOX: Final = "SEGUE_SANDBOX_URL"
+SERVICES: Final = "SEGUE_SERVICES"
+"""In the env file of `segue up`: the services that it started, each as name=address, with commas between."""
 _PRIVATE: Final = 0o600
 
 
 def given(folder: Path) -> dict[str, str]:
-    """The environment over the folder's `.env`, as a service started in that folder sees it.
+    """The environment over the folder's `.env`, as a service started in that folder sees it, with secrets from files.
 
-    Raises BadEnvironment if that file cannot be read.
+    Raises BadEnvironment if that file, or the file of a secret, cannot be read.
     """
-    return read_env(folder / ".env") | around()
+    return with_secrets(as_written(folder), names.SECRETS)
+
+
+def as_written(folder: Path) -> dict[str, str]:
+    """The environment over the folder's `.env`, with the paths of files of secrets. Raises BadEnvironment."""
+    found = around()
+    add_missing(found, read_env(folder / ".env"), names.SECRETS)
+    return found
 
 
 def around() -> dict[str, str]:
@@ -121,9 +76,10 @@ def write_env(path: Path, values: Mapping[str, str]) -> None:
 
 
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without Segue's settings, except those of traces and logs."""
-    kept = {name for name in SETTINGS if name.startswith("OTEL_") or name == "LOG_LEVEL"}
-    return {name: value for name, value in environ.items() if name in kept or name not in SETTINGS}
+    """The environment without Segue's settings, except those of traces and the level of logs."""
+    every = {*SETTINGS, *FILES}
+    kept = {name for name in every if name.startswith("OTEL_") or name == "LOG_LEVEL"}
+    return {name: value for name, value in environ.items() if name in kept or name not in every}
 
 
 def _quoted(name: str, value: str) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from chassis.errors import EXIT_SETTINGS
 from chassis.runtime.private_files import private_folder
+from chassis.settings.names import SUFFIX
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli.local import kafka as local_kafka
 from segue_cli.local.ports import LOOPBACK, NoFreePort
@@ -73,6 +74,8 @@ class Plan:
     """The port of the API; 0: any free one."""
     starting: Starting = field(default_factory=Starting)
     """The parts that are being started."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The paths of the files that secrets in `environ` are from, by the name of the secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +129,11 @@ async def stack(plan: Plan) -> AsyncIterator[Stack]:
         grounds = await _together(
             _broker(plan, brokers), _database(plan, databases), _providers(plan, providers), _store(plan)
         )
-        env = {**given, **{name: value for ground in grounds for name, value in ground.env.items()}}
+        env = _by_file(plan, {**given, **{name: value for ground in grounds for name, value in ground.env.items()}})
         settings = {**outside, **env}
         async with services(choice.services, settings, plan.state, ports, plan.cwd, plan.starting) as running:
             env[environment.API] = running[0].address
+            env[environment.SERVICES] = ",".join(f"{part.name}={part.address}" for part in running)
             environment.write_env(plan.state.env_file, env)
             try:
                 local = tuple(ground.part for ground in grounds if ground.part is not None)
@@ -226,6 +230,13 @@ async def _store(plan: Plan) -> _Ground:
         return _Ground({"ARTIFACT_STORE_URL": url})
     private_folder(plan.state.artifacts)
     return _Ground({"ARTIFACT_STORE_URL": plan.state.artifacts.as_uri()})
+
+
+def _by_file(plan: Plan, env: Mapping[str, str]) -> dict[str, str]:
+    """The settings with the paths of files for secrets that are from files, so that no copy is written anywhere."""
+    files = {name: path for name, path in plan.files.items() if env.get(name) == plan.environ[name]}
+    kept = {name: value for name, value in env.items() if name not in files}
+    return kept | {name + SUFFIX: path for name, path in files.items()}
 
 
 def _require_embedded(environ: Mapping[str, str]) -> None:

@@ -24,4 +24,15 @@ FAL: Final = ProviderSpec(
     parameter_prefix="fal_",
     api_urls=("queue.fal.run", "queue.falrun.com"),
     never_sent={"sync_mode": "returns data URIs instead of files"},
+    settings=(
+        "FAL_KEY",
+        "FAL_API_KEY",
+        "FAL_API_URL",
+        "FAL_RUN_HOST",
+        "FAL_QUEUE_RUN_HOST",
+        "FAL_JWKS_URL",
+        "SEGUE_FAL_CONCURRENT_RUNS",
+        "SEGUE_FAL_SUBMITS_PER_MINUTE",
+    ),
+    secrets=("FAL_KEY", "FAL_API_KEY"),
 )

@@ -32,4 +32,12 @@ REPLICATE: Final = ProviderSpec(
     run_id_key="id",
     address_key="webhook",
     api_urls=("api.replicate.com/v1/predictions", "stream.replicate.com"),
+    settings=(
+        "REPLICATE_API_TOKEN",
+        "REPLICATE_BASE_URL",
+        "REPLICATE_WEBHOOK_SIGNING_SECRET",
+        "SEGUE_REPLICATE_CONCURRENT_RUNS",
+        "SEGUE_REPLICATE_SUBMITS_PER_MINUTE",
+    ),
+    secrets=("REPLICATE_API_TOKEN", "REPLICATE_WEBHOOK_SIGNING_SECRET"),
 )

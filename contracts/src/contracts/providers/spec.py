@@ -65,6 +65,10 @@ class ProviderSpec:
     """Host, and path where needed, of the URLs of runs in its API; such URLs are never outputs."""
     never_sent: Mapping[str, str] = field(default_factory=dict)
     """Arguments that no route may send, each with its effect."""
+    settings: tuple[str, ...] = ()
+    """The names of the settings that only this provider needs, of its adapter and of its signature scheme."""
+    secrets: tuple[str, ...] = ()
+    """Those of them that are secret."""
 
     @property
     def service(self) -> str:

@@ -15,6 +15,7 @@ from chassis.delivery.tail import Tail
 from chassis.errors import cannot_use
 from chassis.http.health import serve_health
 from chassis.http.listener import places
+from chassis.http.other_loop import OnLoop
 from chassis.http.server import health_routes, serve_http
 from chassis.kafka.broker import connected, make_broker
 from chassis.observability.logs import get_logger
@@ -54,9 +55,11 @@ _TAILED = tuple(topic for topic in TOPICS if "gateway" in topic.tails)
 async def gateway_app(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[None]:
     """Run the gateway: all components and the HTTP server."""
     limits = settings.http_limits
+    operators = OnLoop() if settings.operator_calls == "health" else None
     async with (
-        serve_health(runtime, settings.health_host, settings.health_port, limits=limits.health),
+        serve_health(runtime, settings.health_host, settings.health_port, limits=limits.health, others=operators),
         wired(settings, runtime) as parts,
+        operators.serving(operators_api(parts)) if operators else nullcontext(),
         serve_http(api(parts), settings.host, settings.port, limits=limits),
     ):
         yield
@@ -69,6 +72,7 @@ async def wired(
     """The running components, without the HTTP server; `wall` is this machine's clock. Raises CannotStart."""
     catalogue = _catalogue(settings)
     store = ArtifactStore.open(settings.artifact_store_url)
+    runtime.depends_on("artifact_store", store.dependency)
     database_url = settings.database_url.get_secret_value()
     await migrate(database_url, SCHEMA, gateway)
     servers = settings.kafka_bootstrap_servers
@@ -77,7 +81,7 @@ async def wired(
     clocks = Clocks(wall)
     events = Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp())
     async with (
-        open_pool(database_url, SCHEMA) as pool,
+        open_pool(database_url, SCHEMA, runtime=runtime) as pool,
         clocks.watched(pool, runtime),
         _verifiers(settings) as webhooks,
         connected(broker, runtime, servers, (*_PUBLISHED, *_TAILED)),
@@ -108,6 +112,25 @@ async def wired(
 
 def api(parts: Gateway) -> FastAPI:
     """The ASGI application of a gateway."""
+    app = _without_routes(parts)
+    for resource in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
+        app.include_router(resource.router)
+    if parts.settings.operator_calls == "api":
+        app.include_router(attempts.operator_router)
+    app.router.routes.extend(health_routes(parts.runtime))
+    docs.install(app)
+    return app
+
+
+def operators_api(parts: Gateway) -> FastAPI:
+    """The ASGI application with the calls about attempts alone, for operators."""
+    app = _without_routes(parts)
+    app.include_router(attempts.router)
+    app.include_router(attempts.operator_router)
+    return app
+
+
+def _without_routes(parts: Gateway) -> FastAPI:
     app = FastAPI(
         title="Segue",
         version=version("segue-gateway"),
@@ -122,10 +145,6 @@ def api(parts: Gateway) -> FastAPI:
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request)
     problem_document.install(app)
     error_answers.install(app)
-    for resource in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
-        app.include_router(resource.router)
-    app.router.routes.extend(health_routes(parts.runtime))
-    docs.install(app)
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -10,6 +11,8 @@ from chassis.settings.providers import ProviderSettings
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy
 from contracts.messages.requests import LONGEST_DEADLINE_S
 from gateway.signatures.settings import SignatureSettings
+
+OperatorCalls = Literal["api", "health", "off"]
 
 
 class GatewaySettings(SignatureSettings, ProviderSettings):
@@ -29,6 +32,11 @@ class GatewaySettings(SignatureSettings, ProviderSettings):
         le=65535,
         validation_alias="SEGUE_HEALTH_PORT",
         description="Port on which the health pages are served in addition to the API's; 0: any free one.",
+    )
+    operator_calls: OperatorCalls = Field(
+        default="api",
+        validation_alias="SEGUE_OPERATOR_CALLS",
+        description="api, health or off: the listener with the calls of operators, which resolve and collect attempts.",
     )
     artifact_store_url: str = Field(
         validation_alias="ARTIFACT_STORE_URL", description="file:///path, s3://bucket, gs://bucket or az://container."

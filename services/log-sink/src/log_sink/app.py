@@ -41,9 +41,9 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     await migrate(url, SCHEMA, log_sink)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(url, SCHEMA, max_size=5) as pool,
+        open_pool(url, SCHEMA, max_size=5, runtime=runtime) as pool,
         partitions_kept(pool, runtime),
-        RetentionWorker(pool, runtime, SCHEMA, _tasks(settings)).running(),
+        RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, runtime)).running(),
     ):
         broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
         store = Store(pool)
@@ -68,9 +68,11 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
             yield
 
 
-def _tasks(settings: SinkSettings) -> tuple[RetentionTask, ...]:
+def _tasks(settings: SinkSettings, runtime: Runtime) -> tuple[RetentionTask, ...]:
     tasks = log_tasks(settings.keep_rows)
     keep, store_url = settings.keep_artifacts, settings.artifact_store_url
     if keep is None or store_url is None:
         return tasks
-    return (*tasks, artifact_expiry_task(ArtifactStore.open(store_url, writing=True), keep))
+    store = ArtifactStore.open(store_url, writing=True)
+    runtime.depends_on("artifact_store", store.dependency)
+    return (*tasks, artifact_expiry_task(store, keep))

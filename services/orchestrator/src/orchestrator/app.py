@@ -49,7 +49,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     await migrate(database_url, SCHEMA, orchestrator)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(database_url, SCHEMA) as pool,
+        open_pool(database_url, SCHEMA, runtime=runtime) as pool,
     ):
         outbox = Outbox(pool, broker, runtime)
         routing = Routing(catalogue, policies, settings.music_provider, settings.providers)

@@ -24,6 +24,8 @@ from gateway.views.attempt_schemas import AttemptPage, CollectionAnswer, Operato
 from gateway.views.attempts import operators_attempt, what_follows
 
 router = APIRouter(prefix="/api/attempts", tags=["attempts"])
+operator_router = APIRouter(prefix="/api/attempts", tags=["attempts"])
+"""The calls that change an attempt."""
 
 MAX_BODY_BYTES: Final = 4096
 _NOT_FOUND = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -95,7 +97,7 @@ async def get_attempt(attempt_id: str, gateway: GatewayDep) -> OperatorsAttempt:
     return operators_attempt(await gateway.lookup.attempt(attempt_id, TENANT), gateway.catalogue)
 
 
-@router.post("/{attempt_id}/resolve", status_code=202, responses=_REFUSALS)
+@operator_router.post("/{attempt_id}/resolve", status_code=202, responses=_REFUSALS)
 async def resolve_attempt(
     attempt_id: str,
     gateway: GatewayDep,
@@ -125,7 +127,7 @@ async def resolve_attempt(
     return ResolutionAnswer(attempt_id=found.attempt_id, job_id=found.job_id, message=what_follows(found, provider_ref))
 
 
-@router.post(
+@operator_router.post(
     "/{attempt_id}/collect",
     status_code=202,
     responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
