@@ -59,7 +59,7 @@ def test_ports_are_this_machines_alone(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in PARTS[name].get("ports", []))
 
 
-@pytest.mark.parametrize("name", PARTS.keys() - OURS.keys())
+@pytest.mark.parametrize("name", sorted(PARTS.keys() - OURS.keys()))
 def test_images_of_others_have_a_version(name: str) -> None:
     _, _, version = PARTS[name]["image"].rpartition(":")
     assert any(char.isdigit() for char in version)
