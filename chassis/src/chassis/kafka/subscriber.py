@@ -9,14 +9,17 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
+from chassis.errors import CannotStart
+from chassis.kafka.access import DENIED, denied_by
+from chassis.kafka.broker import SegueBroker
 from chassis.kafka.records import Records
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Runtime
+from chassis.settings.kafka_cluster import KafkaCluster
 from contracts.topics import Topic
 
 REBALANCE_TIMEOUT_S: Final = 60
@@ -28,13 +31,13 @@ OnBatch = Callable[[Records], Awaitable[None]]
 
 
 def batch_subscriber(
-    broker: KafkaBroker, topics: Iterable[Topic], runtime: Runtime, next_batch: NextBatch, on_batch: OnBatch
+    broker: SegueBroker, topics: Iterable[Topic], runtime: Runtime, next_batch: NextBatch, on_batch: OnBatch
 ) -> BatchSubscriber:
     """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing."""
-    consuming = runtime.consuming
+    consuming, names = runtime.consuming, broker.cluster.names
     subscriber = broker.subscriber(
-        *(topic.name for topic in topics),
-        group_id=runtime.service,
+        *map(names.of, topics),
+        group_id=names.group(runtime.service),
         batch=True,
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.MANUAL,
@@ -57,15 +60,19 @@ def batch_subscriber(
 
 
 @asynccontextmanager
-async def subscribed(subscriber: BatchSubscriber, runtime: Runtime) -> AsyncIterator[None]:
+async def subscribed(subscriber: BatchSubscriber, cluster: KafkaCluster, runtime: Runtime) -> AsyncIterator[None]:
     """Fetch batches for as long as the block lasts; on leaving, let the current one be finished and committed.
 
     The process exits when the consumer, its coordinator or its fetcher has failed: none of them recovers by itself.
+    Raises CannotStart if the cluster denies the group.
     """
     runtime.must_live(lambda: _dead(subscriber))
     subscriber._connection_args = {**subscriber._connection_args, "group_instance_id": runtime.member}
     try:
-        await subscriber.start()
+        try:
+            await subscriber.start()
+        except DENIED as error:
+            raise CannotStart(f"{cluster.setting}: {denied_by(error, cluster, runtime.service)}") from error
         yield
     finally:
         if subscriber.consumer is not None:

@@ -1,13 +1,8 @@
-"""Kafka's bootstrap servers: parsing of the addresses, and diagnosis if none of them responds."""
+"""Kafka's bootstrap servers: parsing of the addresses."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
-import ssl
-from collections.abc import Sequence
-from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import Final
 
@@ -16,7 +11,6 @@ _PLAIN: Final = ("kafka", "plaintext")
 _ADDRESS: Final = re.compile(r"(\[[^\[\]]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _MAX_NAME_CHARS: Final = 253
 _MAX_LABEL_CHARS: Final = 63
-_LIMIT_S: Final = 3.0
 
 
 def read_servers(text: str) -> tuple[str, ...]:
@@ -29,12 +23,14 @@ def read_servers(text: str) -> tuple[str, ...]:
 
 def _server(text: str) -> str:
     if "@" in text:
-        raise ValueError("has an '@', and Segue logs in to no broker: give host:port alone")
+        raise ValueError(
+            "has an '@': give host:port alone, and the login as KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+        )
     server = text
     if scheme := _SCHEME.match(text):
         if scheme[1].lower() not in _PLAIN:
             raise ValueError(
-                f"{text!a} names {scheme[1]}, and Segue connects to Kafka in plain text: name a plain-text listener"
+                f"{text!a} names {scheme[1]}: give host:port alone, and the protocol as KAFKA_SECURITY_PROTOCOL"
             )
         server = text[scheme.end() :].rstrip("/")
     found = _ADDRESS.fullmatch(server)
@@ -60,41 +56,3 @@ def _is_v6(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-async def diagnose_servers(servers: Sequence[str]) -> str:
-    """A message on each address: unknown host, no listener, TLS, or a listener that is no Kafka broker."""
-    found = await asyncio.gather(*(_diagnose(server) for server in servers))
-    return "; ".join(f"{server}: {what}" for server, what in zip(servers, found, strict=True))
-
-
-async def _diagnose(server: str) -> str:
-    host, _, port = server.rpartition(":")
-    try:
-        async with asyncio.timeout(_LIMIT_S):
-            if await _is_tls(host.strip("[]"), int(port)):
-                return "it uses TLS, and Segue connects to Kafka in plain text: name a plain-text listener"
-    except socket.gaierror as error:
-        return f"the host name is not known ({error.strerror})"
-    except TimeoutError:
-        return "no answer: a firewall, or the wrong address"
-    except (OSError, UnicodeError) as error:
-        return "nothing listens there" if isinstance(error, ConnectionRefusedError) else str(error)
-    return "the server there does not respond as a Kafka broker"
-
-
-async def _is_tls(host: str, port: int) -> bool:
-    """Whether the server responds to a TLS handshake."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # Nothing is sent over it.
-    _, plain = await asyncio.open_connection(host, port)
-    try:
-        with suppress(ConnectionError):
-            await plain.start_tls(context, server_hostname=host, ssl_handshake_timeout=_LIMIT_S / 2)
-            return True
-    except ssl.SSLError as error:
-        return error.reason != "WRONG_VERSION_NUMBER"  # A TLS alert is also a response in TLS.
-    finally:
-        plain.close()
-    return False

@@ -21,14 +21,15 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from chassis.settings.database_url import read_database_url
 from chassis.settings.env_file import BadEnvironment, read_env_file
 from chassis.settings.header_values import header_fault, stripped
 from chassis.settings.http_limits import HttpSettings
+from chassis.settings.kafka import KafkaSettings
 from chassis.settings.otlp import OtlpTarget, otlp_headers, otlp_target
-from chassis.settings.types import KafkaServers, SigningSecret
+from chassis.settings.types import SigningSecret
 from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
@@ -41,29 +42,12 @@ _CLOUDS: Final = {"s3": "AWS_", "az": "AZURE_"}
 """The prefix of the environment variables with the credentials of each store; Google's are in files."""
 
 
-class ServiceSettings(HttpSettings):
+class ServiceSettings(HttpSettings, KafkaSettings):
     """The settings that all services share; each service adds its own."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
-    kafka_bootstrap_servers: KafkaServers = Field(
-        validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1, description="host:port of one broker or several."
-    )
-    kafka_session_timeout_s: float = Field(
-        default=8,
-        gt=1,
-        le=300,
-        validation_alias="SEGUE_KAFKA_SESSION_TIMEOUT_S",
-        description="Seconds without a heartbeat after which Kafka gives a consumer's partitions to another.",
-    )
-    kafka_fetch_wait_ms: int = Field(
-        default=500,
-        ge=1,
-        le=10_000,
-        validation_alias="SEGUE_KAFKA_FETCH_WAIT_MS",
-        description="How long a broker may hold an empty fetch; Kafka answers as soon as there is something.",
-    )
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user@host:port/name")
     # These two come first, because the validation of the endpoints uses them.
     otlp_protocol: str | None = Field(
@@ -159,7 +143,7 @@ class ServiceSettings(HttpSettings):
     def notes(self) -> tuple[str, ...]:
         """Messages about the parts of the settings that are ignored."""
         database = read_database_url(self.database_url.get_secret_value())
-        return (*self._notes, *(f"DATABASE_URL: {note}" for note in database.parameters.notes))
+        return (*self._notes, *(f"DATABASE_URL: {note}" for note in database.parameters.notes), *self.kafka_notes)
 
     def secrets(self) -> frozenset[str]:
         """The values that must not be logged, including the database's password."""
@@ -225,6 +209,7 @@ class WrongSettings(BadEnvironment):
 
 
 S = TypeVar("S", bound=ServiceSettings)
+K = TypeVar("K", bound=BaseSettings)
 
 
 def load_settings(kind: type[S]) -> S:
@@ -255,7 +240,7 @@ def read_into_environment(path: Path, *, override: bool = False) -> tuple[str, .
     return file.notes
 
 
-def settings_of(kind: type[S], environ: Mapping[str, str]) -> S:
+def settings_of(kind: type[K], environ: Mapping[str, str]) -> K:
     """The settings in `environ`; missing ones are read from the process's environment. Raises WrongSettings."""
     values: dict[str, Any] = {name: bare for name in _names(kind) if (bare := stripped(environ.get(name, "")))}
     try:
@@ -271,7 +256,7 @@ def settings_of(kind: type[S], environ: Mapping[str, str]) -> S:
     return settings
 
 
-def _names(kind: type[ServiceSettings]) -> set[str]:
+def _names(kind: type[BaseSettings]) -> set[str]:
     return {alias for field in kind.model_fields.values() for alias in _aliases(field.validation_alias)}
 
 
@@ -282,7 +267,7 @@ def credential_faults(store_url: str | None, environ: Mapping[str, str]) -> list
     return [f"{name}: {fault}" for name in wanted if (fault := header_fault(stripped(environ[name])))]
 
 
-def _problem(kind: type[S], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
+def _problem(kind: type[BaseSettings], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
     name = str(loc[0]) if loc else "environment"
     if name in kind.model_fields:  # The default is invalid.
         name = next(iter(_aliases(kind.model_fields[name].validation_alias)), name)

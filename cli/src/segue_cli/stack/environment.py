@@ -24,8 +24,24 @@ PROVIDER_SETTINGS: Final = (
 )
 """The settings that choose the providers and their keys; the sandbox replaces all of them."""
 
+KAFKA_SECURITY: Final = (
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_SASL_USERNAME",
+    "KAFKA_SASL_PASSWORD",
+    "KAFKA_SSL_TRUSTSTORE_LOCATION",
+    "KAFKA_SSL_KEYSTORE_LOCATION",
+    "KAFKA_SSL_KEY_LOCATION",
+    "KAFKA_SSL_KEY_PASSWORD",
+    "KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM",
+)
+"""How a cluster of Kafka is reached; the embedded one speaks plain text."""
+
 SETTINGS: Final = (
     "KAFKA_BOOTSTRAP_SERVERS",
+    *KAFKA_SECURITY,
+    "SEGUE_TOPIC_PREFIX",
+    "SEGUE_TOPIC_PARTITIONS",
     "SEGUE_KAFKA_SESSION_TIMEOUT_S",
     "SEGUE_KAFKA_FETCH_WAIT_MS",
     "DATABASE_URL",

@@ -30,7 +30,7 @@ from orchestrator.timers import Timers
 
 SCHEMA: Final = "orchestrator"
 CONSUMED: Final = (REQUESTS, ATTEMPTS)
-NEEDED: Final = (*CONSUMED, JOBS, *COMMANDS.values(), DEAD_LETTERS)
+PUBLISHED: Final = (JOBS, *COMMANDS.values(), DEAD_LETTERS)
 
 
 @asynccontextmanager
@@ -44,7 +44,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     except PolicyError as error:
         raise cannot_use("SEGUE_ROUTING", error) from error
     database_url = settings.database_url.get_secret_value()
-    broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
+    broker = make_broker(settings.kafka, runtime.service)
     await migrate(database_url, SCHEMA, orchestrator)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
@@ -56,8 +56,8 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         handler = JobHandler(outbox, routing, settings.keep_rows, timers.wake_within)
         consumer = BatchConsumer(broker, runtime, CONSUMED, handler)
         async with (
-            member(pool, settings.kafka_bootstrap_servers, runtime),
-            connected(broker, runtime, settings.kafka_bootstrap_servers, NEEDED),
+            member(pool, settings.kafka, runtime),
+            connected(broker, runtime, reads=CONSUMED, writes=PUBLISHED),
             outbox.running(),
             consumer.running(),
             timers.running(),
@@ -68,9 +68,9 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
                 music_provider=settings.music_provider,
                 models=len(catalogue.models),
                 routing=str(settings.routing) if settings.routing else None,
-                broker=settings.kafka_bootstrap_servers,
+                broker=str(settings.kafka),
                 database=database_name(database_url),
                 schema=f"{SCHEMA}/{latest_migration(orchestrator)}",
-                topics=[topic.name for topic in CONSUMED],
+                topics=[settings.kafka.names.of(topic) for topic in CONSUMED],
             )
             yield

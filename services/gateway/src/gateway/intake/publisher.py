@@ -23,7 +23,7 @@ from gateway.log_events import GatewayEvent
 from gateway.queries.tail import JobTail
 
 if TYPE_CHECKING:
-    from faststream.kafka import KafkaBroker
+    from chassis.kafka.broker import SegueBroker
 
 PUBLISH_LIMIT_S: Final = 4.5
 """Seconds until Kafka has to confirm the message of a request; after that the client is asked to repeat it."""
@@ -45,7 +45,7 @@ class Publisher:
     makes a repeat safe.
     """
 
-    broker: KafkaBroker
+    broker: SegueBroker
     telemetry: Telemetry
     clocks: Clocks
     tail: JobTail
@@ -91,6 +91,6 @@ class Publisher:
         return record, datetime.fromtimestamp(appended_s, UTC)
 
     def _record(self, message: Message, parent: str | None) -> Record:
-        topic = topic_for(message).name
+        topic = self.broker.cluster.names.of(topic_for(message))
         sent = self.telemetry.sent(topic, parent=parent, job_id=message.job_id, event_type=message.TYPE)
         return encode(message, source=self.telemetry.service, traceparent=sent)
