@@ -150,7 +150,8 @@ def _tls_fault(cluster: KafkaCluster, server: str, error: ssl.SSLError) -> Fault
             what = f"its certificate is for another host ({said}): use the name that is in it"
             return Fault(server, what, _ADDRESS, refused=True)
         where = (cluster.tls and cluster.tls.truststore) or "the system's store"
-        return Fault(server, f"its certificate is not trusted ({said}) by {where}", _TRUST, refused=True)
+        what = f"its certificate is not trusted ({said}) by {where}: name the file of the authority that signed it"
+        return Fault(server, what, _TRUST, refused=True)
     reason = error.reason or ""
     if any(each in reason for each in _REFUSES_CERTIFICATE):
         what = f"it refuses the certificate of {cluster.principal} ({reason.lower()})"

@@ -153,14 +153,19 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
         return EXIT_SETTINGS
     try:
         cluster = cluster_of({"KAFKA_BOOTSTRAP_SERVERS": _NOWHERE, **environ})
-        if acls is not None:
-            print(*acl_commands(cluster.names, acls, servers or "HOST:PORT"), sep="\n")
-            return 0
-        if not servers or (create is False and wait_s is None):
-            out.print(map_table(cluster.names))
-            return 0
+    except BrokerAway as error:
+        failed.print(str(error), style="red", markup=False, soft_wrap=True)
+        return EXIT_SETTINGS
+    if acls is not None:
+        print(*acl_commands(cluster.names, acls, servers or "HOST:PORT"), sep="\n")
+        return 0
+    if not servers or (create is False and wait_s is None):
+        out.print(map_table(cluster.names))
+        return 0
+    try:
         outcome = asyncio.run(_on_the_broker(cluster, replication, wait_s))
     except BrokerAway as error:
+        out.print(map_table(cluster.names))
         failed.print(str(error), style="red", markup=False, soft_wrap=True)
         return EXIT_SETTINGS
     out.print(map_table(cluster.names, outcome))
