@@ -25,12 +25,11 @@ from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling,
 from chassis.delivery.offsets import Offsets, log_starts, past, rewind
 from chassis.delivery.polling import idle, poll, positions
 from chassis.delivery.progress import ConsumerProgress
-from chassis.kafka.access import DENIED, denied_by
 from chassis.kafka.broker import SegueBroker
 from chassis.kafka.records import Records, Unreadable, in_turns
 from chassis.kafka.subscriber import batch_subscriber, subscribed
 from chassis.kafka.topic_watch import TopicWatch
-from chassis.observability.log_events import DeliveryEvent, KafkaEvent
+from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import (
     BATCH_RETRIES,
@@ -56,8 +55,6 @@ _POLL_MS: Final = 1_000
 _PROBE_MS: Final = 200
 _SETTLING_MS: Final = 100
 _STALL_S: Final = 180.0
-_DENIED_S: Final = 5.0
-"""The pause after a poll that the cluster denied, in seconds."""
 _COUNTERS: Final = {Skipped: MESSAGES_SKIPPED, DeadLetter: DEAD_LETTERED, Delivered: MESSAGES_HANDLED}
 
 LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
@@ -94,12 +91,10 @@ class BatchConsumer:
         self._group = runtime.service
         self._log = get_logger("chassis.delivery.consumer").bind(group=self._group)
         self._offsets = Offsets()
-        self._watch = TopicWatch(
-            broker.cluster, topics, broker.cluster.names.group(runtime.service), needed=(DEAD_LETTERS,)
-        )
-        self._denied: str | None = None
-        """What the cluster denied at the last poll, as text."""
-        self.subscriber = batch_subscriber(broker, topics, runtime, self._next_batch, self._on_batch)
+        group = broker.cluster.names.group(runtime.service)
+        self._watch = TopicWatch(broker.cluster, topics, group, needed=(DEAD_LETTERS,))
+        calls = (self._next_batch, self._on_batch, self._watch.note_denied)
+        self.subscriber = batch_subscriber(broker, topics, runtime, *calls)
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
 
     @asynccontextmanager
@@ -107,23 +102,12 @@ class BatchConsumer:
         """Consume for as long as the block lasts; on leaving, finish and commit the current batch."""
         for failed in (self._stalled, self._exceeded_for_long):
             self._runtime.must_live(failed)
-        for unready in (self._exceeded, self._watch.problem, lambda: self._denied, self._not_moving):
+        for unready in (self._exceeded, self._watch.problem, self._not_moving):
             self._runtime.must_be_ready(unready)
         async with subscribed(self.subscriber, self._broker.cluster, self._runtime):
             yield
 
     async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
-        try:
-            return await self._polled_batch(consumer)
-        except DENIED as error:
-            denied = denied_by(error, self._broker.cluster, self._runtime.service)
-            if denied != self._denied:
-                self._denied = denied
-                self._log.error(KafkaEvent.ACCESS_DENIED, reason=denied)
-            await self._runtime.pause(_DENIED_S)
-            return ()
-
-    async def _polled_batch(self, consumer: AIOKafkaConsumer) -> Records:
         if not await self._positions_hold(consumer):
             with self._progress.polling():
                 await idle(consumer, timeout_ms=_SETTLING_MS)
@@ -142,7 +126,8 @@ class BatchConsumer:
                 max_records=size,
                 without=self._failed_at | aside,
             )
-        self._polled, self._denied = positions(consumer), None
+        self._watch.note_denied(None)
+        self._polled = positions(consumer)
         if not records:
             self._failed_at.clear()
             # Records that are no messages, as transaction markers, end here as well.

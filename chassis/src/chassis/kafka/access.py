@@ -42,9 +42,9 @@ def may(operation: str, state: TopicState | None) -> bool:
     return state is None or state.allowed is None or operation in state.allowed
 
 
-def denied_by(error: Exception, cluster: KafkaCluster, service: str) -> str:
-    """The problem that one of DENIED reports to a consumer of the service, as text."""
+def denied_by(error: Exception, cluster: KafkaCluster, group: str) -> str:
+    """The problem that one of DENIED reports to a consumer of the group, as text."""
     if isinstance(error, GroupAuthorizationFailedError):
-        return denial(cluster, "Read", f"group {cluster.names.group(service)}")
+        return denial(cluster, "Read", f"group {group}")
     topics = next((each for each in error.args if isinstance(each, str)), "one that it consumes")
     return denial(cluster, "Read", f"topic {topics}")

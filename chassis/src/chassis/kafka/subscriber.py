@@ -24,17 +24,38 @@ from contracts.topics import Topic
 
 REBALANCE_TIMEOUT_S: Final = 60
 HEARTBEAT_S: Final = 0.5
+DENIED_S: Final = 5.0
+"""The pause after a poll that the cluster denied, in seconds."""
 
 NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
 """Returns the next records, after about a second at most; may be empty."""
 OnBatch = Callable[[Records], Awaitable[None]]
+OnDenied = Callable[[Exception], None]
+"""Called with the error by which the cluster denied a poll."""
 
 
 def batch_subscriber(
-    broker: SegueBroker, topics: Iterable[Topic], runtime: Runtime, next_batch: NextBatch, on_batch: OnBatch
+    broker: SegueBroker,
+    topics: Iterable[Topic],
+    runtime: Runtime,
+    next_batch: NextBatch,
+    on_batch: OnBatch,
+    on_denied: OnDenied,
 ) -> BatchSubscriber:
-    """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing."""
+    """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing.
+
+    While the cluster denies the group or a topic, it polls every 5 s.
+    """
     consuming, names = runtime.consuming, broker.cluster.names
+
+    async def permitted(consumer: AIOKafkaConsumer) -> Records:
+        try:
+            return await next_batch(consumer)
+        except DENIED as error:  # FastStream would log each with a traceback.
+            on_denied(error)
+            await runtime.pause(DENIED_S)
+            return ()
+
     subscriber = broker.subscriber(
         *map(names.of, topics),
         group_id=names.group(runtime.service),
@@ -54,7 +75,7 @@ def batch_subscriber(
     joining_s = REBALANCE_TIMEOUT_S + 15
     subscriber._connection_args = {**subscriber._connection_args, "request_timeout_ms": joining_s * 1000}
     # After an empty poll FastStream sleeps for as long as the poll took, and fetches nothing meanwhile.
-    setattr(subscriber, "get_msg", next_batch)  # noqa: B010 - mypy would refuse an assignment to a method
+    setattr(subscriber, "get_msg", permitted)  # noqa: B010 - mypy would refuse an assignment to a method
     subscriber(on_batch)
     return subscriber
 
@@ -72,7 +93,8 @@ async def subscribed(subscriber: BatchSubscriber, cluster: KafkaCluster, runtime
         try:
             await subscriber.start()
         except DENIED as error:
-            raise CannotStart(f"{cluster.setting}: {denied_by(error, cluster, runtime.service)}") from error
+            denied = denied_by(error, cluster, cluster.names.group(runtime.service))
+            raise CannotStart(f"{cluster.setting}: {denied}") from error
         yield
     finally:
         if subscriber.consumer is not None:

@@ -21,7 +21,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from aiokafka.protocol.admin import DescribeGroupsRequest
 
 from chassis.errors import CannotStart
-from chassis.kafka.access import denied_topics
+from chassis.kafka.access import denied_by, denied_topics
 from chassis.kafka.diagnosis import refusal
 from chassis.kafka.metadata import TopicState, describe_topics
 from chassis.observability.log_events import KafkaEvent
@@ -86,6 +86,9 @@ class TopicWatch:
         self._names = frozenset(map(cluster.names.of, (*topics, *needed)))
         self._group = group
         self._refusal: str | None = None
+        """Why the brokers do not take this client, as text."""
+        self._denied: str | None = None
+        """What the cluster denied the consumer at its last poll, as text."""
         self._diagnose_at = 0.0
         self._due_at = 0.0
         self._watched: AIOKafkaConsumer | None = None
@@ -99,7 +102,14 @@ class TopicWatch:
 
     def problem(self) -> str | None:
         """What is wrong with the topics or the connection, as text; None if nothing is."""
-        return self._refusal or "; ".join(self._wrong.values()) or None
+        return self._refusal or "; ".join(self._wrong.values()) or self._denied
+
+    def note_denied(self, error: Exception | None) -> None:
+        """Note the error by which the cluster denied a poll, or that a poll has succeeded."""
+        denied = None if error is None else denied_by(error, self._cluster, self._group or "")
+        if denied is not None and denied != self._denied:
+            self._log.error(KafkaEvent.ACCESS_DENIED, reason=denied)
+        self._denied = denied
 
     async def look(self, consumer: AIOKafkaConsumer, *, at_once: bool = False) -> Mapping[str, TopicState] | None:
         """Ask the cluster if a check is due; returns its topics, or None if there is no new information."""
