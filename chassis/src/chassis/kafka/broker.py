@@ -244,7 +244,7 @@ def _notice(broker: SegueBroker, topic: str, done: asyncio.Future[Any]) -> None:
 def _note_denied(broker: SegueBroker, topic: str) -> None:
     if topic not in broker.denied:
         broker.denied.add(topic)
-        get_logger("chassis.kafka.broker").error(KafkaEvent.ACCESS_DENIED, reason=broker.problem())
+        get_logger("chassis.kafka.broker").error(KafkaEvent.PUBLISHING_DENIED, reason=broker.problem())
 
 
 async def publish_batch(

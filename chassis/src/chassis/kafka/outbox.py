@@ -156,7 +156,7 @@ class Outbox:
         return [_Row(row["id"], records[row["event_id"]]) for row in inserted]
 
     def _record(self, message: Message, traceparent: str | None) -> Record:
-        telemetry, topic = self._runtime.telemetry, self._broker.cluster.names.of(topic_for(message))
+        telemetry, topic = self._runtime.telemetry, topic_for(message).name
         sent = telemetry.sent(topic, parent=traceparent, job_id=message.job_id, event_type=message.TYPE)
         return encode(message, source=self._runtime.service, traceparent=sent)
 

@@ -91,6 +91,6 @@ class Publisher:
         return record, datetime.fromtimestamp(appended_s, UTC)
 
     def _record(self, message: Message, parent: str | None) -> Record:
-        topic = self.broker.cluster.names.of(topic_for(message))
+        topic = topic_for(message).name
         sent = self.telemetry.sent(topic, parent=parent, job_id=message.job_id, event_type=message.TYPE)
         return encode(message, source=self.telemetry.service, traceparent=sent)
