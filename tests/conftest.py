@@ -22,6 +22,7 @@ from tests.order import UnitScheduling, slowest_first
 from tests.progress import Progress
 
 from chassis.kafka.topics import create_topics
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import PARTITIONS, TOPICS
 from segue_cli.local.kafka import cluster
 from segue_cli.local.postgres import postgres
@@ -158,7 +159,7 @@ async def real_kafka() -> AsyncIterator[Broker]:
     ) as launcher:
         (broker,) = launcher.ready["brokers"]
         servers = launcher.ready["bootstrap_servers"]
-        await create_topics(servers, TOPICS, replication=1)
+        await create_topics(KafkaCluster(servers), TOPICS, replication=1)
         yield Broker(servers, broker["pid"])
 
 

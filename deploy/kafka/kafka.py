@@ -20,12 +20,24 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from nodes import HERE, LOOPBACK, TARGET, Broker, CannotRun, java, plan, properties, tool
 
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What to start."""
+
+    brokers: int
+    listeners: tuple[str, ...] = ()
+    """The security protocols of more listeners of each broker; a client in plain text is served in any case."""
+    properties: Path | None = None
+    """Settings that every broker has beside its own."""
 
 
 async def run(argv: list[str]) -> None:
@@ -58,13 +70,13 @@ async def fetch_jars() -> None:
         done.write_text(wanted)
 
 
-async def format_storage(brokers: list[Broker]) -> None:
-    """Write each broker's configuration and, if it is new, format its storage."""
+async def format_storage(brokers: list[Broker], more: str) -> None:
+    """Write each broker's configuration, with `more` at its end, and format its storage if it is new."""
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     new = [one for one in brokers if not (one.dir / "data" / "meta.properties").exists()]
     for one in brokers:
         one.dir.mkdir(parents=True, exist_ok=True)
-        one.config.write_text(properties(one, brokers))
+        one.config.write_text(properties(one, brokers, more))
     if new and len(new) < len(brokers):
         raise CannotRun(f"{brokers[0].dir.parent} holds a cluster with another number of brokers")
     quick = java("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m")
@@ -140,20 +152,24 @@ async def stop(process: asyncio.subprocess.Process, sig: signal.Signals) -> None
         await process.wait()
 
 
-async def serve(count: int, folder: Path, last_signal: signal.Signals) -> None:
+async def serve(cluster: Cluster, folder: Path, last_signal: signal.Signals) -> None:
     """Run the cluster in `folder` until cancelled."""
     await fetch_jars()
-    brokers = plan(count, folder)
-    await format_storage(brokers)
+    count, more = cluster.brokers, cluster.properties.read_text() if cluster.properties else ""
+    brokers = plan(count, folder, cluster.listeners)
+    await format_storage(brokers, more)
     processes: list[asyncio.subprocess.Process] = []
     try:
         processes += [await launch(one) for one in brokers]
         pairs = list(zip(brokers, processes, strict=True))
         await asyncio.gather(*(until_ready(one, count, its) for one, its in pairs))
         rows = [
-            {"id": one.id, "pid": its.pid, "port": one.port, "dir": str(one.dir), "start": one.start}
+            {
+                "id": one.id, "pid": its.pid, "port": one.port, "listeners": dict(one.listeners), "dir": str(one.dir),
+                "start": one.start,
+            }
             for one, its in pairs
-        ]
+        ]  # fmt: skip
         servers = ",".join(f"{LOOPBACK}:{one.port}" for one in brokers)
         print(json.dumps({"bootstrap_servers": servers, "brokers": rows}), flush=True)
         await asyncio.Event().wait()
@@ -161,15 +177,15 @@ async def serve(count: int, folder: Path, last_signal: signal.Signals) -> None:
         await asyncio.gather(*(stop(its, last_signal) for its in processes))
 
 
-async def serve_until_told(count: int, kept: Path | None) -> None:
+async def serve_until_told(cluster: Cluster, kept: Path | None) -> None:
     """Run the cluster, in `kept` or in a temporary folder, until it is stopped."""
     with contextlib.ExitStack() as cleanup:
         if kept is None:
             # This data is not read again, so the brokers do not have to flush it.
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="segue-kafka-")))
-            work = asyncio.create_task(serve(count, folder, signal.SIGKILL))
+            work = asyncio.create_task(serve(cluster, folder, signal.SIGKILL))
         else:
-            work = asyncio.create_task(serve(count, kept, signal.SIGTERM))
+            work = asyncio.create_task(serve(cluster, kept, signal.SIGTERM))
         told = asyncio.create_task(until_told())
         await asyncio.wait({told, work}, return_when=asyncio.FIRST_COMPLETED)
         if told.done():
@@ -183,9 +199,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="how many (1)")
     parser.add_argument("--dir", type=Path, help="keep the data here (or else in a temporary folder)")
+    parser.add_argument(
+        "--listener", action="append", default=[], choices=("SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        help="one more listener, of this security protocol; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--properties", type=Path, help="a file of settings that every broker has beside its own")
     options = parser.parse_args()
+    cluster = Cluster(options.brokers, tuple(options.listener), options.properties)
     try:
-        asyncio.run(serve_until_told(options.brokers, options.dir and options.dir.resolve()))
+        asyncio.run(serve_until_told(cluster, options.dir and options.dir.resolve()))
     except CannotRun as error:
         print(f"kafka: {error}", file=sys.stderr)
         return 2

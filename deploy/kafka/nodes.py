@@ -3,7 +3,8 @@
 import random
 import shutil
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,6 +24,8 @@ class Broker:
     port: int
     controller_port: int
     dir: Path
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    """The ports of more listeners, each by its name, which is its security protocol."""
 
     @property
     def config(self) -> Path:
@@ -49,11 +52,16 @@ def tool(name: str) -> str:
     return found
 
 
-def plan(count: int, folder: Path) -> list[Broker]:
-    """Brokers on free ports, each with its own folder."""
+def plan(count: int, folder: Path, listeners: Sequence[str] = ()) -> list[Broker]:
+    """Brokers on free ports, each with its own folder and with listeners of these security protocols beside its own."""
     # Outside the range of outgoing connections: such a port could be taken while its broker is down.
     ports = [port for port in random.sample(range(10_240, 32_768), 200) if _is_free(port)]
-    return [Broker(n + 1, ports[2 * n], ports[2 * n + 1], folder / f"broker-{n + 1}") for n in range(count)]
+
+    def broker(n: int) -> Broker:
+        more = {name: ports.pop() for name in listeners}
+        return Broker(n + 1, ports.pop(), ports.pop(), folder / f"broker-{n + 1}", more)
+
+    return [broker(n) for n in range(count)]
 
 
 def _is_free(port: int) -> bool:
@@ -64,15 +72,19 @@ def _is_free(port: int) -> bool:
         return False
 
 
-def properties(broker: Broker, brokers: list[Broker]) -> str:
-    """The broker's configuration: fast failover, small sizes for tests, replicated on all brokers."""
+def properties(broker: Broker, brokers: list[Broker], more: str = "") -> str:
+    """The broker's configuration: fast failover, small sizes for tests, replicated on all brokers; then `more`."""
     replicas, in_sync = len(brokers), min(2, len(brokers))
+    ports = {"PLAINTEXT": broker.port, **broker.listeners}
+    clients = ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
+    protocols = {"CONTROLLER": "PLAINTEXT", **{name: name for name in ports}}
     settings = {
         "process.roles": "broker,controller",
         "node.id": broker.id,
         "controller.quorum.voters": ",".join(f"{one.id}@{LOOPBACK}:{one.controller_port}" for one in brokers),
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{broker.port},CONTROLLER://{LOOPBACK}:{broker.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{broker.port}",
+        "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{broker.controller_port}",
+        "advertised.listeners": clients,
+        "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
         "controller.listener.names": "CONTROLLER",
         "log.dirs": broker.dir / "data",
         "auto.create.topics.enable": "false",
@@ -92,4 +104,4 @@ def properties(broker: Broker, brokers: list[Broker]) -> str:
         "broker.session.timeout.ms": 3000,
         "log.cleaner.dedupe.buffer.size": 8 << 20,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return "".join(f"{key}={value}\n" for key, value in settings.items()) + more

@@ -18,11 +18,10 @@ from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from faststream.kafka import KafkaBroker
 
 from chassis.delivery.consumer import BatchConsumer, Delivered
 from chassis.http.server import health_app, serve_http
-from chassis.kafka.broker import connected, make_broker
+from chassis.kafka.broker import SegueBroker, connected, make_broker
 from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox, Transaction
 from chassis.observability.telemetry import make_telemetry
@@ -30,6 +29,7 @@ from chassis.postgres.pool import Pool, open_pool
 from chassis.runtime import watchdog
 from chassis.runtime.process import run_service
 from chassis.runtime.runtime import Consuming, Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 from chassis.settings.service import ServiceSettings
 from contracts.envelope import Record, encode
 from contracts.ids import AttemptId, JobId, attempt_id_for, job_id_for, track_id_for
@@ -90,7 +90,7 @@ class Toy:
     """A running toy, and the state that tests read."""
 
     runtime: Runtime
-    broker: KafkaBroker
+    broker: SegueBroker
     pool: Pool
     outbox: Outbox
     calls: list[list[str | None]] = field(default_factory=list)
@@ -128,7 +128,7 @@ class Toy:
 
 @asynccontextmanager
 async def toy(
-    servers: str,
+    servers: str | KafkaCluster,
     database_url: str,
     runtime: Runtime,
     *,
@@ -142,15 +142,16 @@ async def toy(
 
     If `identified`, it is a member with an identity, as the services are.
     """
-    broker = make_broker(servers, runtime.service)
+    cluster = KafkaCluster(servers) if isinstance(servers, str) else servers
+    broker = make_broker(cluster, runtime.service)
     async with open_pool(database_url, "toy") as pool:
         await pool.execute(TABLES)
         made = Toy(runtime, broker, pool, Outbox(pool, broker, runtime), mended=mended)
         if consuming:
             made.consumer = BatchConsumer(broker, runtime, topics, made, **options)
         async with (
-            member(pool, servers, runtime) if identified else nullcontext(),
-            connected(broker, runtime, servers, (REQUESTS, JOBS, DEAD_LETTERS)),
+            member(pool, cluster, runtime) if identified else nullcontext(),
+            connected(broker, runtime, reads=(REQUESTS,), writes=(JOBS, DEAD_LETTERS)),
             made.outbox.running(),
             made.consumer.running() if made.consumer else nullcontext(),
         ):
@@ -329,7 +330,7 @@ async def app(settings: ServiceSettings, runtime: Runtime) -> AsyncIterator[None
     """The toy as a service."""
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        toy(settings.kafka_bootstrap_servers, settings.database_url.get_secret_value(), runtime, identified=IDENTIFIED),
+        toy(settings.kafka, settings.database_url.get_secret_value(), runtime, identified=IDENTIFIED),
     ):
         yield
 

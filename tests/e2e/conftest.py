@@ -345,12 +345,12 @@ def _catalogue(folder: Path) -> Path:
 
 @asynccontextmanager
 async def system_on(cluster: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[System]:
-    """All of Segue on a cluster of its own."""
+    """All of Segue on a cluster of its own, or on the one that the settings name."""
     async with AsyncExitStack() as cleanup:
         session = {"SEGUE_KAFKA_SESSION_TIMEOUT_S": str(SESSION_S[cluster])}
         short = {**SETTINGS, **session, "SEGUE_CATALOGUE": str(_catalogue(folder))}
         environ = {**without_settings(os.environ), **short, **settings}
-        if cluster == "apache":
+        if cluster == "apache" and "KAFKA_BOOTSTRAP_SERVERS" not in settings:
             environ["KAFKA_BOOTSTRAP_SERVERS"] = await cleanup.enter_async_context(_apache_kafka())
         state = cleanup.enter_context(held(folder / "segue"))
         running = await cleanup.enter_async_context(stack(Plan(state, environ, folder, throwaway=True)))

@@ -14,6 +14,7 @@ import pytest_asyncio
 from tests.patience import patient
 
 from chassis.kafka.topics import admin, create_topics
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, REQUESTS, SERVICES, ServiceName, Topic
 
 if TYPE_CHECKING:
@@ -42,14 +43,14 @@ async def unready(system: System, service: ServiceName) -> str | None:
 
 
 async def delete(system: System, topic: Topic) -> None:
-    async with asyncio.timeout(patient(30)), admin(system.kafka) as client:
+    async with asyncio.timeout(patient(30)), admin(KafkaCluster(system.kafka)) as client:
         await client.delete_topics([topic.name])
         while topic.name in await client.list_topics():  # noqa: ASYNC110 - the broker sends no notification
             await asyncio.sleep(0.05)
 
 
 async def create(system: System, topic: Topic) -> None:
-    assert await create_topics(system.kafka, [topic], replication=1) == {topic.name: "created"}
+    assert await create_topics(KafkaCluster(system.kafka), [topic], replication=1) == {topic.name: "created"}
 
 
 def readers(topic: Topic) -> list[ServiceName]:

@@ -33,6 +33,7 @@ from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import migrate, open_pool
 from chassis.runtime.runtime import Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.envelope import Envelope, Undecodable, decode
 from contracts.ids import job_id_for
@@ -171,7 +172,7 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         open_pool(database_url, "log_sink", max_size=2) as log,
         fal_provider("id:secret", api_url="http://127.0.0.1:9", submit_timeout_s=1) as fal,
     ):
-        broker = make_broker("127.0.0.1:9", "test")
+        broker = make_broker(KafkaCluster("127.0.0.1:9"), "test")
         runtime = runtime_of("orchestrator")
         routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", tuple(PROVIDERS))
         made["orchestrator"] = JobHandler(Outbox(jobs, broker, runtime), routing, nobody_silent, KEEP, lambda _: None)
@@ -190,7 +191,7 @@ async def timers(database_url: str, handlers: dict[ServiceName, Handler]) -> Asy
     assert "orchestrator" in handlers
     runtime = runtime_of("orchestrator")
     async with open_pool(database_url, "orchestrator", max_size=2) as jobs:
-        yield Timers(Outbox(jobs, make_broker("127.0.0.1:9", "test"), runtime), nobody_silent, runtime)
+        yield Timers(Outbox(jobs, make_broker(KafkaCluster("127.0.0.1:9"), "test"), runtime), nobody_silent, runtime)
 
 
 async def refused(handler: Handler, batch: Sequence[tuple[str, Delivered]]) -> dict[str, str]:

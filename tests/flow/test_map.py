@@ -22,6 +22,7 @@ from chassis.delivery.consumer import BatchConsumer
 from chassis.delivery.tail import Tail
 from chassis.observability.telemetry import make_telemetry
 from chassis.runtime.runtime import Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import ADAPTERS, MESSAGE_TYPES, SERVICES, TOPICS, ServiceName, Topic
 from fal_adapter.settings import FalSettings
 from gateway.settings import GatewaySettings
@@ -93,8 +94,8 @@ def readers(monkeypatch: pytest.MonkeyPatch) -> Readers:
             raise Wired
 
     class FollowedTail(Tail):
-        def __init__(self, servers: str, topics: Sequence[Topic], *args: Any, **options: Any) -> None:
-            super().__init__(servers, topics, *args, **options)
+        def __init__(self, cluster: KafkaCluster, topics: Sequence[Topic], *args: Any, **options: Any) -> None:
+            super().__init__(cluster, topics, *args, **options)
             found.tail = names(topics)
             raise Wired
 

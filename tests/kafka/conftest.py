@@ -8,6 +8,7 @@ import pytest_asyncio
 from tests.patience import eventually
 
 from chassis.kafka.topics import admin, create_topics
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import TOPICS
 
 
@@ -21,7 +22,7 @@ class Broker(Protocol):
 @pytest_asyncio.fixture
 async def servers(real_kafka: Broker) -> str:
     """The address of the broker; its topics are empty, and its groups have no offsets in them."""
-    async with admin(real_kafka.bootstrap_servers) as client:
+    async with admin(KafkaCluster(real_kafka.bootstrap_servers)) as client:
         there = set(await client.list_topics()) & {topic.name for topic in TOPICS}
         await client.delete_topics(list(there))
 
@@ -32,7 +33,7 @@ async def servers(real_kafka: Broker) -> str:
             return {topic.name for topic in TOPICS} <= set(await client.list_topics())
 
         await eventually(gone, every_s=0.05)
-        created = await create_topics(real_kafka.bootstrap_servers, TOPICS, replication=1)
+        created = await create_topics(KafkaCluster(real_kafka.bootstrap_servers), TOPICS, replication=1)
         assert set(created.values()) == {"created"}
         await eventually(back, every_s=0.05)
     return real_kafka.bootstrap_servers

@@ -18,6 +18,7 @@ from chassis.delivery.tail import Tail
 from chassis.kafka.consumer_lag import GroupProgress
 from chassis.kafka.topics import admin
 from chassis.postgres.pool import migrate, open_pool
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope, Record
 from contracts.topics import REQUESTS
 from log_sink.store import Store
@@ -49,7 +50,7 @@ async def committed(servers: str, group: str) -> bool:
 
 async def test_a_group_commits_past_markers_and_is_up_to_date(servers: str, database_url: str) -> None:
     keys = [job(n) for n in range(60)]
-    progress = GroupProgress(servers, REQUESTS, "past")
+    progress = GroupProgress(KafkaCluster(servers), REQUESTS, "past")
 
     async def all_consumed() -> bool:
         return None not in (await progress.heard_until(keys)).values()
@@ -78,7 +79,7 @@ async def test_a_group_with_only_a_marker_or_deleted_records_before_it_is_up_to_
     servers: str, database_url: str
 ) -> None:
     await transact(servers, [request(n) for n in range(5)])
-    async with admin(servers) as client:
+    async with admin(KafkaCluster(servers)) as client:
         await client.delete_records({PLACE: RecordsToDelete(before_offset=5)})
     async with toy(servers, database_url, runtime_for("late")) as made:
         await until(partial(committed, servers, "late"))
@@ -97,7 +98,7 @@ async def test_a_tail_whose_topic_ends_in_a_marker_is_ready(servers: str) -> Non
     async def ready() -> bool:
         return runtime.unready() is None
 
-    async with Tail(servers, (REQUESTS,), take, runtime).running():
+    async with Tail(KafkaCluster(servers), (REQUESTS,), take, runtime).running():
         await until(ready)
         assert told >= {job(n) for n in range(5)}
 
@@ -118,7 +119,7 @@ async def test_the_sink_counts_real_gaps_and_no_markers(servers: str, database_u
         assert missed() == before
         await transact(servers, *([request(n)] for n in range(10, 15)))
         # Five records with their markers, offsets 20 to 29; the first three records are deleted.
-        async with admin(servers) as client:
+        async with admin(KafkaCluster(servers)) as client:
             await client.delete_records({PLACE: RecordsToDelete(before_offset=26)})
         async with toy(servers, database_url, runtime_for("sink"), settled=note) as made:
             await until(lambda: handled(made, [13, 14]))

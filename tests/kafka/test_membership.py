@@ -20,6 +20,7 @@ from chassis.kafka.topics import admin
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import open_pool
 from chassis.runtime.runtime import Consuming, Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import PARTITIONS, REQUESTS
 from segue_cli.local.process import Child, child
 
@@ -83,7 +84,7 @@ async def test_a_killed_leader_returns_to_its_partitions_without_a_rebalance_and
                 await send(servers, [request(n)], partition=n)
             await until(lambda: seen(other, PARTITIONS))
             assert coordinator(other).generation == generation, "the group has not been rebalanced"
-            async with admin(servers) as client:
+            async with admin(KafkaCluster(servers)) as client:
                 await client.create_partitions({REQUESTS.name: NewPartitions(PARTITIONS + 1)})
             await send(servers, [request(PARTITIONS)], partition=PARTITIONS)
             await until(lambda: seen(other, PARTITIONS + 1))
@@ -98,15 +99,18 @@ async def test_a_member_that_stops_leaves_its_partitions_to_the_others(servers: 
 
 
 async def test_each_process_has_the_lowest_identity_that_is_free(servers: str, database_url: str) -> None:
-    runtimes = [runtime_for("numbered") for _ in range(4)]
+    cluster, runtimes = KafkaCluster(servers), [runtime_for("numbered") for _ in range(4)]
     async with (
         open_pool(database_url, "public") as one,
         open_pool(database_url, "public") as two,
-        member(one, servers, runtimes[0]),
+        member(one, cluster, runtimes[0]),
     ):
-        async with member(two, servers, runtimes[1]), member(two, servers, runtime_for("another service")):
+        async with (
+            member(two, cluster, runtimes[1]),
+            member(two, cluster, runtime_for("another service")),
+        ):
             pass
-        async with member(two, servers, runtimes[2]), member(two, servers, runtimes[3]):
+        async with member(two, cluster, runtimes[2]), member(two, cluster, runtimes[3]):
             pass
     assert [number(each) for each in runtimes] == ["0", "1", "1", "2"]
 
@@ -119,13 +123,13 @@ async def test_a_process_whose_identity_was_taken_during_an_outage_of_the_databa
     async with (
         open_pool(database_url, "public") as one,
         open_pool(database_url, "public") as two,
-        member(one, servers, older),
+        member(one, KafkaCluster(servers), older),
     ):
         await two.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
-        async with member(two, servers, newer):
+        async with member(two, KafkaCluster(servers), newer):
             await asyncio.wait_for(older.stopping.wait(), patient(30))
             assert older.member == newer.member
             assert newer.failure is None
@@ -143,7 +147,7 @@ async def test_an_identity_is_kept_over_an_outage_of_the_database(
             count: int = await two.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
             return count > 0
 
-        async with member(one, servers, kept):
+        async with member(one, KafkaCluster(servers), kept):
             await two.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
             await until(held)
             assert kept.failure is None

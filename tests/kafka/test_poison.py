@@ -12,6 +12,7 @@ from tests.chassis.toy import Toy, job, lag, read, request, runtime_for, send, t
 from tests.kafka.test_topics import delete
 
 from chassis.kafka.topics import admin
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
 
@@ -76,7 +77,7 @@ async def test_a_dead_letter_larger_than_its_topic_allows_is_shortened_and_block
 ) -> None:
     """The topic was created with a smaller limit, or the broker has one."""
     await delete(servers, DEAD_LETTERS)
-    async with admin(servers) as client:
+    async with admin(KafkaCluster(servers)) as client:
         limit = {"max.message.bytes": "20000"}
         await client.create_topics([NewTopic(DEAD_LETTERS.name, PARTITIONS, 1, topic_configs=limit)])
     small = [Record(REQUESTS.name, b"k", noise(3_000), ()) for _ in range(20)]

@@ -16,6 +16,7 @@ from tests.kafka.test_topics import WITHIN_S, create, delete
 from chassis.delivery.tail import Tail
 from chassis.kafka.topics import admin
 from chassis.runtime.runtime import Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope, encode
 from contracts.topics import JOBS, PARTITIONS, REQUESTS
 
@@ -33,7 +34,7 @@ async def tail(servers: str) -> AsyncIterator[tuple[Runtime, Counts]]:
         counts[envelope.message.TYPE.split(".")[2], envelope.message.job_id] += 1
 
     runtime.started = True
-    async with Tail(servers, (REQUESTS, JOBS), take, runtime).running():
+    async with Tail(KafkaCluster(servers), (REQUESTS, JOBS), take, runtime).running():
         yield runtime, counts
 
 
@@ -86,7 +87,7 @@ async def test_added_partitions_are_read_and_the_others_not_again(servers: str) 
     async with tail(servers) as (runtime, counts):
         await send(servers, [request(n) for n in range(50)], partition=None)
         await until(lambda: received(counts, "cancel_requested", range(50)))
-        async with admin(servers) as client:
+        async with admin(KafkaCluster(servers)) as client:
             await client.create_partitions({REQUESTS.name: NewPartitions(PARTITIONS + 2)})
         await send(servers, [request(n) for n in range(50, 60)], partition=PARTITIONS + 1)
         await until(lambda: received(counts, "cancel_requested", range(60)), within_s=WITHIN_S)

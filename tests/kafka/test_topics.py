@@ -19,6 +19,7 @@ from tests.patience import patient
 from chassis.kafka import topic_watch
 from chassis.kafka.topic_watch import TopicWatch
 from chassis.kafka.topics import admin, create_topics
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.messages.requests import CancelRequested
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, Topic
 
@@ -34,14 +35,14 @@ def unavailable() -> float | None:
 async def delete(servers: str, *topics: Topic) -> None:
     """Delete topics, and wait until the cluster no longer lists them."""
     names = [topic.name for topic in topics]
-    async with asyncio.timeout(patient(20)), admin(servers) as client:
+    async with asyncio.timeout(patient(20)), admin(KafkaCluster(servers)) as client:
         await client.delete_topics(names)
         while set(await client.list_topics()) & set(names):  # noqa: ASYNC110 - the broker sends no notification
             await asyncio.sleep(0.02)
 
 
 async def create(servers: str, *topics: Topic) -> None:
-    assert set((await create_topics(servers, topics, replication=1)).values()) == {"created"}
+    assert set((await create_topics(KafkaCluster(servers), topics, replication=1)).values()) == {"created"}
 
 
 async def handled(made: Toy, numbers: Iterable[int]) -> bool:
@@ -107,7 +108,7 @@ async def test_an_offset_committed_for_an_earlier_topic_of_the_same_name_is_igno
     async with AIOKafkaConsumer(bootstrap_servers=servers, group_id="late", enable_auto_commit=False) as consumer:
         place = TopicPartition(REQUESTS.name, 0)
         consumer.assign([place])
-        async with admin(servers) as client:
+        async with admin(KafkaCluster(servers)) as client:
             known = (await client.list_consumer_group_offsets("late"))[place]
         assert known.metadata, "the commit contains the id of the topic"
         await delete(servers, REQUESTS)
@@ -167,7 +168,7 @@ async def test_more_replicas_than_partitions_are_ready_and_added_partitions_are_
 
             await until(all_looked)
             assert [each.runtime.unready() for each in made] == [None] * len(made)
-        async with admin(servers) as client:
+        async with admin(KafkaCluster(servers)) as client:
             await client.create_partitions({REQUESTS.name: NewPartitions(PARTITIONS + 2)})
         await send(servers, [request(n) for n in range(100, 110)], partition=PARTITIONS + 1)
         await until(lambda: handled(first, range(100, 110)), within_s=WITHIN_S)
@@ -176,7 +177,7 @@ async def test_more_replicas_than_partitions_are_ready_and_added_partitions_are_
 
 async def test_a_topic_with_too_few_partitions_is_reported_and_consumed(servers: str, database_url: str) -> None:
     await delete(servers, REQUESTS)
-    async with admin(servers) as client:
+    async with admin(KafkaCluster(servers)) as client:
         await client.create_topics([NewTopic(REQUESTS.name, 1, 1)])
     async with toy(servers, database_url, runtime_for("few")) as made:
         await send(servers, [request(n) for n in range(5)], partition=0)

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from prometheus_client import REGISTRY
 
-from chassis.delivery.consumer import LogStarts
+from chassis.delivery.offsets import LogStarts
 from chassis.postgres.pool import TRANSIENT, Pool, open_pool
 from contracts.messages.requests import CancelRequested
 from log_sink.store import Store

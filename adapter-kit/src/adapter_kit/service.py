@@ -66,11 +66,11 @@ async def adapter(
     schema = PROVIDERS[name].schema
     database_url = settings.database_url.get_secret_value()
     topics = (COMMANDS[name], CALLBACKS)
-    broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
+    broker = make_broker(settings.kafka, runtime.service)
     policy, store = _egress_policy(settings), _artifact_store(settings)
     runtime.depends_on("artifact_store", store.dependency)
     callbacks_read, commands_read = (
-        GroupProgress(settings.kafka_bootstrap_servers, topic, runtime.service) for topic in (CALLBACKS, COMMANDS[name])
+        GroupProgress(settings.kafka, topic, runtime.service) for topic in (CALLBACKS, COMMANDS[name])
     )
     await migrate(database_url, schema, adapter_kit)
     async with (
@@ -117,8 +117,8 @@ async def adapter(
         handler = CommandHandler(name, settings, outbox, claim, callbacks, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
-            member(pool, settings.kafka_bootstrap_servers, runtime),
-            connected(broker, runtime, settings.kafka_bootstrap_servers, (*topics, ATTEMPTS, DEAD_LETTERS)),
+            member(pool, settings.kafka, runtime),
+            connected(broker, runtime, reads=topics, writes=(ATTEMPTS, DEAD_LETTERS)),
             outbox.running(),
             claim_loop.running(),
             consumer.running(),  # Within, since its batches start calls of the claim loop.
@@ -131,12 +131,12 @@ async def adapter(
             get_logger("adapter_kit").info(
                 AttemptEvent.ADAPTER_STARTED,
                 sdk=sdk,
-                broker=settings.kafka_bootstrap_servers,
+                broker=str(settings.kafka),
                 database=database_name(database_url),
                 schema=f"{schema}/{latest_migration(adapter_kit)}",
                 artifacts=settings.artifact_store_url,
                 callbacks=settings.public_url or "off: polling",
-                topics=[topic.name for topic in topics],
+                topics=[settings.kafka.names.of(topic) for topic in topics],
             )
             yield
 

@@ -82,11 +82,18 @@ def topics(
     wait: Annotated[
         float | None, typer.Option(min=0, help="Create none, and wait that many seconds until they exist.")
     ] = None,
+    acls: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="Create none, and print what to grant each service, whose principal is User:PREFIX with its name.",
+        ),
+    ] = None,
 ) -> None:
     """Print the topic map, and create the topics on KAFKA_BOOTSTRAP_SERVERS."""
     from segue_cli.stack import topics as command
 
-    raise typer.Exit(command.topics(create=create, replication=replication, wait_s=wait))
+    raise typer.Exit(command.topics(create=create, replication=replication, wait_s=wait, acls=acls))
 
 
 @app.command()

@@ -28,7 +28,8 @@ SERVICES: Final[tuple[ServiceName, ...]] = ("gateway", "orchestrator", *ADAPTERS
 
 DAY_S: Final = 86_400
 PARTITIONS: Final = 6
-"""The same on every topic, so that the messages of a job are in the same partition of each."""
+"""The default. The number is the same on every topic, so that the messages of a job are in the same partition of each.
+"""
 
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 """Enough for a provider's largest webhook, and for a dead letter of it with its headers."""
@@ -42,7 +43,7 @@ class Topic:
     carries: tuple[type[Message], ...]
     producers: tuple[ServiceName, ...]
     groups: tuple[ServiceName, ...]
-    """Services that consume it in a consumer group of the same name: each message is processed by one replica."""
+    """Services that consume it in a consumer group of their name: each message is processed by one replica."""
     tails: tuple[ServiceName, ...] = ()
     """Services of which every replica reads the whole topic, without a consumer group."""
     retention_s: int = 7 * DAY_S
@@ -119,6 +120,28 @@ DEAD_LETTERS: Final = Topic(
     retention_s=30 * DAY_S,
     purpose="messages that could not be processed, unchanged, with the reason",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The names that topics and consumer groups have on a cluster, and how many partitions its topics have.
+
+    Several systems share a cluster by different prefixes. A message has its topic's name in the map until it is
+    published; a place in a log, such as a position or the source of a dead letter, has the name on the cluster.
+    """
+
+    prefix: str = ""
+    """Before the name of every topic and of every consumer group."""
+    partitions: int = PARTITIONS
+
+    def of(self, topic: Topic | str) -> str:
+        """The name on the cluster of a topic, or of a topic's name in the map."""
+        return self.prefix + (topic if isinstance(topic, str) else topic.name)
+
+    def group(self, service: ServiceName) -> str:
+        """The name of a service's consumer group."""
+        return self.prefix + service
+
 
 TOPICS: Final[tuple[Topic, ...]] = (REQUESTS, *COMMANDS.values(), ATTEMPTS, CALLBACKS, JOBS, DEAD_LETTERS)
 MESSAGE_TYPES: Final[dict[str, type[Message]]] = {kind.TYPE: kind for topic in TOPICS for kind in topic.carries}

@@ -15,6 +15,7 @@ from chassis.delivery import tail
 from chassis.delivery.polling import poll
 from chassis.delivery.tail import Tail
 from chassis.kafka.records import Records
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope
 from contracts.topics import REQUESTS
 
@@ -46,7 +47,7 @@ async def test_the_tail_reconnects_although_its_consumer_leaks_a_cancellation(
     monkeypatch.setattr(tail, "poll", failing_once)
     runtime = runtime_for("tailing")
     with capture_logs() as logs:
-        async with Tail(embedded_kafka, (REQUESTS,), take, runtime).running():
+        async with Tail(KafkaCluster(embedded_kafka), (REQUESTS,), take, runtime).running():
             await send(embedded_kafka, [request(1)])
             await until(arrived)
             assert runtime.unhealthy() is None

@@ -14,6 +14,7 @@ from tests.patience import patient
 
 from chassis.kafka import consumer_lag
 from chassis.kafka.consumer_lag import GroupProgress
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import PARTITIONS, REQUESTS
 from segue_cli.local.kafka import kafka
 
@@ -33,7 +34,7 @@ async def partition_of(servers: str, n: int) -> int:
 
 async def test_a_group_that_has_consumed_everything_is_up_to_date(embedded_kafka: str, database_url: str) -> None:
     await send(embedded_kafka, [request(n) for n in range(40)], partition=None)
-    progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+    progress = GroupProgress(KafkaCluster(embedded_kafka), REQUESTS, "toy")
     async with progress.running():
         before = await progress.heard_until(KEYS)
         assert set(before) == set(KEYS)
@@ -52,7 +53,7 @@ async def test_a_group_that_has_consumed_everything_is_up_to_date(embedded_kafka
 
 async def test_only_the_partition_to_which_a_producer_sends_the_key_counts(embedded_kafka: str) -> None:
     behind = await partition_of(embedded_kafka, 7)
-    progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+    progress = GroupProgress(KafkaCluster(embedded_kafka), REQUESTS, "toy")
     async with progress.running():
         heard = await progress.heard_until(KEYS)
         assert heard[job(7)] is None
@@ -73,7 +74,7 @@ async def test_a_group_that_never_catches_up_is_known_to_have_read_what_an_earli
     embedded_kafka: str,
 ) -> None:
     place = TopicPartition(REQUESTS.name, await partition_of(embedded_kafka, 7))
-    progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+    progress = GroupProgress(KafkaCluster(embedded_kafka), REQUESTS, "toy")
     async with (
         progress.running(),
         AIOKafkaConsumer(bootstrap_servers=embedded_kafka, group_id="toy") as consumer,
@@ -96,7 +97,7 @@ async def test_with_a_missing_topic_or_without_a_broker_the_progress_is_unknown(
 ) -> None:
     monkeypatch.setattr(consumer_lag, "ANSWER_LIMIT_S", 0.5)
     for servers in (embedded_kafka, "127.0.0.1:9"):
-        progress = GroupProgress(servers, replace(REQUESTS, name="absent.topic"), "toy")
+        progress = GroupProgress(KafkaCluster(servers), replace(REQUESTS, name="absent.topic"), "toy")
         async with progress.running():
             assert await progress.heard_until(["a", "b"]) == {"a": None, "b": None}
 
@@ -108,7 +109,7 @@ async def test_a_query_ends_in_time_while_kafka_is_unavailable_and_succeeds_when
     sizes = {REQUESTS.name: PARTITIONS}
     async with kafka(sizes) as probe:
         port = int(probe.bootstrap_servers.rpartition(":")[2])
-    progress = GroupProgress(f"127.0.0.1:{port}", REQUESTS, "toy")
+    progress = GroupProgress(KafkaCluster(f"127.0.0.1:{port}"), REQUESTS, "toy")
     async with progress.running():
         async with kafka(sizes, port=port):
             assert None not in (await progress.heard_until(KEYS)).values()
@@ -126,7 +127,7 @@ def connections(servers: str) -> int:
 
 async def test_an_unused_connection_is_closed(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer_lag, "UNUSED_S", 0.05)
-    progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+    progress = GroupProgress(KafkaCluster(embedded_kafka), REQUESTS, "toy")
 
     async def closed() -> bool:
         return connections(embedded_kafka) == 0
@@ -141,7 +142,7 @@ async def test_the_connection_of_a_cancelled_query_is_closed_too(
     embedded_kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_lag, "UNUSED_S", 0.05)
-    progress = GroupProgress(embedded_kafka, REQUESTS, "toy")
+    progress = GroupProgress(KafkaCluster(embedded_kafka), REQUESTS, "toy")
     asked = asyncio.Event()
 
     async def hang(_consumer: object, _places: object) -> None:

@@ -13,6 +13,7 @@ from aiokafka.protocol.admin import DescribeGroupsRequest
 
 from chassis.kafka import topic_watch
 from chassis.kafka.topic_watch import TopicWatch
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import DEAD_LETTERS, JOBS, REQUESTS
 
 
@@ -41,18 +42,21 @@ class GroupRequests:
         return await self._send(node, request, **options)
 
 
+CLUSTER = KafkaCluster("127.0.0.1:9")
+
+
 async def test_a_replica_with_all_partitions_describes_only_the_topics(
     member: AIOKafkaConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group_requests = GroupRequests(member, monkeypatch)
-    watch = TopicWatch((REQUESTS,), "toy", needed=(DEAD_LETTERS,))
+    watch = TopicWatch(CLUSTER, (REQUESTS,), "toy", needed=(DEAD_LETTERS,))
     there = await watch.look(member, at_once=True)
     assert there is not None
     assert set(there) == {REQUESTS.name, DEAD_LETTERS.name}
     assert watch.problem() is None
     assert group_requests.count == 0
 
-    partial = TopicWatch((REQUESTS, JOBS), "toy")
+    partial = TopicWatch(CLUSTER, (REQUESTS, JOBS), "toy")
     await partial.look(member, at_once=True)
     assert group_requests.count == 1, "another member must have the other topic"
 
@@ -63,7 +67,7 @@ async def test_if_the_group_cannot_be_described_the_topics_count_as_not_consumed
 ) -> None:
     group_requests = GroupRequests(member, monkeypatch)
     group_requests.failure = failure
-    watch = TopicWatch((REQUESTS, JOBS), "toy")
+    watch = TopicWatch(CLUSTER, (REQUESTS, JOBS), "toy")
     there = await watch.look(member, at_once=True)
     assert there is not None
     assert set(there) == {REQUESTS.name, JOBS.name}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chassis.settings.database_parameters import BadDatabaseUrl
-from chassis.settings.database_url import read_database_url
+from chassis.settings.database.parameters import BadDatabaseUrl
+from chassis.settings.database.url import read_database_url
 
 SECRET = "hunter2"
 

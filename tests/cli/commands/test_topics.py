@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from contracts.topics import PARTITIONS, REQUESTS, TOPICS
+from contracts.access import grants
+from contracts.topics import PARTITIONS, REQUESTS, TOPICS, TopicNames
 from segue_cli.local.kafka import cluster
 
 
@@ -17,6 +18,33 @@ def test_the_map_is_printed_whole(shell: Any) -> None:
         assert all(kind.TYPE in done.stdout for kind in topic.carries)
     assert re.search(r"segue\.dead-letters.*30 days", done.stdout)
     assert "gateway (tail)" in done.stdout
+
+
+def test_the_map_has_the_names_and_partitions_of_the_settings(shell: Any) -> None:
+    done = shell.run("topics", env={"SEGUE_TOPIC_PREFIX": "staging.", "SEGUE_TOPIC_PARTITIONS": "12"})
+    assert done.returncode == 0
+    assert "Topics, 12 partitions each" in done.stdout
+    assert all(f"staging.{topic.name}" in done.stdout for topic in TOPICS)
+
+
+def test_the_grants_are_printed_as_commands(shell: Any) -> None:
+    env = {"SEGUE_TOPIC_PREFIX": "staging.", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9093"}
+    done = shell.run("topics", "--acls", "CN=segue-", env=env)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert (
+        "kafka-acls.sh --bootstrap-server kafka:9093 --command-config admin.properties --add"
+        " --allow-principal User:CN=segue-orchestrator --operation Read --operation Describe"
+        " --topic staging.segue.requests"
+    ) in lines
+    assert len(lines) == sum(len(granted) for granted in grants(TopicNames()).values())
+
+
+def test_wrong_settings_of_a_login_are_reported(shell: Any) -> None:
+    env = {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9093", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}
+    done = shell.run("topics", env=env)
+    assert done.returncode == 78
+    assert "KAFKA_SASL_MECHANISM: has to be set where KAFKA_SECURITY_PROTOCOL is SASL_SSL" in done.stdout
 
 
 def test_creating_and_waiting_need_a_broker(shell: Any) -> None:

@@ -26,3 +26,14 @@ async def test_what_is_not_installed_is_told_before_anything_starts(
     )
     assert failed.value.code == 78
     assert not list(state.logs.iterdir())
+
+
+async def test_the_embedded_kafka_is_not_started_with_settings_of_another(tmp_path: Path) -> None:
+    with held(tmp_path) as state, pytest.raises(StackFailed) as failed:
+        async with run.stack(run.Plan(state, {"KAFKA_SECURITY_PROTOCOL": "SSL"}, tmp_path)):
+            pass
+    assert str(failed.value).startswith(
+        "KAFKA_SECURITY_PROTOCOL is set without KAFKA_BOOTSTRAP_SERVERS, and the embedded"
+    )
+    assert failed.value.code == 78
+    assert not list(state.logs.iterdir())

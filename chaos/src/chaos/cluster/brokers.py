@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from chassis.kafka.topics import admin
+from chassis.settings.kafka.cluster import KafkaCluster
 from segue_cli.local.process import Child, child, ready_with
 from segue_cli.stack.components import log_to
 
@@ -114,7 +115,7 @@ class Brokers:
     async def known(self) -> int:
         """The number of brokers that the cluster counts as up; 0 while it does not answer."""
         try:
-            async with asyncio.timeout(5), admin(self.servers) as client:
+            async with asyncio.timeout(5), admin(KafkaCluster(self.servers)) as client:
                 return len((await client.describe_cluster())["brokers"])
         except (KafkaError, OSError, TimeoutError):
             return 0

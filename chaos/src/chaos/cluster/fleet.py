@@ -18,6 +18,7 @@ from chaos.cluster.brokers import Brokers, brokers_on
 from chaos.cluster.environment import catalogue_in, database_on, providers_on
 from chaos.cluster.replica import POLL_S, Replica
 from chaos.cluster.scale import SHORT, Scale
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import ADAPTERS, SERVICES, ServiceName
 from segue_cli.local.postgres import LocalPostgres
 from segue_cli.stack.topics import ensure_topics
@@ -170,7 +171,7 @@ async def fleet_on(folder: Path, settings: Mapping[str, str], scale: Scale = SHO
         pages = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=2))
         sandbox = await stack.enter_async_context(httpx.AsyncClient(base_url=sandbox_url, trust_env=False, timeout=30))
         (await sandbox.patch("/settings", json=SANDBOX_SETTINGS)).raise_for_status()
-        await ensure_topics(brokers.servers)
+        await ensure_topics(KafkaCluster(brokers.servers))
         fleet = Fleet(folder, env, brokers, database, [pages, sandbox], tally, scale)
         fleet.bills_file = bills
         stack.push_async_callback(_end_all, fleet)

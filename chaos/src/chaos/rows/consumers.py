@@ -30,6 +30,7 @@ from chaos.rows.probes import (
 )
 from chassis.kafka.topics import admin
 from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import TOPICS
 
 FINISHED: Final = """
@@ -68,7 +69,7 @@ async def _offsets_lost(fleet: Fleet, load: Load, rng: random.Random) -> list[st
 
 
 async def _delete(fleet: Fleet, groups: Sequence[str]) -> None:
-    async with admin(fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as client:
+    async with admin(KafkaCluster(fleet.env["KAFKA_BOOTSTRAP_SERVERS"])) as client:
         for group in groups:
 
             async def gone(group: str = group) -> bool:

@@ -21,6 +21,7 @@ from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
 from chaos.load.clients import FINAL, Load, Request
 from chassis.kafka.topics import admin
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import PARTITIONS, TOPICS, ServiceName, Topic
 
 T = TypeVar("T")
@@ -234,7 +235,7 @@ GROUPS: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replic
 async def groups_behind(fleet: Fleet, last: Mapping[TopicPartition, int]) -> dict[str, int]:
     """The number of records before these end offsets that each group has not committed, for groups with any."""
     behind: Counter[str] = Counter()
-    async with admin(fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as client:
+    async with admin(KafkaCluster(fleet.env["KAFKA_BOOTSTRAP_SERVERS"])) as client:
         for group in GROUPS:
             committed = await client.list_consumer_group_offsets(group)
             for place, end in last.items():

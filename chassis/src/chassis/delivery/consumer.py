@@ -22,9 +22,10 @@ from chassis.delivery.batch_size import BatchSize
 from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher, log_dead_letters
 from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
 from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
-from chassis.delivery.offsets import Offsets, log_starts, past, rewind
+from chassis.delivery.offsets import LogStarts, Offsets, log_starts, past, rewind
 from chassis.delivery.polling import idle, poll, positions
 from chassis.delivery.progress import ConsumerProgress
+from chassis.kafka.broker import SegueBroker
 from chassis.kafka.records import Records, Unreadable, in_turns
 from chassis.kafka.subscriber import Gather, batch_subscriber, subscribed
 from chassis.kafka.topic_watch import TopicWatch
@@ -44,7 +45,6 @@ from contracts.topics import DEAD_LETTERS, Topic
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
-    from faststream.kafka import KafkaBroker
 
     from chassis.runtime.runtime import Runtime
 
@@ -57,8 +57,6 @@ _SETTLING_MS: Final = 100
 _STALL_S: Final = 180.0
 _COUNTERS: Final = {Skipped: MESSAGES_SKIPPED, DeadLetter: DEAD_LETTERED, Delivered: MESSAGES_HANDLED}
 
-LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
-"""Returns the first offset of each partition's log. Raises one of AWAY."""
 Settled = Callable[[Records, LogStarts], Awaitable[None]]
 """Called for every batch as it was read, undecodable records included, after handling and before the commit."""
 
@@ -68,7 +66,7 @@ class BatchConsumer:
 
     def __init__(
         self,
-        broker: KafkaBroker,
+        broker: SegueBroker,
         runtime: Runtime,
         topics: Sequence[Topic],
         handler: Handler,
@@ -78,7 +76,6 @@ class BatchConsumer:
         settled: Settled | None = None,
         gather: Gather | None = None,
     ) -> None:
-        """`gather`: what brokers gather before they answer a fetch; None: they answer as soon as there is a record."""
         self._broker = broker
         self._runtime = runtime
         self._limit = limit or DlqLimit()
@@ -93,8 +90,10 @@ class BatchConsumer:
         self._group = runtime.service
         self._log = get_logger("chassis.delivery.consumer").bind(group=self._group)
         self._offsets = Offsets()
-        self._watch = TopicWatch(topics, self._group, needed=(DEAD_LETTERS,))
-        self.subscriber = batch_subscriber(broker, topics, runtime, self._next_batch, self._on_batch, gather)
+        group = broker.cluster.names.group(self._group)
+        self._watch = TopicWatch(broker.cluster, topics, group, needed=(DEAD_LETTERS,))
+        calls = (self._next_batch, self._on_batch, self._watch.note_denied)
+        self.subscriber = batch_subscriber(broker, topics, runtime, *calls, gather=gather)
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
 
     @asynccontextmanager
@@ -105,7 +104,7 @@ class BatchConsumer:
         for unready in (self._exceeded, self._watch.problem, self._not_moving):
             self._runtime.must_be_ready(unready, part="consumer")
         self._runtime.depends_on("kafka", self._watch.kafka)
-        async with subscribed(self.subscriber, self._runtime):
+        async with subscribed(self.subscriber, self._broker.cluster, self._runtime):
             yield
 
     async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
@@ -127,6 +126,7 @@ class BatchConsumer:
                 max_records=size,
                 without=self._failed_at | aside,
             )
+        self._watch.note_denied(None)
         self._polled = positions(consumer)
         if not records:
             self._failed_at.clear()

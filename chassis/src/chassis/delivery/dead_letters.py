@@ -10,9 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from aiokafka import TopicPartition
-
-from chassis.kafka.broker import PRODUCER_BATCH_BYTES, TOO_LARGE, client_of, publish_batch, require_known
+from chassis.kafka.broker import (
+    PRODUCER_BATCH_BYTES,
+    TOO_LARGE,
+    SegueBroker,
+    client_of,
+    publish_batch,
+    require_known,
+)
 from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
 from contracts.envelope import Record
@@ -20,7 +25,6 @@ from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
-    from faststream.kafka import KafkaBroker
 
 Part = Literal["headers", "value", "key"]
 EVERYTHING: Final[tuple[Part, ...]] = ("headers", "value", "key")
@@ -52,7 +56,7 @@ class DeadLetter:
 class DeadLetterPublisher:
     """Publishes letters in batches. Called again after a failure, it sends only the batches not yet stored."""
 
-    def __init__(self, broker: KafkaBroker, letters: Sequence[DeadLetter], service: str) -> None:
+    def __init__(self, broker: SegueBroker, letters: Sequence[DeadLetter], service: str) -> None:
         self._broker = broker
         self._service = service
         self._batches = list(_batches(letters, service))
@@ -85,10 +89,11 @@ class DeadLetterPublisher:
 
     async def _send(self, place: int, records: Sequence[Record]) -> asyncio.Future[Any]:
         await require_known(self._broker, DEAD_LETTERS.name)
-        partitions = sorted(await client_of(self._broker).partitions_for(DEAD_LETTERS.name))
+        name = self._broker.cluster.names.of(DEAD_LETTERS)
+        partitions = sorted(await client_of(self._broker).partitions_for(name))
         # The key does not choose the partition: it may be any bytes, and as long as a record may be.
         partition = partitions[place % len(partitions)]
-        return await publish_batch(self._broker, records, TopicPartition(DEAD_LETTERS.name, partition))
+        return await publish_batch(self._broker, records, DEAD_LETTERS.name, partition)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ the consumer's position is committed, not the offset after the last record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import TopicPartition
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 COMMIT_LIMIT_S: Final = 10.0
 """Without it the client would wait for as long as Kafka is unavailable."""
+
+LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
+"""Returns the first offset of each partition's log. Raises KafkaError, OSError or TimeoutError."""
 
 
 class Offsets:

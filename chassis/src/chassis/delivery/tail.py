@@ -27,6 +27,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.metrics import TAIL_READ, TAIL_UNREADABLE
 from chassis.runtime.background import background
 from chassis.runtime.dependencies import failed_with
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope, Skipped, Undecodable, decode
 from contracts.topics import Topic
 
@@ -59,7 +60,7 @@ class Tail:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        cluster: KafkaCluster,
         topics: Sequence[Topic],
         on_message: OnMessage,
         runtime: Runtime,
@@ -68,7 +69,7 @@ class Tail:
         now_s: Callable[[], float] = time.time,
     ) -> None:
         """`now_s` returns the current time of the clock that stamps the records, as Unix time."""
-        self._bootstrap_servers = bootstrap_servers
+        self._cluster = cluster
         self._topics = topics
         self._on_message = on_message
         self._runtime = runtime
@@ -77,8 +78,8 @@ class Tail:
         self._positions: dict[TopicPartition, int] = {}
         self._behind: Mapping[TopicPartition, int] = {}
         self._ids: dict[str, str] = {}
-        self._names = [topic.name for topic in topics]
-        self._watch = TopicWatch(topics, group=None)
+        self._names = [cluster.names.of(topic) for topic in topics]
+        self._watch = TopicWatch(cluster, topics, group=None)
         self._consumer: AIOKafkaConsumer | None = None
         """The one that reads; None while the tail is not connected."""
         self._progress = asyncio.Event()
@@ -116,13 +117,13 @@ class Tail:
             except (KafkaError, OSError, TimeoutError, TailBroken) as error:
                 self._watch.kafka.fails(failed_with(error))
                 self._log.warning(DeliveryEvent.TAIL_DISCONNECTED, error=repr(error))
+                await self._watch.diagnose()
             await asyncio.sleep(_RETRY_S)  # Cancelled when the block that runs the tail is left.
 
     async def _follow(self) -> None:
         never_create_topics()
         read_past_unreadable()
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers.split(","),
             client_id=f"segue-{self._runtime.service}-tail",
             group_id=None,
             enable_auto_commit=False,
@@ -131,6 +132,7 @@ class Tail:
             fetch_max_wait_ms=100,
             request_timeout_ms=10_000,
             metadata_max_age_ms=METADATA_AGE_MS,
+            **self._cluster.client_options(),
         )
         try:
             await consumer.start()

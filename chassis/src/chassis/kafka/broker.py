@@ -12,30 +12,39 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    KafkaError,
     MessageSizeTooLargeError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
     RecordTooLargeError,
+    TopicAuthorizationFailedError,
     UnknownProducerId,
     UnknownTopicOrPartitionError,
 )
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from chassis.kafka.metadata import never_create_topics
+from chassis.kafka.access import denial, may
+from chassis.kafka.metadata import describe_topics, never_create_topics
 from chassis.kafka.records import Records, read_past_unreadable
 from chassis.kafka.topics import require_topics
+from chassis.observability.log_events import KafkaEvent
+from chassis.observability.logs import get_logger
+from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Record
 from contracts.topics import MAX_MESSAGE_BYTES, Topic
 
 ASK_AGAIN_S = 1.0
+CHECK_DENIED_S = 5.0
 METADATA_AGE_MS = 10_000
 """How soon a group's leader learns of a topic that was created again or has more partitions, in milliseconds."""
 PRODUCER_BATCH_BYTES = 256 * 1024
@@ -52,20 +61,41 @@ PRODUCER_LOST = (
 """Errors after which a producer cannot publish any more and has to be replaced."""
 
 
+_SASL: Final = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+
+
 class SegueBroker(KafkaBroker):
-    """A broker that stores its producer's fatal error and the topics that were missing."""
+    """A broker that stores its producer's fatal error, and the topics that were missing or denied.
+
+    Topics have their names in the map here; they get those on the cluster when a record is handed to the producer.
+    """
 
     lost: BaseException | None = None
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, cluster: KafkaCluster, **options: Any) -> None:
+        super().__init__(cluster.addresses, security=_security(cluster), **options)
+        self.cluster = cluster
         self.missed: dict[str, float] = {}
         """Topics that the cluster did not have, and when it was last asked (monotonic seconds)."""
+        self.denied: set[str] = set()
+        """Topics of which the cluster denied the last record."""
+
+    def problem(self) -> str | None:
+        """Which topics may not be written, as text; None if there is none."""
+        names = ", ".join(self.cluster.names.of(topic) for topic in sorted(self.denied))
+        return denial(self.cluster, "Write", f"topic {names}") if names else None
+
+
+def _security(cluster: KafkaCluster) -> BaseSecurity | None:
+    context = None if cluster.tls is None else cluster.tls.context()
+    if (login := cluster.login) is not None:
+        return _SASL[login.mechanism](login.username, login.password, context, use_ssl=context is not None)
+    return None if context is None else BaseSecurity(context, use_ssl=True)
 
 
 def make_broker(
-    bootstrap_servers: str, service: str, *, idempotent: bool = True, request_timeout_s: float = 10
-) -> KafkaBroker:
+    cluster: KafkaCluster, service: str, *, idempotent: bool = True, request_timeout_s: float = 10
+) -> SegueBroker:
     """A broker that acknowledges nothing by itself and publishes to all in-sync replicas.
 
     An idempotent producer retries through an outage. The other kind raises after `request_timeout_s`; the record may
@@ -74,7 +104,7 @@ def make_broker(
     never_create_topics()
     read_past_unreadable()
     return SegueBroker(
-        bootstrap_servers.split(","),
+        cluster,
         client_id=f"segue-{service}",
         acks="all",
         enable_idempotence=idempotent,
@@ -111,54 +141,75 @@ async def _untouched(message: KafkaMessage) -> Any:
 
 @asynccontextmanager
 async def connected(
-    broker: KafkaBroker, runtime: Runtime, bootstrap_servers: str, topics: Iterable[Topic]
+    broker: SegueBroker, runtime: Runtime, *, reads: Iterable[Topic] = (), writes: Iterable[Topic] = ()
 ) -> AsyncIterator[None]:
     """Keep the broker's producer connected for as long as the block lasts; if it fails before, the process exits.
 
-    Raises CannotStart if no broker answers, or if a topic is missing.
+    The process is not ready while the cluster denies a topic that is published to. Raises CannotStart if no broker
+    answers, or if a topic that the service reads or writes is missing or denied.
     """
-    await require_topics(bootstrap_servers, topics)
+    await require_topics(broker.cluster, reads=reads, writes=writes)
     try:
         await broker.connect()
         runtime.must_live(lambda: _dead_producer(broker))
-        yield
+        runtime.must_be_ready(broker.problem)
+        async with background(runtime, "the check of what may be published", _check_denied(broker, runtime)):
+            yield
     finally:
         await broker.stop()
 
 
-def _dead_producer(broker: KafkaBroker) -> str | None:
+async def _check_denied(broker: SegueBroker, runtime: Runtime) -> None:
+    """Forget denied topics once they may be written: a process that is not ready may have nothing to publish."""
+    names = broker.cluster.names
+    while await runtime.pause(CHECK_DENIED_S):
+        if not broker.denied:
+            continue
+        try:
+            there = await describe_topics(client_of(broker).client, map(names.of, broker.denied))
+        except (KafkaError, OSError, TimeoutError):
+            continue
+        broker.denied -= {topic for topic in broker.denied if may("Write", there.get(names.of(topic)))}
+
+
+def _dead_producer(broker: SegueBroker) -> str | None:
     """The part of the producer that has failed for good, which FastStream's ping does not detect; None if it works."""
-    if isinstance(broker, SegueBroker) and broker.lost is not None:
+    if broker.lost is not None:
         return f"the producer, for good: {broker.lost!r}"
     # Private API, as there is no public one: aiokafka does not report that its sender has failed.
     sender = client_of(broker)._sender.sender_task if broker.config.broker_config.producer else None
     return "the producer's sender task" if sender is not None and sender.done() else None
 
 
-async def require_known(broker: KafkaBroker, topic: str) -> None:
+async def require_known(broker: SegueBroker, topic: str) -> None:
     """Raises UnknownTopicOrPartitionError at once if the topic is missing; the cluster is asked once a second at most.
 
     The producer itself would wait for the topic up to its request timeout, for each record, while records of other
-    topics wait behind it.
+    topics wait behind it. Raises TopicAuthorizationFailedError if the cluster does not let this client see the topic.
     """
-    client = client_of(broker).client
-    missed = broker.missed if isinstance(broker, SegueBroker) else {}
-    if not client.cluster.partitions_for_topic(topic) and time.monotonic() - missed.get(topic, -inf) > ASK_AGAIN_S:
-        await client.add_topic(topic)
+    client, name = client_of(broker).client, broker.cluster.names.of(topic)
+    if (
+        not client.cluster.partitions_for_topic(name)
+        and time.monotonic() - broker.missed.get(topic, -inf) > ASK_AGAIN_S
+    ):
+        await client.add_topic(name)
         await client.force_metadata_update()
-        missed[topic] = time.monotonic()
-    if not client.cluster.partitions_for_topic(topic):
-        raise UnknownTopicOrPartitionError(topic)
-    missed.pop(topic, None)
+        broker.missed[topic] = time.monotonic()
+    if name in client.cluster.unauthorized_topics:
+        _note_denied(broker, topic)
+        raise TopicAuthorizationFailedError(name)
+    if not client.cluster.partitions_for_topic(name):
+        raise UnknownTopicOrPartitionError(name)
+    broker.missed.pop(topic, None)
 
 
-def missed_topics(broker: KafkaBroker, within_s: float) -> list[str]:
+def missed_topics(broker: SegueBroker, within_s: float) -> list[str]:
     """Topics that were missing when the cluster was last asked, if that was in the last `within_s` seconds."""
     since = time.monotonic() - within_s
-    return [topic for topic, at in broker.missed.items() if at > since] if isinstance(broker, SegueBroker) else []
+    return [topic for topic, at in broker.missed.items() if at > since]
 
 
-async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None = None) -> asyncio.Future[Any]:
+async def publish(broker: SegueBroker, record: Record, timestamp_ms: int | None = None) -> asyncio.Future[Any]:
     """Hand a record to the producer; the future is done when all in-sync replicas have it.
 
     `timestamp_ms` is the record's time, as Unix time in milliseconds, unless the brokers set it; None means this
@@ -168,20 +219,39 @@ async def publish(broker: KafkaBroker, record: Record, timestamp_ms: int | None 
     await require_known(broker, record.topic)
     # FastStream would decode and encode the headers, and add a correlation_id that nobody reads.
     future: asyncio.Future[Any] = await client_of(broker).send(
-        record.topic, record.value, key=record.key, timestamp_ms=timestamp_ms, headers=list(record.headers)
+        broker.cluster.names.of(record.topic),
+        record.value,
+        key=record.key,
+        timestamp_ms=timestamp_ms,
+        headers=list(record.headers),
     )
-    future.add_done_callback(lambda done: _notice_loss(broker, done))
+    future.add_done_callback(lambda done: _notice(broker, record.topic, done))
     return future
 
 
-def _notice_loss(broker: KafkaBroker, done: asyncio.Future[Any]) -> None:
-    if isinstance(broker, SegueBroker) and not done.cancelled() and isinstance(done.exception(), PRODUCER_LOST):
-        broker.lost = done.exception()
+def _notice(broker: SegueBroker, topic: str, done: asyncio.Future[Any]) -> None:
+    if done.cancelled():
+        return
+    error = done.exception()
+    if error is None:
+        broker.denied.discard(topic)
+    elif isinstance(error, TopicAuthorizationFailedError):
+        _note_denied(broker, topic)
+    elif isinstance(error, PRODUCER_LOST):
+        broker.lost = error
 
 
-async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: TopicPartition) -> asyncio.Future[Any]:
+def _note_denied(broker: SegueBroker, topic: str) -> None:
+    if topic not in broker.denied:
+        broker.denied.add(topic)
+        get_logger("chassis.kafka.broker").error(KafkaEvent.PUBLISHING_DENIED, reason=broker.problem())
+
+
+async def publish_batch(
+    broker: SegueBroker, records: Sequence[Record], topic: str, partition: int
+) -> asyncio.Future[Any]:
     """Hand records to the producer as one batch, whatever their keys; the future is done once Kafka has stored them."""
-    producer = client_of(broker)
+    producer, place = client_of(broker), TopicPartition(broker.cluster.names.of(topic), partition)
     batch = producer.create_batch()
     for record in records:
         batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
@@ -189,7 +259,7 @@ async def publish_batch(broker: KafkaBroker, records: Sequence[Record], place: T
     sent: asyncio.Future[Any] = await producer.send_batch(batch, place.topic, partition=place.partition)
 
     def noticed(done: asyncio.Future[Any]) -> None:
-        _notice_loss(broker, done)
+        _notice(broker, topic, done)
         if not done.cancelled() and isinstance(done.exception(), TOO_LARGE):
             # Private API, as there is no public one: aiokafka has advanced its sequence number, and Kafka would refuse
             # all later batches.

@@ -19,6 +19,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from chassis.kafka.metadata import never_create_topics
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import Topic
 
 ANSWER_LIMIT_S: Final = 5.0
@@ -32,17 +33,17 @@ _PARTITION_OF: Final = DefaultPartitioner()
 class GroupProgress:
     """Reports whether a consumer group has consumed a topic up to now. It reads no records and joins no group."""
 
-    def __init__(self, bootstrap_servers: str, topic: Topic, group: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
-        self._topic = topic
-        self._group = group
+    def __init__(self, cluster: KafkaCluster, topic: Topic, service: str) -> None:
+        self._cluster = cluster
+        self._topic = cluster.names.of(topic)
+        self._group = cluster.names.group(service)
         self._client: AIOKafkaConsumer | None = None
         self._asking = asyncio.Lock()
         self._goals: dict[TopicPartition, tuple[int, float]] = {}
         """An end of each partition that was not reached yet, and when it was read."""
         self._close_unused: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._log = get_logger("chassis.kafka.consumer_lag").bind(topic=topic.name, group=group)
+        self._log = get_logger("chassis.kafka.consumer_lag").bind(topic=self._topic, group=self._group)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -72,11 +73,11 @@ class GroupProgress:
 
     async def _ask(self, keys: Sequence[str]) -> Mapping[str, float | None]:
         client = await self._connected()
-        numbers = client.partitions_for_topic(self._topic.name)
+        numbers = client.partitions_for_topic(self._topic)
         if not numbers:
-            raise UnknownTopicOrPartitionError(self._topic.name)
+            raise UnknownTopicOrPartitionError(self._topic)
         ordered = sorted(numbers)
-        places = {key: TopicPartition(self._topic.name, _PARTITION_OF(key.encode(), ordered, ordered)) for key in keys}
+        places = {key: TopicPartition(self._topic, _PARTITION_OF(key.encode(), ordered, ordered)) for key in keys}
         wanted = list(set(places.values()))
         read_at = time.monotonic()
         # The ends come first: an offset committed later covers all records that existed at `read_at`.
@@ -108,16 +109,16 @@ class GroupProgress:
         if self._client is None:
             never_create_topics()
             self._client = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap_servers.split(","),
                 client_id=f"segue-{self._group}-progress",
                 group_id=self._group,
                 enable_auto_commit=False,
                 request_timeout_ms=int(ANSWER_LIMIT_S * 1000),
+                **self._cluster.client_options(),
             )
             await self._client.start()
         # Private API, as there is no public one. Asked each time: an added partition changes the partition of a key.
         client = self._client._client
-        client.set_topics([self._topic.name])
+        client.set_topics([self._topic])
         await client.force_metadata_update()
         return self._client
 

@@ -28,6 +28,7 @@ from chassis.postgres.limits import LOOP_LIMIT_S, bounded, first_free_lock
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 
 MEMBERS: Final = 1000
 """The most processes of one service."""
@@ -41,16 +42,16 @@ _EVERY_S: Final = 0.2
 
 
 @asynccontextmanager
-async def member(pool: Pool, bootstrap_servers: str, runtime: Runtime) -> AsyncIterator[None]:
+async def member(pool: Pool, kafka: KafkaCluster, runtime: Runtime) -> AsyncIterator[None]:
     """Hold an identity in the service's consumer group for the length of the block: `runtime.member`.
 
     It is None with the embedded cluster. Raises CannotStart if another process is the only possible member there, and
     still is after three seconds, the time after which a dead one is removed.
     """
-    await require_topics(bootstrap_servers, ())
-    cluster = await _cluster_id(bootstrap_servers)
+    await require_topics(kafka)
+    cluster = await _cluster_id(kafka)
     embedded = cluster.startswith(_MOCK)
-    prefix = f"segue.member.{cluster}.{runtime.service}."
+    prefix = f"segue.member.{cluster}.{kafka.names.group(runtime.service)}."
     names = [f"{prefix}{n}" for n in range(1 if embedded else MEMBERS)]
     async with AsyncExitStack() as stack:
         lock = await stack.enter_async_context(_Lock(pool, runtime).held(names))
@@ -120,9 +121,9 @@ class _Lock:
             await self._stack.aclose()
 
 
-async def _cluster_id(bootstrap_servers: str) -> str:
+async def _cluster_id(kafka: KafkaCluster) -> str:
     try:
-        async with asyncio.timeout(START_LIMIT_S), admin(bootstrap_servers) as client:
+        async with asyncio.timeout(START_LIMIT_S), admin(kafka) as client:
             return str((await client.describe_cluster())["cluster_id"])
     except (KafkaError, OSError, TimeoutError) as error:
-        raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: {bootstrap_servers} went away: {error!r}") from error
+        raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: {kafka} went away: {error!r}") from error

@@ -15,7 +15,13 @@ from typing import Any, Final
 
 import aiokafka.client
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import NodeNotReadyError, NoError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    NodeNotReadyError,
+    NoError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
@@ -30,6 +36,9 @@ from aiokafka.protocol.types import (
 )
 
 _TAGS: Final = ("tags", TaggedFields)
+OPERATIONS: Final = {"Read": 3, "Write": 4}
+"""Operations of Kafka's authorizer that Segue needs on topics, with their codes, which are bits in an answer."""
+_NOT_TOLD: Final = -(2**31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class TopicState:
     id: str
     """Empty if the cluster has no topic ids. Changes when the topic is deleted and created again."""
     partitions: frozenset[int]
+    allowed: frozenset[str] | None = None
+    """What this client may do with it, of OPERATIONS; None if the cluster does not tell."""
 
 
 def never_create_topics() -> None:
@@ -53,7 +64,8 @@ def never_create_topics() -> None:
 async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> Mapping[str, TopicState]:
     """Those of the topics that exist, by name. Sends one request, to any broker. Raises KafkaError.
 
-    A cluster before Kafka 2.8 has no topic ids; they are empty then.
+    A topic that this client may not see counts as one without partitions, with which nothing is allowed. A cluster
+    before Kafka 2.8 has no topic ids; they are empty then.
     """
     node = client.get_random_node()
     if node is None:
@@ -65,13 +77,22 @@ async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> Mappi
         known = {name: client.cluster.partitions_for_topic(name) for name in names}
         return {name: TopicState("", frozenset(numbers)) for name, numbers in known.items() if numbers}
     found: dict[str, TopicState] = {}
-    for code, name, topic_id, _internal, partitions, *_ in response.topics:
+    for code, name, topic_id, _internal, partitions, bits, _ in response.topics:
         error = for_code(code)
         if error is NoError:
-            found[name] = TopicState(str(topic_id), frozenset(number for _, number, *_ in partitions))
+            numbers = frozenset(number for _, number, *_ in partitions)
+            found[name] = TopicState(str(topic_id), numbers, _allowed(bits))
+        elif error is TopicAuthorizationFailedError:
+            found[name] = TopicState("", frozenset(), frozenset())
         elif error is not UnknownTopicOrPartitionError:
             raise error(name)
     return found
+
+
+def _allowed(bits: int) -> frozenset[str] | None:
+    if bits == _NOT_TOLD:
+        return None
+    return frozenset(operation for operation, code in OPERATIONS.items() if bits >> code & 1)
 
 
 class _Uuid(AbstractType[uuid.UUID]):
@@ -151,4 +172,4 @@ class _TopicsRequest(Request[_TopicsRequestV10]):
         self._topics: list[tuple[uuid.UUID, str, dict[int, bytes]]] = [(uuid.UUID(int=0), name, {}) for name in names]
 
     def build(self, request_struct_class: type[_TopicsRequestV10]) -> _TopicsRequestV10:
-        return request_struct_class(self._topics, False, False, False, {})
+        return request_struct_class(self._topics, False, False, True, {})

@@ -2,6 +2,9 @@
 
 A row is deleted when every in-sync replica has its record, together with others, within half a second. After a crash
 between the two it is published again; consumers drop the duplicate.
+
+A row has its topic's name in the topic map. The prefix of the cluster's names is put before it when it is published, so
+that a row that waits while the prefix changes goes to the topic that is consumed now.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
-from chassis.kafka.broker import TOO_LARGE, missed_topics, publish
+from chassis.kafka.broker import TOO_LARGE, SegueBroker, missed_topics, publish
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
@@ -25,14 +28,10 @@ from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
 from chassis.runtime.dependencies import Dependency, failed_with
+from chassis.runtime.runtime import Runtime
 from contracts.envelope import Record, encode
 from contracts.messages.base import Message
 from contracts.topics import topic_for
-
-if TYPE_CHECKING:
-    from faststream.kafka import KafkaBroker
-
-    from chassis.runtime.runtime import Runtime
 
 RELAY_AGE_S: Final = 5.0
 """A row of this age, in seconds, was left by a crash, or by a publisher that is too slow."""
@@ -92,7 +91,7 @@ class _Sent:
 class Outbox:
     """A service's outbox: transactions that emit messages, the publisher, and the relay."""
 
-    def __init__(self, pool: Pool, broker: KafkaBroker, runtime: Runtime) -> None:
+    def __init__(self, pool: Pool, broker: SegueBroker, runtime: Runtime) -> None:
         self._pool = pool
         self._broker = broker
         self._runtime = runtime

@@ -10,22 +10,29 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from faststream.kafka import KafkaBroker
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
 
+from chassis.errors import CannotStart
+from chassis.kafka.access import DENIED, denied_by
+from chassis.kafka.broker import SegueBroker
 from chassis.kafka.records import Records
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Runtime
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import Topic
 
 REBALANCE_TIMEOUT_S: Final = 60
 HEARTBEAT_S: Final = 0.5
+DENIED_S: Final = 5.0
+"""The pause after a poll that the cluster denied, in seconds."""
 
 NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
 """Returns the next records, after about a second at most; may be empty."""
 OnBatch = Callable[[Records], Awaitable[None]]
+OnDenied = Callable[[Exception], None]
+"""Called with the error by which the cluster denied a poll."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +46,33 @@ class Gather:
 
 
 def batch_subscriber(
-    broker: KafkaBroker,
+    broker: SegueBroker,
     topics: Iterable[Topic],
     runtime: Runtime,
     next_batch: NextBatch,
     on_batch: OnBatch,
+    on_denied: OnDenied,
     gather: Gather | None = None,
 ) -> BatchSubscriber:
     """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing.
 
-    With `gather`, a record waits for others at its broker; without, it is fetched at once.
+    With `gather`, a record waits for others at its broker; without, it is fetched at once. While the cluster denies the
+    group or a topic, it polls every 5 s.
     """
-    consuming = runtime.consuming
+    consuming, names = runtime.consuming, broker.cluster.names
     gather = gather or Gather(1, consuming.fetch_wait_ms)
+
+    async def permitted(consumer: AIOKafkaConsumer) -> Records:
+        try:
+            return await next_batch(consumer)
+        except DENIED as error:  # FastStream would log each with a traceback.
+            on_denied(error)
+            await runtime.pause(DENIED_S)
+            return ()
+
     subscriber = broker.subscriber(
-        *(topic.name for topic in topics),
-        group_id=runtime.service,
+        *map(names.of, topics),
+        group_id=names.group(runtime.service),
         batch=True,
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.MANUAL,
@@ -72,21 +90,26 @@ def batch_subscriber(
     joining_s = REBALANCE_TIMEOUT_S + 15
     subscriber._connection_args = {**subscriber._connection_args, "request_timeout_ms": joining_s * 1000}
     # After an empty poll FastStream sleeps for as long as the poll took, and fetches nothing meanwhile.
-    setattr(subscriber, "get_msg", next_batch)  # noqa: B010 - mypy would refuse an assignment to a method
+    setattr(subscriber, "get_msg", permitted)  # noqa: B010 - mypy would refuse an assignment to a method
     subscriber(on_batch)
     return subscriber
 
 
 @asynccontextmanager
-async def subscribed(subscriber: BatchSubscriber, runtime: Runtime) -> AsyncIterator[None]:
+async def subscribed(subscriber: BatchSubscriber, cluster: KafkaCluster, runtime: Runtime) -> AsyncIterator[None]:
     """Fetch batches for as long as the block lasts; on leaving, let the current one be finished and committed.
 
     The process exits when the consumer, its coordinator or its fetcher has failed: none of them recovers by itself.
+    Raises CannotStart if the cluster denies the group.
     """
     runtime.must_live(lambda: _dead(subscriber))
     subscriber._connection_args = {**subscriber._connection_args, "group_instance_id": runtime.member}
     try:
-        await subscriber.start()
+        try:
+            await subscriber.start()
+        except DENIED as error:
+            denied = denied_by(error, cluster, cluster.names.group(runtime.service))
+            raise CannotStart(f"{cluster.setting}: {denied}") from error
         yield
     finally:
         if subscriber.consumer is not None:

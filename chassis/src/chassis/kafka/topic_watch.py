@@ -20,12 +20,16 @@ from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
 from aiokafka.protocol.admin import DescribeGroupsRequest
 
+from chassis.errors import CannotStart
+from chassis.kafka.access import denied_by, denied_topics
+from chassis.kafka.diagnosis import refusal
 from chassis.kafka.metadata import TopicState, describe_topics
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import TOPIC_UNAVAILABLE
 from chassis.runtime.dependencies import Dependency, failed_with
-from contracts.topics import PARTITIONS, Topic
+from chassis.settings.kafka.cluster import KafkaCluster
+from contracts.topics import Topic
 
 LOOK_EVERY_S: Final = 10.0
 LOOK_AGAIN_S: Final = 1.0
@@ -37,32 +41,32 @@ SHARING_LIMIT_S: Final = 30.0
 Partitions = AbstractSet[TopicPartition]
 
 
-def missing(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[str, str]:
+def missing(names: Iterable[str], there: Mapping[str, TopicState]) -> dict[str, str]:
     """The topics that the cluster does not have, by name, with the problem as text."""
     return {
-        topic.name: f"{topic.name} is missing; `segue topics` creates it"
-        for topic in topics
-        if topic.name not in there or not there[topic.name].partitions
+        name: f"{name} is missing; `segue topics` creates it"
+        for name in names
+        if name not in there or not there[name].partitions
     }
 
 
-def too_few(topics: Iterable[Topic], there: Mapping[str, TopicState]) -> dict[str, str]:
-    """The topics with fewer partitions than the topic map defines, by name, with the problem as text."""
-    counts = {topic.name: len(there[topic.name].partitions) for topic in topics if topic.name in there}
+def too_few(names: Iterable[str], there: Mapping[str, TopicState], wanted: int) -> dict[str, str]:
+    """The topics with fewer partitions than `wanted`, by name, with the problem as text."""
+    counts = {name: len(there[name].partitions) for name in names if name in there}
     return {
-        name: f"{name} has {count} of {PARTITIONS} partitions; kafka-topics.sh --alter adds the others"
+        name: f"{name} has {count} of {wanted} partitions; kafka-topics.sh --alter adds the others"
         for name, count in counts.items()
-        if 0 < count < PARTITIONS
+        if 0 < count < wanted
     }
 
 
-def unconsumed(topics: Iterable[Topic], there: Mapping[str, TopicState], assigned: Partitions) -> dict[str, str]:
+def unconsumed(names: Iterable[str], there: Mapping[str, TopicState], assigned: Partitions) -> dict[str, str]:
     """The topics with partitions that no member of the group has, by name, with the problem as text."""
     wrong: dict[str, str] = {}
-    for topic in topics:
-        numbers = there[topic.name].partitions if topic.name in there else frozenset()
-        if nobodys := [number for number in sorted(numbers) if TopicPartition(topic.name, number) not in assigned]:
-            wrong[topic.name] = f"{topic.name} is not consumed: no replica has partitions {_listed(nobodys)}"
+    for name in names:
+        numbers = there[name].partitions if name in there else frozenset()
+        if nobodys := [number for number in sorted(numbers) if TopicPartition(name, number) not in assigned]:
+            wrong[name] = f"{name} is not consumed: no replica has partitions {_listed(nobodys)}"
     return wrong
 
 
@@ -72,13 +76,23 @@ class TopicWatch:
     Without a group the consumer assigns itself all existing partitions, so only whole topics can be missing.
     """
 
-    def __init__(self, topics: Sequence[Topic], group: str | None, *, needed: Sequence[Topic] = ()) -> None:
+    def __init__(
+        self, cluster: KafkaCluster, topics: Sequence[Topic], group: str | None, *, needed: Sequence[Topic] = ()
+    ) -> None:
+        """`group` is the name of the consumer group on the cluster; `needed` are topics that are written."""
+        self._cluster = cluster
         self._topics = tuple(topics)
-        self._must_exist = (*topics, *needed)
-        self._names = frozenset(topic.name for topic in self._must_exist)
+        self._needed = tuple(needed)
+        self._consumed = tuple(map(cluster.names.of, topics))
+        self._names = frozenset(map(cluster.names.of, (*topics, *needed)))
         self._group = group
         self.kafka = Dependency()
         """How the cluster answered last."""
+        self._refusal: str | None = None
+        """Why the brokers do not take this client, as text."""
+        self._denied: str | None = None
+        """What the cluster denied the consumer at its last poll, as text."""
+        self._diagnose_at = 0.0
         self._due_at = 0.0
         self._watched: AIOKafkaConsumer | None = None
         self._wrong: dict[str, str] = {}
@@ -90,8 +104,15 @@ class TopicWatch:
             TOPIC_UNAVAILABLE.labels(name).set(0)
 
     def problem(self) -> str | None:
-        """What is wrong with the topics, as text; None if nothing is."""
-        return "; ".join(self._wrong.values()) or None
+        """What is wrong with the topics or the connection, as text; None if nothing is."""
+        return self._refusal or "; ".join(self._wrong.values()) or self._denied
+
+    def note_denied(self, error: Exception | None) -> None:
+        """Note the error by which the cluster denied a poll, or that a poll has succeeded."""
+        denied = None if error is None else denied_by(error, self._cluster, self._group or "")
+        if denied is not None and denied != self._denied:
+            self._log.error(KafkaEvent.ACCESS_DENIED, reason=denied)
+        self._denied = denied
 
     async def look(self, consumer: AIOKafkaConsumer, *, at_once: bool = False) -> Mapping[str, TopicState] | None:
         """Ask the cluster if a check is due; returns its topics, or None if there is no new information."""
@@ -107,21 +128,38 @@ class TopicWatch:
             # While Kafka is unavailable the topics are unknown; other checks report the outage.
             self._log.debug(KafkaEvent.TOPICS_NOT_DESCRIBED, error=repr(error))
             self.kafka.fails(failed_with(error))
+            await self.diagnose()
             return None
         self.kafka.works()
+        self._refusal = None
         if not there.keys() <= consumer._client.cluster.topics():
             # The topic exists again: the group's leader assigns it as soon as its own client knows.
             consumer._client.force_metadata_update()
-        wrong = missing(self._must_exist, there)
+        wrong = missing(self._names, there)
         if self._group is not None:
             self._unconsumed = self._not_consumed(there, await self._assigned(consumer, there, self._group))
             if self._unconsumed:
                 _rejoin(consumer)
-            wrong |= too_few(self._topics, there) | {n: why for n, why in self._unconsumed.items() if n in there}
-        self._note(wrong)
+            wrong |= too_few(self._consumed, there, self._cluster.names.partitions)
+            wrong |= {name: why for name, why in self._unconsumed.items() if name in there}
+        self._note(wrong | denied_topics(self._cluster, there, reads=self._topics, writes=self._needed))
         if not self._wrong and self._unknown_since is None:
             self._due_at = now + LOOK_EVERY_S
         return there
+
+    async def diagnose(self) -> None:
+        """Find out whether the brokers refuse this client, at most once in 10 s. Raises nothing."""
+        now = time.monotonic()
+        if now < self._diagnose_at:
+            return
+        self._diagnose_at = now + LOOK_EVERY_S
+        try:
+            refused: CannotStart | None = await refusal(self._cluster)
+        except (OSError, ValueError) as error:  # A file of the settings cannot be read any more.
+            refused = CannotStart(f"{self._cluster.setting}: {error}")
+        if refused is not None and self._refusal is None:
+            self._log.error(KafkaEvent.ACCESS_DENIED, reason=str(refused))
+        self._refusal = None if refused is None else str(refused)
 
     def _listen(self, consumer: AIOKafkaConsumer) -> None:
         if consumer is not self._watched:
@@ -137,21 +175,21 @@ class TopicWatch:
         """The topics that are not consumed; the previous result if that has been unknown only for a short time."""
         if assigned is not None:
             self._unknown_since = None
-            return unconsumed(self._topics, there, assigned)
+            return unconsumed(self._consumed, there, assigned)
         now = time.monotonic()
         if self._unknown_since is None:
             self._unknown_since = now
         if now - self._unknown_since < SHARING_LIMIT_S:
             return self._unconsumed
         why = f"is not consumed: for over {SHARING_LIMIT_S:.0f} s its group has not finished a rebalance"
-        return {topic.name: f"{topic.name} {why}" for topic in self._topics}
+        return {name: f"{name} {why}" for name in self._consumed}
 
     async def _assigned(
         self, consumer: AIOKafkaConsumer, there: Mapping[str, TopicState], group: str
     ) -> Partitions | None:
         """The partitions assigned to the group's members; None during a rebalance, or if they are unknown."""
         own: Partitions = consumer.assignment()
-        consumed = (topic.name for topic in self._topics if topic.name in there)
+        consumed = (name for name in self._consumed if name in there)
         if {TopicPartition(name, number) for name in consumed for number in there[name].partitions} <= own:
             return own
         try:

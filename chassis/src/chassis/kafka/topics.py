@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -15,64 +15,88 @@ from aiokafka.errors import (
 )
 
 from chassis.errors import CannotStart
+from chassis.kafka.access import denied_topics
+from chassis.kafka.diagnosis import diagnose, refusal
+from chassis.kafka.metadata import TopicState, describe_topics
 from chassis.runtime.retry import retry
-from chassis.settings.kafka_servers import diagnose_servers
-from contracts.topics import PARTITIONS, Topic
+from chassis.settings.kafka.cluster import KafkaCluster
+from contracts.topics import Topic
 
 START_LIMIT_S = 30.0
 PAUSE_S = 0.2
 """Pause between two attempts, in seconds: another broker may answer the next one."""
 
 
-async def require_topics(bootstrap_servers: str, topics: Iterable[Topic]) -> None:
-    """Raises CannotStart, naming the setting, unless a broker answers within 30 s and has every topic."""
+async def require_topics(cluster: KafkaCluster, *, reads: Iterable[Topic] = (), writes: Iterable[Topic] = ()) -> None:
+    """Check, within 30 s, that a broker answers, and that each topic exists and may be read or written.
+
+    Raises CannotStart, naming the setting.
+    """
+    reads, writes = tuple(reads), tuple(writes)
     try:
         with anyio.fail_after(START_LIMIT_S):
-            there = await retry(lambda: _topics_there(bootstrap_servers), KafkaError, pause_s=PAUSE_S)
+            there = await retry(
+                lambda: describe(cluster, (*reads, *writes)), (KafkaError, OSError, TimeoutError), pause_s=PAUSE_S
+            )
     except (TimeoutError, OSError) as error:
-        why = await diagnose_servers(bootstrap_servers.split(","))
+        why = await diagnose(cluster)
         raise CannotStart(
-            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {bootstrap_servers} within {START_LIMIT_S:.0f} s ({why})"
+            f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {START_LIMIT_S:.0f} s ({why})"
         ) from error
-    if missing := {topic.name for topic in topics} - there:
+    if denied := denied_topics(cluster, there, reads=reads, writes=writes):
+        raise CannotStart(f"{cluster.setting}: {'; '.join(denied.values())}")
+    if missing := {cluster.names.of(topic) for topic in (*reads, *writes)} - there.keys():
         lacking = ", ".join(sorted(missing))
         raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
 
 
-async def _topics_there(bootstrap_servers: str) -> set[str]:
-    async with admin(bootstrap_servers) as client:
-        return set(await client.list_topics())
+async def describe(cluster: KafkaCluster, topics: Iterable[Topic]) -> Mapping[str, TopicState]:
+    """Those of the topics that exist, by their names on the cluster. Raises what `admin` raises."""
+    async with admin(cluster) as client:
+        return await describe_topics(client._client, {cluster.names.of(topic) for topic in topics})
 
 
 @asynccontextmanager
-async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client; waits until a broker answers. The caller sets the time limit."""
-    client = await retry(lambda: _started(bootstrap_servers), KafkaError, pause_s=PAUSE_S)
+async def admin(cluster: KafkaCluster) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client; waits until a broker answers. The caller sets the time limit.
+
+    Raises Refused if no broker takes this client.
+    """
+    client = await retry(lambda: _started(cluster), KafkaError, pause_s=PAUSE_S)
     try:
         yield client
     finally:
         await client.close()
 
 
-async def _started(bootstrap_servers: str) -> AIOKafkaAdminClient:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=5_000)
+async def _started(cluster: KafkaCluster) -> AIOKafkaAdminClient:
+    client = AIOKafkaAdminClient(request_timeout_ms=5_000, **cluster.client_options())
     try:
         await client.start()
+    except KafkaError as error:
+        await client.close()
+        if (refused := await refusal(cluster)) is not None:
+            raise refused from error
+        raise
     except BaseException:
         await client.close()
         raise
     return client
 
 
-async def create_topics(bootstrap_servers: str, topics: Iterable[Topic], replication: int) -> dict[str, str]:
-    """Create missing topics; returns "created", "exists", or the name of the cluster's error, by topic."""
-    async with admin(bootstrap_servers) as client:
+async def create_topics(cluster: KafkaCluster, topics: Iterable[Topic], replication: int) -> dict[str, str]:
+    """Create missing topics.
+
+    Returns "created", "exists", or the name of the cluster's error, by the topics' names on the cluster.
+    """
+    names = cluster.names
+    async with admin(cluster) as client:
         there = set(await client.list_topics())
-        outcome = {topic.name: "exists" for topic in topics if topic.name in there}
+        outcome = {names.of(topic): "exists" for topic in topics if names.of(topic) in there}
         missing = [
-            NewTopic(topic.name, PARTITIONS, replication, topic_configs=topic.config_for(replication))
+            NewTopic(names.of(topic), names.partitions, replication, topic_configs=topic.config_for(replication))
             for topic in topics
-            if topic.name not in there
+            if names.of(topic) not in there
         ]
         if not missing:
             return outcome

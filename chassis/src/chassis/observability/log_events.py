@@ -168,6 +168,18 @@ class KafkaEvent(LogEvent):
         "group topic reason",
         "Do what `reason` says: create the topic, add partitions, or start replicas that consume it.",
     )
+    ACCESS_DENIED = (
+        "Kafka refuses this client, or denies it a topic or its group",
+        "error",
+        "group reason",
+        "Do what `reason` says: correct the login or the certificate, or grant what `segue topics --acls` prints.",
+    )
+    PUBLISHING_DENIED = (
+        "Kafka denies this service a topic that it publishes to",
+        "error",
+        "reason",
+        "Grant what `segue topics --acls` prints. Rows of the outbox wait until then; the gateway answers 503.",
+    )
     TOPIC_AVAILABLE = ("a topic is available again", "info", "group topic")
     OUTBOX_PUBLISH_FAILED = ("publishing outbox rows failed; the relay publishes them", "warning", "rows error", _KAFKA)
     OUTBOX_ROWS_REJECTED = (

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import asyncpg
 
 from chassis.errors import CannotStart
-from chassis.settings.database_parameters import BadDatabaseUrl
-from chassis.settings.database_url import DatabaseUrl, Host, read_database_url
+from chassis.settings.database.parameters import BadDatabaseUrl
+from chassis.settings.database.url import DatabaseUrl, Host, read_database_url
 from contracts.text import escaped_line
 
 NEXT_HOST: Final = (

@@ -21,7 +21,7 @@ from chassis.postgres.observed_pool import ObservedPool
 from chassis.postgres.pooler import pooled_connection
 from chassis.postgres.rights import missing_rights
 from chassis.runtime.retry import retry
-from chassis.settings.database_url import DatabaseUrl
+from chassis.settings.database.url import DatabaseUrl
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy

@@ -11,16 +11,17 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from chassis.settings.database_url import read_database_url
+from chassis.settings.database.url import read_database_url
 from chassis.settings.env_file import BadEnvironment, read_env_file
 from chassis.settings.header_values import CREDENTIAL, credential_faults, header_fault, stripped
 from chassis.settings.http_limits import HttpSettings
+from chassis.settings.kafka.settings import KafkaSettings
 from chassis.settings.names import SECRETS, aliases, names_of, secrets_of, unknown_names
 from chassis.settings.otlp import OtlpTarget, otlp_headers, otlp_target
 from chassis.settings.secret_files import add_missing, named_by_file, replace, secret_files, with_secrets
-from chassis.settings.types import KafkaServers, LogFormat, SigningSecret
+from chassis.settings.types import LogFormat, SigningSecret
 from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
@@ -29,29 +30,12 @@ LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY
 """The rows must outlast redelivery by Kafka and any job in progress."""
 
 
-class ServiceSettings(HttpSettings):
+class ServiceSettings(HttpSettings, KafkaSettings):
     """The settings that all services share; each service adds its own."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
-    kafka_bootstrap_servers: KafkaServers = Field(
-        validation_alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1, description="host:port of one broker or several."
-    )
-    kafka_session_timeout_s: float = Field(
-        default=8,
-        gt=1,
-        le=300,
-        validation_alias="SEGUE_KAFKA_SESSION_TIMEOUT_S",
-        description="Seconds without a heartbeat after which Kafka gives a consumer's partitions to another.",
-    )
-    kafka_fetch_wait_ms: int = Field(
-        default=500,
-        ge=1,
-        le=10_000,
-        validation_alias="SEGUE_KAFKA_FETCH_WAIT_MS",
-        description="How long a broker may hold an empty fetch; Kafka answers as soon as there is something.",
-    )
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user@host:port/name")
     # These two come first, because the validation of the endpoints uses them.
     otlp_protocol: str | None = Field(
@@ -152,7 +136,7 @@ class ServiceSettings(HttpSettings):
     def notes(self) -> tuple[str, ...]:
         """Messages about the parts of the settings that are ignored."""
         database = read_database_url(self.database_url.get_secret_value())
-        return (*self._notes, *(f"DATABASE_URL: {note}" for note in database.parameters.notes))
+        return (*self._notes, *(f"DATABASE_URL: {note}" for note in database.parameters.notes), *self.kafka_notes)
 
     def secrets(self) -> frozenset[str]:
         """The values that must not be logged, including the database's password."""
@@ -218,6 +202,7 @@ class WrongSettings(BadEnvironment):
 
 
 S = TypeVar("S", bound=ServiceSettings)
+K = TypeVar("K", bound=BaseSettings)
 
 
 def load_settings(kind: type[S]) -> S:
@@ -246,7 +231,7 @@ def read_into_environment(path: Path, *, override: bool = False, secrets: Iterab
     return file.notes
 
 
-def settings_of(kind: type[S], environ: Mapping[str, str]) -> S:
+def settings_of(kind: type[K], environ: Mapping[str, str]) -> K:
     """The settings in `environ`; missing ones are read from the process's environment. Raises WrongSettings."""
     files = secret_files(environ, secrets_of(kind))
     try:
@@ -266,7 +251,7 @@ def settings_of(kind: type[S], environ: Mapping[str, str]) -> S:
     return settings
 
 
-def _problem(kind: type[S], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
+def _problem(kind: type[BaseSettings], loc: tuple[int | str, ...], error_type: str, message: str) -> str:
     name = str(loc[0]) if loc else "environment"
     if name in kind.model_fields:  # The default is invalid.
         name = next(iter(aliases(kind.model_fields[name].validation_alias)), name)

@@ -15,12 +15,15 @@ import asyncpg
 from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.errors import CannotStart, cannot_use
 from chassis.http.egress import EgressPolicy, tls_context
+from chassis.kafka.topic_watch import too_few
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, BREAKING, is_pooled, latest_migration
 from chassis.postgres.rights import missing_rights
-from chassis.settings.database_url import DatabaseUrl
+from chassis.settings.database.url import DatabaseUrl
 from chassis.settings.header_values import credential_faults
+from chassis.settings.kafka.settings import KafkaSettings
 from chassis.settings.providers import enabled_providers, first_provider
+from chassis.settings.service import settings_of
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
 from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
@@ -31,7 +34,7 @@ from segue_cli.stack import providers
 from segue_cli.stack.migrations import SCHEMAS, applied_migration
 from segue_cli.stack.run import PLACEHOLDERS
 from segue_cli.stack.service_settings import problems
-from segue_cli.stack.topics import BrokerAway, present_topics
+from segue_cli.stack.topics import BrokerAway, cluster_of, sorted_out, topics_there
 
 LIMIT_S: Final = 5.0
 SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
@@ -139,20 +142,30 @@ async def music_provider(env: Settings) -> list[Finding]:
 
 
 async def broker(env: Settings) -> list[Finding]:
-    """Check that a broker answers and has the topics."""
+    """Check that a broker answers, takes the login, and has the topics."""
     servers = env.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         todo = "`segue run` needs it; `segue up` brings an embedded one."
         return [Finding("broker", "warn", "KAFKA_BOOTSTRAP_SERVERS is not set", todo)]
     try:
-        present = await present_topics(servers, LIMIT_S)
+        cluster = cluster_of(env)
+        there = await topics_there(cluster, LIMIT_S)
     except BrokerAway as error:
-        todo = "Start the broker, or correct KAFKA_BOOTSTRAP_SERVERS (host:port, several by commas)."
+        todo = "Start the broker, or correct the setting: docs/settings.md tells what each is."
         return [Finding("broker", "fail", str(error), todo)]
-    missing = [topic.name for topic in TOPICS if topic.name not in present]
-    found = [Finding("broker", "ok", servers)]
+    found = [
+        Finding("broker", "ok", str(cluster)),
+        *(Finding("broker", "warn", note) for note in settings_of(KafkaSettings, env).kafka_notes),
+    ]
+    missing, hidden = sorted_out(cluster.names, there)
     if missing:
         return [*found, Finding("topics", "fail", f"missing: {', '.join(missing)}", "Create them: segue topics")]
+    if few := too_few(there, there, cluster.names.partitions):
+        return [*found, Finding("topics", "fail", "; ".join(few.values()), "Add partitions to all topics alike.")]
+    if hidden:
+        what = f"{len(TOPICS) - len(hidden)} are there; {cluster.principal} may not see {', '.join(hidden)}"
+        todo = "Nothing if one service has this login; `segue topics --acls` prints what each needs."
+        return [*found, Finding("topics", "warn", what, todo)]
     return [*found, Finding("topics", "ok", f"all {len(TOPICS)} are there")]
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from chassis.errors import EXIT_SETTINGS
 from chassis.runtime.private_files import private_folder
 from chassis.settings.names import SUFFIX
-from contracts.topics import PARTITIONS, TOPICS
+from contracts.topics import TOPICS
 from segue_cli.local import kafka as local_kafka
 from segue_cli.local.ports import LOOPBACK, NoFreePort
 from segue_cli.local.postgres import postgres
@@ -32,7 +32,7 @@ from segue_cli.stack.providers import SETTING as PROVIDERS
 from segue_cli.stack.providers import chosen
 from segue_cli.stack.service_settings import problems
 from segue_cli.stack.services import choose_ports, services
-from segue_cli.stack.topics import BrokerAway, ensure_topics
+from segue_cli.stack.topics import BrokerAway, cluster_of, ensure_topics
 
 SANDBOX_KEYS: Final = {
     "FAL_KEY": "sandbox:not-a-secret",
@@ -163,12 +163,13 @@ async def _together(*work: Awaitable[T]) -> list[T]:
 
 async def _broker(plan: Plan, stack: AsyncExitStack) -> _Ground:
     if servers := plan.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        await ensure_topics(servers)
+        await ensure_topics(cluster_of(plan.environ))
         return _Ground({"KAFKA_BOOTSTRAP_SERVERS": servers})
     log = plan.state.logs / "kafka.log"
     take, close = log_to(log)
     stack.callback(close)
-    topics = {topic.name: PARTITIONS for topic in TOPICS}
+    names = cluster_of({**plan.environ, **PLACEHOLDERS}).names
+    topics = {names.of(topic): names.partitions for topic in TOPICS}
     with plan.starting.part("kafka"):
         running = await stack.enter_async_context(local_kafka.kafka(topics, on_line=take))
     servers = running.bootstrap_servers
@@ -240,6 +241,10 @@ def _by_file(plan: Plan, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _require_embedded(environ: Mapping[str, str]) -> None:
+    secured = next((name for name in environment.KAFKA_SECURITY if environ.get(name)), None)
+    if secured and not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        why = "the embedded Kafka speaks plain text to this machine alone"
+        raise StackFailed(f"{secured} is set without KAFKA_BOOTSTRAP_SERVERS, and {why}: unset it", EXIT_SETTINGS)
     for setting, (package, what) in EMBEDDED.items():
         if not environ.get(setting) and find_spec(package) is None:
             why = f"{setting} is not set, and the embedded {what} is not installed here"

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
-from contracts.topics import DAY_S, PARTITIONS, TOPICS
+from contracts.access import acl_commands
+from contracts.topics import DAY_S, TOPICS, TopicNames
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from chassis.kafka.metadata import TopicState
+    from chassis.settings.kafka.cluster import KafkaCluster
+
 LIMIT_S: Final = 10.0
 _MOST_REPLICAS: Final = 3
+_NOWHERE: Final = "127.0.0.1:9092"
+"""In the place of the address of the brokers where it is not needed."""
 
 
 class BrokerAway(Exception):
-    """No broker answered, or it refused to create a topic; one line that names the setting."""
+    """No broker answered, or it refused this client or a topic; one line that names the setting."""
 
 
-def map_table(outcome: Mapping[str, str] | None = None) -> Table:
+def cluster_of(environ: Mapping[str, str]) -> KafkaCluster:
+    """The cluster that the settings name. Raises BrokerAway if they are wrong."""
+    from chassis.settings.kafka.settings import KafkaSettings
+    from chassis.settings.service import WrongSettings, settings_of
+
+    try:
+        return settings_of(KafkaSettings, environ).kafka
+    except WrongSettings as error:
+        raise BrokerAway(str(error)) from None
+
+
+def map_table(names: TopicNames, outcome: Mapping[str, str] | None = None) -> Table:
     """The map as a table, with the result for each topic if a broker was asked."""
     from rich.table import Table
 
-    table = Table(title=f"Topics, {PARTITIONS} partitions each, keyed by job_id", title_justify="left")
+    table = Table(title=f"Topics, {names.partitions} partitions each, keyed by job_id", title_justify="left")
     for column in ("topic", "carries", "from", "to", "retention"):
         table.add_column(column, overflow="fold")
     if outcome is not None:
@@ -31,88 +48,97 @@ def map_table(outcome: Mapping[str, str] | None = None) -> Table:
     for topic in TOPICS:
         carries = "\n".join(kind.TYPE for kind in topic.carries) or topic.purpose
         readers = [*topic.groups, *(f"{name} (tail)" for name in topic.tails)]
-        row = [topic.name, carries, "\n".join(topic.producers), "\n".join(readers) or "segue dlq"]
+        row = [names.of(topic), carries, "\n".join(topic.producers), "\n".join(readers) or "segue dlq"]
         row.append(f"{topic.retention_s // DAY_S} days")
-        table.add_row(*row, *([outcome.get(topic.name, "")] if outcome is not None else []), end_section=True)
+        table.add_row(*row, *([outcome.get(names.of(topic), "")] if outcome is not None else []), end_section=True)
     return table
 
 
-async def ensure_topics(servers: str, replication: int | None = None) -> dict[str, str]:
-    """Create missing topics; returns "exists" or "created" by topic. Raises BrokerAway.
+async def ensure_topics(cluster: KafkaCluster, replication: int | None = None) -> dict[str, str]:
+    """Create missing topics; returns "exists" or "created" by the topic's name on the cluster. Raises BrokerAway.
 
     `replication` None: as many replicas as there are brokers, at most three.
     """
     from aiokafka.errors import KafkaError
 
+    from chassis.errors import CannotStart
     from chassis.kafka.topics import admin, create_topics
 
-    servers = usable_servers(servers)
     try:
         async with asyncio.timeout(LIMIT_S):
-            async with admin(servers) as client:
-                present = set(await client.list_topics())
+            async with admin(cluster) as client:
                 brokers = len((await client.describe_cluster())["brokers"])
-            missing = [topic for topic in TOPICS if topic.name not in present]
-            outcome = {topic.name: "exists" for topic in TOPICS}
-            if missing:
-                outcome |= await create_topics(servers, missing, replication or min(brokers, _MOST_REPLICAS))
+            outcome = await create_topics(cluster, TOPICS, replication or min(brokers, _MOST_REPLICAS))
+    except CannotStart as error:
+        raise BrokerAway(str(error)) from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise await _away(servers, LIMIT_S) from error
+        raise await _away(cluster, LIMIT_S) from error
     if refused := {name: what for name, what in outcome.items() if what not in ("exists", "created")}:
         said = ", ".join(f"{name}: {what}" for name, what in refused.items())
-        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {servers} did not make {said}")
+        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {cluster} did not make {said}{_remedy(cluster, refused.values())}")
     return outcome
 
 
-async def present_topics(servers: str, limit_s: float) -> set[str]:
-    """The names of the cluster's topics. Raises BrokerAway."""
+def _remedy(cluster: KafkaCluster, errors: Collection[str]) -> str:
+    if not any("Authorization" in error for error in errors):
+        return ""
+    return f"; {cluster.principal} needs Create and Describe on them: `segue topics --acls` prints what to grant"
+
+
+async def topics_there(cluster: KafkaCluster, limit_s: float) -> Mapping[str, TopicState]:
+    """The topics of the map that the cluster has, by their names on it. Raises BrokerAway."""
     from aiokafka.errors import KafkaError
 
-    from chassis.kafka.topics import admin
+    from chassis.errors import CannotStart
+    from chassis.kafka.topics import describe
 
-    servers = usable_servers(servers)
     try:
-        async with asyncio.timeout(limit_s), admin(servers) as client:
-            return set(await client.list_topics())
+        async with asyncio.timeout(limit_s):
+            return await describe(cluster, TOPICS)
+    except CannotStart as error:
+        raise BrokerAway(str(error)) from error
     except (KafkaError, OSError, TimeoutError) as error:
-        raise await _away(servers, limit_s) from error
+        raise await _away(cluster, limit_s) from error
 
 
-def usable_servers(text: str) -> str:
-    """The addresses in the form that the client expects. Raises BrokerAway if they are invalid."""
-    from chassis.settings.kafka_servers import read_servers
-
-    try:
-        return ",".join(read_servers(text))
-    except ValueError as error:
-        raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {error}") from None
+def sorted_out(names: TopicNames, there: Mapping[str, TopicState]) -> tuple[list[str], list[str]]:
+    """The names of the topics that are missing, and of those that this client may not see."""
+    every = [names.of(topic) for topic in TOPICS]
+    hidden = [name for name in every if name in there and not there[name].partitions]
+    return [name for name in every if name not in there], hidden
 
 
-async def _away(servers: str, within_s: float) -> BrokerAway:
-    from chassis.settings.kafka_servers import diagnose_servers
+async def _away(cluster: KafkaCluster, within_s: float) -> BrokerAway:
+    from chassis.kafka.diagnosis import diagnose
 
-    why = await diagnose_servers(servers.split(","))
-    return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {servers} within {within_s:.0f} s ({why})")
+    why = await diagnose(cluster)
+    return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {within_s:.0f} s ({why})")
 
 
-async def await_topics(servers: str, within_s: float) -> None:
-    """Wait until every topic of the map is on the broker. Raises BrokerAway if one is not within that many seconds."""
+async def await_topics(cluster: KafkaCluster, within_s: float) -> None:
+    """Wait until every topic of the map that this client may see is on the broker.
+
+    Raises BrokerAway if one is not within that many seconds, or if it may see none.
+    """
     from chassis.runtime.retry import retry
 
-    usable_servers(servers)
-
     async def found() -> None:
-        present = await present_topics(servers, LIMIT_S)
-        if missing := [topic.name for topic in TOPICS if topic.name not in present]:
+        missing, hidden = sorted_out(cluster.names, await topics_there(cluster, LIMIT_S))
+        if missing:
             raise BrokerAway(
-                f"KAFKA_BOOTSTRAP_SERVERS: {servers} lacks {', '.join(missing)}; `segue topics` makes them"
+                f"KAFKA_BOOTSTRAP_SERVERS: {cluster} lacks {', '.join(missing)}; `segue topics` makes them"
             )
+        if len(hidden) == len(TOPICS):
+            raise BrokerAway(f"{cluster.setting}: {cluster.principal} may not see any topic of Segue's at {cluster}")
 
     await retry(found, BrokerAway, pause_s=1.0, within_s=within_s)
 
 
-def topics(*, create: bool | None, replication: int | None, wait_s: float | None) -> int:
-    """Print the map, and create missing topics if `create` is set, or wait for them; returns the exit code."""
+def topics(*, create: bool | None, replication: int | None, wait_s: float | None, acls: str | None) -> int:
+    """Print the map, and create missing topics if `create` is set, or wait for them; returns the exit code.
+
+    With `acls`, a prefix of principals, only print the commands that grant each service what it needs.
+    """
     from pathlib import Path
 
     from chassis.errors import EXIT_SETTINGS
@@ -120,22 +146,41 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
     from segue_cli.views.console import console
 
     out, failed = console(), console(stderr=True)
-    servers = given(Path.cwd()).get("KAFKA_BOOTSTRAP_SERVERS")
+    environ = given(Path.cwd())
+    servers = environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers and (create or wait_s is not None):
         failed.print("[red]KAFKA_BOOTSTRAP_SERVERS is not set: there is no broker to have the topics on.[/]")
         return EXIT_SETTINGS
-    if not servers or (create is False and wait_s is None):
-        out.print(map_table())
-        return 0
     try:
-        if wait_s is not None:
-            asyncio.run(await_topics(servers, wait_s))
-            outcome = {topic.name: "exists" for topic in TOPICS}
-        else:
-            outcome = asyncio.run(ensure_topics(servers, replication))
+        cluster = cluster_of({"KAFKA_BOOTSTRAP_SERVERS": _NOWHERE, **environ})
     except BrokerAway as error:
-        out.print(map_table())
         failed.print(str(error), style="red", markup=False, soft_wrap=True)
         return EXIT_SETTINGS
-    out.print(map_table(outcome))
+    if acls is not None:
+        print(*acl_commands(cluster.names, acls, servers or "HOST:PORT"), sep="\n")
+        return 0
+    if not servers or (create is False and wait_s is None):
+        out.print(map_table(cluster.names))
+        return 0
+    try:
+        outcome = asyncio.run(_on_the_broker(cluster, replication, wait_s))
+    except BrokerAway as error:
+        out.print(map_table(cluster.names))
+        failed.print(str(error), style="red", markup=False, soft_wrap=True)
+        return EXIT_SETTINGS
+    out.print(map_table(cluster.names, outcome))
     return 0
+
+
+async def _on_the_broker(cluster: KafkaCluster, replication: int | None, wait_s: float | None) -> dict[str, str]:
+    """Create the topics, or wait for them; returns what is to be said of each. Raises BrokerAway."""
+    from chassis.kafka.topic_watch import too_few
+
+    if wait_s is not None:
+        await await_topics(cluster, wait_s)
+        outcome = {cluster.names.of(topic): "exists" for topic in TOPICS}
+    else:
+        outcome = await ensure_topics(cluster, replication)
+    there = await topics_there(cluster, LIMIT_S)
+    _, hidden = sorted_out(cluster.names, there)
+    return outcome | dict.fromkeys(hidden, "not to be seen") | too_few(outcome, there, cluster.names.partitions)

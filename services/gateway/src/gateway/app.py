@@ -75,16 +75,15 @@ async def wired(
     runtime.depends_on("artifact_store", store.dependency)
     database_url = settings.database_url.get_secret_value()
     await migrate(database_url, SCHEMA, gateway)
-    servers = settings.kafka_bootstrap_servers
-    broker = make_broker(servers, runtime.service, idempotent=False, request_timeout_s=PRODUCER_TIMEOUT_S)
+    broker = make_broker(settings.kafka, runtime.service, idempotent=False, request_timeout_s=PRODUCER_TIMEOUT_S)
     tail = JobTail()
     clocks = Clocks(wall)
-    events = Tail(servers, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp())
+    events = Tail(settings.kafka, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp())
     async with (
         open_pool(database_url, SCHEMA, runtime=runtime) as pool,
         clocks.watched(pool, runtime),
         _verifiers(settings) as webhooks,
-        connected(broker, runtime, servers, (*_PUBLISHED, *_TAILED)),
+        connected(broker, runtime, reads=_TAILED, writes=_PUBLISHED),
         events.running(),
         RetentionWorker(pool, runtime, SCHEMA, key_tasks(settings.keep_rows)).running(),
     ):
@@ -167,7 +166,7 @@ def _log_start(settings: GatewaySettings, catalogue: Catalogue) -> None:
         GatewayEvent.GATEWAY_STARTING,
         default_provider=settings.music_provider,
         providers=list(settings.providers),
-        broker=settings.kafka_bootstrap_servers,
+        broker=str(settings.kafka),
         database=database_name(settings.database_url.get_secret_value()),
         artifact_store=settings.artifact_store_url.partition("?")[0],
         models=len(catalogue.models),

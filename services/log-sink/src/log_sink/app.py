@@ -45,23 +45,23 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         partitions_kept(pool, runtime),
         RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, runtime)).running(),
     ):
-        broker = make_broker(settings.kafka_bootstrap_servers, SERVICE)
+        broker = make_broker(settings.kafka, SERVICE)
         store = Store(pool)
         handler = PersistBatch(store, runtime.telemetry)
         consumer = BatchConsumer(
             broker, runtime, CONSUMED, handler, keep=store.quarantine, settled=store.note_read, gather=GATHER
         )
         async with (
-            member(pool, settings.kafka_bootstrap_servers, runtime),
-            connected(broker, runtime, settings.kafka_bootstrap_servers, (*CONSUMED, DEAD_LETTERS)),
+            member(pool, settings.kafka, runtime),
+            connected(broker, runtime, reads=CONSUMED, writes=(DEAD_LETTERS,)),
             consumer.running(),
         ):
             get_logger("log_sink").info(
                 LogSinkEvent.LOG_SINK_STARTED,
-                broker=settings.kafka_bootstrap_servers,
+                broker=str(settings.kafka),
                 database=database_name(url),
                 schema_version=latest_migration(log_sink),
-                topics=[topic.name for topic in CONSUMED],
+                topics=[settings.kafka.names.of(topic) for topic in CONSUMED],
                 keep_rows_days=settings.row_retention_days,
                 keep_artifacts_days=settings.artifact_retention_days or "for ever",
             )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 from aiokafka import TopicPartition
 
-from chassis.delivery.consumer import Delivered, LogStarts
+from chassis.delivery.consumer import Delivered
+from chassis.delivery.offsets import LogStarts
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction

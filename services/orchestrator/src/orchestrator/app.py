@@ -31,7 +31,7 @@ from orchestrator.timers import Timers
 
 SCHEMA: Final = "orchestrator"
 CONSUMED: Final = (REQUESTS, ATTEMPTS)
-NEEDED: Final = (*CONSUMED, JOBS, *COMMANDS.values(), DEAD_LETTERS)
+PUBLISHED: Final = (JOBS, *COMMANDS.values(), DEAD_LETTERS)
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     except PolicyError as error:
         raise cannot_use("SEGUE_ROUTING", error) from error
     database_url = settings.database_url.get_secret_value()
-    broker = make_broker(settings.kafka_bootstrap_servers, runtime.service)
+    broker = make_broker(settings.kafka, runtime.service)
     await migrate(database_url, SCHEMA, orchestrator)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
@@ -58,8 +58,8 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
         handler = JobHandler(outbox, routing, silence.current, settings.keep_rows, timers.wake_within)
         consumer = BatchConsumer(broker, runtime, CONSUMED, handler)
         async with (
-            member(pool, settings.kafka_bootstrap_servers, runtime),
-            connected(broker, runtime, settings.kafka_bootstrap_servers, NEEDED),
+            member(pool, settings.kafka, runtime),
+            connected(broker, runtime, reads=CONSUMED, writes=PUBLISHED),
             outbox.running(),
             silence.running(timers.wake),
             consumer.running(),
@@ -72,9 +72,9 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
                 providers=list(settings.providers),
                 models=len(catalogue.models),
                 routing=str(settings.routing) if settings.routing else None,
-                broker=settings.kafka_bootstrap_servers,
+                broker=str(settings.kafka),
                 database=database_name(database_url),
                 schema=f"{SCHEMA}/{latest_migration(orchestrator)}",
-                topics=[topic.name for topic in CONSUMED],
+                topics=[settings.kafka.names.of(topic) for topic in CONSUMED],
             )
             yield

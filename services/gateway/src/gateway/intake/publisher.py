@@ -23,7 +23,7 @@ from gateway.log_events import GatewayEvent
 from gateway.queries.tail import JobTail
 
 if TYPE_CHECKING:
-    from faststream.kafka import KafkaBroker
+    from chassis.kafka.broker import SegueBroker
 
 PUBLISH_LIMIT_S: Final = 4.5
 """Seconds until Kafka has to confirm the message of a request; after that the client is asked to repeat it."""
@@ -45,7 +45,7 @@ class Publisher:
     makes a repeat safe.
     """
 
-    broker: KafkaBroker
+    broker: SegueBroker
     telemetry: Telemetry
     clocks: Clocks
     tail: JobTail

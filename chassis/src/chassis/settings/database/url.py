@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-from chassis.settings.database_parameters import BadDatabaseUrl, Parameters, read_parameters
+from chassis.settings.database.parameters import BadDatabaseUrl, Parameters, read_parameters
 from chassis.settings.header_values import named, stripped
 
 PORT: Final = 5432

@@ -1,0 +1,1 @@
+"""Parsing of database URLs, by the rules of libpq."""

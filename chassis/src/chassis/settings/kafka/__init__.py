@@ -1,0 +1,1 @@
+"""Kafka: its settings, and the cluster that they describe. Nothing here connects."""
