@@ -7,7 +7,7 @@ import datetime as dt
 import ipaddress
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tests.patience import patient
+from tests.patience import eventually, patient
 
+from chassis.kafka.diagnosis import refusal
 from chassis.settings.kafka.cluster import KafkaCluster
 from chassis.settings.kafka.settings import KafkaSettings
 from chassis.settings.service import settings_of
@@ -144,15 +145,22 @@ class Secured:
         }
 
     async def add_user(self, user: str) -> None:
-        """Let a user log in with SCRAM-SHA-512."""
+        """Let a user log in with SCRAM-SHA-512; returns once the broker takes the login."""
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        password = password_of(user).encode()
-        await _all_done(self._admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, info, password)]))
+        added = UserScramCredentialUpsertion(user, info, password_of(user).encode())
+        await _all_done(self._admin.alter_user_scram_credentials([added]))
+        cluster = cluster_of(self.login(user))
+
+        async def known() -> bool:
+            return await refusal(cluster) is None
+
+        await eventually(known)
 
     async def grant(self, principal: str, grants: Iterable[Grant]) -> None:
         """Allow the operations, and nothing else, to User:`principal`."""
         bindings = [_binding(principal, grant, operation) for grant in grants for operation in grant.operations]
         await _all_done(self._admin.create_acls(bindings))
+        await self._until_known(principal, lambda known: set(bindings) <= known)
 
     async def revoke(self, principal: str, grant: Grant) -> None:
         """Take back what `grant` allowed."""
@@ -161,6 +169,19 @@ class Secured:
             for operation in grant.operations
         ]
         await _all_done(self._admin.delete_acls(filters))
+        gone = {_binding(principal, grant, operation) for operation in grant.operations}
+        await self._until_known(principal, lambda known: not gone & known)
+
+    async def _until_known(self, principal: str, holds: Callable[[set[AclBinding]], bool]) -> None:
+        """Wait until the broker's own list of what the principal may do is as it has to be."""
+        anything: Any = None
+        resource = (ResourceType.ANY, anything, ResourcePatternType.ANY)
+        every = AclBindingFilter(*resource, f"User:{principal}", anything, AclOperation.ANY, AclPermissionType.ANY)
+
+        async def known() -> bool:
+            return holds(set(await asyncio.wrap_future(self._admin.describe_acls(every))))
+
+        await eventually(known)
 
 
 def cluster_of(env: Mapping[str, str]) -> KafkaCluster:
