@@ -16,7 +16,7 @@ import log_sink.metrics
 import orchestrator.metrics
 from chassis.http import refusals
 from chassis.observability.metric import Metric
-from contracts.topics import TOPICS
+from contracts.topics import SERVICES, TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = (
@@ -42,6 +42,9 @@ NO_METRICS = {
     # Zones of the nginx in docs/exposure.md.
     "segue_connections",
     "segue_requests",
+    # Roles in the database, which docs/operations/postgres.md names.
+    "segue_reader",
+    *(f"segue_{service.replace('-', '_')}" for service in SERVICES),
     *(topic.name.replace(".", "_").replace("-", "_") for topic in TOPICS),
 }
 SUFFIXES = re.compile(r"_(bucket|sum|count|created)$")

@@ -42,7 +42,7 @@ def runtime() -> Runtime:
 async def heard(pool: Pool, provider: str, ago_s: float = 0.0) -> None:
     await pool.execute(
         f"INSERT INTO {provider}_adapter.heartbeat VALUES ($1, now() - make_interval(secs => $2))"  # noqa: S608 - ours
-        " ON CONFLICT (provider) DO UPDATE SET heard_at = excluded.heard_at",
+        " ON CONFLICT (provider) DO UPDATE SET beat_at = excluded.beat_at",
         provider,
         ago_s,
     )

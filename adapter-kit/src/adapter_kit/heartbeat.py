@@ -19,8 +19,8 @@ BEATS: Final = 3
 RETRY_S: Final = 0.5
 WRITE_LIMIT_S: Final = 5.0
 _WRITE: Final = """
-INSERT INTO heartbeat (provider, heard_at) VALUES ($1, now())
-ON CONFLICT (provider) DO UPDATE SET heard_at = now()
+INSERT INTO heartbeat (provider, beat_at) VALUES ($1, now())
+ON CONFLICT (provider) DO UPDATE SET beat_at = now()
 """
 
 

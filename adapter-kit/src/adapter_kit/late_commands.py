@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import datetime
 from time import monotonic
 from typing import Final, Protocol
 
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.attempt.states import Queued
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 from contracts.ids import AttemptId, JobId
@@ -21,6 +24,11 @@ READ_LATE_S: Final = 10.0
 """A command that is read more than this many seconds after it was given is late. The orchestrator takes longer
 than that to end the job of a silent adapter after a cancel."""
 LOOK_EVERY_S: Final = 0.5
+HOLD_S: Final = 0.5
+"""Seconds until it is looked again whether an attempt whose command was read late may be sent."""
+
+Holds = Callable[[Attempt], bool]
+"""Whether an attempt whose command was read late still has to wait. The answer False is given once."""
 
 
 class CommandProgress(Protocol):
@@ -74,3 +82,10 @@ class LateCommands:
                 del self._waiting[attempt_id]
                 self._cleared.add(attempt_id)
         return bool(waiting.keys() & self._cleared)
+
+
+def unless_held(attempt: Attempt, holds: Holds, now: datetime) -> Attempt | None:
+    """The attempt, which may be stepped; None if it has to wait, because its command was read late."""
+    if not attempt.read_late or not isinstance(attempt.state, Queued) or now >= attempt.deadline_at:
+        return attempt
+    return None if holds(attempt) else replace(attempt, read_late=False)

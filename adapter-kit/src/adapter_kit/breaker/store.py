@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from adapter_kit.attempt.inputs import CalledBack, Checked, Input, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, Checked, Due, HeldBack, Input, ShutOut, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.attempt.states import Ambiguous, Closed, Collecting, Queued, Submitting
 from adapter_kit.breaker.policy import (
@@ -176,6 +176,19 @@ class LockedBreakers:
         if breaker != self.breaker(breaker.scope):
             self._known[breaker.scope] = breaker
             self._changed.add(breaker.scope)
+
+
+def admission(attempt: Attempt, locked_breakers: LockedBreakers | None, now: datetime) -> Input:
+    """The input of an attempt that is due: whether the breakers, if it needs them, let it be submitted."""
+    if locked_breakers is None or not isinstance(attempt.state, Queued) or now >= attempt.deadline_at:
+        return Due()
+    match locked_breakers.admit(attempt.endpoint, now):
+        case Admitted():
+            return Due()
+        case Held(until, reason):
+            return HeldBack(until, reason)
+        case Shut(until, reason):
+            return ShutOut(until, reason)
 
 
 def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:

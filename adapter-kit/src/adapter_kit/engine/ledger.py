@@ -12,15 +12,15 @@ import asyncpg
 from pydantic import JsonValue, TypeAdapter
 
 from adapter_kit.attempt.actions import Action
-from adapter_kit.attempt.inputs import Due, HeldBack, Input, ShutOut
+from adapter_kit.attempt.inputs import Input
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import LEASE_S, Attempt, Step
 from adapter_kit.attempt.running import unchecked_until
 from adapter_kit.attempt.states import Queued
-from adapter_kit.breaker.policy import Admitted, Held, Shut
-from adapter_kit.breaker.store import BreakerStore, LockedBreakers, concerns_breaker
+from adapter_kit.breaker.store import BreakerStore, LockedBreakers, admission, concerns_breaker
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.engine.telemetry import report_ambiguity, report_late
+from adapter_kit.late_commands import HOLD_S, Holds, unless_held
 from adapter_kit.log_events import LedgerEvent
 from adapter_kit.port.outcomes import ProviderRef
 from chassis.kafka.outbox import Transaction
@@ -33,8 +33,6 @@ from contracts.messages.attempts import AttemptState
 _ARGUMENTS: Final = TypeAdapter(Mapping[str, JsonValue])
 
 POSTPONE_S: Final = 60.0
-HOLD_S: Final = 0.5
-"""Seconds until it is looked again whether an attempt whose command was read late may be sent."""
 _log = get_logger("adapter_kit.engine.ledger")
 
 Reading = Callable[[Attempt], Input]
@@ -155,7 +153,7 @@ async def apply(
 
 
 async def claim(
-    transaction: Transaction, limit: int, breakers: BreakerStore, holds: Callable[[Attempt], bool] = lambda _: False
+    transaction: Transaction, limit: int, breakers: BreakerStore, holds: Holds = lambda _: False
 ) -> list[Stepped]:
     """Claim up to `limit` due attempts and step them; no two replicas claim the same one.
 
@@ -163,7 +161,9 @@ async def claim(
     is one whose command was read late, for as long as `holds` says so.
     """
     loaded, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit), transaction.now)
-    claimed, held = _without_held(loaded, holds, transaction.now)
+    free = [(known, unless_held(known.attempt, holds, transaction.now)) for known in loaded]
+    claimed = [replace(known, attempt=attempt) for known, attempt in free if attempt is not None]
+    held = [known.attempt.attempt_id for known, attempt in free if attempt is None]
     wanted = {known.attempt.endpoint for known in claimed if isinstance(known.attempt.state, Queued)}
     locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
     stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
@@ -176,23 +176,6 @@ async def claim(
     if locked_breakers is not None:
         await locked_breakers.save(transaction)
     return stepped
-
-
-def _without_held(
-    loaded: Iterable[Stepped], holds: Callable[[Attempt], bool], now: datetime
-) -> tuple[list[Stepped], list[AttemptId]]:
-    """The attempts that may be stepped, and those that have to wait, because their commands were read late."""
-    free: list[Stepped] = []
-    held: list[AttemptId] = []
-    for known in loaded:
-        attempt = known.attempt
-        if not attempt.read_late or not isinstance(attempt.state, Queued) or now >= attempt.deadline_at:
-            free.append(known)
-        elif holds(attempt):
-            held.append(attempt.attempt_id)
-        else:
-            free.append(replace(known, attempt=replace(attempt, read_late=False)))
-    return free, held
 
 
 def _load_each(rows: Iterable[asyncpg.Record], now: datetime) -> tuple[list[Stepped], list[AttemptId]]:
@@ -214,23 +197,11 @@ def _advance_each(
     stuck: list[AttemptId] = []
     for known in claimed:
         try:
-            stepped.append(_advance(transaction, known, _admission(known.attempt, locked_breakers, transaction.now)))
+            stepped.append(_advance(transaction, known, admission(known.attempt, locked_breakers, transaction.now)))
         except Exception:  # noqa: BLE001 - a row that cannot be stepped must not block the others
             _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=known.attempt.attempt_id)
             stuck.append(known.attempt.attempt_id)
     return stepped, stuck
-
-
-def _admission(attempt: Attempt, locked_breakers: LockedBreakers | None, now: datetime) -> Input:
-    if locked_breakers is None or not isinstance(attempt.state, Queued) or now >= attempt.deadline_at:
-        return Due()
-    match locked_breakers.admit(attempt.endpoint, now):
-        case Admitted():
-            return Due()
-        case Held(until, reason):
-            return HeldBack(until, reason)
-        case Shut(until, reason):
-            return ShutOut(until, reason)
 
 
 async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:

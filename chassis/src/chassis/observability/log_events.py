@@ -45,6 +45,7 @@ FIELDS: Final = {
     "pause_s": "Seconds until the next probe.",
     "port": "The port that is listened on.",
     "provider": "The name of the provider.",
+    "providers": "The providers that are enabled (`SEGUE_PROVIDERS`).",
     "reason": "The reason, as text or as a kind.",
     "records": "The number of messages in the batch.",
     "rows": "The number of rows.",

@@ -10,16 +10,10 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import asyncpg
-
 from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.errors import CannotStart, cannot_use
 from chassis.http.egress import EgressPolicy, tls_context
 from chassis.kafka.topic_watch import too_few
-from chassis.postgres.connect import connect, error_text, refusal, usable_url
-from chassis.postgres.pool import AT_START, BREAKING, is_pooled, latest_migration
-from chassis.postgres.rights import missing_rights
-from chassis.settings.database.url import DatabaseUrl
 from chassis.settings.header_values import credential_faults
 from chassis.settings.kafka.settings import KafkaSettings
 from chassis.settings.providers import enabled_providers, first_provider
@@ -28,10 +22,11 @@ from contracts.catalogue import CatalogueError, default_catalogue_path, load_cat
 from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor.advice import Finding, fal_key, left_out, probed, replicate_token
+from segue_cli.doctor.database import database
 from segue_cli.doctor.egress import output_hosts
 from segue_cli.doctor.running import running_services
 from segue_cli.stack import providers
-from segue_cli.stack.migrations import SCHEMAS, applied_migration
+from segue_cli.stack.migrations import SCHEMAS
 from segue_cli.stack.run import PLACEHOLDERS
 from segue_cli.stack.service_settings import problems
 from segue_cli.stack.topics import BrokerAway, cluster_of, sorted_out, topics_there
@@ -39,7 +34,6 @@ from segue_cli.stack.topics import BrokerAway, cluster_of, sorted_out, topics_th
 LIMIT_S: Final = 5.0
 SDKS: Final = {"fal-client": "1.0", "replicate": "1.0"}
 """The releases of the SDKs that the adapters' transports are written for."""
-MEND_URL: Final = "Start PostgreSQL, or correct DATABASE_URL (postgresql://user:password@host:port/name)."
 
 _STORE_TROUBLE: Final[tuple[type[Exception], ...]] = (*STORE_ERRORS, TimeoutError)
 
@@ -167,62 +161,6 @@ async def broker(env: Settings) -> list[Finding]:
         todo = "Nothing if one service has this login; `segue topics --acls` prints what each needs."
         return [*found, Finding("topics", "warn", what, todo)]
     return [*found, Finding("topics", "ok", f"all {len(TOPICS)} are there")]
-
-
-async def database(env: Settings) -> list[Finding]:
-    """Check that the database answers and accepts the login, and report how far each schema is migrated."""
-    told = env.get("DATABASE_URL")
-    if not told:
-        todo = "`segue run` needs it; `segue up` brings an embedded one."
-        return [Finding("database", "warn", "DATABASE_URL is not set", todo)]
-    try:
-        url = usable_url(told)
-        async with asyncio.timeout(LIMIT_S):
-            connection = await connect(url, statement_cache_size=0)
-    except CannotStart as error:
-        return [Finding("database", "fail", str(error), MEND_URL)]
-    except AT_START as error:
-        said_so = refusal(error) or f"DATABASE_URL: no connection to {url.name}: {error_text(error)}"
-        return [Finding("database", "fail", str(said_so), MEND_URL)]
-    try:
-        notes = [Finding("database", "warn", f"DATABASE_URL: {note}") for note in url.parameters.notes]
-        return [*await _server(connection, url), *notes, *await _schemas(connection)]
-    finally:
-        await connection.close(timeout=5)
-
-
-async def _server(connection: asyncpg.Connection[asyncpg.Record], url: DatabaseUrl) -> list[Finding]:
-    release = await connection.fetchval("SHOW server_version")
-    found = [Finding("database", "ok", f"PostgreSQL {release} at {url.name}")]
-    if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
-        found = [Finding("database", "fail", "DATABASE_URL: it, or its role, takes no writes", "Name the primary.")]
-    if await is_pooled(url):
-        found.append(Finding("pooler", "ok", "there is a connection pooler; statements are not prepared"))
-    return found
-
-
-async def _schemas(connection: asyncpg.Connection[asyncpg.Record]) -> list[Finding]:
-    found = []
-    for schema, package in SCHEMAS.items():
-        if lacking := await missing_rights(connection, schema):
-            found.append(Finding(f"schema {schema}", "fail", lacking, "Grant it, or connect as another role."))
-            continue
-        newest = latest_migration(import_module(package))
-        found.append(_schema(schema, newest, await applied_migration(connection, schema)))
-    return found
-
-
-def _schema(schema: str, newest: str, latest: str | None) -> Finding:
-    what = f"schema {schema}"
-    if latest is None:
-        return Finding(what, "warn", "not there yet", "Its service makes it when it first starts.")
-    if latest < newest:
-        return Finding(what, "warn", f"at {latest}, this code brings {newest}", "Its service migrates when it starts.")
-    if latest > newest:
-        told = f"at {latest}, this code knows {newest}"
-        works = not latest.endswith(BREAKING)
-        return Finding(what, "warn" if works else "fail", told, "The database is of a newer release: update this one.")
-    return Finding(what, "ok", latest)
 
 
 async def catalogue(env: Settings) -> list[Finding]:

@@ -11,7 +11,6 @@ FIELDS: Final = {
     "arrived_at": "The time at which Kafka's broker appended the request.",
     "artifact_store": "The URL of the artifact store, without its parameters.",
     "default_provider": "The provider that is tried first (`MUSIC_PROVIDER`).",
-    "providers": "The providers that are enabled (`SEGUE_PROVIDERS`).",
     "delivery_id": "The provider's id of the callback.",
     "detail": "The `detail` of the response to the callback.",
     "name": "The name of the file.",

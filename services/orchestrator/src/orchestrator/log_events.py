@@ -8,7 +8,6 @@ from chassis.observability.log_event import LogEvent
 
 FIELDS: Final = {
     "music_provider": "The provider that is tried first (`MUSIC_PROVIDER`).",
-    "providers": "The providers that are enabled (`SEGUE_PROVIDERS`).",
     "routing": "The file of routing policies, if there is one.",
     "silent_s": "Seconds since the adapter was last heard of; null: never.",
     "status": "The state of the job.",

@@ -30,9 +30,9 @@ _UNREADABLE: tuple[type[Exception], ...] = (*TRANSIENT, asyncpg.PostgresError)
 _PRESENT: Final = """
 SELECT provider FROM unnest($1::text[], $2::text[]) AS known (provider, view) WHERE to_regclass(view) IS NOT NULL
 """
-_NOW: Final = "SELECT now() AS now, NULL AS provider, NULL::timestamptz AS heard_at"
+_NOW: Final = "SELECT now() AS now, NULL AS provider, NULL::timestamptz AS beat_at"
 # Both names come from the provider's specification.
-_HEARD_AT: Final = "SELECT now(), '{provider}', (SELECT max(heard_at) FROM {schema}.v_heartbeat)"
+_BEAT_AT: Final = "SELECT now(), '{provider}', (SELECT max(beat_at) FROM {schema}.v_heartbeat)"
 _log = get_logger("orchestrator.silence")
 
 
@@ -41,7 +41,7 @@ class _Reading:
     """The result of one query."""
 
     now: datetime
-    heard_at: Mapping[Provider, datetime | None]
+    beat_at: Mapping[Provider, datetime | None]
 
 
 class Silence:
@@ -124,17 +124,17 @@ class Silence:
         if monotonic() < self._distrusted_until:
             return NOBODY
         return {
-            provider: heard_at
-            for provider, heard_at in reading.heard_at.items()
-            if heard_at is None or (reading.now - heard_at).total_seconds() > self._silent_s
+            provider: beat_at
+            for provider, beat_at in reading.beat_at.items()
+            if beat_at is None or (reading.now - beat_at).total_seconds() > self._silent_s
         }
 
     def _tell(self, reading: _Reading) -> None:
         for provider in self._providers:
             ADAPTER_SILENT.labels(provider).set(provider in self._silent)
         for provider in self._silent.keys() - self._told:
-            heard_at = self._silent[provider]
-            age_s = None if heard_at is None else round((reading.now - heard_at).total_seconds())
+            beat_at = self._silent[provider]
+            age_s = None if beat_at is None else round((reading.now - beat_at).total_seconds())
             _log.warning(OrchestratorEvent.ADAPTER_SILENT, provider=provider, silent_s=age_s)
         for provider in self._told - self._silent.keys():
             _log.info(OrchestratorEvent.ADAPTER_HEARD, provider=provider)
@@ -152,10 +152,10 @@ async def _read(connection: Connection, providers: Sequence[Provider], present: 
     if absent := [provider for provider in providers if provider not in present]:
         found = await connection.fetch(_PRESENT, absent, [_view(provider) for provider in absent])
         present.update(row["provider"] for row in found)
-    selects = [_HEARD_AT.format(provider=each, schema=PROVIDERS[each].schema) for each in providers if each in present]
+    selects = [_BEAT_AT.format(provider=each, schema=PROVIDERS[each].schema) for each in providers if each in present]
     rows = await connection.fetch(" UNION ALL ".join((_NOW, *selects)))
-    heard_at = {row["provider"]: row["heard_at"] for row in rows if row["provider"] is not None}
-    return _Reading(rows[0]["now"], {provider: heard_at.get(provider) for provider in providers})
+    beat_at = {row["provider"]: row["beat_at"] for row in rows if row["provider"] is not None}
+    return _Reading(rows[0]["now"], {provider: beat_at.get(provider) for provider in providers})
 
 
 def _view(provider: Provider) -> str:

@@ -93,10 +93,10 @@ def _silent_routes(job: Job, which: Sequence[int], silent: Silent, now: datetime
     return tuple(_skipped(each, _silence(silent[each.provider], now)) for each in candidates if each.provider in silent)
 
 
-def _silence(heard_at: datetime | None, now: datetime) -> str:
-    if heard_at is None:
+def _silence(beat_at: datetime | None, now: datetime) -> str:
+    if beat_at is None:
         return "its adapter has never been heard of"
-    return f"its adapter has not been heard of for {(now - heard_at).total_seconds():.0f} s"
+    return f"its adapter has not been heard of for {(now - beat_at).total_seconds():.0f} s"
 
 
 def waiting(job: Job, now: datetime) -> Job:
