@@ -292,8 +292,8 @@ async def test_a_command_that_is_read_late_waits_for_the_cancel_behind_it(engine
     engine.progress.read = True
     fresh = command("fresh")
     await engine.handle(fresh)
-    await eventually(lambda: is_in(engine, fresh.attempt_id, "submitting"))
-    assert len(engine.provider.states) == 1
+    await eventually(lambda: submitted(engine, 1))
+    assert (len(engine.provider.states), await state_of(engine.pool, fresh.attempt_id)) == (1, "submitting")
 
 
 async def test_a_command_that_is_read_late_is_sent_once_what_is_behind_it_has_been_read(engine: Engine) -> None:
