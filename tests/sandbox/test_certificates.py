@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryptography.x509 import DNSName, SubjectAlternativeName, load_pem_x509_certificate
+
 from sandbox.http.certificates import make_certificates
 
 
@@ -21,3 +23,14 @@ def test_files_that_do_not_belong_together_are_replaced(tmp_path: Path) -> None:
     files.key_file.write_text("garbage")
     make_certificates(tmp_path)
     assert "PRIVATE KEY" in files.key_file.read_text()
+
+
+def test_a_certificate_without_the_host_is_replaced(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    files = make_certificates(tmp_path, "sandbox")
+    first = files.ca_file.read_bytes()
+    names = load_pem_x509_certificate(files.cert_file.read_bytes()).extensions.get_extension_for_class(
+        SubjectAlternativeName
+    )
+    assert names.value.get_values_for_type(DNSName) == ["localhost", "sandbox"]
+    assert make_certificates(tmp_path, "sandbox").ca_file.read_bytes() == first

@@ -1,6 +1,7 @@
 """The sandbox as a process: its end, its addresses, its settings, and single steps of jobs."""
 
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,31 @@ def test_it_listens_on_this_machine_only(box: Any) -> None:
     assert hosts == {"127.0.0.1", "localhost"}
     assert box.control.get("/healthz").json() == {"status": "ok"}
     assert Path(box.addresses["ca_file"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_with_a_host_others_reach_it_by_that_name_and_rules_hold_from_the_start(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    rules = '[{"provider": "fal", "action": {"refuse": "balance"}}]'
+    process, addresses = start_sandbox(tmp_path, "--host", "sandbox.test", "--faults", rules)
+    url, port = addresses["fal_api_url"].rsplit(":", 1)
+    assert url == "https://sandbox.test"
+    assert addresses["replicate_base_url"].startswith("http://sandbox.test:")
+    trust = ssl.create_default_context(cafile=addresses["ca_file"])
+    try:
+        # 127.0.0.2 stands for an address of another interface.
+        with httpx.Client(verify=trust, trust_env=False, timeout=patient(60)) as client:
+            answer = client.post(
+                f"https://127.0.0.2:{port}/fal-ai/lyria2",
+                json={"prompt": "Rain"},
+                headers={"Authorization": "Key id:secret"},
+                extensions={"sni_hostname": "sandbox.test"},
+            )
+        assert answer.status_code == 403
+    finally:
+        process.terminate()
+        process.stdout.close()
+        assert process.wait(patient(60)) == 0
 
 
 def test_settings_change_as_a_whole_or_not_at_all(box: Any) -> None:

@@ -1,6 +1,7 @@
 """Composition of the stand-ins: the parts, their listeners, and the addresses that callers need."""
 
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from sandbox.http.signing import Keys
 from sandbox.replicate.api import Replicate, replicate_http_error
 from sandbox.replicate.documents import prediction
 from sandbox.runs.bills import Bills
-from sandbox.runs.faults import Faults
+from sandbox.runs.faults import Faults, Rule
 from sandbox.runs.files import Files
 from sandbox.runs.intake import Desk
 from sandbox.runs.job import Job
@@ -29,13 +30,24 @@ from sandbox.webhooks import Webhooks
 
 
 @dataclass(frozen=True)
-class Ports:
-    """The ports on 127.0.0.1; 0 is any free port."""
+class Listening:
+    """Where the stand-ins listen; port 0 is any free port."""
 
     fal: int = 0
     fal_run: int = 0
     replicate: int = 0
     control: int = 0
+    host: str | None = None
+    """The name by which other machines reach this one. None: only this machine can reach it."""
+
+    @property
+    def address(self) -> str:
+        """The address to bind."""
+        return "127.0.0.1" if self.host is None else "0.0.0.0"  # noqa: S104 - as it was asked for
+
+    def sockets(self) -> list[socket.socket]:
+        """A bound socket for each listener."""
+        return [bind(self.address, port) for port in (self.fal, self.fal_run, self.replicate, self.control)]
 
 
 @dataclass(frozen=True)
@@ -57,26 +69,33 @@ class Addresses:
 
 
 @asynccontextmanager
-async def sandbox(folder: Path, ports: Ports, settings: Settings) -> AsyncIterator[Addresses]:
-    """Both providers for the length of the block, with their certificates and bills in `folder`."""
+async def sandbox(
+    folder: Path, listening: Listening, settings: Settings, rules: Sequence[Rule] = ()
+) -> AsyncIterator[Addresses]:
+    """Both providers for the length of the block, with their certificates and bills in `folder`.
+
+    `rules` are the faults in force at its start.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    certificates = make_certificates(folder)
+    tls_host, plain_host = listening.host or "localhost", listening.host or "127.0.0.1"
+    certificates = make_certificates(folder, tls_host)
     book = folder / "bills.jsonl"
     async with AsyncExitStack() as stack:
-        socks = [stack.enter_context(bind(p)) for p in (ports.fal, ports.fal_run, ports.replicate, ports.control)]
+        socks = [stack.enter_context(sock) for sock in listening.sockets()]
         fal, fal_run, replicate, control = (sock.getsockname()[1] for sock in socks)
         addresses = Addresses(
-            fal_host=f"localhost:{fal}",
-            fal_run_host=f"localhost:{fal_run}",
-            fal_api_url=f"https://localhost:{fal}",
-            fal_jwks_url=f"https://localhost:{fal}/.well-known/jwks.json",
-            replicate_base_url=f"http://127.0.0.1:{replicate}",
-            control_url=f"http://127.0.0.1:{control}",
+            fal_host=f"{tls_host}:{fal}",
+            fal_run_host=f"{tls_host}:{fal_run}",
+            fal_api_url=f"https://{tls_host}:{fal}",
+            fal_jwks_url=f"https://{tls_host}:{fal}/.well-known/jwks.json",
+            replicate_base_url=f"http://{plain_host}:{replicate}",
+            control_url=f"http://{plain_host}:{control}",
             ca_file=str(certificates.ca_file),
             bills=str(book),
         )
         bills = stack.enter_context(Bills.open(book))
         keys, faults = Keys(), Faults()
+        faults.put(list(rules))
         apps = await _apps(stack, addresses, settings, bills, keys, faults, certificates.ca_file)
         tls = (certificates, certificates, None, None)
         await stack.enter_async_context(serving([Site(*each) for each in zip(apps, socks, tls, strict=True)]))

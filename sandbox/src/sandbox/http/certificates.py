@@ -21,18 +21,18 @@ class Certificates:
     key_file: Path
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """An authority and a certificate for localhost and 127.0.0.1, valid for 30 days; existing valid ones are reused.
+def make_certificates(folder: Path, host: str = "localhost") -> Certificates:
+    """An authority and a certificate for `host`, localhost and 127.0.0.1, valid for 30 days; existing ones are reused.
 
     A client that trusts the authority also trusts the sandbox after a restart.
     """
     files = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
-    if _still_good(files):
+    if _still_good(files, host):
         return files
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Segue sandbox CA")])
     ca = _authority(ca_name, ca_key)
-    cert = _leaf(ca_name, ca_key, key)
+    cert = _leaf(ca_name, ca_key, key, host)
     files.key_file.touch(mode=0o600)
     files.key_file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -42,7 +42,7 @@ def make_certificates(folder: Path) -> Certificates:
     return files
 
 
-def _still_good(files: Certificates) -> bool:
+def _still_good(files: Certificates, host: str) -> bool:
     if not all(file.exists() for file in (files.ca_file, files.cert_file, files.key_file)):
         return False
     try:
@@ -50,7 +50,10 @@ def _still_good(files: Certificates) -> bool:
         cert = x509.load_pem_x509_certificate(files.cert_file.read_bytes())
         key = serialization.load_pem_private_key(files.key_file.read_bytes(), password=None)
         cert.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature):
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        return False
+    if host not in names.get_values_for_type(x509.DNSName):
         return False
     tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
     return key.public_key() == cert.public_key() and min(ca.not_valid_after_utc, cert.not_valid_after_utc) > tomorrow
@@ -83,9 +86,12 @@ def _authority(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.Certifi
     )
 
 
-def _leaf(issuer: x509.Name, ca_key: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    hosts = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+def _leaf(
+    issuer: x509.Name, ca_key: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePrivateKey, host: str
+) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    hosts = x509.SubjectAlternativeName([*(x509.DNSName(each) for each in sorted({host, "localhost"})), loopback])
     authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     return (
         _builder(name, issuer, key)

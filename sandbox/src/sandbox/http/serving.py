@@ -45,12 +45,12 @@ class _Listener(Server):
         self.ready.set()
 
 
-def bind(port: int) -> socket.socket:
-    """A socket on 127.0.0.1; port 0 means any free one."""
+def bind(address: str, port: int) -> socket.socket:
+    """A socket on an IPv4 address; port 0 means any free one."""
     # asyncio turns Nagle's algorithm off only if the protocol is given; otherwise it delays each answer by 40 ms.
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
+    sock.bind((address, port))
     return sock
 
 
