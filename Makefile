@@ -39,7 +39,7 @@ test-e2e: install ## Run the tests that start commands, services, or all of Segu
 	$(BIN)/pytest -m e2e -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
-check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies, Dockerfile
+check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies, Dockerfile, Kubernetes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	.ci/types
@@ -47,6 +47,8 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 	$(BIN)/python -m contracts.documents.generate --check
 	$(BIN)/python -m contracts.documents.diagram --check
 	$(BIN)/python docs/reference.py --check
+	$(BIN)/python deploy/k8s/generate.py --check
+	$(BIN)/python deploy/k8s/validate.py
 	$(BIN)/vulture
 	.ci/dependencies
 	$(BIN)/hadolint deploy/Dockerfile
@@ -84,10 +86,11 @@ image: ## Build the image of all services with docker or buildah: IMAGE=segue:de
 		$(if $(findstring buildah,$(ENGINE)),--ignorefile deploy/Dockerfile.dockerignore) $(IMAGE_ARGS) .
 
 .PHONY: docs
-docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md and docs/metrics.md
+docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md, docs/metrics.md, manifests
 	$(BIN)/python -m contracts.documents.generate
 	$(BIN)/python -m contracts.documents.diagram
 	$(BIN)/python docs/reference.py
+	$(BIN)/python deploy/k8s/generate.py
 
 .PHONY: lock
 lock: $(UV) ## Resolve anew, and write requirements.lock, and of it requirements-runtime.lock for the image
