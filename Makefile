@@ -32,14 +32,14 @@ up: install ## Run all of Segue here until Ctrl-C; ARGS="--port 9000 --providers
 # On a slow or busy machine SEGUE_TEST_PATIENCE=5, in the environment or here, gives every test five times as long.
 .PHONY: test
 test: install ## Run the tests that need neither a JVM nor the whole system; SEGUE_TEST_PATIENCE=5 on a slow machine
-	$(BIN)/pytest -m "not kafka and not e2e" -n 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not kafka and not e2e and not k8s" -n 4 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-e2e
 test-e2e: install ## Run the tests that start commands, services, or all of Segue, as processes
 	$(BIN)/pytest -m e2e -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
-check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies, Dockerfile
+check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies, Dockerfile, Kubernetes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	.ci/types
@@ -47,6 +47,8 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 	$(BIN)/python -m contracts.documents.generate --check
 	$(BIN)/python -m contracts.documents.diagram --check
 	$(BIN)/python docs/reference.py --check
+	$(BIN)/python deploy/k8s/generate.py --check
+	$(BIN)/python deploy/k8s/validate.py
 	$(BIN)/vulture
 	.ci/dependencies
 	$(BIN)/hadolint deploy/Dockerfile
@@ -56,6 +58,12 @@ test-kafka: install ## Run the tests that need a real Apache Kafka (Java and Mav
 	@for tool in java mvn; do command -v $$tool >/dev/null || \
 		{ echo "make test-kafka needs Java and Maven: there is no $$tool on the PATH" >&2; exit 1; }; done
 	$(BIN)/pytest -m kafka -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# The programs of its control plane are built once, into the user's cache: eight minutes.
+.PHONY: test-k8s
+test-k8s: install ## Run the tests that apply the manifests to a control plane of Kubernetes (Go 1.26; skipped without)
+	$(BIN)/python deploy/k8s/cluster/programs.py
+	$(BIN)/pytest -m k8s $(PYTEST_ARGS) tests/k8s
 
 .PHONY: chaos
 chaos: install ## Prove the promises: faults on a real cluster, and a checker; ROUNDS=20 JOBS=500 KILLS=25 SEED=1 ROWS=all FULL=1
@@ -84,10 +92,11 @@ image: ## Build the image of all services with docker or buildah: IMAGE=segue:de
 		$(if $(findstring buildah,$(ENGINE)),--ignorefile deploy/Dockerfile.dockerignore) $(IMAGE_ARGS) .
 
 .PHONY: docs
-docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md and docs/metrics.md
+docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md, docs/metrics.md, manifests
 	$(BIN)/python -m contracts.documents.generate
 	$(BIN)/python -m contracts.documents.diagram
 	$(BIN)/python docs/reference.py
+	$(BIN)/python deploy/k8s/generate.py
 
 .PHONY: lock
 lock: $(UV) ## Resolve anew, and write requirements.lock, and of it requirements-runtime.lock for the image
