@@ -1,4 +1,4 @@
-"""A control plane of Kubernetes for the whole run: real API server, controllers and scheduler, and played nodes."""
+"""A control plane of Kubernetes for the whole run: real API server, controllers and scheduler, and simulated nodes."""
 
 from __future__ import annotations
 

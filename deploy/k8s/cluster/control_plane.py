@@ -1,4 +1,4 @@
-"""Starts a control plane of Kubernetes without containers: real API server, controllers and scheduler, played nodes.
+"""Starts a control plane of Kubernetes without containers: real API server, controllers and scheduler, simulated nodes.
 
 Prints one JSON line when three nodes are ready, and stops on SIGTERM, on SIGINT, or when stdin is a pipe and closes.
 """

@@ -24,7 +24,7 @@ PACKAGES: Final = {
 }
 """Each program, with the folder of its `go.mod` here, and its package."""
 STAGES: Final = "stages.yaml"
-"""What kwok plays: nodes that are ready, and pods that run, complete and go at once."""
+"""What kwok simulates: nodes that are ready, and pods that run, complete and go at once."""
 KUBECTL: Final = Path(sys.executable).with_name("kubectl")
 LEAST_GO: Final = (1, 26)
 

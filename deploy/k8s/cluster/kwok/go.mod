@@ -1,4 +1,4 @@
-// kwok, which plays the nodes.
+// kwok, which simulates the nodes.
 module segue/kwok
 
 go 1.26.0
