@@ -14,7 +14,8 @@ from tests.deploy.manifests import K8S, OVERLAYS, ROOT, containers, one, overlay
 
 import generate
 import validate
-from contracts.topics import PARTITIONS, SERVICES, TOPICS
+from contracts.access import grants
+from contracts.topics import PARTITIONS, SERVICES, TOPICS, TopicNames
 from segue_cli.stack.environment import PROVIDER_SETTINGS
 from segue_cli.stack.migrations import SCHEMAS
 from segue_cli.stack.service_settings import settings_kind
@@ -80,18 +81,23 @@ def test_the_topics_are_those_of_the_map() -> None:
         assert found[topic.name]["apiVersion"] == "kafka.strimzi.io/v1"
 
 
-def test_a_user_may_do_what_its_service_does() -> None:
-    for service in SERVICES:
-        acls = one("production", "KafkaUser", f"segue-{service}")["spec"]["authorization"]["acls"]
-        may = {
-            (operation, acl["resource"]["type"], acl["resource"]["name"])
-            for acl in acls
-            for operation in acl["operations"]
-        }
-        writes = {("Write", "topic", topic.name) for topic in TOPICS if service in topic.producers}
-        reads = {("Read", "topic", t.name) for t in TOPICS if service in (*t.groups, *t.tails)}
-        groups = {("Read", "group", service)} if any(service in topic.groups for topic in TOPICS) else set()
-        assert may == {("Describe", "topic", "segue."), *writes, *reads, *groups}
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_user_may_do_what_its_service_does(service: str) -> None:
+    assert rights_of(service) == {
+        (each.resource, each.name, operation) for each in grants(TopicNames())[service] for operation in each.operations
+    }
+
+
+def test_the_job_that_waits_for_topics_may_see_them_and_no_more() -> None:
+    assert rights_of("setup") == {("topic", topic.name, "Describe") for topic in TOPICS}
+
+
+def rights_of(user: str) -> set[tuple[str, str, str]]:
+    acls = one("production", "KafkaUser", f"segue-{user}")["spec"]["authorization"]["acls"]
+    assert {acl["resource"]["patternType"] for acl in acls} == {"literal"}
+    return {
+        (acl["resource"]["type"], acl["resource"]["name"], operation) for acl in acls for operation in acl["operations"]
+    }
 
 
 def test_every_consumer_is_scaled_by_the_lag_of_each_of_its_topics() -> None:
