@@ -51,8 +51,8 @@ class Shell:
             check=False,
         )
 
-    def start(self, *words: str) -> Command:
-        command = Command.started(words, self.folder, self.env)
+    def start(self, *words: str, env: Mapping[str, str] | None = None) -> Command:
+        command = Command.started(words, self.folder, {**self.env, **(env or {})})
         self.started.append(command)
         return command
 

@@ -28,9 +28,9 @@ DEADLINE: dict[str, Any] = {"deadline_s": patient(DEADLINE_S)}
 NO_MEDIA = {"status": 500, "error": "nothing came of it", "error_type": "no_media_generated"}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="session")
 async def own_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """A system whose database these tests may change."""
+    """A system whose database a test may change, and whose jobs are that test's alone."""
     async with system_on("embedded", tmp_path_factory.mktemp("database"), {}) as system:
         yield system
 
