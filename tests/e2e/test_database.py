@@ -14,24 +14,24 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from tests.e2e.conftest import System, system_on
-from tests.patience import patient
+from tests.patience import measured, patient
 
 from contracts.schemas import SCHEMAS
 from contracts.topics import PARTITIONS, SERVICES, TOPICS
 from segue_cli.stack.environment import without_settings
 from segue_cli.stack.roles import role_of
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
 DEADLINE_S = 20
-DEADLINE: dict[str, Any] = {"deadline_s": patient(DEADLINE_S)}
 NO_MEDIA = {"status": 500, "error": "nothing came of it", "error_type": "no_media_generated"}
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def own_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+async def own_system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     """A system whose database a test may change, and whose jobs are that test's alone."""
-    async with system_on("embedded", tmp_path_factory.mktemp("database"), {}) as system:
+    async with system_on(request.param, tmp_path_factory.mktemp("database"), {}) as system:
         yield system
 
 
@@ -56,6 +56,8 @@ def as_role(url: str, role: str) -> str:
     return url.replace("//segue@", f"//{role}@")
 
 
+@pytest.mark.e2e
+@pytest.mark.parametrize("own_system", ["embedded"], indirect=True)
 async def test_each_service_works_as_a_role_of_its_own_and_may_do_no_more(own_system: System) -> None:
     system, url = own_system, own_system.env["DATABASE_URL"]
     printed = await segue(url, "roles")
@@ -131,19 +133,18 @@ def program(name: str) -> str:
 
 async def read_again(system: System, group: str) -> None:
     """Set the committed offsets of a group to the start, as kafka-consumer-groups.sh does."""
-    topics = [topic.name for topic in TOPICS if group in topic.groups]
-    places = {TopicPartition(topic, n) for topic in topics for n in range(PARTITIONS)}
-    # The embedded cluster takes a commit from a member only.
-    async with AIOKafkaConsumer(
-        *topics, bootstrap_servers=system.kafka, group_id=group, enable_auto_commit=False, session_timeout_ms=6000
-    ) as consumer:
+    places = {TopicPartition(topic.name, n) for topic in TOPICS if group in topic.groups for n in range(PARTITIONS)}
+    async with AIOKafkaConsumer(bootstrap_servers=system.kafka, group_id=group, enable_auto_commit=False) as consumer:
+        consumer.assign(places)
 
-        async def has_all() -> bool:
-            await consumer.getmany(timeout_ms=100)
-            return bool(consumer.assignment() == places)
+        async def is_taken() -> bool:
+            try:
+                await consumer.commit(dict.fromkeys(places, 0))
+            except KafkaError:
+                return False
+            return True
 
-        await system.until("the group's former members are gone", has_all)
-        await consumer.commit(dict.fromkeys(places, 0))
+        await system.until("the group's former members are gone", is_taken)
 
 
 LATEST_DEADLINE = "SELECT max((data ->> 'deadline_at')::timestamptz) FROM log_sink.events WHERE type = $1"
@@ -153,22 +154,25 @@ WHERE j.status IN ('queued', 'running') AND j.deadline_at < now()
 """
 
 
+@pytest.mark.kafka
+@pytest.mark.parametrize("own_system", ["apache"], indirect=True)
 async def test_a_restored_database_beside_a_kafka_that_went_on_pays_nothing_twice(
     own_system: System, tmp_path: Path
 ) -> None:
     """The steps of docs/operations/backup.md."""
     system, url, dump = own_system, own_system.env["DATABASE_URL"], str(tmp_path / "segue.dump")
+    deadline: dict[str, Any] = {"deadline_s": DEADLINE_S * measured()}
     await system.reset_providers()
-    before = await system.submit("restore: before", providers=["fal"], **DEADLINE)
+    before = await system.submit("restore: before", providers=["fal"], **deadline)
     await system.ended(before)
     await system.fault("restore: rerouted", {"fail": NO_MEDIA, "run_s": 600}, provider="fal")
-    rerouted = await system.submit("restore: rerouted", providers=["fal", "replicate"], **DEADLINE)
+    rerouted = await system.submit("restore: rerouted", providers=["fal", "replicate"], **deadline)
     await running(system, rerouted)
     await _output(program("pg_dump"), "--format=custom", f"--file={dump}", url)
 
     # What the dump does not know of: an end, a second attempt, a whole job, and a job that is still under way.
     (await system.sandbox.post("/jobs/step")).raise_for_status()
-    after = await system.submit("restore: after", providers=["replicate"], **DEADLINE)
+    after = await system.submit("restore: after", providers=["replicate"], **deadline)
     known = {job_id: await system.ended(job_id) for job_id in (before, rerouted, after)}
     assert [(job["status"], job["provider"]) for job in known.values()] == [
         ("succeeded", "fal"),
@@ -176,7 +180,7 @@ async def test_a_restored_database_beside_a_kafka_that_went_on_pays_nothing_twic
         ("succeeded", "replicate"),
     ]
     await system.fault("restore: open", {"run_s": 600})
-    left = await system.submit("restore: open", providers=["fal"], **DEADLINE)
+    left = await system.submit("restore: open", providers=["fal"], **deadline)
     await running(system, left)
 
     await system.kill(*SERVICES)
@@ -189,7 +193,7 @@ async def test_a_restored_database_beside_a_kafka_that_went_on_pays_nothing_twic
         await system.start("log-sink")
         await deadlines_over(system, connection)
         await system.start(*(service for service in SERVICES if service != "log-sink"))
-        again: dict[str, Any] = {"key": "restore: after", "providers": ["replicate"], **DEADLINE}
+        again: dict[str, Any] = {"key": "restore: after", "providers": ["replicate"], **deadline}
         assert await system.submit("restore: after", **again) == after
         await assert_as_before(system, known)
         # Its run goes on at the provider, and nobody but an operator knows of it.
