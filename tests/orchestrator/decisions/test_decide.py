@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -205,6 +206,18 @@ BEFORE_THE_END = {
 )
 def test_an_event_before_the_end_of_an_attempt_changes_nothing(before: Job | None, event: type[AttemptEvent]) -> None:
     assert decide(before, BEFORE_THE_END[event], NOW) == Decision(before)
+
+
+@pytest.mark.parametrize("silent", [{}, {"fal": NOW}], ids=["heard of", "silent"])
+@pytest.mark.parametrize("inputs", [(), (attempted(AttemptSubmitted),)], ids=["queued", "running"])
+def test_an_attempt_that_nobody_cancelled_goes_on_when_its_job_is_due_early(
+    inputs: Sequence[Attempted], silent: Silent
+) -> None:
+    # Jobs that wait are made due together, and one may be given an attempt at the same moment.
+    before = after(requested(), *inputs).job
+    assert before is not None
+    early = replace(before, next_action_at=NOW)
+    assert decide(early, Due(), NOW, silent) == Decision(before)
 
 
 def test_success_ends_the_job_with_the_cost_of_all_attempts() -> None:

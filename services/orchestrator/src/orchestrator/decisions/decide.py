@@ -89,6 +89,9 @@ def _due(job: Job, now: datetime, silent: Silent) -> Decision:
         return _end_unreported(job, live, now)
     if now >= job.deadline_at:
         return Decision(replace(job, next_action_at=over_at), (cancel_command(job, live, "deadline", now),))
+    if not job.cancel_requested:
+        # Waiting jobs are made due together, and this one was given its attempt at the same moment.
+        return Decision(replace(job, next_action_at=job.deadline_at))
     if live.provider in silent:
         # The cancel was asked for at least CANCEL_GRACE_S ago. The adapter may have sent the attempt before it fell
         # silent. If it did not, it reads the cancel after the command to run it, and does not send it.
