@@ -163,13 +163,13 @@ async def _check_denied(broker: SegueBroker, runtime: Runtime) -> None:
     """Forget denied topics once they may be written: a process that is not ready may have nothing to publish."""
     names = broker.cluster.names
     while await runtime.pause(CHECK_DENIED_S):
-        if not broker.denied:
+        if not (asked := {topic: names.of(topic) for topic in broker.denied}):
             continue
         try:
-            there = await describe_topics(client_of(broker).client, map(names.of, broker.denied))
+            there = await describe_topics(client_of(broker).client, list(asked.values()))
         except (KafkaError, OSError, TimeoutError):
             continue
-        broker.denied -= {topic for topic in broker.denied if may("Write", there.get(names.of(topic)))}
+        broker.denied -= {topic for topic, name in asked.items() if may("Write", there.get(name))}
 
 
 def _dead_producer(broker: SegueBroker) -> str | None:

@@ -27,8 +27,7 @@ SECRETS: Final = (
 )
 """The settings that are secret. `NAME_FILE` names a file with the value of each."""
 
-SETTINGS: Final = (
-    "KAFKA_BOOTSTRAP_SERVERS",
+KAFKA_SECURITY: Final = (
     "KAFKA_SECURITY_PROTOCOL",
     "KAFKA_SASL_MECHANISM",
     "KAFKA_SASL_USERNAME",
@@ -38,6 +37,12 @@ SETTINGS: Final = (
     "KAFKA_SSL_KEY_LOCATION",
     "KAFKA_SSL_KEY_PASSWORD",
     "KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM",
+)
+"""How a cluster of Kafka is reached."""
+
+SETTINGS: Final = (
+    "KAFKA_BOOTSTRAP_SERVERS",
+    *KAFKA_SECURITY,
     "SEGUE_TOPIC_PREFIX",
     "SEGUE_TOPIC_PARTITIONS",
     "SEGUE_KAFKA_SESSION_TIMEOUT_S",

@@ -30,19 +30,6 @@ PROVIDER_SETTINGS: Final = (
 )
 """The settings that choose the providers and their keys; the sandbox replaces all of them."""
 
-KAFKA_SECURITY: Final = (
-    "KAFKA_SECURITY_PROTOCOL",
-    "KAFKA_SASL_MECHANISM",
-    "KAFKA_SASL_USERNAME",
-    "KAFKA_SASL_PASSWORD",
-    "KAFKA_SSL_TRUSTSTORE_LOCATION",
-    "KAFKA_SSL_KEYSTORE_LOCATION",
-    "KAFKA_SSL_KEY_LOCATION",
-    "KAFKA_SSL_KEY_PASSWORD",
-    "KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM",
-)
-"""How a cluster of Kafka is reached; the embedded one speaks plain text."""
-
 API: Final = "SEGUE_API"
 SANDBOX: Final = "SEGUE_SANDBOX_URL"
 SERVICES: Final = "SEGUE_SERVICES"

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from chassis.errors import EXIT_SETTINGS
 from chassis.runtime.private_files import private_folder
-from chassis.settings.names import SUFFIX
+from chassis.settings.names import KAFKA_SECURITY, SUFFIX
 from contracts.topics import TOPICS
 from segue_cli.local import kafka as local_kafka
 from segue_cli.local.ports import LOOPBACK, NoFreePort
@@ -241,7 +241,7 @@ def _by_file(plan: Plan, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _require_embedded(environ: Mapping[str, str]) -> None:
-    secured = next((name for name in environment.KAFKA_SECURITY if environ.get(name)), None)
+    secured = next((name for name in KAFKA_SECURITY if environ.get(name)), None)
     if secured and not environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         why = "the embedded Kafka speaks plain text to this machine alone"
         raise StackFailed(f"{secured} is set without KAFKA_BOOTSTRAP_SERVERS, and {why}: unset it", EXIT_SETTINGS)
