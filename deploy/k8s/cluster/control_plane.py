@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import os
 import secrets
-import signal
 import socket
 import ssl
-import stat
 import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from programs import KUBECTL, STAGES, CannotBuild, built
+from segue_cli.local.process import Child, child, until_told
+from segue_cli.stack.components import log_to
 
 LOOPBACK: Final = "127.0.0.1"
 NODES: Final = 3
@@ -128,16 +125,7 @@ def others(plan: Plan) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-async def launch(plan: Plan, name: str, flags: list[str]) -> asyncio.subprocess.Process:
-    """Start one program; its output goes to a file of its name in the folder."""
-    with (plan.folder / f"{name}.log").open("wb") as log:
-        return await asyncio.create_subprocess_exec(
-            plan.programs / name, *flags, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-            process_group=0, preexec_fn=dies_with_us(),
-        )  # fmt: skip
-
-
-async def until_api(plan: Plan, process: asyncio.subprocess.Process) -> None:
+async def until_api(plan: Plan, process: Child) -> None:
     """Wait until the API server says that it is ready. Raises CannotRun."""
     deadline = asyncio.get_running_loop().time() + READY_WITHIN_S
     while not await asyncio.to_thread(_api_ready, plan):
@@ -192,52 +180,24 @@ async def kubectl(plan: Plan, *arguments: str, given: str = "") -> None:
         raise CannotRun(f"kubectl {arguments[0]}: {said.decode(errors='replace').strip().splitlines()[-1]}")
 
 
-def dies_with_us() -> Callable[[], None] | None:
-    """A `preexec_fn` with which Linux kills the child when this process ends in any way; None on other systems."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: None if prctl(1, int(signal.SIGKILL), 0, 0, 0) == 0 else os._exit(1)
-
-
-async def until_told() -> None:
-    """Return on SIGTERM, on SIGINT, or when stdin is a pipe and closes."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sig in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sig, told.set)
-    kind = os.fstat(0).st_mode
-    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
-        loop.add_reader(0, lambda: None if os.read(0, 4096) else told.set())
-    await told.wait()
-
-
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """End one program, and kill it if it does not end."""
-    if process.returncode is None:
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
 async def serve(folder: Path, programs: Path) -> None:
-    """Run the control plane in `folder` until cancelled."""
+    """Run the control plane in `folder` until cancelled; the output of each program is in a file of its name."""
     plan = planned(folder, programs)
-    processes: list[asyncio.subprocess.Process] = []
-    try:
-        processes.append(await launch(plan, "etcd", etcd_flags(plan)))
-        processes.append(await launch(plan, "kube-apiserver", api_flags(plan)))
-        await until_api(plan, processes[-1])
-        processes += [await launch(plan, name, flags) for name, flags in others(plan).items()]
+    async with contextlib.AsyncExitStack() as running:
+
+        async def start(name: str, flags: list[str]) -> Child:
+            take, close = log_to(folder / f"{name}.log")
+            running.callback(close)
+            started = child([str(programs / name), *flags], name=name, on_line=take, grace_s=STOP_WITHIN_S)
+            return await running.enter_async_context(started)
+
+        await start("etcd", etcd_flags(plan))
+        await until_api(plan, await start("kube-apiserver", api_flags(plan)))
+        for name, flags in others(plan).items():
+            await start(name, flags)
         await make_nodes(plan)
         print(json.dumps({"kubeconfig": str(plan.kubeconfig), "logs": str(folder)}), flush=True)
         await asyncio.Event().wait()
-    finally:
-        for process in reversed(processes):
-            await stop(process)
 
 
 async def serve_until_told(programs: Path) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import ctypes
 import json
 import os
-import signal
 import socket
 import stat
 import sys
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segue_cli.local.process import Child, LineSink, child, ready_with
+from segue_cli.local.process import Child, LineSink, child, ready_with, until_told
 
 _FIRST_JOIN_MS = 100
 _BETWEEN_CALLS_S = 0.002
@@ -140,18 +139,6 @@ def _listeners() -> dict[int, int]:
     return found
 
 
-async def _until_told() -> None:
-    """Return on SIGTERM, on SIGINT, or when stdin is a pipe and closes: the parent process has ended."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sig in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sig, told.set)
-    kind = os.fstat(0).st_mode
-    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
-        loop.add_reader(0, lambda: None if os.read(0, 4096) else told.set())
-    await told.wait()
-
-
 def main() -> None:
     """Run the cluster until it is stopped; prints one JSON line with its address first."""
     parser = argparse.ArgumentParser(prog="python -m segue_cli.local.kafka", description=__doc__)
@@ -165,7 +152,7 @@ def main() -> None:
         parser.error("a topic needs at least one partition")
     with cluster(topics, brokers=options.brokers, port=options.port) as bootstrap:
         print(json.dumps({"bootstrap_servers": bootstrap}), flush=True)
-        asyncio.run(_until_told())
+        asyncio.run(until_told())
 
 
 if __name__ == "__main__":

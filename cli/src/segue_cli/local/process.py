@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections import deque
@@ -154,6 +155,18 @@ def dies_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
             os._exit(1)
 
     return arm
+
+
+async def until_told() -> None:
+    """Return on SIGTERM, on SIGINT, or when stdin is a pipe and closes: the parent process has ended."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, told.set)
+    kind = os.fstat(0).st_mode
+    if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+        loop.add_reader(0, lambda: None if os.read(0, 4096) else told.set())
+    await told.wait()
 
 
 async def _first(
