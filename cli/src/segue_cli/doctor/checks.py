@@ -66,11 +66,11 @@ async def keys(env: Settings) -> list[Finding]:
     """
     tls_context()
     told = env.get(providers.SETTING)
-    wanted = [name for name in providers.KEYS if told is None or name in told.replace(" ", "").split(",")]
     forms = {
         "fal": fal_key(env.get("FAL_KEY"), env.get("FAL_API_KEY")),
         "replicate": replicate_token(env.get("REPLICATE_API_TOKEN")),
     }
+    wanted = [name for name in forms if told is None or name in told.replace(" ", "").split(",")]
     with_key = [name for name in wanted if providers.has_key(name, env)]
     found = [
         forms[name] if name in with_key or told is not None or not with_key else left_out(forms[name], name)

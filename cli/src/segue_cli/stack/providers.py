@@ -12,8 +12,6 @@ from contracts.topics import ADAPTERS, SERVICES, ServiceName
 from segue_cli.stack.components import StackFailed
 
 SETTING: Final = "SEGUE_PROVIDERS"
-KEYS: Final = {"fal": ("FAL_KEY", "FAL_API_KEY"), "replicate": ("REPLICATE_API_TOKEN",)}
-"""The settings that may hold a provider's key, for the providers that Segue ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +48,12 @@ def chosen(environ: Mapping[str, str], *, live: bool) -> Choice:
 
 
 def has_key(provider: str, environ: Mapping[str, str]) -> bool:
-    """Whether the provider's key is set; of a provider that Segue does not ship that is not known, and assumed."""
-    return provider not in KEYS or any(environ.get(name) for name in KEYS[provider])
+    """Whether the provider's key is set, as far as its specification tells; else it is assumed."""
+    keys = PROVIDERS[provider].keys if provider in PROVIDERS else ()
+    return not keys or any(environ.get(name) for name in keys)
 
 
 def lacking_key(provider: str) -> str:
     """The name of the setting for the provider's key, with its other names."""
-    first, *others = KEYS[provider]
+    first, *others = PROVIDERS[provider].keys
     return f"{first} (or {', '.join(others)})" if others else first

@@ -35,4 +35,5 @@ FAL: Final = ProviderSpec(
         "SEGUE_FAL_SUBMITS_PER_MINUTE",
     ),
     secrets=("FAL_KEY", "FAL_API_KEY"),
+    keys=("FAL_KEY", "FAL_API_KEY"),
 )

@@ -69,6 +69,8 @@ class ProviderSpec:
     """The names of the settings that only this provider needs, of its adapter and of its signature scheme."""
     secrets: tuple[str, ...] = ()
     """Those of them that are secret."""
+    keys: tuple[str, ...] = ()
+    """Those of them that may hold the key, one of which has to be set; empty if that cannot be told."""
 
     @property
     def service(self) -> str:
