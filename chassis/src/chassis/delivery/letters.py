@@ -116,9 +116,11 @@ async def read_letters(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) 
     name = cluster.names.of(DEAD_LETTERS)
     letters: list[Letter] = []
     others: list[str] = []
-    async with AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(
         name, auto_offset_reset="earliest", enable_auto_commit=False, **cluster.client_options()
-    ) as consumer:
+    )
+    try:
+        await consumer.start()
         ends = await consumer.end_offsets(consumer.assignment())
         while any([await consumer.position(place) < end for place, end in ends.items()]):
             for place, records in (await consumer.getmany(timeout_ms=500, max_records=_BATCH)).items():
@@ -130,4 +132,6 @@ async def read_letters(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) 
                             letters.append(letter)
                     except NotALetter as error:
                         others.append(str(error))
+    finally:
+        await consumer.stop()
     return sorted(letters, key=lambda one: (one.written_at, one.partition, one.offset)), others

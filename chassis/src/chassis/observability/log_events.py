@@ -227,7 +227,7 @@ class DeliveryEvent(LogEvent):
         "a message could not be handled",
         "error",
         "group job_id",
-        "Report the traceback. The message goes to the dead letters; `segue dlq replay` it once the fault is corrected.",
+        "Report the traceback. The message goes to the dead letters: `segue dlq replay` once the fault is corrected.",
     )
     QUARANTINE_FAILED = (
         "a message could not be quarantined; it goes to the dead letters",

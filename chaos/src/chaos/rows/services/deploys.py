@@ -46,7 +46,7 @@ async def _bad_deploy(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
             await one.term()
             await one.start()
         await asyncio.gather(*(one.ready() for one in replicas))
-    most = len(replicas) * (DlqLimit.window + 1)
+    most = len(replicas) * (DlqLimit().window + 1)
     assert 0 < buried <= most, f"{buried} dead letters"
     said = await _replayed(fleet)
     open_ = await load.drain(180)
