@@ -18,7 +18,7 @@ from typing import Final
 
 from chaos.cluster.fleet import fleet_on
 from chaos.load.clients import Load
-from chaos.rows.pauses import CONSUMERS, KILL_EVERY_S, MEASURED, SESSION, killed, kills, rolled, two_of_each
+from chaos.rows.services.pauses import CONSUMERS, KILL_EVERY_S, MEASURED, SESSION, killed, kills, rolled, two_of_each
 from chassis.settings.service import ServiceSettings
 
 RATE: Final = 18.0

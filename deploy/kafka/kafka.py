@@ -36,6 +36,8 @@ class Cluster:
     brokers: int
     listeners: tuple[str, ...] = ()
     """The security protocols of more listeners of each broker; a client in plain text is served in any case."""
+    behind: tuple[int, ...] = ()
+    """The ports of loopback to which one more listener of each broker sends its clients."""
     properties: Path | None = None
     """Settings that every broker has beside its own."""
 
@@ -156,7 +158,7 @@ async def serve(cluster: Cluster, folder: Path, last_signal: signal.Signals) -> 
     """Run the cluster in `folder` until cancelled."""
     await fetch_jars()
     count, more = cluster.brokers, cluster.properties.read_text() if cluster.properties else ""
-    brokers = plan(count, folder, cluster.listeners)
+    brokers = plan(count, folder, cluster.listeners, cluster.behind)
     await format_storage(brokers, more)
     processes: list[asyncio.subprocess.Process] = []
     try:
@@ -166,7 +168,7 @@ async def serve(cluster: Cluster, folder: Path, last_signal: signal.Signals) -> 
         rows = [
             {
                 "id": one.id, "pid": its.pid, "port": one.port, "listeners": dict(one.listeners), "dir": str(one.dir),
-                "start": one.start,
+                "start": one.start, "behind": one.behind and one.behind[0],
             }
             for one, its in pairs
         ]  # fmt: skip
@@ -203,9 +205,15 @@ def main() -> int:
         "--listener", action="append", default=[], choices=("SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         help="one more listener, of this security protocol; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--behind", type=int, action="append", default=[], metavar="PORT",
+        help="one more listener, which sends its clients to this port of loopback; once for each broker",
+    )  # fmt: skip
     parser.add_argument("--properties", type=Path, help="a file of settings that every broker has beside its own")
     options = parser.parse_args()
-    cluster = Cluster(options.brokers, tuple(options.listener), options.properties)
+    if options.behind and len(options.behind) != options.brokers:
+        parser.error("--behind has to be given once for each broker, or not at all")
+    cluster = Cluster(options.brokers, tuple(options.listener), tuple(options.behind), options.properties)
     try:
         asyncio.run(serve_until_told(cluster, options.dir and options.dir.resolve()))
     except CannotRun as error:

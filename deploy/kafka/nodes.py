@@ -26,6 +26,8 @@ class Broker:
     dir: Path
     listeners: Mapping[str, int] = field(default_factory=dict)
     """The ports of more listeners, each by its name, which is its security protocol."""
+    behind: tuple[int, int] | None = None
+    """The port of a listener in plain text, and the port of loopback to which it sends its clients."""
 
     @property
     def config(self) -> Path:
@@ -52,14 +54,19 @@ def tool(name: str) -> str:
     return found
 
 
-def plan(count: int, folder: Path, listeners: Sequence[str] = ()) -> list[Broker]:
-    """Brokers on free ports, each with its own folder and with listeners of these security protocols beside its own."""
+def plan(count: int, folder: Path, listeners: Sequence[str] = (), behind: Sequence[int] = ()) -> list[Broker]:
+    """Brokers on free ports, each with its own folder and with listeners of these security protocols beside its own.
+
+    With `behind`, each has one more, which sends its clients to that port of loopback: whatever listens there is
+    between them.
+    """
     # Outside the range of outgoing connections: such a port could be taken while its broker is down.
     ports = [port for port in random.sample(range(10_240, 32_768), 200) if _is_free(port)]
 
     def broker(n: int) -> Broker:
         more = {name: ports.pop() for name in listeners}
-        return Broker(n + 1, ports.pop(), ports.pop(), folder / f"broker-{n + 1}", more)
+        sent_to = (ports.pop(), behind[n]) if behind else None
+        return Broker(n + 1, ports.pop(), ports.pop(), folder / f"broker-{n + 1}", more, sent_to)
 
     return [broker(n) for n in range(count)]
 
@@ -78,12 +85,18 @@ def properties(broker: Broker, brokers: list[Broker], more: str = "") -> str:
     ports = {"PLAINTEXT": broker.port, **broker.listeners}
     clients = ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
     protocols = {"CONTROLLER": "PLAINTEXT", **{name: name for name in ports}}
+    advertised = clients
+    if broker.behind is not None:
+        port, sent_to = broker.behind
+        clients += f",BEHIND://{LOOPBACK}:{port}"
+        advertised += f",BEHIND://{LOOPBACK}:{sent_to}"
+        protocols["BEHIND"] = "PLAINTEXT"
     settings = {
         "process.roles": "broker,controller",
         "node.id": broker.id,
         "controller.quorum.voters": ",".join(f"{one.id}@{LOOPBACK}:{one.controller_port}" for one in brokers),
         "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{broker.controller_port}",
-        "advertised.listeners": clients,
+        "advertised.listeners": advertised,
         "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
         "controller.listener.names": "CONTROLLER",
         "log.dirs": broker.dir / "data",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.rows.pauses import Wait, longest
+from chaos.rows.services.pauses import Wait, longest
 
 
 def test_the_longest_wait_of_each_partition_counts_longest_first() -> None:

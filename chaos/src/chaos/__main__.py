@@ -19,8 +19,11 @@ from chaos.checks.checker import Violation
 from chaos.cluster.fleet import fleet_on
 from chaos.cluster.scale import FULL, SHORT
 from chaos.report import Totals, report
-from chaos.rows import consumers, crashes, database, events, pauses, providers, webhooks, zombies
+from chaos.rows import database, events, providers, webhooks
 from chaos.rows.base import Row
+from chaos.rows.kafka import brokers, network
+from chaos.rows.machine import clocks, disks, floods
+from chaos.rows.services import consumers, crashes, deploys, pauses, zombies
 from chaos.run import Result, Run
 from segue_cli.stack.signals import run_until_told
 
@@ -28,7 +31,8 @@ from segue_cli.stack.signals import run_until_told
 def rows() -> dict[int, Row]:
     """All rows of the fault matrix, by number."""
     found: dict[int, Row] = {}
-    for module in (crashes, zombies, consumers, database, providers, webhooks, events, pauses):
+    services = (crashes, zombies, consumers, deploys, pauses)
+    for module in (*services, brokers, network, database, disks, floods, clocks, providers, webhooks, events):
         found |= module.ROWS
     return dict(sorted(found.items()))
 
@@ -71,7 +75,8 @@ async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) ->
     with tempfile.TemporaryDirectory(prefix="segue-chaos-") as name:
         folder = Path(name) / "fleet"
         say("starting three brokers, Postgres, both providers, and all services")
-        async with fleet_on(folder, {}, FULL if options.full else SHORT) as fleet:
+        scale = FULL if options.full else SHORT
+        async with fleet_on(folder, {}, scale, small_disks=any(row.small_disks for row in which)) as fleet:
             say(f"all are ready after {time.monotonic() - began:.0f} s")
             done = Run(fleet, audit, say)
             for work in planned(done, which, options):

@@ -3,7 +3,8 @@
 python -m chaos.crash_points POINT[:NTH[:ACT]] run fal-adapter --port 0 --env-file FILE
 
 The product contains no code for this: the function is wrapped before its service is imported, and at its NTH call (the
-first, by default) the process kills itself. ACT is `kill`, `stop` (SIGSTOP) or `block` (the event loop).
+first, by default) the process kills itself. ACT is `kill`, `stop` (SIGSTOP), `block` (the event loop), or `raise`: an
+error from this call on, each time.
 `SEGUE_CRASH_AT` names the point if the command line does not.
 """
 
@@ -161,7 +162,15 @@ def _block(*_: Any) -> None:
     time.sleep(BLOCKED_S)
 
 
-ACTS: Final[dict[str, Act]] = {"kill": _kill, "stop": _stop, "block": _block}
+class Faulty(Exception):
+    """What the act `raise` raises."""
+
+
+def _raise(*_: Any) -> None:
+    raise Faulty("this release has a fault")
+
+
+ACTS: Final[dict[str, Act]] = {"kill": _kill, "stop": _stop, "block": _block, "raise": _raise}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +221,7 @@ def _counted(order: Order) -> Act:
         if left == 0:
             said = {"event": "crash point", "level": "warning", "point": order.name, "passing": order.nth}
             os.write(sys.stderr.fileno(), json.dumps(said).encode() + b"\n")
+        if left == 0 or (left < 0 and order.act is _raise):
             order.act(*context)
 
     return passed

@@ -136,13 +136,14 @@ def doctor(
 
 def main() -> None:
     """Run the command line."""
-    from segue_cli.commands import artifacts, attempts, jobs, providers
+    from segue_cli.commands import artifacts, attempts, dlq, jobs, providers
     from segue_cli.views.console import harmless_output
 
     jobs.add_to(app)
     attempts.add_to(app)
     artifacts.add_to(app)
     providers.add_to(app)
+    dlq.add_to(app)
     harmless_output()
     # It warns of every try to connect; the commands say once, in their own words, that Kafka does not answer.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())

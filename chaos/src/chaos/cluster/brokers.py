@@ -13,8 +13,10 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from chaos.cluster.proxy import Proxy
 from chassis.kafka.topics import admin
 from chassis.settings.kafka.cluster import KafkaCluster
+from segue_cli.local.ports import LOOPBACK, free_port
 from segue_cli.local.process import Child, child, ready_with
 from segue_cli.stack.components import log_to
 
@@ -30,6 +32,8 @@ class Broker:
         self.name = f"broker-{row['id']}"
         self.id, self.port, self.dir = int(row["id"]), int(row["port"]), Path(row["dir"])
         self.pid = int(row["pid"])
+        self.way = Proxy("127.0.0.1", int(row["behind"]))
+        """What is between it and the clients that begin at `Brokers.servers_behind`."""
         self._argv: list[str] = list(row["start"])
         self._count = count
         self._ours: Child | None = None
@@ -99,8 +103,8 @@ class Broker:
 class Brokers:
     """All brokers."""
 
-    def __init__(self, servers: str, members: list[Broker]) -> None:
-        self.servers = servers
+    def __init__(self, servers: str, servers_behind: str, members: list[Broker]) -> None:
+        self.servers, self.servers_behind = servers, servers_behind
         self.members = members
 
     def __iter__(self) -> Iterator[Broker]:
@@ -130,13 +134,18 @@ class Brokers:
 
 
 @asynccontextmanager
-async def brokers_on(count: Callable[[str], None], how_many: int = 3) -> AsyncIterator[Brokers]:
-    """A real Apache Kafka in a temporary folder; `count` is called with every signal sent to a broker."""
-    argv = [sys.executable, str(LAUNCHER), "--brokers", str(how_many)]
+async def brokers_on(
+    count: Callable[[str], None], how_many: int = 3, folder: Path | None = None
+) -> AsyncIterator[Brokers]:
+    """A real Apache Kafka in this folder, or in a temporary one; `count` is called with every signal to a broker."""
+    behind = [free_port() for _ in range(how_many)]
+    argv = [sys.executable, str(LAUNCHER), "--brokers", str(how_many), *(f"--behind={port}" for port in behind)]
+    argv += [] if folder is None else ["--dir", str(folder)]
     async with child(argv, name="kafka", ready=ready_with("brokers"), ready_within_s=180) as launcher:
         members = [Broker(row, count) for row in launcher.ready["brokers"]]
-        try:
-            yield Brokers(launcher.ready["bootstrap_servers"], members)
-        finally:
-            for one in members:
-                await one.close()
+        servers_behind = ",".join(f"{LOOPBACK}:{port}" for port in behind)
+        async with AsyncExitStack() as stack:
+            for one, port in zip(members, behind, strict=True):
+                stack.push_async_callback(one.close)
+                await stack.enter_async_context(one.way.running(port))
+            yield Brokers(launcher.ready["bootstrap_servers"], servers_behind, members)

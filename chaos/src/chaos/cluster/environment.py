@@ -16,11 +16,11 @@ RUN_LIMIT_S = 6
 """Time limit of a run in seconds. It is part of the grace before a missing run counts as never accepted."""
 
 
-async def database_on(folder: Path, stack: AsyncExitStack) -> LocalPostgres:
-    """An empty PostgreSQL that runs as long as the stack is open."""
+async def database_on(folder: Path, stack: AsyncExitStack, disk: Path | None = None) -> LocalPostgres:
+    """An empty PostgreSQL that runs as long as the stack is open, with its data on that disk, if one is given."""
     take, close = log_to(folder / "logs" / "postgres.log")
     stack.callback(close)
-    return await stack.enter_async_context(postgres(on_line=take))
+    return await stack.enter_async_context(postgres(disk and disk / "postgres", on_line=take))
 
 
 async def providers_on(folder: Path, stack: AsyncExitStack) -> tuple[dict[str, str], str, Path]:

@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 
 from chaos.cluster.brokers import Brokers, brokers_on
+from chaos.cluster.disks import DISKS, free_disks, small_disk
 from chaos.cluster.environment import catalogue_in, database_on, providers_on
 from chaos.cluster.replica import POLL_S, Replica
 from chaos.cluster.scale import SHORT, Scale
@@ -66,6 +67,8 @@ class Fleet:
         self.scale = scale
         self.api: httpx.AsyncClient
         self.bills_file: Path
+        self.disks: Mapping[str, Path] = {}
+        """The small disks, by their names in `DISKS`; none unless the fleet was started with them."""
         self.members: list[Replica] = []
         self._named: Counter[str] = Counter()
 
@@ -106,6 +109,9 @@ class Fleet:
 
     async def restore(self) -> None:
         """Start every broker, the database and every replica, and wait until all are ready. Raises AssertionError."""
+        free_disks(self.disks.values())
+        for broker in self.brokers:
+            broker.way.heal()
         await asyncio.gather(self.brokers.restore(), self.postgres.start())
         deadline = time.monotonic() + RESTORED_WITHIN_S
         while unready := await self._unready():
@@ -153,8 +159,13 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_on(folder: Path, settings: Mapping[str, str], scale: Scale = SHORT) -> AsyncIterator[Fleet]:
-    """Run the whole system for the length of the block, which begins when every replica is ready."""
+async def fleet_on(
+    folder: Path, settings: Mapping[str, str], scale: Scale = SHORT, *, small_disks: bool = False
+) -> AsyncIterator[Fleet]:
+    """Run the whole system for the length of the block, which begins when every replica is ready.
+
+    With `small_disks`, PostgreSQL and Kafka have a disk of their own each, which a row may fill; that takes root.
+    """
     (folder / "logs").mkdir(parents=True)
     tally: Counter[str] = Counter()
 
@@ -162,8 +173,10 @@ async def fleet_on(folder: Path, settings: Mapping[str, str], scale: Scale = SHO
         tally[what] += 1
 
     async with AsyncExitStack() as stack:
-        brokers = await stack.enter_async_context(brokers_on(count))
-        database = await database_on(folder, stack)
+        disks = {name: await small_disk(folder / name, stack) for name in DISKS} if small_disks else {}
+        kafkas = disks.get("kafka-disk")
+        brokers = await stack.enter_async_context(brokers_on(count, folder=kafkas and kafkas / "kafka"))
+        database = await database_on(folder, stack, disks.get("postgres-disk"))
         env = {**SETTINGS, "SEGUE_CATALOGUE": str(catalogue_in(folder)), "DATABASE_URL": database.url}
         env |= {"KAFKA_BOOTSTRAP_SERVERS": brokers.servers, "ARTIFACT_STORE_URL": (folder / "artifacts").as_uri()}
         given, sandbox_url, bills = await providers_on(folder, stack)
@@ -173,7 +186,7 @@ async def fleet_on(folder: Path, settings: Mapping[str, str], scale: Scale = SHO
         (await sandbox.patch("/settings", json=SANDBOX_SETTINGS)).raise_for_status()
         await ensure_topics(KafkaCluster(brokers.servers))
         fleet = Fleet(folder, env, brokers, database, [pages, sandbox], tally, scale)
-        fleet.bills_file = bills
+        fleet.bills_file, fleet.disks = bills, disks
         stack.push_async_callback(_end_all, fleet)
         for service in SERVICES:
             for _ in range(REPLICAS.get(service, 2)):

@@ -82,9 +82,9 @@ class Proxy:
         self.cut_after, self.refuse, self.trigger = None, False, None
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Proxy]:
-        """Listen for the length of the block."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_CHUNK_BYTES)
+    async def running(self, port: int = 0) -> AsyncIterator[Proxy]:
+        """Listen on a port of loopback, any free one for 0, for the length of the block."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=_CHUNK_BYTES)
         self.listens_at = server.sockets[0].getsockname()[1]
         try:
             yield self

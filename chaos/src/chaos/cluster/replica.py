@@ -37,6 +37,8 @@ class Replica:
         self.wanted = False
         """Whether it should run; `Fleet.supervised` restarts it if it has exited."""
         self.frozen = False
+        self.environment: dict[str, str] = {}
+        """Variables of its processes beside its settings, from its next start on."""
         self._fleet = fleet
         self._process: Child | None = None
         self._stack = AsyncExitStack()
@@ -74,7 +76,7 @@ class Replica:
         started = child(
             [sys.executable, *head, *tail],
             name=self.name,
-            env=without_settings(os.environ),
+            env={**without_settings(os.environ), **self.environment},
             cwd=str(self._fleet.folder),
             on_line=take,
             grace_s=DRAIN_S,

@@ -26,18 +26,50 @@ class Scale:
     """How long PostgreSQL is down (row 19)."""
     provider_down_s: float
     """The minimum time for which a provider is down (row 25)."""
+    brokers_away_s: float
+    """How long too many brokers or all of them are down, paused or out of reach (rows 13 to 16)."""
+    locked_s: float
+    """How long tables are locked, connections taken, or the database is read-only (rows 20 and 40)."""
+    flood: int
+    """The number of requests that a flood sends at once (row 30)."""
 
     @property
     def row_within_s(self) -> float:
         """The time limit of a row, in seconds."""
-        return 240 + max(self.frozen_s, self.rebalancing_s, self.killing_s, self.database_away_s, self.provider_down_s)
+        return 240 + max(
+            self.frozen_s,
+            self.rebalancing_s,
+            self.killing_s,
+            self.database_away_s,
+            self.provider_down_s,
+            2 * self.brokers_away_s,
+            3 * self.locked_s,
+        )
 
 
 SHORT: Final = Scale(
-    frozen_s=LEASE_S + 5, rebalancing_s=30, killing_s=60, runs=100, queue_s=10, database_away_s=12, provider_down_s=0
+    frozen_s=LEASE_S + 5,
+    rebalancing_s=30,
+    killing_s=60,
+    runs=100,
+    queue_s=10,
+    database_away_s=12,
+    provider_down_s=0,
+    brokers_away_s=20,
+    locked_s=15,
+    flood=200,
 )
 """Long enough for each fault to have its effect once."""
 FULL: Final = Scale(
-    frozen_s=60, rebalancing_s=120, killing_s=600, runs=500, queue_s=30, database_away_s=120, provider_down_s=600
+    frozen_s=60,
+    rebalancing_s=120,
+    killing_s=600,
+    runs=500,
+    queue_s=30,
+    database_away_s=120,
+    provider_down_s=600,
+    brokers_away_s=300,
+    locked_s=60,
+    flood=1000,
 )
 """The values of the fault matrix."""

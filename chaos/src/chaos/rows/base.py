@@ -43,3 +43,5 @@ class Row:
     """Whether the row produces dead letters on purpose, so that they are no violation."""
     explains: frozenset[str] = frozenset()
     """Failure kinds that the row's fault explains, besides `never_accepted`."""
+    small_disks: bool = False
+    """Whether it needs PostgreSQL and Kafka on disks of their own, which it fills."""

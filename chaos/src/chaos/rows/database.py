@@ -1,19 +1,24 @@
-"""Rows 19 and 21: the database crashes, or its connection is lost while the answer to a POST is stored."""
+"""Rows 19 to 21 and 40: the database crashes, is locked, full of connections or read-only, or is lost at a commit."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from itertools import product
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
 
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.proxy import Proxy, ResetTrigger
 from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound, describe, resolved
-from chaos.rows.base import RATE, Row
-from chaos.rows.probes import BillLog, MetricDeltas, ends, now, wait_for
+from chaos.rows.base import RATE, TWICE, Row
+from chaos.rows.kafka.brokers import more_accepted
+from chaos.rows.probes import BillLog, MetricDeltas, count, ends, now, wait_for
 from contracts.messages.attempts import AttemptSubmitted
 from contracts.topics import DEAD_LETTERS
 
@@ -110,10 +115,110 @@ async def _caught(load: Load, proxy: Proxy, *, delivered: bool) -> None:
         await trigger.fired.wait()
 
 
+LOCKED: Final = ("orchestrator.jobs", "fal_adapter.attempts", "replicate_adapter.attempts", "log_sink.jobs")
+
+
+async def _no_way_in(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
+    pids = {one.name: one.pid for one in fleet.members}
+    async with load.running(RATE):
+        await more_accepted(load, "before the locks")
+        connection = await asyncpg.connect(fleet.env["DATABASE_URL"])
+        try:
+            async with connection.transaction():
+                for table in LOCKED:
+                    await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+                await asyncio.sleep(fleet.scale.locked_s)  # The locks themselves are the fault.
+        finally:
+            await connection.close()
+        await more_accepted(load, "after the locks")
+        victim = rng.choice(fleet.replicas("fal-adapter"))
+        await victim.kill()
+        async with _all_connections(fleet) as taken_up:
+            await victim.start()
+            await asyncio.sleep(fleet.scale.locked_s)  # So is this.
+        if not victim.running:
+            await victim.start()
+        await victim.ready()
+        pids[victim.name] = victim.pid
+        await more_accepted(load, "with free connections")
+    assert not await load.drain(120)
+    assert {one.name: one.pid for one in fleet.members if one.running} == pids, "a process ended"
+    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
+    assert not await count(fleet, TWICE, began)
+    posts, taken = await all_bound(fleet, bill_log)
+    return [
+        (
+            f"{', '.join(LOCKED)} locked for {fleet.scale.locked_s:.0f} s; then all {taken_up} free connections "
+            f"taken for as long, while {victim.name} started"
+        ),
+        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+    ]
+
+
+@asynccontextmanager
+async def _all_connections(fleet: Fleet) -> AsyncIterator[int]:
+    """Take every connection that PostgreSQL gives to an ordinary user, for the length of the block."""
+    url = fleet.env["DATABASE_URL"]
+    admin = await asyncpg.connect(url)
+    held: list[asyncpg.Connection] = []
+    try:
+        await admin.execute("CREATE ROLE crowd LOGIN PASSWORD 'crowd'")
+        parts = urlsplit(url)
+        theirs = urlunsplit(parts._replace(netloc=f"crowd:crowd@{parts.netloc.rpartition('@')[2]}"))
+        with suppress(asyncpg.TooManyConnectionsError):
+            while True:
+                held.append(await asyncpg.connect(theirs))
+        yield len(held)
+    finally:
+        await asyncio.gather(*(one.close() for one in held))
+        await admin.execute("DROP ROLE crowd")
+        await admin.close()
+
+
+async def _read_only(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
+    pids = {one.name: one.pid for one in fleet.members}
+    async with load.running(RATE):
+        await more_accepted(load, "before")
+        await _set_read_only(fleet, "on")
+        try:
+            before = _accepted(load)
+            await asyncio.sleep(fleet.scale.locked_s)  # The fault itself.
+            meanwhile = _accepted(load) - before
+        finally:
+            await _set_read_only(fleet, "off")
+        await more_accepted(load, "with a database that takes writes again")
+    assert not await load.drain(120)
+    assert {one.name: one.pid for one in fleet.members if one.running} == pids, "a process ended"
+    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
+    assert not await count(fleet, TWICE, began)
+    posts, taken = await all_bound(fleet, bill_log)
+    return [
+        (
+            f"read-only for {fleet.scale.locked_s:.0f} s, as after a failover to a standby; {meanwhile} requests "
+            "accepted meanwhile; no dead letter, no process ended"
+        ),
+        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+    ]
+
+
+async def _set_read_only(fleet: Fleet, value: str) -> None:
+    connection = await asyncpg.connect(fleet.env["DATABASE_URL"])
+    try:
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+
+
 ROWS = {
     row.number: row
     for row in (
         Row(19, "PostgreSQL crashes", "consumers hold, no dead letters; callbacks wait in Kafka", _crash),
+        Row(20, "Tables locked; connections exhausted", "consumers wait, no process ends, no dead letters", _no_way_in),
         Row(21, "PostgreSQL lost between POST and commit", "resolved either way; 1 POST", _commit_cut),
+        Row(40, "PostgreSQL read-only", "consumers wait, no process ends, no dead letters", _read_only),
     )
 }

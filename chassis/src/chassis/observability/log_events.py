@@ -227,7 +227,7 @@ class DeliveryEvent(LogEvent):
         "a message could not be handled",
         "error",
         "group job_id",
-        "Report the traceback. The message goes to the dead letters; publish it again once the fault is corrected.",
+        "Report the traceback. The message goes to the dead letters: `segue dlq replay` once the fault is corrected.",
     )
     QUARANTINE_FAILED = (
         "a message could not be quarantined; it goes to the dead letters",
@@ -239,7 +239,7 @@ class DeliveryEvent(LogEvent):
         "put into dead letters",
         "warning",
         "group topic kind count first_partition first_offset first_error",
-        "Look at the messages on the topic of dead letters; publish them again once the cause of `kind` is corrected.",
+        "Look at them with `segue dlq`; `segue dlq replay` publishes them again once the cause of `kind` is corrected.",
     )
     CONSUMING_PAUSED = (
         "the handler failed on most of the last messages; consuming pauses",

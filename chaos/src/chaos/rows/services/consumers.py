@@ -1,13 +1,14 @@
-"""Rows 18 and 32: consumer groups lose their offsets; consumers block or lose their tasks."""
+"""Rows 18, 32 and 39: groups lose their offsets or are reset to the beginning; consumers block or lose their tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, Final
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from chaos.cluster.fleet import Fleet
@@ -39,6 +40,16 @@ SELECT j.job_id, j.version FROM log_sink.jobs j WHERE j.status IN ('succeeded', 
 
 
 async def _offsets_lost(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    return await _read_again(fleet, load, _delete, "deleted")
+
+
+async def _offsets_reset(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    return await _read_again(fleet, load, _reset, "reset to the earliest offset")
+
+
+async def _read_again(
+    fleet: Fleet, load: Load, forget: Callable[[Fleet, Sequence[str]], Awaitable[None]], how: str
+) -> list[str]:
     began, bill_log = await now(fleet), BillLog(fleet)
     down = [one for group in GROUPS for one in fleet.replicas(group)]
     async with load.running(RATE):
@@ -46,7 +57,7 @@ async def _offsets_lost(fleet: Fleet, load: Load, rng: random.Random) -> list[st
         before = {row["job_id"]: row["version"] for row in await fetch(fleet, FINISHED)}
         await asyncio.gather(*(one.term() for one in down))
         events = sum((await ends(fleet, *(topic for topic in TOPICS if topic.groups))).values())
-        await _delete(fleet, GROUPS)
+        await forget(fleet, GROUPS)
         counts = await MetricDeltas.of(fleet, "log-sink")
         posted = {one: len(posts) for one, posts in bill_log.posts().items()}
         await asyncio.gather(*(one.start() for one in down))
@@ -63,7 +74,7 @@ async def _offsets_lost(fleet: Fleet, load: Load, rng: random.Random) -> list[st
     repeated = int(await counts.since("segue_sink_repeated_total"))
     posts, taken = await all_bound(fleet, bill_log)
     return [
-        f"{len(GROUPS)} groups deleted; {events} records in their topics read again, {repeated} dropped by the sink",
+        f"{len(GROUPS)} groups {how}; {events} records in their topics read again, {repeated} dropped by the sink",
         f"{len(before)} jobs that were over are as they were; {taken} runs of {posts} attempts POSTed, none again",
     ]
 
@@ -78,6 +89,17 @@ async def _delete(fleet: Fleet, groups: Sequence[str]) -> None:
                 return [code for _, code in answer.results] == [0]
 
             await wait_for(f"the group {group} is deleted", gone)
+
+
+async def _reset(fleet: Fleet, groups: Sequence[str]) -> None:
+    servers = fleet.env["KAFKA_BOOTSTRAP_SERVERS"]
+    for group in groups:
+        topics = [topic.name for topic in TOPICS if group in topic.groups]
+        async with AIOKafkaConsumer(
+            *topics, bootstrap_servers=servers, group_id=group, enable_auto_commit=False
+        ) as consumer:
+            beginnings = await consumer.beginning_offsets(consumer.assignment())
+            await consumer.commit(dict(beginnings))
 
 
 WATCHDOG_S: Final = 60.0
@@ -134,6 +156,7 @@ ROWS = {
     row.number: row
     for row in (
         Row(18, "Offsets of all groups lost", "read again from the beginning; nothing is done again", _offsets_lost),
+        Row(39, "All groups reset to the earliest offset", "read again; nothing is done again", _offsets_reset),
         Row(32, "Cancelled, blocked and dead consumers", "the watchdog exits within 60 s, work resumes", _lost_minds),
     )
 }

@@ -1,0 +1,1 @@
+"""Rows about Kafka: brokers, the way to them, and offsets."""

@@ -1,0 +1,1 @@
+"""Rows about replicas: killed, frozen, restarted, blocked, and deployed with a fault."""

@@ -1,0 +1,99 @@
+"""Row 29: a release that fails on every message is deployed, and taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from contextlib import suppress
+from typing import Final
+
+import httpx
+
+from chaos.cluster.fleet import Fleet
+from chaos.load.clients import Load
+from chaos.load.requests import RequestSpec
+from chaos.rows.ambiguous import all_bound
+from chaos.rows.base import RATE, Row
+from chaos.rows.kafka.brokers import more_accepted
+from chaos.rows.probes import BillLog, ends, wait_for
+from chassis.delivery.dlq_limit import DlqLimit
+from contracts.topics import DEAD_LETTERS
+from segue_cli.stack.environment import without_settings, write_env
+
+FAULTY: Final = "before_handler_tx:1:raise"
+PAUSED: Final = "segue_dlq_limit_exceeded"
+PLAIN: Final = RequestSpec("a warm pad", {"providers": ["fal", "replicate"], "deadline_s": 900})
+
+
+async def _bad_deploy(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    bill_log, replicas = BillLog(fleet), fleet.replicas("orchestrator")
+    before = sum((await ends(fleet, DEAD_LETTERS)).values())
+    async with load.running(RATE, spec=PLAIN):
+        await more_accepted(load, "before the faulty release")
+        for one in replicas:
+            await one.term()
+            await one.start(FAULTY)
+
+        async def all_paused() -> bool:
+            return all([await _paused(fleet, one.address) for one in replicas])
+
+        await wait_for("both replicas have paused", all_paused, 90)
+        await more_accepted(load, "while nothing is processed")
+        buried = sum((await ends(fleet, DEAD_LETTERS)).values()) - before
+        for one in replicas:
+            await one.term()
+            await one.start()
+        await asyncio.gather(*(one.ready() for one in replicas))
+    most = len(replicas) * (DlqLimit().window + 1)
+    assert 0 < buried <= most, f"{buried} dead letters"
+    said = await _replayed(fleet)
+    open_ = await load.drain(180)
+    assert not open_, f"{len(open_)} jobs are open"
+    failed = [one.token for one in load.requests if one.job_id and one.ended != "succeeded"]
+    assert not failed, f"jobs were lost or failed: {failed}"
+    posts, taken = await all_bound(fleet, bill_log)
+    return [
+        f"both orchestrators failed on every message, paused after {buried} dead letters, and were taken back",
+        (
+            f"`segue dlq replay`: {said}; all {len(load.requests)} jobs succeeded; "
+            f"{taken} runs of {posts} attempts POSTed, none twice"
+        ),
+    ]
+
+
+async def _paused(fleet: Fleet, address: str) -> bool:
+    with suppress(httpx.HTTPError):
+        page = (await fleet.pages.get(f"{address}/metrics")).text
+        return any(line.startswith(PAUSED) and line.endswith(" 1.0") for line in page.splitlines())
+    return False
+
+
+async def _replayed(fleet: Fleet) -> str:
+    """Replay the dead letters as an operator does; returns the last line that the command prints."""
+    env_file = fleet.folder / "operator.env"
+    write_env(env_file, fleet.env)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "segue_cli", "dlq", "replay", "--service", "orchestrator", "--error", "Faulty"),
+        *("--yes", "--env-file", str(env_file)),
+        env=without_settings(os.environ),
+        cwd=str(fleet.folder),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    lines = output.decode().strip().splitlines()
+    assert process.returncode == 0, f"segue dlq replay ended with {process.returncode}: {lines[-1:]}"
+    return lines[-1]
+
+
+ROWS = {
+    29: Row(
+        29,
+        "A release that fails on every message",
+        "it pauses after a bounded number of dead letters; replayed, nothing is lost",
+        _bad_deploy,
+        dead_letters=True,
+    )
+}

@@ -1,0 +1,212 @@
+"""`segue dlq`: lists dead letters, and publishes their records again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
+
+import typer
+
+from chassis.errors import EXIT_SETTINGS
+from segue_cli.stack.environment import given, read_env
+from segue_cli.stack.folder import FOLDER
+
+if TYPE_CHECKING:
+    from chassis.delivery.letters import Letter
+    from chassis.settings.kafka.cluster import KafkaCluster
+
+T = TypeVar("T")
+LIMIT_S: Final = 60.0
+FAILED: Final = 1
+NOT_CONFIRMED: Final = 2
+_SERVERS: Final = "KAFKA_BOOTSTRAP_SERVERS"
+
+
+class CannotReach(Exception):
+    """The cluster does not answer, in one line."""
+
+
+ServiceOption = Annotated[str | None, typer.Option(help="Only those of this service.")]
+TopicOption = Annotated[str | None, typer.Option(help="Only records of this topic.")]
+ErrorOption = Annotated[str | None, typer.Option(help="Only those whose error contains this text.")]
+JobOption = Annotated[str | None, typer.Option(help="Only those of this job.")]
+EnvOption = Annotated[
+    Path | None, typer.Option(help="The settings of the cluster; default: the environment, then `segue up`'s.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands with `segue`."""
+    dlq = typer.Typer(rich_markup_mode=None, help="List the messages that no service could process, or replay them.")
+    dlq.callback(invoke_without_command=True)(list_letters)
+    dlq.command()(show)
+    dlq.command()(replay)
+    app.add_typer(dlq, name="dlq")
+
+
+def list_letters(
+    context: typer.Context,
+    service: ServiceOption = None,
+    topic: TopicOption = None,
+    error: ErrorOption = None,
+    job: JobOption = None,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 20,
+    env_file: EnvOption = None,
+) -> None:
+    """List the dead letters, the newest last; `show` prints one whole, `replay` publishes its record again."""
+    if context.invoked_subcommand is not None:
+        return
+    from segue_cli.views.letters import letters_table
+
+    found, others = _read(_cluster(env_file), _wanted(service, topic, error, job))
+    if not found:
+        print("There are no such dead letters." if any((service, topic, error, job)) else "There are no dead letters.")
+    else:
+        from segue_cli.views.console import console
+
+        console().print(letters_table(found[-last:]))
+        if len(found) > last:
+            print(f"{len(found) - last} older ones are not shown: --last {len(found)}")
+    if others:
+        print(f"{len(others)} records of the topic are no letters of Segue's, the first at {others[0]}")
+
+
+def show(
+    place: Annotated[str, typer.Argument(metavar="LETTER", help="Its place, as the list has it: PARTITION/OFFSET.")],
+    env_file: EnvOption = None,
+) -> None:
+    """Print one dead letter with the whole record."""
+    from segue_cli.views.letters import whole_letter
+
+    print(whole_letter(_chosen(_cluster(env_file), [place])[0]))
+
+
+def replay(
+    places: Annotated[list[str] | None, typer.Argument(metavar="LETTER...", help="PARTITION/OFFSET, of each.")] = None,
+    service: ServiceOption = None,
+    topic: TopicOption = None,
+    error: ErrorOption = None,
+    job: JobOption = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    env_file: EnvOption = None,
+) -> None:
+    """Publish the records of dead letters to their topics again, once their cause is corrected.
+
+    A record that was processed meanwhile changes nothing, so that replaying one twice is harmless: nothing is paid for
+    again. The letters stay until their retention is over. The exit status is 0 if all are published, 1 if some cannot
+    be, and 2 if it was not confirmed.
+    """
+    narrowed = any((service, topic, error, job))
+    if bool(places) + narrowed + every != 1:
+        _refuse("Say which: the places of letters, or --service, --topic, --error and --job, or --all.")
+    cluster = _cluster(env_file)
+    chosen = _chosen(cluster, places) if places else _read(cluster, _wanted(service, topic, error, job))[0]
+    if not chosen:
+        print("There are no such dead letters: nothing was published.")
+        return
+    by_topic = Counter(letter.topic for letter in chosen)
+    print(f"To publish again: {', '.join(f'{n} of {name}' for name, n in sorted(by_topic.items()))}")
+    if not yes and not typer.confirm("Is the cause corrected?"):
+        print("Nothing was published.")
+        raise typer.Exit(NOT_CONFIRMED)
+    left = _run(_published(cluster, chosen), cluster)
+    for letter, why in left:
+        print(f"{letter.id}: not published: {why}")
+    print(f"{len(chosen) - len(left)} of {len(chosen)} are published.")
+    raise typer.Exit(FAILED if left else 0)
+
+
+def _wanted(service: str | None, topic: str | None, error: str | None, job: str | None) -> Callable[[Letter], bool]:
+    def wanted(letter: Letter) -> bool:
+        return (
+            service in (None, letter.service)
+            and topic in (None, letter.topic)
+            and (error is None or error in letter.error)
+            and (job is None or letter.key == job.encode())
+        )
+
+    return wanted
+
+
+def _chosen(cluster: KafkaCluster, places: Sequence[str]) -> list[Letter]:
+    found, _ = _read(cluster, lambda letter: letter.id in places)
+    if missing := set(places) - {letter.id for letter in found}:
+        _refuse(f"There is no dead letter {', '.join(sorted(missing))}: `segue dlq` lists them.")
+    return found
+
+
+def _read(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list[Letter], list[str]]:
+    from chassis.delivery.letters import read_letters
+
+    return _run(read_letters(cluster, wanted), cluster)
+
+
+async def _published(cluster: KafkaCluster, letters: Sequence[Letter]) -> list[tuple[Letter, str]]:
+    """Publish the letters' records; returns those that cannot be published, and why."""
+    from aiokafka.errors import KafkaError
+
+    from chassis.delivery.letters import replayed
+    from chassis.errors import in_one_line
+    from chassis.kafka.broker import make_broker, publish
+
+    left: list[tuple[Letter, str]] = []
+    broker = make_broker(cluster, "dlq")
+    await broker.connect()
+    try:
+        for letter in letters:
+            record = replayed(letter, cluster.names)
+            if isinstance(record, str):
+                left.append((letter, record))
+                continue
+            try:
+                # One after the other, so that the records of a job keep their order also where one fails.
+                await (await publish(broker, record))
+            except KafkaError as error:
+                left.append((letter, in_one_line(error)))
+    finally:
+        await broker.stop()
+    return left
+
+
+def _run(work: Coroutine[Any, Any, T], cluster: KafkaCluster) -> T:
+    from aiokafka.errors import KafkaError
+
+    from chassis.kafka.diagnosis import diagnose
+
+    async def limited() -> T:
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                return await work
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise CannotReach(f"{_SERVERS}: {cluster} did not answer ({await diagnose(cluster)})") from error
+
+    try:
+        return asyncio.run(limited())
+    except CannotReach as error:
+        _refuse(str(error))
+
+
+def _cluster(env_file: Path | None) -> KafkaCluster:
+    from segue_cli.stack.topics import BrokerAway, cluster_of
+
+    environ = given(Path.cwd())
+    if env_file is not None:
+        environ |= read_env(env_file)
+    elif _SERVERS not in environ:
+        environ |= read_env(FOLDER / "up.env")
+    if _SERVERS not in environ:
+        _refuse(f"{_SERVERS} is not set, and no `segue up` runs in this folder: there is no broker to ask.")
+    try:
+        return cluster_of(environ)
+    except BrokerAway as error:
+        _refuse(str(error))
+
+
+def _refuse(why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    raise typer.Exit(EXIT_SETTINGS)

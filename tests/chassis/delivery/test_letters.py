@@ -1,0 +1,99 @@
+"""What is read back from a dead letter, and the record that is published again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.chassis.delivery.test_dead_letters import record
+from tests.chassis.toy import request
+
+from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, to_record
+from chassis.delivery.letters import Letter, NotALetter, letter_of, replayed
+from contracts.envelope import Record
+from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES, REQUESTS, TopicNames
+
+NAMES = TopicNames()
+
+
+def read_back(letter: DeadLetter) -> Letter:
+    written = to_record(letter, "orchestrator")
+    return letter_of(in_topic(written.key, written.value, written.headers))
+
+
+def in_topic(key: bytes | None, value: bytes | None, headers: Any) -> Any:
+    return ConsumerRecord(
+        topic=DEAD_LETTERS.name,
+        partition=2,
+        offset=41,
+        timestamp=1_700_000_000_000,
+        timestamp_type=0,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=-1,
+        serialized_value_size=-1,
+        headers=headers,
+    )
+
+
+@given(
+    key=st.binary(max_size=50),
+    value=st.binary(max_size=200),
+    headers=st.lists(st.tuples(st.text(max_size=10), st.binary(max_size=20)), max_size=5).map(tuple),
+)
+def test_a_letter_gives_the_record_that_it_was(key: bytes, value: bytes, headers: Any) -> None:
+    letter = read_back(DeadLetter(record(key, value, headers), "ValueError: no", 3))
+    assert replayed(letter, NAMES) == Record(REQUESTS.name, key, value, headers)
+    assert (letter.id, letter.service, letter.topic) == ("2/41", "orchestrator", REQUESTS.name)
+    assert (letter.source_partition, letter.source_offset, letter.tries) == (3, 7, 3)
+
+
+def test_a_letter_tells_the_type_of_its_message() -> None:
+    sent = request(1)
+    letter = read_back(DeadLetter(record(sent.key, sent.value, sent.headers), "ValueError: no", 3))
+    assert letter.type == "segue.job.cancel_requested.v1"
+    assert replayed(letter, NAMES) == sent
+
+
+@pytest.mark.parametrize(
+    ("letter", "why"),
+    [
+        (DeadLetter(record(None, b"v"), "x", 0), "no key or no value"),
+        (DeadLetter(record(b"k", None), "x", 0), "no key or no value"),
+        (DeadLetter(record(b"k", b"v", (("h", None),)), "x", 0), "a header without a value"),
+        (DeadLetter(record(b"k", b"v", (("h", bytes(MAX_MESSAGE_BYTES)),)), "x", 0), "lacks the record's headers"),
+        (DeadLetter(record(b"k", b"v"), "x", 0, left_out=EVERYTHING), "lacks the record's headers and value and key"),
+    ],
+    ids=["no key", "no value", "no header value", "too large", "nothing left"],
+)
+def test_what_cannot_be_published_again_is_told(letter: DeadLetter, why: str) -> None:
+    answer = replayed(read_back(letter), NAMES)
+    assert isinstance(answer, str)
+    assert why in answer
+
+
+def test_a_record_of_another_segue_is_not_published_here() -> None:
+    letter = read_back(DeadLetter(record(b"k", b"v"), "x", 0))
+    assert replayed(letter, TopicNames("staging.")) == (
+        f"{REQUESTS.name} is no topic that a service of this Segue consumes"
+    )
+
+
+@given(headers=st.dictionaries(st.text(max_size=30), st.none() | st.binary(max_size=30), max_size=12))
+def test_what_is_no_letter_is_told(headers: dict[str, bytes | None]) -> None:
+    with pytest.raises(NotALetter, match="2/41"):
+        letter_of(in_topic(b"k", b"v", tuple(headers.items())))
+
+
+def test_a_letter_with_a_broken_header_is_told() -> None:
+    written = to_record(DeadLetter(record(b"k", b"v", (("h", b"1"),)), "x", 0), "toy")
+    for name, _ in written.headers:
+        broken = tuple((other, b"\xff" if other == name else value) for other, value in written.headers)
+        if name in ("dead-letter-timestamp-ms", "dead-letter-null-key", "dead-letter-null-value"):
+            continue
+        with pytest.raises(NotALetter):
+            letter_of(in_topic(b"k", b"v", broken))

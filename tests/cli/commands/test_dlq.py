@@ -1,0 +1,95 @@
+"""`segue dlq`: lists dead letters, shows one, and publishes their records again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from tests.chassis.delivery.test_dead_letters import record
+from tests.chassis.toy import read, request
+
+from chassis.delivery.dead_letters import DeadLetter, to_record
+from contracts.topics import DEAD_LETTERS, REQUESTS
+
+GONE = "127.0.0.1:9"
+
+
+def dead(n: int, error: str) -> DeadLetter:
+    sent = request(n)
+    return DeadLetter(record(sent.key, sent.value, sent.headers), error, 3)
+
+
+async def bury(servers: str, *letters: DeadLetter, others: tuple[bytes, ...] = ()) -> None:
+    """Publish letters to partition 0, and records that are none to partition 1."""
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        for letter in letters:
+            made = to_record(letter, "orchestrator")
+            await producer.send_and_wait(
+                DEAD_LETTERS.name, made.value, key=made.key, headers=list(made.headers), partition=0
+            )
+        for value in others:
+            await producer.send_and_wait(DEAD_LETTERS.name, value, partition=1)
+
+
+async def test_letters_are_listed_shown_and_published_again(shell: Any, embedded_kafka: str) -> None:
+    env = {"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka}
+    assert shell.run("dlq", env=env).stdout == "There are no dead letters.\n"
+    first, second = dead(1, "Faulty: one"), dead(2, "ValueError: two\nlines")
+    await bury(embedded_kafka, first, second, others=(b"garbage",))
+    listed = shell.run("dlq", env=env)
+    assert listed.returncode == 0, listed.stdout
+    assert "0/0" in listed.stdout
+    assert "Faulty: one" in listed.stdout
+    assert "ValueError: two; lines" in listed.stdout
+    assert "1 records of the topic are no letters of Segue's, the first at 1/0" in listed.stdout
+    narrowed = shell.run("dlq", "--error", "Faulty", env=env).stdout
+    assert "0/0" in narrowed
+    assert "0/1" not in narrowed
+    shown = shell.run("dlq", "show", "0/1", env=env).stdout
+    assert "ce_type: segue.job.cancel_requested.v1" in shown
+    assert second.record.value is not None
+    assert second.record.value.decode() in shown
+    done = shell.run("dlq", "replay", "--error", "Faulty", "--yes", env=env)
+    assert done.returncode == 0, done.stdout
+    assert f"To publish again: 1 of {REQUESTS.name}" in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 of 1 are published."
+    (found,) = await read(embedded_kafka, REQUESTS.name, 1)
+    sent = first.record
+    assert (found.key, found.value, tuple(found.headers)) == (sent.key, sent.value, sent.headers)
+
+
+async def test_what_cannot_be_published_is_told_and_the_others_are(shell: Any, embedded_kafka: str) -> None:
+    env = {"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka}
+    await bury(embedded_kafka, DeadLetter(record(None, b"v"), "no key", 0), dead(2, "Faulty: two"))
+    done = shell.run("dlq", "replay", "--all", "--yes", env=env)
+    assert done.returncode == 1
+    assert "0/0: not published: the record had no key or no value" in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 of 2 are published."
+    assert len(await read(embedded_kafka, REQUESTS.name, 1)) == 1
+
+
+async def test_nothing_is_published_unless_it_is_said_and_confirmed(shell: Any, embedded_kafka: str) -> None:
+    env = {"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka}
+    await bury(embedded_kafka, dead(1, "Faulty: one"))
+    for words in ([], ["0/0", "--all"], ["--all", "--topic", REQUESTS.name]):
+        refused = shell.run("dlq", "replay", *words, "--yes", env=env)
+        assert refused.returncode == 78, words
+        assert "Say which" in refused.stdout
+    missing = shell.run("dlq", "replay", "0/7", "--yes", env=env)
+    assert "There is no dead letter 0/7: `segue dlq` lists them." in missing.stdout
+    # Nobody answers: its stdin is closed.
+    unconfirmed = shell.run("dlq", "replay", "0/0", env=env)
+    assert unconfirmed.returncode != 0
+    assert not await read(embedded_kafka, REQUESTS.name, 0)
+
+
+def test_without_a_broker_it_ends_in_one_line(shell: Any) -> None:
+    none = shell.run("dlq")
+    assert none.returncode == 78
+    assert none.stdout == (
+        "KAFKA_BOOTSTRAP_SERVERS is not set, and no `segue up` runs in this folder: there is no broker to ask.\n"
+    )
+    gone = shell.run("dlq", env={"KAFKA_BOOTSTRAP_SERVERS": GONE})
+    assert gone.returncode == 78
+    assert len(gone.stdout.splitlines()) == 1
+    assert "KAFKA_BOOTSTRAP_SERVERS" in gone.stdout
