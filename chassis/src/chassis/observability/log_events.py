@@ -145,6 +145,12 @@ class PostgresEvent(LogEvent):
         "Nothing after a rollback or during an update. Otherwise, update this service.",
     )
     DUE_ROWS_POSTPONED = ("due rows wait for the database", "warning", "loop error", _DATABASE)
+    GAUGES_NOT_READ = (
+        "the gauges that are read from the database are not up to date",
+        "warning",
+        "error",
+        _DATABASE,
+    )
     RETENTION_POSTPONED = ("retention waits for the database", "warning", "error", _DATABASE)
     RETENTION_DELETED = ("expired data deleted", "info", "deleted")
     RETENTION_TASK_FAILED = ("a retention task failed", "error", "task", _BUG + " The task is run again in an hour.")

@@ -68,6 +68,27 @@ OUTBOX_PUBLISHED = METRICS.counter(
     watch="A rate of 0 while messages are handled.",
     services="orchestrator, adapters",
 )
+OUTBOX_ROWS = METRICS.gauge(
+    "segue_outbox_rows",
+    "Rows in the service's outbox, read every 15 s: messages that are committed and not yet published.",
+    unit="rows",
+    watch="Growth over minutes: Kafka is away or slow. A few that stay: see `outbox_rows_rejected` in the log.",
+    services="orchestrator, adapters",
+)
+OUTBOX_OLDEST = METRICS.gauge(
+    "segue_outbox_oldest_seconds",
+    "Age of the oldest row in the service's outbox that can be published, read every 15 s; 0 if there is none.",
+    unit="seconds",
+    watch="More than 30: messages are late, and the jobs that they are about wait.",
+    services="orchestrator, adapters",
+)
+DUE_OLDEST = METRICS.gauge(
+    "segue_due_oldest_seconds",
+    "For how long the job or attempt has been due that is due longest, read every 15 s; 0 if none is due.",
+    unit="seconds",
+    watch="More than 30: the service does not get to what is due.",
+    services="orchestrator, adapters",
+)
 RETENTION_DELETED = METRICS.counter(
     "segue_housekeeping_deleted_total",
     "Rows, partitions and files deleted because their retention was over.",
