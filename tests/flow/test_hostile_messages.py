@@ -175,7 +175,9 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         broker = make_broker(KafkaCluster("127.0.0.1:9"), "test")
         runtime = runtime_of("orchestrator")
         routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", tuple(PROVIDERS))
-        made["orchestrator"] = JobHandler(Outbox(jobs, broker, runtime), routing, nobody_silent, KEEP, lambda _: None)
+        made["orchestrator"] = JobHandler(
+            Outbox(jobs, broker, runtime), routing, nobody_silent, KEEP, lambda _: None, runtime.telemetry
+        )
         given = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": database_url}
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))

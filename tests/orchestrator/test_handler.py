@@ -39,7 +39,7 @@ def handler() -> JobHandler:
     runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
     outbox = Outbox(cast("Any", NoPool()), cast("Any", None), runtime)
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", ("fal", "replicate"))
-    return JobHandler(outbox, routing, nobody_silent, timedelta(days=90), lambda _: None)
+    return JobHandler(outbox, routing, nobody_silent, timedelta(days=90), lambda _: None, runtime.telemetry)
 
 
 def delivered(*messages: Message) -> list[Any]:

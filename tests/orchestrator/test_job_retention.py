@@ -50,7 +50,7 @@ def handler(pool: Pool, runtime: Runtime) -> JobHandler:
     # Nothing is published: messages stay in the outbox, where these tests read them.
     outbox = Outbox(pool, cast("Any", None), runtime)
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", tuple(PROVIDERS))
-    return JobHandler(outbox, routing, nobody_silent, KEEP, lambda _: None)
+    return JobHandler(outbox, routing, nobody_silent, KEEP, lambda _: None, runtime.telemetry)
 
 
 def request(name: str, now: datetime) -> JobRequested:

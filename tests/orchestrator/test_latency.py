@@ -51,7 +51,12 @@ def handler(pool: Pool) -> JobHandler:
     runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
     routing = Routing(load_catalogue(default_catalogue_path()), Policies(), "fal", tuple(PROVIDERS))
     return JobHandler(
-        Outbox(pool, cast("Any", None), runtime), routing, nobody_silent, timedelta(days=90), lambda _: None
+        Outbox(pool, cast("Any", None), runtime),
+        routing,
+        nobody_silent,
+        timedelta(days=90),
+        lambda _: None,
+        runtime.telemetry,
     )
 
 

@@ -32,6 +32,7 @@ class Timers:
         """`silent` returns the silent adapters."""
         self._outbox = outbox
         self._silent = silent
+        self._telemetry = runtime.telemetry
         self._due = DueRows(runtime, "the job timers")
 
     def wake(self) -> None:
@@ -57,7 +58,7 @@ class Timers:
                 _log.error(OrchestratorEvent.JOB_POSTPONED, job_id=job_id, exc_info=error)
             for job_id, known in due.items():
                 try:
-                    updated = apply(transaction, known, Due(), known.traceparent, silent)
+                    updated = apply(transaction, known, Due(), known.traceparent, silent, self._telemetry)
                 except Exception:  # noqa: BLE001 - a job about which no decision can be made must not block the others
                     _log.exception(OrchestratorEvent.JOB_POSTPONED, job_id=job_id)
                     undecided.append(job_id)
