@@ -47,6 +47,7 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 	$(BIN)/python -m contracts.documents.generate --check
 	$(BIN)/python -m contracts.documents.diagram --check
 	$(BIN)/python docs/reference.py --check
+	$(BIN)/python deploy/grafana/generate.py --check
 	$(BIN)/python deploy/k8s/generate.py --check
 	$(BIN)/python deploy/k8s/validate.py
 	$(BIN)/vulture
@@ -92,10 +93,11 @@ image: ## Build the image of all services with docker or buildah: IMAGE=segue:de
 		$(if $(findstring buildah,$(ENGINE)),--ignorefile deploy/Dockerfile.dockerignore) $(IMAGE_ARGS) .
 
 .PHONY: docs
-docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md, docs/metrics.md, manifests
+docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md, docs/metrics.md, dashboards, manifests
 	$(BIN)/python -m contracts.documents.generate
 	$(BIN)/python -m contracts.documents.diagram
 	$(BIN)/python docs/reference.py
+	$(BIN)/python deploy/grafana/generate.py
 	$(BIN)/python deploy/k8s/generate.py
 
 .PHONY: lock
