@@ -180,7 +180,7 @@ _VAIN: Final = Row(
     "Paid in vain, perhaps",
     (
         table(
-            "Paid and not used",
+            "Runs that were not used",
             "The newest 100 runs that were paid for and are not their job's result. Their files are kept.",
             Sql(_UNUSED_RUNS),
             columns=(
