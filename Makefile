@@ -83,6 +83,11 @@ bench: install ## Measure Segue beside Celery and LiteLLM, on Apache Kafka (Java
 bench-short: install ## One round of its ratios, on the embedded cluster, in a few minutes
 	$(BIN)/python -m bench --kafka embedded --short $(ARGS)
 
+# What draws them is installed below deploy/grafana/render: 430 MB.
+.PHONY: dashboards-pictures
+dashboards-pictures: install ## Draw the dashboards, with data of a Segue that runs (Prometheus, Node, Chromium): docs/dashboards; ARGS=--redraw
+	$(BIN)/python deploy/grafana/picture.py $(ARGS)
+
 ENGINE ?= $(shell command -v docker || command -v buildah)
 IMAGE ?= segue:dev
 IMAGE_ARGS ?=

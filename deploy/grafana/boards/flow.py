@@ -142,7 +142,7 @@ _ROWS: Final = Row(
             unit="s",
         ),
         graph(
-            "Oldest due row",
+            "Age of the oldest due row",
             "For how long the job or attempt has been due that is due longest. Growth: the loop does not keep up.",
             Prom(expr="max by (service) (segue_due_oldest_seconds)", legend="{{service}}"),
             unit="s",

@@ -224,7 +224,7 @@ _UNCLEAR: Final = Row(
     "What is unclear",
     (
         graph(
-            "Held as ambiguous",
+            "Ambiguous attempts, by provider",
             "Attempts whose answer to the submit was lost, until a listing, a callback, an operator or time resolves "
             "them.",
             Prom(
