@@ -35,9 +35,7 @@ VALUES = {
     "provider": {*PROVIDERS},
     "topic": {topic.name for topic in TOPICS},
     "kind": {*FailureKind},
-    "verdict": {*FailureKind},
-    "method": set[str](),
-    "alertname": set[str](),
+    "verdict": {*FailureKind, "running", "succeeded", "failed", "cancelled"},
     "alertstate": {"firing", "pending"},
 }
 """Values of labels that are listed elsewhere than at the metric."""
@@ -110,7 +108,7 @@ def faults(expr: str) -> list[str]:
 
 def known_value(label: str, meaning: str, how: str, value: str) -> bool:
     """Whether a label may have the value, or for a pattern whether each of its alternatives matches one."""
-    if value.startswith("$") or label == "route":
+    if not value or value.startswith("$") or label == "route":
         return True
     values = {*re.findall(r"`([^`]*)`", meaning), *VALUES.get(label, ())}
     alternatives = value.split("|") if "~" in how else [re.escape(value)]

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from tests.deploy.manifests import one
-from tests.deploy.monitored import ROOT, dashboards, targets
+from tests.deploy.monitored import OF_SCRAPES, ROOT, dashboards, metric_of, targets
 
 from boards import files
 from contracts.schemas import SCHEMAS
@@ -102,6 +102,16 @@ def test_a_link_fills_in_columns_that_the_row_has() -> None:
         for panel in panels(name):
             named = set(re.findall(r"__data\.fields\.(\w+)", unquote(json.dumps(panel["fieldConfig"]))))
             assert all(re.search(rf"\b{column}\b", panel["targets"][0]["rawSql"]) for column in named), panel["title"]
+
+
+def test_a_legend_names_labels_that_the_series_have() -> None:
+    for name, target in targets("prometheus"):
+        expr = target["expr"]
+        grouped = {each for group in re.findall(r"\bby \(([^)]*)\)", expr) for each in re.findall(r"\w+", group)}
+        metrics = [metric for series in re.findall(r"segue_\w+", expr) if (metric := metric_of(series))]
+        known = grouped or {label for metric in metrics for label in metric.labels} | OF_SCRAPES
+        known |= {"provider"} if "segue:spend_usd" in expr else set()
+        assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= known, name
 
 
 def test_sql_reads_only_what_people_may_read() -> None:

@@ -142,7 +142,7 @@ _HEALTH: Final = Row(
         graph(
             "Calls in flight",
             "Actions at the provider in progress, of each adapter; SEGUE_PROVIDER_CALLS is the limit.",
-            Prom(expr='sum by (service) (segue_provider_calls_in_flight{service=~".+"})', legend="{{service}}"),
+            Prom(expr="sum by (service) (segue_provider_calls_in_flight)", legend="{{service}}"),
             decimals=0,
         ),
     ),
