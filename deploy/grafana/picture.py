@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -50,7 +50,7 @@ BEFORE_S: Final = 20
 STEP_S: Final = 5
 NEWEST: Final = """
     SELECT job_id FROM log_sink.v_attempts
-    GROUP BY job_id ORDER BY count(*) FILTER (WHERE error_kind = 'output_lost') DESC, count(*) DESC, max(finished_at) DESC LIMIT 1
+    GROUP BY job_id ORDER BY bool_or(error_kind = 'output_lost') DESC NULLS LAST, count(*) DESC, job_id LIMIT 1
 """
 """The job that "jobs" shows in full."""
 
@@ -69,22 +69,19 @@ async def gather() -> dict[str, Json]:
         async with AsyncExitStack() as opened:
             state = opened.enter_context(held(folder / ".segue"))
             say("starting Segue")
-            running = await opened.enter_async_context(
-                stack(Plan(state, environ, folder, throwaway=True, port=port))
-            )
+            running = await opened.enter_async_context(stack(Plan(state, environ, folder, throwaway=True, port=port)))
             client = httpx.AsyncClient(trust_env=False, timeout=30)
             await opened.enter_async_context(client)
             prometheus = await opened.enter_async_context(_prometheus(folder, running, client))
             began = datetime.now(UTC)
             await asyncio.sleep(BEFORE_S)
             say(f"jobs and faults for {LENGTH_S} s")
-            await _play(running, prometheus, opened)
+            await _play(running, opened)
             await asyncio.sleep(SETTLE_S)
             return await _ask(running, prometheus, began)
 
 
-async def _play(running: Stack, prometheus: httpx.AsyncClient, opened: AsyncExitStack) -> None:
-    del prometheus
+async def _play(running: Stack, opened: AsyncExitStack) -> None:
     api = httpx.AsyncClient(base_url=running.api, trust_env=False, timeout=30)
     sandbox = httpx.AsyncClient(base_url=running.env[SANDBOX], trust_env=False, timeout=30)
     async with api, sandbox:
@@ -158,7 +155,9 @@ async def _ask(running: Stack, prometheus: httpx.AsyncClient, began: datetime) -
         frames: dict[str, list[Json]] = {}
         for panel in board["panels"]:
             frames[str(panel["id"])] = [
-                frame for target in panel.get("targets", []) for frame in await _frames(target, prometheus, owner, shown)
+                frame
+                for target in panel.get("targets", [])
+                for frame in await _frames(target, prometheus, owner, shown)
             ]
         ends = {"from": round(began.timestamp() * 1000), "to": round(until.timestamp() * 1000)}
         found[path.stem] = {"dashboard": board, "frames": frames, "range": ends, "chosen": chosen}

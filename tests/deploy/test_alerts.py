@@ -28,9 +28,7 @@ from segue_cli.commands import artifacts, attempts, jobs, providers
 ALERTS = alerts()
 CASES: list[dict[str, Any]] = yaml.safe_load((RULES / "rules_test.yaml").read_text("utf-8"))["tests"]
 RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text("utf-8")
-SECTIONS = {
-    heading: text for heading, text in re.findall(r"(?ms)^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOKS)
-}
+SECTIONS: dict[str, str] = dict(re.findall(r"(?ms)^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOKS))
 EVENTS = {
     event.code
     for module in (chassis.observability, gateway, orchestrator, adapter_kit, log_sink)
@@ -42,6 +40,8 @@ WORDS = {
     *EVENTS, *METRICS, *FailureKind, *SETTINGS,
     # Settings of a request, and their values; a table; a role; what a panel and a file are called.
     "ambiguity_policy", "lost_output_policy", "max_cost_usd", "segue_reader",
+    # A field of a log line.
+    "last_error",
 }  # fmt: skip
 """What a runbook may name in the form of an identifier."""
 
@@ -93,7 +93,9 @@ def test_a_series_of_a_case_has_the_labels_of_its_metric() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, of Prometheus, is not installed")
-@pytest.mark.parametrize("arguments", [("check", "rules", "rules.yaml", "budget.yaml"), ("test", "rules", "rules_test.yaml")])
+@pytest.mark.parametrize(
+    "arguments", [("check", "rules", "rules.yaml", "budget.yaml"), ("test", "rules", "rules_test.yaml")]
+)
 def test_promtool_agrees(arguments: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *arguments], cwd=RULES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

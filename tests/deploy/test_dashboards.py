@@ -80,7 +80,11 @@ def test_no_page_has_lines_that_end_early(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_data_sources_are_provisioned_under_these_uids(name: str) -> None:
-    asked = {(target["datasource"]["uid"], target["datasource"]["type"]) for panel in panels(name) for target in panel["targets"]}
+    asked = {
+        (target["datasource"]["uid"], target["datasource"]["type"])
+        for panel in panels(name)
+        for target in panel["targets"]
+    }
     assert asked <= {(uid, source["type"]) for uid, source in SOURCES.items()}
     explored = re.findall(r'/explore\?[^"]*panes=([^"]+)"', json.dumps(DASHBOARDS[name]))
     for pane in explored:
@@ -116,7 +120,11 @@ def test_a_legend_names_labels_that_the_series_have() -> None:
 
 def test_sql_reads_only_what_people_may_read() -> None:
     allowed = {f"{schema.name}.{view}" for schema in SCHEMAS for view in schema.for_people}
-    read = {name for _, target in targets("grafana-postgresql-datasource") for name in re.findall(r"(?:FROM|JOIN) (\w+\.\w+)", target["rawSql"])}
+    read = {
+        name
+        for _, target in targets("grafana-postgresql-datasource")
+        for name in re.findall(r"(?:FROM|JOIN) (\w+\.\w+)", target["rawSql"])
+    }
     assert read
     assert read <= allowed
     assert SOURCES["segue"]["user"] == "segue_reader"

@@ -10,7 +10,8 @@ from boards.queries import Sql
 
 _STATUSES: Final = ("queued", "running", "succeeded", "failed", "cancelled")
 _MATCHES: Final = """tenant LIKE ${tenant:sqlstring} AND status IN (${status:sqlstring})
-      AND (${search:sqlstring} IN ('', job_id, track_id) OR input ->> 'prompt' ILIKE '%' || ${search:sqlstring} || '%')"""
+      AND (${search:sqlstring} IN ('', job_id, track_id)
+           OR input ->> 'prompt' ILIKE '%' || ${search:sqlstring} || '%')"""
 _COST: Final = Column(name="cost", unit="currencyUSD", width=80, decimals=2)
 _TRACE: Final = Column(name="trace_id", shown="trace", width=120, link=trace("trace_id"))
 

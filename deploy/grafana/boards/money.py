@@ -41,8 +41,8 @@ _OVER_TIME: Final = f"""
 """
 _UNUSED_RUNS: Final = f"""
     SELECT a.finished_at AS time, a.provider, a.endpoint, a.cost_usd AS cost, a.state,
-        CASE WHEN a.late THEN 'ended after its job had gone on' ELSE coalesce(a.error_kind, 'its job ended otherwise') END
-            AS why, a.job_id, a.trace_id
+        CASE WHEN a.late THEN 'ended after its job had gone on'
+             ELSE coalesce(a.error_kind, 'its job ended otherwise') END AS why, a.job_id, a.trace_id
     FROM log_sink.v_attempts a {_OF_JOB}
     WHERE {_PAID} AND j.finished_at IS NOT NULL AND NOT {_USED}
     ORDER BY 1 DESC LIMIT 100
@@ -171,7 +171,11 @@ _COSTS: Final = Row(
             none="nothing was recorded",
             calcs=("lastNotNull",),
         ),
-        _costs("a.provider", "provider", "By the provider that was paid. A result: all of it, for each job that used a run."),
+        _costs(
+            "a.provider",
+            "provider",
+            "By the provider that was paid. A result: all of it, for each job that used a run.",
+        ),
         _costs("a.endpoint", "model", "By the provider's model."),
         _costs("j.tenant", "tenant", "By the tenant whose jobs they were."),
     ),

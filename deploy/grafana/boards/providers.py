@@ -24,10 +24,10 @@ from boards.queries import Prom, p
 _ONES: Final = 'provider=~"$provider"'
 _BREAKER: Final = {0: ("closed", GREEN), 1: ("half open", ORANGE), 2: ("open", RED)}
 _CALLS: Final = f"segue_provider_calls_total{{{_ONES}}}"
-_SECONDS: Final = f"sum by (le, provider, action) (rate(segue_provider_call_seconds_bucket{{{_ONES}}}[$__rate_interval]))"
-_RUNS: Final = (
-    f'sum by (le) (rate(segue_attempt_seconds_bucket{{{_ONES}, state="succeeded"}}[$__rate_interval]))'
+_SECONDS: Final = (
+    f"sum by (le, provider, action) (rate(segue_provider_call_seconds_bucket{{{_ONES}}}[$__rate_interval]))"
 )
+_RUNS: Final = f'sum by (le) (rate(segue_attempt_seconds_bucket{{{_ONES}, state="succeeded"}}[$__rate_interval]))'
 
 _NOW: Final = Row(
     "Now",
@@ -174,7 +174,8 @@ _ATTEMPTS: Final = Row(
             "Failed attempts, by kind",
             "Attempts that failed within five minutes, by the kind of failure.",
             Prom(
-                expr=f'sum by (provider, kind) (increase(segue_attempts_ended_total{{{_ONES}, state="failed"}}[5m])) > 0',
+                expr=f'sum by (provider, kind) (increase(segue_attempts_ended_total{{{_ONES}, state="failed"}}[5m]))'
+                " > 0",
                 legend="{{provider}} {{kind}}",
             ),
             stacked=True,

@@ -46,7 +46,9 @@ async def of_postgres(connection: asyncpg.Connection[asyncpg.Record], target: Js
         return []
     if target["format"] == "time_series":
         return [_wide(target["refId"], rows)]
-    return [{"refId": target["refId"], "fields": [_column(name, [row[name] for row in rows]) for name in rows[0].keys()]}]
+    return [
+        {"refId": target["refId"], "fields": [_column(name, [row[name] for row in rows]) for name in dict(rows[0])]}
+    ]
 
 
 async def _ask(client: httpx.AsyncClient, what: str, **given: Any) -> list[Any]:
@@ -81,7 +83,7 @@ def _table(ref: str, series: Sequence[tuple[Mapping[str, str], Sequence[tuple[fl
 
 def _wide(ref: str, rows: Sequence[asyncpg.Record]) -> Json:
     """Rows of time, metric and value as one column for each metric."""
-    [value] = [name for name in rows[0].keys() if name not in ("time", "metric")]
+    [value] = [name for name in dict(rows[0]) if name not in ("time", "metric")]
     times = sorted({float(row["time"]) for row in rows})
     fields = [_times(times)]
     for metric in dict.fromkeys(row["metric"] for row in rows):

@@ -118,7 +118,9 @@ async def _faults(stage: Stage, began: float) -> None:
     while (now := time.monotonic() - began) < LENGTH_S:
         active = [rule for since, until, rule in _FOR_A_WHILE if since <= now < until]
         if active != before:
-            stage.say(f"{now:.0f} s: {[(rule['provider'], rule['action']) for rule in active] or 'no fault of a provider'}")
+            stage.say(
+                f"{now:.0f} s: {[(rule['provider'], rule['action']) for rule in active] or 'no fault of a provider'}"
+            )
             (await stage.sandbox.put("/faults", json=[*active, *single])).raise_for_status()
             before = active
         await asyncio.sleep(1)
