@@ -6,7 +6,7 @@ from typing import Final
 
 from boards.dashboard import Dashboard, Row
 from boards.panels import GREEN, GREY, NONE_IS_GOOD, RED, Column, graph, stat, table
-from boards.queries import Prom, p
+from boards.queries import Prom, grown, p
 
 _YES: Final = {0: ("away", RED), 1: ("there", GREEN)}
 _BATCH: Final = "sum by (le, service) (rate(segue_batch_seconds_bucket[$__rate_interval]))"
@@ -97,7 +97,7 @@ _MESSAGES: Final = Row(
         graph(
             "Batches tried again",
             "Within five minutes, because PostgreSQL or Kafka was away or slow.",
-            Prom(expr="sum by (service) (increase(segue_batch_retries_total[5m])) > 0", legend="{{service}}"),
+            Prom(expr=f"sum by (service) ({grown('segue_batch_retries_total', '5m')}) > 0", legend="{{service}}"),
             stacked=True,
             decimals=0,
             none="none was tried again",
@@ -107,15 +107,15 @@ _MESSAGES: Final = Row(
             "Dead letters, skipped and quarantined",
             "Messages that were not processed, within five minutes. Skipped ones are of a newer release.",
             Prom(
-                expr="sum by (service, topic) (increase(segue_dead_letters_total[5m])) > 0",
+                expr=f"sum by (service, topic) ({grown('segue_dead_letters_total', '5m')}) > 0",
                 legend="dead: {{service}} {{topic}}",
             ),
             Prom(
-                expr="sum by (service, topic) (increase(segue_messages_skipped_total[5m])) > 0",
+                expr=f"sum by (service, topic) ({grown('segue_messages_skipped_total', '5m')}) > 0",
                 legend="skipped: {{service}} {{topic}}",
             ),
             Prom(
-                expr="sum by (topic) (increase(segue_sink_quarantined_total[5m])) > 0",
+                expr=f"sum by (topic) ({grown('segue_sink_quarantined_total', '5m')}) > 0",
                 legend="quarantined: {{topic}}",
             ),
             stacked=True,
@@ -169,7 +169,7 @@ _ROWS: Final = Row(
             "Rows and files deleted per hour",
             "By retention, by what they are.",
             Prom(
-                expr="sum by (what) (increase(segue_housekeeping_deleted_total[1h])) > 0",
+                expr=f"sum by (what) ({grown('segue_housekeeping_deleted_total', '1h')}) > 0",
                 legend="{{what}}",
             ),
             decimals=0,
@@ -192,7 +192,6 @@ _SERVICES: Final = Row(
                 Column(name="Value", shown="replicas", width=90),
             ),
             hidden=("Time",),
-            none="no service answers",
             sort=("service", False),
             width=8,
         ),
@@ -206,7 +205,6 @@ _SERVICES: Final = Row(
                 Column(name="Value", shown="state", width=90, words=_YES),
             ),
             hidden=("Time",),
-            none="no service answers",
             sort=("state", False),
             width=8,
         ),
@@ -243,7 +241,7 @@ _SERVICES: Final = Row(
             "Connections and requests that a listener refused or ended within five minutes, by reason "
             "(docs/exposure.md).",
             Prom(
-                expr="sum by (service, reason) (increase(segue_http_turned_away_total[5m])) > 0",
+                expr=f"sum by (service, reason) ({grown('segue_http_turned_away_total', '5m')}) > 0",
                 legend="{{service}} {{reason}}",
             ),
             stacked=True,

@@ -16,7 +16,7 @@ _COST: Final = Column(name="cost", unit="currencyUSD", width=80, decimals=2)
 _TRACE: Final = Column(name="trace_id", shown="trace", width=120, link=trace("trace_id"))
 
 _JOBS: Final = f"""
-    SELECT requested_at AS time, status, coalesce(provider, '') AS provider, tenant, coalesce(model, '') AS model,
+    SELECT date_trunc('second', requested_at) AS time, status, coalesce(provider, '') AS provider, tenant, coalesce(model, '') AS model,
         input ->> 'prompt' AS prompt, extract(epoch FROM finished_at - requested_at) AS took, cost_usd AS cost,
         coalesce(error ->> 'kind', '') AS error, job_id, track_id, trace_id
     FROM log_sink.v_jobs
@@ -31,7 +31,7 @@ _BY_STATUS: Final = f"""
 """
 _ATTEMPTS: Final = """
     SELECT n, provider, endpoint, state, coalesce(error_kind, '') AS kind, coalesce(http_status::text, '') AS http,
-        coalesce(message, '') AS message, submitting_at AS submitted,
+        coalesce(message, '') AS message, date_trunc('second', submitting_at) AS submitted,
         extract(epoch FROM finished_at - submitting_at) AS took, cost_usd AS cost, late, provider_ref, attempt_id
     FROM log_sink.v_attempts
     WHERE job_id = ${job:sqlstring}
@@ -45,8 +45,8 @@ _LOG: Final = """
     ORDER BY time, seq
 """
 _FILES: Final = """
-    SELECT name, content_type AS type, size_bytes AS size, duration_s AS length, late, made_at AS made,
-        expired_at AS expired, attempt_id
+    SELECT name, content_type AS type, size_bytes AS size, duration_s AS length, late, date_trunc('second', made_at) AS made,
+        date_trunc('second', expired_at) AS expired, attempt_id
     FROM log_sink.v_artifacts
     WHERE job_id = ${job:sqlstring}
     ORDER BY attempt_id, name
@@ -79,7 +79,6 @@ _FOUND: Final = Row(
                 Column(name="track_id", shown="track", width=110, link=logs("job_id")),
                 _TRACE,
             ),
-            none="no job matches",
             width=24,
             height=14,
         ),
@@ -103,7 +102,7 @@ _ONE: Final = Row(
     (
         table(
             "Attempts",
-            "Each attempt with its provider, outcome and cost. An empty cost is not known.",
+            "Of the job whose id is in the variable: a click on an id above puts it there. An empty cost is not known.",
             Sql(_ATTEMPTS),
             columns=(
                 Column(name="n", width=45),
@@ -120,13 +119,12 @@ _ONE: Final = Row(
                 Column(name="provider_ref", shown="run", width=130),
                 Column(name="attempt_id", shown="attempt", width=130),
             ),
-            none="no job is chosen: click on a job's id",
             width=24,
             height=6,
         ),
         table(
             "Log",
-            "Everything that happened to the job and its attempts, in order.",
+            "Everything that happened to that job and its attempts, in order.",
             Sql(_LOG),
             columns=(
                 Column(name="time", width=180),
@@ -138,7 +136,6 @@ _ONE: Final = Row(
                 Column(name="http", width=60),
                 _TRACE,
             ),
-            none="no job is chosen: click on a job's id",
             width=24,
             height=11,
         ),
@@ -156,7 +153,6 @@ _ONE: Final = Row(
                 Column(name="expired", width=165),
                 Column(name="attempt_id", shown="attempt"),
             ),
-            none="no file",
             width=24,
             height=5,
         ),

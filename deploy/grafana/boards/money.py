@@ -40,7 +40,7 @@ _OVER_TIME: Final = f"""
     FROM log_sink.v_attempts a WHERE {_PAID} GROUP BY 1, 2 ORDER BY 1
 """
 _UNUSED_RUNS: Final = f"""
-    SELECT a.finished_at AS time, a.provider, a.endpoint, a.cost_usd AS cost, a.state,
+    SELECT date_trunc('second', a.finished_at) AS time, a.provider, a.endpoint, a.cost_usd AS cost, a.state,
         CASE WHEN a.late THEN 'ended after its job had gone on'
              ELSE coalesce(a.error_kind, 'its job ended otherwise') END AS why, a.job_id, a.trace_id
     FROM log_sink.v_attempts a {_OF_JOB}
@@ -48,13 +48,13 @@ _UNUSED_RUNS: Final = f"""
     ORDER BY 1 DESC LIMIT 100
 """
 _AMBIGUOUS: Final = f"""
-    SELECT coalesce(a.submitting_at, a.first_at) AS time, a.provider, a.endpoint, a.state, usual.usd AS might,
-        a.resolve_by AS resolved_by, a.attempt_id, a.trace_id
+    SELECT date_trunc('second', coalesce(a.submitting_at, a.first_at)) AS time, a.provider, a.endpoint, a.state, usual.usd AS might,
+        date_trunc('second', a.resolve_by) AS resolved_by, a.attempt_id, a.trace_id
     FROM log_sink.v_attempts a {_USUAL}
     WHERE a.ambiguous ORDER BY 1 LIMIT 100
 """
 _BOUGHT_TWICE: Final = f"""
-    SELECT a.finished_at AS time,
+    SELECT date_trunc('second', a.finished_at) AS time,
         CASE WHEN a.error_kind IN ('output_lost', 'output_unusable') THEN 'lost_output_policy: retry_elsewhere'
              ELSE 'ambiguity_policy: resubmit' END AS policy,
         a.provider, a.cost_usd AS first,
@@ -92,7 +92,7 @@ def _costs(column: str, name: str, says: str) -> Panel:
         Column(name="unused", shown="not used", unit=_USD, width=85, decimals=2),
         Column(name="per_result", shown="a result", unit=_USD, width=85, decimals=3),
     )
-    return table(f"Cost per {name}", says, Sql(query), columns=columns, none="nothing was paid", width=8)
+    return table(f"Cost per {name}", says, Sql(query), columns=columns, width=8)
 
 
 _SUMS: Final = Row(
@@ -197,7 +197,6 @@ _VAIN: Final = Row(
                 _JOB_LINK,
                 _TRACE,
             ),
-            none="every paid run was used",
             width=24,
             height=7,
         ),
@@ -216,7 +215,6 @@ _VAIN: Final = Row(
                 Column(name="attempt_id", shown="attempt", width=140),
                 _TRACE,
             ),
-            none="no attempt is ambiguous",
             width=12,
         ),
         table(
@@ -233,7 +231,6 @@ _VAIN: Final = Row(
                 _JOB_LINK,
                 _TRACE,
             ),
-            none="no job was bought twice",
             width=12,
         ),
     ),

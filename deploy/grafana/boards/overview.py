@@ -6,9 +6,10 @@ from typing import Final
 
 from boards.dashboard import Dashboard, Row
 from boards.panels import GREEN, NONE_IS_GOOD, ORANGE, QUANTILES, RED, STATUS, graph, stat
-from boards.queries import Prom, p, share
+from boards.queries import Prom, grown, p, share
 
 _ENDED: Final = "segue_jobs_ended_total"
+_FAILED: Final = grown(f'{_ENDED}{{status="failed"}}', "5m")
 _GOOD_SHARE: Final = ((None, RED), (0.9, ORANGE), (0.98, GREEN))
 _RESULT: Final = 'sum by (le) (rate(segue_job_seconds_bucket{status="succeeded"}[%s]))'
 _LONG: Final = _RESULT % "$__range"
@@ -28,8 +29,8 @@ _NOW: Final = Row(
             "Succeeded jobs as a share of succeeded and failed ones, over the period shown.",
             Prom(
                 expr=share(
-                    f'increase({_ENDED}{{status="succeeded"}}[$__range])',
-                    f'increase({_ENDED}{{status=~"succeeded|failed"}}[$__range])',
+                    grown(f'{_ENDED}{{status="succeeded"}}', "$__range"),
+                    grown(f'{_ENDED}{{status=~"succeeded|failed"}}', "$__range"),
                 ),
                 instant=True,
             ),
@@ -42,7 +43,7 @@ _NOW: Final = Row(
             "Failovers per job",
             "How often a job moved to the next provider, for each job that ended, over the period shown.",
             Prom(
-                expr=share("increase(segue_jobs_rerouted_total[$__range])", f"increase({_ENDED}[$__range])"),
+                expr=share(grown("segue_jobs_rerouted_total", "$__range"), grown(_ENDED, "$__range")),
                 instant=True,
             ),
             unit="percentunit",
@@ -64,6 +65,7 @@ _NOW: Final = Row(
             Prom(expr="sum(segue:spend_usd:last_1h)"),
             unit="currencyUSD",
             decimals=2,
+            none="$0",
             graph=True,
         ),
         stat(
@@ -109,7 +111,7 @@ _JOBS: Final = Row(
             "Failed jobs, by kind",
             "Jobs that failed within five minutes, by the kind of failure (contracts/failures.py). "
             "invalid_input and content_policy are the caller's.",
-            Prom(expr=f'sum by (kind) (increase({_ENDED}{{status="failed"}}[5m])) > 0', legend="{{kind}}"),
+            Prom(expr=f"sum by (kind) ({_FAILED}) > 0", legend="{{kind}}"),
             stacked=True,
             decimals=0,
             none="no job failed",
@@ -119,7 +121,7 @@ _JOBS: Final = Row(
             "Failovers, by reason",
             "Jobs that moved to the next provider within five minutes, and why.",
             Prom(
-                expr="sum by (from, to, kind) (increase(segue_jobs_rerouted_total[5m])) > 0",
+                expr=f"sum by (from, to, kind) ({grown('segue_jobs_rerouted_total', '5m')}) > 0",
                 legend="{{from}} → {{to}}: {{kind}}",
             ),
             stacked=True,

@@ -122,7 +122,7 @@ def graph(
     words: Mapping[int, tuple[str, str]] | None = None,
     calcs: Sequence[str] = ("lastNotNull", "max"),
     width: int = 8,
-    height: int = 8,
+    height: int = 9,
 ) -> Panel:
     """Values over time. `steps` joins them by steps, `most` is the top of the axis."""
     custom = {
@@ -133,6 +133,8 @@ def graph(
         "showPoints": "never",
         "spanNulls": False,
         "axisSoftMin": 0,
+        # Else the axis goes up to 100 where every value is 0.
+        "axisSoftMax": 1 if decimals == 0 or unit == "s" else None,
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "off"},
     }
@@ -201,12 +203,14 @@ def table(
     *queries: Query,
     columns: Sequence[Column] = (),
     hidden: Sequence[str] = (),
-    none: str = "None",
     sort: tuple[str, bool] | None = None,
     width: int = 12,
     height: int = 8,
 ) -> Panel:
-    """Rows. `sort` is a column as it is shown, and whether the largest comes first."""
+    """Rows. `sort` is a column as it is shown, and whether the largest comes first.
+
+    A text for no rows cannot be set: Grafana writes it into every empty cell.
+    """
     renamed = {column.name: column.shown for column in columns if column.shown}
     order = {column.name: at for at, column in enumerate(columns)}
     organize = {"excludeByName": dict.fromkeys(hidden, True), "indexByName": order, "renameByName": {}}
@@ -218,7 +222,6 @@ def table(
         width=width,
         height=height,
         defaults={
-            "noValue": none,
             "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": False},
             "color": {"mode": "thresholds"},
             "thresholds": _thresholds(PLAIN),
@@ -241,12 +244,12 @@ def _defaults(
     *,
     steps: Steps | None,
 ) -> dict[str, Any]:
-    """What stats and graphs have in common; graphs, without steps, colour each series by its name."""
+    """What stats and graphs have in common; graphs, without steps, colour one series after the other."""
     found: dict[str, Any] = {
         "unit": unit,
         "noValue": none,
         "mappings": _mappings(words or {}),
-        "color": {"mode": "thresholds" if steps else "palette-classic-by-name"},
+        "color": {"mode": "thresholds" if steps else "palette-classic"},
         "thresholds": _thresholds(steps or PLAIN),
     }
     return found if decimals is None else found | {"decimals": decimals}

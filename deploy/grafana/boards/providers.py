@@ -7,7 +7,6 @@ from typing import Final
 from boards.dashboard import Dashboard, Row, of_labels
 from boards.panels import (
     GREEN,
-    GREY,
     NONE_IS_CALM,
     NONE_IS_GOOD,
     ORANGE,
@@ -19,15 +18,18 @@ from boards.panels import (
     stat,
     table,
 )
-from boards.queries import Prom, p
+from boards.provider_doubts import ONES, UNCLEAR
+from boards.queries import Prom, grown, p
 
-_ONES: Final = 'provider=~"$provider"'
 _BREAKER: Final = {0: ("closed", GREEN), 1: ("half open", ORANGE), 2: ("open", RED)}
-_CALLS: Final = f"segue_provider_calls_total{{{_ONES}}}"
+_CALLS: Final = f"segue_provider_calls_total{{{ONES}}}"
 _SECONDS: Final = (
-    f"sum by (le, provider, action) (rate(segue_provider_call_seconds_bucket{{{_ONES}}}[$__rate_interval]))"
+    f"sum by (le, provider, action) (rate(segue_provider_call_seconds_bucket{{{ONES}}}[$__rate_interval]))"
 )
-_RUNS: Final = f'sum by (le) (rate(segue_attempt_seconds_bucket{{{_ONES}, state="succeeded"}}[$__rate_interval]))'
+_RUNS: Final = f'sum by (le) (rate(segue_attempt_seconds_bucket{{{ONES}, state="succeeded"}}[$__rate_interval]))'
+
+_FAILED: Final = grown(f'segue_attempts_ended_total{{{ONES}, state="failed"}}', "5m")
+_FETCHES: Final = grown(f"segue_fetch_failures_total{{{ONES}}}", "5m")
 
 _NOW: Final = Row(
     "Now",
@@ -35,7 +37,7 @@ _NOW: Final = Row(
         stat(
             "Provider",
             "Down while the breaker of the whole provider is open or its key is refused. Jobs go to the next provider.",
-            Prom(expr=f"min by (provider) (segue_provider_up{{{_ONES}}})", legend="{{provider}}"),
+            Prom(expr=f"min by (provider) (segue_provider_up{{{ONES}}})", legend="{{provider}}"),
             words={0: ("down", RED), 1: ("up", GREEN)},
             named=True,
             none="no adapter",
@@ -44,7 +46,7 @@ _NOW: Final = Row(
         stat(
             "Key",
             "Refused: the provider does not accept the key. Nothing is billed, and nothing is made there.",
-            Prom(expr=f"max by (provider) (segue_provider_key_refused{{{_ONES}}})", legend="{{provider}}"),
+            Prom(expr=f"max by (provider) (segue_provider_key_refused{{{ONES}}})", legend="{{provider}}"),
             words={0: ("accepted", GREEN), 1: ("refused", RED)},
             named=True,
             none="no adapter",
@@ -53,7 +55,7 @@ _NOW: Final = Row(
         stat(
             "Adapter",
             "Silent: not heard of for SEGUE_ADAPTER_SILENT_S, so nothing is ordered from it.",
-            Prom(expr=f"max by (provider) (segue_adapter_silent{{{_ONES}}})", legend="{{provider}}"),
+            Prom(expr=f"max by (provider) (segue_adapter_silent{{{ONES}}})", legend="{{provider}}"),
             words={0: ("heard", GREEN), 1: ("silent", RED)},
             named=True,
             none="no orchestrator",
@@ -62,14 +64,14 @@ _NOW: Final = Row(
         stat(
             "Held as ambiguous",
             "Attempts of which nobody knows yet whether the provider accepted them. They are never sent again.",
-            Prom(expr=f'sum(max by (provider) (segue_attempts{{{_ONES}, state="ambiguous"}}))'),
+            Prom(expr=f'sum(max by (provider) (segue_attempts{{{ONES}, state="ambiguous"}}))'),
             steps=NONE_IS_CALM,
             width=3,
         ),
         stat(
             "Fetches failing",
             "Paid runs whose output could not be fetched or stored at the last try, and is tried again.",
-            Prom(expr=f"sum(max by (provider) (segue_fetches_failing{{{_ONES}}}))"),
+            Prom(expr=f"sum(max by (provider) (segue_fetches_failing{{{ONES}}}))"),
             steps=NONE_IS_GOOD,
             width=3,
         ),
@@ -83,14 +85,13 @@ _HEALTH: Final = Row(
             "Breakers",
             "The breaker of each provider, and of each endpoint that has been called. An open one lets nothing pass, "
             "and jobs go elsewhere; a half open one lets one paid run pass as a probe.",
-            Prom(expr=f"max by (provider, scope) (segue_breaker_state{{{_ONES}}})", instant=True),
+            Prom(expr=f"max by (provider, scope) (segue_breaker_state{{{ONES}}})", instant=True),
             columns=(
                 Column(name="provider", width=110),
                 Column(name="scope"),
                 Column(name="Value", shown="state", width=110, words=_BREAKER),
             ),
             hidden=("Time",),
-            none="no breaker yet",
             sort=("state", True),
             width=8,
         ),
@@ -98,8 +99,8 @@ _HEALTH: Final = Row(
             "Breakers over time",
             "0 closed, 1 half open, 2 open. Only breakers that were not closed within the period shown.",
             Prom(
-                expr=f"max by (provider, scope) (segue_breaker_state{{{_ONES}}}) and on (provider, scope) "
-                f"max by (provider, scope) (max_over_time(segue_breaker_state{{{_ONES}}}[$__range])) > 0",
+                expr=f"max by (provider, scope) (segue_breaker_state{{{ONES}}}) and on (provider, scope) "
+                f"max by (provider, scope) (max_over_time(segue_breaker_state{{{ONES}}}[$__range])) > 0",
                 legend="{{provider}} {{scope}}",
             ),
             words=_BREAKER,
@@ -154,7 +155,7 @@ _ATTEMPTS: Final = Row(
         graph(
             "Attempts under way, by state",
             "Attempts that have not ended. Queued ones wait in Segue, because of limits or of Retry-After.",
-            Prom(expr=f"sum by (state) (max by (provider, state) (segue_attempts{{{_ONES}}}))", legend="{{state}}"),
+            Prom(expr=f"sum by (state) (max by (provider, state) (segue_attempts{{{ONES}}}))", legend="{{state}}"),
             stacked=True,
             decimals=0,
             colours=STATUS,
@@ -163,7 +164,7 @@ _ATTEMPTS: Final = Row(
             "Attempts ended per minute",
             "By provider and by how they ended.",
             Prom(
-                expr=f"sum by (provider, state) (rate(segue_attempts_ended_total{{{_ONES}}}[$__rate_interval])) * 60",
+                expr=f"sum by (provider, state) (rate(segue_attempts_ended_total{{{ONES}}}[$__rate_interval])) * 60",
                 legend="{{provider}} {{state}}",
             ),
             stacked=True,
@@ -174,8 +175,7 @@ _ATTEMPTS: Final = Row(
             "Failed attempts, by kind",
             "Attempts that failed within five minutes, by the kind of failure.",
             Prom(
-                expr=f'sum by (provider, kind) (increase(segue_attempts_ended_total{{{_ONES}, state="failed"}}[5m]))'
-                " > 0",
+                expr=f"sum by (provider, kind) ({_FAILED}) > 0",
                 legend="{{provider}} {{kind}}",
             ),
             stacked=True,
@@ -198,7 +198,7 @@ _ATTEMPTS: Final = Row(
             "Failed fetches, by reason",
             "Tries to fetch the output of a paid run that failed within five minutes. The run is billed all the same.",
             Prom(
-                expr=f"sum by (provider, reason) (increase(segue_fetch_failures_total{{{_ONES}}}[5m])) > 0",
+                expr=f"sum by (provider, reason) ({_FETCHES}) > 0",
                 legend="{{provider}} {{reason}}",
             ),
             stacked=True,
@@ -211,7 +211,7 @@ _ATTEMPTS: Final = Row(
             "Callbacks that the gateway received. bad-signature or signing-keys-away in place of taken: see "
             "callback_rejected in the log.",
             Prom(
-                expr=f"sum by (provider, outcome) (rate(segue_callbacks_total{{{_ONES}}}[$__rate_interval])) * 60",
+                expr=f"sum by (provider, outcome) (rate(segue_callbacks_total{{{ONES}}}[$__rate_interval])) * 60",
                 legend="{{provider}} {{outcome}}",
             ),
             stacked=True,
@@ -221,81 +221,10 @@ _ATTEMPTS: Final = Row(
     ),
 )
 
-_UNCLEAR: Final = Row(
-    "What is unclear",
-    (
-        graph(
-            "Ambiguous attempts, by provider",
-            "Attempts whose answer to the submit was lost, until a listing, a callback, an operator or time resolves "
-            "them.",
-            Prom(
-                expr=f'max by (provider) (segue_attempts{{{_ONES}, state="ambiguous"}})',
-                legend="{{provider}}",
-            ),
-            decimals=0,
-            none="no attempt is ambiguous",
-        ),
-        graph(
-            "Age of the oldest ambiguous attempt",
-            "How long the oldest of them has been held.",
-            Prom(
-                expr=f"max by (provider) (segue_ambiguous_oldest_seconds{{{_ONES}}})",
-                legend="{{provider}}",
-            ),
-            unit="s",
-        ),
-        graph(
-            "Resolved, and how",
-            "Ambiguous attempts resolved within five minutes: by what, and what followed. ambiguous_submission: "
-            "nobody knows, and an operator should look.",
-            Prom(
-                expr=f"sum by (rung, verdict) (increase(segue_ambiguous_resolved_total{{{_ONES}}}[5m])) > 0",
-                legend="{{rung}}: {{verdict}}",
-            ),
-            stacked=True,
-            decimals=0,
-            none="none was resolved",
-            calcs=("max",),
-        ),
-        stat(
-            "Second runs suspected",
-            "Runs found for an attempt that has another one, over the period shown. Each may be billed.",
-            Prom(expr=f"sum(increase(segue_duplicates_suspected_total{{{_ONES}}}[$__range]))", instant=True),
-            steps=NONE_IS_GOOD,
-            decimals=0,
-            width=8,
-        ),
-        stat(
-            "Outcomes learned late",
-            "Attempts whose outcome was learned after their end, over the period shown. Succeeded ones are paid for, "
-            "and their jobs went on without them.",
-            Prom(
-                expr=f"sum by (state) (increase(segue_attempts_learned_late_total{{{_ONES}}}[$__range]))",
-                legend="{{state}}",
-                instant=True,
-            ),
-            steps=((None, GREY), (1e-9, ORANGE)),
-            decimals=0,
-            named=True,
-            none="none",
-            width=8,
-        ),
-        stat(
-            "Submits not sent in time",
-            "Submits that were not sent, because the process was held up until its lease might be over; over the "
-            "period shown.",
-            Prom(expr=f"sum(increase(segue_late_posts_total{{{_ONES}}}[$__range]))", instant=True),
-            steps=NONE_IS_CALM,
-            decimals=0,
-            width=8,
-        ),
-    ),
-)
-
 PROVIDERS: Final = Dashboard(
     uid="segue-providers",
     title="Segue: providers",
     says="Whether each provider takes requests, how fast it is, and what is unclear about it.",
     variables=(of_labels("provider", "Provider", "segue_provider_up", "provider"),),
-    rows=(_NOW, _HEALTH, _ATTEMPTS, _UNCLEAR),
+    rows=(_NOW, _HEALTH, _ATTEMPTS, UNCLEAR),
 )

@@ -65,6 +65,13 @@ def p(share: float, buckets: str) -> str:
     return f"histogram_quantile({share}, {buckets})"
 
 
+def grown(series: str, within: str) -> str:
+    """By how much a counter has grown, its first value included: a series begins with its first event."""
+    return (
+        f"((increase({series}[{within}]) and {series} offset {within}) or ({series} unless {series} offset {within}))"
+    )
+
+
 def share(part: str, whole: str) -> str:
     """A share from 0 to 1; no value where the whole is 0."""
     return f"(sum({part}) or vector(0)) / (sum({whole}) > 0)"

@@ -1,6 +1,8 @@
 // Draws one dashboard, whose JSON and data are in window.BOARD, with Grafana's own panels.
-import { createRoot } from 'react-dom/client';
-import {
+const { createRoot } = require('react-dom/client');
+
+// The packages' modules for import expect another default of older packages than esbuild gives them.
+const {
   applyFieldOverrides,
   createTheme,
   dateTime,
@@ -11,16 +13,18 @@ import {
   ThemeContext,
   toDataFrame,
   transformDataFrame,
-} from '@grafana/data';
-import { BigValue, GlobalStyles, PanelChrome, Table, TimeSeries, VizRepeater } from '@grafana/ui';
+} = require('@grafana/data');
+const { BigValue, GlobalStyles, PanelChrome, Table, TimeSeries, VizRepeater } = require('@grafana/ui');
 
 const { dashboard, frames, range, cell, width, chosen } = window.BOARD;
 const theme = createTheme({ colors: { mode: 'dark' } });
 const timeRange = { from: dateTime(range.from), to: dateTime(range.to), raw: { from: 'now-6m', to: 'now' } };
 const same = (text) => text;
 
+// Some have two names.
+const transformers = new Map(Object.values(standardTransformers).map((each) => [each.id, each]));
 standardTransformersRegistry.setInit(() =>
-  Object.values(standardTransformers).map((each) => ({ ...each, transformation: each, editor: () => null }))
+  [...transformers.values()].map((each) => ({ ...each, transformation: each, editor: () => null }))
 );
 
 // The settings of a field: those of the panel, then those of its overrides, in order.
@@ -60,7 +64,7 @@ function configured(panel, data) {
 
 function Nothing({ panel, width, height }) {
   const style = { width, height, display: 'flex', alignItems: 'center', justifyContent: 'center' };
-  return <div style={{ ...style, color: theme.colors.text.secondary }}>{panel.fieldConfig.defaults.noValue}</div>;
+  return <div style={{ ...style, color: theme.colors.text.secondary }}>{panel.fieldConfig.defaults.noValue ?? 'No data'}</div>;
 }
 
 function Stat({ panel, data, width, height }) {
