@@ -16,8 +16,8 @@ _COST: Final = Column(name="cost", unit="currencyUSD", width=80, decimals=2)
 _TRACE: Final = Column(name="trace_id", shown="trace", width=120, link=trace("trace_id"))
 
 _JOBS: Final = f"""
-    SELECT date_trunc('second', requested_at) AS time, status, coalesce(provider, '') AS provider, tenant, coalesce(model, '') AS model,
-        input ->> 'prompt' AS prompt, extract(epoch FROM finished_at - requested_at) AS took, cost_usd AS cost,
+    SELECT date_trunc('second', requested_at) AS time, status, coalesce(provider, '') AS provider, tenant,
+        coalesce(model, '') AS model, input ->> 'prompt' AS prompt, extract(epoch FROM finished_at - requested_at) AS took, cost_usd AS cost,
         coalesce(error ->> 'kind', '') AS error, job_id, track_id, trace_id
     FROM log_sink.v_jobs
     WHERE $__timeFilter(requested_at) AND {_MATCHES}
@@ -45,8 +45,8 @@ _LOG: Final = """
     ORDER BY time, seq
 """
 _FILES: Final = """
-    SELECT name, content_type AS type, size_bytes AS size, duration_s AS length, late, date_trunc('second', made_at) AS made,
-        date_trunc('second', expired_at) AS expired, attempt_id
+    SELECT name, content_type AS type, size_bytes AS size, duration_s AS length, late,
+        date_trunc('second', made_at) AS made, date_trunc('second', expired_at) AS expired, attempt_id
     FROM log_sink.v_artifacts
     WHERE job_id = ${job:sqlstring}
     ORDER BY attempt_id, name

@@ -48,8 +48,8 @@ _UNUSED_RUNS: Final = f"""
     ORDER BY 1 DESC LIMIT 100
 """
 _AMBIGUOUS: Final = f"""
-    SELECT date_trunc('second', coalesce(a.submitting_at, a.first_at)) AS time, a.provider, a.endpoint, a.state, usual.usd AS might,
-        date_trunc('second', a.resolve_by) AS resolved_by, a.attempt_id, a.trace_id
+    SELECT date_trunc('second', coalesce(a.submitting_at, a.first_at)) AS time, a.provider, a.endpoint, a.state,
+        usual.usd AS might, date_trunc('second', a.resolve_by) AS resolved_by, a.attempt_id, a.trace_id
     FROM log_sink.v_attempts a {_USUAL}
     WHERE a.ambiguous ORDER BY 1 LIMIT 100
 """

@@ -125,7 +125,7 @@ def graph(
     height: int = 9,
 ) -> Panel:
     """Values over time. `steps` joins them by steps, `most` is the top of the axis."""
-    custom = {
+    custom: dict[str, Any] = {
         "drawStyle": "bars" if bars else "line",
         "lineInterpolation": "stepAfter" if steps else "linear",
         "lineWidth": 1,
@@ -133,11 +133,11 @@ def graph(
         "showPoints": "never",
         "spanNulls": False,
         "axisSoftMin": 0,
-        # Else the axis goes up to 100 where every value is 0.
-        "axisSoftMax": 1 if decimals == 0 or unit == "s" else None,
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "off"},
     }
+    if decimals == 0 or unit == "s":
+        custom["axisSoftMax"] = 1  # Else the axis goes up to 100 where every value is 0.
     ends = {"min": 0} | ({} if most is None else {"max": most})
     return Panel(
         type="timeseries",
