@@ -29,6 +29,7 @@ FIELDS: Final = {
     "first_partition": "The partition of the first message.",
     "group": "The consumer group.",
     "host": "The name of the host.",
+    "http_status": "The status code of a response: the provider's, and in `request_served` that of the API.",
     "ids": "The ids of the rows.",
     "job_id": "The id of the job; where there are several, that of the first.",
     "kind": "The kind of failure (`contracts/failures.py`); in dead letters the type of the error.",

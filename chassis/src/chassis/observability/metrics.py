@@ -13,6 +13,20 @@ _CONSUMERS: Final = "orchestrator, adapters, log sink"
 
 METRICS: Final = MetricList("all services")
 
+BUILD_INFO = METRICS.gauge(
+    "segue_build_info",
+    "The release that runs; always 1.",
+    {"service": "the name of the service", "version": "the version of Segue"},
+    unit="1",
+    watch="More than one `version` other than during an update.",
+)
+DEPENDENCY_UP = METRICS.gauge(
+    "segue_dependency_up",
+    "0 while the last use of a dependency failed; 1 otherwise, also before its first use.",
+    {"dependency": "its name in `/readyz`: `database`, `kafka`, `artifact_store`, or `outbox` for what publishes it"},
+    unit="0 or 1",
+    watch="0 for more than a minute: `/readyz` has the reason.",
+)
 MESSAGES_HANDLED = METRICS.counter(
     "segue_messages_handled_total",
     "Messages handled and committed.",
@@ -117,6 +131,14 @@ TAIL_READ = METRICS.counter(
     _TOPIC,
     unit="messages",
     watch="A rate of 0 while jobs come in: the gateway answers from the log sink's tables only.",
+    services="gateway",
+)
+TAIL_LAG = METRICS.gauge(
+    "segue_tail_lag_messages",
+    "Messages that the tail has not read yet.",
+    _TOPIC,
+    unit="messages",
+    watch="Growth over minutes: answers of this replica are late by that much.",
     services="gateway",
 )
 TAIL_UNREADABLE = METRICS.counter(
