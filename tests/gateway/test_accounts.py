@@ -132,7 +132,7 @@ async def test_a_line_has_no_query_and_no_secret(world: Any, access_lines: list[
     url = callback_url("http://gateway", SECRET, "fal", attempt_id)
     await world.client.post(url, json={"token": "hidden"})
     await world.client.get(f"/api/jobs/{JOB}", params={"token": "hidden"})
-    await world.client.get("/api/jobs/hidden\x1b[31m")
+    await world.client.get("/api/jobs/hidden%1b[31m")
     callback, job, other = served(access_lines)
     assert callback["path"] == f"/api/callbacks/fal/{attempt_id}/***"
     assert (callback["route"], callback["job_id"]) == ("/api/callbacks/{provider}/{attempt_id}/{mac}", JOB)

@@ -58,7 +58,9 @@ def everything_observed() -> None:
                     one.inc(0)
 
 
-@pytest.mark.parametrize("accept", [PROMETHEUS, PROMETHEUS_2, "application/openmetrics-text", "Application/OpenMetrics-Text; Version=1.0.0"])
+@pytest.mark.parametrize(
+    "accept", [PROMETHEUS, PROMETHEUS_2, "application/openmetrics-text", "Application/OpenMetrics-Text; Version=1.0.0"]
+)
 async def test_a_scraper_that_accepts_openmetrics_gets_every_metric_in_it(accept: str) -> None:
     everything_observed()
     answer = await page(accept)
@@ -70,7 +72,14 @@ async def test_a_scraper_that_accepts_openmetrics_gets_every_metric_in_it(accept
 
 @pytest.mark.parametrize(
     "accept",
-    ["", "*/*", "text/plain;version=0.0.4", "text/html, */*;q=0.1", "application/openmetrics-text;version=2.0.0", ";;,=,;version="],
+    [
+        "",
+        "*/*",
+        "text/plain;version=0.0.4",
+        "text/html, */*;q=0.1",
+        "application/openmetrics-text;version=2.0.0",
+        ";;,=,;version=",
+    ],
 )
 async def test_any_other_gets_the_text_format(accept: str) -> None:
     everything_observed()

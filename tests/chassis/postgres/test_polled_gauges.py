@@ -58,7 +58,9 @@ async def test_the_outbox_and_what_is_due_are_shown(pool: Pool) -> None:
     assert 40 <= shown("segue_due_oldest_seconds") < 1000
     await pool.execute("DELETE FROM outbox; DELETE FROM waiting")
     await gauges.read()
-    assert [shown(f"segue_{name}") for name in ("outbox_rows", "outbox_oldest_seconds", "due_oldest_seconds")] == [0] * 3
+    assert [shown(f"segue_{name}") for name in ("outbox_rows", "outbox_oldest_seconds", "due_oldest_seconds")] == [
+        0
+    ] * 3
 
 
 async def test_a_row_that_kafka_never_accepts_counts_and_has_no_age(pool: Pool) -> None:

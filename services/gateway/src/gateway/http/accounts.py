@@ -91,7 +91,7 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         """Send one ASGI message."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])
             if (span := trace.get_current_span()) is not self._outside:
                 self._span = span
         elif message["type"] == "http.response.body":
