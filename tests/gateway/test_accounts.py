@@ -19,8 +19,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
+from tests.patience import patient
 
-from chassis.http.server import HEALTH_PATHS
+from chassis.http.server import HEALTH_PATHS, serve_http
 from chassis.observability.telemetry import Telemetry
 from contracts.callback_urls import callback_url
 from contracts.ids import attempt_id_for, job_id_for
@@ -171,6 +172,23 @@ async def test_the_exemplar_of_a_request_is_its_trace(world: Any) -> None:
         if sample.exemplar is not None and sample.exemplar.labels["trace_id"] == trace_id
     }
     assert found == {("POST", "/api/tracks"): trace_id}
+
+
+async def test_on_a_listener_a_line_has_the_client_and_no_trace_of_an_earlier_request(
+    world: Any, access_lines: list[Line]
+) -> None:
+    async with (
+        serve_http(api(world.parts), "127.0.0.1", 0) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=patient(60)) as client,
+    ):
+        await client.get(f"/api/jobs/{JOB}")
+        # A proxy on this machine is trusted.
+        page = await client.get("/docs", headers={"X-Forwarded-For": "203.0.113.9"})
+    api_line, page_line = served(access_lines)
+    assert (api_line["client"], page_line["client"]) == ("127.0.0.1", "203.0.113.9")
+    assert api_line["trace_id"] is not None
+    assert page_line["trace_id"] is None
+    assert page_line["response_bytes"] == len(page.content)
 
 
 def client_of(app: Any) -> httpx.AsyncClient:

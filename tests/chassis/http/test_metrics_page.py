@@ -59,7 +59,13 @@ def everything_observed() -> None:
 
 
 @pytest.mark.parametrize(
-    "accept", [PROMETHEUS, PROMETHEUS_2, "application/openmetrics-text", "Application/OpenMetrics-Text; Version=1.0.0"]
+    "accept",
+    [
+        PROMETHEUS,
+        PROMETHEUS_2,
+        "application/openmetrics-text",
+        "text/plain, Application/OpenMetrics-Text; Version=1.0.0",
+    ],
 )
 async def test_a_scraper_that_accepts_openmetrics_gets_every_metric_in_it(accept: str) -> None:
     everything_observed()

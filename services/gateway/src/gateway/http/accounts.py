@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.http.server import HEALTH_PATHS
 from chassis.observability.exemplars import exemplar_of
-from chassis.observability.logs import get_logger
+from chassis.observability.logs import get_line_logger
 from chassis.observability.telemetry import Telemetry, traceparent_of
 from contracts.callback_urls import without_mac
 from contracts.ids import UUID_PATTERN
@@ -38,8 +38,8 @@ class Accounts:
     def __init__(self, app: ASGIApp, telemetry: Telemetry, *, access_log: bool) -> None:
         self._app = app
         self._telemetry = telemetry
-        # Bound once, since an unbound logger is made anew for each record; its level is asked for before any work.
-        self._log = get_logger(_LOGGER).bind()
+        self._log = get_line_logger(_LOGGER)
+        # Asked before any work for a line.
         self._level = logging.getLogger(_LOGGER)
         self._access_log = access_log
 
@@ -59,7 +59,7 @@ class Accounts:
         method = scope["method"] if scope["method"] in METHODS else OTHER
         route = getattr(scope.get("route"), "path", OTHER)
         HTTP_REQUESTS.labels(method, route, str(answer.status)).inc()
-        exemplar = exemplar_of(self._telemetry, answer.traceparent)
+        exemplar = exemplar_of(self._telemetry, answer.traceparent) if self._telemetry.exporting else None
         HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds, exemplar)
         if self._access_log and self._level.isEnabledFor(logging.INFO):
             client = scope.get("client")
