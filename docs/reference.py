@@ -92,10 +92,15 @@ FIELDS: Final[Mapping[str, str]] = {
 
 METRICS: Final = """# Metrics
 
-Each service answers `GET /metrics` in the text format of Prometheus, with metrics of Python and of the process too
+Each service answers `GET /metrics` in the text format of Prometheus, or in OpenMetrics, with exemplars, where the
+scraper accepts that (`Accept: application/openmetrics-text`); metrics of Python and of the process are there too
 (`python_…`, `process_…`). This page lists every metric of Segue; `python docs/reference.py` makes it from the registry
 in the code. Counters begin at 0 with each start of a process, so watch their rate or increase. A histogram has the
 series `_bucket`, `_sum` and `_count`.
+
+What is "read every 15 s" is counted in the service's tables, which all of its replicas share: each of them shows the
+same value, so take `max`, not `sum`. It stays as it was while the database cannot be read. Exemplars name the trace of
+one observation, where traces are exported and that one is sampled.
 """
 
 METRIC_LISTS: Final[Sequence[tuple[str, MetricList]]] = (

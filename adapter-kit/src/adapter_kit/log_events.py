@@ -15,7 +15,6 @@ FIELDS: Final = {
     "answer": "How the provider answered the cancel, as the name of an outcome.",
     "endpoint": "The provider's endpoint.",
     "error_code": "The provider's own code of the failure.",
-    "http_status": "The status code of the provider's response.",
     "known": "The provider's id of the run that the attempt has already.",
     "max_bytes": "The largest output that is stored, in bytes (`SEGUE_MAX_OUTPUT_MB`).",
     "outcomes": "The number of outcomes that wait to be written.",

@@ -8,11 +8,12 @@ from datetime import datetime
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from tests.chassis.toy import job, leaking_stop, request, runtime_for, send, until
 
 from chassis.delivery import tail
-from chassis.delivery.polling import poll
+from chassis.delivery.polling import idle, poll
 from chassis.delivery.tail import Tail
 from chassis.kafka.records import Records
 from chassis.settings.kafka.cluster import KafkaCluster
@@ -52,3 +53,30 @@ async def test_the_tail_reconnects_although_its_consumer_leaks_a_cancellation(
             await until(arrived)
             assert runtime.unhealthy() is None
     assert [line["error"] for line in logs if "error" in line] == [repr(error)]
+
+
+async def test_what_the_tail_has_not_read_is_its_lag(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = True
+
+    async def holding(
+        consumer: AIOKafkaConsumer,
+        *,
+        timeout_ms: int,
+        max_records: int,
+        without: AbstractSet[TopicPartition] = frozenset(),
+    ) -> Records:
+        if not held:
+            return await poll(consumer, timeout_ms=timeout_ms, max_records=max_records, without=without)
+        await idle(consumer, timeout_ms=20)
+        return ()
+
+    async def lag(count: float) -> bool:
+        return REGISTRY.get_sample_value("segue_tail_lag_messages", {"topic": REQUESTS.name}) == count
+
+    monkeypatch.setattr(tail, "poll", holding)
+    await send(embedded_kafka, [request(n) for n in range(5)])
+    runtime = runtime_for("tailing")
+    async with Tail(KafkaCluster(embedded_kafka), (REQUESTS,), lambda *_: None, runtime).running():
+        await until(lambda: lag(5))
+        held = False
+        await until(lambda: lag(0))

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import logging
 import os
 import pty
+import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from tests.patience import patient
+
+from chassis.observability.log_events import HttpEvent
+from chassis.observability.logs import configure_logs, get_line_logger, get_logger
+from chassis.settings.types import LogFormat
 
 PROGRAM = """
 import logging, sys
@@ -71,3 +80,48 @@ async def test_an_event_is_one_line_without_controls(form: str, terminal: bool, 
 async def test_json_is_json_on_a_terminal_too(tmp_path: Path) -> None:
     lines = (await printed("json", tmp_path, terminal=True)).splitlines()
     assert [json.loads(line)["level"] for line in lines] == ["warning", "error", "error", "info"]
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[[LogFormat], None]]:
+    """Configures the logs of this process, for one test."""
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield lambda form: configure_logs("toy", "INFO", form)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**before)
+
+
+def fields(line: str, form: LogFormat) -> object:
+    """What a line says, without the time."""
+    if form == "json":
+        return {name: value for name, value in json.loads(line).items() if name != "timestamp"}
+    head, *named = re.split(r" (?=\w+=)", line.partition(" ")[2])
+    return head, sorted(named)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_logger_of_lines_writes_the_same_records(
+    configured: Callable[[LogFormat], None], capsys: pytest.CaptureFixture[str], form: LogFormat
+) -> None:
+    configured(form)
+    for logger in (get_logger("toy.lines"), get_line_logger("toy.lines")):
+        logger.info(HttpEvent.HTTP_SERVING, host="a\nb\x1b[2J\u202ec\td\x7f", port=1, connections=None)
+    written = capsys.readouterr().out
+    usual, line = written.splitlines()
+    assert fields(line, form) == fields(usual, form)
+    assert not set(written) & {"\x1b", "\u202e", "\t", "\x7f"}
+
+
+def test_a_logger_of_lines_fails_nothing_when_its_stream_is_closed(
+    configured: Callable[[LogFormat], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    configured("json")
+    logger = get_line_logger("toy.lines")
+    logger.info(HttpEvent.HTTP_SERVING, host="h", port=1, connections=2)
+    assert json.loads(stream.getvalue())["port"] == 1
+    stream.close()
+    logger.info(HttpEvent.HTTP_SERVING, host="h", port=1, connections=2)

@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 
 import httpx
+from prometheus_client import REGISTRY
 from tests.chassis.toy import runtime_for
 from tests.patience import eventually, patient
 
@@ -66,6 +67,20 @@ async def test_the_page_names_each_dependency_and_only_checks_decide_its_status(
         faults.append("not moving")
         assert await page() == (503, {"artifact_store": ("ok", None), "consumer": ("fail", "not moving")})
         assert "dependencies" not in (await client.get("/livez")).json()
+
+
+def test_a_metric_says_whether_the_last_use_failed() -> None:
+    runtime, store = runtime_for(), Dependency()
+    runtime.depends_on("artifact_store", store)
+
+    def up() -> float | None:
+        return REGISTRY.get_sample_value("segue_dependency_up", {"dependency": "artifact_store"})
+
+    assert up() == 1, "it was not used yet"
+    store.fails("the last use failed: OSError")
+    assert up() == 0
+    store.works()
+    assert up() == 1
 
 
 def test_another_thread_reads_what_was_recorded() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import asyncpg
@@ -52,6 +53,16 @@ async def running_toy(servers: str, database_url: str, **more: str) -> AsyncIter
     async with child(TOY, name="toy", env=env, ready=ready_with("port"), on_line=output.lines.append) as process:
         await output.wait_for('"event": "ready"')
         yield process, output
+
+
+@pytest.mark.e2e
+async def test_the_metrics_name_the_release(embedded_kafka: str, database_url: str) -> None:
+    async with (
+        running_toy(embedded_kafka, database_url) as (process, _),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{process.ready['port']}", timeout=patient(60)) as client,
+    ):
+        page = await client.get("/metrics")
+    assert f'segue_build_info{{service="toy",version="{version("segue-chassis")}"}} 1.0' in page.text
 
 
 async def ends_within(process: Child, seconds: float) -> int:
@@ -208,6 +219,7 @@ def test_the_first_failed_component_is_reported_and_a_failure_is_permanent() -> 
 BROKEN = """
 import asyncio, sys
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from chassis.runtime.process import run_service
 from chassis.settings.service import ServiceSettings
 

@@ -11,8 +11,13 @@ import asyncpg
 import pytest
 
 from chassis.errors import CannotStart
-from chassis.postgres.pool import migrate
+from chassis.observability.telemetry import make_telemetry
+from chassis.postgres.polled_gauges import OUTBOX_GAUGES, GaugeQuery, PolledGauges, due_gauge
+from chassis.postgres.pool import migrate, open_pool
+from chassis.runtime.runtime import Runtime
 from contracts.schemas import SCHEMAS, read_elsewhere
+from log_sink.store import QUARANTINE_GAUGE
+from orchestrator.store import JOB_GAUGES
 from segue_cli.stack.migrations import SCHEMAS as PACKAGES
 from segue_cli.stack.migrations import apply_migrations
 from segue_cli.stack.roles import READER, role_of, statements
@@ -82,6 +87,24 @@ async def test_a_right_that_is_missing_is_named_at_the_start(
     await owner.execute(f"REVOKE {taken.format(role_of(PREFIX, schema.replace('_', '-')))}")
     with pytest.raises(CannotStart, match=f"^DATABASE_URL: the role .* {told}"):
         await start(database_url, schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "queries"),
+    [
+        ("orchestrator", (OUTBOX_GAUGES, due_gauge("jobs"), JOB_GAUGES)),
+        ("fal_adapter", (OUTBOX_GAUGES, due_gauge("attempts"))),
+        ("log_sink", (QUARANTINE_GAUGE,)),
+    ],
+)
+@pytest.mark.usefixtures("owner")
+async def test_the_gauges_of_a_service_are_read_with_its_rights(
+    database_url: str, name: str, queries: tuple[GaugeQuery, ...]
+) -> None:
+    [schema] = [each for each in SCHEMAS if each.name == name]
+    runtime = Runtime(schema.service, make_telemetry(schema.service, None))
+    async with open_pool(as_role(database_url, schema.service), name, max_size=1) as pool:
+        await PolledGauges(pool, runtime, *queries).read()
 
 
 async def test_a_later_table_of_the_owner_is_granted(

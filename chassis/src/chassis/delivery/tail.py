@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -24,7 +25,7 @@ from chassis.kafka.subscriber import stopped
 from chassis.kafka.topic_watch import TopicWatch
 from chassis.observability.log_events import DeliveryEvent
 from chassis.observability.logs import get_logger
-from chassis.observability.metrics import TAIL_READ, TAIL_UNREADABLE
+from chassis.observability.metrics import TAIL_LAG, TAIL_READ, TAIL_UNREADABLE
 from chassis.runtime.background import background
 from chassis.runtime.dependencies import failed_with
 from chassis.settings.kafka.cluster import KafkaCluster
@@ -147,6 +148,7 @@ class Tail:
                     raise TopicsChanged
                 records = await poll(consumer, timeout_ms=500, max_records=_BATCH)
                 await self._take(records, positions(consumer))
+                self._show_lag(consumer)
                 if not records:
                     _require_alive(consumer)
         finally:
@@ -215,6 +217,15 @@ class Tail:
             return error
         TAIL_READ.labels(record.topic).inc()
         return None
+
+    def _show_lag(self, consumer: AIOKafkaConsumer) -> None:
+        lag: Counter[str] = Counter(dict.fromkeys(self._names, 0))
+        for partition, position in self._positions.items():
+            # The brokers tell the end with each fetch; before the first one, that of the start counts.
+            end = max(consumer.highwater(partition) or 0, self._behind.get(partition, 0))
+            lag[partition.topic] += max(0, end - position)
+        for topic, count in lag.items():
+            TAIL_LAG.labels(topic).set(count)
 
     def _note_progress(self) -> None:
         self._progress.set()

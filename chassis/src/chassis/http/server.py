@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +28,7 @@ from chassis.observability.logs import get_logger
 from chassis.runtime.dependencies import Seen, described
 from chassis.settings.http_limits import HttpLimits
 
+HEALTH_PATHS: Final = ("/livez", "/readyz", "/metrics")
 SHUTDOWN_S: Final = 8
 """How long requests may continue after SIGTERM, in seconds: longer than any request waits for Kafka."""
 
@@ -56,7 +58,7 @@ class Health(Protocol):
 
 
 def health_routes(of: Health) -> list[Route]:
-    """Routes of `/livez` (failed: restart), `/readyz` (failed: send no work) and `/metrics` (Prometheus text)."""
+    """Routes of `/livez` (failed: restart), `/readyz` (failed: send no work) and `/metrics` (for Prometheus)."""
 
     async def livez(_request: Request) -> Response:
         return _verdict(of.unhealthy())
@@ -64,10 +66,12 @@ def health_routes(of: Health) -> list[Route]:
     async def readyz(_request: Request) -> Response:
         return _verdict(of.unready(), of.warnings(), described(of.dependencies()))
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        if _accepts_openmetrics(request.headers.get("accept", "")):
+            return Response(openmetrics.generate_latest(REGISTRY), media_type=openmetrics.CONTENT_TYPE_LATEST)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    return [Route(path, page) for path, page in zip(HEALTH_PATHS, (livez, readyz, metrics), strict=True)]
 
 
 def health_app(of: Health, others: ASGIApp | None = None) -> Starlette:
@@ -223,6 +227,16 @@ def _within_open_files(limits: HttpLimits) -> HttpLimits:
             wanted=limits.connections,
         )
     return replace(limits, connections=possible)
+
+
+def _accepts_openmetrics(accept: str) -> bool:
+    """Whether a scraper accepts OpenMetrics 1.0, which has exemplars; Prometheus names it if it stores them."""
+    for accepted in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in accepted.split(";"))
+        versions = [each.partition("=")[2] for each in parameters if each.startswith("version=")]
+        if kind == "application/openmetrics-text" and versions in ([], ["1.0.0"]):
+            return True
+    return False
 
 
 def _verdict(

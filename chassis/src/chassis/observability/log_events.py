@@ -29,6 +29,7 @@ FIELDS: Final = {
     "first_partition": "The partition of the first message.",
     "group": "The consumer group.",
     "host": "The name of the host.",
+    "http_status": "The status code of a response: the provider's, and in `request_served` that of the API.",
     "ids": "The ids of the rows.",
     "job_id": "The id of the job; where there are several, that of the first.",
     "kind": "The kind of failure (`contracts/failures.py`); in dead letters the type of the error.",
@@ -145,6 +146,12 @@ class PostgresEvent(LogEvent):
         "Nothing after a rollback or during an update. Otherwise, update this service.",
     )
     DUE_ROWS_POSTPONED = ("due rows wait for the database", "warning", "loop error", _DATABASE)
+    GAUGES_NOT_READ = (
+        "the gauges that are read from the database are not up to date",
+        "warning",
+        "error",
+        _DATABASE,
+    )
     RETENTION_POSTPONED = ("retention waits for the database", "warning", "error", _DATABASE)
     RETENTION_DELETED = ("expired data deleted", "info", "deleted")
     RETENTION_TASK_FAILED = ("a retention task failed", "error", "task", _BUG + " The task is run again in an hour.")

@@ -13,6 +13,20 @@ _CONSUMERS: Final = "orchestrator, adapters, log sink"
 
 METRICS: Final = MetricList("all services")
 
+BUILD_INFO = METRICS.gauge(
+    "segue_build_info",
+    "The release that runs; always 1.",
+    {"service": "the name of the service", "version": "the version of Segue"},
+    unit="1",
+    watch="More than one `version` other than during an update.",
+)
+DEPENDENCY_UP = METRICS.gauge(
+    "segue_dependency_up",
+    "0 while the last use of a dependency failed; 1 otherwise, also before its first use.",
+    {"dependency": "its name in `/readyz`: `database`, `kafka`, `artifact_store`, or `outbox` for what publishes it"},
+    unit="0 or 1",
+    watch="0 for more than a minute: `/readyz` has the reason.",
+)
 MESSAGES_HANDLED = METRICS.counter(
     "segue_messages_handled_total",
     "Messages handled and committed.",
@@ -68,6 +82,27 @@ OUTBOX_PUBLISHED = METRICS.counter(
     watch="A rate of 0 while messages are handled.",
     services="orchestrator, adapters",
 )
+OUTBOX_ROWS = METRICS.gauge(
+    "segue_outbox_rows",
+    "Rows in the service's outbox, read every 15 s: messages that are committed and not yet published.",
+    unit="rows",
+    watch="Growth over minutes: Kafka is away or slow. A few that stay: see `outbox_rows_rejected` in the log.",
+    services="orchestrator, adapters",
+)
+OUTBOX_OLDEST = METRICS.gauge(
+    "segue_outbox_oldest_seconds",
+    "Age of the oldest row in the service's outbox that can be published, read every 15 s; 0 if there is none.",
+    unit="seconds",
+    watch="More than 30: messages are late, and the jobs that they are about wait.",
+    services="orchestrator, adapters",
+)
+DUE_OLDEST = METRICS.gauge(
+    "segue_due_oldest_seconds",
+    "For how long the job or attempt has been due that is due longest, read every 15 s; 0 if none is due.",
+    unit="seconds",
+    watch="More than 30: the service does not get to what is due.",
+    services="orchestrator, adapters",
+)
 RETENTION_DELETED = METRICS.counter(
     "segue_housekeeping_deleted_total",
     "Rows, partitions and files deleted because their retention was over.",
@@ -96,6 +131,14 @@ TAIL_READ = METRICS.counter(
     _TOPIC,
     unit="messages",
     watch="A rate of 0 while jobs come in: the gateway answers from the log sink's tables only.",
+    services="gateway",
+)
+TAIL_LAG = METRICS.gauge(
+    "segue_tail_lag_messages",
+    "Messages that the tail has not read yet.",
+    _TOPIC,
+    unit="messages",
+    watch="Growth over minutes: answers of this replica are late by that much.",
     services="gateway",
 )
 TAIL_UNREADABLE = METRICS.counter(

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from importlib.metadata import version
 from traceback import format_exception
 from typing import Final, TypeVar
 
@@ -16,6 +17,7 @@ import uvloop
 from chassis.errors import EXIT_SETTINGS, EXIT_UNFORESEEN, EXIT_UNHEALTHY, PROXY, CannotStart, in_one_line, root_cause
 from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import configure_logs, get_logger
+from chassis.observability.metrics import BUILD_INFO
 from chassis.observability.telemetry import Telemetry, make_telemetry
 from chassis.runtime.private_files import keep_private
 from chassis.runtime.runtime import Consuming, Runtime
@@ -42,6 +44,7 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
         _report(service, str(error))
         sys.exit(EXIT_SETTINGS)
     configure_logs(service, settings.log_level, settings.log_format)
+    BUILD_INFO.labels(service, version("segue-chassis")).set(1)
     for note in settings.notes:
         get_logger("chassis").warning(RuntimeEvent.SETTING_IGNORED, note=note)
     try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chassis.observability.metrics import DEPENDENCY_UP
 from chassis.observability.telemetry import Telemetry
 from chassis.runtime.dependencies import Dependency, Seen
 
@@ -53,8 +54,10 @@ class Runtime:
             self._parts.setdefault(part, []).append(check)
 
     def depends_on(self, name: str, dependency: Dependency) -> None:
-        """Show how `dependency` was last seen in `/readyz`; the process stays ready."""
+        """Show how `dependency` was last seen in `/readyz` and `/metrics`; the process stays ready."""
         self._dependencies[name] = dependency
+        # Asked for at each scrape, perhaps on another thread.
+        DEPENDENCY_UP.labels(name).set_function(lambda: 0.0 if dependency.seen.status == "fail" else 1.0)
 
     def dependencies(self) -> dict[str, Seen]:
         """How everything that the process depends on was last seen, by name."""

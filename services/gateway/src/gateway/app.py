@@ -29,6 +29,7 @@ from gateway.api import artifacts, attempts, callbacks, catalogue, docs, error_a
 from gateway.clocks import Clocks
 from gateway.context import Gateway
 from gateway.http import problem_document
+from gateway.http.accounts import Accounts
 from gateway.http.methods import EveryMethod
 from gateway.http.plain import PlainJSON
 from gateway.http.tracing import TracedCalls
@@ -142,6 +143,8 @@ def _without_routes(parts: Gateway) -> FastAPI:
     app.state.gateway = parts
     app.add_middleware(EveryMethod)
     app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request)
+    access_log = parts.settings.access_log == "on"
+    app.add_middleware(Accounts, telemetry=parts.runtime.telemetry, access_log=access_log)
     problem_document.install(app)
     error_answers.install(app)
     return app

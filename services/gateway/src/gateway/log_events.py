@@ -9,12 +9,17 @@ from chassis.observability.log_event import LogEvent
 FIELDS: Final = {
     "accept_by": "The time up to which the request could be accepted.",
     "arrived_at": "The time at which Kafka's broker appended the request.",
+    "client": "The address of the client; behind a trusted proxy the one that it names.",
     "artifact_store": "The URL of the artifact store, without its parameters.",
     "default_provider": "The provider that is tried first (`MUSIC_PROVIDER`).",
     "delivery_id": "The provider's id of the callback.",
     "detail": "The `detail` of the response to the callback.",
+    "duration_ms": "Milliseconds from the headers of the request to the end of the response.",
+    "method": "The method of the request.",
     "name": "The name of the file.",
-    "path": "The path of the request, without its query.",
+    "path": "The path of the request, without its query and the secret part of a callback's address.",
+    "response_bytes": "The size of the response's body.",
+    "route": "The template of the path, or `other` where no route fits.",
 }
 """The meaning of each field of a log record, in addition to those of the chassis."""
 
@@ -26,6 +31,12 @@ class GatewayEvent(LogEvent):
         "gateway starting",
         "info",
         "default_provider providers broker database artifact_store models callbacks",
+    )
+    REQUEST_SERVED = (
+        "request served",
+        "info",
+        "method route path http_status duration_ms response_bytes client job_id",
+        "Nothing: it is the access log, which `SEGUE_ACCESS_LOG=off` switches off.",
     )
     REQUEST_FAILED = (
         "a request failed with an unexpected error",

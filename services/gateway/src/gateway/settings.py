@@ -13,6 +13,7 @@ from contracts.messages.requests import LONGEST_DEADLINE_S
 from gateway.signatures.settings import SignatureSettings
 
 OperatorCalls = Literal["api", "health", "off"]
+AccessLog = Literal["on", "off"]
 
 
 class GatewaySettings(SignatureSettings, ProviderSettings):
@@ -37,6 +38,11 @@ class GatewaySettings(SignatureSettings, ProviderSettings):
         default="api",
         validation_alias="SEGUE_OPERATOR_CALLS",
         description="api, health or off: the listener with the calls of operators, which resolve and collect attempts.",
+    )
+    access_log: AccessLog = Field(
+        default="on",
+        validation_alias="SEGUE_ACCESS_LOG",
+        description="on or off: whether each request to the API is a line in the log.",
     )
     artifact_store_url: str = Field(
         validation_alias="ARTIFACT_STORE_URL", description="file:///path, s3://bucket, gs://bucket or az://container."

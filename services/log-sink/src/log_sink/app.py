@@ -14,6 +14,7 @@ from chassis.kafka.broker import connected, make_broker
 from chassis.kafka.membership import member
 from chassis.kafka.subscriber import Gather
 from chassis.observability.logs import get_logger
+from chassis.postgres.polled_gauges import PolledGauges
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
@@ -24,7 +25,7 @@ from log_sink.retention.artifact_expiry import artifact_expiry_task
 from log_sink.retention.partitions import partitions_kept
 from log_sink.retention.rows import log_tasks
 from log_sink.settings import SinkSettings
-from log_sink.store import Store
+from log_sink.store import QUARANTINE_GAUGE, Store
 
 SERVICE: Final = "log-sink"
 SCHEMA: Final = "log_sink"
@@ -44,6 +45,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         open_pool(url, SCHEMA, max_size=5, runtime=runtime) as pool,
         partitions_kept(pool, runtime),
         RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, runtime)).running(),
+        PolledGauges(pool, runtime, QUARANTINE_GAUGE).running(),
     ):
         broker = make_broker(settings.kafka, SERVICE)
         store = Store(pool)

@@ -31,6 +31,12 @@ QUARANTINED = METRICS.counter(
     unit="messages",
     watch="Any increase.",
 )
+QUARANTINE_ROWS = METRICS.gauge(
+    "segue_sink_quarantine_rows",
+    "Messages in the table `quarantine`, read every 15 s.",
+    unit="rows",
+    watch="Not 0: events are missing in the log. The column `error` says why.",
+)
 MISSED = METRICS.counter(
     "segue_sink_missed_total",
     "Offsets that were gone before they were read.",

@@ -15,9 +15,10 @@ from chassis.delivery.offsets import LogStarts
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.limits import LOOP_LIMIT_S, TRANSACTION_LIMIT_S, transaction
+from chassis.postgres.polled_gauges import GaugeQuery
 from chassis.postgres.pool import Connection, Pool
 from log_sink.log_events import LogSinkEvent
-from log_sink.metrics import MISSED, QUARANTINED, REPEATED, STORED
+from log_sink.metrics import MISSED, QUARANTINE_ROWS, QUARANTINED, REPEATED, STORED
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.upsert import arguments, upsert
 from read_model.merge import rows_of, with_reports
@@ -67,6 +68,9 @@ _QUARANTINE: Final = """
 INSERT INTO quarantine (topic, kafka_partition, kafka_offset, key, value, headers, error)
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
+
+QUARANTINE_GAUGE: Final = GaugeQuery("SELECT count(*) FROM quarantine", QUARANTINE_ROWS.set)
+"""The number of messages in the quarantine."""
 
 Partition = tuple[str, int]
 Spans = Mapping[Partition, tuple[int, int]]

@@ -14,6 +14,7 @@ from chassis.kafka.broker import connected, make_broker
 from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
+from chassis.postgres.polled_gauges import OUTBOX_GAUGES, PolledGauges, due_gauge
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
@@ -27,6 +28,7 @@ from orchestrator.routing.planning import Routing
 from orchestrator.routing.policy import Policies
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.silence import Silence
+from orchestrator.store import JOB_GAUGES
 from orchestrator.timers import Timers
 
 SCHEMA: Final = "orchestrator"
@@ -65,6 +67,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
             consumer.running(),
             timers.running(),
             RetentionWorker(pool, runtime, SCHEMA, job_tasks(settings.keep_rows)).running(),
+            PolledGauges(pool, runtime, OUTBOX_GAUGES, due_gauge("jobs"), JOB_GAUGES).running(),
         ):
             get_logger("orchestrator").info(
                 OrchestratorEvent.ORCHESTRATOR_STARTED,

@@ -9,9 +9,11 @@ from typing import Final
 
 from chassis.delivery.consumer import Delivered, arrived_at
 from chassis.kafka.outbox import Outbox, Transaction
+from chassis.observability.exemplars import exemplar_of
 from chassis.observability.logs import get_logger
-from chassis.observability.telemetry import trace_id_of
+from chassis.observability.telemetry import Telemetry, trace_id_of
 from contracts.catalogue import UnknownModel
+from contracts.generation import Modality, Provider
 from contracts.ids import JobId
 from contracts.messages.attempts import AttemptEvent
 from contracts.messages.base import Message
@@ -27,12 +29,14 @@ from contracts.messages.jobs import (
 from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from orchestrator import latency, store
 from orchestrator.decisions.after_attempt import WITHOUT_EFFECT
+from orchestrator.decisions.attempt_outcomes import newly_known_costs
 from orchestrator.decisions.decide import decide
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Input, Requested, ResolveAsked
+from orchestrator.decisions.job import Job
 from orchestrator.decisions.remaining_candidates import Silent
 from orchestrator.log_events import OrchestratorEvent
-from orchestrator.metrics import JOBS_ENDED, REROUTED
+from orchestrator.metrics import JOB_COST, JOB_SECONDS, JOBS_ENDED, REROUTED
 from orchestrator.retention import may_be_purged
 from orchestrator.routing.ordering import Latencies
 from orchestrator.routing.planning import Routing
@@ -134,9 +138,11 @@ def apply(
     decision: Decision = decide(before, input_, transaction.now, silent)
     for message in decision.messages:
         transaction.emit(message, context)
-        transaction.after_commit(_Report(message, context))
+        transaction.after_commit(_Report(message, decision.job, context, transaction.telemetry))
     if decision.job is None or decision.job == before:
         return None
+    if costs := newly_known_costs(before, decision.job):
+        transaction.after_commit(partial(_count_costs, decision.job.candidate.modality, costs))
     return Stored(decision.job, context)
 
 
@@ -151,12 +157,19 @@ def _log_warnings(warnings: Mapping[OrchestratorEvent, Sequence[JobId]]) -> None
         _log.warning(event, count=len(job_ids), job_id=job_ids[0])
 
 
+def _count_costs(modality: Modality, costs: Mapping[Provider, float]) -> None:
+    for provider, cost_usd in costs.items():
+        JOB_COST.labels(provider, modality).inc(cost_usd)
+
+
 class _Report:
     """Logs and counts a message; called after the commit."""
 
-    def __init__(self, message: Message, context: str | None) -> None:
+    def __init__(self, message: Message, job: Job | None, context: str | None, telemetry: Telemetry) -> None:
         self._message = message
+        self._job = job
         self._context = context
+        self._telemetry = telemetry
 
     def __call__(self) -> None:
         if not isinstance(self._message, JobEvent):
@@ -174,9 +187,15 @@ class _Report:
                     message=rerouted.message,
                 )
             case JobFailed() as failed:
-                JOBS_ENDED.labels("failed", failed.kind.value).inc()
+                self._count_end("failed", failed.kind.value)
                 log.info(OrchestratorEvent.JOB_FAILED, kind=failed.kind, message=failed.message)
             case event:
                 log.info(_LOGGED[type(event)], status=event.status)
                 if event.status in ("succeeded", "cancelled"):
-                    JOBS_ENDED.labels(event.status, "").inc()
+                    self._count_end(event.status, "")
+
+    def _count_end(self, status: str, kind: str) -> None:
+        JOBS_ENDED.labels(status, kind).inc()
+        if self._job is not None:
+            seconds = (self._message.occurred_at - self._job.created_at).total_seconds()
+            JOB_SECONDS.labels(status).observe(max(0.0, seconds), exemplar_of(self._telemetry, self._context))

@@ -10,9 +10,11 @@ import asyncpg
 from pydantic import TypeAdapter
 
 from chassis.kafka.outbox import Transaction
+from chassis.postgres.polled_gauges import GaugeQuery
 from chassis.postgres.pool import Connection
 from contracts.ids import JobId
 from orchestrator.decisions.job import Job
+from orchestrator.metrics import JOBS, JOBS_OVERDUE
 
 _BODY: Final = TypeAdapter(Job)
 
@@ -44,6 +46,13 @@ UPDATE jobs SET next_action_at = now() WHERE job_id IN (
     AND NOT EXISTS (SELECT FROM attempts WHERE attempts.job_id = jobs.job_id AND live)
     FOR UPDATE OF jobs SKIP LOCKED
 )
+"""
+# A job has a next action until it ends; so the index of due jobs finds those that have not.
+_UNENDED = """
+SELECT jsonb_build_object('queued', count(*) FILTER (WHERE state = 'queued'),
+    'running', count(*) FILTER (WHERE state = 'running'),
+    'overdue', count(*) FILTER (WHERE deadline_at < now() - interval '30 seconds')) FROM jobs
+WHERE next_action_at IS NOT NULL
 """
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM jobs"
 
@@ -117,6 +126,16 @@ async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> Non
         await transaction.connection.execute(
             _ORDER, [a.attempt_id for a, _ in live], [job.job_id for _, job in live], [a.provider for a, _ in live]
         )
+
+
+def _show_jobs(counts: Mapping[str, int]) -> None:
+    JOBS_OVERDUE.set(counts["overdue"])
+    for state in ("queued", "running"):
+        JOBS.labels(state).set(counts[state])
+
+
+JOB_GAUGES: Final = GaugeQuery(_UNENDED, _show_jobs)
+"""The number of jobs that have not ended, by state, and how many of them are overdue."""
 
 
 def _stored(row: asyncpg.Record) -> Stored:

@@ -85,6 +85,7 @@ async def _create_track(request: Request) -> Response:
     settings = gateway.settings
     require_route(track_request, music, gateway.catalogue, settings.music_provider, settings.providers)
     answer = await _accept(gateway, track_request, music, key, deadline)
+    request.state.job_id = answer.job_id
     headers = {"Location": gateway.present.job_url(answer.job_id), "Idempotency-Key": key.value}
     if wait := wait_of(request.headers.getlist("Prefer")):
         waited = await gateway.completion.ended(answer.job_id, TENANT, wait, partial(disconnected, request))
@@ -134,9 +135,10 @@ async def list_tracks(
 
 
 @router.get("/{track_id}", responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))
-async def get_track(track_id: str, gateway: GatewayDep) -> TrackAnswer:
+async def get_track(track_id: str, request: Request, gateway: GatewayDep) -> TrackAnswer:
     """Get one track: the provider that made it, and the URL of its audio."""
     found = await gateway.lookup.track(track_id, TENANT)
+    request.state.job_id = found.value.job_id
     return gateway.present.track(found.value, stale=found.stale)
 
 

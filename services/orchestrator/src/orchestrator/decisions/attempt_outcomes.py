@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from contracts.generation import Provider
 from contracts.messages.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSucceeded
 from contracts.messages.jobs import AttemptOutcome
 from orchestrator.decisions.job import Job
@@ -33,6 +35,19 @@ def with_late_cost(job: Job, event: AttemptEvent) -> Job:
     costs = {event.attempt_id: event.cost_usd}
     attempts = (a.model_copy(update={"cost_usd": costs.get(a.attempt_id, a.cost_usd)}) for a in job.attempts)
     return replace(job, attempts=tuple(attempts))
+
+
+def newly_known_costs(before: Job | None, job: Job) -> Mapping[Provider, float]:
+    """What has become known of the cost of attempts between two states of a job, in USD, by provider."""
+    if before is None or before.attempts == job.attempts:
+        return {}
+    known = {attempt.attempt_id: attempt.cost_usd or 0.0 for attempt in before.attempts}
+    learned: dict[Provider, float] = {}
+    for attempt in job.attempts:
+        more = (attempt.cost_usd or 0.0) - known.get(attempt.attempt_id, 0.0)
+        if more > 0:
+            learned[attempt.provider] = learned.get(attempt.provider, 0.0) + more
+    return learned
 
 
 def after_job_ended(job: Job, event: AttemptEvent) -> Job:
