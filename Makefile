@@ -47,6 +47,7 @@ check: install ## Format, lint, types, import rules, contract drift, dead code, 
 	$(BIN)/python -m contracts.documents.generate --check
 	$(BIN)/python -m contracts.documents.diagram --check
 	$(BIN)/python docs/reference.py --check
+	$(BIN)/python deploy/grafana/generate.py --check
 	$(BIN)/python deploy/k8s/generate.py --check
 	$(BIN)/python deploy/k8s/validate.py
 	$(BIN)/vulture
@@ -82,6 +83,11 @@ bench: install ## Measure Segue beside Celery and LiteLLM, on Apache Kafka (Java
 bench-short: install ## One round of its ratios, on the embedded cluster, in a few minutes
 	$(BIN)/python -m bench --kafka embedded --short $(ARGS)
 
+# What draws them is installed below deploy/grafana/render: 430 MB.
+.PHONY: dashboards-pictures
+dashboards-pictures: install ## Draw the dashboards, with data of a Segue that runs (Prometheus, Node, Chromium): docs/dashboards; ARGS=--redraw
+	$(BIN)/python deploy/grafana/picture.py $(ARGS)
+
 ENGINE ?= $(shell command -v docker || command -v buildah)
 IMAGE ?= segue:dev
 IMAGE_ARGS ?=
@@ -92,10 +98,11 @@ image: ## Build the image of all services with docker or buildah: IMAGE=segue:de
 		$(if $(findstring buildah,$(ENGINE)),--ignorefile deploy/Dockerfile.dockerignore) $(IMAGE_ARGS) .
 
 .PHONY: docs
-docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md, docs/metrics.md, manifests
+docs: install ## Write what is generated: schemas, the AsyncAPI document, the README's diagram, docs/logs.md, docs/metrics.md, dashboards, manifests
 	$(BIN)/python -m contracts.documents.generate
 	$(BIN)/python -m contracts.documents.diagram
 	$(BIN)/python docs/reference.py
+	$(BIN)/python deploy/grafana/generate.py
 	$(BIN)/python deploy/k8s/generate.py
 
 .PHONY: lock

@@ -19,7 +19,7 @@ import programs
 import validate
 from contracts.topics import SERVICES
 
-NAMESPACES = ("segue", "kafka")
+NAMESPACES = ("segue", "kafka", "monitoring")
 VOLUMES = 3
 """As many as the demo claims; there is nobody here who makes them."""
 
@@ -98,8 +98,8 @@ class Applied:
 @contextmanager
 def applied_to(cluster: Cluster, name: str) -> Iterator[Applied]:
     """Apply an overlay for the length of the block, which begins once all of it runs."""
-    kafka = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kafka"}}
-    cluster.apply([kafka, *map(_volume, range(VOLUMES))])
+    others = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": each}} for each in ("kafka", "monitoring")]
+    cluster.apply([*others, *map(_volume, range(VOLUMES))])
     applied = Applied(name, cluster, cluster.do("apply", "-k", str(K8S / "overlays" / name)).splitlines())
     cluster.rolled_out()
     cluster.wait("condition=Complete", "job", "--all")
