@@ -24,7 +24,6 @@ from chassis.kafka.broker import TOO_LARGE, SegueBroker, missed_topics, publish
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
-from chassis.observability.telemetry import Telemetry
 from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
@@ -62,7 +61,6 @@ class Transaction:
 
     connection: Connection
     now: datetime
-    telemetry: Telemetry
     _messages: list[tuple[Message, str | None]] = field(default_factory=list)
     _after: list[Callable[[], None]] = field(default_factory=list)
 
@@ -119,8 +117,7 @@ class Outbox:
             within_s = min(within_s, STOPPING_LIMIT_S)
         async with leased(self._pool, within_s) as lease:
             async with lease.transaction():
-                now = await lease.connection.fetchval("SELECT now()")
-                begun = Transaction(lease.connection, now, self._runtime.telemetry)
+                begun = Transaction(lease.connection, await lease.connection.fetchval("SELECT now()"))
                 yield begun
                 rows = await self._insert(lease.connection, begun._messages)
             self._hand_over(rows)
