@@ -104,7 +104,7 @@ async def wired(
             health=HealthReader(database, settings.providers),
             providers=ProviderStatusReader(database),
             store=store,
-            present=Presenter(settings.public_url or ""),
+            present=Presenter(settings.public_url or "", settings.trace_url),
             verifiers=webhooks,
         )
 
@@ -141,7 +141,8 @@ def _without_routes(parts: Gateway) -> FastAPI:
     )
     app.state.gateway = parts
     app.add_middleware(EveryMethod)
-    app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request)
+    reads = parts.settings.trace_reads
+    app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request, reads=reads)
     problem_document.install(app)
     error_answers.install(app)
     return app
