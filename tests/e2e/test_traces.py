@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -27,6 +28,9 @@ from segue_cli.stack.run import SANDBOX_KEYS
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 SEED = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
+CALLS = {"post", "check", "search", "cancel", "collect"}
+CLOCK_SLACK_NS = 5_000_000
+"""An attempt begins at a time of PostgreSQL's clock, and that of its command at one of the adapter's."""
 ANCESTORS = ["process segue.requests", "send segue.requests", "POST /api/tracks"]
 
 
@@ -41,6 +45,10 @@ class Span:
     parent: str
     error: bool
     attributes: dict[str, Any]
+    started_ns: int
+    ended_ns: int
+    links: list[str]
+    """The ids of the spans that it has links to."""
 
 
 @dataclass
@@ -50,13 +58,17 @@ class Collector:
     address: str = ""
     raw: list[bytes] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    """The version that each service names."""
 
     async def take(self, request: Request) -> Response:
         body = await request.body()
         body = gzip.decompress(body) if request.headers.get("content-encoding") == "gzip" else body
         self.raw.append(body)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            service = {each.key: each.value.string_value for each in resource.resource.attributes}["service.name"]
+            of = {each.key: each.value.string_value for each in resource.resource.attributes}
+            service = of["service.name"]
+            self.versions[service] = of["service.version"]
             for scope in resource.scope_spans:
                 self.spans += [_span(service, span) for span in scope.spans]
         return Response()
@@ -68,7 +80,11 @@ class Collector:
 def _span(service: str, span: Any) -> Span:
     attributes = {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
     trace, own, parent = (raw.hex() for raw in (span.trace_id, span.span_id, span.parent_span_id))
-    return Span(service, span.name, trace, own, parent, span.status.code == Status.STATUS_CODE_ERROR, attributes)
+    error = span.status.code == Status.STATUS_CODE_ERROR
+    times = span.start_time_unix_nano, span.end_time_unix_nano
+    return Span(
+        service, span.name, trace, own, parent, error, attributes, *times, [link.span_id.hex() for link in span.links]
+    )
 
 
 @asynccontextmanager
@@ -113,7 +129,7 @@ async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trac
 
             async def exported() -> list[dict[str, Any]]:
                 log = await system.log(accepted["job_id"])
-                stored = [one for one in collector.of(accepted["trace_id"]).values() if one.name == "persist event"]
+                stored = [one for one in collector.of(accepted["trace_id"]).values() if one.service == "log-sink"]
                 attempts = [one for one in collector.spans if one.name.startswith("generate_content")]
                 # Each service exports in its own time, so a parent may come after its child.
                 known = collector.of(accepted["trace_id"])
@@ -157,9 +173,57 @@ async def test_each_event_in_the_jobs_log_has_a_span_of_the_log_sink(traced: Tra
     stored = Counter(
         span.attributes["ce.type"]
         for span in traced.spans.values()
-        if (span.service, span.name) == ("log-sink", "persist event")
+        if span.service == "log-sink" and span.name.startswith("process ")
     )
     assert stored == Counter(f"segue.{entry['event']}.v1" for entry in traced.log)
+
+
+async def test_the_time_of_each_span_is_real(traced: TracedJob) -> None:
+    assert [span for span in traced.spans.values() if span.ended_ns <= span.started_ns] == []
+    early = [
+        (span.name, (parent.started_ns - span.started_ns) / 1e9)
+        for span in traced.spans.values()
+        if (parent := traced.spans.get(span.parent)) and span.started_ns < parent.started_ns - CLOCK_SLACK_NS
+    ]
+    assert early == []
+    # A message's processing ends with the commit of its offset, after what follows from it has been handed over.
+    for sent in [span for span in traced.spans.values() if span.name.startswith("send segue.commands.")]:
+        process = traced.spans[sent.parent]
+        assert process.started_ns < sent.started_ns < process.ended_ns
+
+
+async def test_a_batch_is_a_trace_of_its_own_and_linked_both_ways(traced: TracedJob) -> None:
+    batches = {span.id: span for span in traced.collector.spans if span.name == "process batch"}
+    messages = [span for span in traced.spans.values() if span.name.startswith("process segue.")]
+    assert {batches[link].service for span in messages for link in span.links} == set(SERVICES) - {"gateway"}
+    assert [span.name for span in batches.values() if span.parent or span.trace == traced.accepted["trace_id"]] == []
+    for span in messages:
+        [link] = span.links
+        assert span.parent in batches[link].links
+
+
+async def test_each_call_of_a_provider_is_a_span_and_a_failed_one_says_why(traced: TracedJob) -> None:
+    calls = [span for span in traced.spans.values() if span.name.partition(" ")[0] in CALLS]
+    told = {(span.name.partition(" ")[0], span.attributes["gen_ai.provider.name"]): span for span in calls}
+    assert set(told) == {("post", "fal"), ("post", "replicate"), ("check", "replicate"), ("collect", "replicate")}
+    refused, made = told["post", "fal"], told["post", "replicate"]
+    assert (refused.error, refused.attributes["error.type"]) == (True, "insufficient_balance")
+    assert (refused.attributes["http.response.status_code"], refused.attributes["server.address"]) == (403, "127.0.0.1")
+    assert (made.error, made.attributes.get("error.type")) == (False, None)
+    assert made.attributes["http.response.status_code"] == 201
+    checks = [span for span in calls if span.name.startswith("check ")]
+    assert len(checks) <= 3, "a check that finds nothing new is no span"
+
+
+async def test_reads_are_not_traced(traced: TracedJob) -> None:
+    assert {span.name for span in traced.collector.spans if span.service == "gateway"} == {
+        "POST /api/tracks",
+        "send segue.requests",
+    }
+
+
+async def test_every_service_names_its_version(traced: TracedJob) -> None:
+    assert traced.collector.versions == {service: version(f"segue-{service}") for service in SERVICES}
 
 
 async def test_the_api_and_every_log_line_name_the_same_trace(traced: TracedJob) -> None:

@@ -536,6 +536,7 @@ async def test_a_call_is_one_span_in_the_trace_of_the_caller(world: Any) -> None
     trace_id = "a" * 32
     response = await world.post(traceparent=f"00-{trace_id}-00f067aa0ba902b7-01")
     await world.client.get("/readyz")
+    await world.client.get(f"/api/jobs/{response.json()['job_id']}")
     sent, served = world.spans.get_finished_spans()
     assert (served.name, served.kind.name) == ("POST /api/tracks", "SERVER")
     assert (sent.name, sent.kind.name) == ("send segue.requests", "PRODUCER")

@@ -97,9 +97,12 @@ async def test_options_of_an_unknown_path_is_a_404(world: Any) -> None:
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:segue:problem:not-found")
 
 
-async def test_a_head_is_one_span_with_its_own_name(world: Any) -> None:
+async def test_a_head_of_a_client_that_traces_is_one_span_with_its_own_name(world: Any) -> None:
     world.spans.clear()
     await world.client.head(f"/api/jobs/{UNKNOWN}")
+    assert world.spans.get_finished_spans() == ()
+    traced = {"traceparent": f"00-{'a' * 32}-00f067aa0ba902b7-01"}
+    await world.client.head(f"/api/jobs/{UNKNOWN}", headers=traced)
     [span] = world.spans.get_finished_spans()
     assert (span.name, span.attributes["http.request.method"]) == ("HEAD /api/jobs/{job_id}", "HEAD")
 

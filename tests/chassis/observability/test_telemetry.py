@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 import pytest
 from opentelemetry import trace
@@ -25,7 +26,7 @@ from tests.patience import patient
 from chassis.http.server import serve_http
 from chassis.observability.telemetry import Telemetry, make_telemetry, trace_id_of, traceparent_of
 from chassis.runtime.runtime import Runtime
-from chassis.settings.otlp import otlp_target
+from chassis.settings.otlp import TraceExport, otlp_target
 from contracts.topics import JOBS, REQUESTS
 
 TRACE = "0123456789abcdef0123456789abcdef"
@@ -48,19 +49,21 @@ async def collector() -> AsyncIterator[tuple[str, list[ExportTraceServiceRequest
 
 async def test_spans_arrive_at_the_collector_with_the_services_name() -> None:
     async with collector() as (url, got):
-        telemetry = make_telemetry("toy", otlp_target(url))
+        telemetry = make_telemetry("toy", TraceExport(otlp_target(url)))
         with telemetry.span("work", parent=PARENT, attributes={"a": 1}):
             pass
         await asyncio.to_thread(telemetry.close)
     (resource,) = got[0].resource_spans
     named = {each.key: each.value.string_value for each in resource.resource.attributes}
     assert (named["service.name"], named["service.namespace"]) == ("toy", "segue")
+    assert named["service.version"] == version("segue-chassis")
+    assert named["service.instance.id"]
     (span,) = resource.scope_spans[0].spans
     assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == ("work", TRACE, PARENT.split("-")[2])
 
 
 async def test_an_unavailable_collector_does_not_delay_the_stop() -> None:
-    telemetry = make_telemetry("toy", otlp_target("http://127.0.0.1:1"))
+    telemetry = make_telemetry("toy", TraceExport(otlp_target("http://127.0.0.1:1")))
     with telemetry.span("work"):
         pass
     began = time.monotonic()
@@ -104,6 +107,7 @@ async def test_the_context_of_a_message_continues_in_the_messages_it_causes(
         "messaging.destination.partition.id": "0",
         "messaging.kafka.offset": 0,
         "messaging.message.conversation_id": job(1),
+        "ce.type": "segue.job.cancel_requested.v1",
     }
     sent = finished[f"send {JOBS.name}", SpanKind.PRODUCER]
     assert (sent.attributes or {})["messaging.message.conversation_id"] in {job(1), job(2)}
@@ -111,8 +115,9 @@ async def test_the_context_of_a_message_continues_in_the_messages_it_causes(
 
 def test_without_a_collector_a_context_is_passed_on_and_created_only_if_there_is_none() -> None:
     telemetry = make_telemetry("toy", None)
-    assert telemetry.sent("t", parent=PARENT, job_id="j", event_type="e") == PARENT
-    made = telemetry.sent("t", parent=None, job_id="j", event_type="e")
+    assert telemetry.sending("t", parent=PARENT, job_id="j", event_type="e") == (PARENT, None)
+    made, span = telemetry.sending("t", parent=None, job_id="j", event_type="e")
+    assert span is None
     assert trace_id_of(made) is not None
     assert trace_id_of(made) != TRACE
 

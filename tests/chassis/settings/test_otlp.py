@@ -20,7 +20,7 @@ from starlette.routing import Route
 from chassis.http.server import serve_http
 from chassis.observability.logs import configure_logs
 from chassis.observability.telemetry import make_telemetry
-from chassis.settings.otlp import otlp_headers, otlp_target
+from chassis.settings.otlp import TraceExport, otlp_headers, otlp_target
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,8 @@ async def test_the_headers_are_sent() -> None:
 
     app = Starlette(routes=[Route("/v1/traces", traces, methods=["POST"])])
     async with serve_http(app, "127.0.0.1", 0) as port:
-        telemetry = make_telemetry("toy", otlp_target(f"http://me:secret@127.0.0.1:{port}/v1/traces/", headers="x-a=b"))
+        target = otlp_target(f"http://me:secret@127.0.0.1:{port}/v1/traces/", headers="x-a=b")
+        telemetry = make_telemetry("toy", TraceExport(target))
         with telemetry.span("work"):
             pass
         await asyncio.to_thread(telemetry.close)

@@ -15,6 +15,7 @@ from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, I
 from adapter_kit.attempt.model import LEASE_S, Attempt
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.reconciler import SEARCH_LIMIT_S, Reconciler
+from adapter_kit.engine.telemetry import end_call
 from adapter_kit.log_events import AttemptEvent, OutputEvent
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.port.outcomes import (
@@ -32,6 +33,7 @@ from adapter_kit.port.outcomes import (
 )
 from adapter_kit.port.provider import Provider, Run, Submission
 from chassis.observability.logs import get_logger
+from chassis.observability.telemetry import failed
 from chassis.runtime.runtime import Runtime
 from contracts.text import error_in_words
 
@@ -77,9 +79,20 @@ class ActionExecutor:
         started = monotonic()
         try:
             with self._runtime.telemetry.span(
-                f"{name} {attempt.endpoint}", parent=traceparent, kind=SpanKind.CLIENT, attributes=attributes
-            ):
-                return await self._perform(attempt, action, held_at)
+                f"{name} {attempt.endpoint}",
+                parent=traceparent,
+                kind=SpanKind.CLIENT,
+                attributes=attributes,
+                end_on_exit=False,
+            ) as span:
+                try:
+                    input_ = await self._perform(attempt, action, held_at)
+                except BaseException as error:
+                    failed(span, type(error).__name__)
+                    span.end()
+                    raise
+                end_call(span, attempt, input_)
+                return input_
         finally:
             CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
 

@@ -1,4 +1,4 @@
-"""Reports about attempts: log records, metrics, and the span of each attempt.
+"""Reports about attempts: log records, metrics, and the spans of each attempt and of its calls.
 
 A run may outlive the process that submitted it, so the span is written at the end, from the times in the ledger.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind
 
-from adapter_kit.attempt.inputs import CalledBack, Input, Resolved, Searched, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, Checked, Input, Resolved, Searched, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.attempt.states import Ambiguous, Closed
+from adapter_kit.call_outcomes import call_failure
 from adapter_kit.log_events import AttemptEvent
 from adapter_kit.metrics import AMBIGUOUS, ATTEMPT_SECONDS, ATTEMPTS_ENDED, DUPLICATES_SUSPECTED, LATE, RESOLVED
+from adapter_kit.port.outcomes import Running, Waiting
 from chassis.observability.logs import get_logger
-from chassis.observability.telemetry import Telemetry, context_of
+from chassis.observability.telemetry import Telemetry, context_of, failed
 from contracts.failures import FailureKind
 
 _log = get_logger("adapter_kit.engine.telemetry")
@@ -71,6 +73,28 @@ def report_late(before: Attempt, after: Attempt) -> None:
         log.warning(AttemptEvent.LATE_OUTCOME, state=after.state.name, kind=kind, provider_ref=ref)
 
 
+def end_call(span: Span, attempt: Attempt, outcome: Input) -> None:
+    """End the span of one call. A check that finds a run as it was is left out: a run is checked every few seconds."""
+    if (failure := call_failure(outcome)) is not None:
+        failed(span, failure.word, failure.message)
+        if failure.http_status is not None:
+            span.set_attribute("http.response.status_code", failure.http_status)
+    elif isinstance(outcome, Checked) and _is_as_before(attempt, outcome):
+        return
+    span.end()
+
+
+def _is_as_before(attempt: Attempt, checked: Checked) -> bool:
+    stage = attempt.state.run.stage if attempt.state.run else None
+    match checked.outcome:
+        case Waiting():
+            return stage == "queued"
+        case Running():
+            return stage == "running"
+        case _:
+            return False
+
+
 _RESOLVED_BY: Final = {CalledBack: "callback", Searched: "listing", SubmitAnswered: "answer", Resolved: "operator"}
 
 
@@ -95,8 +119,7 @@ def _write_span(
     if attempt.ref is not None:
         span.set_attribute("gen_ai.response.id", attempt.ref.request_id)
     if attempt.failure is not None:
-        span.set_attribute("error.type", attempt.failure.kind.value)
-        span.set_status(Status(StatusCode.ERROR, attempt.failure.message[:200]))
+        failed(span, attempt.failure.kind.value, attempt.failure.message)
     span.end(_nanoseconds(ended))
 
 

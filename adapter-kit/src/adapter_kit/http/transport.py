@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
+from opentelemetry import trace
 from pydantic import JsonValue
 
 from adapter_kit.http.answer import Answer
@@ -100,7 +101,10 @@ class RecordingTransport(httpx.AsyncBaseTransport):
         # For some requests the SDKs set no timeout at all.
         request.extensions["timeout"] = self._post_timeout if request.method == "POST" else self._ask_timeout
         current.handed_over, current.answer = True, None
+        span = trace.get_current_span()
+        span.set_attribute("server.address", request.url.host)
         response = await self._network.handle_async_request(request)
+        span.set_attribute("http.response.status_code", response.status_code)
         try:
             more_time = current.more_time if request.method == "GET" else _no_more_time
             body = await read_body(response, self._large, more_time)

@@ -12,11 +12,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import TopicPartition
-from opentelemetry.trace import SpanKind
 
 from chassis.delivery.batch_size import BatchSize
 from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher, log_dead_letters
@@ -25,6 +23,7 @@ from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling,
 from chassis.delivery.offsets import LogStarts, Offsets, log_starts, past, rewind
 from chassis.delivery.polling import idle, poll, positions
 from chassis.delivery.progress import ConsumerProgress
+from chassis.delivery.spans import BatchSpans
 from chassis.kafka.broker import SegueBroker
 from chassis.kafka.records import Records, Unreadable, in_turns
 from chassis.kafka.subscriber import Gather, batch_subscriber, subscribed
@@ -39,8 +38,7 @@ from chassis.observability.metrics import (
     MESSAGES_HANDLED,
     MESSAGES_SKIPPED,
 )
-from chassis.observability.telemetry import messaging, traceparent_of
-from contracts.envelope import Envelope, Skipped, Undecodable, decode
+from contracts.envelope import Skipped, Undecodable, decode
 from contracts.topics import DEAD_LETTERS, Topic
 
 if TYPE_CHECKING:
@@ -88,6 +86,7 @@ class BatchConsumer:
         self._failed_at: set[TopicPartition] = set()
         """Partitions in which a probe has failed since the limit was exceeded; others are probed first."""
         self._group = runtime.service
+        self._spans = BatchSpans(runtime.telemetry, self._group)
         self._log = get_logger("chassis.delivery.consumer").bind(group=self._group)
         self._offsets = Offsets()
         group = broker.cluster.names.group(self._group)
@@ -152,7 +151,8 @@ class BatchConsumer:
     async def _on_batch(self, records: Records) -> None:
         started = self._handling.moved_at = time.monotonic()
         try:
-            await (self._process(records) if self._limit.since is None else self._probe(records))
+            with self._spans.of_batch(len(records)):
+                await (self._process(records) if self._limit.since is None else self._probe(records))
         except Stopping:
             self._rewind(records)
         except TooSlow as slow:
@@ -218,6 +218,7 @@ class BatchConsumer:
             ends = past(records)
             if await self._offsets.commit(consumer, self._polled if whole else ends):
                 self._progress.committed(ends)
+        self._spans.finished(done)
         _count(records, done)
 
     async def _log_starts(self, places: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -235,22 +236,9 @@ class BatchConsumer:
             found = decode(record.headers, record.value)
         except Undecodable as error:
             return DeadLetter(record, f"{type(error).__name__}: {error}", tries=0)
-        return found if isinstance(found, Skipped) else self._delivered(record, found)
-
-    def _delivered(self, record: ConsumerRecord[bytes, bytes], found: Envelope) -> Delivered:
-        message = Delivered(found.message, found.event_id, found.traceparent, record)
-        telemetry = self._runtime.telemetry
-        if not telemetry.exporting:
-            return message
-        attributes = messaging(record.topic, "process") | {
-            "messaging.consumer.group.name": self._group,
-            "messaging.destination.partition.id": str(record.partition),
-            "messaging.kafka.offset": record.offset,
-            "messaging.message.conversation_id": found.message.job_id,
-        }
-        name = f"process {record.topic}"
-        with telemetry.span(name, parent=found.traceparent, kind=SpanKind.CONSUMER, attributes=attributes) as span:
-            return replace(message, traceparent=traceparent_of(span))
+        if isinstance(found, Skipped):
+            return found
+        return Delivered(found.message, found.event_id, self._spans.begun(record, found), record)
 
     def _rewind(self, records: Records) -> None:
         if (consumer := self.subscriber.consumer) is not None:

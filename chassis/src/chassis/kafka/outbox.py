@@ -19,11 +19,13 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+from opentelemetry.trace import Span
 
 from chassis.kafka.broker import TOO_LARGE, SegueBroker, missed_topics, publish
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
+from chassis.observability.telemetry import end_sending
 from chassis.postgres.limits import LOOP_LIMIT_S, STOPPING_LIMIT_S, TRANSACTION_LIMIT_S, bounded, leased, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool
 from chassis.runtime.background import background
@@ -77,6 +79,7 @@ class Transaction:
 class _Row:
     id: int
     record: Record
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +147,29 @@ class Outbox:
     async def _insert(self, connection: Connection, messages: list[tuple[Message, str | None]]) -> list[_Row]:
         if not messages:
             return []
-        records: dict[UUID, Record] = {}
+        made: dict[UUID, tuple[Record, Span | None]] = {}
         for message, traceparent in messages:
-            if (event_id := message.event_id) not in records:
-                records[event_id] = self._record(message, traceparent)
+            if (event_id := message.event_id) not in made:
+                made[event_id] = self._record(message, traceparent)
+        records = [record for record, _ in made.values()]
         inserted = await connection.fetch(
             _INSERT,
-            [record.topic for record in records.values()],
-            [record.key for record in records.values()],
-            [record.value for record in records.values()],
-            [{name: value.decode() for name, value in record.headers} for record in records.values()],
-            list(records),
+            [record.topic for record in records],
+            [record.key for record in records],
+            [record.value for record in records],
+            [{name: value.decode() for name, value in record.headers} for record in records],
+            list(made),
         )
-        return [_Row(row["id"], records[row["event_id"]]) for row in inserted]
+        return [_Row(row["id"], *made[row["event_id"]]) for row in inserted]
 
-    def _record(self, message: Message, traceparent: str | None) -> Record:
+    def _record(self, message: Message, traceparent: str | None) -> tuple[Record, Span | None]:
         telemetry, topic = self._runtime.telemetry, topic_for(message).name
-        sent = telemetry.sent(topic, parent=traceparent, job_id=message.job_id, event_type=message.TYPE)
-        return encode(message, source=self._runtime.service, traceparent=sent)
+        sent, span = telemetry.sending(topic, parent=traceparent, job_id=message.job_id, event_type=message.TYPE)
+        return encode(message, source=self._runtime.service, traceparent=sent), span
 
     def _hand_over(self, rows: list[_Row]) -> None:
         if len(self._pending) + len(rows) > MAX_PENDING:
+            end_sending({row.id: row.span for row in rows}, set())
             return  # Kafka is unavailable; the relay publishes the rows later.
         self._pending.extend(rows)
         if rows:
@@ -183,6 +188,7 @@ class Outbox:
                 except Exception as error:  # noqa: BLE001 - whatever the error, the rows stay and the relay tries again
                     sent = _Sent([], [], error)
                 self._note(sent)
+                end_sending({row.id: row.span for row in rows}, set(sent.done))
                 self._published.append(sent)
                 self._some_published.set()
                 self._leave_to_relay({row.id for row in rows} - set(sent.done) - set(sent.never))

@@ -7,22 +7,38 @@ W3C context is stored with each waiting row and restored from it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from importlib.metadata import entry_points, version
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from chassis.settings.otlp import OtlpTarget
+from chassis.settings.otlp import OtlpTarget, TraceExport
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 _W3C = TraceContextTextMapPropagator()
+_MESSAGE_CHARS: Final = 200
+NOT_PUBLISHED: Final = "not_published"
+"""The `error.type` of the sending of a message that Kafka did not take at once; it is sent again later."""
 
 
 class Telemetry:
@@ -43,30 +59,38 @@ class Telemetry:
         parent: str | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Mapping[str, AttributeValue] | None = None,
-        links: tuple[Link, ...] = (),
+        end_on_exit: bool = True,
     ) -> Iterator[Span]:
-        """A current span under `parent` (a traceparent), or under the current span if that is None."""
+        """A current span under `parent` (a traceparent), or under the current span if that is None.
+
+        Only a span that is ended is exported. Without `end_on_exit` the caller ends it, or leaves it out of the trace.
+        """
         if not self.exporting:
             with trace.use_span(self._unrecorded(name, context_of(parent)), record_exception=False) as span:
                 yield span
             return
         with self.tracer.start_as_current_span(
-            name, context=context_of(parent), kind=kind, attributes=attributes, links=links
+            name, context=context_of(parent), kind=kind, attributes=attributes, end_on_exit=end_on_exit
         ) as span:
             yield span
 
-    def sent(self, topic: str, *, parent: str | None, job_id: str, event_type: str) -> str | None:
-        """Record that a message is sent to `topic`; returns the traceparent that travels with it."""
-        if not self.exporting and parent is not None:
-            return parent
+    def sending(
+        self, topic: str, *, parent: str | None, job_id: str, event_type: str
+    ) -> tuple[str | None, Span | None]:
+        """The traceparent that travels with a message to `topic`, and the span of its sending.
+
+        The caller ends the span once Kafka has the message. It is None if no spans are exported.
+        """
+        name, context = f"send {topic}", context_of(parent)
+        if not self.exporting:
+            return parent or traceparent_of(self._unrecorded(name, context)), None
         span = self.tracer.start_span(
-            f"send {topic}",
-            context=context_of(parent),
+            name,
+            context=context,
             kind=SpanKind.PRODUCER,
             attributes=messaging(topic, "send") | {"messaging.message.conversation_id": job_id, "ce.type": event_type},
         )
-        span.end()
-        return traceparent_of(span)
+        return traceparent_of(span), span
 
     def _unrecorded(self, name: str, context: Context | None) -> Span:
         """A span that has an id, which travels on as that of any span, and nothing else."""
@@ -88,21 +112,66 @@ class Telemetry:
         self._provider.shutdown()
 
 
-def make_telemetry(service: str, target: OtlpTarget | None) -> Telemetry:
-    """The telemetry of one service, which exports spans to `target` over OTLP/HTTP, or not at all if that is None.
+def make_telemetry(service: str, export: TraceExport | None) -> Telemetry:
+    """The telemetry of one service, which exports its spans as `export` says, or not at all if that is None.
 
     Raises OpenTelemetry's errors about its own settings, some of which it reads at import.
     """
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({"service.name": service, "service.namespace": "segue"}))
-    if target is not None:
-        exporter = OTLPSpanExporter(endpoint=target.url, headers=target.headers, timeout=5)
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
-    return Telemetry(provider, service, exporting=target is not None)
+    provider = TracerProvider(resource=_resource(service))
+    if export is not None:
+        for exporter in _exporters(export):
+            provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=export.every_ms))
+    return Telemetry(provider, service, exporting=export is not None)
+
+
+def _resource(service: str) -> Resource:
+    """What the spans are of. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence."""
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+    ours = {"service.name": service, "service.namespace": "segue", "service.version": version("segue-chassis")}
+    return Resource.create(ours).merge(OTELResourceDetector().detect())
+
+
+def _exporters(export: TraceExport) -> Iterator[SpanExporter]:
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
+    if export.target is not None:
+        yield _otlp_exporter(export.target, export.timeout_s)
+    if export.console:
+        yield ConsoleSpanExporter(formatter=_on_one_line)
+
+
+def _otlp_exporter(target: OtlpTarget, timeout_s: float) -> SpanExporter:
+    if target.grpc:
+        # It reads all of its settings itself.
+        [found] = entry_points(group="opentelemetry_traces_exporter", name="otlp_proto_grpc")
+        exporter: SpanExporter = found.load()()
+        return exporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter(endpoint=target.url, headers=target.headers, timeout=timeout_s)
+
+
+def _on_one_line(span: ReadableSpan) -> str:
+    return f"{span.to_json(indent=None)}\n"
+
+
+def failed(span: Span, error_type: str, message: str | None = None) -> None:
+    """Mark a span as failed. `error_type` is from a small set of words."""
+    span.set_attribute("error.type", error_type)
+    span.set_status(Status(StatusCode.ERROR, message[:_MESSAGE_CHARS] if message else None))
+
+
+def end_sending(spans: Mapping[int, Span | None], published: AbstractSet[int]) -> None:
+    """End the spans of messages, by their numbers; those that are not among `published` have failed."""
+    for number, span in spans.items():
+        if span is not None:
+            if number not in published:
+                failed(span, NOT_PUBLISHED)
+            span.end()
 
 
 def messaging(topic: str, operation: str) -> dict[str, AttributeValue]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from chassis.settings.database.url import read_database_url
@@ -19,8 +19,9 @@ from chassis.settings.header_values import CREDENTIAL, credential_faults, header
 from chassis.settings.http_limits import HttpSettings
 from chassis.settings.kafka.settings import KafkaSettings
 from chassis.settings.names import SECRETS, aliases, names_of, secrets_of, unknown_names
-from chassis.settings.otlp import OtlpTarget, otlp_headers, otlp_target
+from chassis.settings.otel import READ_BY_SDK
 from chassis.settings.secret_files import add_missing, named_by_file, replace, secret_files, with_secrets
+from chassis.settings.traces import TraceSettings
 from chassis.settings.types import LogFormat, SigningSecret
 from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
@@ -30,32 +31,13 @@ LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY
 """The rows must outlast redelivery by Kafka and any job in progress."""
 
 
-class ServiceSettings(HttpSettings, KafkaSettings):
+class ServiceSettings(HttpSettings, KafkaSettings, TraceSettings):
     """The settings that all services share; each service adds its own."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", populate_by_name=True)
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="postgresql://user@host:port/name")
-    # These two come first, because the validation of the endpoints uses them.
-    otlp_protocol: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"),
-        description="http/protobuf: the endpoint is HTTP although its port is 4317.",
-    )
-    otlp_headers: SecretStr = Field(
-        default=SecretStr(""),
-        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"),
-        description="Headers sent with traces: name=value, with commas between.",
-    )
-    otlp_endpoint: str | None = Field(
-        default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where traces go; unset: nowhere."
-    )
-    otlp_traces_endpoint: str | None = Field(
-        default=None,
-        validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        description="The whole address of traces, in the place of the one that is made of OTEL_EXPORTER_OTLP_ENDPOINT.",
-    )
     log_level: str = Field(default="INFO", validation_alias="LOG_LEVEL")
     log_format: LogFormat = Field(
         default="auto",
@@ -109,28 +91,6 @@ class ServiceSettings(HttpSettings, KafkaSettings):
     def _is_postgres(cls, value: SecretStr) -> SecretStr:
         read_database_url(value.get_secret_value())
         return value
-
-    @field_validator("otlp_headers")
-    @classmethod
-    def _are_headers(cls, value: SecretStr) -> SecretStr:
-        otlp_headers(value.get_secret_value())
-        return value
-
-    @field_validator("otlp_endpoint", "otlp_traces_endpoint")
-    @classmethod
-    def _is_a_receiver(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None:
-            otlp_target(value, protocol=info.data.get("otlp_protocol"))
-        return value
-
-    @property
-    def traces(self) -> OtlpTarget | None:
-        """The receiver of traces; None if traces are not exported."""
-        url = self.otlp_traces_endpoint or self.otlp_endpoint
-        if url is None:
-            return None
-        exact, headers = self.otlp_traces_endpoint is not None, self.otlp_headers.get_secret_value()
-        return otlp_target(url, exact=exact, headers=headers, protocol=self.otlp_protocol)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -208,7 +168,7 @@ K = TypeVar("K", bound=BaseSettings)
 def load_settings(kind: type[S]) -> S:
     """Read the settings from the environment and `.env`. Raises WrongSettings."""
     notes = read_into_environment(Path(".env"), secrets={*SECRETS, *secrets_of(kind)})
-    for name in (*names_of(kind), *filter(CREDENTIAL.fullmatch, os.environ)):
+    for name in (*names_of(kind), *READ_BY_SDK, *filter(CREDENTIAL.fullmatch, os.environ)):
         # Libraries read some of them directly, so the stripped values are set in the environment.
         if (value := os.environ.get(name)) is not None and (bare := stripped(value)) != value:
             os.environ[name] = bare
@@ -246,7 +206,10 @@ def settings_of(kind: type[K], environ: Mapping[str, str]) -> K:
         # Inputs are omitted: a mistyped key is still a secret.
         problems = (_problem(kind, e["loc"], e["type"], e["msg"]) for e in error.errors(include_input=False))
         raise WrongSettings(*(named_by_file(problem, files) for problem in problems)) from None
-    if faults := credential_faults(getattr(settings, "artifact_store_url", None), environ):
+    faults = list(credential_faults(getattr(settings, "artifact_store_url", None), environ))
+    if isinstance(settings, TraceSettings):
+        faults += settings.trace_faults(environ)
+    if faults:
         raise WrongSettings(*faults)
     return settings
 

@@ -73,8 +73,12 @@ class Api:
 
     def log(self, job_id: str) -> list[dict[str, Any]]:
         """The entries of a job's log so far, in order."""
-        entries: list[dict[str, Any]] = self._json("GET", f"/api/jobs/{quote(job_id, safe='')}/logs")["entries"]
+        entries: list[dict[str, Any]] = self.whole_log(job_id)["entries"]
         return entries
+
+    def whole_log(self, job_id: str) -> dict[str, Any]:
+        """A job's log so far, as JSON: its entries, and where its trace is shown."""
+        return self._json("GET", f"/api/jobs/{quote(job_id, safe='')}/logs")
 
     def cancel(self, job_id: str, wait_s: int) -> dict[str, Any]:
         """Cancel a job, wait up to `wait_s` seconds for the result, and return the job as JSON."""

@@ -117,6 +117,8 @@ def logs(
     api: ApiOption = None,
 ) -> None:
     """Show what happened to a job, in order."""
+    from rich.text import Text
+
     from segue_cli.commands.follow import follow_log
     from segue_cli.views.console import console
     from segue_cli.views.jobs import log_line, log_table, when
@@ -124,7 +126,10 @@ def logs(
     out = console()
     with at_api(api) as segue:
         if not follow:
-            out.print(log_table(segue.log(job_id)))
+            found = segue.whole_log(job_id)
+            out.print(log_table(found["entries"]))
+            if url := found.get("trace_url"):
+                out.print(Text(f"Its trace: {url}"), soft_wrap=True)
             return
         begin: datetime | None = None
         for entry in follow_log(segue, job_id):

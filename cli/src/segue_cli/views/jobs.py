@@ -44,7 +44,7 @@ def job_screen(job: Mapping[str, Any], api: str) -> RenderableType:
     head.add_row("status", state(job["status"]))
     head.add_row("model", job["model"] or "-")
     head.add_row("cost", f"{cost(job)} expected")
-    head.add_row("trace", job["trace_id"] or "-")
+    head.add_row("trace", Text(job.get("trace_url") or job["trace_id"] or "-"))
     if error := job["error"]:
         head.add_row("error", Text(f"{error['kind']}: {error['message']}", style="red"))
     if cancel := job["cancel"]:

@@ -105,7 +105,7 @@ async def wired(
             health=HealthReader(database, settings.providers),
             providers=ProviderStatusReader(database),
             store=store,
-            present=Presenter(settings.public_url or ""),
+            present=Presenter(settings.public_url or "", settings.trace_url),
             verifiers=webhooks,
         )
 
@@ -142,7 +142,8 @@ def _without_routes(parts: Gateway) -> FastAPI:
     )
     app.state.gateway = parts
     app.add_middleware(EveryMethod)
-    app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request)
+    reads = parts.settings.trace_reads
+    app.add_middleware(TracedCalls, telemetry=parts.runtime.telemetry, begin=begin_request, reads=reads)
     access_log = parts.settings.access_log == "on"
     app.add_middleware(Accounts, telemetry=parts.runtime.telemetry, access_log=access_log)
     problem_document.install(app)

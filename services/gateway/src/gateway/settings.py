@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from chassis.settings.header_values import header_fault
 from chassis.settings.providers import ProviderSettings
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy
 from contracts.messages.requests import LONGEST_DEADLINE_S
@@ -14,6 +16,9 @@ from gateway.signatures.settings import SignatureSettings
 
 OperatorCalls = Literal["api", "health", "off"]
 AccessLog = Literal["on", "off"]
+
+TRACE_ID: Final = "{trace_id}"
+"""What stands for the id of a trace in SEGUE_TRACE_URL."""
 
 
 class GatewaySettings(SignatureSettings, ProviderSettings):
@@ -64,6 +69,16 @@ class GatewaySettings(SignatureSettings, ProviderSettings):
         validation_alias="SEGUE_ACCEPT_WITHIN_S",
         description="Seconds within which a request has to reach Kafka; a later one is not run.",
     )
+    trace_reads: bool = Field(
+        default=False,
+        validation_alias="SEGUE_TRACE_READS",
+        description="Whether requests that only read are traced although their client does not trace them.",
+    )
+    trace_url: str | None = Field(
+        default=None,
+        validation_alias="SEGUE_TRACE_URL",
+        description="Where a trace is shown, as in http://jaeger:16686/trace/{trace_id}.",
+    )
     ambiguity_policy: AmbiguityPolicy = Field(
         default="hold",
         validation_alias="SEGUE_AMBIGUITY_POLICY",
@@ -74,3 +89,21 @@ class GatewaySettings(SignatureSettings, ProviderSettings):
         validation_alias="SEGUE_LOST_OUTPUT_POLICY",
         description="retry_elsewhere or fail: what a job does when the output of a paid run is lost.",
     )
+
+    @field_validator("trace_url")
+    @classmethod
+    def _shows_a_trace(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if fault := header_fault(value):
+            raise ValueError(fault)
+        if TRACE_ID not in value:
+            raise ValueError(f"must contain {TRACE_ID}, in whose place the id of a trace is put")
+        try:
+            url = urlsplit(value)
+            fine = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and url.username is None
+        except ValueError:
+            fine = False
+        if not fine or TRACE_ID in url.netloc:
+            raise ValueError("must begin with http:// or https:// and a host, without a user")
+        return value

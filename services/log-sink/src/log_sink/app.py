@@ -19,7 +19,6 @@ from chassis.postgres.pool import database_name, latest_migration, migrate, open
 from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
-from log_sink.handler import PersistBatch
 from log_sink.log_events import LogSinkEvent
 from log_sink.retention.artifact_expiry import artifact_expiry_task
 from log_sink.retention.partitions import partitions_kept
@@ -49,9 +48,8 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     ):
         broker = make_broker(settings.kafka, SERVICE)
         store = Store(pool)
-        handler = PersistBatch(store, runtime.telemetry)
         consumer = BatchConsumer(
-            broker, runtime, CONSUMED, handler, keep=store.quarantine, settled=store.note_read, gather=GATHER
+            broker, runtime, CONSUMED, store.store, keep=store.quarantine, settled=store.note_read, gather=GATHER
         )
         async with (
             member(pool, settings.kafka, runtime),

@@ -86,7 +86,7 @@ class Store:
         """What `store` has noted as read since the last `note_read`."""
         self._log = get_logger("log_sink.store")
 
-    async def store(self, batch: Sequence[Delivered]) -> None:
+    async def store(self, batch: Sequence[Delivered], /) -> None:
         """Store the new events of a batch, the state that follows from them, and the offsets read, in one transaction.
 
         The offsets of a partition whose batch follows a gap are left to `note_read`. Messages that jsonb cannot store

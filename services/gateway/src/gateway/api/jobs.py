@@ -20,7 +20,6 @@ from gateway.http.prefer import Prefer, wait_of
 from gateway.http.problem_document import documented
 from gateway.queries.read_model_sql import JobFilter
 from gateway.views.cancellation import cancel_answer
-from gateway.views.jobs import log_entry
 from gateway.views.schemas import JobAnswer, JobLog, JobPage
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
@@ -67,7 +66,7 @@ async def get_job(job_id: str, gateway: GatewayDep) -> JobAnswer:
 async def get_job_log(job_id: str, gateway: GatewayDep) -> JobLog:
     """List all events of a job and its attempts, in causal order."""
     job, lines = await gateway.lookup.log(job_id, TENANT)
-    return JobLog(entries=[log_entry(line, job.job_id, job.track_id) for line in lines])
+    return gateway.present.log(job, lines)
 
 
 @router.post(

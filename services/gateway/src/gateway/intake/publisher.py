@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.errors import KafkaError
 from opentelemetry import trace
+from opentelemetry.trace import Span
 
 from chassis.kafka.broker import publish
 from chassis.observability.logs import get_logger
-from chassis.observability.telemetry import Telemetry, traceparent_of
+from chassis.observability.telemetry import Telemetry, end_sending, traceparent_of
 from contracts.envelope import Envelope, Record, encode
 from contracts.messages.base import Message
 from contracts.messages.requests import JobRequested
@@ -75,22 +76,26 @@ class Publisher:
 
         Raises NotConfirmed; the message may reach Kafka nevertheless.
         """
-        record = self._record(message, parent or traceparent_of(trace.get_current_span()))
+        record, span = self._record(message, parent or traceparent_of(trace.get_current_span()))
+        published: set[int] = set()
         try:
             async with asyncio.timeout_at(deadline):
                 timestamp_ms = int(self.clocks.kafka_now().timestamp() * 1000)
                 sent_s = self.clocks.steady()
                 metadata: Any = await (await publish(self.broker, record, timestamp_ms))
+            published.add(0)
         except (KafkaError, TimeoutError, OSError) as error:
             get_logger("gateway").warning(GatewayEvent.PUBLISH_UNCONFIRMED, job_id=message.job_id, error=repr(error))
             raise NotConfirmed(key) from error
+        finally:
+            end_sending({0: span}, published)
         appended_s = metadata.timestamp / 1000
         if metadata.timestamp_type != _LOG_APPEND_TIME or appended_s < _EARLIEST_S:
             return record, None
         self.clocks.learn("kafka", appended_s, sent_s, self.clocks.steady())
         return record, datetime.fromtimestamp(appended_s, UTC)
 
-    def _record(self, message: Message, parent: str | None) -> Record:
+    def _record(self, message: Message, parent: str | None) -> tuple[Record, Span | None]:
         topic = topic_for(message).name
-        sent = self.telemetry.sent(topic, parent=parent, job_id=message.job_id, event_type=message.TYPE)
-        return encode(message, source=self.telemetry.service, traceparent=sent)
+        sent, span = self.telemetry.sending(topic, parent=parent, job_id=message.job_id, event_type=message.TYPE)
+        return encode(message, source=self.telemetry.service, traceparent=sent), span

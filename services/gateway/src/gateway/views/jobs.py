@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from gateway.views.schemas import (
     FailedAttempt,
     JobAnswer,
     JobError,
+    JobLog,
     Links,
     LogEntry,
     TrackAnswer,
@@ -27,10 +29,17 @@ class Presenter:
     """Makes responses with URLs that start with `base`, which is empty if no public URL is set."""
 
     base: str
+    trace_template: str | None = None
+    """The URL that shows a trace, with `{trace_id}` for its id; None: traces have no URL."""
 
     def accepted(self, job_id: str, track_id: str, trace_id: str | None) -> AcceptedAnswer:
         """The response to an accepted request; the same for every repeat."""
-        links = Links(job=self.job_url(job_id), track=f"{self.base}/api/tracks/{track_id}", logs=self.logs_url(job_id))
+        links = Links(
+            job=self.job_url(job_id),
+            track=f"{self.base}/api/tracks/{track_id}",
+            logs=self.logs_url(job_id),
+            trace=self.trace_url(trace_id),
+        )
         return AcceptedAnswer(job_id=job_id, track_id=track_id, trace_id=trace_id, links=links)
 
     def job(self, job: Job, *, stale: bool = False, cancel: CancelAnswer | None = None) -> JobAnswer:
@@ -54,6 +63,7 @@ class Presenter:
             finished_at=job.finished_at,
             deadline_at=job.deadline_at,
             trace_id=job.trace_id,
+            trace_url=self.trace_url(job.trace_id),
             stale=stale,
         )
 
@@ -81,6 +91,17 @@ class Presenter:
     def logs_url(self, job_id: str) -> str:
         """The URL of a job's log."""
         return f"{self.job_url(job_id)}/logs"
+
+    def log(self, job: Job, lines: Iterable[LogLine]) -> JobLog:
+        """A job's log."""
+        entries = [log_entry(line, job.job_id, job.track_id) for line in lines]
+        return JobLog(entries=entries, trace_id=job.trace_id, trace_url=self.trace_url(job.trace_id))
+
+    def trace_url(self, trace_id: str | None) -> str | None:
+        """The URL that shows a trace; None if there is none."""
+        if self.trace_template is None or trace_id is None:
+            return None
+        return self.trace_template.replace("{trace_id}", trace_id)
 
     def _artifact_url(self, job_id: str, name: str, attempt: int | None = None) -> str:
         query = f"?attempt={attempt}" if attempt else ""

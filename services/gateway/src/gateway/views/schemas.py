@@ -18,6 +18,7 @@ ERROR_CODE: Final = "The provider's error code; if it gave none, the same as err
 HTTP_STATUS: Final = "The HTTP status of the provider's refusal."
 LATE: Final = "Whether the attempt changed after it had ended. The job's result is that of its first end."
 RESOLVE_BY: Final = "The resolution deadline while the attempt is ambiguous."
+TRACE_URL: Final = "Where the job's trace is shown; null if SEGUE_TRACE_URL is not set."
 STALE: Final = "Whether the database is unavailable, so that the answer contains only recent events from Kafka."
 
 
@@ -27,6 +28,7 @@ class Links(Answer):
     job: str
     track: str
     logs: str
+    trace: str | None = Field(default=None, description=TRACE_URL)
 
 
 class AcceptedAnswer(Answer):
@@ -125,6 +127,7 @@ class JobAnswer(Answer):
     finished_at: datetime | None
     deadline_at: datetime | None
     trace_id: str | None
+    trace_url: str | None = Field(default=None, description=TRACE_URL)
     stale: bool = Field(default=False, description=STALE)
 
 
@@ -179,6 +182,8 @@ class JobLog(Answer):
     """All events of a job: causes before effects, even if the services' clocks differ."""
 
     entries: list[LogEntry]
+    trace_id: str | None = Field(default=None, description="The id of the job's trace.")
+    trace_url: str | None = Field(default=None, description=TRACE_URL)
 
 
 class RangeAnswer(Answer):
