@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -99,7 +100,9 @@ def job(*costs: float | None) -> Job:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     providers = ("fal", "replicate")
     attempts = tuple(
-        attempt_outcome(JOB, n, provider=providers[(n - 1) % 2], cost_usd=cost) for n, cost in enumerate(costs, 1)
+        # Copied as the handler does, which checks no value again.
+        attempt_outcome(JOB, n, provider=providers[(n - 1) % 2]).model_copy(update={"cost_usd": cost})
+        for n, cost in enumerate(costs, 1)
     )
     routes = tuple(candidate(provider) for provider in providers)
     return Job(JOB, track_id_for(JOB), "default", "a" * 64, now, now, candidates=routes, attempts=attempts)
@@ -115,6 +118,9 @@ def job(*costs: float | None) -> Job:
         (job(0.2, None), job(0.2, 0.0), {}),
         (job(0.2, None, None), job(0.2, 0.1, 0.3), {"fal": 0.3, "replicate": 0.1}),
         (job(0.1, 0.1), job(0.2, 0.05), {"fal": 0.1}),
+        (job(None, None), job(math.inf, 1e300), {}),
+        (job(math.inf, math.nan), job(math.inf, 0.1), {}),
+        (job(None, None), job(math.nan, 0.1), {"replicate": 0.1}),
     ],
 )
 def test_only_what_was_not_known_is_learned(before: Job | None, after: Job, learned: dict[str, float]) -> None:

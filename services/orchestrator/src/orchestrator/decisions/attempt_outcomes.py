@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from contracts.generation import Provider
 from contracts.messages.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSucceeded
 from contracts.messages.jobs import AttemptOutcome
 from orchestrator.decisions.job import Job
+
+MOST_COST_USD: Final = 1_000_000.0
+"""No attempt costs more; a message that says so, or infinity, would spoil every sum that it is part of."""
 
 
 def with_outcome(job: Job, live: AttemptOutcome, **how: object) -> Job:
@@ -45,7 +49,7 @@ def newly_known_costs(before: Job | None, job: Job) -> Mapping[Provider, float]:
     learned: dict[Provider, float] = {}
     for attempt in job.attempts:
         more = (attempt.cost_usd or 0.0) - known.get(attempt.attempt_id, 0.0)
-        if more > 0:
+        if 0 < more <= MOST_COST_USD:
             learned[attempt.provider] = learned.get(attempt.provider, 0.0) + more
     return learned
 
