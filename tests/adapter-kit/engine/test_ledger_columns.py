@@ -13,11 +13,20 @@ import pytest_asyncio
 from tests.builders import queued_attempt
 
 import adapter_kit
-from adapter_kit.attempt.inputs import CalledBack, CancelWanted, HeldBack, Input, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, CancelWanted, Checked, HeldBack, Input, SubmitAnswered
 from adapter_kit.breaker.policy import Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
-from adapter_kit.port.outcomes import Accepted, CallbackRefused, Failure, ProviderRef, Refused, Throttled, Unclear
+from adapter_kit.port.outcomes import (
+    Accepted,
+    CallbackRefused,
+    Failure,
+    NoAnswer,
+    ProviderRef,
+    Refused,
+    Throttled,
+    Unclear,
+)
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
@@ -43,6 +52,7 @@ INPUTS = {
     "refused": (SubmitAnswered(1, Refused(replace(FAILURE, kind=FailureKind.INVALID_INPUT, http_status=422))),),
     "throttled": (SubmitAnswered(1, Throttled(FAILURE, 1.0)),),
     "unclear": (SubmitAnswered(1, Unclear("HTTP 502")),),
+    "a status is lost": (SubmitAnswered(1, Accepted(REF)), Checked(NoAnswer("HTTP 502"))),
 }
 
 
@@ -73,5 +83,6 @@ async def test_the_columns_agree_with_the_attempt(pool: Pool, inputs: tuple[Inpu
             assert row[name] == (datetime.fromisoformat(record[name]) if record.get(name) else None)
         assert row["started"] == (record.get("started_at") is not None)
         assert (row["check_by"] is None) == (record["state"] != "running" or row["next_action_at"] <= row["updated_at"])
+        assert row["failing"] == (record["failing"] or {}).get("step")
         assert row["failure_kind"] == (record.get("failure") or {}).get("kind")
         assert row["provider_ref"] == (record.get("ref") or {}).get("request_id")

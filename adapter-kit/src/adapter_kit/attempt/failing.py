@@ -145,7 +145,8 @@ def _is_over(before: Attempt, input_: Input, failing: Failing) -> bool:
         case CancelAnswered():
             return failing.step == "cancel"
         case Checked():
-            return failing.step == "check" or not (isinstance(before.state, Collecting) or before.final)
+            finished = isinstance(before.state, Collecting) or before.final
+            return failing.step == "check" or (failing.step == "fetch" and not finished)
         case _:
             return False
 
