@@ -17,7 +17,8 @@ _TRACE: Final = Column(name="trace_id", shown="trace", width=120, link=trace("tr
 
 _JOBS: Final = f"""
     SELECT date_trunc('second', requested_at) AS time, status, coalesce(provider, '') AS provider, tenant,
-        coalesce(model, '') AS model, input ->> 'prompt' AS prompt, extract(epoch FROM finished_at - requested_at) AS took, cost_usd AS cost,
+        coalesce(model, '') AS model, input ->> 'prompt' AS prompt,
+        extract(epoch FROM finished_at - requested_at) AS took, cost_usd AS cost,
         coalesce(error ->> 'kind', '') AS error, job_id, track_id, trace_id
     FROM log_sink.v_jobs
     WHERE $__timeFilter(requested_at) AND {_MATCHES}
