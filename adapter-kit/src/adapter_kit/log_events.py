@@ -9,6 +9,7 @@ from chassis.observability.log_event import NOTHING, LogEvent
 _DATABASE: Final = "Nothing if it is rare: it is retried. If it persists, check PostgreSQL."
 _BUG: Final = "Report the traceback: it is a fault of Segue."
 _PROVIDER: Final = "Nothing if it is rare. If it persists, check the provider's status page and `segue providers`."
+_FAILED_TRY: Final = "job_id track_id attempt provider reason message host tries retry_at"
 _DOUBLE_BILL: Final = "Check the provider's dashboard: two runs may be billed. Stop the one that is not wanted."
 
 FIELDS: Final = {
@@ -25,7 +26,9 @@ FIELDS: Final = {
     "ref": "The provider's id of the other run.",
     "remedy": "What lets the host be reached.",
     "retry_after_s": "Seconds for which the provider asks to wait.",
+    "retry_at": "When the failed step is tried again, by PostgreSQL's clock.",
     "sdk": "The provider's SDK with its version.",
+    "tries": "How many tries have failed since the last one that did not.",
     "verdict": "What the callback turned out to be: `foreign`, `unreadable` or `swapped`.",
 }
 """The fields of the log records with their meanings, in addition to those of the chassis."""
@@ -64,8 +67,9 @@ class AttemptEvent(LogEvent):
         "Check `SEGUE_PUBLIC_URL`: it has to be a public https URL.",
     )
     CANCEL_SENT = ("cancel sent", "info", "reason answer")
-    RUN_STATUS_UNKNOWN = ("the provider does not say how the run stands", "warning", "reason", _PROVIDER)
-    OUTPUT_PENDING = ("the output of a run is not available yet", "warning", "reason", _PROVIDER)
+    RUN_STATUS_UNKNOWN = ("the provider does not say how the run stands", "warning", _FAILED_TRY, _PROVIDER)
+    OUTPUT_PENDING = ("the output of a run is not available yet", "warning", _FAILED_TRY, _PROVIDER)
+    CANCEL_NOT_DELIVERED = ("a cancel did not reach the provider; it is sent again", "warning", _FAILED_TRY, _PROVIDER)
     RESULT_UNREADABLE = (
         "the result of a run cannot be read",
         "error",
@@ -166,8 +170,8 @@ class OutputEvent(LogEvent):
     OUTPUT_COLLECTION_RETRIED = (
         "output could not be collected yet; it is tried again",
         "warning",
-        "kind message",
-        "Nothing if it is rare. For `store_failed` check the artifact store.",
+        _FAILED_TRY,
+        "Nothing if it is rare. For `store_failed` check the artifact store; else whether `host` can be reached.",
     )
     OUTPUT_TOO_LARGE = (
         "an output is larger than SEGUE_MAX_OUTPUT_MB allows",

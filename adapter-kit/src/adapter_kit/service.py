@@ -20,6 +20,7 @@ from adapter_kit.engine.executor import ActionExecutor, CallbackUrl
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.engine.retention import retention_tasks
+from adapter_kit.gauges import adapter_gauges
 from adapter_kit.heartbeat import Heartbeat
 from adapter_kit.late_commands import LateCommands
 from adapter_kit.log_events import AttemptEvent
@@ -36,6 +37,7 @@ from chassis.kafka.consumer_lag import GroupProgress
 from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
+from chassis.postgres.polled_gauges import OUTBOX_GAUGES, PolledGauges, due_gauge
 from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
@@ -125,6 +127,7 @@ async def adapter(
             probe.running(),
             run_listing.running(),
             output_hosts_checked(policy, output_hosts),
+            PolledGauges(pool, runtime, OUTBOX_GAUGES, due_gauge("attempts"), adapter_gauges(name)).running(),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
             Heartbeat(name, pool, runtime, settings.adapter_silent_s).running(),  # Last: all of the above runs.
         ):

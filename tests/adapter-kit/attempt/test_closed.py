@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.builders import changed, follow_up_of, lost_of, queued_attempt
 
-from adapter_kit.attempt.ambiguous import LAST_LOOK_S
+from adapter_kit.attempt.ambiguous import DOWN_AFTER_S, LAST_LOOK_S, listing_answered, proven_absent_at
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -24,7 +24,6 @@ from adapter_kit.attempt.inputs import (
 )
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
-from adapter_kit.attempt.resolution import DOWN_AFTER_S, listing_answered, proven_absent_at
 from adapter_kit.attempt.states import Closed, Fetching, Searching
 from adapter_kit.port.outcomes import (
     Accepted,

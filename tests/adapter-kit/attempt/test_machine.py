@@ -12,6 +12,7 @@ from tests.builders import changed as at
 from tests.builders import fetch_by, follow_up_of, lost_of, queued_attempt
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
+from adapter_kit.attempt.ambiguous import proven_absent_at
 from adapter_kit.attempt.cancelling import CANCEL_WATCH_S
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -29,7 +30,6 @@ from adapter_kit.attempt.inputs import (
 )
 from adapter_kit.attempt.machine import is_foreign, step
 from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt, backoff_s
-from adapter_kit.attempt.resolution import proven_absent_at
 from adapter_kit.attempt.running import next_look_s, poll_interval_s
 from adapter_kit.attempt.submitting import NOT_SENT_TRIES
 from adapter_kit.engine.rows import dump, load
@@ -208,14 +208,14 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ),
     ("its output is late", STARTED, Checked(OutputPending("null")), "collecting", ["progressed"], None, NOW),
     ("its result is not told", STARTED, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
-    ("nor later", PENDING, Checked(FINISHED_UNREAD), "collecting", [], None, NOW),
+    ("nor later", PENDING, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
     ("nor at the end", PENDING, Checked(FINISHED_UNREAD), "failed", ["failed"], None, WINDOW_ENDS),
     ("nor after a cancel", CANCELLING, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
     ("it is asked for again", PENDING, Due(), "collecting", [], "Check", NOW),
     ("still late", PENDING, Checked(OutputPending("null")), "collecting", [], None, NOW),
-    ("nothing is heard of it", PENDING, Checked(NoAnswer("502")), "collecting", [], None, NOW),
+    ("nothing is heard of it", PENDING, Checked(NoAnswer("502")), "collecting", ["progressed"], None, NOW),
     ("it runs again", PENDING, Checked(Running()), "collecting", [], None, NOW),
-    ("the run is forgotten", PENDING, Checked(Missing("404")), "collecting", [], None, NOW),
+    ("the run is forgotten", PENDING, Checked(Missing("404")), "collecting", ["progressed"], None, NOW),
     ("it came", PENDING, Checked(Produced(COLLECTING.files.outputs)), "collecting", ["progressed"], "Collect", NOW),
     ("it broke after all", PENDING, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("it was stopped after all", PENDING, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
@@ -239,7 +239,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("a film to the end", PENDING, Checked(BESIDE), "collecting", ["progressed"], "Collect", WINDOW_ENDS),
     ("output gone", COLLECTING, CollectFailed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
     ("download cut", COLLECTING, CollectFailed(GONE, final=False), "collecting", ["progressed"], None, NOW),
-    ("cut again", at(COLLECTING, tries=1), CollectFailed(GONE, final=False), "collecting", [], None, NOW),
+    ("cut again", at(COLLECTING, tries=1), CollectFailed(GONE, final=False), "collecting", ["progressed"], None, NOW),
     (
         "cut to the end",
         at(COLLECTING, fetch_by=NOW),

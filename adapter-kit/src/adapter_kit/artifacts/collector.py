@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -19,7 +20,7 @@ from adapter_kit.http.causes import first_cause
 from adapter_kit.log_events import OutputEvent
 from adapter_kit.media.inspect import Unusable, inspect
 from adapter_kit.media.raw_sound import asks_for_raw, is_named_raw, is_raw_type
-from adapter_kit.port.outcomes import Failure
+from adapter_kit.port.outcomes import ErrorWord, Failure
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, StoredFile, artifact_key
 from chassis.http.egress import EGRESS_CONNECTIONS, EgressRefused
 from chassis.observability.logs import get_logger
@@ -88,7 +89,8 @@ class Collector:
             return Collected(tuple(stored.values()))
         worst = min(missed.values(), key=_Miss.rank)
         missing = {n: miss.failure.message for n, miss in missed.items()}
-        return CollectFailed(worst.failure, worst.final, frozenset(run.reached), stored, missing)
+        reached = frozenset(run.reached)
+        return CollectFailed(worst.failure, worst.final, reached, stored, missing, word=worst.word, host=worst.host)
 
     async def _one(self, run: _Collection, n: int) -> Artifact | _Miss:
         try:
@@ -96,12 +98,14 @@ class Collector:
                 with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
                     return await self._store_one(run, n, Path(folder) / "output")
         except Exception as error:  # noqa: BLE001 - the run is paid for, so that any error has to be reported and retried
-            return self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
+            miss = self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
+            return replace(miss, host=run.host(n))
 
     def _too_slow(self, run: _Collection, n: int) -> _Miss:
         kind = FailureKind.STORE_FAILED if run.storing else FailureKind.OUTPUT_LOST
         why = "the artifact store took too long" if run.storing else "it took too long to fetch"
-        return _Miss(Failure(kind, f"output {n}: not stored within {self._time_s:g} s: {why}"))
+        failure = Failure(kind, f"output {n}: not stored within {self._time_s:g} s: {why}")
+        return _Miss(failure, word="timeout", host=run.host(n))
 
     def _failed(self, error: BaseException, which: str, *, reached_before: bool = False) -> _Miss:
         match error:
@@ -115,11 +119,12 @@ class Collector:
             case Unconnected() if not reached_before:
                 # No connection was ever made to this host, so the cause is probably our network, and not the output.
                 self._refusals.tell_unconnected(error.host, error.why)
-                return _Miss(Failure(FailureKind.OUTPUT_REFUSED, f"{which}{error}, now or before"))
+                return _Miss(Failure(FailureKind.OUTPUT_REFUSED, f"{which}{error}, now or before"), word=error.word)
             case Unusable():
                 return _Miss(Failure(FailureKind.OUTPUT_UNUSABLE, f"{which}{error}"))
             case Lost() | Unreachable():
-                return _Miss(Failure(FailureKind.OUTPUT_LOST, f"{which}{error}", http_status=error.status))
+                lost = Failure(FailureKind.OUTPUT_LOST, f"{which}{error}", http_status=error.status)
+                return _Miss(lost, word=error.word)
             case _ if isinstance(error, STORE_ERRORS):
                 # The text of the error may contain the store's credentials.
                 message = f"{which}the artifact store did not take it ({type(error).__name__})"
@@ -171,6 +176,13 @@ class _Collection:
         self.storing: set[int] = set()
         """Outputs that are being written to the store."""
 
+    def host(self, n: int) -> str | None:
+        """The host of an output; None for a data URL, or one that cannot be read."""
+        try:
+            return urlsplit(self.attempt.files.outputs[n - 1].url).hostname
+        except ValueError:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class _Miss:
@@ -178,6 +190,8 @@ class _Miss:
 
     failure: Failure
     final: bool = False
+    word: ErrorWord | None = None
+    host: str | None = None
 
     def rank(self) -> tuple[bool, bool]:
         """Sort key: final failures first, then those on our side, then those of the provider."""

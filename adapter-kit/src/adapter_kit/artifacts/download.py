@@ -14,9 +14,11 @@ from typing import BinaryIO, Final
 import httpx
 
 from adapter_kit.artifacts.unwrapping import TooLarge, unwrap
+from adapter_kit.http.causes import error_word, status_word
 from adapter_kit.http.decoding import codings_of
 from adapter_kit.media.inspect import Unusable
 from adapter_kit.media.integrity import is_whole
+from adapter_kit.port.outcomes import ErrorWord
 from adapter_kit.results.data_urls import NotData, data_in, data_url
 from chassis.http.egress import following
 from chassis.runtime.retry import retry
@@ -40,13 +42,15 @@ class Lost(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"the provider answers {status} to the request for its output")
         self.status = status
+        self.word = status_word(status)
 
 
 class Unreachable(Exception):
     """The output could not be fetched; a retry may succeed."""
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
+    def __init__(self, reason: str, word: ErrorWord, status: int | None = None) -> None:
         super().__init__(reason)
+        self.word = word
         self.status = status
 
 
@@ -54,7 +58,7 @@ class Unconnected(Unreachable):
     """No connection could be made to the host of the output, or of a redirect."""
 
     def __init__(self, host: str, error: httpx.RequestError) -> None:
-        super().__init__(f"no connection to {host or 'its host'} could be made ({type(error).__name__})")
+        super().__init__(f"no connection to {host or 'its host'} could be made ({type(error).__name__})", "connect")
         self.host = host
         self.why = str(error)
 
@@ -70,6 +74,14 @@ class Fetched:
 
 class _Broken(Exception):
     pass
+
+
+class _Silent(Exception):
+    """Nothing came for the whole of a time limit. It is not tried again here, where nobody would see it for minutes."""
+
+    def __init__(self, error: httpx.TimeoutException) -> None:
+        super().__init__(type(error).__name__)
+        self.error = error
 
 
 async def download(
@@ -144,6 +156,7 @@ async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part, connect
 
     async def fetch() -> None:
         nonlocal was_connected
+        before = part.size
         try:
             await _fetch(client, url, part, connected)
         except (httpx.RequestError, _Broken) as error:
@@ -151,17 +164,21 @@ async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part, connect
                 was_connected = True
                 connected()
             if not (part.broke_off_here_before() and await asyncio.to_thread(part.is_whole)):
+                if isinstance(error, httpx.TimeoutException) and part.size == before:
+                    raise _Silent(error) from error
                 raise
 
     try:
         await retry(fetch, (httpx.RequestError, _Broken), pause_s=PAUSE_S, longest_pause_s=LONGEST_PAUSE_S, tries=TRIES)
     except httpx.InvalidURL as error:
         raise Unusable("an output whose address is not a URL") from error
-    except (httpx.RequestError, _Broken) as error:
-        if isinstance(error, _NO_CONNECTION) and not was_connected:
-            raise Unconnected(error.request.url.host, error) from error
-        reason = type(error).__name__.lstrip("_")
-        raise Unreachable(f"the output could not be fetched in {TRIES} tries; the last ended with {reason}") from error
+    except (httpx.RequestError, _Broken, _Silent) as error:
+        cause = error.error if isinstance(error, _Silent) else error
+        if isinstance(cause, _NO_CONNECTION) and not was_connected:
+            raise Unconnected(cause.request.url.host, cause) from error
+        reason = type(cause).__name__.lstrip("_")
+        word: ErrorWord = "broken_off" if isinstance(cause, _Broken) else error_word(cause)
+        raise Unreachable(f"the output could not be fetched; the last try ended with {reason}", word) from error
 
 
 async def _fetch(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:
@@ -180,7 +197,7 @@ def _is_complete(response: httpx.Response, part: _Part) -> bool:
     """Whether the output is complete already. Raises unless the body is the output or the rest of it."""
     status = response.status_code
     if status in (408, 425, 429) or status >= 500:
-        raise Unreachable(f"the provider answers {status} to the request for its output", status)
+        raise Unreachable(f"the provider answers {status} to the request for its output", status_word(status), status)
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         if part.size and response.headers.get("content-range", "").strip() == f"bytes */{part.size}":
             return True

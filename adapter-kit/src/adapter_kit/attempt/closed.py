@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Search
+from adapter_kit.attempt.ambiguous import NO_RUN, SAID_SO, is_outdated, listing_answered, proven_absent_at
 from adapter_kit.attempt.collecting import partly, with_new_outputs, with_progress
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -38,7 +39,6 @@ from adapter_kit.attempt.model import (
     succeeded,
     with_lease,
 )
-from adapter_kit.attempt.resolution import NO_RUN, SAID_SO, is_outdated, listing_answered, proven_absent_at
 from adapter_kit.attempt.states import Closed, Fetching, Files, LostSubmit, Run, Searching, Watching
 from adapter_kit.port.outcomes import (
     Accepted,

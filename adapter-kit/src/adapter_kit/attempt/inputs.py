@@ -10,6 +10,7 @@ from typing import Literal
 from adapter_kit.port.outcomes import (
     CancelOutcome,
     CheckOutcome,
+    ErrorWord,
     Failure,
     FindOutcome,
     Produced,
@@ -121,6 +122,10 @@ class CollectFailed:
     stored: Mapping[int, Artifact] = field(default_factory=dict)
     missing: Mapping[int, str] = field(default_factory=dict)
     """Why each of the other outputs could not be fetched."""
+    word: ErrorWord | None = None
+    """Why the request for the output that `failure` is about failed; None if the kind of failure says it."""
+    host: str | None = None
+    """The host of that output; None if it has none."""
 
 
 Input = (

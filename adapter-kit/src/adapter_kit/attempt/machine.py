@@ -32,6 +32,7 @@ from adapter_kit.attempt.collecting import (
     shorten_window,
     with_new_outputs,
 )
+from adapter_kit.attempt.failing import noted
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -76,8 +77,12 @@ from adapter_kit.port.outcomes import (
 from adapter_kit.port.outcomes import Running as AtWork
 
 
-def step(attempt: Attempt, input_: Input, now: datetime) -> Step:  # noqa: C901 - one flat case for each input
+def step(attempt: Attempt, input_: Input, now: datetime) -> Step:
     """The attempt after the input, the events to publish, and the action to take. Pure; raises nothing."""
+    return noted(attempt, input_, _step(attempt, input_, now), now)
+
+
+def _step(attempt: Attempt, input_: Input, now: datetime) -> Step:  # noqa: C901 - one flat case for each input
     match attempt.state, input_:
         case Closed() as closed, _:
             return after_the_end(attempt, closed, input_, now)

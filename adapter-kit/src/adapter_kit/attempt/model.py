@@ -19,6 +19,7 @@ from adapter_kit.attempt.states import (
     CancelReason,
     Closed,
     Collecting,
+    Failing,
     Files,
     FollowUp,
     Queued,
@@ -88,6 +89,10 @@ class Attempt:
     """When it last changed to submitting."""
     tries: int = 0
     """How many consecutive times the current step has failed."""
+    failing: Failing | None = None
+    """The step after payment whose last try failed; None if none did."""
+    cost_usd: float | None = None
+    """What the attempt cost, as its last event about an end says; None if it is not known."""
 
     @property
     def final(self) -> bool:
@@ -201,7 +206,9 @@ def _closed(attempt: Attempt, now: datetime, follow_up: Callable[[datetime], Fol
 
 def _with_end(attempt: Attempt, closed: Closed, event: type[AttemptEvent], now: datetime, **fields: object) -> Step:
     due = now + timedelta(seconds=FOLLOW_UP_FIRST_S) if closed.follow_up else None
-    ended = replace(attempt, state=closed, tries=0, next_action_at=due)
+    cost_usd = fields.get("cost_usd")
+    known_usd = cost_usd if isinstance(cost_usd, float | int) else attempt.cost_usd
+    ended = replace(attempt, state=closed, tries=0, next_action_at=due, cost_usd=known_usd)
     return with_event(ended, event, now, late=attempt.final, **fields)
 
 

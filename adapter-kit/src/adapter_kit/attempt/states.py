@@ -60,6 +60,21 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """A step after payment whose last try failed, and which is tried again."""
+
+    step: Literal["fetch", "check", "cancel"]
+    word: str
+    """Why the last try failed: an ErrorWord or a FailureKind."""
+    tries: int
+    """How many tries have failed since the last one that did not."""
+    logged_at: datetime
+    """When a failed try was last logged."""
+    reported: tuple[str, ...] = ()
+    """The reasons for which an event has been published since then, each as `step:word`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Queued:
     """The attempt waits to be submitted."""
 

@@ -49,10 +49,12 @@ WHERE provider = $1 AND held_until = $2 RETURNING now()
 """
 _NEXT_IN = "UPDATE free_probe SET next_at = now() + make_interval(secs => $2) WHERE provider = $1"
 _WRITE = """
-INSERT INTO health AS h (provider, status, error, since, checked_at, concurrent_runs, submits_per_minute)
-VALUES ($1, $2, $3, now(), now(), $4, $5)
+INSERT INTO health AS h
+    (provider, status, error, since, checked_at, concurrent_runs, submits_per_minute, key_refused)
+VALUES ($1, $2, $3, now(), now(), $4, $5, $6)
 ON CONFLICT (provider) DO UPDATE SET status = excluded.status, error = excluded.error, checked_at = now(),
     concurrent_runs = excluded.concurrent_runs, submits_per_minute = excluded.submits_per_minute,
+    key_refused = excluded.key_refused,
     since = CASE WHEN h.status = excluded.status THEN h.since ELSE now() END
 """
 
@@ -132,7 +134,8 @@ class CredentialProbe:
             await connection.execute(_NEXT_IN, name, _jittered(self._interval.shut_every_s))
         error, limits = _error_of(outcome), self._breakers.limits
         caps = limits.concurrent, limits.per_minute
-        await connection.execute(_WRITE, name, "fail" if error else "ok", error, *caps)
+        refused = isinstance(outcome, KeyRefused)
+        await connection.execute(_WRITE, name, "fail" if error else "ok", error, *caps, refused)
         return True
 
     async def _probe(self) -> ProbeOutcome:

@@ -15,6 +15,7 @@ from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, I
 from adapter_kit.attempt.model import LEASE_S, Attempt
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.reconciler import SEARCH_LIMIT_S, Reconciler
+from adapter_kit.http.causes import error_word
 from adapter_kit.log_events import AttemptEvent, OutputEvent
 from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.port.outcomes import (
@@ -23,7 +24,6 @@ from adapter_kit.port.outcomes import (
     Missing,
     NoAnswer,
     NotSent,
-    OutputPending,
     Refused,
     SubmitOutcome,
     Throttled,
@@ -31,6 +31,7 @@ from adapter_kit.port.outcomes import (
     Unreadable,
 )
 from adapter_kit.port.provider import Provider, Run, Submission
+from adapter_kit.reports import count_call
 from chassis.observability.logs import get_logger
 from chassis.runtime.runtime import Runtime
 from contracts.text import error_in_words
@@ -79,7 +80,9 @@ class ActionExecutor:
             with self._runtime.telemetry.span(
                 f"{name} {attempt.endpoint}", parent=traceparent, kind=SpanKind.CLIENT, attributes=attributes
             ):
-                return await self._perform(attempt, action, held_at)
+                input_ = await self._perform(attempt, action, held_at)
+                count_call(attempt, name, input_)
+                return input_
         finally:
             CALL_SECONDS.labels(attempt.provider, name).observe(monotonic() - started)
 
@@ -95,17 +98,14 @@ class ActionExecutor:
                 return Searched(await self._bounded(self._reconciler.search(attempt), SEARCH_LIMIT_S))
             case Collect():
                 collected = await self._collector.collect(attempt)
-                if isinstance(collected, CollectFailed):
-                    self._log_uncollected(collected)
+                if isinstance(collected, CollectFailed) and collected.final:
+                    failure = collected.failure
+                    self._log.error(OutputEvent.OUTPUT_NOT_COLLECTED, kind=failure.kind, message=failure.message)
                 return collected
             case Check():
                 run = _run(attempt)
                 state = Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
-                if isinstance(state, NoAnswer):
-                    self._log.warning(AttemptEvent.RUN_STATUS_UNKNOWN, reason=state.reason)
-                elif isinstance(state, OutputPending | Missing):
-                    self._log.warning(AttemptEvent.OUTPUT_PENDING, reason=state.reason)
-                elif isinstance(state, Unreadable):
+                if isinstance(state, Unreadable):
                     self._log.error(AttemptEvent.RESULT_UNREADABLE, reason=state.reason, raw=state.raw)
                 return Checked(state, self._callback_monitor.callbacks_arrive)
             case Cancel():
@@ -116,13 +116,6 @@ class ActionExecutor:
                 return CancelAnswered(outcome)
             case _:
                 assert_never(action)
-
-    def _log_uncollected(self, collected: CollectFailed) -> None:
-        kind, message = collected.failure.kind, collected.failure.message
-        if collected.final:
-            self._log.error(OutputEvent.OUTPUT_NOT_COLLECTED, kind=kind, message=message)
-        else:
-            self._log.warning(OutputEvent.OUTPUT_COLLECTION_RETRIED, kind=kind, message=message)
 
     async def _post(self, attempt: Attempt, held_at: HeldAt) -> SubmitOutcome:
         if monotonic() - held_at() > LEASE_S / 2:
@@ -143,7 +136,7 @@ class ActionExecutor:
                 outcome = await self._provider.submit(submission)
         except Exception as error:  # noqa: BLE001 - after an unexpected error the request may have been delivered
             self._log.exception(AttemptEvent.SUBMIT_RAISED)
-            outcome = Unclear(error_in_words(error))
+            outcome = Unclear(error_in_words(error), word=error_word(error))
         self._log_outcome(outcome)
         return outcome
 
@@ -178,7 +171,7 @@ class ActionExecutor:
                 return await call
         except Exception as error:  # noqa: BLE001 - the call can be repeated safely after any error
             self._log.exception(AttemptEvent.CALL_RAISED)
-            return NoAnswer(error_in_words(error))
+            return NoAnswer(error_in_words(error), word=error_word(error))
 
 
 def _run(attempt: Attempt) -> Run | None:

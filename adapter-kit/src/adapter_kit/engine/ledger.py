@@ -23,6 +23,7 @@ from adapter_kit.engine.telemetry import report_ambiguity, report_late
 from adapter_kit.late_commands import HOLD_S, Holds, unless_held
 from adapter_kit.log_events import LedgerEvent
 from adapter_kit.port.outcomes import ProviderRef
+from adapter_kit.reports import report_step
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
 from chassis.postgres.limits import LOOP_LIMIT_S, bounded
@@ -64,11 +65,11 @@ UPDATE attempts SET state = new.state, version = new.version, next_action_at = n
     provider_ref = new.provider_ref, accepted_at = new.accepted_at, expects_callback = new.expects_callback,
     called_back = new.called_back, cancel_reason = new.cancel_reason, failure_kind = new.failure_kind,
     throttling_reported = new.throttling_reported, check_by = new.check_by, started = new.started,
-    body = new.body::jsonb, updated_at = now()
+    failing = new.failing, body = new.body::jsonb, updated_at = now()
 FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::bool[],
-    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::timestamptz[], $13::bool[], $14::text[])
+    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::timestamptz[], $13::bool[], $14::text[], $15::text[])
     AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, expects_callback, called_back,
-            cancel_reason, failure_kind, throttling_reported, check_by, started, body)
+            cancel_reason, failure_kind, throttling_reported, check_by, started, failing, body)
 WHERE attempts.attempt_id = new.attempt_id
 """
 _RENEW = """
@@ -250,6 +251,7 @@ def _advance(transaction: Transaction, known: Stepped, input_: Input) -> Stepped
         transaction.emit(event, known.traceparent)
     transaction.after_commit(partial(report_ambiguity, known.attempt, input_, result.attempt))
     transaction.after_commit(partial(report_late, known.attempt, result.attempt))
+    transaction.after_commit(partial(report_step, known.attempt, input_, result.attempt, transaction.now))
     ended = known.ended or (result.attempt.final and not known.attempt.final)
     return Stepped(
         result.attempt,
@@ -281,6 +283,7 @@ async def _save(transaction: Transaction, stepped: Collection[Stepped]) -> None:
         [a.throttling_reported for a in attempts],
         check_by,
         [bool(a.state.run and a.state.run.started_at) for a in attempts],
+        [a.failing.step if a.failing else None for a in attempts],
         [dump(a) for a in attempts],
     )
 

@@ -1,6 +1,10 @@
-"""The errors within an exception group."""
+"""The errors within an exception group, and the word for an error of the network."""
 
 from __future__ import annotations
+
+import httpx
+
+from adapter_kit.port.outcomes import ErrorWord
 
 
 def first_cause(error: BaseException) -> BaseException:
@@ -15,3 +19,24 @@ def causes(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [cause for inner in error.exceptions for cause in causes(inner)]
     return [error]
+
+
+def error_word(error: BaseException) -> ErrorWord:
+    """Why a request failed, in one word; `internal` for an error that is none of the network."""
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout() | httpx.ProxyError():
+            return "connect"
+        case httpx.TimeoutException() | TimeoutError():
+            return "timeout"
+        case httpx.RemoteProtocolError() | httpx.NetworkError():
+            return "broken_off"
+        case httpx.DecodingError() | ValueError():
+            return "unreadable"
+        case _:
+            return "internal"
+
+
+def status_word(status: int) -> ErrorWord:
+    """The class of an HTTP status, in one word."""
+    words: tuple[ErrorWord, ...] = ("http_2xx", "http_3xx", "http_4xx", "http_5xx")
+    return words[status // 100 - 2] if 200 <= status <= 599 else "no_answer"

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from adapter_kit.http.answer import Answer
+from adapter_kit.http.causes import error_word, status_word
 from adapter_kit.http.retry_after import retry_after_s
 from adapter_kit.http.sanitize import sanitize
 from adapter_kit.http.transport import Exchange
 from adapter_kit.port.outcomes import (
     Accepted,
     CallbackRefused,
+    ErrorWord,
     Failure,
     KeyAccepted,
     KeyRefused,
@@ -82,8 +84,9 @@ def submit_outcome(
     """
     answer = done.answer
     if answer is None:
-        reason = explain(done)
-        return NotSent(reason) if not done.handed_over or isinstance(done.error, NEVER_SENT) else Unclear(reason)
+        reason, word = explain(done), exchange_word(done)
+        unsent = not done.handed_over or isinstance(done.error, NEVER_SENT)
+        return NotSent(reason, word=word) if unsent else Unclear(reason, word=word)
     if answer.ok:
         ref = accepted(answer)
         return Accepted(ref) if ref is not None else _without_run(answer, failure_of(answer))
@@ -94,21 +97,22 @@ def submit_outcome(
     if 400 <= answer.status < 500 and answer.status not in _UNCLEAR_STATUSES:
         return _refused(failure_of(answer))
     if _is_no_origin(answer):
-        return NotSent(explain(done))
+        return NotSent(explain(done), word=exchange_word(done))
     if answer.status >= 500:
         failure = failure_of(answer)
         if FAILURES[failure.kind].callers_fault or is_final(answer):
             # A caller's mistake ends the job, so no second run can be paid for.
             return Refused(failure)
-        return Unclear(explain(done), answered=_is_problem(answer) or is_own(answer))
-    return Unclear(explain(done))
+        answered = _is_problem(answer) or is_own(answer)
+        return Unclear(explain(done), answered=answered, word=exchange_word(done))
+    return Unclear(explain(done), word=exchange_word(done))
 
 
 def _without_run(answer: Answer, failure: Failure) -> SubmitOutcome:
     """The outcome of a 2xx without a run's id. A caller's mistake ends the job, so no second run can be paid for."""
     if FAILURES[failure.kind].callers_fault:
         return Refused(failure)
-    return Unclear(f"HTTP {answer.status} that names no run: {sanitize(answer.text)[:500]}")
+    return Unclear(f"HTTP {answer.status} that names no run: {sanitize(answer.text)[:500]}", word="unreadable")
 
 
 def _refused(failure: Failure) -> SubmitOutcome:
@@ -155,7 +159,8 @@ def is_definite(answer: Answer) -> bool:
 
 def no_answer(done: Exchange) -> NoAnswer:
     """The outcome of a failed query: the reason, and the number of seconds to wait if the response contains one."""
-    return NoAnswer(explain(done), retry_after_s(done.answer) if done.answer else None)
+    wait_s = retry_after_s(done.answer) if done.answer else None
+    return NoAnswer(explain(done), wait_s, word=exchange_word(done))
 
 
 def probe_outcome(done: Exchange, failure_of: Callable[[Answer], Failure]) -> ProbeOutcome:
@@ -168,6 +173,13 @@ def probe_outcome(done: Exchange, failure_of: Callable[[Answer], Failure]) -> Pr
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN):
         return KeyRefused(failure_of(answer))
     return no_answer(done)
+
+
+def exchange_word(done: Exchange) -> ErrorWord:
+    """Why an exchange failed, in one word; `unreadable` if its answer was a success that could not be used."""
+    if done.answer is not None:
+        return "unreadable" if done.answer.ok else status_word(done.answer.status)
+    return "no_answer" if done.error is None else error_word(done.error)
 
 
 def explain(done: Exchange) -> str:

@@ -7,8 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from contracts.failures import FailureKind
+
+ErrorWord = Literal[
+    "connect",
+    "timeout",
+    "broken_off",
+    "http_2xx",
+    "http_3xx",
+    "http_4xx",
+    "http_5xx",
+    "unreadable",
+    "missing",
+    "not_yet",
+    "held_up",
+    "internal",
+    "no_answer",
+]
+"""Why a request failed, in one word, for metrics and spans: a closed list, in addition to the kinds of failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +79,7 @@ class NotSent:
     reason: str
     held_up: bool = False
     """The cause is this process, which was suspended or too slow, and not the provider."""
+    word: ErrorWord = "connect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +111,7 @@ class Unclear:
     reason: str
     answered: bool = False
     """The provider sent a response, so that it is no longer processing the request."""
+    word: ErrorWord = "no_answer"
 
 
 SubmitOutcome = Accepted | NotSent | Throttled | Refused | CallbackRefused | Unclear
@@ -164,6 +184,7 @@ class NoAnswer:
     retry_after_s: float | None = None
     finished: bool = False
     """The provider reported the run as finished, but its result could not be read."""
+    word: ErrorWord = "no_answer"
 
 
 CheckOutcome = Waiting | Running | Produced | OutputPending | Unreadable | Broken | Stopped | Missing | NoAnswer

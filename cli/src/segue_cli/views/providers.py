@@ -64,6 +64,8 @@ def _sentences(provider: Mapping[str, Any], now: datetime) -> Iterator[Text]:
         if error and error["message"] != provider["error"]:
             yield Text(f"{_name(each)}last error{_ago(error['at'], now)}: {_said(error)}", style="dim")
     yield Text(f"now: {_now(provider)}")
+    if failing := provider.get("fetches_failing"):
+        yield Text(f"outputs of {failing} attempts could not be fetched yet; it is tried again", style="yellow")
     webhooks = provider["webhooks"]
     if webhooks["expected"]:
         arriving = "arriving" if webhooks["arriving"] else "not arriving"

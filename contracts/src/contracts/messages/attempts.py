@@ -80,6 +80,12 @@ class AttemptProgressed(AttemptEvent):
     stage: Literal["throttled", "unreachable", "queued", "running", "collecting", "stored"]
     queue_position: int | None = Field(default=None, ge=0, le=2**31 - 1)
     message: str | None = Field(default=None, max_length=2000)
+    reason: str | None = Field(
+        default=None,
+        max_length=50,
+        description="If a step after payment failed and is tried again: why, in one word. `message` says more.",
+    )
+    retry_at: Timestamp | None = Field(default=None, description="When the step that failed is tried again.")
 
 
 class AttemptAmbiguous(AttemptEvent):

@@ -73,6 +73,8 @@ def _provider(status: ProviderStatus, provider: Provider, *, enabled: bool) -> P
         caps=CapsAnswer() if probe is None else CapsAnswer.model_validate(dict(probe)),
         in_flight=_in_flight(rows.load),
         queued=_queued(rows.load),
+        # An adapter of an earlier release does not report them.
+        fetches_failing=sum(row.get("fetches_failing", 0) for row in rows.load),
         late=sum(row["attempts"] for row in rows.load if row["state"] in ("succeeded", "failed", "cancelled")),
         recent=_recent(ended, latencies.get(None)),
         endpoints=[

@@ -10,7 +10,7 @@ from contracts.generation import Provider
 from contracts.messages.attempts import AttemptState
 from contracts.messages.jobs import JobStatus
 from gateway.http.plain import Answer
-from gateway.views.schemas import ERROR_CODE, ERROR_KIND, HTTP_STATUS, LATE, RESOLVE_BY
+from gateway.views.schemas import ERROR_CODE, ERROR_KIND, HTTP_STATUS, LATE, MESSAGE, RESOLVE_BY
 
 
 class OperatorsAttempt(Answer):
@@ -30,7 +30,7 @@ class OperatorsAttempt(Answer):
     error_kind: str | None = Field(description=ERROR_KIND)
     error_code: str | None = Field(description=ERROR_CODE)
     http_status: int | None = Field(description=HTTP_STATUS)
-    message: str | None = Field(description="The provider's error message.")
+    message: str | None = Field(description=MESSAGE)
     cost_usd: float | None
     price_usd: float | None = Field(description="The expected cost of the run in US dollars, by today's catalogue.")
     prompt: str | None = Field(description="The beginning of the prompt.")

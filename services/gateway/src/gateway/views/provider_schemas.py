@@ -125,6 +125,9 @@ class ProviderAnswer(Answer):
     caps: CapsAnswer
     in_flight: InFlight
     queued: Queued
+    fetches_failing: int = Field(
+        description="Attempts whose outputs are paid for and could not be fetched at the last try; it is repeated."
+    )
     late: int = Field(description="Attempts that have ended and whose runs are still followed up.")
     recent: Recent
     endpoints: list[EndpointAnswer]

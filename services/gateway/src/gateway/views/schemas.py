@@ -16,6 +16,7 @@ from gateway.http.plain import Answer
 ERROR_KIND: Final = "The kind of failure, from Segue's closed list."
 ERROR_CODE: Final = "The provider's error code; if it gave none, the same as error_kind."
 HTTP_STATUS: Final = "The HTTP status of the provider's refusal."
+MESSAGE: Final = "The provider's error message; while the attempt goes on, what fails, and when it is tried again."
 LATE: Final = "Whether the attempt changed after it had ended. The job's result is that of its first end."
 RESOLVE_BY: Final = "The resolution deadline while the attempt is ambiguous."
 STALE: Final = "Whether the database is unavailable, so that the answer contains only recent events from Kafka."
@@ -63,7 +64,7 @@ class AttemptAnswer(Answer):
     error_kind: str | None = Field(description=ERROR_KIND)
     error_code: str | None = Field(description=ERROR_CODE)
     http_status: int | None = Field(description=HTTP_STATUS)
-    message: str | None = Field(description="The provider's error message.")
+    message: str | None = Field(description=MESSAGE)
     cost_usd: float | None
     late: bool = Field(description=LATE)
     late_artifacts: list[ArtifactAnswer] = Field(
