@@ -40,7 +40,7 @@ class CallFailure:
 
 
 def call_failure(input_: Input) -> CallFailure | None:
-    """Why the call with this outcome failed; None if it did what it was for, such as to report that a run has failed."""
+    """Why the call with this outcome failed; None if it did what it was for, as to report that a run has failed."""
     match input_:
         case SubmitAnswered(_, Refused(failure) | CallbackRefused(failure) | Throttled(failure, _)):
             return _of(failure)
