@@ -208,7 +208,7 @@ async def test_each_call_of_a_provider_is_a_span_and_a_failed_one_says_why(trace
     assert set(told) == {("post", "fal"), ("post", "replicate"), ("check", "replicate"), ("collect", "replicate")}
     refused, made = told["post", "fal"], told["post", "replicate"]
     assert (refused.error, refused.attributes["error.type"]) == (True, "insufficient_balance")
-    assert (refused.attributes["http.response.status_code"], refused.attributes["server.address"]) == (403, "127.0.0.1")
+    assert (refused.attributes["http.response.status_code"], refused.attributes["server.address"]) == (403, "localhost")
     assert (made.error, made.attributes.get("error.type")) == (False, None)
     assert made.attributes["http.response.status_code"] == 201
     checks = [span for span in calls if span.name.startswith("check ")]

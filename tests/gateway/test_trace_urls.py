@@ -14,7 +14,7 @@ from gateway.settings import GatewaySettings
 from gateway.views.jobs import Presenter
 
 SEED = {"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": False, "style_strength": 0.5}
-RIGHT = {
+RIGHT: dict[str, Any] = {
     "KAFKA_BOOTSTRAP_SERVERS": "a:9092",
     "DATABASE_URL": "postgresql://me@db/segue",
     "ARTIFACT_STORE_URL": "file:///tmp",

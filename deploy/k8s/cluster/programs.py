@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from go_programs import CannotBuild, build, cache_folder, locked, missing_go, run
 
 HERE: Final = Path(__file__).resolve().parent
 PACKAGES: Final = {
@@ -31,27 +28,16 @@ LEAST_GO: Final = (1, 26)
 Tell = Callable[[str], None]
 
 
-class CannotBuild(Exception):
-    """One line that says what is missing or failed."""
-
-
 def missing() -> str | None:
-    """Why the programs cannot be built here, as one line; None if they can, or if they are there."""
+    """Why the programs cannot be built here, as one line; None if they can or are there. Raises CannotBuild."""
     if all((folder() / name).exists() for name in (*PACKAGES, STAGES)):
         return None
-    if shutil.which("go") is None:
-        return "there is no go on the PATH, and the control plane is not built yet"
-    found = re.match(r"go(\d+)\.(\d+)", _run(["go", "env", "GOVERSION"], HERE))
-    if found is None or (int(found[1]), int(found[2])) < LEAST_GO:
-        return f"go on the PATH is older than {LEAST_GO[0]}.{LEAST_GO[1]}, which Kubernetes needs"
-    return None
+    return missing_go(LEAST_GO, "the control plane")
 
 
 def folder() -> Path:
     """Where the programs of these versions are kept."""
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(HERE.glob("*/go.*"))))
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "segue" / f"kubernetes-{digest.hexdigest()[:12]}"
+    return cache_folder("kubernetes", HERE.glob("*/go.*"))
 
 
 def built(tell: Tell) -> Path:
@@ -59,9 +45,7 @@ def built(tell: Tell) -> Path:
     if (why := missing()) is not None:
         raise CannotBuild(why)
     into = folder()
-    into.mkdir(parents=True, exist_ok=True)
-    with (into / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(into):
         left = [name for name in PACKAGES if not (into / name).exists()]
         for number, name in enumerate(left, 1):
             tell(f"building {name}, {number} of {len(left)}; all of them take about eight minutes")
@@ -83,29 +67,17 @@ def _build(name: str, into: Path) -> None:
     _, major, minor, _ = re.split(r"[v.]", version())
     base = "-X k8s.io/component-base/version.git"
     flags = f"-s -w {base}Version={version()} {base}Major={major} {base}Minor={minor}"
-    unfinished = into / f"{name}.new"
-    _run(["go", "build", "-trimpath", "-ldflags", flags, "-o", str(unfinished), package], HERE / module)
-    unfinished.rename(into / name)
+    build(package, HERE / module, into / name, flags)
 
 
 def _stages() -> str:
-    module = json.loads(_run(["go", "list", "-m", "-json", "sigs.k8s.io/kwok"], HERE / "kwok"))
-    return _run([str(KUBECTL), "kustomize", f"{module['Dir']}/kustomize/stage/fast"], HERE)
+    module = json.loads(run(["go", "list", "-m", "-json", "sigs.k8s.io/kwok"], HERE / "kwok"))
+    return run([str(KUBECTL), "kustomize", f"{module['Dir']}/kustomize/stage/fast"], HERE)
 
 
 def _write_whole(path: Path, text: str) -> None:
     path.with_suffix(".new").write_text(text, "utf-8")
     path.with_suffix(".new").rename(path)
-
-
-def _run(argv: list[str], where: Path) -> str:
-    # The versions and their hashes are those of go.mod and go.sum.
-    environ = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
-    done = subprocess.run(argv, cwd=where, env=environ, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-3:]
-        raise CannotBuild(f"{' '.join(argv[:2])} in {where} ended with {done.returncode}: {' | '.join(last)}")
-    return done.stdout
 
 
 def main() -> int:
