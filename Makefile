@@ -32,7 +32,7 @@ up: install ## Run all of Segue here until Ctrl-C; ARGS="--port 9000 --providers
 # On a slow or busy machine SEGUE_TEST_PATIENCE=5, in the environment or here, gives every test five times as long.
 .PHONY: test
 test: install ## Run the tests that need neither a JVM nor the whole system; SEGUE_TEST_PATIENCE=5 on a slow machine
-	$(BIN)/pytest -m "not kafka and not e2e and not k8s" -n 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not kafka and not e2e and not k8s and not store" -n 4 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-e2e
 test-e2e: install ## Run the tests that start commands, services, or all of Segue, as processes
@@ -71,6 +71,12 @@ test-k8s: install ## Run the tests that apply the manifests to a control plane o
 k8s-node: install ## Prove the image on a real kubelet and containerd, as root: restart, upgrade; IMAGE=… BEFORE=… JOBS=200 KEDA=1
 	PYTHONPATH=deploy/k8s:deploy/k8s/cluster $(BIN)/python deploy/k8s/node/node_proof.py --image localhost/$(IMAGE) \
 		$(if $(BEFORE),--before $(BEFORE)) $(if $(JOBS),--jobs $(JOBS)) $(if $(KEDA),--keda)
+
+# Jaeger is built once, into the user's cache: nine minutes.
+.PHONY: test-traces
+test-traces: install ## Run the test that sends a job's trace to Jaeger and asks it back (Go 1.26; skipped without)
+	PYTHONPATH=.:deploy/k8s/cluster $(BIN)/python tests/traces/jaeger.py
+	$(BIN)/pytest -m store $(PYTEST_ARGS) tests/traces
 
 .PHONY: chaos
 chaos: install ## Prove the promises: faults on a real cluster, and a checker; ROUNDS=20 JOBS=500 KILLS=25 SEED=1 ROWS=all FULL=1

@@ -6,6 +6,7 @@ W3C context is stored with each waiting row and restored from it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -141,7 +142,7 @@ def _exporters(export: TraceExport) -> Iterator[SpanExporter]:
     if export.target is not None:
         yield _otlp_exporter(export.target, export.timeout_s)
     if export.console:
-        yield ConsoleSpanExporter(formatter=_on_one_line)
+        yield ConsoleSpanExporter(out=sys.stdout, formatter=_on_one_line)
 
 
 def _otlp_exporter(target: OtlpTarget, timeout_s: float) -> SpanExporter:

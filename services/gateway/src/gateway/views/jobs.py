@@ -34,13 +34,9 @@ class Presenter:
 
     def accepted(self, job_id: str, track_id: str, trace_id: str | None) -> AcceptedAnswer:
         """The response to an accepted request; the same for every repeat."""
-        links = Links(
-            job=self.job_url(job_id),
-            track=f"{self.base}/api/tracks/{track_id}",
-            logs=self.logs_url(job_id),
-            trace=self.trace_url(trace_id),
-        )
-        return AcceptedAnswer(job_id=job_id, track_id=track_id, trace_id=trace_id, links=links)
+        links = Links(job=self.job_url(job_id), track=f"{self.base}/api/tracks/{track_id}", logs=self.logs_url(job_id))
+        trace_url = self.trace_url(trace_id)
+        return AcceptedAnswer(job_id=job_id, track_id=track_id, trace_id=trace_id, trace_url=trace_url, links=links)
 
     def job(self, job: Job, *, stale: bool = False, cancel: CancelAnswer | None = None) -> JobAnswer:
         """A job with its attempts and files; `cancel` overrides the effect of the cancellation that the job implies."""

@@ -29,7 +29,6 @@ class Links(Answer):
     job: str
     track: str
     logs: str
-    trace: str | None = Field(default=None, description=TRACE_URL)
 
 
 class AcceptedAnswer(Answer):
@@ -39,6 +38,7 @@ class AcceptedAnswer(Answer):
     track_id: str
     status: Literal["queued"] = "queued"
     trace_id: str | None = Field(description="The id of the job's trace.")
+    trace_url: str | None = Field(default=None, description=TRACE_URL)
     links: Links
 
 
