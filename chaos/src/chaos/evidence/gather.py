@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from chaos.cluster.fleet import Fleet
+from chaos.cluster.system import System
 from chaos.evidence.by_job import token_in
 from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
 from chassis.observability.log_events import RuntimeEvent
@@ -55,12 +55,12 @@ _QUERIES: Final = {
 class Gatherer:
     """The evidence read so far, and the positions."""
 
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
+    def __init__(self, system: System, folder: Path) -> None:
         self.events: list[Event] = []
         self.dead_letters: list[DeadLetter] = []
         self.bills: list[dict[str, Any]] = []
         self.unexpected_ends: list[UnexpectedEnd] = []
-        self._fleet, self._folder = fleet, folder
+        self._system, self._folder = system, folder
         self._positions: dict[TopicPartition, int] = {}
         self._bills_read = 0
         self._logs_read: Counter[str] = Counter()
@@ -86,7 +86,7 @@ class Gatherer:
         )
 
     async def _left(self) -> list[str]:
-        connection = await asyncpg.connect(self._fleet.env["DATABASE_URL"])
+        connection = await asyncpg.connect(self._system.env["DATABASE_URL"])
         try:
             left = [row["what"] for row in await connection.fetch(UNFINISHED)]
             read = await _next_offsets(connection)
@@ -103,14 +103,16 @@ class Gatherer:
 
     async def _ends(self) -> dict[TopicPartition, int]:
         places = [TopicPartition(topic.name, n) for topic in READ for n in range(PARTITIONS)]
-        async with AIOKafkaConsumer(bootstrap_servers=self._fleet.brokers.servers) as consumer:
+        async with AIOKafkaConsumer(bootstrap_servers=self._system.env["KAFKA_BOOTSTRAP_SERVERS"]) as consumer:
             return {place: end for place, end in (await consumer.end_offsets(places)).items() if end}
 
     async def _read_topics(self) -> dict[TopicPartition, int]:
         """Read new records; returns the end of each partition, except those of the dead letters."""
         places = [TopicPartition(topic.name, n) for topic in (*READ, DEAD_LETTERS) for n in range(PARTITIONS)]
         async with AIOKafkaConsumer(
-            bootstrap_servers=self._fleet.brokers.servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
+            bootstrap_servers=self._system.env["KAFKA_BOOTSTRAP_SERVERS"],
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
         ) as consumer:
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
@@ -136,18 +138,18 @@ class Gatherer:
             file.write(json.dumps(asdict(event), default=str) + "\n")
 
     def _read_bills(self) -> None:
-        lines = whole_lines(self._fleet.bills_file, self._bills_read)
+        lines = whole_lines(self._system.bills_file, self._bills_read)
         self._bills_read += sum(map(len, lines))
         self.bills += [json.loads(line) for line in lines]
 
     def _read_logs(self) -> None:
-        for one in self._fleet.members:
+        for one in self._system.members:
             lines = whole_lines(one.log, self._logs_read[one.name])
             self._logs_read[one.name] += sum(map(len, lines))
             self.unexpected_ends += [UnexpectedEnd(one.name, error) for error in unexpected_errors(lines)]
 
     async def _tables(self) -> Tables:
-        connection = await asyncpg.connect(self._fleet.env["DATABASE_URL"])
+        connection = await asyncpg.connect(self._system.env["DATABASE_URL"])
         try:
             rows = {name: [dict(row) for row in await connection.fetch(query)] for name, query in _QUERIES.items()}
             unfinished = [row["what"] for row in await connection.fetch(UNFINISHED)]

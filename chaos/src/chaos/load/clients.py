@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from chaos.cluster.fleet import Fleet
+from chaos.cluster.system import System
 from chaos.evidence.model import CallKind, ClientAnswer
 from chaos.load.requests import RequestSpec, draw_request
 
@@ -50,9 +50,9 @@ class Load:
     `faulty` is the share of requests with a fault word in the prompt, which makes a provider misbehave.
     """
 
-    def __init__(self, fleet: Fleet, name: str, rng: random.Random, folder: Path, *, faulty: float = 0.0) -> None:
+    def __init__(self, system: System, name: str, rng: random.Random, folder: Path, *, faulty: float = 0.0) -> None:
         self.name, self.requests, self.answers = name, list[Request](), list[ClientAnswer]()
-        self._fleet, self._rng, self._faulty = fleet, rng, faulty
+        self._system, self._rng, self._faulty = system, rng, faulty
         self._file = (folder / "client.jsonl").open("a", encoding="utf-8", buffering=1 << 16)
         self._tasks: set[asyncio.Task[object]] = set()
         self._poller: asyncio.Task[None] | None = None
@@ -200,7 +200,7 @@ class Load:
         self, request: Request, call: CallKind, method: str, path: str, **options: Any
     ) -> httpx.Response | None:
         try:
-            answer = await self._fleet.api.request(method, path, timeout=ANSWER_WITHIN_S, **options)
+            answer = await self._system.api.request(method, path, timeout=ANSWER_WITHIN_S, **options)
         except httpx.TransportError:
             self._note(request, call, None, {"spec": asdict(request.spec)} if call == "post" else {})
             return None
@@ -258,7 +258,7 @@ class Load:
     async def _page(self, cursor: str | None) -> dict[str, Any]:
         query = {"limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
         try:
-            answer = await self._fleet.api.get("/api/jobs", params=query, timeout=ANSWER_WITHIN_S)
+            answer = await self._system.api.get("/api/jobs", params=query, timeout=ANSWER_WITHIN_S)
         except httpx.TransportError:
             return {}
         return dict(answer.json()) if answer.is_success else {}
