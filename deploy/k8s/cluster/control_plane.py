@@ -15,6 +15,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,8 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from programs import KUBECTL, STAGES, CannotBuild, built
+from go_programs import CannotBuild
+from programs import KUBECTL, STAGES, built
 from segue_cli.local.process import Child, child, until_told
 from segue_cli.stack.components import log_to
 
@@ -48,6 +50,8 @@ class Plan:
     peer: int
     api: int
     token: str
+    address: str = LOOPBACK
+    """Where the API server listens."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -60,12 +64,12 @@ class Plan:
         return self.folder / "certificates" / "apiserver.crt"
 
 
-def planned(folder: Path, programs: Path) -> Plan:
-    """Free ports, and the files that the programs are started with."""
+def planned(folder: Path, programs: Path, address: str = LOOPBACK) -> Plan:
+    """Free ports, and the files that the programs are started with. The API server listens at `address`."""
     with contextlib.ExitStack() as held:
-        socks = [held.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(3)]
+        socks = [held.enter_context(socket.create_server((each, 0))) for each in (LOOPBACK, LOOPBACK, address)]
         etcd, peer, api = (int(sock.getsockname()[1]) for sock in socks)
-    plan = Plan(folder, programs, etcd, peer, api, secrets.token_hex(16))
+    plan = Plan(folder, programs, etcd, peer, api, secrets.token_hex(16), address)
     key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     (folder / "accounts.key").write_bytes(private)
@@ -78,7 +82,7 @@ def planned(folder: Path, programs: Path) -> Plan:
         "clusters": [
             {
                 "name": "segue",
-                "cluster": {"server": f"https://{LOOPBACK}:{api}", "certificate-authority": str(plan.certificate)},
+                "cluster": {"server": f"https://{address}:{api}", "certificate-authority": str(plan.certificate)},
             }
         ],
         "users": [{"name": "admin", "user": {"token": plan.token}}],
@@ -102,27 +106,30 @@ def etcd_flags(plan: Plan) -> list[str]:
 def api_flags(plan: Plan) -> list[str]:
     """The API server: with the admission of pods by their namespace's level, as in any cluster."""
     return [
-        f"--etcd-servers=http://{LOOPBACK}:{plan.etcd}", f"--bind-address={LOOPBACK}", f"--secure-port={plan.api}",
+        f"--etcd-servers=http://{LOOPBACK}:{plan.etcd}", f"--bind-address={plan.address}", f"--secure-port={plan.api}",
         f"--cert-dir={plan.certificate.parent}", f"--token-auth-file={plan.folder / 'tokens.csv'}",
         f"--service-account-key-file={plan.folder / 'accounts.pub'}",
         f"--service-account-signing-key-file={plan.folder / 'accounts.key'}",
         "--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16",
         "--authorization-mode=RBAC", "--endpoint-reconciler-type=none",
+        "--kubelet-preferred-address-types=InternalIP",
     ]  # fmt: skip
 
 
-def others(plan: Plan) -> dict[str, list[str]]:
+def managers(plan: Plan) -> dict[str, list[str]]:
     """The programs that work through the API server, with their flags."""
     as_admin = f"--kubeconfig={plan.kubeconfig}"
     alone = ["--leader-elect=false", "--secure-port=0"]
     keys = [f"--service-account-private-key-file={plan.folder / 'accounts.key'}", f"--root-ca-file={plan.certificate}"]
+    return {"kube-controller-manager": [as_admin, *alone, *keys], "kube-scheduler": [as_admin, *alone]}
+
+
+def simulated_nodes(plan: Plan) -> dict[str, list[str]]:
+    """kwok, which takes the part of every kubelet."""
+    stages = f"--config={plan.programs / STAGES}"
     return {
-        "kube-controller-manager": [as_admin, *alone, *keys],
-        "kube-scheduler": [as_admin, *alone],
-        "kwok": [
-            as_admin, "--manage-all-nodes", f"--config={plan.programs / STAGES}", "--node-lease-duration-seconds=40",
-        ],
-    }  # fmt: skip
+        "kwok": [f"--kubeconfig={plan.kubeconfig}", "--manage-all-nodes", stages, "--node-lease-duration-seconds=40"]
+    }
 
 
 async def until_api(plan: Plan, process: Child) -> None:
@@ -139,7 +146,7 @@ def _api_ready(plan: Plan) -> bool:
     try:
         trust = ssl.create_default_context(cafile=plan.certificate)
         request = urllib.request.Request(
-            f"https://{LOOPBACK}:{plan.api}/readyz", headers={"Authorization": f"Bearer {plan.token}"}
+            f"https://{plan.address}:{plan.api}/readyz", headers={"Authorization": f"Bearer {plan.token}"}
         )
         direct = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
@@ -180,21 +187,31 @@ async def kubectl(plan: Plan, *arguments: str, given: str = "") -> None:
         raise CannotRun(f"kubectl {arguments[0]}: {said.decode(errors='replace').strip().splitlines()[-1]}")
 
 
-async def serve(folder: Path, programs: Path) -> None:
-    """Run the control plane in `folder` until cancelled; the output of each program is in a file of its name."""
-    plan = planned(folder, programs)
-    async with contextlib.AsyncExitStack() as running:
+@contextlib.asynccontextmanager
+async def running(plan: Plan, others: Mapping[str, list[str]], more: tuple[str, ...] = ()) -> AsyncIterator[None]:
+    """The API server and `others` for the length of the block; the output of each program is in a file of its name.
+
+    `more` are flags of the API server. Raises CannotRun.
+    """
+    async with contextlib.AsyncExitStack() as stack:
 
         async def start(name: str, flags: list[str]) -> Child:
-            take, close = log_to(folder / f"{name}.log")
-            running.callback(close)
-            started = child([str(programs / name), *flags], name=name, on_line=take, grace_s=STOP_WITHIN_S)
-            return await running.enter_async_context(started)
+            take, close = log_to(plan.folder / f"{name}.log")
+            stack.callback(close)
+            started = child([str(plan.programs / name), *flags], name=name, on_line=take, grace_s=STOP_WITHIN_S)
+            return await stack.enter_async_context(started)
 
         await start("etcd", etcd_flags(plan))
-        await until_api(plan, await start("kube-apiserver", api_flags(plan)))
-        for name, flags in others(plan).items():
+        await until_api(plan, await start("kube-apiserver", [*api_flags(plan), *more]))
+        for name, flags in others.items():
             await start(name, flags)
+        yield
+
+
+async def serve(folder: Path, programs: Path) -> None:
+    """Run the control plane in `folder` until cancelled."""
+    plan = planned(folder, programs)
+    async with running(plan, {**managers(plan), **simulated_nodes(plan)}):
         await make_nodes(plan)
         print(json.dumps({"kubeconfig": str(plan.kubeconfig), "logs": str(folder)}), flush=True)
         await asyncio.Event().wait()
