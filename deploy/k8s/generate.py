@@ -29,6 +29,8 @@ CLUSTER: Final = "segue"
 REPLICATION: Final = 3
 SETUP: Final = "setup"
 """The Job that makes topics and schemas."""
+SCALER: Final = "keda"
+"""Who reads the consumers' lag, in the place of a service's name."""
 EVERYONE: Final = (*SERVICES, SETUP)
 LAG_PER_REPLICA: Final = 100
 CALLS_PER_REPLICA: Final = 200
@@ -85,6 +87,15 @@ def users() -> Iterator[Manifest]:
         yield _of_kafka("KafkaUser", f"segue-{name}", spec)
 
 
+def scalers_user() -> Iterator[Manifest]:
+    """A KafkaUser for KEDA, which sees topics and offsets, and reads no message."""
+    groups = [group for group in SERVICES if any(group in topic.groups for topic in TOPICS)]
+    seen = [*(("topic", topic.name) for topic in TOPICS if topic.groups), *(("group", group) for group in groups)]
+    acls = [_acl(kind, name, ["Describe"]) for kind, name in seen]
+    spec = {"authentication": {"type": "scram-sha-512"}, "authorization": {"type": "simple", "acls": acls}}
+    yield _of_kafka("KafkaUser", f"segue-{SCALER}", spec)
+
+
 def scaled_objects() -> Iterator[Manifest]:
     """A ScaledObject for each service with a consumer group. More replicas than partitions would be idle."""
     for name in SERVICES:
@@ -137,6 +148,7 @@ FILES: Final[Mapping[str, Callable[[], Iterator[Manifest]]]] = {
     "components/strimzi/topics.yaml": topics,
     "components/strimzi/users.yaml": users,
     "components/keda/scaled-objects.yaml": scaled_objects,
+    "components/keda-kafka-login/user.yaml": scalers_user,
     "components/external-secrets/external-secrets.yaml": external_secrets,
 }
 
