@@ -65,6 +65,12 @@ test-k8s: install ## Run the tests that apply the manifests to a control plane o
 	$(BIN)/python deploy/k8s/cluster/programs.py
 	$(BIN)/pytest -m k8s $(PYTEST_ARGS) tests/k8s
 
+# Root, and a node of Kubernetes on this machine until it ends: docs/operations/kubernetes.md. KEDA=1 scales with KEDA too.
+.PHONY: k8s-node
+k8s-node: install ## Prove the image on a real kubelet and containerd, as root: restart, upgrade; IMAGE=… BEFORE=… JOBS=200 KEDA=1
+	PYTHONPATH=deploy/k8s:deploy/k8s/cluster $(BIN)/python deploy/k8s/node/node_proof.py --image localhost/$(IMAGE) \
+		$(if $(BEFORE),--before $(BEFORE)) $(if $(JOBS),--jobs $(JOBS)) $(if $(KEDA),--keda)
+
 .PHONY: chaos
 chaos: install ## Prove the promises: faults on a real cluster, and a checker; ROUNDS=20 JOBS=500 KILLS=25 SEED=1 ROWS=all FULL=1
 	$(BIN)/python -m chaos $(CHAOS_ARGS)
