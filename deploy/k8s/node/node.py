@@ -39,6 +39,8 @@ TOOLS: Final = ("ip", "nsenter", "unshare", "iptables", "dnsmasq", "runc", "buil
 READY_WITHIN_S: Final = 120
 SERVICES_EVERY_S: Final = 0.5
 CGROUPS: Final = Path("/sys/fs/cgroup")
+SHARES: Final = 4096
+"""Four times the share of one process."""
 
 
 def missing() -> str | None:
@@ -83,6 +85,14 @@ def _end(init: int) -> None:
         os.kill(init, signal.SIGTERM)
 
 
+def with_processors() -> None:
+    """Give the containers together a share of the processors as of so many processes; the kubelet would, with QoS."""
+    group = CGROUPS / "cpu" / "k8s.io"
+    with contextlib.suppress(OSError):
+        group.mkdir(exist_ok=True)
+        (group / "cpu.shares").write_text(str(SHARES))
+
+
 def without_groups() -> None:
     """Remove the empty control groups that containers leave."""
     for left in sorted(CGROUPS.glob("*/k8s.io/**/"), key=lambda path: -len(path.parts)):
@@ -94,6 +104,7 @@ def without_groups() -> None:
 async def node_on(folder: Path, plan: control_plane.Plan) -> AsyncIterator[list[str]]:
     """The node for the length of the block, which begins when it is ready; yields the beginning of a `ctr` command."""
     written(folder, plan.kubeconfig)
+    with_processors()
     ours = NODE_PROGRAMS.folder()
     path = f"{ours}:{os.environ['PATH']}"
     async with contextlib.AsyncExitStack() as logs, namespaces(folder) as init, contextlib.AsyncExitStack() as stack:
@@ -182,7 +193,7 @@ async def serve(folder: Path, built: Path) -> None:
 
 async def serve_until_told(built: Path) -> None:
     """Run it in a temporary folder, until it is stopped."""
-    with network(), tempfile.TemporaryDirectory(prefix="segue-node-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="segue-node-", ignore_cleanup_errors=True) as folder, network():
         work = asyncio.create_task(serve(Path(folder), built))
         told = asyncio.create_task(until_told())
         await asyncio.wait({told, work}, return_when=asyncio.FIRST_COMPLETED)

@@ -34,6 +34,9 @@ Manifest = dict[str, Any]
 ROLLED: Final = ("gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
 VOLUMES: Final = ("artifacts", "data-kafka-0", "data-postgres-0")
 RELEASE: Final = "segue:dev"
+MOST_SAID: Final = 20
+STOP_WITHIN_S: Final = 600.0
+"""Gigabytes of images are deleted at the end, on a disk that may be busy."""
 WITHIN: Final = "--timeout=420s"
 
 
@@ -112,7 +115,8 @@ class Proof:
         found: dict[str, Any] = next((json.loads(line) for line in reversed(lines) if line.startswith("{")), {})
         if "violations" not in found:
             raise ChildFailed("\n  ".join(["the load ended without a result", *lines[-20:]]))
-        self.say(f"{name}: " + ", ".join(f"{key} {value}" for key, value in found.items()))
+        counts = [f"{key} {len(value) if isinstance(value, list) else value}" for key, value in found.items()]
+        self.say(f"{name}: {', '.join(counts)}")
         self.broken += [f"{name}: {one}" for one in [*found["violations"], *found["unfinished"]]]
         if found["succeeded"] != found["jobs"]:
             self.broken.append(f"{name}: {found['jobs'] - found['succeeded']} jobs did not succeed")
@@ -184,7 +188,9 @@ async def run(options: argparse.Namespace, more: Callable[[Proof], Any] | None =
     """Start the node, and prove it all; returns the exit code."""
     began = time.monotonic()
     argv = [sys.executable, str(HERE / "node.py")]
-    async with child(argv, name="node", ready=ready_with("kubeconfig"), on_line=_pass_on, grace_s=60) as node:
+    async with child(
+        argv, name="node", ready=ready_with("kubeconfig"), on_line=_pass_on, grace_s=STOP_WITHIN_S
+    ) as node:
         ready = node.ready
         proof = Proof(str(ready["kubeconfig"]), Path(ready["folder"]), list(ready["ctr"]), began)
         proof.say("the node is ready")
@@ -197,8 +203,10 @@ async def run(options: argparse.Namespace, more: Callable[[Proof], Any] | None =
             if options.hold:
                 proof.say(f"held: {error}; kubectl --kubeconfig={proof.kubeconfig}")
                 await asyncio.Event().wait()
-        for line in proof.broken:
+        for line in proof.broken[:MOST_SAID]:
             proof.say(f"BROKEN: {line}")
+        if len(proof.broken) > MOST_SAID:
+            proof.say(f"BROKEN: and {len(proof.broken) - MOST_SAID} more")
         proof.say("ended; every promise held" if not proof.broken else "ended")
     return 1 if proof.broken else 0
 
