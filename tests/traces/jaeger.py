@@ -49,7 +49,9 @@ async def jaeger(folder: Path) -> AsyncIterator[Jaeger]:
     file = folder / "jaeger.yaml"
     file.write_text(yaml.safe_dump(_configuration(ports)), "utf-8")
     with (folder / "jaeger.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(JAEGER.folder() / "jaeger", "--config", file, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(
+            JAEGER.folder() / "jaeger", "--config", file, stdout=log, stderr=log
+        )
         try:
             store = Jaeger(f"http://127.0.0.1:{ports['otlp']}", f"http://127.0.0.1:{ports['query']}")
             await eventually(lambda: _answers(store, process), 60, "Jaeger answers")
