@@ -49,7 +49,7 @@ says that no action is needed.
 | `logger` | The module that logs, or the name of the library's logger. |
 | `service` | The service. |
 | `timestamp` | ISO 8601, in UTC. |
-| `trace_id` | The trace of the job, where there is one. |
+| `trace_id` | The trace of the job, where there is one; in `request_served` that of the request. |
 | `exception` | The traceback, where an exception is reported with one. |
 | `suppressed` | How many like it were withheld: of what clients can cause, one a minute is written. |
 
