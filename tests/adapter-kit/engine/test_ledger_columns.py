@@ -82,7 +82,8 @@ async def test_the_columns_agree_with_the_attempt(pool: Pool, inputs: tuple[Inpu
         for name in TIMES:
             assert row[name] == (datetime.fromisoformat(record[name]) if record.get(name) else None)
         assert row["started"] == (record.get("started_at") is not None)
-        assert (row["check_by"] is None) == (record["state"] != "running" or row["next_action_at"] <= row["updated_at"])
+        not_listed = record["state"] != "running" or record["tries"] or row["next_action_at"] <= row["updated_at"]
+        assert (row["check_by"] is None) == bool(not_listed)
         assert row["failing"] == (record["failing"] or {}).get("step")
         assert row["failure_kind"] == (record.get("failure") or {}).get("kind")
         assert row["provider_ref"] == (record.get("ref") or {}).get("request_id")
