@@ -23,7 +23,8 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from programs import KUBECTL, STAGES, CannotBuild, built
+from go_programs import CannotBuild
+from programs import KUBECTL, STAGES, built
 from segue_cli.local.process import Child, child, until_told
 from segue_cli.stack.components import log_to
 
