@@ -86,7 +86,7 @@ def _costs(column: str, name: str, says: str, width: int) -> Panel:
     GROUP BY 1 ORDER BY 2 DESC LIMIT 100
     """
     columns = (
-        Column(name=name),
+        Column(name=name, width=0 if name == "model" else 95),
         Column(name="cost", unit=_USD, width=75, decimals=2),
         Column(name="paid", shown="runs", width=55),
         Column(name="unused", shown="not used", unit=_USD, width=80, decimals=2),
