@@ -206,6 +206,9 @@ def main() -> int:
         BUILD.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(asyncio.run(gather())))
     found = json.loads(file.read_text("utf-8"))
+    for name, board in found.items():
+        # As it is now; what was found belongs to the panels' ids.
+        board["dashboard"] = json.loads((DASHBOARDS / f"{name}.json").read_text("utf-8"))
     report(found)
     for name, board in found.items():
         if options.only in (None, name):

@@ -13,7 +13,7 @@ _MATCHES: Final = """tenant LIKE ${tenant:sqlstring} AND status IN (${status:sql
       AND (${search:sqlstring} IN ('', job_id, track_id)
            OR input ->> 'prompt' ILIKE '%' || ${search:sqlstring} || '%')"""
 _COST: Final = Column(name="cost", unit="currencyUSD", width=80, decimals=2)
-_TRACE: Final = Column(name="trace_id", shown="trace", width=120, link=trace("trace_id"))
+_TRACE: Final = Column(name="trace_id", shown="trace", width=95, link=trace("trace_id"))
 
 _JOBS: Final = f"""
     SELECT date_trunc('second', requested_at) AS time, status, coalesce(provider, '') AS provider, tenant,
@@ -66,18 +66,18 @@ _FOUND: Final = Row(
                 Column(name="status", width=90, colours={name: STATUS[name] for name in _STATUSES}),
                 Column(name="provider", width=85),
                 Column(name="tenant", width=80),
-                Column(name="model", width=160),
+                Column(name="model", width=150),
                 Column(name="prompt"),
                 Column(name="took", unit="s", width=75, decimals=1),
                 _COST,
-                Column(name="error", width=150),
+                Column(name="error", width=125),
                 Column(
                     name="job_id",
                     shown="job",
-                    width=120,
+                    width=95,
                     link=("Show this job", f"{_CHOSEN}&var-job=${{__value.raw}}"),
                 ),
-                Column(name="track_id", shown="track", width=110, link=logs("job_id")),
+                Column(name="track_id", shown="track", width=95, link=logs("job_id")),
                 _TRACE,
             ),
             width=24,
@@ -108,17 +108,17 @@ _ONE: Final = Row(
             columns=(
                 Column(name="n", width=45),
                 Column(name="provider", width=90),
-                Column(name="endpoint", width=240),
+                Column(name="endpoint", width=215),
                 Column(name="state", width=95, colours=STATUS),
-                Column(name="kind", width=160),
+                Column(name="kind", width=130),
                 Column(name="http", width=60),
                 Column(name="message"),
                 Column(name="submitted", width=165),
                 Column(name="took", unit="s", width=75, decimals=1),
                 _COST,
                 Column(name="late", width=60),
-                Column(name="provider_ref", shown="run", width=130),
-                Column(name="attempt_id", shown="attempt", width=130),
+                Column(name="provider_ref", shown="run", width=100),
+                Column(name="attempt_id", shown="attempt", width=90),
             ),
             width=24,
             height=6,
@@ -149,7 +149,7 @@ _ONE: Final = Row(
                 Column(name="type", width=130),
                 Column(name="size", unit="bytes", width=95),
                 Column(name="length", unit="s", width=85, decimals=1),
-                Column(name="late", width=60, colours={"true": GREY}),
+                Column(name="late", width=60, colours={"true": GREY, "false": "text"}),
                 Column(name="made", width=165),
                 Column(name="expired", width=165),
                 Column(name="attempt_id", shown="attempt"),

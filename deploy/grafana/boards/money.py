@@ -75,7 +75,7 @@ _JOB_LINK: Final = Column(
 _TRACE: Final = Column(name="trace_id", shown="trace", width=140, link=trace("trace_id"))
 
 
-def _costs(column: str, name: str, says: str) -> Panel:
+def _costs(column: str, name: str, says: str, width: int) -> Panel:
     """The costs by a column: all of it, what was not used, and what one result has cost."""
     query = f"""
     SELECT {column} AS {name}, sum(a.cost_usd) AS cost, count(*) AS paid,
@@ -86,13 +86,13 @@ def _costs(column: str, name: str, says: str) -> Panel:
     GROUP BY 1 ORDER BY 2 DESC LIMIT 100
     """
     columns = (
-        Column(name=name),
-        Column(name="cost", unit=_USD, width=85, decimals=2),
-        Column(name="paid", shown="runs", width=65),
-        Column(name="unused", shown="not used", unit=_USD, width=85, decimals=2),
-        Column(name="per_result", shown="a result", unit=_USD, width=85, decimals=3),
+        Column(name=name, width=0 if name == "model" else 95),
+        Column(name="cost", unit=_USD, width=75, decimals=2),
+        Column(name="paid", shown="runs", width=55),
+        Column(name="unused", shown="not used", unit=_USD, width=80, decimals=2),
+        Column(name="per_result", shown="a result", unit=_USD, width=75, decimals=3),
     )
-    return table(f"Cost per {name}", says, Sql(query), columns=columns, width=8)
+    return table(f"Cost per {name}", says, Sql(query), columns=columns, width=width)
 
 
 _SUMS: Final = Row(
@@ -175,9 +175,10 @@ _COSTS: Final = Row(
             "a.provider",
             "provider",
             "By the provider that was paid. A result: all of it, for each job that used a run.",
+            7,
         ),
-        _costs("a.endpoint", "model", "By the provider's model."),
-        _costs("j.tenant", "tenant", "By the tenant whose jobs they were."),
+        _costs("a.endpoint", "model", "By the provider's model.", 10),
+        _costs("j.tenant", "tenant", "By the tenant whose jobs they were.", 7),
     ),
 )
 _VAIN: Final = Row(
@@ -215,7 +216,8 @@ _VAIN: Final = Row(
                 Column(name="attempt_id", shown="attempt", width=140),
                 _TRACE,
             ),
-            width=12,
+            width=24,
+            height=7,
         ),
         table(
             "Bought twice, by policy",
@@ -231,7 +233,8 @@ _VAIN: Final = Row(
                 _JOB_LINK,
                 _TRACE,
             ),
-            width=12,
+            width=24,
+            height=6,
         ),
     ),
 )

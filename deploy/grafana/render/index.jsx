@@ -24,7 +24,7 @@ const same = (text) => text;
 // Some have two names.
 const transformers = new Map(Object.values(standardTransformers).map((each) => [each.id, each]));
 standardTransformersRegistry.setInit(() =>
-  [...transformers.values()].map((each) => ({ ...each, transformation: each, editor: () => null }))
+  [...transformers.values()].map((each) => ({ ...each, transformation: () => Promise.resolve(each), editor: () => null }))
 );
 
 // The settings of a field: those of the panel, then those of its overrides, in order.
