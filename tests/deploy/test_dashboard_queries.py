@@ -178,7 +178,7 @@ async def test_an_ambiguous_attempt_shows_what_such_a_run_usually_costs(
         ({"tenant": "umbrella"}, {CANCELLED}),
         ({"status": "succeeded"}, {BOUGHT_TWICE}),
     ],
-    ids=str,
+    ids=["all", "an id", "words", "nothing", "tenant", "status"],
 )
 async def test_the_search_finds_jobs_by_id_prompt_tenant_and_status(
     reader: asyncpg.Connection[asyncpg.Record], chosen: dict[str, str], jobs: set[JobId]
