@@ -185,7 +185,8 @@ def test_a_service_is_started_watched_and_stopped_as_it_needs(name: str, service
 def config(name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in overlay(name):
-        if each["kind"] == "ConfigMap":
+        # Those of dashboards are files, in the namespace of Grafana.
+        if each["kind"] == "ConfigMap" and each["metadata"]["namespace"] == "segue":
             found |= each["data"]
     return found
 

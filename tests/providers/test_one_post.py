@@ -91,7 +91,7 @@ async def test_a_slow_answer_does_not_extend_a_submit_beyond_its_time(kind: Any,
         began = time.monotonic()
         outcome = await provider.submit(kind.submission())
         assert time.monotonic() - began < patient(2.5)
-    assert outcome == Unclear("no answer in time")
+    assert outcome == Unclear("no answer in time", word="timeout")
     assert server.posts == 1
 
 
