@@ -36,7 +36,7 @@ test: install ## Run the tests that need neither a JVM nor the whole system; SEG
 
 .PHONY: test-e2e
 test-e2e: install ## Run the tests that start commands, services, or all of Segue, as processes
-	$(BIN)/pytest -m e2e -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -m e2e -n 3 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
 check: install ## Format, lint, types, import rules, contract drift, dead code, dependencies, Dockerfile, Kubernetes

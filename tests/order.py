@@ -17,8 +17,14 @@ APART: Final = frozenset(
     {"tests/e2e/test_traces.py", "tests/gateway/test_callbacks.py", "tests/gateway/test_outages.py"}
 )
 """Files of those folders that do not use the shared fixture."""
+SECOND: Final = "tests/e2e, second half"
+SECOND_HALF: Final = frozenset(
+    f"tests/e2e/test_{name}.py" for name in ("crashes", "failing_fetches", "odd_results", "silent_adapter")
+)
+"""Files that share a fixture of their own: all of that folder in one worker would take longer than all other tests."""
 SECONDS: Final[Mapping[str, float]] = {
-    "tests/e2e": 717,
+    "tests/e2e": 440,
+    SECOND: 440,
     "tests/gateway": 124,
     "tests/chaos/test_crash_points.py": 70,
     "tests/cli/commands/test_up.py": 60,
@@ -83,6 +89,8 @@ def file_of(nodeid: str) -> str:
 def unit_of(nodeid: str) -> str:
     """The unit that one worker runs as a whole: a file, or the files of a folder that share a fixture."""
     file = file_of(nodeid)
+    if file in SECOND_HALF:
+        return SECOND
     folder = file.rpartition("/")[0]
     return folder if folder in TOGETHER and file not in APART else file
 

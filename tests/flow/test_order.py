@@ -21,6 +21,7 @@ def test_files_that_share_a_slow_fixture_go_to_one_worker() -> None:
         unit_of("tests/e2e/test_money.py::test_a[x::y]") == unit_of("tests/e2e/test_cancel.py::test_b") == "tests/e2e"
     )
     assert unit_of("tests/e2e/test_traces.py::test_c") == "tests/e2e/test_traces.py"
+    assert {unit_of(f"{file}::test_e") for file in order.SECOND_HALF} == {order.SECOND}
     assert unit_of("tests/chassis/http/test_server.py::test_d") == "tests/chassis/http/test_server.py"
 
 
@@ -33,7 +34,8 @@ def test_the_slowest_unit_comes_first_and_a_file_stays_together() -> None:
 
 
 def test_each_unit_of_the_tables_exists() -> None:
-    assert [unit for unit in (*order.SECONDS, *order.TOGETHER, *order.APART) if not (ROOT / unit).exists()] == []
+    units = {*order.SECONDS, *order.TOGETHER, *order.APART, *order.SECOND_HALF} - {order.SECOND}
+    assert [unit for unit in units if not (ROOT / unit).exists()] == []
 
 
 def test_the_expected_time_is_the_recorded_one_or_a_share_of_that_of_the_file() -> None:
