@@ -220,7 +220,11 @@ class Tail:
 
     def _show_lag(self, consumer: AIOKafkaConsumer) -> None:
         lag: Counter[str] = Counter(dict.fromkeys(self._names, 0))
+        assigned = consumer.assignment()
         for partition, position in self._positions.items():
+            # The position in a topic that was deleted is kept; the client knows no end of it.
+            if partition not in assigned:
+                continue
             # The brokers tell the end with each fetch; before the first one, that of the start counts.
             end = max(consumer.highwater(partition) or 0, self._behind.get(partition, 0))
             lag[partition.topic] += max(0, end - position)
