@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -48,8 +47,3 @@ def free_disks(disks: Iterable[Path]) -> None:
     """Free what `fill` took."""
     for disk in disks:
         (disk / _FILLER).unlink(missing_ok=True)
-
-
-def free_bytes(disk: Path) -> int:
-    """How many bytes are free."""
-    return shutil.disk_usage(disk).free

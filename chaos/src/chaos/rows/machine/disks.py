@@ -17,6 +17,7 @@ from contracts.topics import DEAD_LETTERS
 
 async def _full(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
+    assert fleet.disks, "row 22 takes root, which mounts the disks that it fills"
     said = []
     async with load.running(RATE), fleet.supervised():
         for name, disk in fleet.disks.items():
