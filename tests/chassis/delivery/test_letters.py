@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +15,16 @@ from tests.chassis.delivery.test_dead_letters import record
 from tests.chassis.toy import request
 
 from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, to_record
+from chassis.delivery.handling import REPLAYED, arrived_at
 from chassis.delivery.letters import Letter, NotALetter, letter_of, replayed
-from contracts.envelope import Record
+from contracts.envelope import Record, encode
+from contracts.messages.commands import RunAttempt
 from contracts.topics import DEAD_LETTERS, MAX_MESSAGE_BYTES, REQUESTS, TopicNames
 
 NAMES = TopicNames()
+ARRIVED = (REPLAYED, b"1700000000000")
+LATER_MS = 1_800_000_000_000
+EXAMPLES = Path(__file__).resolve().parents[3] / "contracts" / "examples" / RunAttempt.TYPE
 
 
 def read_back(letter: DeadLetter) -> Letter:
@@ -47,7 +55,8 @@ def in_topic(key: bytes | None, value: bytes | None, headers: Any) -> Any:
 )
 def test_a_letter_gives_the_record_that_it_was(key: bytes, value: bytes, headers: Any) -> None:
     letter = read_back(DeadLetter(record(key, value, headers), "ValueError: no", 3))
-    assert replayed(letter, NAMES) == Record(REQUESTS.name, key, value, headers)
+    again = replayed(letter, NAMES, runs=False)
+    assert again == Record(REQUESTS.name, key, value, (*headers, ARRIVED))
     assert (letter.id, letter.service, letter.topic) == ("2/41", "orchestrator", REQUESTS.name)
     assert (letter.source_partition, letter.source_offset, letter.tries) == (3, 7, 3)
 
@@ -56,7 +65,7 @@ def test_a_letter_tells_the_type_of_its_message() -> None:
     sent = request(1)
     letter = read_back(DeadLetter(record(sent.key, sent.value, sent.headers), "ValueError: no", 3))
     assert letter.type == "segue.job.cancel_requested.v1"
-    assert replayed(letter, NAMES) == sent
+    assert replayed(letter, NAMES, runs=False) == Record(sent.topic, sent.key, sent.value, (*sent.headers, ARRIVED))
 
 
 @pytest.mark.parametrize(
@@ -71,14 +80,14 @@ def test_a_letter_tells_the_type_of_its_message() -> None:
     ids=["no key", "no value", "no header value", "too large", "nothing left"],
 )
 def test_what_cannot_be_published_again_is_told(letter: DeadLetter, why: str) -> None:
-    answer = replayed(read_back(letter), NAMES)
+    answer = replayed(read_back(letter), NAMES, runs=True)
     assert isinstance(answer, str)
     assert why in answer
 
 
 def test_a_record_of_another_segue_is_not_published_here() -> None:
     letter = read_back(DeadLetter(record(b"k", b"v"), "x", 0))
-    assert replayed(letter, TopicNames("staging.")) == (
+    assert replayed(letter, TopicNames("staging."), runs=True) == (
         f"{REQUESTS.name} is no topic that a service of this Segue consumes"
     )
 
@@ -93,7 +102,36 @@ def test_a_letter_with_a_broken_header_is_told() -> None:
     written = to_record(DeadLetter(record(b"k", b"v", (("h", b"1"),)), "x", 0), "toy")
     for name, _ in written.headers:
         broken = tuple((other, b"\xff" if other == name else value) for other, value in written.headers)
-        if name in ("dead-letter-timestamp-ms", "dead-letter-null-key", "dead-letter-null-value"):
+        if name in ("dead-letter-null-key", "dead-letter-null-value"):
             continue
         with pytest.raises(NotALetter):
             letter_of(in_topic(b"k", b"v", broken))
+
+
+def test_a_replayed_record_arrived_when_it_first_did_however_often_it_is_replayed() -> None:
+    once = replayed(read_back(DeadLetter(record(b"k", b"v"), "x", 0)), NAMES, runs=False)
+    assert isinstance(once, Record)
+    first = arrived_at(in_topic(b"k", b"v", ()))
+    assert arrived_at(replace(in_topic(b"k", b"v", once.headers), timestamp=LATER_MS)) == first
+    again = record(b"k", b"v", once.headers)
+    twice = replayed(read_back(DeadLetter(replace(again, timestamp=LATER_MS), "x", 0)), NAMES, runs=False)
+    assert isinstance(twice, Record)
+    assert twice.headers == once.headers
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"-1", b"soon", b"9" * 16, b"9" * 5000, "\u0661".encode(), str(LATER_MS).encode()]
+)
+def test_a_time_of_a_first_arrival_that_is_none_or_later_does_not_count(value: bytes | None) -> None:
+    bare = in_topic(b"k", b"v", ())
+    assert arrived_at(in_topic(b"k", b"v", ((REPLAYED, value),))) == arrived_at(bare) is not None
+
+
+def test_a_command_to_run_an_attempt_is_published_only_if_that_is_said() -> None:
+    command = RunAttempt.model_validate(json.loads(next(EXAMPLES.glob("*.json")).read_text())["value"])
+    sent = encode(command, source="orchestrator", traceparent=None)
+    letter = read_back(DeadLetter(replace(record(sent.key, sent.value, sent.headers), topic=sent.topic), "x", 3))
+    refused = replayed(letter, NAMES, runs=False)
+    assert isinstance(refused, str)
+    assert "--runs publishes it" in refused
+    assert replayed(letter, NAMES, runs=True) == replace(sent, headers=(*sent.headers, ARRIVED))

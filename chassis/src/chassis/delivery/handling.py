@@ -8,6 +8,7 @@ the time limit is exceeded, TooSlow is raised and the next batch is smaller (`ba
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -56,10 +57,18 @@ class Delivered:
     record: ConsumerRecord[bytes, bytes]
 
 
+REPLAYED: Final = "replayed-timestamp-ms"
+"""The header of a record that was a dead letter: when it first arrived, as Unix time in milliseconds."""
+_MILLISECONDS: Final = re.compile(rb"[0-9]{1,15}")
+
+
 def arrived_at(record: ConsumerRecord[bytes, bytes]) -> datetime | None:
-    """The timestamp of a record; None if it is no valid time."""
+    """When a record arrived in its topic, a replayed one the first time; None if it has no valid time."""
+    times = [
+        int(value) for name, value in record.headers if name == REPLAYED and value and _MILLISECONDS.fullmatch(value)
+    ]
     try:
-        return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        return datetime.fromtimestamp(min([record.timestamp, *times]) / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         return None
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer
 
+from chassis.delivery.handling import REPLAYED
 from chassis.kafka.records import Unreadable, read_past_unreadable
 from chassis.settings.kafka.cluster import KafkaCluster
-from contracts.envelope import Record
+from contracts.envelope import Envelope, Record, Undecodable, decode
+from contracts.messages.commands import RunAttempt
 from contracts.topics import DEAD_LETTERS, TOPICS, TopicNames
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Letter:
     """The topic of the record, by its name on the cluster."""
     source_partition: int
     source_offset: int
+    source_ms: int
+    """When the record arrived in its topic, as Unix time in milliseconds."""
     error: str
     tries: int
     key: bytes | None
@@ -81,6 +85,7 @@ def letter_of(record: ConsumerRecord[bytes, bytes]) -> Letter:
             topic=text["topic"],
             source_partition=int(text["partition"]),
             source_offset=int(text["offset"]),
+            source_ms=int(text["timestamp-ms"]),
             error=text["error"],
             tries=int(text["tries"]),
             key=None if text["null-key"] == "true" else record.key or b"",
@@ -92,8 +97,11 @@ def letter_of(record: ConsumerRecord[bytes, bytes]) -> Letter:
         raise NotALetter(f"{record.partition}/{record.offset}: {type(error).__name__}") from error
 
 
-def replayed(letter: Letter, names: TopicNames) -> Record | str:
-    """The record to publish again, or why that is not possible, as text."""
+def replayed(letter: Letter, names: TopicNames, *, runs: bool) -> Record | str:
+    """The record to publish again, or why that is not done, as text; `runs`: also if it runs an attempt.
+
+    A header says when it first arrived: a request that came in time does not expire for having been a dead letter.
+    """
     topic = next((topic for topic in TOPICS if names.of(topic) == letter.topic and topic.groups), None)
     if topic is None:
         return f"{letter.topic} is no topic that a service of this Segue consumes"
@@ -104,7 +112,20 @@ def replayed(letter: Letter, names: TopicNames) -> Record | str:
     headers = tuple((name, value) for name, value in letter.headers if value is not None)
     if len(headers) != len(letter.headers):
         return "the record had a header without a value, which no service can process"
+    if not runs and _is_run(headers, letter.value):
+        # A cancel that was read meanwhile found no such attempt, so that nothing would stop this one.
+        return "it runs an attempt, which costs money although its job may have been cancelled: --runs publishes it"
+    if all(name != REPLAYED for name, _ in headers):
+        headers += ((REPLAYED, str(letter.source_ms).encode()),)
     return Record(topic.name, letter.key, letter.value, headers)
+
+
+def _is_run(headers: tuple[tuple[str, bytes], ...], value: bytes) -> bool:
+    try:
+        found = decode(headers, value)
+    except Undecodable:
+        return False
+    return isinstance(found, Envelope) and isinstance(found.message, RunAttempt)
 
 
 async def read_letters(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list[Letter], list[str]]:

@@ -92,14 +92,18 @@ def replay(
     error: ErrorOption = None,
     job: JobOption = None,
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Also commands to run an attempt, which cost money although cancelled since.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     env_file: EnvOption = None,
 ) -> None:
     """Publish the records of dead letters to their topics again, once their cause is corrected.
 
     A record that was processed meanwhile changes nothing, so that replaying one twice is harmless: nothing is paid for
-    again. The letters stay until their retention is over. The exit status is 0 if all are published, 1 if some cannot
-    be, and 2 if it was not confirmed.
+    again. A command to run an attempt is published with --runs only: its job may have been cancelled. The letters stay
+    until their retention is over. The exit status is 0 if all are published, 1 if some are not, and 2 if it was not
+    confirmed.
     """
     narrowed = any((service, topic, error, job))
     if bool(places) + narrowed + every != 1:
@@ -114,7 +118,7 @@ def replay(
     if not yes and not typer.confirm("Is the cause corrected?"):
         print("Nothing was published.")
         raise typer.Exit(NOT_CONFIRMED)
-    left = _run(_published(cluster, chosen), cluster)
+    left = _run(_published(cluster, chosen, runs=runs), cluster)
     for letter, why in left:
         print(f"{letter.id}: not published: {why}")
     print(f"{len(chosen) - len(left)} of {len(chosen)} are published.")
@@ -146,7 +150,7 @@ def _read(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list
     return _run(read_letters(cluster, wanted), cluster)
 
 
-async def _published(cluster: KafkaCluster, letters: Sequence[Letter]) -> list[tuple[Letter, str]]:
+async def _published(cluster: KafkaCluster, letters: Sequence[Letter], *, runs: bool) -> list[tuple[Letter, str]]:
     """Publish the letters' records; returns those that cannot be published, and why."""
     from aiokafka.errors import KafkaError
 
@@ -159,7 +163,7 @@ async def _published(cluster: KafkaCluster, letters: Sequence[Letter]) -> list[t
     await broker.connect()
     try:
         for letter in letters:
-            record = replayed(letter, cluster.names)
+            record = replayed(letter, cluster.names, runs=runs)
             if isinstance(record, str):
                 left.append((letter, record))
                 continue
