@@ -16,7 +16,7 @@ FAILED_TRIES = 6
 """With pauses of 1, 2, 4, 8 and 16 s, so that the gauges, which are read every 15 s, show them."""
 SAYS = re.compile(
     r"the outputs could not be fetched yet from \S+: output 1: the provider answers 503 to the request for its output; "
-    r"tried again at \d\d:\d\d:\d\d UTC"
+    r"tried again from \d\d:\d\d:\d\d UTC on"
 )
 
 

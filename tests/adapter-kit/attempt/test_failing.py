@@ -123,7 +123,7 @@ def test_the_first_failed_fetch_is_published_and_the_next_ones_with_the_same_rea
     assert event.retry_at is not None
     assert event.message == (
         "the outputs could not be fetched yet from files.example: the last try ended with ReadTimeout; "
-        f"tried again at {event.retry_at:%H:%M:%S} UTC"
+        f"tried again from {event.retry_at:%H:%M:%S} UTC on"
     )
     assert attempt.failing is not None
     assert (attempt.failing.step, attempt.failing.tries) == ("fetch", 3)

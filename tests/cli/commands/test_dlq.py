@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -17,7 +18,7 @@ GONE = "127.0.0.1:9"
 
 def dead(n: int, error: str) -> DeadLetter:
     sent = request(n)
-    return DeadLetter(record(sent.key, sent.value, sent.headers), error, 3)
+    return DeadLetter(replace(record(sent.key, sent.value, sent.headers), offset=n), error, 3)
 
 
 async def bury(servers: str, *letters: DeadLetter, others: tuple[bytes, ...] = ()) -> None:
@@ -67,6 +68,15 @@ async def test_what_cannot_be_published_is_told_and_the_others_are(shell: Any, e
     assert done.returncode == 1
     assert "0/0: not published: the record had no key or no value" in done.stdout
     assert done.stdout.splitlines()[-1] == "1 of 2 are published."
+    assert len(await read(embedded_kafka, REQUESTS.name, 1)) == 1
+
+
+async def test_a_record_of_which_several_services_wrote_a_letter_is_published_once(
+    shell: Any, embedded_kafka: str
+) -> None:
+    await bury(embedded_kafka, dead(1, "Faulty: one"), dead(1, "Faulty: two"))
+    done = shell.run("dlq", "replay", "--all", "--yes", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+    assert done.stdout.splitlines()[-1] == "1 of 1 are published."
     assert len(await read(embedded_kafka, REQUESTS.name, 1)) == 1
 
 

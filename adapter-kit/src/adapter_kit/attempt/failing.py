@@ -155,7 +155,8 @@ def _text(attempt: Attempt, failed: FailedTry) -> str:
     # The texts of a provider are stored, which its NUL and its lone surrogates would prevent.
     said = failed.message.replace("\x00", "").encode("utf-8", "replace").decode()[:_LONGEST_CHARS]
     host = f" from {failed.host}" if failed.host else ""
-    again = f"; tried again at {attempt.next_action_at:%H:%M:%S} UTC" if attempt.next_action_at else ""
+    # It is said once for each reason, and stays while the step goes on failing.
+    again = f"; tried again from {attempt.next_action_at:%H:%M:%S} UTC on" if attempt.next_action_at else ""
     what = _UNKNOWN if failed.word == "missing" else _TEXTS[failed.step]
     return f"{what}{host}: {said}{again}"
 

@@ -109,7 +109,9 @@ def replay(
     if bool(places) + narrowed + every != 1:
         _refuse("Say which: the places of letters, or --service, --topic, --error and --job, or --all.")
     cluster = _cluster(env_file)
-    chosen = _chosen(cluster, places) if places else _read(cluster, _wanted(service, topic, error, job))[0]
+    found = _chosen(cluster, places) if places else _read(cluster, _wanted(service, topic, error, job))[0]
+    # Each service that could not process a record has written a letter of it.
+    chosen = list({(one.topic, one.source_partition, one.source_offset): one for one in found}.values())
     if not chosen:
         print("There are no such dead letters: nothing was published.")
         return

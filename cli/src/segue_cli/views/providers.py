@@ -65,7 +65,9 @@ def _sentences(provider: Mapping[str, Any], now: datetime) -> Iterator[Text]:
             yield Text(f"{_name(each)}last error{_ago(error['at'], now)}: {_said(error)}", style="dim")
     yield Text(f"now: {_now(provider)}")
     if failing := provider.get("fetches_failing"):
-        yield Text(f"outputs of {failing} attempts could not be fetched yet; it is tried again", style="yellow")
+        yield Text(
+            f"outputs that could not be fetched yet, and are tried again: of {failing} in flight", style="yellow"
+        )
     webhooks = provider["webhooks"]
     if webhooks["expected"]:
         arriving = "arriving" if webhooks["arriving"] else "not arriving"
