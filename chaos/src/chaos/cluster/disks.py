@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
 DISKS: Final = ("postgres-disk", "kafka-disk")
@@ -20,9 +21,11 @@ class NoSmallDisk(Exception):
     """This machine does not allow a disk to be mounted."""
 
 
-async def small_disk(at: Path, stack: AsyncExitStack) -> Path:
+async def small_disk(name: str, stack: AsyncExitStack) -> Path:
     """Mount one for as long as the stack is open. Raises NoSmallDisk."""
-    await asyncio.to_thread(at.mkdir)
+    # Not below the folder of the run, which PostgreSQL's user may not enter.
+    at = Path(await asyncio.to_thread(mkdtemp, prefix=f"segue-chaos-{name}-"))
+    stack.callback(at.rmdir)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=755", "segue-chaos", str(at)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)  # noqa: ASYNC221 - it takes no time
     if done.returncode:

@@ -173,7 +173,7 @@ async def fleet_on(
         tally[what] += 1
 
     async with AsyncExitStack() as stack:
-        disks = {name: await small_disk(folder / name, stack) for name in DISKS} if small_disks else {}
+        disks = {name: await small_disk(name, stack) for name in DISKS} if small_disks else {}
         kafkas = disks.get("kafka-disk")
         brokers = await stack.enter_async_context(brokers_on(count, folder=kafkas and kafkas / "kafka"))
         database = await database_on(folder, stack, disks.get("postgres-disk"))

@@ -34,6 +34,7 @@ from chassis.runtime.watchdog import BLOCKED_LOOP_LIMIT_S
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import TOPICS
 
+JOBS_OVER: Final = 10
 FINISHED: Final = """
 SELECT j.job_id, j.version FROM log_sink.jobs j WHERE j.status IN ('succeeded', 'failed', 'cancelled')
 """
@@ -54,6 +55,11 @@ async def _read_again(
     down = [one for group in GROUPS for one in fleet.replicas(group)]
     async with load.running(RATE):
         await load.wait_for_requests(20)
+
+        async def some_over() -> bool:
+            return len(await fetch(fleet, FINISHED)) > JOBS_OVER
+
+        await wait_for(f"more than {JOBS_OVER} jobs are over", some_over)
         before = {row["job_id"]: row["version"] for row in await fetch(fleet, FINISHED)}
         await asyncio.gather(*(one.term() for one in down))
         events = sum((await ends(fleet, *(topic for topic in TOPICS if topic.groups))).values())

@@ -6,12 +6,14 @@ import asyncio
 import os
 import random
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 import httpx
 
 from chaos.cluster.fleet import Fleet
+from chaos.cluster.replica import Replica
 from chaos.load.clients import Load
 from chaos.load.requests import RequestSpec
 from chaos.rows.ambiguous import all_bound
@@ -22,6 +24,7 @@ from chassis.delivery.dlq_limit import DlqLimit
 from contracts.topics import DEAD_LETTERS
 from segue_cli.stack.environment import without_settings, write_env
 
+MOST_OPEN: Final = 1000
 FAULTY: Final = "before_handler_tx:1:raise"
 PAUSED: Final = "segue_dlq_limit_exceeded"
 PLAIN: Final = RequestSpec("a warm pad", {"providers": ["fal", "replicate"], "deadline_s": 900})
@@ -30,21 +33,20 @@ PLAIN: Final = RequestSpec("a warm pad", {"providers": ["fal", "replicate"], "de
 async def _bad_deploy(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     bill_log, replicas = BillLog(fleet), fleet.replicas("orchestrator")
     before = sum((await ends(fleet, DEAD_LETTERS)).values())
-    async with load.running(RATE, spec=PLAIN):
+    # Nothing ends while nothing is processed: more jobs are open than a load has otherwise.
+    async with load.running(RATE, open_at_most=MOST_OPEN, spec=PLAIN):
         await more_accepted(load, "before the faulty release")
-        for one in replicas:
-            await one.term()
-            await one.start(FAULTY)
 
         async def all_paused() -> bool:
             return all([await _paused(fleet, one.address) for one in replicas])
 
-        await wait_for("both replicas have paused", all_paused, 90)
-        await more_accepted(load, "while nothing is processed")
-        buried = sum((await ends(fleet, DEAD_LETTERS)).values()) - before
-        for one in replicas:
-            await one.term()
-            await one.start()
+        try:
+            await _released(replicas, FAULTY)
+            await wait_for("both replicas have paused", all_paused, 90)
+            await more_accepted(load, "while nothing is processed")
+            buried = sum((await ends(fleet, DEAD_LETTERS)).values()) - before
+        finally:
+            await _released(replicas)
         await asyncio.gather(*(one.ready() for one in replicas))
     most = len(replicas) * (DlqLimit().window + 1)
     assert 0 < buried <= most, f"{buried} dead letters"
@@ -61,6 +63,13 @@ async def _bad_deploy(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
             f"{taken} runs of {posts} attempts POSTed, none twice"
         ),
     ]
+
+
+async def _released(replicas: Iterable[Replica], crash_at: str | None = None) -> None:
+    """Restart replicas one after the other, with the fault or without."""
+    for one in replicas:
+        await one.term()
+        await one.start(crash_at)
 
 
 async def _paused(fleet: Fleet, address: str) -> bool:
