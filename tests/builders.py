@@ -5,16 +5,19 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from aiokafka import ConsumerRecord
 from pydantic_core import from_json, to_json, to_jsonable_python
 
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.attempt.states import Closed, Collecting, LostSubmit, Run, Running
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import ProviderRef
+from chassis.delivery.handling import Delivered
 from chassis.kafka.outbox import Transaction
 from contracts.generation import Provider
 from contracts.ids import JobId, attempt_id_for, track_id_for
 from contracts.messages.attempts import Artifact, AttemptEvent
+from contracts.messages.base import Message
 from contracts.messages.jobs import AttemptOutcome
 from contracts.messages.requests import JobRequested
 from contracts.modalities.music import MusicInput
@@ -41,6 +44,13 @@ def job_requested(job_id: JobId, at: datetime, **changes: Any) -> JobRequested:
         }
         | changes
     )
+
+
+def delivered(message: Message, arrived_at: datetime, traceparent: str | None = None) -> Delivered:
+    """The message as a handler gets it, in a record without headers."""
+    at = int(arrived_at.timestamp() * 1000)
+    record = ConsumerRecord("segue.sample", 0, 0, at, 0, b"key", b"{}", None, 3, 2, ())
+    return Delivered(message, "event", traceparent, record)
 
 
 def job_fields(job_id: JobId, version: int, status: str, at: datetime, **changes: Any) -> dict[str, Any]:

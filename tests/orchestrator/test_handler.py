@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tests.builders import attempt_event, job_requested, nobody_silent
+from tests.builders import attempt_event, delivered, job_requested, nobody_silent
 
+from chassis.delivery.handling import Delivered
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.runtime.runtime import Runtime
@@ -42,15 +42,14 @@ def handler() -> JobHandler:
     return JobHandler(outbox, routing, nobody_silent, timedelta(days=90), lambda _: None, runtime.telemetry)
 
 
-def delivered(*messages: Message) -> list[Any]:
-    record = SimpleNamespace(timestamp=NOW.timestamp() * 1000)
-    return [SimpleNamespace(message=each, traceparent=None, record=record) for each in messages]
+def batch(*messages: Message) -> list[Delivered]:
+    return [delivered(each, NOW) for each in messages]
 
 
 async def test_no_transaction_without_a_message_that_may_change_a_job() -> None:
     event = {"provider": "fal", "model": "music/test", "endpoint": "fal/model"}
     submitting = attempt_event(AttemptSubmitting, JOB, 1, 1, NOW, **event)
     progressed = attempt_event(AttemptProgressed, JOB, 1, 2, NOW, stage="running", **event)
-    await handler()(delivered(submitting, progressed))
+    await handler()(batch(submitting, progressed))
     with pytest.raises(NoDatabase):
-        await handler()(delivered(submitting, job_requested(JOB, NOW), progressed))
+        await handler()(batch(submitting, job_requested(JOB, NOW), progressed))

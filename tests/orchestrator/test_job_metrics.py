@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY
-from tests.builders import artifact, attempt_event, attempt_outcome, candidate, job_requested, nobody_silent
+from tests.builders import artifact, attempt_event, attempt_outcome, candidate, delivered, job_requested, nobody_silent
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -63,8 +62,7 @@ def handler(pool: Pool, runtime: Runtime) -> JobHandler:
 
 
 async def deliver(handler: JobHandler, message: Message) -> None:
-    record = SimpleNamespace(timestamp=datetime.now(UTC).timestamp() * 1000)
-    await handler([cast("Any", SimpleNamespace(message=message, traceparent=TRACEPARENT, record=record))])
+    await handler([delivered(message, datetime.now(UTC), TRACEPARENT)])
 
 
 def value(name: str, **labels: str) -> float:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
-from tests.builders import attempt_event, job_requested, nobody_silent
+from tests.builders import attempt_event, delivered, job_requested, nobody_silent
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -58,8 +57,7 @@ def request(name: str, now: datetime) -> JobRequested:
 
 
 async def deliver(handler: JobHandler, message: Message, arrived_at: datetime) -> None:
-    record = SimpleNamespace(timestamp=arrived_at.timestamp() * 1000)
-    await handler([cast("Any", SimpleNamespace(message=message, traceparent=None, record=record))])
+    await handler([delivered(message, arrived_at)])
 
 
 async def end(handler: JobHandler, job_id: JobId, now: datetime) -> None:

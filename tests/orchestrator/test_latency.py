@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.builders import artifact, attempt_event, job_requested, nobody_silent
+from tests.builders import artifact, attempt_event, delivered, job_requested, nobody_silent
 
 import orchestrator
 from chassis.kafka.outbox import Outbox
@@ -62,8 +61,7 @@ def handler(pool: Pool) -> JobHandler:
 
 async def deliver(handler: JobHandler, *messages: Message) -> None:
     now = datetime.now(UTC)
-    record = SimpleNamespace(timestamp=now.timestamp() * 1000)
-    await handler([cast("Any", SimpleNamespace(message=each, traceparent=None, record=record)) for each in messages])
+    await handler([delivered(each, now) for each in messages])
 
 
 def request(name: str, provider: Provider | None = None, route_by: RouteBy | None = None) -> JobRequested:
