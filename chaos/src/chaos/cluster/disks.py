@@ -11,7 +11,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
-DISKS: Final = ("postgres-disk", "kafka-disk")
+POSTGRES, BROKER = "postgres", "broker-1"
+DISKS: Final = (POSTGRES, BROKER)
+"""What has a disk of its own: PostgreSQL, and one of the brokers."""
 SIZE: Final = "3g"
 _FILLER: Final = "filler"
 _CHUNK_BYTES: Final = 16 << 20

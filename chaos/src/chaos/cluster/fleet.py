@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 
 from chaos.cluster.brokers import Brokers, brokers_on
-from chaos.cluster.disks import DISKS, free_disks, small_disk
+from chaos.cluster.disks import BROKER, DISKS, POSTGRES, free_disks, small_disk
 from chaos.cluster.environment import catalogue_in, database_on, providers_on
 from chaos.cluster.replica import POLL_S, Replica
 from chaos.cluster.scale import SHORT, Scale
@@ -174,9 +174,11 @@ async def fleet_on(
 
     async with AsyncExitStack() as stack:
         disks = {name: await small_disk(name, stack) for name in DISKS} if small_disks else {}
-        kafkas = disks.get("kafka-disk")
-        brokers = await stack.enter_async_context(brokers_on(count, folder=kafkas and kafkas / "kafka"))
-        database = await database_on(folder, stack, disks.get("postgres-disk"))
+        if disks:
+            (folder / "kafka").mkdir()
+            (folder / "kafka" / BROKER).symlink_to(disks[BROKER])
+        brokers = await stack.enter_async_context(brokers_on(count, folder=folder / "kafka" if disks else None))
+        database = await database_on(folder, stack, disks.get(POSTGRES))
         env = {**SETTINGS, "SEGUE_CATALOGUE": str(catalogue_in(folder)), "DATABASE_URL": database.url}
         env |= {"KAFKA_BOOTSTRAP_SERVERS": brokers.servers, "ARTIFACT_STORE_URL": (folder / "artifacts").as_uri()}
         given, sandbox_url, bills = await providers_on(folder, stack)

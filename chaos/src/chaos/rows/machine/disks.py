@@ -1,4 +1,4 @@
-"""Row 22: the disk of PostgreSQL is full, then that of Kafka."""
+"""Row 22: the disk of PostgreSQL is full, then that of one broker."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ async def _full(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
             await asyncio.sleep(fleet.scale.locked_s)  # The outage itself is the fault.
             meanwhile = accepted(load) - before
             free_disks([disk])
-            up = sum(one.running for one in fleet.brokers)
+            up = await fleet.brokers.known()
             # A broker whose disk fails ends, and PostgreSQL may: a supervisor starts them again.
+            await fleet.brokers[0].kill()
             await fleet.postgres.stop("fast")
             await asyncio.gather(fleet.brokers.restore(), fleet.postgres.start())
             said.append(
-                f"{name} full for {fleet.scale.locked_s:.0f} s and more: {meanwhile} requests accepted meanwhile, "
-                f"{up} of {len(fleet.brokers)} brokers up at its end"
+                f"the disk of {name} full for {fleet.scale.locked_s:.0f} s and more: {meanwhile} requests accepted "
+                f"meanwhile, {up} of {len(fleet.brokers)} brokers up at its end"
             )
         await more_accepted(load, "with space on both disks", 120)
     assert not await load.drain(180)
