@@ -51,6 +51,8 @@ class FailureTraits:
     """A text for users: what happened, and whether it was billed."""
     moves_on: bool = False
     """The job may go to the next provider: this attempt can no longer produce a result or a cost."""
+    undelivered: bool = False
+    """Nothing reached the provider, and the cause may pass: the job may order from it again, until its deadline."""
     callers_fault: bool = False
     """The request itself is at fault; another provider would refuse it too."""
     breaker: Literal["provider", "endpoint"] | None = None
@@ -115,6 +117,7 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     FailureKind.UNAVAILABLE: FailureTraits(
         "The provider is unavailable at the moment, so nothing was sent to it.",
         moves_on=True,
+        undelivered=True,
     ),
     FailureKind.RATE_LIMITED: FailureTraits(
         "The provider kept throttling until the attempt's time was over; nothing was billed.",
@@ -123,6 +126,7 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     FailureKind.UNREACHABLE: FailureTraits(
         "The provider could not be reached; the request was never delivered.",
         moves_on=True,
+        undelivered=True,
         breaker="provider",
         probed_first=True,
         probe_clears=True,

@@ -40,7 +40,7 @@ from orchestrator.decisions.decide import CANCEL_GRACE_S, DEADLINE_GRACE_S, deci
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
 from orchestrator.decisions.job import Candidate, Job
-from orchestrator.decisions.remaining_candidates import SILENT_RETRY_S, Silent
+from orchestrator.decisions.remaining_candidates import RETRY_S, SILENT_RETRY_S, Silent
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
@@ -415,6 +415,23 @@ def test_a_job_whose_providers_are_all_unavailable_waits_and_retries_them() -> N
     command = again.messages[0]
     assert isinstance(command, RunAttempt)
     assert (command.provider, command.n) == ("fal", 3)
+
+
+def test_a_provider_that_was_not_reached_is_tried_again() -> None:
+    first, second = (
+        attempted(AttemptFailed, n, provider=provider, kind=kind, message="no route", accepted=False)
+        for n, provider, kind in ((1, "fal", FailureKind.UNREACHABLE), (2, "replicate", FailureKind.UNREACHABLE))
+    )
+    waiting = after(requested(), first, second)
+    assert (waiting.messages, waiting.job and waiting.job.state) == ((), "queued")
+    again = decide(waiting.job, Due(), NOW + timedelta(seconds=RETRY_S))
+    command = again.messages[0]
+    assert isinstance(command, RunAttempt)
+    assert (command.provider, command.n) == ("fal", 3)
+    third = decide(again.job, unavailable(3), NOW + timedelta(seconds=RETRY_S))
+    assert third.job is not None
+    kept = [(each.n, each.kind) for each in third.job.attempts if each.outcome != "live"]
+    assert kept == [(2, FailureKind.UNREACHABLE), (3, FailureKind.UNAVAILABLE)]
 
 
 def test_an_unavailable_provider_is_skipped_for_an_available_one() -> None:

@@ -50,7 +50,7 @@ class Job:
     remaining: tuple[int, ...] = ()
     """The candidates still to be tried, as indexes into `candidates`."""
     unavailable: tuple[int, ...] = ()
-    """The candidates whose provider was unavailable, as indexes; they may be retried later."""
+    """The candidates whose provider was not reached or not asked, as indexes; they may be retried later."""
     current: int = 0
     """The candidate of the last attempt, as an index."""
     retry_at: datetime | None = None
@@ -66,7 +66,7 @@ class Job:
     """The number of events about the job."""
     next_action_at: datetime | None = None
     attempts: tuple[AttemptOutcome, ...] = ()
-    """Its attempts; of those that found a provider unavailable, one for each provider. Only the last may be live."""
+    """Its attempts; of those that did not reach a provider, one for each provider. Only the last may be live."""
     ordered: int = 0
     """The number of attempts ordered so far."""
     cancel_requested: bool = False

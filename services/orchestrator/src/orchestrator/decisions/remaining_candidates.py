@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from contracts.failures import FailureKind
+from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Provider
 from contracts.messages.attempts import AttemptFailed
 from contracts.messages.jobs import AttemptOutcome, SkippedRoute
@@ -117,13 +117,13 @@ def with_due_again(job: Job, now: datetime) -> Job:
 
 
 def passed_over(job: Job, event: AttemptFailed, now: datetime) -> Job:
-    """The job after an attempt for which the provider was unavailable: its candidate may be retried later."""
+    """The job after an attempt that did not reach its provider: its candidate may be retried later."""
     # The interval grows with the number of rounds. Of such attempts, only the last of each provider is kept.
     rounds = job.ordered // len(job.candidates)
     soonest = now + timedelta(seconds=min(MAX_RETRY_S, RETRY_S * rounds))
     again = max(event.retry_at or soonest, soonest)
     *earlier, last = job.attempts
-    kept = [a for a in earlier if (a.kind, a.provider) != (FailureKind.UNAVAILABLE, last.provider)]
+    kept = [a for a in earlier if a.provider != last.provider or a.kind is None or not FAILURES[a.kind].undelivered]
     unavailable = (*job.unavailable, job.current)
     return replace(job, attempts=(*kept, last), unavailable=unavailable, retry_at=min(again, job.retry_at or again))
 
