@@ -68,9 +68,9 @@ test-k8s: install ## Run the tests that apply the manifests to a control plane o
 
 # Root, and a node of Kubernetes on this machine until it ends: docs/operations/kubernetes.md. KEDA=1 scales with KEDA too.
 .PHONY: k8s-node
-k8s-node: install ## Prove the image on a real kubelet and containerd, as root: restart, upgrade; IMAGE=… BEFORE=… JOBS=200 KEDA=1
+k8s-node: install ## Prove the image on a real kubelet and containerd, as root; IMAGE=… BEFORE=… JOBS=200 KEDA=1 PARTS="upgrade restart keda"
 	PYTHONPATH=deploy/k8s:deploy/k8s/cluster $(BIN)/python deploy/k8s/node/node_proof.py --image localhost/$(IMAGE) \
-		$(if $(BEFORE),--before $(BEFORE)) $(if $(JOBS),--jobs $(JOBS)) $(if $(KEDA),--keda)
+		$(if $(BEFORE),--before $(BEFORE)) $(if $(JOBS),--jobs $(JOBS)) $(if $(PARTS),--parts $(PARTS)) $(if $(KEDA),--keda)
 
 # Jaeger is built once, into the user's cache: nine minutes.
 .PHONY: test-traces

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import contextlib
 import json
 import tomllib
+from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from tests.deploy.manifests import K8S, containers, overlay
 
@@ -97,3 +103,54 @@ def test_keda_scales_the_adapters_of_the_demo_by_its_kafka() -> None:
     for each in found:
         assert not list(validate.faults(each))
         assert {trigger["type"] for trigger in each["spec"]["triggers"]} == {"kafka"}
+
+
+class Seen(node_proof.Proof):
+    """A proof that notes what it would do."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("", folder, [])
+        self.did: list[str] = []
+
+    async def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        if "deployment" in arguments and "restart" in arguments:
+            self.did.append("restart")
+        return json.dumps({"items": []})
+
+    async def apply(self, manifests: Any) -> None:
+        for each in manifests:
+            if (each["kind"], each["metadata"]["name"]) == ("Deployment", "gateway"):
+                [one] = containers(each["spec"]["template"])[-1:]
+                self.did.append(one["image"])
+
+    @contextlib.asynccontextmanager
+    async def under_load(self, name: str, rate: float, least: int) -> AsyncIterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("parts", "does"),
+    [
+        (["upgrade"], ["before", "segue:dev", "segue:dev"]),
+        (["restart"], ["segue:dev", "segue:dev", "restart"]),
+        (["keda"], ["segue:dev", "segue:dev", "keda"]),
+        (["keda", "restart", "upgrade"], ["before", "segue:dev", "segue:dev", "restart", "keda"]),
+    ],
+    ids=["upgrade", "restart", "keda", "all"],
+)
+def test_each_part_can_run_alone(
+    parts: list[str], does: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof, imported = Seen(tmp_path), dict[str, str]()
+
+    async def scaled_too(_: node_proof.Proof) -> None:
+        proof.did.append("keda")
+
+    monkeypatch.setattr(node_images, "imported", lambda images, _: imported.update(images))
+    monkeypatch.setattr(node_keda, "prove", scaled_too)
+    options = argparse.Namespace(parts=parts, image="this", before="before", rate=1.0, jobs=1)
+    asyncio.run(node_proof.prove(proof, options))
+    assert proof.did == does
+    assert imported["segue:dev"] == "this"
+    # An earlier release need not be there for the other parts.
+    assert ("before" in imported) is ("upgrade" in parts)

@@ -142,6 +142,7 @@ async def prove(proof: Proof) -> None:
             watching.cancel()
         print(await proof.kubectl("get", "hpa,scaledobject", "--namespace=segue"), flush=True)
         await proof.kubectl("delete", "scaledobject", "--all", "--namespace=segue")
+    await proof.restarts()
 
 
 async def _replicas(proof: Proof) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""`make k8s-node`: the demo on a real node with the real image, restarted and upgraded under load, with its times.
+"""`make k8s-node`: the demo on a real node with the real image, in parts, with its times.
 
-It needs what `node.py` needs, and in the local storage of buildah the images that the demo names: `segue:dev`, one of
-an earlier release (BEFORE, `segue:before`), Kafka and PostgreSQL. It ends what it starts, and its exit code is 1 if a
-promise did not hold.
+The parts are an upgrade, a restart, and scaling by KEDA; each can run alone. It needs what `node.py` needs, and
+in the local storage of buildah the images that the demo names: `segue:dev`, Kafka and PostgreSQL, and for the upgrade
+one of an earlier release (BEFORE, `segue:before`). It ends what it starts, and its exit code is 1 if a promise did not
+hold.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from typing import Any, Final
 import yaml
 
 import node_images
+import node_keda
 import programs
 import validate
 from segue_cli.local.process import ChildFailed, child, ready_with
@@ -34,6 +36,10 @@ Manifest = dict[str, Any]
 ROLLED: Final = ("gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
 VOLUMES: Final = ("artifacts", "data-kafka-0", "data-postgres-0")
 RELEASE: Final = "segue:dev"
+UPGRADE: Final = "upgrade"
+RESTART: Final = "restart"
+KEDA: Final = "keda"
+PARTS: Final = (UPGRADE, RESTART, KEDA)
 MOST_SAID: Final = 20
 STOP_WITHIN_S: Final = 600.0
 """Gigabytes of images are deleted at the end, on a disk that may be busy."""
@@ -151,32 +157,49 @@ def before(manifests: Sequence[Manifest], image: str) -> list[Manifest]:
 
 
 async def prove(proof: Proof, options: argparse.Namespace) -> None:
-    """The demo of the earlier release; the upgrade to this one under load; its demo job; a restart under load."""
+    """The demo, and the parts that are asked for, in the order of PARTS."""
     demo = validate.rendered(HERE.parent / "overlays" / "demo")
-    images = {name: node_images.full_name(name) for name in node_images.images_of(demo)}
-    images |= {RELEASE: options.image, options.before: options.before}
+    images = {name: node_images.full_name(name) for name in node_images.images_of(demo)} | {RELEASE: options.image}
+    first = RELEASE
+    if UPGRADE in options.parts:
+        first = options.before
+        images[first] = first
     async with proof.timed(f"{len(images)} images imported"):
         await asyncio.to_thread(node_images.imported, images, proof.ctr)
     await proof.apply([volume(claim, proof.folder / "volumes") for claim in VOLUMES])
-    async with proof.timed(f"the demo with {options.before} runs"):
-        await proof.apply(before(demo, options.before))
+    async with proof.timed(f"the demo with {images[first]} runs"):
+        await proof.apply(before(demo, first))
         await proof.completed("setup")
         await proof.rolled_out()
+    if UPGRADE in options.parts:
+        await upgrade(proof, options, demo)
+    async with proof.timed("the demo's job, through the Service"):
+        await proof.apply(demo)
+        await proof.completed("demo")
+    print(await proof.kubectl("logs", "job/demo", "--namespace=segue"), flush=True)
+    if RESTART in options.parts:
+        await restart(proof, options)
+    if KEDA in options.parts:
+        await node_keda.prove(proof)
+    print(await proof.kubectl("get", "pod,service,endpointslice", "--namespace=segue", "-o", "wide"), flush=True)
+
+
+async def upgrade(proof: Proof, options: argparse.Namespace, demo: Sequence[Manifest]) -> None:
+    """From the earlier release to this one under load."""
     async with proof.under_load("upgrade", options.rate, options.jobs), proof.timed(f"upgrade to {options.image}"):
         await proof.kubectl("delete", "job", "setup", "--namespace=segue")
         await proof.apply([each for each in demo if each["metadata"]["name"] != "demo" or each["kind"] != "Job"])
         await proof.completed("setup")
         await proof.rolled_out()
     await proof.restarts()
-    async with proof.timed("the demo's job, through the Service"):
-        await proof.apply(demo)
-        await proof.completed("demo")
-    print(await proof.kubectl("logs", "job/demo", "--namespace=segue"), flush=True)
+
+
+async def restart(proof: Proof, options: argparse.Namespace) -> None:
+    """All services anew under load."""
     async with proof.under_load("restart", options.rate, options.jobs), proof.timed("restart of all services"):
         await proof.kubectl("rollout", "restart", "deployment", *ROLLED, "--namespace=segue")
         await proof.rolled_out()
     await proof.restarts()
-    print(await proof.kubectl("get", "pod,service,endpointslice", "--namespace=segue", "-o", "wide"), flush=True)
 
 
 def _pass_on(line: str) -> None:
@@ -184,7 +207,7 @@ def _pass_on(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-async def run(options: argparse.Namespace, more: Callable[[Proof], Any] | None = None) -> int:
+async def run(options: argparse.Namespace) -> int:
     """Start the node, and prove it all; returns the exit code."""
     began = time.monotonic()
     argv = [sys.executable, str(HERE / "node.py")]
@@ -196,8 +219,6 @@ async def run(options: argparse.Namespace, more: Callable[[Proof], Any] | None =
         proof.say("the node is ready")
         try:
             await prove(proof, options)
-            if more is not None:
-                await more(proof)
         except (subprocess.CalledProcessError, ChildFailed, AssertionError) as error:
             proof.broken.append(str(error))
             if options.hold:
@@ -218,16 +239,16 @@ def main() -> int:
     parser.add_argument("--before", default="localhost/segue:before", help="of an earlier one (localhost/segue:before)")
     parser.add_argument("--jobs", type=int, default=200, help="at least as many jobs in each part (200)")
     parser.add_argument("--rate", type=float, default=2.0, help="jobs a second (2)")
-    parser.add_argument("--keda", action="store_true", help="then scale the adapters with KEDA")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=[UPGRADE, RESTART], help="what to prove (upgrade restart)"
+    )
+    parser.add_argument("--keda", action="store_true", help="and then the part keda: the adapters scaled with KEDA")
     parser.add_argument("--hold", action="store_true", help="keep the node after a failure, until Ctrl-C")
     options = parser.parse_args()
-    more = None
     if options.keda:
-        import node_keda
-
-        more = node_keda.prove
+        options.parts = [*options.parts, KEDA]
     with contextlib.suppress(KeyboardInterrupt):
-        return asyncio.run(run(options, more))
+        return asyncio.run(run(options))
     return 130
 
 
