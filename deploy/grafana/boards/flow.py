@@ -40,7 +40,7 @@ _NOW: Final = Row(
         stat(
             "Dead letters",
             "Messages that no service could process, over the period shown.",
-            Prom(expr="sum(increase(segue_dead_letters_total[$__range]))", instant=True),
+            Prom(expr=f"sum({grown('segue_dead_letters_total', '$__range')})", instant=True),
             decimals=0,
             steps=NONE_IS_GOOD,
         ),
@@ -257,6 +257,7 @@ _SERVICES: Final = Row(
                 legend="{{instance}} {{reference}}",
             ),
             unit="s",
+            signed=True,
             calcs=("lastNotNull",),
             width=12,
         ),

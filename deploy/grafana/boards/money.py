@@ -56,7 +56,8 @@ _AMBIGUOUS: Final = f"""
 _BOUGHT_TWICE: Final = f"""
     SELECT date_trunc('second', a.finished_at) AS time,
         CASE WHEN a.error_kind IN ('output_lost', 'output_unusable') THEN 'lost_output_policy: retry_elsewhere'
-             ELSE 'ambiguity_policy: resubmit' END AS policy,
+             WHEN a.error_kind = 'ambiguous_submission' THEN 'ambiguity_policy: resubmit'
+             ELSE 'found after its job had gone on' END AS policy,
         a.provider, a.cost_usd AS first,
         (SELECT sum(b.cost_usd) FROM log_sink.v_attempts b WHERE b.job_id = a.job_id AND b.n > a.n) AS again,
         a.job_id, a.trace_id
@@ -115,8 +116,8 @@ _SUMS: Final = Row(
         ),
         stat(
             "Jobs bought twice",
-            "Jobs for which a second run was ordered although the first may have cost something, because their policy "
-            "says so.",
+            "Jobs for which a second run was ordered although the first may have cost something: because their policy "
+            "says so, or because the first was found only later.",
             Sql(_TWICE),
             steps=NONE_IS_CALM,
         ),
@@ -221,8 +222,8 @@ _VAIN: Final = Row(
         ),
         table(
             "Bought twice, by policy",
-            "Jobs for which a second run was ordered although the first may have cost something. An empty cost is not "
-            "known.",
+            "Jobs for which a second run was ordered although the first may have cost something. Where the first was "
+            "found after its job had gone on, that is the reason, whatever the policy. An empty cost is not known.",
             Sql(_BOUGHT_TWICE),
             columns=(
                 _TIME,

@@ -118,13 +118,14 @@ def graph(
     steps: bool = False,
     decimals: int | None = None,
     most: float | None = None,
+    signed: bool = False,
     colours: Mapping[str, str] | None = None,
     words: Mapping[int, tuple[str, str]] | None = None,
     calcs: Sequence[str] = ("lastNotNull", "max"),
     width: int = 8,
     height: int = 9,
 ) -> Panel:
-    """Values over time. `steps` joins them by steps, `most` is the top of the axis."""
+    """Values over time. `steps` joins them by steps, `most` is the top of the axis, `signed` values may be below 0."""
     custom: dict[str, Any] = {
         "drawStyle": "bars" if bars else "line",
         "lineInterpolation": "stepAfter" if steps else "linear",
@@ -138,7 +139,9 @@ def graph(
     }
     if decimals == 0 or unit == "s":
         custom["axisSoftMax"] = 1  # Else the axis goes up to 100 where every value is 0.
-    ends = {"min": 0} | ({} if most is None else {"max": most})
+    if signed:
+        custom["axisSoftMin"] = -1
+    ends = ({} if signed else {"min": 0}) | ({} if most is None else {"max": most})
     return Panel(
         type="timeseries",
         title=title,
