@@ -6,6 +6,7 @@ const {
   applyFieldOverrides,
   createTheme,
   dateTime,
+  getDisplayValueAlignmentFactors,
   getFieldDisplayName,
   getFieldDisplayValues,
   standardTransformers,
@@ -91,6 +92,7 @@ function Stat({ panel, data, width, height }) {
   return (
     <VizRepeater
       getValues={values}
+      getAlignmentFactors={getDisplayValueAlignmentFactors}
       renderValue={one}
       orientation="auto"
       autoGrid
