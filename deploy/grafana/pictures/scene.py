@@ -19,6 +19,8 @@ SETTINGS: Final = {
     "SEGUE_SUBMIT_GRACE_S": "25",
     "SEGUE_START_DEADLINE_S": "8",
     "LOG_LEVEL": "WARNING",
+    # Only a trace that is exported, be it to the log, is an exemplar.
+    "OTEL_TRACES_EXPORTER": "console",
 }
 LENGTH_S: Final = 240
 _PAUSE_S: Final = 0.9
