@@ -240,6 +240,8 @@ def _lag(group: str, topic: Topic) -> dict[str, Any]:
             "lagThreshold": str(LAG_PER_REPLICA),
             # A partition whose first record nobody can handle for now is no reason for more replicas.
             "excludePersistentLag": "true",
+            # Where services begin too. By default a partition that nobody has read from yet counts as one message.
+            "offsetResetPolicy": "earliest",
         },
     }
 

@@ -107,6 +107,8 @@ def test_every_consumer_is_scaled_by_the_lag_of_each_of_its_topics() -> None:
         lags = [t["metadata"] for t in each["spec"]["triggers"] if t["type"] == "kafka"]
         assert {lag["topic"] for lag in lags} == {topic.name for topic in TOPICS if service in topic.groups}
         assert {lag["consumerGroup"] for lag in lags} == {service}
+        # By default KEDA counts a message for each partition that nobody has read from yet.
+        assert {lag["offsetResetPolicy"] for lag in lags} == {"earliest"}
         assert each["spec"]["maxReplicaCount"] == PARTITIONS
         assert "replicas" not in one("production", "Deployment", service)["spec"]
 
