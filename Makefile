@@ -86,6 +86,11 @@ chaos: install ## Prove the promises: faults on a real cluster, and a checker; R
 chaos-short: install ## The five minutes of it that fit into every run
 	$(BIN)/python -m chaos --rows 3,4,6 --rounds 1 --jobs 150 --kills 8 $(if $(SEED),--seed $(SEED))
 
+# Half an hour for all of them. What was seen is kept in build/alerts.json, and the table is of all of it.
+.PHONY: alerts-table
+alerts-table: install ## Print which alerts each fault raises, on a real cluster and Prometheus: FAULTS=no-kafka,no-balance
+	$(BIN)/python -m chaos.alerts $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
 # Virtual environments of the systems that Segue is compared with are made below build/, with this uv.
 .PHONY: bench
 bench: install ## Measure Segue beside Celery and LiteLLM, on Apache Kafka (Java and Maven): bench/RESULTS.md; ARGS="--kafka embedded"

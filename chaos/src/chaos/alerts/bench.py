@@ -1,0 +1,133 @@
+"""What a fault is tried on: the fleet, jobs that come all the time, and the Prometheus that watches."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from chaos.alerts.rules import EVERY_S, shortened
+from chaos.cluster.fleet import Fleet
+from chaos.cluster.prometheus import prometheus_on
+
+RULES: Final = Path(__file__).resolve().parents[4] / "deploy" / "prometheus"
+BUDGET: Final = "budget.yaml"
+SETTINGS: Final = {
+    # As short as the rules; the grace is long enough for an attempt to be held.
+    "SEGUE_ADAPTER_SILENT_S": "9",
+    "SEGUE_SUBMIT_GRACE_S": "75",
+    "SEGUE_BREAKER_OPEN_S": "1",
+}
+PAUSE_S: Final = 0.7
+ORDERS: Final[Sequence[Sequence[str]]] = (("fal", "replicate"), ("replicate", "fal"))
+
+
+@dataclass(slots=True)
+class Bench:
+    """The parts, and what was seen of the alerts."""
+
+    fleet: Fleet
+    prometheus: httpx.AsyncClient
+    folder: Path
+    say: Callable[[str], None]
+    accepted: int = 0
+    """Jobs that the gateway has taken on."""
+    _seen: dict[str, float] = field(default_factory=dict)
+
+    async def faults(self, *rules: Mapping[str, Any]) -> None:
+        """Replace the faults of the providers."""
+        (await self.fleet.sandbox.put("/faults", json=list(rules))).raise_for_status()
+
+    async def job(self, prompt: str, **fields: Any) -> None:
+        """Ask for a job; does nothing more if the gateway is away."""
+        body = {"duration_s": 2, "has_vocals": False, "providers": ["fal", "replicate"], **fields, "prompt": prompt}
+        with suppress(httpx.TransportError):
+            self.accepted += (await self.fleet.api.post("/api/tracks", json=body, timeout=8)).status_code == 202
+
+    @asynccontextmanager
+    async def jobs(self) -> AsyncIterator[None]:
+        """Ask for jobs for the length of the block, in turn for each provider first."""
+
+        async def ask() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                for order in itertools.cycle(ORDERS):
+                    tasks.create_task(self.job("a warm pad", providers=list(order)))
+                    await asyncio.sleep(PAUSE_S)
+
+        asking = asyncio.create_task(ask())
+        try:
+            yield
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    async def budget(self, usd: str) -> None:
+        """Set the budget for a day."""
+        text = (RULES / BUDGET).read_text("utf-8").replace("vector(Inf)", f"vector({usd})")
+        (self.folder / BUDGET).write_text(shortened(text), "utf-8")
+        (await self.prometheus.post("/-/reload")).raise_for_status()
+
+    # The alerts.
+
+    async def firing(self, *, pending: bool = False) -> dict[str, str]:
+        """The alerts that fire now, with their labels as text; with `pending` also those that soon will."""
+        answer = (await self.prometheus.get("/api/v1/alerts")).raise_for_status()
+        return {
+            alert["labels"]["alertname"]: ", ".join(
+                value for name, value in alert["labels"].items() if name not in ("alertname", "severity")
+            )
+            for alert in answer.json()["data"]["alerts"]
+            if alert["state"] == "firing" or pending
+        }
+
+    async def watch(
+        self, began: float, seen: dict[str, float], within_s: float, expected: Set[str] | None = None
+    ) -> None:
+        """Add each alert that fires to `seen`, with the seconds since `began` after which it was first seen.
+
+        For `within_s` seconds, or until all that are expected have been seen.
+        """
+        until = time.monotonic() + within_s
+        while time.monotonic() < until and (expected is None or not expected <= seen.keys()):
+            for name, labels in (await self.firing()).items():
+                if name not in seen:
+                    seen[name] = time.monotonic() - began
+                    self.say(f"    {seen[name]:4.0f} s  {name} {labels}")
+            await asyncio.sleep(EVERY_S / 2)
+
+    async def quiet(self, within_s: float) -> tuple[bool, dict[str, float]]:
+        """Wait until no alert fires or soon will; returns whether that was so in time, and what fired meanwhile."""
+        began, seen = time.monotonic(), dict[str, float]()
+        while left := await self.firing(pending=True):
+            if (now := time.monotonic() - began) > within_s:
+                self.say(f"    still there: {left}")
+                return False, seen
+            for name, labels in (await self.firing()).items():
+                if name not in seen:
+                    seen[name] = now
+                    self.say(f"    {now:4.0f} s after it  {name} {labels}")
+            await asyncio.sleep(EVERY_S)
+        return True, seen
+
+
+@asynccontextmanager
+async def bench_on(fleet: Fleet, folder: Path, say: Callable[[str], None]) -> AsyncIterator[Bench]:
+    """The bench on a running fleet, with jobs that come until the end of the block."""
+    async with AsyncExitStack() as opened:
+        for name in ("rules.yaml", BUDGET):
+            (folder / name).write_text(shortened((RULES / name).read_text("utf-8")), "utf-8")
+        services: dict[str, list[str]] = {}
+        for one in fleet.members:
+            services.setdefault(one.service, []).append(one.address)
+        rules = [folder / "rules.yaml", folder / BUDGET]
+        watching = prometheus_on(folder, services, rules, EVERY_S, lambda line: say(f"prometheus: {line}"))
+        bench = Bench(fleet, await opened.enter_async_context(watching), folder, say)
+        await opened.enter_async_context(bench.jobs())
+        yield bench

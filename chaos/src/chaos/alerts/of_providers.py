@@ -1,0 +1,136 @@
+"""Faults of providers, and of what is paid to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
+
+from chaos.alerts.bench import Bench
+from chaos.alerts.case import case
+
+_REFUSED: Final = {"refuse": "unauthorized"}
+_ELSEWHERE: Final = "jobs leave the provider for the next one"
+
+
+def _rules(*rules: Mapping[str, Any]) -> Callable[[Bench], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def fault(bench: Bench) -> AsyncIterator[None]:
+        await bench.faults(*rules)
+        try:
+            yield
+        finally:
+            await bench.faults()
+
+    return fault
+
+
+def _key_refused(*providers: str) -> list[Mapping[str, Any]]:
+    return [{"provider": name, "on": on, "action": _REFUSED} for name in providers for on in ("submit", "probe")]
+
+
+@asynccontextmanager
+async def _fetches_fail(bench: Bench) -> AsyncIterator[None]:
+    late = {"files": {"not_yet": 10_000, "status": 503}}
+    await bench.faults({"prompt_contains": "<late>", "action": late})
+    for _ in range(3):
+        await bench.job("<late>", deadline_s=90, lost_output_policy="fail")
+    yield
+
+
+@asynccontextmanager
+async def _answers_lost(bench: Bench) -> AsyncIterator[None]:
+    lost = {"accept_then": "drop", "webhook": ["never"]}
+    await bench.faults(
+        {"provider": "fal", "prompt_contains": "<lost>", "action": lost},
+        {"provider": "fal", "on": "list", "action": {"refuse": "internal_500"}},
+    )
+    for _ in range(2):
+        await bench.job("<lost>", providers=["fal"])
+    try:
+        yield
+    finally:
+        await bench.faults()
+
+
+@asynccontextmanager
+async def _found_late(bench: Bench) -> AsyncIterator[None]:
+    slow = {"accept_then": "drop", "run_s": 95}
+    await bench.faults({"provider": "fal", "prompt_contains": "<slow>", "action": slow})
+    await bench.job("<slow>")
+    await asyncio.sleep(5)
+    yield
+
+
+@asynccontextmanager
+async def _budget(bench: Bench) -> AsyncIterator[None]:
+    await bench.budget("0.01")
+    try:
+        yield
+    finally:
+        await bench.budget("Inf")
+
+
+CASES: Final = (
+    case(
+        "key-refused",
+        "Replicate refuses the key",
+        "KeyRefused",
+        "ProviderDown",
+        fault=_rules(*_key_refused("replicate")),
+        may={"Failovers": _ELSEWHERE},
+    ),
+    case(
+        "no-balance",
+        "fal's account has no credit left",
+        "BalanceExhausted",
+        "ProviderDown",
+        fault=_rules({"provider": "fal", "action": {"refuse": "balance"}}),
+        may={"Failovers": _ELSEWHERE},
+    ),
+    case(
+        "no-provider",
+        "both providers refuse their keys",
+        "NoProviderUp",
+        "KeyRefused",
+        "ProviderDown",
+        fault=_rules(*_key_refused("fal", "replicate")),
+        may={"Failovers": _ELSEWHERE, "MostJobsFail": "jobs fail without a provider"},
+    ),
+    case(
+        "no-files",
+        "outputs of three paid runs cannot be fetched",
+        "FetchesFailing",
+        fault=_fetches_fail,
+        may={"MostJobsFail": "their jobs fail in the end"},
+        within_s=80,
+    ),
+    case("budget", "the budget is below what was spent", "BudgetNearlySpent", fault=_budget),
+    case(
+        "no-results",
+        "every run fails at both providers",
+        "NothingSucceeds",
+        "MostJobsFail",
+        "Failovers",
+        fault=_rules({"action": {"fail": {"status": 500, "error": "nothing came of it"}}}),
+        within_s=260,
+    ),
+    case(
+        "found-late",
+        "the answer to a submit is lost, and its run shows up after the grace",
+        "AmbiguousHeld",
+        "DuplicatesSuspected",
+        fault=_found_late,
+        within_s=180,
+    ),
+    case(
+        "answers-lost",
+        "answers to submits are lost, and the provider's list fails beyond the grace",
+        "AmbiguousHeld",
+        "AmbiguousUnresolved",
+        fault=_answers_lost,
+        within_s=180,
+        clear_s=330,
+    ),
+)

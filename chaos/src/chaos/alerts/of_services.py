@@ -1,0 +1,185 @@
+"""Faults of services and of what they stand on: processes, PostgreSQL, Kafka, records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+
+from chaos.alerts.bench import Bench
+from chaos.alerts.case import case
+from chassis.kafka.topics import admin
+from chassis.settings.kafka.cluster import KafkaCluster
+from contracts.topics import CALLBACKS, REQUESTS, ServiceName
+from segue_cli.stack.topics import ensure_topics
+
+_FAULTY: Final = "before_handler_tx:1:raise"
+_LATE: Final = "rows were due meanwhile, and are done one after the other"
+_LEFT: Final = "an outbox row that the process left is read once more; readings, every 15 s, are not shortened"
+_WAITING: Final = "messages wait, and none is handled meanwhile"
+
+
+def _without(service: ServiceName) -> Callable[[Bench], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def fault(bench: Bench) -> AsyncIterator[None]:
+        await asyncio.gather(*(one.kill() for one in bench.fleet.replicas(service)))
+        yield
+
+    return fault
+
+
+@asynccontextmanager
+async def _no_database(bench: Bench) -> AsyncIterator[None]:
+    await bench.fleet.postgres.stop("immediate")
+    try:
+        yield
+    finally:
+        await bench.fleet.postgres.start()
+
+
+@asynccontextmanager
+async def _no_kafka(bench: Bench) -> AsyncIterator[None]:
+    for broker in bench.fleet.brokers:
+        broker.stop()
+    try:
+        yield
+    finally:
+        for broker in bench.fleet.brokers:
+            broker.cont()
+
+
+@asynccontextmanager
+async def _no_topic(bench: Bench) -> AsyncIterator[None]:
+    cluster = KafkaCluster(bench.fleet.brokers.servers)
+    async with admin(cluster) as client:
+        await client.delete_topics([CALLBACKS.name])
+    try:
+        yield
+    finally:
+        await ensure_topics(cluster)
+
+
+@asynccontextmanager
+async def _locked(bench: Bench) -> AsyncIterator[None]:
+    connection = await asyncpg.connect(bench.fleet.env["DATABASE_URL"])
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE orchestrator.jobs IN SHARE ROW EXCLUSIVE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _overdue(bench: Bench) -> AsyncIterator[None]:
+    await bench.faults({"prompt_contains": "<endless>", "action": {"never_finish": True}})
+    await bench.job("<endless>", deadline_s=12)
+    await asyncio.sleep(6)
+    connection = await asyncpg.connect(bench.fleet.env["DATABASE_URL"])
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT FROM orchestrator.jobs WHERE deadline_at < now() + interval '10 s' FOR UPDATE"
+            )
+            yield
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _garbage(bench: Bench) -> AsyncIterator[None]:
+    headers = [("ce_id", b"garbage"), ("ce_type", b"segue.job.requested.v1"), ("ce_source", b"/nowhere")]
+    async with AIOKafkaProducer(bootstrap_servers=bench.fleet.brokers.servers) as producer:
+        for _ in range(3):
+            await producer.send_and_wait(REQUESTS.name, b"\x00 no JSON", b"garbage", headers=headers)
+    yield
+
+
+@asynccontextmanager
+async def _faulty_release(bench: Bench) -> AsyncIterator[None]:
+    await _release(bench, _FAULTY)
+    try:
+        yield
+    finally:
+        await _release(bench, None)
+
+
+async def _release(bench: Bench, crash_at: str | None) -> None:
+    for one in bench.fleet.replicas("orchestrator"):
+        await one.term()
+        await one.start(crash_at)
+        await one.ready()
+
+
+CASES: Final = (
+    case(
+        "no-adapter",
+        "both replicas of an adapter are killed and stay away",
+        "AdapterSilent",
+        fault=_without("fal-adapter"),
+        may={"OutboxOld": _LEFT, "DueRowsLate": _LATE, "Failovers": "jobs pass the silent provider over"},
+    ),
+    case(
+        "no-orchestrator",
+        "no replica of the orchestrator runs",
+        "ServiceDown",
+        fault=_without("orchestrator"),
+        may={"OutboxOld": _LEFT, "DueRowsLate": _LATE, "NothingHandled": _WAITING},
+    ),
+    case("no-log-sink", "no replica of the log sink runs", "ServiceDown", fault=_without("log-sink")),
+    case("no-gateway", "no replica of the gateway runs", "ServiceDown", fault=_without("gateway")),
+    case(
+        "no-database",
+        "PostgreSQL has crashed and does not come back",
+        "DependencyDown",
+        fault=_no_database,
+        may={
+            "NothingHandled": _WAITING,
+            "DueRowsLate": _LATE,
+            "AdapterSilent": "no heartbeat can be written",
+            "OutboxOld": "rows wait for the database",
+        },
+    ),
+    case(
+        "no-kafka",
+        "every broker stands still",
+        "DependencyDown",
+        "OutboxOld",
+        fault=_no_kafka,
+        may={
+            "NothingHandled": _WAITING,
+            "DueRowsLate": _LATE,
+            "TopicUnavailable": "no topic can be asked about",
+        },
+    ),
+    case("no-topic", "a topic is deleted", "TopicUnavailable", fault=_no_topic),
+    case("garbage", "three records that nobody can read", "DeadLetters", fault=_garbage),
+    case(
+        "faulty-release",
+        "a release of the orchestrator that fails on every message",
+        "ConsumingPaused",
+        "DeadLetters",
+        fault=_faulty_release,
+        may={"NothingHandled": _WAITING, "DueRowsLate": _LATE},
+    ),
+    case(
+        "locked-table",
+        "a table of the orchestrator is locked by somebody",
+        "NothingHandled",
+        fault=_locked,
+        may={"DueRowsLate": _LATE, "OutboxOld": "the transactions that hold them stand still"},
+        within_s=120,
+    ),
+    case(
+        "overdue",
+        "a job's row is locked by somebody beyond its deadline",
+        "JobsOverdue",
+        fault=_overdue,
+        may={"DueRowsLate": "the row is due and cannot be taken", "NothingHandled": _WAITING},
+        within_s=120,
+    ),
+)
