@@ -11,6 +11,7 @@ from chaos.alerts.bench import Bench
 from chaos.alerts.case import case
 
 _REFUSED: Final = {"refuse": "unauthorized"}
+_NO_MEDIA: Final = {"status": 500, "error": "nothing came of it", "error_type": "no_media_generated"}
 _ELSEWHERE: Final = "jobs leave the provider for the next one"
 
 
@@ -113,7 +114,7 @@ CASES: Final = (
         "NothingSucceeds",
         "MostJobsFail",
         "Failovers",
-        fault=_rules({"action": {"fail": {"status": 500, "error": "nothing came of it"}}}),
+        fault=_rules({"provider": "fal", "action": {"fail": _NO_MEDIA}}, {"action": {"fail": "out_of_memory"}}),
         within_s=260,
     ),
     case(
