@@ -32,7 +32,7 @@ up: install ## Run all of Segue here until Ctrl-C; ARGS="--port 9000 --providers
 # On a slow or busy machine SEGUE_TEST_PATIENCE=5, in the environment or here, gives every test five times as long.
 .PHONY: test
 test: install ## Run the tests that need neither a JVM nor the whole system; SEGUE_TEST_PATIENCE=5 on a slow machine
-	$(BIN)/pytest -m "not kafka and not e2e and not k8s and not store" -n 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not kafka and not e2e and not k8s and not store and not dashboards" -n 4 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-e2e
 test-e2e: install ## Run the tests that start commands, services, or all of Segue, as processes
@@ -101,6 +101,10 @@ bench-short: install ## One round of its ratios, on the embedded cluster, in a f
 	$(BIN)/python -m bench --kafka embedded --short $(ARGS)
 
 # What draws them is installed below deploy/grafana/render: 430 MB.
+.PHONY: test-dashboards
+test-dashboards: install ## Run the test that no panel of the dashboards stays empty (Prometheus, Node, Chromium; skipped without)
+	$(BIN)/pytest -m dashboards $(PYTEST_ARGS) tests/deploy
+
 .PHONY: dashboards-pictures
 dashboards-pictures: install ## Draw the dashboards, with data of a Segue that runs (Prometheus, Node, Chromium): docs/dashboards; ARGS=--redraw
 	$(BIN)/python deploy/grafana/picture.py $(ARGS)

@@ -16,6 +16,7 @@ from tests.deploy.monitored import OF_SCRAPES, ROOT, dashboards, metric_of, targ
 
 from boards import files
 from contracts.schemas import SCHEMAS
+from pictures import empty
 
 DASHBOARDS = dashboards()
 PROVISIONING = ROOT / "deploy" / "compose" / "grafana" / "provisioning"
@@ -151,3 +152,23 @@ def test_kubernetes_gets_the_same_dashboards(name: str) -> None:
     found = one("production", "ConfigMap", f"segue-{name}")
     assert found["metadata"]["labels"] == {"grafana_dashboard": "1"}
     assert {file: json.loads(text) for file, text in found["data"].items()} == {f"{name}.json": DASHBOARDS[name]}
+
+
+def found(title: str, *values: float | None) -> dict[str, Any]:
+    """What a run found for a dashboard of one panel with two queries, the first of which found a value."""
+    frames = [
+        {"refId": ref, "fields": [{"type": "number", "values": each}]} for ref, each in (("A", [1]), ("B", values))
+    ]
+    panel = {"id": 1, "title": title, "targets": [{"refId": "A"}, {"refId": "B"}]}
+    return {"providers": {"dashboard": {"panels": [panel]}, "frames": {"1": frames}}}
+
+
+def test_a_query_that_finds_nothing_is_a_fault_unless_its_panel_is_listed_with_a_reason() -> None:
+    [(board, listed)] = empty.MAY_BE_EMPTY
+    assert empty.MAY_BE_EMPTY[board, listed]
+    assert empty.faults(found(listed, None)) == []
+    assert empty.faults(found(listed, 2)) == [f"{board}: {listed}: may be empty, and is not: take it off the list"]
+    missing = f"{board}: {listed}: may be empty, and there is no such panel"
+    assert empty.faults(found("Calls", 0)) == [missing]
+    assert empty.faults(found("Calls", None)) == ["providers: Calls: nothing for query B", missing]
+    assert (board, listed) in {(name, panel["title"]) for name in NAMES for panel in panels(name)}

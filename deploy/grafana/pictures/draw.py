@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
 from boards.queries import Json
 
-NEEDED: Final = ("prometheus", "npm", "chromium", "pngquant")
+NEEDED: Final = ("prometheus", "node", "npm", "chromium", "pngquant")
 RENDER: Final = Path(__file__).resolve().parents[1] / "render"
 WIDTH: Final = 1440
 CELL: Final = 38
 """The height of one row of the grid, with its gap, in pixels, as on Grafana's page."""
 _HEAD: Final = 96
+
+
+def missing() -> str | None:
+    """What is not installed, as one line; None if nothing is."""
+    tools = [tool for tool in NEEDED if shutil.which(tool) is None]
+    return f"not on the PATH: {', '.join(tools)}" if tools else None
 
 
 def draw(board: Json, picture: Path, folder: Path) -> None:
@@ -31,7 +40,19 @@ def draw(board: Json, picture: Path, folder: Path) -> None:
         "utf-8",
     )
     picture.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
+    _chromium(page, folder, f"--window-size={WIDTH},{_HEAD + last * CELL}", f"--screenshot={picture}")
+    # A tenth of the size, with colours that nobody tells apart.
+    subprocess.run(["pngquant", "--force", "--strip", "--output", picture, "64", picture], check=True)
+
+
+def words(page: Path, folder: Path) -> str:
+    """The texts of a page that was drawn, as a reader finds them."""
+    drawn = _chromium(page, folder, f"--window-size={WIDTH},4000", "--dump-dom")
+    return html.unescape(re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", "\n", drawn))
+
+
+def _chromium(page: Path, folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
         [
             "chromium",
             "--headless=new",
@@ -39,17 +60,16 @@ def draw(board: Json, picture: Path, folder: Path) -> None:
             "--disable-gpu",
             "--hide-scrollbars",
             "--force-device-scale-factor=1",
-            f"--window-size={WIDTH},{_HEAD + last * CELL}",
             "--virtual-time-budget=8000",
             f"--user-data-dir={folder / 'chromium'}",
-            f"--screenshot={picture}",
+            *arguments,
             page.as_uri(),
         ],
         check=True,
         capture_output=True,
+        text=True,
     )
-    # A tenth of the size, with colours that nobody tells apart.
-    subprocess.run(["pngquant", "--force", "--strip", "--output", picture, "64", picture], check=True)
+    return done.stdout
 
 
 def _bundle() -> None:
