@@ -12,7 +12,7 @@ PYTHON ?= python3
 # A uv of our own, in .tools, where there is none.
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 PYTEST_ARGS ?=
-CHAOS_ARGS = $(if $(FULL),--full) $(foreach one,ROUNDS JOBS KILLS RATE SEED ROWS,$(if $($(one)),--$(shell echo $(one) | tr A-Z a-z) $($(one))))
+CHAOS_ARGS = $(if $(FULL),--full) $(foreach one,ROUNDS JOBS KILLS RATE SEED ROWS EARLIER,$(if $($(one)),--$(shell echo $(one) | tr A-Z a-z) $($(one))))
 
 # A demo starts nine Python processes, each in half the time with its bytecode at hand.
 unexport PYTHONDONTWRITEBYTECODE

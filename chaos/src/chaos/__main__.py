@@ -22,7 +22,7 @@ from chaos.cluster.scale import FULL, SHORT
 from chaos.report import Totals, report
 from chaos.rows import database, events, providers, webhooks
 from chaos.rows.base import Row
-from chaos.rows.kafka import brokers, network
+from chaos.rows.kafka import brokers, network, topics
 from chaos.rows.machine import clocks, disks, floods
 from chaos.rows.services import consumers, crashes, deploys, pauses, zombies
 from chaos.run import Result, Run
@@ -33,18 +33,21 @@ def rows() -> dict[int, Row]:
     """All rows of the fault matrix, by number."""
     found: dict[int, Row] = {}
     services = (crashes, zombies, consumers, deploys, pauses)
-    for module in (*services, brokers, network, database, disks, floods, clocks, providers, webhooks, events):
+    for module in (*services, brokers, network, topics, database, disks, floods, clocks, providers, webhooks, events):
         found |= module.ROWS
     return dict(sorted(found.items()))
 
 
-def select_rows(names: str) -> list[Row]:
-    """The rows in `names`: `all`, `none`, or numbers separated by commas. Exits if a number is unknown."""
+def select_rows(names: str, *, earlier_release: bool) -> list[Row]:
+    """The rows in `names`: `all`, `none`, or numbers separated by commas. Exits if a number is unknown.
+
+    Without an earlier release, `all` leaves out the rows that need one.
+    """
     if names == "none":
         return []
     known = rows()
     if names == "all":
-        return list(known.values())
+        return [row for row in known.values() if earlier_release or not row.earlier_release]
     numbers = [int(one) for one in names.split(",")]
     if unknown := [n for n in numbers if n not in known]:
         sys.exit(f"there is no row {unknown[0]}: one of {', '.join(map(str, known))}")
@@ -81,6 +84,7 @@ async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) ->
         small_disks = os.geteuid() == 0 and any(row.small_disks for row in which)
         async with fleet_on(folder, {}, scale, small_disks=small_disks) as fleet:
             say(f"all are ready after {time.monotonic() - began:.0f} s")
+            fleet.earlier_python = options.earlier
             done = Run(fleet, audit, say)
             for work in planned(done, which, options):
                 started = time.monotonic()
@@ -126,15 +130,18 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=8.0, help="requests a second (8)")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 1_000_000, help="of the first storm (the time)")
     parser.add_argument("--rows", default="all", help="of the fault matrix: all, none, or 1,2,3 (all)")
+    parser.add_argument("--earlier", metavar="PYTHON", help="the interpreter of an earlier release's installation")
     parser.add_argument("--full", action="store_true", help="rows as long and as large as the matrix has them")
     parser.add_argument("--report", type=Path, default=Path("chaos-report.md"), help="where it goes (chaos-report.md)")
     options = parser.parse_args()
-    which = select_rows(options.rows)
+    which = select_rows(options.rows, earlier_release=options.earlier is not None)
     audit = options.report.resolve().parent / "chaos-audit"
     shutil.rmtree(audit, ignore_errors=True)
     audit.mkdir(parents=True)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It logs a lot about brokers that are down.
     say(f"seed {options.seed}")
+    if options.rows == "all" and options.earlier is None:
+        say("the rows that need an earlier release are left out: --earlier gives its interpreter")
     return run_until_told(run(options, which, audit))
 
 

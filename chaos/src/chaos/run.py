@@ -70,6 +70,7 @@ class Run:
         """All evidence so far, without intended dead letters."""
         self._fleet, self._audit, self._say = fleet, audit, say
         self._gatherer = Gatherer(fleet, audit)
+        fleet.before_deletion = self._gatherer.read_topics
         self._expected_dead_letters: list[DeadLetter] = []
 
     async def row(self, row: Row, seed: int) -> Result:
@@ -81,7 +82,7 @@ class Run:
         async with self._load(f"row{row.number}", random.Random(f"{seed} load")) as load:
             await self._reset_providers()
             try:
-                async with asyncio.timeout(self._fleet.scale.row_within_s):
+                async with asyncio.timeout(self._fleet.scale.row_within_s + row.longer_s):
                     result.seen = await row.run(self._fleet, load, random.Random(f"{seed} row {row.number}"))
             except Exception as error:  # noqa: BLE001 - any exception is the row's result; the next row runs
                 result.error = f"{type(error).__name__}: {error}"

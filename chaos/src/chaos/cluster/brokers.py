@@ -43,7 +43,9 @@ class Broker:
     @property
     def running(self) -> bool:
         """Whether its process exists."""
-        return self._up and (self._ours is None or self._ours.returncode is None)
+        if not self._up:
+            return False
+        return Path(f"/proc/{self.pid}").exists() if self._ours is None else self._ours.returncode is None
 
     async def kill(self) -> None:
         """Send SIGKILL, and wait until the process is gone."""
@@ -71,7 +73,7 @@ class Broker:
             self.cont()
             return
         await self._stack.aclose()
-        take, close = log_to(self.dir / "broker.log")
+        take, close = log_to(self.dir.parent / f"{self.name}.log")
         self._stack.callback(close)
         self._ours = await self._stack.enter_async_context(child(self._argv, name=self.name, on_line=take))
         self.pid, self._up = self._ours.pid, True
@@ -84,7 +86,8 @@ class Broker:
         await self._stack.aclose()
 
     async def _end(self, sig: signal.Signals) -> None:
-        os.kill(self.pid, sig)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, sig)
         self.cont()
         if self._ours is not None:
             await self._ours.stop(sig, grace_s=GONE_WITHIN_S)
@@ -94,7 +97,7 @@ class Broker:
 
     async def _gone(self) -> None:
         deadline = asyncio.get_running_loop().time() + GONE_WITHIN_S
-        while Path(f"/proc/{self.pid}").exists():  # noqa: ASYNC240 - the launcher reaps it, and reports nothing
+        while self.running:  # The launcher reaps it, and reports nothing.
             if asyncio.get_running_loop().time() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
             await asyncio.sleep(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +67,10 @@ class Fleet:
         self.scale = scale
         self.api: httpx.AsyncClient
         self.bills_file: Path
+        self.earlier_python: str | None = None
+        """The interpreter of an installation of an earlier release."""
+        self.before_deletion: Callable[[], Awaitable[object]]
+        """Reads what the evidence needs of the topics; to be called before records are deleted."""
         self.disks: Mapping[str, Path] = {}
         """The small disks, by their names in `DISKS`; none unless the fleet was started with them."""
         self.members: list[Replica] = []

@@ -37,6 +37,8 @@ class Replica:
         self.wanted = False
         """Whether it should run; `Fleet.supervised` restarts it if it has exited."""
         self.frozen = False
+        self.python = sys.executable
+        """The interpreter of the installation that its processes are of, from its next start on."""
         self.environment: dict[str, str] = {}
         """Variables of its processes beside its settings, from its next start on."""
         self._fleet = fleet
@@ -74,7 +76,7 @@ class Replica:
         take, close = log_to(self.log)
         self._stack.callback(close)
         started = child(
-            [sys.executable, *head, *tail],
+            [self.python, *head, *tail],
             name=self.name,
             env={**without_settings(os.environ), **self.environment},
             cwd=str(self._fleet.folder),

@@ -15,11 +15,14 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from chaos.cluster.system import System
+from chaos.cluster.topics import partitions_of, places_in
 from chaos.evidence.by_job import token_in
 from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
+from chassis.kafka.topics import describe
 from chassis.observability.log_events import RuntimeEvent
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope, Undecodable, decode
-from contracts.topics import ATTEMPTS, DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS
+from contracts.topics import ATTEMPTS, DEAD_LETTERS, JOBS, REQUESTS
 
 READ: Final = (REQUESTS, ATTEMPTS, JOBS)
 QUIET_WITHIN_S: Final = 60.0
@@ -61,7 +64,7 @@ class Gatherer:
         self.bills: list[dict[str, Any]] = []
         self.unexpected_ends: list[UnexpectedEnd] = []
         self._system, self._folder = system, folder
-        self._positions: dict[TopicPartition, int] = {}
+        self._positions: dict[tuple[str, int], int] = {}
         self._bills_read = 0
         self._logs_read: Counter[str] = Counter()
 
@@ -76,7 +79,7 @@ class Gatherer:
 
     async def read_all(self, answers: Sequence[ClientAnswer], windows: Sequence[Window]) -> Evidence:
         """All evidence from the beginning."""
-        ends = await self._read_topics()
+        ends = await self.read_topics()
         self._read_bills()
         self._read_logs()
         tables = await self._tables()
@@ -102,28 +105,32 @@ class Gatherer:
         ]
 
     async def _ends(self) -> dict[TopicPartition, int]:
-        places = [TopicPartition(topic.name, n) for topic in READ for n in range(PARTITIONS)]
-        async with AIOKafkaConsumer(bootstrap_servers=self._system.env["KAFKA_BOOTSTRAP_SERVERS"]) as consumer:
+        servers = self._system.env["KAFKA_BOOTSTRAP_SERVERS"]
+        places = await partitions_of(servers, READ)
+        async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
             return {place: end for place, end in (await consumer.end_offsets(places)).items() if end}
 
-    async def _read_topics(self) -> dict[TopicPartition, int]:
-        """Read new records; returns the end of each partition, except those of the dead letters."""
-        places = [TopicPartition(topic.name, n) for topic in (*READ, DEAD_LETTERS) for n in range(PARTITIONS)]
+    async def read_topics(self) -> dict[TopicPartition, int]:
+        """Read new records; returns the end of each partition, except those of the dead letters.
+
+        A topic that was deleted and created again is read from its start.
+        """
+        servers = self._system.env["KAFKA_BOOTSTRAP_SERVERS"]
+        states = await describe(KafkaCluster(servers), (*READ, DEAD_LETTERS))
+        places = places_in(states)
         async with AIOKafkaConsumer(
-            bootstrap_servers=self._system.env["KAFKA_BOOTSTRAP_SERVERS"],
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=50,
+            bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
         ) as consumer:
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
             for place in places:
-                consumer.seek(place, self._positions.get(place, 0))
+                consumer.seek(place, self._positions.get((states[place.topic].id, place.partition), 0))
             with (self._folder / "events.jsonl").open("a", encoding="utf-8") as file:
                 while any([await consumer.position(place) < ends[place] for place in places]):
                     for records in (await consumer.getmany(timeout_ms=200, max_records=5000)).values():
                         for record in records:
                             self._take(record, file)
-            self._positions = {place: ends[place] for place in places}
+            self._positions = {(states[place.topic].id, place.partition): ends[place] for place in places}
         return {place: end for place, end in ends.items() if end and place.topic != DEAD_LETTERS.name}
 
     def _take(self, record: ConsumerRecord[bytes, bytes], file: Any) -> None:

@@ -43,5 +43,9 @@ class Row:
     """Whether the row produces dead letters on purpose, so that they are no violation."""
     explains: frozenset[str] = frozenset()
     """Failure kinds that the row's fault explains, besides `never_accepted`."""
+    longer_s: float = 0.0
+    """Seconds by which it may take longer than other rows."""
+    earlier_release: bool = False
+    """Whether it needs the installation of an earlier release; without one it is left out of all rows."""
     small_disks: bool = False
     """Whether it needs PostgreSQL and Kafka on disks of their own, which it fills."""

@@ -19,10 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
+from chaos.cluster.topics import partitions_of
 from chaos.load.clients import FINAL, Load, Request
 from chassis.kafka.topics import admin
 from chassis.settings.kafka.cluster import KafkaCluster
-from contracts.topics import PARTITIONS, TOPICS, ServiceName, Topic
+from contracts.topics import TOPICS, ServiceName, Topic
 
 T = TypeVar("T")
 POLL_S: Final = 0.2
@@ -206,8 +207,9 @@ def _sum(samples: Iterable[Any], name: str, labels: Mapping[str, str]) -> float:
 
 async def ends(fleet: Fleet, *topics: Topic) -> dict[TopicPartition, int]:
     """The end offset of each partition of some topics."""
-    places = [TopicPartition(topic.name, n) for topic in topics for n in range(PARTITIONS)]
-    async with AIOKafkaConsumer(bootstrap_servers=fleet.env["KAFKA_BOOTSTRAP_SERVERS"]) as consumer:
+    servers = fleet.env["KAFKA_BOOTSTRAP_SERVERS"]
+    places = await partitions_of(servers, topics)
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
         return dict(await consumer.end_offsets(places))
 
 

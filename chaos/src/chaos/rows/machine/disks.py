@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from chaos.cluster.disks import fill, free_disks
+from chaos.cluster.disks import BROKER, fill, free_disks
 from chaos.cluster.fleet import Fleet
 from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound
@@ -28,10 +28,13 @@ async def _full(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
             meanwhile = accepted(load) - before
             free_disks([disk])
             up = await fleet.brokers.known()
-            # A broker whose disk fails ends, and PostgreSQL may: a supervisor starts them again.
-            await fleet.brokers[0].kill()
-            await fleet.postgres.stop("fast")
-            await asyncio.gather(fleet.brokers.restore(), fleet.postgres.start())
+            # Both may have ended of it; a supervisor starts them again.
+            if name == BROKER:
+                await fleet.brokers[0].kill()
+                await fleet.brokers.restore()
+            else:
+                await fleet.postgres.stop("fast")
+                await fleet.postgres.start()
             said.append(
                 f"the disk of {name} full for {fleet.scale.locked_s:.0f} s and more: {meanwhile} requests accepted "
                 f"meanwhile, {up} of {len(fleet.brokers)} brokers up at its end"

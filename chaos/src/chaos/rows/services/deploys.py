@@ -1,4 +1,4 @@
-"""Row 29: a release that fails on every message is deployed, and taken back."""
+"""Rows 29 and 43: a release that fails on every message; an earlier release, and this one again, under load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chaos.rows.base import RATE, Row
 from chaos.rows.kafka.brokers import more_accepted
 from chaos.rows.probes import BillLog, ends, wait_for
 from chassis.delivery.dlq_limit import DlqLimit
-from contracts.topics import DEAD_LETTERS
+from contracts.topics import ADAPTERS, DEAD_LETTERS, ServiceName
 from segue_cli.stack.environment import without_settings, write_env
 
 MOST_OPEN: Final = 1000
@@ -97,12 +97,64 @@ async def _replayed(fleet: Fleet) -> str:
     return lines[-1]
 
 
+ADAPTERS_FIRST: Final[tuple[ServiceName, ...]] = (*ADAPTERS, "log-sink", "orchestrator", "gateway")
+"""The order of an upgrade, which docs/operations/upgrade.md gives; the way back is the opposite one."""
+
+
+async def _back_and_forward(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    assert fleet.earlier_python is not None, "it needs --earlier, the interpreter of an earlier release"
+    bill_log, dead = BillLog(fleet), await ends(fleet, DEAD_LETTERS)
+    order = [one for service in ADAPTERS_FIRST for one in fleet.replicas(service)]
+    try:
+        async with load.running(RATE, spec=PLAIN):
+            await more_accepted(load, "before the way back")
+            await _replaced(reversed(order), fleet.earlier_python)
+            await more_accepted(load, "by the earlier release")
+            back = len(load.requests)
+            await _replaced(order, sys.executable)
+            await more_accepted(load, "by this release again")
+    finally:
+        for one in order:
+            one.python = sys.executable
+    assert not await load.drain(180)
+    failed = [one.token for one in load.requests if one.job_id and one.ended != "succeeded"]
+    assert not failed, f"jobs failed: {failed}"
+    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
+    posts, taken = await all_bound(fleet, bill_log)
+    return [
+        f"{len(order)} replicas replaced one by one by the earlier release, and by this one again",
+        (
+            f"{back} requests until the way forward, {len(load.requests)} in all: every job succeeded; "
+            f"{taken} runs of {posts} attempts POSTed, none twice"
+        ),
+    ]
+
+
+async def _replaced(replicas: Iterable[Replica], python: str) -> None:
+    for one in replicas:
+        await one.term()
+        one.python = python
+        await one.start()
+        await one.ready()
+
+
 ROWS = {
-    29: Row(
-        29,
-        "A release that fails on every message",
-        "it pauses after a bounded number of dead letters; replayed, nothing is lost",
-        _bad_deploy,
-        dead_letters=True,
+    row.number: row
+    for row in (
+        Row(
+            29,
+            "A release that fails on every message",
+            "it pauses after a bounded number of dead letters; replayed, nothing is lost",
+            _bad_deploy,
+            dead_letters=True,
+        ),
+        Row(
+            43,
+            "An earlier release, and this one again, under load",
+            "every job succeeds; nothing is done twice",
+            _back_and_forward,
+            longer_s=600,
+            earlier_release=True,
+        ),
     )
 }
