@@ -114,6 +114,18 @@ def test_records_of_libraries_are_limited_by_their_first_line(lines: Lines) -> N
     assert again["suppressed"] == 499
 
 
+def test_what_kafka_s_client_repeats_while_a_broker_is_away_is_one_record_a_minute(lines: Lines) -> None:
+    client = logging.getLogger("aiokafka")
+    for _ in range(100):
+        for node in (1, 2, 3):
+            client.error("Unable connect to node with id %s: %s", node, ConnectionRefusedError(111, "refused"))
+    assert [line["event"] for line in lines()] == ["Unable connect to node with id 1: [Errno 111] refused"]
+    lines.clock.now += 60
+    client.error("Unable connect to node with id %s: %s", 2, "refused")
+    [again] = lines()
+    assert again["suppressed"] == 299
+
+
 def test_the_number_of_remembered_kinds_is_bounded() -> None:
     limit = OutsideWarnings(Clock())
 

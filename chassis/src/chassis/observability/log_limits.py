@@ -13,8 +13,11 @@ from typing import Final
 from chassis.observability.log_event import LogEvent, Logger
 
 EVERY_S: Final = 60.0
-CAUSED_OUTSIDE: Final = ("asyncio", "uvicorn", "h11", "gateway")
-"""Loggers, with their children, whose warnings and errors any client of a listener can cause."""
+CAUSED_OUTSIDE: Final = ("asyncio", "uvicorn", "h11", "gateway", "aiokafka")
+"""Loggers, with their children, whose warnings and errors others cause: any client of a listener, or a broker.
+
+While no broker answers, aiokafka logs some 300 records a second.
+"""
 _MAX_KINDS: Final = 1000
 _MAX_CHARS: Final = 200
 
