@@ -8,11 +8,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.builders import job_requested
+from tests.builders import attempt_event, job_requested
 
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
+from contracts.messages.attempts import AttemptProgressed
 from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
 from gateway.queries.model_from_rows import job_of
@@ -68,6 +69,17 @@ def test_money_is_in_the_line_of_the_log_and_not_in_the_error(story: Any) -> Non
     assert known.job is not None
     assert known.job.error_message == "nobody could make it"
     assert known.log[-1].message == "nobody could make it; nothing was paid"
+
+
+def test_what_an_attempt_said_while_it_ran_is_over_once_its_job_has_succeeded(story: Any) -> None:
+    waits = attempt_event(AttemptProgressed, story.job_id, 2, 3, story.begin, stage="collecting", message="not yet")
+    running = folded(requested(story), story.accepted(), story.rerouted(), story.started(), waits)
+    assert running.job is not None
+    assert (running.job.attempts[1].state, running.job.attempts[1].message) == ("collecting", "not yet")
+    over = fold(running, envelope(story.succeeded())).job
+    assert over is not None
+    assert (over.attempts[1].state, over.attempts[1].message) == ("succeeded", None)
+    assert over.attempts[0].message == "User is locked."
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])

@@ -75,7 +75,9 @@ def _attempts(state: State, job: Row) -> list[Row]:
             routes = (route for route in job["plan"] or () if route["provider"] == implied["provider"])
             rows[key] = {**implied, "endpoint": next((route["endpoint"] for route in routes), None)}
         elif implied["state"] in FINAL_ATTEMPT and known["state"] not in FINAL_ATTEMPT:
-            rows[key] = {**known, **{name: value for name, value in implied.items() if value is not None}}
+            end = {name: value for name, value in implied.items() if value is not None}
+            # What an attempt said while it ran, such as why a file could not be had yet, is over with it.
+            rows[key] = {**known, "message": None, **end}
     return sorted(rows.values(), key=lambda row: row["n"])
 
 
