@@ -114,7 +114,10 @@ CASES: Final = (
         "NothingSucceeds",
         "MostJobsFail",
         "Failovers",
-        fault=_rules({"provider": "fal", "action": {"fail": _NO_MEDIA}}, {"action": {"fail": "out_of_memory"}}),
+        fault=_rules(
+            {"provider": "fal", "action": {"fail": _NO_MEDIA}},
+            {"provider": "replicate", "action": {"fail": "out_of_memory"}},
+        ),
         within_s=260,
     ),
     case(
