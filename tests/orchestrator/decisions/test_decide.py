@@ -434,6 +434,18 @@ def test_a_provider_that_was_not_reached_is_tried_again() -> None:
     assert kept == [(2, FailureKind.UNREACHABLE), (3, FailureKind.UNAVAILABLE)]
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if FAILURES[kind].undelivered])
+def test_an_accepted_run_is_not_ordered_again_whatever_its_failure_is_called(kind: FailureKind) -> None:
+    first, second = (
+        attempted(AttemptFailed, n, provider=provider, kind=kind, message="gone", accepted=True)
+        for n, provider in ((1, "fal"), (2, "replicate"))
+    )
+    over = after(requested(), first, second)
+    assert names(over.messages) == ["JobFailed"]
+    assert over.job is not None
+    assert over.job.ordered == 2
+
+
 def test_an_unavailable_provider_is_skipped_for_an_available_one() -> None:
     decision = after(requested(), unavailable(1))
     assert names(decision.messages) == ["RunAttempt", "JobRerouted"]

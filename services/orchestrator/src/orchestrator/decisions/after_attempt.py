@@ -84,7 +84,8 @@ def _attempt_failed(job: Job, live: AttemptOutcome, event: AttemptFailed, now: d
         return job_failed(closed, event.kind, why, now)
     elif not FAILURES[event.kind].moves_on:
         return job_failed(closed, event.kind, f"{live.provider}: {event.message}", now)
-    if FAILURES[event.kind].undelivered:
+    # A run that was accepted may have cost something, whatever its adapter calls the failure.
+    if FAILURES[event.kind].undelivered and not event.accepted:
         closed = passed_over(closed, event, now)
     if now >= job.deadline_at:
         why = f"the deadline passed; {no_candidate_left(closed, silent, now)}"
