@@ -140,7 +140,7 @@ class Run:
             await asyncio.sleep(SAY_EVERY_S)
             await self.resolutions.scrape()
             kills = sum(n for what, n in self._fleet.tally.items() if what.startswith("SIGKILL"))
-            over = sum(one.ended is not None for one in load.requests)
+            over = load.over
             waiting = len(load.requests) - over
             self._say(
                 f"{load.name} {time.monotonic() - began:4.0f} s: {len(load.requests)} requests, {over} ended, "

@@ -76,6 +76,11 @@ class Fleet:
         self.members: list[Replica] = []
         self._named: Counter[str] = Counter()
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of each replica that runs, by its name."""
+        return {one.name: one.pid for one in self.members if one.running}
+
     def replicas(self, service: ServiceName) -> list[Replica]:
         """The replicas of one service, including those that are down."""
         return [one for one in self.members if one.service == service]

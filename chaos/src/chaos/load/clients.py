@@ -122,6 +122,16 @@ class Load:
     # Waiting for results.
 
     @property
+    def accepted(self) -> int:
+        """The number of requests that were answered 202."""
+        return sum(one.job_id is not None for one in self.requests)
+
+    @property
+    def over(self) -> int:
+        """The number of requests whose job has ended."""
+        return sum(one.ended is not None for one in self.requests)
+
+    @property
     def open(self) -> list[Request]:
         """The requests that have not ended, including those not accepted yet."""
         return [one for one in self.requests if one.ended is None]

@@ -16,16 +16,15 @@ from chaos.cluster.fleet import Fleet
 from chaos.cluster.proxy import Proxy, ResetTrigger
 from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound, describe, resolved
-from chaos.rows.base import RATE, TWICE, Row
+from chaos.rows.base import RATE, Row
+from chaos.rows.before import Before
 from chaos.rows.kafka.brokers import more_accepted
-from chaos.rows.probes import BillLog, MetricDeltas, count, ends, now, wait_for
+from chaos.rows.probes import BillLog, MetricDeltas, now, wait_for
 from contracts.messages.attempts import AttemptSubmitted
-from contracts.topics import DEAD_LETTERS
 
 
 async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    bill_log, dead = BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = {one.name: one.pid for one in fleet.members}
+    before = await Before.of(fleet)
     counts = await MetricDeltas.of(fleet, "gateway", "orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
     # Runs that end and call back while the database is down.
     await fleet.faults([{"prompt_contains": "finishes meanwhile", "action": {"run_s": 4}}])
@@ -35,35 +34,30 @@ async def _crash(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         ]
 
         async def posted() -> bool:
-            return all(bill_log.of_job(one.job_id) for one in slow)
+            return all(before.bill_log.of_job(one.job_id) for one in slow)
 
         await wait_for("runs are under way", posted)
         called = await counts.since("segue_callbacks_total", outcome="taken")
-        accepted = _accepted(load)
+        accepted = load.accepted
         await fleet.postgres.stop("immediate")
         await asyncio.sleep(fleet.scale.database_away_s + rng.uniform(0, 3))  # The outage itself is the fault.
         called = await counts.since("segue_callbacks_total", outcome="taken") - called
-        accepted = _accepted(load) - accepted
+        accepted = load.accepted - accepted
         await fleet.postgres.start()
     assert not await load.drain(60)
     assert accepted, "no request was accepted without the database"
     assert called, "no callback was taken without the database"
-    assert {one.name: one.pid for one in fleet.members if one.running} == pids, "a process ended"
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
+    before.assert_same_processes()
     retried = int(await counts.since("segue_batch_retries_total"))
-    posts, taken = await all_bound(fleet, bill_log)
+    paid = await before.unharmed()
     return [
         f"PostgreSQL crashed for {fleet.scale.database_away_s:.0f} s and more; no dead letter, no process ended",
         f"meanwhile {accepted} requests and {called:.0f} callbacks were taken, and batches held {retried} times",
-        f"all {len(load.requests)} jobs ended; {taken} runs of {posts} attempts POSTed, each bound, none twice",
+        f"all {len(load.requests)} jobs ended; {paid}",
     ]
 
 
 ORDERS: Final = (("fal", "replicate"), ("replicate", "fal"))
-
-
-def _accepted(load: Load) -> int:
-    return sum(one.job_id is not None for one in load.requests)
 
 
 def _through(proxy: Proxy, url: str) -> str:
@@ -119,8 +113,7 @@ LOCKED: Final = ("orchestrator.jobs", "fal_adapter.attempts", "replicate_adapter
 
 
 async def _no_way_in(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = {one.name: one.pid for one in fleet.members}
+    before = await Before.of(fleet)
     async with load.running(RATE):
         await more_accepted(load, "before the locks")
         connection = await asyncpg.connect(fleet.env["DATABASE_URL"])
@@ -140,19 +133,16 @@ async def _no_way_in(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         if not victim.running:
             await victim.start()
         await victim.ready()
-        pids[victim.name] = victim.pid
         await more_accepted(load, "with free connections")
     assert not await load.drain(120)
-    assert {one.name: one.pid for one in fleet.members if one.running} == pids, "a process ended"
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    assert not await count(fleet, TWICE, began)
-    posts, taken = await all_bound(fleet, bill_log)
+    before.assert_same_processes(but=(victim.name,))
+    paid = await before.unharmed()
     return [
         (
             f"{', '.join(LOCKED)} locked for {fleet.scale.locked_s:.0f} s; then all {taken_up} free connections "
             f"taken for as long, while {victim.name} started"
         ),
-        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+        f"all {len(load.requests)} requests ended; {paid}",
     ]
 
 
@@ -177,29 +167,26 @@ async def _all_connections(fleet: Fleet) -> AsyncIterator[int]:
 
 
 async def _read_only(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = {one.name: one.pid for one in fleet.members}
+    before = await Before.of(fleet)
     async with load.running(RATE):
         await more_accepted(load, "before")
         await _set_read_only(fleet, "on")
         try:
-            before = _accepted(load)
+            accepted = load.accepted
             await asyncio.sleep(fleet.scale.locked_s)  # The fault itself.
-            meanwhile = _accepted(load) - before
+            meanwhile = load.accepted - accepted
         finally:
             await _set_read_only(fleet, "off")
         await more_accepted(load, "with a database that takes writes again")
     assert not await load.drain(120)
-    assert {one.name: one.pid for one in fleet.members if one.running} == pids, "a process ended"
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    assert not await count(fleet, TWICE, began)
-    posts, taken = await all_bound(fleet, bill_log)
+    before.assert_same_processes()
+    paid = await before.unharmed()
     return [
         (
             f"read-only for {fleet.scale.locked_s:.0f} s, as after a failover to a standby; {meanwhile} requests "
             "accepted meanwhile; no dead letter, no process ended"
         ),
-        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+        f"all {len(load.requests)} requests ended; {paid}",
     ]
 
 

@@ -9,10 +9,9 @@ from typing import Final
 
 from chaos.cluster.fleet import Fleet
 from chaos.load.clients import Load
-from chaos.rows.ambiguous import all_bound
-from chaos.rows.base import GAPS, RATE, TWICE, Row
-from chaos.rows.probes import BillLog, MetricDeltas, count, ends, now, wait_for
-from contracts.topics import DEAD_LETTERS
+from chaos.rows.base import RATE, Row
+from chaos.rows.before import Before
+from chaos.rows.probes import BillLog, MetricDeltas, count, wait_for
 
 SOME: Final = 10
 """Requests that have to be accepted while a fault lasts, before it counts as survived."""
@@ -29,24 +28,18 @@ SELECT count(*) FROM (
 """
 
 
-def accepted(load: Load) -> int:
-    """The number of requests that were answered 202."""
-    return sum(one.job_id is not None for one in load.requests)
-
-
 async def more_accepted(load: Load, when: str, within_s: float = 60) -> None:
     """Wait until some more requests are accepted. Raises AssertionError."""
-    before = accepted(load)
+    before = load.accepted
 
     async def enough() -> bool:
-        return accepted(load) >= before + SOME
+        return load.accepted >= before + SOME
 
     await wait_for(f"{SOME} requests are accepted {when}", enough, within_s)
 
 
 async def _leaders(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    bill_log, dead = BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = _pids(fleet)
+    before = await Before.of(fleet)
     victim = rng.choice(list(fleet.brokers))
     async with load.running(RATE):
         await load.wait_for_requests(SOME)
@@ -58,20 +51,16 @@ async def _leaders(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
             await more_accepted(load, f"while {one.name} restarts")
             await fleet.brokers.restore()
     assert not await load.drain(90)
-    assert _pids(fleet) == pids, "a service ended"
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    posts, taken = await all_bound(fleet, bill_log)
+    before.assert_same_processes()
+    paid = await before.unharmed()
     return [
         f"{victim.name} killed, then all {len(fleet.brokers)} restarted one after the other; no service ended",
-        (
-            f"{accepted(load)} of {len(load.requests)} requests accepted, no client gave up; "
-            f"{taken} runs of {posts} attempts POSTed, none twice"
-        ),
+        f"{load.accepted} of {len(load.requests)} requests accepted, no client gave up; {paid}",
     ]
 
 
 async def _too_few_in_sync(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    bill_log, dead = BillLog(fleet), await ends(fleet, DEAD_LETTERS)
+    before = await Before.of(fleet)
     down = rng.sample(list(fleet.brokers), 2)
     async with load.running(RATE):
         await load.wait_for_requests(SOME)
@@ -88,39 +77,31 @@ async def _too_few_in_sync(fleet: Fleet, load: Load, rng: random.Random) -> list
         await fleet.brokers.restore()
         await more_accepted(load, "once all brokers are back", 120)
     assert not await load.drain(120)
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    posts, taken = await all_bound(fleet, bill_log)
+    paid = await before.unharmed()
     return [
         (
             f"{' and '.join(one.name for one in down)} down for {fleet.scale.brokers_away_s:.0f} s and more: "
             f"POSTs were answered {dict(said)}"
         ),
-        (
-            f"then the same requests were accepted: {accepted(load)} of {len(load.requests)}; "
-            f"{taken} runs of {posts} attempts POSTed, none twice"
-        ),
+        f"then the same requests were accepted: {load.accepted} of {len(load.requests)}; {paid}",
     ]
 
 
 async def _none_left(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = _pids(fleet)
+    before = await Before.of(fleet)
     counts = await MetricDeltas.of(fleet, "orchestrator", "fal-adapter", "replicate-adapter")
     # A process whose producer cannot go on ends; whoever runs it starts it again.
     async with fleet.supervised():
-        said = await _away_and_back(fleet, load, bill_log)
+        said = await _away_and_back(fleet, load, before.bill_log)
         assert not await load.drain(180)
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    assert not await count(fleet, TWICE, began)
-    assert not await count(fleet, GAPS)
-    ended = sum(one not in pids.items() for one in _pids(fleet).items())
+    ended = sum(before.pids.get(name) != pid for name, pid in fleet.pids.items())
     published = int(await counts.since("segue_outbox_published_total"))
-    posts, taken = await all_bound(fleet, bill_log)
+    paid = await before.unharmed()
     return [
         said,
         (
             f"{ended} processes ended and were started again; {published} and more messages published; all "
-            f"{len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice"
+            f"{len(load.requests)} requests ended; {paid}"
         ),
     ]
 
@@ -160,7 +141,7 @@ async def _away_and_back(fleet: Fleet, load: Load, bill_log: BillLog) -> str:
 
 
 async def _paused(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    bill_log, dead = BillLog(fleet), await ends(fleet, DEAD_LETTERS)
+    before = await Before.of(fleet)
     victim = rng.choice(list(fleet.brokers))
     async with load.running(RATE):
         await load.wait_for_requests(SOME)
@@ -171,16 +152,11 @@ async def _paused(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         await fleet.brokers.restore()
         await more_accepted(load, f"after {victim.name} has woken")
     assert not await load.drain(90)
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    posts, taken = await all_bound(fleet, bill_log)
+    paid = await before.unharmed()
     return [
         f"{victim.name} stood still for {fleet.scale.brokers_away_s:.0f} s and more; requests were accepted meanwhile",
-        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+        f"all {len(load.requests)} requests ended; {paid}",
     ]
-
-
-def _pids(fleet: Fleet) -> dict[str, int]:
-    return {one.name: one.pid for one in fleet.members if one.running}
 
 
 ROWS = {

@@ -9,56 +9,52 @@ from typing import Final
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.topics import WORK, add_partitions, create, delete
 from chaos.load.clients import Load
-from chaos.rows.ambiguous import all_bound
-from chaos.rows.base import GAPS, RATE, TWICE, Row
+from chaos.rows.base import RATE, Row
+from chaos.rows.before import Before
 from chaos.rows.kafka.brokers import UNAVAILABLE, more_accepted
-from chaos.rows.probes import BillLog, caught_up, count, ends, now, wait_for
-from contracts.topics import DEAD_LETTERS, PARTITIONS
+from chaos.rows.probes import caught_up, ends, wait_for
+from contracts.topics import PARTITIONS
 
 SOME: Final = 10
 MORE: Final = PARTITIONS + 3
 
 
 async def _without_leader(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = _pids(fleet)
-    await _made_again(fleet, replicas=1)
+    before = await Before.of(fleet)
+    await _remade(fleet, replicas=1)
     victim = rng.choice(list(fleet.brokers))
     async with load.running(RATE):
         await more_accepted(load, "before the broker dies")
         asked = len(load.answers)
         await victim.kill()
         await asyncio.sleep(fleet.scale.brokers_away_s)  # The outage itself is the fault.
-        before = _ended(load)
+        over = load.over
 
         async def others_end() -> bool:
-            return _ended(load) >= before + SOME
+            return load.over >= over + SOME
 
         await wait_for("jobs of the other partitions end", others_end, 90)
         refused = sum(one.status == UNAVAILABLE for one in load.answers[asked:])
-        meanwhile = _ended(load) - before
+        meanwhile = load.over - over
         await fleet.brokers.restore()
         await more_accepted(load, f"once {victim.name} is back", 120)
     assert refused, "no request was answered 503"
     await _all_done(fleet, load)
-    assert _pids(fleet) == pids, "a service ended"
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    assert not await count(fleet, TWICE, began)
-    posts, taken = await all_bound(fleet, bill_log)
-    await _made_again(fleet, replicas=len(fleet.brokers))
+    before.assert_same_processes()
+    paid = await before.unharmed()
+    await _remade(fleet, replicas=len(fleet.brokers))
     return [
         (
             f"{victim.name}, which alone had {PARTITIONS // len(fleet.brokers)} of {PARTITIONS} partitions of each "
             f"topic, down for {fleet.scale.brokers_away_s:.0f} s and more: {refused} POSTs were answered 503, and "
             f"{meanwhile} and more jobs of the other partitions ended; no service ended"
         ),
-        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+        f"all {len(load.requests)} requests ended; {paid}",
     ]
 
 
 async def _more_partitions(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = _pids(fleet)
+    before = await Before.of(fleet)
     async with load.running(RATE):
         await more_accepted(load, "before the partitions are added")
         await add_partitions(fleet.brokers.servers, MORE)
@@ -69,40 +65,34 @@ async def _more_partitions(fleet: Fleet, load: Load, rng: random.Random) -> list
     await _all_done(fleet, load)
     used = {place.partition for place, end in (await ends(fleet, *WORK)).items() if end}
     assert used >= set(range(PARTITIONS, MORE)), f"no message is in a new partition: {sorted(used)}"
-    assert _pids(fleet) == pids, "a service ended"
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    assert not await count(fleet, TWICE, began)
-    assert not await count(fleet, GAPS)
-    posts, taken = await all_bound(fleet, bill_log)
-    await _made_again(fleet, replicas=len(fleet.brokers))
+    before.assert_same_processes()
+    paid = await before.unharmed()
+    await _remade(fleet, replicas=len(fleet.brokers))
     return [
         f"{PARTITIONS} partitions became {MORE} on each topic under load; no service ended",
-        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+        f"all {len(load.requests)} requests ended; {paid}",
     ]
 
 
-async def _made_anew(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
-    began, bill_log, dead = await now(fleet), BillLog(fleet), await ends(fleet, DEAD_LETTERS)
-    pids = _pids(fleet)
+async def _topics_anew(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
+    before = await Before.of(fleet)
     async with load.running(RATE):
         await more_accepted(load, "before the topics are deleted")
     await _all_done(fleet, load)
     records = sum((await ends(fleet, *WORK)).values())
-    await _made_again(fleet, replicas=len(fleet.brokers))
+    await _remade(fleet, replicas=len(fleet.brokers))
     async with load.running(RATE):
         await more_accepted(load, "in the topics that were made anew", 120)
     await _all_done(fleet, load)
     anew = sum((await ends(fleet, *WORK)).values())
-    assert _pids(fleet) == pids, "a service ended"
-    assert await ends(fleet, DEAD_LETTERS) == dead, "there are dead letters"
-    assert not await count(fleet, TWICE, began)
-    posts, taken = await all_bound(fleet, bill_log)
+    before.assert_same_processes()
+    paid = await before.unharmed()
     return [
         (
             f"{len(WORK)} topics with {records} records deleted and made anew while all services ran and no message "
             f"was unread; {anew} records were then read from the new ones; no service ended"
         ),
-        f"all {len(load.requests)} requests ended; {taken} runs of {posts} attempts POSTed, none twice",
+        f"all {len(load.requests)} requests ended; {paid}",
     ]
 
 
@@ -112,7 +102,7 @@ async def _all_done(fleet: Fleet, load: Load) -> None:
     await caught_up(fleet, 90)
 
 
-async def _made_again(fleet: Fleet, replicas: int) -> None:
+async def _remade(fleet: Fleet, replicas: int) -> None:
     """Delete the topics and make them anew. What is unread in them is lost."""
     await caught_up(fleet, 90)
     await fleet.before_deletion()
@@ -120,19 +110,11 @@ async def _made_again(fleet: Fleet, replicas: int) -> None:
     await create(fleet.brokers.servers, [one.id for one in fleet.brokers], replicas)
 
 
-def _ended(load: Load) -> int:
-    return sum(one.ended is not None for one in load.requests)
-
-
-def _pids(fleet: Fleet) -> dict[str, int]:
-    return {one.name: one.pid for one in fleet.members if one.running}
-
-
 ROWS = {
     row.number: row
     for row in (
         Row(17, "A third of the partitions without a leader", "503 for their jobs; the others go on", _without_leader),
         Row(41, "Partitions added under load", "nothing is lost, nothing is done twice", _more_partitions),
-        Row(42, "Topics deleted and made anew", "services read them from the start, and go on", _made_anew),
+        Row(42, "Topics deleted and made anew", "services read them from the start, and go on", _topics_anew),
     )
 }

@@ -17,7 +17,6 @@ from chaos.load.clients import Load
 from chaos.load.requests import RequestSpec
 from chaos.rows.ambiguous import all_bound
 from chaos.rows.base import Row
-from chaos.rows.kafka.brokers import accepted
 from chaos.rows.probes import BillLog
 from segue_cli.local.ports import LOOPBACK
 
@@ -53,7 +52,7 @@ async def _flood(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     waited: list[float] = []
     with suppress(asyncio.CancelledError):
         waited = watching.result()
-    assert accepted(load) == fleet.scale.flood, f"{accepted(load)} of {fleet.scale.flood} requests accepted"
+    assert load.accepted == fleet.scale.flood, f"{load.accepted} of {fleet.scale.flood} requests accepted"
     assert set(answers) <= {"413", "closed"}, f"huge bodies were answered {dict(answers)}"
     assert most_bytes < MOST_BYTES, f"the gateway has {most_bytes >> 20} MiB"
     assert waited, "no ordinary client was answered"

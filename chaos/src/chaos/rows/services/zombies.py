@@ -130,7 +130,7 @@ async def _storm(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
                 await extra.kill()
             await fleet.remove(extra)
             by_job += 1
-        during = sum(one.ended is not None for one in load.requests)
+        during = load.over
         call = len(load.requests)
     assert not await load.drain(60)
     posted, taken = await all_bound(fleet, bill_log)
