@@ -23,6 +23,7 @@ from chaos.alerts.rules import FACTOR
 from chaos.alerts.table import Outcome, faults, markdown, read, write
 from chaos.cluster.fleet import fleet_on
 from chaos.cluster.prometheus import PROGRAM
+from chassis.postgres.polled_gauges import EVERY_S as GAUGES_EVERY_S
 from segue_cli.stack.signals import run_until_told
 
 CASES = (*of_services.CASES, *of_providers.CASES)
@@ -65,7 +66,7 @@ async def run(cases: Sequence[Case], kept: Path) -> int:
         say("starting three brokers, PostgreSQL, both providers, and all services")
         async with fleet_on(folder / "fleet", SETTINGS) as fleet, bench_on(fleet, folder, say) as bench:
             say(f"all are ready; every duration of the rules is divided by {FACTOR}")
-            await asyncio.sleep(15)
+            await asyncio.sleep(GAUGES_EVERY_S)  # Then every gauge that is read from PostgreSQL has a value.
             calm, _ = await bench.quiet(CALM_WITHIN_S)
             say(f"no fault: {'no alert' if calm else 'ALERTS'} with {bench.accepted} jobs")
             wrong = 0 if calm else 1

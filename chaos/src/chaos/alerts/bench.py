@@ -45,11 +45,15 @@ class Bench:
         """Replace the faults of the providers."""
         (await self.fleet.sandbox.put("/faults", json=list(rules))).raise_for_status()
 
-    async def job(self, prompt: str, **fields: Any) -> None:
-        """Ask for a job; does nothing more if the gateway is away."""
+    async def job(self, prompt: str, **fields: Any) -> str | None:
+        """Ask for a job; returns its id, or None if the gateway is away or does not take it on."""
         body = {"duration_s": 2, "has_vocals": False, "providers": ["fal", "replicate"], **fields, "prompt": prompt}
         with suppress(httpx.TransportError):
-            self.accepted += (await self.fleet.api.post("/api/tracks", json=body, timeout=8)).status_code == 202
+            answer = await self.fleet.api.post("/api/tracks", json=body, timeout=8)
+            if answer.status_code == 202:
+                self.accepted += 1
+                return str(answer.json()["job_id"])
+        return None
 
     @asynccontextmanager
     async def jobs(self) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from chaos.alerts.bench import Bench
 from chaos.alerts.case import case
+from chaos.rows.probes import count, wait_for
 from chassis.kafka.topics import admin
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import CALLBACKS, REQUESTS, ServiceName
@@ -77,14 +78,17 @@ async def _locked(bench: Bench) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _overdue(bench: Bench) -> AsyncIterator[None]:
     await bench.faults({"prompt_contains": "<endless>", "action": {"never_finish": True}})
-    await bench.job("<endless>", deadline_s=12)
-    await asyncio.sleep(6)
+    job_id = await bench.job("<endless>", deadline_s=12)
+    sql = "SELECT count(*) FROM orchestrator.jobs WHERE job_id = $1 AND state = 'running'"
+
+    async def is_running() -> bool:
+        return await count(bench.fleet, sql, job_id) == 1
+
+    await wait_for("the job that never ends is running", is_running, 10)
     connection = await asyncpg.connect(bench.fleet.env["DATABASE_URL"])
     try:
         async with connection.transaction():
-            await connection.execute(
-                "SELECT FROM orchestrator.jobs WHERE deadline_at < now() + interval '10 s' FOR UPDATE"
-            )
+            await connection.execute("SELECT FROM orchestrator.jobs WHERE job_id = $1 FOR UPDATE", job_id)
             yield
     finally:
         await connection.close()
