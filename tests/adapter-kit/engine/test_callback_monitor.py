@@ -11,7 +11,7 @@ from tests.builders import changed, queued_attempt
 
 from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.engine.callback_monitor import CallbackMonitor, callbacks_arriving
+from adapter_kit.engine.callback_monitor import MISSING_AFTER_S, CallbackMonitor, callbacks_arriving
 from adapter_kit.port.outcomes import (
     Accepted,
     Broken,
@@ -58,15 +58,27 @@ def test_the_end_of_a_run_shows_whether_callbacks_arrive(
     assert callbacks_arriving(attempt, input_) is expected
 
 
-def test_callbacks_arrive_from_the_first_one_until_one_is_missing() -> None:
-    callback_monitor = CallbackMonitor("fal")
-    arriving = [callback_monitor.callbacks_arrive]
-    callback_monitor.heard()
-    arriving.append(callback_monitor.callbacks_arrive)
-    for attempt in (ENDED, CALLED):
-        callback_monitor.note(attempt, PRODUCED)
-        arriving.append(callback_monitor.callbacks_arrive)
-    assert arriving == [False, True, False, True]
+def test_callbacks_arrive_from_the_first_one_until_one_is_missing_and_none_was_heard_of_late() -> None:
+    now = 100.0
+    monitor = CallbackMonitor("fal", lambda: now)
+
+    def after(seconds: float, attempt: Attempt | None) -> bool:
+        nonlocal now
+        now += seconds
+        if attempt is None:
+            monitor.heard()
+        else:
+            monitor.note(attempt, PRODUCED)
+        return monitor.callbacks_arrive
+
+    assert not monitor.callbacks_arrive
+    assert not after(0, ENDED)
+    assert after(0, None)
+    assert after(MISSING_AFTER_S - 1, ENDED)
+    assert after(0, CALLED)
+    assert after(MISSING_AFTER_S - 1, ENDED)
+    assert not after(1, ENDED)
+    assert after(0, CALLED)
 
 
 def suspected() -> float:

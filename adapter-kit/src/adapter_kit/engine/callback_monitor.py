@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Final
+
 from adapter_kit.attempt.inputs import Checked, Input, SubmitAnswered
 from adapter_kit.attempt.machine import is_foreign
 from adapter_kit.attempt.model import Attempt
@@ -11,25 +15,36 @@ from adapter_kit.port.outcomes import Accepted, Broken, Produced, ProviderRef
 from chassis.observability.logs import get_logger
 from contracts.generation import Provider
 
+MISSING_AFTER_S: Final = 30.0
+"""A callback that is on its way when its run is polled is not missing: others arrive in this many seconds before it."""
+
 
 class CallbackMonitor:
-    """Whether callbacks arrive: set by received callbacks, cleared by runs that ended without one; initially false."""
+    """Whether callbacks arrive: set by each that is received; initially false.
 
-    def __init__(self, provider: Provider) -> None:
+    Cleared by a run that ended without one, if none was received in the last MISSING_AFTER_S seconds.
+    """
+
+    def __init__(self, provider: Provider, clock: Callable[[], float] = time.monotonic) -> None:
         self._provider = provider
+        self._clock = clock
+        self._heard_at = float("-inf")
         self._log = get_logger("adapter_kit.engine.callback_monitor")
         self.callbacks_arrive = False
         CALLBACKS_ARRIVE.labels(provider).set(0)
 
     def heard(self) -> None:
         """Record that a callback arrived."""
+        self._heard_at = self._clock()
         self._set(arrive=True)
 
     def note(self, attempt: Attempt, input_: Input) -> None:
         """Update the state by an input; `attempt` is the attempt after it."""
         arrived = callbacks_arriving(attempt, input_)
-        if arrived is not None:
-            self._set(arrive=arrived)
+        if arrived:
+            self.heard()
+        elif arrived is False and self._clock() - self._heard_at >= MISSING_AFTER_S:
+            self._set(arrive=False)
         if isinstance(input_, SubmitAnswered) and isinstance(input_.outcome, Accepted):
             self.suspect(attempt, input_.outcome.ref)
 
