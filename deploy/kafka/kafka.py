@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodes import HERE, LOOPBACK, TARGET, Broker, CannotRun, java, plan, properties, tool
+from nodes import HERE, LOOPBACK, QUICK, TARGET, Broker, CannotRun, java, plan, properties, tool
 
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 10.0
@@ -81,7 +81,7 @@ async def format_storage(brokers: list[Broker], more: str) -> None:
         one.config.write_text(properties(one, brokers, more))
     if new and len(new) < len(brokers):
         raise CannotRun(f"{brokers[0].dir.parent} holds a cluster with another number of brokers")
-    quick = java("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m")
+    quick = java(*QUICK, "-Xmx128m")
     await asyncio.gather(
         *(
             run([*quick, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(one.config)])

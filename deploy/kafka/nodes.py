@@ -10,6 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TARGET = HERE / "target"
 LOOPBACK = "127.0.0.1"
+QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""A cluster here runs for minutes: compiling it well costs more processor time than it saves."""
 
 
 class CannotRun(RuntimeError):
@@ -38,7 +40,7 @@ class Broker:
     def start(self) -> list[str]:
         """The command that starts it, also again with the same port and data."""
         quiet = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
-        return [*java("-Xmx512m", quiet), "kafka.Kafka", str(self.config)]
+        return [*java("-Xmx512m", *QUICK, quiet), "kafka.Kafka", str(self.config)]
 
 
 def java(*options: str) -> list[str]:
