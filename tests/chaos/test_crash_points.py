@@ -102,6 +102,8 @@ class CrashingService:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> CrashingService:
+        # What is not committed yet would be read again, and reach the point.
+        await self.system.until(f"{self.service} has committed all", self._committed)
         await self.system.kill(self.service)
         port = str(urlsplit(self.part.address).port)
         tail = ["run", self.service, "--port", port, "--env-file", str(self.system.env_file)]
@@ -119,6 +121,9 @@ class CrashingService:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
         await self.system.start(self.service)
+
+    async def _committed(self) -> bool:
+        return not (await self.system.lag()).get(self.service)
 
     async def end(self, within_s: float = 20) -> int:
         """Its exit code, once it has ended at its point."""

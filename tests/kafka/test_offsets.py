@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,23 @@ async def test_a_restart_continues_at_the_committed_offsets(servers: str, databa
 async def _same(made: Toy, count: int) -> bool:
     """Whether each of the first `count` effects has been committed exactly once."""
     return await made.commits() == dict.fromkeys(map(job, range(count)), 1)
+
+
+async def test_a_replica_that_joins_repeats_nothing_that_is_finished(
+    servers: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Then nothing but the rebalance has the first one commit.
+    monkeypatch.setattr("chassis.delivery.offsets.COMMIT_EVERY_S", 1000.0)
+    monkeypatch.setattr("chassis.delivery.consumer._POLL_MS", 100_000)
+    async with toy(servers, database_url, runtime_for("joined")) as first:
+        for n in range(60):
+            await send(servers, [request(n)], partition=None)
+            await until(partial(_same, first, n + 1))
+        assert not await committed(servers, "joined")
+        async with toy(servers, database_url, runtime_for("joined")):
+            await until(lambda: committed(servers, "joined"), within_s=60)
+            await send(servers, [request(n) for n in range(60, 120)], partition=None)
+            await until(lambda: _same(first, 120), within_s=60)
 
 
 async def test_a_crash_before_the_commit_repeats_the_batch_and_loses_nothing(servers: str, database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""The span of a message lasts until its offset is committed, and says why it was not processed."""
+"""The span of a message lasts until it is finished, and says why it was not processed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.topics import REQUESTS
 
 
-async def test_a_message_is_a_span_until_its_commit_and_a_dead_letter_a_failed_one(
+async def test_a_message_is_a_span_until_it_is_finished_and_a_dead_letter_a_failed_one(
     embedded_kafka: str, database_url: str
 ) -> None:
     exported = InMemorySpanExporter()

@@ -1,4 +1,4 @@
-"""Delivery: each batch from Kafka is handled in one transaction and then committed. No message is lost in between.
+"""Delivery: each batch from Kafka is handled in one transaction; then its offsets may be committed. Nothing is lost.
 
 A message that cannot be decoded becomes a dead letter, and the rest of the batch goes on. `handling.py` handles the
 rest. If the handler fails on most messages, consuming pauses (`dlq_limit.py`); if it is too slow, batches become
@@ -20,7 +20,7 @@ from chassis.delivery.batch_size import BatchSize
 from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPublisher, log_dead_letters
 from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
 from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
-from chassis.delivery.offsets import LogStarts, Offsets, log_starts, past, rewind
+from chassis.delivery.offsets import LEAVING_LIMIT_S, LogStarts, Offsets, log_starts, past, rewind
 from chassis.delivery.polling import idle, poll, positions
 from chassis.delivery.progress import ConsumerProgress
 from chassis.delivery.spans import BatchSpans
@@ -91,26 +91,36 @@ class BatchConsumer:
         self._offsets = Offsets()
         group = broker.cluster.names.group(self._group)
         self._watch = TopicWatch(broker.cluster, topics, group, needed=(DEAD_LETTERS,))
-        calls = (self._next_batch, self._on_batch, self._watch.note_denied)
+        self._leaving = False
+        calls = (self._next_batch, self._on_batch, self._watch.note_denied, self._give_up)
         self.subscriber = batch_subscriber(broker, topics, runtime, *calls, gather=gather)
         DLQ_LIMIT_EXCEEDED.labels(self._group).set(0)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Consume for as long as the block lasts; on leaving, finish and commit the current batch."""
+        """Consume for as long as the block lasts; on leaving, finish the current batch, and commit all."""
         for failed in (self._stalled, self._exceeded_for_long):
             self._runtime.must_live(failed)
         for unready in (self._exceeded, self._watch.problem, self._not_moving):
             self._runtime.must_be_ready(unready, part="consumer")
         self._runtime.depends_on("kafka", self._watch.kafka)
         async with subscribed(self.subscriber, self._broker.cluster, self._runtime):
-            yield
+            try:
+                yield
+            finally:
+                self._leaving = True
+                await self._give_up()
+
+    async def _give_up(self) -> None:
+        if (consumer := self.subscriber.consumer) is not None:
+            await self._offsets.commit(consumer, within_s=LEAVING_LIMIT_S)
 
     async def _next_batch(self, consumer: AIOKafkaConsumer) -> Records:
         if not await self._positions_hold(consumer):
             with self._progress.polling():
                 await idle(consumer, timeout_ms=_SETTLING_MS)
             return ()
+        await self._offsets.commit_if_due(consumer)
         await self._progress.measure(consumer)
         now = time.monotonic()
         if (wait_s := self._limit.wait_s(now)) > 0:
@@ -130,7 +140,8 @@ class BatchConsumer:
         if not records:
             self._failed_at.clear()
             # Records that are no messages, as transaction markers, end here as well.
-            await self._offsets.commit(consumer, self._polled)
+            self._offsets.finished(self._polled)
+            await self._offsets.commit(consumer)
         self._progress.polled(records)
         return records
 
@@ -206,7 +217,7 @@ class BatchConsumer:
             self._pause(DeliveryEvent.PROBE_FAILED)
 
     async def _finish(self, records: Records, done: Sequence[Found], *, whole: bool = False) -> None:
-        """Publish the dead letters, then commit: up to the end of the poll if `whole`, else to the end of `records`."""
+        """Publish the dead letters; then all is finished up to the end of the poll if `whole`, else of `records`."""
         if not records:
             return
         dead = [found for found in done if isinstance(found, DeadLetter)]
@@ -214,10 +225,11 @@ class BatchConsumer:
             await self._bury(lost)
         if (settled := self._settled) is not None:
             await self._handling.retrying(lambda: settled(records, self._log_starts))
-        if (consumer := self.subscriber.consumer) is not None:
-            ends = past(records)
-            if await self._offsets.commit(consumer, self._polled if whole else ends):
-                self._progress.committed(ends)
+        ends = past(records)
+        self._offsets.finished(self._polled if whole else ends)
+        self._progress.finished(ends)
+        if self._leaving:
+            await self._give_up()
         self._spans.finished(done)
         _count(records, done)
 

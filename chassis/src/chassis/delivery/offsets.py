@@ -7,11 +7,16 @@ duplicates.
 
 Not every offset belongs to a record: each transaction of a producer ends with a marker, which Kafka's client skips. So
 the consumer's position is committed, not the offset after the last record.
+
+A commit is a record that all replicas have to store, and it would cost as much as handling a small batch. So the
+offsets of several batches are committed together, COMMIT_EVERY_S after the last time, and before partitions are given
+up. A process that is killed before that has its last batches read again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,8 +32,11 @@ if TYPE_CHECKING:
 
     Record = ConsumerRecord[bytes, bytes]
 
+COMMIT_EVERY_S: Final = 1.0
 COMMIT_LIMIT_S: Final = 10.0
 """Without it the client would wait for as long as Kafka is unavailable."""
+LEAVING_LIMIT_S: Final = 2.0
+"""The same when partitions are given up: the others of the group wait for it."""
 
 LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 """Returns the first offset of each partition's log. Raises KafkaError, OSError or TimeoutError."""
@@ -42,6 +50,9 @@ class Offsets:
         self._checked: object | None = None
         self._committed: dict[TopicPartition, int] = {}
         """The group's committed offsets for the partitions that are assigned now."""
+        self._finished: dict[TopicPartition, int] = {}
+        """Up to where records are finished and not yet committed."""
+        self._due_at = 0.0
         self._log = get_logger("chassis.delivery.consumer")
 
     def checked(self, consumer: AIOKafkaConsumer) -> bool:
@@ -64,8 +75,10 @@ class Offsets:
             committed = await _fetch_committed(consumer, assignment.tps)
             stale |= {place for place, offset in committed.items() if _elsewhere(offset.metadata, ids.get(place.topic))}
             self._committed = {place: offset.offset for place, offset in committed.items()}
+            self._finished.clear()  # Another replica may have gone on from there meanwhile.
         for place in stale:
             self._committed.pop(place, None)
+            self._finished.pop(place, None)
         for place in stale & consumer.assignment():
             consumer.seek(place, 0)  # If the log starts later, Kafka's client seeks to its start.
         if stale:
@@ -76,27 +89,38 @@ class Offsets:
         self._ids |= ids
         self._checked = assignment
 
-    async def commit(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
-        """Commit up to `ends` for the partitions that are still assigned; returns whether it succeeded.
+    def finished(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Note that all records up to `ends` are finished."""
+        self._finished |= ends
+
+    async def commit_if_due(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit what is finished, if the last commit was COMMIT_EVERY_S ago."""
+        if time.monotonic() >= self._due_at:
+            await self.commit(consumer)
+
+    async def commit(self, consumer: AIOKafkaConsumer, *, within_s: float = COMMIT_LIMIT_S) -> None:
+        """Commit what is finished, for the partitions that are still assigned. Raises nothing.
 
         If it fails, the records are delivered again after a restart, or to another replica.
         """
+        finished, self._finished = self._finished, {}
         ours = {
             partition: (end, self._ids.get(partition.topic, ""))
-            for partition, end in ends.items()
+            for partition, end in finished.items()
             if partition in consumer.assignment() and end != self._committed.get(partition, 0)
         }
         if not ours:
-            return True
+            return
+        self._due_at = time.monotonic() + COMMIT_EVERY_S
         try:
-            async with asyncio.timeout(COMMIT_LIMIT_S):
+            async with asyncio.timeout(within_s):
                 await consumer.commit(ours)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             # The result is in the database; a consumer that reads the batch again drops it as duplicate.
             self._log.warning(DeliveryEvent.OFFSETS_NOT_COMMITTED, error=repr(error))
-            return False
+            self._finished = finished | self._finished
+            return
         self._committed |= {partition: end for partition, (end, _) in ours.items()}
-        return True
 
 
 def past(records: Sequence[Record]) -> dict[TopicPartition, int]:

@@ -1,4 +1,4 @@
-"""Consumer progress: the lag of each partition, and how long no batch has been committed."""
+"""Consumer progress: the lag of each partition, and how long no batch has been finished."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chassis.observability.logs import get_logger
 from chassis.observability.metrics import CONSUMER_LAG
 
 STANDSTILL_S: Final = 60.0
-"""Seconds without a commit, while messages are waiting, after which the process is not ready."""
+"""Seconds without a finished batch, while messages are waiting, after which the process is not ready."""
 POLL_LIMIT_S: Final = 30.0
 """Longest duration of a poll, in seconds. It returns within seconds, unless a rebalance of the group hangs."""
 ASK_EVERY_S: Final = 10.0
@@ -33,7 +33,7 @@ class ConsumerProgress:
         self._ends: Mapping[TopicPartition, int] = {}
         self._shown: set[TopicPartition] = set()
         self._since: dict[TopicPartition, float] = {}
-        """When messages were first polled without a later commit, by partition (monotonic seconds)."""
+        """When messages were first polled and none was finished since, by partition (monotonic seconds)."""
         self._polling_since: float | None = None
         self._due_at = 0.0
         self._log = get_logger("chassis.delivery.consumer").bind(group=group)
@@ -64,8 +64,8 @@ class ConsumerProgress:
         for place in {TopicPartition(record.topic, record.partition) for record in records}:
             self._since.setdefault(place, now)
 
-    def committed(self, places: Iterable[TopicPartition]) -> None:
-        """Note that offsets of these partitions were committed."""
+    def finished(self, places: Iterable[TopicPartition]) -> None:
+        """Note that records of these partitions are finished."""
         for place in places:
             self._since.pop(place, None)
 
@@ -78,14 +78,14 @@ class ConsumerProgress:
         for lost in self._shown - places:
             CONSUMER_LAG.remove(lost.topic, str(lost.partition))
         self._shown &= places
-        self.committed(self._since.keys() - places)
+        self.finished(self._since.keys() - places)
         for place in places & self._stands.keys() & consumer.assignment():
             end = max(self._ends.get(place, 0), consumer.highwater(place) or 0)
             lag = max(0, end - self._stands[place])
             CONSUMER_LAG.labels(place.topic, str(place.partition)).set(lag)
             self._shown.add(place)
             if not lag:
-                self.committed([place])
+                self.finished([place])
 
     async def _ask(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
         # The client's own value dates from its last fetch, and it does not fetch while it holds messages.

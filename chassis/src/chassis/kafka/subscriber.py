@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from faststream.middlewares import AckPolicy
@@ -33,6 +34,8 @@ NextBatch = Callable[[AIOKafkaConsumer], Awaitable[Records]]
 OnBatch = Callable[[Records], Awaitable[None]]
 OnDenied = Callable[[Exception], None]
 """Called with the error by which the cluster denied a poll."""
+OnRevoked = Callable[[], Awaitable[None]]
+"""Called before partitions are given up in a rebalance; the group waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def batch_subscriber(
     next_batch: NextBatch,
     on_batch: OnBatch,
     on_denied: OnDenied,
+    on_revoked: OnRevoked,
     gather: Gather | None = None,
 ) -> BatchSubscriber:
     """A subscriber in the service's group that passes on raw batches from the earliest record, and commits nothing.
@@ -84,6 +88,7 @@ def batch_subscriber(
         partition_assignment_strategy=(RangePartitionAssignor,),
         fetch_min_bytes=gather.min_bytes,
         fetch_max_wait_ms=min(gather.within_ms, consuming.fetch_wait_ms),
+        listener=_Revoked(on_revoked),
         no_reply=True,
     )
     # A join is answered only when every other member has joined too; the producer's time-out is too short for that.
@@ -133,6 +138,17 @@ async def stopped(stop: Coroutine[Any, Any, None], *, within_s: float | None = N
         stopping.cancel()
     if stopping.done() and not stopping.cancelled():
         stopping.result()
+
+
+class _Revoked(ConsumerRebalanceListener):
+    def __init__(self, on_revoked: OnRevoked) -> None:
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._on_revoked()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        pass
 
 
 def _leave_at_stop(consumer: AIOKafkaConsumer) -> None:

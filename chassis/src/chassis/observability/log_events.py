@@ -268,7 +268,7 @@ class DeliveryEvent(LogEvent):
         _KAFKA,
     )
     OFFSETS_NOT_COMMITTED = (
-        "offsets were not committed; the batch is delivered again",
+        "offsets were not committed; it is tried again in a second",
         "warning",
         "error",
         "Nothing: a repeat has no effect. If it is frequent, check Kafka, or raise `SEGUE_KAFKA_SESSION_TIMEOUT_S`.",
