@@ -91,6 +91,10 @@ chaos-short: install ## The five minutes of it that fit into every run
 alerts-table: install ## Print which alerts each fault raises, on a real cluster and Prometheus: FAULTS=no-kafka,no-balance
 	$(BIN)/python -m chaos.alerts $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
 
+.PHONY: drill
+drill: install ## Practise being on call: something breaks on a real cluster, and alerts and runbooks lead to it; TIMES=3
+	$(BIN)/python -m chaos.alerts.drill $(if $(TIMES),--times $(TIMES))
+
 # Virtual environments of the systems that Segue is compared with are made below build/, with this uv.
 .PHONY: bench
 bench: install ## Measure Segue beside Celery and LiteLLM, on Apache Kafka (Java and Maven): bench/RESULTS.md; ARGS="--kafka embedded"

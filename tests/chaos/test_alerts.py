@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,11 @@ def test_outcomes_are_kept_and_become_a_table(tmp_path: Path) -> None:
     assert markdown(CASES, kept).splitlines()[2:] == [
         "| three records that nobody can read | **SegueDeadLetters 3** | yes |"
     ]
+
+
+def test_a_drill_of_an_unknown_fault_is_refused_in_one_line() -> None:
+    argv = [sys.executable, "-m", "chaos.alerts.drill", "--fault", "none-such"]
+    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("there is no fault none-such: one of no-adapter, ")
+    assert done.stderr.count("\n") == 1

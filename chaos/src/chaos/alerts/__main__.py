@@ -37,6 +37,12 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
+def needed() -> None:
+    """Exit with one line if what this needs is not installed."""
+    if shutil.which(PROGRAM) is None:
+        sys.exit("alerts need Prometheus on the PATH")
+
+
 async def outcome_of(bench: Bench, case: Case) -> Outcome:
     """Try one fault, and wait until its alerts have ended."""
     fired: dict[str, float] = {}
@@ -99,8 +105,7 @@ def main() -> int:
     if options.table:
         print(markdown(CASES, read(options.kept)))
         return 0
-    if shutil.which(PROGRAM) is None:
-        sys.exit("the table of alerts needs Prometheus on the PATH")
+    needed()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It logs a lot about brokers that are down.
     return run_until_told(run([known[name] for name in names], options.kept.resolve()))
 

@@ -8,16 +8,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import asyncpg
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from chaos.alerts.bench import Bench
 from chaos.alerts.case import case
+from chaos.rows.machine.clocks import OFF_BY_S, start_off_by
 from chaos.rows.probes import count, wait_for
 from chassis.kafka.topics import admin
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import CALLBACKS, REQUESTS, ServiceName
 from segue_cli.stack.topics import ensure_topics
 
+COPIES: Final = 1500
 _FAULTY: Final = "before_handler_tx:1:raise"
 _LATE: Final = "rows were due meanwhile, and are done one after the other"
 _LEFT: Final = "an outbox row that the process left is read once more; readings, every 15 s, are not shortened"
@@ -73,6 +75,33 @@ async def _locked(bench: Bench) -> AsyncIterator[None]:
             yield
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def _piled_up(bench: Bench) -> AsyncIterator[None]:
+    servers = bench.fleet.brokers.servers
+    async with (
+        _locked(bench),
+        AIOKafkaConsumer(REQUESTS.name, bootstrap_servers=servers, auto_offset_reset="earliest") as consumer,
+        AIOKafkaProducer(bootstrap_servers=servers) as producer,
+    ):
+        # Copies of a request that was handled: they are dropped, once they are read.
+        known = await consumer.getone()
+        sent = [await producer.send(known.topic, known.value, known.key, headers=known.headers) for _ in range(COPIES)]
+        await asyncio.gather(*sent)
+        yield
+
+
+@asynccontextmanager
+async def _wrong_clock(bench: Bench) -> AsyncIterator[None]:
+    replica = bench.fleet.replica("orchestrator-1")
+    await start_off_by(bench.fleet, replica, OFF_BY_S)
+    try:
+        await replica.ready()
+        yield
+    finally:
+        replica.environment = {}
+        await replica.term()
 
 
 @asynccontextmanager
@@ -177,6 +206,21 @@ CASES: Final = (
         fault=_locked,
         may={"DueRowsLate": _LATE, "OutboxOld": "the transactions that hold them stand still"},
         within_s=120,
+    ),
+    case(
+        "piled-up",
+        "a table of the orchestrator is locked, and 1,500 messages come meanwhile",
+        "Lag",
+        "NothingHandled",
+        fault=_piled_up,
+        may={"DueRowsLate": _LATE, "OutboxOld": "the transactions that hold them stand still"},
+        within_s=120,
+    ),
+    case(
+        "wrong-clock",
+        "the clock of one replica of the orchestrator is ten minutes ahead",
+        "ClocksDiffer",
+        fault=_wrong_clock,
     ),
     case(
         "overdue",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from chaos.cluster.fleet import Fleet
+from chaos.cluster.replica import Replica
 from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound
 from chaos.rows.base import GAPS, RATE, TWICE, Row
@@ -21,25 +22,15 @@ LIBRARIES: Final = ("/usr/lib", "/usr/local/lib")
 
 async def _wrong_clocks(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     began, bill_log = await now(fleet), BillLog(fleet)
-    library = await asyncio.to_thread(_libfaketime)
     off = {fleet.replicas(service)[0]: rng.choice((-OFF_BY_S, OFF_BY_S)) for service in SERVICES}
     try:
         for one, by_s in off.items():
-            clock = fleet.folder / f"{one.name}.clock"
-            _set(clock, by_s)
-            one.environment = {
-                "LD_PRELOAD": str(library),
-                "FAKETIME_TIMESTAMP_FILE": str(clock),
-                "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            }
-            await one.term()
-            await one.start()
+            await start_off_by(fleet, one, by_s)
         await asyncio.gather(*(one.ready() for one in off))
         async with load.running(RATE):
             await more_accepted(load, "with wrong clocks")
             for one, by_s in off.items():
-                _set(fleet.folder / f"{one.name}.clock", -by_s)
+                _set(_clock(fleet, one), -by_s)
             await more_accepted(load, "after the clocks were changed")
         assert not await load.drain(120)
     finally:
@@ -64,11 +55,29 @@ async def _wrong_clocks(fleet: Fleet, load: Load, rng: random.Random) -> list[st
     ]
 
 
+async def start_off_by(fleet: Fleet, replica: Replica, by_s: int) -> None:
+    """Start a replica again with a clock that is wrong by so many seconds; its environment then has that clock."""
+    library, clock = await asyncio.to_thread(_libfaketime), _clock(fleet, replica)
+    _set(clock, by_s)
+    replica.environment = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    await replica.term()
+    await replica.start()
+
+
 def _libfaketime() -> Path:
     """The library that changes a process's clock. Raises AssertionError if this machine does not have it."""
     found = next((path for root in LIBRARIES for path in Path(root).glob("**/libfaketime.so.1")), None)
-    assert found is not None, "row 31 needs libfaketime (Debian's package libfaketime)"
+    assert found is not None, "wrong clocks need libfaketime (Debian's package libfaketime)"
     return found
+
+
+def _clock(fleet: Fleet, replica: Replica) -> Path:
+    return fleet.folder / f"{replica.name}.clock"
 
 
 def _set(clock: Path, by_s: int) -> None:
