@@ -126,6 +126,12 @@ def test_a_timely_repeat_of_a_late_request_is_run() -> None:
     assert [event.version for event in events] == [2]
 
 
+def test_a_request_that_is_read_again_after_its_deadline_does_not_end_again() -> None:
+    first = after(requested(), now=DEADLINE)
+    assert names(first.messages) == ["JobFailed"]
+    assert decide(first.job, requested(), OVER) == Decision(first.job)
+
+
 def test_another_body_under_the_same_key_does_not_revive_a_late_request() -> None:
     late = requested(arrived_at=NOW + timedelta(seconds=16))
     assert after(late, requested(fingerprint="1" * 64)).messages == ()

@@ -17,9 +17,10 @@ def requested(job: Job | None, asked: Requested, now: datetime, silent: Silent) 
     """Order the first attempt of a request, unless the request is late, is a repeat, or has no route."""
     request = asked.request
     in_time = asked.arrived_at <= request.accept_by
+    may_run = in_time and now < request.deadline_at
     # The client of a late request was asked to repeat it: the repeat becomes the job, since the late one never ran.
     never_ran = job is not None and job.kind is FailureKind.EXPIRED and not job.attempts
-    if job is not None and not (never_ran and in_time and job.fingerprint == request.fingerprint):
+    if job is not None and not (never_ran and may_run and job.fingerprint == request.fingerprint):
         return Decision(job)
     new = Job(
         job_id=request.job_id,
@@ -37,7 +38,7 @@ def requested(job: Job | None, asked: Requested, now: datetime, silent: Silent) 
         version=job.version if job else 0,
         next_action_at=request.deadline_at,
     )
-    if not in_time or now >= request.deadline_at:
+    if not may_run:
         late = "acceptance deadline" if not in_time else "deadline"
         return job_failed(new, FailureKind.EXPIRED, f"the request arrived after its {late}; nothing was sent", now)
     planned = tuple(
