@@ -29,6 +29,8 @@ PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 1.0
 FRAMING_BYTES: Final = 1024 * 1024
 """How much larger than the output its encoded form may be, in bytes."""
+HELD_BYTES: Final = 256 * 1024
+"""Bytes that are received before they are written together."""
 
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _BODIES: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
@@ -123,7 +125,7 @@ class _Part:
         # The next response may be compressed differently, so that parts of compressed bodies cannot be joined.
         self.validator = None if self.codings else _validator(headers)
 
-    def append(self, chunk: bytes) -> None:
+    def append(self, chunk: bytes | bytearray) -> None:
         self.size += len(chunk)
         if self.size > self._max_bytes + (FRAMING_BYTES if self.codings else 0):
             raise TooLarge(self._max_bytes)
@@ -187,10 +189,24 @@ async def _fetch(client: httpx.AsyncClient, url: str, part: _Part, connected: Ca
         connected()
         if _is_complete(response, part):
             return
-        async for chunk in response.aiter_raw():
-            await asyncio.to_thread(part.append, chunk)
+        await _receive(response, part)
     if part.total not in (None, part.size):
         raise _Broken
+
+
+async def _receive(response: httpx.Response, part: _Part) -> None:
+    """Append the body, many chunks at a time: to pass one to a thread costs more than the few kilobytes of it."""
+    held = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            held += chunk
+            if len(held) >= HELD_BYTES:
+                await asyncio.to_thread(part.append, held)
+                held = bytearray()
+    except httpx.RequestError:
+        await asyncio.to_thread(part.append, held)
+        raise
+    await asyncio.to_thread(part.append, held)
 
 
 def _is_complete(response: httpx.Response, part: _Part) -> bool:
