@@ -27,6 +27,8 @@ POLL_EVERY_S: Final = 2.0
 PAGE: Final = 100
 MOST_PAGES: Final = 8
 VERIFIERS: Final = 8
+DOWNLOADS: Final = 3
+"""How often a file is asked for whose request was not answered, as a client would."""
 MOST_OPEN: Final = 150
 
 
@@ -211,8 +213,9 @@ class Load:
     ) -> httpx.Response | None:
         try:
             answer = await self._system.api.request(method, path, timeout=ANSWER_WITHIN_S, **options)
-        except httpx.TransportError:
-            self._note(request, call, None, {"spec": asdict(request.spec)} if call == "post" else {})
+        except httpx.TransportError as error:
+            unanswered = {"error": repr(error)}
+            self._note(request, call, None, unanswered | ({"spec": asdict(request.spec)} if call == "post" else {}))
             return None
         try:
             said: Mapping[str, Any] = answer.json() if call != "artifact" else {}
@@ -277,4 +280,6 @@ class Load:
         job = await self.job(request)
         for artifact in job.get("artifacts", ()):
             path = f"/api/jobs/{request.job_id}/artifacts/{artifact['name']}"
-            await self._call(request, "artifact", "GET", path)
+            for _ in range(DOWNLOADS):
+                if await self._call(request, "artifact", "GET", path) is not None:
+                    break
