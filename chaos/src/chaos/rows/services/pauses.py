@@ -260,7 +260,7 @@ ROWS = {
     for row in (
         Row(33, "A replica killed and restarted", "nobody waits for the session of the dead one", _restarted),
         Row(34, "A replica killed for good", "its partitions move after the session, the others go on", _moved),
-        Row(35, "A rolling restart of all consumers", "nobody waits for a session", _rolled),
+        Row(35, "A rolling restart of all consumers", "nobody waits for a session", _rolled, longer_s=300),
         Row(
             36,
             "A kill every four seconds",
