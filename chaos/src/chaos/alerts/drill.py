@@ -35,7 +35,7 @@ def addresses(fleet: Fleet, bench: Bench) -> list[str]:
     """What the person on call is given, one line each."""
     replicas = [f"  {one.name}: {one.address}/readyz" for one in fleet.members]
     return [
-        f"alerts, targets and graphs: {bench.prometheus.base_url}alerts",
+        f"alerts, targets and graphs: {bench.prometheus.base_url.join('/alerts')}",
         f"the gateway, also for `segue`: SEGUE_API={fleet.api.base_url}",
         f"the database: {fleet.env['DATABASE_URL']}",
         f"Kafka: {fleet.env['KAFKA_BOOTSTRAP_SERVERS']}",
