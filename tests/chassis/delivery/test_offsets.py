@@ -37,26 +37,30 @@ def consumer() -> Any:
     return Consumer()
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [1000.0]
-    monkeypatch.setattr("chassis.delivery.offsets.time.monotonic", lambda: now[0])
-    return now
+class Clock:
+    """A clock that stands still."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-async def test_batches_within_a_second_are_one_commit(consumer: Any, clock: list[float]) -> None:
-    made = Offsets()
+async def test_batches_within_a_second_are_one_commit(consumer: Any) -> None:
+    clock = Clock()
+    made = Offsets(clock)
     for end in range(1, 11):
         made.finished({ONE: end})
         await made.commit_if_due(consumer)
     assert consumer.commits == [{ONE: 1}]
     made.finished({TWO: 5})
-    clock[0] += COMMIT_EVERY_S
+    clock.now += COMMIT_EVERY_S
     await made.commit_if_due(consumer)
     assert consumer.commits[1:] == [{ONE: 10, TWO: 5}]
 
 
-async def test_what_is_committed_is_not_committed_again(consumer: Any, clock: list[float]) -> None:
+async def test_what_is_committed_is_not_committed_again(consumer: Any) -> None:
     made = Offsets()
     for _ in range(3):
         made.finished({ONE: 7})
@@ -64,7 +68,7 @@ async def test_what_is_committed_is_not_committed_again(consumer: Any, clock: li
     assert consumer.commits == [{ONE: 7}]
 
 
-async def test_partitions_that_are_gone_are_left_out(consumer: Any, clock: list[float]) -> None:
+async def test_partitions_that_are_gone_are_left_out(consumer: Any) -> None:
     made = Offsets()
     made.finished({ONE: 7, TWO: 9})
     consumer.ours = {TWO}
@@ -75,8 +79,9 @@ async def test_partitions_that_are_gone_are_left_out(consumer: Any, clock: list[
 
 
 @pytest.mark.parametrize("error", [KafkaError(), TimeoutError()], ids=repr)
-async def test_a_commit_that_fails_is_made_up_for(consumer: Any, clock: list[float], error: BaseException) -> None:
-    made = Offsets()
+async def test_a_commit_that_fails_is_made_up_for(consumer: Any, error: BaseException) -> None:
+    clock = Clock()
+    made = Offsets(clock)
     consumer.fails = error
     made.finished({ONE: 7, TWO: 9})
     await made.commit(consumer)
@@ -84,7 +89,7 @@ async def test_a_commit_that_fails_is_made_up_for(consumer: Any, clock: list[flo
     made.finished({ONE: 8})
     await made.commit_if_due(consumer)
     assert consumer.commits == [], "it is not tried again at once"
-    clock[0] += COMMIT_EVERY_S
+    clock.now += COMMIT_EVERY_S
     await made.commit_if_due(consumer)
     assert consumer.commits == [{ONE: 8, TWO: 9}]
 

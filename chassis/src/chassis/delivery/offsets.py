@@ -45,7 +45,8 @@ LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartitio
 class Offsets:
     """The offsets of one consumer, and the ids of their topics."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._ids: dict[str, str] = {}
         self._checked: object | None = None
         self._committed: dict[TopicPartition, int] = {}
@@ -95,7 +96,7 @@ class Offsets:
 
     async def commit_if_due(self, consumer: AIOKafkaConsumer) -> None:
         """Commit what is finished, if the last commit was COMMIT_EVERY_S ago."""
-        if time.monotonic() >= self._due_at:
+        if self._clock() >= self._due_at:
             await self.commit(consumer)
 
     async def commit(self, consumer: AIOKafkaConsumer, *, within_s: float = COMMIT_LIMIT_S) -> None:
@@ -111,7 +112,7 @@ class Offsets:
         }
         if not ours:
             return
-        self._due_at = time.monotonic() + COMMIT_EVERY_S
+        self._due_at = self._clock() + COMMIT_EVERY_S
         try:
             async with asyncio.timeout(within_s):
                 await consumer.commit(ours)
