@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from chaos.alerts.__main__ import CASES
 from chaos.alerts.bench import RULES
+from chaos.alerts.cases import CASES
 from chaos.alerts.rules import FACTOR, shortened
 from chaos.alerts.table import Outcome, faults, markdown, read, write
 
@@ -83,9 +83,17 @@ def test_outcomes_are_kept_and_become_a_table(tmp_path: Path) -> None:
     ]
 
 
-def test_a_drill_of_an_unknown_fault_is_refused_in_one_line() -> None:
-    argv = [sys.executable, "-m", "chaos.alerts.drill", "--fault", "none-such"]
-    done = subprocess.run(argv, capture_output=True, check=False, text=True)
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("chaos.alerts", "--faults", "garbage,none-such"), "there is no fault none-such: one of no-adapter, "),
+        (("chaos.alerts.drill", "--fault", "none-such"), "there is no fault none-such: one of no-adapter, "),
+        (("chaos.alerts.drill",), "the answer is read from standard input, which has to be a terminal or a pipe"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(argv: tuple[str, ...], says: str) -> None:
+    command = [sys.executable, "-m", *argv]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("there is no fault none-such: one of no-adapter, ")
+    assert done.stderr.startswith(says)
     assert done.stderr.count("\n") == 1

@@ -7,8 +7,6 @@ did not end, or fired without reason. Outcomes are kept, so that the faults can 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import shutil
 import sys
 import tempfile
@@ -16,31 +14,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from chaos.alerts import of_providers, of_services
-from chaos.alerts.bench import SETTINGS, Bench, bench_on
+from chaos.alerts.bench import CALM_WITHIN_S, Bench, bench_on, say
 from chaos.alerts.case import Case
-from chaos.alerts.rules import FACTOR
+from chaos.alerts.cases import CASES, case_named
 from chaos.alerts.table import Outcome, faults, markdown, read, write
-from chaos.cluster.fleet import fleet_on
-from chaos.cluster.prometheus import PROGRAM
-from chassis.postgres.polled_gauges import EVERY_S as GAUGES_EVERY_S
 from segue_cli.stack.signals import run_until_told
 
-CASES = (*of_services.CASES, *of_providers.CASES)
-CALM_WITHIN_S = 90
 AFTERMATH_S = 8
 """Seconds for which a fault goes on after its last alert, for alerts that nobody expects."""
-
-
-def say(line: str) -> None:
-    """Print one line with the time, and flush it."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
-
-
-def needed() -> None:
-    """Exit with one line if what this needs is not installed."""
-    if shutil.which(PROGRAM) is None:
-        sys.exit("alerts need Prometheus on the PATH")
 
 
 async def outcome_of(bench: Bench, case: Case) -> Outcome:
@@ -69,10 +50,7 @@ async def run(cases: Sequence[Case], kept: Path) -> int:
     outcomes = read(kept)
     with tempfile.TemporaryDirectory(prefix="segue-alerts-") as name:
         folder = Path(name)
-        say("starting three brokers, PostgreSQL, both providers, and all services")
-        async with fleet_on(folder / "fleet", SETTINGS) as fleet, bench_on(fleet, folder, say) as bench:
-            say(f"all are ready; every duration of the rules is divided by {FACTOR}")
-            await asyncio.sleep(GAUGES_EVERY_S)  # Then every gauge that is read from PostgreSQL has a value.
+        async with bench_on(folder) as bench:
             calm, _ = await bench.quiet(CALM_WITHIN_S)
             say(f"no fault: {'no alert' if calm else 'ALERTS'} with {bench.accepted} jobs")
             wrong = 0 if calm else 1
@@ -98,16 +76,11 @@ def main() -> int:
     parser.add_argument("--kept", type=Path, default=Path("build/alerts.json"), help="the outcomes (build/alerts.json)")
     parser.add_argument("--table", action="store_true", help="print the table of the outcomes, and try nothing")
     options = parser.parse_args()
-    known = {case.name: case for case in CASES}
-    names = list(known) if options.faults == "all" else options.faults.split(",")
-    if unknown := [name for name in names if name not in known]:
-        sys.exit(f"there is no fault {unknown[0]}: one of {', '.join(known)}")
+    cases = CASES if options.faults == "all" else tuple(map(case_named, options.faults.split(",")))
     if options.table:
         print(markdown(CASES, read(options.kept)))
         return 0
-    needed()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It logs a lot about brokers that are down.
-    return run_until_told(run([known[name] for name in names], options.kept.resolve()))
+    return run_until_told(run(cases, options.kept.resolve()))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
+import shutil
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -13,9 +16,10 @@ from typing import Any, Final
 
 import httpx
 
-from chaos.alerts.rules import EVERY_S, shortened
-from chaos.cluster.fleet import Fleet
-from chaos.cluster.prometheus import prometheus_on
+from chaos.alerts.rules import EVERY_S, FACTOR, shortened
+from chaos.cluster.fleet import Fleet, fleet_on
+from chaos.cluster.prometheus import PROGRAM, prometheus_on
+from chassis.postgres.polled_gauges import EVERY_S as GAUGES_EVERY_S
 
 RULES: Final = Path(__file__).resolve().parents[4] / "deploy" / "prometheus"
 BUDGET: Final = "budget.yaml"
@@ -25,6 +29,8 @@ SETTINGS: Final = {
     "SEGUE_SUBMIT_GRACE_S": "75",
     "SEGUE_BREAKER_OPEN_S": "1",
 }
+CALM_WITHIN_S: Final = 90.0
+"""Seconds in which there is no alert, without a fault."""
 PAUSE_S: Final = 0.7
 ORDERS: Final[Sequence[Sequence[str]]] = (("fal", "replicate"), ("replicate", "fal"))
 
@@ -121,10 +127,23 @@ class Bench:
         return True, seen
 
 
+def say(line: str) -> None:
+    """Print one line with the time, and flush it."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
 @asynccontextmanager
-async def bench_on(fleet: Fleet, folder: Path, say: Callable[[str], None]) -> AsyncIterator[Bench]:
-    """The bench on a running fleet, with jobs that come until the end of the block."""
+async def bench_on(folder: Path) -> AsyncIterator[Bench]:
+    """Start everything; jobs come until the end of the block.
+
+    Ends the process with one line if Prometheus is not installed.
+    """
+    if shutil.which(PROGRAM) is None:
+        sys.exit("alerts need Prometheus on the PATH")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It logs a lot about brokers that are down.
+    say("starting three brokers, PostgreSQL, both providers, and all services")
     async with AsyncExitStack() as opened:
+        fleet = await opened.enter_async_context(fleet_on(folder / "fleet", SETTINGS))
         for name in ("rules.yaml", BUDGET):
             (folder / name).write_text(shortened((RULES / name).read_text("utf-8")), "utf-8")
         services: dict[str, list[str]] = {}
@@ -134,4 +153,6 @@ async def bench_on(fleet: Fleet, folder: Path, say: Callable[[str], None]) -> As
         watching = prometheus_on(folder, services, rules, EVERY_S, lambda line: say(f"prometheus: {line}"))
         bench = Bench(fleet, await opened.enter_async_context(watching), folder, say)
         await opened.enter_async_context(bench.jobs())
+        say(f"all are ready; every duration of the rules is divided by {FACTOR}")
+        await asyncio.sleep(GAUGES_EVERY_S)  # Then every gauge that is read from PostgreSQL has a value.
         yield bench

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
+import os
 import random
 import secrets
+import stat
 import sys
 import tempfile
 import time
@@ -19,20 +20,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from chaos.alerts.__main__ import CALM_WITHIN_S, CASES, needed, say
-from chaos.alerts.bench import SETTINGS, Bench, bench_on
+from chaos.alerts.bench import CALM_WITHIN_S, Bench, bench_on, say
 from chaos.alerts.case import Case
+from chaos.alerts.cases import CASES, case_named
 from chaos.alerts.rules import FACTOR
-from chaos.cluster.fleet import Fleet, fleet_on
-from chassis.postgres.polled_gauges import EVERY_S as GAUGES_EVERY_S
 from segue_cli.stack.signals import run_until_told
 
 QUIET_S: Final = (5.0, 30.0)
-"""Bounds of the seconds before the fault."""
+"""Bounds of the seconds before the fault: nobody on call knows when it comes."""
 
 
-def addresses(fleet: Fleet, bench: Bench) -> list[str]:
+def addresses(bench: Bench) -> list[str]:
     """What the person on call is given, one line each."""
+    fleet = bench.fleet
     replicas = [f"  {one.name}: {one.address}/readyz" for one in fleet.members]
     return [
         f"alerts, targets and graphs: {bench.prometheus.base_url.join('/alerts')}",
@@ -81,34 +81,30 @@ async def _line() -> str:
 async def run(cases: Sequence[Case]) -> int:
     """One drill for each case, on one fleet; returns the exit code."""
     with tempfile.TemporaryDirectory(prefix="segue-drill-") as name:
-        folder = Path(name)
-        say("starting three brokers, PostgreSQL, both providers, and all services")
-        async with fleet_on(folder / "fleet", SETTINGS) as fleet, bench_on(fleet, folder, say) as bench:
-            await asyncio.sleep(GAUGES_EVERY_S)
-            for line in addresses(fleet, bench):
+        async with bench_on(Path(name)) as bench:
+            for line in addresses(bench):
                 print(line, flush=True)
             for n, case in enumerate(cases, 1):
                 await bench.quiet(CALM_WITHIN_S)
                 say(f"drill {n} of {len(cases)}: something breaks within half a minute; write the cause, and Enter")
                 await drill(bench, case)
                 await bench.faults()
-                await fleet.restore()
+                await bench.fleet.restore()
     return 0
 
 
 def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m chaos.alerts.drill", description=__doc__)
-    parser.add_argument("--times", type=int, default=1, help="the number of drills, one after the other (1)")
-    parser.add_argument("--fault", help="the name of a fault, for somebody else to find")
+    parser.add_argument(
+        "--times", type=int, default=1, choices=range(1, len(CASES) + 1), metavar="TIMES", help="how many drills (1)"
+    )
+    parser.add_argument("--fault", type=case_named, help="the name of a fault, for somebody else to find")
     options = parser.parse_args()
-    known = {case.name: case for case in CASES}
-    if options.fault is not None and options.fault not in known:
-        sys.exit(f"there is no fault {options.fault}: one of {', '.join(known)}")
-    needed()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # It logs a lot about brokers that are down.
-    lot = secrets.SystemRandom().sample(list(known), min(options.times, len(known)))
-    return run_until_told(run([known[name] for name in ([options.fault] if options.fault else lot)]))
+    if not (sys.stdin.isatty() or stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)):
+        sys.exit("the answer is read from standard input, which has to be a terminal or a pipe")
+    drawn = secrets.SystemRandom().sample(CASES, options.times)
+    return run_until_told(run([options.fault] if options.fault else drawn))
 
 
 if __name__ == "__main__":

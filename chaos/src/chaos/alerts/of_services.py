@@ -20,10 +20,12 @@ from contracts.topics import CALLBACKS, REQUESTS, ServiceName
 from segue_cli.stack.topics import ensure_topics
 
 COPIES: Final = 1500
+"""More than the threshold of the alert."""
 _FAULTY: Final = "before_handler_tx:1:raise"
 _LATE: Final = "rows were due meanwhile, and are done one after the other"
 _LEFT: Final = "an outbox row that the process left is read once more; readings, every 15 s, are not shortened"
 _WAITING: Final = "messages wait, and none is handled meanwhile"
+_LOCKED_OUT: Final = {"DueRowsLate": _LATE, "OutboxOld": "the transactions that hold them stand still"}
 
 
 def _without(service: ServiceName) -> Callable[[Bench], AbstractAsyncContextManager[None]]:
@@ -204,7 +206,7 @@ CASES: Final = (
         "a table of the orchestrator is locked by somebody",
         "NothingHandled",
         fault=_locked,
-        may={"DueRowsLate": _LATE, "OutboxOld": "the transactions that hold them stand still"},
+        may=_LOCKED_OUT,
         within_s=120,
     ),
     case(
@@ -213,7 +215,7 @@ CASES: Final = (
         "Lag",
         "NothingHandled",
         fault=_piled_up,
-        may={"DueRowsLate": _LATE, "OutboxOld": "the transactions that hold them stand still"},
+        may=_LOCKED_OUT,
         within_s=120,
     ),
     case(
