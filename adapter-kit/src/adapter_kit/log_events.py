@@ -133,7 +133,7 @@ class CallbackEvent(LogEvent):
     )
     CALLBACKS_ARRIVE = ("callbacks arrive; runs are polled less often", "info", "provider")
     CALLBACK_MISSING = (
-        "a run ended without a callback; runs are polled as usual",
+        "a run ended without a callback, and none came of late; runs are polled as usual",
         "warning",
         "provider",
         "Check that the provider can reach `SEGUE_PUBLIC_URL`. Nothing is lost: runs are polled.",
