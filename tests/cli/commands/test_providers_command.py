@@ -71,7 +71,7 @@ def test_it_fits_80_columns_and_names_every_endpoint_and_error() -> None:
         "Exhausted balance",
         "open for 30 s; asked again in 8 s",
         "fal-ai/minimax-music/v2: half-open for 30 s; one attempt is under way as the probe",
-        "last error 30 s ago: model_not_found: no such app",
+        "fal-ai/minimax-music/v2: last error 30 s ago: model_not_found: no such app",
         "3 in flight (2 running, 1 ambiguous), 4 waiting (3 held back), 1 late; at most 6 a minute",
         "webhooks: arriving, 11 of the last 12 arrived",
         "4/20",
@@ -80,6 +80,17 @@ def test_it_fits_80_columns_and_names_every_endpoint_and_error() -> None:
     ):
         assert words in together
     assert "fal-ai/stable-audio-25/text-to-audio" in drawn(DOCUMENT, 160)
+
+
+def test_an_error_that_is_over_is_told_from_the_present_one() -> None:
+    older = {"kind": "unavailable", "message": "502", "at": "2026-01-01T11:50:00Z"}
+    one_now = {"last_error": older, "breaker": CLOSED | {"failures": 1}}
+    over, present = (
+        " ".join(drawn(DOCUMENT | {"providers": [REPLICATE | state]}).split())
+        for state in ({"last_error": older}, one_now)
+    )
+    assert "recovered from an error 10 min ago: unavailable: 502" in over
+    assert " last error 10 min ago: unavailable: 502" in present
 
 
 def test_an_adapter_that_never_ran_is_shown_without_times() -> None:

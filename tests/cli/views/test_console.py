@@ -85,6 +85,15 @@ def test_screens_show_hostile_text_whole_and_escaped(draw: Any, capsys: pytest.C
     assert "[red]x[/red][/nonsense]" in flat
 
 
+def test_jobs_say_why_they_failed_if_any_did(capsys: pytest.CaptureFixture[str]) -> None:
+    well = JOB | {"id": "well", "status": "succeeded", "model": "m", "provider": "fal", "error": None}
+    bad = well | {"id": "bad", "status": "failed", "error": {"kind": "moderation_blocked", "message": "no"}}
+    console().print(jobs_table([well, bad], datetime.now(UTC)))
+    assert "moderation_blocked" in capsys.readouterr().out
+    console().print(jobs_table([well], datetime.now(UTC)))
+    assert "why" not in capsys.readouterr().out
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

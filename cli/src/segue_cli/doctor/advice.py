@@ -60,7 +60,7 @@ def fal_key(key: str | None, other: str | None) -> Finding:
     found = key or other
     if not found:
         todo = f"Make one at {FAL_KEYS} and put FAL_KEY=id:secret into .env. `segue up` does without: it has a sandbox."
-        return Finding(what, "fail", "neither FAL_KEY nor FAL_API_KEY is set", todo)
+        return Finding(what, "fail", "neither FAL_KEY nor FAL_API_KEY is set in this environment", todo)
     key_id, _, secret = found.partition(":")
     if fault := header_fault(found):
         name = what if key else "FAL_API_KEY"
@@ -83,7 +83,7 @@ def replicate_token(token: str | None) -> Finding:
     what = "REPLICATE_API_TOKEN"
     if not token:
         todo = f"Make one at {REPLICATE_TOKENS} and put it into .env. `segue up` does without: it has a sandbox."
-        return Finding(what, "fail", "is not set", todo)
+        return Finding(what, "fail", "is not set in this environment", todo)
     if fault := header_fault(token):
         return Finding(what, "fail", f"{what}: {fault}", "Copy it again, without spaces and quotes.")
     if not token.startswith("r8_"):

@@ -25,13 +25,17 @@ _COLOURS = {
 
 
 def jobs_table(jobs: Iterable[Mapping[str, Any]], now: datetime) -> Table:
-    """A table of the newest jobs."""
-    table = plain_table("job", "status", "model", "provider", "attempts", "age", "cost")
-    for job in jobs:
+    """A table of the newest jobs; with the kind of their failures if any of them failed."""
+    listed = list(jobs)
+    why = ["why"] if any(job["error"] for job in listed) else []
+    table = plain_table("job", "status", *why, "model", "provider", "attempts", "age", "cost")
+    for job in listed:
         age = now - when(job["requested_at"])
         tries = str(len(job["attempts"]))
         model, provider = job["model"] or "-", job["provider"] or "-"
-        table.add_row(job["id"], state(job["status"]), model, provider, tries, span(age.total_seconds()), cost(job))
+        kind = [job["error"]["kind"] if job["error"] else "" for _ in why]
+        rest = model, provider, tries, span(age.total_seconds()), cost(job)
+        table.add_row(job["id"], state(job["status"]), *kind, *rest)
     return table
 
 

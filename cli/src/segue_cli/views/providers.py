@@ -62,7 +62,10 @@ def _sentences(provider: Mapping[str, Any], now: datetime) -> Iterator[Text]:
             yield Text(_breaker(each, now), style="yellow")
         error = each["last_error"]
         if error and error["message"] != provider["error"]:
-            yield Text(f"{_name(each)}last error{_ago(error['at'], now)}: {_said(error)}", style="dim")
+            breaker = each["breaker"]
+            over = breaker["state"] == "closed" and not breaker["failures"]
+            what, style = ("recovered from an error", "dim") if over else ("last error", "yellow")
+            yield Text(f"{_name(each)}{what}{_ago(error['at'], now)}: {_said(error)}", style=style)
     yield Text(f"now: {_now(provider)}")
     if failing := provider.get("fetches_failing"):
         yield Text(
