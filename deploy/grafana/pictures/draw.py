@@ -40,7 +40,7 @@ def draw(board: Json, picture: Path, folder: Path) -> None:
         "utf-8",
     )
     picture.parent.mkdir(parents=True, exist_ok=True)
-    _chromium(page, folder, f"--window-size={WIDTH},{_HEAD + last * CELL}", f"--screenshot={picture}")
+    _chromium(page, folder, f"--window-size={WIDTH},{_HEAD + last * CELL}", f"--screenshot={picture.resolve()}")
     # A tenth of the size, with colours that nobody tells apart.
     subprocess.run(["pngquant", "--force", "--strip", "--output", picture, "64", picture], check=True)
 

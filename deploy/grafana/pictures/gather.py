@@ -18,11 +18,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 
-from boards.files import FOLDER as DASHBOARDS
 from boards.queries import Json
 from chaos.cluster.prometheus import prometheus_on
-from pictures.frames import exemplars, of_postgres, of_prometheus
-from pictures.macros import SCRAPE_S, Shown, variables_of
+from pictures.ask import ask
+from pictures.macros import SCRAPE_S
 from pictures.scene import LENGTH_S, SETTINGS, Stage, play
 from pictures.trouble import trouble
 from segue_cli.local.ports import free_port
@@ -40,12 +39,6 @@ BUDGET_USD: Final = 60
 SETTLE_S: Final = 25
 """Seconds for the last values to be read from PostgreSQL and scraped."""
 BEFORE_S: Final = 20
-STEP_S: Final = 5
-NEWEST: Final = """
-    SELECT job_id FROM log_sink.v_attempts
-    GROUP BY job_id ORDER BY bool_or(error_kind = 'output_lost') DESC NULLS LAST, count(*) DESC, job_id LIMIT 1
-"""
-"""The job that "jobs" shows in full."""
 
 
 def say(line: str) -> None:
@@ -73,7 +66,7 @@ async def gather() -> dict[str, Json]:
             say(f"jobs and faults for {LENGTH_S} s")
             await _play(running, opened)
             await asyncio.sleep(SETTLE_S)
-            found = await _ask(running, prometheus, began)
+            found = await _found(running, prometheus, began)
     FOUND.parent.mkdir(parents=True, exist_ok=True)
     FOUND.write_text(json.dumps(found), "utf-8")
     return found
@@ -113,36 +106,12 @@ async def _restart(running: Stack, name: str, opened: AsyncExitStack) -> None:
     say(f"{name} is started again")
 
 
-async def _ask(running: Stack, prometheus: httpx.AsyncClient, began: datetime) -> dict[str, Json]:
-    """Each dashboard with the frames of each panel, asked as the role for people."""
+async def _found(running: Stack, prometheus: httpx.AsyncClient, began: datetime) -> dict[str, Json]:
+    """What the panels find, asked as the role for people."""
     owner = await asyncpg.connect(running.env["DATABASE_URL"])
     for statement in statements("segue_", None):
         await owner.execute(statement)
     await owner.execute("SET ROLE segue_reader")
-    until = datetime.now(UTC)
-    found: dict[str, Json] = {}
-    for path in sorted(DASHBOARDS.glob("*.json")):
-        board = json.loads(path.read_text("utf-8"))
-        chosen = {"job": await owner.fetchval(NEWEST)}
-        shown = Shown(began, until, STEP_S, variables_of(board), chosen)
-        frames: dict[str, list[Json]] = {}
-        for panel in board["panels"]:
-            frames[str(panel["id"])] = [
-                frame
-                for target in panel.get("targets", [])
-                for frame in await _frames(target, prometheus, owner, shown)
-            ]
-        ends = {"from": round(began.timestamp() * 1000), "to": round(until.timestamp() * 1000)}
-        found[path.stem] = {"dashboard": board, "frames": frames, "range": ends, "chosen": chosen}
+    found = await ask(prometheus, owner, began, datetime.now(UTC), say=say)
     await owner.close()
     return found
-
-
-async def _frames(
-    target: Json, prometheus: httpx.AsyncClient, owner: asyncpg.Connection[asyncpg.Record], shown: Shown
-) -> list[Json]:
-    if target["datasource"]["type"] != "prometheus":
-        return await of_postgres(owner, target, shown)
-    if target["exemplar"]:
-        say(f"{await exemplars(prometheus, target, shown)} exemplars of {target['expr'][:60]} …")
-    return await of_prometheus(prometheus, target, shown)

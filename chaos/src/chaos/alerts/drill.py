@@ -41,10 +41,16 @@ def addresses(bench: Bench) -> list[str]:
         f"Kafka: {fleet.env['KAFKA_BOOTSTRAP_SERVERS']}",
         f"logs, a file for each replica: {fleet.folder / 'logs'}",
         f"settings, a file for each replica: {fleet.folder}/*.env",
+        f"the dashboards, as pictures below build/dashboards: {_pictures(bench)}",
         "replicas:",
         *replicas,
         f"runbooks: docs/runbooks.md. Every duration of the rules is divided by {FACTOR}.",
     ]
+
+
+def _pictures(bench: Bench) -> str:
+    at = f"--prometheus {bench.prometheus.base_url} --database '{bench.fleet.env['DATABASE_URL']}'"
+    return f".venv/bin/python deploy/grafana/picture.py {at}"
 
 
 async def drill(bench: Bench, case: Case) -> None:

@@ -21,6 +21,10 @@ from segue_cli.stack.topics import ensure_topics
 
 COPIES: Final = 1500
 """More than the threshold of the alert."""
+SLOW_S: Final = 0.4
+"""Seconds for each 64 KiB that the gateway reads: a response of 1 MiB, the most of a partition, takes 6 s of its 10."""
+BULK: Final = 5000
+"""Records of 4 KiB, which the gateway then reads in two minutes."""
 _FAULTY: Final = "before_handler_tx:1:raise"
 _LATE: Final = "rows were due meanwhile, and are done one after the other"
 _LEFT: Final = "an outbox row that the process left is read once more; readings, every 15 s, are not shortened"
@@ -95,6 +99,28 @@ async def _piled_up(bench: Bench) -> AsyncIterator[None]:
         ]
         await asyncio.gather(*sent)
         yield
+
+
+@asynccontextmanager
+async def _slow_way(bench: Bench) -> AsyncIterator[None]:
+    replica, ways = bench.fleet.replica("gateway-1"), [broker.way for broker in bench.fleet.brokers]
+    await replica.term()
+    await replica.start(KAFKA_BOOTSTRAP_SERVERS=bench.fleet.brokers.servers_behind)
+    await replica.ready()
+    for way in ways:
+        way.latency_s = SLOW_S
+    # Of a type that no release has: services drop them unread, those that get them at once.
+    headers = [("ce_type", b"segue.bulk.sent.v1")]
+    async with AIOKafkaProducer(bootstrap_servers=bench.fleet.brokers.servers) as producer:
+        sent = [
+            await producer.send(REQUESTS.name, bytes(4096), b"bulk", partition=0, headers=headers) for _ in range(BULK)
+        ]
+        await asyncio.gather(*sent)
+    try:
+        yield
+    finally:
+        for way in ways:
+            way.heal()
 
 
 @asynccontextmanager
@@ -219,6 +245,14 @@ CASES: Final = (
         "NothingHandled",
         fault=_piled_up,
         may=_LOCKED_OUT,
+        within_s=120,
+    ),
+    case(
+        "slow-way",
+        "the gateway gets 160 kB a second from Kafka, and 20 MB come",
+        "TailBehind",
+        fault=_slow_way,
+        may={"ServiceDown": "it is restarted for that, and there is one"},
         within_s=120,
     ),
     case(
