@@ -84,6 +84,8 @@ PERSISTENT_FAULTS: Final = frozenset({"files-broken", "files-gone", "files-html"
 """Faults that are retried for as long as the job may take, since the output may still become available."""
 CRASH_KINDS: Final = frozenset({Kind.NEVER_ACCEPTED})
 """Failure kinds that a killed process explains: it may die between recording the intent and the POST."""
+RESTART_KINDS: Final = CRASH_KINDS | {Kind.STORE_FAILED}
+"""Failure kinds that a restart explains: it interrupts a download, which may have been the last before the deadline."""
 
 
 def timed_fault_rules(active: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -15,7 +15,14 @@ from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
 from chaos.evidence.model import Window
 from chaos.load.clients import Load
-from chaos.load.faults import CRASH_KINDS, PROVIDERS, TIMED_FAULTS, request_fault_rules, timed_fault_rules
+from chaos.load.faults import (
+    CRASH_KINDS,
+    PROVIDERS,
+    RESTART_KINDS,
+    TIMED_FAULTS,
+    request_fault_rules,
+    timed_fault_rules,
+)
 from contracts.topics import SERVICES, ServiceName
 
 How = Literal["kill", "term", "freeze", "broker", "postgres", "provider"]
@@ -94,7 +101,7 @@ class Storm:
 
     async def _inject(self, injection: Injection) -> None:
         began = time.time()
-        kinds, provider = CRASH_KINDS, None
+        kinds, provider = RESTART_KINDS if injection.how == "term" else CRASH_KINDS, None
         match injection.how:
             case "kill" | "term" | "freeze":
                 replica = await self._running_replica(injection)
