@@ -70,6 +70,35 @@ async def test_only_the_partition_to_which_a_producer_sends_the_key_counts(embed
             assert (await progress.heard_until([job(7)]))[job(7)] is None
 
 
+async def test_a_commit_that_follows_the_query_counts(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load a group has always read records whose offsets it has not committed yet."""
+    for limit in ("CATCH_UP_S", "ANSWER_LIMIT_S"):
+        monkeypatch.setattr(consumer_lag, limit, patient(30))
+    place = TopicPartition(REQUESTS.name, await partition_of(embedded_kafka, 7))
+    found_behind = asyncio.Event()
+    bare = AIOKafkaConsumer.committed
+
+    async def committed(self: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+        offset: int | None = await bare(self, partition)
+        found_behind.set()
+        return offset
+
+    monkeypatch.setattr(AIOKafkaConsumer, "committed", committed)
+    progress = GroupProgress(KafkaCluster(embedded_kafka), REQUESTS, "toy")
+    async with (
+        progress.running(),
+        AIOKafkaConsumer(bootstrap_servers=embedded_kafka, group_id="toy") as consumer,
+    ):
+        consumer.assign([place])
+        asking = asyncio.create_task(progress.heard_until([job(7)]))
+        await found_behind.wait()
+        asked = time.monotonic()
+        await consumer.commit({place: 1})
+        heard = (await asking)[job(7)]
+        assert heard is not None
+        assert heard <= asked
+
+
 async def test_a_group_that_never_catches_up_is_known_to_have_read_what_an_earlier_query_found(
     embedded_kafka: str,
 ) -> None:

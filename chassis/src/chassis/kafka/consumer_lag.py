@@ -23,6 +23,9 @@ from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import Topic
 
 ANSWER_LIMIT_S: Final = 5.0
+CATCH_UP_S: Final = 2.0
+"""Seconds to wait for commits: a group that keeps up commits once a second, and records come in between."""
+_LOOK_AGAIN_S: Final = 0.2
 _CLOSE_LIMIT_S: Final = 2.0
 """Without it the client would wait for as long as Kafka is unavailable."""
 UNUSED_S: Final = 60.0
@@ -57,8 +60,8 @@ class GroupProgress:
         """For each key (a job id), a time up to which the group has committed every record with that key.
 
         The time is read just before the end of the key's partition, from `time.monotonic`, in seconds. It is None if
-        the committed offset is before that end, and for all keys if the cluster does not answer within 5 s. If that
-        offset has reached the end that an earlier query found, it is the time of that query. Raises nothing.
+        the committed offset is before that end 2 s later, and for all keys if the cluster does not answer within 5 s.
+        If that offset has reached the end that an earlier query found, it is the time of that query. Raises nothing.
         """
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S), self._asking:
@@ -82,21 +85,32 @@ class GroupProgress:
         read_at = time.monotonic()
         # The ends come first: an offset committed later covers all records that existed at `read_at`.
         ends = await client.end_offsets(wanted)
-        committed = dict(zip(wanted, await asyncio.gather(*map(client.committed, wanted)), strict=True))
+        committed = await self._committed(client, ends, until=read_at + CATCH_UP_S)
         # An offset beyond the end belongs to a topic that was deleted and created again, and does not count.
         later = await client.end_offsets(wanted)
         times = {
-            place: self._reached(place, committed[place] or 0, ends[place], read_at)
+            place: self._reached(place, committed[place], ends[place], read_at)
             for place in wanted
-            if (committed[place] or 0) <= later[place]
+            if committed[place] <= later[place]
         }
         return {key: times.get(place) for key, place in places.items()}
+
+    async def _committed(
+        self, client: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], *, until: float
+    ) -> Mapping[TopicPartition, int]:
+        """The committed offsets, as soon as they have reached `ends`, and at the time `until` in any case."""
+        while True:
+            found = await asyncio.gather(*map(client.committed, ends))
+            committed = {place: offset or 0 for place, offset in zip(ends, found, strict=True)}
+            if time.monotonic() >= until or all(committed[place] >= end for place, end in ends.items()):
+                return committed
+            await asyncio.sleep(_LOOK_AGAIN_S)  # A commit of another process cannot be waited for.
 
     def _reached(self, place: TopicPartition, committed: int, end: int, read_at: float) -> float | None:
         if committed >= end:
             self._goals.pop(place, None)
             return read_at
-        # Under load there is always an unread record: then it counts that the end of an earlier query is reached.
+        # A group that is far behind does not catch up meanwhile: then the end of an earlier query counts.
         goal_end, goal_at = self._goals.setdefault(place, (end, read_at))
         if committed < goal_end:
             return None
