@@ -149,3 +149,15 @@ async def test_a_replayed_request_of_a_stored_job_publishes_nothing(pool: Pool, 
     await deliver(handler, request("kept", then), then)
     assert await published(pool) == []
     assert await jobs(pool) == {job_id_for("default", "kept")}
+
+
+async def test_a_job_that_is_run_at_a_repeat_has_the_deadline_of_the_repeat(pool: Pool, handler: JobHandler) -> None:
+    """Its column too, by which jobs count as overdue and are purged."""
+    first: datetime = await pool.fetchval("SELECT now()")
+    later = first + timedelta(minutes=10)
+    await deliver(handler, request("late", first), first + timedelta(seconds=16))
+    await deliver(handler, request("late", later), later)
+    row = await pool.fetchrow("SELECT state, deadline_at, body ->> 'deadline_at' AS in_body FROM jobs")
+    assert row is not None
+    assert row["state"] == "queued"
+    assert row["deadline_at"] == datetime.fromisoformat(row["in_body"]) > later

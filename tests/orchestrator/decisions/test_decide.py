@@ -326,6 +326,26 @@ def test_the_failure_says_that_an_accepted_run_may_continue() -> None:
     assert "fal had accepted attempt 1, which may still run" in event.message
 
 
+def test_only_the_attempt_that_was_accepted_is_said_to_be() -> None:
+    moved = after(requested(), attempted(AttemptSubmitted), failed(FailureKind.PROVIDER_ERROR, accepted=True))
+    (event,) = decide(moved.job, Due(), OVER).messages
+    assert isinstance(event, JobFailed)
+    assert "whether attempt 2 was sent to replicate is not known" in event.message
+    accepted = decide(moved.job, attempted(AttemptSubmitted, 2), NOW)
+    assert names(accepted.messages) == []
+    (event,) = decide(accepted.job, Due(), OVER).messages
+    assert isinstance(event, JobFailed)
+    assert "replicate had accepted attempt 2, which may still run" in event.message
+
+
+def test_the_cost_of_a_job_is_not_known_if_that_of_its_last_attempt_is_not() -> None:
+    moved = after(requested(), failed(FailureKind.UNREACHABLE, cost_usd=0.0), attempted(AttemptSubmitted, 2))
+    (event,) = decide(moved.job, Due(), OVER).messages
+    assert isinstance(event, JobFailed)
+    assert [attempt.cost_usd for attempt in event.attempts] == [0.0, None]
+    assert event.cost_usd is None
+
+
 def test_a_cancelled_job_whose_adapter_is_silent_is_cancelled_at_its_end() -> None:
     asked = after(requested(), CancelAsked())
     (event,) = decide(asked.job, Due(), OVER).messages

@@ -13,7 +13,7 @@ from tests.builders import artifact, attempt_event, candidate, job_requested
 from contracts.failures import FailureKind
 from contracts.generation import AmbiguityPolicy
 from contracts.ids import job_id_for
-from contracts.messages.attempts import AttemptEvent, AttemptFailed, AttemptSucceeded
+from contracts.messages.attempts import AttemptCancelled, AttemptEvent, AttemptFailed, AttemptSucceeded
 from contracts.messages.commands import RunAttempt
 from contracts.messages.jobs import JobAccepted, JobFailed, JobRerouted, SkippedRoute
 from orchestrator.decisions.decide import decide
@@ -157,6 +157,20 @@ def test_a_late_cost_is_counted_when_the_waiting_ends() -> None:
     assert isinstance(event, JobFailed)
     assert event.kind is FailureKind.NO_ROUTE
     assert "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent" in event.message
+
+
+def test_a_late_cancel_that_may_have_cost_something_counts_with_the_full_price() -> None:
+    unavailable = {"kind": FailureKind.UNAVAILABLE, "accepted": False, "cost_usd": 0.0}
+    refused = {"kind": FailureKind.NEVER_ACCEPTED, "accepted": False, "cost_usd": 0.0}
+    waiting = failed(failed(begun(FAL, REPLICATE, ceiling=0.15), **refused), **unavailable)
+    stopped = ended(waiting.job, AttemptCancelled, n=1, provider_ref="run", may_have_cost=True, late=True)
+    (event,) = decide(decide(waiting.job, stopped, NOW).job, Due(), NOW + timedelta(seconds=30)).messages
+    assert isinstance(event, JobFailed)
+    assert "skipped replicate: $0.10 would pass the ceiling of $0.15 after $0.08 spent" in event.message
+    assert event.cost_usd is None
+    free = ended(waiting.job, AttemptCancelled, n=1, provider_ref="run", may_have_cost=False, late=True)
+    again = decide(decide(waiting.job, free, NOW).job, Due(), NOW + timedelta(seconds=30))
+    assert isinstance(again.messages[0], RunAttempt)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,9 @@ class JobFailed(JobEvent):
     kind: FailureKind
     message: str = Field(max_length=4000)
     attempts: Items[AttemptOutcome] = ()
-    cost_usd: float | None = Field(default=None, ge=0)
+    cost_usd: float | None = Field(
+        default=None, ge=0, description="All attempts together; null if there are none or if one is not known."
+    )
 
 
 class JobCancelled(JobEvent):

@@ -122,7 +122,7 @@ def _price(made: JobSucceeded) -> str:
 
 
 def _bill(failed: JobFailed) -> str:
-    # The total omits an attempt whose end is not known, and is None if nothing was sent.
+    # The total is None if nothing was sent, and if the end of an attempt is not known.
     costs = [attempt.cost_usd for attempt in failed.attempts]
     known = failed.cost_usd or sum(cost for cost in costs if cost is not None)
     if None in costs:

@@ -30,7 +30,8 @@ INSERT INTO jobs (job_id, state, version, next_action_at, traceparent, deadline_
 SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[],
     $7::text[]::jsonb[])
 ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, version = excluded.version,
-    next_action_at = excluded.next_action_at, body = excluded.body, updated_at = now()
+    next_action_at = excluded.next_action_at, deadline_at = excluded.deadline_at, body = excluded.body,
+    updated_at = now()
 """
 _CLOSE = "UPDATE attempts SET live = false WHERE attempt_id = ANY($1) AND live"
 _ORDER = """

@@ -23,7 +23,7 @@ from contracts.messages.jobs import (
     JobStarted,
     JobSucceeded,
 )
-from orchestrator.decisions.attempt_outcomes import failure_fields, with_late_cost, with_outcome
+from orchestrator.decisions.attempt_outcomes import cancelled_fields, failure_fields, with_late_cost, with_outcome
 from orchestrator.decisions.decision import Decision, job_cancelled, job_failed, with_event
 from orchestrator.decisions.job import Job
 from orchestrator.decisions.order_attempt import order_or_wait
@@ -46,8 +46,11 @@ def attempted(job: Job, event: AttemptEvent, now: datetime, silent: Silent) -> D
     if live is None or live.attempt_id != event.attempt_id:
         return Decision(with_late_cost(job, event))
     match event:
-        case AttemptSubmitted() if job.state == "queued":
-            running = replace(job, state="running")
+        case AttemptSubmitted():
+            accepted = replace(job, accepted=live.n)
+            if job.state == "running":
+                return Decision(accepted)
+            running = replace(accepted, state="running")
             return with_event(running, JobStarted, now, attempt_id=live.attempt_id, provider=live.provider)
         case AttemptSucceeded():
             return _succeeded(job, live, event, now)
@@ -108,8 +111,7 @@ def _effect_of_failing(event: AttemptFailed) -> CancelEffect:
 
 
 def _attempt_cancelled(job: Job, live: AttemptOutcome, event: AttemptCancelled, now: datetime) -> Decision:
-    cost_usd = None if event.may_have_cost else 0.0
-    closed = with_outcome(job, live, outcome="cancelled", message=event.message, cost_usd=cost_usd)
+    closed = with_outcome(job, live, **cancelled_fields(event))
     if job.cancel_requested:
         never_sent = event.provider_ref is None
         effect: CancelEffect = (

@@ -32,11 +32,21 @@ def failure_fields(event: AttemptFailed) -> dict[str, object]:
     }
 
 
+def cancelled_fields(event: AttemptCancelled) -> dict[str, object]:
+    """The fields of the outcome of an attempt that was cancelled."""
+    return {"outcome": "cancelled", "message": event.message, "cost_usd": _cost_of_cancelled(event)}
+
+
 def with_late_cost(job: Job, event: AttemptEvent) -> Job:
     """The job with the cost of an earlier attempt that a late event reports; unchanged for other events."""
-    if not isinstance(event, AttemptSucceeded | AttemptFailed) or not event.late:
-        return job
-    costs = {event.attempt_id: event.cost_usd}
+    match event:
+        case AttemptSucceeded(late=True) | AttemptFailed(late=True):
+            cost_usd = event.cost_usd
+        case AttemptCancelled(late=True):
+            cost_usd = _cost_of_cancelled(event)
+        case _:
+            return job
+    costs = {event.attempt_id: cost_usd}
     attempts = (a.model_copy(update={"cost_usd": costs.get(a.attempt_id, a.cost_usd)}) for a in job.attempts)
     return replace(job, attempts=tuple(attempts))
 
@@ -65,6 +75,10 @@ def after_job_ended(job: Job, event: AttemptEvent) -> Job:
         case AttemptFailed():
             return with_outcome(job, live, **failure_fields(event))
         case AttemptCancelled():
-            return with_outcome(job, live, outcome="cancelled", cost_usd=None if event.may_have_cost else 0.0)
+            return with_outcome(job, live, **cancelled_fields(event))
         case _:
             return job
+
+
+def _cost_of_cancelled(event: AttemptCancelled) -> float | None:
+    return None if event.may_have_cost else 0.0

@@ -69,6 +69,8 @@ class Job:
     """Its attempts; of those that did not reach a provider, one for each provider. Only the last may be live."""
     ordered: int = 0
     """The number of attempts ordered so far."""
+    accepted: int = 0
+    """The number of the last attempt that its provider is known to have accepted, from 1; 0 if there is none."""
     cancel_requested: bool = False
     kind: FailureKind | None = None
     """The kind of failure, if the job has failed."""
@@ -91,8 +93,8 @@ class Job:
 
     @property
     def cost_usd(self) -> float | None:
-        """The cost of all ended attempts together; None if there are none or if one of the costs is not known."""
-        costs = [attempt.cost_usd for attempt in self.attempts if attempt.outcome != "live"]
+        """The cost of all attempts together; None if there are none or if one of the costs is not known."""
+        costs = [attempt.cost_usd for attempt in self.attempts]
         known = [cost for cost in costs if cost is not None]
         return round(sum(known), 6) if known and len(known) == len(costs) else None
 
