@@ -11,7 +11,7 @@ from tests.builders import artifact, attempt_fields, attempt_outcome
 
 from contracts.failures import FailureKind
 from contracts.ids import track_id_for
-from contracts.messages.attempts import AttemptCancelled, AttemptFailed, AttemptSucceeded
+from contracts.messages.attempts import AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobCancelled, JobFailed
 from contracts.messages.wording import describe
@@ -104,6 +104,24 @@ async def test_a_late_event_changes_the_cost_of_the_job_and_nothing_else(
     lines = (await world.client.get(f"{url}/logs")).json()["entries"]
     [line] = [each for each in lines if "the job had already gone on without it" in each["message"]]
     assert (line["message"], line["attempt"]) == (describe(late(story)), 1)
+
+
+async def test_a_cost_that_is_reported_after_the_end_of_the_job_is_part_of_its_own(world: Any, story_of: Any) -> None:
+    """The adapter was silent until the job ended, and does not know that it is late."""
+    job_id = (await world.post()).json()["job_id"]
+    story = story_of(job_id)
+    expired = {"kind": FailureKind.EXPIRED, "message": "the deadline passed"}
+    live = attempt_outcome(story.job_id, 1, outcome="live", kind=None, message=None)
+    await world.store(
+        story.accepted(),
+        AttemptSubmitted(**about(story, 1, 3), provider_ref="req-1"),
+        JobFailed(**story.job(4, "failed"), **expired, attempts=(live,)),
+    )
+    url = f"/api/jobs/{job_id}"
+    assert (await world.client.get(url)).json()["cost_usd"] is None
+    await world.store(result(story).model_copy(update={"late": False}))
+    after = (await world.client.get(url)).json()
+    assert (after["status"], after["cost_usd"]) == ("failed", 0.2)
 
 
 @pytest.mark.parametrize("messages_of", [failed, cancelled, succeeded])

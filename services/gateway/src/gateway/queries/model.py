@@ -96,12 +96,12 @@ class Job:
 
     @property
     def total_cost_usd(self) -> float | None:
-        """The cost of all attempts, as known now; None if the cost of one is not known."""
-        if not any(attempt.late for attempt in self.attempts):
+        """The cost of all attempts, as known now; None if there are none or if the cost of one is not known."""
+        # What became known after the job's end is in its attempts only.
+        if self.cost_usd is not None and not any(attempt.late for attempt in self.attempts):
             return self.cost_usd
-        costs = [attempt.cost_usd for attempt in self.attempts]
-        known = [cost for cost in costs if cost is not None]
-        return sum(known) if len(known) == len(costs) else None
+        known = [attempt.cost_usd for attempt in self.attempts if attempt.cost_usd is not None]
+        return sum(known) if known and len(known) == len(self.attempts) else None
 
     def attempt_id(self, attempt: Attempt) -> AttemptId:
         """The id of one of its attempts."""
