@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from aiokafka import ConsumerRecord
 from pydantic_core import from_json, to_json, to_jsonable_python
 
-from adapter_kit.attempt.model import Attempt
+from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, Input, Searched
+from adapter_kit.attempt.machine import step
+from adapter_kit.attempt.model import Attempt, Step
 from adapter_kit.attempt.states import Closed, Collecting, LostSubmit, Run, Running
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import ProviderRef
@@ -158,6 +161,13 @@ def changed(attempt: Attempt, **fields: Any) -> Attempt:
         required |= {"follow_up_until": began + timedelta(hours=1), "unsettled": True}
     present = {name: value for name, value in from_json(dump(attempt)).items() if value is not None}
     return load(to_json(to_jsonable_python(required) | present | to_jsonable_python(fields)).decode(), began)
+
+
+def step_at_once(attempt: Attempt, input_: Input, now: datetime) -> Step:
+    """The step of the input; the outcome of an action is recorded at the moment at which the action was begun."""
+    if isinstance(input_, Checked | CancelAnswered | Searched | CollectFailed):
+        return step(attempt, replace(input_, asked_at=now), now)
+    return step(attempt, input_, now)
 
 
 def follow_up_of(attempt: Attempt) -> str | None:

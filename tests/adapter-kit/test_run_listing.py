@@ -50,6 +50,11 @@ class Listing:
         return self.stages_by_id
 
 
+def _running(attempt: Attempt) -> Checked:
+    assert attempt.ref is not None
+    return Checked(Running(), attempt.ref, NOW)
+
+
 @dataclass
 class Kit:
     """A ledger with runs, and the component that postpones their status requests."""
@@ -76,8 +81,7 @@ class Kit:
     async def keep(self, *attempts: Attempt) -> None:
         async with self.outbox.transaction() as transaction:
             await ledger.create(transaction, [(one, None) for one in attempts])
-            checked: list[tuple[Any, Input]] = [(one.attempt_id, Checked(Running())) for one in attempts]
-            await ledger.apply(transaction, checked)
+            await ledger.apply(transaction, [(one.attempt_id, _running) for one in attempts])
 
     async def apply(self, attempt: Attempt, input_: Input) -> None:
         async with self.outbox.transaction() as transaction:
@@ -185,7 +189,12 @@ async def test_a_listing_that_tells_nothing_changes_nothing(kit: Kit, error: Exc
 
 
 @pytest.mark.parametrize(
-    "input_", [CancelWanted("client"), CalledBack(ProviderRef("run-0", {})), Checked(NoAnswer("HTTP 500"))]
+    "input_",
+    [
+        CancelWanted("client"),
+        CalledBack(ProviderRef("run-0", {})),
+        Checked(NoAnswer("HTTP 500"), ProviderRef("run-0", {}), NOW),
+    ],
 )
 async def test_what_changes_while_the_listing_is_read_is_not_postponed(kit: Kit, input_: Input) -> None:
     await kit.keep(*ATTEMPTS)

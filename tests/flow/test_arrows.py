@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import get_args
 
 from tests.builders import artifact, changed, queued_attempt
+from tests.builders import step_at_once as step
 
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -23,7 +25,6 @@ from adapter_kit.attempt.inputs import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.attempt.states import CancelReason
 from adapter_kit.port.outcomes import (
@@ -56,6 +57,10 @@ from contracts.messages.attempts import AttemptState
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "arrows")
 REF = ProviderRef("run-1", {})
+checked = partial(Checked, ref=REF, asked_at=BEGAN)
+searched = partial(Searched, asked_at=BEGAN)
+cancel_answered = partial(CancelAnswered, asked_at=BEGAN)
+collect_failed = partial(CollectFailed, asked_at=BEGAN)
 WHY = Failure(FailureKind.PROVIDER_ERROR, "it broke")
 MOMENTS = [BEGAN + timedelta(seconds=after_s) for after_s in (1, 60, 400, 2_000, 20_000)]
 
@@ -71,7 +76,7 @@ INPUTS: tuple[Input, ...] = (
         for outcome in (Accepted(REF), Refused(WHY), Throttled(WHY, 1), NotSent("no route"), Unclear("no answer"))
     ),
     *(
-        Checked(outcome)
+        checked(outcome)
         for outcome in (
             Waiting(1),
             Running(),
@@ -85,17 +90,17 @@ INPUTS: tuple[Input, ...] = (
         )
     ),
     *(
-        CancelAnswered(outcome)
+        cancel_answered(outcome)
         for outcome in (Stopped(may_have_cost=True), CancelPending(), AlreadyOver(), Missing("gone"), NoAnswer("away"))
     ),
     *(
-        Searched(outcome)
+        searched(outcome)
         for outcome in (Found(REF), NotFound(conclusive=True), NotFound(conclusive=False), NoAnswer("away"))
     ),
     Collected((artifact(),)),
-    CollectFailed(WHY, final=True),
-    CollectFailed(WHY, final=False),
-    CollectFailed(
+    collect_failed(WHY, final=True),
+    collect_failed(WHY, final=False),
+    collect_failed(
         WHY,
         final=False,
         stored={1: artifact()},

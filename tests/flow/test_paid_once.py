@@ -1,7 +1,8 @@
 """Properties: whatever crashes, repeats, comes late or gets lost, nobody pays twice and no job is stuck.
 
 A model of one orchestrator, two adapters and two providers is driven by the real `decide` and `step`; Hypothesis draws
-the failures. Deciding, committing and acting are separate steps, and a failure may happen between any two of them.
+the failures. Deciding, committing, acting and recording the outcome are separate steps: between any two of them a
+failure may happen, and time passes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from tests.builders import artifact, candidate, job_requested, queued_attempt
 
 from adapter_kit.attempt.actions import Action, Cancel, Check, Collect, Post, Search
+from adapter_kit.attempt.ambiguous import CONCLUSIVE_AFTER_S
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -121,8 +123,11 @@ class ProviderRun:
     cancelled: bool = False
     reported_over: bool = False
     """The provider has reported that it ended without a result."""
+    made_at: datetime = BEGIN
     window_ends: datetime | None = None
-    """The earliest end of the window for fetching the output, by what the provider has reported so far."""
+    """The earliest end of the window for fetching the output, by what is recorded so far."""
+    asked_at: datetime = BEGIN
+    """When the last request for its status or output was begun of those in vain that are recorded."""
 
 
 @dataclass
@@ -135,6 +140,8 @@ class World:
     log: list[Message] = field(default_factory=list)
     read: Counter[str] = field(default_factory=Counter)
     in_hand: list[tuple[AttemptId, Action]] = field(default_factory=list)
+    outcomes: list[tuple[AttemptId, Input]] = field(default_factory=list)
+    """What the providers and the store have answered, and the ledger does not have yet."""
     runs: dict[str, ProviderRun] = field(default_factory=dict)
     posts: Counter[AttemptId] = field(default_factory=Counter)
     maybe_accepted: set[AttemptId] = field(default_factory=set)
@@ -223,25 +230,23 @@ class World:
     # The providers and the store.
 
     def answer(self, attempt_id: AttemptId, action: Action, conditions: Conditions) -> Input | None:
-        attempt = self.ledger[attempt_id]
         match action:
             case Post(submission):
                 outcome = self._post(attempt_id, conditions)
                 return None if outcome is None else SubmitAnswered(submission, outcome)
-            case Check():
-                return Checked(self._check(attempt, conditions), callbacks_arrive=conditions.final)
-            case Cancel():
-                return CancelAnswered(self._cancel(attempt, conditions))
-            case Search():
-                return Searched(self._search(attempt_id, conditions))
-            case Collect():
+            case Check(ref, asked_at):
+                return Checked(self._check(ref, conditions), ref, asked_at, callbacks_arrive=conditions.final)
+            case Cancel(ref, asked_at):
+                return CancelAnswered(self._cancel(ref, conditions), asked_at)
+            case Search(asked_at):
+                return Searched(self._search(attempt_id, conditions), asked_at)
+            case Collect(asked_at):
                 if (kind := _FILES.get(conditions.anomaly)) is not None:
                     stored = {1: ARTIFACT} if conditions.anomaly == "one_of_two" else {}
-                    return CollectFailed(
-                        Failure(kind, "no file"), final=conditions.anomaly == "file_refused", stored=stored
-                    )
+                    refused = conditions.anomaly == "file_refused"
+                    return CollectFailed(Failure(kind, "no file"), refused, asked_at, stored=stored)
                 if conditions.broken:
-                    return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=False)
+                    return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=False, asked_at=asked_at)
                 return Collected((ARTIFACT,))
 
     def call_back(self, which: int, *, named: bool, with_result: bool = False) -> None:
@@ -258,7 +263,12 @@ class World:
             result = Produced((Output("https://files.example/audio.wav"),))
         self._apply(run.attempt_id, CalledBack(ProviderRef(run_id, {}) if named else None, result))
 
-    def settle(self, attempt_id: AttemptId, input_: Input) -> None:
+    def record(self, index: int, *, again: bool = False) -> None:
+        """An outcome is written to the ledger; `again`: and will be once more."""
+        attempt_id, input_ = self.outcomes[index]
+        if not again:
+            del self.outcomes[index]
+        self._note(self.ledger[attempt_id], input_)
         self._apply(attempt_id, input_)
 
     # Helpers.
@@ -329,40 +339,51 @@ class World:
         if conditions.post == "never_arrived":
             return Unclear("read timeout")
         run_id = f"run-{len(self.runs)}"
-        self.runs[run_id] = ProviderRun(attempt_id, conditions.end)
+        self.runs[run_id] = ProviderRun(attempt_id, conditions.end, made_at=self.now)
         if conditions.post == "poster_dies":
             return None
         return Unclear("reset") if conditions.post == "answer_lost" else Accepted(ProviderRef(run_id, {}))
 
-    def _run(self, attempt: Attempt) -> ProviderRun | None:
-        ref = attempt.ref or attempt.claim
-        return self.runs.get(ref.request_id) if ref else None
+    def _note(self, attempt: Attempt, input_: Input) -> None:
+        """What an outcome says of the window for fetching the output of a run."""
+        run = self.runs.get(attempt.ref.request_id) if attempt.ref is not None and not attempt.final else None
+        if run is None:
+            return
+        match input_:
+            case Checked(Waiting() | Running()) if attempt.state.name in ("running", "cancelling"):
+                run.window_ends = None
+            case Checked(Produced()):
+                self._window_begins(run, attempt)
+            case Checked(outcome=Missing() | OutputPending() | NoAnswer() | Waiting() | Running()):
+                if not isinstance(input_.outcome, NoAnswer) or input_.outcome.finished:
+                    self._window_begins(run, attempt)
+                run.asked_at = max(run.asked_at, input_.asked_at)
+            case CancelAnswered(Missing(), asked_at) | CollectFailed(asked_at=asked_at):
+                self._window_begins(run, attempt)
+                run.asked_at = max(run.asked_at, asked_at)
 
-    def _check(self, attempt: Attempt, conditions: Conditions) -> CheckOutcome:
-        run = self._run(attempt)
+    def _check(self, ref: ProviderRef, conditions: Conditions) -> CheckOutcome:
+        run = self.runs.get(ref.request_id)
         if run is None:
             return Missing("unknown")
         if conditions.broken:
             return NoAnswer("502")
         if conditions.anomaly == "missing":
-            self._window_begins(run, attempt)
             return Missing("404")
         run.checks += 1
         if run.cancelled:
             run.reported_over = True
             return Stopped(may_have_cost=run.checks > 2)
         if run.checks <= 2 or run.end == "hang":
-            run.window_ends = None
             return Waiting(3) if run.checks == 1 else Running()
         if run.end == "produce":
-            return self._result(run, attempt, conditions)
+            return self._result(conditions)
         run.reported_over = True
         if run.end == "break":
             return Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True)
         return Stopped(may_have_cost=True)
 
-    def _result(self, run: ProviderRun, attempt: Attempt, conditions: Conditions) -> CheckOutcome:
-        self._window_begins(run, attempt)
+    def _result(self, conditions: Conditions) -> CheckOutcome:
         match conditions.anomaly:
             case "pending":
                 return OutputPending("null")
@@ -380,14 +401,13 @@ class World:
         if run.window_ends is None:
             run.window_ends = self.now + timedelta(seconds=min(left_s, max(30.0, left_s / 2)))
 
-    def _cancel(self, attempt: Attempt, conditions: Conditions) -> CancelOutcome:
-        run = self._run(attempt)
+    def _cancel(self, ref: ProviderRef, conditions: Conditions) -> CancelOutcome:
+        run = self.runs.get(ref.request_id)
         if run is None:
             return Missing("unknown")
         if conditions.broken:
             return NoAnswer("502")
         if conditions.anomaly == "missing":
-            self._window_begins(run, attempt)
             return Missing("404")
         if (run.checks > 2 and run.end != "hang") or conditions.anomaly == "pending":
             return AlreadyOver()
@@ -400,7 +420,10 @@ class World:
     def _search(self, attempt_id: AttemptId, conditions: Conditions) -> FindOutcome:
         if conditions.broken:
             return NoAnswer("listing is away")
-        found = [run_id for run_id, run in self.runs.items() if run.attempt_id == attempt_id]
+        listed_from = self.now - timedelta(seconds=CONCLUSIVE_AFTER_S if conditions.lagging else 0)
+        found = [
+            run_id for run_id, run in self.runs.items() if run.attempt_id == attempt_id and run.made_at <= listed_from
+        ]
         if self.listing_is_blind:
             return NotFound(conclusive=conditions.final)
         return Found(ProviderRef(found[0], {})) if found else NotFound(conclusive=conditions.final)
@@ -413,6 +436,8 @@ class Conditions:
     broken: bool = False
     final: bool = False
     lost: bool = False
+    lagging: bool = False
+    """The listing shows a run as late as it may."""
     twice: bool = False
     called: bool = False
     anomaly: Anomaly = "none"
@@ -445,12 +470,13 @@ any_conditions = st.builds(
     broken=st.booleans(),
     final=st.booleans(),
     lost=st.booleans(),
+    lagging=st.booleans(),
     twice=st.booleans(),
     called=st.booleans(),
     anomaly=st.sampled_from(("none", "none", *get_args(Anomaly))),
 )
 # Regular work is drawn more often than faults: otherwise few stories would reach a POST.
-WORK = ("deliver", "claim", "act")
+WORK = ("deliver", "claim", "act", "record")
 RARE = ("cancel", "call", "rule", "collect", "silence")
 moves = st.tuples(
     st.sampled_from((*WORK, *WORK, *WORK, "again", "wait", "wait", "tick", *RARE)),
@@ -491,6 +517,8 @@ def play(world: World, move: tuple[str, int, Conditions]) -> None:  # noqa: C901
             world.claim(list(world.ledger)[which % len(world.ledger)])
         case "act" if world.in_hand:
             _act(world, which % len(world.in_hand), conditions)
+        case "record" if world.outcomes:
+            world.record(which % len(world.outcomes), again=conditions.twice)
         case "wait":
             world.now += timedelta(seconds=(0.5, 3, 20, 120)[which % 4])
         case "tick":
@@ -522,16 +550,14 @@ def _act(world: World, index: int, conditions: Conditions) -> None:
     lease_held = attempt.state.name == "submitting" and (attempt.next_action_at or BEGIN) > world.now
     if isinstance(action, Post) and not lease_held:
         # The claim loop sends no POST once its lease may have expired; a lease is for one state.
-        world.settle(attempt_id, SubmitAnswered(action.submission, NotSent("held up", held_up=True)))
+        held_up = NotSent("held up", held_up=True)
+        world.outcomes.append((attempt_id, SubmitAnswered(action.submission, held_up)))
         return
     input_ = world.answer(attempt_id, action, conditions)
     if isinstance(action, Post) and conditions.called and world.runs:
         world.call_back(-1, named=True, with_result=conditions.final)  # Before the answer to the POST.
-    if input_ is None or conditions.lost:
-        return
-    world.settle(attempt_id, input_)
-    if conditions.twice:
-        world.settle(attempt_id, input_)
+    if input_ is not None and not conditions.lost:
+        world.outcomes.append((attempt_id, input_))
 
 
 def finish(world: World) -> None:
@@ -541,8 +567,11 @@ def finish(world: World) -> None:
     """
     healthy = Conditions(final=True)
     for _ in range(3_000):
-        while world.in_hand:
-            _act(world, 0, healthy)
+        while world.in_hand or world.outcomes:
+            if world.outcomes:
+                world.record(0)
+            else:
+                _act(world, 0, healthy)
         for topic in (0, 1):
             _deliver_next(world, topic)
         for attempt_id in list(world.ledger):
@@ -607,11 +636,14 @@ def test_the_next_provider_is_tried_only_on_evidence(
         require_evidence_of_all(world, left, policy)
 
 
-AFTER_ACCEPTANCE = st.lists(
+ROUNDS = st.lists(
     st.tuples(
         st.sampled_from((0.0, 0.0, 0.0, 5.0, 60.0)),
+        st.sampled_from((0.0, 0.0, 5.0, 30.0, 100.0)),
         st.builds(
             Conditions,
+            post=st.sampled_from(("answered", "answer_lost")),
+            lagging=st.booleans(),
             end=st.sampled_from(("produce", "produce", "produce", "break", "stop", "hang")),
             broken=st.sampled_from((False, False, False, True)),
             final=st.booleans(),
@@ -621,7 +653,7 @@ AFTER_ACCEPTANCE = st.lists(
     min_size=10,
     max_size=60,
 )
-"""The delays between checks of an accepted run, and the conditions of each check."""
+"""The delays between requests to the provider, those until each outcome is recorded, and the conditions of each."""
 
 
 @given(
@@ -650,21 +682,25 @@ def test_a_job_ends_by_its_deadline_though_no_adapter_says_a_word(
     assert not asked_to_stop or world.job.state == "cancelled"
 
 
-@given(AFTER_ACCEPTANCE, st.sampled_from(get_args(LostOutputPolicy)), st.sampled_from((120.0, DEADLINE_S)))
-def test_a_run_that_was_accepted_is_left_only_on_evidence(
-    checks: list[tuple[float, Conditions]], policy: LostOutputPolicy, deadline_s: float
+@given(ROUNDS, st.sampled_from(get_args(LostOutputPolicy)), st.sampled_from((120.0, DEADLINE_S)))
+def test_a_run_that_exists_is_left_only_on_evidence(
+    rounds: list[tuple[float, float, Conditions]], policy: LostOutputPolicy, deadline_s: float
 ) -> None:
     world = World()
     world.request(BEGIN + timedelta(seconds=deadline_s), lost_output_policy=policy)
     left: set[AttemptId] = set()
-    for delay_s, conditions in checks:
+    for delay_s, held_s, conditions in rounds:
         due = [a.next_action_at for a in world.ledger.values() if a.next_action_at is not None and not a.final]
         world.now = max([world.now, *due]) + timedelta(seconds=delay_s)
         world.tick()
         for attempt_id in list(world.ledger):
             world.claim(attempt_id)
-        while world.in_hand:
-            _act(world, 0, conditions)
+        while world.in_hand or world.outcomes:
+            while world.in_hand:
+                _act(world, 0, conditions)
+            world.now += timedelta(seconds=held_s)
+            while world.outcomes:
+                world.record(0)
         for _ in range(len(world.log)):
             _deliver_next(world, 0)
         require_evidence_of_all(world, left, policy)
@@ -688,7 +724,7 @@ def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPoli
     for run in world.runs.values():
         if run.attempt_id != attempt_id or run.reported_over:
             continue
-        window_over = run.window_ends is not None and world.now >= run.window_ends
+        window_over = run.window_ends is not None and run.asked_at >= run.window_ends
         assert window_over, f"paid again though the run is healthy: {attempt.failure}"
         if attempt.failure.kind in LOST_OUTPUT:
             assert policy == "retry_elsewhere", "paid again against the request's policy"

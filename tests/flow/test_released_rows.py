@@ -21,6 +21,7 @@ from adapter_kit.attempt.states import Ambiguous, Collecting
 from adapter_kit.breaker.policy import Breaker, LastError, Limits
 from adapter_kit.breaker.store import PROVIDER, BreakerStore
 from adapter_kit.engine import ledger
+from adapter_kit.port.outcomes import ProviderRef
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import migrate, open_pool
@@ -95,6 +96,10 @@ BREAKERS: dict[str, dict[str, Any]] = {
 
 def attempt(name: str) -> AttemptId:
     return attempt_id_for(job_id_for("default", name), 1)
+
+
+def run(n: int) -> ProviderRef:
+    return ProviderRef(f"r-{n}", {})
 
 
 CANDIDATE = {
@@ -187,11 +192,13 @@ async def test_attempts_and_breakers_of_the_release_are_carried_over(
             )  # fmt: skip
             assert locked.breaker("new/model") == Breaker("new/model", NOW)
         async with outbox.transaction() as transaction:
+            at = transaction.now
             stepped = {each.attempt.attempt_id: each for each in await ledger.claim(transaction, 10, breakers)}
         assert stepped.keys() == {attempt(name) for name in ATTEMPTS}
         assert {name: stepped[attempt(name)].action for name in ATTEMPTS} == {
-            "queued": None, "ambiguous": Search(), "lost": Search(), "called": Check(), "stopped": Check(),
-            "claimed": Check(), "watched": Cancel(), "cancelling": Cancel(),
+            "queued": None, "ambiguous": Search(at), "lost": Search(at), "called": Check(run(1), at),
+            "stopped": Check(run(2), at), "claimed": Check(run(3), at), "watched": Cancel(run(4), at),
+            "cancelling": Cancel(run(5), at),
         }  # fmt: skip
         ambiguous = stepped[attempt("ambiguous")].attempt.state
         assert isinstance(ambiguous, Ambiguous)

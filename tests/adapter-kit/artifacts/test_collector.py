@@ -43,6 +43,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+NOW = dt.datetime.now(dt.UTC)
 JOB = job_id_for("tenant", "key")
 ATTEMPT = attempt_id_for(JOB, 2)
 
@@ -209,11 +210,11 @@ class Collecting:
         async with egress_client(EgressPolicy.parse(allow)) as client:
             store = store or ArtifactStore.open(self.store.as_uri())
             collector = Collector(client, store, max_bytes=max_bytes, work_dir=self.work, time_s=time_s)
-            return await collector.collect(attempt)
+            return await collector.collect(attempt, NOW)
 
 
 def attempt(modality: Modality, urls: tuple[str, ...]) -> Attempt:
-    queued = queued_attempt(JOB, dt.datetime.now(dt.UTC), attempt_id=ATTEMPT, n=2, modality=modality)
+    queued = queued_attempt(JOB, NOW, attempt_id=ATTEMPT, n=2, modality=modality)
     return changed(queued, state="collecting", outputs=tuple(Output(url, "audio/mpeg") for url in urls))
 
 
@@ -568,8 +569,8 @@ async def test_a_collection_waits_for_its_turn_without_losing_any_of_its_own_tim
     async with serving(stall_the_first) as cdn, egress_client(EgressPolicy.parse("127.0.0.1")) as client:
         store = ArtifactStore.open(collecting.store.as_uri())
         collector = Collector(client, store, work_dir=collecting.work, time_s=patient(2), at_once=1)
-        first = asyncio.create_task(collector.collect(attempt("music", (cdn.url("/first"),))))
-        second = asyncio.create_task(collector.collect(attempt("music", (cdn.url("/second"),))))
+        first = asyncio.create_task(collector.collect(attempt("music", (cdn.url("/first"),)), NOW))
+        second = asyncio.create_task(collector.collect(attempt("music", (cdn.url("/second"),)), NOW))
         failed(await first, FailureKind.OUTPUT_LOST, final=False)
         artifacts(await second)
         over.set()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from tests.builders import changed, follow_up_of, lost_of, queued_attempt
+from tests.builders import step_at_once as step
 
 from adapter_kit.attempt.ambiguous import DOWN_AFTER_S, LAST_LOOK_S, listing_answered, proven_absent_at
 from adapter_kit.attempt.inputs import (
@@ -22,7 +24,6 @@ from adapter_kit.attempt.inputs import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
 from adapter_kit.attempt.states import Closed, Fetching, Searching
 from adapter_kit.port.outcomes import (
@@ -51,6 +52,10 @@ from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceede
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "late")
 REF, OTHER = ProviderRef("run-1", {}), ProviderRef("run-2", {})
+checked = partial(Checked, ref=REF, asked_at=NOW)
+searched = partial(Searched, asked_at=NOW)
+cancel_answered = partial(CancelAnswered, asked_at=NOW)
+collect_failed = partial(CollectFailed, asked_at=NOW)
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 BROKE = Failure(FailureKind.MODEL_ERROR, "out of memory")
 AMBIGUOUS = changed(
@@ -68,21 +73,21 @@ RULED_OUT = step(AMBIGUOUS, Resolved(None, NOW), NOW).attempt
 RUNNING = changed(AMBIGUOUS, state="running", ref=REF, accepted_at=NOW - timedelta(minutes=28))
 CANCELLING = changed(RUNNING, state="cancelling", cancel_reason="deadline", cancel_sent_at=NOW - timedelta(minutes=11))
 GIVEN_UP = step(CANCELLING, Due(), NOW).attempt
-FOUND = step(HELD, Searched(Found(REF)), NOW).attempt
+FOUND = step(HELD, searched(Found(REF)), NOW).attempt
 SHOWN = step(HELD, CalledBack(REF), NOW).attempt
 CLAIMED = step(HELD, Resolved(REF, NOW), NOW).attempt
 WATCHED = changed(SHOWN, cancel_answered=True)
 COLLECTING = changed(WATCHED, follow_up="collect", outputs=(Output("https://files.example/a.wav"),))
 TRIED = changed(COLLECTING, tries=1)
-SETTLED = step(changed(RUNNING, state="running"), Checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
-NOTHING = Searched(NotFound(conclusive=False))
-STORE_AWAY = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
+SETTLED = step(changed(RUNNING, state="running"), checked(Broken(BROKE, may_have_cost=True)), NOW).attempt
+NOTHING = searched(NotFound(conclusive=False))
+STORE_AWAY = collect_failed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
 FETCHING = changed(RUNNING, state="collecting", outputs=(Output("https://files.example/a.wav"),))
 CUT = step(FETCHING, STORE_AWAY, NOW).attempt
-GONE = step(FETCHING, CollectFailed(Failure(FailureKind.OUTPUT_LOST, "404"), final=False), NOW).attempt
-REFUSED = step(FETCHING, CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, "egress"), final=True), NOW).attempt
-UNREAD = step(RUNNING, Checked(Unreadable("no audio in the result", "{}")), NOW).attempt
-UNKNOWN = step(changed(RUNNING, tries=MISSING_TRIES), Checked(Missing("404")), NOW).attempt
+GONE = step(FETCHING, collect_failed(Failure(FailureKind.OUTPUT_LOST, "404"), final=False), NOW).attempt
+REFUSED = step(FETCHING, collect_failed(Failure(FailureKind.OUTPUT_REFUSED, "egress"), final=True), NOW).attempt
+UNREAD = step(RUNNING, checked(Unreadable("no audio in the result", "{}")), NOW).attempt
+UNKNOWN = step(changed(RUNNING, tries=MISSING_TRIES), checked(Missing("404")), NOW).attempt
 ASKED = step(REFUSED, CollectWanted(), NOW).attempt
 
 
@@ -97,21 +102,21 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     ("the lost answer comes", HELD, SubmitAnswered(1, Accepted(REF)), ("failed", LOST), [], None),
     ("no answer comes", HELD, SubmitAnswered(1, Unclear("reset")), ("failed", LOST), [], None),
     ("it is searched for", HELD, Due(), ("failed", LOST), [], "Search"),
-    ("and found", HELD, Searched(Found(REF)), ("failed", LOST), [], None),
+    ("and found", HELD, searched(Found(REF)), ("failed", LOST), [], None),
     ("and known never to have been", HELD, NOTHING, ("failed", NEVER), ["failed"], None),
-    ("and not to be heard of", HELD, Searched(NoAnswer("502")), ("failed", LOST), [], None),
+    ("and not to be heard of", HELD, searched(NoAnswer("502")), ("failed", LOST), [], None),
     ("what was found is stopped", FOUND, Due(), ("failed", LOST), [], "Cancel"),
-    ("what was ruled out is not searched for", RULED_OUT, Searched(Found(REF)), ("failed", NEVER), [], None),
+    ("what was ruled out is not searched for", RULED_OUT, searched(Found(REF)), ("failed", NEVER), [], None),
     ("an operator found it", HELD, Resolved(REF, NOW), ("failed", LOST), [], None),
     ("an operator found none", HELD, Resolved(None, NOW), ("failed", NEVER), ["failed"], None),
     ("an operator says it again", RULED_OUT, Resolved(None, NOW), ("failed", NEVER), [], None),
     ("an operator's run is looked at", CLAIMED, Due(), ("failed", LOST), [], "Check"),
-    ("and is not known", CLAIMED, Checked(Missing("404")), ("failed", LOST), ["failed"], None),
-    ("and cannot be asked about", CLAIMED, Checked(NoAnswer("502")), ("failed", LOST), [], None),
+    ("and is not known", CLAIMED, checked(Missing("404")), ("failed", LOST), ["failed"], None),
+    ("and cannot be asked about", CLAIMED, checked(NoAnswer("502")), ("failed", LOST), [], None),
     (
         "and is there",
         CLAIMED,
-        Checked(Produced((Output("https://files.example/a.wav"),))),
+        checked(Produced((Output("https://files.example/a.wav"),))),
         ("failed", LOST),
         [],
         "Collect",
@@ -121,27 +126,27 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     (
         "with new links",
         TRIED,
-        Checked(Produced((Output("https://files.example/b.wav"),))),
+        checked(Produced((Output("https://files.example/b.wav"),))),
         ("failed", LOST),
         [],
         "Collect",
     ),
-    ("or without", TRIED, Checked(Missing("404")), ("failed", LOST), [], "Collect"),
-    ("a look from before", COLLECTING, Checked(Missing("404")), ("failed", LOST), [], None),
+    ("or without", TRIED, checked(Missing("404")), ("failed", LOST), [], "Collect"),
+    ("a look from before", COLLECTING, checked(Missing("404")), ("failed", LOST), [], None),
     ("what shows itself is stopped", SHOWN, Due(), ("failed", LOST), [], "Cancel"),
-    ("stopped in time", SHOWN, CancelAnswered(Stopped(may_have_cost=False)), ("cancelled", LOST), ["cancelled"], None),
-    ("not stopped at once", SHOWN, CancelAnswered(CancelPending()), ("failed", LOST), [], "Check"),
-    ("over before", SHOWN, CancelAnswered(AlreadyOver()), ("failed", LOST), [], "Check"),
-    ("no answer to the cancel", SHOWN, CancelAnswered(NoAnswer("502")), ("failed", LOST), [], None),
+    ("stopped in time", SHOWN, cancel_answered(Stopped(may_have_cost=False)), ("cancelled", LOST), ["cancelled"], None),
+    ("not stopped at once", SHOWN, cancel_answered(CancelPending()), ("failed", LOST), [], "Check"),
+    ("over before", SHOWN, cancel_answered(AlreadyOver()), ("failed", LOST), [], "Check"),
+    ("no answer to the cancel", SHOWN, cancel_answered(NoAnswer("502")), ("failed", LOST), [], None),
     ("looked after", WATCHED, Due(), ("failed", LOST), [], "Check"),
-    ("still running", WATCHED, Checked(Running()), ("failed", LOST), [], None),
-    ("produced", WATCHED, Checked(Produced(COLLECTING.files.outputs)), ("failed", LOST), [], "Collect"),
-    ("broken", WATCHED, Checked(Broken(BROKE, may_have_cost=True)), ("failed", BROKE.kind), ["failed"], None),
-    ("missing once", WATCHED, Checked(Missing("404")), ("failed", LOST), [], None),
+    ("still running", WATCHED, checked(Running()), ("failed", LOST), [], None),
+    ("produced", WATCHED, checked(Produced(COLLECTING.files.outputs)), ("failed", LOST), [], "Collect"),
+    ("broken", WATCHED, checked(Broken(BROKE, may_have_cost=True)), ("failed", BROKE.kind), ["failed"], None),
+    ("missing once", WATCHED, checked(Missing("404")), ("failed", LOST), [], None),
     (
         "missing for good",
         changed(WATCHED, tries=MISSING_TRIES - 1),
-        Checked(Missing("404")),
+        checked(Missing("404")),
         ("failed", FailureKind.OUTPUT_LOST),
         ["failed"],
         None,
@@ -150,13 +155,13 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     ("collect", COLLECTING, Due(), ("failed", LOST), [], "Collect"),
     ("the late result", COLLECTING, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
     ("our store is away", COLLECTING, STORE_AWAY, ("failed", LOST), [], None),
-    ("the file is gone", COLLECTING, CollectFailed(BROKE, final=True), ("failed", BROKE.kind), ["failed"], None),
+    ("the file is gone", COLLECTING, collect_failed(BROKE, final=True), ("failed", BROKE.kind), ["failed"], None),
     ("a cancel nobody confirmed", GIVEN_UP, Due(), ("cancelled", None), [], "Cancel"),
-    ("confirmed after all", GIVEN_UP, Checked(Stopped(may_have_cost=True)), ("cancelled", None), ["cancelled"], None),
+    ("confirmed after all", GIVEN_UP, checked(Stopped(may_have_cost=True)), ("cancelled", None), ["cancelled"], None),
     (
         "produced after the cancel",
         GIVEN_UP,
-        Checked(Produced(COLLECTING.files.outputs)),
+        checked(Produced(COLLECTING.files.outputs)),
         ("cancelled", None),
         [],
         "Collect",
@@ -171,7 +176,7 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     (
         "and fetched",
         ASKED,
-        Checked(Produced(COLLECTING.files.outputs)),
+        checked(Produced(COLLECTING.files.outputs)),
         ("failed", FailureKind.OUTPUT_REFUSED),
         [],
         "Collect",
@@ -179,12 +184,12 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     (
         "by its old address, if need be",
         ASKED,
-        Checked(Missing("404")),
+        checked(Missing("404")),
         ("failed", FailureKind.OUTPUT_REFUSED),
         [],
         "Collect",
     ),
-    ("its output is late", ASKED, Checked(OutputPending("null")), ("failed", FailureKind.OUTPUT_REFUSED), [], None),
+    ("its output is late", ASKED, checked(OutputPending("null")), ("failed", FailureKind.OUTPUT_REFUSED), [], None),
     (
         "what could not be read is read again",
         step(UNREAD, CollectWanted(), NOW).attempt,
@@ -196,13 +201,13 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     (
         "and still cannot be read",
         step(UNREAD, CollectWanted(), NOW).attempt,
-        Checked(Unreadable("no audio in the result", "{}")),
+        checked(Unreadable("no audio in the result", "{}")),
         ("failed", FailureKind.OUTPUT_UNREADABLE),
         ["failed"],
         None,
     ),
     ("a run that the provider forgot is stopped", UNKNOWN, Due(), ("failed", FailureKind.OUTPUT_LOST), [], "Cancel"),
-    ("and followed", UNKNOWN, Checked(Missing("404")), ("failed", FailureKind.OUTPUT_LOST), [], None),
+    ("and followed", UNKNOWN, checked(Missing("404")), ("failed", FailureKind.OUTPUT_LOST), [], None),
     ("nothing is fetched for want of a run", HELD, CollectWanted(), ("failed", LOST), [], None),
     ("nor of what failed at the provider", SETTLED, CollectWanted(), ("failed", BROKE.kind), [], None),
     ("stored after the deadline", CUT, Collected((ARTIFACT,)), ("succeeded", None), ["succeeded"], None),
@@ -258,7 +263,7 @@ def test_checks_of_a_closed_attempt_become_rare() -> None:
     waits = []
     for age_s in (0, 100, 1_000, 10_000):
         now = NOW + timedelta(seconds=age_s)
-        due = step(WATCHED, Checked(Running()), now).attempt.next_action_at
+        due = step(WATCHED, checked(Running()), now).attempt.next_action_at
         assert due is not None
         waits.append((due - now).total_seconds())
     assert waits == [5, 10, 100, 300]
@@ -296,7 +301,7 @@ def test_a_lost_submit_ends_at_the_jobs_deadline_and_is_searched_for_after_it(po
     lost = changed(
         AMBIGUOUS, submit_started_at=NOW, resolve_by=by, deadline_at=deadline, listing_answered_at=NOW, tries=50
     )
-    for unfound in (NOTHING, Searched(NoAnswer("502"))):
+    for unfound in (NOTHING, searched(NoAnswer("502"))):
         again = step(changed(lost, ambiguity_policy=policy), unfound, deadline - timedelta(seconds=3)).attempt
         assert again.next_action_at == deadline
     held = step(changed(lost, ambiguity_policy=policy), Due(), deadline).attempt
@@ -343,7 +348,7 @@ def test_an_operator_may_resolve_an_attempt_before_its_end() -> None:
     assert step(RUNNING, Resolved(None, NOW), NOW).attempt == RUNNING, "operators resolve lost submits only"
     asked = step(step(AMBIGUOUS, Resolved(REF, NOW), NOW).attempt, Due(), NOW - timedelta(minutes=25))
     assert type(asked.action).__name__ == "Check"
-    known = step(asked.attempt, Checked(Running()), NOW).attempt
+    known = step(asked.attempt, checked(Running()), NOW).attempt
     assert (known.state.name, known.ref, known.claim) == ("running", REF, None)
 
 
@@ -363,7 +368,7 @@ def test_a_resolution_of_one_submit_does_not_apply_to_the_next() -> None:
 def test_a_run_unknown_to_the_provider_has_no_cost_and_the_operator_may_name_another() -> None:
     for attempt in (AMBIGUOUS, HELD):
         claimed = step(attempt, Resolved(OTHER, NOW), NOW).attempt
-        refused = step(claimed, Checked(Missing("404")), NOW)
+        refused = step(claimed, checked(Missing("404"), ref=OTHER), NOW)
         (event,) = refused.events
         assert "run-2, which an operator named" in getattr(event, "message", "")
         assert getattr(event, "cost_usd", None) is None
@@ -384,7 +389,7 @@ def test_a_resolution_older_than_the_loss_is_ignored() -> None:
 
 
 def test_of_late_outputs_the_stored_ones_are_kept_at_the_end() -> None:
-    some = CollectFailed(
+    some = collect_failed(
         Failure(FailureKind.OUTPUT_LOST, "404"), final=False, stored={2: ARTIFACT}, missing={1: "output 1: 404"}
     )
     two = changed(COLLECTING, outputs=COLLECTING.files.outputs[:1] * 2)

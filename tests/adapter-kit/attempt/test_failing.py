@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import httpx
 import pytest
 from tests.builders import artifact, changed, queued_attempt
+from tests.builders import step_at_once as step
 
 from adapter_kit.attempt.failing import LOG_EVERY_S, action_word
 from adapter_kit.attempt.inputs import (
@@ -20,7 +22,6 @@ from adapter_kit.attempt.inputs import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.http.causes import error_word, status_word
@@ -48,15 +49,19 @@ from contracts.ids import job_id_for
 from contracts.messages.attempts import AttemptProgressed
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+checked = partial(Checked, ref=ProviderRef("run-1", {}), asked_at=NOW)
+searched = partial(Searched, asked_at=NOW)
+cancel_answered = partial(CancelAnswered, asked_at=NOW)
+collect_failed = partial(CollectFailed, asked_at=NOW)
 QUEUED = queued_attempt(job_id_for("default", "failing"), NOW)
 RUNNING = changed(QUEUED, state="running", accepted_at=NOW, started_at=NOW, stage="running")
 COLLECTING = changed(RUNNING, state="collecting", outputs=(Output("https://files.example/a.wav"),))
 CANCELLING = changed(RUNNING, state="cancelling", cancel_sent_at=NOW)
 NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit")
 LOST = Failure(FailureKind.OUTPUT_LOST, "the last try ended with ReadTimeout")
-AWAY = CollectFailed(LOST, final=False, word="timeout", host="files.example")
+AWAY = collect_failed(LOST, final=False, word="timeout", host="files.example")
 REFUSED = replace(AWAY, word="connect")
-SILENT = Checked(NoAnswer("no answer in time", word="timeout"))
+SILENT = checked(NoAnswer("no answer in time", word="timeout"))
 
 WORDS: list[tuple[Input, str]] = [
     (SubmitAnswered(1, Accepted(ProviderRef("r", {}))), "ok"),
@@ -65,19 +70,19 @@ WORDS: list[tuple[Input, str]] = [
     (SubmitAnswered(1, NotSent("")), "connect"),
     (SubmitAnswered(1, NotSent("", held_up=True)), "held_up"),
     (SubmitAnswered(1, Unclear("", word="http_5xx")), "http_5xx"),
-    (Checked(Running()), "ok"),
-    (Checked(Produced(())), "ok"),
-    (Checked(Broken(NO_CREDIT, may_have_cost=True)), "ok"),
-    (Checked(OutputPending("")), "not_yet"),
-    (Checked(Unreadable("", "")), "output_unreadable"),
-    (Checked(Missing("")), "missing"),
+    (checked(Running()), "ok"),
+    (checked(Produced(())), "ok"),
+    (checked(Broken(NO_CREDIT, may_have_cost=True)), "ok"),
+    (checked(OutputPending("")), "not_yet"),
+    (checked(Unreadable("", "")), "output_unreadable"),
+    (checked(Missing("")), "missing"),
     (SILENT, "timeout"),
-    (CancelAnswered(CancelPending()), "ok"),
-    (CancelAnswered(NoAnswer("")), "no_answer"),
-    (Searched(NotFound(conclusive=True)), "ok"),
+    (cancel_answered(CancelPending()), "ok"),
+    (cancel_answered(NoAnswer("")), "no_answer"),
+    (searched(NotFound(conclusive=True)), "ok"),
     (Collected((artifact(),)), "ok"),
     (AWAY, "timeout"),
-    (CollectFailed(Failure(FailureKind.STORE_FAILED, ""), final=False), "store_failed"),
+    (collect_failed(Failure(FailureKind.STORE_FAILED, ""), final=False), "store_failed"),
 ]
 ERRORS: list[tuple[Exception, str]] = [
     (httpx.ConnectTimeout(""), "connect"),
@@ -146,15 +151,15 @@ def test_one_lost_answer_of_a_status_is_not_published_and_a_second_one_is() -> N
 
 
 def test_an_answer_after_that_is_published_so_that_the_attempt_no_longer_says_it() -> None:
-    attempt, [_, event] = after(RUNNING, SILENT, SILENT, Checked(Running()))
+    attempt, [_, event] = after(RUNNING, SILENT, SILENT, checked(Running()))
     assert (attempt.failing, event.message, event.reason) == (None, None, None)
 
 
 def test_a_cancel_that_is_not_delivered_is_published_though_checks_between_are_answered() -> None:
-    lost = CancelAnswered(NoAnswer("reset", word="broken_off"))
-    attempt, [event] = after(CANCELLING, lost, Checked(Running()), Due(), lost)
+    lost = cancel_answered(NoAnswer("reset", word="broken_off"))
+    attempt, [event] = after(CANCELLING, lost, checked(Running()), Due(), lost)
     assert (attempt.state.name, event.reason) == ("cancelling", "broken_off")
-    assert after(attempt, CancelAnswered(CancelPending()))[0].failing is None
+    assert after(attempt, cancel_answered(CancelPending()))[0].failing is None
 
 
 def test_an_ended_attempt_publishes_no_progress_and_still_counts_as_failing() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from pydantic_core import from_json, to_json
 from tests.builders import changed as at
 from tests.builders import fetch_by, follow_up_of, lost_of, queued_attempt
+from tests.builders import step_at_once as step
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.ambiguous import proven_absent_at
@@ -28,7 +30,7 @@ from adapter_kit.attempt.inputs import (
     ShutOut,
     SubmitAnswered,
 )
-from adapter_kit.attempt.machine import is_foreign, step
+from adapter_kit.attempt.machine import is_foreign
 from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt, backoff_s
 from adapter_kit.attempt.running import next_look_s, poll_interval_s
 from adapter_kit.attempt.submitting import NOT_SENT_TRIES
@@ -64,6 +66,10 @@ from contracts.messages.attempts import Artifact, AttemptFailed, AttemptSucceede
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 JOB = job_id_for("default", "attempt")
 REF = ProviderRef("run-1", {})
+checked = partial(Checked, ref=REF, asked_at=NOW)
+searched = partial(Searched, asked_at=NOW)
+cancel_answered = partial(CancelAnswered, asked_at=NOW)
+collect_failed = partial(CollectFailed, asked_at=NOW)
 ARTIFACT = Artifact(name="audio.wav", content_type="audio/wav", size_bytes=1, sha256="0" * 64)
 NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", "balance", 403)
 LATER = NOW + timedelta(seconds=300)
@@ -86,7 +92,7 @@ def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
     return SubmitAnswered(submission, outcome)
 
 
-PENDING = step(STARTED, Checked(OutputPending("null")), NOW).attempt
+PENDING = step(STARTED, checked(OutputPending("null")), NOW).attempt
 WINDOW_ENDS = NOW + timedelta(minutes=15)
 TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", tries=MISSING_TRIES - 1)
 SIGNED = (Output("https://files.example/a.wav?sig=2"), Output("https://files.example/b.wav?sig=2"))
@@ -130,20 +136,20 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("the answer came after all", AMBIGUOUS, answered(Accepted(REF)), "running", ["submitted"], None, NOW),
     ("unclear twice", AMBIGUOUS, answered(Unclear("reset")), "ambiguous", [], None, NOW),
     ("look for it", AMBIGUOUS, Due(), "ambiguous", [], "Search", NOW),
-    ("found", AMBIGUOUS, Searched(Found(REF)), "running", ["submitted"], None, NOW),
-    ("not found yet", AMBIGUOUS, Searched(NotFound(conclusive=False)), "ambiguous", [], None, NOW),
-    ("not found by the end", AMBIGUOUS, Searched(NotFound(conclusive=False)), "failed", ["failed"], None, LATER),
-    ("not in a complete list at once", AMBIGUOUS, Searched(NotFound(conclusive=True)), "ambiguous", [], None, NOW),
+    ("found", AMBIGUOUS, searched(Found(REF)), "running", ["submitted"], None, NOW),
+    ("not found yet", AMBIGUOUS, searched(NotFound(conclusive=False)), "ambiguous", [], None, NOW),
+    ("not found by the end", AMBIGUOUS, searched(NotFound(conclusive=False)), "failed", ["failed"], None, LATER),
+    ("not in a complete list at once", AMBIGUOUS, searched(NotFound(conclusive=True)), "ambiguous", [], None, NOW),
     (
         "not in a complete list",
         AMBIGUOUS,
-        Searched(NotFound(conclusive=True)),
+        searched(NotFound(conclusive=True)),
         "failed",
         ["failed"],
         None,
         NOW + timedelta(seconds=45),
     ),
-    ("deaf is no evidence", AMBIGUOUS, Searched(NoAnswer("away")), "ambiguous", [], None, LATER),
+    ("deaf is no evidence", AMBIGUOUS, searched(NoAnswer("away")), "ambiguous", [], None, LATER),
     ("deaf to the end", AMBIGUOUS, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
     ("look", RUNNING, Due(), "running", [], "Check", NOW),
     ("called back", RUNNING, BY_REF, "running", [], None, NOW),
@@ -188,41 +194,41 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("the answer after the callback", RUNNING, answered(Accepted(REF)), "running", [], None, NOW),
     ("no answer after the callback", RUNNING, answered(Unclear("read timeout")), "running", [], None, NOW),
     ("refused after the callback", RUNNING, answered(Refused(NO_CREDIT)), "running", [], None, NOW),
-    ("waiting", RUNNING, Checked(Waiting(3)), "running", ["progressed"], None, NOW),
-    ("started", RUNNING, Checked(Running()), "running", ["progressed"], None, NOW),
-    ("no news", STARTED, Checked(Running()), "running", [], None, NOW),
-    ("produced", STARTED, Checked(Produced(COLLECTING.files.outputs)), "collecting", ["progressed"], "Collect", NOW),
-    ("broken", STARTED, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
-    ("stopped by the provider", STARTED, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
-    ("no answer", STARTED, Checked(NoAnswer("502")), "running", [], None, NOW),
-    ("missing once", STARTED, Checked(Missing("404")), "running", ["progressed"], None, NOW),
-    ("missing again", at(STARTED, tries=9, fetch_by=LATER), Checked(Missing("404")), "running", [], None, NOW),
+    ("waiting", RUNNING, checked(Waiting(3)), "running", ["progressed"], None, NOW),
+    ("started", RUNNING, checked(Running()), "running", ["progressed"], None, NOW),
+    ("no news", STARTED, checked(Running()), "running", [], None, NOW),
+    ("produced", STARTED, checked(Produced(COLLECTING.files.outputs)), "collecting", ["progressed"], "Collect", NOW),
+    ("broken", STARTED, checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("stopped by the provider", STARTED, checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("no answer", STARTED, checked(NoAnswer("502")), "running", [], None, NOW),
+    ("missing once", STARTED, checked(Missing("404")), "running", ["progressed"], None, NOW),
+    ("missing again", at(STARTED, tries=9, fetch_by=LATER), checked(Missing("404")), "running", [], None, NOW),
     (
         "missing for good",
         at(STARTED, tries=9, fetch_by=NOW),
-        Checked(Missing("404")),
+        checked(Missing("404")),
         "failed",
         ["failed"],
         None,
         NOW,
     ),
-    ("its output is late", STARTED, Checked(OutputPending("null")), "collecting", ["progressed"], None, NOW),
-    ("its result is not told", STARTED, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
-    ("nor later", PENDING, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
-    ("nor at the end", PENDING, Checked(FINISHED_UNREAD), "failed", ["failed"], None, WINDOW_ENDS),
-    ("nor after a cancel", CANCELLING, Checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
+    ("its output is late", STARTED, checked(OutputPending("null")), "collecting", ["progressed"], None, NOW),
+    ("its result is not told", STARTED, checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
+    ("nor later", PENDING, checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
+    ("nor at the end", PENDING, checked(FINISHED_UNREAD), "failed", ["failed"], None, WINDOW_ENDS),
+    ("nor after a cancel", CANCELLING, checked(FINISHED_UNREAD), "collecting", ["progressed"], None, NOW),
     ("it is asked for again", PENDING, Due(), "collecting", [], "Check", NOW),
-    ("still late", PENDING, Checked(OutputPending("null")), "collecting", [], None, NOW),
-    ("nothing is heard of it", PENDING, Checked(NoAnswer("502")), "collecting", ["progressed"], None, NOW),
-    ("it runs again", PENDING, Checked(Running()), "collecting", [], None, NOW),
-    ("the run is forgotten", PENDING, Checked(Missing("404")), "collecting", ["progressed"], None, NOW),
-    ("it came", PENDING, Checked(Produced(COLLECTING.files.outputs)), "collecting", ["progressed"], "Collect", NOW),
-    ("it broke after all", PENDING, Checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
-    ("it was stopped after all", PENDING, Checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
-    ("lost", PENDING, Checked(OutputPending("null")), "failed", ["failed"], None, WINDOW_ENDS),
-    ("lost without an answer", PENDING, Checked(NoAnswer("502")), "failed", ["failed"], None, WINDOW_ENDS),
-    ("a result that cannot be read", STARTED, Checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
-    ("unreadable later", PENDING, Checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
+    ("still late", PENDING, checked(OutputPending("null")), "collecting", [], None, NOW),
+    ("nothing is heard of it", PENDING, checked(NoAnswer("502")), "collecting", ["progressed"], None, NOW),
+    ("it runs again", PENDING, checked(Running()), "collecting", [], None, NOW),
+    ("the run is forgotten", PENDING, checked(Missing("404")), "collecting", ["progressed"], None, NOW),
+    ("it came", PENDING, checked(Produced(COLLECTING.files.outputs)), "collecting", ["progressed"], "Collect", NOW),
+    ("it broke after all", PENDING, checked(Broken(NO_CREDIT, may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("it was stopped after all", PENDING, checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
+    ("lost", PENDING, checked(OutputPending("null")), "failed", ["failed"], None, WINDOW_ENDS),
+    ("lost without an answer", PENDING, checked(NoAnswer("502")), "failed", ["failed"], None, WINDOW_ENDS),
+    ("a result that cannot be read", STARTED, checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
+    ("unreadable later", PENDING, checked(Unreadable("no audio", "{}")), "failed", ["failed"], None, NOW),
     ("an operator is early", PENDING, CollectWanted(), "collecting", [], None, NOW),
     ("never started", RUNNING, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=61)),
     ("ran too long", STARTED, Due(), "cancelling", [], "Cancel", NOW + timedelta(seconds=121)),
@@ -231,46 +237,46 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("stored", COLLECTING, Collected((ARTIFACT,)), "succeeded", ["progressed", "succeeded"], None, NOW),
     ("collect again", COLLECTING, Due(), "collecting", [], "Collect", NOW),
     ("read the result anew", at(COLLECTING, tries=1), Due(), "collecting", [], "Check", NOW),
-    ("and find new links", at(COLLECTING, tries=1), Checked(Produced(SIGNED)), "collecting", [], "Collect", NOW),
-    ("or none", at(COLLECTING, tries=1), Checked(OutputPending("null")), "collecting", [], "Collect", NOW),
-    ("or no answer", at(COLLECTING, tries=1), Checked(FINISHED_UNREAD), "collecting", [], "Collect", NOW),
-    ("or nobody who knows it", at(COLLECTING, tries=1), Checked(Missing("404")), "collecting", [], "Collect", NOW),
-    ("a film at first", STARTED, Checked(BESIDE), "collecting", ["progressed"], None, NOW),
-    ("a film to the end", PENDING, Checked(BESIDE), "collecting", ["progressed"], "Collect", WINDOW_ENDS),
-    ("output gone", COLLECTING, CollectFailed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
-    ("download cut", COLLECTING, CollectFailed(GONE, final=False), "collecting", ["progressed"], None, NOW),
-    ("cut again", at(COLLECTING, tries=1), CollectFailed(GONE, final=False), "collecting", ["progressed"], None, NOW),
+    ("and find new links", at(COLLECTING, tries=1), checked(Produced(SIGNED)), "collecting", [], "Collect", NOW),
+    ("or none", at(COLLECTING, tries=1), checked(OutputPending("null")), "collecting", [], "Collect", NOW),
+    ("or no answer", at(COLLECTING, tries=1), checked(FINISHED_UNREAD), "collecting", [], "Collect", NOW),
+    ("or nobody who knows it", at(COLLECTING, tries=1), checked(Missing("404")), "collecting", [], "Collect", NOW),
+    ("a film at first", STARTED, checked(BESIDE), "collecting", ["progressed"], None, NOW),
+    ("a film to the end", PENDING, checked(BESIDE), "collecting", ["progressed"], "Collect", WINDOW_ENDS),
+    ("output gone", COLLECTING, collect_failed(NO_CREDIT, final=True), "failed", ["failed"], None, NOW),
+    ("download cut", COLLECTING, collect_failed(GONE, final=False), "collecting", ["progressed"], None, NOW),
+    ("cut again", at(COLLECTING, tries=1), collect_failed(GONE, final=False), "collecting", ["progressed"], None, NOW),
     (
         "cut to the end",
         at(COLLECTING, fetch_by=NOW),
-        CollectFailed(GONE, final=False),
+        collect_failed(GONE, final=False),
         "failed",
         ["failed"],
         None,
         NOW,
     ),
-    ("a late look", COLLECTING, Checked(Produced(COLLECTING.files.outputs)), "collecting", [], None, NOW),
+    ("a late look", COLLECTING, checked(Produced(COLLECTING.files.outputs)), "collecting", [], None, NOW),
     ("too late to cancel", COLLECTING, CancelWanted("client"), "collecting", [], None, NOW),
     (
         "cancel confirmed",
         CANCELLING,
-        CancelAnswered(Stopped(may_have_cost=False)),
+        cancel_answered(Stopped(may_have_cost=False)),
         "cancelled",
         ["cancelled"],
         None,
         NOW,
     ),
-    ("cancel noted", CANCELLING, CancelAnswered(CancelPending()), "cancelling", [], None, NOW),
-    ("cancel came too late", CANCELLING, CancelAnswered(AlreadyOver()), "cancelling", [], "Check", NOW),
-    ("cancel unanswered", CANCELLING, CancelAnswered(NoAnswer("502")), "cancelling", [], None, NOW),
+    ("cancel noted", CANCELLING, cancel_answered(CancelPending()), "cancelling", [], None, NOW),
+    ("cancel came too late", CANCELLING, cancel_answered(AlreadyOver()), "cancelling", [], "Check", NOW),
+    ("cancel unanswered", CANCELLING, cancel_answered(NoAnswer("502")), "cancelling", [], None, NOW),
     ("cancel sent", at(CANCELLING, cancel_sent_at=None), Due(), "cancelling", [], "Cancel", NOW),
     ("cancel sent again", CANCELLING, Due(), "cancelling", [], "Cancel", NOW),
     ("no answer to the cancel: look", at(CANCELLING, tries=1), Due(), "cancelling", [], "Check", NOW),
-    ("it goes on", at(CANCELLING, tries=1, stage="running"), Checked(Running()), "cancelling", [], None, NOW),
+    ("it goes on", at(CANCELLING, tries=1, stage="running"), checked(Running()), "cancelling", [], None, NOW),
     (
         "too late, and its output too",
         CANCELLING,
-        Checked(OutputPending("null")),
+        checked(OutputPending("null")),
         "collecting",
         ["progressed"],
         None,
@@ -279,18 +285,26 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     (
         "cancel of what is forgotten",
         at(CANCELLING, tries=3),
-        CancelAnswered(Missing("404")),
+        cancel_answered(Missing("404")),
         "cancelled",
         ["cancelled"],
         None,
         NOW,
     ),
-    ("which says nothing of a run", TIMED_OUT, CancelAnswered(Missing("404")), "cancelling", ["progressed"], None, NOW),
-    ("nor does a look", TIMED_OUT, Checked(Missing("404")), "cancelling", ["progressed"], None, NOW),
+    (
+        "which says nothing of a run",
+        TIMED_OUT,
+        cancel_answered(Missing("404")),
+        "cancelling",
+        ["progressed"],
+        None,
+        NOW,
+    ),
+    ("nor does a look", TIMED_OUT, checked(Missing("404")), "cancelling", ["progressed"], None, NOW),
     (
         "nor where a stop was promised",
         at(TIMED_OUT, cancel_answered=True),
-        Checked(Missing("404")),
+        checked(Missing("404")),
         "cancelling",
         ["progressed"],
         None,
@@ -299,7 +313,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     (
         "nor for a start that was late",
         at(TIMED_OUT, cancel_answered=True, cancel_reason="start_timeout"),
-        Checked(Missing("404")),
+        checked(Missing("404")),
         "cancelling",
         ["progressed"],
         None,
@@ -308,7 +322,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     (
         "but where it was asked for long",
         at(TIMED_OUT, fetch_by=NOW),
-        Checked(Missing("404")),
+        checked(Missing("404")),
         "failed",
         ["failed"],
         None,
@@ -318,7 +332,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     (
         "finished all the same",
         CANCELLING,
-        Checked(Produced(COLLECTING.files.outputs)),
+        checked(Produced(COLLECTING.files.outputs)),
         "collecting",
         ["progressed"],
         "Collect",
@@ -374,26 +388,26 @@ def test_a_submit_that_is_never_sent_is_retried_a_bounded_number_of_times() -> N
     [
         (
             at(CANCELLING, cancel_reason="start_timeout"),
-            Checked(Stopped(may_have_cost=False)),
+            checked(Stopped(may_have_cost=False)),
             FailureKind.START_TIMEOUT,
         ),
         (
             at(CANCELLING, cancel_reason="run_timeout"),
-            Checked(Stopped(may_have_cost=True)),
+            checked(Stopped(may_have_cost=True)),
             FailureKind.RUN_TIMEOUT,
         ),
-        (RUNNING, Checked(Stopped(may_have_cost=False)), FailureKind.START_TIMEOUT),
+        (RUNNING, checked(Stopped(may_have_cost=False)), FailureKind.START_TIMEOUT),
         (
             at(STARTED, accepted_at=NOW - timedelta(seconds=180)),
-            Checked(Stopped(may_have_cost=True)),
+            checked(Stopped(may_have_cost=True)),
             FailureKind.RUN_TIMEOUT,
         ),
-        (STARTED, Checked(Stopped(may_have_cost=True)), FailureKind.CANCELLED_BY_PROVIDER),
-        (at(STARTED, tries=MISSING_TRIES - 1, fetch_by=NOW), Checked(Missing("404")), FailureKind.OUTPUT_LOST),
-        (at(TIMED_OUT, fetch_by=NOW), Checked(Missing("404")), FailureKind.RUN_TIMEOUT),
-        (STARTED, Checked(Unreadable("no audio", "{}")), FailureKind.OUTPUT_UNREADABLE),
-        (at(PENDING, fetch_by=NOW), Checked(OutputPending("null")), FailureKind.OUTPUT_LOST),
-        (COLLECTING, CollectFailed(REFUSED, final=True), FailureKind.OUTPUT_REFUSED),
+        (STARTED, checked(Stopped(may_have_cost=True)), FailureKind.CANCELLED_BY_PROVIDER),
+        (at(STARTED, tries=MISSING_TRIES - 1, fetch_by=NOW), checked(Missing("404")), FailureKind.OUTPUT_LOST),
+        (at(TIMED_OUT, fetch_by=NOW), checked(Missing("404")), FailureKind.RUN_TIMEOUT),
+        (STARTED, checked(Unreadable("no audio", "{}")), FailureKind.OUTPUT_UNREADABLE),
+        (at(PENDING, fetch_by=NOW), checked(OutputPending("null")), FailureKind.OUTPUT_LOST),
+        (COLLECTING, collect_failed(REFUSED, final=True), FailureKind.OUTPUT_REFUSED),
     ],
 )
 def test_the_failure_kind_of_each_end(attempt: Attempt, input_: Input, kind: FailureKind) -> None:
@@ -406,19 +420,19 @@ def test_only_an_accepted_run_can_have_cost() -> None:
     (refused,) = step(SUBMITTING, answered(Refused(NO_CREDIT)), NOW).events
     assert isinstance(refused, AttemptFailed)
     assert (refused.accepted, refused.cost_usd) == (False, 0.0)
-    (broken,) = step(STARTED, Checked(Broken(NO_CREDIT, may_have_cost=True)), NOW).events
+    (broken,) = step(STARTED, checked(Broken(NO_CREDIT, may_have_cost=True)), NOW).events
     assert isinstance(broken, AttemptFailed)
     assert (broken.accepted, broken.cost_usd) == (True, 0.2)
 
 
 def test_an_unavailable_store_does_not_end_an_attempt_before_its_deadline() -> None:
-    unavailable = CollectFailed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
+    unavailable = collect_failed(Failure(FailureKind.STORE_FAILED, "disk full"), final=False)
     often_tried = at(COLLECTING, tries=100)
     assert step(often_tried, unavailable, NOW).attempt.state.name == "collecting"
     assert step(often_tried, unavailable, QUEUED.deadline_at).attempt.state.name == "failed"
 
 
-UNREACHED = CollectFailed(Failure(FailureKind.OUTPUT_REFUSED, "no connection to it could be made"), final=False)
+UNREACHED = collect_failed(Failure(FailureKind.OUTPUT_REFUSED, "no connection to it could be made"), final=False)
 
 
 def test_an_output_host_that_was_never_reached_is_retried_until_the_deadline() -> None:
@@ -429,7 +443,7 @@ def test_an_output_host_that_was_never_reached_is_retried_until_the_deadline() -
     (event,) = step(collecting, UNREACHED, QUEUED.deadline_at).events
     assert isinstance(event, AttemptFailed)
     assert event.kind is FailureKind.OUTPUT_REFUSED
-    gone = replace(CollectFailed(GONE, final=False), reached=frozenset({1}))
+    gone = replace(collect_failed(GONE, final=False), reached=frozenset({1}))
     assert step(collecting, gone, NOW).attempt.files.reached == frozenset({1})
     assert step(step(collecting, gone, NOW).attempt, UNREACHED, NOW).attempt.files.reached == frozenset({1})
 
@@ -439,7 +453,7 @@ STEMS = at(COLLECTING, outputs=COLLECTING.files.outputs[:1] * 3, fetch_by=WINDOW
 
 
 def partly_failed(stored: dict[int, Artifact], missing: dict[int, str], kind: FailureKind = GONE.kind) -> CollectFailed:
-    return CollectFailed(Failure(kind, "output 2: 404"), final=False, stored=stored, missing=missing)
+    return collect_failed(Failure(kind, "output 2: 404"), final=False, stored=stored, missing=missing)
 
 
 def test_at_the_end_of_the_window_the_stored_outputs_are_kept_and_the_missing_ones_named() -> None:
@@ -494,7 +508,7 @@ def test_stored_outputs_and_reached_hosts_are_saved_with_the_attempt() -> None:
 )
 def test_the_window_for_an_output_is_a_share_of_the_time_left(attempt: Attempt, window_s: float) -> None:
     for outcome in (OutputPending("null"), Produced(COLLECTING.files.outputs)):
-        finished = step(attempt, Checked(outcome), NOW).attempt
+        finished = step(attempt, checked(outcome), NOW).attempt
         assert fetch_by(finished) == NOW + timedelta(seconds=window_s)
 
 
@@ -505,7 +519,7 @@ def test_the_window_starts_once_and_the_last_try_is_at_its_end() -> None:
         assert attempt.next_action_at <= WINDOW_ENDS
         now, looks = attempt.next_action_at, looks + 1
         looking = step(attempt, Due(), now)
-        attempt = step(looking.attempt, Checked(OutputPending("null")), now).attempt
+        attempt = step(looking.attempt, checked(OutputPending("null")), now).attempt
         assert attempt.final or fetch_by(attempt) == WINDOW_ENDS
     assert now == WINDOW_ENDS
     assert 20 < looks < 60
@@ -514,18 +528,18 @@ def test_the_window_starts_once_and_the_last_try_is_at_its_end() -> None:
 
 
 def test_expired_links_are_read_again_until_the_window_ends() -> None:
-    attempt, now, links = step(STARTED, Checked(Produced(SIGNED[:1])), NOW).attempt, NOW, [SIGNED[:1]]
+    attempt, now, links = step(STARTED, checked(Produced(SIGNED[:1])), NOW).attempt, NOW, [SIGNED[:1]]
     while attempt.state.name == "collecting":
         links.append((Output(f"https://files.example/a.wav?sig={len(links)}"),))
-        attempt = step(attempt, CollectFailed(GONE, final=False), now).attempt
+        attempt = step(attempt, collect_failed(GONE, final=False), now).attempt
         if attempt.state.name != "collecting":
             break
         assert attempt.next_action_at is not None
         now = attempt.next_action_at
         looking = step(attempt, Due(), now)
-        assert looking.action == Check()
-        fetching = step(looking.attempt, Checked(Produced(links[-1])), now)
-        assert (fetching.action, fetching.events, fetching.attempt.files.outputs) == (Collect(), (), links[-1])
+        assert looking.action == Check(REF, now)
+        fetching = step(looking.attempt, checked(Produced(links[-1])), now)
+        assert (fetching.action, fetching.events, fetching.attempt.files.outputs) == (Collect(now), (), links[-1])
         assert fetch_by(fetching.attempt) == WINDOW_ENDS
         attempt = fetching.attempt
     assert now == WINDOW_ENDS
@@ -538,14 +552,14 @@ def test_a_stored_output_counts_while_its_number_names_the_same_file() -> None:
     resigned = Output("https://files.example/a.wav?sig=2")
     tried = at(COLLECTING, outputs=(a, b), tries=1, stored={1: ARTIFACT, 2: ARTIFACT}, reached=frozenset({1, 2}))
     for named, kept in (((resigned, c), {1}), ((resigned, b, c), {1, 2}), ((c, a), set())):
-        anew = step(tried, Checked(Produced(named)), NOW).attempt
+        anew = step(tried, checked(Produced(named)), NOW).attempt
         assert (anew.files.outputs, set(anew.files.stored), set(anew.files.reached)) == (named, kept, kept)
-    assert step(tried, Checked(Produced((resigned,))), NOW).attempt.files.outputs == (a, b)
+    assert step(tried, checked(Produced((resigned,))), NOW).attempt.files.outputs == (a, b)
 
 
 @pytest.mark.parametrize(("asked_s", "wait_s"), [(None, 1.5), (0.1, 1.5), (20, 20), (4_000, 30)])
 def test_a_retry_time_of_the_provider_delays_the_next_look_up_to_a_bound(asked_s: float | None, wait_s: float) -> None:
-    busy = Checked(NoAnswer("HTTP 429", asked_s, finished=True))
+    busy = checked(NoAnswer("HTTP 429", asked_s, finished=True))
     due = step(STARTED, busy, NOW).attempt.next_action_at
     assert due is not None
     assert due <= NOW + timedelta(seconds=wait_s)
@@ -557,29 +571,29 @@ def test_a_retry_time_of_the_provider_delays_the_next_look_up_to_a_bound(asked_s
 
 
 def test_a_substitute_for_an_output_is_fetched_at_the_end_of_the_window() -> None:
-    taken = step(PENDING, Checked(BESIDE), WINDOW_ENDS).attempt
+    taken = step(PENDING, checked(BESIDE), WINDOW_ENDS).attempt
     assert taken.files.outputs == BESIDE.instead
     assert step(taken, Collected((ARTIFACT,)), WINDOW_ENDS).attempt.state.name == "succeeded"
-    assert step(taken, CollectFailed(GONE, final=False), WINDOW_ENDS).attempt.state.name == "failed"
+    assert step(taken, collect_failed(GONE, final=False), WINDOW_ENDS).attempt.state.name == "failed"
 
 
 def test_a_run_that_was_missing_and_is_found_again_gets_a_full_window() -> None:
-    missing = step(STARTED, Checked(Missing("404")), NOW).attempt
+    missing = step(STARTED, checked(Missing("404")), NOW).attempt
     assert fetch_by(missing) == WINDOW_ENDS
-    back = step(missing, Checked(Running()), LATER).attempt
+    back = step(missing, checked(Running()), LATER).attempt
     assert fetch_by(back) is None
 
 
 @pytest.mark.parametrize("reason", ["start_timeout", "run_timeout"])
 def test_a_pending_cancel_is_not_the_end_of_a_run(reason: Any) -> None:
     promised = at(CANCELLING, cancel_reason=reason)
-    attempt, now = step(promised, CancelAnswered(CancelPending()), NOW).attempt, NOW
+    attempt, now = step(promised, cancel_answered(CancelPending()), NOW).attempt, NOW
     while attempt.state.name == "cancelling":
         assert attempt.next_action_at is not None
         now = attempt.next_action_at
         looking = step(attempt, Due(), now)
-        assert looking.action == Check()
-        attempt = step(looking.attempt, Checked(Missing("404")), now).attempt
+        assert looking.action == Check(REF, now)
+        attempt = step(looking.attempt, checked(Missing("404")), now).attempt
     assert now >= WINDOW_ENDS
     assert attempt.failure is not None
     assert attempt.failure.kind == reason
@@ -589,7 +603,7 @@ def test_a_cancel_leaves_a_finished_run_a_short_time_for_its_output() -> None:
     asked = step(at(COLLECTING, fetch_by=WINDOW_ENDS), CancelWanted("client"), NOW).attempt
     sooner = NOW + timedelta(seconds=30)
     assert fetch_by(asked) == sooner
-    assert step(asked, CollectFailed(GONE, final=False), sooner).attempt.state.name == "failed"
+    assert step(asked, collect_failed(GONE, final=False), sooner).attempt.state.name == "failed"
 
 
 def test_a_providers_text_is_shortened_and_sanitized_before_it_is_stored() -> None:
@@ -647,7 +661,7 @@ def test_polling_is_rare_where_callbacks_are_expected_and_arrive(
 ) -> None:
     at_ten_s = NOW + timedelta(seconds=10)
     attempt = at(STARTED, expects_callback=expected)
-    after = step(attempt, Checked(Running(), callbacks_arrive=arrive), at_ten_s).attempt
+    after = step(attempt, checked(Running(), callbacks_arrive=arrive), at_ten_s).attempt
     assert after.next_action_at == at_ten_s + timedelta(seconds=wait_s)
 
 
@@ -694,7 +708,7 @@ def test_after_an_answer_absence_is_proven_sooner_than_after_none() -> None:
     told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), listing_answered_at).attempt
     proxy = step(SUBMITTING, answered(Unclear("HTTP 502 of a proxy")), listing_answered_at).attempt
     assert [proven_absent_after_s(each) for each in (lost, told, proxy)] == [40, 12, 40]
-    silent = Searched(NotFound(conclusive=True))
+    silent = searched(NotFound(conclusive=True))
     assert step(told, silent, listing_answered_at + timedelta(seconds=9)).attempt.state.name == "ambiguous"
     assert step(told, silent, listing_answered_at + timedelta(seconds=10)).attempt.state.name == "failed"
 
@@ -711,12 +725,12 @@ def test_an_answer_to_one_submit_does_not_shorten_the_wait_after_the_next() -> N
 @pytest.mark.parametrize("answered_before", [False, True])
 def test_an_outage_of_the_listing_extends_the_grace_even_if_it_ends_afterwards(answered_before: bool) -> None:
     lost = step(SUBMITTING, answered(Unclear("no answer in time")), NOW).attempt
-    absent = Searched(NotFound(conclusive=False))
+    absent = searched(NotFound(conclusive=False))
     if answered_before:
         lost = step(lost, absent, NOW).attempt
     outage_s = (lost_of(lost).resolve_by - NOW).total_seconds() + 1
     back_at = NOW + timedelta(seconds=outage_s)
-    away = step(lost, Searched(NoAnswer("away")), back_at - timedelta(seconds=1)).attempt
+    away = step(lost, searched(NoAnswer("away")), back_at - timedelta(seconds=1)).attempt
     back = step(away, absent, back_at)
     assert (back.attempt.state.name, back.events) == ("ambiguous", ())
     over_at = lost_of(lost).resolve_by + timedelta(seconds=outage_s)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import partial
+
 import pytest
 
 from adapter_kit.attempt.inputs import (
@@ -33,6 +36,11 @@ from adapter_kit.port.outcomes import (
 from contracts.failures import FailureKind
 
 FAILURE = Failure(FailureKind.RATE_LIMITED, "too many", http_status=429)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+checked = partial(Checked, ref=ProviderRef("r", {}), asked_at=NOW)
+searched = partial(Searched, asked_at=NOW)
+cancel_answered = partial(CancelAnswered, asked_at=NOW)
+collect_failed = partial(CollectFailed, asked_at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -43,16 +51,16 @@ FAILURE = Failure(FailureKind.RATE_LIMITED, "too many", http_status=429)
         (SubmitAnswered(1, Throttled(FAILURE, 3)), "rate_limited"),
         (SubmitAnswered(1, NotSent("no address")), "connect"),
         (SubmitAnswered(1, Unclear("no answer")), "no_answer"),
-        (Checked(Running()), None),
-        (Checked(Broken(FAILURE, may_have_cost=True)), None),
-        (Checked(NoAnswer("away")), "no_answer"),
-        (Checked(Unreadable("what is this", "{}")), "output_unreadable"),
-        (CancelAnswered(AlreadyOver()), None),
-        (CancelAnswered(Missing("gone")), "missing"),
-        (Searched(NotFound(conclusive=True)), None),
-        (Searched(NoAnswer("away")), "no_answer"),
+        (checked(Running()), None),
+        (checked(Broken(FAILURE, may_have_cost=True)), None),
+        (checked(NoAnswer("away")), "no_answer"),
+        (checked(Unreadable("what is this", "{}")), "output_unreadable"),
+        (cancel_answered(AlreadyOver()), None),
+        (cancel_answered(Missing("gone")), "missing"),
+        (searched(NotFound(conclusive=True)), None),
+        (searched(NoAnswer("away")), "no_answer"),
         (Collected(()), None),
-        (CollectFailed(FAILURE, final=False), "rate_limited"),
+        (collect_failed(FAILURE, final=False), "rate_limited"),
     ],
     ids=repr,
 )

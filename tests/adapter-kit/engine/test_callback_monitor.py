@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from prometheus_client import REGISTRY
@@ -29,13 +30,14 @@ from contracts.ids import job_id_for
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = job_id_for("default", "callback_monitor")
 REF = ProviderRef("run-1", {})
+checked = partial(Checked, ref=REF, asked_at=NOW)
 ENDED = changed(
     queued_attempt(job_id_for("default", "callback_monitor"), NOW, expects_callback=True), state="collecting", ref=REF
 )
 CALLED = replace(ENDED, called_back=True)
 POLLED = replace(ENDED, expects_callback=False)
-PRODUCED = Checked(Produced((Output("https://files.example/a.wav"),)))
-BROKEN = Checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True))
+PRODUCED = checked(Produced((Output("https://files.example/a.wav"),)))
+BROKEN = checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True))
 
 
 @pytest.mark.parametrize(
@@ -45,9 +47,9 @@ BROKEN = Checked(Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_h
         (ENDED, BROKEN, False),
         (CALLED, PRODUCED, True),
         (CALLED, BROKEN, True),
-        (ENDED, Checked(Running()), None),
-        (ENDED, Checked(NoAnswer("502")), None),
-        (ENDED, Checked(Stopped(may_have_cost=False)), None),
+        (ENDED, checked(Running()), None),
+        (ENDED, checked(NoAnswer("502")), None),
+        (ENDED, checked(Stopped(may_have_cost=False)), None),
         (POLLED, PRODUCED, None),
         (ENDED, SubmitAnswered(1, Accepted(REF)), None),
     ],

@@ -52,7 +52,7 @@ INPUTS = {
     "refused": (SubmitAnswered(1, Refused(replace(FAILURE, kind=FailureKind.INVALID_INPUT, http_status=422))),),
     "throttled": (SubmitAnswered(1, Throttled(FAILURE, 1.0)),),
     "unclear": (SubmitAnswered(1, Unclear("HTTP 502")),),
-    "a status is lost": (SubmitAnswered(1, Accepted(REF)), Checked(NoAnswer("HTTP 502"))),
+    "a status is lost": (SubmitAnswered(1, Accepted(REF)), Checked(NoAnswer("HTTP 502"), REF, datetime.now(UTC))),
 }
 
 

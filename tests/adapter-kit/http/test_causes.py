@@ -73,7 +73,9 @@ async def test_a_collection_reports_the_cause_of_a_group(
     url = "data:audio/wav;base64," + base64.b64encode(SAMPLE.read_bytes()).decode()
     queued = queued_attempt(job_id_for("tenant", "key"), datetime.now(UTC))
     collecting = changed(queued, state="collecting", outputs=(Output(url),))
-    failed = await Collector(client, FailingStore.open((tmp_path / "store").as_uri())).collect(collecting)
+    failed = await Collector(client, FailingStore.open((tmp_path / "store").as_uri())).collect(
+        collecting, queued.created_at
+    )
     assert isinstance(failed, CollectFailed)
     assert (failed.failure.kind, failed.final) == (kind, final)
     assert said in failed.failure.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -64,18 +65,21 @@ class Collector:
         self._turns = asyncio.Semaphore(at_once)
         self._refusals = RefusalLog()
 
-    async def collect(self, attempt: Attempt) -> Collected | CollectFailed:
+    async def collect(self, attempt: Attempt, asked_at: datetime) -> Collected | CollectFailed:
         """Store every output of `attempt`; on failure, return why, and which outputs are stored nevertheless.
+
+        `asked_at` is the time of the request, which a failure carries back.
 
         A failure is final only if the settings of Segue refuse an output. Others may be temporary: a file that is not
         available yet, an HTML page in its place, or an unavailable store.
         """
         if not attempt.files.outputs:
-            return CollectFailed(Failure(FailureKind.OUTPUT_UNUSABLE, "the provider returned no outputs"), final=False)
+            none = Failure(FailureKind.OUTPUT_UNUSABLE, "the provider returned no outputs")
+            return CollectFailed(none, final=False, asked_at=asked_at)
         async with self._turns:
-            return await self._collect(_Collection(attempt))
+            return await self._collect(_Collection(attempt), asked_at)
 
-    async def _collect(self, run: _Collection) -> Collected | CollectFailed:
+    async def _collect(self, run: _Collection, asked_at: datetime) -> Collected | CollectFailed:
         tasks: dict[int, asyncio.Task[Artifact | _Miss]] = {}
         try:
             async with asyncio.timeout(self._time_s), asyncio.TaskGroup() as group:
@@ -90,7 +94,9 @@ class Collector:
         worst = min(missed.values(), key=_Miss.rank)
         missing = {n: miss.failure.message for n, miss in missed.items()}
         reached = frozenset(run.reached)
-        return CollectFailed(worst.failure, worst.final, reached, stored, missing, word=worst.word, host=worst.host)
+        return CollectFailed(
+            worst.failure, worst.final, asked_at, reached, stored, missing, word=worst.word, host=worst.host
+        )
 
     async def _one(self, run: _Collection, n: int) -> Artifact | _Miss:
         try:

@@ -1,8 +1,15 @@
-"""The actions of the attempt machine: a step returns at most one, to be performed after the new state is committed."""
+"""The actions of the attempt machine: a step returns at most one, to be performed after the new state is committed.
+
+An action that may be repeated carries the time of its step, `asked_at`, and its outcome carries it back: what a
+provider says counts from the time at which it was asked, however late the outcome is recorded.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+
+from adapter_kit.port.outcomes import ProviderRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,22 +21,32 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Request the status of the run."""
+    """Request the status of the run `ref`."""
+
+    ref: ProviderRef
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Request that the provider stop the run."""
+    """Request that the provider stop the run `ref`."""
+
+    ref: ProviderRef
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """Search the provider's listing for the run of a lost submit."""
 
+    asked_at: datetime
+
 
 @dataclass(frozen=True, slots=True)
 class Collect:
     """Copy the outputs into the artifact store."""
+
+    asked_at: datetime
 
 
 Action = Post | Check | Cancel | Search | Collect

@@ -83,7 +83,7 @@ def resolve(attempt: Attempt, state: Ambiguous, now: datetime) -> Step:
         # A run that an operator named shortly before the end is still checked.
         follow_up = Searching if state.claim is None else partial(Watching, claim=state.claim)
         return failed(attempt, held, now, follow_up=follow_up)
-    return Step(with_lease(attempt, now), action=Search() if state.claim is None else Check())
+    return Step(with_lease(attempt, now), action=Search(now) if state.claim is None else Check(state.claim, now))
 
 
 def _held_until(attempt: Attempt, lost: LostSubmit) -> datetime:
@@ -98,19 +98,19 @@ _UNRESOLVED: Final = (
 )
 
 
-def searched(attempt: Attempt, state: Ambiguous, outcome: FindOutcome, now: datetime) -> Step:
-    """The result of a search for the lost submit in the provider's listing."""
+def searched(attempt: Attempt, state: Ambiguous, outcome: FindOutcome, asked_at: datetime, now: datetime) -> Step:
+    """The result of a search for the lost submit in the provider's listing, which was begun at `asked_at`."""
     held_until = _held_until(attempt, state.lost)
     match outcome:
         case Found(ref):
             return accepted(attempt, ref, now)
         case NotFound(conclusive):
-            lost = listing_answered(state.lost, now)
+            lost = listing_answered(state.lost, asked_at)
             answered = replace(attempt, state=replace(state, lost=lost))
             absent_at = proven_absent_at(attempt, lost, conclusive=conclusive)
-            if now >= absent_at:
+            if asked_at >= absent_at:
                 return failed(answered, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
-            # The next search is no later than the time at which absence becomes proof.
+            # The next search is begun no later than at the time from which absence is proof.
             return _search_again(answered, min(absent_at, held_until), now)
         case NoAnswer():
             # Without the listing nothing is proven: the search goes on until the end of the wait.
@@ -121,9 +121,8 @@ def searched(attempt: Attempt, state: Ambiguous, outcome: FindOutcome, now: date
 
 def _search_again(attempt: Attempt, latest: datetime, now: datetime) -> Step:
     again = reschedule(attempt, now, most_s=15.0).attempt
-    if again.next_action_at is None or not now < latest < again.next_action_at:
-        return Step(again)
-    return Step(replace(again, next_action_at=latest))
+    due = latest if again.next_action_at is None else min(latest, again.next_action_at)
+    return Step(replace(again, next_action_at=max(due, now)))
 
 
 def resolved(attempt: Attempt, state: Ambiguous, verdict: Resolved, now: datetime) -> Step:
@@ -149,15 +148,16 @@ def claim_checked(attempt: Attempt, state: Ambiguous, claim: ProviderRef, outcom
             return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
 
 
-def listing_answered(lost: LostSubmit, now: datetime) -> LostSubmit:
-    """The lost submit after an answer of the listing at `now`; a long gap before it is added to the downtime."""
-    silent_s = (now - lost.listing_answered_at).total_seconds()
+def listing_answered(lost: LostSubmit, asked_at: datetime) -> LostSubmit:
+    """The lost submit after the listing has answered a search; a long gap before that is added to the downtime."""
+    silent_s = (asked_at - lost.listing_answered_at).total_seconds()
     downtime_s = lost.listing_downtime_s + (silent_s if silent_s > DOWN_AFTER_S else 0.0)
-    return replace(lost, listing_answered_at=now, listing_downtime_s=downtime_s)
+    answered_at = max(asked_at, lost.listing_answered_at)
+    return replace(lost, listing_answered_at=answered_at, listing_downtime_s=downtime_s)
 
 
 def proven_absent_at(attempt: Attempt, lost: LostSubmit, *, conclusive: bool) -> datetime:
-    """The time from which every accepted run is in the listing, so that absence proves that there is none."""
+    """The time from which the listing has every accepted run: a search begun then proves that there is none."""
     if conclusive:
         # A provider that answered has processed the POST. Otherwise the POST may last until its timeout.
         latest = lost.submit_started_at + timedelta(seconds=attempt.submit_timeout_s)

@@ -39,7 +39,7 @@ CANCEL_WATCH_S: Final = 60.0
 def cancel(attempt: Attempt, running: Running, reason: CancelReason, now: datetime) -> Step:
     """Enter `cancelling`, with the cancel request as the action."""
     cancelling = Cancelling(running.run, reason, cancel_sent_at=now, fetch_by=running.fetch_by)
-    return Step(with_lease(replace(attempt, state=cancelling, tries=0), now), action=Cancel())
+    return Step(with_lease(replace(attempt, state=cancelling, tries=0), now), action=Cancel(cancelling.run.ref, now))
 
 
 def watch_cancel(attempt: Attempt, cancelling: Cancelling, now: datetime) -> Step:
@@ -51,12 +51,14 @@ def watch_cancel(attempt: Attempt, cancelling: Cancelling, now: datetime) -> Ste
     if not cancelling.run.cancel_answered and attempt.tries % 2 == 0:
         # A process that died may have sent the request already; to send it twice is harmless.
         sent = replace(attempt, state=replace(cancelling, cancel_sent_at=sent_at))
-        return Step(with_lease(sent, now), action=Cancel())
-    return Step(with_lease(attempt, now), action=Check())
+        return Step(with_lease(sent, now), action=Cancel(cancelling.run.ref, now))
+    return Step(with_lease(attempt, now), action=Check(cancelling.run.ref, now))
 
 
-def cancel_answered(attempt: Attempt, cancelling: Cancelling, outcome: CancelOutcome, now: datetime) -> Step:
-    """The provider's response to the cancel."""
+def cancel_answered(
+    attempt: Attempt, cancelling: Cancelling, outcome: CancelOutcome, asked_at: datetime, now: datetime
+) -> Step:
+    """The provider's response to the cancel request of `asked_at`."""
     answered = replace(cancelling, run=replace(cancelling.run, cancel_answered=True))
     match outcome:
         case Stopped(may_have_cost):
@@ -64,23 +66,27 @@ def cancel_answered(attempt: Attempt, cancelling: Cancelling, outcome: CancelOut
         case CancelPending():
             return Step(replace(attempt, state=answered, tries=0, next_action_at=now + timedelta(seconds=1)))
         case AlreadyOver():
-            return Step(with_lease(replace(attempt, state=answered, tries=0), now), action=Check())
+            return Step(
+                with_lease(replace(attempt, state=answered, tries=0), now), action=Check(cancelling.run.ref, now)
+            )
         case Missing(reason):
-            return run_unknown(attempt, cancelling, reason, now)
+            return run_unknown(attempt, cancelling, reason, asked_at, now)
         case NoAnswer():
             return reschedule(attempt, now, most_s=30.0)
         case _:
             assert_never(outcome)
 
 
-def run_unknown(attempt: Attempt, state: Running | Cancelling | Collecting, reason: str, now: datetime) -> Step:
+def run_unknown(
+    attempt: Attempt, state: Running | Cancelling | Collecting, reason: str, asked_at: datetime, now: datetime
+) -> Step:
     """The provider reports a run it accepted as unknown, which does not show how the run ended: poll it again."""
     cancelling = isinstance(state, Cancelling)
     # If no other provider will be paid, fewer reports suffice. An acknowledged cancel is no proof that the run stopped.
     harmless = cancelling and state.cancel_reason in ("client", "deadline")
     if harmless and attempt.tries + 1 >= MISSING_TRIES:
         return run_stopped(attempt, state, may_have_cost=True, now=now, follow_up=Watching)
-    if (again := not_known(attempt, state, reason, now)) is not None:
+    if (again := not_known(attempt, state, reason, asked_at, now)) is not None:
         return again
     if cancelling:
         return run_stopped(attempt, state, may_have_cost=True, now=now, follow_up=Watching)

@@ -82,8 +82,8 @@ def after_the_end(attempt: Attempt, closed: Closed, input_: Input, now: datetime
             return _no_run(attempt, closed, now) if ref is None else _claimed(attempt, closed, ref, now)
         case _, CollectWanted():
             return _collect_wanted(attempt, closed, now)
-        case Searching(), Searched(outcome) if closed.lost is not None:
-            return _searched(attempt, closed, closed.lost, outcome, now)
+        case Searching(), Searched(outcome, asked_at) if closed.lost is not None:
+            return _searched(attempt, closed, closed.lost, outcome, asked_at, now)
         case Watching() as watching, _:
             return _watching(attempt, closed, watching, input_, now)
         case Fetching(until), _:
@@ -94,19 +94,25 @@ def after_the_end(attempt: Attempt, closed: Closed, input_: Input, now: datetime
 
 def _due(attempt: Attempt, closed: Closed, now: datetime) -> Step:
     if closed.follow_up is None or now >= closed.follow_up.until:
-        return Step(replace(attempt, state=replace(closed, follow_up=None), next_action_at=None))
+        return _over(attempt, closed)
     leased = with_lease(attempt, now)
-    match closed.follow_up:
-        case Searching():
-            return Step(leased, action=Search())
-        case Fetching():
-            return Step(leased, action=Check() if attempt.tries else Collect())
-        case Watching(claim=None) if closed.run is not None and not closed.run.cancel_answered:
-            return Step(leased, action=Cancel())
-        case Watching():
-            return Step(leased, action=Check())
+    match closed.follow_up, closed.run:
+        case Searching(), _:
+            return Step(leased, action=Search(now))
+        case Watching(claim=ProviderRef() as claim), _:
+            return Step(leased, action=Check(claim, now))
+        case Watching(), Run(ref, cancel_answered=False):
+            return Step(leased, action=Cancel(ref, now))
+        case Fetching(), _ if not attempt.tries:
+            return Step(leased, action=Collect(now))
+        case _, Run(ref):
+            return Step(leased, action=Check(ref, now))
         case _:
-            assert_never(closed.follow_up)
+            return _over(attempt, closed)
+
+
+def _over(attempt: Attempt, closed: Closed) -> Step:
+    return Step(replace(attempt, state=replace(closed, follow_up=None), next_action_at=None))
 
 
 def _watch(attempt: Attempt, closed: Closed, now: datetime, *, claim: ProviderRef | None = None) -> Step:
@@ -114,18 +120,20 @@ def _watch(attempt: Attempt, closed: Closed, now: datetime, *, claim: ProviderRe
     return Step(replace(attempt, state=replace(closed, follow_up=Watching(until, claim)), next_action_at=now, tries=0))
 
 
-def _searched(attempt: Attempt, closed: Closed, lost: LostSubmit, outcome: FindOutcome, now: datetime) -> Step:
+def _searched(
+    attempt: Attempt, closed: Closed, lost: LostSubmit, outcome: FindOutcome, asked_at: datetime, now: datetime
+) -> Step:
     match outcome:
         case Found(ref):
             return _run_found(attempt, closed, ref, now)
         case NotFound(conclusive):
-            lost = listing_answered(lost, now)
+            lost = listing_answered(lost, asked_at)
             searched = replace(attempt, state=replace(closed, lost=lost))
             absent_at = proven_absent_at(attempt, lost, conclusive=conclusive)
-            if now >= absent_at:
+            if asked_at >= absent_at:
                 return failed(searched, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
             again = now + timedelta(seconds=SEARCH_EVERY_S)
-            return Step(replace(searched, next_action_at=min(again, absent_at)))
+            return Step(replace(searched, next_action_at=max(now, min(again, absent_at))))
         case NoAnswer():
             return reschedule(attempt, now, most_s=SEARCH_EVERY_S)
         case _:
@@ -188,8 +196,9 @@ def _watching(attempt: Attempt, closed: Closed, watching: Watching, input_: Inpu
         case CancelAnswered(NoAnswer()):
             return reschedule(attempt, now)
         case CancelAnswered() if closed.run is not None:
-            answered = replace(closed, run=replace(closed.run, cancel_answered=True))
-            return Step(with_lease(replace(attempt, state=answered, tries=0), now), action=Check())
+            run = replace(closed.run, cancel_answered=True)
+            answered = replace(attempt, state=replace(closed, run=run), tries=0)
+            return Step(with_lease(answered, now), action=Check(run.ref, now))
         case Checked(outcome) if watching.claim is not None:
             return _claim_checked(attempt, closed, watching.until, watching.claim, outcome, now)
         case Checked(outcome):
@@ -213,14 +222,14 @@ def _fetching(attempt: Attempt, closed: Closed, until: datetime, input_: Input, 
             return again
         case Checked(outcome) if attempt.tries:
             anew = replace(closed, files=with_new_outputs(closed.files, outcome))
-            return Step(with_lease(replace(attempt, state=anew), now), action=Collect())
+            return Step(with_lease(replace(attempt, state=anew), now), action=Collect(now))
         case _:
             return Step(attempt)
 
 
 def _fetch(attempt: Attempt, closed: Closed, until: datetime, files: Files, now: datetime) -> Step:
     fetching = replace(closed, files=files, follow_up=Fetching(until))
-    return Step(with_lease(replace(attempt, state=fetching, tries=0), now), action=Collect())
+    return Step(with_lease(replace(attempt, state=fetching, tries=0), now), action=Collect(now))
 
 
 def _checked(attempt: Attempt, closed: Closed, until: datetime, outcome: CheckOutcome, now: datetime) -> Step:

@@ -82,6 +82,7 @@ def output_pending(
     attempt: Attempt,
     state: Running | Cancelling | Collecting,
     reason: str,
+    asked_at: datetime,
     now: datetime,
     instead: tuple[Output, ...] = (),
     *,
@@ -92,16 +93,17 @@ def output_pending(
     `instead` are other outputs, used at the end of the window. `wait_s` is the delay that the provider requested.
     """
     fetch_by = window(attempt, state, now)
-    if now >= fetch_by:
+    if _decides(attempt, fetch_by, asked_at, now):
         over = replace(state, run=replace(state.run, cancel_answered=True))  # There is nothing left to stop.
         if instead:
             taken = with_lease(collecting(attempt, over, fetch_by, instead), now)
             message = f"{reason}; other outputs of the result are used instead"
-            return with_event(taken, AttemptProgressed, now, Collect(), stage="collecting", message=message)
+            return with_event(taken, AttemptProgressed, now, Collect(now), stage="collecting", message=message)
         return lost(replace(attempt, state=over), Failure(FailureKind.OUTPUT_LOST, reason), now)
     if isinstance(state, Collecting):
-        return _retry(attempt, fetch_by, now, wait_s)
-    return _retry_with_event(collecting(attempt, state, fetch_by), "collecting", fetch_by, reason, now, wait_s)
+        return _retry(attempt, fetch_by, asked_at, now, wait_s)
+    entered = collecting(attempt, state, fetch_by)
+    return _retry_with_event(entered, "collecting", fetch_by, reason, asked_at, now, wait_s)
 
 
 def unreadable(attempt: Attempt, found: Unreadable, now: datetime) -> Step:
@@ -110,16 +112,18 @@ def unreadable(attempt: Attempt, found: Unreadable, now: datetime) -> Step:
     return failed(attempt, failure, now, cost_usd=attempt.price_usd)
 
 
-def not_known(attempt: Attempt, state: Running | Cancelling | Collecting, reason: str, now: datetime) -> Step | None:
+def not_known(
+    attempt: Attempt, state: Running | Cancelling | Collecting, reason: str, asked_at: datetime, now: datetime
+) -> Step | None:
     """The provider reports the run as unknown: poll it again; None once the window and the retries are used up."""
     fetch_by = window(attempt, state, now)
-    if now >= fetch_by and attempt.tries + 1 >= MISSING_TRIES:
+    if _decides(attempt, fetch_by, asked_at, now) and attempt.tries + 1 >= MISSING_TRIES:
         return None
     polled = replace(attempt, state=replace(state, fetch_by=fetch_by))
     if state.fetch_by is None:
         unknown = f"the provider does not know the run, which is polled again: {reason}"
-        return _retry_with_event(polled, state.run.stage or "queued", fetch_by, unknown, now)
-    return _retry(polled, fetch_by, now)
+        return _retry_with_event(polled, state.run.stage or "queued", fetch_by, unknown, asked_at, now)
+    return _retry(polled, fetch_by, asked_at, now)
 
 
 def lost(attempt: Attempt, failure: Failure, now: datetime) -> Step:
@@ -137,11 +141,11 @@ def collect_failed(attempt: Attempt, before: Collecting, happened: CollectFailed
     # A failure on our side is retried until the deadline, since no other provider is paid for it.
     ours = not FAILURES[failure.kind].moves_on and not state.files.stored
     until = attempt.deadline_at if ours else state.fetch_by
-    if now >= until:
+    if _decides(attempt, until, happened.asked_at, now):
         return partly(attempt, happened, now) if state.files.stored else lost(attempt, failure, now)
     if attempt.tries:
-        return _retry(attempt, until, now)
-    return _retry_with_event(attempt, "collecting", until, failure.message, now)
+        return _retry(attempt, until, happened.asked_at, now)
+    return _retry_with_event(attempt, "collecting", until, failure.message, happened.asked_at, now)
 
 
 def with_progress(files: Files, happened: CollectFailed) -> Files:
@@ -182,19 +186,31 @@ def _retry_with_event(
     stage: Literal["queued", "running", "collecting"],
     until: datetime,
     reason: str,
+    asked_at: datetime,
     now: datetime,
     wait_s: float | None = None,
 ) -> Step:
-    again = _retry(attempt, until, now, wait_s)
+    again = _retry(attempt, until, asked_at, now, wait_s)
     return with_event(again.attempt, AttemptProgressed, now, stage=stage, message=reason)
 
 
-def _retry(attempt: Attempt, until: datetime, now: datetime, wait_s: float | None = None) -> Step:
+def _retry(attempt: Attempt, until: datetime, asked_at: datetime, now: datetime, wait_s: float | None = None) -> Step:
     tries = attempt.tries + 1
     requested_s = min(wait_s or 0.0, LONGEST_WAIT_S)
     due = now + timedelta(seconds=max(backoff_s(attempt.attempt_id, tries), requested_s))
-    # The last try is at the end of the window.
-    return Step(replace(attempt, tries=tries, next_action_at=min(due, until) if now < until else due))
+    if not _decides(attempt, until, asked_at, now):
+        # The last try is begun at the end of the window, or at once if that has passed meanwhile.
+        due = max(now, min(due, until))
+    return Step(replace(attempt, tries=tries, next_action_at=due))
+
+
+def _decides(attempt: Attempt, until: datetime, asked_at: datetime, now: datetime) -> bool:
+    """Whether a try in vain ends the window until `until`: it was begun at its end, or the job's deadline has passed.
+
+    How late it is recorded does not count: a result that was read too early may be there by now. After the deadline no
+    other provider is paid.
+    """
+    return asked_at >= until or now >= attempt.deadline_at
 
 
 def collected(attempt: Attempt, artifacts: tuple[Artifact, ...], now: datetime) -> Step:

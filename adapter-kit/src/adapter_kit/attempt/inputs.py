@@ -1,4 +1,7 @@
-"""The inputs of the attempt machine: what can happen to an attempt."""
+"""The inputs of the attempt machine: what can happen to an attempt.
+
+The outcome of an action that may be repeated has the `asked_at` of the action: the provider was asked then or later.
+"""
 
 from __future__ import annotations
 
@@ -68,9 +71,11 @@ class SubmitAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The status of the run, as the provider reports it."""
+    """The status of the run `ref`, as the provider reports it."""
 
     outcome: CheckOutcome
+    ref: ProviderRef
+    asked_at: datetime
     callbacks_arrive: bool = False
     """The provider's recent callbacks have arrived, so that polling is only a fallback."""
 
@@ -80,6 +85,7 @@ class CancelAnswered:
     """The provider's response to the cancel request."""
 
     outcome: CancelOutcome
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class Searched:
     """The result of the search for a lost submit in the provider's listing."""
 
     outcome: FindOutcome
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,7 @@ class CollectFailed:
     failure: Failure
     final: bool
     """A retry cannot succeed."""
+    asked_at: datetime
     reached: frozenset[int] = frozenset()
     """Outputs to whose hosts a connection was made."""
     stored: Mapping[int, Artifact] = field(default_factory=dict)

@@ -79,6 +79,8 @@ from adapter_kit.port.outcomes import Running as AtWork
 
 def step(attempt: Attempt, input_: Input, now: datetime) -> Step:
     """The attempt after the input, the events to publish, and the action to take. Pure; raises nothing."""
+    if isinstance(input_, Checked) and not _is_known(attempt, input_.ref):
+        return Step(attempt)
     return noted(attempt, input_, _step(attempt, input_, now), now)
 
 
@@ -98,12 +100,12 @@ def _step(attempt: Attempt, input_: Input, now: datetime) -> Step:  # noqa: C901
             return not_admitted(attempt, input_, now)
         case (Submitting() | Ambiguous()) as state, SubmitAnswered():
             return submit_answered(attempt, state, input_, now)
-        case Ambiguous() as state, Searched(outcome):
-            return searched(attempt, state, outcome, now)
+        case Ambiguous() as state, Searched(outcome, asked_at):
+            return searched(attempt, state, outcome, asked_at, now)
         case Ambiguous() as state, Resolved():
             return resolved(attempt, state, input_, now)
-        case Cancelling() as state, CancelAnswered(outcome):
-            return cancel_answered(attempt, state, outcome, now)
+        case Cancelling() as state, CancelAnswered(outcome, asked_at):
+            return cancel_answered(attempt, state, outcome, asked_at, now)
         case Collecting(), Collected(artifacts):
             return collected(attempt, artifacts, now)
         case Collecting() as state, CollectFailed():
@@ -126,7 +128,7 @@ def _due(attempt: Attempt, state: Live, now: datetime) -> Step:
         case Collecting():
             # After a failure the result is read again: its links may have expired, or more outputs may be listed.
             first_try = bool(state.files.outputs) and not attempt.tries
-            return Step(with_lease(attempt, now), action=Collect() if first_try else Check())
+            return Step(with_lease(attempt, now), action=Collect(now) if first_try else Check(state.run.ref, now))
         case Cancelling():
             return watch_cancel(attempt, state, now)
         case _:
@@ -143,7 +145,7 @@ def _called_back(attempt: Attempt, state: Live, callback: CalledBack, now: datet
             entered = accepted(called, callback.ref, now)
             return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
         case (Running() | Cancelling()) as state if callback.ref is not None and callback.result is not None:
-            over = run_over(called, replace(state, fetch_by=None), callback.result, now)
+            over = run_over(called, replace(state, fetch_by=None), callback.result, now, now)
             # Due at once: the command handler performs no actions, the claim loop does.
             return Step(replace(over.attempt, next_action_at=now), over.events)
         case Running() | Cancelling() | Ambiguous():
@@ -159,6 +161,11 @@ def is_foreign(attempt: Attempt, ref: ProviderRef | None) -> bool:
     return attempt.final if attempt.ref is None else attempt.ref.request_id != ref.request_id
 
 
+def _is_known(attempt: Attempt, ref: ProviderRef) -> bool:
+    """Whether `ref` is the attempt's run, or the one that an operator says is; they may have named another before."""
+    return ref.request_id in {known.request_id for known in (attempt.ref, attempt.claim) if known is not None}
+
+
 def _checked(attempt: Attempt, state: Live, checked: Checked, now: datetime) -> Step:
     match state:
         case Ambiguous(claim=ProviderRef() as claim):
@@ -166,7 +173,7 @@ def _checked(attempt: Attempt, state: Live, checked: Checked, now: datetime) -> 
         case Collecting() if state.files.outputs:
             return _result_read_again(attempt, state, checked.outcome, now)
         case Collecting():
-            return _finished_checked(attempt, state, checked.outcome, now)
+            return _finished_checked(attempt, state, checked.outcome, checked.asked_at, now)
         case Running() | Cancelling():
             return _run_checked(attempt, state, checked, now)
         case _:
@@ -180,28 +187,31 @@ def _run_checked(attempt: Attempt, state: Running | Cancelling, checked: Checked
         case AtWork():
             return progressed(attempt, state, "running", None, now, callbacks_arrive=checked.callbacks_arrive)
         case Missing(reason):
-            return run_unknown(attempt, state, reason, now)
+            return run_unknown(attempt, state, reason, checked.asked_at, now)
         case NoAnswer(reason, retry_after_s, finished=True):
-            return output_pending(attempt, state, reason, now, wait_s=retry_after_s)
+            return output_pending(attempt, state, reason, checked.asked_at, now, wait_s=retry_after_s)
         case NoAnswer(_, retry_after_s):
             tries = attempt.tries + 1
             wait_s = min(max(retry_after_s or 0.0, backoff_s(attempt.attempt_id, tries)), 30.0)
             return Step(replace(attempt, tries=tries, next_action_at=now + timedelta(seconds=wait_s)))
         case over:
-            return run_over(attempt, replace(state, fetch_by=None), over, now)
+            return run_over(attempt, replace(state, fetch_by=None), over, checked.asked_at, now)
 
 
-def _finished_checked(attempt: Attempt, state: Collecting, outcome: CheckOutcome, now: datetime) -> Step:
+def _finished_checked(
+    attempt: Attempt, state: Collecting, outcome: CheckOutcome, asked_at: datetime, now: datetime
+) -> Step:
     """The status of a run that has finished, but has no output yet."""
     match outcome:
         case Waiting() | AtWork():
-            return output_pending(attempt, state, "the provider no longer reports the run as finished", now)
+            runs_again = "the provider no longer reports the run as finished"
+            return output_pending(attempt, state, runs_again, asked_at, now)
         case NoAnswer(reason, retry_after_s):
-            return output_pending(attempt, state, reason, now, wait_s=retry_after_s)
+            return output_pending(attempt, state, reason, asked_at, now, wait_s=retry_after_s)
         case Missing(reason):
-            return run_unknown(attempt, state, reason, now)
+            return run_unknown(attempt, state, reason, asked_at, now)
         case over:
-            return run_over(attempt, state, over, now)
+            return run_over(attempt, state, over, asked_at, now)
 
 
 def _result_read_again(attempt: Attempt, state: Collecting, outcome: CheckOutcome, now: datetime) -> Step:
@@ -209,7 +219,7 @@ def _result_read_again(attempt: Attempt, state: Collecting, outcome: CheckOutcom
     if not attempt.tries:
         return Step(attempt)  # The check was sent before the outputs were known.
     anew = replace(attempt, state=replace(state, files=with_new_outputs(state.files, outcome)))
-    return Step(with_lease(anew, now), action=Collect())
+    return Step(with_lease(anew, now), action=Collect(now))
 
 
 def _cancel_wanted(attempt: Attempt, state: Live, reason: Literal["client", "deadline"], now: datetime) -> Step:

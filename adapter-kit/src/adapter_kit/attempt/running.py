@@ -102,7 +102,7 @@ def watch(attempt: Attempt, running: Running, now: datetime) -> Step:
     """Check the run; or cancel it if its start or run timeout, or the deadline, has passed."""
     if (reason := _overdue(attempt, running.run, now)) is not None:
         return cancel(attempt, running, reason, now)
-    return Step(with_lease(attempt, now), action=Check())
+    return Step(with_lease(attempt, now), action=Check(running.run.ref, now))
 
 
 def _overdue(attempt: Attempt, run: Run, now: datetime) -> CancelReason | None:
@@ -146,15 +146,16 @@ def run_over(
     attempt: Attempt,
     state: Running | Cancelling | Collecting,
     outcome: Produced | OutputPending | Unreadable | Broken | Stopped,
+    asked_at: datetime,
     now: datetime,
 ) -> Step:
-    """The provider reports how the run ended."""
+    """The provider reports, asked at `asked_at`, how the run ended."""
     match outcome:
         case Produced(outputs):
             taken = collecting(attempt, state, window(attempt, state, now), outputs)
-            return with_event(with_lease(taken, now), AttemptProgressed, now, Collect(), stage="collecting")
+            return with_event(with_lease(taken, now), AttemptProgressed, now, Collect(now), stage="collecting")
         case OutputPending(reason, instead):
-            return output_pending(attempt, state, reason, now, instead)
+            return output_pending(attempt, state, reason, asked_at, now, instead)
         case Unreadable():
             return unreadable(attempt, outcome, now)
         case Broken(failure, may_have_cost):

@@ -41,7 +41,7 @@ class LostSubmit:
     resolve_by: datetime
     """Resolution deadline, listing downtime not counted."""
     listing_answered_at: datetime
-    """When the listing last answered a search for it; before the first answer, when the response was lost."""
+    """When the last search that the listing answered was begun; before the first one, when the response was lost."""
     listing_downtime_s: float = 0.0
     """Listing downtime in seconds; it extends the resolution deadline."""
     submit_answered_at: datetime | None = None

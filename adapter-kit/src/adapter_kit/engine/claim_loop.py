@@ -173,7 +173,7 @@ class ClaimLoop:
                 raise
             # A restart is our own failure: even at the end of the fetching window no other provider is paid for it.
             interrupted = Failure(FailureKind.STORE_FAILED, "the download was interrupted by a restart")
-            return CollectFailed(interrupted, final=False)
+            return CollectFailed(interrupted, final=False, asked_at=action.asked_at)
         finally:
             self._collecting.discard(task)
 

@@ -22,9 +22,9 @@ from adapter_kit.metrics import CALL_SECONDS, LATE_POSTS
 from adapter_kit.port.outcomes import (
     Accepted,
     CallbackRefused,
-    Missing,
     NoAnswer,
     NotSent,
+    ProviderRef,
     Refused,
     SubmitOutcome,
     Throttled,
@@ -106,26 +106,24 @@ class ActionExecutor:
         match action:
             case Post(submission):
                 return SubmitAnswered(submission, await self._post(attempt, held_at))
-            case Search():
-                return Searched(await self._bounded(self._reconciler.search(attempt), SEARCH_LIMIT_S))
-            case Collect():
-                collected = await self._collector.collect(attempt)
+            case Search(asked_at):
+                return Searched(await self._bounded(self._reconciler.search(attempt), SEARCH_LIMIT_S), asked_at)
+            case Collect(asked_at):
+                collected = await self._collector.collect(attempt, asked_at)
                 if isinstance(collected, CollectFailed) and collected.final:
                     failure = collected.failure
                     self._log.error(OutputEvent.OUTPUT_NOT_COLLECTED, kind=failure.kind, message=failure.message)
                 return collected
-            case Check():
-                run = _run(attempt)
-                state = Missing("no reference") if run is None else await self._bounded(self._provider.check(run))
+            case Check(ref, asked_at):
+                state = await self._bounded(self._provider.check(_run(attempt, ref)))
                 if isinstance(state, Unreadable):
                     self._log.error(AttemptEvent.RESULT_UNREADABLE, reason=state.reason, raw=state.raw)
-                return Checked(state, self._callback_monitor.callbacks_arrive)
-            case Cancel():
-                run = _run(attempt)
-                outcome = Missing("no reference") if run is None else await self._bounded(self._provider.cancel(run))
+                return Checked(state, ref, asked_at, self._callback_monitor.callbacks_arrive)
+            case Cancel(ref, asked_at):
+                outcome = await self._bounded(self._provider.cancel(_run(attempt, ref)))
                 reason = attempt.state.cancel_reason
                 self._log.info(AttemptEvent.CANCEL_SENT, reason=reason, answer=type(outcome).__name__)
-                return CancelAnswered(outcome)
+                return CancelAnswered(outcome, asked_at)
             case _:
                 assert_never(action)
 
@@ -186,6 +184,5 @@ class ActionExecutor:
             return NoAnswer(error_in_words(error), word=error_word(error))
 
 
-def _run(attempt: Attempt) -> Run | None:
-    ref = attempt.ref or attempt.claim
-    return None if ref is None else Run(attempt.attempt_id, attempt.endpoint, attempt.modality, ref, attempt.arguments)
+def _run(attempt: Attempt, ref: ProviderRef) -> Run:
+    return Run(attempt.attempt_id, attempt.endpoint, attempt.modality, ref, attempt.arguments)

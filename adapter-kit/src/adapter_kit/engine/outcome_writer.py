@@ -93,13 +93,9 @@ def storable(input_: Input) -> Input:
     match input_:
         case SubmitAnswered(submission):
             return SubmitAnswered(submission, Unclear(what))
-        case Checked():
-            return Checked(NoAnswer(what))
-        case CancelAnswered():
-            return CancelAnswered(NoAnswer(what))
-        case Searched():
-            return Searched(NoAnswer(what))
-        case CollectFailed(failure, final):
-            return CollectFailed(Failure(failure.kind, what), final=final)
+        case Checked() | CancelAnswered() | Searched():
+            return replace(input_, outcome=NoAnswer(what))
+        case CollectFailed(failure, final, asked_at):
+            return CollectFailed(Failure(failure.kind, what), final, asked_at)
         case _:
             return input_
