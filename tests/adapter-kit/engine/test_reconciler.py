@@ -164,6 +164,23 @@ async def test_a_late_search_takes_no_run_from_an_attempt_that_is_still_waited_f
     assert [[one.late for one in walk] for walk in listing.walks] == ([[True]] if searched else [])
 
 
+async def test_a_late_search_takes_no_run_from_an_attempt_that_was_created_while_the_listing_was_read(
+    reconciler: Reconciler, listing: Listing, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = attempt("late", state="failed", follow_up="search")
+    other = attempt("other", state="failed", follow_up="search")
+    await keep(pool, late, other)
+
+    async def find(lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+        await keep(pool, attempt("twin", state="submitting", arguments=late.arguments))
+        return {one.attempt_id: Found(ProviderRef("of the twin", {})) for one in lost}
+
+    monkeypatch.setattr(listing, "find", find)
+    assert isinstance(await reconciler.search(late), NoAnswer)
+    await pool.execute("DELETE FROM attempts WHERE state = 'submitting'")
+    assert isinstance(await reconciler.search(other), Found)
+
+
 async def test_an_attempt_that_was_never_submitted_is_not_searched_for(
     reconciler: Reconciler, listing: Listing
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.port.listing import CLOCK_SKEW, WALK_S, without_answer
-from adapter_kit.port.outcomes import FindOutcome, NoAnswer, NotFound
+from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound
 from adapter_kit.port.provider import LostSubmission, Provider
 from chassis.postgres.pool import Pool
 from contracts.ids import AttemptId
@@ -23,6 +23,8 @@ from contracts.ids import AttemptId
 TAKEN_SLACK: Final = 2 * CLOCK_SKEW
 SEARCH_LIMIT_S: Final = 2 * WALK_S + 20
 """Time limit of a search in seconds: the pass in progress, its own pass, and some seconds for the database."""
+
+_OF_TWIN: Final = NoAnswer("an attempt whose job still waits may have made the same run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,21 @@ class Reconciler:
 
     async def _search(self, attempts: Sequence[Attempt]) -> dict[AttemptId, FindOutcome]:
         lost = [one for attempt in attempts if (one := _lost(attempt)) is not None]
-        with_twin = await ledger.with_live_twins(self._pool, [one.attempt_id for one in lost if one.late])
-        twins = [one for one in lost if one.attempt_id in with_twin]
+        with_twin = await self._with_twin(lost)
         wanted = [one for one in lost if one.attempt_id not in with_twin]
-        found = without_answer(twins, NoAnswer("an attempt whose job still waits may have made the same run"))
+        found = without_answer([one for one in lost if one.attempt_id in with_twin], _OF_TWIN)
         if wanted:
             since = min(attempt.created_at for attempt in attempts) - TAKEN_SLACK
             began = monotonic()
             found |= await self._provider.find(wanted, await ledger.taken_refs(self._pool, since))
+            # A run that the listing shows may be that of a twin which was created since.
+            shown = [one for one in wanted if isinstance(found.get(one.attempt_id), Found)]
+            found |= dict.fromkeys(await self._with_twin(shown), _OF_TWIN)
             found |= await self._with_unread_callbacks(attempts, found, began)
         return found
+
+    async def _with_twin(self, lost: Sequence[LostSubmission]) -> frozenset[AttemptId]:
+        return await ledger.with_live_twins(self._pool, [one.attempt_id for one in lost if one.late])
 
     async def _with_unread_callbacks(
         self, attempts: Sequence[Attempt], found: Mapping[AttemptId, FindOutcome], began: float
