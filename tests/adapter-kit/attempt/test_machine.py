@@ -14,7 +14,7 @@ from tests.builders import fetch_by, follow_up_of, lost_of, queued_attempt
 from tests.builders import step_at_once as step
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
-from adapter_kit.attempt.ambiguous import proven_absent_at
+from adapter_kit.attempt.ambiguous import CONCLUSIVE_AFTER_S, proven_absent_at
 from adapter_kit.attempt.cancelling import CANCEL_WATCH_S
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -147,7 +147,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
         "failed",
         ["failed"],
         None,
-        NOW + timedelta(seconds=45),
+        NOW + timedelta(seconds=LEASE_S / 2 + 30 + CONCLUSIVE_AFTER_S),
     ),
     ("deaf is no evidence", AMBIGUOUS, searched(NoAnswer("away")), "ambiguous", [], None, LATER),
     ("deaf to the end", AMBIGUOUS, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
@@ -707,7 +707,10 @@ def test_after_an_answer_absence_is_proven_sooner_than_after_none() -> None:
     lost = step(SUBMITTING, answered(Unclear("no answer in time")), NOW + timedelta(seconds=30)).attempt
     told = step(SUBMITTING, answered(Unclear("HTTP 500", answered=True)), listing_answered_at).attempt
     proxy = step(SUBMITTING, answered(Unclear("HTTP 502 of a proxy")), listing_answered_at).attempt
-    assert [proven_absent_after_s(each) for each in (lost, told, proxy)] == [40, 12, 40]
+    overdue = step(SUBMITTING, answered(Unclear("no answer in time")), NOW + timedelta(seconds=42)).attempt
+    at_latest_s = LEASE_S / 2 + 30 + CONCLUSIVE_AFTER_S
+    absent_after_s = [proven_absent_after_s(each) for each in (lost, told, proxy, overdue)]
+    assert absent_after_s == [at_latest_s, 12, at_latest_s, 52]
     silent = searched(NotFound(conclusive=True))
     assert step(told, silent, listing_answered_at + timedelta(seconds=9)).attempt.state.name == "ambiguous"
     assert step(told, silent, listing_answered_at + timedelta(seconds=10)).attempt.state.name == "failed"
@@ -719,7 +722,7 @@ def test_an_answer_to_one_submit_does_not_shorten_the_wait_after_the_next() -> N
     again = step(queued, Due(), NOW).attempt
     died = step(again, Due(), NOW + timedelta(seconds=16)).attempt
     assert died.state.name == "ambiguous"
-    assert proven_absent_after_s(died) == 40
+    assert proven_absent_after_s(died) == LEASE_S / 2 + 30 + CONCLUSIVE_AFTER_S
 
 
 @pytest.mark.parametrize("answered_before", [False, True])

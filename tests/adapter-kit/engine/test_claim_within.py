@@ -20,6 +20,7 @@ from tests.patience import eventually
 
 import adapter_kit
 from adapter_kit.artifacts.collector import Collector
+from adapter_kit.attempt.model import LEASE_S
 from adapter_kit.breaker.policy import Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine.callback_monitor import CallbackMonitor
@@ -215,6 +216,25 @@ async def test_nothing_is_posted_if_the_transaction_fails_after_the_claim(engine
     await engine.handle(command("two"))
     await eventually(lambda: submitted(engine, 1))
     assert engine.provider.states == ["submitting"], "the attempt whose transaction failed was submitted too"
+
+
+async def test_nothing_is_posted_if_the_transaction_took_half_of_the_lease(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_s = 0.0
+    for module in ("claim_loop", "executor"):
+        monkeypatch.setattr(f"adapter_kit.engine.{module}.monotonic", lambda: monotonic() + passed_s)
+
+    async def claim_late(transaction: Transaction) -> None:
+        nonlocal passed_s
+        passed_s = LEASE_S / 2 + 0.1
+        await engine.loop.claim_within(transaction)
+
+    await engine.handler_with(claim_late)(batch_of(command("one")))
+    await eventually(lambda: is_in(engine, attempt_id_for(job_id_for("default", "one"), 1), "queued"))
+    assert engine.provider.states == []
+    passed_s = 0.0
+    await eventually(lambda: submitted(engine, 1))
 
 
 async def test_no_more_is_claimed_than_there_are_free_workers(pool: Pool, database_url: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Final, assert_never
 from adapter_kit.attempt.actions import Check, Search
 from adapter_kit.attempt.inputs import Resolved
 from adapter_kit.attempt.model import (
+    LEASE_S,
     Attempt,
     Step,
     failed,
@@ -159,12 +160,19 @@ def listing_answered(lost: LostSubmit, asked_at: datetime) -> LostSubmit:
 def proven_absent_at(attempt: Attempt, lost: LostSubmit, *, conclusive: bool) -> datetime:
     """The time from which the listing has every accepted run: a search begun then proves that there is none."""
     if conclusive:
-        # A provider that answered has processed the POST. Otherwise the POST may last until its timeout.
-        latest = lost.submit_started_at + timedelta(seconds=attempt.submit_timeout_s)
-        return (lost.submit_answered_at or latest) + timedelta(seconds=CONCLUSIVE_AFTER_S)
+        # A provider that answered has processed the POST. Otherwise the POST, which is begun within half of its lease,
+        # may last until its timeout, and its process may have been held up until the loss was recorded.
+        timeout_at = lost.submit_started_at + timedelta(seconds=LEASE_S / 2 + attempt.submit_timeout_s)
+        return (lost.submit_answered_at or max(timeout_at, _lost_at(attempt, lost))) + timedelta(
+            seconds=CONCLUSIVE_AFTER_S
+        )
     return lost.resolve_by + timedelta(seconds=lost.listing_downtime_s)
 
 
 def is_outdated(verdict: Resolved, attempt: Attempt, lost: LostSubmit | None) -> bool:
     """Whether the verdict is older than the loss of the submit, and so cannot be about it; true if none was lost."""
-    return lost is None or verdict.said_at <= lost.resolve_by - timedelta(seconds=attempt.grace_s)
+    return lost is None or verdict.said_at <= _lost_at(attempt, lost)
+
+
+def _lost_at(attempt: Attempt, lost: LostSubmit) -> datetime:
+    return lost.resolve_by - timedelta(seconds=attempt.grace_s)

@@ -82,9 +82,9 @@ class ClaimLoop:
         """
         if self._free <= 0:
             return  # A worker that becomes free wakes the loop.
-        before, limit = monotonic(), self._free
+        limit = self._free
         claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
-        transaction.after_commit(partial(self._start, claimed, before))
+        transaction.after_commit(partial(self._start, claimed, transaction.began))
         if len(claimed) == limit:
             transaction.after_commit(self._due.wake)
 
@@ -107,22 +107,22 @@ class ClaimLoop:
 
     async def _claim(self) -> Claimed:
         # Handlers claim too while this transaction waits for a connection: the limit is that of its beginning.
-        before, limit = monotonic(), self._free
+        limit = self._free
         if limit <= 0:
             return Claimed(some=False, next_s=None)  # A worker that becomes free wakes the loop.
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
             next_s = 0.0 if len(claimed) == limit else await ledger.seconds_to_next(transaction)
-        self._start(claimed, before)
+        self._start(claimed, transaction.began)
         return Claimed(some=bool(claimed), next_s=next_s)
 
-    def _start(self, claimed: Sequence[Stepped], before: float) -> None:
-        """Start the actions of the claimed attempts; their leases were taken after `before` (monotonic seconds)."""
+    def _start(self, claimed: Sequence[Stepped], began: float) -> None:
+        """Start the actions of the claimed attempts; their leases last from `began` on (monotonic seconds)."""
         for stepped in claimed:
             self._report_if_ended(stepped)
             if stepped.action is not None:
                 self._free -= 1
-                self._held[_lease(stepped)] = before
+                self._held[_lease(stepped)] = began
                 self._calls.create_task(self._drive(stepped))
             self._wake_for(stepped)
         CALLS_IN_FLIGHT.set(len(self._held))

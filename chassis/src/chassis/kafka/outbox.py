@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
@@ -63,6 +64,9 @@ class Transaction:
 
     connection: Connection
     now: datetime
+    """The time of its beginning, by the clock of the database."""
+    began: float
+    """A time shortly before that, in seconds of `time.monotonic`."""
     _messages: list[tuple[Message, str | None]] = field(default_factory=list)
     _after: list[Callable[[], None]] = field(default_factory=list)
 
@@ -119,8 +123,9 @@ class Outbox:
         if self._runtime.stopping.is_set():
             within_s = min(within_s, STOPPING_LIMIT_S)
         async with leased(self._pool, within_s) as lease:
+            began = monotonic()
             async with lease.transaction():
-                begun = Transaction(lease.connection, await lease.connection.fetchval("SELECT now()"))
+                begun = Transaction(lease.connection, await lease.connection.fetchval("SELECT now()"), began)
                 yield begun
                 rows = await self._insert(lease.connection, begun._messages)
             self._hand_over(rows)
