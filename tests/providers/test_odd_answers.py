@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from pydantic_core import to_json
 
 from adapter_kit.port.outcomes import (
     Accepted,
@@ -138,6 +139,8 @@ async def test_an_unusual_answer_has_the_expected_outcome(
         assert type(outcome) is (failed if row.said == "submit" else Broken)
         assert outcome.failure.kind == row.expect
         assert outcome.failure.message.strip()
+    if isinstance(outcome, Accepted | Produced):
+        assert b"\\u0000" not in to_json(outcome), "PostgreSQL cannot hold a NUL, nor half of a surrogate pair"
     if row.retry_after_s is not None:
         assert outcome.retry_after_s == row.retry_after_s
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from adapter_kit.http.bounded_json import CUT
 from adapter_kit.port.outcomes import Output, OutputPending, Produced, Unreadable
@@ -118,6 +119,7 @@ def test_every_link_is_found_and_the_right_ones_are_taken(answer: Any, expected:
         (DATA.replace("data:", "DATA:"), DATA.replace("data:", "DATA:")),
         ("data:audio/mpeg;charset=utf-8;base64,SUQz", "data:audio/mpeg;charset=utf-8;base64,SUQz"),
         ("data:,RIFF", "data:,RIFF"),
+        (f"{DATA[:30]}\x00\ud800{DATA[30:]}", DATA),
     ],
 )
 def test_links_are_normalized(written: str, fetched: str) -> None:
@@ -347,6 +349,7 @@ def test_at_most_a_hundred_files_are_taken() -> None:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=30)
+    | st.sampled_from([f"{DATA}\x00=", f"{DATA}\ud800="])
     | st.sampled_from([A, C, DATA, PNG, "https://", "//", "data:", "https://[::1", "{", "[[", '{"a": "https://x.y/"}']),
     lambda inner: st.lists(inner, max_size=4)
     | st.dictionaries(st.sampled_from(["audio", "url", "input", "urls", "x", "type", "images"]), inner, max_size=4),
@@ -360,6 +363,7 @@ def test_no_result_raises(answer: Any, modality: Any) -> None:
     outcome = read_outputs(answer, modality, "raw")
     if isinstance(outcome, Produced):
         assert outcome.outputs
+        assert b"\\u0000" not in to_json(outcome), "PostgreSQL stores no NUL"
         assert all(output.url.lower().startswith(("https://", "http://", "data:")) for output in outcome.outputs)
 
 

@@ -45,7 +45,7 @@ class ProviderRef:
 
     request_id: str
     urls: Mapping[str, str]
-    """The URLs of the run from the response. They are stored, since providers advise against constructing them."""
+    """The URLs of the run from the response, if the provider advises against constructing them; otherwise empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ MAX_TEXT_CHARS: Final = 100_000
 """Only this many characters of a text are searched for links."""
 MIN_BASE64_CHARS: Final = 128
 
+_NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _SCHEME: Final = re.compile(r"(https?):", re.IGNORECASE)
 _EDGES: Final = "".join(map(chr, range(33))) + "\u00a0\ufeff\u200b"
 _ADDRESS: Final = re.compile(r"//([^/?#\\]+)([^\r\n]*)")
@@ -49,11 +50,12 @@ def link_in(text: str) -> str | None:
     """The text as a link that can be fetched; None if it is not a link.
 
     As in browsers (https://url.spec.whatwg.org/#url-parsing), surrounding whitespace is removed, the scheme may be in
-    capitals or, before `//host`, missing, and characters are percent-encoded where necessary.
+    capitals or, before `//host`, missing, and characters are percent-encoded where necessary. Characters that
+    PostgreSQL cannot store are left out of a data URL.
     """
     text = text.strip(_EDGES)
     if data_url(text) is not None:
-        return text
+        return _NOT_STORABLE.sub("", text)
     if len(text) > MAX_URL_CHARS:
         return None
     scheme = _SCHEME.match(text)

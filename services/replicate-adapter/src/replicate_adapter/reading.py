@@ -56,14 +56,9 @@ def ref_of(answer: Answer) -> ProviderRef | None:
 
 
 def ref_in(prediction: dict[str, JsonValue]) -> ProviderRef | None:
-    """The run of a prediction; None if it has no valid id."""
-    name, urls = prediction.get("id"), prediction.get("urls")
-    if not is_prediction_id(name):
-        return None
-    given = urls.items() if isinstance(urls, dict) else ()
-    return ProviderRef(
-        name, {key: url for key, url in given if isinstance(url, str) and key in ("get", "cancel", "web")}
-    )
+    """The run of a prediction, by its id alone, from which the SDK makes the URLs; None if it has no valid id."""
+    name = prediction.get("id")
+    return ProviderRef(name, {}) if is_prediction_id(name) else None
 
 
 def check_outcome(done: Exchange, modality: Modality, asked: JsonValue = None) -> CheckOutcome:
