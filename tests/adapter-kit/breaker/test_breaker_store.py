@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.builders import queued_attempt
+from tests.builders import changed, queued_attempt
 
 import adapter_kit
 from adapter_kit.attempt.actions import Post
-from adapter_kit.attempt.inputs import CalledBack, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, CancelWanted, SubmitAnswered
 from adapter_kit.breaker.policy import THRESHOLD, Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.ledger import Stepped
+from adapter_kit.engine.rows import dump
 from adapter_kit.port.outcomes import (
     Accepted,
     CallbackRefused,
@@ -253,6 +255,22 @@ async def test_after_an_unclear_answer_and_an_expired_lease_another_probe_is_adm
     eager, probe = await probing(outbox, pool, lease_s=0.000_001)
     await answer(outbox, probe, Unclear("no answer in time"), eager)
     assert await is_admitted(outbox, eager, "behind")
+
+
+async def test_after_a_probe_whose_cancel_is_never_confirmed_another_one_is_admitted_at_once(
+    outbox: Outbox, pool: Pool
+) -> None:
+    eager, probe = await probing(outbox, pool)
+    attempt_id = probe.attempt.attempt_id
+    await answer(outbox, probe, Accepted(ProviderRef("run-1", {})), eager)
+    async with outbox.transaction() as transaction:
+        stepped = await ledger.apply(transaction, [(attempt_id, CancelWanted("client"))])
+    long_ago = probe.attempt.created_at - timedelta(hours=1)
+    overdue = dump(changed(stepped[attempt_id].attempt, cancel_sent_at=long_ago, deadline_at=long_ago))
+    await pool.execute("UPDATE attempts SET body = $2::text::jsonb WHERE attempt_id = $1", attempt_id, overdue)
+    [ended] = await claim(outbox, eager)
+    assert (ended.attempt.state.name, ended.ended) == ("cancelled", True)
+    assert await is_admitted(outbox, eager, "next")
 
 
 async def test_after_a_throttled_probe_another_one_is_admitted_at_once(outbox: Outbox, pool: Pool) -> None:

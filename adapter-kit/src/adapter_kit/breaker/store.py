@@ -37,6 +37,9 @@ from chassis.kafka.outbox import Transaction
 from chassis.postgres.pool import Connection
 from contracts.failures import FAILURES, FailureKind
 
+Change = tuple[Attempt, Input, Attempt]
+"""An attempt before an input, the input, and the attempt after it."""
+
 PROVIDER: Final = "provider"
 """The scope of the provider's own breaker; the scope of an endpoint's is its name, which contains a slash."""
 
@@ -87,6 +90,16 @@ class BreakerStore:
         if self.limits.concurrent is not None:
             in_flight = await connection.fetchval(_IN_FLIGHT)
         return LockedBreakers(self, in_flight, {breaker.scope: breaker for breaker in map(_load, rows)})
+
+    async def record(self, transaction: Transaction, changes: Iterable[Change]) -> None:
+        """Record the results of runs among the changes of attempts, in the breakers that they concern."""
+        results = [change for change in changes if concerns_breaker(*change)]
+        if not results:
+            return
+        locked = await self.lock(transaction, {after.endpoint for _, _, after in results})
+        for before, input_, after in results:
+            locked.record(before, input_, after, transaction.now)
+        await locked.save(transaction)
 
     async def record_probe(
         self, connection: Connection, outcome: ProbeOutcome, sent_at: datetime, now: datetime
@@ -193,6 +206,8 @@ def admission(attempt: Attempt, locked_breakers: LockedBreakers | None, now: dat
 
 def concerns_breaker(before: Attempt, input_: Input, after: Attempt) -> bool:
     """Whether an input may change the breakers, so that they have to be locked."""
+    if isinstance(before.state, Queued):
+        return False  # It was not sent, or has given back the lease of a probe when it was queued again.
     match input_:
         case SubmitAnswered(outcome=Accepted() | Throttled() | Unclear()) | Checked(outcome=Produced()):
             return True

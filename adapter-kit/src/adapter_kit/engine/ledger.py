@@ -17,7 +17,7 @@ from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import LEASE_S, Attempt, Step
 from adapter_kit.attempt.running import unchecked_until
 from adapter_kit.attempt.states import Queued
-from adapter_kit.breaker.store import BreakerStore, LockedBreakers, admission, concerns_breaker
+from adapter_kit.breaker.store import BreakerStore, Change, LockedBreakers, admission
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.engine.telemetry import report_ambiguity, report_late
 from adapter_kit.late_commands import HOLD_S, Holds, unless_held
@@ -137,19 +137,15 @@ async def apply(
     """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones."""
     locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
     current = {known.attempt.attempt_id: known for known in (_load(row, transaction.now) for row in locked)}
-    for_breakers: list[tuple[Attempt, Input, Attempt]] = []
+    changes: list[Change] = []
     for attempt_id, given in inputs:
         if (known := current.get(attempt_id)) is not None:
             input_ = given(known.attempt) if callable(given) else given
             after = current[attempt_id] = _advance(transaction, known, input_)
-            if concerns_breaker(known.attempt, input_, after.attempt):
-                for_breakers.append((known.attempt, input_, after.attempt))
+            changes.append((known.attempt, input_, after.attempt))
     await _save(transaction, current.values())
-    if for_breakers and breakers is not None:
-        locked_breakers = await breakers.lock(transaction, {after.endpoint for _, _, after in for_breakers})
-        for before, input_, then in for_breakers:
-            locked_breakers.record(before, input_, then, transaction.now)
-        await locked_breakers.save(transaction)
+    if breakers is not None:
+        await breakers.record(transaction, changes)
     return current
 
 
@@ -167,7 +163,7 @@ async def claim(
     held = [known.attempt.attempt_id for known, attempt in free if attempt is None]
     wanted = {known.attempt.endpoint for known in claimed if isinstance(known.attempt.state, Queued)}
     locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
-    stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
+    changes, stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
     stuck += without_step
     await _save(transaction, stepped)
     if stuck:
@@ -176,6 +172,7 @@ async def claim(
         await transaction.connection.execute(_POSTPONE, held, HOLD_S)
     if locked_breakers is not None:
         await locked_breakers.save(transaction)
+    await breakers.record(transaction, changes)
     return stepped
 
 
@@ -193,16 +190,19 @@ def _load_each(rows: Iterable[asyncpg.Record], now: datetime) -> tuple[list[Step
 
 def _advance_each(
     transaction: Transaction, claimed: Iterable[Stepped], locked_breakers: LockedBreakers | None
-) -> tuple[list[Stepped], list[AttemptId]]:
+) -> tuple[list[Change], list[Stepped], list[AttemptId]]:
+    changes: list[Change] = []
     stepped: list[Stepped] = []
     stuck: list[AttemptId] = []
     for known in claimed:
         try:
-            stepped.append(_advance(transaction, known, admission(known.attempt, locked_breakers, transaction.now)))
+            input_ = admission(known.attempt, locked_breakers, transaction.now)
+            stepped.append(_advance(transaction, known, input_))
+            changes.append((known.attempt, input_, stepped[-1].attempt))
         except Exception:  # noqa: BLE001 - a row that cannot be stepped must not block the others
             _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=known.attempt.attempt_id)
             stuck.append(known.attempt.attempt_id)
-    return stepped, stuck
+    return changes, stepped, stuck
 
 
 async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
