@@ -26,6 +26,8 @@ than that to end the job of a silent adapter after a cancel."""
 LOOK_EVERY_S: Final = 0.5
 HOLD_S: Final = 0.5
 """Seconds until it is looked again whether an attempt whose command was read late may be sent."""
+CLEARED_S: Final = 60.0
+"""Seconds for which it is known that an attempt need not wait any longer; after that it is looked up again."""
 
 Holds = Callable[[Attempt], bool]
 """Whether an attempt whose command was read late still has to wait. The answer False is given once."""
@@ -46,13 +48,13 @@ class LateCommands:
         self._progress = progress
         self._runtime = runtime
         self._waiting: dict[AttemptId, tuple[JobId, float]] = {}
-        self._cleared: set[AttemptId] = set()
+        self._cleared: dict[AttemptId, float] = {}
+        """The attempts that need not wait any longer and have not been claimed since, and when that was found."""
         self._asked = asyncio.Event()
 
     def holds(self, attempt: Attempt) -> bool:
         """Whether an attempt whose command was read late still has to wait. The answer False is given once."""
-        if attempt.attempt_id in self._cleared:
-            self._cleared.discard(attempt.attempt_id)
+        if self._cleared.pop(attempt.attempt_id, None) is not None:
             return False
         self._waiting.setdefault(attempt.attempt_id, (attempt.job_id, monotonic()))
         self._asked.set()
@@ -75,12 +77,14 @@ class LateCommands:
 
     async def look(self) -> bool:
         """Look once; returns whether an attempt need not wait any longer."""
-        waiting = dict(self._waiting)
+        waiting, now = dict(self._waiting), monotonic()
+        # Those that were cancelled, or claimed by another replica, are never asked about again.
+        self._cleared = {one: at for one, at in self._cleared.items() if now - at < CLEARED_S}
         read_until = await self._progress.heard_until(sorted({job_id for job_id, _ in waiting.values()}))
         for attempt_id, (job_id, since) in waiting.items():
             if (until := read_until[job_id]) is not None and until >= since:
                 del self._waiting[attempt_id]
-                self._cleared.add(attempt_id)
+                self._cleared[attempt_id] = now
         return bool(waiting.keys() & self._cleared)
 
 
