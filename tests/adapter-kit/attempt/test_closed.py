@@ -24,7 +24,7 @@ from adapter_kit.attempt.inputs import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.attempt.model import FOLLOW_UP_S, MISSING_TRIES, Attempt
+from adapter_kit.attempt.model import FOLLOW_UP_S, TIMES_UNKNOWN, Attempt
 from adapter_kit.attempt.states import Closed, Fetching, Searching
 from adapter_kit.port.outcomes import (
     Accepted,
@@ -87,7 +87,7 @@ CUT = step(FETCHING, STORE_AWAY, NOW).attempt
 GONE = step(FETCHING, collect_failed(Failure(FailureKind.OUTPUT_LOST, "404"), final=False), NOW).attempt
 REFUSED = step(FETCHING, collect_failed(Failure(FailureKind.OUTPUT_REFUSED, "egress"), final=True), NOW).attempt
 UNREAD = step(RUNNING, checked(Unreadable("no audio in the result", "{}")), NOW).attempt
-UNKNOWN = step(changed(RUNNING, tries=MISSING_TRIES), checked(Missing("404")), NOW).attempt
+UNKNOWN = step(changed(RUNNING, times_unknown=TIMES_UNKNOWN), checked(Missing("404")), NOW).attempt
 ASKED = step(REFUSED, CollectWanted(), NOW).attempt
 
 
@@ -145,7 +145,7 @@ ROWS: list[tuple[str, Attempt, Input, tuple[str, FailureKind | None], list[str],
     ("missing once", WATCHED, checked(Missing("404")), ("failed", LOST), [], None),
     (
         "missing for good",
-        changed(WATCHED, tries=MISSING_TRIES - 1),
+        changed(WATCHED, times_unknown=TIMES_UNKNOWN - 1),
         checked(Missing("404")),
         ("failed", FailureKind.OUTPUT_LOST),
         ["failed"],
@@ -400,3 +400,15 @@ def test_of_late_outputs_the_stored_ones_are_kept_at_the_end() -> None:
     assert isinstance(event, AttemptSucceeded)
     assert (event.late, event.artifacts) == (True, (ARTIFACT,))
     assert event.missing == "1 of 2 outputs could not be had: output 1: disk full"
+
+
+def test_only_reports_of_the_provider_make_a_run_unknown() -> None:
+    attempt = WATCHED
+    for input_ in (
+        *[checked(NoAnswer("502")), checked(Missing("404"))] * (TIMES_UNKNOWN - 1),
+        checked(NoAnswer("502")),
+    ):
+        attempt = step(attempt, input_, NOW).attempt
+        assert kind_of(attempt) is LOST
+    assert kind_of(step(step(attempt, checked(Running()), NOW).attempt, checked(Missing("404")), NOW).attempt) is LOST
+    assert kind_of(step(attempt, checked(Missing("404")), NOW).attempt) is FailureKind.OUTPUT_LOST

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic_core import from_json, to_json
 from tests.builders import changed as at
-from tests.builders import fetch_by, follow_up_of, lost_of, queued_attempt
+from tests.builders import fetch_by, follow_up_of, lost_of, queued_attempt, run_of
 from tests.builders import step_at_once as step
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Post, Search
@@ -31,8 +31,9 @@ from adapter_kit.attempt.inputs import (
     SubmitAnswered,
 )
 from adapter_kit.attempt.machine import is_foreign
-from adapter_kit.attempt.model import LEASE_S, MISSING_TRIES, Attempt, backoff_s
+from adapter_kit.attempt.model import LEASE_S, TIMES_UNKNOWN, Attempt, backoff_s
 from adapter_kit.attempt.running import next_look_s, poll_interval_s
+from adapter_kit.attempt.states import Collecting
 from adapter_kit.attempt.submitting import NOT_SENT_TRIES
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import (
@@ -94,7 +95,7 @@ def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
 
 PENDING = step(STARTED, checked(OutputPending("null")), NOW).attempt
 WINDOW_ENDS = NOW + timedelta(minutes=15)
-TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", tries=MISSING_TRIES - 1)
+TIMED_OUT = at(CANCELLING, cancel_reason="run_timeout", times_unknown=TIMES_UNKNOWN - 1)
 SIGNED = (Output("https://files.example/a.wav?sig=2"), Output("https://files.example/b.wav?sig=2"))
 BESIDE = OutputPending("null", (Output("https://files.example/film.mp4"),))
 FINISHED_UNREAD = NoAnswer("HTTP 500", finished=True)
@@ -202,10 +203,10 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("stopped by the provider", STARTED, checked(Stopped(may_have_cost=True)), "failed", ["failed"], None, NOW),
     ("no answer", STARTED, checked(NoAnswer("502")), "running", [], None, NOW),
     ("missing once", STARTED, checked(Missing("404")), "running", ["progressed"], None, NOW),
-    ("missing again", at(STARTED, tries=9, fetch_by=LATER), checked(Missing("404")), "running", [], None, NOW),
+    ("missing again", at(STARTED, times_unknown=9, fetch_by=LATER), checked(Missing("404")), "running", [], None, NOW),
     (
         "missing for good",
-        at(STARTED, tries=9, fetch_by=NOW),
+        at(STARTED, times_unknown=9, fetch_by=NOW),
         checked(Missing("404")),
         "failed",
         ["failed"],
@@ -284,7 +285,7 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ),
     (
         "cancel of what is forgotten",
-        at(CANCELLING, tries=3),
+        at(CANCELLING, times_unknown=3),
         cancel_answered(Missing("404")),
         "cancelled",
         ["cancelled"],
@@ -403,7 +404,7 @@ def test_a_submit_that_is_never_sent_is_retried_a_bounded_number_of_times() -> N
             FailureKind.RUN_TIMEOUT,
         ),
         (STARTED, checked(Stopped(may_have_cost=True)), FailureKind.CANCELLED_BY_PROVIDER),
-        (at(STARTED, tries=MISSING_TRIES - 1, fetch_by=NOW), checked(Missing("404")), FailureKind.OUTPUT_LOST),
+        (at(STARTED, times_unknown=TIMES_UNKNOWN - 1, fetch_by=NOW), checked(Missing("404")), FailureKind.OUTPUT_LOST),
         (at(TIMED_OUT, fetch_by=NOW), checked(Missing("404")), FailureKind.RUN_TIMEOUT),
         (STARTED, checked(Unreadable("no audio", "{}")), FailureKind.OUTPUT_UNREADABLE),
         (at(PENDING, fetch_by=NOW), checked(OutputPending("null")), FailureKind.OUTPUT_LOST),
@@ -744,3 +745,30 @@ def test_an_outage_of_the_listing_extends_the_grace_even_if_it_ends_afterwards(a
     [failed] = step(asked, absent, over_at).events
     assert isinstance(failed, AttemptFailed)
     assert failed.kind is FailureKind.NEVER_ACCEPTED
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        at(STARTED, fetch_by=NOW),
+        at(PENDING, fetch_by=NOW),
+        at(TIMED_OUT, fetch_by=NOW, times_unknown=0),
+        at(CANCELLING, cancel_reason="client"),
+    ],
+)
+def test_only_reports_of_the_provider_make_a_run_unknown(attempt: Attempt) -> None:
+    missing, away = checked(Missing("404")), checked(NoAnswer("502"))
+    first = at(attempt, tries=9)
+    for input_ in (*[missing, away] * (TIMES_UNKNOWN - 1), missing):
+        if not (isinstance(attempt.state, Collecting) and input_ is away):
+            assert not first.final
+            first = step(first, input_, NOW).attempt
+    assert first.final
+
+
+@pytest.mark.parametrize("attempt", [STARTED, CANCELLING])
+def test_a_report_that_a_run_goes_on_starts_the_count_again(attempt: Attempt) -> None:
+    known = step(at(attempt, times_unknown=3), checked(Running()), NOW).attempt
+    assert run_of(known).times_unknown == 0
+    ended = step(at(attempt, times_unknown=3), checked(OutputPending("null")), NOW).attempt
+    assert run_of(ended).times_unknown == 0

@@ -19,7 +19,7 @@ from adapter_kit.attempt.inputs import (
     SubmitAnswered,
 )
 from adapter_kit.attempt.machine import step
-from adapter_kit.attempt.model import MISSING_TRIES, Attempt
+from adapter_kit.attempt.model import TIMES_UNKNOWN, Attempt
 from adapter_kit.port.outcomes import (
     Failure,
     Missing,
@@ -44,8 +44,8 @@ HELD = step(AMBIGUOUS, Due(), QUEUED.deadline_at).attempt
 RUNNING = changed(QUEUED, state="running", ref=REF, accepted_at=NOW, submissions=1)
 OUTPUTS = (Output("https://files.example/a.wav"),)
 COLLECTING = changed(RUNNING, state="collecting", outputs=OUTPUTS, fetch_by=NOW + timedelta(seconds=60))
-PENDING = changed(COLLECTING, outputs=(), tries=3)
-UNKNOWN = changed(RUNNING, fetch_by=NOW + timedelta(seconds=60), tries=MISSING_TRIES)
+PENDING = changed(COLLECTING, outputs=(), tries=3, times_unknown=3)
+UNKNOWN = changed(RUNNING, fetch_by=NOW + timedelta(seconds=60), times_unknown=TIMES_UNKNOWN)
 GONE = Failure(FailureKind.OUTPUT_LOST, "404")
 
 

@@ -12,7 +12,7 @@ from adapter_kit.attempt.collecting import (
     not_known,
 )
 from adapter_kit.attempt.model import (
-    MISSING_TRIES,
+    TIMES_UNKNOWN,
     Attempt,
     Step,
     cancelled,
@@ -59,7 +59,7 @@ def cancel_answered(
     attempt: Attempt, cancelling: Cancelling, outcome: CancelOutcome, asked_at: datetime, now: datetime
 ) -> Step:
     """The provider's response to the cancel request of `asked_at`."""
-    answered = replace(cancelling, run=replace(cancelling.run, cancel_answered=True))
+    answered = replace(cancelling, run=replace(cancelling.run, cancel_answered=True, times_unknown=0))
     match outcome:
         case Stopped(may_have_cost):
             return run_stopped(attempt, cancelling, may_have_cost=may_have_cost, now=now)
@@ -81,10 +81,11 @@ def run_unknown(
     attempt: Attempt, state: Running | Cancelling | Collecting, reason: str, asked_at: datetime, now: datetime
 ) -> Step:
     """The provider reports a run it accepted as unknown, which does not show how the run ended: poll it again."""
-    cancelling = isinstance(state, Cancelling)
+    state = replace(state, run=replace(state.run, times_unknown=state.run.times_unknown + 1))
+    attempt, cancelling = replace(attempt, state=state), isinstance(state, Cancelling)
     # If no other provider will be paid, fewer reports suffice. An acknowledged cancel is no proof that the run stopped.
     harmless = cancelling and state.cancel_reason in ("client", "deadline")
-    if harmless and attempt.tries + 1 >= MISSING_TRIES:
+    if harmless and state.run.times_unknown >= TIMES_UNKNOWN:
         return run_stopped(attempt, state, may_have_cost=True, now=now, follow_up=Watching)
     if (again := not_known(attempt, state, reason, asked_at, now)) is not None:
         return again

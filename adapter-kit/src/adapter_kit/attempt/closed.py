@@ -30,7 +30,7 @@ from adapter_kit.attempt.inputs import (
 )
 from adapter_kit.attempt.model import (
     FOLLOW_UP_S,
-    MISSING_TRIES,
+    TIMES_UNKNOWN,
     Attempt,
     Step,
     cancelled,
@@ -240,7 +240,7 @@ def _checked(attempt: Attempt, closed: Closed, until: datetime, outcome: CheckOu
         case Missing(reason):
             return _missing(attempt, closed, reason, now)
         case Waiting() | Running() | OutputPending():
-            return _check_later(attempt, closed, now)
+            return _check_later(_with_times_unknown(attempt, closed, 0), closed, now)
         case Unreadable(reason, raw):
             failure = Failure(FailureKind.OUTPUT_UNREADABLE, f"{reason}: {raw}")
             return failed(attempt, failure, now, cost_usd=attempt.price_usd)
@@ -260,10 +260,17 @@ def _missing(attempt: Attempt, closed: Closed, reason: str, now: datetime) -> St
     """The provider reports the run as unknown: after some retries, a lost submit is settled as `output_lost`."""
     if closed.failure is None or not FAILURES[closed.failure.kind].run_may_exist:
         return _check_later(attempt, closed, now)
-    if attempt.tries + 1 < MISSING_TRIES:
-        return reschedule(attempt, now)
+    times = closed.run.times_unknown + 1 if closed.run else 1
+    counted = _with_times_unknown(attempt, closed, times)
+    if times < TIMES_UNKNOWN:
+        return reschedule(counted, now)
     gone = Failure(FailureKind.OUTPUT_LOST, reason)
-    return failed(attempt, gone, now, cost_usd=attempt.price_usd, follow_up=Watching)
+    return failed(counted, gone, now, cost_usd=attempt.price_usd, follow_up=Watching)
+
+
+def _with_times_unknown(attempt: Attempt, closed: Closed, times: int) -> Attempt:
+    run = replace(closed.run, times_unknown=times) if closed.run else None
+    return replace(attempt, state=replace(closed, run=run))
 
 
 def _check_later(attempt: Attempt, closed: Closed, now: datetime) -> Step:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from adapter_kit.attempt.actions import Collect
 from adapter_kit.attempt.inputs import CollectFailed
 from adapter_kit.attempt.model import (
-    MISSING_TRIES,
+    TIMES_UNKNOWN,
     Attempt,
     Step,
     backoff_s,
@@ -49,7 +49,8 @@ def collecting(
     attempt: Attempt, state: Running | Cancelling | Collecting, fetch_by: datetime, outputs: tuple[Output, ...] = ()
 ) -> Attempt:
     """The attempt in `collecting`, with the outputs that the provider has named."""
-    entered = Collecting(state.run, fetch_by, Files(outputs), cancel_reason=state.cancel_reason)
+    run = replace(state.run, times_unknown=0)
+    entered = Collecting(run, fetch_by, Files(outputs), cancel_reason=state.cancel_reason)
     return replace(attempt, state=entered, tries=0)
 
 
@@ -101,7 +102,8 @@ def output_pending(
             return with_event(taken, AttemptProgressed, now, Collect(now), stage="collecting", message=message)
         return lost(replace(attempt, state=over), Failure(FailureKind.OUTPUT_LOST, reason), now)
     if isinstance(state, Collecting):
-        return _retry(attempt, fetch_by, asked_at, now, wait_s)
+        known = replace(attempt, state=replace(state, run=replace(state.run, times_unknown=0)))
+        return _retry(known, fetch_by, asked_at, now, wait_s)
     entered = collecting(attempt, state, fetch_by)
     return _retry_with_event(entered, "collecting", fetch_by, reason, asked_at, now, wait_s)
 
@@ -115,9 +117,9 @@ def unreadable(attempt: Attempt, found: Unreadable, now: datetime) -> Step:
 def not_known(
     attempt: Attempt, state: Running | Cancelling | Collecting, reason: str, asked_at: datetime, now: datetime
 ) -> Step | None:
-    """The provider reports the run as unknown: poll it again; None once the window and the retries are used up."""
+    """The provider reports the run as unknown: poll it again; None once it has done so often and the window is over."""
     fetch_by = window(attempt, state, now)
-    if _decides(attempt, fetch_by, asked_at, now) and attempt.tries + 1 >= MISSING_TRIES:
+    if _decides(attempt, fetch_by, asked_at, now) and state.run.times_unknown >= TIMES_UNKNOWN:
         return None
     polled = replace(attempt, state=replace(state, fetch_by=fetch_by))
     if state.fetch_by is None:

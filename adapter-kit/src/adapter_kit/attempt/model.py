@@ -43,8 +43,8 @@ LEASE_S: Final = 15.0
 FOLLOW_UP_S: Final = 3_600.0
 """Duration in seconds of the follow-up of an attempt whose outcome the provider has not confirmed."""
 FOLLOW_UP_FIRST_S: Final = 5.0
-MISSING_TRIES: Final = 4
-"""How many consecutive times the provider has to report a run as unknown before the run counts as unknown."""
+TIMES_UNKNOWN: Final = 4
+"""How often the provider has to report a run as unknown, and nothing else in between, before it counts as unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def progressed(
     before = state.run
     position = None if position is None else min(max(position, 0), LONGEST_QUEUE)
     started_at = before.started_at or (now if stage == "running" else None)
-    run = replace(before, stage=stage, queue_position=position, started_at=started_at)
+    run = replace(before, stage=stage, queue_position=position, started_at=started_at, times_unknown=0)
     age_s = (now - run.accepted_at).total_seconds()
     start_left_s = attempt.start_within_s - age_s if started_at is None else None
     wait_s = next_look_s(age_s, start_left_s, backstop=callbacks_arrive and attempt.expects_callback)

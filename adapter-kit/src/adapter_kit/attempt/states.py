@@ -29,6 +29,8 @@ class Run:
     started_at: datetime | None = None
     stage: Literal["queued", "running"] | None = None
     queue_position: int | None = None
+    times_unknown: int = 0
+    """How often the provider has reported it as unknown since it last reported anything else."""
     cancel_answered: bool = False
     """No cancel request is to be sent: the provider has answered one, or the run is over or must not be stopped."""
 
