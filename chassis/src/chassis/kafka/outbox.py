@@ -47,8 +47,7 @@ PUBLISH_LIMIT_S: Final = 20.0
 _INSERT = """
 INSERT INTO outbox (topic, key, value, headers, event_id)
 SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[])
-ON CONFLICT (event_id) DO NOTHING
-RETURNING id, event_id
+ON CONFLICT (event_id) DO NOTHING RETURNING id, event_id
 """
 _PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
 _LEFT_BEHIND = """
@@ -64,9 +63,8 @@ class Transaction:
 
     connection: Connection
     now: datetime
-    """The time of its beginning, by the clock of the database."""
     began: float
-    """A time shortly before that, in seconds of `time.monotonic`."""
+    """A time just before `now`, in seconds of `time.monotonic`."""
     _messages: list[tuple[Message, str | None]] = field(default_factory=list)
     _after: list[Callable[[], None]] = field(default_factory=list)
 
@@ -120,9 +118,8 @@ class Outbox:
 
         Raises TimeoutError if it takes longer than `within_s`, or 5 s after the process began to stop.
         """
-        if self._runtime.stopping.is_set():
-            within_s = min(within_s, STOPPING_LIMIT_S)
-        async with leased(self._pool, within_s) as lease:
+        limit_s = min(within_s, STOPPING_LIMIT_S) if self._runtime.stopping.is_set() else within_s
+        async with leased(self._pool, limit_s) as lease:
             began = monotonic()
             async with lease.transaction():
                 begun = Transaction(lease.connection, await lease.connection.fetchval("SELECT now()"), began)
@@ -233,8 +230,7 @@ class Outbox:
             except Exception as error:  # noqa: BLE001 - one row's error must not delay the others
                 futures.append(error)
         async with asyncio.timeout(PUBLISH_LIMIT_S):
-            sent = [future for future in futures if not isinstance(future, Exception)]
-            await asyncio.gather(*sent, return_exceptions=True)
+            await asyncio.gather(*(each for each in futures if not isinstance(each, Exception)), return_exceptions=True)
         outcomes = [future if isinstance(future, Exception) else future.exception() for future in futures]
         told = list(zip((row.id for row in rows), outcomes, strict=True))
         wrong = (outcome for outcome in outcomes if isinstance(outcome, Exception))
