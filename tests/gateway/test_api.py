@@ -224,20 +224,47 @@ async def test_a_failed_job_tells_every_attempts_reason(world: Any, story_of: An
 async def test_lists_have_pages_and_filters(world: Any, story_of: Any) -> None:
     ids = [(await world.post()).json()["job_id"] for _ in range(5)]
     await world.store(story_of(ids[2]).accepted(), story_of(ids[2]).started())
-    seen: list[str] = []
-    cursor: dict[str, str] = {}
-    while True:
-        page = (await world.client.get("/api/jobs", params={"limit": "2", **cursor})).json()
-        seen += [job["id"] for job in page["jobs"]]
-        if page["next_cursor"] is None:
-            break
-        cursor = {"cursor": page["next_cursor"]}
+    seen = await _all_pages(world, {"limit": "2"})
     assert [job_id for job_id in seen if job_id in ids] == ids[::-1]
     assert len(seen) == len(set(seen))
     filtered = (await world.client.get("/api/jobs", params={"status": "running", "provider": "replicate"})).json()
     assert ids[2] in [job["id"] for job in filtered["jobs"]]
     assert {job["status"] for job in filtered["jobs"]} == {"running"}
     assert (await world.client.get("/api/jobs", params={"model": "music/none"})).json()["jobs"] == []
+
+
+@pytest.mark.parametrize("oldest", ["stored", "in both"])
+async def test_a_filtered_list_is_complete_while_its_jobs_end(
+    world: Any, story_of: Any, until: Any, oldest: str
+) -> None:
+    stories = [story_of(job_id_for(TENANT, f"ends while listed {n}, {oldest}")) for n in range(5)]
+    for story in stories:
+        await world.store(story.accepted(), story.started())
+    await world.publish(stories[-1].accepted(), stories[-1].succeeded())
+    tailed = {stories[-1].job_id: "succeeded"}
+    if oldest == "in both":
+        await world.publish(stories[0].accepted(), stories[0].started())
+        tailed[stories[0].job_id] = "running"
+
+    async def known() -> bool:
+        jobs = {job_id: world.parts.tail.known(job_id).job for job_id in tailed}
+        return {job_id: job and job.status for job_id, job in jobs.items()} == tailed
+
+    await until(known)
+    ids = [story.job_id for story in stories]
+    seen = await _all_pages(world, {"limit": "2", "status": "running"})
+    assert [job_id for job_id in seen if job_id in ids] == ids[3::-1]
+
+
+async def _all_pages(world: Any, asked: dict[str, str]) -> list[str]:
+    """The ids of all jobs that a client sees that follows next_cursor to the end."""
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await world.client.get("/api/jobs", params=asked | ({"cursor": cursor} if cursor else {}))).json()
+        seen += [job["id"] for job in page["jobs"]]
+        cursor = page["next_cursor"]
+    return seen
 
 
 EARLY = "cursor=MDAwMS0wMS0wMVQwMDowMDowMCsyMzo1OXwwMTg5MGE1ZC1hYzk2LTc3NGItYmNjZS1iMzAyMDk5YTgwNTc"

@@ -87,8 +87,9 @@ async def list_attempts(
 ) -> AttemptPage:
     """List attempts, newest first."""
     found = await gateway.lookup.attempts(TENANT, provider, cursor_of(cursor), limit, ambiguous=ambiguous)
-    after = cursor_text(found[-1].first_at, found[-1].attempt_id) if len(found) == limit else None
-    return AttemptPage(attempts=[operators_attempt(each, gateway.catalogue) for each in found], next_cursor=after)
+    after = (found[-1].first_at, found[-1].attempt_id) if len(found) == limit else None
+    attempts = [operators_attempt(each, gateway.catalogue) for each in found]
+    return AttemptPage(attempts=attempts, next_cursor=cursor_text(after))
 
 
 @router.get("/{attempt_id}", responses=_NOT_FOUND)

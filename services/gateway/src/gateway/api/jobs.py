@@ -50,9 +50,8 @@ async def list_jobs(
 ) -> JobPage:
     """List jobs, newest first."""
     wanted = JobFilter(status=status, provider=provider, model=model)
-    found = await gateway.lookup.jobs(TENANT, wanted, cursor_of(cursor), limit, gateway.clocks.now())
-    after = cursor_text(found[-1].requested_at, found[-1].job_id) if len(found) == limit else None
-    return JobPage(jobs=[gateway.present.job(job) for job in found], next_cursor=after)
+    page = await gateway.lookup.jobs(TENANT, wanted, cursor_of(cursor), limit, gateway.clocks.now())
+    return JobPage(jobs=[gateway.present.job(job) for job in page.items], next_cursor=cursor_text(page.after))
 
 
 @router.get("/{job_id}", responses=_NOT_FOUND)

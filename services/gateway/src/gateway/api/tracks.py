@@ -128,10 +128,8 @@ async def list_tracks(
     gateway: GatewayDep, cursor: CursorText = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> TrackPage:
     """List tracks, newest first."""
-    below = cursor_of(cursor)
-    found = await gateway.lookup.tracks(TENANT, below, limit, gateway.clocks.now())
-    after = cursor_text(found[-1].created_at, found[-1].track_id) if len(found) == limit else None
-    return TrackPage(tracks=[gateway.present.track(track) for track in found], next_cursor=after)
+    page = await gateway.lookup.tracks(TENANT, cursor_of(cursor), limit, gateway.clocks.now())
+    return TrackPage(tracks=[gateway.present.track(each) for each in page.items], next_cursor=cursor_text(page.after))
 
 
 @router.get("/{track_id}", responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE))

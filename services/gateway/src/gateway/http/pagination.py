@@ -22,8 +22,11 @@ CursorText = Annotated[
 _ID: Final = re.compile(f"{JOB_ID_PATTERN}|{ATTEMPT_ID_PATTERN}")
 
 
-def cursor_text(at: datetime, identifier: str) -> str:
-    """The cursor of the page after the item with this time and id."""
+def cursor_text(after: tuple[datetime, str] | None) -> str | None:
+    """The cursor of the page after the item with this time and id; None for None."""
+    if after is None:
+        return None
+    at, identifier = after
     return base64.urlsafe_b64encode(f"{at.isoformat()}|{identifier}".encode()).decode().rstrip("=")
 
 

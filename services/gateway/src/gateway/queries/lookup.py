@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -40,6 +39,18 @@ class Found(Generic[T]):
 
     value: T
     stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Items of a list, newest first.
+
+    `after` is the cursor of the next page, None on the last. A page with a cursor may have fewer items than were asked
+    for, even none: a stored row may have left the list meanwhile.
+    """
+
+    items: Sequence[T]
+    after: Cursor | None
 
 
 class Lookup:
@@ -147,34 +158,60 @@ class Lookup:
         except ReadModelUnavailable:
             return {}
 
-    async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> list[Job]:
-        """Up to `limit` jobs after the cursor `below`, newest first."""
+    async def jobs(self, tenant: str, wanted: JobFilter, below: Cursor | None, limit: int, now: datetime) -> Page[Job]:
+        """A page of up to `limit` jobs after the cursor `below`."""
+
+        def meets(state: State) -> Job | None:
+            job = job_of(state)
+            return job if job is not None and wanted.matches(job) else None
+
         stored = await self._reads.jobs(tenant, wanted, below, limit)
-        jobs = map(job_of, _newest(JOBS, stored, self._tail.recent(tenant, now), below))
-        return list(islice((job for job in jobs if job is not None and wanted.matches(job)), limit))
+        return _page(JOBS, stored, self._tail.recent(tenant, now), below, limit, meets)
 
-    async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> list[Track]:
-        """Up to `limit` music tracks after the cursor `below`, newest first."""
+    async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> Page[Track]:
+        """A page of up to `limit` music tracks after the cursor `below`."""
+
+        def meets(state: State) -> Track | None:
+            track = track_of(state)
+            return track if track is not None and track.modality in _MUSIC else None
+
         stored = await self._reads.tracks(tenant, below, limit)
-        tracks = map(track_of, _newest(TRACKS, stored, self._tail.recent(tenant, now), below))
-        return list(islice((track for track in tracks if track is not None and track.modality in _MUSIC), limit))
+        return _page(TRACKS, stored, self._tail.recent(tenant, now), below, limit, meets)
 
 
-def _newest(
-    table: Table, stored: Mapping[str, State], tailed: Iterable[tuple[Row, State]], below: Cursor | None
-) -> list[State]:
-    """The states of a page's rows of `table`, merged from both sources, newest first."""
+def _page(
+    table: Table,
+    stored: Mapping[str, State],
+    tailed: Iterable[tuple[Row, State]],
+    below: Cursor | None,
+    limit: int,
+    meets: Callable[[State], T | None],
+) -> Page[T]:
+    """The page of `table` below the cursor, merged from both sources; `meets` is None for a state to leave out.
+
+    `stored` has the first `limit` stored rows that meet the conditions by the database's knowledge. If it has as many,
+    there may be more, and the page ends with the last of them at the latest: an older row that only the tail has may
+    have unread stored ones before it.
+    """
+    floor = min(_place(table, key, state) for key, state in stored.items()) if len(stored) >= limit else None
     states = dict(stored)
     for job, state in tailed:
         key = job[table.keys[0]]
-        states[key] = joined(stored[key], state) if key in stored else state
-    dated = []
-    for key, state in states.items():
-        row = state.get((table, key))
-        at = None if row is None else (row["requested_at"] or row["first_at"], key)
-        if at is not None and (below is None or at < below):
-            dated.append((at, state))
-    return [state for _, state in sorted(dated, key=lambda each: each[0], reverse=True)]
+        if key in stored:
+            states[key] = joined(stored[key], state)
+        elif (table, key) in state and (floor is None or _place(table, key, state) > floor):
+            states[key] = state
+    placed = ((_place(table, key, state), meets(state)) for key, state in states.items())
+    found = [(at, item) for at, item in placed if item is not None and (below is None or at < below)]
+    found.sort(key=lambda each: each[0], reverse=True)
+    items = tuple(item for _, item in found[:limit])
+    return Page(items, found[limit - 1][0] if len(found) > limit else floor)
+
+
+def _place(table: Table, key: str, state: State) -> Cursor:
+    """Where a row stands in the lists, which are in descending order of it."""
+    row = state[table, key]
+    return row["requested_at"] or row["first_at"], key
 
 
 def _own(known: Known, tenant: str) -> State:

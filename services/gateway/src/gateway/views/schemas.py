@@ -20,6 +20,7 @@ MESSAGE: Final = "The provider's error message; while the attempt goes on, what 
 LATE: Final = "Whether the attempt changed after it had ended. The job's result is that of its first end."
 RESOLVE_BY: Final = "The resolution deadline while the attempt is ambiguous."
 TRACE_URL: Final = "Where the job's trace is shown; null if SEGUE_TRACE_URL is not set."
+NEXT_CURSOR: Final = "The cursor of the next page; null on the last. Any other page may be short, or even empty."
 STALE: Final = "Whether the database is unavailable, so that the answer contains only recent events from Kafka."
 
 
@@ -136,7 +137,7 @@ class JobPage(Answer):
     """One page of jobs, newest first."""
 
     jobs: list[JobAnswer]
-    next_cursor: str | None = Field(description="The cursor of the next page; null on the last.")
+    next_cursor: str | None = Field(description=NEXT_CURSOR)
 
 
 class TrackAnswer(Answer):
@@ -161,7 +162,7 @@ class TrackPage(Answer):
     """One page of tracks, newest first."""
 
     tracks: list[TrackAnswer]
-    next_cursor: str | None = Field(description="The cursor of the next page; null on the last.")
+    next_cursor: str | None = Field(description=NEXT_CURSOR)
 
 
 class LogEntry(Answer):
