@@ -30,6 +30,8 @@ _MUSIC: Final = frozenset({None, "music"})
 """The modality is None until the request has arrived."""
 CATCH_UP_LIMIT_S: Final = 1.0
 """Seconds that a request waits for the tail to reach the end of its topics."""
+SPARE: Final = 20
+"""Stored rows that are read for a page beyond its limit, in the place of those that have left the list meanwhile."""
 T = TypeVar("T")
 
 
@@ -46,7 +48,7 @@ class Page(Generic[T]):
     """Items of a list, newest first.
 
     `after` is the cursor of the next page, None on the last. A page with a cursor may have fewer items than were asked
-    for, even none: a stored row may have left the list meanwhile.
+    for, even none, if many stored rows have left the list meanwhile.
     """
 
     items: Sequence[T]
@@ -165,7 +167,7 @@ class Lookup:
             job = job_of(state)
             return job if job is not None and wanted.matches(job) else None
 
-        stored = await self._reads.jobs(tenant, wanted, below, limit)
+        stored = await self._reads.jobs(tenant, wanted, below, limit + SPARE)
         return _page(JOBS, stored, self._tail.recent(tenant, now), below, limit, meets)
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> Page[Track]:
@@ -175,7 +177,7 @@ class Lookup:
             track = track_of(state)
             return track if track is not None and track.modality in _MUSIC else None
 
-        stored = await self._reads.tracks(tenant, below, limit)
+        stored = await self._reads.tracks(tenant, below, limit + SPARE)
         return _page(TRACKS, stored, self._tail.recent(tenant, now), below, limit, meets)
 
 
@@ -189,23 +191,24 @@ def _page(
 ) -> Page[T]:
     """The page of `table` below the cursor, merged from both sources; `meets` is None for a state to leave out.
 
-    `stored` has the first `limit` stored rows that meet the conditions by the database's knowledge. If it has as many,
-    there may be more, and the page ends with the last of them at the latest: an older row that only the tail has may
-    have unread stored ones before it.
+    `stored` has the first `limit + SPARE` stored rows that meet the conditions by the database's knowledge. If it has
+    as many, there may be more, and the page ends where the last of them is stored: a row that the tail places further
+    down may have unread stored ones before it, and is on the next page.
     """
-    floor = min(_place(table, key, state) for key, state in stored.items()) if len(stored) >= limit else None
+    floor = min(_place(table, key, state) for key, state in stored.items()) if len(stored) >= limit + SPARE else None
     states = dict(stored)
     for job, state in tailed:
         key = job[table.keys[0]]
-        if key in stored:
-            states[key] = joined(stored[key], state)
-        elif (table, key) in state and (floor is None or _place(table, key, state) > floor):
-            states[key] = state
-    placed = ((_place(table, key, state), meets(state)) for key, state in states.items())
-    found = [(at, item) for at, item in placed if item is not None and (below is None or at < below)]
+        states[key] = joined(stored[key], state) if key in stored else state
+    found: list[tuple[Cursor, T]] = []
+    for key, state in states.items():
+        at = _place(table, key, state) if (table, key) in state else None
+        if at is None or (below is not None and at >= below) or (floor is not None and at < floor):
+            continue
+        if (item := meets(state)) is not None:
+            found.append((at, item))
     found.sort(key=lambda each: each[0], reverse=True)
-    items = tuple(item for _, item in found[:limit])
-    return Page(items, found[limit - 1][0] if len(found) > limit else floor)
+    return Page([item for _, item in found[:limit]], found[limit - 1][0] if len(found) > limit else floor)
 
 
 def _place(table: Table, key: str, state: State) -> Cursor:

@@ -20,7 +20,7 @@ MESSAGE: Final = "The provider's error message; while the attempt goes on, what 
 LATE: Final = "Whether the attempt changed after it had ended. The job's result is that of its first end."
 RESOLVE_BY: Final = "The resolution deadline while the attempt is ambiguous."
 TRACE_URL: Final = "Where the job's trace is shown; null if SEGUE_TRACE_URL is not set."
-NEXT_CURSOR: Final = "The cursor of the next page; null on the last. Any other page may be short, or even empty."
+NEXT_CURSOR: Final = "The cursor of the next page; null on the last. Any other page may have fewer items than `limit`."
 STALE: Final = "Whether the database is unavailable, so that the answer contains only recent events from Kafka."
 
 
