@@ -61,10 +61,13 @@ async def test_a_failed_source_leaves_no_file(store: ArtifactStore, tmp_path: Pa
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("url", ["", "artifacts", "file://relative/path", "ftp://host/x", "az://container"])
+@pytest.mark.parametrize(
+    "url", ["", "artifacts", "file://relative/path", "ftp://host/x", "az://container", "s3://id:SECRET@bucket"]
+)
 def test_an_invalid_store_url_is_reported_at_start(url: str) -> None:
-    with pytest.raises(CannotStart, match="ARTIFACT_STORE_URL"):
+    with pytest.raises(CannotStart, match="ARTIFACT_STORE_URL") as caught:
         ArtifactStore.open(url)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_bucket_is_opened_without_a_request() -> None:

@@ -21,7 +21,7 @@ from tests.strangers.sorts import SORTS
 
 from chassis.http.server import serve_http
 from chassis.settings.http_limits import HttpLimits
-from gateway.queries.await_completion import SHARE, CompletionWaiters
+from gateway.places import SHARE, Places
 
 STRANGERS = 300
 LIMITS = HttpLimits(
@@ -39,7 +39,7 @@ MOST_RSS = 100_000_000
 
 def app() -> Starlette:
     """A small application with the paths that the sorts request, and with waiting answers."""
-    waiters = CompletionWaiters(LIMITS.connections // SHARE)
+    waiters = Places(LIMITS.connections // SHARE)
 
     async def short(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})

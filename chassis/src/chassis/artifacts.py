@@ -31,6 +31,10 @@ from chassis.runtime.private_files import close_file, close_folder
 SCHEMES: Final = ("file", "s3", "gs", "az")
 CHUNK_BYTES: Final = 256 * 1024
 LISTED_AT_ONCE: Final = 1000
+READ_LIMIT_S: Final = 5.0
+"""Seconds within which the store has to begin to answer. Its client alone would try again for three minutes."""
+CHUNK_LIMIT_S: Final = 30.0
+"""Seconds within which the store has to send the next chunk of a file."""
 _TOP_FOLDERS: Final = frozenset({"jobs", "doctor"})
 """The top-level folders of all keys."""
 _UNFINISHED: Final = re.compile(r"#\d+$")
@@ -65,8 +69,12 @@ def artifact_key(job_id: str, attempt_id: str, name: str) -> str:
 class ArtifactStore:
     """Writes and reads files by key; a file is visible only once it is complete."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(
+        self, store: ObjectStore, *, read_limit_s: float = READ_LIMIT_S, chunk_limit_s: float = CHUNK_LIMIT_S
+    ) -> None:
         self._store = store
+        self._read_limit_s = read_limit_s
+        self._chunk_limit_s = chunk_limit_s
         self._folder = store.prefix if isinstance(store, LocalStore) else None
         self.dependency = Dependency()
 
@@ -79,6 +87,8 @@ class ArtifactStore:
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
             raise CannotStart(f"ARTIFACT_STORE_URL must start with one of {', '.join(s + '://' for s in SCHEMES)}")
+        if "@" in parts.netloc:
+            raise CannotStart("ARTIFACT_STORE_URL must have no user and no password; the environment has credentials")
         try:
             if parts.scheme == "file":
                 if not url.startswith("file:///") or parts.path == "/":
@@ -123,16 +133,28 @@ class ArtifactStore:
         return StoredFile(measured.size_bytes, measured.digest.hexdigest())
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to `end`, exclusive, in chunks. Raises FileNotFoundError before the first chunk."""
+        """The bytes from `start` up to `end`, exclusive, in chunks.
+
+        Raises FileNotFoundError before the first chunk, and TimeoutError there and later if the store is too slow.
+        """
         options: obstore.GetOptions = {}
         if end is not None:
             options = {"range": (start, end)}
         elif start:
             options = {"range": {"offset": start}}
         with self._observed():
-            found = await obstore.get_async(self._store, key, options=options)
-        stream = found.stream(min_chunk_size=CHUNK_BYTES)
-        return _as_bytes(stream)
+            async with asyncio.timeout(self._read_limit_s):
+                found = await obstore.get_async(self._store, key, options=options)
+        return self._chunks(found.stream(min_chunk_size=CHUNK_BYTES))
+
+    async def _chunks(self, stream: obstore.BytesStream) -> AsyncIterator[bytes]:
+        while True:
+            with self._observed():
+                async with asyncio.timeout(self._chunk_limit_s):
+                    chunk = await anext(stream, None)
+            if chunk is None:
+                return
+            yield bytes(chunk)
 
     async def delete(self, key: str) -> None:
         """Delete a file. If there is none, a folder on disk raises FileNotFoundError; a bucket raises nothing."""
@@ -153,9 +175,10 @@ class ArtifactStore:
             yield await asyncio.to_thread(_unfinished, self._folder, prefix)
 
     async def head(self, key: str) -> int:
-        """The size in bytes. Raises FileNotFoundError."""
+        """The size in bytes. Raises FileNotFoundError, or TimeoutError if the store is too slow."""
         with self._observed():
-            meta = await obstore.head_async(self._store, key)
+            async with asyncio.timeout(self._read_limit_s):
+                meta = await obstore.head_async(self._store, key)
         return meta["size"]
 
     @contextmanager
@@ -216,8 +239,3 @@ async def _chunks_of(path: Path) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(path.open, "rb") as file:
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk
-
-
-async def _as_bytes(stream: obstore.BytesStream) -> AsyncIterator[bytes]:
-    async for chunk in stream:
-        yield bytes(chunk)

@@ -33,6 +33,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "events-away": "Jobs continue, but one that was accepted a moment ago cannot be looked up right now.",
     "artifact-expired": "The job and its data are kept; only the file was deleted.",
     "artifact-store-away": "The file is not lost; try again in a moment.",
+    "too-many-downloads": "The file is not lost; try again in a moment.",
     "attempt-not-ambiguous": "Nothing was changed.",
     "attempt-not-found": "Nothing was changed.",
     "run-of-another-attempt": "Nothing was changed. Look again at the provider: which run is this attempt's own?",

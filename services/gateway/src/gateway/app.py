@@ -36,7 +36,8 @@ from gateway.http.tracing import TracedCalls
 from gateway.intake.idempotency import Fingerprints, key_tasks
 from gateway.intake.publisher import PRODUCER_TIMEOUT_S, Publisher
 from gateway.log_events import GatewayEvent
-from gateway.queries.await_completion import SHARE, Completion, CompletionWaiters
+from gateway.places import SHARE, Places
+from gateway.queries.await_completion import Completion
 from gateway.queries.database import Database, begin_request
 from gateway.queries.lookup import Lookup
 from gateway.queries.provider_status import HealthReader, ProviderStatusReader
@@ -90,7 +91,7 @@ async def wired(
     ):
         database = Database(pool)
         lookup = Lookup(tail, ReadModel(database), events.catch_up)
-        waiters = CompletionWaiters(max(1, places(settings.max_connections) // SHARE))
+        share = max(1, places(settings.max_connections) // SHARE)
         _log_start(settings, catalogue)
         yield Gateway(
             settings=settings,
@@ -100,11 +101,12 @@ async def wired(
             tail=tail,
             lookup=lookup,
             publisher=Publisher(broker, runtime.telemetry, clocks, tail),
-            completion=Completion(lookup, tail, runtime.stopping, waiters),
+            completion=Completion(lookup, tail, runtime.stopping, Places(share)),
             fingerprints=Fingerprints(database),
             health=HealthReader(database, settings.providers),
             providers=ProviderStatusReader(database),
             store=store,
+            downloads=Places(share),
             present=Presenter(settings.public_url or "", settings.trace_url),
             verifiers=webhooks,
         )

@@ -16,6 +16,7 @@ from contracts.generation import Provider
 from gateway.clocks import Clocks
 from gateway.intake.idempotency import Fingerprints
 from gateway.intake.publisher import PUBLISH_LIMIT_S, Publisher
+from gateway.places import Places
 from gateway.queries.await_completion import Completion
 from gateway.queries.lookup import Lookup
 from gateway.queries.provider_status import HealthReader, ProviderStatusReader
@@ -44,6 +45,8 @@ class Gateway:
     health: HealthReader
     providers: ProviderStatusReader
     store: ArtifactStore
+    downloads: Places
+    """For the requests that read from the store."""
     present: Presenter
     verifiers: Mapping[Provider, Verifier]
     """The verifiers of providers' callbacks; none if callbacks are switched off."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -12,14 +12,16 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 from chassis.artifacts import STORE_ERRORS, artifact_key
 from chassis.observability.logs import get_logger
 from contracts.ids import JobId, attempt_id_for
 from contracts.messages.attempts import Artifact
-from gateway.context import TENANT, GatewayDep
+from gateway.context import TENANT, Gateway, GatewayDep
 from gateway.http.conditional import asked_range, byte_range, precondition
 from gateway.http.problem_document import Problem, Responses, documented
+from gateway.http.tracing import CutShort
 from gateway.log_events import GatewayEvent
 from gateway.queries.errors import NotFound
 from gateway.queries.model import Job, StoredArtifact
@@ -84,10 +86,8 @@ async def get_artifact(
     if part is not None:
         status = HTTPStatus.PARTIAL_CONTENT
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size_bytes}"
-    with _store_errors(job_id, name):
-        key = artifact_key(job.job_id, attempt_id, artifact.name)
-        content = await gateway.store.get(key, start, end if part else None)
-    return StreamingResponse(content, status, headers=headers)
+    key = artifact_key(job.job_id, attempt_id, artifact.name)
+    return _FileResponse(_content(gateway, job_id, name, key, start, end if part else None), status, headers)
 
 
 @router.head("/{job_id}/artifacts/{name}", response_class=Response, responses=_HEAD_RESPONSES)
@@ -100,7 +100,7 @@ async def head_artifact(
     headers = headers_of(artifact)
     if _client_has(request.headers, headers["ETag"], artifact.name):
         return _not_modified(headers)
-    with _store_errors(job_id, name):
+    with _place(gateway), _store_errors(job_id, name):
         size = await gateway.store.head(artifact_key(job.job_id, attempt_id, artifact.name))
     return Response(headers=headers | {"Content-Length": str(size)})
 
@@ -163,6 +163,54 @@ def headers_of(artifact: Artifact) -> dict[str, str]:
     }
 
 
+class _FileResponse(StreamingResponse):
+    """A response whose file is opened when it is sent, and closed at the end."""
+
+    def __init__(
+        self, opened: AbstractAsyncContextManager[AsyncIterator[bytes]], status: int, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__((), status, headers)
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._opened as self.body_iterator:
+            await super().__call__(scope, receive, send)
+
+
+@asynccontextmanager
+async def _content(
+    gateway: Gateway, job_id: str, name: str, key: str, start: int, end: int | None
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The content of a file. Raises NotFound or Problem (503) before its first chunk, and CutShort after that."""
+    with _place(gateway):
+        with _store_errors(job_id, name):
+            chunks = await gateway.store.get(key, start, end)
+        async with aclosing(_relayed(chunks, job_id)) as relayed:
+            yield relayed
+
+
+async def _relayed(chunks: AsyncIterator[bytes], job_id: str) -> AsyncGenerator[bytes]:
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except STORE_ERRORS as error:
+        _log_unavailable(job_id, error)
+        raise CutShort from None
+
+
+@contextmanager
+def _place(gateway: Gateway) -> Iterator[None]:
+    with gateway.downloads.one_more() as admitted:
+        if not admitted:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "too-many-downloads",
+                f"{gateway.downloads.most} files are being read here, which is the most at a time",
+                headers={"Retry-After": "5"},
+            )
+        yield
+
+
 @contextmanager
 def _store_errors(job_id: str, name: str) -> Iterator[None]:
     """Log the errors of the artifact store in the block, and raise them as NotFound or Problem (503)."""
@@ -172,8 +220,13 @@ def _store_errors(job_id: str, name: str) -> Iterator[None]:
         get_logger("gateway").error(GatewayEvent.ARTIFACT_MISSING, job_id=job_id, name=name)
         raise NotFound("artifact", name) from None
     except STORE_ERRORS as error:
-        get_logger("gateway").warning(GatewayEvent.ARTIFACT_STORE_UNAVAILABLE, job_id=job_id, error=repr(error))
-        raise _store_unavailable() from error
+        _log_unavailable(job_id, error)
+        raise _store_unavailable() from None
+
+
+def _log_unavailable(job_id: str, error: Exception) -> None:
+    # The error's text is not logged: it may contain the store's credentials.
+    get_logger("gateway").warning(GatewayEvent.ARTIFACT_STORE_UNAVAILABLE, job_id=job_id, error=type(error).__name__)
 
 
 def _gone(artifact: StoredArtifact, at: datetime) -> Problem:

@@ -19,6 +19,10 @@ from gateway.log_events import GatewayEvent
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class CutShort(Exception):
+    """A response ends before its body does, for a reason that has been logged; the client's connection is closed."""
+
+
 class TracedCalls:
     """ASGI middleware around the whole API. Health pages are not traced, as they are requested every second.
 
@@ -57,6 +61,8 @@ class TracedCalls:
             error_type = None
             try:
                 await self._app(scope, receive, send_and_note)
+            except CutShort as error:
+                error_type = type(error).__name__
             except Exception as error:  # noqa: BLE001 - the client gets 500, the log the traceback
                 error_type = type(error).__name__
                 span.record_exception(error)

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
 
+from gateway.places import Places
 from gateway.queries.lookup import Lookup
 from gateway.queries.model import Job
 from gateway.queries.tail import JobTail
-
-SHARE: Final = 4
-"""One in this many of the listener's connections may be held by a waiting request: clients can wait at no cost."""
-
-
-@dataclass
-class CompletionWaiters:
-    """The limit on the requests that wait for the end of a job, and their current number."""
-
-    most: int
-    now: int = 0
-
-    @contextmanager
-    def one_more(self) -> Iterator[bool]:
-        """Whether another request may wait; if so, it is counted until the block ends."""
-        admitted = self.now < self.most
-        self.now += admitted
-        try:
-            yield admitted
-        finally:
-            self.now -= admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +30,7 @@ class Completion:
     tail: JobTail
     stopping: asyncio.Event
     """Set when the process shuts down; ends all waits."""
-    waiters: CompletionWaiters
+    waiters: Places
 
     async def ended(
         self, job_id: str, tenant: str, wait_s: float, gone: Callable[[], Coroutine[None, None, None]]
