@@ -42,6 +42,10 @@ LogStarts = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartitio
 """Returns the first offset of each partition's log. Raises KafkaError, OSError or TimeoutError."""
 
 
+_End = tuple[int, str]
+"""An offset, and the id of the topic in which it is valid."""
+
+
 class Offsets:
     """The offsets of one consumer, and the ids of their topics."""
 
@@ -49,9 +53,9 @@ class Offsets:
         self._clock = clock
         self._ids: dict[str, str] = {}
         self._checked: object | None = None
-        self._committed: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, _End] = {}
         """The group's committed offsets for the partitions that are assigned now."""
-        self._finished: dict[TopicPartition, int] = {}
+        self._finished: dict[TopicPartition, _End] = {}
         """Up to where records are finished and not yet committed."""
         self._due_at = 0.0
         self._log = get_logger("chassis.delivery.consumer")
@@ -75,7 +79,7 @@ class Offsets:
         if assignment is not self._checked:
             committed = await _fetch_committed(consumer, assignment.tps)
             stale |= {place for place, offset in committed.items() if _elsewhere(offset.metadata, ids.get(place.topic))}
-            self._committed = {place: offset.offset for place, offset in committed.items()}
+            self._committed = {place: (offset.offset, offset.metadata) for place, offset in committed.items()}
             self._finished.clear()  # Another replica may have gone on from there meanwhile.
         for place in stale:
             self._committed.pop(place, None)
@@ -92,7 +96,7 @@ class Offsets:
 
     def finished(self, ends: Mapping[TopicPartition, int]) -> None:
         """Note that all records up to `ends` are finished."""
-        self._finished |= ends
+        self._finished |= {place: (end, self._ids.get(place.topic, "")) for place, end in ends.items()}
 
     async def commit_if_due(self, consumer: AIOKafkaConsumer) -> None:
         """Commit what is finished, if the last commit was COMMIT_EVERY_S ago."""
@@ -100,15 +104,20 @@ class Offsets:
             await self.commit(consumer)
 
     async def commit(self, consumer: AIOKafkaConsumer, *, within_s: float = COMMIT_LIMIT_S) -> None:
-        """Commit what is finished, for the partitions that are still assigned. Raises nothing.
+        """Commit what is finished in the topics that exist, for the partitions that are still assigned. Raises nothing.
 
-        If it fails, the records are delivered again after a restart, or to another replica.
+        If it fails, the records are delivered again after a restart, or to another replica. While the positions are not
+        checked, nothing is committed: a poll may have ended with those of another assignment.
         """
-        finished, self._finished = self._finished, {}
+        if not self.checked(consumer):
+            return
+        assignment, finished, self._finished = self._checked, self._finished, {}
         ours = {
-            partition: (end, self._ids.get(partition.topic, ""))
-            for partition, end in finished.items()
-            if partition in consumer.assignment() and end != self._committed.get(partition, 0)
+            place: end
+            for place, end in finished.items()
+            if place in consumer.assignment()
+            and end[1] == self._ids.get(place.topic, "")
+            and end != self._committed.get(place, (0, end[1]))
         }
         if not ours:
             return
@@ -119,9 +128,10 @@ class Offsets:
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             # The result is in the database; a consumer that reads the batch again drops it as duplicate.
             self._log.warning(DeliveryEvent.OFFSETS_NOT_COMMITTED, error=repr(error))
-            self._finished = finished | self._finished
+            if self._checked is assignment:
+                self._finished = finished | self._finished
             return
-        self._committed |= {partition: end for partition, (end, _) in ours.items()}
+        self._committed |= ours
 
 
 def past(records: Sequence[Record]) -> dict[TopicPartition, int]:
