@@ -5,8 +5,10 @@ same one, it gets its partitions back at once, and no other member is disturbed.
 whole group would stop until the session of the dead one has ended.
 
 The ids are numbers, the lowest of which that no other process holds is taken. Each is an advisory lock in the
-service's database, which the death of its holder releases. So no process needs a name of its own in its settings, and
-no two have the same. The database's own id is part of it: processes that use different ones share no locks.
+service's database, which the death of its holder releases. A process that loses the connection takes it again; the
+server may not have noticed, so it first ends the server process that held it, and no other. So no process needs a name
+of its own in its settings, and no two have the same. The database's own id is part of it: processes that use different
+ones share no locks.
 
 The embedded Kafka of `segue up` knows no such ids and supports one member in each group: the join of a second member
 never ends, and each of its attempts blocks the first. It is the mock cluster of librdkafka, recognised by its id:
@@ -24,8 +26,8 @@ from aiokafka.errors import KafkaError
 
 from chassis.errors import CannotStart
 from chassis.kafka.topics import START_LIMIT_S, admin, require_topics
-from chassis.postgres.limits import LOOP_LIMIT_S, bounded, first_free_lock
-from chassis.postgres.pool import TRANSIENT, Connection, Pool
+from chassis.postgres.limits import LOOP_LIMIT_S, HeldLock, bounded, end_holder, first_free_lock
+from chassis.postgres.pool import TRANSIENT, Pool
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 from chassis.settings.kafka.cluster import KafkaCluster
@@ -72,7 +74,9 @@ class _Lock:
         self._pool = pool
         self._runtime = runtime
         self._stack = AsyncExitStack()
-        self._connection: Connection | None = None
+        self._held: HeldLock | None = None
+        self._lost: HeldLock | None = None
+        """The last one that was released, which the server may still hold."""
 
     @asynccontextmanager
     async def held(self, names: Sequence[str]) -> AsyncIterator[str]:
@@ -96,8 +100,8 @@ class _Lock:
         for _ in range(_TRIES):
             found = await self._stack.enter_async_context(first_free_lock(self._pool, names))
             if found is not None:
-                name, self._connection = found
-                return name
+                self._held = found
+                return found.name
             await self._release()
             await self._runtime.pause(_EVERY_S)
         return None
@@ -105,18 +109,20 @@ class _Lock:
     async def _keep(self, name: str) -> None:
         while await self._runtime.pause(CHECK_EVERY_S):
             try:
-                if self._connection is None:
+                if self._held is None:
+                    if self._lost is not None:
+                        await end_holder(self._pool, self._lost)
                     if await self._acquired([name]) is None:
                         self._runtime.fail(f"another process has taken the place of this one in the group: {name}")
                         return
                 else:
                     async with asyncio.timeout(CHECK_EVERY_S):
-                        await self._connection.execute("SELECT 1")
+                        await self._held.connection.execute("SELECT 1")
             except TRANSIENT:
                 await self._release()
 
     async def _release(self) -> None:
-        self._connection = None
+        self._held, self._lost = None, self._held or self._lost
         with suppress(*TRANSIENT):  # After an outage the database has released the lock itself.
             await self._stack.aclose()
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import asyncpg
@@ -48,11 +50,29 @@ AWAY: Final = (
 _NOT_AWAY: Final = (TimeoutError, asyncpg.QueryCanceledError)
 """Those among them that may as well be due to the work."""
 
-_FIRST_FREE: Final = (
-    "SELECT name FROM unnest($1::text[]) AS name WHERE pg_try_advisory_xact_lock(hashtext(name)) LIMIT 1"
+_FIRST_FREE: Final = """
+SELECT name, pg_backend_pid() AS pid,
+    (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS began_at
+FROM unnest($1::text[]) AS name WHERE pg_try_advisory_xact_lock(hashtext(name)) LIMIT 1
+"""
+_END_HOLDER: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity a WHERE pid = $1 AND backend_start = $2 AND EXISTS (
+    SELECT FROM pg_locks l WHERE l.pid = a.pid AND locktype = 'advisory' AND granted AND objsubid = 1
+        AND (classid::bigint << 32) | objid::bigint = hashtext($3)
 )
+"""
 
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """A lock, and the server process that holds it; its id may be used again, but not with the same start."""
+
+    name: str
+    connection: Connection
+    pid: int
+    began_at: datetime
 
 
 class NotResponding(TimeoutError):
@@ -178,22 +198,31 @@ async def advisory_lock(pool: Pool, name: str) -> AsyncIterator[bool]:
 
 
 @asynccontextmanager
-async def first_free_lock(pool: Pool, names: Sequence[str]) -> AsyncIterator[tuple[str, Connection] | None]:
+async def first_free_lock(pool: Pool, names: Sequence[str]) -> AsyncIterator[HeldLock | None]:
     """Try to acquire one of the locks, the first that is free, for the duration of the block.
 
-    Yields its name and the connection that holds it, or None if all are held by others. A separate transaction holds
+    Yields None if all are held by others. A separate transaction holds
     the lock, so that it also works through a connection pooler. That transaction has no snapshot, which would prevent
     vacuuming.
     """
     async with leased(pool, None) as lease, lease.transaction():
-        name = await lease.connection.fetchval(_FIRST_FREE, names)
+        row = await lease.connection.fetchrow(_FIRST_FREE, names)
         # Sent in the simple protocol, which also closes the portal of the query above and so releases its snapshot.
         await lease.connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         try:
-            yield None if name is None else (name, lease.connection)
+            yield None if row is None else HeldLock(row["name"], lease.connection, row["pid"], row["began_at"])
         finally:
             # A server that does not respond must not delay the release of the lock.
             lease.end_within(CANCEL_S)
+
+
+async def end_holder(pool: Pool, lock: HeldLock) -> None:
+    """End the server process that holds a lock which this process has lost, if it still holds it.
+
+    Where the network has lost the end of a connection, the server does not notice it for up to two hours.
+    """
+    async with bounded(pool, LOOP_LIMIT_S) as connection:
+        await connection.execute(_END_HOLDER, lock.pid, lock.began_at, lock.name)
 
 
 def _note(pool: Pool, error: Exception | None) -> None:
