@@ -28,6 +28,8 @@ from tests.chassis.poison import (
 from tests.chassis.toy import Toy, environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
+from chassis.delivery import consumer as consumer_module
+from chassis.delivery.offsets import COMMIT_EVERY_S
 from chassis.kafka.records import MAX_BATCH_BYTES
 from contracts.envelope import Record
 from contracts.topics import DEAD_LETTERS, JOBS, MAX_MESSAGE_BYTES, PARTITIONS, REQUESTS, TOPICS
@@ -221,6 +223,33 @@ async def test_while_postgres_is_unavailable_the_batch_is_retried_and_nothing_be
         assert len(await read(embedded_kafka, JOBS.name, 100)) == 100
     assert await read(embedded_kafka, DEAD_LETTERS.name, 0) == []
     assert set((await lag(embedded_kafka, "toy", REQUESTS.name)).values()) == {0}
+
+
+async def test_while_a_batch_is_held_the_offsets_of_earlier_ones_are_committed(
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_toy: Toy, _transaction: object) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setitem(toy_module.FAULTS, "away", away)
+    monkeypatch.setattr(consumer_module, "BATCH_RECORDS", 1)
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        assert made.consumer is not None
+        now_s = 1000.0
+        monkeypatch.setattr(made.consumer._offsets, "_clock", lambda: now_s)
+        await send(embedded_kafka, [request(1), request(2), request(3, "away")])
+
+        async def held() -> bool:
+            return ["away"] in made.calls
+
+        async def only_the_batch_in_hand_is_not_committed() -> bool:
+            return (await lag(embedded_kafka, "toy", REQUESTS.name))[0] == 1
+
+        await until(held)
+        now_s += COMMIT_EVERY_S
+        await until(only_the_batch_in_hand_is_not_committed)
+        made.mended = True
+        await until(partial(committed, embedded_kafka))
 
 
 async def test_a_dead_letter_waits_for_kafka(database_url: str) -> None:

@@ -147,6 +147,7 @@ class BatchConsumer:
 
     async def _while_held(self) -> None:
         if (consumer := self.subscriber.consumer) is not None:
+            await self._offsets.commit_if_due(consumer)  # What earlier batches have finished.
             await self._progress.measure(consumer, batch_in_hand=True)
 
     async def _positions_hold(self, consumer: AIOKafkaConsumer) -> bool:
@@ -278,8 +279,7 @@ class BatchConsumer:
         self._log.info(DeliveryEvent.CONSUMING_RESUMED)
 
     def _not_moving(self) -> str | None:
-        why = self._progress.problem()
-        last = self._handling.last_away
+        why, last = self._progress.problem(), self._handling.last_away
         return f"{why} (the last error: {last})" if why and last else why
 
     def _exceeded(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The spans of a batch: one of its own, and one in each message's trace for the time until its offset is committed.
+"""The spans of a batch: one of its own, and one in each message's trace for the time until it is finished.
 
 A batch has messages of many traces, so its span is in a trace of its own. It has a link to each message's sender, and
 the span of each message has a link to it.
@@ -99,7 +99,7 @@ class BatchSpans:
         return traceparent_of(span)
 
     def finished(self, done: Sequence[Found]) -> None:
-        """End the spans of messages whose offsets are committed."""
+        """End the spans of messages that are finished."""
         if not self._open:
             return
         for found in done:

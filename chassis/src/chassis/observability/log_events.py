@@ -268,10 +268,11 @@ class DeliveryEvent(LogEvent):
         _KAFKA,
     )
     OFFSETS_NOT_COMMITTED = (
-        "offsets were not committed; it is tried again in a second",
+        "offsets were not committed",
         "warning",
         "error",
-        "Nothing: a repeat has no effect. If it is frequent, check Kafka, or raise `SEGUE_KAFKA_SESSION_TIMEOUT_S`.",
+        "Nothing: they are committed later, or the messages are read again, without effect. "
+        "If it is frequent, check Kafka, or raise `SEGUE_KAFKA_SESSION_TIMEOUT_S`.",
     )
     TOPICS_RECREATED = (
         "topics were deleted and created again; they are read from their start",

@@ -61,10 +61,10 @@ DLQ_LIMIT_EXCEEDED = METRICS.gauge(
 )
 BATCH_SECONDS = METRICS.histogram(
     "segue_batch_seconds",
-    "Time to handle one batch, commit included.",
+    "Time to handle one batch, dead letters included. Its offsets are committed later.",
     _GROUP,
     buckets=_SECONDS,
-    watch="Growth: PostgreSQL or Kafka slows down.",
+    watch="Growth: PostgreSQL slows down; Kafka only where there are dead letters.",
     services=_CONSUMERS,
 )
 BATCH_RETRIES = METRICS.counter(
