@@ -94,7 +94,7 @@ async def test_downloads_that_are_stuck_leave_connections_to_the_rest(
         asked = [asyncio.create_task(client.get(url)) for _ in range(CONNECTIONS - 1)]
 
         async def others_are_told() -> bool:
-            return sum(each.done() for each in asked) == len(asked) - parts.downloads.most
+            return bool(sum(each.done() for each in asked) == len(asked) - parts.downloads.most)
 
         await until(others_are_told)
         accepted = await client.post("/api/tracks", json={"prompt": "Warm ambient pad"})

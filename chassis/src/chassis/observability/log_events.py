@@ -268,11 +268,10 @@ class DeliveryEvent(LogEvent):
         _KAFKA,
     )
     OFFSETS_NOT_COMMITTED = (
-        "offsets were not committed",
+        "offsets were not committed; they are later, or the messages are read again",
         "warning",
         "error",
-        "Nothing: they are committed later, or the messages are read again, without effect. "
-        "If it is frequent, check Kafka, or raise `SEGUE_KAFKA_SESSION_TIMEOUT_S`.",
+        "Nothing: it has no effect. If it is frequent, check Kafka, or raise `SEGUE_KAFKA_SESSION_TIMEOUT_S`.",
     )
     TOPICS_RECREATED = (
         "topics were deleted and created again; they are read from their start",

@@ -163,18 +163,18 @@ def headers_of(artifact: Artifact) -> dict[str, str]:
     }
 
 
-class _FileResponse(StreamingResponse):
+class _FileResponse(Response):
     """A response whose file is opened when it is sent, and closed at the end."""
 
     def __init__(
         self, opened: AbstractAsyncContextManager[AsyncIterator[bytes]], status: int, headers: Mapping[str, str]
     ) -> None:
-        super().__init__((), status, headers)
+        super().__init__(status_code=status, headers=headers)
         self._opened = opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._opened as self.body_iterator:
-            await super().__call__(scope, receive, send)
+        async with self._opened as content:
+            await StreamingResponse(content, self.status_code, self.headers)(scope, receive, send)
 
 
 @asynccontextmanager
