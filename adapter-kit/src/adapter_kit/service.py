@@ -137,7 +137,7 @@ async def adapter(
                 broker=str(settings.kafka),
                 database=database_name(database_url),
                 schema=f"{schema}/{latest_migration(adapter_kit)}",
-                artifacts=settings.artifact_store_url,
+                artifacts=settings.artifact_store_url.partition("?")[0],
                 callbacks=settings.public_url or "off: polling",
                 topics=[settings.kafka.names.of(topic) for topic in topics],
             )

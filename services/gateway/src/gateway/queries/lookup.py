@@ -31,7 +31,7 @@ _MUSIC: Final = frozenset({None, "music"})
 CATCH_UP_LIMIT_S: Final = 1.0
 """Seconds that a request waits for the tail to reach the end of its topics."""
 SPARE: Final = 20
-"""Stored rows that are read for a page beyond its limit, in the place of those that have left the list meanwhile."""
+"""Rows that are read beyond the limit of a page, in the place of those that have left the list meanwhile."""
 T = TypeVar("T")
 
 
@@ -167,8 +167,11 @@ class Lookup:
             job = job_of(state)
             return job if job is not None and wanted.matches(job) else None
 
-        stored = await self._reads.jobs(tenant, wanted, below, limit + SPARE)
-        return _page(JOBS, stored, self._tail.recent(tenant, now), below, limit, meets)
+        async def page(most: int) -> Page[Job]:
+            stored = _Stored(await self._reads.jobs(tenant, wanted, below, most), most)
+            return _page(JOBS, stored, self._tail.recent(tenant, now), below, limit, meets)
+
+        return await _full(page, limit)
 
     async def tracks(self, tenant: str, below: Cursor | None, limit: int, now: datetime) -> Page[Track]:
         """A page of up to `limit` music tracks after the cursor `below`."""
@@ -177,13 +180,36 @@ class Lookup:
             track = track_of(state)
             return track if track is not None and track.modality in _MUSIC else None
 
-        stored = await self._reads.tracks(tenant, below, limit + SPARE)
-        return _page(TRACKS, stored, self._tail.recent(tenant, now), below, limit, meets)
+        async def page(most: int) -> Page[Track]:
+            stored = _Stored(await self._reads.tracks(tenant, below, most), most)
+            return _page(TRACKS, stored, self._tail.recent(tenant, now), below, limit, meets)
+
+        return await _full(page, limit)
+
+
+async def _full(page: Callable[[int], Awaitable[Page[T]]], limit: int) -> Page[T]:
+    """The page that is made of up to `limit` stored rows, or of more if they do not fill it and there are more."""
+    found = await page(limit)
+    return found if len(found.items) == limit or found.after is None else await page(limit + SPARE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The first rows of a list that meet its conditions by the database's knowledge, `most` at most."""
+
+    states: Mapping[str, State]
+    most: int
+
+    def floor(self, table: Table) -> Cursor | None:
+        """Where the last of them stands in the list; None if there are no more."""
+        if len(self.states) < self.most:
+            return None
+        return min(_place(table, key, state) for key, state in self.states.items())
 
 
 def _page(
     table: Table,
-    stored: Mapping[str, State],
+    stored: _Stored,
     tailed: Iterable[tuple[Row, State]],
     below: Cursor | None,
     limit: int,
@@ -191,15 +217,14 @@ def _page(
 ) -> Page[T]:
     """The page of `table` below the cursor, merged from both sources; `meets` is None for a state to leave out.
 
-    `stored` has the first `limit + SPARE` stored rows that meet the conditions by the database's knowledge. If it has
-    as many, there may be more, and the page ends where the last of them is stored: a row that the tail places further
-    down may have unread stored ones before it, and is on the next page.
+    If there may be more stored rows, the page ends where the last of `stored` stands: a row that the tail places
+    further down may have unread stored ones before it, and is on the next page.
     """
-    floor = min(_place(table, key, state) for key, state in stored.items()) if len(stored) >= limit + SPARE else None
-    states = dict(stored)
+    floor = stored.floor(table)
+    states = dict(stored.states)
     for job, state in tailed:
         key = job[table.keys[0]]
-        states[key] = joined(stored[key], state) if key in stored else state
+        states[key] = joined(states[key], state) if key in stored.states else state
     found: list[tuple[Cursor, T]] = []
     for key, state in states.items():
         at = _place(table, key, state) if (table, key) in state else None
