@@ -123,7 +123,8 @@ async def _stored(server: str, attempts: int, brokers: str, folder: str, stack: 
     await _value(server, f"CREATE DATABASE {name}")
     url = f"{server.rpartition('/')[0]}/{name}"
     logged = await fill(url, attempts, MISPLACED)
-    at = await _value(url, "SELECT requested_at FROM log_sink.jobs WHERE job_id = $1", logged[len(logged) // 2])
+    middle = logged[len(logged) // 2]
+    at = await _value(url, "SELECT requested_at FROM log_sink.jobs WHERE job_id = $1", middle)
     api = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=60))
     port = free_port()
     env = without_settings(os.environ) | {
@@ -144,7 +145,7 @@ async def _stored(server: str, attempts: int, brokers: str, folder: str, stack: 
         if gateway.returncode is not None or time.monotonic() > until:
             raise ChildFailed("\n".join(["the gateway is not ready", *gateway.tail]))
         await asyncio.sleep(0.1)
-    return _Stored(api, url, logged, cursor_text(at, logged[len(logged) // 2]))
+    return _Stored(api, url, logged, cursor_text((at, middle)) or "")
 
 
 async def _read(

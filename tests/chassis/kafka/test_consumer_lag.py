@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
 import psutil
 import pytest
@@ -76,7 +77,7 @@ async def test_a_commit_that_follows_the_query_counts(embedded_kafka: str, monke
         monkeypatch.setattr(consumer_lag, limit, patient(30))
     place = TopicPartition(REQUESTS.name, await partition_of(embedded_kafka, 7))
     found_behind = asyncio.Event()
-    bare = AIOKafkaConsumer.committed
+    bare: Any = AIOKafkaConsumer.committed
 
     async def committed(self: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
         offset: int | None = await bare(self, partition)
