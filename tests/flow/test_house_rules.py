@@ -49,6 +49,7 @@ SLEEPS = {
     "chassis/src/chassis/kafka/records.py": "a sleep of 0 s, so that other tasks run",
     "chassis/src/chassis/http/health.py": "its own task, cancelled with its block; it also watches the drain",
     "chassis/src/chassis/delivery/tail.py": "its own task, cancelled with its block",
+    "chassis/src/chassis/kafka/consumer_lag.py": "a few looks, bounded by 2 s",
     "adapter-kit/src/adapter_kit/engine/outcome_writer.py": "the answer to a paid POST waits for the database",
     "adapter-kit/src/adapter_kit/engine/claim_loop.py": "the leases are renewed until the last call has ended",
     "adapter-kit/src/adapter_kit/artifacts/download.py": "a few tries, bounded by the time limit of the collection",
