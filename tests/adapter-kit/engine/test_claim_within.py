@@ -20,7 +20,7 @@ from tests.patience import eventually
 
 import adapter_kit
 from adapter_kit.artifacts.collector import Collector
-from adapter_kit.attempt.model import LEASE_S
+from adapter_kit.attempt.model import HELD_UP_S
 from adapter_kit.breaker.policy import Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine.callback_monitor import CallbackMonitor
@@ -225,14 +225,32 @@ async def test_nothing_is_posted_if_the_transaction_took_half_of_the_lease(
     for module in ("claim_loop", "executor"):
         monkeypatch.setattr(f"adapter_kit.engine.{module}.monotonic", lambda: monotonic() + passed_s)
 
-    async def claim_late(transaction: Transaction) -> None:
+    async def claim_and_wait(transaction: Transaction) -> None:
         nonlocal passed_s
-        passed_s = LEASE_S / 2 + 0.1
         await engine.loop.claim_within(transaction)
+        passed_s = HELD_UP_S + 0.1
 
-    await engine.handler_with(claim_late)(batch_of(command("one")))
+    await engine.handler_with(claim_and_wait)(batch_of(command("one")))
     await eventually(lambda: is_in(engine, attempt_id_for(job_id_for("default", "one"), 1), "queued"))
     assert engine.provider.states == []
+    passed_s = 0.0
+    await eventually(lambda: submitted(engine, 1))
+
+
+async def test_nothing_is_claimed_that_would_not_be_posted(
+    engine: Engine, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_s = HELD_UP_S + 0.1
+    monkeypatch.setattr("adapter_kit.engine.claim_loop.monotonic", lambda: monotonic() + passed_s)
+    unclaimed = "SELECT state, body ->> 'submissions' AS submissions FROM attempts"
+
+    async def claim_late(transaction: Transaction) -> None:
+        await engine.loop.claim_within(transaction)
+        row = await transaction.connection.fetchrow(unclaimed)
+        assert row is not None
+        assert row["state"] == "queued"
+
+    await engine.handler_with(claim_late)(batch_of(command("one")))
     passed_s = 0.0
     await eventually(lambda: submitted(engine, 1))
 

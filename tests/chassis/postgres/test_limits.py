@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -18,7 +19,7 @@ import pytest_asyncio
 from chaos.cluster.proxy import Proxy
 from chassis.postgres import limits
 from chassis.postgres.connect import connect
-from chassis.postgres.limits import NotResponding, bounded, drop_idle, leased, transaction
+from chassis.postgres.limits import Lease, NotResponding, bounded, drop_idle, leased, transaction
 from chassis.postgres.pool import TRANSIENT, Connection, Pool, open_pool
 
 WITHIN_S = 1.0
@@ -210,6 +211,40 @@ async def test_a_task_cancelled_during_the_outage_ends_at_once_and_stays_cancell
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+class SlowPool:
+    """A pool that is slow to take a connection back, and then fails, in a task of its own, as asyncpg's."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def release(self, _connection: object, *, timeout: float) -> None:
+        await asyncio.shield(self._release())
+
+    async def _release(self) -> None:
+        self.asked.set()
+        await self.go.wait()
+        raise TimeoutError
+
+
+async def test_the_error_of_a_release_whose_task_was_cancelled_is_not_logged() -> None:
+    logged: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    pool = SlowPool()
+    releasing = asyncio.create_task(Lease(cast("Any", None), None).release(cast("Any", pool)))
+    await pool.asked.wait()
+    releasing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await releasing
+    del releasing
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert others
+    pool.go.set()
+    await asyncio.wait(others)
+    del others
+    gc.collect()
+    assert logged == []
 
 
 async def test_a_wait_for_a_locked_table_times_out_and_the_connection_is_kept(database_url: str) -> None:

@@ -117,6 +117,12 @@ async def test_a_lock_belongs_to_its_transaction_only(database_url: str) -> None
             assert (first, second, other) == (True, False, True)
             held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
             assert await pool.fetchval(held) == 2
+            # It holds no relation either: whoever wants pg_authid for itself would hold up every login meanwhile.
+            relations = """
+                SELECT count(*) FROM pg_locks WHERE locktype = 'relation'
+                AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')
+            """
+            assert await pool.fetchval(relations) == 0
             # It holds no snapshot, so it does not delay VACUUM.
             kept = "SELECT count(backend_xmin) FROM pg_stat_activity WHERE state LIKE 'idle in%'"
             assert await pool.fetchval(kept) == 0

@@ -74,10 +74,21 @@ async def test_what_cannot_be_published_is_told_and_the_others_are(shell: Any, e
 async def test_a_record_of_which_several_services_wrote_a_letter_is_published_once(
     shell: Any, embedded_kafka: str
 ) -> None:
-    await bury(embedded_kafka, dead(1, "Faulty: one"), dead(1, "Faulty: two"))
+    first = dead(1, "Faulty: one")
+    await bury(embedded_kafka, first, replace(first, error="Faulty: two"))
     done = shell.run("dlq", "replay", "--all", "--yes", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
     assert done.stdout.splitlines()[-1] == "1 of 1 are published."
     assert len(await read(embedded_kafka, REQUESTS.name, 1)) == 1
+
+
+async def test_records_that_had_the_same_place_in_a_topic_and_its_successor_are_both_published(
+    shell: Any, embedded_kafka: str
+) -> None:
+    later = dead(2, "Faulty: two")
+    await bury(embedded_kafka, dead(1, "Faulty: one"), replace(later, record=replace(later.record, offset=1)))
+    done = shell.run("dlq", "replay", "--all", "--yes", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+    assert done.stdout.splitlines()[-1] == "2 of 2 are published."
+    assert len(await read(embedded_kafka, REQUESTS.name, 2)) == 2
 
 
 async def test_nothing_is_published_unless_it_is_said_and_confirmed(shell: Any, embedded_kafka: str) -> None:

@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from adapter_kit.attempt.actions import Check, Search
 from adapter_kit.attempt.inputs import Resolved
 from adapter_kit.attempt.model import (
-    LEASE_S,
+    HELD_UP_S,
     Attempt,
     Step,
     failed,
@@ -162,7 +162,7 @@ def proven_absent_at(attempt: Attempt, lost: LostSubmit, *, conclusive: bool) ->
     if conclusive:
         # A provider that answered has processed the POST. Otherwise the POST, which is begun within half of its lease,
         # may last until its timeout, and its process may have been held up until the loss was recorded.
-        timeout_at = lost.submit_started_at + timedelta(seconds=LEASE_S / 2 + attempt.submit_timeout_s)
+        timeout_at = lost.submit_started_at + timedelta(seconds=HELD_UP_S + attempt.submit_timeout_s)
         return (lost.submit_answered_at or max(timeout_at, _lost_at(attempt, lost))) + timedelta(
             seconds=CONCLUSIVE_AFTER_S
         )

@@ -40,6 +40,8 @@ from contracts.messages.attempts import (
 
 LEASE_S: Final = 15.0
 """Lease duration in seconds. The holder renews it; when it ends, another replica takes over."""
+HELD_UP_S: Final = LEASE_S / 2
+"""The longest delay in seconds from the beginning of a lease to the POST; after that it is not sent."""
 FOLLOW_UP_S: Final = 3_600.0
 """Duration in seconds of the follow-up of an attempt whose outcome the provider has not confirmed."""
 FOLLOW_UP_FIRST_S: Final = 5.0

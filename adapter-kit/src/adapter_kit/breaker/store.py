@@ -153,7 +153,8 @@ class LockedBreakers:
             # The provider processed the request and found the caller's mistake, so it works.
             self._replace(record_success(self.breaker(after.endpoint), now))
             self._replace(record_success(self.breaker(PROVIDER), now))
-        elif failure is not None and not before.final:
+        elif failure is not None and not before.final and not isinstance(input_, Due):
+            # What ends because its time is over says nothing of the provider now: the adapter may have been away.
             scope = PROVIDER if FAILURES[failure.kind].breaker == "provider" else after.endpoint
             self._replace(
                 record_failure(self.breaker(scope), failure.kind, failure.message, now, open_s=self._store.open_s)

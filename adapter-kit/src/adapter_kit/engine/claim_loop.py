@@ -18,7 +18,7 @@ import structlog
 
 from adapter_kit.attempt.actions import Action, Collect
 from adapter_kit.attempt.inputs import CollectFailed, Input
-from adapter_kit.attempt.model import LEASE_S
+from adapter_kit.attempt.model import HELD_UP_S, LEASE_S
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.executor import ActionExecutor
@@ -82,6 +82,9 @@ class ClaimLoop:
         """
         if self._free <= 0:
             return  # A worker that becomes free wakes the loop.
+        if monotonic() - transaction.began > HELD_UP_S:
+            transaction.after_commit(self._due.wake)  # They would not be posted any more; the loop claims them anew.
+            return
         limit = self._free
         claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
         transaction.after_commit(partial(self._start, claimed, transaction.began))

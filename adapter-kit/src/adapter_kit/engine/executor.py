@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind
 from adapter_kit.artifacts.collector import Collector
 from adapter_kit.attempt.actions import Action, Cancel, Check, Collect, Post, Search
 from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, Input, Searched, SubmitAnswered
-from adapter_kit.attempt.model import LEASE_S, Attempt
+from adapter_kit.attempt.model import HELD_UP_S, Attempt
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.reconciler import SEARCH_LIMIT_S, Reconciler
 from adapter_kit.engine.telemetry import end_call
@@ -128,7 +128,7 @@ class ActionExecutor:
                 assert_never(action)
 
     async def _post(self, attempt: Attempt, held_at: HeldAt) -> SubmitOutcome:
-        if monotonic() - held_at() > LEASE_S / 2:
+        if monotonic() - held_at() > HELD_UP_S:
             # The process may have been suspended since the claim, and another replica may have taken over the attempt.
             LATE_POSTS.labels(attempt.provider).inc()
             return NotSent("the process was held up between the intent and the POST", held_up=True)

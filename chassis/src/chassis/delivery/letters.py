@@ -19,7 +19,7 @@ from chassis.kafka.records import Unreadable, read_past_unreadable
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope, Record, Undecodable, decode
 from contracts.messages.commands import RunAttempt
-from contracts.topics import DEAD_LETTERS, TOPICS, TopicNames
+from contracts.topics import COMMANDS, DEAD_LETTERS, TOPICS, TopicNames
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -59,6 +59,11 @@ class Letter:
     def id(self) -> str:
         """Its place, as `segue dlq` takes it."""
         return f"{self.partition}/{self.offset}"
+
+    @property
+    def content(self) -> tuple[bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]:
+        """The key, the value and the headers of the record."""
+        return self.key, self.value, self.headers
 
     @property
     def type(self) -> str:
@@ -112,20 +117,21 @@ def replayed(letter: Letter, names: TopicNames, *, runs: bool) -> Record | str:
     headers = tuple((name, value) for name, value in letter.headers if value is not None)
     if len(headers) != len(letter.headers):
         return "the record had a header without a value, which no service can process"
-    if not runs and _is_run(headers, letter.value):
+    if not runs and topic in COMMANDS.values() and _may_run(headers, letter.value):
         # A cancel that was read meanwhile found no such attempt, so that nothing would stop this one.
-        return "it runs an attempt, which costs money although its job may have been cancelled: --runs publishes it"
+        return "it may run an attempt, which costs money although its job may have been cancelled: --runs publishes it"
     if all(name != REPLAYED for name, _ in headers):
         headers += ((REPLAYED, str(letter.source_ms).encode()),)
     return Record(topic.name, letter.key, letter.value, headers)
 
 
-def _is_run(headers: tuple[tuple[str, bytes], ...], value: bytes) -> bool:
+def _may_run(headers: tuple[tuple[str, bytes], ...], value: bytes) -> bool:
+    """Whether a command runs an attempt, as far as this release can tell: another one may read it."""
     try:
         found = decode(headers, value)
     except Undecodable:
-        return False
-    return isinstance(found, Envelope) and isinstance(found.message, RunAttempt)
+        return True
+    return not isinstance(found, Envelope) or isinstance(found.message, RunAttempt)
 
 
 async def read_letters(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list[Letter], list[str]]:

@@ -60,11 +60,11 @@ class GroupProgress:
         """For each key (a job id), a time up to which the group has committed every record with that key.
 
         The time is read just before the end of the key's partition, from `time.monotonic`, in seconds. It is None if
-        the committed offset is before that end 2 s later, and for all keys if the cluster does not answer within 5 s.
+        the committed offset is before that end 2 s later, and for all keys if the cluster does not answer within 7 s.
         If that offset has reached the end that an earlier query found, it is the time of that query. Raises nothing.
         """
         try:
-            async with asyncio.timeout(ANSWER_LIMIT_S), self._asking:
+            async with asyncio.timeout(ANSWER_LIMIT_S + CATCH_UP_S), self._asking:
                 try:
                     return await self._ask(keys)
                 finally:  # Also when the caller is cancelled.

@@ -50,9 +50,9 @@ AWAY: Final = (
 _NOT_AWAY: Final = (TimeoutError, asyncpg.QueryCanceledError)
 """Those among them that may as well be due to the work."""
 
+# A function, not the view: the transaction would hold locks on the view's catalogs, for as long as the process lives.
 _FIRST_FREE: Final = """
-SELECT name, pg_backend_pid() AS pid,
-    (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) AS began_at
+SELECT name, pg_backend_pid() AS pid, (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())) AS began_at
 FROM unnest($1::text[]) AS name WHERE pg_try_advisory_xact_lock(hashtext(name)) LIMIT 1
 """
 _END_HOLDER: Final = """
@@ -116,10 +116,13 @@ class Lease:
     async def release(self, pool: Pool) -> None:
         """Return the connection to the pool, or close it if it cannot be rolled back. Raises no error of the server."""
         self.end_within(RELEASE_S)
+        # The default time-out is that of statements, which is longer. A task of its own: if this one is cancelled
+        # meanwhile, the pool goes on returning the connection, and asyncio would log its error as never retrieved.
+        returning = asyncio.ensure_future(pool.release(self.connection, timeout=RELEASE_S))
+        returning.add_done_callback(_retrieved)
         try:
             with suppress(*TRANSIENT):
-                # The default is the statement timeout, which is longer.
-                await pool.release(self.connection, timeout=RELEASE_S)
+                await asyncio.shield(returning)
         finally:
             if self._abortion is not None:
                 self._abortion.cancel()
@@ -223,6 +226,11 @@ async def end_holder(pool: Pool, lock: HeldLock) -> None:
     """
     async with bounded(pool, LOOP_LIMIT_S) as connection:
         await connection.execute(_END_HOLDER, lock.pid, lock.began_at, lock.name)
+
+
+def _retrieved(task: asyncio.Future[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _note(pool: Pool, error: Exception | None) -> None:

@@ -4,9 +4,9 @@ One replica at a time runs a service's retention tasks, under an advisory lock. 
 a pass can be interrupted at any point, and the next one continues from there.
 
 A row may be deleted only if no message that can still arrive depends on it. Kafka may redeliver any message that it
-still holds, so rows are kept longer than any topic that is consumed, and longer than twice the longest deadline of a
-job; a lower `SEGUE_ROW_RETENTION_DAYS` is rejected. Replays from a topic with a longer retention must be harmless; the
-modules that delete rows state why they are.
+still holds, and dead letters may be replayed, so rows are kept longer than any topic, and longer than twice the longest
+deadline of a job; a lower `SEGUE_ROW_RETENTION_DAYS` is rejected. Replays from a topic with a longer retention must be
+harmless; the modules that delete rows state why they are.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ from chassis.settings.types import LogFormat, SigningSecret
 from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
-_REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS if topic.groups)
+_REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS)
 LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY_S
-"""The rows must outlast redelivery by Kafka and any job in progress."""
+"""The rows must outlast redelivery by Kafka, replays of dead letters, and any job in progress."""
 
 
 class ServiceSettings(HttpSettings, KafkaSettings, TraceSettings):

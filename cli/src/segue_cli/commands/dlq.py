@@ -110,8 +110,9 @@ def replay(
         _refuse("Say which: the places of letters, or --service, --topic, --error and --job, or --all.")
     cluster = _cluster(env_file)
     found = _chosen(cluster, places) if places else _read(cluster, _wanted(service, topic, error, job))[0]
-    # Each service that could not process a record has written a letter of it.
-    chosen = list({(one.topic, one.source_partition, one.source_offset): one for one in found}.values())
+    # Each service that could not process a record has written a letter of it. Its place alone does not tell it from a
+    # record of an earlier topic with this name.
+    chosen = list({(one.topic, one.source_partition, one.source_offset, one.content): one for one in found}.values())
     if not chosen:
         print("There are no such dead letters: nothing was published.")
         return

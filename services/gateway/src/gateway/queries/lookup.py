@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -225,14 +226,15 @@ def _page(
     for job, state in tailed:
         key = job[table.keys[0]]
         states[key] = joined(states[key], state) if key in stored.states else state
-    found: list[tuple[Cursor, T]] = []
+    placed: list[tuple[Cursor, State]] = []
     for key, state in states.items():
         at = _place(table, key, state) if (table, key) in state else None
-        if at is None or (below is not None and at >= below) or (floor is not None and at < floor):
-            continue
-        if (item := meets(state)) is not None:
-            found.append((at, item))
-    found.sort(key=lambda each: each[0], reverse=True)
+        if at is not None and (below is None or at < below) and (floor is None or at >= floor):
+            placed.append((at, state))
+    placed.sort(key=lambda each: each[0], reverse=True)
+    # The tail may have thousands of jobs: only those of the page are built, and one more, which shows if it is full.
+    met = ((at, item) for at, state in placed if (item := meets(state)) is not None)
+    found = list(islice(met, limit + 1))
     return Page([item for _, item in found[:limit]], found[limit - 1][0] if len(found) > limit else floor)
 
 

@@ -104,7 +104,9 @@ def _end_unreported(job: Job, live: AttemptOutcome, now: datetime) -> Decision:
     """End the job after its deadline, without a report of how its attempt ended."""
     if job.cancel_requested:
         return job_cancelled(job, "may_have_cost", now)
-    if job.accepted == live.n:
+    # A job that an earlier release stored as running does not say which attempt was accepted; the first one was.
+    accepted = job.accepted or (1 if job.state == "running" else 0)
+    if accepted == live.n:
         known = f"{live.provider} had accepted attempt {live.n}, which may still run, and is stopped if it does"
     else:
         known = f"whether attempt {live.n} was sent to {live.provider} is not known; after the deadline it is not sent"
