@@ -57,12 +57,13 @@ ABOUT_MODEL: Final = (
     r"(?:(?:was|is|were|has been|could|does|do|can) )?(?:\w+ )?(?:not (?:be )?(?:found|exist|available|known)|n't exist"
     r"|removed|disabled|retired|deprecated|withdrawn|taken down|no longer)"
     rf"|\b(?:no such|unknown|no) {_ROUTE}\b|\bnot[ _]found: {_ROUTE}|\bcannot (?:get|post) /"
-    r"|^\W*(?:the )?requested resource (?:could not be|was not) found|^\W*(?:404:? )?not found\W*$"
+    r"|^[^\w\n]*+(?:(?:the )?requested resource (?:could not be|was not) found|(?:404:? )?not found[^\w\n]*+$)"
 )
 """A regular expression for text about a missing model or path, or for the default text of a provider's 404."""
 
 _NO_TEXT: Final = re.compile(
-    r"inputs?|arguments|prompt|lyrics|payload|.*suggest.*|.*ur[il]s?|id|.*_id|loc|logs|metrics|version|model|example.*",
+    r"inputs?|arguments|prompt|lyrics|payload|(?>.*?suggest).*|.*ur[il]s?|id|.*_id|loc|logs|metrics|version|model"
+    r"|example.*",
     re.IGNORECASE,
 )
 """Names of fields that hold the caller's input, or no text."""

@@ -25,7 +25,7 @@ _UNIT: Final = (
     r"(m(?:illi)?s(?:ecs?|econds?)?|s(?:ecs?|econds?)?|m(?:ins?|inutes?)?|h(?:rs?|ours?)?|d(?:ays?)?)(?![a-z])"
 )
 _TIME_PARTS: Final = re.compile(rf"{_NUMBER}\s*{_UNIT}", re.IGNORECASE)
-_TIMES: Final = rf"(?P<time>\b{_NUMBER}\s*{_UNIT}(?:\s*(?:,|and)?\s*{_NUMBER}\s*{_UNIT}){{0,3}})"
+_TIMES: Final = rf"(?P<time>\b{_NUMBER}\s*+{_UNIT}(?:\s*+(?:(?:,|and)\s*+)?{_NUMBER}\s*+{_UNIT}){{0,3}})"
 _IN_WORDS: Final = tuple(
     re.compile(rf"{before}{_TIMES}", re.IGNORECASE)
     for before in (

@@ -99,7 +99,7 @@ _NAMED_TEXT: Final = (
         re.compile(rb"\s*(<!doctype\s+html|<(html|head|body|script|title|h1|p|div|center)\b)", re.IGNORECASE),
         "text/html",
     ),
-    (re.compile(rb"\s*(<\?xml|<!--|<!doctype)?.{0,1000}?<svg\b", re.IGNORECASE | re.DOTALL), "image/svg+xml"),
+    (re.compile(rb"\s*+(<\?xml|<!--|<!doctype)?.{0,1000}?<svg\b", re.IGNORECASE | re.DOTALL), "image/svg+xml"),
     (re.compile(rb"\s*<\?xml", re.IGNORECASE), "application/xml"),
     (re.compile(rb"\s*<[a-z!]", re.IGNORECASE), "markup"),
     (re.compile(rb'\s*[\[{"]'), "application/json"),

@@ -46,7 +46,7 @@ class Phrase:
 
 
 _CODE: Final = re.compile(
-    r"\W*(?:\w+[.:] ?)*?(?P<code>[a-z]+(?:[_.-][a-z]+)+|[A-Z][A-Za-z]+(?:_\w+)*)(?=\W*$|\W{0,2}[:(])"
+    r"\W*(?:\w+[.:] ?)*?(?P<code>[a-z]+(?:[_.-][a-z]+)+|[A-Z][A-Za-z]+(?:_\w+)?)(?=\W*$|\W{0,2}[:(])"
 )
 _WORD_BOUNDARY: Final = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_.-]")
 _EXCEPTION: Final = re.compile(r" (?:Error|Exception)$", re.IGNORECASE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-_HEADER: Final = re.compile(r"data:([^,;\s]*)((?:\s*;[^,;]*)*)\s*,", re.IGNORECASE)
+_HEADER: Final = re.compile(r"data:([^,;\s]*)\s*+((?:;[^,;]*+)*+),", re.IGNORECASE)
 _BLANKS: Final = re.compile(rb"[\s\x00]+")
 MAX_HEADER_CHARS: Final = 1000
 

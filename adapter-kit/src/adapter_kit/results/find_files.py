@@ -66,7 +66,7 @@ _API_LINK: Final = re.compile(rf"/api/callbacks/[^/]+/[^/]+/|//({_API_URLS})\b")
 """Links to Segue's callbacks and to the providers' APIs: never an output, under any key."""
 _API_URL_NAMES: Final = frozenset({"get", "cancel", "web", "stream", "status", "response"})
 """Names in a `urls` object of API URLs; any other `urls` may be outputs."""
-_JOINED: Final = re.compile(r"\s*[,;|]\s*(?=https?://)", re.IGNORECASE)
+_JOINED: Final = re.compile(r"(?<!\s)\s*+[,;|]\s*+(?=https?://)", re.IGNORECASE)
 _TYPE_KEYS: Final = ("content_type", "mime_type", "mimetype", "mime", "media_type", "type")
 _NAME_KEYS: Final = ("file_name", "filename", "name", "path")
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\s.-]+")

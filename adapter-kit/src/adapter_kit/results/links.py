@@ -20,7 +20,7 @@ MIN_BASE64_CHARS: Final = 128
 _NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _SCHEME: Final = re.compile(r"(https?):", re.IGNORECASE)
 _EDGES: Final = "".join(map(chr, range(33))) + "\u00a0\ufeff\u200b"
-_ADDRESS: Final = re.compile(r"//([^/?#\\]+)([^\r\n]*)")
+_ADDRESS: Final = re.compile(r"//([^/?#\\]++)([^\r\n]*+)")
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 _KEPT: Final = "%/?#:@!$&'()*+,;=~-._[]"
 _WITHIN: Final = re.compile(
