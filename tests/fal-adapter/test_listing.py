@@ -73,8 +73,10 @@ def test_the_cursor_of_the_next_page(document: Any, expected: Any) -> None:
     ],
 )
 def test_only_items_with_an_id_and_a_time_are_runs(changes: Any, shown: bool) -> None:
-    read = page(None, 7, [], ITEM | changes)
-    assert [run.ref.request_id for run in read.runs] == (["one"] if shown else [])
+    read = page(ITEM | changes)
+    assert ([run.ref.request_id for run in read.runs], read.unread) == ((["one"], False) if shown else ([], True))
+    among = page(None, 7, [], ITEM | changes)
+    assert (among.runs, among.unread) == (read.runs, True)
 
 
 def test_a_listed_run_has_its_time_endpoint_and_input() -> None:

@@ -320,18 +320,15 @@ async def test_answers_of_any_shape_raise_nothing(kind: Any, raw: Any, opened: A
             assert isinstance(await provider.probe(kind.endpoint), KeyAccepted), body
 
 
-async def test_a_listing_of_invalid_items_finds_nothing(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:
-    odd: list[Any] = [
-        None,
-        1,
-        [],
-        {},
-        {"request_id": 1, "id": 2},
-        {"json_input": {}, "input": {}, "model": kind.endpoint},
-    ]
+@pytest.mark.parametrize("odd", [None, 1, [], {}, {"request_id": 1, "id": 2}, {"json_input": {}, "input": {}}], ids=str)
+async def test_a_listing_with_an_entry_that_cannot_be_read_proves_nothing(
+    kind: Any, raw: Any, opened: Any, http: Any, find: Any, odd: Any
+) -> None:
     lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {}, datetime.now(UTC))
-    listing = http(200, {"items": odd, "results": odd, "next": None})
+    listing = http(200, {"items": [odd], "results": [odd], "next": None})
     async with raw(listing) as server, opened(server.port) as provider:
+        assert await find(provider, lost) == NoAnswer("an entry of the list cannot be read")
+        server.answer = http(200, {"items": [], "results": [], "next": None})
         assert await find(provider, lost) == NotFound(conclusive=kind.name == "replicate")
 
 

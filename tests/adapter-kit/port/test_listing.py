@@ -21,6 +21,7 @@ RUN = Listed(ProviderRef("run", {}), NOW, frozenset({"owner/model", "v1"}), {"se
 REMOVED = replace(RUN, ref=ProviderRef("removed", {}), input={}, input_removed=True)
 ABSENT = NotFound(conclusive=True)
 ELSEWHERE = NoAnswer("it continues elsewhere")
+UNREAD = NoAnswer("an entry of the list cannot be read")
 
 
 def lost(name: str, minutes: float = 0, **changes: Any) -> LostSubmission:
@@ -119,6 +120,10 @@ async def test_one_walk_to_the_end_of_the_listing_serves_all_lost_submits() -> N
         ([Page((), None)], ABSENT),
         ([Page((), "on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
         ([Page((RUN,), "on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
+        ([Page((), None, unread=True)], UNREAD),
+        ([Page((), "on", unread=True), Page((), None)], UNREAD),
+        ([Page((RUN,), "on", unread=True), Page((), None)], "run"),
+        ([Page((), "on", unread=True), NoAnswer("502", 3)], NoAnswer("502", 3)),
         ([Page((), ELSEWHERE)], ELSEWHERE),
         ([Page((RUN,), ELSEWHERE)], "run"),
         ([Page((), "on")], NoAnswer(f"the listing is longer than {MAX_PAGES} pages")),

@@ -62,6 +62,8 @@ class Page:
     runs: tuple[Listed, ...]
     beyond: str | NoAnswer | None
     """The cursor of the next page; None on the last page; NoAnswer if the next page cannot be read."""
+    unread: bool = False
+    """Whether the page has an entry that cannot be read, which may be any run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +155,17 @@ async def _read_all(
     """The runs that may be lost ones, and the outcome for a submit without one; None if a page could not be read."""
     seen: list[Listed] = []
     place: str | None = None
+    absence: FindOutcome = whole
     for _ in range(MAX_PAGES):
         page = await read(place)
         if isinstance(page, NoAnswer):
             return None, page
         free = [run for run in page.runs if run.ref.request_id not in taken]
         seen += [run for run in free if any(may_be(run, one, called) for one in lost)]
+        if page.unread:
+            absence = NoAnswer("an entry of the list cannot be read")
         if page.beyond is None:
-            return seen, whole
+            return seen, absence
         if isinstance(page.beyond, NoAnswer):
             return seen, page.beyond
         place = page.beyond

@@ -61,8 +61,8 @@ def read_page(done: Exchange) -> Page | NoAnswer:
     if not done.answer.complete:
         # A run that is missing from a truncated list may still exist.
         return NoAnswer("the list of predictions is too large to be read whole")
-    runs = tuple(run for item in results if isinstance(item, dict) and (run := _listed(item)) is not None)
-    return Page(runs, next_page(done.answer))
+    runs = tuple(run for item in results if (run := _listed(item)) is not None)
+    return Page(runs, next_page(done.answer), unread=len(runs) < len(results))
 
 
 def read_stages(done: Exchange) -> StagePage | NoAnswer:
@@ -89,7 +89,9 @@ def name_in_list(endpoint: str) -> str:
     return version or model
 
 
-def _listed(item: dict[str, JsonValue]) -> Listed | None:
+def _listed(item: JsonValue) -> Listed | None:
+    if not isinstance(item, dict):
+        return None
     ref, created_at = ref_in(item), time_in(item.get("created_at"))
     if ref is None or created_at is None:
         return None

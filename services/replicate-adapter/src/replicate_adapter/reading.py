@@ -38,10 +38,10 @@ from adapter_kit.port.provider import Stage
 from adapter_kit.results.choose_outputs import read_outputs
 from adapter_kit.results.refusals import refusal_in
 from contracts.failures import FAILURES, FailureKind
-from contracts.generation import Modality
+from contracts.generation import PROVIDER_REF, Modality
 from replicate_adapter.errors import prediction_failure
 
-_ID: Final = re.compile(r"[A-Za-z0-9]{1,100}")
+_ID: Final = re.compile(PROVIDER_REF)
 _OVER: Final = ("succeeded", "failed", "canceled", "aborted")
 
 
