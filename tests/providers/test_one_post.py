@@ -5,7 +5,7 @@ import socket
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import fal_client.client as fal_sdk
@@ -330,6 +330,24 @@ async def test_a_listing_with_an_entry_that_cannot_be_read_proves_nothing(
         assert await find(provider, lost) == NoAnswer("an entry of the list cannot be read")
         server.answer = http(200, {"items": [], "results": [], "next": None})
         assert await find(provider, lost) == NotFound(conclusive=kind.name == "replicate")
+
+
+@pytest.mark.parametrize("payload", [{}, {"json_input": None, "input": None}], ids=["absent", "null"])
+async def test_a_listed_run_without_its_input_may_be_the_lost_one(
+    kind: Any, raw: Any, opened: Any, http: Any, find: Any, payload: Any
+) -> None:
+    now = datetime.now(UTC)
+    times = {"sent_at": now.isoformat(), "created_at": now.isoformat()}
+    listed = {"request_id": "one", "id": "one", "model": kind.endpoint, **times, **payload}
+    old = {"sent_at": (now - timedelta(hours=1)).isoformat(), "created_at": (now - timedelta(hours=1)).isoformat()}
+    lost = LostSubmission(run(kind).attempt_id, kind.endpoint, {"prompt": "x"}, now)
+    absent = NotFound(conclusive=kind.name == "replicate")
+    listing = http(200, {"items": [listed], "results": [listed], "next": None})
+    async with raw(listing) as server, opened(server.port) as provider:
+        assert isinstance(await find(provider, lost), NoAnswer)
+        assert await find(provider, lost, frozenset({"one"})) == absent
+        server.answer = http(200, {"items": [listed | old], "results": [listed | old], "next": None})
+        assert await find(provider, lost) == absent
 
 
 async def test_an_endless_listing_proves_nothing(kind: Any, raw: Any, opened: Any, http: Any, find: Any) -> None:

@@ -123,9 +123,8 @@ def test_a_listed_run_has_its_time_names_and_input() -> None:
     (run,) = page(ITEM).runs
     assert (run.made_at, run.input) == (NOW, {"prompt": "x", "seed": 1.0})
     assert run.made_by == {"google/lyria-2", "hidden"}
-    assert not run.input_removed
     (removed,) = page(ITEM | {"input": {}, "data_removed": True}).runs
-    assert removed.input_removed
+    assert removed.input is None
 
 
 def test_a_version_goes_before_its_model() -> None:

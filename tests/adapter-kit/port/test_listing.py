@@ -18,7 +18,7 @@ from contracts.ids import AttemptId
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LOST = LostSubmission(AttemptId("a.1"), "owner/model", {"prompt": "x", "seed": 1.0}, NOW)
 RUN = Listed(ProviderRef("run", {}), NOW, frozenset({"owner/model", "v1"}), {"seed": 1, "prompt": "x"})
-REMOVED = replace(RUN, ref=ProviderRef("removed", {}), input={}, input_removed=True)
+REMOVED = replace(RUN, ref=ProviderRef("removed", {}), input=None)
 ABSENT = NotFound(conclusive=True)
 ELSEWHERE = NoAnswer("it continues elsewhere")
 UNREAD = NoAnswer("an entry of the list cannot be read")
@@ -47,7 +47,6 @@ def by_name(outcomes: dict[AttemptId, FindOutcome]) -> dict[str, str | FindOutco
         (run("too early", -16), False),
         (run("too late", 16), False),
         (run("other input", input={"prompt": "x"}), False),
-        (run("no input", input=None), False),
         (run("other model", made_by=frozenset({"owner/other"})), False),
         (REMOVED, True),
         (replace(REMOVED, made_by=frozenset()), False),
@@ -76,6 +75,7 @@ def test_an_endpoint_may_have_another_name_in_the_listing() -> None:
         ([lost("a"), lost("b", arguments={})], [run("1"), run("2", input={})], ABSENT, {"a": "1", "b": "2"}),
         # A run whose input was removed may belong to any of them.
         ([lost("a")], [REMOVED], ABSENT, {"a": NoAnswer}),
+        ([lost("a", arguments={})], [REMOVED], ABSENT, {"a": NoAnswer}),
         ([lost("a")], [REMOVED], ELSEWHERE, {"a": ELSEWHERE}),
         ([lost("a"), lost("b")], [REMOVED, run("1")], ABSENT, {"a": "1", "b": NoAnswer}),
     ],

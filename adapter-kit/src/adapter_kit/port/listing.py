@@ -51,8 +51,7 @@ class Listed:
     made_by: frozenset[str]
     """The names by which the listing identifies the endpoint."""
     input: JsonValue
-    input_removed: bool = False
-    """The provider has deleted the input, so that it cannot be compared."""
+    """None if the listing does not have it, so that it cannot be compared: deleted, or never stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +172,11 @@ async def _read_all(
 
 
 def may_be(run: Listed, lost: LostSubmission, called: Callable[[str], str] = str) -> bool:
-    """Whether a listed run may be the lost one, by endpoint, time and input; without the input if that was deleted."""
+    """Whether a listed run may be the lost one, by endpoint, time and, if the listing has it, input."""
     return (
         called(lost.endpoint) in run.made_by
         and abs(run.made_at - lost.submitted_at) <= CLOCK_SKEW
-        and (run.input_removed or run.input == dict(lost.arguments))
+        and (run.input is None or run.input == dict(lost.arguments))
     )
 
 
@@ -197,8 +196,7 @@ def assign(
             free.remove(same)
             outcomes[one.attempt_id] = Found(same.ref)
         elif possible and isinstance(absence, NotFound):
-            gone = "the provider has removed the input of a run that may be the lost one"
-            outcomes[one.attempt_id] = NoAnswer(gone)
+            outcomes[one.attempt_id] = NoAnswer("the listing lacks the input of a run that may be the lost one")
         else:
             outcomes[one.attempt_id] = absence
     return outcomes

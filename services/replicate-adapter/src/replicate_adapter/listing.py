@@ -96,4 +96,4 @@ def _listed(item: JsonValue) -> Listed | None:
     if ref is None or created_at is None:
         return None
     names = frozenset(name for name in (item.get("model"), item.get("version")) if isinstance(name, str))
-    return Listed(ref, created_at, names, item.get("input"), input_removed=item.get("data_removed") is True)
+    return Listed(ref, created_at, names, None if item.get("data_removed") is True else item.get("input"))
