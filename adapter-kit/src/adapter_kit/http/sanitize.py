@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from html.parser import HTMLParser
 from typing import Final
 
@@ -53,7 +54,9 @@ class _Shown(HTMLParser):
 
 def _shown_of(page: str) -> str:
     reader = _Shown()
-    reader.feed(page[:MAX_PAGE_CHARS])
+    # The parser raises AssertionError for a marked section that HTML does not have; the texts before it are kept.
+    with suppress(AssertionError):
+        reader.feed(page[:MAX_PAGE_CHARS])
     return " ".join(" ".join(reader.texts).split()) or "a page without words"
 
 
