@@ -151,6 +151,19 @@ def test_bytes_before_the_first_frame_do_not_matter(inspected: Any, name: str, b
     assert inspected(before + sample(name)).content_type == KINDS[name][0]
 
 
+def test_a_header_that_a_writer_left_at_zero_says_nothing(inspected: Any) -> None:
+    mp3, aiff = bytearray(sample("a.mp3")), bytearray(sample("a.aiff"))
+    at = max(mp3.find(b"Xing"), mp3.find(b"Info"))
+    assert at > 0
+    mp3[at + 8 : at + 12] = bytes(4)
+    assert inspected(bytes(mp3)) == Media("audio/mpeg", "mp3", None)
+    at = aiff.find(b"COMM")
+    aiff[at + 10 : at + 14] = bytes(4)
+    assert inspected(bytes(aiff)) == Media("audio/aiff", "aiff", None)
+    with pytest.raises(Unusable):
+        inspected(bytes(aiff[: aiff.find(b"SSND")]) + b"SSND" + struct.pack(">I8x", 8))
+
+
 def test_the_length_of_an_mp3_is_measured_behind_padding_too(inspected: Any) -> None:
     assert inspected(bytes(4000) + sample("a.mp3")) == Media("audio/mpeg", "mp3", 0.576)
 

@@ -23,6 +23,8 @@ MAX_CHUNKS: Final = 10_000
 OPEN_ENDED: Final = 0x7FFF_0000
 """Sizes from here on mean "to the end of the file": the writer could not seek back to write the size."""
 TAIL_BYTES: Final = 128 * 1024
+SSND_HEAD_BYTES: Final = 8
+"""The offset and the block size before the sound of an AIFF file."""
 
 Seconds = Callable[[BinaryIO, int], float | None]
 Pixels = Callable[[BinaryIO, int], tuple[int, int] | None]
@@ -57,7 +59,10 @@ def wav_seconds(file: BinaryIO, start: int) -> float | None:
 
 
 def aiff_seconds(file: BinaryIO, start: int) -> float | None:
-    """AIFF and AIFF-C: the number of frames divided by the sample rate, an 80-bit float. Raises Truncated."""
+    """AIFF and AIFF-C: the number of frames divided by the sample rate, an 80-bit float. Raises Truncated.
+
+    None if the header names no frames and the file has some: its writer could not seek back to write their number.
+    """
     seconds = None
     end = file.seek(0, 2)
     for name, at, size in _chunks(file, start + 12, ">"):
@@ -67,6 +72,8 @@ def aiff_seconds(file: BinaryIO, start: int) -> float | None:
             seconds = frames / rate if rate else None
         elif name == b"SSND":
             _check_complete(size, end - at)
+            if seconds == 0 and end - at > SSND_HEAD_BYTES:
+                return None
             if seconds is not None:
                 break
     return seconds
@@ -127,10 +134,14 @@ def ogg_seconds(file: BinaryIO, start: int) -> float | None:
 
 
 def mp3_seconds(file: BinaryIO, start: int) -> float | None:
-    """The duration from the number of frames in the first frame's header, or else from the bit rate."""
+    """The duration from the number of frames in the first frame's header, or else from the bit rate.
+
+    None if that header leaves the number open.
+    """
     file.seek(start)
     # Tags are not read: they may be compressed, and their decompressed size is unbounded.
-    return float(MPEGInfo(file, start).length)
+    # A header that names no frames is one whose writer could not seek back to write their number.
+    return float(MPEGInfo(file, start).length) or None
 
 
 def aac_seconds(file: BinaryIO, start: int) -> float | None:
