@@ -72,6 +72,21 @@ async def test_without_keys_none_is_known_and_fetches_are_limited(published: Pub
     assert await kept.current() == ("first",)
 
 
+async def test_while_newer_keys_cannot_be_fetched_a_signature_is_not_rejected(
+    published: Published, kept: SigningKeys[str]
+) -> None:
+    first = await kept.current()
+    published.away = True
+    for _ in range(2):
+        with pytest.raises(KeysAway):
+            await kept.newer(first)
+    assert published.fetches == 2
+    published.keys, published.away = ("second",), False
+    published.now += REFETCH_FLOOR_S
+    assert await kept.newer(first) == ("second",)
+    assert await kept.newer(("second",)) == ()
+
+
 async def test_keys_older_than_a_day_are_not_used(published: Published, kept: SigningKeys[str]) -> None:
     await kept.current()
     published.away = True

@@ -53,12 +53,14 @@ class SigningKeys(Generic[K]):
     async def newer(self, known: tuple[K, ...]) -> tuple[K, ...]:
         """The current keys if they differ from `known`, else none. Raises KeysAway.
 
-        Fetches them again unless that was done within the last `REFETCH_FLOOR_S` seconds.
+        Fetches them again unless that was tried within the last `REFETCH_FLOOR_S` seconds.
         """
         async with self._lock:
             if self._keys == known and self._clock() - self._renewed_at >= REFETCH_FLOOR_S:
                 self._renewed_at = self._clock()
                 await self._renew()
+            if self._keys == known and self._failed_at >= self._renewed_at:
+                raise KeysAway("the last attempt to fetch newer ones failed")
             return self._keys if self._keys != known else ()
 
     async def _renew(self) -> None:
