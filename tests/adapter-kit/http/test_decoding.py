@@ -1,13 +1,16 @@
 """Content codings are decoded in pieces of any size, in time linear in the number of bytes."""
 
+import asyncio
 import gzip
 import random
 import sys
 import time
 
 import brotli
+import httpx
 import pytest
 
+from adapter_kit.http import body
 from adapter_kit.http.decoding import Damaged, decoder_for
 
 if sys.version_info >= (3, 14):
@@ -69,3 +72,13 @@ def test_a_large_piece_of_many_small_parts_takes_linear_time(coding: str, part: 
     began = time.process_time()
     assert decoded(coding, coded, len(coded)) == b"x" * count
     assert time.process_time() - began < 5
+
+
+async def test_the_bytes_between_two_codings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "MOST_BYTES", 1_000_000)
+    bomb = gzip.compress(gzip.compress(gzip.compress(b"") * 1_000_000))
+    response = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(bomb))
+    began = time.process_time()
+    with pytest.raises(httpx.DecodingError, match="too large"):
+        await body.read_body(response, asyncio.Semaphore(), lambda: None)
+    assert time.process_time() - began < 2

@@ -16,7 +16,7 @@ from adapter_kit.http.decoding import MAX_CODINGS, Damaged, coding_of, codings_o
 WHOLE_BYTES: Final = 1024 * 1024
 """A body of at most so many bytes is kept unchanged."""
 MOST_BYTES: Final = 256 * 1024 * 1024
-"""Reading stops after so many decoded bytes."""
+"""Reading stops after so many decoded bytes, and fails after so many between two codings."""
 LARGE_AT_ONCE: Final = 4
 """Limit on bodies over `WHOLE_BYTES` that are read concurrently: each may take tens of megabytes."""
 _HEAD_BYTES: Final = 64
@@ -71,12 +71,17 @@ async def _plain_pieces(pieces: AsyncIterator[bytes], named: list[str], layer: i
             break
     coding = _coding(head, named) if layer < MAX_CODINGS else None
     if coding is None:
-        yield head
-        async for piece in pieces:
+        async for piece in _with_head(head, pieces):
             yield piece
         return
     left = [each for each in named if each != coding]
     async for piece in _plain_pieces(_decoded(coding, head, pieces), left, layer + 1):
+        yield piece
+
+
+async def _with_head(head: bytes, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    yield head
+    async for piece in pieces:
         yield piece
 
 
@@ -89,13 +94,15 @@ def _coding(head: bytes, named: list[str]) -> str | None:
 
 
 async def _decoded(coding: str, head: bytes, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    decoder = decoder_for(coding, head)
+    decoder, read = decoder_for(coding, head), 0
     try:
-        for plain in decoder.feed(head):
-            yield plain
-        async for piece in pieces:
+        async for piece in _with_head(head, pieces):
             for plain in decoder.feed(piece):
                 yield plain
+                # Under another coding, many bytes may decode to none, which `_shortened` never sees.
+                read += len(plain)
+                if read > MOST_BYTES:
+                    raise httpx.DecodingError(f"body is too large in {coding}")
         decoder.finish()
     except Damaged as error:
         raise httpx.DecodingError(f"body is not valid {coding}: {error}") from error
