@@ -1,4 +1,4 @@
-"""Each service and command reports a wrong setting in one line and exits with 78, without a traceback."""
+"""A service or command that cannot start says why in one line: 78 for a wrong setting, 75 for a server that is away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.patience import patient
 
-from chassis.errors import EXIT_SETTINGS
+from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY
 from chassis.settings.service import ServiceSettings, WrongSettings, settings_of
 from contracts.topics import SERVICES
 from segue_cli.stack.environment import without_settings
@@ -187,6 +187,38 @@ async def test_an_unknown_setting_is_one_warning(tmp_path: Path) -> None:
         ),
         ("warning", "SEGUE_PROT is not a setting of Segue; did you mean SEGUE_PORT?"),
     ]
+
+
+IMPATIENT = """
+import chassis.kafka.topics, chassis.postgres.pool
+chassis.kafka.topics.START_LIMIT_S = chassis.postgres.pool.START_LIMIT_S = 0.5
+from orchestrator.__main__ import main
+main()
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("away", "expected", "told"),
+    [
+        ("DATABASE_URL", EXIT_TEMPORARY, "DATABASE_URL: no database answered at 127.0.0.1:1/x within"),
+        ("KAFKA_BOOTSTRAP_SERVERS", EXIT_TEMPORARY, "KAFKA_BOOTSTRAP_SERVERS: no broker answered at 127.0.0.1:1"),
+        ("the password", EXIT_SETTINGS, 'DATABASE_URL: role "nobody" does not exist'),
+    ],
+)
+async def test_a_server_that_is_away_is_no_wrong_setting(
+    away: str, expected: int, told: str, database_url: str, tmp_path: Path
+) -> None:
+    changed = {
+        "DATABASE_URL": {"DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x"},
+        "KAFKA_BOOTSTRAP_SERVERS": {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"},
+        "the password": {"DATABASE_URL": f"postgresql://nobody:hunter2@{database_url.rpartition('@')[2]}"},
+    }
+    environ = {**PLACEHOLDERS, "DATABASE_URL": database_url, **changed[away]}
+    code, _, err = await run([sys.executable, "-c", IMPATIENT], tmp_path, environ)
+    (line,) = err.splitlines()
+    assert line.startswith(f"orchestrator cannot start: {told}")
+    assert code == expected
 
 
 def refused(kind: type[ServiceSettings], wrong: Mapping[str, str]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 from contracts.text import escaped_line
 
 EXIT_SETTINGS: Final = 78
 """EX_CONFIG of sysexits.h: a setting is wrong, and a restart does not help."""
+EXIT_TEMPORARY: Final = 75
+"""EX_TEMPFAIL of sysexits.h: what a setting names did not answer in time, and a restart may help."""
 EXIT_UNHEALTHY: Final = 70
 """A component of the process has failed, or the process did not stop in time."""
 EXIT_UNFORESEEN: Final = 1
@@ -25,6 +27,14 @@ PROXY: Final = "HTTPS_PROXY, or another proxy"
 
 class CannotStart(Exception):
     """A setting, or the resource that it names, cannot be used; the message is one line that names the setting."""
+
+    exit_code: ClassVar[int] = EXIT_SETTINGS
+
+
+class NoAnswer(CannotStart):
+    """What the setting names did not answer in time. It may later, with the same setting."""
+
+    exit_code = EXIT_TEMPORARY
 
 
 def cannot_use(setting: str, error: Exception) -> CannotStart:

@@ -98,7 +98,7 @@ def topics(
 
 @app.command()
 def migrate(
-    schemas: Annotated[list[str] | None, typer.Argument(help="Schemas; default: those of all services.")] = None,
+    schemas: Annotated[list[str] | None, typer.Argument(help="Schemas, or their services; default: all.")] = None,
     wait: Annotated[
         float | None, typer.Option(min=0, help="Change nothing, and wait that many seconds until it is done.")
     ] = None,

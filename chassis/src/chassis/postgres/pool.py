@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
-from chassis.errors import CannotStart
+from chassis.errors import CannotStart, NoAnswer
 from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
@@ -86,7 +86,7 @@ WHERE n.nspname = $1
 async def open_pool(
     url: str, schema: str, *, max_size: int = 10, runtime: Runtime | None = None
 ) -> AsyncIterator[Pool]:
-    """A pool whose connections work in `schema`. Raises CannotStart if the database does not respond within 30 s.
+    """A pool whose connections work in `schema`. Raises NoAnswer if the database does not within 30 s.
 
     `runtime` is told that the process depends on the database.
 
@@ -128,7 +128,8 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
 
     An advisory lock serializes replicas that start together. A file must not change once it is applied. A schema may
     have migrations of a newer release, unless their name ends in `.breaking.sql`. Raises CannotStart if it has one of
-    those, if a file has changed, if the database does not respond or is read-only, or if the role lacks privileges.
+    those, if a file has changed, or if the role lacks privileges, and NoAnswer if the database does not respond or is
+    read-only.
     """
     database = usable_url(url)
 
@@ -148,12 +149,12 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
             f"run `segue migrate` as the role that owns it, {owner}"
         ) from error
     except asyncpg.LockNotAvailableError as error:
-        raise CannotStart(
+        raise NoAnswer(
             f"DATABASE_URL: another process has been migrating schema {schema} for {MIGRATION_WAIT_S} s: wait until it"
             " is done, or end its session"
         ) from error
     except TRANSIENT as error:
-        raise CannotStart(f"DATABASE_URL: the connection was lost during the migration: {error_text(error)}") from error
+        raise NoAnswer(f"DATABASE_URL: the connection was lost during the migration: {error_text(error)}") from error
     finally:
         await connection.close(timeout=5)
 
@@ -255,6 +256,8 @@ async def _connected(open_: Callable[[], Awaitable[T]], database: DatabaseUrl) -
 
     try:
         return await retry(opened, TRANSIENT, pause_s=0.2, within_s=START_LIMIT_S)
+    except TRANSIENT as error:
+        raise NoAnswer(f"DATABASE_URL: {_failure_text(database, error)}") from error
     except AT_START as error:
         raise CannotStart(f"DATABASE_URL: {_failure_text(database, error)}") from error
 

@@ -35,7 +35,8 @@ App = Callable[[S, Runtime], AbstractAsyncContextManager[None]]
 def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
     """Run a service until SIGTERM or SIGINT, and exit the process: with 0 after a clean drain.
 
-    78 means that a setting is wrong, or that the resource it names cannot be used; stderr has one line with the reason.
+    78 means that a setting is wrong, or that the resource it names cannot be used; 75 that this resource did not answer
+    in time. stderr has one line with the reason.
     """
     keep_private()
     try:
@@ -104,7 +105,10 @@ def _report_end(error: Exception, runtime: Runtime, settings: ServiceSettings) -
     if runtime.started:
         log.critical(RuntimeEvent.UNEXPECTED_ERROR, error=text)
         return EXIT_UNHEALTHY
-    if isinstance(reason, CannotStart) or text.startswith(PROXY):
+    if isinstance(reason, CannotStart):
+        _report(runtime.service, text)
+        return reason.exit_code
+    if text.startswith(PROXY):
         _report(runtime.service, text)
         return EXIT_SETTINGS
     _report(runtime.service, f"{text} (LOG_LEVEL=DEBUG logs the traceback)")

@@ -20,7 +20,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from chassis.errors import EXIT_SETTINGS
+from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY
 from chassis.runtime.private_files import keep_private
 from segue_cli.commands.api import Api, ApiFailed, connected
 from segue_cli.commands.follow import follow_log
@@ -60,7 +60,7 @@ def demo(out: Path) -> int:
         environ = {**environment.without_settings(os.environ), "MUSIC_PROVIDER": "fal"}
         plan = Plan(state, environ, Path(folder), throwaway=True)
         code = run_until_told(_demo(plan, out, screen))
-        if code not in (0, INTERRUPTED, EXIT_SETTINGS):
+        if code not in (0, INTERRUPTED, EXIT_SETTINGS, EXIT_TEMPORARY):
             view.tell_what_went_wrong(screen, state, _keep_logs(state, out))
     if code == INTERRUPTED:
         screen.print("Stopped; nothing is left running.")

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.errors import EXIT_SETTINGS, CannotStart
+from chassis.errors import EXIT_SETTINGS, CannotStart, NoAnswer
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, latest_migration, migrate
 from chassis.runtime.retry import retry
@@ -49,7 +49,8 @@ async def apply_migrations(url: str, schemas: Mapping[str, str], tell: Tell) -> 
 async def await_migrations(url: str, schemas: Mapping[str, str], within_s: float, tell: Tell) -> None:
     """Wait until each schema has the newest migration of its package; nothing is changed.
 
-    Raises CannotStart if that is not so within `within_s` seconds, or at once if the database refuses the login.
+    Raises NoAnswer if that is not so within `within_s` seconds, and CannotStart at once if the database refuses the
+    login.
     """
 
     async def found() -> None:
@@ -59,7 +60,7 @@ async def await_migrations(url: str, schemas: Mapping[str, str], within_s: float
     try:
         await retry(found, NotThereYet, pause_s=LOOK_EVERY_S, within_s=within_s)
     except NotThereYet as error:
-        raise CannotStart(f"{error}; waited {within_s:.0f} s") from error
+        raise NoAnswer(f"{error}; waited {within_s:.0f} s") from error
 
 
 async def _applied(url: str, schemas: Mapping[str, str]) -> dict[str, str]:
@@ -86,9 +87,13 @@ async def _applied(url: str, schemas: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(names: Sequence[str], wait_s: float | None) -> int:
-    """Migrate the named schemas, or all; with `wait_s`, only wait for that many seconds. Returns the exit code."""
+    """Migrate the schemas of these names or services, or all; with `wait_s`, only wait for that many seconds.
+
+    Returns the exit code.
+    """
     from segue_cli.stack.environment import given
 
+    names = [name.replace("-", "_") for name in names]
     if unknown := [name for name in names if name not in SCHEMAS]:
         return _failed(f"there is no schema {unknown[0]!r}: one of {', '.join(SCHEMAS)}")
     schemas = {name: package for name, package in SCHEMAS.items() if not names or name in names}
@@ -101,7 +106,7 @@ def run(names: Sequence[str], wait_s: float | None) -> int:
         else:
             asyncio.run(await_migrations(url, schemas, wait_s, _tell))
     except CannotStart as error:
-        return _failed(str(error))
+        return _failed(str(error), error.exit_code)
     return 0
 
 
@@ -109,6 +114,6 @@ def _tell(schema: str, migration: str) -> None:
     print(f"{schema}: at {migration}", flush=True)
 
 
-def _failed(why: str) -> int:
+def _failed(why: str, code: int = EXIT_SETTINGS) -> int:
     print(f"segue: {why}", file=sys.stderr)
-    return EXIT_SETTINGS
+    return code

@@ -11,9 +11,9 @@ from typing import Final
 
 import asyncpg
 
-from chassis.errors import EXIT_SETTINGS, CannotStart
+from chassis.errors import EXIT_SETTINGS, CannotStart, NoAnswer
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
-from chassis.postgres.pool import AT_START
+from chassis.postgres.pool import AT_START, TRANSIENT
 from contracts.schemas import SCHEMAS, Schema
 
 READER: Final = "reader"
@@ -65,7 +65,7 @@ def run(prefix: str, owner: str | None, *, apply: bool) -> int:
     try:
         asyncio.run(_apply(url, prefix, owner))
     except CannotStart as error:
-        return _failed(str(error))
+        return _failed(str(error), error.exit_code)
     for schema in SCHEMAS:
         print(f"{schema.name}: {role_of(prefix, schema.service)}")
     return 0
@@ -78,7 +78,8 @@ async def _apply(url: str, prefix: str, owner: str | None) -> None:
             connection = await connect(database, statement_cache_size=0)
     except AT_START as error:
         why = f"DATABASE_URL: no connection to {database.name}: {error_text(error)}"
-        raise refusal(error) or CannotStart(why) from error
+        kind = NoAnswer if isinstance(error, TRANSIENT) else CannotStart
+        raise refusal(error) or kind(why) from error
     try:
         await _check_owners(connection, owner)
         async with connection.transaction():
@@ -125,6 +126,6 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _failed(why: str) -> int:
+def _failed(why: str, code: int = EXIT_SETTINGS) -> int:
     print(f"segue: {why}", file=sys.stderr)
-    return EXIT_SETTINGS
+    return code

@@ -156,7 +156,7 @@ async def _together(*work: Awaitable[T]) -> list[T]:
         if isinstance(first, StackFailed):
             raise first from None
         if isinstance(first, ChildFailed | CannotRunHere | BrokerAway | NoFreePort):
-            raise StackFailed(str(first), EXIT_SETTINGS if isinstance(first, BrokerAway) else 1) from first
+            raise StackFailed(str(first), first.exit_code if isinstance(first, BrokerAway) else 1) from first
         raise
     return [task.result() for task in started]
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from chassis.errors import EXIT_SETTINGS
+from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY
 from contracts.topics import SERVICES
 from segue_cli.local.ports import LOOPBACK, free_port, is_free
 from segue_cli.local.process import START_LIMIT_S, Child, child
@@ -116,8 +116,8 @@ async def _ready(one: Child, part: Part, client: httpx.AsyncClient, starting: St
 
 
 def _failed(one: Child, part: Part, why: str) -> StackFailed:
-    if one.returncode == EXIT_SETTINGS:
+    if (code := one.returncode) in (EXIT_SETTINGS, EXIT_TEMPORARY):
         said = (line for line in one.tail if line.startswith(f"{part.name} cannot start: "))
         if (line := next(said, None)) is not None:
-            return StackFailed(line, EXIT_SETTINGS)
+            return StackFailed(line, code)
     return StackFailed("\n".join([f"{part.name} {why} (its log: {part.log})", *map(spoken, one.tail)]))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
+from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY
 from contracts.access import acl_commands
 from contracts.topics import DAY_S, TOPICS, TopicNames
 
@@ -23,6 +24,14 @@ _NOWHERE: Final = "127.0.0.1:9092"
 
 class BrokerAway(Exception):
     """No broker answered, or it refused this client or a topic; one line that names the setting."""
+
+    exit_code: ClassVar[int] = EXIT_SETTINGS
+
+
+class NotYet(BrokerAway):
+    """No broker answered, or the topics that are waited for are not there yet."""
+
+    exit_code = EXIT_TEMPORARY
 
 
 def cluster_of(environ: Mapping[str, str]) -> KafkaCluster:
@@ -108,11 +117,11 @@ def sorted_out(names: TopicNames, there: Mapping[str, TopicState]) -> tuple[list
     return [name for name in every if name not in there], hidden
 
 
-async def _away(cluster: KafkaCluster, within_s: float) -> BrokerAway:
+async def _away(cluster: KafkaCluster, within_s: float) -> NotYet:
     from chassis.kafka.diagnosis import diagnose
 
     why = await diagnose(cluster)
-    return BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {within_s:.0f} s ({why})")
+    return NotYet(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {within_s:.0f} s ({why})")
 
 
 async def await_topics(cluster: KafkaCluster, within_s: float) -> None:
@@ -125,9 +134,7 @@ async def await_topics(cluster: KafkaCluster, within_s: float) -> None:
     async def found() -> None:
         missing, hidden = sorted_out(cluster.names, await topics_there(cluster, LIMIT_S))
         if missing:
-            raise BrokerAway(
-                f"KAFKA_BOOTSTRAP_SERVERS: {cluster} lacks {', '.join(missing)}; `segue topics` makes them"
-            )
+            raise NotYet(f"KAFKA_BOOTSTRAP_SERVERS: {cluster} lacks {', '.join(missing)}; `segue topics` makes them")
         if len(hidden) == len(TOPICS):
             raise BrokerAway(f"{cluster.setting}: {cluster.principal} may not see any topic of Segue's at {cluster}")
 
@@ -141,7 +148,6 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
     """
     from pathlib import Path
 
-    from chassis.errors import EXIT_SETTINGS
     from segue_cli.stack.environment import given
     from segue_cli.views.console import console
 
@@ -167,7 +173,7 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
     except BrokerAway as error:
         out.print(map_table(cluster.names))
         failed.print(str(error), style="red", markup=False, soft_wrap=True)
-        return EXIT_SETTINGS
+        return error.exit_code
     out.print(map_table(cluster.names, outcome))
     return 0
 

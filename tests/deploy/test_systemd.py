@@ -1,0 +1,51 @@
+"""The units of systemd: an outage stops nothing for good, and a setup that fails stops no service."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY
+
+UNITS = Path(__file__).parents[2] / "deploy/systemd"
+SETUP, SERVICE = UNITS / "segue-setup.service", UNITS / "segue@.service"
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    """The values of each setting of the unit."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"(?m)^(\w+)=(.*)$", unit.read_text()):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def test_setup_is_started_again_after_an_outage() -> None:
+    setup = settings(SETUP)
+    assert setup["Type"] == ["oneshot"]
+    assert setup["Restart"] == ["on-failure"]
+    assert float(setup["RestartSec"][0]) > 0
+
+
+def test_a_failed_setup_neither_prevents_nor_stops_a_service() -> None:
+    service = settings(SERVICE)
+    assert SETUP.name in service["Wants"][0].split()
+    for name in ("Requires", "Requisite", "BindsTo", "PartOf", "Upholds"):
+        assert SETUP.name not in " ".join(service.get(name, []))
+
+
+def test_only_a_wrong_setting_is_final() -> None:
+    for unit in (SETUP, SERVICE):
+        given = settings(unit)
+        assert given["RestartPreventExitStatus"] == [str(EXIT_SETTINGS)]
+        assert given["StartLimitIntervalSec"] == ["0"]
+    assert EXIT_TEMPORARY != EXIT_SETTINGS
+    assert settings(SERVICE)["Restart"] == ["always"]
+
+
+def test_a_service_waits_for_what_setup_makes_and_then_says_itself_what_is_wrong() -> None:
+    service = settings(SERVICE)
+    waits = service["ExecStartPre"]
+    assert [each.split(" ", 1)[1].rpartition(" --wait ")[0] for each in waits] == ["topics", "migrate %i"]
+    # systemd restarts a service whose ExecStartPre= fails, whatever its exit code.
+    assert all(each.startswith("-/") for each in waits)
+    assert sum(int(each.rpartition(" ")[2]) for each in waits) < int(service["TimeoutStartSec"][0])
