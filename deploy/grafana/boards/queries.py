@@ -66,10 +66,13 @@ def p(share: float, buckets: str) -> str:
 
 
 def grown(series: str, within: str) -> str:
-    """By how much a counter has grown, its first value included: a series begins with its first event."""
-    return (
-        f"((increase({series}[{within}]) and {series} offset {within}) or ({series} unless {series} offset {within}))"
-    )
+    """By how much a counter has grown, its first value included: a series begins with its first event.
+
+    A series that was there before a gap of the scrapes is not new, and one that has ended since counts.
+    """
+    before = f"last_over_time({series}[1h] offset {within}) unless on (instance) segue_build_info offset {within}"
+    there = f"({series} offset {within} or ({before}))"
+    return f"((increase({series}[{within}]) and {there}) or (last_over_time({series}[{within}]) unless {there}))"
 
 
 def share(part: str, whole: str) -> str:
