@@ -136,7 +136,7 @@ async def test_a_replica_that_is_killed_while_it_migrates_leaves_the_rest_to_the
 async def test_a_migration_that_does_not_end_is_reported_to_those_that_wait(
     database_url: str, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.postgres.pool.MIGRATION_WAIT_S", 1)
+    monkeypatch.setattr("chassis.postgres.migrations.MIGRATION_WAIT_S", 1)
     shop = package("shop_held", **{"001_things": FIRST})
     async with connected(database_url) as other, other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock(hashtext('segue.migrate.shop'))")

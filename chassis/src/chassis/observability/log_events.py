@@ -7,6 +7,7 @@ from typing import Final
 from chassis.observability.log_event import NOTHING, LogEvent
 
 _DEPENDENCY: Final = "Nothing if it is rare: it is retried. If it persists, check PostgreSQL or Kafka."
+_WAITS: Final = "Nothing if it ends within five minutes. Otherwise, end the session that `error` names."
 _DATABASE: Final = "Nothing if it is rare: it is retried. If it persists, check PostgreSQL."
 _KAFKA: Final = "Nothing if it is rare: it is retried. If it persists, check Kafka."
 _BUG: Final = "Report the traceback: it is a fault of Segue."
@@ -139,6 +140,7 @@ class PostgresEvent(LogEvent):
 
     POOLER_DETECTED = ("a connection pooler is in use; statements are not prepared", "info", "schema")
     MIGRATION_APPLIED = ("migration applied", "info", "schema migration")
+    MIGRATION_WAITS = ("a migration waits for a table", "warning", "schema migration error", _WAITS)
     SCHEMA_IS_NEWER = (
         "the schema has migrations of a newer release; this one works with them",
         "warning",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from types import ModuleType
@@ -17,6 +16,7 @@ from chassis.errors import CannotStart, NoAnswer
 from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
+from chassis.postgres.migrations import apply_missing
 from chassis.postgres.observed_pool import ObservedPool
 from chassis.postgres.pooler import pooled_connection
 from chassis.postgres.rights import missing_rights
@@ -37,11 +37,6 @@ else:
 T = TypeVar("T")
 START_LIMIT_S: Final = 30.0
 CLOSE_LIMIT_S: Final = 2.0
-MIGRATION_WAIT_S: Final = 120
-"""Seconds for which a replica waits while another one migrates the same schema."""
-BREAKING: Final = ".breaking.sql"
-"""Ends the name of a migration with which services of earlier releases cannot work."""
-
 TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
@@ -61,11 +56,6 @@ TRANSIENT: tuple[type[Exception], ...] = (
 
 AT_START: Final[tuple[type[Exception], ...]] = (*TRANSIENT, asyncpg.PostgresError, ValueError, KeyError)
 """The errors that connecting raises."""
-_MIGRATIONS: Final = """
-CREATE TABLE migrations (
-    name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
-)
-"""
 _OWNER: Final = "SELECT quote_ident(pg_get_userbyid(nspowner)) FROM pg_namespace WHERE nspname = $1"
 SESSION: Final = {
     "timezone": "UTC",
@@ -74,12 +64,6 @@ SESSION: Final = {
     "idle_in_transaction_session_timeout": "60s",
 }
 """The settings of every connection; they take precedence over those in the URL's options."""
-
-# A function such as to_regnamespace may use a catalogue from before the wait for the lock; a query does not.
-_THERE: Final = """
-SELECT c.relname FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations'
-WHERE n.nspname = $1
-"""
 
 
 @asynccontextmanager
@@ -126,10 +110,11 @@ async def open_pool(
 async def migrate(url: str, schema: str, package: ModuleType) -> None:
     """Apply the package's `migrations/*.sql` that the schema does not have yet, each in its own transaction.
 
-    An advisory lock serializes replicas that start together. A file must not change once it is applied. A schema may
-    have migrations of a newer release, unless their name ends in `.breaking.sql`. Raises CannotStart if it has one of
-    those, if a file has changed, or if the role lacks privileges, and NoAnswer if the database does not respond or is
-    read-only.
+    An advisory lock serializes replicas that start together. A file that needs a table which another session holds is
+    tried again for five minutes, and lets others use the table in between. A file must not change once it is applied.
+    A schema may have migrations of a newer release, unless their name ends in `.breaking.sql`. Raises CannotStart if it
+    has one of those, if a file has changed, or if the role lacks privileges, and NoAnswer if the database does not
+    respond or is read-only.
     """
     database = usable_url(url)
 
@@ -141,17 +126,12 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
     try:
         if (missing := await missing_rights(connection, schema)) is not None:
             raise CannotStart(missing)
-        await _migrate(connection, schema, package)
+        await apply_missing(connection, schema, _migrations(package))
     except asyncpg.InsufficientPrivilegeError as error:
         owner, newest = await connection.fetchval(_OWNER, schema), latest_migration(package)
         raise CannotStart(
             f"DATABASE_URL: {error_text(error)}; schema {schema} has to be migrated to {newest} first: "
             f"run `segue migrate` as the role that owns it, {owner}"
-        ) from error
-    except asyncpg.LockNotAvailableError as error:
-        raise NoAnswer(
-            f"DATABASE_URL: another process has been migrating schema {schema} for {MIGRATION_WAIT_S} s: wait until it"
-            " is done, or end its session"
         ) from error
     except TRANSIENT as error:
         raise NoAnswer(f"DATABASE_URL: the connection was lost during the migration: {error_text(error)}") from error
@@ -173,57 +153,6 @@ def _migrations(package: ModuleType) -> list[tuple[str, str]]:
     folder = files(package) / "migrations"
     found = [(f.name, f.read_text("utf-8")) for f in folder.iterdir() if f.name.endswith(".sql")]
     return sorted(found)
-
-
-async def _migrate(connection: asyncpg.Connection[asyncpg.Record], schema: str, package: ModuleType) -> None:
-    async with _exclusive_transaction(connection, schema):
-        # Checked first, because CREATE … IF NOT EXISTS requires the privilege to create even if the object exists.
-        existing = {row["relname"] for row in await connection.fetch(_THERE, schema)}
-        if not existing:
-            await connection.execute(f"CREATE SCHEMA {schema}")
-        if "migrations" not in existing:
-            await connection.execute(_MIGRATIONS)
-        applied = await _applied(connection)
-    known = _migrations(package)
-    _check_newer(schema, sorted(applied.keys() - {name for name, _ in known}))
-    for name, sql in known:
-        digest = hashlib.sha256(sql.encode()).hexdigest()
-        if applied.get(name) == digest:
-            continue
-        async with _exclusive_transaction(connection, schema):
-            # Another replica may have applied it in the meantime.
-            applied = await _applied(connection)
-            if name not in applied:
-                await connection.execute(sql)
-                await connection.execute("INSERT INTO migrations (name, sha256) VALUES ($1, $2)", name, digest)
-                get_logger("chassis.postgres.pool").info(PostgresEvent.MIGRATION_APPLIED, schema=schema, migration=name)
-            elif applied[name] != digest:
-                raise CannotStart(f"migration {schema}/{name} was changed after it was applied; add a new one instead")
-
-
-@asynccontextmanager
-async def _exclusive_transaction(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> AsyncIterator[None]:
-    """A transaction under an advisory lock, one replica at a time."""
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL lock_timeout = '{MIGRATION_WAIT_S}s'")
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"segue.migrate.{schema}")
-        await connection.execute("SET LOCAL lock_timeout = 0")
-        yield
-
-
-def _check_newer(schema: str, unknown: Sequence[str]) -> None:
-    """Warn of migrations of a newer release. Raises CannotStart if this release cannot work with one of them."""
-    if breaking := [name for name in unknown if name.endswith(BREAKING)]:
-        what = f"schema {schema} has {breaking[0]}, with which this release cannot work"
-        raise CannotStart(f"DATABASE_URL: {what}: start the release that brought it, or a later one")
-    if unknown:
-        get_logger("chassis.postgres.pool").warning(
-            PostgresEvent.SCHEMA_IS_NEWER, schema=schema, migrations=list(unknown)
-        )
-
-
-async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
-    return {row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM migrations")}
 
 
 async def _writable(connection: asyncpg.Connection[asyncpg.Record]) -> asyncpg.Connection[asyncpg.Record]:

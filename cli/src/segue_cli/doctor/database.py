@@ -11,7 +11,8 @@ import asyncpg
 
 from chassis.errors import CannotStart
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
-from chassis.postgres.pool import AT_START, BREAKING, is_pooled, latest_migration
+from chassis.postgres.migrations import BREAKING
+from chassis.postgres.pool import AT_START, is_pooled, latest_migration
 from chassis.postgres.rights import missing_rights
 from chassis.settings.database.url import DatabaseUrl
 from segue_cli.doctor.advice import Finding
