@@ -108,7 +108,7 @@ class Telemetry:
         return NonRecordingSpan(of)
 
     def close(self) -> None:
-        """Export the remaining spans. Blocks for up to 5 seconds."""
+        """Export the remaining spans. Blocks for up to 30 seconds if the collector does not answer."""
         self._provider.force_flush(5_000)
         self._provider.shutdown()
 
