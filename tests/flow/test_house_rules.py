@@ -46,6 +46,7 @@ PURE = (
 SLEEPS = {
     "chassis/src/chassis/kafka/topics.py": "at start, bounded by the caller, nothing runs yet",
     "chassis/src/chassis/postgres/pool.py": "at start, bounded, nothing runs yet",
+    "chassis/src/chassis/postgres/migrations.py": "at start, bounded, nothing runs yet",
     "chassis/src/chassis/kafka/records.py": "a sleep of 0 s, so that other tasks run",
     "chassis/src/chassis/http/health.py": "its own task, cancelled with its block; it also watches the drain",
     "chassis/src/chassis/delivery/tail.py": "its own task, cancelled with its block",
