@@ -31,7 +31,7 @@ class CannotStart(Exception):
     exit_code: ClassVar[int] = EXIT_SETTINGS
 
 
-class NoAnswer(CannotStart):
+class CannotStartYet(CannotStart):
     """What the setting names did not answer in time. It may later, with the same setting."""
 
     exit_code = EXIT_TEMPORARY

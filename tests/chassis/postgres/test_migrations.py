@@ -11,7 +11,7 @@ import pytest
 import structlog
 from tests.patience import eventually, patient
 
-from chassis.errors import NoAnswer
+from chassis.errors import CannotStartYet
 from chassis.postgres import migrations
 from chassis.postgres.pool import latest_migration, migrate
 
@@ -71,7 +71,7 @@ async def test_it_names_the_session_that_it_waits_for(
         told = (
             rf"migration shop/002_b.sql got no lock .*: the session with pid {pid} \(pg_dump\) uses shop.things; wait"
         )
-        with structlog.testing.capture_logs() as logged, pytest.raises(NoAnswer, match=told):
+        with structlog.testing.capture_logs() as logged, pytest.raises(CannotStartYet, match=told):
             await migrate(database_url, "shop", shop)
     waits = [each for each in logged if each.get("code") == "migration_waits" or "waits" in str(each.get("event"))]
     assert waits

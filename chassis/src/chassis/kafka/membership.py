@@ -24,7 +24,7 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from chassis.errors import CannotStart, NoAnswer
+from chassis.errors import CannotStart, CannotStartYet
 from chassis.kafka.topics import START_LIMIT_S, admin, require_topics
 from chassis.postgres.limits import LOOP_LIMIT_S, HeldLock, bounded, end_holder, first_free_lock
 from chassis.postgres.pool import TRANSIENT, Pool
@@ -132,4 +132,4 @@ async def _cluster_id(kafka: KafkaCluster) -> str:
         async with asyncio.timeout(START_LIMIT_S), admin(kafka) as client:
             return str((await client.describe_cluster())["cluster_id"])
     except (KafkaError, OSError, TimeoutError) as error:
-        raise NoAnswer(f"KAFKA_BOOTSTRAP_SERVERS: {kafka} went away: {error!r}") from error
+        raise CannotStartYet(f"KAFKA_BOOTSTRAP_SERVERS: {kafka} went away: {error!r}") from error

@@ -14,7 +14,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from chassis.errors import CannotStart, NoAnswer
+from chassis.errors import CannotStart, CannotStartYet
 from chassis.kafka.access import denied_topics
 from chassis.kafka.diagnosis import diagnose, refusal
 from chassis.kafka.metadata import TopicState, describe_topics
@@ -30,7 +30,7 @@ PAUSE_S = 0.2
 async def require_topics(cluster: KafkaCluster, *, reads: Iterable[Topic] = (), writes: Iterable[Topic] = ()) -> None:
     """Check, within 30 s, that a broker answers, and that each topic exists and may be read or written.
 
-    Raises CannotStart, and NoAnswer if no broker does, naming the setting.
+    Raises CannotStart, and CannotStartYet if no broker does, naming the setting.
     """
     reads, writes = tuple(reads), tuple(writes)
     try:
@@ -40,7 +40,7 @@ async def require_topics(cluster: KafkaCluster, *, reads: Iterable[Topic] = (), 
             )
     except (TimeoutError, OSError) as error:
         why = await diagnose(cluster)
-        raise NoAnswer(
+        raise CannotStartYet(
             f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {START_LIMIT_S:.0f} s ({why})"
         ) from error
     if denied := denied_topics(cluster, there, reads=reads, writes=writes):

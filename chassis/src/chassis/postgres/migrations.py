@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.errors import CannotStart, NoAnswer
+from chassis.errors import CannotStart, CannotStartYet
 from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.runtime.retry import retry
@@ -54,7 +54,8 @@ async def apply_missing(
 ) -> None:
     """Apply those of the files, given as names and SQL, that the schema does not have yet.
 
-    Raises CannotStart if one has changed or a newer one is breaking, and NoAnswer if another session is in the way.
+    Raises CannotStart if one has changed or a newer one is breaking, and CannotStartYet if another session is in the
+    way.
     """
     async with _exclusive_transaction(connection, schema):
         # Checked first, because CREATE … IF NOT EXISTS requires the privilege to create even if the object exists.
@@ -86,7 +87,7 @@ async def _apply(connection: asyncpg.Connection[asyncpg.Record], schema: str, na
     try:
         await retry(once, _TableHeld, pause_s=TABLE_PAUSE_S, within_s=TABLE_LIMIT_S, on_error=tell)
     except _TableHeld as error:
-        raise NoAnswer(
+        raise CannotStartYet(
             f"DATABASE_URL: migration {schema}/{name} got no lock on a table within {TABLE_LIMIT_S:.0f} s: {error};"
             " wait until that session is done, or end it"
         ) from error
@@ -114,13 +115,13 @@ async def _holder(connection: asyncpg.Connection[asyncpg.Record], schema: str) -
 
 @asynccontextmanager
 async def _exclusive_transaction(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> AsyncIterator[None]:
-    """A transaction under an advisory lock, one replica at a time. Raises NoAnswer if another one holds it too long."""
+    """A transaction under an advisory lock. Raises CannotStartYet if another replica holds it too long."""
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{MIGRATION_WAIT_S}s'")
         try:
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"segue.migrate.{schema}")
         except asyncpg.LockNotAvailableError as error:
-            raise NoAnswer(
+            raise CannotStartYet(
                 f"DATABASE_URL: another process has been migrating schema {schema} for {MIGRATION_WAIT_S} s: wait until"
                 " it is done, or end its session"
             ) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
 
-from chassis.errors import CannotStart, NoAnswer
+from chassis.errors import CannotStart, CannotStartYet
 from chassis.observability.log_events import PostgresEvent
 from chassis.observability.logs import get_logger
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
@@ -70,7 +70,7 @@ SESSION: Final = {
 async def open_pool(
     url: str, schema: str, *, max_size: int = 10, runtime: Runtime | None = None
 ) -> AsyncIterator[Pool]:
-    """A pool whose connections work in `schema`. Raises NoAnswer if the database does not within 30 s.
+    """A pool whose connections work in `schema`. Raises CannotStartYet if the database does not within 30 s.
 
     `runtime` is told that the process depends on the database.
 
@@ -113,8 +113,8 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
     An advisory lock serializes replicas that start together. A file that needs a table which another session holds is
     tried again for five minutes, and lets others use the table in between. A file must not change once it is applied.
     A schema may have migrations of a newer release, unless their name ends in `.breaking.sql`. Raises CannotStart if it
-    has one of those, if a file has changed, or if the role lacks privileges, and NoAnswer if the database does not
-    respond or is read-only.
+    has one of those, if a file has changed, or if the role lacks privileges, and CannotStartYet if the database does
+    not respond or is read-only.
     """
     database = usable_url(url)
 
@@ -134,7 +134,9 @@ async def migrate(url: str, schema: str, package: ModuleType) -> None:
             f"run `segue migrate` as the role that owns it, {owner}"
         ) from error
     except TRANSIENT as error:
-        raise NoAnswer(f"DATABASE_URL: the connection was lost during the migration: {error_text(error)}") from error
+        raise CannotStartYet(
+            f"DATABASE_URL: the connection was lost during the migration: {error_text(error)}"
+        ) from error
     finally:
         await connection.close(timeout=5)
 
@@ -186,7 +188,7 @@ async def _connected(open_: Callable[[], Awaitable[T]], database: DatabaseUrl) -
     try:
         return await retry(opened, TRANSIENT, pause_s=0.2, within_s=START_LIMIT_S)
     except TRANSIENT as error:
-        raise NoAnswer(f"DATABASE_URL: {_failure_text(database, error)}") from error
+        raise CannotStartYet(f"DATABASE_URL: {_failure_text(database, error)}") from error
     except AT_START as error:
         raise CannotStart(f"DATABASE_URL: {_failure_text(database, error)}") from error
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.errors import EXIT_SETTINGS, CannotStart, NoAnswer
+from chassis.errors import EXIT_SETTINGS, CannotStart, CannotStartYet
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, latest_migration, migrate
 from chassis.runtime.retry import retry
@@ -49,8 +49,8 @@ async def apply_migrations(url: str, schemas: Mapping[str, str], tell: Tell) -> 
 async def await_migrations(url: str, schemas: Mapping[str, str], within_s: float, tell: Tell) -> None:
     """Wait until each schema has the newest migration of its package; nothing is changed.
 
-    Raises NoAnswer if that is not so within `within_s` seconds, and CannotStart at once if the database refuses the
-    login.
+    Raises CannotStartYet if that is not so within `within_s` seconds, and CannotStart at once if the database refuses
+    the login.
     """
 
     async def found() -> None:
@@ -60,7 +60,7 @@ async def await_migrations(url: str, schemas: Mapping[str, str], within_s: float
     try:
         await retry(found, NotThereYet, pause_s=LOOK_EVERY_S, within_s=within_s)
     except NotThereYet as error:
-        raise NoAnswer(f"{error}; waited {within_s:.0f} s") from error
+        raise CannotStartYet(f"{error}; waited {within_s:.0f} s") from error
 
 
 async def _applied(url: str, schemas: Mapping[str, str]) -> dict[str, str]:

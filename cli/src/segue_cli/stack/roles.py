@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from chassis.errors import EXIT_SETTINGS, CannotStart, NoAnswer
+from chassis.errors import EXIT_SETTINGS, CannotStart, CannotStartYet
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
 from chassis.postgres.pool import AT_START, TRANSIENT
 from contracts.schemas import SCHEMAS, Schema
@@ -78,7 +78,7 @@ async def _apply(url: str, prefix: str, owner: str | None) -> None:
             connection = await connect(database, statement_cache_size=0)
     except AT_START as error:
         why = f"DATABASE_URL: no connection to {database.name}: {error_text(error)}"
-        kind = NoAnswer if isinstance(error, TRANSIENT) else CannotStart
+        kind = CannotStartYet if isinstance(error, TRANSIENT) else CannotStart
         raise refusal(error) or kind(why) from error
     try:
         await _check_owners(connection, owner)
