@@ -26,7 +26,7 @@ def at(minutes: float) -> str:
 
 
 def answer(body: Any) -> Answer:
-    return Answer(200, {}, json.dumps(body).encode())
+    return Answer(200, {"date": "Thu, 01 Jan 2026 12:00:00 GMT"}, json.dumps(body).encode())
 
 
 def page(*items: Any, **rest: Any) -> Page:
@@ -85,6 +85,10 @@ def test_a_listed_run_has_its_time_endpoint_and_input() -> None:
     assert run.input == {"prompt": "x", "seed": 1}
     (bare,) = page({"request_id": "one", "sent_at": NOW.isoformat()}).runs
     assert bare.input is None
+
+
+def test_a_page_has_the_time_of_its_answer() -> None:
+    assert page(ITEM).read_at == NOW
 
 
 @pytest.mark.parametrize("items", [None, {}, "x", 7])

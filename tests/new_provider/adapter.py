@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -92,7 +93,9 @@ class QuillProvider:
     async def cancel(self, run: Run) -> CancelOutcome:
         return AlreadyOver()
 
-    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(
+        self, lost: Sequence[LostSubmission], taken: frozenset[str], asked_at: datetime
+    ) -> Mapping[AttemptId, FindOutcome]:
         return {each.attempt_id: NotFound(conclusive=False) for each in lost}
 
     async def stages(self, runs: Sequence[ListedRun]) -> Mapping[str, Stage]:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +54,7 @@ KINDS = {kind.name: kind for kind in (FAL, REPLICATE)}
 
 async def find(provider: Provider, lost: LostSubmission, taken: frozenset[str] = frozenset()) -> FindOutcome:
     """The outcome of a search for one lost submit."""
-    return (await provider.find([lost], taken))[lost.attempt_id]
+    return (await provider.find([lost], taken, datetime.now(UTC)))[lost.attempt_id]
 
 
 @pytest.fixture(name="find")
@@ -135,6 +137,7 @@ def _http(status: int, body: Any, **headers: str) -> bytes:
     """An HTTP response; a body that is no text is sent as JSON."""
     text = body if isinstance(body, str) else json.dumps(body)
     lines = [f"HTTP/1.1 {status} X", f"content-length: {len(text.encode())}"]
+    headers = {"date": format_datetime(datetime.now(UTC), usegmt=True)} | headers
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import brotli
@@ -47,7 +48,9 @@ def run(kind: Any) -> Run:
 
 def answer(body: Any, *headers: str, status: int = 200) -> bytes:
     content = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    return "\r\n".join([f"HTTP/1.1 {status} X", f"content-length: {len(content)}", *headers, "", ""]).encode() + content
+    date = f"date: {format_datetime(datetime.now(UTC), usegmt=True)}"
+    head = [f"HTTP/1.1 {status} X", date, f"content-length: {len(content)}", *headers, "", ""]
+    return "\r\n".join(head).encode() + content
 
 
 @pytest.mark.parametrize("kind", ["replicate"], indirect=True)

@@ -207,7 +207,7 @@ class ProviderSuite:
             rest = await find(provider, lost, frozenset({first.ref.request_id}))
             assert rest.ref.request_id == second.ref.request_id
             missed = [lost, *(replace(lost, attempt_id=AttemptId(f"{one}.1")) for one in "ab")]
-            outcomes = list((await provider.find(missed, frozenset())).values())
+            outcomes = list((await provider.find(missed, frozenset(), datetime.now(UTC))).values())
             assert [outcome.ref.request_id for outcome in outcomes[:2]] == [first.ref.request_id, second.ref.request_id]
             assert outcomes[2] == NotFound(conclusive=self.listing_is_complete())
 

@@ -41,7 +41,7 @@ def at(minutes: float) -> str:
 
 
 def answer(body: Any) -> Answer:
-    return Answer(200, {}, json.dumps(body).encode())
+    return Answer(200, {"date": "Thu, 01 Jan 2026 12:00:00 GMT"}, json.dumps(body).encode())
 
 
 def page(*items: Any, beyond: Any = None) -> Page:
@@ -125,6 +125,10 @@ def test_a_listed_run_has_its_time_names_and_input() -> None:
     assert run.made_by == {"google/lyria-2", "hidden"}
     (removed,) = page(ITEM | {"input": {}, "data_removed": True}).runs
     assert removed.input is None
+
+
+def test_a_page_has_the_time_of_its_answer() -> None:
+    assert page(ITEM).read_at == NOW
 
 
 def test_a_version_goes_before_its_model() -> None:

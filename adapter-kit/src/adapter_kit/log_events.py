@@ -59,6 +59,12 @@ class AttemptEvent(LogEvent):
         "message",
         "Nothing: the run is searched for. `segue attempts --ambiguous` shows what stays unresolved.",
     )
+    SEARCH_SETTLED_NOTHING = (
+        "the runs of lost submits were searched for, and nothing is proven",
+        "warning",
+        "provider count reason",
+        _PROVIDER + " If the reason is a clock, synchronize that of PostgreSQL's machine.",
+    )
     SUBMIT_RAISED = ("submitting raised an exception", "error", "", _BUG + " The attempt is ambiguous.")
     CALLBACK_URL_REFUSED = (
         "the provider refused the callback URL; the attempt is submitted without one, and polled",

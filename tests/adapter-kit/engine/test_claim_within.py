@@ -89,7 +89,9 @@ class HeldProvider:
     async def cancel(self, run: Run) -> CancelOutcome:
         return AlreadyOver()
 
-    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(
+        self, lost: Sequence[LostSubmission], taken: frozenset[str], asked_at: datetime
+    ) -> Mapping[AttemptId, FindOutcome]:
         return {each.attempt_id: NotFound(conclusive=False) for each in lost}
 
     async def stages(self, runs: Sequence[ListedRun]) -> Mapping[str, Stage]:

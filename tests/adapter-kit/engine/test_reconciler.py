@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, cast
 
@@ -36,15 +36,20 @@ def attempt(name: str, **changes: Any) -> Attempt:
 class Listing:
     """The `find` of a provider, with answers of the test's."""
 
+    name = "fal"
+
     def __init__(self) -> None:
         self.walks: list[list[LostSubmission]] = []
         self.taken: frozenset[str] = frozenset()
+        self.asked_at = NOW
         self.begun, self.may_end = asyncio.Event(), asyncio.Event()
         self.error: Exception | None = None
 
-    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(
+        self, lost: Sequence[LostSubmission], taken: frozenset[str], asked_at: datetime
+    ) -> Mapping[AttemptId, FindOutcome]:
         self.walks.append(list(lost))
-        self.taken = taken
+        self.taken, self.asked_at = taken, asked_at
         self.begun.set()
         await self.may_end.wait()
         if self.error is not None:
@@ -101,33 +106,34 @@ async def keep(pool: Pool, *attempts: Attempt) -> None:
 
 async def test_searches_begun_during_a_walk_share_the_next_one(reconciler: Reconciler, listing: Listing) -> None:
     async with asyncio.timeout(patient(60)), asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(reconciler.search(attempt("first")))
+        first = tasks.create_task(reconciler.search(attempt("first"), NOW))
         await listing.begun.wait()
-        others = [tasks.create_task(reconciler.search(attempt(str(n)))) for n in range(50)]
+        others = [tasks.create_task(reconciler.search(attempt(str(n)), NOW + timedelta(seconds=n))) for n in range(50)]
         await asyncio.sleep(0)
         listing.may_end.set()
     assert [len(walk) for walk in listing.walks] == [1, 50]
+    assert listing.asked_at == NOW + timedelta(seconds=49)
     assert {each.result() for each in (first, *others)} == {NotFound(conclusive=True)}
 
 
 async def test_a_cancelled_walk_does_not_block_the_next_search(reconciler: Reconciler, listing: Listing) -> None:
     async with asyncio.timeout(patient(60)):
-        leader = asyncio.create_task(reconciler.search(attempt("leader")))
+        leader = asyncio.create_task(reconciler.search(attempt("leader"), NOW))
         await listing.begun.wait()
         leader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leader
         listing.may_end.set()
-        assert await reconciler.search(attempt("next")) == NotFound(conclusive=True)
+        assert await reconciler.search(attempt("next"), NOW) == NotFound(conclusive=True)
 
 
 async def test_a_walk_that_raises_is_no_answer_to_the_searches_that_share_it(
     reconciler: Reconciler, listing: Listing
 ) -> None:
     async with asyncio.timeout(patient(60)):
-        first = asyncio.create_task(reconciler.search(attempt("first")))
+        first = asyncio.create_task(reconciler.search(attempt("first"), NOW))
         await listing.begun.wait()
-        both = [asyncio.create_task(reconciler.search(attempt(name))) for name in "ab"]
+        both = [asyncio.create_task(reconciler.search(attempt(name), NOW)) for name in "ab"]
         await asyncio.sleep(0)
         listing.error = RuntimeError("a bug")
         listing.may_end.set()
@@ -138,7 +144,7 @@ async def test_a_walk_that_raises_is_no_answer_to_the_searches_that_share_it(
 async def test_runs_of_other_attempts_are_passed_as_taken(reconciler: Reconciler, listing: Listing, pool: Pool) -> None:
     await keep(pool, attempt("has one", state="running", ref=ProviderRef("theirs", {})), attempt("has none"))
     listing.may_end.set()
-    await reconciler.search(attempt("lost"))
+    await reconciler.search(attempt("lost"), NOW)
     assert listing.taken == {"theirs"}
 
 
@@ -159,7 +165,7 @@ async def test_a_late_search_takes_no_run_from_an_attempt_that_is_still_waited_f
     late = attempt("late", state="failed", follow_up="search")
     await keep(pool, late, attempt("twin", **({"arguments": late.arguments} | twin)))
     listing.may_end.set()
-    result = await reconciler.search(late)
+    result = await reconciler.search(late, NOW)
     assert isinstance(result, NotFound) is searched
     assert [[one.late for one in walk] for walk in listing.walks] == ([[True]] if searched else [])
 
@@ -171,20 +177,20 @@ async def test_a_late_search_takes_no_run_from_an_attempt_that_was_created_while
     other = attempt("other", state="failed", follow_up="search")
     await keep(pool, late, other)
 
-    async def find(lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(lost: Sequence[LostSubmission], *_: object) -> Mapping[AttemptId, FindOutcome]:
         await keep(pool, attempt("twin", state="submitting", arguments=late.arguments))
         return {one.attempt_id: Found(ProviderRef("of the twin", {})) for one in lost}
 
     monkeypatch.setattr(listing, "find", find)
-    assert isinstance(await reconciler.search(late), NoAnswer)
+    assert isinstance(await reconciler.search(late, NOW), NoAnswer)
     await pool.execute("DELETE FROM attempts WHERE state = 'submitting'")
-    assert isinstance(await reconciler.search(other), Found)
+    assert isinstance(await reconciler.search(other, NOW), Found)
 
 
 async def test_an_attempt_that_was_never_submitted_is_not_searched_for(
     reconciler: Reconciler, listing: Listing
 ) -> None:
-    assert isinstance(await reconciler.search(attempt("unsent", state="queued")), NoAnswer)
+    assert isinstance(await reconciler.search(attempt("unsent", state="queued"), NOW), NoAnswer)
     assert listing.walks == []
 
 
@@ -196,7 +202,7 @@ async def test_absence_from_the_listing_proves_nothing_while_a_callback_may_be_u
         attempt(name, expects_callback=name != "uncalled") for name in ("unread", "stale", "read", "uncalled")
     )
     progress.unread, progress.stale = {unread.job_id, uncalled.job_id}, {stale.job_id}
-    outcomes = await asyncio.gather(*(reconciler.search(one) for one in (unread, stale, read, uncalled)))
+    outcomes = await asyncio.gather(*(reconciler.search(one, NOW) for one in (unread, stale, read, uncalled)))
     assert [type(outcome).__name__ for outcome in outcomes] == ["NoAnswer", "NoAnswer", "NotFound", "NotFound"]
     assert all(uncalled.job_id not in keys for keys in progress.asked), "no callback is expected"
 
@@ -204,11 +210,11 @@ async def test_absence_from_the_listing_proves_nothing_while_a_callback_may_be_u
 async def test_a_run_found_in_the_listing_needs_no_callback_progress(
     reconciler: Reconciler, listing: Listing, progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def find(lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(lost: Sequence[LostSubmission], *_: object) -> Mapping[AttemptId, FindOutcome]:
         return {one.attempt_id: Found(ProviderRef("run-1", {})) for one in lost}
 
     monkeypatch.setattr(listing, "find", find)
     one = attempt("shown", expects_callback=True)
     progress.unread = {one.job_id}
-    assert isinstance(await reconciler.search(one), Found)
+    assert isinstance(await reconciler.search(one, NOW), Found)
     assert progress.asked == []

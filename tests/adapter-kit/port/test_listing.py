@@ -24,6 +24,10 @@ ELSEWHERE = NoAnswer("it continues elsewhere")
 UNREAD = NoAnswer("an entry of the list cannot be read")
 
 
+def off(minutes: str) -> NoAnswer:
+    return NoAnswer(f"the provider's clock is {minutes} minutes from the database's, so its times cannot be compared")
+
+
 def lost(name: str, minutes: float = 0, **changes: Any) -> LostSubmission:
     return replace(LOST, attempt_id=AttemptId(f"{name}.1"), submitted_at=NOW + timedelta(minutes=minutes), **changes)
 
@@ -95,6 +99,11 @@ def test_submits_close_in_time_share_a_walk() -> None:
     assert list(of_about_the_same_time([])) == []
 
 
+def page(*runs: Listed, beyond: str | NoAnswer | None = None, minutes: float | None = 0, unread: bool = False) -> Page:
+    """A page of a listing whose clock is ahead by so many minutes; None: whose answer has no date."""
+    return Page(runs, beyond, None if minutes is None else NOW + timedelta(minutes=minutes), unread)
+
+
 class Pages:
     """A listing in pages, which records the requests for them."""
 
@@ -107,9 +116,9 @@ class Pages:
 
 
 async def test_one_walk_to_the_end_of_the_listing_serves_all_lost_submits() -> None:
-    pages = Pages(Page((run("2", 2),), "next"), Page((run("taken"), run("1", 1)), None))
+    pages = Pages(page(run("2", 2), beyond="next"), page(run("taken"), run("1", 1)))
     missed = [lost("a", 1), lost("b", 2), lost("c", 3)]
-    found = await walk(missed, frozenset({"taken"}), pages, conclusive=True)
+    found = await walk(missed, frozenset({"taken"}), pages, NOW, conclusive=True)
     assert by_name(found) == {"a": "1", "b": "2", "c": ABSENT}
     assert pages.places == [None, "next"]
 
@@ -117,20 +126,28 @@ async def test_one_walk_to_the_end_of_the_listing_serves_all_lost_submits() -> N
 @pytest.mark.parametrize(
     ("pages", "expected"),
     [
-        ([Page((), None)], ABSENT),
-        ([Page((), "on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
-        ([Page((RUN,), "on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
-        ([Page((), None, unread=True)], UNREAD),
-        ([Page((), "on", unread=True), Page((), None)], UNREAD),
-        ([Page((RUN,), "on", unread=True), Page((), None)], "run"),
-        ([Page((), "on", unread=True), NoAnswer("502", 3)], NoAnswer("502", 3)),
-        ([Page((), ELSEWHERE)], ELSEWHERE),
-        ([Page((RUN,), ELSEWHERE)], "run"),
-        ([Page((), "on")], NoAnswer(f"the listing is longer than {MAX_PAGES} pages")),
+        ([page()], ABSENT),
+        ([page(beyond="on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
+        ([page(RUN, beyond="on"), NoAnswer("502", 3)], NoAnswer("502", 3)),
+        ([page(unread=True)], UNREAD),
+        ([page(beyond="on", unread=True), page()], UNREAD),
+        ([page(RUN, beyond="on", unread=True), page()], "run"),
+        ([page(beyond="on", unread=True), NoAnswer("502", 3)], NoAnswer("502", 3)),
+        ([page(beyond=ELSEWHERE)], ELSEWHERE),
+        ([page(RUN, beyond=ELSEWHERE)], "run"),
+        ([page(beyond="on")], NoAnswer(f"the listing is longer than {MAX_PAGES} pages")),
+        # The times in the listing are compared with those of submits, so the clocks have to agree.
+        ([page(minutes=9)], ABSENT),
+        ([page(minutes=-9)], ABSENT),
+        ([page(minutes=None)], NoAnswer("the answer with the list has no date, so the clocks cannot be compared")),
+        ([page(minutes=11)], off("+11")),
+        ([page(minutes=-600)], off("-600")),
+        ([page(beyond="on", minutes=-600), page()], off("-600")),
+        ([page(RUN, minutes=600)], "run"),
     ],
 )
 async def test_the_outcome_of_a_walk_follows_from_all_its_pages(pages: list[Page | NoAnswer], expected: Any) -> None:
-    assert by_name(await walk([LOST], frozenset(), Pages(*pages), conclusive=True)) == {"a": expected}
+    assert by_name(await walk([LOST], frozenset(), Pages(*pages), NOW, conclusive=True)) == {"a": expected}
 
 
 async def test_a_listing_that_does_not_answer_in_time_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +157,7 @@ async def test_a_listing_that_does_not_answer_in_time_is_no_answer(monkeypatch: 
         await asyncio.get_running_loop().create_future()
         raise AssertionError(place)
 
-    found = await walk([LOST], frozenset(), never, conclusive=True)
+    found = await walk([LOST], frozenset(), never, NOW, conclusive=True)
     assert by_name(found) == {"a": NoAnswer("the listing took too long")}
 
 

@@ -107,7 +107,8 @@ class ActionExecutor:
             case Post(submission):
                 return SubmitAnswered(submission, await self._post(attempt, held_at))
             case Search(asked_at):
-                return Searched(await self._bounded(self._reconciler.search(attempt), SEARCH_LIMIT_S), asked_at)
+                searching = self._reconciler.search(attempt, asked_at)
+                return Searched(await self._bounded(searching, SEARCH_LIMIT_S), asked_at)
             case Collect(asked_at):
                 collected = await self._collector.collect(attempt, asked_at)
                 if isinstance(collected, CollectFailed) and collected.final:

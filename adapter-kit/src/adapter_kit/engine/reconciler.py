@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import Final, Protocol
 
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
+from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.listing import CLOCK_SKEW, WALK_S, without_answer
 from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound
 from adapter_kit.port.provider import LostSubmission, Provider
+from chassis.observability.logs import get_logger
 from chassis.postgres.pool import Pool
 from contracts.ids import AttemptId
 
@@ -24,12 +27,14 @@ TAKEN_SLACK: Final = 2 * CLOCK_SKEW
 SEARCH_LIMIT_S: Final = 2 * WALK_S + 20
 """Time limit of a search in seconds: the pass in progress, its own pass, and some seconds for the database."""
 
+_log = get_logger("adapter_kit.engine.reconciler")
 _OF_TWIN: Final = NoAnswer("an attempt whose job still waits may have made the same run")
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
     attempt: Attempt
+    asked_at: datetime
     answer: asyncio.Future[FindOutcome]
 
 
@@ -51,12 +56,12 @@ class Reconciler:
         self._pending: list[_Pending] = []
         self._pass = asyncio.Lock()
 
-    async def search(self, attempt: Attempt) -> FindOutcome:
-        """Return whether the listing contains the attempt's run. Raises the errors of asyncpg."""
+    async def search(self, attempt: Attempt, asked_at: datetime) -> FindOutcome:
+        """Return whether the listing contains the attempt's run, asked at this time. Raises the errors of asyncpg."""
         if attempt.submit_started_at is None:
             return NoAnswer("it was never submitted")
         answer: asyncio.Future[FindOutcome] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(attempt, answer))
+        self._pending.append(_Pending(attempt, asked_at, answer))
         async with self._pass:
             if not answer.done():
                 await self._search_pending()
@@ -66,14 +71,14 @@ class Reconciler:
         pending, self._pending = self._pending, []
         found: dict[AttemptId, FindOutcome] = {}
         try:
-            found = await self._search([one.attempt for one in pending])
+            found = await self._search([one.attempt for one in pending], max(one.asked_at for one in pending))
         finally:
             for one in pending:
                 if not one.answer.done():
                     cut_short = NoAnswer("the search was cut short")
                     one.answer.set_result(found.get(one.attempt.attempt_id, cut_short))
 
-    async def _search(self, attempts: Sequence[Attempt]) -> dict[AttemptId, FindOutcome]:
+    async def _search(self, attempts: Sequence[Attempt], asked_at: datetime) -> dict[AttemptId, FindOutcome]:
         lost = [one for attempt in attempts if (one := _lost(attempt)) is not None]
         with_twin = await self._with_twin(lost)
         wanted = [one for one in lost if one.attempt_id not in with_twin]
@@ -81,12 +86,22 @@ class Reconciler:
         if wanted:
             since = min(attempt.created_at for attempt in attempts) - TAKEN_SLACK
             began = monotonic()
-            found |= await self._provider.find(wanted, await ledger.taken_refs(self._pool, since))
+            found |= await self._provider.find(wanted, await ledger.taken_refs(self._pool, since), asked_at)
             # A run that the listing shows may be that of a twin which was created since.
             shown = [one for one in wanted if isinstance(found.get(one.attempt_id), Found)]
             found |= dict.fromkeys(await self._with_twin(shown), _OF_TWIN)
             found |= await self._with_unread_callbacks(attempts, found, began)
+        self._report([outcome for outcome in found.values() if isinstance(outcome, NoAnswer)])
         return found
+
+    def _report(self, unanswered: Sequence[NoAnswer]) -> None:
+        if unanswered:
+            _log.warning(
+                AttemptEvent.SEARCH_SETTLED_NOTHING,
+                provider=self._provider.name,
+                count=len(unanswered),
+                reason=unanswered[0].reason,
+            )
 
     async def _with_twin(self, lost: Sequence[LostSubmission]) -> frozenset[AttemptId]:
         return await ledger.with_live_twins(self._pool, [one.attempt_id for one in lost if one.late])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 
 from pydantic import JsonValue
 
@@ -34,6 +36,11 @@ class Answer:
         """Whether the body is valid JSON, including `null`."""
         return self.json() is not None or self.body.strip() == b"null"
 
+    @property
+    def date(self) -> datetime | None:
+        """When the server sent it, by its own clock; None without a valid header `Date`."""
+        return http_date(self.headers.get("date", ""))
+
     def json(self) -> JsonValue:
         """The parsed body; None if it is not valid JSON."""
         return _json(self.body)
@@ -41,6 +48,15 @@ class Answer:
     def document(self) -> dict[str, JsonValue]:
         """The body as a JSON object; empty if it is not one."""
         return json_object(self.body)
+
+
+def http_date(text: str) -> datetime | None:
+    """The time in the value of a header; None if it is not one."""
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else None
 
 
 def json_object(text: str | bytes) -> dict[str, JsonValue]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from pydantic import JsonValue
 
-from adapter_kit.http.answer import Answer
+from adapter_kit.http.answer import Answer, http_date
 from adapter_kit.http.error_rules import texts_in
 
 MAX_S: Final = 86_400.0
@@ -55,16 +53,8 @@ def _by_header(answer: Answer) -> float | None:
     header = answer.headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(header):
         return float(header)
-    until, now = _date(header), _date(answer.headers.get("date", ""))
+    until, now = http_date(header), answer.date
     return max(0.0, (until - now).total_seconds()) if until and now else None
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else None
 
 
 def _by_field(said: JsonValue, depth: int) -> Iterator[float]:

@@ -27,6 +27,11 @@ It covers the clock skew and the duration of the submit. A window this wide may 
 same input. That is safe if `taken` contains all of them: each run is then assigned to one attempt, and runs of the same
 input are interchangeable.
 """
+CLOCKS_AGREE: Final = timedelta(minutes=10)
+"""Largest difference of the two clocks with which absence may be proof.
+
+The rest of `CLOCK_SKEW` is for the durations of the submit and of the search.
+"""
 MAX_PAGES: Final = 50
 """Page limit of a pass, at 100 runs a page. If the listing is longer, absence proves nothing."""
 WALK_S: Final = 40.0
@@ -61,6 +66,8 @@ class Page:
     runs: tuple[Listed, ...]
     beyond: str | NoAnswer | None
     """The cursor of the next page; None on the last page; NoAnswer if the next page cannot be read."""
+    read_at: datetime | None
+    """When the provider answered, by its own clock; None if the answer does not say."""
     unread: bool = False
     """Whether the page has an entry that cannot be read, which may be any run."""
 
@@ -120,18 +127,20 @@ async def walk(
     lost: Sequence[LostSubmission],
     taken: frozenset[str],
     read: ReadPage,
+    asked_at: datetime,
     *,
     conclusive: bool,
     called: Callable[[str], str] = str,
 ) -> dict[AttemptId, FindOutcome]:
     """Read the listing, and return for each submit whether its run is in it.
 
-    `taken`: the provider's ids of runs that belong to attempts. `conclusive`: the listing is complete, so that absence
-    from all of its pages is proof. `called` maps an endpoint to its name in the listing.
+    `taken`: the provider's ids of runs that belong to attempts. `asked_at`: now, by the clock of the submits.
+    `conclusive`: the listing is complete, so that absence from all of its pages is proof. `called` maps an endpoint to
+    its name in the listing.
     """
     try:
         async with asyncio.timeout(WALK_S):
-            seen, absence = await _read_all(lost, taken, read, called, NotFound(conclusive))
+            seen, absence = await _read_all(lost, taken, read, asked_at, called, NotFound(conclusive))
     except TimeoutError:
         return without_answer(lost, NoAnswer("the listing took too long"))
     if seen is None:
@@ -148,6 +157,7 @@ async def _read_all(
     lost: Sequence[LostSubmission],
     taken: frozenset[str],
     read: ReadPage,
+    asked_at: datetime,
     called: Callable[[str], str],
     whole: NotFound,
 ) -> tuple[list[Listed] | None, FindOutcome]:
@@ -163,12 +173,21 @@ async def _read_all(
         seen += [run for run in free if any(may_be(run, one, called) for one in lost)]
         if page.unread:
             absence = NoAnswer("an entry of the list cannot be read")
+        elif page.read_at is None or abs(page.read_at - asked_at) > CLOCKS_AGREE:
+            absence = NoAnswer(_clocks(page.read_at, asked_at))
         if page.beyond is None:
             return seen, absence
         if isinstance(page.beyond, NoAnswer):
             return seen, page.beyond
         place = page.beyond
     return seen, NoAnswer(f"the listing is longer than {MAX_PAGES} pages")
+
+
+def _clocks(read_at: datetime | None, asked_at: datetime) -> str:
+    if read_at is None:
+        return "the answer with the list has no date, so the clocks cannot be compared"
+    minutes = (read_at - asked_at).total_seconds() / 60
+    return f"the provider's clock is {minutes:+.0f} minutes from the database's, so its times cannot be compared"
 
 
 def may_be(run: Listed, lost: LostSubmission, called: Callable[[str], str] = str) -> bool:

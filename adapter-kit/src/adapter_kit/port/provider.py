@@ -100,10 +100,13 @@ class Provider(Protocol):
         """Request that the run be stopped."""
         ...
 
-    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(
+        self, lost: Sequence[LostSubmission], taken: frozenset[str], asked_at: datetime
+    ) -> Mapping[AttemptId, FindOutcome]:
         """Search the provider's listing for the runs of lost submits; returns an outcome for each of them.
 
-        `taken`: the provider's ids of the runs that belong to other attempts.
+        `taken`: the provider's ids of the runs that belong to other attempts. `asked_at`: the time of the search, by
+        the clock of `LostSubmission.submitted_at`.
         """
         ...
 

@@ -46,7 +46,7 @@ def read_page(done: Exchange, endpoint: str) -> Page | NoAnswer:
         # A run that is missing from a truncated list may still exist.
         return NoAnswer("fal's list is too large to be read whole")
     runs = tuple(run for item in items if (run := _listed(item, endpoint)) is not None)
-    return Page(runs, next_cursor(done.answer), unread=len(runs) < len(items))
+    return Page(runs, next_cursor(done.answer), done.answer.date, unread=len(runs) < len(items))
 
 
 def _listed(item: JsonValue, endpoint: str) -> Listed | None:

@@ -7,6 +7,7 @@ import re
 from collections import ChainMap
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Final, Literal
 from uuid import uuid4
@@ -118,7 +119,9 @@ class FalProvider:
         handle = self._handle(run.endpoint, run.ref)
         return cancel_outcome(await exchange(handle.cancel(), ASK_TIMEOUT_S))
 
-    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(
+        self, lost: Sequence[LostSubmission], taken: frozenset[str], asked_at: datetime
+    ) -> Mapping[AttemptId, FindOutcome]:
         """Search each endpoint's list of past requests. A missing run proves nothing by itself.
 
         fal does not document that it lists runs which have not ended. Without the platform API no run is found.
@@ -127,7 +130,7 @@ class FalProvider:
             return without_answer(lost, NoAnswer("fal's platform API is switched off; its listing cannot be asked"))
         url = f"{self._api_url}/v1/models/requests/by-endpoint"
         walks = [
-            walk(group, taken, partial(self._page, url, endpoint, group), conclusive=False)
+            walk(group, taken, partial(self._page, url, endpoint, group), asked_at, conclusive=False)
             for endpoint in {one.endpoint for one in lost}
             for group in of_about_the_same_time([one for one in lost if one.endpoint == endpoint])
         ]

@@ -62,7 +62,7 @@ def read_page(done: Exchange) -> Page | NoAnswer:
         # A run that is missing from a truncated list may still exist.
         return NoAnswer("the list of predictions is too large to be read whole")
     runs = tuple(run for item in results if (run := _listed(item)) is not None)
-    return Page(runs, next_page(done.answer), unread=len(runs) < len(results))
+    return Page(runs, next_page(done.answer), done.answer.date, unread=len(runs) < len(results))
 
 
 def read_stages(done: Exchange) -> StagePage | NoAnswer:

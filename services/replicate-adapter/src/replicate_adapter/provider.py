@@ -8,6 +8,7 @@ import re
 from collections import ChainMap
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Final, Literal
 
@@ -82,10 +83,12 @@ class ReplicateProvider:
         call = self._client.predictions.async_cancel(run.ref.request_id)
         return cancel_outcome(await exchange(call, self._submit_timeout_s))
 
-    async def find(self, lost: Sequence[LostSubmission], taken: frozenset[str]) -> Mapping[AttemptId, FindOutcome]:
+    async def find(
+        self, lost: Sequence[LostSubmission], taken: frozenset[str], asked_at: datetime
+    ) -> Mapping[AttemptId, FindOutcome]:
         """Search the list of predictions. It shows each one as soon as it exists, so a missing one does not exist."""
         walks = [
-            walk(group, taken, partial(self._page, first_page(group)), conclusive=True, called=name_in_list)
+            walk(group, taken, partial(self._page, first_page(group)), asked_at, conclusive=True, called=name_in_list)
             for group in of_about_the_same_time(lost)
         ]
         return dict(ChainMap(*await asyncio.gather(*walks)))
