@@ -27,6 +27,7 @@ from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.provider import Provider
 from adapter_kit.run_listing import RunListing
 from adapter_kit.settings import AdapterSettings
+from chassis.artifact_check import store_checked
 from chassis.artifacts import ArtifactStore
 from chassis.delivery.consumer import BatchConsumer
 from chassis.errors import CannotStart
@@ -127,6 +128,7 @@ async def adapter(
             probe.running(),
             run_listing.running(),
             output_hosts_checked(policy, output_hosts),
+            store_checked(store, runtime, writing=True),
             PolledGauges(pool, runtime, OUTBOX_GAUGES, due_gauge("attempts"), adapter_gauges(name)).running(),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
             Heartbeat(name, pool, runtime, settings.adapter_silent_s).running(),  # Last: all of the above runs.

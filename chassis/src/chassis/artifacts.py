@@ -33,6 +33,8 @@ CHUNK_BYTES: Final = 256 * 1024
 LISTED_AT_ONCE: Final = 1000
 READ_LIMIT_S: Final = 5.0
 """Seconds within which the store has to begin to answer. Its client alone would try again for three minutes."""
+WRITE_LIMIT_S: Final = 60.0
+"""Seconds within which the store has to have taken a file."""
 CHUNK_LIMIT_S: Final = 30.0
 """Seconds within which the store has to send the next chunk of a file."""
 _TOP_FOLDERS: Final = frozenset({"jobs", "doctor"})
@@ -70,10 +72,16 @@ class ArtifactStore:
     """Writes and reads files by key; a file is visible only once it is complete."""
 
     def __init__(
-        self, store: ObjectStore, *, read_limit_s: float = READ_LIMIT_S, chunk_limit_s: float = CHUNK_LIMIT_S
+        self,
+        store: ObjectStore,
+        *,
+        read_limit_s: float = READ_LIMIT_S,
+        write_limit_s: float = WRITE_LIMIT_S,
+        chunk_limit_s: float = CHUNK_LIMIT_S,
     ) -> None:
         self._store = store
         self._read_limit_s = read_limit_s
+        self._write_limit_s = write_limit_s
         self._chunk_limit_s = chunk_limit_s
         self._folder = store.prefix if isinstance(store, LocalStore) else None
         self.dependency = Dependency()
@@ -122,12 +130,16 @@ class ArtifactStore:
             close_folder(folder / name)
 
     async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
-        """Write a file under `key`, replacing an existing one. If `source` raises, nothing is written."""
+        """Write a file under `key`, replacing an existing one. If `source` raises, nothing is written.
+
+        Raises TimeoutError if the store is too slow.
+        """
         measured = _Measured(_chunks_of(source) if isinstance(source, Path) else source)
         # obstore rejects attributes for a folder on disk.
         attributes = {"Content-Type": content_type} if self._folder is None else None
         with self._observed(lambda: measured.failed):
-            await obstore.put_async(self._store, key, measured, attributes=attributes)
+            async with asyncio.timeout(self._write_limit_s):
+                await obstore.put_async(self._store, key, measured, attributes=attributes)
         if self._folder is not None:
             await asyncio.to_thread(_close_with_parents, self._folder, key)
         return StoredFile(measured.size_bytes, measured.digest.hexdigest())

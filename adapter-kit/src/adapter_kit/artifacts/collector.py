@@ -22,7 +22,7 @@ from adapter_kit.log_events import OutputEvent
 from adapter_kit.media.inspect import Unusable, inspect
 from adapter_kit.media.raw_sound import asks_for_raw, is_named_raw, is_raw_type
 from adapter_kit.port.outcomes import ErrorWord, Failure
-from chassis.artifacts import STORE_ERRORS, ArtifactStore, StoredFile, artifact_key
+from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.http.egress import EGRESS_CONNECTIONS, EgressRefused
 from chassis.observability.logs import get_logger
 from contracts.failures import FAILURES, FailureKind
@@ -35,7 +35,6 @@ CONCURRENCY: Final = 4
 COLLECTIONS_AT_ONCE: Final = EGRESS_CONNECTIONS // CONCURRENCY
 TIME_S: Final = 150.0
 """Time limit of one collection, in seconds, without the wait for its turn; a retry starts over."""
-STORE_S: Final = 60.0
 _log = get_logger("adapter_kit.artifacts.collector")
 
 
@@ -149,7 +148,8 @@ class Collector:
         media = await asyncio.to_thread(inspect, path, attempt.modality, raw_asked=raw)
         name = f"{MODALITIES[attempt.modality].named(n)}.{media.extension}"
         run.storing.add(n)
-        stored = await self._put(path, artifact_key(attempt.job_id, attempt.attempt_id, name), media.content_type)
+        key = artifact_key(attempt.job_id, attempt.attempt_id, name)
+        stored = await self._store.put_file(path, key, content_type=media.content_type)
         run.storing.discard(n)
         if stored.sha256 != fetched.sha256:
             raise OSError("what was stored is not what was fetched")
@@ -162,13 +162,6 @@ class Collector:
             width=media.width,
             height=media.height,
         )
-
-    async def _put(self, path: Path, key: str, content_type: str) -> StoredFile:
-        try:
-            async with asyncio.timeout(STORE_S):
-                return await self._store.put_file(path, key, content_type=content_type)
-        except TimeoutError as error:
-            raise OSError(f"it did not answer within {STORE_S:.0f} s") from error
 
 
 class _Collection:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 import gateway
+from chassis.artifact_check import store_checked
 from chassis.artifacts import ArtifactStore
 from chassis.delivery.tail import Tail
 from chassis.errors import cannot_use
@@ -88,6 +89,7 @@ async def wired(
         connected(broker, runtime, reads=_TAILED, writes=_PUBLISHED),
         events.running(),
         RetentionWorker(pool, runtime, SCHEMA, key_tasks(settings.keep_rows)).running(),
+        store_checked(store, runtime, writing=False),
     ):
         database = Database(pool)
         lookup = Lookup(tail, ReadModel(database), events.catch_up)

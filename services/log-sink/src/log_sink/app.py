@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 import log_sink
+from chassis.artifact_check import store_checked
 from chassis.artifacts import ArtifactStore
 from chassis.delivery.consumer import BatchConsumer
 from chassis.http.server import health_app, serve_http
@@ -39,11 +40,13 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     """Run the log sink for as long as the block lasts. Raises CannotStart if a server or a store cannot be used."""
     url = settings.database_url.get_secret_value()
     await migrate(url, SCHEMA, log_sink)
+    artifacts = _artifact_store(settings, runtime)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
         open_pool(url, SCHEMA, max_size=5, runtime=runtime) as pool,
         partitions_kept(pool, runtime),
-        RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, runtime)).running(),
+        RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, artifacts)).running(),
+        nullcontext() if artifacts is None else store_checked(artifacts, runtime, writing=False),
         PolledGauges(pool, runtime, QUARANTINE_GAUGE).running(),
     ):
         broker = make_broker(settings.kafka, SERVICE)
@@ -68,11 +71,17 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
             yield
 
 
-def _tasks(settings: SinkSettings, runtime: Runtime) -> tuple[RetentionTask, ...]:
-    tasks = log_tasks(settings.keep_rows)
-    keep, store_url = settings.keep_artifacts, settings.artifact_store_url
-    if keep is None or store_url is None:
-        return tasks
-    store = ArtifactStore.open(store_url, writing=True)
+def _artifact_store(settings: SinkSettings, runtime: Runtime) -> ArtifactStore | None:
+    """The store whose files expire; None if they are kept for ever."""
+    if settings.keep_artifacts is None or settings.artifact_store_url is None:
+        return None
+    store = ArtifactStore.open(settings.artifact_store_url, writing=True)
     runtime.depends_on("artifact_store", store.dependency)
-    return (*tasks, artifact_expiry_task(store, keep))
+    return store
+
+
+def _tasks(settings: SinkSettings, artifacts: ArtifactStore | None) -> tuple[RetentionTask, ...]:
+    tasks = log_tasks(settings.keep_rows)
+    if settings.keep_artifacts is None or artifacts is None:
+        return tasks
+    return (*tasks, artifact_expiry_task(artifacts, settings.keep_artifacts))
