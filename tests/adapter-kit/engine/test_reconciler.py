@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 from tests.builders import changed, queued_attempt
 from tests.patience import patient
 
@@ -17,6 +18,7 @@ import adapter_kit
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.engine.reconciler import Reconciler
+from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
 from adapter_kit.port.provider import LostSubmission
 from chassis.kafka.outbox import Outbox
@@ -185,6 +187,19 @@ async def test_a_late_search_takes_no_run_from_an_attempt_that_was_created_while
     assert isinstance(await reconciler.search(late, NOW), NoAnswer)
     await pool.execute("DELETE FROM attempts WHERE state = 'submitting'")
     assert isinstance(await reconciler.search(other, NOW), Found)
+
+
+async def test_a_search_that_proves_nothing_is_logged_with_its_reason(
+    reconciler: Reconciler, listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(lost: Sequence[LostSubmission], *_: object) -> Mapping[AttemptId, FindOutcome]:
+        return {one.attempt_id: NoAnswer("the provider's clock is wrong") for one in lost}
+
+    monkeypatch.setattr(listing, "find", find)
+    with capture_logs() as logs:
+        await reconciler.search(attempt("lost"), NOW)
+    told = [(line["event"], line["provider"], line["count"], line["reason"]) for line in logs]
+    assert told == [(AttemptEvent.SEARCH_SETTLED_NOTHING, "fal", 1, "the provider's clock is wrong")]
 
 
 async def test_an_attempt_that_was_never_submitted_is_not_searched_for(
