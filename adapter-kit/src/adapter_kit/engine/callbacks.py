@@ -50,10 +50,10 @@ class Callbacks:
         transaction.after_commit(lambda: self._report(called, after))
 
     def _input(self, one: _Called, attempt: Attempt) -> CalledBack:
-        if one.ref is None:
+        if one.ref is None or one.callback is None:
             return CalledBack()
         run = Run(attempt.attempt_id, attempt.endpoint, attempt.modality, one.ref, attempt.arguments)
-        return CalledBack(one.ref, self._provider.read_result(one.body, run))
+        return CalledBack(one.ref, self._provider.read_result(one.body, run), one.callback.at_work)
 
     def _report(self, called: Sequence[_Called], attempts: dict[AttemptId, Attempt]) -> None:
         unknown = [one.attempt_id for one in called if one.attempt_id not in attempts]
