@@ -40,7 +40,7 @@ from orchestrator.decisions.decide import CANCEL_GRACE_S, DEADLINE_GRACE_S, deci
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
 from orchestrator.decisions.job import Candidate, Job
-from orchestrator.decisions.remaining_candidates import RETRY_S, SILENT_RETRY_S, Silent
+from orchestrator.decisions.remaining_candidates import NOT_ENABLED, RETRY_S, SILENT_RETRY_S, Silent
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
@@ -672,6 +672,16 @@ def test_a_reroute_past_a_silent_adapter_says_so() -> None:
     assert isinstance(command, RunAttempt)
     assert command.endpoint == "fal/other"
     assert describe(rerouted).endswith(f"skipped replicate: {NO_WORD}")
+
+
+def test_a_planned_provider_that_is_no_longer_enabled_is_not_ordered_from() -> None:
+    first = decide(None, requested(), NOW).job
+    silent: Silent = {"replicate": NOT_ENABLED}
+    after = decide(first, failed(FailureKind.MODEL_ERROR), NOW, silent)
+    assert (after.messages, after.job and after.job.live_attempt) == ((), None)
+    (ended,) = decide(after.job, Due(), DEADLINE, silent).messages
+    assert isinstance(ended, JobFailed)
+    assert "skipped replicate: it is not enabled" in ended.message
 
 
 def test_unavailable_providers_are_tried_again_at_their_time_though_another_is_silent() -> None:
