@@ -132,9 +132,12 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
 
 
 async def apply(
-    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input | Reading]], breakers: BreakerStore | None = None
-) -> dict[AttemptId, Stepped]:
-    """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones."""
+    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input | Reading]]
+) -> tuple[dict[AttemptId, Stepped], list[Change]]:
+    """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones.
+
+    The caller records the changes in the breakers, once all attempts of the transaction are locked.
+    """
     locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
     current = {known.attempt.attempt_id: known for known in (_load(row, transaction.now) for row in locked)}
     changes: list[Change] = []
@@ -144,9 +147,7 @@ async def apply(
             after = current[attempt_id] = _advance(transaction, known, input_)
             changes.append((known.attempt, input_, after.attempt))
     await _save(transaction, current.values())
-    if breakers is not None:
-        await breakers.record(transaction, changes)
-    return current
+    return current, changes
 
 
 async def claim(
