@@ -89,8 +89,8 @@ async def end(outbox: Outbox, stepped: Stepped, outcome: SubmitOutcome = REFUSED
     attempt = stepped.attempt
     answered = SubmitAnswered(attempt.submissions, outcome)
     async with outbox.transaction() as transaction:
-        stepped, _ = await ledger.apply(transaction, [(attempt.attempt_id, answered)])
-        return stepped[attempt.attempt_id]
+        after, _ = await ledger.apply(transaction, [(attempt.attempt_id, answered)])
+        return after[attempt.attempt_id]
 
 
 async def purge(pool: Pool) -> int:

@@ -10,8 +10,8 @@ from typing import Literal
 from contracts.modalities.fields import Input
 
 PriceUnit = Literal["run", "image", "minute", "1000_s"]
-"""The unit of a price. `minute`: each started minute of the audio that the provider is asked for; `1000_s`: 1000 s of it,
-in proportion."""
+"""The unit of a price. `minute`: each started minute of the audio that is requested from the provider; `1000_s`: 1000 s
+of it, in proportion."""
 
 MediaFamily = Literal["audio", "video", "image"]
 
