@@ -88,9 +88,9 @@ _OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = AN
 _TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1"
 _WITH_LIVE_TWINS = """
 SELECT late.attempt_id FROM attempts AS late WHERE late.attempt_id = ANY($1) AND EXISTS (
-    SELECT FROM attempts AS live
-    WHERE live.next_action_at IS NOT NULL AND live.state IN ('submitting', 'ambiguous')
-    AND live.endpoint = late.endpoint AND live.arguments_hash = late.arguments_hash
+    SELECT FROM attempts AS live WHERE live.next_action_at IS NOT NULL
+    AND live.state IN ('submitting', 'ambiguous') AND live.arguments_hash = late.arguments_hash
+    AND split_part(live.endpoint, ':', 1) = split_part(late.endpoint, ':', 1)
 )
 """
 
@@ -238,7 +238,7 @@ async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
 
 
 async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
-    """Those of the ended attempts that have a twin: a submitting or ambiguous attempt with the same input."""
+    """Those of the ended attempts that have a twin: a submitting or ambiguous one with the same model and input."""
     if not late:
         return frozenset()
     async with bounded(pool, LOOP_LIMIT_S) as connection:
