@@ -214,7 +214,7 @@ class World:
         self._decide(Requested(request, candidates, (), None, BEGIN))
 
     def cancel(self) -> None:
-        self._decide(CancelAsked())
+        self._decide(CancelAsked(self.now))
 
     def fall_silent(self, which: int) -> None:
         """An adapter falls silent, or is heard of again, upon which the waiting jobs are due."""
