@@ -134,7 +134,7 @@ POINTS: Final = {
     "after_intent": Point(_PERFORM, _before_post),
     "after_post": Point(_PERFORM, _after_post),
     "after_outcome_tx": Point("adapter_kit.engine.ledger:apply", _after_outcome),
-    "mid_collect": Point("chassis.artifacts:ArtifactStore.put_file", _after),
+    "mid_collect": Point("adapter_kit.artifacts.collector:Collector._store_one", _after),
     "leaked_cancellation": Point(
         "adapter_kit.engine.command_handler:CommandHandler.__call__", _before, _leak_cancellation
     ),
