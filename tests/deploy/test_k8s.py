@@ -58,6 +58,15 @@ def test_a_planted_error_is_found(name: str) -> None:
     assert list(validate.faults(manifest))
 
 
+def test_in_production_each_record_has_three_copies() -> None:
+    (job,) = [each for each in validate.rendered(K8S / "base") if each["kind"] == "Job"]
+    (task,) = [each for each in containers(job["spec"]["template"]) if each["name"] == "topics"]
+    assert task["args"] == ["topics", "--create", "--replication", "3"]
+    made = [each["spec"] for each in overlay("production") if each["kind"] == "KafkaTopic"]
+    assert len(made) == len(TOPICS)
+    assert {(spec["replicas"], spec["config"]["min.insync.replicas"]) for spec in made} == {(3, "2")}
+
+
 def test_what_is_generated_is_fresh() -> None:
     assert generate.stale() == []
 

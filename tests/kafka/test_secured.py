@@ -19,7 +19,7 @@ from tests.patience import patient
 
 from chassis.delivery.tail import Tail
 from chassis.errors import EXIT_SETTINGS, CannotStart
-from chassis.kafka.topics import create_topics, describe, require_topics
+from chassis.kafka.topics import create_topics, describe, min_in_sync, require_topics
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.access import TOPIC_MAKER, Grant, grants
 from contracts.ids import JobId
@@ -197,6 +197,7 @@ async def test_the_doctor_and_segue_topics_use_the_login(kafka: Secured, monkeyp
     )
     assert topics.verdict == "warn"
     assert "User:segue-log-sink may not see segue.commands.fal" in topics.found
+    assert await min_in_sync(cluster_of(login), [JOBS.name]) == {}, "it may not see the configuration"
     await await_topics(cluster_of(login), 0)
     (refused,) = await checks.broker(login | {"KAFKA_SASL_PASSWORD": "hunter2"})
     assert refused.verdict == "fail"

@@ -1,13 +1,19 @@
-"""The topics of the cluster: checked at start, created if missing; and the admin client for both."""
+"""The topics of the cluster: checked at start, created if missing, and how safe their records are there.
+
+Also the admin client for all of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import anyio
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    IncompatibleBrokerVersion,
     KafkaError,
     NoError,
     TopicAlreadyExistsError,
@@ -25,6 +31,7 @@ from contracts.topics import Topic
 START_LIMIT_S = 30.0
 PAUSE_S = 0.2
 """Pause between two attempts, in seconds: another broker may answer the next one."""
+_MIN_IN_SYNC: Final = "min.insync.replicas"
 
 
 async def require_topics(cluster: KafkaCluster, *, reads: Iterable[Topic] = (), writes: Iterable[Topic] = ()) -> None:
@@ -54,6 +61,34 @@ async def describe(cluster: KafkaCluster, topics: Iterable[Topic]) -> Mapping[st
     """Those of the topics that exist, by their names on the cluster. Raises what `admin` raises."""
     async with admin(cluster) as client:
         return await describe_topics(client._client, {cluster.names.of(topic) for topic in topics})
+
+
+async def brokers_up(cluster: KafkaCluster) -> int:
+    """How many brokers are up, as the cluster itself counts them. Raises what `admin` raises."""
+    async with admin(cluster) as client:
+        return len((await client.describe_cluster())["brokers"])
+
+
+async def min_in_sync(cluster: KafkaCluster, names: Iterable[str]) -> dict[str, int]:
+    """How many copies have to have a record before it is confirmed (`min.insync.replicas`), by the topics' names.
+
+    A topic is left out if this client may not describe its configuration. Empty with the embedded cluster, which has
+    none. Raises what `admin` raises.
+    """
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, {_MIN_IN_SYNC: None}) for name in names]
+    async with admin(cluster) as client:
+        try:
+            answers: list[Any] = list(await client.describe_configs(asked))
+        except IncompatibleBrokerVersion:
+            return {}
+    return {
+        name: int(value)
+        for answer in answers
+        for error, _, _, name, entries in answer.resources
+        if for_code(error) is NoError
+        for setting, value, *_ in entries
+        if setting == _MIN_IN_SYNC
+    }
 
 
 @asynccontextmanager
